@@ -1,0 +1,202 @@
+package fleet
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// inState makes a command that reached the state by transitions alone.
+func inState(t testing.TB, s CommandState) Command {
+	t.Helper()
+	c, err := CommandRequest{ID: "c", VM: "vm", Type: "drain"}.Accept(CommandDefaults{time.Hour, time.Minute}, t0)
+	require.NoError(t, err)
+	if s == Pending {
+		return c
+	}
+	if s == Expired {
+		return c.Lapsed(t0.Add(time.Hour))
+	}
+	c, err = c.Delivered(Delivery{Via: Stream, Epoch: 1, Boot: 1, At: t0})
+	require.NoError(t, err)
+	switch s {
+	case Succeeded, Failed:
+		c, err = c.Acked(Ack{CommandID: "c", Success: s == Succeeded}, t0)
+	case TimedOut:
+		c = c.Lapsed(t0.Add(time.Minute))
+	case Cancelled:
+		c, err = c.Cancelled(t0)
+	}
+	require.NoError(t, err)
+	require.Equal(t, s, c.State)
+	return c
+}
+
+// step is a transition tried on a command; it returns the command after it.
+type step struct {
+	name string
+	do   func(Command) (Command, error)
+}
+
+var steps = []step{
+	{"deliver", func(c Command) (Command, error) { return c.Delivered(Delivery{Stream, 1, 1, t0}) }},
+	{"deliver on a newer session", func(c Command) (Command, error) { return c.Delivered(Delivery{Stream, 2, 1, t0}) }},
+	{"deliver too late", func(c Command) (Command, error) { return c.Delivered(Delivery{Stream, 2, 1, t0.Add(2 * time.Hour)}) }},
+	{"ack success", func(c Command) (Command, error) { return c.Acked(Ack{CommandID: "c", Success: true}, t0) }},
+	{"ack failure", func(c Command) (Command, error) { return c.Acked(Ack{CommandID: "c"}, t0) }},
+	{"prove", func(c Command) (Command, error) { return c.Proven("seen", t0) }},
+	{"lapse early", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Minute - 1)), nil }},
+	{"lapse", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Hour)), nil }},
+	{"cancel", func(c Command) (Command, error) { return c.Cancelled(t0) }},
+	{"end the session", func(c Command) (Command, error) { return c.SessionEnded(1), nil }},
+}
+
+// TestTransitions defends the state machine: every state against every step.
+// What is not listed stays in its state without an error.
+func TestTransitions(t *testing.T) {
+	t.Parallel()
+	type outcome struct {
+		state CommandState
+		err   error
+	}
+	want := map[string]outcome{
+		"PENDING/deliver":                      {Delivered, nil},
+		"PENDING/deliver on a newer session":   {Delivered, nil},
+		"PENDING/deliver too late":             {Pending, ErrNotDue},
+		"PENDING/ack success":                  {Pending, ErrNotDelivered},
+		"PENDING/ack failure":                  {Pending, ErrNotDelivered},
+		"PENDING/prove":                        {Pending, ErrNotDelivered},
+		"PENDING/lapse":                        {Expired, nil},
+		"PENDING/cancel":                       {Cancelled, nil},
+		"DELIVERED/deliver":                    {Delivered, ErrNotDue},
+		"DELIVERED/deliver on a newer session": {Delivered, nil},
+		"DELIVERED/deliver too late":           {Delivered, ErrNotDue},
+		"DELIVERED/ack success":                {Succeeded, nil},
+		"DELIVERED/ack failure":                {Failed, nil},
+		"DELIVERED/prove":                      {Succeeded, nil},
+		"DELIVERED/lapse":                      {TimedOut, nil},
+		"DELIVERED/cancel":                     {Cancelled, nil},
+	}
+	for _, s := range []CommandState{Succeeded, Failed, TimedOut, Expired, Cancelled} {
+		for _, name := range []string{"deliver", "deliver on a newer session", "deliver too late"} {
+			want[string(s)+"/"+name] = outcome{s, ErrNotDue}
+		}
+		want[string(s)+"/prove"] = outcome{s, ErrNotDelivered}
+		if s != Cancelled {
+			want[string(s)+"/cancel"] = outcome{s, ErrEnded}
+		}
+	}
+	for _, s := range CommandStates {
+		for _, st := range steps {
+			t.Run(fmt.Sprintf("%s/%s", s, st.name), func(t *testing.T) {
+				t.Parallel()
+				before := inState(t, s)
+				after, err := st.do(before)
+				expected, ok := want[string(s)+"/"+st.name]
+				if !ok {
+					expected = outcome{s, nil}
+				}
+				require.ErrorIs(t, err, expected.err)
+				require.Equal(t, expected.state, after.State)
+				requireConsistent(t, before, after)
+			})
+		}
+	}
+}
+
+// requireConsistent holds what is true of every command after every step.
+func requireConsistent(t testing.TB, before, after Command) {
+	t.Helper()
+	require.Equal(t, after.State.Terminal(), !after.FinishedAt.IsZero(), "ended, or not")
+	require.Equal(t, after.State.Terminal(), after.DueAt.IsZero(), "time is up once")
+	require.Equal(t, after.State.Terminal(), after.Reason != "", "an end has a reason")
+	require.GreaterOrEqual(t, after.Attempts, before.Attempts)
+	if before.State.Terminal() {
+		require.Equal(t, before.State, after.State, "terminal is terminal")
+		require.Equal(t, before.FinishedAt, after.FinishedAt)
+	}
+	if before.Ack != nil {
+		require.Equal(t, before.Ack, after.Ack, "the first ack stays")
+	}
+	if after.State == Expired || after.State == Pending {
+		require.Zero(t, after.Attempts, "never delivered")
+		require.Nil(t, after.Ack)
+	}
+	require.True(t, before.SameRequest(after), "no step changes what was asked for")
+}
+
+func TestLateAckIsKept(t *testing.T) {
+	t.Parallel()
+	for _, s := range []CommandState{TimedOut, Cancelled} {
+		c, err := inState(t, s).Acked(Ack{CommandID: "c", Success: true}, t0)
+		require.NoError(t, err)
+		require.Equal(t, s, c.State)
+		require.True(t, c.Ack.Success)
+		require.Equal(t, t0, c.AckedAt)
+	}
+	c, err := inState(t, Expired).Acked(Ack{CommandID: "c", Success: true}, t0)
+	require.NoError(t, err)
+	require.Nil(t, c.Ack, "no agent acks what it never got")
+}
+
+// TestAckClock defends that a command claimed by a controller that died is
+// given up at its deadline, not at its ack timeout.
+func TestAckClock(t *testing.T) {
+	t.Parallel()
+	c := inState(t, Delivered)
+	require.Equal(t, t0.Add(time.Minute), c.DueAt)
+	require.Equal(t, c, c.SessionEnded(0), "another session's end")
+	c = c.SessionEnded(1)
+	require.Equal(t, c.ExpiresAt, c.DueAt)
+	c, err := c.Delivered(Delivery{Stream, 2, 1, t0.Add(30 * time.Minute)})
+	require.NoError(t, err)
+	require.Equal(t, t0.Add(31*time.Minute), c.DueAt)
+}
+
+func TestPolledDelivery(t *testing.T) {
+	t.Parallel()
+	c, err := inState(t, Pending).Delivered(Delivery{HTTP, 0, 1, t0})
+	require.NoError(t, err)
+	require.Equal(t, t0.Add(time.Minute), c.DueAt)
+	for _, d := range []Delivery{{HTTP, 0, 1, t0}, {Stream, 1, 1, t0}, {HTTP, 5, 1, t0}} {
+		require.False(t, c.Deliverable(d), "handed to a poll once a boot")
+	}
+	require.True(t, c.Deliverable(Delivery{HTTP, 0, 2, t0}))
+	require.True(t, c.Deliverable(Delivery{Stream, 1, 2, t0}))
+	require.Equal(t, c, c.SessionEnded(1))
+
+	c = inState(t, Pending)
+	c.Type = RegisterRunner
+	c, err = c.Delivered(Delivery{HTTP, 0, 1, t0})
+	require.NoError(t, err)
+	require.Equal(t, t0.Add(5*time.Minute), c.DueAt, "its ack is the proof, which takes longer")
+}
+
+func TestStreamRedeliveryNeedsANewSession(t *testing.T) {
+	t.Parallel()
+	c := inState(t, Delivered)
+	require.False(t, c.Deliverable(Delivery{Stream, 1, 2, t0}), "not on the same stream, whatever the boot")
+	require.True(t, c.Deliverable(Delivery{HTTP, 1, 1, t0}), "the stream is over for an agent that polls")
+}
+
+// FuzzTransitions plays any sequence of steps and holds the invariants.
+func FuzzTransitions(f *testing.F) {
+	f.Add([]byte{0, 3, 7})
+	f.Add([]byte{0, 9, 1, 4, 3, 8})
+	f.Fuzz(func(t *testing.T, path []byte) {
+		c := inState(t, Pending)
+		for _, p := range path[:min(len(path), 50)] {
+			before := c
+			after, err := steps[int(p)%len(steps)].do(c)
+			requireConsistent(t, before, after)
+			if err != nil {
+				require.Equal(t, before, after, "an error changes nothing")
+			}
+			c = after
+		}
+	})
+}

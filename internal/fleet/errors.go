@@ -1,0 +1,51 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The errors of the domain. Every layer returns these, wrapped; only package
+// rpc turns them into codes.
+var (
+	// ErrNotFound occurs when what was named does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrIDTaken occurs when a command id is in use for another command.
+	ErrIDTaken = errors.New("command.id is in use for another command")
+	// ErrEnded occurs when a command that has already ended is cancelled.
+	ErrEnded = errors.New("the command has already ended")
+	// ErrNotDelivered occurs when a command that is not out with an agent is
+	// acked or proven.
+	ErrNotDelivered = errors.New("the command is not delivered")
+	// ErrNotDue occurs when a command may not be delivered now: it has ended,
+	// its deadline has passed, or it is out already.
+	ErrNotDue = errors.New("the command is not due")
+	// ErrNothingDue occurs when a VM has no command to be delivered now.
+	ErrNothingDue = errors.New("nothing due")
+	// ErrSuperseded occurs when a newer session has claimed the VM.
+	ErrSuperseded = errors.New("a newer session has claimed the VM")
+	// ErrUnavailable occurs when the store cannot take or give anything at the
+	// moment: a full disk, a lost database, a stop in progress.
+	ErrUnavailable = errors.New("the store is unavailable")
+	// ErrCursorExpired occurs when changes after a cursor are no longer kept.
+	ErrCursorExpired = errors.New("the changes after this cursor are no longer kept")
+	// ErrNoToken occurs when no registration token can be had at the moment.
+	ErrNoToken = errors.New("no registration token to be had")
+)
+
+// FieldError says which field of a request breaks which rule.
+type FieldError struct {
+	// Field is the field's path as the caller wrote it, such as command.type.
+	Field string
+	// Rule is what the field must be, without the value it had: a value that
+	// breaks a rule is not repeated into logs and answers.
+	Rule string
+}
+
+// Error says field and rule.
+func (e *FieldError) Error() string { return e.Field + " " + e.Rule }
+
+// Invalid returns a FieldError; the rule is formatted.
+func Invalid(field, rule string, args ...any) error {
+	return &FieldError{Field: field, Rule: fmt.Sprintf(rule, args...)}
+}

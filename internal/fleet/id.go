@@ -1,0 +1,63 @@
+package fleet
+
+import (
+	"crypto/rand"
+	"strings"
+)
+
+// VMID is the durable name of a VM.
+type VMID string
+
+// CommandID is the name of a command, unique over the fleet. Given by the
+// caller, it is the idempotency key.
+type CommandID string
+
+// Epoch numbers the sessions of one VM; the highest is the newest. Zero is no
+// session.
+type Epoch int64
+
+// MaxIDLength is the most characters an id may have.
+const MaxIDLength = 128
+
+// idRule is what every id must be. No id can begin with `_` or `.`, so that
+// names of the controller's own never collide with one and no id is a path.
+const idRule = "must be 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit"
+
+// CheckID returns a *FieldError when s is not an id.
+func CheckID(field, s string) error {
+	if s == "" || len(s) > MaxIDLength || !alphanumeric(s[0]) {
+		return Invalid(field, idRule)
+	}
+	for i := range len(s) {
+		if c := s[i]; !alphanumeric(c) && c != '.' && c != '_' && c != '-' {
+			return Invalid(field, idRule)
+		}
+	}
+	return nil
+}
+
+// CheckOptionalID is CheckID for a field that may be empty.
+func CheckOptionalID(field, s string) error {
+	if s == "" {
+		return nil
+	}
+	if err := CheckID(field, s); err != nil {
+		return Invalid(field, idRule+", or empty")
+	}
+	return nil
+}
+
+// ParseVMID returns s as a VMID, or a *FieldError for the field vm_id.
+func ParseVMID(s string) (VMID, error) {
+	if err := CheckID("vm_id", s); err != nil {
+		return "", err
+	}
+	return VMID(s), nil
+}
+
+// NewCommandID makes up a command id nobody else has.
+func NewCommandID() CommandID { return CommandID("cmd-" + strings.ToLower(rand.Text())) }
+
+func alphanumeric(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+}

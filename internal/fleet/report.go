@@ -1,0 +1,145 @@
+package fleet
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// The event types that mean something to the controller. Any other type that
+// is an id is kept as well.
+const (
+	EventVMStarted        = "vm_started"
+	EventRunnerRegistered = "runner_registered"
+)
+
+// StatusRegistering is the miglet_state of an agent whose runner is being
+// registered.
+const StatusRegistering = "registering_runner"
+
+// Hello is how an agent opens its session.
+type Hello struct {
+	VM           VMID
+	Pool         string
+	Org          string
+	AgentVersion string
+}
+
+// Check returns a *FieldError when one of the ids breaks the rule.
+func (h Hello) Check() error {
+	if err := CheckID("vm_id", string(h.VM)); err != nil {
+		return err
+	}
+	return checkPlace(h.Pool, h.Org)
+}
+
+// Origin is where a report came from: what every report has in common.
+type Origin struct {
+	VM   VMID   `json:"vm"`
+	Pool string `json:"pool,omitempty"`
+	Org  string `json:"org,omitempty"`
+	// Via is the route it took.
+	Via Route `json:"via"`
+	// Epoch is the session it came on; zero over HTTP.
+	Epoch Epoch `json:"epoch,omitempty"`
+	// ReceivedAt is the controller's time, unique within the controller.
+	ReceivedAt time.Time `json:"received_at"`
+	// SentAt is the agent's time; its clock may be wrong. Zero when not given.
+	SentAt time.Time `json:"sent_at,omitzero"`
+}
+
+// Check returns a *FieldError when one of the ids breaks the rule.
+func (o Origin) Check() error {
+	if err := CheckID("vm_id", string(o.VM)); err != nil {
+		return err
+	}
+	return checkPlace(o.Pool, o.Org)
+}
+
+// Event is something that happened on a VM.
+type Event struct {
+	// Seq is the order of arrival over the fleet; the store gives it.
+	Seq int64 `json:"-"`
+	Origin
+	Type string `json:"type"`
+	// Body is the event as the agent sent it, as a JSON object.
+	Body json.RawMessage `json:"body,omitempty"`
+}
+
+// Check returns a *FieldError when an id of the event breaks the rule.
+func (e Event) Check() error {
+	if err := CheckID("type", e.Type); err != nil {
+		return err
+	}
+	return e.Origin.Check()
+}
+
+// Heartbeat is an agent's periodic state report. What the agent did not say is
+// nil or empty.
+type Heartbeat struct {
+	Origin
+	// Status is the agent's miglet_state.
+	Status string `json:"status,omitempty"`
+	// Runner is the runner as reported on the stream.
+	Runner *Runner `json:"runner,omitempty"`
+	// RunnerState is all that agents without a stream say of their runner.
+	RunnerState string  `json:"runner_state,omitempty"`
+	Job         *Job    `json:"job,omitempty"`
+	Health      *Health `json:"health,omitempty"`
+	// Body is the heartbeat as it was sent over HTTP, as a JSON object.
+	Body json.RawMessage `json:"body,omitempty"`
+}
+
+// Check returns a *FieldError when an id of the heartbeat or its status breaks
+// the rule.
+func (h Heartbeat) Check() error {
+	if err := CheckOptionalID("miglet_state", h.Status); err != nil {
+		return err
+	}
+	return h.Origin.Check()
+}
+
+// Runner is the GitHub Actions runner on a VM.
+type Runner struct {
+	State      string   `json:"state,omitempty"`
+	Configured bool     `json:"configured,omitempty"`
+	Name       string   `json:"name,omitempty"`
+	Labels     []string `json:"labels,omitempty"`
+}
+
+// Job is the job a VM runs.
+type Job struct {
+	JobID      string    `json:"job_id,omitempty"`
+	RunID      string    `json:"run_id,omitempty"`
+	Repository string    `json:"repository,omitempty"`
+	Branch     string    `json:"branch,omitempty"`
+	Commit     string    `json:"commit,omitempty"`
+	Status     string    `json:"status,omitempty"`
+	StartedAt  time.Time `json:"started_at,omitzero"`
+}
+
+// Health is the load of a VM. A percentage that could not be measured is nil.
+type Health struct {
+	CPUPercent       *float64 `json:"cpu_percent,omitempty"`
+	MemoryPercent    *float64 `json:"memory_percent,omitempty"`
+	DiskPercent      *float64 `json:"disk_percent,omitempty"`
+	MemoryTotalBytes int64    `json:"memory_total_bytes,omitempty"`
+	MemoryUsedBytes  int64    `json:"memory_used_bytes,omitempty"`
+	DiskTotalBytes   int64    `json:"disk_total_bytes,omitempty"`
+	DiskUsedBytes    int64    `json:"disk_used_bytes,omitempty"`
+}
+
+func checkPlace(pool, org string) error {
+	if err := CheckOptionalID("pool_id", pool); err != nil {
+		return err
+	}
+	return CheckOptionalID("org_id", org)
+}
+
+// AgentTime returns the time an agent gave in Unix seconds: zero when it gave
+// none, or one that no calendar has.
+func AgentTime(seconds int64) time.Time {
+	if seconds <= 0 || seconds > maxUnixSeconds {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).UTC()
+}

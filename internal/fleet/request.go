@@ -1,0 +1,139 @@
+package fleet
+
+import (
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of what a command may be asked to carry and how long it may live.
+const (
+	MaxParams      = 100
+	MaxParamLength = 16 << 10
+	MaxTTL         = 30 * 24 * time.Hour
+	MaxAckTimeout  = 24 * time.Hour
+)
+
+// maxUnixSeconds is the last second of the year 9999, the last that the text
+// form of a time can hold.
+const maxUnixSeconds = 253402300799
+
+// CommandDefaults are the times of a command whose sender named none.
+type CommandDefaults struct {
+	TTL        time.Duration
+	AckTimeout time.Duration
+}
+
+// CommandRequest is what a sender asks for. Zero ID, CreatedAt, TTL and
+// AckTimeout are filled in.
+type CommandRequest struct {
+	ID         string
+	VM         string
+	Type       string
+	Params     Params
+	CreatedAt  int64 // Unix seconds
+	TTL        time.Duration
+	AckTimeout time.Duration
+}
+
+// Accept makes a request into a pending command, or returns a *FieldError that
+// names the field as the schema does.
+func (r CommandRequest) Accept(d CommandDefaults, now time.Time) (Command, error) {
+	if err := r.check(); err != nil {
+		return Command{}, err
+	}
+	c := Command{
+		ID: CommandID(r.ID), VM: VMID(r.VM), Type: r.Type, Params: r.Params,
+		CreatedAt: time.Unix(r.CreatedAt, 0).UTC(), AcceptedAt: now, State: Pending,
+		AckTimeout: orDefault(r.AckTimeout, d.AckTimeout),
+	}
+	if r.ID == "" {
+		c.ID = NewCommandID()
+	}
+	if r.CreatedAt == 0 {
+		c.CreatedAt = now.Truncate(time.Second)
+	}
+	c.ExpiresAt = now.Add(orDefault(r.TTL, d.TTL))
+	c.DueAt = c.ExpiresAt
+	return c, nil
+}
+
+func (r CommandRequest) check() error {
+	if err := CheckID("vm_id", r.VM); err != nil {
+		return err
+	}
+	if err := CheckID("command.type", r.Type); err != nil {
+		return err
+	}
+	if err := CheckOptionalID("command.id", r.ID); err != nil {
+		return err
+	}
+	if r.CreatedAt < 0 || r.CreatedAt > maxUnixSeconds {
+		return Invalid("command.created_at", "must be Unix seconds between 0 and the year 9999")
+	}
+	if err := CheckDuration("ttl", r.TTL, MaxTTL); err != nil {
+		return err
+	}
+	if err := CheckDuration("ack_timeout", r.AckTimeout, MaxAckTimeout); err != nil {
+		return err
+	}
+	if _, given := r.Params.Strings[RegistrationTokenParam]; given && r.Type == RegisterRunner {
+		return Invalid("command.string_params[registration_token]",
+			"must not be given: the controller puts a token in while it sends the command")
+	}
+	return r.Params.check()
+}
+
+// CheckDuration returns a *FieldError when d is negative or longer than limit.
+func CheckDuration(field string, d, limit time.Duration) error {
+	if d < 0 || d > limit {
+		return Invalid(field, "must be between 0s and %gs", limit.Seconds())
+	}
+	return nil
+}
+
+func (p Params) check() error {
+	if err := checkNames("command.string_params", p.Strings); err != nil {
+		return err
+	}
+	if err := checkNames("command.int_params", p.Ints); err != nil {
+		return err
+	}
+	if err := checkNames("command.bool_params", p.Bools); err != nil {
+		return err
+	}
+	for _, v := range p.Strings {
+		if !textFits(v) {
+			return Invalid("command.string_params", "must have texts of at most %d bytes of UTF-8", MaxParamLength)
+		}
+	}
+	if len(p.List) > MaxParams {
+		return Invalid("command.string_array_params", "must have at most %d entries", MaxParams)
+	}
+	for _, v := range p.List {
+		if !textFits(v) {
+			return Invalid("command.string_array_params", "must have texts of at most %d bytes of UTF-8", MaxParamLength)
+		}
+	}
+	return nil
+}
+
+func checkNames[V any](field string, params map[string]V) error {
+	if len(params) > MaxParams {
+		return Invalid(field, "must have at most %d entries", MaxParams)
+	}
+	for name := range params {
+		if name == "" || len(name) > MaxIDLength || !utf8.ValidString(name) {
+			return Invalid(field, "must have names of 1 to %d bytes of UTF-8", MaxIDLength)
+		}
+	}
+	return nil
+}
+
+func textFits(s string) bool { return len(s) <= MaxParamLength && utf8.ValidString(s) }
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return d
+}

@@ -1,0 +1,113 @@
+package fleet
+
+import (
+	"reflect"
+	"time"
+)
+
+// VM is one machine of the fleet as the controller knows it.
+type VM struct {
+	ID           VMID   `json:"id"`
+	Pool         string `json:"pool,omitempty"`
+	Org          string `json:"org,omitempty"`
+	AgentVersion string `json:"agent_version,omitempty"`
+
+	// Connected is whether a session is live.
+	Connected bool `json:"connected,omitempty"`
+	// Epoch is the VM's newest session, live or over.
+	Epoch Epoch `json:"epoch,omitempty"`
+	// Boot counts the starts of the VM that its reports show.
+	Boot int64 `json:"boot"`
+	// StartedAt is the agent's time in the vm_started event of this boot; a
+	// repetition of the event has the same.
+	StartedAt time.Time `json:"started_at,omitzero"`
+
+	// Status is the agent's miglet_state.
+	Status       string       `json:"status,omitempty"`
+	Runner       *Runner      `json:"runner,omitempty"`
+	Job          *Job         `json:"job,omitempty"`
+	Health       *Health      `json:"health,omitempty"`
+	Registration Registration `json:"registration"`
+
+	FirstSeenAt     time.Time `json:"first_seen_at"`
+	LastSeenAt      time.Time `json:"last_seen_at"`
+	ConnectedAt     time.Time `json:"connected_at,omitzero"`
+	DisconnectedAt  time.Time `json:"disconnected_at,omitzero"`
+	LastHeartbeatAt time.Time `json:"last_heartbeat_at,omitzero"`
+}
+
+// NewVM is a VM that was first heard of now.
+func NewVM(id VMID, now time.Time) VM {
+	return VM{
+		ID: id, Boot: 1, FirstSeenAt: now, LastSeenAt: now,
+		Registration: Registration{State: Unregistered},
+	}
+}
+
+// SessionOpened gives the VM its next session.
+func (v VM) SessionOpened(h Hello, now time.Time) VM {
+	v.Pool, v.Org, v.AgentVersion = h.Pool, h.Org, h.AgentVersion
+	v.Connected, v.ConnectedAt, v.LastSeenAt = true, now, now
+	v.Epoch++
+	return v
+}
+
+// SessionClosed ends the session with this epoch. A session that is not the
+// newest ends without a trace.
+func (v VM) SessionClosed(e Epoch, now time.Time) VM {
+	if v.Connected && v.Epoch == e {
+		v.Connected, v.DisconnectedAt = false, now
+	}
+	return v
+}
+
+// Seen notes that the VM reported something, and takes over the places it
+// names.
+func (v VM) Seen(o Origin) VM {
+	v.LastSeenAt = o.ReceivedAt
+	if o.Pool != "" {
+		v.Pool = o.Pool
+	}
+	if o.Org != "" {
+		v.Org = o.Org
+	}
+	return v
+}
+
+// Stale reports whether a report comes from a session that has been superseded.
+func (v VM) Stale(o Origin) bool { return o.Via == Stream && o.Epoch < v.Epoch }
+
+// Heartbeat takes over what the heartbeat says. The caller has made sure that
+// it is not Stale. registering is whether the VM's register_runner command is
+// still on its way.
+func (v VM) Heartbeat(h Heartbeat, registering bool) VM {
+	v = v.Seen(h.Origin)
+	v.LastHeartbeatAt = h.ReceivedAt
+	if h.Status != "" {
+		v.Status = h.Status
+	}
+	if h.Health != nil {
+		v.Health = h.Health
+	}
+	v.Job = h.Job
+	switch {
+	case h.Runner != nil:
+		v.Runner = h.Runner
+		v = v.runnerReported(*h.Runner, h, registering)
+	case h.RunnerState != "":
+		r := Runner{}
+		if v.Runner != nil {
+			r = *v.Runner
+		}
+		r.State = h.RunnerState
+		v.Runner = &r
+	}
+	return v
+}
+
+// Differs reports whether v and o differ in more than when they were last heard
+// of and their load: whether a watcher of the fleet wants to know.
+func (v VM) Differs(o VM) bool {
+	v.LastSeenAt, v.LastHeartbeatAt, v.Health = o.LastSeenAt, o.LastHeartbeatAt, o.Health
+	return !reflect.DeepEqual(v, o)
+}
