@@ -1,0 +1,264 @@
+package sqlstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Enqueue keeps a pending command.
+func (db *DB) Enqueue(ctx context.Context, c fleet.Command) (kept fleet.Command, err error) {
+	err = db.update(ctx, func(t *tx) error {
+		switch existing, err := t.command(c.ID); {
+		case err == nil && existing.SameRequest(c):
+			kept = existing
+			return nil
+		case err == nil:
+			return fleet.ErrIDTaken
+		case !errors.Is(err, fleet.ErrNotFound):
+			return err
+		}
+		kept, err = t.addCommand(c)
+		return err
+	})
+	return kept, err
+}
+
+// Cancel takes a command back.
+func (db *DB) Cancel(ctx context.Context, id fleet.CommandID, now time.Time) (c fleet.Command, err error) {
+	err = db.update(ctx, func(t *tx) error {
+		var err error
+		if c, err = t.command(id); err != nil {
+			return err
+		}
+		cancelled, err := c.Cancelled(now)
+		if err != nil || c.State == fleet.Cancelled {
+			return err
+		}
+		c = cancelled
+		return t.putCommand(c, now)
+	})
+	return c, err
+}
+
+// Next returns the command that Lease would claim.
+func (db *DB) Next(ctx context.Context, vm fleet.VMID, a store.Attempt) (fleet.Command, error) {
+	v, err := db.VM(ctx, vm)
+	if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+		return fleet.Command{}, err
+	}
+	d, err := delivery(v, a)
+	if err != nil {
+		return fleet.Command{}, err
+	}
+	queue, err := db.commands(ctx, `SELECT seq, doc FROM commands
+		WHERE vm_id = ? AND due_at > ? ORDER BY seq LIMIT 1`, string(vm), a.At.UnixNano())
+	if err != nil {
+		return fleet.Command{}, err
+	}
+	if len(queue) == 0 || !queue[0].Deliverable(d) {
+		return fleet.Command{}, fleet.ErrNothingDue
+	}
+	return queue[0], nil
+}
+
+// Lease claims a command for an attempt that is about to be made.
+func (db *DB) Lease(
+	ctx context.Context, vm fleet.VMID, id fleet.CommandID, a store.Attempt,
+) (c fleet.Command, err error) {
+	err = db.update(ctx, func(t *tx) error {
+		v, err := t.vmOrNew(vm, a.At)
+		if err != nil {
+			return err
+		}
+		d, err := delivery(v, a)
+		if err != nil {
+			return err
+		}
+		if c, err = t.due(vm, a.At); err != nil {
+			return err
+		}
+		if c.ID != id {
+			return fleet.ErrNotDue
+		}
+		if c, err = c.Delivered(d); err != nil {
+			return err
+		}
+		return t.putCommand(c, a.At)
+	})
+	return c, err
+}
+
+// due returns the oldest command of the VM whose time is not up, or
+// fleet.ErrNotDue. It ends those before it.
+func (t *tx) due(vm fleet.VMID, now time.Time) (fleet.Command, error) {
+	for {
+		c, err := t.head(vm)
+		if errors.Is(err, fleet.ErrNothingDue) {
+			return c, fleet.ErrNotDue
+		}
+		if err != nil {
+			return c, err
+		}
+		lapsed := c.Lapsed(now)
+		if !lapsed.State.Terminal() {
+			return c, nil
+		}
+		if err := t.putCommand(lapsed, now); err != nil {
+			return c, err
+		}
+	}
+}
+
+// delivery is the attempt as the VM's state allows it.
+func delivery(v fleet.VM, a store.Attempt) (fleet.Delivery, error) {
+	switch {
+	case a.Via == fleet.Stream && a.Epoch != v.Epoch:
+		return fleet.Delivery{}, fleet.ErrSuperseded
+	case a.Via == fleet.HTTP && v.Connected:
+		return fleet.Delivery{}, fleet.ErrNothingDue
+	default:
+		return fleet.Delivery{Via: a.Via, Epoch: v.Epoch, Boot: v.Boot, At: a.At}, nil
+	}
+}
+
+// Ack records an agent's answer.
+func (db *DB) Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack, now time.Time) (
+	c fleet.Command, late bool, err error,
+) {
+	err = db.update(ctx, func(t *tx) error {
+		v, err := t.vm(vm)
+		if err != nil {
+			return err
+		}
+		if v.Epoch != e {
+			return fleet.ErrSuperseded
+		}
+		if c, err = t.command(a.CommandID); err != nil {
+			return err
+		}
+		if c.VM != vm {
+			return fleet.ErrNotFound
+		}
+		late = c.State.Terminal()
+		repeated := late && c.Ack != nil
+		if c, err = c.Acked(a, now); err != nil || repeated {
+			return err
+		}
+		v.LastSeenAt = now
+		t.putVM(v, now)
+		return t.putCommand(c, now)
+	})
+	return c, late, err
+}
+
+// Sweep ends the commands whose time is up.
+func (db *DB) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
+	due, err := db.commands(ctx,
+		`SELECT seq, doc FROM commands WHERE due_at <= ? ORDER BY due_at LIMIT ?`, now.UnixNano(), limit)
+	if err != nil || len(due) == 0 {
+		return 0, err
+	}
+	ended := 0
+	err = db.update(ctx, func(t *tx) error {
+		ended = 0
+		for _, d := range due {
+			// Read again: it may have moved on since.
+			c, err := t.command(d.ID)
+			if err != nil {
+				return err
+			}
+			if lapsed := c.Lapsed(now); lapsed.State != c.State {
+				if err := t.putCommand(lapsed, now); err != nil {
+					return err
+				}
+				ended++
+			}
+		}
+		return nil
+	})
+	return ended, err
+}
+
+func (t *tx) command(id fleet.CommandID) (fleet.Command, error) {
+	return t.oneCommand(`SELECT seq, doc FROM commands WHERE id = ?`, string(id))
+}
+
+// head returns the oldest command of the VM that has not ended, or
+// fleet.ErrNothingDue.
+func (t *tx) head(vm fleet.VMID) (fleet.Command, error) {
+	c, err := t.oneCommand(`SELECT seq, doc FROM commands
+		WHERE vm_id = ? AND due_at IS NOT NULL ORDER BY seq LIMIT 1`, string(vm))
+	if errors.Is(err, fleet.ErrNotFound) {
+		return c, fleet.ErrNothingDue
+	}
+	return c, err
+}
+
+func (t *tx) oneCommand(query string, args ...any) (c fleet.Command, err error) {
+	var seq int64
+	var doc []byte
+	if err := t.scan(query, args, []any{&seq, &doc}); err != nil {
+		return c, err
+	}
+	return decodeCommand(seq, doc)
+}
+
+func decodeCommand(seq int64, doc []byte) (c fleet.Command, err error) {
+	if err := json.Unmarshal(doc, &c); err != nil {
+		return c, fmt.Errorf("read command: %w", err)
+	}
+	c.Seq = seq
+	return c, nil
+}
+
+// addCommand inserts a new command.
+func (t *tx) addCommand(c fleet.Command) (fleet.Command, error) {
+	doc, err := json.Marshal(c)
+	if err != nil {
+		return c, fmt.Errorf("write command: %w", err)
+	}
+	c.Seq, err = t.insert(`INSERT INTO commands (id, vm_id, type, state, due_at, finished_at, doc)
+		VALUES (?, ?, ?, ?, ?, NULL, ?)`,
+		string(c.ID), string(c.VM), c.Type, string(c.State), unixOrNull(c.DueAt), doc)
+	if err != nil {
+		return c, fmt.Errorf("write command: %w", err)
+	}
+	return c, t.commandChanged(c, c.AcceptedAt)
+}
+
+// putCommand writes a command that has moved on, and what its end means to the
+// registration of its VM.
+func (t *tx) putCommand(c fleet.Command, now time.Time) error {
+	doc, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("write command: %w", err)
+	}
+	if err := t.exec(`UPDATE commands SET state = ?, due_at = ?, finished_at = ?, doc = ? WHERE seq = ?`,
+		string(c.State), unixOrNull(c.DueAt), unixOrNull(c.FinishedAt), doc, c.Seq); err != nil {
+		return fmt.Errorf("write command: %w", err)
+	}
+	if c.Type == fleet.RegisterRunner && c.State.Terminal() {
+		switch v, err := t.vm(c.VM); {
+		case err == nil:
+			t.putVM(v.RegistrationEnded(c), now)
+		case !errors.Is(err, fleet.ErrNotFound):
+			return err
+		}
+	}
+	return t.commandChanged(c, now)
+}
+
+func (t *tx) commandChanged(c fleet.Command, now time.Time) error {
+	outline := c.Outline()
+	doc, err := json.Marshal(outline)
+	if err != nil {
+		return fmt.Errorf("write change: %w", err)
+	}
+	return t.change(fleet.Change{At: now, Subject: c.VM, Command: &outline}, nil, doc, nil)
+}

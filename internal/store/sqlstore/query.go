@@ -1,0 +1,269 @@
+package sqlstore
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// selection builds a query from the filters that are set.
+type selection struct {
+	where []string
+	args  []any
+}
+
+func (s *selection) and(condition string, args ...any) {
+	s.where = append(s.where, condition)
+	s.args = append(s.args, args...)
+}
+
+func (s *selection) query(from, order string, limit int) (string, []any) {
+	q := from
+	if len(s.where) > 0 {
+		q += " WHERE " + strings.Join(s.where, " AND ")
+	}
+	return q + " ORDER BY " + order + " LIMIT ?", append(s.args, limit)
+}
+
+// Command returns one command.
+func (db *DB) Command(ctx context.Context, id fleet.CommandID) (fleet.Command, error) {
+	return one(db.commands(ctx, `SELECT seq, doc FROM commands WHERE id = ?`, string(id)))
+}
+
+// Commands lists commands, the latest accepted first.
+func (db *DB) Commands(ctx context.Context, f store.CommandFilter, p store.Page) ([]fleet.Command, error) {
+	var s selection
+	if f.VM != "" {
+		s.and("vm_id = ?", string(f.VM))
+	}
+	if f.Type != "" {
+		s.and("type = ?", f.Type)
+	}
+	if len(f.States) > 0 {
+		in := strings.TrimSuffix(strings.Repeat("?,", len(f.States)), ",")
+		states := make([]any, len(f.States))
+		for i, state := range f.States {
+			states[i] = string(state)
+		}
+		s.and("state IN ("+in+")", states...)
+	}
+	if p.Before > 0 {
+		s.and("seq < ?", p.Before)
+	}
+	q, args := s.query("SELECT seq, doc FROM commands", "seq DESC", p.Size)
+	return db.commands(ctx, q, args...)
+}
+
+// VM returns one VM.
+func (db *DB) VM(ctx context.Context, id fleet.VMID) (fleet.VM, error) {
+	return one(db.vms(ctx, `SELECT doc FROM vms WHERE vm_id = ?`, string(id)))
+}
+
+// VMs lists VMs in the order of their ids.
+func (db *DB) VMs(ctx context.Context, f store.VMFilter, p store.Page) ([]fleet.VM, error) {
+	var s selection
+	if f.Pool != "" {
+		s.and("pool_id = ?", f.Pool)
+	}
+	if f.Org != "" {
+		s.and("org_id = ?", f.Org)
+	}
+	if f.Status != "" {
+		s.and("status = ?", f.Status)
+	}
+	if f.Connected != nil {
+		s.and("connected = ?", *f.Connected)
+	}
+	if p.After != "" {
+		s.and("vm_id > ?", string(p.After))
+	}
+	q, args := s.query("SELECT doc FROM vms", "vm_id", p.Size)
+	return db.vms(ctx, q, args...)
+}
+
+// Events lists events, the latest received first.
+func (db *DB) Events(ctx context.Context, f store.EventFilter, p store.Page) ([]fleet.Event, error) {
+	var s selection
+	if f.VM != "" {
+		s.and("vm_id = ?", string(f.VM))
+	}
+	if f.Type != "" {
+		s.and("type = ?", f.Type)
+	}
+	if !f.Since.IsZero() {
+		s.and("received_at >= ?", f.Since.UnixNano())
+	}
+	if !f.Until.IsZero() {
+		s.and("received_at < ?", f.Until.UnixNano())
+	}
+	if p.Before > 0 {
+		s.and("seq < ?", p.Before)
+	}
+	q, args := s.query("SELECT seq, doc FROM events", "seq DESC", p.Size)
+	return db.events(ctx, q, args...)
+}
+
+// Heartbeats lists the heartbeats of a VM that are still kept.
+func (db *DB) Heartbeats(ctx context.Context, vm fleet.VMID, limit int) ([]fleet.Heartbeat, error) {
+	blocks, err := query(ctx, db, func(r *sql.Rows) (docs []byte, err error) { return docs, r.Scan(&docs) },
+		`SELECT docs FROM heartbeats WHERE vm_id = ? ORDER BY seq DESC LIMIT ?`, string(vm), limit)
+	if err != nil {
+		return nil, err
+	}
+	var hs []fleet.Heartbeat
+	for _, docs := range blocks {
+		lines := bytes.Split(bytes.TrimSuffix(docs, []byte("\n")), []byte("\n"))
+		slices.Reverse(lines)
+		for _, line := range lines[:min(len(lines), limit-len(hs))] {
+			var h fleet.Heartbeat
+			if err := json.Unmarshal(line, &h); err != nil {
+				return nil, fmt.Errorf("read heartbeat: %w", err)
+			}
+			hs = append(hs, h)
+		}
+	}
+	return hs, nil
+}
+
+// Changes returns what came after the change with this Seq.
+func (db *DB) Changes(
+	ctx context.Context, f store.ChangeFilter, after int64, limit int,
+) ([]fleet.Change, error) {
+	var s selection
+	s.and("c.seq > ?", after)
+	if f.VM != "" {
+		s.and("c.vm_id = ?", string(f.VM))
+	}
+	q, args := s.query(`SELECT c.seq, c.at, c.vm_id, c.vm, c.command, c.event_seq, e.doc
+		FROM changes c LEFT JOIN events e ON e.seq = c.event_seq`, "c.seq", limit)
+	changes, err := query(ctx, db, scanChange, q, args...)
+	if err != nil {
+		return nil, err
+	}
+	// Asked after the rows were read: what was purged before is noticed.
+	purged, err := db.number(ctx, `SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'purged_change'`)
+	if err == nil && after < purged {
+		err = fleet.ErrCursorExpired
+	}
+	return changes, err
+}
+
+// LastChange returns the Seq of the latest change.
+func (db *DB) LastChange(ctx context.Context) (int64, error) {
+	return db.number(ctx, `SELECT COALESCE(MAX(seq), 0) FROM changes`)
+}
+
+func scanChange(r *sql.Rows) (c fleet.Change, err error) {
+	var at int64
+	var vm string
+	var vmDoc, commandDoc, eventDoc []byte
+	var eventSeq sql.NullInt64
+	if err := r.Scan(&c.Seq, &at, &vm, &vmDoc, &commandDoc, &eventSeq, &eventDoc); err != nil {
+		return c, err
+	}
+	c.At, c.Subject = time.Unix(0, at).UTC(), fleet.VMID(vm)
+	switch {
+	case vmDoc != nil:
+		c.VM = new(fleet.VM)
+		return c, json.Unmarshal(vmDoc, c.VM)
+	case commandDoc != nil:
+		c.Command = new(fleet.Command)
+		return c, json.Unmarshal(commandDoc, c.Command)
+	case eventDoc != nil:
+		c.Event = &fleet.Event{Seq: eventSeq.Int64}
+		return c, json.Unmarshal(eventDoc, c.Event)
+	default: // the event is no longer kept
+		c.Event = &fleet.Event{Seq: eventSeq.Int64, Origin: fleet.Origin{VM: c.Subject, ReceivedAt: c.At}}
+		return c, nil
+	}
+}
+
+func (db *DB) commands(ctx context.Context, q string, args ...any) ([]fleet.Command, error) {
+	return query(ctx, db, func(r *sql.Rows) (fleet.Command, error) {
+		var seq int64
+		var doc []byte
+		if err := r.Scan(&seq, &doc); err != nil {
+			return fleet.Command{}, err
+		}
+		return decodeCommand(seq, doc)
+	}, q, args...)
+}
+
+func (db *DB) vms(ctx context.Context, q string, args ...any) ([]fleet.VM, error) {
+	return query(ctx, db, func(r *sql.Rows) (v fleet.VM, err error) {
+		var doc []byte
+		if err := r.Scan(&doc); err != nil {
+			return v, err
+		}
+		return v, json.Unmarshal(doc, &v)
+	}, q, args...)
+}
+
+func (db *DB) events(ctx context.Context, q string, args ...any) ([]fleet.Event, error) {
+	return query(ctx, db, func(r *sql.Rows) (e fleet.Event, err error) {
+		var doc []byte
+		if err := r.Scan(&e.Seq, &doc); err != nil {
+			return e, err
+		}
+		return e, json.Unmarshal(doc, &e)
+	}, q, args...)
+}
+
+func (db *DB) number(ctx context.Context, q string) (int64, error) {
+	return one(query(ctx, db, func(r *sql.Rows) (n int64, err error) { return n, r.Scan(&n) }, q))
+}
+
+// query reads rows outside the writer: what was committed before it began. Its
+// errors wrap fleet.ErrUnavailable.
+func query[T any](
+	ctx context.Context, db *DB, scan func(*sql.Rows) (T, error), q string, args ...any,
+) (all []T, err error) {
+	rows, err := db.read.QueryContext(ctx, q, args...)
+	if err != nil {
+		return nil, readError(ctx, err)
+	}
+	defer func() {
+		if cerr := rows.Close(); err == nil && cerr != nil {
+			err = readError(ctx, cerr)
+		}
+	}()
+	for rows.Next() {
+		row, err := scan(rows)
+		if err != nil {
+			return nil, readError(ctx, err)
+		}
+		all = append(all, row)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, readError(ctx, err)
+	}
+	return all, nil
+}
+
+func readError(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: read: %w", fleet.ErrUnavailable, err)
+}
+
+// one returns the only element, or fleet.ErrNotFound.
+func one[T any](all []T, err error) (T, error) {
+	var none T
+	switch {
+	case err != nil:
+		return none, err
+	case len(all) == 0:
+		return none, fleet.ErrNotFound
+	default:
+		return all[0], nil
+	}
+}

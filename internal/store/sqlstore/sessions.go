@@ -1,0 +1,137 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// OpenSession gives the VM its next session.
+func (db *DB) OpenSession(
+	ctx context.Context, h fleet.Hello, register fleet.Command, now time.Time,
+) (v fleet.VM, err error) {
+	err = db.update(ctx, func(t *tx) error {
+		if v, err = t.vmOrNew(h.VM, now); err != nil {
+			return err
+		}
+		v, err = t.requestRegistration(v.SessionOpened(h, now), register)
+		if err != nil {
+			return err
+		}
+		t.putVM(v, now)
+		return nil
+	})
+	return v, err
+}
+
+// RequestRegistration enqueues register for a VM that polls.
+func (db *DB) RequestRegistration(
+	ctx context.Context, vm fleet.VMID, register fleet.Command, now time.Time,
+) (v fleet.VM, err error) {
+	err = db.update(ctx, func(t *tx) error {
+		if v, err = t.vmOrNew(vm, now); err != nil {
+			return err
+		}
+		v.LastSeenAt = now
+		if v, err = t.requestRegistration(v, register); err != nil {
+			return err
+		}
+		t.putVM(v, now)
+		return nil
+	})
+	return v, err
+}
+
+// requestRegistration has a VM registered that is not yet in this boot: by the
+// register_runner that is already on its way to it, or else by register.
+func (t *tx) requestRegistration(v fleet.VM, register fleet.Command) (fleet.VM, error) {
+	if v.Registration.State != fleet.Unregistered {
+		return v, nil
+	}
+	cmd, err := t.oneCommand(`SELECT seq, doc FROM commands
+		WHERE vm_id = ? AND due_at IS NOT NULL AND type = ? ORDER BY seq LIMIT 1`,
+		string(v.ID), fleet.RegisterRunner)
+	if errors.Is(err, fleet.ErrNotFound) {
+		cmd, err = t.addCommand(register)
+	}
+	if err != nil {
+		return v, err
+	}
+	return v.RegistrationRequested(cmd), nil
+}
+
+// registering reports whether the VM's register_runner is on its way.
+func (t *tx) registering(v fleet.VM) (bool, error) {
+	if v.Registration.State != fleet.Requested {
+		return false, nil
+	}
+	c, err := t.command(v.Registration.Command)
+	if errors.Is(err, fleet.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && !c.State.Terminal(), err
+}
+
+// CloseSession ends a session.
+func (db *DB) CloseSession(ctx context.Context, vm fleet.VMID, e fleet.Epoch, now time.Time) error {
+	return db.update(ctx, func(t *tx) error {
+		v, err := t.vm(vm)
+		if err != nil {
+			return err
+		}
+		if v.Epoch != e || !v.Connected {
+			return nil
+		}
+		return t.endSession(v, e, now)
+	})
+}
+
+func (t *tx) endSession(v fleet.VM, e fleet.Epoch, now time.Time) error {
+	t.putVM(v.SessionClosed(e, now), now)
+	c, err := t.head(v.ID)
+	if errors.Is(err, fleet.ErrNothingDue) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if paused := c.SessionEnded(e); !paused.DueAt.Equal(c.DueAt) {
+		return t.putCommand(paused, now)
+	}
+	return nil
+}
+
+// ResetSessions ends all sessions.
+func (db *DB) ResetSessions(ctx context.Context, now time.Time) (n int, err error) {
+	vms, err := db.vms(ctx, `SELECT doc FROM vms WHERE connected = 1 ORDER BY vm_id`)
+	if err != nil {
+		return 0, err
+	}
+	out, err := db.commands(ctx, `SELECT seq, doc FROM commands WHERE state = ?`, string(fleet.Delivered))
+	if err != nil {
+		return 0, err
+	}
+	err = db.update(ctx, func(t *tx) error {
+		for _, v := range vms {
+			v, err := t.vm(v.ID)
+			if err != nil {
+				return err
+			}
+			t.putVM(v.SessionClosed(v.Epoch, now), now)
+		}
+		for _, c := range out {
+			paused := c.SessionEnded(math.MaxInt64)
+			if paused.DueAt.Equal(c.DueAt) {
+				continue
+			}
+			if err := t.putCommand(paused, now); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return len(vms), err
+}

@@ -1,0 +1,171 @@
+// Package sqlstore keeps the store in an SQL database: today an SQLite file.
+//
+// All writes go through one goroutine that puts what arrives concurrently into
+// one transaction and answers everybody after its commit, so that the price of
+// a durable commit is shared. Reads go around it.
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/gofrs/flock"
+	"github.com/pressly/goose/v3"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// readers is how many reads may run at once.
+const readers = 4
+
+// DB is a store in an SQL database. It is safe for concurrent use.
+type DB struct {
+	id     string
+	read   *sql.DB
+	write  *sql.DB
+	writer *writer
+	lock   *flock.Flock
+	log    *slog.Logger
+
+	mu        sync.Mutex
+	listeners map[int]func([]fleet.Change)
+	nextID    int
+}
+
+var _ store.Store = (*DB)(nil)
+
+// ErrInUse occurs when another process has the database file open.
+var ErrInUse = errors.New("the database is in use by another controller")
+
+// OpenSQLite opens the database file at path, makes it if it is not there, and
+// brings its schema up to date. It returns an error that wraps ErrInUse while
+// another process has the file open.
+func OpenSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("make the database directory: %w", err)
+	}
+	lock := flock.New(path + ".lock")
+	switch locked, err := lock.TryLock(); {
+	case err != nil:
+		return nil, fmt.Errorf("lock the database %s: %w", path, err)
+	case !locked:
+		return nil, fmt.Errorf("%w: %s", ErrInUse, path)
+	}
+	db := &DB{lock: lock, log: log, listeners: map[int]func([]fleet.Change){}}
+	if err := db.open(ctx, path); err != nil {
+		return nil, errors.Join(err, db.release())
+	}
+	return db, nil
+}
+
+func (db *DB) open(ctx context.Context, path string) error {
+	var err error
+	if db.write, err = openPool(path, 1, "_txlock=immediate"); err != nil {
+		return err
+	}
+	if err := migrate(ctx, db.write); err != nil {
+		return fmt.Errorf("migrate the database %s: %w", path, err)
+	}
+	if db.read, err = openPool(path, readers, "_pragma=query_only(1)"); err != nil {
+		return err
+	}
+	row := db.read.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = 'store_id'`)
+	if err := row.Scan(&db.id); err != nil {
+		return fmt.Errorf("read the database %s: %w", path, err)
+	}
+	conn, err := db.write.Conn(ctx)
+	if err != nil {
+		return fmt.Errorf("open the database %s: %w", path, err)
+	}
+	db.writer = startWriter(conn, db.publish, db.log)
+	return nil
+}
+
+func openPool(path string, conns int, setting string) (*sql.DB, error) {
+	// A path may hold any character; in a file: URI it must be escaped.
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + setting +
+		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"&_pragma=busy_timeout(5000)&_pragma=temp_store(MEMORY)"
+	pool, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open the database %s: %w", path, err)
+	}
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
+	return pool, nil
+}
+
+func migrate(ctx context.Context, pool *sql.DB) error {
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, pool, dir)
+	if err != nil {
+		return err
+	}
+	_, err = p.Up(ctx)
+	return err
+}
+
+// ID names this database.
+func (db *DB) ID() string { return db.id }
+
+// Check writes to the database.
+func (db *DB) Check(ctx context.Context) error {
+	return db.update(ctx, func(t *tx) error {
+		return t.exec(`UPDATE meta SET value = value + 1 WHERE key = 'checks'`)
+	})
+}
+
+// Close commits what is under way and closes the database.
+func (db *DB) Close() error {
+	db.writer.stop()
+	return db.release()
+}
+
+func (db *DB) release() error {
+	var errs []error
+	for _, pool := range []*sql.DB{db.read, db.write} {
+		if pool != nil {
+			errs = append(errs, pool.Close())
+		}
+	}
+	return errors.Join(append(errs, db.lock.Unlock())...)
+}
+
+// Listen calls fn with the changes of each commit.
+func (db *DB) Listen(fn func([]fleet.Change)) (stop func()) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	id := db.nextID
+	db.nextID++
+	db.listeners[id] = fn
+	return func() {
+		db.mu.Lock()
+		defer db.mu.Unlock()
+		delete(db.listeners, id)
+	}
+}
+
+func (db *DB) publish(changes []fleet.Change) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	for _, fn := range db.listeners {
+		fn(changes)
+	}
+}

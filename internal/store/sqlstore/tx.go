@@ -1,0 +1,172 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// tx is a transaction of the writer. VMs are read once, changed in memory and
+// written once, when the transaction is flushed.
+type tx struct {
+	ctx     context.Context
+	w       *writer
+	vms     map[fleet.VMID]*vmEntry
+	order   []fleet.VMID // of the first change, so that a flush is repeatable
+	changes []fleet.Change
+}
+
+type vmEntry struct {
+	known  bool // there is a row
+	before fleet.VM
+	now    fleet.VM
+	dirty  bool
+	at     time.Time
+}
+
+func (t *tx) stmt(query string) (*sql.Stmt, error) {
+	if s, ok := t.w.stmts[query]; ok {
+		return s, nil
+	}
+	s, err := t.w.conn.PrepareContext(t.ctx, query)
+	if err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
+	t.w.stmts[query] = s
+	return s, nil
+}
+
+func (t *tx) exec(query string, args ...any) error {
+	_, err := t.insert(query, args...)
+	return err
+}
+
+// insert runs a statement and returns the number of the row it made.
+func (t *tx) insert(query string, args ...any) (int64, error) {
+	s, err := t.stmt(query)
+	if err != nil {
+		return 0, err
+	}
+	res, err := s.ExecContext(t.ctx, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.LastInsertId()
+}
+
+// scan reads one row. It returns fleet.ErrNotFound when there is none.
+func (t *tx) scan(query string, args, dest []any) error {
+	s, err := t.stmt(query)
+	if err != nil {
+		return err
+	}
+	err = s.QueryRowContext(t.ctx, args...).Scan(dest...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fleet.ErrNotFound
+	}
+	return err
+}
+
+// entry returns the VM's entry, reading it the first time.
+func (t *tx) entry(id fleet.VMID) (*vmEntry, error) {
+	if e, ok := t.vms[id]; ok {
+		return e, nil
+	}
+	e := &vmEntry{}
+	var doc []byte
+	switch err := t.scan(`SELECT doc FROM vms WHERE vm_id = ?`, []any{string(id)}, []any{&doc}); {
+	case errors.Is(err, fleet.ErrNotFound):
+	case err != nil:
+		return nil, err
+	default:
+		if err := json.Unmarshal(doc, &e.before); err != nil {
+			return nil, fmt.Errorf("read VM: %w", err)
+		}
+		e.known, e.now = true, e.before
+	}
+	t.vms[id] = e
+	return e, nil
+}
+
+// vm returns the VM as it is in this transaction. It returns fleet.ErrNotFound
+// for one never heard of.
+func (t *tx) vm(id fleet.VMID) (fleet.VM, error) {
+	e, err := t.entry(id)
+	if err != nil {
+		return fleet.VM{}, err
+	}
+	if !e.known && !e.dirty {
+		return fleet.VM{}, fleet.ErrNotFound
+	}
+	return e.now, nil
+}
+
+// vmOrNew is vm, with a new VM for one never heard of.
+func (t *tx) vmOrNew(id fleet.VMID, now time.Time) (fleet.VM, error) {
+	v, err := t.vm(id)
+	if errors.Is(err, fleet.ErrNotFound) {
+		return fleet.NewVM(id, now), nil
+	}
+	return v, err
+}
+
+// putVM sets the VM as of now. entry has read it before.
+func (t *tx) putVM(v fleet.VM, now time.Time) {
+	e := t.vms[v.ID]
+	if !e.dirty {
+		t.order = append(t.order, v.ID)
+	}
+	e.now, e.dirty, e.at = v, true, now
+}
+
+// flush writes the VMs that were put.
+func (t *tx) flush() error {
+	for _, id := range t.order {
+		e := t.vms[id]
+		doc, err := json.Marshal(e.now)
+		if err != nil {
+			return fmt.Errorf("write VM: %w", err)
+		}
+		v := e.now
+		if err := t.exec(`INSERT INTO vms (vm_id, pool_id, org_id, status, connected, last_seen_at, doc)
+			VALUES (?, ?, ?, ?, ?, ?, ?)
+			ON CONFLICT (vm_id) DO UPDATE SET pool_id = excluded.pool_id, org_id = excluded.org_id,
+			status = excluded.status, connected = excluded.connected,
+			last_seen_at = excluded.last_seen_at, doc = excluded.doc`,
+			string(v.ID), v.Pool, v.Org, v.Status, v.Connected, v.LastSeenAt.UnixNano(), doc); err != nil {
+			return fmt.Errorf("write VM: %w", err)
+		}
+		if e.known && !v.Differs(e.before) {
+			continue
+		}
+		if err := t.change(fleet.Change{At: e.at, Subject: id, VM: &v}, doc, nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// change appends to the log of changes. The documents are those of c's parts.
+func (t *tx) change(c fleet.Change, vm, command []byte, eventSeq any) error {
+	seq, err := t.insert(`INSERT INTO changes (at, vm_id, vm, command, event_seq) VALUES (?, ?, ?, ?, ?)`,
+		c.At.UnixNano(), string(c.Subject), vm, command, eventSeq)
+	if err != nil {
+		return fmt.Errorf("write change: %w", err)
+	}
+	c.Seq = seq
+	t.changes = append(t.changes, c)
+	return nil
+}
+
+// unixOrNull is the column form of a time: null for none.
+func unixOrNull(at time.Time) any {
+	if at.IsZero() {
+		return nil
+	}
+	return at.UnixNano()
+}

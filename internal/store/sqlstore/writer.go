@@ -1,0 +1,180 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// maxGroup is the most operations one transaction takes: what bounds how long
+// the first waits for the last.
+const maxGroup = 512
+
+// writer owns the one connection that writes. Operations that arrive while a
+// transaction is being committed share the next one.
+type writer struct {
+	conn    *sql.Conn
+	stmts   map[string]*sql.Stmt
+	publish func([]fleet.Change)
+	log     *slog.Logger
+
+	ops      chan *op
+	stopping chan struct{}
+	stopOnce sync.Once
+	done     chan struct{}
+}
+
+// op is one caller's part of a transaction. run may run more than once: when a
+// transaction fails, each of its operations is tried again by itself.
+type op struct {
+	run  func(*tx) error
+	err  error
+	done chan struct{}
+}
+
+func startWriter(conn *sql.Conn, publish func([]fleet.Change), log *slog.Logger) *writer {
+	w := &writer{
+		conn: conn, stmts: map[string]*sql.Stmt{}, publish: publish, log: log,
+		ops: make(chan *op, maxGroup), stopping: make(chan struct{}), done: make(chan struct{}),
+	}
+	go w.loop()
+	return w
+}
+
+// update runs fn in a transaction shared with others and returns once it is
+// committed. fn's error, if it is one of the domain, is returned as it is, and
+// what fn had written before it is kept; after any other error nothing of fn is
+// kept and the error wraps fleet.ErrUnavailable.
+//
+// A context that ends while the operation waits for the writer does not stop
+// it: whether it was done is then for the store to know.
+func (db *DB) update(ctx context.Context, fn func(*tx) error) error {
+	o := &op{run: fn, done: make(chan struct{})}
+	select {
+	case db.writer.ops <- o:
+	case <-db.writer.stopping:
+		return fmt.Errorf("%w: closed", fleet.ErrUnavailable)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-o.done:
+		return o.err
+	case <-db.writer.done:
+		select {
+		case <-o.done:
+			return o.err
+		default:
+			return fmt.Errorf("%w: closed", fleet.ErrUnavailable)
+		}
+	}
+}
+
+// stop ends the writer after what is queued has been committed.
+func (w *writer) stop() {
+	w.stopOnce.Do(func() { close(w.stopping) })
+	<-w.done
+}
+
+func (w *writer) loop() {
+	defer close(w.done)
+	defer w.conn.Close()
+	for {
+		select {
+		case o := <-w.ops:
+			w.commit(w.gather(o))
+		case <-w.stopping:
+			for len(w.ops) > 0 {
+				w.commit(w.gather(<-w.ops))
+			}
+			return
+		}
+	}
+}
+
+func (w *writer) gather(first *op) []*op {
+	group := []*op{first}
+	for len(group) < maxGroup {
+		select {
+		case o := <-w.ops:
+			group = append(group, o)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// commit runs a group in one transaction, or one by one if that fails, and
+// answers everybody.
+func (w *writer) commit(group []*op) {
+	if err := w.transact(group); err != nil {
+		for _, o := range group {
+			if err := w.transact([]*op{o}); err != nil {
+				o.err = fmt.Errorf("%w: %w", fleet.ErrUnavailable, err)
+			}
+		}
+	}
+	for _, o := range group {
+		close(o.done)
+	}
+}
+
+// transact returns an error when nothing of the group was kept.
+func (w *writer) transact(group []*op) (err error) {
+	ctx := context.Background()
+	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			// The database may have rolled back by itself; then this fails.
+			_, _ = w.conn.ExecContext(ctx, "ROLLBACK")
+		}
+	}()
+	t := &tx{ctx: ctx, w: w, vms: map[fleet.VMID]*vmEntry{}}
+	for _, o := range group {
+		if o.err = w.attempt(t, o); o.err != nil && !isDomain(o.err) {
+			return o.err
+		}
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	if _, err := w.conn.ExecContext(ctx, "COMMIT"); err != nil {
+		return err
+	}
+	if len(t.changes) > 0 {
+		w.publish(t.changes)
+	}
+	return nil
+}
+
+func (w *writer) attempt(t *tx, o *op) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			w.log.Error("store operation panicked", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return o.run(t)
+}
+
+// isDomain reports whether err is an answer, not a fault of the database.
+func isDomain(err error) bool {
+	for _, known := range []error{
+		fleet.ErrNotFound, fleet.ErrIDTaken, fleet.ErrEnded, fleet.ErrNotDelivered,
+		fleet.ErrNotDue, fleet.ErrNothingDue, fleet.ErrSuperseded,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}

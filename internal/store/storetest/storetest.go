@@ -1,0 +1,204 @@
+// Package storetest holds the suite that every backend of package store passes.
+package storetest
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Backend is a kind of store under test. What it opens is closed by the test.
+type Backend struct {
+	// New opens an empty store.
+	New func(t *testing.T) store.Store
+	// Crash opens what a kill of the store's process would leave behind: all that
+	// is durable now, and nothing else. The old store is of no more use.
+	Crash func(t *testing.T, old store.Store) store.Store
+}
+
+// Run runs the suite.
+func Run(t *testing.T, b Backend) {
+	for name, test := range map[string]func(*testing.T, Backend){
+		"a command id is an idempotency key":             testIdempotency,
+		"commands go out in order, one at a time":        testWindow,
+		"a new session delivers again":                   testRedelivery,
+		"a lease is for what is next":                    testLeaseNames,
+		"the newest session wins":                        testFencing,
+		"the ack clock stops with the session":           testAckClock,
+		"time ends commands":                             testSweep,
+		"cancelling":                                     testCancel,
+		"acks":                                           testAcks,
+		"polls are handed a command once a boot":         testPoll,
+		"registration: a drop does not repeat it":        testRegistrationDrop,
+		"registration: a restart repeats it":             testRegistrationRestart,
+		"registration: vm_started repeats it":            testRegistrationStarted,
+		"registration: proof counts as the ack":          testRegistrationProof,
+		"registration: a queued command serves":          testRegistrationAdopts,
+		"events of superseded sessions show nothing":     testStaleEvent,
+		"events wait for the journal":                    testJournalMark,
+		"heartbeats are kept and shown":                  testHeartbeats,
+		"lists are filtered and paged in a stable order": testLists,
+		"changes are told in order and can be resumed":   testChanges,
+		"purging":                           testPurge,
+		"everything survives a crash":       testCrash,
+		"callers share commits":             testConcurrency,
+		"a closed store is unavailable":     testClosed,
+		"random histories follow the model": testModel,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, b)
+		})
+	}
+}
+
+// start is when every history begins.
+var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second}
+
+// fixture drives a store the way the controller does.
+type fixture struct {
+	*testing.T
+	store.Store
+	ctx context.Context
+	now time.Time
+}
+
+func open(t *testing.T, b Backend) *fixture {
+	t.Helper()
+	s := b.New(t)
+	f := &fixture{T: t, Store: s, ctx: t.Context(), now: start}
+	t.Cleanup(func() { _ = f.Store.Close() })
+	return f
+}
+
+func (f *fixture) later(d time.Duration) time.Time {
+	f.now = f.now.Add(d)
+	return f.now
+}
+
+func (f *fixture) request(id, vm, kind string) fleet.Command {
+	f.Helper()
+	c, err := fleet.CommandRequest{ID: id, VM: vm, Type: kind}.Accept(defaults, f.now)
+	require.NoError(f, err)
+	return c
+}
+
+func (f *fixture) send(id, vm string) fleet.Command {
+	f.Helper()
+	c, err := f.Enqueue(f.ctx, f.request(id, vm, "drain"))
+	require.NoError(f, err)
+	return c
+}
+
+func (f *fixture) register(vm fleet.VMID) fleet.Command {
+	return f.request(string(fleet.NewCommandID()), string(vm), fleet.RegisterRunner)
+}
+
+func (f *fixture) connect(vm string) fleet.VM {
+	f.Helper()
+	v, err := f.OpenSession(f.ctx, fleet.Hello{VM: fleet.VMID(vm), Pool: "p"}, f.register(fleet.VMID(vm)), f.now)
+	require.NoError(f, err)
+	return v
+}
+
+// deliver does what a session does to get its next command.
+func (f *fixture) deliver(vm string, e fleet.Epoch) (fleet.Command, error) {
+	return f.lease(vm, store.Attempt{Via: fleet.Stream, Epoch: e, At: f.now})
+}
+
+func (f *fixture) poll(vm string) (fleet.Command, error) {
+	f.Helper()
+	_, err := f.RequestRegistration(f.ctx, fleet.VMID(vm), f.register(fleet.VMID(vm)), f.now)
+	require.NoError(f, err)
+	return f.lease(vm, store.Attempt{Via: fleet.HTTP, At: f.now})
+}
+
+func (f *fixture) lease(vm string, a store.Attempt) (fleet.Command, error) {
+	next, err := f.Next(f.ctx, fleet.VMID(vm), a)
+	if err != nil {
+		return next, err
+	}
+	return f.Lease(f.ctx, fleet.VMID(vm), next.ID, a)
+}
+
+func (f *fixture) mustDeliver(vm string, e fleet.Epoch) fleet.Command {
+	f.Helper()
+	c, err := f.deliver(vm, e)
+	require.NoError(f, err)
+	return c
+}
+
+func (f *fixture) nothingDue(vm string, e fleet.Epoch) {
+	f.Helper()
+	c, err := f.deliver(vm, e)
+	require.ErrorIs(f, err, fleet.ErrNothingDue, "%s was handed out", c.ID)
+}
+
+func (f *fixture) ack(c fleet.Command, e fleet.Epoch, success bool) fleet.Command {
+	f.Helper()
+	c, _, err := f.Ack(f.ctx, c.VM, e, fleet.Ack{CommandID: c.ID, Success: success}, f.now)
+	require.NoError(f, err)
+	return c
+}
+
+func (f *fixture) command(id fleet.CommandID) fleet.Command {
+	f.Helper()
+	c, err := f.Command(f.ctx, id)
+	require.NoError(f, err)
+	return c
+}
+
+func (f *fixture) vm(id string) fleet.VM {
+	f.Helper()
+	v, err := f.VM(f.ctx, fleet.VMID(id))
+	require.NoError(f, err)
+	return v
+}
+
+func (f *fixture) event(vm, kind string, via fleet.Route, e fleet.Epoch, sent time.Time) fleet.VM {
+	f.Helper()
+	v, _, err := f.RecordEvent(f.ctx, fleet.Event{
+		Origin: fleet.Origin{VM: fleet.VMID(vm), Via: via, Epoch: e, ReceivedAt: f.now, SentAt: sent},
+		Type:   kind, Body: []byte(`{"type":"` + kind + `"}`),
+	}, f.register(fleet.VMID(vm)))
+	require.NoError(f, err)
+	return v
+}
+
+func (f *fixture) beat(vm string, e fleet.Epoch, status string, configured bool) fleet.VM {
+	f.Helper()
+	require.NoError(f, f.RecordHeartbeats(f.ctx, []fleet.Heartbeat{{
+		Origin: fleet.Origin{VM: fleet.VMID(vm), Via: fleet.Stream, Epoch: e, ReceivedAt: f.now},
+		Status: status, Runner: &fleet.Runner{State: "idle", Configured: configured},
+	}}, f.register))
+	return f.vm(vm)
+}
+
+// registered brings a VM to a live session with a registered runner.
+func (f *fixture) registered(vm string) fleet.VM {
+	f.Helper()
+	v := f.connect(vm)
+	f.ack(f.mustDeliver(vm, v.Epoch), v.Epoch, true)
+	v = f.event(vm, fleet.EventRunnerRegistered, fleet.Stream, v.Epoch, time.Time{})
+	require.Equal(f, fleet.Registered, v.Registration.State)
+	return v
+}
+
+func (f *fixture) registrations(vm string) int {
+	f.Helper()
+	cs, err := f.Commands(f.ctx, store.CommandFilter{VM: fleet.VMID(vm), Type: fleet.RegisterRunner}, store.Page{Size: 100})
+	require.NoError(f, err)
+	return len(cs)
+}
+
+func (f *fixture) drop(vm string, e fleet.Epoch) {
+	f.Helper()
+	require.NoError(f, f.CloseSession(f.ctx, fleet.VMID(vm), e, f.now))
+}
