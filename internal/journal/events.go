@@ -1,0 +1,137 @@
+package journal
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+const (
+	// chunkSize is how many events are on their way to the disk at a time. Each
+	// holds a directory open.
+	chunkSize = 64
+	// syncers is how many wait for the disk at a time: file systems commit what
+	// waits together at once.
+	syncers = 16
+)
+
+// WriteEvents writes each event to its own file, in order, and returns how many
+// have theirs and the first error. The files of those it counts survive power
+// loss; the caller tries the rest again later, beginning with the one after.
+//
+// An event whose file is there already is counted and its file left alone, so
+// that events may be written again after a crash. An event whose ids break
+// their rule gets a *fleet.FieldError however often it is tried.
+//
+// Calls at the same time wait for each other.
+func (j *Journal) WriteEvents(ctx context.Context, es []fleet.Event) (int, error) {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	done := 0
+	for chunk := range slices.Chunk(es, chunkSize) {
+		n, err := j.writeChunk(ctx, chunk)
+		done += n
+		if err != nil {
+			if ctx.Err() == nil {
+				j.failed.Add(1)
+			}
+			return done, fmt.Errorf("journal: write event %d of %d: %w", done+1, len(es), err)
+		}
+	}
+	return done, nil
+}
+
+// writeChunk writes the contents side by side, then gives the files their names
+// in order, then makes the names last.
+func (j *Journal) writeChunk(ctx context.Context, es []fleet.Event) (int, error) {
+	j.dirs.RLock()
+	defer j.dirs.RUnlock()
+	drafts, errs := make([]*draft, len(es)), make([]error, len(es))
+	sideBySide(len(es), func(i int) { drafts[i], errs[i] = j.draftEvent(ctx, es[i]) })
+	defer func() {
+		for _, d := range drafts {
+			if d != nil {
+				d.close()
+			}
+		}
+	}()
+	placed, written, err := placeInOrder(drafts, errs)
+	if syncErr := j.syncNames(es[:placed], drafts[:placed]); syncErr != nil {
+		return 0, syncErr
+	}
+	j.events.Add(written)
+	return placed, err
+}
+
+func (j *Journal) draftEvent(ctx context.Context, e fleet.Event) (*draft, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := e.Check(); err != nil {
+		return nil, err
+	}
+	return j.draft(e.VM, eventName(e), readable(e.Body), true)
+}
+
+// placeInOrder stops at the first error. It returns how many have their name,
+// and how many of those got it now.
+func placeInOrder(drafts []*draft, errs []error) (placed int, written uint64, err error) {
+	for i, d := range drafts {
+		if errs[i] != nil {
+			return placed, written, errs[i]
+		}
+		wrote, err := d.place()
+		if err != nil {
+			return placed, written, err
+		}
+		placed++
+		if wrote {
+			written++
+		}
+	}
+	return placed, written, nil
+}
+
+// syncNames syncs the directories that the files are in, and the one that those
+// are in. A file that was there before may have come just before a crash, so
+// its directory is synced as well.
+func (j *Journal) syncNames(es []fleet.Event, drafts []*draft) error {
+	if len(drafts) == 0 {
+		return nil
+	}
+	seen := make(map[fleet.VMID]bool, len(es))
+	roots := append(make([]func() error, 0, len(es)+1), func() error { return syncDir(j.root) })
+	for i, d := range drafts {
+		if !seen[es[i].VM] {
+			seen[es[i].VM] = true
+			roots = append(roots, func() error { return syncDir(d.dir) })
+		}
+	}
+	errs := make([]error, len(roots))
+	sideBySide(len(roots), func(i int) { errs[i] = roots[i]() })
+	for _, err := range errs {
+		if err != nil {
+			return fmt.Errorf("sync a directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// sideBySide calls fn for 0 to n-1, up to syncers of them at a time, and
+// returns when all have returned.
+func sideBySide(n int, fn func(i int)) {
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(n, syncers) {
+		workers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				fn(i)
+			}
+		})
+	}
+	workers.Wait()
+}

@@ -1,0 +1,227 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// A heartbeat within the budget gets its file; one beyond it is counted, costs
+// no rendering, and takes nothing from other VMs.
+func TestHeartbeatsWithinTheirBudget(t *testing.T) {
+	t.Parallel()
+	dir, clock := t.TempDir(), newClock()
+	j := open(t, Options{Dir: dir, Clock: clock.Now})
+	rendered := 0
+	n := 0
+	send := func(vm fleet.VMID, count int) {
+		for range count {
+			n++
+			j.Heartbeat(origin(vm, fleet.Stream, n), func() ([]byte, error) { rendered++; return beat() })
+		}
+	}
+	send("vm-1", 100)
+	send("vm-2", 3)
+	clock.Add(2 * time.Second)
+	send("vm-1", 10)
+	require.NoError(t, j.Close())
+	require.Equal(t, Stats{Heartbeats: 20 + 3 + 2, OverBudget: 80 + 8}, j.Stats())
+	require.Equal(t, 25, rendered)
+	require.Len(t, tree(t, dir), 2+25)
+	require.JSONEq(t, `{"miglet_state":"idle"}`,
+		read(t, filepath.Join(dir, "vm-1", heartbeatName(origin("vm-1", fleet.Stream, 1)))))
+}
+
+// When the queue is full a heartbeat is counted and dropped at once, without
+// rendering and without a charge on the VM's budget; what was queued is written.
+func TestHeartbeatsBeyondTheQueue(t *testing.T) {
+	t.Parallel()
+	dir, clock := t.TempDir(), newClock()
+	j := open(t, Options{Dir: dir, QueueSize: 3, HeartbeatBurst: 4, Clock: clock.Now})
+	j.dirs.Lock() // the writer waits
+	for n := range 10 {
+		j.Heartbeat(origin("vm-1", fleet.HTTP, n), func() ([]byte, error) {
+			require.Less(t, n, 3)
+			return beat()
+		})
+	}
+	require.Equal(t, Stats{QueueFull: 7, Queued: 3}, j.Stats())
+	j.mu.Lock()
+	require.Equal(t, 1, spendAll(&j.budget, "vm-1", clock.Now()))
+	j.mu.Unlock()
+	j.dirs.Unlock()
+	require.NoError(t, j.Close())
+	require.Equal(t, Stats{Heartbeats: 3, QueueFull: 7}, j.Stats())
+	require.Len(t, tree(t, dir), 1+3)
+}
+
+// A heartbeat that cannot be rendered is counted and gives its place back, also
+// when rendering panics.
+func TestHeartbeatsThatCannotBeRendered(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := open(t, Options{Dir: dir, QueueSize: 1})
+	for n := range 3 {
+		j.Heartbeat(origin("vm-1", fleet.Stream, n), func() ([]byte, error) { return nil, errors.New("no such field") })
+	}
+	require.Equal(t, Stats{Failed: 3}, j.Stats())
+	require.Panics(t, func() {
+		j.Heartbeat(origin("vm-1", fleet.Stream, 4), func() ([]byte, error) { panic("render") })
+	})
+	require.Zero(t, j.Stats().Queued)
+	require.NoError(t, j.Close())
+	require.Empty(t, tree(t, dir))
+}
+
+// A heartbeat never overwrites a file.
+func TestHeartbeatsNeverOverwrite(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := open(t, Options{Dir: dir})
+	o := origin("vm-1", fleet.Stream, 1)
+	file := filepath.Join(dir, "vm-1", heartbeatName(o))
+	write(t, file, "first")
+	j.Heartbeat(o, beat)
+	require.NoError(t, j.Close())
+	require.Equal(t, "first", read(t, file))
+	require.Len(t, tree(t, dir), 2)
+	require.Zero(t, j.Stats().Heartbeats)
+}
+
+// Trouble with heartbeat files is logged at most once a minute, with how many
+// there were, and over when its cause is.
+func TestHeartbeatTroubleIsLoggedSparingly(t *testing.T) {
+	t.Parallel()
+	dir, clock := t.TempDir(), newClock()
+	var out bytes.Buffer
+	j := open(t, Options{
+		Dir: dir, Clock: clock.Now, HeartbeatBurst: 1000,
+		Log: slog.New(slog.NewJSONHandler(&out, nil)),
+	})
+	taken := filepath.Join(dir, "vm-1")
+	write(t, taken, "a file")
+	n := 0
+	fail := func(count int) { // as the writer does, waiting for each
+		for range count {
+			n++
+			p := page{vm: "vm-1", name: heartbeatName(origin("vm-1", fleet.Stream, n))}
+			_, err := j.writeHeartbeat(p)
+			require.Error(t, err)
+			j.failedHeartbeat(p.vm, err)
+		}
+	}
+	fail(5)
+	clock.Add(troublePeriod - 1)
+	fail(5)
+	require.Equal(t, 1, strings.Count(out.String(), "\n"), out.String())
+	clock.Add(1)
+	fail(5)
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	require.Len(t, lines, 2)
+	var second map[string]any
+	require.NoError(t, json.Unmarshal([]byte(lines[1]), &second))
+	require.Equal(t, "vm-1", second[keyVM])
+	require.EqualValues(t, 4+5+1, second[keyFiles], "those since the last line")
+	require.Contains(t, second[keyError], "the name of its directory is taken")
+	require.EqualValues(t, 15, j.Stats().Failed)
+
+	require.NoError(t, os.Remove(taken))
+	j.Heartbeat(origin("vm-1", fleet.Stream, n+1), beat)
+	require.NoError(t, j.Close())
+	require.EqualValues(t, 1, j.Stats().Heartbeats)
+}
+
+// Check finds out whether files can be written now, and leaves nothing.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := open(t, Options{Dir: dir})
+	require.NoError(t, j.Check())
+	write(t, filepath.Join(dir, checkName), "left by a crash")
+	require.NoError(t, j.Check())
+	require.Empty(t, tree(t, dir))
+
+	inTheWay := filepath.Join(dir, checkName, "x")
+	write(t, inTheWay, "")
+	require.Error(t, j.Check())
+	require.NoError(t, os.RemoveAll(filepath.Dir(inTheWay)))
+	require.NoError(t, j.Check())
+}
+
+// A link in the place of the check's file does not lead to what it points at.
+func TestCheckFollowsNoLink(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := open(t, Options{Dir: dir})
+	write(t, filepath.Join(dir, "_state", "db"), "precious")
+	require.NoError(t, os.Symlink("_state/db", filepath.Join(dir, checkName)))
+	require.NoError(t, j.Check())
+	require.Equal(t, "precious", read(t, filepath.Join(dir, "_state", "db")))
+}
+
+// An option that breaks its rule is named.
+func TestOpenNamesTheBadOption(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for field, o := range map[string]Options{
+		"Dir":            {},
+		"HeartbeatBurst": {Dir: dir, HeartbeatBurst: maxBurst + 1},
+		"QueueSize":      {Dir: dir, QueueSize: -1},
+		"Retention":      {Dir: dir, Retention: -1},
+	} {
+		requireField(t, field, o)
+	}
+	for _, rate := range []float64{-1, 1e-9, 1e9, math.NaN(), math.Inf(1)} {
+		requireField(t, "HeartbeatsPerSecond", Options{Dir: dir, HeartbeatsPerSecond: rate})
+	}
+	file := filepath.Join(dir, "file")
+	write(t, file, "")
+	_, err := Open(Options{Dir: file})
+	require.Error(t, err)
+}
+
+func requireField(t *testing.T, name string, o Options) {
+	t.Helper()
+	_, err := Open(o)
+	var field *fleet.FieldError
+	require.ErrorAs(t, err, &field)
+	require.Equal(t, name, field.Field)
+}
+
+// The time is that of a heartbeat beyond its VM's budget, as in a flood.
+func BenchmarkHeartbeatOverBudget(b *testing.B) {
+	j := open(b, Options{HeartbeatBurst: 1, HeartbeatsPerSecond: minPerSecond})
+	vms := make([]fleet.Origin, 50)
+	for i := range vms {
+		vms[i] = origin(fleet.VMID(fmt.Sprintf("vm-%d", i)), fleet.Stream, i)
+	}
+	n := 0
+	for b.Loop() {
+		n++
+		j.Heartbeat(vms[n%len(vms)], beat)
+	}
+}
+
+func BenchmarkHeartbeatFile(b *testing.B) {
+	j := open(b, Options{})
+	n := 0
+	for b.Loop() {
+		n++
+		p := page{vm: "vm-1", name: heartbeatName(origin("vm-1", fleet.Stream, n)), content: make([]byte, 700)}
+		if _, err := j.writeHeartbeat(p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,97 @@
+package journal
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var start = time.Date(2026, 1, 2, 15, 4, 5, 123456789, time.UTC)
+
+// testClock is a clock that is set by hand.
+type testClock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *testClock { return &testClock{now: start} }
+
+func (c *testClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *testClock) Add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// open opens a journal that is closed at the end of the test.
+func open(t testing.TB, o Options) *Journal {
+	t.Helper()
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	j, err := Open(o)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, j.Close()) })
+	return j
+}
+
+// origin is that of the n-th report.
+func origin(vm fleet.VMID, via fleet.Route, n int) fleet.Origin {
+	return fleet.Origin{VM: vm, Via: via, ReceivedAt: start.Add(time.Duration(n))}
+}
+
+func event(vm fleet.VMID, n int) fleet.Event {
+	return fleet.Event{
+		Origin: origin(vm, fleet.Stream, n), Type: "job_started",
+		Body: json.RawMessage(fmt.Sprintf(`{"type":"job_started","data":{"n":"%d"}}`, n)),
+	}
+}
+
+// path is where the event's file belongs.
+func path(dir string, e fleet.Event) string {
+	return filepath.Join(dir, string(e.VM), eventName(e))
+}
+
+// tree lists every file and directory under dir but dir itself.
+func tree(t testing.TB, dir string) []string {
+	t.Helper()
+	found := []string{}
+	require.NoError(t, filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
+		if rel, _ := filepath.Rel(dir, p); rel != "." {
+			found = append(found, rel)
+		}
+		return err
+	}))
+	return found
+}
+
+func write(t testing.TB, path, content string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o750))
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+}
+
+func read(t testing.TB, path string) string {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(content)
+}
+
+func beat() ([]byte, error) { return []byte(`{"miglet_state":"idle"}`), nil }
