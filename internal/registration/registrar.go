@@ -1,0 +1,222 @@
+package registration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// What runners are registered with when nothing else is configured.
+const (
+	DefaultURL   = "https://github.com/example/repository"
+	DefaultGroup = "default"
+	DefaultLabel = "self-hosted"
+)
+
+// The parameters of a register_runner command besides its token and its list.
+const (
+	urlParam   = "runner_url"
+	groupParam = "runner_group"
+)
+
+// commandPrefix marks the ids of the controller's own commands.
+const commandPrefix = "reg-"
+
+const (
+	maxURLLength  = 2048
+	maxNameLength = 256 // of a group or a label, in bytes
+	maxLabels     = 100
+)
+
+// Options is what a Registrar is made of.
+type Options struct {
+	// Source is where tokens come from; it is required.
+	Source TokenSource
+	// URL is where runners register. Empty is DefaultURL.
+	URL string
+	// Group is the runner group they join. Empty is DefaultGroup.
+	Group string
+	// Labels are what they are labelled with. Empty is DefaultLabel alone.
+	Labels []string
+}
+
+// Registrar makes the configurations of runners. Its methods may be called at
+// the same time.
+type Registrar struct {
+	source TokenSource
+	url    string
+	group  string
+	labels []string
+}
+
+// New returns a Registrar, or a *fleet.FieldError that names the option that
+// breaks its rule as the command line does. It asks for no token.
+func New(o Options) (*Registrar, error) {
+	if o.Source == nil {
+		return nil, errors.New("registration: no source of tokens")
+	}
+	if o.URL == "" {
+		o.URL = DefaultURL
+	}
+	if o.Group == "" {
+		o.Group = DefaultGroup
+	}
+	if len(o.Labels) == 0 {
+		o.Labels = []string{DefaultLabel}
+	}
+	if err := checkURL("--runner-url", o.URL); err != nil {
+		return nil, err
+	}
+	if err := checkGroup("--runner-group", o.Group); err != nil {
+		return nil, err
+	}
+	if err := checkLabels("--runner-labels", o.Labels); err != nil {
+		return nil, err
+	}
+	return &Registrar{source: o.Source, url: o.URL, group: o.Group, labels: slices.Clone(o.Labels)}, nil
+}
+
+// Runner mints a token for one runner. A group and labels that are given take
+// the place of the configured ones; a *fleet.FieldError says what is wrong with
+// them. The error wraps fleet.ErrNoToken when no token can be had.
+func (r *Registrar) Runner(ctx context.Context, group string, labels []string) (Runner, error) {
+	runner := Runner{URL: r.url, Group: r.group, Labels: r.labels}
+	if group != "" {
+		if err := checkGroup("runner_group", group); err != nil {
+			return Runner{}, err
+		}
+		runner.Group = group
+	}
+	if len(labels) > 0 {
+		if err := checkLabels("labels", labels); err != nil {
+			return Runner{}, err
+		}
+		runner.Labels = labels
+	}
+	runner.Labels = slices.Clone(runner.Labels)
+	var err error
+	runner.Token, runner.ExpiresAt, err = r.mint(ctx)
+	if err != nil {
+		return Runner{}, err
+	}
+	return runner, nil
+}
+
+// Fill returns the parameters of a register_runner command as its agent gets
+// them, with a token minted for it, and when that token stops working at the
+// latest. The URL, the group and the labels are put in where the sender left
+// them empty. The error wraps fleet.ErrNoToken when no token can be had.
+//
+// What is returned is a copy that must go nowhere but to the agent: c is not
+// changed, so that the token cannot reach a store. A command of another type
+// gets a copy of its parameters and no token.
+func (r *Registrar) Fill(ctx context.Context, c fleet.Command) (fleet.Params, time.Time, error) {
+	p := fleet.Params{
+		Strings: maps.Clone(c.Params.Strings), Ints: maps.Clone(c.Params.Ints),
+		Bools: maps.Clone(c.Params.Bools), List: slices.Clone(c.Params.List),
+	}
+	if c.Type != fleet.RegisterRunner {
+		return p, time.Time{}, nil
+	}
+	token, expiresAt, err := r.mint(ctx)
+	if err != nil {
+		return fleet.Params{}, time.Time{}, err
+	}
+	if p.Strings == nil {
+		p.Strings = make(map[string]string, 3)
+	}
+	p.Strings[fleet.RegistrationTokenParam] = token
+	if p.Strings[urlParam] == "" {
+		p.Strings[urlParam] = r.url
+	}
+	if p.Strings[groupParam] == "" {
+		p.Strings[groupParam] = r.group
+	}
+	if len(p.List) == 0 {
+		p.List = slices.Clone(r.labels)
+	}
+	return p, expiresAt, nil
+}
+
+func (r *Registrar) mint(ctx context.Context) (string, time.Time, error) {
+	token, expiresAt, err := r.source.Token(ctx)
+	if err == nil {
+		err = checkToken(token)
+	}
+	switch {
+	case err == nil:
+		return token, expiresAt, nil
+	case errors.Is(err, fleet.ErrNoToken):
+		return "", time.Time{}, err
+	default:
+		return "", time.Time{}, fmt.Errorf("%w: %s: %w", fleet.ErrNoToken, r.source, err)
+	}
+}
+
+// Describe says where the configuration of runners comes from, without a token.
+func (r *Registrar) Describe() string {
+	return fmt.Sprintf("runners register at %s in group %q with labels %s; tokens come from %s",
+		r.url, r.group, strings.Join(r.labels, ","), r.source)
+}
+
+// Command is the controller's own pending command to register vm's runner. It
+// has no parameters: Fill puts them in while it is sent. Its id begins with
+// "reg-".
+func Command(vm fleet.VMID, d fleet.CommandDefaults, now time.Time) fleet.Command {
+	unique := strings.TrimPrefix(string(fleet.NewCommandID()), "cmd-")
+	deadline := now.Add(d.TTL)
+	return fleet.Command{
+		ID: fleet.CommandID(commandPrefix + unique), VM: vm, Type: fleet.RegisterRunner,
+		CreatedAt: now.Truncate(time.Second), AcceptedAt: now, ExpiresAt: deadline,
+		AckTimeout: d.AckTimeout, State: fleet.Pending, DueAt: deadline,
+	}
+}
+
+// checkURL does not let a password in: the URL is shown.
+func checkURL(field, s string) error {
+	u, err := url.Parse(s)
+	if err != nil || len(s) > maxURLLength || u.Hostname() == "" || u.User != nil ||
+		u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") == "" ||
+		strings.ContainsAny(s, "?# ") || !printable(s) {
+		return fleet.Invalid(field,
+			"must be an http or https URL with a host and a path, without user, query and fragment, such as %s", DefaultURL)
+	}
+	return nil
+}
+
+func checkGroup(field, s string) error {
+	if !isName(s) {
+		return fleet.Invalid(field, "must be 1 to %d bytes of printable text, with no space at either end", maxNameLength)
+	}
+	return nil
+}
+
+func checkLabels(field string, labels []string) error {
+	if len(labels) > maxLabels {
+		return fleet.Invalid(field, "must be at most %d labels", maxLabels)
+	}
+	for _, l := range labels {
+		if !isName(l) || strings.Contains(l, ",") {
+			return fleet.Invalid(field,
+				"must each be 1 to %d bytes of printable text, with no comma, and no space at either end", maxNameLength)
+		}
+	}
+	return nil
+}
+
+func isName(s string) bool {
+	return s != "" && len(s) <= maxNameLength && s == strings.TrimSpace(s) && printable(s)
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}

@@ -1,0 +1,67 @@
+// Package registration owns how a VM gets its runner configuration: where the
+// registration token comes from, and the URL, the group and the labels that go
+// with it.
+//
+// A token exists only between its source and the agent. It is minted when it is
+// sent; nothing here stores it, logs it, or puts it into an error.
+package registration
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+)
+
+// redacted is what is printed in place of a token.
+const redacted = "[redacted]"
+
+// Runner is what an agent needs to register its runner.
+//
+// Token is a secret: printed, logged or marshalled, a Runner shows everything
+// but that. The one gap: within a value that is printed, it must not sit in an
+// unexported field, where fmt calls no methods.
+type Runner struct {
+	Token string
+	// ExpiresAt is when the token stops working, at the latest.
+	ExpiresAt time.Time
+	URL       string
+	Group     string
+	Labels    []string
+}
+
+// String describes the runner without its token.
+func (r Runner) String() string {
+	return fmt.Sprintf("runner at %s, group %q, labels %q, token %s until %s",
+		r.URL, r.Group, r.Labels, r.shownToken(), r.ExpiresAt.Format(time.RFC3339))
+}
+
+// Format prints String for every verb.
+func (r Runner) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.String()) }
+
+// LogValue is the runner as attributes, without its token.
+func (r Runner) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("url", r.URL),
+		slog.String("group", r.Group),
+		slog.Any("labels", r.Labels),
+		slog.String("token", r.shownToken()),
+		slog.Time("expires_at", r.ExpiresAt),
+	)
+}
+
+// MarshalJSON is the runner as an object, without its token.
+func (r Runner) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]any{
+		"url": r.URL, "group": r.Group, "labels": r.Labels,
+		"token": r.shownToken(), "expires_at": r.ExpiresAt,
+	})
+}
+
+func (r Runner) shownToken() string {
+	if r.Token == "" {
+		return "none"
+	}
+	return redacted
+}

@@ -1,0 +1,117 @@
+package registration_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/registration"
+)
+
+// Each source gives its token and says that it lasts an hour at the most.
+func TestSourcesGiveTheirToken(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(file, []byte("\n\t "+secret+" \r\n"), 0o600))
+	for name, c := range map[string]struct {
+		source registration.TokenSource
+		token  string
+		says   string
+	}{
+		"static": {registration.StaticToken(secret, clock), secret, "a fixed token"},
+		"file":   {registration.TokenFile(file, clock), secret, file},
+		"sample": {registration.SampleToken(clock), "SAMPLE-TOKEN-THAT-REGISTERS-NOTHING", "sample"},
+	} {
+		token, expiresAt, err := c.source.Token(t.Context())
+		require.NoError(t, err, name)
+		require.Equal(t, c.token, token, name)
+		require.Equal(t, start.Add(time.Hour), expiresAt, name)
+		require.Contains(t, c.source.String(), c.says, name)
+	}
+}
+
+// A token file can be replaced, lost and found again while the controller runs.
+func TestTokenFileIsReadEachTime(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	s := registration.TokenFile(file, clock)
+	_, _, err := s.Token(t.Context())
+	require.ErrorIs(t, err, fleet.ErrNoToken)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	for _, want := range []string{"first", "second"} {
+		require.NoError(t, os.WriteFile(file, []byte(want), 0o600))
+		token, _, err := s.Token(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, want, token)
+	}
+	require.NoError(t, os.Remove(file))
+	_, _, err = s.Token(t.Context())
+	require.ErrorIs(t, err, fleet.ErrNoToken)
+}
+
+// A file without a well-formed token gives an error that names the file and not
+// what is in it.
+func TestBadTokenFiles(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{
+		"empty": "", "blank": " \n", "two lines": secret + "\n" + secret, "space": secret + " x",
+		"control": secret + "\x00", "delete": secret + "\x7f", "byte order mark": "\ufeff" + secret,
+		"not ASCII": secret + "é", "not UTF-8": secret + "\xff",
+		"too long":             strings.Repeat("x", 4<<10+1),
+		"too long with spaces": secret + strings.Repeat("\n", 4<<10),
+	} {
+		file := filepath.Join(t.TempDir(), "token")
+		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+		token, _, err := registration.TokenFile(file, clock).Token(t.Context())
+		require.ErrorIs(t, err, fleet.ErrNoToken, name)
+		require.ErrorContains(t, err, file, name)
+		require.NotContains(t, err.Error(), secret, name)
+		require.Empty(t, token, name)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	longest := strings.Repeat("x", 4<<10)
+	require.NoError(t, os.WriteFile(file, []byte(longest), 0o600))
+	token, _, err := registration.TokenFile(file, clock).Token(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, longest, token)
+}
+
+// What is no regular file is refused at once: opening a pipe would hang.
+func TestTokenFileMustBeRegular(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
+	for _, path := range []string{dir, pipe} {
+		_, _, err := registration.TokenFile(path, clock).Token(t.Context())
+		require.ErrorIs(t, err, fleet.ErrNoToken)
+		require.ErrorContains(t, err, "not a regular file")
+	}
+}
+
+// A fixed token that no agent could use is no token.
+func TestBadStaticTokens(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{"", secret + "\n", " " + secret, strings.Repeat(secret, 1000)} {
+		_, _, err := registration.StaticToken(bad, clock).Token(t.Context())
+		require.ErrorIs(t, err, fleet.ErrNoToken)
+		require.NotContains(t, err.Error(), secret)
+	}
+}
+
+// A caller that has given up gets no token.
+func TestSourcesStopWithTheirContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	token, _, err := registration.StaticToken(secret, clock).Token(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, token)
+}
