@@ -1,0 +1,101 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Offer is a claimed command as its agent gets it.
+type Offer struct {
+	Command fleet.Command
+	// Params are the command's, with what is put in while it is sent. They may
+	// hold a token: they must not be stored or logged.
+	Params fleet.Params
+	// TokenExpiresAt is zero when Params hold no token.
+	TokenExpiresAt time.Time
+}
+
+// claim leases the VM's next command. What it is sent with is made ready
+// before, so that a command whose token cannot be had stays pending.
+func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a store.Attempt) (Offer, error) {
+	for {
+		next, err := d.Store.Next(ctx, vm, a)
+		if err != nil {
+			return Offer{}, err
+		}
+		o := Offer{Params: next.Params}
+		if next.Type == fleet.RegisterRunner {
+			if o.Params, o.TokenExpiresAt, err = d.Registrar.Fill(ctx, next); err != nil {
+				return Offer{}, err
+			}
+		}
+		o.Command, err = d.Store.Lease(ctx, vm, next.ID, a)
+		if !errors.Is(err, fleet.ErrNotDue) {
+			return o, err
+		}
+		// It was cancelled, has expired or was taken since: look again.
+	}
+}
+
+// Poll hands out the next command of a VM that has no session: at most one.
+func (d *Dispatcher) Poll(ctx context.Context, vm fleet.VMID) ([]Offer, error) {
+	v, err := d.Store.RequestRegistration(ctx, vm, d.registerCommand(vm), d.receivedAt())
+	if err != nil || v.Connected {
+		return nil, err
+	}
+	o, err := d.claim(ctx, vm, store.Attempt{Via: fleet.HTTP, At: d.Clock()})
+	switch {
+	case errors.Is(err, fleet.ErrNothingDue):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	d.counters.delivered.Add(1)
+	d.Log.Info("command delivered", keyVM, vm, keyCommand, o.Command.ID, keyType, o.Command.Type,
+		"attempt", o.Command.Attempts, "via", fleet.HTTP)
+	return []Offer{o}, nil
+}
+
+// Token mints a runner configuration for a VM.
+func (d *Dispatcher) Token(
+	ctx context.Context, vm fleet.VMID, group string, labels []string,
+) (registration.Runner, error) {
+	r, err := d.Registrar.Runner(ctx, group, labels)
+	if err == nil {
+		d.Log.Info("registration token handed out", keyVM, vm)
+	}
+	return r, err
+}
+
+// ReportEvent keeps an event that came over HTTP; it is durable when
+// ReportEvent returns. It returns the VM as it is then and the event as kept.
+func (d *Dispatcher) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fleet.Event, error) {
+	e.Via, e.Epoch, e.ReceivedAt = fleet.HTTP, 0, d.receivedAt()
+	if err := e.Check(); err != nil {
+		return fleet.VM{}, e, err
+	}
+	v, e, err := d.Store.RecordEvent(ctx, e, d.registerCommand(e.VM))
+	if err == nil {
+		d.Log.Info("event received", keyVM, e.VM, keyType, e.Type, "via", fleet.HTTP)
+	}
+	return v, e, err
+}
+
+// ReportHeartbeat keeps a heartbeat that came over HTTP, to be made durable
+// with others within 100 ms.
+func (d *Dispatcher) ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error {
+	h.Via, h.Epoch, h.ReceivedAt = fleet.HTTP, 0, d.receivedAt()
+	if err := h.Check(); err != nil {
+		return err
+	}
+	if err := d.beats.failing(); err != nil {
+		return err
+	}
+	d.Log.Debug("heartbeat received", keyVM, h.VM, "status", h.Status, "via", fleet.HTTP)
+	return d.beats.add(ctx, h, func() ([]byte, error) { return h.Body, nil })
+}

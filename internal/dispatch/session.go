@@ -1,0 +1,306 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// errStopping ends the sessions of a controller that is being stopped.
+var errStopping = fmt.Errorf("%w: the controller is stopping", fleet.ErrUnavailable)
+
+// abortAfter is how long the end of a session waits for a message that is being
+// sent to an agent that does not read.
+const abortAfter = time.Second
+
+// Transport is the stream below a session. The session makes one call of Accept
+// and Deliver at a time.
+type Transport interface {
+	// Accept tells the agent that its session is open.
+	Accept() error
+	// Deliver sends a command. The params are those of the command with what is
+	// put in while it is sent.
+	Deliver(c fleet.Command, p fleet.Params) error
+	// Interrupt makes the stream's reader return.
+	Interrupt()
+	// Abort makes a Deliver under way return.
+	Abort()
+}
+
+// Session is one accepted stream. Its methods are for the one goroutine that
+// reads the stream.
+type Session struct {
+	d         *Dispatcher
+	vm        fleet.VMID
+	pool, org string
+	epoch     fleet.Epoch
+	transport Transport
+	log       *slog.Logger
+
+	wake    chan struct{}   // holds one
+	stream  context.Context // until the stream is over
+	ctx     context.Context // until deliveries end
+	cancel  context.CancelFunc
+	deliver sync.WaitGroup
+
+	mu     sync.Mutex
+	cause  error // why it was ended from this side
+	timer  *time.Timer
+	closed bool
+}
+
+// Open begins a session for the agent that said h: it is durable, supersedes
+// the VM's session before, and gets the VM's commands. The caller reads the
+// stream and calls Close when it ends. Open returns a *fleet.FieldError for an
+// id that breaks the rule.
+func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Session, error) {
+	if err := h.Check(); err != nil {
+		return nil, err
+	}
+	select {
+	case <-d.stopping:
+		return nil, errStopping
+	default:
+	}
+	v, err := d.Store.OpenSession(ctx, h, d.registerCommand(h.VM), d.receivedAt())
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{
+		d: d, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
+		log: d.Log.With(keyVM, h.VM, keyEpoch, v.Epoch), wake: make(chan struct{}, 1), stream: ctx,
+	}
+	s.ctx, s.cancel = context.WithCancel(ctx)
+	s.log.Info("agent connected", "pool_id", h.Pool, "org_id", h.Org, "registration", v.Registration.State)
+	if old := d.registry.add(s); old != nil {
+		d.counters.superseded.Add(1)
+		old.log.Warn("session superseded by a newer one of the same VM")
+		old.end(fleet.ErrSuperseded)
+	}
+	if err := t.Accept(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	s.deliver.Go(s.deliverLoop)
+	select {
+	case <-d.stopping: // EndSessions may have looked before s was there
+		s.end(errStopping)
+	default:
+	}
+	return s, nil
+}
+
+// Epoch returns the session's number.
+func (s *Session) Epoch() fleet.Epoch { return s.epoch }
+
+// Cause returns why the session was ended from this side; nil if it was not.
+func (s *Session) Cause() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cause
+}
+
+// end stops the deliveries of the session at once and its stream: at once when
+// the controller stops, else after it was held.
+func (s *Session) end(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.cause != nil && !errors.Is(cause, errStopping) {
+		return
+	}
+	s.cause = cause
+	s.cancel()
+	if errors.Is(cause, errStopping) || !s.d.takeHold() {
+		s.transport.Interrupt()
+		return
+	}
+	s.timer = time.AfterFunc(s.d.Options.Hold, func() {
+		s.d.releaseHold()
+		s.transport.Interrupt()
+	})
+}
+
+// Close ends the session's part in the store and waits for its deliveries to
+// stop. The end of a session that was superseded touches nothing of the newer.
+func (s *Session) Close() {
+	s.cancel()
+	s.mu.Lock()
+	s.closed = true
+	if s.timer != nil && s.timer.Stop() {
+		s.d.releaseHold()
+	}
+	s.mu.Unlock()
+	abort := time.AfterFunc(abortAfter, s.transport.Abort)
+	s.deliver.Wait()
+	abort.Stop()
+	if s.d.registry.remove(s) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.stream), 5*time.Second)
+		defer cancel()
+		if err := s.d.Store.CloseSession(ctx, s.vm, s.epoch, s.d.receivedAt()); err != nil {
+			s.log.Error("session end not recorded", keyError, err)
+		}
+	}
+	s.log.Info("agent disconnected")
+}
+
+func (s *Session) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// deliverLoop hands the VM's commands to the agent, one at a time, until the
+// session is over.
+func (s *Session) deliverLoop() {
+	wait := time.Second
+	for {
+		err := s.deliverNext()
+		var retry <-chan time.Time
+		switch {
+		case s.ctx.Err() != nil:
+			return
+		case err == nil:
+			wait = time.Second
+			continue
+		case errors.Is(err, fleet.ErrSuperseded):
+			s.end(fleet.ErrSuperseded)
+			return
+		case errors.Is(err, errNotSent):
+			s.transport.Interrupt()
+			return
+		case !errors.Is(err, fleet.ErrNothingDue):
+			s.log.Warn("delivery put off", keyError, err)
+			retry = time.After(wait)
+			wait = min(2*wait, 15*time.Second)
+		}
+		select {
+		case <-s.wake:
+		case <-retry:
+		case <-s.ctx.Done():
+			return
+		}
+	}
+}
+
+// errNotSent occurs when the stream does not take a message.
+var errNotSent = errors.New("not sent")
+
+func (s *Session) deliverNext() error {
+	a := store.Attempt{Via: fleet.Stream, Epoch: s.epoch, At: s.d.Clock()}
+	o, err := s.d.claim(s.ctx, s.vm, a)
+	if err != nil {
+		return err
+	}
+	if err := s.transport.Deliver(o.Command, o.Params); err != nil {
+		return fmt.Errorf("%w: %w", errNotSent, err)
+	}
+	s.d.counters.delivered.Add(1)
+	s.log.Info("command delivered", keyCommand, o.Command.ID, keyType, o.Command.Type,
+		"attempt", o.Command.Attempts)
+	return nil
+}
+
+// Ack takes the agent's answer to a command; it is durable when Ack returns. An
+// answer to nothing that this VM was sent is refused, and the session goes on.
+// It returns an error only when the session is over.
+func (s *Session) Ack(a fleet.Ack) error {
+	if s.Cause() != nil {
+		return nil
+	}
+	if err := fleet.CheckID("command_ack.command_id", string(a.CommandID)); err != nil {
+		s.Refuse("ack", err)
+		return nil
+	}
+	var c fleet.Command
+	var late bool
+	err := s.d.persist(s.stream, "ack", func(ctx context.Context) (err error) {
+		c, late, err = s.d.Store.Ack(ctx, s.vm, s.epoch, a, s.d.receivedAt())
+		return err
+	})
+	switch {
+	case errors.Is(err, fleet.ErrNotFound), errors.Is(err, fleet.ErrNotDelivered):
+		s.Refuse("ack", err)
+		return nil
+	case errors.Is(err, fleet.ErrSuperseded):
+		return nil // the reader goes on until the held stream is ended
+	case err != nil:
+		return err
+	}
+	if late {
+		s.d.counters.lateAcks.Add(1)
+	}
+	s.log.Info("command acked", keyCommand, c.ID, keyType, c.Type, "success", a.Success, "state", c.State, "late", late)
+	return nil
+}
+
+// Event takes an event; it is durable when Event returns. One that breaks a
+// rule is refused, and the session goes on. It returns an error only when the
+// session is over.
+func (s *Session) Event(e fleet.Event) error {
+	if !s.admit("event", &e.Origin) {
+		return nil
+	}
+	if err := e.Check(); err != nil {
+		s.Refuse("event", err)
+		return nil
+	}
+	err := s.d.persist(s.stream, "event", func(ctx context.Context) error {
+		_, _, err := s.d.Store.RecordEvent(ctx, e, s.d.registerCommand(s.vm))
+		return err
+	})
+	if err == nil {
+		s.log.Info("event received", keyType, e.Type)
+	}
+	return err
+}
+
+// Heartbeat takes a heartbeat, to be made durable with others within 100 ms; it
+// blocks while too many wait. One that breaks a rule is refused, and the
+// session goes on. render makes its file for the journal and is called, if at
+// all, before Heartbeat returns.
+func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
+	if s.Cause() != nil || !s.admit("heartbeat", &h.Origin) {
+		return nil
+	}
+	if err := h.Check(); err != nil {
+		s.Refuse("heartbeat", err)
+		return nil
+	}
+	s.log.Debug("heartbeat received", "status", h.Status)
+	return s.d.beats.add(s.stream, h, render)
+}
+
+// Reported notes an error the agent reported.
+func (s *Session) Reported(code, message string) {
+	s.log.Warn("agent reported an error", "code", code, "message", message)
+}
+
+// Refuse counts and logs a message that broke a rule.
+func (s *Session) Refuse(what string, why error) {
+	s.d.counters.refused.Add(1)
+	s.log.Warn("message refused", "what", what, keyError, why)
+}
+
+// admit makes a report one of this session's. It refuses one that names another
+// VM.
+func (s *Session) admit(what string, o *fleet.Origin) bool {
+	if o.VM != "" && o.VM != s.vm {
+		s.Refuse(what, fleet.Invalid("vm_id", "must be empty or the VM of the stream"))
+		return false
+	}
+	o.VM, o.Via, o.Epoch, o.ReceivedAt = s.vm, fleet.Stream, s.epoch, s.d.receivedAt()
+	if o.Pool == "" {
+		o.Pool = s.pool
+	}
+	if o.Org == "" {
+		o.Org = s.org
+	}
+	return true
+}
