@@ -76,9 +76,9 @@ func (r CommandRequest) check() error {
 	if err := CheckDuration("ack_timeout", r.AckTimeout, MaxAckTimeout); err != nil {
 		return err
 	}
-	if _, given := r.Params.Strings[RegistrationTokenParam]; given && r.Type == RegisterRunner {
+	if _, given := r.Params.Strings[RegistrationTokenParam]; given {
 		return Invalid("command.string_params[registration_token]",
-			"must not be given: the controller puts a token in while it sends the command")
+			"must not be given: the controller puts a token in while it sends register_runner")
 	}
 	return r.Params.check()
 }

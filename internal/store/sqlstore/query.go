@@ -79,8 +79,12 @@ func (db *DB) VMs(ctx context.Context, f store.VMFilter, p store.Page) ([]fleet.
 	if f.Status != "" {
 		s.and("status = ?", f.Status)
 	}
-	if f.Connected != nil {
-		s.and("connected = ?", *f.Connected)
+	switch {
+	case f.Connected == nil:
+	case *f.Connected:
+		s.and("connected = 1") // as the partial index says it
+	default:
+		s.and("connected = 0")
 	}
 	if p.After != "" {
 		s.and("vm_id > ?", string(p.After))

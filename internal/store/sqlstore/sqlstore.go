@@ -18,7 +18,6 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/gofrs/flock"
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
@@ -38,7 +37,6 @@ type DB struct {
 	read   *sql.DB
 	write  *sql.DB
 	writer *writer
-	lock   *flock.Flock
 	log    *slog.Logger
 
 	mu        sync.Mutex
@@ -48,24 +46,13 @@ type DB struct {
 
 var _ store.Store = (*DB)(nil)
 
-// ErrInUse occurs when another process has the database file open.
-var ErrInUse = errors.New("the database is in use by another controller")
-
 // OpenSQLite opens the database file at path, makes it if it is not there, and
-// brings its schema up to date. It returns an error that wraps ErrInUse while
-// another process has the file open.
+// brings its schema up to date. The caller keeps other processes away from it.
 func OpenSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the database directory: %w", err)
 	}
-	lock := flock.New(path + ".lock")
-	switch locked, err := lock.TryLock(); {
-	case err != nil:
-		return nil, fmt.Errorf("lock the database %s: %w", path, err)
-	case !locked:
-		return nil, fmt.Errorf("%w: %s", ErrInUse, path)
-	}
-	db := &DB{lock: lock, log: log, listeners: map[int]func([]fleet.Change){}}
+	db := &DB{log: log, listeners: map[int]func([]fleet.Change){}}
 	if err := db.open(ctx, path); err != nil {
 		return nil, errors.Join(err, db.release())
 	}
@@ -145,7 +132,7 @@ func (db *DB) release() error {
 			errs = append(errs, pool.Close())
 		}
 	}
-	return errors.Join(append(errs, db.lock.Unlock())...)
+	return errors.Join(errs...)
 }
 
 // Listen calls fn with the changes of each commit.

@@ -1,0 +1,206 @@
+package sqlstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+func openTest(t testing.TB, path string) *DB {
+	t.Helper()
+	db, err := OpenSQLite(t.Context(), path, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func drain(t testing.TB, id string) fleet.Command {
+	t.Helper()
+	c, err := fleet.CommandRequest{ID: id, VM: "vm", Type: "drain", Params: fleet.Params{
+		Strings: map[string]string{"filler": strings.Repeat("x", 4096)},
+	}}.Accept(fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}, time.Now().UTC())
+	require.NoError(t, err)
+	return c
+}
+
+// TestFullDisk defends that a full disk gives errors, loses nothing that was
+// accepted, and is over when there is room again. The limit is SQLite's own, so
+// that the error is the one a full disk gives.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
+	limit := func(pages int) {
+		require.NoError(t, db.update(t.Context(), func(tx *tx) error {
+			var n int
+			return tx.w.conn.QueryRowContext(tx.ctx, fmt.Sprintf("PRAGMA max_page_count = %d", pages)).Scan(&n)
+		}))
+	}
+	_, err := db.Enqueue(t.Context(), drain(t, "first"))
+	require.NoError(t, err)
+	limit(1) // no more than there are now
+	var accepted []string
+	for i := range 50 {
+		id := fmt.Sprintf("c%d", i)
+		if _, err = db.Enqueue(t.Context(), drain(t, id)); err != nil {
+			break
+		}
+		accepted = append(accepted, id)
+	}
+	require.ErrorIs(t, err, fleet.ErrUnavailable)
+	require.ErrorContains(t, err, "full")
+	_, err = db.Command(t.Context(), fleet.CommandID(fmt.Sprintf("c%d", len(accepted))))
+	require.ErrorIs(t, err, fleet.ErrNotFound, "what was refused is not there")
+
+	limit(1 << 20)
+	_, err = db.Enqueue(t.Context(), drain(t, "last"))
+	require.NoError(t, err)
+	for _, id := range append(accepted, "first", "last") {
+		_, err = db.Command(t.Context(), fleet.CommandID(id))
+		require.NoError(t, err, id)
+	}
+}
+
+// TestBadOperationHarmsNoOther defends that operations which share a
+// transaction do not share their faults.
+func TestBadOperationHarmsNoOther(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
+	// Hold the writer, so that everything after lands in one group.
+	held, release := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		require.NoError(t, db.update(t.Context(), func(*tx) error {
+			close(held)
+			<-release
+			return nil
+		}))
+	})
+	<-held
+	fault := errors.New("fault")
+	results := make([]error, 3)
+	for i, fn := range []func(*tx) error{
+		func(*tx) error { return fault },
+		func(*tx) error { panic("at the disco") },
+		func(tx *tx) error { _, err := tx.addCommand(drain(t, "good")); return err },
+	} {
+		all.Go(func() { results[i] = db.update(t.Context(), fn) })
+	}
+	require.Eventually(t, func() bool { return len(db.writer.ops) == 3 }, 5*time.Second, time.Millisecond)
+	close(release)
+	all.Wait()
+	require.ErrorIs(t, results[0], fault)
+	require.ErrorIs(t, results[0], fleet.ErrUnavailable)
+	require.ErrorContains(t, results[1], "panic")
+	require.NoError(t, results[2])
+	_, err := db.Command(t.Context(), "good")
+	require.NoError(t, err)
+}
+
+// TestCloseCommitsWhatIsQueued defends that a graceful stop loses nothing.
+func TestCloseCommitsWhatIsQueued(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "controller.db")
+	db := openTest(t, path)
+	var all sync.WaitGroup
+	answered := make(chan fleet.CommandID, 100)
+	for i := range cap(answered) {
+		c := drain(t, fmt.Sprintf("c%d", i))
+		all.Go(func() {
+			if _, err := db.Enqueue(t.Context(), c); err == nil {
+				answered <- c.ID
+			}
+		})
+	}
+	require.NoError(t, db.Close())
+	all.Wait()
+	close(answered)
+	again := openTest(t, path)
+	for id := range answered {
+		_, err := again.Command(t.Context(), id)
+		require.NoError(t, err, id)
+	}
+}
+
+// TestReopen defends that migrations are run once and that an odd path is only
+// a path.
+func TestReopen(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "a b?c#d%41", "controller.db")
+	db := openTest(t, path)
+	id := db.ID()
+	_, err := db.Enqueue(t.Context(), drain(t, "c"))
+	require.NoError(t, err)
+	require.NoError(t, db.Close())
+	require.FileExists(t, path)
+	db = openTest(t, path)
+	require.Equal(t, id, db.ID())
+	_, err = db.Command(t.Context(), "c")
+	require.NoError(t, err)
+}
+
+// TestDurability defends the settings that make a commit survive power loss,
+// which no test in a process can show.
+func TestDurability(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
+	require.NoError(t, db.update(t.Context(), func(tx *tx) error {
+		var mode string
+		var sync int
+		if err := tx.w.conn.QueryRowContext(tx.ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
+			return err
+		}
+		err := tx.w.conn.QueryRowContext(tx.ctx, "PRAGMA synchronous").Scan(&sync)
+		require.Equal(t, "wal", mode)
+		require.Equal(t, 2, sync, "FULL")
+		return err
+	}))
+}
+
+// BenchmarkEnqueue shows what sharing commits is worth: the time of one durable
+// command alone and with others at the same time.
+func BenchmarkEnqueue(b *testing.B) {
+	for _, callers := range []int{1, 100} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			db := openTest(b, filepath.Join(b.TempDir(), "controller.db"))
+			b.SetParallelism(callers)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					c := drain(b, string(fleet.NewCommandID()))
+					if _, err := db.Enqueue(b.Context(), c); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkHeartbeats shows the time of one durable heartbeat in a group.
+func BenchmarkHeartbeats(b *testing.B) {
+	db := openTest(b, filepath.Join(b.TempDir(), "controller.db"))
+	var group []fleet.Heartbeat
+	for i := range 200 {
+		group = append(group, fleet.Heartbeat{
+			Origin: fleet.Origin{VM: fleet.VMID(fmt.Sprintf("vm-%d", i)), Via: fleet.HTTP, ReceivedAt: time.Now().UTC()},
+			Status: "idle", Runner: &fleet.Runner{State: "idle", Configured: true}, Health: &fleet.Health{},
+		})
+	}
+	register := func(vm fleet.VMID) fleet.Command { return fleet.Command{VM: vm} }
+	for b.Loop() {
+		if err := db.RecordHeartbeats(b.Context(), group, register); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(group)), "ns/heartbeat")
+}
+
