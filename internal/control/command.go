@@ -1,0 +1,132 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// MaxWait is the longest that Send waits for a command to end.
+const MaxWait = time.Hour
+
+// lastLook is how long a wait that is over may take to read the record.
+const lastLook = 2 * time.Second
+
+// Send accepts a command; it is durable when Send returns without an error. A
+// repeated id with the same request answers the record that there is.
+//
+// With a wait, Send returns when the command has ended, the wait is over, ctx is
+// done or the Control is closed, whichever is first, and answers the record as
+// it is by then. Once the command is accepted Send returns no error: who is told
+// of one would take the command for refused.
+//
+// Errors: a *fleet.FieldError, fleet.ErrIDTaken, fleet.ErrUnavailable.
+func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Duration) (fleet.Command, error) {
+	if err := fleet.CheckDuration("wait", wait, MaxWait); err != nil {
+		return fleet.Command{}, err
+	}
+	cmd, err := r.Accept(c.defaults, c.clock())
+	if err != nil {
+		return fleet.Command{}, err
+	}
+	// The command may end as soon as it is enqueued.
+	ended, leave := c.waits.join(cmd.ID)
+	defer leave()
+	cmd, err = c.enqueue(ctx, cmd)
+	if err != nil || wait == 0 {
+		return cmd, err
+	}
+	return c.await(ctx, cmd, wait, ended), nil
+}
+
+func (c *Control) enqueue(ctx context.Context, cmd fleet.Command) (fleet.Command, error) {
+	kept, err := c.store.Enqueue(ctx, cmd)
+	if err != nil {
+		return fleet.Command{}, named(err, "command", string(cmd.ID))
+	}
+	c.log.InfoContext(ctx, "command accepted",
+		commandIDKey, kept.ID, vmIDKey, kept.VM, commandTypeKey, kept.Type)
+	return kept, nil
+}
+
+// await blocks as Send promises, and answers cmd as it is then.
+func (c *Control) await(
+	ctx context.Context, cmd fleet.Command, wait time.Duration, ended <-chan struct{},
+) fleet.Command {
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	for !cmd.State.Terminal() {
+		select {
+		case <-ended:
+			cmd = c.latest(ctx, cmd)
+			continue
+		case <-over.C:
+		case <-ctx.Done():
+		case <-c.closed:
+		}
+		return c.latest(ctx, cmd)
+	}
+	return cmd
+}
+
+// latest reads cmd again, also for a caller that has gone. It answers cmd itself
+// when that cannot be done.
+func (c *Control) latest(ctx context.Context, cmd fleet.Command) fleet.Command {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+	defer cancel()
+	now, err := c.store.Command(ctx, cmd.ID)
+	if err != nil {
+		c.log.WarnContext(ctx, "awaited command not read", commandIDKey, cmd.ID, errorKey, err)
+		return cmd
+	}
+	return now
+}
+
+// Command returns one command. Errors: a *fleet.FieldError, fleet.ErrNotFound,
+// fleet.ErrUnavailable.
+func (c *Control) Command(ctx context.Context, id string) (fleet.Command, error) {
+	if err := fleet.CheckID("command_id", id); err != nil {
+		return fleet.Command{}, err
+	}
+	cmd, err := c.store.Command(ctx, fleet.CommandID(id))
+	if err != nil {
+		return fleet.Command{}, named(err, "command", id)
+	}
+	return cmd, nil
+}
+
+// Cancel takes a command back; that is durable when Cancel returns without an
+// error. Errors: a *fleet.FieldError, fleet.ErrNotFound, fleet.ErrEnded with the
+// record, fleet.ErrUnavailable.
+func (c *Control) Cancel(ctx context.Context, id string) (fleet.Command, error) {
+	if err := fleet.CheckID("command_id", id); err != nil {
+		return fleet.Command{}, err
+	}
+	cmd, err := c.store.Cancel(ctx, fleet.CommandID(id), c.clock())
+	if err != nil {
+		return cmd, named(err, "command", id)
+	}
+	c.log.InfoContext(ctx, "command cancelled", commandIDKey, cmd.ID, vmIDKey, cmd.VM)
+	return cmd, nil
+}
+
+// VM returns one VM. Errors: a *fleet.FieldError, fleet.ErrNotFound,
+// fleet.ErrUnavailable.
+func (c *Control) VM(ctx context.Context, id string) (fleet.VM, error) {
+	vm, err := fleet.ParseVMID(id)
+	if err != nil {
+		return fleet.VM{}, err
+	}
+	v, err := c.store.VM(ctx, vm)
+	if err != nil {
+		return fleet.VM{}, named(err, "VM", id)
+	}
+	return v, nil
+}
+
+// stopping is what a watch ends with when the Control is closed.
+func stopping() error {
+	return fmt.Errorf("the controller is stopping: %w", fleet.ErrUnavailable)
+}

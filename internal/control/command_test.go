@@ -1,0 +1,338 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/control"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+func drain(id string) fleet.CommandRequest {
+	return fleet.CommandRequest{
+		ID: id, VM: "vm-1", Type: "drain",
+		Params: fleet.Params{Strings: map[string]string{"why": "rest"}},
+	}
+}
+
+// What Send answers without a wait is the record that the store keeps, with the
+// defaults filled in.
+func TestSendAnswersTheKeptRecord(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	c := newControl(t, s)
+
+	got, err := c.Send(t.Context(), fleet.CommandRequest{VM: "vm-1", Type: "drain"}, 0)
+	require.NoError(t, err)
+	require.NotEmpty(t, got.ID)
+	require.Equal(t, fleet.Pending, got.State)
+	require.Equal(t, start, got.AcceptedAt)
+	require.Equal(t, start.Add(time.Hour), got.ExpiresAt)
+	require.Equal(t, 30*time.Second, got.AckTimeout)
+
+	kept, err := c.Command(t.Context(), string(got.ID))
+	require.NoError(t, err)
+	require.Equal(t, kept, got)
+}
+
+// The same id with the same request is the same command; with another, it is
+// refused and the error says which.
+func TestSendIsIdempotent(t *testing.T) {
+	t.Parallel()
+	c := newControl(t, newFakeStore())
+
+	first, err := c.Send(t.Context(), drain("c1"), 0)
+	require.NoError(t, err)
+	again, err := c.Send(t.Context(), drain("c1"), 0)
+	require.NoError(t, err)
+	require.Equal(t, first, again)
+
+	other := drain("c1")
+	other.Type = "shutdown"
+	_, err = c.Send(t.Context(), other, 0)
+	require.ErrorIs(t, err, fleet.ErrIDTaken)
+	require.ErrorContains(t, err, `"c1"`)
+}
+
+// A wait ends at its first reason to, no earlier and no later, and answers the
+// record as it is then.
+func TestSendWaits(t *testing.T) {
+	t.Parallel()
+	const wait = time.Minute
+	tests := []struct {
+		name string
+		// during happens 10 seconds into the wait.
+		during func(ctx context.Context, s *fakeStore, c *control.Control, leave context.CancelFunc)
+		state  fleet.CommandState
+		took   time.Duration
+	}{
+		{"until the ack", func(_ context.Context, s *fakeStore, _ *control.Control, _ context.CancelFunc) {
+			s.deliver("c1")
+			s.ack("c1")
+		}, fleet.Succeeded, 10 * time.Second},
+		{"until it is cancelled", func(ctx context.Context, _ *fakeStore, c *control.Control, _ context.CancelFunc) {
+			_, _ = c.Cancel(ctx, "c1")
+		}, fleet.Cancelled, 10 * time.Second},
+		{"past its delivery", func(_ context.Context, s *fakeStore, _ *control.Control, _ context.CancelFunc) {
+			s.deliver("c1")
+		}, fleet.Delivered, wait},
+		{"past the end of another command", func(ctx context.Context, _ *fakeStore, c *control.Control, _ context.CancelFunc) {
+			_, _ = c.Send(ctx, drain("c2"), 0)
+			_, _ = c.Cancel(ctx, "c2")
+		}, fleet.Pending, wait},
+		{"until the caller leaves", func(_ context.Context, s *fakeStore, _ *control.Control, leave context.CancelFunc) {
+			s.deliver("c1")
+			leave()
+		}, fleet.Delivered, 10 * time.Second},
+		{"until the control closes", func(_ context.Context, s *fakeStore, c *control.Control, _ context.CancelFunc) {
+			s.deliver("c1")
+			c.Close()
+		}, fleet.Delivered, 10 * time.Second},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newFakeStore()
+				c := newControl(t, s)
+				ctx, leave := context.WithCancel(t.Context())
+				defer leave()
+				time.AfterFunc(10*time.Second, func() { test.during(t.Context(), s, c, leave) })
+
+				began := time.Now()
+				got, err := c.Send(ctx, drain("c1"), wait)
+				require.NoError(t, err)
+				require.Equal(t, test.state, got.State)
+				require.Equal(t, test.took, time.Since(began))
+				require.Equal(t, drain("").Params, got.Params, "the whole record is answered")
+			})
+		})
+	}
+}
+
+// A command that ends between being enqueued and being waited for is not missed.
+func TestSendMissesNoEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.after = func(cmd fleet.Command) {
+			s.deliver(cmd.ID)
+			s.ack(cmd.ID)
+		}
+		c := newControl(t, s)
+		began := time.Now()
+		got, err := c.Send(t.Context(), drain("c1"), time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, fleet.Succeeded, got.State, "what Enqueue answered was PENDING")
+		require.Zero(t, time.Since(began))
+	})
+}
+
+// Repeating a command with a wait waits for the one that there is, and answers
+// at once when it has ended.
+func TestSendWaitsForTheExisting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newControl(t, s)
+		_, err := c.Send(t.Context(), drain("c1"), 0)
+		require.NoError(t, err)
+		time.AfterFunc(time.Second, func() {
+			s.deliver("c1")
+			s.ack("c1")
+		})
+		for _, took := range []time.Duration{time.Second, 0} {
+			began := time.Now()
+			got, err := c.Send(t.Context(), drain("c1"), time.Hour)
+			require.NoError(t, err)
+			require.Equal(t, fleet.Succeeded, got.State)
+			require.Equal(t, took, time.Since(began))
+		}
+	})
+}
+
+// All who wait for one command are answered.
+func TestSendAnswersEveryWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newControl(t, s)
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				got, err := c.Send(t.Context(), drain("c1"), time.Hour)
+				if err != nil || got.State != fleet.Succeeded {
+					t.Errorf("answered %s, %v", got.State, err)
+				}
+			})
+		}
+		synctest.Wait()
+		began := time.Now()
+		s.deliver("c1")
+		s.ack("c1")
+		wg.Wait()
+		require.Zero(t, time.Since(began))
+	})
+}
+
+// Once a command is accepted, a store that cannot be read does not make Send
+// look as if it was refused.
+func TestSendAnswersAnAcceptedCommandAllTheSame(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		s.before = func(method string) error {
+			if method == "Command" {
+				return fleet.ErrUnavailable
+			}
+			return nil
+		}
+		c := newControl(t, s)
+		got, err := c.Send(t.Context(), drain("c1"), time.Second)
+		require.NoError(t, err)
+		require.Equal(t, fleet.CommandID("c1"), got.ID)
+		require.Equal(t, fleet.Pending, got.State)
+	})
+}
+
+func TestSendNamesTheFieldThatIsWrong(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		field string
+		wrong func(*fleet.CommandRequest)
+		wait  time.Duration
+	}{
+		{field: "wait", wait: -1},
+		{field: "wait", wait: control.MaxWait + 1},
+		{field: "vm_id", wrong: func(r *fleet.CommandRequest) { r.VM = "" }},
+		{field: "command.type", wrong: func(r *fleet.CommandRequest) { r.Type = "two words" }},
+		{field: "command.id", wrong: func(r *fleet.CommandRequest) { r.ID = "../c1" }},
+		{field: "ttl", wrong: func(r *fleet.CommandRequest) { r.TTL = -1 }},
+		{field: "ack_timeout", wrong: func(r *fleet.CommandRequest) { r.AckTimeout = fleet.MaxAckTimeout + 1 }},
+	}
+	for _, test := range tests {
+		t.Run(fmt.Sprint(test.field, test.wait), func(t *testing.T) {
+			t.Parallel()
+			s := newFakeStore()
+			r := drain("c1")
+			if test.wrong != nil {
+				test.wrong(&r)
+			}
+			_, err := newControl(t, s).Send(t.Context(), r, test.wait)
+			requireField(t, err, test.field)
+			require.Empty(t, s.commands, "nothing is enqueued")
+		})
+	}
+}
+
+// The longest wait there may be is taken.
+func TestSendTakesTheLongestWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := newControl(t, newFakeStore())
+		began := time.Now()
+		_, err := c.Send(t.Context(), drain("c1"), control.MaxWait)
+		require.NoError(t, err)
+		require.Equal(t, control.MaxWait, time.Since(began))
+	})
+}
+
+// A cancelled command answers its record, also the second time; one that ended
+// otherwise answers ErrEnded with its record.
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	c := newControl(t, s)
+	for _, id := range []string{"c1", "c2"} {
+		_, err := c.Send(t.Context(), drain(id), 0)
+		require.NoError(t, err)
+	}
+	for range 2 {
+		got, err := c.Cancel(t.Context(), "c1")
+		require.NoError(t, err)
+		require.Equal(t, fleet.Cancelled, got.State)
+	}
+	s.deliver("c2")
+	s.ack("c2")
+	got, err := c.Cancel(t.Context(), "c2")
+	require.ErrorIs(t, err, fleet.ErrEnded)
+	require.ErrorContains(t, err, `"c2"`)
+	require.Equal(t, fleet.Succeeded, got.State)
+}
+
+// What does not exist is named by the error; an id that is none is not repeated.
+func TestWhatIsNotThere(t *testing.T) {
+	t.Parallel()
+	c := newControl(t, newFakeStore())
+	ctx := t.Context()
+	tests := []struct {
+		name, field, what string
+		call              func(id string) error
+	}{
+		{"Command", "command_id", "command", func(id string) error { _, err := c.Command(ctx, id); return err }},
+		{"Cancel", "command_id", "command", func(id string) error { _, err := c.Cancel(ctx, id); return err }},
+		{"VM", "vm_id", "VM", func(id string) error { _, err := c.VM(ctx, id); return err }},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			err := test.call("x-1")
+			require.ErrorIs(t, err, fleet.ErrNotFound)
+			require.EqualError(t, err, test.what+` "x-1": not found`)
+			for _, bad := range []string{"", "_x", "a/b"} {
+				err := test.call(bad)
+				requireField(t, err, test.field)
+				if bad != "" {
+					require.NotContains(t, err.Error(), bad)
+				}
+			}
+		})
+	}
+}
+
+// What a store says about itself stays out of errors that callers are meant to
+// read, and the cause of all others is kept.
+func TestErrorsOfTheStore(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	broken := errors.New("disk on fire")
+	s.before = func(method string) error {
+		switch method {
+		case "Command":
+			return fmt.Errorf("select from commands: %w", fleet.ErrNotFound)
+		default:
+			return fmt.Errorf("%w: %w", fleet.ErrUnavailable, broken)
+		}
+	}
+	c := newControl(t, s)
+	_, err := c.Command(t.Context(), "c1")
+	require.EqualError(t, err, `command "c1": not found`)
+
+	_, err = c.Send(t.Context(), drain("c1"), time.Hour)
+	require.ErrorIs(t, err, fleet.ErrUnavailable)
+	require.ErrorIs(t, err, broken)
+	_, err = c.VM(t.Context(), "vm-1")
+	require.ErrorIs(t, err, broken)
+	_, err = c.Cancel(t.Context(), "c1")
+	require.ErrorIs(t, err, broken)
+}
+
+// A Control listens once, and no longer than until Close; closing twice is fine.
+func TestCloseStopsListening(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	c := newControl(t, s)
+	require.Equal(t, 1, s.listening())
+	c.Close()
+	require.Zero(t, s.listening())
+	c.Close()
+	_, err := c.Send(t.Context(), drain("c1"), time.Hour)
+	require.NoError(t, err, "a wait that begins after Close ends at once")
+}

@@ -1,0 +1,114 @@
+// Package control owns what operators do: it accepts commands and takes them
+// back, waits for their end, lists what the fleet is and was, and watches it
+// change.
+//
+// It decides what a request must look like, and nothing else: the transitions
+// are package fleet's, and what is true is in the store. A new command reaches
+// its VM through the store; control knows nothing of sessions.
+package control
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Keys of what is logged.
+const (
+	commandIDKey   = "command_id"
+	vmIDKey        = "vm_id"
+	commandTypeKey = "command_type"
+	errorKey       = "error"
+)
+
+// Store is the part of a store.Store that control needs.
+type Store interface {
+	store.Commands
+	store.Fleet
+	store.Changes
+	// ID names the store.
+	ID() string
+}
+
+// Options are what a Control is made of. Every field is required.
+type Options struct {
+	Store Store
+	// Defaults are the times of a command whose sender named none.
+	Defaults fleet.CommandDefaults
+	// Clock tells the time in UTC, without a monotonic part.
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// Control does what operators ask for. All its methods may be called
+// concurrently.
+//
+// A wait and a watch each cost one wake-up slot while they are under way, so
+// their number is bounded by whoever calls.
+type Control struct {
+	store    Store
+	defaults fleet.CommandDefaults
+	clock    func() time.Time
+	log      *slog.Logger
+
+	// waits are woken when their command has ended.
+	waits wakers[fleet.CommandID]
+	// watches are woken when their VM has changed; those of the empty id, when
+	// anything has.
+	watches wakers[fleet.VMID]
+
+	stopListening func()
+	close         sync.Once
+	closed        chan struct{}
+}
+
+// New returns a Control that listens to the store until Close.
+func New(o Options) *Control {
+	c := &Control{
+		store: o.Store, defaults: o.Defaults, clock: o.Clock, log: o.Log,
+		closed: make(chan struct{}),
+	}
+	c.stopListening = o.Store.Listen(c.told)
+	return c
+}
+
+// Close ends all waits, which answer what they have, and all watches, which
+// return an error that wraps fleet.ErrUnavailable. It does not wait for those
+// who called them. Everything else goes on for as long as the store does.
+func (c *Control) Close() {
+	c.close.Do(func() {
+		close(c.closed)
+		c.stopListening()
+	})
+}
+
+// told wakes those who wait for one of the changes. It does not block.
+func (c *Control) told(changes []fleet.Change) {
+	for _, change := range changes {
+		if change.Command != nil && change.Command.State.Terminal() {
+			c.waits.wake(change.Command.ID)
+		}
+		if change.Subject != "" {
+			c.watches.wake(change.Subject)
+		}
+	}
+	c.watches.wake("")
+}
+
+// named says which one an error of the store is about. Of an error that the
+// caller can do something about, nothing else is kept: what the store was doing
+// at the time is no news to an operator.
+func named(err error, what, id string) error {
+	for _, known := range []error{fleet.ErrNotFound, fleet.ErrEnded, fleet.ErrIDTaken} {
+		if errors.Is(err, known) {
+			err = known
+			break
+		}
+	}
+	return fmt.Errorf("%s %q: %w", what, id, err)
+}

@@ -1,0 +1,37 @@
+package control
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A wake-up reaches all who wait for its key and nobody else, waits for one who
+// is busy, and never blocks who sends it.
+func TestWakers(t *testing.T) {
+	t.Parallel()
+	var w wakers[string]
+	w.wake("nobody waits")
+	a1, leaveA1 := w.join("a")
+	a2, leaveA2 := w.join("a")
+	b, leaveB := w.join("b")
+
+	w.wake("a")
+	w.wake("a")
+	require.Len(t, a1, 1)
+	require.Len(t, a2, 1)
+	require.Empty(t, b)
+
+	<-a1
+	leaveA2()
+	w.wake("a")
+	require.Len(t, a1, 1)
+	<-a2
+	w.wake("a")
+	require.Empty(t, a2, "who left is not woken")
+
+	leaveA1()
+	leaveB()
+	leaveB()
+	require.Empty(t, w.waiting, "nothing is kept of who left")
+}

@@ -1,0 +1,162 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+const (
+	// quietPeriod is how long a watch says nothing at most.
+	quietPeriod = 30 * time.Second
+	// watchPage is how many changes a watch holds at a time.
+	watchPage = 500
+)
+
+// Update is what a watch sends.
+type Update struct {
+	// Cursor is where the watch stands after this update. It is opaque.
+	Cursor string
+	// Change is nil on an update that has only a cursor.
+	Change *fleet.Change
+}
+
+// Watch sends what happens to the fleet, or to one VM if vm is not empty: first
+// an update that has only a cursor, then every change after it, in order and
+// once each, and an update that has only a cursor after 30 seconds without any.
+// An empty cursor begins now; any other, right after the update it came with.
+//
+// Watch returns when ctx is done, send returns an error or the Control is
+// closed. It reads no further than send has taken, so a slow watcher slows
+// nobody but itself. Errors: a *fleet.FieldError for the cursor or the vm_id,
+// fleet.ErrCursorExpired, fleet.ErrUnavailable, and those of ctx and send.
+func (c *Control) Watch(ctx context.Context, cursor, vm string, send func(Update) error) error {
+	if err := fleet.CheckOptionalID("vm_id", vm); err != nil {
+		return err
+	}
+	w := watch{Control: c, vm: fleet.VMID(vm), send: send, scope: scopeOf(c.store.ID(), "cursor")}
+	if err := w.begin(ctx, cursor); err != nil {
+		return err
+	}
+	woken, leave := c.watches.join(w.vm)
+	defer leave()
+	return w.run(ctx, woken)
+}
+
+// watch is one call of Watch.
+type watch struct {
+	*Control
+	vm    fleet.VMID
+	scope string
+	send  func(Update) error
+	// at is the Seq up to which everything has been sent or left out.
+	at int64
+}
+
+// begin finds where to begin, and whether all that comes after is still kept.
+func (w *watch) begin(ctx context.Context, cursor string) error {
+	last, err := w.store.LastChange(ctx)
+	if err != nil {
+		return fmt.Errorf("watch: %w", err)
+	}
+	w.at = last
+	if cursor == "" {
+		return nil
+	}
+	seq, ok := unsealSeq(w.scope, cursor)
+	if !ok {
+		return fleet.Invalid("cursor", "must be empty or the cursor of an answer from this controller's store")
+	}
+	if seq > last {
+		return fleet.Invalid("cursor", "must not be later than the last change: an older state of the store was restored")
+	}
+	w.at = seq
+	_, err = w.page(ctx, 1)
+	return err
+}
+
+// run sends until there is a reason not to.
+func (w *watch) run(ctx context.Context, woken <-chan struct{}) error {
+	if err := w.tell(ctx, nil); err != nil {
+		return err
+	}
+	quiet := time.NewTimer(quietPeriod)
+	defer quiet.Stop()
+	for due := false; ; {
+		sent, err := w.catchUp(ctx)
+		if err != nil {
+			return err
+		}
+		if due && !sent {
+			if err := w.tell(ctx, nil); err != nil {
+				return err
+			}
+		}
+		if due || sent {
+			quiet.Reset(quietPeriod)
+		}
+		select {
+		case <-woken:
+			due = false
+		case <-quiet.C:
+			due = true
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-w.closed:
+			return stopping()
+		}
+	}
+}
+
+// catchUp sends all changes that there are, and reports whether there were any.
+func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
+	for {
+		last := w.at
+		if w.vm != "" {
+			// Read before the page: what is made in between may be this VM's.
+			if last, err = w.store.LastChange(ctx); err != nil {
+				return sent, fmt.Errorf("watch: %w", err)
+			}
+		}
+		changes, err := w.page(ctx, watchPage)
+		if err != nil {
+			return sent, err
+		}
+		for i := range changes {
+			w.at = changes[i].Seq
+			if err := w.tell(ctx, &changes[i]); err != nil {
+				return sent, err
+			}
+			sent = true
+		}
+		if len(changes) == 0 {
+			w.at = max(w.at, last)
+		}
+		if len(changes) < watchPage {
+			return sent, nil
+		}
+	}
+}
+
+func (w *watch) page(ctx context.Context, limit int) ([]fleet.Change, error) {
+	changes, err := w.store.Changes(ctx, store.ChangeFilter{VM: w.vm}, w.at, limit)
+	if err != nil {
+		return nil, fmt.Errorf("watch: %w", err)
+	}
+	return changes, nil
+}
+
+// tell sends one update, unless the watch is to end.
+func (w *watch) tell(ctx context.Context, change *fleet.Change) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.closed:
+		return stopping()
+	default:
+		return w.send(Update{Cursor: sealSeq(w.scope, w.at), Change: change})
+	}
+}

@@ -1,0 +1,168 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/control"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Close ends every watch with an error that says to come again.
+func TestCloseEndsWatches(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newControl(t, s)
+		w := watch(t, c, "", "")
+		cursor := w.bare(t)
+		synctest.Wait()
+		began := time.Now()
+		c.Close()
+		err := <-w.ended
+		require.Zero(t, time.Since(began))
+		require.ErrorIs(t, err, fleet.ErrUnavailable)
+		require.ErrorContains(t, err, "stopping")
+
+		err = c.Watch(t.Context(), cursor, "", func(control.Update) error { return nil })
+		require.ErrorIs(t, err, fleet.ErrUnavailable, "and so does a watch that comes too late")
+	})
+}
+
+// A watch with a thousand changes to send ends at Close, not after them.
+func TestCloseEndsABusyWatch(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	c := newControl(t, s)
+	w := watch(t, c, "", "")
+	beginning := w.bare(t)
+	for range 1000 {
+		s.addEvent(event("vm-1"))
+	}
+	sent := 0
+	err := c.Watch(t.Context(), beginning, "", func(control.Update) error {
+		sent++
+		if sent == 10 {
+			c.Close()
+		}
+		return nil
+	})
+	require.ErrorIs(t, err, fleet.ErrUnavailable)
+	require.Equal(t, 10, sent)
+}
+
+// A watch ends with the error of its ctx, its send or its store.
+func TestWatchEnds(t *testing.T) {
+	t.Parallel()
+	t.Run("when its caller leaves", func(t *testing.T) {
+		t.Parallel()
+		w := watch(t, newControl(t, newFakeStore()), "", "")
+		w.bare(t)
+		w.leave()
+		require.ErrorIs(t, <-w.ended, context.Canceled)
+	})
+	broken := errors.New("broken")
+	t.Run("when it cannot send", func(t *testing.T) {
+		t.Parallel()
+		c := newControl(t, newFakeStore())
+		require.ErrorIs(t, c.Watch(t.Context(), "", "", func(control.Update) error { return broken }), broken)
+	})
+	for _, method := range []string{"LastChange", "Changes"} {
+		t.Run("when it cannot read "+method, func(t *testing.T) {
+			t.Parallel()
+			s := newFakeStore()
+			s.before = func(called string) error {
+				if called == method {
+					return broken
+				}
+				return nil
+			}
+			err := newControl(t, s).Watch(t.Context(), "", "vm-1", func(control.Update) error { return nil })
+			require.ErrorIs(t, err, broken)
+		})
+	}
+	t.Run("when it is too slow for what is kept", func(t *testing.T) {
+		t.Parallel()
+		s := newFakeStore()
+		c := newControl(t, s)
+		err := c.Watch(t.Context(), "", "", func(control.Update) error {
+			s.addEvent(event("vm-1"))
+			s.addEvent(event("vm-1"))
+			s.forget(2)
+			return nil
+		})
+		require.ErrorIs(t, err, fleet.ErrCursorExpired)
+	})
+}
+
+// A cursor that cannot be right is refused before anything is sent, and is not
+// repeated.
+func TestWatchRefusesCursors(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	c := newControl(t, s)
+	w := watch(t, c, "", "")
+	w.bare(t)
+	for range 3 {
+		s.addEvent(event("vm-1"))
+	}
+	_, cursors := w.seqs(t, 3)
+	last := cursors[2]
+
+	other := newFakeStore()
+	other.id = "store-2"
+	for range 3 {
+		other.addEvent(event("vm-1"))
+	}
+	restored := newFakeStore()
+	restored.addEvent(event("vm-1"))
+	_, next, err := c.Events(t.Context(), store.EventFilter{}, 1, "")
+	require.NoError(t, err)
+
+	tests := []struct {
+		name       string
+		store      *fakeStore
+		cursor, vm string
+		field      string
+	}{
+		{"garbage", s, "garbage", "", "cursor"},
+		{"changed", s, last + "A", "", "cursor"},
+		{"a page token", s, next, "", "cursor"},
+		{"of another store", other, last, "", "cursor"},
+		{"beyond the last change", restored, last, "", "cursor"},
+		{"a VM that cannot be", s, last, "_", "vm_id"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			err := newControl(t, test.store).Watch(t.Context(), test.cursor, test.vm, func(control.Update) error {
+				return errors.New("something was sent")
+			})
+			requireField(t, err, test.field)
+			require.NotContains(t, err.Error(), test.cursor)
+		})
+	}
+}
+
+// A cursor outlives the controller: it is good for as long as the store is.
+func TestCursorsOutliveTheController(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	before := newControl(t, s)
+	w := watch(t, before, "", "")
+	cursor := w.bare(t)
+	before.Close()
+	require.ErrorIs(t, <-w.ended, fleet.ErrUnavailable)
+	s.addEvent(event("vm-1"))
+
+	again := watch(t, newControl(t, s), cursor, "")
+	again.bare(t)
+	seqs, _ := again.seqs(t, 1)
+	require.Equal(t, []int64{1}, seqs)
+}

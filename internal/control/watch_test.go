@@ -1,0 +1,372 @@
+package control_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/control"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// watcher is one call of Watch and what it was sent.
+type watcher struct {
+	updates chan control.Update
+	leave   context.CancelFunc
+	ended   chan error
+}
+
+// watch begins a watch that takes everything at once.
+func watch(t *testing.T, c *control.Control, cursor, vm string) *watcher {
+	t.Helper()
+	w := &watcher{updates: make(chan control.Update, 5000), ended: make(chan error, 1)}
+	ctx, leave := context.WithCancel(t.Context())
+	w.leave = leave
+	go func() {
+		w.ended <- c.Watch(ctx, cursor, vm, func(u control.Update) error {
+			w.updates <- u
+			return nil
+		})
+	}()
+	t.Cleanup(leave)
+	return w
+}
+
+// next waits for the next update.
+func (w *watcher) next(t *testing.T) control.Update {
+	t.Helper()
+	select {
+	case u := <-w.updates:
+		return u
+	case err := <-w.ended:
+		require.FailNow(t, "the watch has ended", "%v", err)
+		return control.Update{}
+	}
+}
+
+// bare waits for the next update and requires that it has only a cursor.
+func (w *watcher) bare(t *testing.T) (cursor string) {
+	t.Helper()
+	u := w.next(t)
+	require.Nil(t, u.Change)
+	require.NotEmpty(t, u.Cursor)
+	return u.Cursor
+}
+
+// seqs waits for n updates with changes.
+func (w *watcher) seqs(t *testing.T, n int) (seqs []int64, cursors []string) {
+	t.Helper()
+	for range n {
+		u := w.next(t)
+		require.NotNil(t, u.Change)
+		seqs, cursors = append(seqs, u.Change.Seq), append(cursors, u.Cursor)
+	}
+	return seqs, cursors
+}
+
+func event(vm fleet.VMID) fleet.Event {
+	return fleet.Event{Origin: fleet.Origin{VM: vm}, Type: "error"}
+}
+
+func from(first, last int64) (seqs []int64) {
+	for seq := first; seq <= last; seq++ {
+		seqs = append(seqs, seq)
+	}
+	return seqs
+}
+
+// A watch without a cursor begins now: what was before is not sent, what comes
+// after is, in order, with what changed.
+func TestWatchBeginsNow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newControl(t, s)
+		s.addEvent(event("vm-1"))
+		began := time.Now()
+		w := watch(t, c, "", "")
+		w.bare(t)
+		synctest.Wait()
+
+		_, err := c.Send(t.Context(), drain("c1"), 0)
+		require.NoError(t, err)
+		s.putVM(fleet.NewVM("vm-1", start))
+		s.addEvent(event("vm-2"))
+		require.Equal(t, fleet.CommandID("c1"), w.next(t).Change.Command.ID)
+		require.Equal(t, fleet.VMID("vm-1"), w.next(t).Change.VM.ID)
+		require.Equal(t, fleet.VMID("vm-2"), w.next(t).Change.Event.VM)
+		require.Zero(t, time.Since(began), "each is sent as it is made")
+	})
+}
+
+// From the cursor of any answer a new watch goes on right after it: nothing is
+// missed and nothing comes twice, over more changes than are read at a time.
+func TestWatchGoesOnFromAnyCursor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 1203
+		s := newFakeStore()
+		c := newControl(t, s)
+		w := watch(t, c, "", "")
+		beginning := w.bare(t)
+		for range n {
+			s.addEvent(event("vm-1"))
+		}
+		seqs, cursors := w.seqs(t, n)
+		require.Equal(t, from(1, n), seqs)
+		cursors = append([]string{beginning}, cursors...)
+
+		for _, at := range []int64{0, 1, 500, n - 500, n - 1, n} {
+			again := watch(t, c, cursors[at], "")
+			require.Equal(t, cursors[at], again.bare(t), "the first answer has only the cursor")
+			seqs, _ := again.seqs(t, int(n-at))
+			require.Equal(t, from(at+1, n), seqs)
+			synctest.Wait()
+			require.Empty(t, again.updates)
+		}
+	})
+}
+
+// A watch of one VM is sent that VM's changes only.
+func TestWatchOfOneVM(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newControl(t, s)
+		w := watch(t, c, "", "vm-1")
+		w.bare(t)
+		for range 3 {
+			s.addEvent(event("vm-1"))
+			s.addEvent(event("vm-2"))
+		}
+		seqs, _ := w.seqs(t, 3)
+		require.Equal(t, []int64{1, 3, 5}, seqs)
+		synctest.Wait()
+		require.Empty(t, w.updates)
+	})
+}
+
+// After 30 seconds without a change, and every 30 from then, there is a cursor;
+// a change begins them anew.
+func TestWatchBreaksTheQuiet(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newControl(t, s)
+		w := watch(t, c, "", "")
+		began := time.Now()
+		w.bare(t)
+		require.Zero(t, time.Since(began))
+		for range 3 {
+			w.bare(t)
+		}
+		require.Equal(t, 90*time.Second, time.Since(began))
+
+		time.Sleep(20 * time.Second) // fake clock
+		s.addEvent(event("vm-1"))
+		w.seqs(t, 1)
+		began = time.Now()
+		w.bare(t)
+		require.Equal(t, 30*time.Second, time.Since(began))
+	})
+}
+
+// A change that is told late, as that of another process may be, is sent at the
+// next break of the quiet, and ends it.
+func TestWatchSendsWhatIsToldLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newControl(t, s)
+		w := watch(t, c, "", "")
+		w.bare(t)
+		synctest.Wait()
+		began := time.Now()
+		s.mute()
+		s.addEvent(event("vm-1"))
+		w.seqs(t, 1)
+		require.Equal(t, 30*time.Second, time.Since(began))
+		w.bare(t)
+		require.Equal(t, time.Minute, time.Since(began))
+	})
+}
+
+// Being told the same change again is neither a change nor an end of the quiet.
+func TestWatchTakesNoNoticeOfRepetitions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newControl(t, s)
+		w := watch(t, c, "", "")
+		w.bare(t)
+		s.addEvent(event("vm-1"))
+		w.seqs(t, 1)
+		began := time.Now()
+		time.AfterFunc(20*time.Second, s.repeat)
+		w.bare(t)
+		require.Equal(t, 30*time.Second, time.Since(began))
+	})
+}
+
+// Others' changes do not keep a watch of a quiet VM from its cursors, and its
+// cursors move past them: they stay good when those changes are forgotten.
+func TestWatchOfAQuietVMMovesOn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newControl(t, s)
+		w := watch(t, c, "", "vm-1")
+		began := time.Now()
+		first := w.bare(t)
+		for range 29 {
+			time.Sleep(time.Second) // fake clock
+			s.addEvent(event("vm-2"))
+		}
+		moved := w.bare(t)
+		require.Equal(t, 30*time.Second, time.Since(began))
+		require.NotEqual(t, first, moved)
+
+		s.forget(29)
+		err := c.Watch(t.Context(), first, "vm-1", func(control.Update) error { return errors.New("something was sent") })
+		require.ErrorIs(t, err, fleet.ErrCursorExpired)
+		again := watch(t, c, moved, "vm-1")
+		require.Equal(t, moved, again.bare(t))
+		s.addEvent(event("vm-1"))
+		seqs, _ := again.seqs(t, 1)
+		require.Equal(t, []int64{30}, seqs)
+		seqs, _ = w.seqs(t, 1)
+		require.Equal(t, []int64{30}, seqs)
+	})
+}
+
+// A change that is made between the reads of the last change and of the page,
+// in whichever order they are, is sent and not skipped.
+func TestWatchSkipsNothingThatIsMadeMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"LastChange", "Changes"} {
+		t.Run("before "+method, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var armed atomic.Bool
+				s := newFakeStore()
+				s.before = func(called string) error {
+					if called == method && armed.CompareAndSwap(true, false) {
+						s.addEvent(event("vm-1"))
+						s.addEvent(event("vm-2"))
+					}
+					return nil
+				}
+				w := watch(t, newControl(t, s), "", "vm-1")
+				w.bare(t)
+				synctest.Wait()
+				armed.Store(true)
+				seqs, _ := w.seqs(t, 1)
+				require.Equal(t, []int64{1}, seqs)
+			})
+		})
+	}
+}
+
+// A change that is made after the page was read and before the watch waits wakes
+// it: it is sent at once, not after the next quiet.
+func TestWatchMissesNoWakeUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		c := newControl(t, s)
+		began := time.Now()
+		more := 10
+		ctx, leave := context.WithCancel(t.Context())
+		var seqs []int64
+		err := c.Watch(ctx, "", "vm-1", func(u control.Update) error {
+			if u.Change != nil {
+				seqs = append(seqs, u.Change.Seq)
+			}
+			if len(seqs) == 10 {
+				leave()
+			}
+			if more > 0 {
+				// The page is out of the store and being sent.
+				more--
+				s.addEvent(event("vm-1"))
+			}
+			return nil
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, from(1, 10), seqs)
+		require.Zero(t, time.Since(began))
+	})
+}
+
+// A watcher that takes nothing holds up neither those who make changes nor other
+// watchers, and gets all of it in the end.
+func TestASlowWatcherSlowsOnlyItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 2000
+		s := newFakeStore()
+		c := newControl(t, s)
+		var (
+			slow    []int64
+			release = make(chan struct{})
+			done    = make(chan error, 1)
+		)
+		ctx, leave := context.WithCancel(t.Context())
+		defer leave()
+		go func() {
+			done <- c.Watch(ctx, "", "", func(u control.Update) error {
+				<-release
+				if u.Change != nil {
+					slow = append(slow, u.Change.Seq)
+				}
+				return nil
+			})
+		}()
+		quick := watch(t, c, "", "")
+		quick.bare(t)
+		synctest.Wait()
+		for range n {
+			s.addEvent(event("vm-1"))
+		}
+		seqs, _ := quick.seqs(t, n)
+		require.Equal(t, from(1, n), seqs)
+
+		close(release)
+		synctest.Wait()
+		leave()
+		require.ErrorIs(t, <-done, context.Canceled)
+		require.Equal(t, from(1, n), slow)
+	})
+}
+
+// Changes made by many at once reach every watcher in the order of the log.
+func TestWatchUnderConcurrentChanges(t *testing.T) {
+	t.Parallel()
+	const writers, each = 8, 100
+	s := newFakeStore()
+	c := newControl(t, s)
+	all, one := watch(t, c, "", ""), watch(t, c, "", "vm-1")
+	all.bare(t)
+	one.bare(t)
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			for range each {
+				s.addEvent(event(fleet.VMID(fmt.Sprintf("vm-%d", i))))
+			}
+		})
+	}
+	wg.Wait()
+	seqs, _ := all.seqs(t, writers*each)
+	require.Equal(t, from(1, writers*each), seqs)
+	seqs, _ = one.seqs(t, each)
+	require.True(t, slices.IsSorted(seqs))
+}
