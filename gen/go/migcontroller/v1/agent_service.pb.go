@@ -416,7 +416,7 @@ type PolledCommand struct {
 	// runner_group, labels (a list) and expires_at (RFC 3339). The list parameter
 	// of any other type is named string_array_params.
 	Parameters *structpb.Struct `protobuf:"bytes,3,opt,name=parameters,proto3" json:"parameters,omitempty"`
-	// When the command was accepted.
+	// When the command was made, by its sender's clock.
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

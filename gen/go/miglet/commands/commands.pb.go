@@ -424,7 +424,7 @@ type Command struct {
 	BoolParams map[string]bool `protobuf:"bytes,5,rep,name=bool_params,json=boolParams,proto3" json:"bool_params,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// A list parameter. For register_runner, the runner's labels.
 	StringArrayParams []string `protobuf:"bytes,6,rep,name=string_array_params,json=stringArrayParams,proto3" json:"string_array_params,omitempty"`
-	// When the command was accepted, in Unix seconds.
+	// When the command was made, by its sender's clock, in Unix seconds.
 	CreatedAt     int64 `protobuf:"varint,7,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

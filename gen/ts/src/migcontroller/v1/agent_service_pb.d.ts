@@ -245,7 +245,7 @@ export declare type PolledCommand = Message<"migcontroller.v1.PolledCommand"> & 
   parameters?: JsonObject | undefined;
 
   /**
-   * When the command was accepted.
+   * When the command was made, by its sender's clock.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 4;
    */

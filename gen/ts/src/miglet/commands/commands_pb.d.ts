@@ -247,7 +247,7 @@ export declare type Command = Message<"miglet.commands.Command"> & {
   stringArrayParams: string[];
 
   /**
-   * When the command was accepted, in Unix seconds.
+   * When the command was made, by its sender's clock, in Unix seconds.
    *
    * @generated from field: int64 created_at = 7;
    */
