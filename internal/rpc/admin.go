@@ -1,0 +1,140 @@
+package rpc
+
+import (
+	"context"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/internal/control"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// adminService is AdminService on a control.Control. Its errors are the
+// domain's: an errorInterceptor tells them to callers.
+type adminService struct{ control *control.Control }
+
+var _ migcontrollerv1connect.AdminServiceHandler = (*adminService)(nil)
+
+// NewAdminService returns the handler of AdminService.
+func NewAdminService(c *control.Control) migcontrollerv1connect.AdminServiceHandler {
+	return &adminService{control: c}
+}
+
+// SendCommand implements AdminService.
+func (s *adminService) SendCommand(
+	ctx context.Context, req *migcontrollerv1.SendCommandRequest,
+) (*migcontrollerv1.SendCommandResponse, error) {
+	if req.GetCommand() == nil {
+		return nil, fleet.Invalid("command", "must be given")
+	}
+	r := commandFromProto(req.GetCommand())
+	r.VM = req.GetVmId()
+	var err error
+	if r.TTL, err = durationFromProto("ttl", req.GetTtl()); err != nil {
+		return nil, err
+	}
+	if r.AckTimeout, err = durationFromProto("ack_timeout", req.GetAckTimeout()); err != nil {
+		return nil, err
+	}
+	wait, err := durationFromProto("wait", req.GetWait())
+	if err != nil {
+		return nil, err
+	}
+	cmd, err := s.control.Send(ctx, r, wait)
+	if err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.SendCommandResponse{Command: commandToProto(cmd)}, nil
+}
+
+// GetCommand implements AdminService.
+func (s *adminService) GetCommand(
+	ctx context.Context, req *migcontrollerv1.GetCommandRequest,
+) (*migcontrollerv1.GetCommandResponse, error) {
+	cmd, err := s.control.Command(ctx, req.GetCommandId())
+	if err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.GetCommandResponse{Command: commandToProto(cmd)}, nil
+}
+
+// ListCommands implements AdminService.
+func (s *adminService) ListCommands(
+	ctx context.Context, req *migcontrollerv1.ListCommandsRequest,
+) (*migcontrollerv1.ListCommandsResponse, error) {
+	states, err := commandStatesFromProto(req.GetStates())
+	if err != nil {
+		return nil, err
+	}
+	f := store.CommandFilter{VM: fleet.VMID(req.GetVmId()), States: states, Type: req.GetType()}
+	page, next, err := s.control.Commands(ctx, f, int(req.GetPageSize()), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.ListCommandsResponse{Commands: allToProto(page, commandToProto), NextPageToken: next}, nil
+}
+
+// CancelCommand implements AdminService.
+func (s *adminService) CancelCommand(
+	ctx context.Context, req *migcontrollerv1.CancelCommandRequest,
+) (*migcontrollerv1.CancelCommandResponse, error) {
+	cmd, err := s.control.Cancel(ctx, req.GetCommandId())
+	if err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.CancelCommandResponse{Command: commandToProto(cmd)}, nil
+}
+
+// GetVM implements AdminService.
+func (s *adminService) GetVM(
+	ctx context.Context, req *migcontrollerv1.GetVMRequest,
+) (*migcontrollerv1.GetVMResponse, error) {
+	v, err := s.control.VM(ctx, req.GetVmId())
+	if err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.GetVMResponse{Vm: vmToProto(v)}, nil
+}
+
+// ListVMs implements AdminService.
+func (s *adminService) ListVMs(
+	ctx context.Context, req *migcontrollerv1.ListVMsRequest,
+) (*migcontrollerv1.ListVMsResponse, error) {
+	f := store.VMFilter{
+		Pool: req.GetPoolId(), Org: req.GetOrgId(), Status: req.GetStatus(), Connected: req.Connected,
+	}
+	page, next, err := s.control.VMs(ctx, f, int(req.GetPageSize()), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.ListVMsResponse{Vms: allToProto(page, vmToProto), NextPageToken: next}, nil
+}
+
+// ListEvents implements AdminService.
+func (s *adminService) ListEvents(
+	ctx context.Context, req *migcontrollerv1.ListEventsRequest,
+) (*migcontrollerv1.ListEventsResponse, error) {
+	since, err := timeFromProto("since", req.GetSince())
+	if err != nil {
+		return nil, err
+	}
+	until, err := timeFromProto("until", req.GetUntil())
+	if err != nil {
+		return nil, err
+	}
+	f := store.EventFilter{VM: fleet.VMID(req.GetVmId()), Type: req.GetType(), Since: since, Until: until}
+	page, next, err := s.control.Events(ctx, f, int(req.GetPageSize()), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.ListEventsResponse{Events: allToProto(page, eventToProto), NextPageToken: next}, nil
+}
+
+func allToProto[T, P any](page []T, toProto func(T) P) []P {
+	out := make([]P, 0, len(page))
+	for _, entry := range page {
+		out = append(out, toProto(entry))
+	}
+	return out
+}

@@ -1,0 +1,351 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/control"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/store/sqlstore"
+)
+
+// adminSystem is AdminService on a real store. The tests are its agents.
+type adminSystem struct {
+	*sqlstore.DB
+	control *control.Control
+	url     string
+	clients map[string]migcontrollerv1connect.AdminServiceClient
+}
+
+// startAdmin starts an adminSystem. Control gets to see the store through wrap,
+// if it is not nil.
+func startAdmin(t *testing.T, wrap func(control.Store) control.Store) *adminSystem {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	db, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "controller.db"), log)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	var seen control.Store = db
+	if wrap != nil {
+		seen = wrap(db)
+	}
+	c := control.New(control.Options{
+		Store:    seen,
+		Defaults: fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second},
+		Clock:    adminNow,
+		Log:      log,
+	})
+	url := serveAdmin(t, NewAdminService(c), log)
+	t.Cleanup(c.Close)
+	return &adminSystem{DB: db, control: c, url: url, clients: adminClients(t, url)}
+}
+
+func adminNow() time.Time { return time.Now().UTC().Round(0) }
+
+// connect opens a session of a VM.
+func (s *adminSystem) connect(t *testing.T, vm fleet.VMID, pool string) fleet.VM {
+	t.Helper()
+	register, err := fleet.CommandRequest{VM: string(vm), Type: fleet.RegisterRunner}.Accept(
+		fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}, adminNow())
+	require.NoError(t, err)
+	v, err := s.OpenSession(t.Context(), fleet.Hello{VM: vm, Pool: pool, AgentVersion: "1.2"}, register, adminNow())
+	require.NoError(t, err)
+	return v
+}
+
+// deliver leases a command, and ack answers it.
+func (s *adminSystem) deliver(t *testing.T, v fleet.VM, id fleet.CommandID) {
+	t.Helper()
+	_, err := s.Lease(t.Context(), v.ID, id, store.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: adminNow()})
+	require.NoError(t, err)
+}
+
+func (s *adminSystem) ack(t *testing.T, v fleet.VM, id fleet.CommandID) {
+	t.Helper()
+	a := fleet.Ack{CommandID: id, Success: true, Message: "done"}
+	_, _, err := s.Ack(t.Context(), v.ID, v.Epoch, a, adminNow())
+	require.NoError(t, err)
+}
+
+// report records an event that was received at this time.
+func (s *adminSystem) report(t *testing.T, vm fleet.VMID, kind string, at time.Time) {
+	t.Helper()
+	e := fleet.Event{
+		Type: kind, Body: []byte(`{"exit_code":3}`),
+		Origin: fleet.Origin{VM: vm, Via: fleet.HTTP, ReceivedAt: at},
+	}
+	_, _, err := s.RecordEvent(t.Context(), e, fleet.Command{})
+	require.NoError(t, err)
+}
+
+func sendDrain(id, vm string) *migcontrollerv1.SendCommandRequest {
+	return &migcontrollerv1.SendCommandRequest{
+		VmId: vm, Command: &commands.Command{Id: id, Type: "drain", StringParams: map[string]string{"why": "rest"}},
+	}
+}
+
+// A command is accepted for a VM never seen, shown, delivered, acked and waited
+// for.
+func TestAdminCommandLife(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range adminProtocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			s := startAdmin(t, nil)
+			client := s.clients[protocol]
+			sent, err := client.SendCommand(t.Context(), sendDrain("c1", "vm-1"))
+			require.NoError(t, err)
+			record := sent.GetCommand()
+			require.Equal(t, migcontrollerv1.CommandState_COMMAND_STATE_PENDING, record.GetState())
+			require.Equal(t, "rest", record.GetCommand().GetStringParams()["why"])
+			require.Equal(t, 30*time.Second, record.GetAckTimeout().AsDuration())
+			require.Equal(t, time.Hour, record.GetExpiresAt().AsTime().Sub(record.GetAcceptedAt().AsTime()))
+
+			waited := make(chan *migcontrollerv1.CommandRecord, 1)
+			go func() {
+				again := sendDrain("c1", "vm-1")
+				again.Wait = durationpb.New(time.Minute)
+				got, err := client.SendCommand(t.Context(), again)
+				if err != nil {
+					t.Error(err)
+				}
+				waited <- got.GetCommand()
+			}()
+			v := s.connect(t, "vm-1", "p")
+			s.deliver(t, v, "c1")
+			got, err := client.GetCommand(t.Context(), &migcontrollerv1.GetCommandRequest{CommandId: "c1"})
+			require.NoError(t, err)
+			require.Equal(t, migcontrollerv1.CommandState_COMMAND_STATE_DELIVERED, got.GetCommand().GetState())
+			s.ack(t, v, "c1")
+			record = <-waited
+			require.Equal(t, migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED, record.GetState())
+			require.Equal(t, "done", record.GetAck().GetMessage())
+			require.Equal(t, "rest", record.GetCommand().GetStringParams()["why"])
+
+			_, err = client.CancelCommand(t.Context(), &migcontrollerv1.CancelCommandRequest{CommandId: "c1"})
+			require.Equal(t, connect.CodeFailedPrecondition, connect.CodeOf(err))
+			require.ErrorContains(t, err, `"c1"`)
+		})
+	}
+}
+
+// The times that a sender gives are the command's.
+func TestAdminCommandTimes(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range adminProtocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			client := startAdmin(t, nil).clients[protocol]
+			req := sendDrain("", "vm-1")
+			req.Ttl, req.AckTimeout = durationpb.New(2*time.Hour), durationpb.New(time.Second)
+			sent, err := client.SendCommand(t.Context(), req)
+			require.NoError(t, err)
+			record := sent.GetCommand()
+			require.NotEmpty(t, record.GetCommand().GetId())
+			require.Equal(t, time.Second, record.GetAckTimeout().AsDuration())
+			require.Equal(t, 2*time.Hour, record.GetExpiresAt().AsTime().Sub(record.GetAcceptedAt().AsTime()))
+		})
+	}
+}
+
+// An id in use for another command is refused; cancelling is idempotent; what is
+// not there is not found.
+func TestAdminRefusals(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range adminProtocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			client := startAdmin(t, nil).clients[protocol]
+			ctx := t.Context()
+			_, err := client.SendCommand(ctx, sendDrain("c1", "vm-1"))
+			require.NoError(t, err)
+			_, err = client.SendCommand(ctx, sendDrain("c1", "vm-2"))
+			require.Equal(t, connect.CodeAlreadyExists, connect.CodeOf(err))
+			for range 2 {
+				got, err := client.CancelCommand(ctx, &migcontrollerv1.CancelCommandRequest{CommandId: "c1"})
+				require.NoError(t, err)
+				require.Equal(t, migcontrollerv1.CommandState_COMMAND_STATE_CANCELLED, got.GetCommand().GetState())
+			}
+			_, err = client.CancelCommand(ctx, &migcontrollerv1.CancelCommandRequest{CommandId: "c2"})
+			require.Equal(t, connect.CodeNotFound, connect.CodeOf(err))
+			_, err = client.GetCommand(ctx, &migcontrollerv1.GetCommandRequest{CommandId: "c2"})
+			require.Equal(t, connect.CodeNotFound, connect.CodeOf(err))
+			require.ErrorContains(t, err, `command "c2": not found`)
+			_, err = client.GetVM(ctx, &migcontrollerv1.GetVMRequest{VmId: "vm-9"})
+			require.Equal(t, connect.CodeNotFound, connect.CodeOf(err))
+			require.ErrorContains(t, err, `VM "vm-9": not found`)
+		})
+	}
+}
+
+// Lists come in pages, filtered, in their order.
+func TestAdminLists(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range adminProtocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			s := startAdmin(t, nil)
+			client := s.clients[protocol]
+			ctx, began := t.Context(), adminNow().Truncate(time.Second)
+			for i := range 5 {
+				_, err := client.SendCommand(ctx, sendDrain(fmt.Sprintf("c%d", i), "vm-1"))
+				require.NoError(t, err)
+				s.report(t, "vm-1", "error", began.Add(time.Duration(i)*time.Second))
+			}
+			s.connect(t, "vm-2", "p")
+			s.connect(t, "vm-3", "p")
+
+			var ids []string
+			list := &migcontrollerv1.ListCommandsRequest{
+				VmId: "vm-1", Type: "drain", PageSize: 2,
+				States: []migcontrollerv1.CommandState{migcontrollerv1.CommandState_COMMAND_STATE_PENDING},
+			}
+			for {
+				page, err := client.ListCommands(ctx, list)
+				require.NoError(t, err)
+				for _, c := range page.GetCommands() {
+					ids = append(ids, c.GetCommand().GetId())
+				}
+				if list.PageToken = page.GetNextPageToken(); list.PageToken == "" {
+					break
+				}
+				require.Len(t, page.GetCommands(), 2)
+			}
+			require.Equal(t, []string{"c4", "c3", "c2", "c1", "c0"}, ids)
+
+			connected := true
+			vms, err := client.ListVMs(ctx, &migcontrollerv1.ListVMsRequest{PoolId: "p", Connected: &connected, PageSize: 1})
+			require.NoError(t, err)
+			require.Len(t, vms.GetVms(), 1)
+			require.Equal(t, "vm-2", vms.GetVms()[0].GetVmId())
+			vms, err = client.ListVMs(ctx, &migcontrollerv1.ListVMsRequest{
+				PoolId: "p", Connected: &connected, PageToken: vms.GetNextPageToken(),
+			})
+			require.NoError(t, err)
+			require.Len(t, vms.GetVms(), 1)
+			require.Equal(t, "vm-3", vms.GetVms()[0].GetVmId())
+			require.Empty(t, vms.GetNextPageToken())
+			connected = false
+			vms, err = client.ListVMs(ctx, &migcontrollerv1.ListVMsRequest{Connected: &connected})
+			require.NoError(t, err)
+			require.Len(t, vms.GetVms(), 1, "vm-1 has only reported")
+
+			events, err := client.ListEvents(ctx, &migcontrollerv1.ListEventsRequest{
+				VmId: "vm-1", Type: "error",
+				Since: timestamppb.New(began.Add(time.Second)), Until: timestamppb.New(began.Add(3 * time.Second)),
+			})
+			require.NoError(t, err)
+			require.Len(t, events.GetEvents(), 2)
+			require.Equal(t, began.Add(2*time.Second), events.GetEvents()[0].GetReceivedAt().AsTime())
+			require.InDelta(t, 3, events.GetEvents()[0].GetBody().GetFields()["exit_code"].GetNumberValue(), 0)
+			require.Equal(t, migcontrollerv1.ReportSource_REPORT_SOURCE_HTTP, events.GetEvents()[0].GetSource())
+
+			got, err := client.GetVM(ctx, &migcontrollerv1.GetVMRequest{VmId: "vm-2"})
+			require.NoError(t, err)
+			require.True(t, got.GetVm().GetConnected())
+			require.Equal(t, "1.2", got.GetVm().GetAgentVersion())
+			require.Equal(t, int64(1), got.GetVm().GetSessionEpoch())
+			require.Equal(t, migcontrollerv1.RegistrationState_REGISTRATION_STATE_REQUESTED, got.GetVm().GetRegistration().GetState())
+		})
+	}
+}
+
+// What people type into curl works: JSON, in either spelling of the names, and a
+// GET for what has no side effects.
+func TestAdminByCurl(t *testing.T) {
+	t.Parallel()
+	s := startAdmin(t, nil)
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	curl := func(method, path, body string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), method, s.url+path, bytes.NewReader([]byte(body)))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		res, err := transport.RoundTrip(req)
+		require.NoError(t, err)
+		defer res.Body.Close()
+		answer, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		return res.StatusCode, string(answer)
+	}
+	const service = "/migcontroller.v1.AdminService/"
+	for _, body := range []string{
+		`{"vm_id": "vm-1", "command": {"id": "c1", "type": "drain"}, "ttl": "60s"}`,
+		`{"vmId": "vm-1", "command": {"id": "c1", "type": "drain"}, "wait": "0s"}`,
+	} {
+		status, answer := curl(http.MethodPost, service+"SendCommand", body)
+		require.Equal(t, http.StatusOK, status, answer)
+		require.Contains(t, answer, "COMMAND_STATE_PENDING")
+	}
+	status, answer := curl(http.MethodGet, service+"GetCommand?encoding=json&message=%7B%22command_id%22%3A%22c1%22%7D", "")
+	require.Equal(t, http.StatusOK, status, answer)
+	require.Contains(t, answer, `"c1"`)
+	status, answer = curl(http.MethodPost, service+"SendCommand", `{"vm_id": "vm-1"}`)
+	require.Equal(t, http.StatusBadRequest, status)
+	require.JSONEq(t, `{"code": "invalid_argument", "message": "command must be given"}`, answer)
+}
+
+// brokenStore answers every read with err.
+type brokenStore struct {
+	control.Store
+	err error
+}
+
+func (s brokenStore) Command(context.Context, fleet.CommandID) (fleet.Command, error) {
+	return fleet.Command{}, s.err
+}
+
+func (s brokenStore) LastChange(context.Context) (int64, error) { return 0, s.err }
+
+func (s brokenStore) VMs(context.Context, store.VMFilter, store.Page) ([]fleet.VM, error) {
+	return nil, s.err
+}
+
+// What is behind an error of the store is not told.
+func TestAdminKeepsItsSecrets(t *testing.T) {
+	t.Parallel()
+	secret := errors.New("disk of /var/lib/x is full")
+	for _, test := range []struct {
+		err  error
+		code connect.Code
+	}{
+		{secret, connect.CodeInternal},
+		{fmt.Errorf("%w: %w", fleet.ErrUnavailable, secret), connect.CodeUnavailable},
+	} {
+		s := startAdmin(t, func(db control.Store) control.Store { return brokenStore{db, test.err} })
+		for _, client := range s.clients {
+			_, err := client.GetCommand(t.Context(), &migcontrollerv1.GetCommandRequest{CommandId: "c1"})
+			requireSecret(t, err, test.code)
+			_, err = client.ListVMs(t.Context(), &migcontrollerv1.ListVMsRequest{})
+			requireSecret(t, err, test.code)
+			stream, err := client.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{})
+			require.NoError(t, err)
+			require.False(t, stream.Receive())
+			requireSecret(t, stream.Err(), test.code)
+			require.NoError(t, stream.Close())
+		}
+	}
+}
+
+func requireSecret(t *testing.T, err error, code connect.Code) {
+	t.Helper()
+	require.Equal(t, code, connect.CodeOf(err))
+	require.NotContains(t, err.Error(), "disk")
+}

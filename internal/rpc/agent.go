@@ -1,0 +1,396 @@
+package rpc
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/registration"
+)
+
+// agents is what AgentService needs of package dispatch.
+type agents interface {
+	// ReportEvent keeps an event; it is durable when this returns. It returns
+	// the VM as it is then and the event as it is kept.
+	ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fleet.Event, error)
+	// ReportHeartbeat keeps a heartbeat.
+	ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error
+	// Poll hands out the VM's next command: at most one.
+	Poll(ctx context.Context, vm fleet.VMID) ([]dispatch.Offer, error)
+	// Token mints a runner configuration.
+	Token(ctx context.Context, vm fleet.VMID, group string, labels []string) (registration.Runner, error)
+}
+
+var _ agents = (*dispatch.Dispatcher)(nil)
+
+// The words agents look for in the answers to their reports.
+const (
+	statusAcknowledged = "acknowledged"
+	statusReceived     = "received"
+)
+
+// Limits of what an agent may send.
+const (
+	maxRunnerStateLength = 128
+	maxRunnerGroupLength = 128
+	maxRunnerLabels      = 100
+	maxRunnerLabelLength = 256
+	// maxDepth is how many objects and lists may be inside each other. By default
+	// readers of Protobuf in other languages stop at 100 messages, and each
+	// object of an event that they are shown takes three.
+	maxDepth = 32
+)
+
+// agentService is AgentService: the fleet's side of agents without a stream.
+// Its errors are the domain's.
+type agentService struct{ agents agents }
+
+// ReportEvent implements AgentService.
+func (s agentService) ReportEvent(ctx context.Context, req *migcontrollerv1.ReportEventRequest) (*migcontrollerv1.ReportEventResponse, error) {
+	e, err := eventOf(req.GetVmId(), req.GetEvent())
+	if err != nil {
+		return nil, err
+	}
+	vm, e, err := s.agents.ReportEvent(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if e.Type != fleet.EventVMStarted {
+		return &migcontrollerv1.ReportEventResponse{
+			Status: statusReceived, VmId: req.GetVmId(), Message: "the event is recorded",
+		}, nil
+	}
+	return &migcontrollerv1.ReportEventResponse{
+		Status: statusAcknowledged, Acknowledged: true, VmId: req.GetVmId(), PoolId: &vm.Pool, OrgId: &vm.Org,
+		Message: "the start of the VM is recorded", Timestamp: timeToProto(e.ReceivedAt),
+	}, nil
+}
+
+// ReportHeartbeat implements AgentService.
+func (s agentService) ReportHeartbeat(ctx context.Context, req *migcontrollerv1.ReportHeartbeatRequest) (*migcontrollerv1.ReportHeartbeatResponse, error) {
+	h, err := heartbeatOf(req.GetVmId(), req.GetHeartbeat())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.agents.ReportHeartbeat(ctx, h); err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.ReportHeartbeatResponse{
+		Status: statusReceived, VmId: req.GetVmId(), Message: "the heartbeat is recorded",
+	}, nil
+}
+
+// PollCommands implements AgentService.
+func (s agentService) PollCommands(ctx context.Context, req *migcontrollerv1.PollCommandsRequest) (*migcontrollerv1.PollCommandsResponse, error) {
+	vm, err := fleet.ParseVMID(req.GetVmId())
+	if err != nil {
+		return nil, err
+	}
+	offers, err := s.agents.Poll(ctx, vm)
+	if err != nil {
+		return nil, err
+	}
+	resp := &migcontrollerv1.PollCommandsResponse{VmId: req.GetVmId()}
+	for _, o := range offers {
+		resp.Commands = append(resp.Commands, polledCommand(o))
+	}
+	return resp, nil
+}
+
+// RequestRegistrationToken implements AgentService.
+func (s agentService) RequestRegistrationToken(ctx context.Context, req *migcontrollerv1.RequestRegistrationTokenRequest) (*migcontrollerv1.RequestRegistrationTokenResponse, error) {
+	vm, err := fleet.ParseVMID(req.GetVmId())
+	if err != nil {
+		return nil, err
+	}
+	if err := checkTokenRequest(req); err != nil {
+		return nil, err
+	}
+	runner, err := s.agents.Token(ctx, vm, req.GetRunnerGroup(), req.GetLabels())
+	if err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.RequestRegistrationTokenResponse{
+		RegistrationToken: runner.Token, ExpiresAt: timeToProto(runner.ExpiresAt),
+		RunnerUrl: runner.URL, RunnerGroup: runner.Group, Labels: runner.Labels,
+	}, nil
+}
+
+func checkTokenRequest(req *migcontrollerv1.RequestRegistrationTokenRequest) error {
+	if err := cmp.Or(
+		fleet.CheckOptionalID("org_id", req.GetOrgId()), fleet.CheckOptionalID("pool_id", req.GetPoolId()),
+	); err != nil {
+		return err
+	}
+	if len(req.GetRunnerGroup()) > maxRunnerGroupLength {
+		return fleet.Invalid("runner_group", "must be a text of at most %d bytes", maxRunnerGroupLength)
+	}
+	if len(req.GetLabels()) > maxRunnerLabels {
+		return fleet.Invalid("labels", "must have at most %d entries", maxRunnerLabels)
+	}
+	for _, label := range req.GetLabels() {
+		if label == "" || len(label) > maxRunnerLabelLength {
+			return fleet.Invalid("labels", "must have texts of 1 to %d bytes", maxRunnerLabelLength)
+		}
+	}
+	return nil
+}
+
+// polledCommand is a command in the form that agents which poll understand.
+func polledCommand(o dispatch.Offer) *migcontrollerv1.PolledCommand {
+	params := flatParams(o.Params)
+	if o.Command.Type == fleet.RegisterRunner {
+		for _, name := range []string{fleet.RegistrationTokenParam, "runner_url", "runner_group"} {
+			params[name] = structpb.NewStringValue(o.Params.Strings[name])
+		}
+		params["labels"] = listValue(o.Params.List)
+		if !o.TokenExpiresAt.IsZero() {
+			params["expires_at"] = structpb.NewStringValue(o.TokenExpiresAt.UTC().Format(time.RFC3339))
+		}
+	} else if len(o.Params.List) > 0 {
+		params["string_array_params"] = listValue(o.Params.List)
+	}
+	return &migcontrollerv1.PolledCommand{
+		Id: string(o.Command.ID), Type: o.Command.Type,
+		Parameters: &structpb.Struct{Fields: params}, CreatedAt: timeToProto(o.Command.CreatedAt),
+	}
+}
+
+// flatParams puts all named parameters into one object. Of parameters of
+// different kinds with one name the text stays before the number, and the
+// number before the truth value. A number that a double cannot hold exactly is
+// a text, as ProtoJSON writes 64-bit integers.
+func flatParams(p fleet.Params) map[string]*structpb.Value {
+	flat := make(map[string]*structpb.Value, len(p.Strings)+len(p.Ints)+len(p.Bools)+2)
+	for name, v := range p.Bools {
+		flat[name] = structpb.NewBoolValue(v)
+	}
+	for name, v := range p.Ints {
+		flat[name] = structpb.NewNumberValue(float64(v))
+		if v > 1<<53 || v < -1<<53 {
+			flat[name] = structpb.NewStringValue(strconv.FormatInt(v, 10))
+		}
+	}
+	for name, v := range p.Strings {
+		flat[name] = structpb.NewStringValue(v)
+	}
+	return flat
+}
+
+func listValue(texts []string) *structpb.Value {
+	list := &structpb.ListValue{}
+	for _, text := range texts {
+		list.Values = append(list.Values, structpb.NewStringValue(text))
+	}
+	return structpb.NewListValue(list)
+}
+
+// eventOf reads an event. All of it is kept as its body, known or not; members
+// of the body are in the order of their names.
+func eventOf(vm string, sent *structpb.Struct) (fleet.Event, error) {
+	o, err := reportOf("event", sent)
+	if err != nil {
+		return fleet.Event{}, err
+	}
+	e := fleet.Event{Origin: originOf(vm, o), Type: o.text("type")}
+	o.object("metadata")
+	if err := cmp.Or(*o.err, e.Check()); err != nil {
+		return fleet.Event{}, err
+	}
+	e.Body, err = json.Marshal(sent.AsMap())
+	return e, err
+}
+
+// heartbeatOf reads a heartbeat. All of it is kept as its body, known or not.
+func heartbeatOf(vm string, sent *structpb.Struct) (fleet.Heartbeat, error) {
+	o, err := reportOf("heartbeat", sent)
+	if err != nil {
+		return fleet.Heartbeat{}, err
+	}
+	o.text("type")
+	h := fleet.Heartbeat{
+		Origin: originOf(vm, o), Status: o.text("miglet_state"), RunnerState: o.text("runner_state"),
+		Job: jobOf(o.object("current_job")), Health: healthOf(o.object("vm_health")),
+	}
+	if len(h.RunnerState) > maxRunnerStateLength {
+		o.breaks("runner_state", "must be a text of at most %d bytes", maxRunnerStateLength)
+	}
+	if err := cmp.Or(*o.err, h.Check()); err != nil {
+		return fleet.Heartbeat{}, err
+	}
+	h.Body, err = json.Marshal(sent.AsMap())
+	return h, err
+}
+
+func originOf(vm string, o object) fleet.Origin {
+	return fleet.Origin{
+		VM: o.vm(vm), Pool: o.text("pool_id"), Org: o.text("org_id"),
+		Via: fleet.HTTP, SentAt: o.time("timestamp"),
+	}
+}
+
+// jobOf returns nil when the agent says nothing of a job.
+func jobOf(o object) *fleet.Job {
+	j := fleet.Job{
+		JobID: o.name("job_id"), RunID: o.name("run_id"), Repository: o.text("repository"),
+		Branch: o.text("branch"), Commit: o.text("commit"), Status: o.text("status"),
+		StartedAt: o.time("started_at"),
+	}
+	if j == (fleet.Job{}) {
+		return nil
+	}
+	return &j
+}
+
+// healthOf returns nil when the agent says nothing of its load. Memory comes in
+// MB and disk in GB, of 2²⁰ and 2³⁰ bytes.
+func healthOf(o object) *fleet.Health {
+	h := fleet.Health{
+		CPUPercent:      o.number("cpu_load"),
+		MemoryUsedBytes: o.bytes("memory_used", 1<<20), MemoryTotalBytes: o.bytes("memory_total", 1<<20),
+		DiskUsedBytes: o.bytes("disk_used", 1<<30), DiskTotalBytes: o.bytes("disk_total", 1<<30),
+	}
+	if h == (fleet.Health{}) {
+		return nil
+	}
+	return &h
+}
+
+// object reads the members of a JSON object. A member that is missing, null or
+// an empty text is absent, and reads as nothing.
+type object struct {
+	members map[string]*structpb.Value
+	// prefix stands before the names of members in errors.
+	prefix string
+	// err is the *fleet.FieldError of the first member that broke its rule. All
+	// objects of a report share it.
+	err *error
+}
+
+// reportOf returns a report for reading, or a *fleet.FieldError for the field
+// when there is none or it is nested too deep.
+func reportOf(field string, sent *structpb.Struct) (object, error) {
+	if sent == nil {
+		return object{}, fleet.Invalid(field, "must be a JSON object")
+	}
+	if deeper(structpb.NewStructValue(sent), maxDepth) {
+		return object{}, fleet.Invalid(field, "must be nested at most %d deep", maxDepth)
+	}
+	return object{members: sent.GetFields(), err: new(error)}, nil
+}
+
+// deeper reports whether v has more than limit objects and lists inside each
+// other.
+func deeper(v *structpb.Value, limit int) bool {
+	inside := v.GetListValue().GetValues()
+	if s := v.GetStructValue(); s != nil {
+		inside = slices.Collect(maps.Values(s.GetFields()))
+	} else if v.GetListValue() == nil {
+		return false
+	}
+	return limit == 0 || slices.ContainsFunc(inside, func(v *structpb.Value) bool { return deeper(v, limit-1) })
+}
+
+func (o object) breaks(name, rule string, args ...any) {
+	if *o.err == nil {
+		*o.err = fleet.Invalid(o.prefix+name, rule, args...)
+	}
+}
+
+// member returns a member's value, and nil when it is absent.
+func (o object) member(name string) *structpb.Value {
+	v := o.members[name]
+	switch k := v.GetKind().(type) {
+	case nil, *structpb.Value_NullValue:
+		return nil
+	case *structpb.Value_StringValue:
+		if k.StringValue == "" {
+			return nil
+		}
+	}
+	return v
+}
+
+func (o object) text(name string) string {
+	v := o.member(name)
+	if v != nil && !isText(v) {
+		o.breaks(name, "must be a text")
+	}
+	return v.GetStringValue()
+}
+
+// name reads a text; a number will do as well.
+func (o object) name(name string) string {
+	if n, ok := o.member(name).GetKind().(*structpb.Value_NumberValue); ok {
+		return strconv.FormatFloat(n.NumberValue, 'f', -1, 64)
+	}
+	return o.text(name)
+}
+
+// number returns nil also for what is no figure: NaN and infinities, which
+// Protobuf can carry and JSON cannot.
+func (o object) number(name string) *float64 {
+	v := o.member(name)
+	if v == nil {
+		return nil
+	}
+	if _, ok := v.GetKind().(*structpb.Value_NumberValue); !ok {
+		o.breaks(name, "must be a number")
+	}
+	return finite(v.GetNumberValue())
+}
+
+// bytes reads a size given in units, and brings it into the range of an int64.
+func (o object) bytes(name string, unit float64) int64 {
+	n := o.number(name)
+	switch {
+	case n == nil || *n <= 0:
+		return 0
+	case *n >= math.MaxInt64/unit:
+		return math.MaxInt64
+	default:
+		return int64(math.Round(*n * unit))
+	}
+}
+
+// time reads a time, and brings it to UTC.
+func (o object) time(name string) time.Time {
+	text := o.text(name)
+	if text == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if t = t.UTC(); err != nil || t.Year() < 1 || t.Year() > 9999 {
+		o.breaks(name, "must be a time in RFC 3339, of the years 1 to 9999")
+		return time.Time{}
+	}
+	return t
+}
+
+// object reads an object; one that is absent has no members.
+func (o object) object(name string) object {
+	v := o.member(name)
+	if v != nil && v.GetStructValue() == nil {
+		o.breaks(name, "must be a JSON object")
+	}
+	return object{members: v.GetStructValue().GetFields(), prefix: o.prefix + name + ".", err: o.err}
+}
+
+// vm returns the VM that the request is for, which is also the only one that
+// the object may name.
+func (o object) vm(id string) fleet.VMID {
+	if inside := o.text("vm_id"); inside != "" && inside != id {
+		o.breaks("vm_id", "must be the VM that the request is for, or absent")
+	}
+	return fleet.VMID(id)
+}

@@ -1,0 +1,236 @@
+package rpc
+
+import (
+	"encoding/json"
+	"maps"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// The names of enum values are those of the domain behind these.
+const (
+	commandStatePrefix      = "COMMAND_STATE_"
+	registrationStatePrefix = "REGISTRATION_STATE_"
+)
+
+// commandToProto shows a command. Whatever its parameters are, a registration
+// token is not shown.
+func commandToProto(c fleet.Command) *migcontrollerv1.CommandRecord {
+	return &migcontrollerv1.CommandRecord{
+		Command: &commands.Command{
+			Id:                string(c.ID),
+			Type:              c.Type,
+			StringParams:      withoutToken(c.Params.Strings),
+			IntParams:         c.Params.Ints,
+			BoolParams:        c.Params.Bools,
+			StringArrayParams: c.Params.List,
+			CreatedAt:         c.CreatedAt.Unix(),
+		},
+		VmId:        string(c.VM),
+		State:       commandStateToProto(c.State),
+		AcceptedAt:  timeToProto(c.AcceptedAt),
+		ExpiresAt:   timeToProto(c.ExpiresAt),
+		AckTimeout:  durationpb.New(c.AckTimeout),
+		DeliveredAt: timeToProto(c.Last.At),
+		FinishedAt:  timeToProto(c.FinishedAt),
+		Attempts:    int32(c.Attempts),
+		Ack:         ackToProto(c.Ack),
+		AckedAt:     timeToProto(c.AckedAt),
+		Reason:      c.Reason,
+	}
+}
+
+// withoutToken returns params, or a copy if something is to be left out.
+func withoutToken(params map[string]string) map[string]string {
+	if _, found := params[fleet.RegistrationTokenParam]; !found {
+		return params
+	}
+	params = maps.Clone(params)
+	delete(params, fleet.RegistrationTokenParam)
+	return params
+}
+
+func ackToProto(a *fleet.Ack) *commands.CommandAck {
+	if a == nil {
+		return nil
+	}
+	return &commands.CommandAck{
+		CommandId: string(a.CommandID), Success: a.Success, Message: a.Message, Result: a.Result,
+	}
+}
+
+func commandStateToProto(s fleet.CommandState) migcontrollerv1.CommandState {
+	return migcontrollerv1.CommandState(migcontrollerv1.CommandState_value[commandStatePrefix+string(s)])
+}
+
+// commandStatesFromProto returns a *fleet.FieldError for the field states when
+// one of them is none.
+func commandStatesFromProto(states []migcontrollerv1.CommandState) ([]fleet.CommandState, error) {
+	var out []fleet.CommandState
+	for _, s := range states {
+		name, known := migcontrollerv1.CommandState_name[int32(s)]
+		if !known || s == migcontrollerv1.CommandState_COMMAND_STATE_UNSPECIFIED {
+			return nil, fleet.Invalid("states", "must be states of a command; without any, all fit")
+		}
+		out = append(out, fleet.CommandState(strings.TrimPrefix(name, commandStatePrefix)))
+	}
+	return out, nil
+}
+
+// commandFromProto is what the sender of c asks for. c may not be nil.
+func commandFromProto(c *commands.Command) fleet.CommandRequest {
+	return fleet.CommandRequest{
+		ID: c.GetId(), Type: c.GetType(), CreatedAt: c.GetCreatedAt(),
+		Params: fleet.Params{
+			Strings: c.GetStringParams(), Ints: c.GetIntParams(),
+			Bools: c.GetBoolParams(), List: c.GetStringArrayParams(),
+		},
+	}
+}
+
+func vmToProto(v fleet.VM) *migcontrollerv1.VM {
+	return &migcontrollerv1.VM{
+		VmId:            string(v.ID),
+		PoolId:          v.Pool,
+		OrgId:           v.Org,
+		Connected:       v.Connected,
+		Status:          v.Status,
+		Runner:          runnerToProto(v.Runner),
+		Registration:    registrationToProto(v.Registration),
+		CurrentJob:      jobToProto(v.Job),
+		Health:          healthToProto(v.Health),
+		AgentVersion:    v.AgentVersion,
+		SessionEpoch:    int64(v.Epoch),
+		Boot:            v.Boot,
+		FirstSeenAt:     timeToProto(v.FirstSeenAt),
+		LastSeenAt:      timeToProto(v.LastSeenAt),
+		ConnectedAt:     timeToProto(v.ConnectedAt),
+		DisconnectedAt:  timeToProto(v.DisconnectedAt),
+		LastHeartbeatAt: timeToProto(v.LastHeartbeatAt),
+	}
+}
+
+func runnerToProto(r *fleet.Runner) *migcontrollerv1.Runner {
+	if r == nil {
+		return nil
+	}
+	return &migcontrollerv1.Runner{State: r.State, Configured: r.Configured, Name: r.Name, Labels: r.Labels}
+}
+
+func registrationToProto(r fleet.Registration) *migcontrollerv1.Registration {
+	return &migcontrollerv1.Registration{
+		State: migcontrollerv1.RegistrationState(
+			migcontrollerv1.RegistrationState_value[registrationStatePrefix+string(r.State)]),
+		CommandId:    string(r.Command),
+		RequestedAt:  timeToProto(r.RequestedAt),
+		RegisteredAt: timeToProto(r.ProvenAt),
+	}
+}
+
+func jobToProto(j *fleet.Job) *migcontrollerv1.Job {
+	if j == nil {
+		return nil
+	}
+	return &migcontrollerv1.Job{
+		JobId: j.JobID, RunId: j.RunID, Repository: j.Repository, Branch: j.Branch,
+		Commit: j.Commit, Status: j.Status, StartedAt: timeToProto(j.StartedAt),
+	}
+}
+
+func healthToProto(h *fleet.Health) *migcontrollerv1.Health {
+	if h == nil {
+		return nil
+	}
+	return &migcontrollerv1.Health{
+		CpuUsagePercent: h.CPUPercent, MemoryUsagePercent: h.MemoryPercent, DiskUsagePercent: h.DiskPercent,
+		MemoryTotalBytes: h.MemoryTotalBytes, MemoryUsedBytes: h.MemoryUsedBytes,
+		DiskTotalBytes: h.DiskTotalBytes, DiskUsedBytes: h.DiskUsedBytes,
+	}
+}
+
+func eventToProto(e fleet.Event) *migcontrollerv1.Event {
+	return &migcontrollerv1.Event{
+		EventId:    e.Seq,
+		VmId:       string(e.VM),
+		PoolId:     e.Pool,
+		OrgId:      e.Org,
+		Type:       e.Type,
+		ReceivedAt: timeToProto(e.ReceivedAt),
+		OccurredAt: timeToProto(e.SentAt),
+		Source:     sourceToProto(e.Via),
+		Body:       bodyToProto(e.Body),
+	}
+}
+
+func sourceToProto(r fleet.Route) migcontrollerv1.ReportSource {
+	switch r {
+	case fleet.Stream:
+		return migcontrollerv1.ReportSource_REPORT_SOURCE_STREAM
+	case fleet.HTTP:
+		return migcontrollerv1.ReportSource_REPORT_SOURCE_HTTP
+	default:
+		return migcontrollerv1.ReportSource_REPORT_SOURCE_UNSPECIFIED
+	}
+}
+
+// bodyToProto shows what was kept of an event. What is not a JSON object is shown
+// under the name body: one odd event does not spoil a page.
+func bodyToProto(body json.RawMessage) *structpb.Struct {
+	if len(body) == 0 {
+		return nil
+	}
+	var value any
+	if err := json.Unmarshal(body, &value); err != nil {
+		value = strings.ToValidUTF8(string(body), "\uFFFD")
+	}
+	object, ok := value.(map[string]any)
+	if !ok {
+		object = map[string]any{"body": value}
+	}
+	shown, err := structpb.NewStruct(object)
+	if err != nil {
+		// What json makes of a text is always fit for a Struct.
+		return nil
+	}
+	return shown
+}
+
+// timeToProto leaves a time unset that is zero.
+func timeToProto(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// timeFromProto returns a *fleet.FieldError for what is no time; the zero time
+// for one that is unset.
+func timeFromProto(field string, t *timestamppb.Timestamp) (time.Time, error) {
+	if t == nil {
+		return time.Time{}, nil
+	}
+	if !t.IsValid() {
+		return time.Time{}, fleet.Invalid(field, "must be a time of the years 1 to 9999, its nanos between 0 and 999999999")
+	}
+	return t.AsTime(), nil
+}
+
+// durationFromProto returns a *fleet.FieldError for what is no duration; zero
+// for one that is unset. Whether it is too long or negative is not checked here.
+func durationFromProto(field string, d *durationpb.Duration) (time.Duration, error) {
+	if d == nil {
+		return 0, nil
+	}
+	if !d.IsValid() {
+		return 0, fleet.Invalid(field, "must be a duration of at most 10000 years, seconds and nanos of the same sign")
+	}
+	return d.AsDuration(), nil
+}

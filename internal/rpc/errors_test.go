@@ -1,0 +1,109 @@
+package rpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// sentinels are all errors of the domain by their names.
+var sentinels = map[string]error{
+	"ErrNotFound":      fleet.ErrNotFound,
+	"ErrIDTaken":       fleet.ErrIDTaken,
+	"ErrEnded":         fleet.ErrEnded,
+	"ErrNotDelivered":  fleet.ErrNotDelivered,
+	"ErrNotDue":        fleet.ErrNotDue,
+	"ErrNothingDue":    fleet.ErrNothingDue,
+	"ErrSuperseded":    fleet.ErrSuperseded,
+	"ErrUnavailable":   fleet.ErrUnavailable,
+	"ErrCursorExpired": fleet.ErrCursorExpired,
+	"ErrNoToken":       fleet.ErrNoToken,
+}
+
+// Every error of the domain has a row in the table: none becomes Internal
+// because it was forgotten.
+func TestEverySentinelHasACode(t *testing.T) {
+	t.Parallel()
+	file, err := parser.ParseFile(token.NewFileSet(), "../fleet/errors.go", nil, parser.SkipObjectResolution)
+	require.NoError(t, err)
+	declared := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		for _, name := range spec.Names {
+			if strings.HasPrefix(name.Name, "Err") {
+				declared++
+				require.Contains(t, sentinels, name.Name, "add it here and to the table")
+			}
+		}
+		return false
+	})
+	require.Len(t, sentinels, declared)
+	for name, sentinel := range sentinels {
+		require.NotEqual(t, connect.CodeInternal, toConnect(fmt.Errorf("some call: %w", sentinel)).Code(), name)
+	}
+}
+
+func TestToConnect(t *testing.T) {
+	t.Parallel()
+	refused := connect.NewError(connect.CodePermissionDenied, errors.New("not yours"))
+	secret := errors.New("open /var/lib/x: disk full")
+	tests := []struct {
+		name    string
+		err     error
+		code    connect.Code
+		message string
+	}{
+		{
+			"a field", fmt.Errorf("send: %w", fleet.Invalid("vm_id", "must be %d letters", 3)),
+			connect.CodeInvalidArgument, "vm_id must be 3 letters",
+		},
+		{"not found", fmt.Errorf("command %q: %w", "c1", fleet.ErrNotFound), connect.CodeNotFound, `command "c1": not found`},
+		{
+			"id taken", fmt.Errorf("command %q: %w", "c1", fleet.ErrIDTaken),
+			connect.CodeAlreadyExists, `command "c1": command.id is in use for another command`,
+		},
+		{
+			"ended", fmt.Errorf("command %q: %w", "c1", fleet.ErrEnded),
+			connect.CodeFailedPrecondition, `command "c1": the command has already ended`,
+		},
+		{"not delivered", fleet.ErrNotDelivered, connect.CodeFailedPrecondition, "the command is not delivered"},
+		{"not due", fleet.ErrNotDue, connect.CodeFailedPrecondition, "the command is not due"},
+		{"nothing due", fleet.ErrNothingDue, connect.CodeFailedPrecondition, "nothing due"},
+		{"unavailable", fmt.Errorf("%w: %w", fleet.ErrUnavailable, secret), connect.CodeUnavailable, "the store is unavailable"},
+		{"superseded", fmt.Errorf("ack: %w", fleet.ErrSuperseded), connect.CodeAborted, "a newer session has claimed the VM"},
+		{
+			"cursor expired", fmt.Errorf("watch: %w", fleet.ErrCursorExpired),
+			connect.CodeOutOfRange, "the changes after this cursor are no longer kept",
+		},
+		{
+			"no token, since its source took too long", fmt.Errorf("%w: %w", fleet.ErrNoToken, context.DeadlineExceeded),
+			connect.CodeUnavailable, "no registration token to be had",
+		},
+		{"cancelled", fmt.Errorf("watch: %w", context.Canceled), connect.CodeCanceled, "context canceled"},
+		{"out of time", context.DeadlineExceeded, connect.CodeDeadlineExceeded, "context deadline exceeded"},
+		{"already told", fmt.Errorf("some call: %w", refused), connect.CodePermissionDenied, "not yours"},
+		{"anything else", secret, connect.CodeInternal, "internal error"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			told := toConnect(test.err)
+			require.Equal(t, test.code, told.Code())
+			require.Equal(t, test.message, told.Message())
+		})
+	}
+	require.Same(t, refused, toConnect(refused), "with all its details")
+}

@@ -1,0 +1,205 @@
+// Package rpc owns everything between the wire and the domain: the handlers of
+// the three services and of the HTTP routes that older agents use, the
+// interceptors, the translation between Protobuf and the domain, and the one
+// table that turns errors into codes. Generated types stop here.
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+
+	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
+)
+
+// How large a message may be.
+const (
+	maxAgentMessage = 64 << 10
+	maxAdminMessage = 1 << 20
+)
+
+const contentJSON = "application/json"
+
+// serviceNames are the services of the handler, as health checks and
+// reflection name them.
+var serviceNames = []string{
+	migcontrollerv1connect.AdminServiceName,
+	migcontrollerv1connect.AgentServiceName,
+	commandsconnect.CommandServiceName,
+	grpchealth.HealthV1ServiceName,
+}
+
+// Config is what the handler is made of. All of it is required but Options.
+type Config struct {
+	// Agents does what agents without a stream ask for.
+	Agents agents
+	// Commands serves the agents' streams.
+	Commands commandsconnect.CommandServiceHandler
+	// Admin serves operators.
+	Admin migcontrollerv1connect.AdminServiceHandler
+	// Ready returns nil when the controller can do its work, and otherwise why
+	// not; anyone who can connect gets to read it. Its context ends after a few
+	// seconds.
+	Ready func(context.Context) error
+	// Options are those of all services but health. The outermost interceptor in
+	// them is that of NewErrorInterceptor.
+	Options []connect.HandlerOption
+}
+
+// NewHandler returns the handler of everything that is served, on every
+// listener, over HTTP/1.1 and HTTP/2. It is safe for concurrent use.
+func NewHandler(c Config) http.Handler {
+	mux := http.NewServeMux()
+	mount := func(prefix string, h http.Handler) {
+		mux.Handle(prefix, h)
+		// Without this the mux answers with a redirect.
+		mux.HandleFunc(strings.TrimSuffix(prefix, "/"), writeNotFound)
+	}
+	agent := agentService{c.Agents}
+	ready := readiness(c.Ready)
+	options := connect.WithHandlerOptions(c.Options...)
+	small, large := connect.WithReadMaxBytes(maxAgentMessage), connect.WithReadMaxBytes(maxAdminMessage)
+
+	prefix, commands := commandsconnect.NewCommandServiceHandler(c.Commands, options, small)
+	mount(prefix, withStreamControl(commands))
+	mount(migcontrollerv1connect.NewAgentServiceHandler(agent, options, small))
+	mount(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large))
+	reflector := grpcreflect.NewStaticReflector(serviceNames...)
+	mount(grpcreflect.NewHandlerV1(reflector, options, small))
+	mount(grpcreflect.NewHandlerV1Alpha(reflector, options, small))
+	mount(grpchealth.NewHandler(ready, small))
+	mountRoutes(mux, agent, options)
+
+	mux.Handle("/health", page(writeHealth))
+	mux.Handle("/ready", page(ready.writeReady))
+	mux.Handle("/{$}", page(writeIndex))
+	mux.HandleFunc("/", writeNotFound)
+	return canonical(mux)
+}
+
+// canonical refuses paths that can be written in a shorter way, which the mux
+// would answer with a redirect: agents and RPC clients follow none.
+func canonical(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		escaped := r.URL.EscapedPath()
+		short := path.Clean(escaped)
+		if escaped != short && escaped != short+"/" || escaped == "//" || !strings.HasPrefix(escaped, "/") {
+			writeRefusal(w, refuse(http.StatusBadRequest, "the path must begin with / and have no empty, . or .. segments"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// page serves something to be looked at, by GET and HEAD alone.
+func page(show http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			writeNotAllowed(w, "GET, HEAD")
+			return
+		}
+		show(w, r)
+	})
+}
+
+const index = `This is the MIG Controller. It commands fleets of short-lived CI machines.
+
+  /health                                        whether the process lives
+  /ready                                         whether it can do its work
+  /api/v1/vms/{vm_id}/events                     agents report events (POST)
+  /api/v1/vms/{vm_id}/heartbeat                  agents report heartbeats (POST)
+  /api/v1/vms/{vm_id}/commands                   agents ask for commands (GET)
+  /api/v1/vms/{vm_id}/registration-token         agents ask for a token (POST)
+  /miglet.commands.CommandService/{method}       the agents' stream
+  /migcontroller.v1.AgentService/{method}        the same as the routes above
+  /migcontroller.v1.AdminService/{method}        operators and their tools
+
+The services speak Connect, gRPC and gRPC-Web, with Protobuf or JSON, and can be
+reflected. Operators use migctl, or send JSON by POST to AdminService.
+`
+
+func writeIndex(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = io.WriteString(w, index)
+}
+
+// refusal is why a request goes no further, and the status that says so.
+type refusal struct {
+	status  int
+	message string
+}
+
+func refuse(status int, message string) *refusal { return &refusal{status, message} }
+
+// refusalCodes are the codes that stand beside the statuses of refusals.
+var refusalCodes = map[int]connect.Code{
+	http.StatusBadRequest:            connect.CodeInvalidArgument,
+	http.StatusNotFound:              connect.CodeNotFound,
+	http.StatusMethodNotAllowed:      connect.CodeUnimplemented,
+	http.StatusRequestTimeout:        connect.CodeDeadlineExceeded,
+	http.StatusRequestEntityTooLarge: connect.CodeResourceExhausted,
+	http.StatusUnsupportedMediaType:  connect.CodeInvalidArgument,
+}
+
+// errorBody is the JSON of every error, as Connect writes it.
+type errorBody struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func writeRefusal(w http.ResponseWriter, r *refusal) {
+	writeJSON(w, r.status, errorBody{Code: refusalCodes[r.status].String(), Message: r.message})
+}
+
+func writeNotFound(w http.ResponseWriter, _ *http.Request) {
+	writeRefusal(w, refuse(http.StatusNotFound, "there is nothing at this path; / says what there is"))
+}
+
+func writeNotAllowed(w http.ResponseWriter, allowed string) {
+	w.Header().Set("Allow", allowed)
+	writeRefusal(w, refuse(http.StatusMethodNotAllowed, "the method must be "+strings.ReplaceAll(allowed, ", ", " or ")))
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	setAnswerHeaders(w.Header())
+	w.Header().Set("Content-Type", contentJSON)
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(body); err != nil {
+		return // who has gone away cannot be told
+	}
+}
+
+// setAnswerHeaders keeps answers from being taken for what they are not, and
+// from being kept: some hold a token.
+func setAnswerHeaders(h http.Header) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+}
+
+type streamControlKey struct{}
+
+// withStreamControl gives the calls of next a hold on their connection, for
+// streamControl.
+func withStreamControl(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := context.WithValue(r.Context(), streamControlKey{}, http.NewResponseController(w))
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+// streamControl returns what ends a blocked Receive of the call, by a read
+// deadline, and a blocked Send, by a write deadline. It must not be used after
+// the call has returned. It is nil outside of withStreamControl.
+func streamControl(ctx context.Context) *http.ResponseController {
+	control, _ := ctx.Value(streamControlKey{}).(*http.ResponseController)
+	return control
+}

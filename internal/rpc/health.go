@@ -1,0 +1,58 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+)
+
+// readyTimeout is how long a probe waits to learn whether the controller is
+// ready.
+const readyTimeout = 3 * time.Second
+
+// readiness answers probes. It returns nil when the controller can do its work,
+// and otherwise why not.
+type readiness func(context.Context) error
+
+func (f readiness) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+// Check implements grpchealth.Checker: all services are ready together.
+func (f readiness) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	if req.Service != "" && !slices.Contains(serviceNames, req.Service) {
+		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("service must be one of %q, or empty", serviceNames))
+	}
+	status := grpchealth.StatusServing
+	if f.check(ctx) != nil {
+		status = grpchealth.StatusNotServing
+	}
+	return &grpchealth.CheckResponse{Status: status}, nil
+}
+
+// probeBody is the answer to a probe over HTTP.
+type probeBody struct {
+	Status string `json:"status"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// writeHealth answers whether the process lives.
+func writeHealth(w http.ResponseWriter, _ *http.Request) {
+	writeJSON(w, http.StatusOK, probeBody{Status: "ok"})
+}
+
+// writeReady answers whether the controller can do its work.
+func (f readiness) writeReady(w http.ResponseWriter, r *http.Request) {
+	if err := f.check(r.Context()); err != nil {
+		writeJSON(w, http.StatusServiceUnavailable, probeBody{Status: "not ready", Reason: err.Error()})
+		return
+	}
+	writeJSON(w, http.StatusOK, probeBody{Status: "ready"})
+}

@@ -1,0 +1,229 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// callLog keeps what was logged, one record an entry.
+type callLog struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *callLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *callLog) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// records returns what was logged with this message.
+func (l *callLog) records(t *testing.T, msg string) (out []map[string]any) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range bytes.Lines(l.buf.Bytes()) {
+		var r map[string]any
+		require.NoError(t, json.Unmarshal(line, &r))
+		if r["msg"] == msg {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// serveAdmin serves svc over h2c and HTTP/1.1 behind an errorInterceptor, as the
+// controller does.
+func serveAdmin(t *testing.T, svc migcontrollerv1connect.AdminServiceHandler, log *slog.Logger) (url string) {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.Handle(migcontrollerv1connect.NewAdminServiceHandler(svc, connect.WithInterceptors(NewErrorInterceptor(log))))
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Handler: mux, Protocols: protocols, ReadHeaderTimeout: time.Minute}
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		require.NoError(t, server.Close())
+		require.ErrorIs(t, <-served, http.ErrServerClosed)
+	})
+	return "http://" + listener.Addr().String()
+}
+
+// adminProtocols are those that callers use.
+var adminProtocols = []string{"gRPC", "Connect JSON"}
+
+// adminClients are clients of url, one for each of adminProtocols.
+func adminClients(t *testing.T, url string) map[string]migcontrollerv1connect.AdminServiceClient {
+	t.Helper()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	h2c := &http.Transport{Protocols: protocols}
+	http1 := &http.Transport{}
+	t.Cleanup(h2c.CloseIdleConnections)
+	t.Cleanup(http1.CloseIdleConnections)
+	return map[string]migcontrollerv1connect.AdminServiceClient{
+		"gRPC": migcontrollerv1connect.NewAdminServiceClient(
+			&http.Client{Transport: h2c}, url, connect.WithGRPC()),
+		"Connect JSON": migcontrollerv1connect.NewAdminServiceClient(
+			&http.Client{Transport: http1}, url, connect.WithProtoJSON()),
+	}
+}
+
+// failingAdmin does in GetVM and WatchFleet what fail does.
+type failingAdmin struct {
+	migcontrollerv1connect.UnimplementedAdminServiceHandler
+	fail func(context.Context) error
+}
+
+func (f failingAdmin) GetVM(
+	ctx context.Context, _ *migcontrollerv1.GetVMRequest,
+) (*migcontrollerv1.GetVMResponse, error) {
+	return &migcontrollerv1.GetVMResponse{}, f.fail(ctx)
+}
+
+func (f failingAdmin) WatchFleet(
+	ctx context.Context, _ *migcontrollerv1.WatchFleetRequest, _ *connect.ServerStream[migcontrollerv1.WatchFleetResponse],
+) error {
+	return f.fail(ctx)
+}
+
+// failures are the two kinds of call, and how each fails.
+var failures = map[string]func(context.Context, migcontrollerv1connect.AdminServiceClient) error{
+	migcontrollerv1connect.AdminServiceGetVMProcedure: func(ctx context.Context, c migcontrollerv1connect.AdminServiceClient) error {
+		_, err := c.GetVM(ctx, &migcontrollerv1.GetVMRequest{})
+		return err
+	},
+	migcontrollerv1connect.AdminServiceWatchFleetProcedure: func(ctx context.Context, c migcontrollerv1connect.AdminServiceClient) error {
+		stream, err := c.WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{})
+		if err != nil {
+			return err
+		}
+		defer stream.Close()
+		if stream.Receive() {
+			return errors.New("something was sent")
+		}
+		return stream.Err()
+	},
+}
+
+// Unary calls and streams alike, in every protocol, tell what the table says,
+// and each failure is logged once, as loud as it matters, with what is behind it.
+func TestErrorInterceptor(t *testing.T) {
+	t.Parallel()
+	disk := errors.New("disk full")
+	tests := []struct {
+		err   error
+		code  connect.Code
+		level string
+	}{
+		{fleet.Invalid("vm_id", "must be an id"), connect.CodeInvalidArgument, "DEBUG"},
+		{fleet.ErrNotFound, connect.CodeNotFound, "DEBUG"},
+		{fmt.Errorf("%w: %w", fleet.ErrUnavailable, disk), connect.CodeUnavailable, "WARN"},
+		{disk, connect.CodeInternal, "ERROR"},
+	}
+	for _, test := range tests {
+		t.Run(test.code.String(), func(t *testing.T) {
+			t.Parallel()
+			for procedure, fail := range failures {
+				log := new(callLog)
+				url := serveAdmin(t, failingAdmin{fail: func(context.Context) error { return test.err }}, log.logger())
+				for name, client := range adminClients(t, url) {
+					log.mu.Lock()
+					log.buf.Reset()
+					log.mu.Unlock()
+					err := fail(t.Context(), client)
+					var told *connect.Error
+					require.ErrorAs(t, err, &told, name)
+					require.Equal(t, test.code, told.Code(), name)
+					require.NotContains(t, told.Message(), "disk", name)
+
+					logged := log.records(t, "call failed")
+					require.Len(t, logged, 1, name)
+					require.Equal(t, test.level, logged[0]["level"], name)
+					require.Equal(t, procedure, logged[0]["procedure"], name)
+					require.Equal(t, test.code.String(), logged[0]["code"], name)
+					require.Equal(t, test.err.Error(), logged[0]["error"], name)
+					require.Contains(t, logged[0], "duration", name)
+				}
+			}
+		})
+	}
+}
+
+// A call that succeeds is not logged.
+func TestErrorInterceptorIsQuiet(t *testing.T) {
+	t.Parallel()
+	log := new(callLog)
+	url := serveAdmin(t, failingAdmin{fail: func(context.Context) error { return nil }}, log.logger())
+	for _, fail := range failures {
+		require.NoError(t, fail(t.Context(), adminClients(t, url)["gRPC"]))
+	}
+	require.Empty(t, log.buf.String())
+}
+
+// A handler that panics costs its own call: the caller is told Internal, the log
+// has the stack, and the next call is served.
+func TestErrorInterceptorRecovers(t *testing.T) {
+	t.Parallel()
+	for _, fail := range failures {
+		log := new(callLog)
+		url := serveAdmin(t, failingAdmin{fail: func(context.Context) error { panic("bug in a handler") }}, log.logger())
+		client := adminClients(t, url)["gRPC"]
+		for range 2 {
+			err := fail(t.Context(), client)
+			require.Equal(t, connect.CodeInternal, connect.CodeOf(err))
+			require.NotContains(t, err.Error(), "bug")
+		}
+		logged := log.records(t, "call panicked")
+		require.Len(t, logged, 2)
+		require.Equal(t, "ERROR", logged[0]["level"])
+		require.Equal(t, "bug in a handler", logged[0]["panic"])
+		require.Contains(t, logged[0]["stack"], "failingAdmin")
+		require.Empty(t, log.records(t, "call failed"), "logged once")
+	}
+}
+
+// http.ErrAbortHandler is how a handler asks net/http to cut the connection: it
+// goes through.
+func TestErrorInterceptorLetsAbortThrough(t *testing.T) {
+	t.Parallel()
+	call := NewErrorInterceptor(slog.New(slog.DiscardHandler)).WrapUnary(
+		func(context.Context, connect.AnyRequest) (connect.AnyResponse, error) { panic(http.ErrAbortHandler) })
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() {
+		_, _ = call(t.Context(), connect.NewRequest(&migcontrollerv1.GetVMRequest{}))
+	})
+}
+
+// What fails because the caller has gone is no news, whatever it fails with.
+func TestCallLevelOfAbandonedCalls(t *testing.T) {
+	t.Parallel()
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	require.Equal(t, slog.LevelDebug, callLevel(gone, connect.CodeUnavailable))
+	require.Equal(t, slog.LevelDebug, callLevel(t.Context(), connect.CodeCanceled))
+	require.Equal(t, slog.LevelError, callLevel(gone, connect.CodeInternal))
+}

@@ -1,0 +1,297 @@
+package rpc
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/vanguard"
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+const (
+	// maxBody is the most that the body of a request may have.
+	maxBody = 64 << 10
+	// maxTranscoded is the most that a body may have once it is Protobuf, in
+	// which a list of small numbers has nearly six times its text.
+	maxTranscoded = 8 * maxBody
+	// maxAnswer is the most that an answer may have: a command at its largest,
+	// with every character escaped.
+	maxAnswer = 16 << 20
+	// bodyTimeout is how long the body of a request may take to come.
+	bodyTimeout = 30 * time.Second
+)
+
+// route is one of the HTTP routes for agents without a stream: a method of
+// AgentService under another name.
+type route struct {
+	method, pattern string
+	// rpc is the method of AgentService.
+	rpc string
+	// body is the field of its request that the body becomes; * is the request
+	// itself.
+	body string
+}
+
+// agentRoutes are the routes of the agents' contract.
+var agentRoutes = []route{
+	{method: http.MethodPost, pattern: "/api/v1/vms/{vm_id}/events", rpc: "ReportEvent", body: "event"},
+	{method: http.MethodPost, pattern: "/api/v1/vms/{vm_id}/heartbeat", rpc: "ReportHeartbeat", body: "heartbeat"},
+	{method: http.MethodGet, pattern: "/api/v1/vms/{vm_id}/commands", rpc: "PollCommands"},
+	{method: http.MethodPost, pattern: "/api/v1/vms/{vm_id}/registration-token", rpc: "RequestRegistrationToken", body: "*"},
+}
+
+func (r route) rule() *annotations.HttpRule {
+	rule := &annotations.HttpRule{Selector: migcontrollerv1connect.AgentServiceName + "." + r.rpc, Body: r.body}
+	if r.method == http.MethodGet {
+		rule.Pattern = &annotations.HttpRule_Get{Get: r.pattern}
+	} else {
+		rule.Pattern = &annotations.HttpRule_Post{Post: r.pattern}
+	}
+	return rule
+}
+
+// mountRoutes puts the routes on mux. Every answer is JSON, and every status
+// but 200 comes with an errorBody.
+func mountRoutes(mux *http.ServeMux, svc migcontrollerv1connect.AgentServiceHandler, opts ...connect.HandlerOption) {
+	transcoder := newTranscoder(svc, opts...)
+	for _, r := range agentRoutes {
+		mux.Handle(r.pattern, routeHandler{route: r, next: transcoder, patience: bodyTimeout})
+	}
+}
+
+// newTranscoder returns a handler that makes calls of svc of requests that
+// follow the routes. It panics when the routes do not fit the schema: both are
+// constants.
+func newTranscoder(svc migcontrollerv1connect.AgentServiceHandler, opts ...connect.HandlerOption) *vanguard.Transcoder {
+	path, handler := migcontrollerv1connect.NewAgentServiceHandler(svc,
+		connect.WithHandlerOptions(opts...),
+		connect.WithReadMaxBytes(maxTranscoded),
+		connect.WithCompression("gzip", nil, nil))
+	var rules []*annotations.HttpRule
+	for _, r := range agentRoutes {
+		rules = append(rules, r.rule())
+	}
+	transcoder, err := vanguard.NewTranscoder(
+		[]*vanguard.Service{vanguard.NewService(path, handler,
+			vanguard.WithTargetProtocols(vanguard.ProtocolConnect),
+			vanguard.WithTargetCodecs(vanguard.CodecProto),
+			vanguard.WithNoTargetCompression(),
+			vanguard.WithMaxMessageBufferBytes(maxAnswer))},
+		vanguard.WithRules(rules...),
+		vanguard.WithCodec(newRouteCodec),
+		vanguard.WithUnknownHandler(http.HandlerFunc(writeNotFound)))
+	if err != nil {
+		panic(err)
+	}
+	return transcoder
+}
+
+// routeHandler lets only those requests of its route through to next that name
+// a VM and are small and well formed, and hands on nothing of them but the VM,
+// the body and the headers that are not about the form of the message.
+type routeHandler struct {
+	route
+	next http.Handler
+	// patience is how long a body may take to come.
+	patience time.Duration
+}
+
+// ServeHTTP answers one request.
+func (h routeHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != h.method {
+		writeNotAllowed(w, h.method)
+		return
+	}
+	vm, err := fleet.ParseVMID(r.PathValue("vm_id"))
+	if err != nil {
+		writeRefusal(w, refuse(http.StatusBadRequest, err.Error()))
+		return
+	}
+	var body []byte
+	if h.body != "" {
+		var no *refusal
+		if body, no = h.readBody(w, r); no != nil {
+			writeRefusal(w, no)
+			return
+		}
+	}
+	setAnswerHeaders(w.Header())
+	h.next.ServeHTTP(w, h.rewrite(r, vm, body))
+}
+
+// rewrite returns the request that the transcoder gets to see. Queries are no
+// part of the routes: to the transcoder they would be fields of the request.
+func (h routeHandler) rewrite(r *http.Request, vm fleet.VMID, body []byte) *http.Request {
+	r = r.Clone(r.Context())
+	r.URL = &url.URL{Path: strings.Replace(h.pattern, "{vm_id}", string(vm), 1)}
+	for name := range r.Header {
+		if aboutForm(name) {
+			delete(r.Header, name)
+		}
+	}
+	r.Body, r.ContentLength, r.TransferEncoding = http.NoBody, 0, nil
+	if h.body != "" {
+		r.Header.Set("Content-Type", contentJSON)
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
+	return r
+}
+
+// aboutForm reports whether a header says how the message is encoded or which
+// protocol carries it. The routes have one form only.
+func aboutForm(name string) bool {
+	for _, prefix := range []string{"Connect-", "Content-", "Grpc-"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return slices.Contains([]string{"Te", "Trailer", "Expect", "X-Server-Timeout"}, name)
+}
+
+// readBody returns the whole body, once it is known to be a JSON object.
+func (h routeHandler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
+	if types := r.Header.Values("Content-Type"); len(types) != 1 || !isJSON(types[0]) {
+		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
+	}
+	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
+		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Encoding must be absent: the body must not be compressed")
+	}
+	body, err := readWithin(w, r, h.patience)
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return nil, refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body must have at most %d bytes", maxBody))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, refuse(http.StatusRequestTimeout, fmt.Sprintf("the body must come within %s", h.patience))
+	case err != nil:
+		return nil, refuse(http.StatusBadRequest, "the body must come as a whole")
+	}
+	if err := h.checkBody(r.PathValue("vm_id"), body); err != nil {
+		return nil, refuse(http.StatusBadRequest, err.Error())
+	}
+	return body, nil
+}
+
+// readWithin returns the body of r if it comes in time and has no more than
+// maxBody bytes. The server lifts the deadline when the body has ended; when it
+// has not, the deadline stays for whatever the server reads of the rest.
+func readWithin(w http.ResponseWriter, r *http.Request, patience time.Duration) ([]byte, error) {
+	// A writer that knows no deadlines has no connection that could be slow.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience))
+	var body []byte
+	var err error = &http.MaxBytesError{Limit: maxBody}
+	if r.ContentLength <= maxBody {
+		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	}
+	// In HTTP/2 the header would close the connection to other calls as well.
+	if err != nil && r.ProtoMajor == 1 {
+		w.Header().Set("Connection", "close")
+	}
+	return body, err
+}
+
+// isJSON reports whether a Content-Type is JSON, which is always UTF-8.
+func isJSON(contentType string) bool {
+	name, params, err := mime.ParseMediaType(contentType)
+	charset := params["charset"]
+	return err == nil && name == contentJSON && (charset == "" || strings.EqualFold(charset, "utf-8"))
+}
+
+// checkBody returns a *fleet.FieldError when the transcoder would not make a
+// request of the body: where it fails, it goes on with an empty one. Where the
+// body becomes the request itself, its members are checked as well: the
+// transcoder puts the vm_id of the path over another one, and decoders do not
+// name fields.
+func (h routeHandler) checkBody(vm string, body []byte) error {
+	var sent structpb.Struct
+	if err := unmarshalBody(body, &sent); err != nil || h.body != "*" {
+		return err
+	}
+	o, err := reportOf("body", &sent)
+	if err != nil {
+		return err
+	}
+	o.vm(vm)
+	for _, name := range []string{"org_id", "pool_id", "runner_group"} {
+		o.text(name)
+	}
+	o.texts("labels")
+	return cmp.Or(*o.err, unmarshalBody(body, &migcontrollerv1.RequestRegistrationTokenRequest{}))
+}
+
+func (o object) texts(name string) {
+	v := o.member(name)
+	notText := func(v *structpb.Value) bool { return !isText(v) }
+	if v != nil && v.GetListValue() == nil || slices.ContainsFunc(v.GetListValue().GetValues(), notText) {
+		o.breaks(name, "must be a list of texts")
+	}
+}
+
+func isText(v *structpb.Value) bool {
+	_, ok := v.GetKind().(*structpb.Value_StringValue)
+	return ok
+}
+
+// decoding is how bodies are read. A level of JSON is two messages; the exact
+// limit is that of reportOf.
+var decoding = protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: 4 * maxDepth}
+
+// position finds where in the body a decoder stopped.
+var position = regexp.MustCompile(`line \d+:\d+`)
+
+// unmarshalBody decodes a body into msg, or returns a *fleet.FieldError.
+func unmarshalBody(body []byte, msg proto.Message) error {
+	err := decoding.Unmarshal(body, msg)
+	if err == nil {
+		return nil
+	}
+	rule := fmt.Sprintf("must be a JSON object, no member named twice, nested at most %d deep", maxDepth)
+	if at := position.FindString(err.Error()); at != "" {
+		rule += "; it is not at " + at
+	}
+	return &fleet.FieldError{Field: "body", Rule: rule}
+}
+
+// routeCodec is the JSON of the routes: names as in the schema, zero values
+// shown, what is optional and not set left out, nothing between the tokens, and
+// unknown members accepted. The transcoder's errors get the form of an
+// errorBody.
+type routeCodec struct{ vanguard.JSONCodec }
+
+func newRouteCodec(vanguard.TypeResolver) vanguard.Codec {
+	return routeCodec{vanguard.JSONCodec{
+		MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true},
+		UnmarshalOptions: decoding,
+	}}
+}
+
+// MarshalAppend implements vanguard.Codec.
+func (c routeCodec) MarshalAppend(base []byte, msg proto.Message) ([]byte, error) {
+	if s, ok := msg.(*status.Status); ok {
+		body, err := json.Marshal(errorBody{Code: connect.Code(s.GetCode()).String(), Message: s.GetMessage()})
+		return append(base, body...), err
+	}
+	data, err := c.MarshalAppendStable(nil, msg)
+	return append(base, data...), err
+}

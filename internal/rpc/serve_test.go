@@ -1,0 +1,208 @@
+package rpc
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
+	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/registration"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeAgents keeps what it is told, and answers with what it is given.
+type fakeAgents struct {
+	mu         sync.Mutex
+	events     []fleet.Event
+	heartbeats []fleet.Heartbeat
+	polls      []fleet.VMID
+	tokens     []tokenCall
+
+	vm     fleet.VM
+	offers []dispatch.Offer
+	runner registration.Runner
+	err    error
+}
+
+type tokenCall struct {
+	vm     fleet.VMID
+	group  string
+	labels []string
+}
+
+// receivedAt is when a fakeAgents receives everything.
+var receivedAt = time.Date(2026, 1, 2, 3, 4, 5, 60_000_000, time.UTC)
+
+func (f *fakeAgents) ReportEvent(_ context.Context, e fleet.Event) (fleet.VM, fleet.Event, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.events = append(f.events, e)
+	e.ReceivedAt = receivedAt
+	return f.vm, e, f.err
+}
+
+func (f *fakeAgents) ReportHeartbeat(_ context.Context, h fleet.Heartbeat) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.heartbeats = append(f.heartbeats, h)
+	return f.err
+}
+
+func (f *fakeAgents) Poll(_ context.Context, vm fleet.VMID) ([]dispatch.Offer, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.polls = append(f.polls, vm)
+	return f.offers, f.err
+}
+
+func (f *fakeAgents) Token(_ context.Context, vm fleet.VMID, group string, labels []string) (registration.Runner, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.tokens = append(f.tokens, tokenCall{vm, group, labels})
+	return f.runner, f.err
+}
+
+// calls is how often it was asked for anything.
+func (f *fakeAgents) calls() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.events) + len(f.heartbeats) + len(f.polls) + len(f.tokens)
+}
+
+// fakeStreams serves streams with a function.
+type fakeStreams func(context.Context, *agentStream) error
+
+func (f fakeStreams) StreamCommands(ctx context.Context, stream *agentStream) error {
+	return f(ctx, stream)
+}
+
+// fakeAdmin answers GetCommand.
+type fakeAdmin struct {
+	migcontrollerv1connect.UnimplementedAdminServiceHandler
+}
+
+func (fakeAdmin) GetCommand(
+	context.Context, *migcontrollerv1.GetCommandRequest,
+) (*migcontrollerv1.GetCommandResponse, error) {
+	return &migcontrollerv1.GetCommandResponse{}, nil
+}
+
+// config is a Config in which everything is well.
+func config(a *fakeAgents) Config {
+	return Config{
+		Agents:   a,
+		Commands: commandsconnect.UnimplementedCommandServiceHandler{},
+		Admin:    fakeAdmin{},
+		Ready:    func(context.Context) error { return nil },
+		Options:  []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler)))},
+	}
+}
+
+// serve serves h on a port of its own, as the controller does, and returns the
+// address.
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	// The server ends a connection whose request it did not read only after a
+	// pause.
+	var connections sync.WaitGroup
+	server := &http.Server{
+		Handler: h, Protocols: &protocols, ReadHeaderTimeout: 5 * time.Second,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+		ConnState: func(_ net.Conn, state http.ConnState) {
+			switch state {
+			case http.StateNew:
+				connections.Add(1)
+			case http.StateClosed:
+				connections.Done()
+			default:
+			}
+		},
+	}
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var served sync.WaitGroup
+	served.Go(func() { _ = server.Serve(listener) })
+	t.Cleanup(func() {
+		_ = server.Close()
+		served.Wait()
+		connections.Wait()
+	})
+	return listener.Addr().String()
+}
+
+// client returns a client that speaks one version of HTTP in plaintext.
+func client(t *testing.T, version int) *http.Client {
+	t.Helper()
+	var protocols http.Protocols
+	protocols.SetHTTP1(version == 1)
+	protocols.SetUnencryptedHTTP2(version == 2)
+	transport := &http.Transport{Protocols: &protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// answer is what came back for a request.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func do(t *testing.T, c *http.Client, method, url, body string, headers ...string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	require.NoError(t, err)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := c.Do(req)
+	require.NoError(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	content, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return answer{resp.StatusCode, resp.Header, string(content)}
+}
+
+// httpVersions are what everything is served over.
+var httpVersions = map[string]int{"HTTP/1.1": 1, "HTTP/2": 2}
+
+// requireError requires the one form that errors have.
+func requireError(t *testing.T, got answer) {
+	t.Helper()
+	require.Equal(t, "application/json", got.header.Get("Content-Type"))
+	require.Equal(t, "nosniff", got.header.Get("X-Content-Type-Options"))
+	dec := json.NewDecoder(strings.NewReader(got.body))
+	dec.DisallowUnknownFields()
+	var body errorBody
+	require.NoError(t, dec.Decode(&body), got.body)
+	require.NotEmpty(t, body.Code)
+	require.NotEmpty(t, body.Message)
+}
+
+// post sends a JSON body.
+func post(t *testing.T, c *http.Client, url, body string) answer {
+	t.Helper()
+	return do(t, c, http.MethodPost, url, body, "Content-Type", "application/json")
+}
