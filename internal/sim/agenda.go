@@ -1,0 +1,55 @@
+package sim
+
+import "time"
+
+// task is something that an agent does when its time has come and a stream is
+// accepted. An error ends the stream.
+type task func(*stream) error
+
+// agenda holds the tasks ahead, a handful at most. One goroutine uses it.
+type agenda []appointment
+
+type appointment struct {
+	at time.Time
+	do task
+}
+
+func (g *agenda) after(wait time.Duration, do task) {
+	*g = append(*g, appointment{time.Now().Add(wait), do})
+}
+
+// next returns the index of the earliest appointment, or -1.
+func (g *agenda) next() int {
+	first := -1
+	for i, ahead := range *g {
+		if first < 0 || ahead.at.Before((*g)[first].at) {
+			first = i
+		}
+	}
+	return first
+}
+
+// due removes and returns the earliest task whose time has come, or nil.
+func (g *agenda) due(now time.Time) task {
+	i := g.next()
+	if i < 0 || (*g)[i].at.After(now) {
+		return nil
+	}
+	do := (*g)[i].do
+	last := len(*g) - 1
+	(*g)[i] = (*g)[last]
+	(*g)[last] = appointment{}
+	*g = (*g)[:last]
+	return do
+}
+
+// wait returns how long it is until the earliest appointment of all agendas,
+// at most limit.
+func wait(now time.Time, limit time.Duration, agendas ...*agenda) time.Duration {
+	for _, g := range agendas {
+		if i := g.next(); i >= 0 {
+			limit = min(limit, (*g)[i].at.Sub(now))
+		}
+	}
+	return max(limit, 0)
+}

@@ -1,0 +1,274 @@
+package sim
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+)
+
+// ErrRefused is what Agent.Run returns after a ConnectAck whose accepted is
+// false.
+var ErrRefused = errors.New("sim: the controller refused the VM")
+
+// Why an agent ends a stream itself.
+var (
+	errDrop     = errors.New("the network dropped")
+	errRestart  = errors.New("the agent restarted")
+	errReopen   = errors.New("the agent reopened its stream")
+	errShutdown = errors.New("the VM was shut down")
+)
+
+// Log keys.
+const (
+	keyVM      = "vm_id"
+	keyCommand = "command_id"
+	keyType    = "command_type"
+	keyAgain   = "seen_before"
+	keyState   = "miglet_state"
+	keyError   = "error"
+)
+
+// Agent plays the MIGlet of one VM.
+type Agent struct {
+	cfg       Config
+	baseURL   string
+	log       *slog.Logger
+	counters  *counters
+	rng       *rand.Rand
+	kicks     chan error
+	state     atomic.Pointer[string]
+	old       bool   // announces itself over HTTP
+	foreignID string // the id that Quirks.ForeignIDs borrows
+	contested bool   // another agent has the same vm_id
+
+	line *line
+}
+
+// NewAgent returns an agent that does nothing until Run. It returns a
+// *ConfigError.
+func NewAgent(cfg Config) (*Agent, error) {
+	return newAgent(cfg, new(counters))
+}
+
+func newAgent(cfg Config, c *counters) (*Agent, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	baseURL, err := parseEndpoint(cfg.Controller)
+	if err != nil {
+		return nil, err
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	a := &Agent{
+		cfg:       cfg,
+		baseURL:   baseURL,
+		log:       log.With(keyVM, cfg.VMID),
+		counters:  c,
+		rng:       rand.New(rand.NewPCG(cfg.Seed, 0)),
+		kicks:     make(chan error, 1),
+		foreignID: cfg.VMID + "-foreign",
+	}
+	a.old = a.chance(cfg.Quirks.OldAgents)
+	state := stateInitializing
+	a.state.Store(&state)
+	return a, nil
+}
+
+// VMID returns the id of the agent's VM.
+func (a *Agent) VMID() string { return a.cfg.VMID }
+
+// State returns the agent's miglet_state.
+func (a *Agent) State() string { return *a.state.Load() }
+
+// Snapshot returns what was counted so far, for an agent of a Fleet by the
+// whole fleet.
+func (a *Agent) Snapshot() Snapshot { return a.counters.snapshot() }
+
+// Drop cuts the agent's TCP connection as a failing network does. Like Restart
+// and Reopen it returns at once, does nothing while an earlier call waits to be
+// obeyed, and may be called by anyone.
+func (a *Agent) Drop() { a.kick(errDrop) }
+
+// Restart crashes the agent: its connection is gone and it comes back knowing
+// nothing. A VM that is off is switched on.
+func (a *Agent) Restart() { a.kick(errRestart) }
+
+// Reopen closes the stream and opens another at once, Quirks.ReopenBurst times,
+// on the same TCP connection.
+func (a *Agent) Reopen() { a.kick(errReopen) }
+
+func (a *Agent) kick(end error) {
+	select {
+	case a.kicks <- end:
+	default:
+	}
+}
+
+// Run plays the agent until ctx ends, then returns nil, or ErrRefused once the
+// controller has refused the VM. The stream is closed and all goroutines of the
+// agent have ended when it returns. It may be called once.
+func (a *Agent) Run(ctx context.Context) error {
+	// Agents set no deadline. A deadline of ctx would go to the controller as
+	// the stream's timeout.
+	caller := ctx
+	ctx, stop := context.WithCancel(context.WithoutCancel(caller))
+	defer stop()
+	defer context.AfterFunc(caller, stop)()
+	for {
+		end := a.boot(ctx)
+		var off time.Duration
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(end, ErrRefused):
+			return ErrRefused
+		case errors.Is(end, errShutdown):
+			off = a.cfg.Timing.PowerOn
+		default:
+			off = a.cfg.Timing.Restart
+		}
+		if err := a.pause(ctx, off); err != nil && !errors.Is(err, errRestart) {
+			return nil
+		}
+	}
+}
+
+// boot plays one life of the agent's process and returns why it ended.
+func (a *Agent) boot(ctx context.Context) error {
+	b := new(boot)
+	a.line = newLine(a.cfg, a.baseURL)
+	defer func() { a.line.cut() }()
+	defer a.unregister(b)
+	a.setState(b, stateInitializing)
+	if a.old {
+		if err := a.announce(ctx); err != nil {
+			return err
+		}
+	}
+	a.setState(b, stateConnecting)
+	for {
+		end := a.converse(ctx, b)
+		switch {
+		case ctx.Err() != nil, errors.Is(end, ErrRefused), errors.Is(end, errRestart), errors.Is(end, errShutdown):
+			return end
+		case errors.Is(end, errReopen):
+			continue
+		}
+		if err := a.pause(ctx, a.reconnectWait()); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *Agent) unregister(b *boot) {
+	if b.configured {
+		a.counters.registered.Add(-1)
+	}
+}
+
+// reconnectWait is Backoff, and at least RetryWait while nothing listens.
+func (a *Agent) reconnectWait() time.Duration {
+	if a.line.refused.Load() {
+		return max(a.cfg.Timing.Backoff, a.cfg.Timing.RetryWait)
+	}
+	return a.cfg.Timing.Backoff
+}
+
+// pause waits. It returns errRestart if the agent is restarted meanwhile and
+// ctx's error if that ends.
+func (a *Agent) pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return nil
+		case end := <-a.kicks:
+			if errors.Is(end, errRestart) {
+				a.counters.restarts.Add(1)
+				return errRestart
+			}
+		}
+	}
+}
+
+// converse plays one stream and returns why it ended.
+func (a *Agent) converse(ctx context.Context, b *boot) error {
+	s, err := a.open(ctx, b)
+	if err != nil {
+		return err
+	}
+	end := s.run()
+	s.close(end)
+	if ctx.Err() == nil {
+		a.count(end)
+		a.log.Debug("stream ended", keyError, end)
+	}
+	if hook := a.cfg.Hooks.OnDisconnect; hook != nil {
+		hook(a.cfg.VMID, end)
+	}
+	return end
+}
+
+func (a *Agent) count(end error) {
+	c := a.counters
+	switch {
+	case errors.Is(end, ErrRefused):
+		c.refused.Add(1)
+		a.log.Warn("controller refused the VM: giving up")
+	case errors.Is(end, errDrop):
+		c.drops.Add(1)
+	case errors.Is(end, errRestart):
+		c.restarts.Add(1)
+	case errors.Is(end, errReopen):
+		c.reopens.Add(1)
+	case errors.Is(end, errShutdown):
+		c.shutdowns.Add(1)
+	case a.line.refused.Load():
+		c.errors.add("dial")
+	case errors.Is(end, io.EOF):
+		c.errors.add("ended")
+	case connect.IsWireError(end):
+		c.errors.add(connect.CodeOf(end).String())
+	default:
+		c.errors.add("connection")
+	}
+}
+
+func (a *Agent) setState(b *boot, state string) {
+	b.state = state
+	a.state.Store(&state)
+	a.log.Debug("state changed", keyState, state)
+	if hook := a.cfg.Hooks.OnState; hook != nil {
+		hook(a.cfg.VMID, state)
+	}
+}
+
+// chance reports true for the given share of calls.
+func (a *Agent) chance(share float64) bool {
+	return share > 0 && a.rng.Float64() < share
+}
+
+// around returns d ± half.
+func (a *Agent) around(d time.Duration) time.Duration {
+	return d/2 + time.Duration(a.rng.Float64()*float64(d))
+}
+
+// sometime returns a wait whose mean is d, as for things that happen at random.
+func (a *Agent) sometime(d time.Duration) time.Duration {
+	return time.Duration(min(a.rng.ExpFloat64(), 10) * float64(d))
+}

@@ -1,0 +1,86 @@
+package sim
+
+import "github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+
+// The miglet_state values of the contract that an agent goes through.
+const (
+	stateInitializing = "initializing"
+	stateConnecting   = "connecting"
+	stateReady        = "ready"
+	stateRegistering  = "registering_runner"
+	stateIdle         = "idle"
+	stateJobRunning   = "job_running"
+	stateDraining     = "draining"
+	stateShuttingDown = "shutting_down"
+)
+
+// boot is what an agent knows until its process ends. It outlives streams and
+// TCP connections; a restart loses it.
+type boot struct {
+	state       string
+	registering bool // register_runner came, the runner is not registered yet
+	configured  bool // the runner is registered
+	proven      bool // the controller knows that it is
+	drained     bool // no more jobs in this boot
+	job         *commands.JobInfo
+	labels      []string
+	runnerURL   string
+	runnerGroup string
+
+	agenda  agenda
+	seen    recentIDs
+	reopens int // hot reconnects still to make
+}
+
+// resting is the state of an agent that has nothing to do.
+func (b *boot) resting() string {
+	switch {
+	case b.configured:
+		return stateIdle
+	case b.registering:
+		return stateRegistering
+	default:
+		return stateReady
+	}
+}
+
+// runner is the state of the runner in the words of RunnerState.
+func (b *boot) runner() string {
+	switch {
+	case !b.configured:
+		return "offline"
+	case b.job != nil:
+		return "running"
+	default:
+		return "idle"
+	}
+}
+
+// recentLimit bounds what one boot remembers of the commands it received.
+const recentLimit = 1024
+
+// recentIDs remembers the last recentLimit command ids.
+type recentIDs struct {
+	known map[string]struct{}
+	ring  []string
+	next  int
+}
+
+// add remembers id and reports whether it was new.
+func (r *recentIDs) add(id string) bool {
+	if _, ok := r.known[id]; ok {
+		return false
+	}
+	if r.known == nil {
+		r.known = make(map[string]struct{})
+	}
+	if len(r.ring) < recentLimit {
+		r.ring = append(r.ring, id)
+	} else {
+		delete(r.known, r.ring[r.next])
+		r.ring[r.next] = id
+		r.next = (r.next + 1) % recentLimit
+	}
+	r.known[id] = struct{}{}
+	return true
+}

@@ -1,0 +1,161 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+)
+
+// The command types of the contract.
+const (
+	commandRegister     = "register_runner"
+	commandDrain        = "drain"
+	commandShutdown     = "shutdown"
+	commandUpdateConfig = "update_config"
+	commandSetLogLevel  = "set_log_level"
+)
+
+// take receives a command and does what the agent does with it.
+func (s *stream) take(c *commands.Command) error {
+	a := s.agent
+	again := !s.seen.add(c.GetId())
+	a.counters.commands.add(c.GetType())
+	if again {
+		a.counters.duplicates.Add(1)
+	}
+	a.log.Debug("command received", keyCommand, c.GetId(), keyType, c.GetType(), keyAgain, again)
+	if hook := a.cfg.Hooks.OnCommand; hook != nil {
+		hook(a.cfg.VMID, c)
+	}
+	switch {
+	case c.GetType() == commandRegister:
+		s.register(c)
+		return nil
+	case a.cfg.Mute:
+		// Today's agents read no commands once their runner is registered.
+		if !s.configured {
+			s.ack(c, false, "not yet implemented", nil)
+		}
+		return nil
+	default:
+		return s.obey(c)
+	}
+}
+
+// obey is what a cooperative agent does with all other commands. One that comes
+// again is done again: all of them can be.
+func (s *stream) obey(c *commands.Command) error {
+	switch c.GetType() {
+	case commandDrain:
+		s.ack(c, true, "draining", nil)
+		s.drain()
+	case commandShutdown:
+		s.ack(c, true, "shutting down", nil)
+		s.changeState(stateShuttingDown)
+		s.event("vm_shutting_down", map[string]string{"reason": "shutdown command"})
+		return errShutdown
+	case commandUpdateConfig:
+		s.ack(c, true, "configuration updated", nil)
+	case commandSetLogLevel:
+		s.ack(c, true, "log level set", map[string]string{"level": c.GetStringParams()["level"]})
+	default:
+		s.ack(c, false, "unknown command type", nil)
+	}
+	return nil
+}
+
+// ack answers a command, as well as the quirks let it.
+func (s *stream) ack(c *commands.Command, success bool, text string, result map[string]string) {
+	a, q := s.agent, s.agent.cfg.Quirks
+	if a.chance(q.LostAcks) {
+		a.counters.acksLost.Add(1)
+		return
+	}
+	message := &commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{CommandAck: &commands.CommandAck{
+		CommandId: c.GetId(),
+		Success:   success,
+		Message:   text,
+		Result:    result,
+	}}}
+	if a.chance(q.SlowAcks) {
+		s.tasks.after(q.SlowAckDelay, func(s *stream) error { s.sendAck(message); return nil })
+		return
+	}
+	s.sendAck(message)
+}
+
+func (s *stream) sendAck(message *commands.MIGletMessage) {
+	times := 1
+	if s.agent.chance(s.agent.cfg.Quirks.DuplicateAcks) {
+		times = 2
+	}
+	for range times {
+		if s.send(message) {
+			s.agent.counters.acks.Add(1)
+		}
+	}
+}
+
+// register begins the registration of the runner, unless it has begun.
+func (s *stream) register(c *commands.Command) {
+	a, params := s.agent, c.GetStringParams()
+	if s.configured {
+		s.countRepeat()
+		if !a.cfg.Mute {
+			s.ack(c, true, "already registered", nil)
+		}
+		return
+	}
+	if params["registration_token"] == "" || params["runner_url"] == "" {
+		a.counters.errors.add(commandRegister)
+		s.ack(c, false, "registration_token and runner_url are required", nil)
+		return
+	}
+	s.ack(c, true, "configuration received", nil)
+	if s.registering {
+		return
+	}
+	s.registering = true
+	s.labels = c.GetStringArrayParams()
+	s.runnerURL, s.runnerGroup = params["runner_url"], params["runner_group"]
+	if s.state == stateReady {
+		s.changeState(stateRegistering)
+	}
+	s.agenda.after(a.around(a.cfg.Timing.Register), (*stream).registered)
+}
+
+// countRepeat blames the controller for a register_runner that it should not
+// have sent, if it had to know.
+func (s *stream) countRepeat() {
+	s.settleProof()
+	if s.proven && !s.agent.contested {
+		s.agent.counters.registerRepeats.Add(1)
+		s.agent.log.Warn("register_runner for a registered runner")
+		return
+	}
+	s.agent.counters.registerRaces.Add(1)
+}
+
+// settleProof notes when this stream has proven the registration.
+func (s *stream) settleProof() {
+	if !s.proofAt.IsZero() && time.Since(s.proofAt) >= s.agent.cfg.Timing.ProofGrace {
+		s.proven = true
+	}
+}
+
+// drain takes no more jobs, lets the running one end, then rests.
+func (s *stream) drain() {
+	s.drained = true
+	if s.state == stateDraining {
+		return
+	}
+	s.changeState(stateDraining)
+	if s.job == nil {
+		s.agenda.after(s.agent.cfg.Timing.Drain, (*stream).endDrain)
+	}
+}
+
+func (s *stream) endDrain() error {
+	s.changeState(s.resting())
+	return nil
+}

@@ -1,0 +1,186 @@
+// Package sim owns the simulated MIGlets: agents that speak the agent stream
+// to a real controller as the agents in the field do, with switches for what
+// goes wrong out there. An Agent is one VM, a Fleet is many of them. The
+// package knows only the wire; it shares no code with the controller.
+//
+// Registration tokens are received and forgotten: no token is kept, logged or
+// printed.
+package sim
+
+import (
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+)
+
+// Config says who an agent is and how it behaves. Start from DefaultConfig: a
+// duration of zero means "at once", or "never" where the field says so.
+type Config struct {
+	Controller string // host:port, or an http:// or https:// URL
+	TLS        *tls.Config
+	Token      string // sent as "Authorization: Bearer <token>"; empty sends none
+
+	VMID    string // a Fleet sets it; any value is sent, also an invalid one
+	PoolID  string
+	OrgID   string
+	Version string
+
+	Seed   uint64 // the same seed takes the same choices in the same order
+	Mute   bool   // answer as little as today's agents do
+	Timing Timing
+	Quirks Quirks
+	Hooks  Hooks
+	Logger *slog.Logger // nil discards
+}
+
+// Timing holds every duration of an agent's life.
+type Timing struct {
+	Heartbeat  time.Duration // between heartbeats; longer than zero
+	Register   time.Duration // from register_runner to runner_registered, ± half
+	JobEvery   time.Duration // mean wait for the next job; zero: no jobs
+	JobLength  time.Duration // of a job, ± half
+	Drain      time.Duration // from the last job's end to being drained
+	Restart    time.Duration // a crashed agent is gone for this long
+	PowerOn    time.Duration // a VM that was shut down is off for this long
+	Backoff    time.Duration // before each reconnect; agents in the field have none
+	RetryWait  time.Duration // after a dial or a vm_started that was refused
+	Ping       time.Duration // HTTP/2 PING on an idle connection; zero: none
+	ProofGrace time.Duration // see Snapshot.RegisterRepeats
+}
+
+// Quirks are what goes wrong, all off by default. A field in time is the mean
+// wait of each VM for the next one while it is connected, zero for never. A
+// number is the share of cases, from 0 for never to 1 for always.
+type Quirks struct {
+	DropEvery    time.Duration // the TCP connection is cut; the agent lives on
+	RestartEvery time.Duration // the agent crashes and forgets its registration
+	ReopenEvery  time.Duration // a hot reconnect on the same TCP connection
+	ReopenBurst  int           // streams opened by one hot reconnect, at least 1
+
+	LostAcks      float64       // of acks: never sent
+	SlowAcks      float64       // of acks: sent after SlowAckDelay
+	SlowAckDelay  time.Duration // lost if the stream ends before
+	DuplicateAcks float64       // of acks: sent twice
+
+	HeartbeatFirst float64 // of streams: a heartbeat overtakes the ConnectRequest
+	NoHealth       float64 // of heartbeats: without health
+	NoRunnerState  float64 // of heartbeats: without runner_state
+	NaN            float64 // of heartbeats: percentages NaN and infinite
+	ForeignIDs     float64 // of heartbeats: preceded by one with another VM's id
+	Garbage        float64 // of heartbeats: preceded by a message that makes no sense
+
+	OldAgents float64 // of VMs: announce each boot with vm_started over HTTP
+}
+
+// Hooks let a test see what an agent does. Any may be nil. They are called on
+// the agent's own goroutine, which waits for them.
+type Hooks struct {
+	// OnConnect follows every accepted ConnectAck.
+	OnConnect func(vmID string)
+	// OnDisconnect follows the end of every stream, accepted or not.
+	OnDisconnect func(vmID string, end error)
+	// OnState follows every change of the miglet_state.
+	OnState func(vmID, state string)
+	// OnCommand precedes the agent's reaction to a command. The command may
+	// hold a registration token.
+	OnCommand func(vmID string, command *commands.Command)
+}
+
+// DefaultConfig returns an agent without quirks that talks to a controller on
+// this machine. Only the VMID is missing.
+func DefaultConfig() Config {
+	return Config{
+		Controller: "localhost:50051",
+		Version:    "migletsim",
+		Timing: Timing{
+			Heartbeat:  15 * time.Second,
+			Register:   2 * time.Second,
+			JobEvery:   time.Minute,
+			JobLength:  20 * time.Second,
+			Drain:      2 * time.Second,
+			Restart:    2 * time.Second,
+			PowerOn:    20 * time.Second,
+			RetryWait:  time.Second,
+			Ping:       10 * time.Second,
+			ProofGrace: time.Second,
+		},
+		Quirks: Quirks{ReopenBurst: 5, SlowAckDelay: 5 * time.Second},
+	}
+}
+
+// ConfigError names the field of a Config or FleetConfig that is wrong and the
+// rule that it breaks.
+type ConfigError struct {
+	Field string // as "Timing.Heartbeat"
+	Rule  string // as "must be longer than 0"
+}
+
+func (e *ConfigError) Error() string { return fmt.Sprintf("sim: %s %s", e.Field, e.Rule) }
+
+// Validate returns a *ConfigError for the first field that is wrong.
+func (c Config) Validate() error {
+	if _, err := parseEndpoint(c.Controller); err != nil {
+		return err
+	}
+	if c.Timing.Heartbeat <= 0 {
+		return &ConfigError{"Timing.Heartbeat", "must be longer than 0"}
+	}
+	if c.Quirks.ReopenBurst < 1 {
+		return &ConfigError{"Quirks.ReopenBurst", "must be at least 1"}
+	}
+	for _, d := range c.durations() {
+		if d.value < 0 {
+			return &ConfigError{d.field, "must not be negative"}
+		}
+	}
+	for _, s := range c.shares() {
+		if !(s.value >= 0 && s.value <= 1) { // written so that NaN fails
+			return &ConfigError{s.field, "must be between 0 and 1"}
+		}
+	}
+	return nil
+}
+
+type field[T any] struct {
+	field string
+	value T
+}
+
+func (c Config) durations() []field[time.Duration] {
+	t, q := c.Timing, c.Quirks
+	return []field[time.Duration]{
+		{"Timing.Register", t.Register},
+		{"Timing.JobEvery", t.JobEvery},
+		{"Timing.JobLength", t.JobLength},
+		{"Timing.Drain", t.Drain},
+		{"Timing.Restart", t.Restart},
+		{"Timing.PowerOn", t.PowerOn},
+		{"Timing.Backoff", t.Backoff},
+		{"Timing.RetryWait", t.RetryWait},
+		{"Timing.Ping", t.Ping},
+		{"Timing.ProofGrace", t.ProofGrace},
+		{"Quirks.DropEvery", q.DropEvery},
+		{"Quirks.RestartEvery", q.RestartEvery},
+		{"Quirks.ReopenEvery", q.ReopenEvery},
+		{"Quirks.SlowAckDelay", q.SlowAckDelay},
+	}
+}
+
+func (c Config) shares() []field[float64] {
+	q := c.Quirks
+	return []field[float64]{
+		{"Quirks.LostAcks", q.LostAcks},
+		{"Quirks.SlowAcks", q.SlowAcks},
+		{"Quirks.DuplicateAcks", q.DuplicateAcks},
+		{"Quirks.HeartbeatFirst", q.HeartbeatFirst},
+		{"Quirks.NoHealth", q.NoHealth},
+		{"Quirks.NoRunnerState", q.NoRunnerState},
+		{"Quirks.NaN", q.NaN},
+		{"Quirks.ForeignIDs", q.ForeignIDs},
+		{"Quirks.Garbage", q.Garbage},
+		{"Quirks.OldAgents", q.OldAgents},
+	}
+}

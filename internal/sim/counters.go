@@ -1,0 +1,136 @@
+package sim
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+)
+
+// Snapshot is what agents counted until one moment. The fields are read one
+// after the other, not as one atomic whole.
+type Snapshot struct {
+	Connected  int64 // accepted streams that are up now
+	Registered int64 // VMs whose runner is registered now
+
+	Connects          int64 // accepted streams
+	Refused           int64 // agents that gave up: accepted was false
+	RunnersRegistered int64
+	Drops             int64 // TCP connections cut
+	Restarts          int64 // agents crashed
+	Reopens           int64 // streams closed to open another at once
+	Shutdowns         int64 // shutdown commands obeyed
+	VMStarted         int64 // vm_started acknowledged over HTTP
+
+	Commands   map[string]int64 // received, by type
+	Duplicates int64            // commands whose id this boot had seen before
+	Overflows  int64            // messages that the agent's full buffer dropped
+
+	// RegisterRepeats are register_runner commands for a VM whose runner was
+	// registered, which a healthy controller never sends. It knows of the
+	// registration once an event or heartbeat that proves it has been out for
+	// Timing.ProofGrace on one stream.
+	RegisterRepeats int64
+	// RegisterRaces are the same before the controller had to know, or for a
+	// VM that two agents claim.
+	RegisterRaces int64
+
+	Acks       int64 // sent, duplicates included
+	AcksLost   int64 // left out by Quirks.LostAcks
+	Events     int64 // sent, over HTTP those that were acknowledged
+	Heartbeats int64 // sent
+	Strays     int64 // foreign and senseless messages sent
+
+	// Errors are by kind. Of a stream's end: the gRPC code that the controller
+	// gave, in lower case, "ended" for an end without an error, "connection"
+	// for one that came from below, "dial" where nothing could be reached.
+	// Besides these "send", "vm_started", and "register_runner" for one that
+	// lacks parameters. Ends that the agent itself made are not errors.
+	Errors map[string]int64
+}
+
+// TotalCommands returns the number of commands received.
+func (s Snapshot) TotalCommands() int64 { return total(s.Commands) }
+
+// TotalErrors returns the number of errors of all kinds.
+func (s Snapshot) TotalErrors() int64 { return total(s.Errors) }
+
+func total(m map[string]int64) int64 {
+	var sum int64
+	for _, n := range m {
+		sum += n
+	}
+	return sum
+}
+
+// counters is shared by the agents of a fleet.
+type counters struct {
+	connected, registered atomic.Int64
+
+	connects, refused, runnersRegistered  atomic.Int64
+	drops, restarts, reopens, shutdowns   atomic.Int64
+	vmStarted                             atomic.Int64
+	duplicates, overflows                 atomic.Int64
+	registerRepeats, registerRaces        atomic.Int64
+	acks, acksLost, events, beats, strays atomic.Int64
+
+	commands, errors tally
+}
+
+func (c *counters) snapshot() Snapshot {
+	return Snapshot{
+		Connected:         c.connected.Load(),
+		Registered:        c.registered.Load(),
+		Connects:          c.connects.Load(),
+		Refused:           c.refused.Load(),
+		RunnersRegistered: c.runnersRegistered.Load(),
+		Drops:             c.drops.Load(),
+		Restarts:          c.restarts.Load(),
+		Reopens:           c.reopens.Load(),
+		Shutdowns:         c.shutdowns.Load(),
+		VMStarted:         c.vmStarted.Load(),
+		Commands:          c.commands.copy(),
+		Duplicates:        c.duplicates.Load(),
+		Overflows:         c.overflows.Load(),
+		RegisterRepeats:   c.registerRepeats.Load(),
+		RegisterRaces:     c.registerRaces.Load(),
+		Acks:              c.acks.Load(),
+		AcksLost:          c.acksLost.Load(),
+		Events:            c.events.Load(),
+		Heartbeats:        c.beats.Load(),
+		Strays:            c.strays.Load(),
+		Errors:            c.errors.copy(),
+	}
+}
+
+const (
+	tallyLimit = 64
+	tallyRest  = "other"
+)
+
+// tally counts by name. The controller chooses some of the names, so beyond
+// tallyLimit of them the rest is counted as one.
+type tally struct {
+	mu sync.Mutex
+	n  map[string]int64
+}
+
+func (t *tally) add(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n == nil {
+		t.n = make(map[string]int64)
+	}
+	if _, known := t.n[name]; !known && len(t.n) >= tallyLimit {
+		name = tallyRest
+	}
+	t.n[name]++
+}
+
+func (t *tally) copy() map[string]int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.n == nil {
+		return map[string]int64{}
+	}
+	return maps.Clone(t.n)
+}

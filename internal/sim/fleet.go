@@ -1,0 +1,112 @@
+package sim
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+const minStartRate = 0.01
+
+// FleetConfig describes a fleet. Agent holds for each of its agents, except
+// that the fleet sets VMID and Seed.
+type FleetConfig struct {
+	Agent     Config
+	VMs       int
+	VMPrefix  string  // the VMs are <prefix>0001, <prefix>0002, …
+	StartRate float64 // VMs started per second
+	// DuplicateIDs is how many VMs have two agents: the rivals claim the ids of
+	// the first ones and start after all others.
+	DuplicateIDs int
+}
+
+// Validate returns a *ConfigError for the first field that is wrong.
+func (c FleetConfig) Validate() error {
+	switch {
+	case c.VMs < 1:
+		return &ConfigError{"VMs", "must be at least 1"}
+	case !(c.StartRate >= minStartRate):
+		return &ConfigError{"StartRate", "must be at least 0.01"}
+	case c.DuplicateIDs < 0 || c.DuplicateIDs > c.VMs:
+		return &ConfigError{"DuplicateIDs", "must be between 0 and the number of VMs"}
+	}
+	return c.Agent.Validate()
+}
+
+// Fleet plays many agents with one set of counters.
+type Fleet struct {
+	cfg      FleetConfig
+	counters counters
+	agents   []*Agent
+}
+
+// NewFleet returns a fleet that does nothing until Run. It returns a
+// *ConfigError.
+func NewFleet(cfg FleetConfig) (*Fleet, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	f := &Fleet{cfg: cfg}
+	for i := range cfg.VMs + cfg.DuplicateIDs {
+		a, err := f.newAgent(i)
+		if err != nil {
+			return nil, err
+		}
+		f.agents = append(f.agents, a)
+	}
+	return f, nil
+}
+
+func (f *Fleet) newAgent(i int) (*Agent, error) {
+	vm := i % f.cfg.VMs
+	cfg := f.cfg.Agent
+	cfg.VMID = f.vmID(vm)
+	cfg.Seed = agentSeed(cfg.Seed, i)
+	a, err := newAgent(cfg, &f.counters)
+	if err != nil {
+		return nil, err
+	}
+	a.contested = vm < f.cfg.DuplicateIDs
+	if f.cfg.VMs > 1 {
+		a.foreignID = f.vmID((vm + 1) % f.cfg.VMs)
+	}
+	return a, nil
+}
+
+func (f *Fleet) vmID(i int) string { return fmt.Sprintf("%s%04d", f.cfg.VMPrefix, i+1) }
+
+// agentSeed gives every agent choices of its own.
+func agentSeed(seed uint64, i int) uint64 {
+	const odd = 0x9e3779b97f4a7c15 // 2^64 / golden ratio: spreads consecutive numbers
+	return seed ^ (uint64(i)+1)*odd
+}
+
+// Agents returns the agents in the order in which they start. The slice must
+// not be changed.
+func (f *Fleet) Agents() []*Agent { return f.agents }
+
+// Snapshot returns what all agents counted so far.
+func (f *Fleet) Snapshot() Snapshot { return f.counters.snapshot() }
+
+// Run starts the agents at the start rate and blocks until ctx has ended and
+// the last of them is gone. Agents that the controller refused do not come
+// back. It may be called once.
+func (f *Fleet) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	begin := time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for i, a := range f.agents {
+		at := time.Duration(float64(i) / f.cfg.StartRate * float64(time.Second))
+		timer.Reset(at - time.Since(begin))
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		running.Go(func() { _ = a.Run(ctx) }) // a refusal is counted
+	}
+	<-ctx.Done()
+}

@@ -1,0 +1,163 @@
+package sim_test
+
+import (
+	"context"
+	"math"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/sim"
+)
+
+func fleetConfig(c *controller, vms int) sim.FleetConfig {
+	return sim.FleetConfig{Agent: quick(c), VMs: vms, VMPrefix: "vm-", StartRate: 10_000}
+}
+
+// Every VM has its own TCP connection and id, and the end of Run is the end of
+// all of them; goleak sees what is left.
+func TestFleet_RunsUntilTheEnd(t *testing.T) {
+	t.Parallel()
+	c := startController(t)
+	fleet, err := sim.NewFleet(fleetConfig(c, 20))
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); fleet.Run(ctx) }()
+	defer func() { cancel(); <-done }()
+
+	remotes, ids := map[string]bool{}, map[string]bool{}
+	for range 20 {
+		s, request := c.next(t)
+		s.connectAck(t, true)
+		s.registerRunner(t, "register-"+request.GetVmId())
+		remotes[s.remote], ids[request.GetVmId()] = true, true
+	}
+	require.Len(t, remotes, 20)
+	require.Len(t, ids, 20)
+	require.Contains(t, ids, "vm-0001")
+	got := fleet.Snapshot()
+	require.EqualValues(t, 20, got.Connected)
+	require.EqualValues(t, 20, got.Registered)
+
+	cancel()
+	within(t, done, "the end of the fleet")
+	require.Zero(t, fleet.Snapshot().Connected)
+	require.Zero(t, fleet.Snapshot().Registered)
+}
+
+// A fleet whose controller is not there ends as quickly.
+func TestFleet_EndsWithoutController(t *testing.T) {
+	t.Parallel()
+	agent := sim.DefaultConfig()
+	agent.Controller = refusingAddr(t)
+	failed := make(chan error, 100)
+	agent.Hooks.OnDisconnect = func(_ string, end error) { failed <- end }
+	fleet, err := sim.NewFleet(sim.FleetConfig{Agent: agent, VMs: 5, StartRate: 1000})
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); fleet.Run(ctx) }()
+	for range 5 {
+		require.Error(t, within(t, failed, "a failure"))
+	}
+	cancel()
+	within(t, done, "the end of the fleet")
+	require.Zero(t, fleet.Snapshot().Connects)
+}
+
+func TestFleet_DuplicateIDs(t *testing.T) {
+	t.Parallel()
+	c := startController(t)
+	cfg := fleetConfig(c, 3)
+	cfg.DuplicateIDs = 2
+	fleet, err := sim.NewFleet(cfg)
+	require.NoError(t, err)
+	require.Len(t, fleet.Agents(), 5)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { fleet.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	seen := map[string]int{}
+	for range 5 {
+		_, request := c.next(t)
+		seen[request.GetVmId()]++
+	}
+	require.Equal(t, map[string]int{"vm-0001": 2, "vm-0002": 2, "vm-0003": 1}, seen)
+}
+
+// The start rate keeps a fleet from coming all at once.
+func TestFleet_StartRate(t *testing.T) {
+	t.Parallel()
+	c := startController(t)
+	cfg := fleetConfig(c, 3)
+	cfg.StartRate = 20
+	fleet, err := sim.NewFleet(cfg)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	begin := time.Now()
+	running.Go(func() { fleet.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	for range 3 {
+		c.next(t)
+	}
+	require.GreaterOrEqual(t, time.Since(begin), 100*time.Millisecond)
+}
+
+func TestFleetConfig_Validate(t *testing.T) {
+	t.Parallel()
+	for field, spoil := range map[string]func(*sim.FleetConfig){
+		"VMs":                func(c *sim.FleetConfig) { c.VMs = 0 },
+		"StartRate":          func(c *sim.FleetConfig) { c.StartRate = math.NaN() },
+		"DuplicateIDs":       func(c *sim.FleetConfig) { c.DuplicateIDs = 4 },
+		"Controller":         func(c *sim.FleetConfig) { c.Agent.Controller = "localhost" },
+		"Timing.Heartbeat":   func(c *sim.FleetConfig) { c.Agent.Timing.Heartbeat = 0 },
+		"Timing.Restart":     func(c *sim.FleetConfig) { c.Agent.Timing.Restart = -1 },
+		"Quirks.LostAcks":    func(c *sim.FleetConfig) { c.Agent.Quirks.LostAcks = 1.1 },
+		"Quirks.NaN":         func(c *sim.FleetConfig) { c.Agent.Quirks.NaN = math.NaN() },
+		"Quirks.ReopenBurst": func(c *sim.FleetConfig) { c.Agent.Quirks.ReopenBurst = 0 },
+	} {
+		t.Run(field, func(t *testing.T) {
+			t.Parallel()
+			cfg := sim.FleetConfig{Agent: sim.DefaultConfig(), VMs: 3, StartRate: 1}
+			require.NoError(t, cfg.Validate())
+			spoil(&cfg)
+			_, err := sim.NewFleet(cfg)
+			var wrong *sim.ConfigError
+			require.ErrorAs(t, err, &wrong)
+			require.Equal(t, field, wrong.Field)
+			require.NotEmpty(t, wrong.Rule)
+		})
+	}
+}
+
+func TestConfig_Controller(t *testing.T) {
+	t.Parallel()
+	for addr, good := range map[string]bool{
+		"localhost:50051":              true,
+		"[::1]:50051":                  true,
+		"http://localhost:8080":        true,
+		"https://controller.example/":  true,
+		"https://controller.example/x": true,
+		"":                             false,
+		"localhost":                    false,
+		":50051":                       false,
+		"ftp://localhost:21":           false,
+		"http://":                      false,
+		"http://localhost:99999x":      false,
+		"https://user:pw@host":         false,
+	} {
+		cfg := sim.DefaultConfig()
+		cfg.Controller = addr
+		if good {
+			require.NoError(t, cfg.Validate(), addr)
+		} else {
+			require.Error(t, cfg.Validate(), addr)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package sim
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	pingTimeout = 20 * time.Second
+	bufferSize  = 1 << 10 // small, since a fleet has thousands of connections
+)
+
+// line is a VM's link to the controller: one TCP connection at a time, which
+// streams share and which can be cut.
+type line struct {
+	client    commandsconnect.CommandServiceClient
+	transport *http.Transport
+	refused   atomic.Bool // the latest dial did not reach the controller
+
+	mu   sync.Mutex
+	open map[io.Closer]struct{} // connections and dials; nil after cut
+}
+
+// newLine dials nothing yet. The caller must cut it.
+func newLine(cfg Config, baseURL string) *line {
+	l := &line{open: make(map[io.Closer]struct{})}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP2(true)
+	protocols.SetUnencryptedHTTP2(true)
+	l.transport = &http.Transport{
+		DialContext:        l.dial,
+		TLSClientConfig:    cfg.TLS.Clone(),
+		Protocols:          protocols,
+		HTTP2:              &http.HTTP2Config{SendPingTimeout: cfg.Timing.Ping, PingTimeout: pingTimeout},
+		DisableCompression: true,
+		ReadBufferSize:     bufferSize,
+		WriteBufferSize:    bufferSize,
+	}
+	client := &http.Client{Transport: bearer{cfg.Token, l.transport}}
+	l.client = commandsconnect.NewCommandServiceClient(client, baseURL, connect.WithGRPC())
+	return l
+}
+
+// dial keeps the connection so that cut can close it. The transport would go
+// on dialing for a request that has ended; cut ends that as well.
+func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	underway := &dialing{cancel}
+	if !l.keep(underway) {
+		return nil, net.ErrClosed
+	}
+	defer l.forget(underway)
+	dialer := net.Dialer{Timeout: dialTimeout}
+	raw, err := dialer.DialContext(ctx, network, addr)
+	l.refused.Store(err != nil)
+	if err != nil {
+		return nil, err
+	}
+	conn := &trackedConn{Conn: raw, line: l}
+	if !l.keep(conn) {
+		_ = raw.Close()
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+// keep reports false once the line is cut.
+func (l *line) keep(c io.Closer) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.open == nil {
+		return false
+	}
+	l.open[c] = struct{}{}
+	return true
+}
+
+func (l *line) forget(c io.Closer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.open, c)
+}
+
+// cut closes the TCP connection under whatever is using it. The line is of no
+// further use.
+func (l *line) cut() {
+	l.mu.Lock()
+	open := l.open
+	l.open = nil
+	l.mu.Unlock()
+	for c := range open {
+		_ = c.Close()
+	}
+	l.transport.CloseIdleConnections()
+}
+
+// dialing is a dial under way. Closing it ends it.
+type dialing struct{ cancel context.CancelFunc }
+
+func (d *dialing) Close() error {
+	d.cancel()
+	return nil
+}
+
+// trackedConn leaves its line's books when it is closed.
+type trackedConn struct {
+	net.Conn
+	line *line
+}
+
+func (c *trackedConn) Close() error {
+	c.line.forget(c)
+	return c.Conn.Close()
+}
+
+// bearer adds the agent's credential to every request.
+type bearer struct {
+	token string
+	next  http.RoundTripper
+}
+
+func (b bearer) RoundTrip(req *http.Request) (*http.Response, error) {
+	if b.token != "" {
+		req = req.Clone(req.Context())
+		req.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	return b.next.RoundTrip(req)
+}
