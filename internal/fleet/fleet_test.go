@@ -34,7 +34,8 @@ func TestIDs(t *testing.T) {
 	require.ErrorContains(t, CheckOptionalID("pool_id", "/"), "or empty")
 	_, err := ParseVMID("a/b")
 	require.Error(t, err)
-	require.NotEqual(t, NewCommandID(), NewCommandID())
+	first, second := NewCommandID(), NewCommandID()
+	require.NotEqual(t, first, second)
 	require.NoError(t, CheckID("command.id", string(NewCommandID())))
 }
 

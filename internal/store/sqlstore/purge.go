@@ -59,15 +59,7 @@ func (db *DB) purgeClass(
 
 func purgeRows(query string) func(*tx, int64) (int64, error) {
 	return func(t *tx, cutoff int64) (int64, error) {
-		s, err := t.stmt(query)
-		if err != nil {
-			return 0, err
-		}
-		res, err := s.ExecContext(t.ctx, cutoff, purgeBatch)
-		if err != nil {
-			return 0, err
-		}
-		return res.RowsAffected()
+		return t.remove(query, cutoff, purgeBatch)
 	}
 }
 
@@ -84,13 +76,5 @@ func purgeChanges(t *tx, cutoff int64) (int64, error) {
 	if err := t.exec(`UPDATE meta SET value = ? WHERE key = 'purged_change'`, through); err != nil {
 		return 0, err
 	}
-	s, err := t.stmt(`DELETE FROM changes WHERE seq <= ?`)
-	if err != nil {
-		return 0, err
-	}
-	res, err := s.ExecContext(t.ctx, through)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	return t.remove(`DELETE FROM changes WHERE seq <= ?`, through)
 }

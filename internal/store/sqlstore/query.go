@@ -117,7 +117,10 @@ func (db *DB) Events(ctx context.Context, f store.EventFilter, p store.Page) ([]
 
 // Heartbeats lists the heartbeats of a VM that are still kept.
 func (db *DB) Heartbeats(ctx context.Context, vm fleet.VMID, limit int) ([]fleet.Heartbeat, error) {
-	blocks, err := query(ctx, db, func(r *sql.Rows) (docs []byte, err error) { return docs, r.Scan(&docs) },
+	blocks, err := query(ctx, db, func(r *sql.Rows) (docs []byte, err error) {
+		err = r.Scan(&docs)
+		return docs, err
+	},
 		`SELECT docs FROM heartbeats WHERE vm_id = ? ORDER BY seq DESC LIMIT ?`, string(vm), limit)
 	if err != nil {
 		return nil, err
@@ -207,7 +210,8 @@ func (db *DB) vms(ctx context.Context, q string, args ...any) ([]fleet.VM, error
 		if err := r.Scan(&doc); err != nil {
 			return v, err
 		}
-		return v, json.Unmarshal(doc, &v)
+		err = json.Unmarshal(doc, &v)
+		return v, err
 	}, q, args...)
 }
 
@@ -217,12 +221,16 @@ func (db *DB) events(ctx context.Context, q string, args ...any) ([]fleet.Event,
 		if err := r.Scan(&e.Seq, &doc); err != nil {
 			return e, err
 		}
-		return e, json.Unmarshal(doc, &e)
+		err = json.Unmarshal(doc, &e)
+		return e, err
 	}, q, args...)
 }
 
 func (db *DB) number(ctx context.Context, q string) (int64, error) {
-	return one(query(ctx, db, func(r *sql.Rows) (n int64, err error) { return n, r.Scan(&n) }, q))
+	return one(query(ctx, db, func(r *sql.Rows) (n int64, err error) {
+		err = r.Scan(&n)
+		return n, err
+	}, q))
 }
 
 // query reads rows outside the writer: what was committed before it began. Its

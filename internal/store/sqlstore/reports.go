@@ -80,7 +80,8 @@ func (t *tx) addEvent(e fleet.Event) (fleet.Event, error) {
 	if err != nil {
 		return e, fmt.Errorf("write event: %w", err)
 	}
-	return e, t.change(fleet.Change{At: e.ReceivedAt, Subject: e.VM, Event: &e}, nil, nil, e.Seq)
+	err = t.change(fleet.Change{At: e.ReceivedAt, Subject: e.VM, Event: &e}, nil, nil, e.Seq)
+	return e, err
 }
 
 // RecordHeartbeats keeps heartbeats and what they show of their VMs.

@@ -1,7 +1,6 @@
 package sqlstore_test
 
 import (
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -24,7 +23,7 @@ func TestSQLite(t *testing.T) {
 	var paths sync.Map // store.Store → its file
 	open := func(t *testing.T, path string) store.Store {
 		t.Helper()
-		db, err := sqlstore.OpenSQLite(t.Context(), path, slog.New(slog.NewTextHandler(io.Discard, nil)))
+		db, err := sqlstore.OpenSQLite(t.Context(), path, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
 		paths.Store(db, path)
 		return db
@@ -38,10 +37,12 @@ func TestSQLite(t *testing.T) {
 		// database, are what a kill leaves.
 		Crash: func(t *testing.T, old store.Store) store.Store {
 			t.Helper()
-			path, _ := paths.Load(old)
+			stored, _ := paths.Load(old)
+			path, ok := stored.(string)
+			require.True(t, ok)
 			dir := t.TempDir()
 			for _, suffix := range []string{"", "-wal"} {
-				b, err := os.ReadFile(path.(string) + suffix)
+				b, err := os.ReadFile(path + suffix)
 				require.NoError(t, err)
 				require.NoError(t, os.WriteFile(filepath.Join(dir, "copy.db"+suffix), b, 0o600))
 			}

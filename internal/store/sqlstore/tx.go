@@ -14,7 +14,6 @@ import (
 // tx is a transaction of the writer. VMs are read once, changed in memory and
 // written once, when the transaction is flushed.
 type tx struct {
-	ctx     context.Context
 	w       *writer
 	vms     map[fleet.VMID]*vmEntry
 	order   []fleet.VMID // of the first change, so that a flush is repeatable
@@ -29,11 +28,16 @@ type vmEntry struct {
 	at     time.Time
 }
 
+// unstoppable is the context of what the writer does: an operation that has
+// begun is done or fails as a whole, whoever still waits for it.
+var unstoppable = context.Background()
+
+// stmt returns the prepared form of a query. The writer closes it at its end.
 func (t *tx) stmt(query string) (*sql.Stmt, error) {
 	if s, ok := t.w.stmts[query]; ok {
 		return s, nil
 	}
-	s, err := t.w.conn.PrepareContext(t.ctx, query)
+	s, err := t.w.conn.PrepareContext(unstoppable, query)
 	if err != nil {
 		return nil, fmt.Errorf("prepare: %w", err)
 	}
@@ -41,31 +45,44 @@ func (t *tx) stmt(query string) (*sql.Stmt, error) {
 	return s, nil
 }
 
+func (t *tx) run(query string, args ...any) (sql.Result, error) {
+	s, err := t.stmt(query) //nolint:sqlclosecheck // closed by the writer
+	if err != nil {
+		return nil, err
+	}
+	return s.ExecContext(unstoppable, args...)
+}
+
 func (t *tx) exec(query string, args ...any) error {
-	_, err := t.insert(query, args...)
+	_, err := t.run(query, args...)
 	return err
 }
 
 // insert runs a statement and returns the number of the row it made.
 func (t *tx) insert(query string, args ...any) (int64, error) {
-	s, err := t.stmt(query)
-	if err != nil {
-		return 0, err
-	}
-	res, err := s.ExecContext(t.ctx, args...)
+	res, err := t.run(query, args...)
 	if err != nil {
 		return 0, err
 	}
 	return res.LastInsertId()
 }
 
+// remove runs a statement and returns how many rows it removed.
+func (t *tx) remove(query string, args ...any) (int64, error) {
+	res, err := t.run(query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
 // scan reads one row. It returns fleet.ErrNotFound when there is none.
 func (t *tx) scan(query string, args, dest []any) error {
-	s, err := t.stmt(query)
+	s, err := t.stmt(query) //nolint:sqlclosecheck // closed by the writer
 	if err != nil {
 		return err
 	}
-	err = s.QueryRowContext(t.ctx, args...).Scan(dest...)
+	err = s.QueryRowContext(unstoppable, args...).Scan(dest...)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fleet.ErrNotFound
 	}

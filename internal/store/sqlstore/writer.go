@@ -12,6 +12,12 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
+// The keys of log lines.
+const (
+	keyPanic = "panic"
+	keyStack = "stack"
+)
+
 // maxGroup is the most operations one transaction takes: what bounds how long
 // the first waits for the last.
 const maxGroup = 512
@@ -84,7 +90,7 @@ func (w *writer) stop() {
 
 func (w *writer) loop() {
 	defer close(w.done)
-	defer w.conn.Close()
+	defer w.release()
 	for {
 		select {
 		case o := <-w.ops:
@@ -96,6 +102,16 @@ func (w *writer) loop() {
 			return
 		}
 	}
+}
+
+// release closes the statements before their connection. SQLite keeps a
+// connection that has open ones, and then does not write its log back into the
+// database file when the last connection is closed.
+func (w *writer) release() {
+	for _, s := range w.stmts {
+		_ = s.Close() // Nothing is under way that could fail.
+	}
+	_ = w.conn.Close() // It goes back to its pool, whose close tells.
 }
 
 func (w *writer) gather(first *op) []*op {
@@ -128,17 +144,16 @@ func (w *writer) commit(group []*op) {
 
 // transact returns an error when nothing of the group was kept.
 func (w *writer) transact(group []*op) (err error) {
-	ctx := context.Background()
-	if _, err := w.conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+	if _, err := w.conn.ExecContext(unstoppable, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
 			// The database may have rolled back by itself; then this fails.
-			_, _ = w.conn.ExecContext(ctx, "ROLLBACK")
+			_, _ = w.conn.ExecContext(unstoppable, "ROLLBACK")
 		}
 	}()
-	t := &tx{ctx: ctx, w: w, vms: map[fleet.VMID]*vmEntry{}}
+	t := &tx{w: w, vms: map[fleet.VMID]*vmEntry{}}
 	for _, o := range group {
 		if o.err = w.attempt(t, o); o.err != nil && !isDomain(o.err) {
 			return o.err
@@ -147,7 +162,7 @@ func (w *writer) transact(group []*op) (err error) {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	if _, err := w.conn.ExecContext(ctx, "COMMIT"); err != nil {
+	if _, err := w.conn.ExecContext(unstoppable, "COMMIT"); err != nil {
 		return err
 	}
 	if len(t.changes) > 0 {
@@ -159,7 +174,7 @@ func (w *writer) transact(group []*op) (err error) {
 func (w *writer) attempt(t *tx, o *op) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			w.log.Error("store operation panicked", "panic", p, "stack", string(debug.Stack()))
+			w.log.Error("store operation panicked", keyPanic, p, keyStack, string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -16,20 +15,20 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-func openTest(t testing.TB, path string) *DB {
-	t.Helper()
-	db, err := OpenSQLite(t.Context(), path, slog.New(slog.NewTextHandler(io.Discard, nil)))
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = db.Close() })
+func openTest(tb testing.TB, path string) *DB {
+	tb.Helper()
+	db, err := OpenSQLite(tb.Context(), path, slog.New(slog.DiscardHandler))
+	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = db.Close() })
 	return db
 }
 
-func drain(t testing.TB, id string) fleet.Command {
-	t.Helper()
+func drain(tb testing.TB, id string) fleet.Command {
+	tb.Helper()
 	c, err := fleet.CommandRequest{ID: id, VM: "vm", Type: "drain", Params: fleet.Params{
 		Strings: map[string]string{"filler": strings.Repeat("x", 4096)},
 	}}.Accept(fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}, time.Now().UTC())
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return c
 }
 
@@ -42,7 +41,7 @@ func TestFullDisk(t *testing.T) {
 	limit := func(pages int) {
 		require.NoError(t, db.update(t.Context(), func(tx *tx) error {
 			var n int
-			return tx.w.conn.QueryRowContext(tx.ctx, fmt.Sprintf("PRAGMA max_page_count = %d", pages)).Scan(&n)
+			return tx.w.conn.QueryRowContext(unstoppable, fmt.Sprintf("PRAGMA max_page_count = %d", pages)).Scan(&n)
 		}))
 	}
 	_, err := db.Enqueue(t.Context(), drain(t, "first"))
@@ -156,10 +155,10 @@ func TestDurability(t *testing.T) {
 	require.NoError(t, db.update(t.Context(), func(tx *tx) error {
 		var mode string
 		var sync int
-		if err := tx.w.conn.QueryRowContext(tx.ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
+		if err := tx.w.conn.QueryRowContext(unstoppable, "PRAGMA journal_mode").Scan(&mode); err != nil {
 			return err
 		}
-		err := tx.w.conn.QueryRowContext(tx.ctx, "PRAGMA synchronous").Scan(&sync)
+		err := tx.w.conn.QueryRowContext(unstoppable, "PRAGMA synchronous").Scan(&sync)
 		require.Equal(t, "wal", mode)
 		require.Equal(t, 2, sync, "FULL")
 		return err
@@ -203,4 +202,3 @@ func BenchmarkHeartbeats(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(group)), "ns/heartbeat")
 }
-

@@ -21,9 +21,9 @@ func testIdempotency(t *testing.T, b Backend) {
 
 	other := f.request("a", "vm", "drain")
 	other.Params.Strings = map[string]string{"x": "y"}
-	_, err := f.Enqueue(f.ctx, other)
+	_, err := f.Enqueue(f.Context(), other)
 	require.ErrorIs(t, err, fleet.ErrIDTaken)
-	_, err = f.Enqueue(f.ctx, f.request("a", "vm2", "drain"))
+	_, err = f.Enqueue(f.Context(), f.request("a", "vm2", "drain"))
 	require.ErrorIs(t, err, fleet.ErrIDTaken)
 	require.Equal(t, first, f.command("a"))
 }
@@ -69,15 +69,15 @@ func testLeaseNames(t *testing.T, b Backend) {
 	f.send("a", "vm")
 	f.send("b", "vm")
 	at := store.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: f.now}
-	_, err := f.Lease(f.ctx, "vm", "b", at)
+	_, err := f.Lease(f.Context(), "vm", "b", at)
 	require.ErrorIs(t, err, fleet.ErrNotDue, "a comes first")
-	_, err = f.Cancel(f.ctx, "a", f.now)
+	_, err = f.Cancel(f.Context(), "a", f.now)
 	require.NoError(t, err)
-	_, err = f.Lease(f.ctx, "vm", "a", at)
+	_, err = f.Lease(f.Context(), "vm", "a", at)
 	require.ErrorIs(t, err, fleet.ErrNotDue)
-	_, err = f.Lease(f.ctx, "vm", "b", at)
+	_, err = f.Lease(f.Context(), "vm", "b", at)
 	require.NoError(t, err)
-	_, err = f.Lease(f.ctx, "vm", "b", at)
+	_, err = f.Lease(f.Context(), "vm", "b", at)
 	require.ErrorIs(t, err, fleet.ErrNotDue, "it is out")
 }
 
@@ -91,9 +91,9 @@ func testFencing(t *testing.T, b Backend) {
 
 	_, err := f.deliver("vm", v1.Epoch)
 	require.ErrorIs(t, err, fleet.ErrSuperseded)
-	_, err = f.Lease(f.ctx, "vm", "a", store.Attempt{Via: fleet.Stream, Epoch: v1.Epoch, At: f.now})
+	_, err = f.Lease(f.Context(), "vm", "a", store.Attempt{Via: fleet.Stream, Epoch: v1.Epoch, At: f.now})
 	require.ErrorIs(t, err, fleet.ErrSuperseded)
-	_, _, err = f.Ack(f.ctx, "vm", v1.Epoch, fleet.Ack{CommandID: "a", Success: true}, f.now)
+	_, _, err = f.Ack(f.Context(), "vm", v1.Epoch, fleet.Ack{CommandID: "a", Success: true}, f.now)
 	require.ErrorIs(t, err, fleet.ErrSuperseded)
 	require.Equal(t, fleet.Delivered, f.command(a.ID).State)
 
@@ -112,24 +112,24 @@ func testAckClock(t *testing.T, b Backend) {
 	f.mustDeliver("vm", v.Epoch)
 	f.drop("vm", v.Epoch)
 	f.later(10 * time.Minute) // far beyond the ack timeout
-	n, err := f.Sweep(f.ctx, f.now, 100)
+	n, err := f.Sweep(f.Context(), f.now, 100)
 	require.NoError(t, err)
 	require.Zero(t, n, "claimed and perhaps never sent: it must be delivered again")
 	v = f.connect("vm")
 	require.Equal(t, "a", string(f.mustDeliver("vm", v.Epoch).ID))
 
 	// A controller that died has the same effect on all its sessions.
-	n, err = f.ResetSessions(f.ctx, f.now)
+	n, err = f.ResetSessions(f.Context(), f.now)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	require.False(t, f.vm("vm").Connected)
 	f.later(10 * time.Minute)
-	n, err = f.Sweep(f.ctx, f.now, 100)
+	n, err = f.Sweep(f.Context(), f.now, 100)
 	require.NoError(t, err)
 	require.Zero(t, n)
 
 	f.later(time.Hour)
-	n, err = f.Sweep(f.ctx, f.now, 100)
+	n, err = f.Sweep(f.Context(), f.now, 100)
 	require.NoError(t, err)
 	require.Equal(t, 1, n, "its deadline ends it all the same")
 	require.Equal(t, fleet.TimedOut, f.command("a").State)
@@ -144,13 +144,13 @@ func testSweep(t *testing.T, b Backend) {
 	waiting := f.request("waiting", "other", "drain")
 	waiting.ExpiresAt = f.now.Add(time.Minute)
 	waiting.DueAt = waiting.ExpiresAt
-	_, err := f.Enqueue(f.ctx, waiting)
+	_, err := f.Enqueue(f.Context(), waiting)
 	require.NoError(t, err)
 
-	n, err := f.Sweep(f.ctx, f.later(30*time.Second-1), 100)
+	n, err := f.Sweep(f.Context(), f.later(30*time.Second-1), 100)
 	require.NoError(t, err)
 	require.Zero(t, n)
-	n, err = f.Sweep(f.ctx, f.later(1), 100)
+	n, err = f.Sweep(f.Context(), f.later(1), 100)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	out := f.command("out")
@@ -158,9 +158,9 @@ func testSweep(t *testing.T, b Backend) {
 	require.Equal(t, f.now, out.FinishedAt)
 	require.Equal(t, "next", string(f.mustDeliver("vm", v.Epoch).ID), "it lets the next one through")
 
-	_, err = f.Sweep(f.ctx, f.later(30*time.Second), 1)
+	_, err = f.Sweep(f.Context(), f.later(30*time.Second), 1)
 	require.NoError(t, err)
-	_, err = f.Sweep(f.ctx, f.now, 1)
+	_, err = f.Sweep(f.Context(), f.now, 1)
 	require.NoError(t, err)
 	require.Equal(t, fleet.Expired, f.command("waiting").State)
 	require.Equal(t, fleet.TimedOut, f.command("next").State)
@@ -181,19 +181,19 @@ func testCancel(t *testing.T, b Backend) {
 	}
 	f.mustDeliver("vm", v.Epoch)
 	for _, id := range []fleet.CommandID{"a", "b"} {
-		c, err := f.Cancel(f.ctx, id, f.now)
+		c, err := f.Cancel(f.Context(), id, f.now)
 		require.NoError(t, err)
 		require.Equal(t, fleet.Cancelled, c.State)
-		again, err := f.Cancel(f.ctx, id, f.later(time.Second))
+		again, err := f.Cancel(f.Context(), id, f.later(time.Second))
 		require.NoError(t, err)
 		require.Equal(t, c, again)
 	}
 	c := f.mustDeliver("vm", v.Epoch)
 	require.Equal(t, "c", string(c.ID))
 	f.ack(c, v.Epoch, true)
-	_, err := f.Cancel(f.ctx, "c", f.now)
+	_, err := f.Cancel(f.Context(), "c", f.now)
 	require.ErrorIs(t, err, fleet.ErrEnded)
-	_, err = f.Cancel(f.ctx, "none", f.now)
+	_, err = f.Cancel(f.Context(), "none", f.now)
 	require.ErrorIs(t, err, fleet.ErrNotFound)
 }
 
@@ -203,34 +203,34 @@ func testAcks(t *testing.T, b Backend) {
 	f.registered("other")
 	f.send("a", "vm")
 	f.send("b", "vm")
-	_, _, err := f.Ack(f.ctx, "vm", v.Epoch, fleet.Ack{CommandID: "a", Success: true}, f.now)
+	_, _, err := f.Ack(f.Context(), "vm", v.Epoch, fleet.Ack{CommandID: "a", Success: true}, f.now)
 	require.ErrorIs(t, err, fleet.ErrNotDelivered)
-	_, _, err = f.Ack(f.ctx, "vm", v.Epoch, fleet.Ack{CommandID: "none", Success: true}, f.now)
+	_, _, err = f.Ack(f.Context(), "vm", v.Epoch, fleet.Ack{CommandID: "none", Success: true}, f.now)
 	require.ErrorIs(t, err, fleet.ErrNotFound)
 
 	a := f.mustDeliver("vm", v.Epoch)
-	_, _, err = f.Ack(f.ctx, "other", 1, fleet.Ack{CommandID: "a", Success: true}, f.now)
+	_, _, err = f.Ack(f.Context(), "other", 1, fleet.Ack{CommandID: "a", Success: true}, f.now)
 	require.ErrorIs(t, err, fleet.ErrNotFound, "no VM acks for another")
 	require.Equal(t, fleet.Delivered, f.command("a").State)
 
 	ack := fleet.Ack{CommandID: "a", Message: "not yet implemented", Result: map[string]string{"k": "v"}}
-	c, late, err := f.Ack(f.ctx, "vm", v.Epoch, ack, f.later(time.Second))
+	c, late, err := f.Ack(f.Context(), "vm", v.Epoch, ack, f.later(time.Second))
 	require.NoError(t, err)
 	require.False(t, late)
 	require.Equal(t, fleet.Failed, c.State)
 	require.Equal(t, c, f.command("a"))
 	require.Equal(t, &ack, c.Ack)
 	require.Equal(t, f.now, c.AckedAt)
-	_, late, err = f.Ack(f.ctx, "vm", v.Epoch, fleet.Ack{CommandID: a.ID, Success: true}, f.now)
+	_, late, err = f.Ack(f.Context(), "vm", v.Epoch, fleet.Ack{CommandID: a.ID, Success: true}, f.now)
 	require.NoError(t, err)
 	require.True(t, late)
 	require.Equal(t, c, f.command("a"), "terminal is terminal, and the first ack stays")
 
 	// An ack that comes after the timeout is kept on the record.
 	f.mustDeliver("vm", v.Epoch)
-	_, err = f.Sweep(f.ctx, f.later(time.Minute), 10)
+	_, err = f.Sweep(f.Context(), f.later(time.Minute), 10)
 	require.NoError(t, err)
-	c, late, err = f.Ack(f.ctx, "vm", v.Epoch, fleet.Ack{CommandID: "b", Success: true}, f.now)
+	c, late, err = f.Ack(f.Context(), "vm", v.Epoch, fleet.Ack{CommandID: "b", Success: true}, f.now)
 	require.NoError(t, err)
 	require.True(t, late)
 	require.Equal(t, fleet.TimedOut, c.State)
@@ -240,10 +240,10 @@ func testAcks(t *testing.T, b Backend) {
 func testPoll(t *testing.T, b Backend) {
 	f := open(t, b)
 	f.event("vm", fleet.EventVMStarted, fleet.HTTP, 0, f.now)
-	c, err := f.poll("vm")
+	c, err := f.poll()
 	require.NoError(t, err)
 	require.Equal(t, fleet.RegisterRunner, c.Type)
-	_, err = f.poll("vm")
+	_, err = f.poll()
 	require.ErrorIs(t, err, fleet.ErrNothingDue, "handed out once a boot")
 
 	// It then opens its stream: still one register_runner in all.
@@ -251,7 +251,7 @@ func testPoll(t *testing.T, b Backend) {
 	f.nothingDue("vm", v.Epoch)
 	require.Equal(t, 1, f.registrations("vm"))
 	f.send("a", "vm")
-	_, err = f.poll("vm")
+	_, err = f.poll()
 	require.ErrorIs(t, err, fleet.ErrNothingDue, "a live session gets the commands")
 	f.event("vm", fleet.EventRunnerRegistered, fleet.HTTP, 0, time.Time{})
 	require.Equal(t, fleet.Succeeded, f.command(c.ID).State)
@@ -259,15 +259,15 @@ func testPoll(t *testing.T, b Backend) {
 
 	// The stream drops with a unacked; the agent falls back to polling.
 	f.drop("vm", v.Epoch)
-	c, err = f.poll("vm")
+	c, err = f.poll()
 	require.NoError(t, err)
 	require.Equal(t, "a", string(c.ID))
 	require.Equal(t, 2, c.Attempts)
 	v = f.connect("vm")
 	f.nothingDue("vm", v.Epoch)
-	_, err = f.Sweep(f.ctx, f.later(31*time.Second), 10)
+	_, err = f.Sweep(f.Context(), f.later(31*time.Second), 10)
 	require.NoError(t, err)
 	require.Equal(t, fleet.TimedOut, f.command("a").State)
-	_, err = f.ResetSessions(f.ctx, time.Unix(0, math.MaxInt64))
+	_, err = f.ResetSessions(f.Context(), time.Unix(0, math.MaxInt64))
 	require.NoError(t, err)
 }

@@ -162,15 +162,23 @@ func testModel(t *testing.T, b Backend) {
 	}
 	t.Logf("MODEL_SEED=%d", seed)
 	h := &history{
-		fixture: open(t, b), b: b, rand: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // repeatable on purpose
+		fixture: open(t, b), b: b, rand: rand.New(rand.NewPCG(seed, 0)),
 		model: model{vms: map[string]*modelVM{}, commands: map[string]*modelCommand{}},
 	}
 	ops := []struct {
 		weight int
 		do     func()
 	}{
-		{24, h.opSend}, {4, h.opSendAgain}, {6, h.opCancel}, {12, h.opConnect}, {8, h.opDrop},
-		{24, h.opDeliver}, {4, h.opDeliverStale}, {20, h.opAck}, {3, h.opAckStale}, {12, h.opTime},
+		{24, h.opSend},
+		{4, h.opSendAgain},
+		{6, h.opCancel},
+		{12, h.opConnect},
+		{8, h.opDrop},
+		{24, h.opDeliver},
+		{4, h.opDeliverStale},
+		{20, h.opAck},
+		{3, h.opAckStale},
+		{12, h.opTime},
 	}
 	total := 0
 	for _, op := range ops {
@@ -216,23 +224,23 @@ func (h *history) opSend() {
 	}
 	c, err := r.Accept(defaults, h.now)
 	require.NoError(h, err)
-	_, err = h.Enqueue(h.ctx, c)
+	_, err = h.Enqueue(h.Context(), c)
 	require.NoError(h, err)
 	h.model.send(id, vm, "drain", r.TTL, r.AckTimeout, h.now)
 }
 
 func (h *history) opSendAgain() {
 	id, m := h.anyCommand()
-	c, err := h.Enqueue(h.ctx, h.request(id, m.vm, m.kind))
+	c, err := h.Enqueue(h.Context(), h.request(id, m.vm, m.kind))
 	require.NoError(h, err)
 	require.Equal(h, m.state, string(c.State))
-	_, err = h.Enqueue(h.ctx, h.request(id, m.vm, "another_type"))
+	_, err = h.Enqueue(h.Context(), h.request(id, m.vm, "another_type"))
 	require.ErrorIs(h, err, fleet.ErrIDTaken)
 }
 
 func (h *history) opCancel() {
 	id, m := h.anyCommand()
-	_, err := h.Cancel(h.ctx, fleet.CommandID(id), h.now)
+	_, err := h.Cancel(h.Context(), fleet.CommandID(id), h.now)
 	switch m.state {
 	case "PENDING", "DELIVERED":
 		require.NoError(h, err)
@@ -248,7 +256,7 @@ func (h *history) opCancel() {
 func (h *history) opConnect() {
 	vm := h.anyVM()
 	register := h.register(fleet.VMID(vm))
-	v, err := h.OpenSession(h.ctx, fleet.Hello{VM: fleet.VMID(vm)}, register, h.now)
+	v, err := h.OpenSession(h.Context(), fleet.Hello{VM: fleet.VMID(vm)}, register, h.now)
 	require.NoError(h, err)
 	if h.model.connect(vm) {
 		h.model.send(string(register.ID), vm, fleet.RegisterRunner, defaults.TTL, defaults.AckTimeout, h.now)
@@ -304,7 +312,7 @@ func (h *history) opAck() {
 		return
 	}
 	success := h.rand.IntN(3) > 0
-	_, late, err := h.Ack(h.ctx, fleet.VMID(m.vm), fleet.Epoch(v.epoch),
+	_, late, err := h.Ack(h.Context(), fleet.VMID(m.vm), fleet.Epoch(v.epoch),
 		fleet.Ack{CommandID: fleet.CommandID(id), Success: success}, h.now)
 	if m.state == "PENDING" {
 		require.ErrorIs(h, err, fleet.ErrNotDelivered)
@@ -319,7 +327,7 @@ func (h *history) opAck() {
 func (h *history) opAckStale() {
 	id, m := h.anyCommand()
 	if e := h.model.vm(m.vm).epoch; e > 0 {
-		_, _, err := h.Ack(h.ctx, fleet.VMID(m.vm), fleet.Epoch(e-1),
+		_, _, err := h.Ack(h.Context(), fleet.VMID(m.vm), fleet.Epoch(e-1),
 			fleet.Ack{CommandID: fleet.CommandID(id), Success: true}, h.now)
 		require.ErrorIs(h, err, fleet.ErrSuperseded)
 	}
@@ -334,7 +342,7 @@ func (h *history) opTime() {
 // sweep ends what is past its time.
 func (h *history) sweep() {
 	for {
-		n, err := h.Sweep(h.ctx, h.now, 50)
+		n, err := h.Sweep(h.Context(), h.now, 50)
 		require.NoError(h, err)
 		if n < 50 {
 			break
@@ -345,7 +353,7 @@ func (h *history) sweep() {
 
 func (h *history) opCrash() {
 	h.Store = h.b.Crash(h.T, h.Store)
-	_, err := h.ResetSessions(h.ctx, h.now)
+	_, err := h.ResetSessions(h.Context(), h.now)
 	require.NoError(h, err)
 	for vm := range h.model.vms {
 		h.model.drop(vm)
@@ -372,7 +380,7 @@ func (h *history) same(id string, c fleet.Command) {
 // command out at a time against the store itself.
 func (h *history) compareAll() {
 	h.Helper()
-	all, err := h.Commands(h.ctx, store.CommandFilter{}, store.Page{Size: len(h.model.names) + 1})
+	all, err := h.Commands(h.Context(), store.CommandFilter{}, store.Page{Size: len(h.model.names) + 1})
 	require.NoError(h, err)
 	require.Len(h, all, len(h.model.names), "nothing is lost")
 	out := map[fleet.VMID]int{}

@@ -69,7 +69,7 @@ func testRegistrationRestart(t *testing.T, b Backend) {
 
 	// One that was never acked is requested anew by the next session.
 	f.mustDeliver("vm", v.Epoch)
-	_, err := f.Sweep(f.ctx, f.later(time.Minute), 10)
+	_, err := f.Sweep(f.Context(), f.later(time.Minute), 10)
 	require.NoError(t, err)
 	require.Equal(t, fleet.Unregistered, f.vm("vm").Registration.State)
 	v = f.connect("vm")
@@ -128,7 +128,7 @@ func testRegistrationProof(t *testing.T, b Backend) {
 	require.Equal(t, f.now, w.Registration.ProvenAt)
 
 	// An operator's own register_runner on a registered VM waits for its ack.
-	own, err := f.Enqueue(f.ctx, f.request("own", "vm2", fleet.RegisterRunner))
+	own, err := f.Enqueue(f.Context(), f.request("own", "vm2", fleet.RegisterRunner))
 	require.NoError(t, err)
 	f.mustDeliver("vm2", w.Epoch)
 	f.beat("vm2", w.Epoch, "idle", true)
@@ -137,14 +137,14 @@ func testRegistrationProof(t *testing.T, b Backend) {
 
 func testRegistrationAdopts(t *testing.T, b Backend) {
 	f := open(t, b)
-	own, err := f.Enqueue(f.ctx, f.request("own", "vm", fleet.RegisterRunner))
+	own, err := f.Enqueue(f.Context(), f.request("own", "vm", fleet.RegisterRunner))
 	require.NoError(t, err)
 	v := f.connect("vm")
 	require.Equal(t, own.ID, v.Registration.Command)
 	require.Equal(t, 1, f.registrations("vm"))
 
 	// Cancelled, it is not requested again in this boot.
-	_, err = f.Cancel(f.ctx, "own", f.now)
+	_, err = f.Cancel(f.Context(), "own", f.now)
 	require.NoError(t, err)
 	require.Equal(t, fleet.RegFailed, f.vm("vm").Registration.State)
 	f.connect("vm")

@@ -19,9 +19,9 @@ func testStaleEvent(t *testing.T, b Backend) {
 	v := f.event("vm", fleet.EventRunnerRegistered, fleet.Stream, old.Epoch, time.Time{})
 	require.Equal(t, fleet.Requested, v.Registration.State)
 	require.Equal(t, now.Registration, f.vm("vm").Registration)
-	es, err := f.Events(f.ctx, store.EventFilter{VM: "vm"}, store.Page{Size: 10})
+	es, err := f.Events(f.Context(), store.EventFilter{VM: "vm"}, store.Page{Size: 10})
 	require.NoError(t, err)
-	require.Len(t, es, 1, "what happened happened")
+	require.Len(t, es, 1, "it is a fact all the same")
 }
 
 func testJournalMark(t *testing.T, b Backend) {
@@ -30,12 +30,12 @@ func testJournalMark(t *testing.T, b Backend) {
 		f.event("vm", "job_started", fleet.HTTP, 0, time.Time{})
 		f.later(time.Second)
 	}
-	es, err := f.UnjournaledEvents(f.ctx, 2)
+	es, err := f.UnjournaledEvents(f.Context(), 2)
 	require.NoError(t, err)
 	require.Len(t, es, 2)
-	require.NoError(t, f.MarkJournaled(f.ctx, es[1].Seq))
+	require.NoError(t, f.MarkJournaled(f.Context(), es[1].Seq))
 	f.Store = b.Crash(t, f.Store)
-	es, err = f.UnjournaledEvents(f.ctx, 10)
+	es, err = f.UnjournaledEvents(f.Context(), 10)
 	require.NoError(t, err)
 	require.Len(t, es, 1)
 	require.Equal(t, start.Add(2*time.Second), es[0].ReceivedAt)
@@ -55,12 +55,12 @@ func testHeartbeats(t *testing.T, b Backend) {
 			Job:    &fleet.Job{JobID: "1", Repository: "o/r"},
 		})
 	}
-	require.NoError(t, f.RecordHeartbeats(f.ctx, hs[:2], f.register))
-	require.NoError(t, f.RecordHeartbeats(f.ctx, hs[2:], f.register))
-	got, err := f.Heartbeats(f.ctx, "vm", 10)
+	require.NoError(t, f.RecordHeartbeats(f.Context(), hs[:2], f.register))
+	require.NoError(t, f.RecordHeartbeats(f.Context(), hs[2:], f.register))
+	got, err := f.Heartbeats(f.Context(), "vm", 10)
 	require.NoError(t, err)
 	require.Equal(t, []fleet.Heartbeat{hs[2], hs[1], hs[0]}, got)
-	got, err = f.Heartbeats(f.ctx, "vm", 2)
+	got, err = f.Heartbeats(f.Context(), "vm", 2)
 	require.NoError(t, err)
 	require.Len(t, got, 2)
 	v = f.vm("vm")
@@ -71,7 +71,7 @@ func testHeartbeats(t *testing.T, b Backend) {
 	require.Equal(t, f.now, v.LastHeartbeatAt)
 
 	// Over HTTP an agent tells its runner's state and nothing of its registration.
-	require.NoError(t, f.RecordHeartbeats(f.ctx, []fleet.Heartbeat{{
+	require.NoError(t, f.RecordHeartbeats(f.Context(), []fleet.Heartbeat{{
 		Origin:      fleet.Origin{VM: "vm", Via: fleet.HTTP, ReceivedAt: f.later(time.Second)},
 		RunnerState: "idle", Body: []byte(`{"unknown":[1]}`),
 	}}, f.register))
@@ -80,7 +80,7 @@ func testHeartbeats(t *testing.T, b Backend) {
 	require.True(t, v.Runner.Configured)
 	require.Nil(t, v.Job)
 	require.Equal(t, fleet.Registered, v.Registration.State)
-	require.NoError(t, f.RecordHeartbeats(f.ctx, []fleet.Heartbeat{{
+	require.NoError(t, f.RecordHeartbeats(f.Context(), []fleet.Heartbeat{{
 		Origin: fleet.Origin{VM: "new", Via: fleet.HTTP, ReceivedAt: f.now}, Status: "idle",
 	}}, f.register))
 	require.Equal(t, "idle", f.vm("new").Status)
@@ -90,13 +90,13 @@ func testLists(t *testing.T, b Backend) {
 	f := open(t, b)
 	for i := range 25 {
 		vm := fmt.Sprintf("vm-%02d", i)
-		_, err := f.OpenSession(f.ctx, fleet.Hello{VM: fleet.VMID(vm), Pool: fmt.Sprintf("p%d", i%2), Org: "o"},
+		_, err := f.OpenSession(f.Context(), fleet.Hello{VM: fleet.VMID(vm), Pool: fmt.Sprintf("p%d", i%2), Org: "o"},
 			f.register(fleet.VMID(vm)), f.later(time.Second))
 		require.NoError(t, err)
 	}
 	var ids []fleet.VMID
 	for page := (store.Page{Size: 5}); ; {
-		vs, err := f.VMs(f.ctx, store.VMFilter{Pool: "p1", Org: "o"}, page)
+		vs, err := f.VMs(f.Context(), store.VMFilter{Pool: "p1", Org: "o"}, page)
 		require.NoError(t, err)
 		if len(vs) == 0 {
 			break
@@ -110,19 +110,19 @@ func testLists(t *testing.T, b Backend) {
 	require.IsIncreasing(t, ids)
 	offline := false
 	f.drop("vm-03", 1)
-	vs, err := f.VMs(f.ctx, store.VMFilter{Connected: &offline}, store.Page{Size: 5})
+	vs, err := f.VMs(f.Context(), store.VMFilter{Connected: &offline}, store.Page{Size: 5})
 	require.NoError(t, err)
 	require.Len(t, vs, 1)
 
 	f.send("a", "vm-01")
 	f.send("b", "vm-01")
-	cs, err := f.Commands(f.ctx, store.CommandFilter{
+	cs, err := f.Commands(f.Context(), store.CommandFilter{
 		VM: "vm-01", Type: "drain", States: []fleet.CommandState{fleet.Failed, fleet.Pending},
 	}, store.Page{Size: 10})
 	require.NoError(t, err)
 	require.Len(t, cs, 2)
 	require.Equal(t, "b", string(cs[0].ID), "the latest first")
-	older, err := f.Commands(f.ctx, store.CommandFilter{VM: "vm-01", Type: "drain"}, store.Page{Size: 10, Before: cs[0].Seq})
+	older, err := f.Commands(f.Context(), store.CommandFilter{VM: "vm-01", Type: "drain"}, store.Page{Size: 10, Before: cs[0].Seq})
 	require.NoError(t, err)
 	require.Equal(t, []fleet.Command{cs[1]}, older)
 
@@ -131,7 +131,7 @@ func testLists(t *testing.T, b Backend) {
 		f.event("vm-02", "job_completed", fleet.HTTP, 0, time.Time{})
 		f.later(time.Second)
 	}
-	es, err := f.Events(f.ctx, store.EventFilter{
+	es, err := f.Events(f.Context(), store.EventFilter{
 		VM: "vm-01", Type: "job_started", Since: f.now.Add(-3 * time.Second), Until: f.now.Add(-time.Second),
 	}, store.Page{Size: 10})
 	require.NoError(t, err)
@@ -151,9 +151,9 @@ func testChanges(t *testing.T, b Backend) {
 	v := f.registered("vm")
 	f.beat("vm", v.Epoch, "idle", true)
 	f.beat("vm", v.Epoch, "idle", true) // nothing new
-	cs, err := f.Changes(f.ctx, store.ChangeFilter{}, 0, 100)
+	cs, err := f.Changes(f.Context(), store.ChangeFilter{}, 0, 100)
 	require.NoError(t, err)
-	last, err := f.LastChange(f.ctx)
+	last, err := f.LastChange(f.Context())
 	require.NoError(t, err)
 	require.Equal(t, last, cs[len(cs)-1].Seq)
 	var seen []string
@@ -176,10 +176,10 @@ func testChanges(t *testing.T, b Backend) {
 		"command PENDING", "command DELIVERED", "command SUCCEEDED", "event runner_registered",
 	}, seen)
 	require.Equal(t, "idle", cs[len(cs)-1].VM.Status)
-	resumed, err := f.Changes(f.ctx, store.ChangeFilter{VM: "vm"}, cs[2].Seq, 2)
+	resumed, err := f.Changes(f.Context(), store.ChangeFilter{VM: "vm"}, cs[2].Seq, 2)
 	require.NoError(t, err)
 	require.Equal(t, cs[3:5], resumed)
-	none, err := f.Changes(f.ctx, store.ChangeFilter{VM: "other"}, 0, 10)
+	none, err := f.Changes(f.Context(), store.ChangeFilter{VM: "other"}, 0, 10)
 	require.NoError(t, err)
 	require.Empty(t, none)
 }
@@ -191,42 +191,42 @@ func testPurge(t *testing.T, b Backend) {
 	f.send("waiting", "vm")
 	gone := f.registered("gone")
 	f.drop("gone", gone.Epoch)
-	before, err := f.LastChange(f.ctx)
+	before, err := f.LastChange(f.Context())
 	require.NoError(t, err)
 	r := store.Retention{
 		Events: time.Hour, Heartbeats: time.Hour, Commands: time.Hour, VMs: time.Hour, Changes: time.Hour,
 	}
-	n, err := f.Purge(f.ctx, r, f.now)
+	n, err := f.Purge(f.Context(), r, f.now)
 	require.NoError(t, err)
 	require.Zero(t, n)
 	f.later(2 * time.Hour)
-	n, err = f.Purge(f.ctx, store.Retention{}, f.now)
+	n, err = f.Purge(f.Context(), store.Retention{}, f.now)
 	require.NoError(t, err)
 	require.Zero(t, n, "zero keeps forever")
-	_, err = f.Purge(f.ctx, r, f.now)
+	_, err = f.Purge(f.Context(), r, f.now)
 	require.NoError(t, err)
 
-	es, err := f.Events(f.ctx, store.EventFilter{}, store.Page{Size: 10})
+	es, err := f.Events(f.Context(), store.EventFilter{}, store.Page{Size: 10})
 	require.NoError(t, err)
 	require.Len(t, es, 2, "events wait for their files")
-	require.NoError(t, f.MarkJournaled(f.ctx, es[0].Seq))
-	_, err = f.Purge(f.ctx, r, f.now)
+	require.NoError(t, f.MarkJournaled(f.Context(), es[0].Seq))
+	_, err = f.Purge(f.Context(), r, f.now)
 	require.NoError(t, err)
-	es, err = f.Events(f.ctx, store.EventFilter{}, store.Page{Size: 10})
+	es, err = f.Events(f.Context(), store.EventFilter{}, store.Page{Size: 10})
 	require.NoError(t, err)
 	require.Empty(t, es)
-	hs, err := f.Heartbeats(f.ctx, "vm", 10)
+	hs, err := f.Heartbeats(f.Context(), "vm", 10)
 	require.NoError(t, err)
 	require.Empty(t, hs)
-	cs, err := f.Commands(f.ctx, store.CommandFilter{}, store.Page{Size: 10})
+	cs, err := f.Commands(f.Context(), store.CommandFilter{}, store.Page{Size: 10})
 	require.NoError(t, err)
 	require.Len(t, cs, 1, "what has not ended stays")
-	_, err = f.VM(f.ctx, "gone")
+	_, err = f.VM(f.Context(), "gone")
 	require.ErrorIs(t, err, fleet.ErrNotFound)
 	require.True(t, f.vm("vm").Connected, "a VM that is connected stays")
-	_, err = f.Changes(f.ctx, store.ChangeFilter{}, before-2, 10)
+	_, err = f.Changes(f.Context(), store.ChangeFilter{}, before-2, 10)
 	require.ErrorIs(t, err, fleet.ErrCursorExpired)
-	_, err = f.Changes(f.ctx, store.ChangeFilter{}, before, 10)
+	_, err = f.Changes(f.Context(), store.ChangeFilter{}, before, 10)
 	require.NoError(t, err)
 }
 
@@ -241,7 +241,7 @@ func testCrash(t *testing.T, b Backend) {
 	require.Equal(t, id, f.ID())
 	require.Equal(t, want, f.vm("vm"))
 	require.Equal(t, c, f.command("a"))
-	_, err := f.ResetSessions(f.ctx, f.now)
+	_, err := f.ResetSessions(f.Context(), f.now)
 	require.NoError(t, err)
 	require.False(t, f.vm("vm").Connected)
 	v = f.connect("vm")
@@ -259,7 +259,7 @@ func testConcurrency(t *testing.T, b Backend) {
 		wg.Go(func() {
 			for j := range each {
 				c := f.request(fmt.Sprintf("%s-%d", vm, j), string(vm), "drain")
-				if _, err := f.Enqueue(f.ctx, c); err != nil {
+				if _, err := f.Enqueue(f.Context(), c); err != nil {
 					errs <- err
 					return
 				}
@@ -272,7 +272,7 @@ func testConcurrency(t *testing.T, b Backend) {
 		require.NoError(t, err)
 	}
 	for i := range vms {
-		cs, err := f.Commands(f.ctx, store.CommandFilter{VM: fleet.VMID(fmt.Sprintf("vm-%d", i))}, store.Page{Size: 100})
+		cs, err := f.Commands(f.Context(), store.CommandFilter{VM: fleet.VMID(fmt.Sprintf("vm-%d", i))}, store.Page{Size: 100})
 		require.NoError(t, err)
 		require.Len(t, cs, each)
 		for j, c := range cs {
@@ -283,11 +283,11 @@ func testConcurrency(t *testing.T, b Backend) {
 
 func testClosed(t *testing.T, b Backend) {
 	f := open(t, b)
-	require.NoError(t, f.Check(f.ctx))
+	require.NoError(t, f.Check(f.Context()))
 	require.NoError(t, f.Store.Close())
-	_, err := f.Enqueue(f.ctx, f.request("a", "vm", "drain"))
+	_, err := f.Enqueue(f.Context(), f.request("a", "vm", "drain"))
 	require.ErrorIs(t, err, fleet.ErrUnavailable)
-	_, err = f.VM(f.ctx, "vm")
+	_, err = f.VM(f.Context(), "vm")
 	require.ErrorIs(t, err, fleet.ErrUnavailable)
-	require.ErrorIs(t, f.Check(f.ctx), fleet.ErrUnavailable)
+	require.ErrorIs(t, f.Check(f.Context()), fleet.ErrUnavailable)
 }

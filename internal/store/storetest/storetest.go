@@ -2,7 +2,6 @@
 package storetest
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -66,14 +65,13 @@ var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Secon
 type fixture struct {
 	*testing.T
 	store.Store
-	ctx context.Context
 	now time.Time
 }
 
 func open(t *testing.T, b Backend) *fixture {
 	t.Helper()
 	s := b.New(t)
-	f := &fixture{T: t, Store: s, ctx: t.Context(), now: start}
+	f := &fixture{T: t, Store: s, now: start}
 	t.Cleanup(func() { _ = f.Store.Close() })
 	return f
 }
@@ -92,7 +90,7 @@ func (f *fixture) request(id, vm, kind string) fleet.Command {
 
 func (f *fixture) send(id, vm string) fleet.Command {
 	f.Helper()
-	c, err := f.Enqueue(f.ctx, f.request(id, vm, "drain"))
+	c, err := f.Enqueue(f.Context(), f.request(id, vm, "drain"))
 	require.NoError(f, err)
 	return c
 }
@@ -103,7 +101,7 @@ func (f *fixture) register(vm fleet.VMID) fleet.Command {
 
 func (f *fixture) connect(vm string) fleet.VM {
 	f.Helper()
-	v, err := f.OpenSession(f.ctx, fleet.Hello{VM: fleet.VMID(vm), Pool: "p"}, f.register(fleet.VMID(vm)), f.now)
+	v, err := f.OpenSession(f.Context(), fleet.Hello{VM: fleet.VMID(vm), Pool: "p"}, f.register(fleet.VMID(vm)), f.now)
 	require.NoError(f, err)
 	return v
 }
@@ -113,19 +111,20 @@ func (f *fixture) deliver(vm string, e fleet.Epoch) (fleet.Command, error) {
 	return f.lease(vm, store.Attempt{Via: fleet.Stream, Epoch: e, At: f.now})
 }
 
-func (f *fixture) poll(vm string) (fleet.Command, error) {
+// poll does what polling does for the VM "vm".
+func (f *fixture) poll() (fleet.Command, error) {
 	f.Helper()
-	_, err := f.RequestRegistration(f.ctx, fleet.VMID(vm), f.register(fleet.VMID(vm)), f.now)
+	_, err := f.RequestRegistration(f.Context(), "vm", f.register("vm"), f.now)
 	require.NoError(f, err)
-	return f.lease(vm, store.Attempt{Via: fleet.HTTP, At: f.now})
+	return f.lease("vm", store.Attempt{Via: fleet.HTTP, At: f.now})
 }
 
 func (f *fixture) lease(vm string, a store.Attempt) (fleet.Command, error) {
-	next, err := f.Next(f.ctx, fleet.VMID(vm), a)
+	next, err := f.Next(f.Context(), fleet.VMID(vm), a)
 	if err != nil {
 		return next, err
 	}
-	return f.Lease(f.ctx, fleet.VMID(vm), next.ID, a)
+	return f.Lease(f.Context(), fleet.VMID(vm), next.ID, a)
 }
 
 func (f *fixture) mustDeliver(vm string, e fleet.Epoch) fleet.Command {
@@ -141,30 +140,29 @@ func (f *fixture) nothingDue(vm string, e fleet.Epoch) {
 	require.ErrorIs(f, err, fleet.ErrNothingDue, "%s was handed out", c.ID)
 }
 
-func (f *fixture) ack(c fleet.Command, e fleet.Epoch, success bool) fleet.Command {
+func (f *fixture) ack(c fleet.Command, e fleet.Epoch, success bool) {
 	f.Helper()
-	c, _, err := f.Ack(f.ctx, c.VM, e, fleet.Ack{CommandID: c.ID, Success: success}, f.now)
+	_, _, err := f.Ack(f.Context(), c.VM, e, fleet.Ack{CommandID: c.ID, Success: success}, f.now)
 	require.NoError(f, err)
-	return c
 }
 
 func (f *fixture) command(id fleet.CommandID) fleet.Command {
 	f.Helper()
-	c, err := f.Command(f.ctx, id)
+	c, err := f.Command(f.Context(), id)
 	require.NoError(f, err)
 	return c
 }
 
 func (f *fixture) vm(id string) fleet.VM {
 	f.Helper()
-	v, err := f.VM(f.ctx, fleet.VMID(id))
+	v, err := f.VM(f.Context(), fleet.VMID(id))
 	require.NoError(f, err)
 	return v
 }
 
 func (f *fixture) event(vm, kind string, via fleet.Route, e fleet.Epoch, sent time.Time) fleet.VM {
 	f.Helper()
-	v, _, err := f.RecordEvent(f.ctx, fleet.Event{
+	v, _, err := f.RecordEvent(f.Context(), fleet.Event{
 		Origin: fleet.Origin{VM: fleet.VMID(vm), Via: via, Epoch: e, ReceivedAt: f.now, SentAt: sent},
 		Type:   kind, Body: []byte(`{"type":"` + kind + `"}`),
 	}, f.register(fleet.VMID(vm)))
@@ -174,7 +172,7 @@ func (f *fixture) event(vm, kind string, via fleet.Route, e fleet.Epoch, sent ti
 
 func (f *fixture) beat(vm string, e fleet.Epoch, status string, configured bool) fleet.VM {
 	f.Helper()
-	require.NoError(f, f.RecordHeartbeats(f.ctx, []fleet.Heartbeat{{
+	require.NoError(f, f.RecordHeartbeats(f.Context(), []fleet.Heartbeat{{
 		Origin: fleet.Origin{VM: fleet.VMID(vm), Via: fleet.Stream, Epoch: e, ReceivedAt: f.now},
 		Status: status, Runner: &fleet.Runner{State: "idle", Configured: configured},
 	}}, f.register))
@@ -193,12 +191,12 @@ func (f *fixture) registered(vm string) fleet.VM {
 
 func (f *fixture) registrations(vm string) int {
 	f.Helper()
-	cs, err := f.Commands(f.ctx, store.CommandFilter{VM: fleet.VMID(vm), Type: fleet.RegisterRunner}, store.Page{Size: 100})
+	cs, err := f.Commands(f.Context(), store.CommandFilter{VM: fleet.VMID(vm), Type: fleet.RegisterRunner}, store.Page{Size: 100})
 	require.NoError(f, err)
 	return len(cs)
 }
 
 func (f *fixture) drop(vm string, e fleet.Epoch) {
 	f.Helper()
-	require.NoError(f, f.CloseSession(f.ctx, fleet.VMID(vm), e, f.now))
+	require.NoError(f, f.CloseSession(f.Context(), fleet.VMID(vm), e, f.now))
 }

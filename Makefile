@@ -1,0 +1,106 @@
+# The project's commands. `make` alone lists them.
+#
+# Needed beforehand: Go, Node 20 or later with npm, Python 3.11 or later with
+# venv, a C compiler for the race detector, bash. Everything else is pinned and
+# installed on demand: Go tools by tools/go.mod, npm packages by
+# tools/package-lock.json, Python packages by tools/requirements.txt.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+FUZZTIME ?= 10s
+
+TOOL := go tool -modfile=tools/go.mod
+NODE_TOOLS := tools/node_modules/.package-lock.json
+PYTHON_TOOLS := tools/.venv/.installed
+
+##@ Everyday
+
+.PHONY: run
+run: ## Run a controller with three simulated MIGlets, until Ctrl-C
+	@go run ./cmd/controller --simulate 3
+
+.PHONY: build
+build: ## Build the programs into bin/
+	@echo "==> Building into bin/"
+	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+
+.PHONY: test
+test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector
+	@tools/require cc
+	@echo "==> go vet"
+	@go vet ./...
+	@echo "==> go test -race (TESTFLAGS adds flags)"
+	@CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+	@tools/check-clients
+
+.PHONY: lint
+lint: ## Check style: golangci-lint with its formatters, buf lint, buf format
+	@echo "==> golangci-lint (built first if need be, which takes minutes)"
+	@$(TOOL) golangci-lint run
+	@echo "==> buf lint"
+	@$(TOOL) buf lint
+	@echo "==> buf format"
+	@$(TOOL) buf format --diff --exit-code
+
+.PHONY: fmt
+fmt: ## Format Go and proto files in place
+	@$(TOOL) golangci-lint fmt
+	@$(TOOL) buf format --write
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME (10s)
+	@FUZZTIME=$(FUZZTIME) tools/fuzz
+
+##@ Schema
+
+.PHONY: generate
+generate: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Generate gen/ from proto/
+	@echo "==> buf generate"
+	@$(TOOL) buf generate
+
+.PHONY: generate-check
+generate-check: generate ## Fail if gen/ is not what proto/ generates
+	@tools/check-generated
+
+.PHONY: breaking
+breaking: ## Fail if the schema breaks clients of the last release
+	@tools/check-breaking
+
+##@ Housekeeping
+
+.PHONY: tools
+tools: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Install and build all tools now
+	@tools/require cc
+	@echo "==> Building the Go tools, which takes minutes the first time"
+	@$(TOOL) buf --version
+	@$(TOOL) golangci-lint version
+	@$(TOOL) protoc-gen-go --version
+	@$(TOOL) protoc-gen-connect-go --version
+
+.PHONY: clean
+clean: ## Remove bin/ and the installed tools
+	rm -rf bin tools/node_modules tools/.venv
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(NODE_TOOLS): tools/package.json tools/package-lock.json
+	@tools/require node
+	@echo "==> Installing the npm tools into tools/node_modules"
+	@cd tools && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(PYTHON_TOOLS): tools/requirements.txt
+	@PYTHON=$(PYTHON) tools/require python
+	@echo "==> Installing the Python tools into tools/.venv"
+	@rm -rf tools/.venv
+	@$(PYTHON) -m venv tools/.venv
+	@tools/.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tools/requirements.txt
+	@touch $@
