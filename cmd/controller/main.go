@@ -1,0 +1,11 @@
+// Command controller is the MIG Controller: it commands fleets of short-lived
+// CI machines.
+package main
+
+import (
+	"os"
+
+	"github.com/mig-controller/mig-controller/internal/app"
+)
+
+func main() { os.Exit(app.Main(os.Args[1:], os.Stdout, os.Stderr)) }

@@ -1,0 +1,67 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+)
+
+// announce tells the operator what has been started: as one log record when the
+// log is JSON, else as a text on stdout. Warnings are logged either way.
+func (a *App) announce(ctx context.Context) {
+	s := a.service.Summary()
+	facts := a.facts(s)
+	if a.options.LogFormat == formatJSON {
+		facts = append(facts, slog.String(versionKey, Version()), slog.String(goVersionKey, runtime.Version()))
+		a.log.LogAttrs(ctx, slog.LevelInfo, "controller started", facts...)
+	} else {
+		a.print(facts)
+	}
+	a.warn(s.Warnings)
+}
+
+func (a *App) facts(s summary) []slog.Attr {
+	journal := "off"
+	if a.options.Journal {
+		journal = "on"
+	}
+	facts := []slog.Attr{
+		slog.String(httpAddrKey, a.HTTPAddr()),
+		slog.String(grpcAddrKey, a.GRPCAddr()),
+		slog.String(dataDirKey, absolute(a.options.DataDir)),
+		slog.String(databaseKey, s.Database),
+		slog.String(journalKey, journal),
+		slog.String(runnersKey, s.Runners),
+	}
+	if a.options.Config != "" {
+		facts = append(facts, slog.String(configKey, absolute(a.options.Config)))
+	}
+	if a.options.Simulate > 0 {
+		facts = append(facts, slog.Int(simulatedKey, a.options.Simulate))
+	}
+	return facts
+}
+
+func (a *App) print(facts []slog.Attr) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "MIG Controller %s\n", Version())
+	for _, f := range facts {
+		fmt.Fprintf(&b, "  %-10s  %s\n", strings.ReplaceAll(f.Key, "_", " "), f.Value)
+	}
+	fmt.Fprint(a.stdout, b.String())
+}
+
+func (a *App) warn(warnings []string) {
+	if a.options.Insecure {
+		a.log.Warn("--insecure: nobody who calls is authenticated, and whoever reaches these addresses commands the fleet",
+			httpAddrKey, a.HTTPAddr(), grpcAddrKey, a.GRPCAddr())
+	}
+	if len(a.options.unread) > 0 {
+		a.log.Warn("environment variables that look like options and are none", namesKey, a.options.unread)
+	}
+	for _, w := range warnings {
+		a.log.Warn(w) //nolint:sloglint // the texts are constant; which of them apply varies
+	}
+}

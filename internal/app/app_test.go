@@ -1,0 +1,422 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// testOptions are those of a controller that disturbs nobody.
+func testOptions(t *testing.T) Options {
+	t.Helper()
+	o := Defaults()
+	o.HTTPAddr, o.GRPCAddr, o.DataDir = "localhost:0", "127.0.0.1:0", t.TempDir()
+	return o
+}
+
+func newTestApp(t *testing.T, o Options, svc *fakeService) *App {
+	t.Helper()
+	a, err := newApp(t.Context(), o, quiet(), io.Discard, svc.wiring())
+	require.NoError(t, err)
+	return a
+}
+
+// start runs a and returns what stops it and waits for Run's result.
+func startApp(t *testing.T, a *App) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	return func() error {
+		cancel()
+		return <-ended
+	}
+}
+
+func h1Client(t *testing.T) *http.Client {
+	t.Helper()
+	tr := &http.Transport{}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+func h2cClient(t *testing.T) *http.Client {
+	t.Helper()
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	tr := &http.Transport{Protocols: p}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+func get(t *testing.T, c *http.Client, url string) (*http.Response, error) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	return c.Do(req)
+}
+
+// listen takes a free port.
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return l
+}
+
+func openStream(t *testing.T, c *http.Client, url string) *http.Response {
+	t.Helper()
+	body, w := io.Pipe()
+	t.Cleanup(func() { _ = w.Close() })
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, body)
+	require.NoError(t, err)
+	res, err := c.Do(req)
+	require.NoError(t, err)
+	require.Equal(t, 2, res.ProtoMajor)
+	return res
+}
+
+func requireServes(t *testing.T, addr string) {
+	t.Helper()
+	for major, c := range map[int]*http.Client{1: h1Client(t), 2: h2cClient(t)} {
+		res, err := get(t, c, "http://"+addr)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		require.Equal(t, http.StatusOK, res.StatusCode)
+		require.Equal(t, major, res.ProtoMajor)
+	}
+}
+
+// Both addresses serve HTTP/1.1 and HTTP/2, on ports of their own when any will
+// do, and a stop frees ports and data directory for the next controller.
+func TestServesBothAddresses(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t)
+	o.GRPCAddr = o.HTTPAddr
+	var first string
+	for range 2 {
+		svc := newFakeService()
+		a := newTestApp(t, o, svc)
+		require.NotEqual(t, a.HTTPAddr(), a.GRPCAddr())
+		stop := startApp(t, a)
+		requireServes(t, a.HTTPAddr())
+		requireServes(t, a.GRPCAddr())
+		require.NoError(t, stop())
+		require.Equal(t, []string{"run", "end sessions", "run ended", "close"}, svc.history())
+		_, err := new(net.Dialer).DialContext(t.Context(), "tcp", a.HTTPAddr())
+		require.ErrorIs(t, err, syscall.ECONNREFUSED, "a stopped controller does not listen")
+		if first == "" {
+			first, o.HTTPAddr = a.HTTPAddr(), a.HTTPAddr() // the port is free again
+		}
+	}
+}
+
+// Equal addresses, however written, share one listener.
+func TestEqualAddressesShareAListener(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t)
+	var a *App
+	// The port may be taken by others between the two calls.
+	for try := 0; a == nil && try < 10; try++ {
+		l := listen(t)
+		_, port, err := net.SplitHostPort(l.Addr().String())
+		require.NoError(t, err)
+		require.NoError(t, l.Close())
+		o.HTTPAddr, o.GRPCAddr = "localhost:"+port, "127.0.0.1:"+port
+		a, _ = newApp(t.Context(), o, quiet(), io.Discard, newFakeService().wiring())
+	}
+	require.NotNil(t, a)
+	require.Equal(t, a.HTTPAddr(), a.GRPCAddr())
+	stop := startApp(t, a)
+	requireServes(t, a.HTTPAddr())
+	require.NoError(t, stop())
+}
+
+// One controller at a time has a data directory, and a database, to itself.
+func TestSecondControllerIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*Options){
+		"same data directory":      func(*Options) {},
+		"same database, elsewhere": func(o *Options) { o.DataDir = filepath.Join(o.DataDir, "other") },
+		"same database, as a URL":  func(o *Options) { o.DataDir += "/x"; o.DatabaseURL = "sqlite://" + o.DatabaseURL },
+		"same directory, unclean":  func(o *Options) { o.DataDir += "/."; o.DatabaseURL += "2" },
+		"its own database":         func(o *Options) { o.DatabaseURL = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := testOptions(t)
+			o.DatabaseURL = filepath.Join(o.DataDir, "fleet.db")
+			first := newTestApp(t, o, newFakeService())
+			second := o
+			change(&second)
+			_, err := newApp(t.Context(), second, quiet(), io.Discard, newFakeService().wiring())
+			require.ErrorContains(t, err, "another controller uses the data")
+			require.ErrorContains(t, err, o.DataDir)
+			require.NoError(t, first.Close())
+			third := newTestApp(t, second, newFakeService())
+			require.NoError(t, third.Close())
+		})
+	}
+}
+
+// A controller that does not come up holds nothing: no port, no lock.
+func TestFailedStartFreesEverything(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t)
+	broken := newFakeService().wiring()
+	broken.newService = func(context.Context, Options, *slog.Logger) (service, error) {
+		return nil, errors.New("no store")
+	}
+	_, err := newApp(t.Context(), o, quiet(), io.Discard, broken)
+	require.ErrorContains(t, err, "no store")
+
+	taken := listen(t)
+	defer taken.Close()
+	clash := o
+	clash.GRPCAddr = taken.Addr().String()
+	_, err = newApp(t.Context(), clash, quiet(), io.Discard, newFakeService().wiring())
+	require.ErrorContains(t, err, "--grpc-addr names another port")
+
+	require.NoError(t, newTestApp(t, o, newFakeService()).Close())
+}
+
+// A data directory that cannot be made is said so, with the option.
+func TestDataDirError(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t)
+	file := filepath.Join(o.DataDir, "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	o.DataDir = filepath.Join(file, "data")
+	_, err := newApp(t.Context(), o, quiet(), io.Discard, newFakeService().wiring())
+	require.ErrorContains(t, err, o.DataDir)
+	require.ErrorContains(t, err, "--data-dir")
+}
+
+// The data directory is made so that other users cannot read it.
+func TestDataDirMode(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t)
+	o.DataDir = filepath.Join(o.DataDir, "new", "data")
+	require.NoError(t, newTestApp(t, o, newFakeService()).Close())
+	info, err := os.Stat(o.DataDir)
+	require.NoError(t, err)
+	require.Zero(t, info.Mode().Perm()&0o007)
+	require.FileExists(t, filepath.Join(o.DataDir, stateDir, "lock"))
+}
+
+// A stream that ignores the end of the sessions is cut, and the stop succeeds.
+func TestStubbornStreamIsCut(t *testing.T) {
+	t.Parallel()
+	svc := newFakeService()
+	svc.stubborn = true
+	a := newTestApp(t, testOptions(t), svc)
+	a.patience.polite = 50 * time.Millisecond
+	stop := startApp(t, a)
+	res := openStream(t, h2cClient(t), "http://"+a.GRPCAddr()+"/stream")
+	defer res.Body.Close()
+	require.NoError(t, stop())
+	require.Equal(t, []string{"run", "end sessions", "stream ended", "run ended", "close"}, svc.history())
+}
+
+// A request that nothing ends does not keep the store from being closed.
+func TestHangingRequestIsLeftBehind(t *testing.T) {
+	t.Parallel()
+	hang, entered := make(chan struct{}), make(chan struct{})
+	svc := newFakeService()
+	a := newTestApp(t, testOptions(t), svc)
+	left := make(chan struct{})
+	a.gate.handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(entered)
+		<-hang
+		close(left)
+	})
+	a.patience.polite, a.patience.rude = 10*time.Millisecond, 10*time.Millisecond
+	stop := startApp(t, a)
+	failed := make(chan error, 1)
+	client := h2cClient(t)
+	go func() {
+		res, err := get(t, client, "http://"+a.HTTPAddr())
+		if err == nil {
+			err = res.Body.Close()
+		}
+		failed <- err
+	}()
+	<-entered
+	require.NoError(t, stop())
+	require.Error(t, <-failed)
+	require.Equal(t, "close", svc.history()[3])
+	close(hang)
+	<-left
+}
+
+// The store is closed after the last request has returned, also one whose
+// connection the server has forgotten.
+func TestStoreOutlivesRequests(t *testing.T) {
+	t.Parallel()
+	svc := newFakeService()
+	a := newTestApp(t, testOptions(t), svc)
+	a.patience.rude = a.patience.total
+	entered, release := make(chan struct{}), make(chan struct{})
+	a.gate.handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(entered)
+		<-release
+		svc.note("request ended")
+	})
+	go a.gate.ServeHTTP(nil, nil) // as a request that the server does not know of
+	<-entered
+	ended := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { ended <- a.Run(ctx) }()
+	<-svc.running
+	cancel()
+	require.Eventually(t, func() bool {
+		a.gate.mu.Lock()
+		defer a.gate.mu.Unlock()
+		return a.gate.idle != nil && a.gate.open == 1
+	}, 5*time.Second, time.Millisecond, "the stop waits for the request")
+	close(release)
+	require.NoError(t, <-ended)
+	require.Equal(t, []string{"run", "end sessions", "request ended", "run ended", "close"}, svc.history())
+}
+
+// A stop that hangs is given up, with an error.
+func TestStopIsBounded(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	svc := newFakeService()
+	svc.run = func(context.Context) error { <-release; return nil }
+	a := newTestApp(t, testOptions(t), svc)
+	a.patience.total = 20 * time.Millisecond
+	require.ErrorIs(t, startApp(t, a)(), errStopTooLong)
+	close(release)
+	<-svc.closed
+}
+
+// The patience of a stop is within the promise of 10 s.
+func TestPatience(t *testing.T) {
+	t.Parallel()
+	p := defaultPatience()
+	require.Less(t, p.total, 10*time.Second)
+	require.Less(t, p.polite+p.rude, p.total)
+}
+
+// A listener or a simulation that fails ends the controller in good order.
+func TestFailureEndsTheController(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		prepare func(*App, *fakeService)
+		fail    func(*App)
+		want    string
+	}{
+		"http listener": {fail: func(a *App) { _ = a.bound.http.Close() }, want: "serve 127.0.0.1:"},
+		"grpc listener": {fail: func(a *App) { _ = a.bound.grpc.Close() }, want: "serve 127.0.0.1:"},
+		"simulation": {prepare: func(a *App, svc *fakeService) {
+			a.options.Simulate = 1
+			a.simulate = func(context.Context) error { <-svc.running; return errors.New("no agents") }
+		}, want: "simulate: no agents"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			svc := newFakeService()
+			a := newTestApp(t, testOptions(t), svc)
+			if test.prepare != nil {
+				test.prepare(a, svc)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- a.Run(t.Context()) }()
+			<-svc.running
+			if test.fail != nil {
+				test.fail(a)
+			}
+			require.ErrorContains(t, <-ended, test.want)
+			require.Equal(t, []string{"run", "end sessions", "run ended", "close"}, svc.history())
+		})
+	}
+}
+
+// The operator is told where everything is, and never the token.
+func TestAnnounceText(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t)
+	o.RegistrationToken, o.Insecure, o.Journal = "hush", true, false
+	o.unread = []string{"CONTROLLER_HTPP_ADDR"}
+	var out, logged output
+	a, err := newApp(t.Context(), o, newLogger(o, &logged), &out, newFakeService().wiring())
+	require.NoError(t, err)
+	require.NoError(t, startApp(t, a)())
+	for _, want := range []string{
+		"MIG Controller " + Version(), a.HTTPAddr(), a.GRPCAddr(), o.DataDir, "fake.db", "a fake source", "journal     off",
+	} {
+		require.Contains(t, out.String(), want)
+	}
+	for _, want := range []string{"WARN  fake warning", "WARN  --insecure", "CONTROLLER_HTPP_ADDR"} {
+		require.Contains(t, logged.String(), want)
+	}
+	require.NotContains(t, out.String()+logged.String(), "hush")
+}
+
+// The gate lets nothing in once it is shut, and tells when the last has left.
+func TestGate(t *testing.T) {
+	t.Parallel()
+	g := &gate{}
+	require.True(t, g.enter())
+	require.True(t, g.enter())
+	g.leave()
+	idle := g.shut()
+	require.False(t, g.enter())
+	select {
+	case <-idle:
+		require.Fail(t, "idle while a request is under way")
+	default:
+	}
+	g.leave()
+	<-idle
+	<-(&gate{}).shut()
+	answer := httptest.NewRecorder()
+	g.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody))
+	require.Equal(t, http.StatusServiceUnavailable, answer.Code)
+}
+
+// A low limit of open files is told of, with the fleet that it allows.
+func TestOpenFilesWarning(t *testing.T) {
+	t.Parallel()
+	for limit, want := range map[uint64]string{
+		100: "open_files=100 vms_about=0", 4096: "open_files=4096 vms_about=3968", fewFiles: "",
+	} {
+		var out output
+		warnFewFiles(limit, newLogger(Options{}, &out))
+		require.Contains(t, out.String(), want)
+		require.Equal(t, want == "", out.String() == "")
+	}
+}
+
+// What net/http logs is for debugging, but for what is ours to mend.
+func TestServerLog(t *testing.T) {
+	t.Parallel()
+	for text, level := range map[string]string{
+		"http: TLS handshake error":                      "DEBUG http server",
+		"http: panic serving 1.2.3.4:5: oh":              "ERROR a request panicked",
+		"http: Accept error: too many open files; retry": "WARN  a connection could not be accepted",
+	} {
+		var out output
+		newServer(nil, newLogger(Options{LogLevel: "debug", LogFormat: "text"}, &out)).ErrorLog.Print(text)
+		require.Contains(t, out.String(), level)
+		require.Contains(t, out.String(), strings.TrimSpace(text))
+	}
+}

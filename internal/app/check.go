@@ -1,0 +1,77 @@
+package app
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// maxSimulated bounds the simulated agents: they share one process with the
+// controller.
+const maxSimulated = 1000
+
+// check returns an *OptionError for the first option that breaks a rule. What
+// takes a look at the network is left to resolve.
+func (o Options) check() error {
+	tokenTwice := o.RegistrationToken != "" && o.RegistrationTokenFile != ""
+	for _, r := range []struct {
+		option string
+		kept   bool
+		rule   string
+	}{
+		{"http-addr", isAddress(o.HTTPAddr), addressRule},
+		{"grpc-addr", isAddress(o.GRPCAddr), addressRule},
+		{"data-dir", o.DataDir != "", "must name a directory"},
+		{"runner-url", o.RunnerURL == "" || isRunnerURL(o.RunnerURL), "must be an http:// or https:// URL without a password"},
+		{"runner-group", isLabel(o.RunnerGroup) || o.RunnerGroup == "", "must be a name of printable characters"},
+		{"runner-labels", len(o.RunnerLabels) <= fleet.MaxParams, "must be at most 100 labels"},
+		{"runner-labels", !slices.ContainsFunc(o.RunnerLabels, notLabel), "must be labels of printable characters between commas, none of them empty"},
+		{"registration-token", !strings.ContainsFunc(o.RegistrationToken.Reveal(), unicode.IsSpace), "must be without white space"},
+		{"command-ttl", o.CommandTTL > 0 && o.CommandTTL <= fleet.MaxTTL, "must be more than 0 and at most 30d"},
+		{"ack-timeout", o.AckTimeout > 0 && o.AckTimeout <= fleet.MaxAckTimeout, "must be more than 0 and at most 24h"},
+		{"retain-events", o.RetainEvents >= 0, retentionRule},
+		{"retain-heartbeats", o.RetainHeartbeats >= 0, retentionRule},
+		{"retain-commands", o.RetainCommands >= 0, retentionRule},
+		{"retain-vms", o.RetainVMs >= 0, retentionRule},
+		{"retain-changes", o.RetainChanges >= 0, retentionRule},
+		{"retain-files", o.RetainFiles >= 0, retentionRule},
+		{"log-level", slices.Contains(logLevels, o.LogLevel), "must be debug, info, warn or error"},
+		{"log-format", slices.Contains(logFormats, o.LogFormat), "must be text or json"},
+		{"simulate", o.Simulate >= 0 && o.Simulate <= maxSimulated, "must be a whole number from 0 to 1000"},
+	} {
+		if !r.kept {
+			return o.invalid(r.option, "%s", r.rule)
+		}
+	}
+	if tokenTwice {
+		return o.tokenTwice()
+	}
+	_, err := o.DatabasePath()
+	return err
+}
+
+const retentionRule = "must be 0, which is forever, or more"
+
+func (o Options) tokenTwice() error {
+	const file = "registration-token-file"
+	rule := "must not be given with --" + file
+	if origin := o.origins[file]; origin != "" {
+		rule += ", which comes from " + origin
+	}
+	return o.invalid("registration-token", "%s", rule)
+}
+
+func isRunnerURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
+}
+
+func notLabel(s string) bool { return !isLabel(s) }
+
+func isLabel(s string) bool {
+	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+	return s != "" && len(s) <= fleet.MaxParamLength && !strings.ContainsFunc(s, unprintable)
+}

@@ -1,0 +1,18 @@
+package app
+
+import "log/slog"
+
+// fewFiles is the limit of open files below which a fleet soon hits it.
+const fewFiles = 8192
+
+// ownFiles is about how many files the controller needs for itself.
+const ownFiles = 128
+
+// warnFewFiles warns when the limit of open files allows a small fleet only:
+// each VM's connection is an open file.
+func warnFewFiles(limit uint64, log *slog.Logger) {
+	if limit < fewFiles {
+		log.Warn("the limit of open files is low: raise it with ulimit -Hn, or LimitNOFILE under systemd",
+			openFilesKey, limit, vmsKey, max(limit, ownFiles)-ownFiles)
+	}
+}

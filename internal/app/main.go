@@ -1,0 +1,108 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// The statuses that the process exits with.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// Main runs the controller until it is told to stop and returns the status to
+// exit with: 0 after a stop by SIGINT or SIGTERM, 1 after a failure or a second
+// signal, 2 when an option breaks a rule.
+func Main(args []string, stdout, stderr io.Writer) int {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	p := program{environ: os.Environ(), stdout: stdout, stderr: stderr, signals: signals, wiring: defaultWiring()}
+	return p.run(args)
+}
+
+// program is the process around an App.
+type program struct {
+	environ []string
+	stdout  io.Writer
+	stderr  io.Writer
+	signals <-chan os.Signal
+	wiring  wiring
+}
+
+func (p program) run(args []string) int {
+	o, err := Parse(args, p.environ)
+	switch {
+	case errors.Is(err, errHelp):
+		fmt.Fprint(p.stdout, helpText())
+		return exitOK
+	case errors.Is(err, errVersion):
+		fmt.Fprint(p.stdout, versionLine())
+		return exitOK
+	case err != nil:
+		return p.refuse(err)
+	}
+	log := newLogger(o, p.stderr)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- p.serve(ctx, o, log) }()
+	select {
+	case err = <-ended:
+	case s := <-p.signals:
+		log.Info("stopping; a second signal stops at once", signalKey, s.String())
+		cancel()
+		select {
+		case err = <-ended:
+		case <-p.signals:
+			log.Warn("stopped at once by a second signal")
+			return exitFailure
+		}
+	}
+	return p.report(err, o, log)
+}
+
+// serve is one life of an App. A stop before it is up is no error.
+func (p program) serve(ctx context.Context, o Options, log *slog.Logger) error {
+	if limit, known := openFiles(); known {
+		warnFewFiles(limit, log)
+	}
+	a, err := newApp(ctx, o, log, p.stdout, p.wiring)
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+func (p program) report(err error, o Options, log *slog.Logger) int {
+	var option *OptionError
+	switch {
+	case err == nil:
+		log.Info("stopped")
+		return exitOK
+	case errors.As(err, &option) && o.LogFormat != formatJSON:
+		return p.refuse(err)
+	case errors.As(err, &option):
+		log.Error("an option breaks a rule", errorKey, err)
+		return exitUsage
+	default:
+		log.Error("the controller ended", errorKey, err)
+		return exitFailure
+	}
+}
+
+func (p program) refuse(err error) int {
+	fmt.Fprintf(p.stderr, "controller: %v\nRun controller --help to see all options.\n", err)
+	return exitUsage
+}

@@ -1,0 +1,50 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+)
+
+// service is what the controller does for its fleet, as the lifecycle sees it.
+// The calls come in this order: Handler and Summary at any time, Run once,
+// EndSessions once while Run goes on, Close last, when Run has returned and no
+// request is in the handler. A service that is never Run is closed all the same.
+type service interface {
+	// Handler serves both addresses.
+	Handler() http.Handler
+	// Summary describes the service to the operator.
+	Summary() summary
+	// Run keeps the service in order until ctx ends, and then returns nil, with
+	// all its goroutines gone. Any error ends the controller.
+	Run(ctx context.Context) error
+	// EndSessions ends all that lasts longer than a request, agents' sessions
+	// and operators' watches, and lets none begin. It returns when they have
+	// ended, or ctx has.
+	EndSessions(ctx context.Context)
+	// Close writes what is under way and closes the store.
+	Close() error
+}
+
+// summary is what the operator is told at the start. It holds no secret.
+type summary struct {
+	// Database says which store is used.
+	Database string
+	// Runners says where runner configuration comes from.
+	Runners string
+	// Warnings are logged, each on its own.
+	Warnings []string
+}
+
+// wiring is what App is put together from.
+type wiring struct {
+	// newService opens the store and starts nothing that Close does not end.
+	newService func(ctx context.Context, o Options, log *slog.Logger) (service, error)
+	// simulate runs o.Simulate agents against the gRPC address until ctx ends.
+	simulate func(ctx context.Context, o Options, grpcAddr string, log *slog.Logger) error
+	lookup   lookupFunc
+}
+
+func defaultWiring() wiring {
+	return wiring{newService: newService, simulate: simulate, lookup: lookupHost}
+}

@@ -1,0 +1,173 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/mig-controller/mig-controller/internal/control"
+	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/journal"
+	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/rpc"
+	"github.com/mig-controller/mig-controller/internal/sim"
+	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/store/sqlstore"
+)
+
+// controller is the service, put together from its parts.
+type controller struct {
+	store     *sqlstore.DB
+	journal   *journal.Journal // nil when switched off
+	dispatch  *dispatch.Dispatcher
+	control   *control.Control
+	registrar *registration.Registrar
+	handler   http.Handler
+	summary   summary
+}
+
+// newService opens what the controller keeps and starts its upkeep.
+func newService(ctx context.Context, o Options, log *slog.Logger) (service, error) {
+	c := &controller{}
+	if err := c.open(ctx, o, log); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	c.control = control.New(control.Options{Store: c.store, Defaults: o.commandDefaults(), Clock: now, Log: log})
+	c.handler = rpc.NewHandler(rpc.Config{
+		Agents:   c.dispatch,
+		Commands: rpc.NewStreamService(c.dispatch, Version(), log),
+		Admin:    rpc.NewAdminService(c.control),
+		Ready:    c.ready,
+		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
+	})
+	return c, nil
+}
+
+func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) error {
+	source := tokenSource(o)
+	var err error
+	c.registrar, err = registration.New(registration.Options{
+		Source: source, URL: o.RunnerURL, Group: o.RunnerGroup, Labels: o.RunnerLabels,
+	})
+	if err != nil {
+		return err
+	}
+	path, err := o.DatabasePath()
+	if err != nil {
+		return err
+	}
+	if c.store, err = sqlstore.OpenSQLite(ctx, path, log); err != nil {
+		return err
+	}
+	if o.Journal {
+		c.journal, err = journal.Open(journal.Options{Dir: o.DataDir, Retention: o.RetainFiles, Clock: now, Log: log})
+		if err != nil {
+			return err
+		}
+	}
+	c.dispatch, err = dispatch.Start(ctx, dispatch.Options{
+		Store: c.store, Journal: c.journal, Registrar: c.registrar, Defaults: o.commandDefaults(),
+		Retention: store.Retention{
+			Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
+			VMs: o.RetainVMs, Changes: o.RetainChanges,
+		},
+		Clock: now, Log: log,
+	})
+	if absolute, aerr := filepath.Abs(path); aerr == nil {
+		path = absolute
+	}
+	c.summary = summary{Database: "sqlite " + path, Runners: c.registrar.Describe()}
+	if o.RegistrationToken == "" && o.RegistrationTokenFile == "" {
+		c.summary.Warnings = append(c.summary.Warnings,
+			"agents are sent a sample registration token, which registers no runner: set --registration-token-file")
+	}
+	return err
+}
+
+func tokenSource(o Options) registration.TokenSource {
+	switch {
+	case o.RegistrationTokenFile != "":
+		return registration.TokenFile(o.RegistrationTokenFile, now)
+	case o.RegistrationToken != "":
+		return registration.StaticToken(o.RegistrationToken.Reveal(), now)
+	default:
+		return registration.SampleToken(now)
+	}
+}
+
+func (o Options) commandDefaults() fleet.CommandDefaults {
+	return fleet.CommandDefaults{TTL: o.CommandTTL, AckTimeout: o.AckTimeout}
+}
+
+// now is the time in UTC, without the part that only this process understands.
+func now() time.Time { return time.Now().UTC().Round(0) }
+
+// Handler serves both addresses.
+func (c *controller) Handler() http.Handler { return c.handler }
+
+// Summary describes the controller.
+func (c *controller) Summary() summary { return c.summary }
+
+// ready tries what the controller needs: to write to its store, and to its
+// journal.
+func (c *controller) ready(ctx context.Context) error {
+	if err := c.store.Check(ctx); err != nil {
+		return err
+	}
+	if c.journal == nil {
+		return nil
+	}
+	if err := c.journal.Check(); err != nil {
+		return fmt.Errorf("%w: the journal cannot be written: %w", fleet.ErrUnavailable, err)
+	}
+	return nil
+}
+
+// Run has nothing to add: the parts keep themselves in order.
+func (c *controller) Run(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
+}
+
+// EndSessions ends agents' sessions and operators' watches.
+func (c *controller) EndSessions(ctx context.Context) {
+	c.control.Close()
+	c.dispatch.EndSessions(ctx)
+}
+
+// Close writes what is under way, in the order of its way to the disk.
+func (c *controller) Close() error {
+	var errs []error
+	if c.control != nil {
+		c.control.Close()
+	}
+	if c.dispatch != nil {
+		c.dispatch.Close()
+	}
+	if c.journal != nil {
+		errs = append(errs, c.journal.Close())
+	}
+	if c.store != nil {
+		errs = append(errs, c.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// simulate runs o.Simulate simulated agents until ctx ends.
+func simulate(ctx context.Context, o Options, grpcAddr string, _ *slog.Logger) error {
+	cfg := sim.DefaultConfig()
+	cfg.Controller = grpcAddr
+	f, err := sim.NewFleet(sim.FleetConfig{Agent: cfg, VMs: o.Simulate, VMPrefix: "sim-vm-", StartRate: 10})
+	if err != nil {
+		return err
+	}
+	f.Run(ctx)
+	return nil
+}
