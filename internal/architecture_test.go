@@ -1,0 +1,291 @@
+package internal_test
+
+import (
+	"fmt"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Packages of this module are named by their directories. Everything here is
+// about the product: test files may import what they like.
+
+// layers are the packages of the product from the bottom up. A package imports
+// from the layers below its own. A new package needs a place here, and in the
+// table of CONTRIBUTING.md.
+var layers = [][]string{
+	{"internal/fleet"},
+	{"internal/store", "internal/auth", "internal/journal"},
+	{"internal/store/sqlstore", "internal/store/storetest", "internal/registration", "internal/control", "internal/dispatch"},
+	{"internal/rpc", "internal/sim", "internal/cli"},
+	{"internal/app"},
+	{"internal/e2e", "internal/crash", "cmd"},
+}
+
+// beside are the imports within one layer, each with its reason.
+var beside = []struct{ from, to, why string }{
+	{"internal/dispatch", "internal/registration", "a token is minted while the command that carries it is being sent"},
+}
+
+// What a rule can be about besides a package and all below it.
+const (
+	everything = "everything"
+	thirdParty = "third parties"
+)
+
+// rules are what the layers alone do not say.
+var rules = []struct {
+	from   string
+	except []string // below from
+	to     []string
+	why    string
+}{
+	{
+		from: "internal/fleet", to: []string{thirdParty},
+		why: "the rules of the fleet must outlive every library",
+	},
+	{
+		from: "internal/fleet", to: []string{"os", "io", "net", "database", "log", "context", "sync"},
+		why: "what does no input or output can be tested for every state it can be in",
+	},
+	{
+		from: everything, except: []string{"internal/rpc", "internal/sim", "internal/cli", "gen"},
+		to:  []string{"gen", "google.golang.org/protobuf"},
+		why: "generated types stop at the wire: a change of the schema must not reach the domain",
+	},
+	{
+		from: "internal/control", to: []string{"internal/dispatch"},
+		why: "a command reaches its agent through the store: only what is durable may be sent",
+	},
+	{
+		from: "internal/dispatch", to: []string{"internal/control"},
+		why: "delivery must not depend on who asked for it",
+	},
+	{
+		from: everything, except: []string{"internal/store/sqlstore"}, to: []string{"database/sql"},
+		why: "a backend can be exchanged only if nobody looks behind the store's interfaces",
+	},
+	{
+		from: everything, except: []string{"internal/app"}, to: []string{"internal/store/sqlstore"},
+		why: "which backend is used is decided in one place",
+	},
+	{
+		from: "internal/sim", to: []string{"internal"},
+		why: "simulated agents that share code with the controller share its mistakes",
+	},
+	{
+		from: "internal/cli", to: []string{"internal"},
+		why: "what the command line can do, every client of the API can do",
+	},
+	{
+		from: everything, to: []string{"internal/store/storetest", "internal/e2e", "internal/crash"},
+		why: "these are for tests",
+	},
+	{
+		from: "cmd", to: []string{
+			"internal/fleet", "internal/store", "internal/auth", "internal/journal",
+			"internal/registration", "internal/control", "internal/dispatch", "internal/rpc",
+		},
+		why: "a program is its main function; what it does is wired together in app, sim or cli, where tests reach it",
+	},
+}
+
+// vague are names that say nothing of what a package is about.
+var vague = []string{"util", "utils", "common", "helper", "helpers", "type", "types", "model", "models", "misc", "shared"}
+
+// Every import of the product keeps to the layers and the rules.
+func TestImportDirections(t *testing.T) {
+	t.Parallel()
+	imports := productImports(t)
+	require.Contains(t, imports, "internal/fleet", "the module's packages are found")
+	require.Contains(t, imports["internal/app"], "internal/rpc", "their imports are found")
+	require.Empty(t, strings.Join(broken(imports), "\n"))
+}
+
+// Each rule bites: a product that breaks it is caught, and with its reason.
+func TestImportDirectionsBite(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ from, to, says string }{
+		{"internal/fleet", "example.com/clock", "outlive every library"},
+		{"internal/fleet", "net/http", "no input or output"},
+		{"internal/fleet", "internal/store", "imports upward"},
+		{"internal/store", "internal/dispatch", "imports upward"},
+		{"internal/journal", "internal/store", "the same layer"},
+		{"internal/registration", "internal/dispatch", "the same layer"},
+		{"internal/control", "internal/dispatch", "through the store"},
+		{"internal/dispatch", "internal/control", "who asked for it"},
+		{"internal/dispatch", "gen/go/migcontroller/v1", "stop at the wire"},
+		{"internal/app", "google.golang.org/protobuf/proto", "stop at the wire"},
+		{"internal/rpc", "internal/app", "imports upward"},
+		{"internal/rpc", "internal/store/sqlstore", "in one place"},
+		{"internal/rpc", "database/sql", "behind the store's interfaces"},
+		{"internal/sim", "internal/fleet", "share its mistakes"},
+		{"internal/cli", "internal/control", "every client"},
+		{"internal/app", "internal/store/storetest", "for tests"},
+		{"cmd/controller", "internal/rpc", "main function"},
+		{"internal/weather", "fmt", "has no layer"},
+	} {
+		got := broken(map[string][]string{test.from: {test.to}})
+		require.Contains(t, strings.Join(got, "\n"), test.says, "%s imports %s", test.from, test.to)
+	}
+	require.Empty(t, broken(map[string][]string{
+		"internal/fleet":    {"strings"},
+		"internal/dispatch": {"internal/registration", "internal/store", "log/slog", "golang.org/x/sync/errgroup"},
+		"internal/rpc":      {"gen/go/migcontroller/v1", "internal/dispatch"},
+		"cmd/controller":    {"internal/app"},
+	}))
+}
+
+// No package has a name that says nothing.
+func TestPackageNames(t *testing.T) {
+	t.Parallel()
+	for pkg := range productImports(t) {
+		require.NotContains(t, vague, path.Base(pkg), "%s: name a package after what it is about", pkg)
+	}
+}
+
+// broken returns a line for each import that breaks the layers or a rule.
+func broken(imports map[string][]string) []string {
+	var lines []string
+	for from, tos := range imports {
+		if _, known := layerOf(from); !known && !within("gen", from) {
+			lines = append(lines, fmt.Sprintf("%s has no layer: give it one in this test and in CONTRIBUTING.md", from))
+		}
+		for _, to := range tos {
+			for _, why := range faults(from, to) {
+				lines = append(lines, fmt.Sprintf("%s must not import %s: %s", from, to, why))
+			}
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func faults(from, to string) []string {
+	var whys []string
+	for _, r := range rules {
+		concerned := within(r.from, from) && !slices.ContainsFunc(r.except, func(p string) bool { return within(p, from) })
+		if concerned && slices.ContainsFunc(r.to, func(p string) bool { return within(p, to) }) {
+			whys = append(whys, r.why)
+		}
+	}
+	own, known := layerOf(from)
+	other, internal := layerOf(to)
+	switch {
+	case !known || !internal || own > other:
+	case own < other:
+		whys = append(whys, "it imports upward")
+	case !isBeside(from, to):
+		whys = append(whys, "both are in the same layer")
+	}
+	return whys
+}
+
+func isBeside(from, to string) bool {
+	for _, b := range beside {
+		if b.from == from && b.to == to {
+			return true
+		}
+	}
+	return false
+}
+
+func layerOf(pkg string) (layer int, known bool) {
+	for i, pkgs := range layers {
+		if slices.Contains(pkgs, pkg) || within("cmd", pkg) && slices.Contains(pkgs, "cmd") {
+			return i, true
+		}
+	}
+	return 0, false
+}
+
+// within reports whether pkg is what pattern is about.
+func within(pattern, pkg string) bool {
+	first, _, _ := strings.Cut(pkg, "/")
+	switch pattern {
+	case everything:
+		return true
+	case thirdParty:
+		return strings.Contains(first, ".")
+	default:
+		return pkg == pattern || strings.HasPrefix(pkg, pattern+"/")
+	}
+}
+
+// productImports returns what each package of the module imports outside of its
+// tests, whatever the platform that a file is for.
+func productImports(t *testing.T) map[string][]string {
+	t.Helper()
+	const root = ".."
+	module := moduleName(t, root)
+	imports := map[string][]string{}
+	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && file != root && isForeign(file, entry.Name()):
+			return filepath.SkipDir
+		case entry.IsDir() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go"):
+			return nil
+		}
+		dir, err := filepath.Rel(root, filepath.Dir(file))
+		if err != nil {
+			return err
+		}
+		pkg := filepath.ToSlash(dir)
+		imports[pkg], err = addImports(imports[pkg], file, module)
+		return err
+	})
+	require.NoError(t, err)
+	return imports
+}
+
+// addImports returns known with what the file imports beside it.
+func addImports(known []string, file, module string) ([]string, error) {
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	if err != nil {
+		return nil, err
+	}
+	for _, spec := range parsed.Imports {
+		name, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			return nil, err
+		}
+		if name = strings.TrimPrefix(name, module+"/"); !slices.Contains(known, name) {
+			known = append(known, name)
+		}
+	}
+	return known, nil
+}
+
+// isForeign reports whether a directory is outside of the module, as the go
+// command sees it.
+func isForeign(dir, name string) bool {
+	if name == "testdata" || name == "node_modules" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(dir, "go.mod"))
+	return err == nil
+}
+
+func moduleName(t *testing.T, root string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	require.NoError(t, err)
+	for line := range strings.Lines(string(content)) {
+		if name, found := strings.CutPrefix(line, "module "); found {
+			return strings.TrimSpace(name)
+		}
+	}
+	require.Fail(t, "go.mod names no module")
+	return ""
+}
