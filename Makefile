@@ -12,6 +12,9 @@ SHELL := bash
 
 PYTHON ?= python3
 FUZZTIME ?= 10s
+# The random histories that the stores are tested with.
+MODEL_SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+MODEL_SEED := $(MODEL_SEED)
 
 TOOL := go tool -modfile=tools/go.mod
 NODE_TOOLS := tools/node_modules/.package-lock.json
@@ -21,7 +24,8 @@ PYTHON_TOOLS := tools/.venv/.installed
 
 .PHONY: run
 run: ## Run a controller with three simulated MIGlets, until Ctrl-C
-	@go run ./cmd/controller --simulate 3
+	@go build -o bin/controller ./cmd/controller
+	@exec bin/controller --simulate 3
 
 .PHONY: build
 build: ## Build the programs into bin/
@@ -33,8 +37,8 @@ test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector
 	@tools/require cc
 	@echo "==> go vet"
 	@go vet ./...
-	@echo "==> go test -race (TESTFLAGS adds flags)"
-	@CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+	@echo "==> go test -race (MODEL_SEED=$(MODEL_SEED) repeats its random histories; TESTFLAGS adds flags)"
+	@MODEL_SEED=$(MODEL_SEED) CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
 	@tools/check-clients
 
 .PHONY: lint

@@ -1,7 +1,6 @@
 package app
 
 import (
-	"net/url"
 	"slices"
 	"strings"
 	"unicode"
@@ -25,10 +24,6 @@ func (o Options) check() error {
 		{"http-addr", isAddress(o.HTTPAddr), addressRule},
 		{"grpc-addr", isAddress(o.GRPCAddr), addressRule},
 		{"data-dir", o.DataDir != "", "must name a directory"},
-		{"runner-url", o.RunnerURL == "" || isRunnerURL(o.RunnerURL), "must be an http:// or https:// URL without a password"},
-		{"runner-group", isLabel(o.RunnerGroup) || o.RunnerGroup == "", "must be a name of printable characters"},
-		{"runner-labels", len(o.RunnerLabels) <= fleet.MaxParams, "must be at most 100 labels"},
-		{"runner-labels", !slices.ContainsFunc(o.RunnerLabels, notLabel), "must be labels of printable characters between commas, none of them empty"},
 		{"registration-token", !strings.ContainsFunc(o.RegistrationToken.Reveal(), unicode.IsSpace), "must be without white space"},
 		{"command-ttl", o.CommandTTL > 0 && o.CommandTTL <= fleet.MaxTTL, "must be more than 0 and at most 30d"},
 		{"ack-timeout", o.AckTimeout > 0 && o.AckTimeout <= fleet.MaxAckTimeout, "must be more than 0 and at most 24h"},
@@ -49,6 +44,9 @@ func (o Options) check() error {
 	if tokenTwice {
 		return o.tokenTwice()
 	}
+	if _, err := o.registrar(); err != nil {
+		return err
+	}
 	_, err := o.DatabasePath()
 	return err
 }
@@ -62,16 +60,4 @@ func (o Options) tokenTwice() error {
 		rule += ", which comes from " + origin
 	}
 	return o.invalid("registration-token", "%s", rule)
-}
-
-func isRunnerURL(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil
-}
-
-func notLabel(s string) bool { return !isLabel(s) }
-
-func isLabel(s string) bool {
-	unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
-	return s != "" && len(s) <= fleet.MaxParamLength && !strings.ContainsFunc(s, unprintable)
 }

@@ -46,7 +46,7 @@ func trials() map[string]trial {
 	}
 	age := map[string]string{"-1h": retentionRule}
 	limit := map[string]string{"0": "must be more than 0 and at most", "31d": "must be more than 0 and at most"}
-	url := map[string]string{"example.com/org": "must be an http", "ftp://a/b": "must be an http", "https://u:p@a/b": "without a password", "https:///x": "must be an http"}
+	url := map[string]string{"example.com/org": "must be an http", "ftp://a/b": "must be an http", "https://u:p@a/b": "without user", "https:///x": "must be an http"}
 	return map[string]trial{
 		"http-addr":               texts(func(o Options) any { return o.HTTPAddr }, "localhost:1", "[::1]:0", address),
 		"grpc-addr":               texts(func(o Options) any { return o.GRPCAddr }, "localhost:1", ":65535", address),
@@ -60,9 +60,9 @@ func trials() map[string]trial {
 		"retain-vms":              durations(func(o Options) any { return o.RetainVMs }, age),
 		"retain-changes":          durations(func(o Options) any { return o.RetainChanges }, age),
 		"retain-files":            durations(func(o Options) any { return o.RetainFiles }, age),
-		"runner-url":              texts(func(o Options) any { return o.RunnerURL }, "https://a/b", "http://c", url),
+		"runner-url":              texts(func(o Options) any { return o.RunnerURL }, "https://a/b", "http://c/d", url),
 		"runner-group":            texts(func(o Options) any { return o.RunnerGroup }, "a b", "ü", map[string]string{"a\tb": "printable"}),
-		"runner-labels":           {func(o Options) any { return o.RunnerLabels }, [2]string{"a", "b, c d"}, [2]any{[]string{"a"}, []string{"b", "c d"}}, map[string]string{"a,,b": "none of them empty", "a,": "none of them empty", strings.Repeat("a,", 100) + "a": "at most 100"}},
+		"runner-labels":           {func(o Options) any { return o.RunnerLabels }, [2]string{"a", "b, c d"}, [2]any{[]string{"a"}, []string{"b", "c d"}}, map[string]string{"a,,b": "printable text, with no comma", "a,": "printable text, with no comma", strings.Repeat("a,", 100) + "a": "at most 100"}},
 		"registration-token":      texts(func(o Options) any { return o.RegistrationToken.Reveal() }, "a", "b", map[string]string{"hush\tup": "must be without white space"}),
 		"registration-token-file": texts(func(o Options) any { return o.RegistrationTokenFile }, "a", "b", nil),
 		"command-ttl":             durations(func(o Options) any { return o.CommandTTL }, limit),

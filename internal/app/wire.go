@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -51,12 +52,8 @@ func newService(ctx context.Context, o Options, log *slog.Logger) (service, erro
 }
 
 func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) error {
-	source := tokenSource(o)
 	var err error
-	c.registrar, err = registration.New(registration.Options{
-		Source: source, URL: o.RunnerURL, Group: o.RunnerGroup, Labels: o.RunnerLabels,
-	})
-	if err != nil {
+	if c.registrar, err = o.registrar(); err != nil {
 		return err
 	}
 	path, err := o.DatabasePath()
@@ -91,7 +88,19 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 	return err
 }
 
-func tokenSource(o Options) registration.TokenSource {
+// registrar returns what the options make of runner configuration, or an
+// *OptionError.
+func (o Options) registrar() (*registration.Registrar, error) {
+	r, err := registration.New(registration.Options{
+		Source: o.tokenSource(), URL: o.RunnerURL, Group: o.RunnerGroup, Labels: o.RunnerLabels,
+	})
+	if bad, ok := errors.AsType[*fleet.FieldError](err); ok {
+		return nil, o.invalid(strings.TrimPrefix(bad.Field, "--"), "%s", bad.Rule)
+	}
+	return r, err
+}
+
+func (o Options) tokenSource() registration.TokenSource {
 	switch {
 	case o.RegistrationTokenFile != "":
 		return registration.TokenFile(o.RegistrationTokenFile, now)

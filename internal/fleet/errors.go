@@ -24,9 +24,9 @@ var (
 	ErrNothingDue = errors.New("nothing due")
 	// ErrSuperseded occurs when a newer session has claimed the VM.
 	ErrSuperseded = errors.New("a newer session has claimed the VM")
-	// ErrUnavailable occurs when the store cannot take or give anything at the
-	// moment: a full disk, a lost database, a stop in progress.
-	ErrUnavailable = errors.New("the store is unavailable")
+	// ErrUnavailable occurs when nothing can be stored or told at the moment: a
+	// full disk, a lost database, a stop in progress.
+	ErrUnavailable = errors.New("unavailable: the controller is stopping, or its store cannot be used")
 	// ErrCursorExpired occurs when changes after a cursor are no longer kept.
 	ErrCursorExpired = errors.New("the changes after this cursor are no longer kept")
 	// ErrNoToken occurs when no registration token can be had at the moment.

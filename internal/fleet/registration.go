@@ -53,10 +53,11 @@ func (v VM) RegistrationProven(now time.Time) VM {
 // RegistrationEnded notes that cmd has ended. It says nothing for any command
 // but the one that is to register the VM in this boot.
 //
-// A success means only that the agent has the configuration. A command that
-// provably never reached the agent, or was not acked on its stream, leaves the
-// VM to be registered when it next asks or connects; one that was handed to a
-// poll does not, since polls are never acked.
+// A success means only that the agent has the configuration. A command that ran
+// out of time before it was sent, or unacked on its stream, leaves the VM to be
+// registered when it next asks or connects; one that was handed to a poll does
+// not, since polls are never acked. One that was cancelled does not either: an
+// operator did not want it.
 func (v VM) RegistrationEnded(cmd Command) VM {
 	if v.Registration.State != Requested || v.Registration.Command != cmd.ID {
 		return v

@@ -82,7 +82,7 @@ func TestToConnect(t *testing.T) {
 		{"not delivered", fleet.ErrNotDelivered, connect.CodeFailedPrecondition, "the command is not delivered"},
 		{"not due", fleet.ErrNotDue, connect.CodeFailedPrecondition, "the command is not due"},
 		{"nothing due", fleet.ErrNothingDue, connect.CodeFailedPrecondition, "nothing due"},
-		{"unavailable", fmt.Errorf("%w: %w", fleet.ErrUnavailable, secret), connect.CodeUnavailable, "the store is unavailable"},
+		{"unavailable", fmt.Errorf("%w: %w", fleet.ErrUnavailable, secret), connect.CodeUnavailable, fleet.ErrUnavailable.Error()},
 		{"superseded", fmt.Errorf("ack: %w", fleet.ErrSuperseded), connect.CodeAborted, "a newer session has claimed the VM"},
 		{
 			"cursor expired", fmt.Errorf("watch: %w", fleet.ErrCursorExpired),

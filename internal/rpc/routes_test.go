@@ -238,7 +238,7 @@ func TestRoutesTellErrors(t *testing.T) {
 		status int
 		body   string
 	}{
-		{fmt.Errorf("%w: secret detail", fleet.ErrUnavailable), 503, `{"code":"unavailable","message":"the store is unavailable"}`},
+		{fmt.Errorf("%w: secret detail", fleet.ErrUnavailable), 503, `{"code":"unavailable","message":"` + fleet.ErrUnavailable.Error() + `"}`},
 		{fmt.Errorf("%w: secret detail", fleet.ErrNoToken), 503, `{"code":"unavailable","message":"no registration token to be had"}`},
 		{errors.New("secret detail"), 500, `{"code":"internal","message":"internal error"}`},
 		{fleet.Invalid("type", "must be <odd>"), 400, `{"code":"invalid_argument","message":"type must be \u003codd\u003e"}`},
