@@ -38,7 +38,7 @@ type controller struct {
 func newService(ctx context.Context, o Options, log *slog.Logger) (service, error) {
 	c := &controller{}
 	if err := c.open(ctx, o, log); err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
 	c.control = control.New(control.Options{Store: c.store, Defaults: o.commandDefaults(), Clock: now, Log: log})
 	c.handler = rpc.NewHandler(rpc.Config{

@@ -258,6 +258,7 @@ func TestAllAtOnce(t *testing.T) {
 
 // readUntil reads every file with a final name, again and again.
 func readUntil(t *testing.T, dir string, stop <-chan struct{}) {
+	t.Helper()
 	for !isClosed(stop) {
 		names, err := filepath.Glob(filepath.Join(dir, "vm-*", "*.json"))
 		if err != nil {

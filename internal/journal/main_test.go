@@ -40,14 +40,14 @@ func (c *testClock) Add(d time.Duration) {
 }
 
 // open opens a journal that is closed at the end of the test.
-func open(t testing.TB, o Options) *Journal {
-	t.Helper()
+func open(tb testing.TB, o Options) *Journal {
+	tb.Helper()
 	if o.Dir == "" {
-		o.Dir = t.TempDir()
+		o.Dir = tb.TempDir()
 	}
 	j, err := Open(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, j.Close()) })
+	require.NoError(tb, err)
+	tb.Cleanup(func() { require.NoError(tb, j.Close()) })
 	return j
 }
 
@@ -69,10 +69,10 @@ func path(dir string, e fleet.Event) string {
 }
 
 // tree lists every file and directory under dir but dir itself.
-func tree(t testing.TB, dir string) []string {
-	t.Helper()
+func tree(tb testing.TB, dir string) []string {
+	tb.Helper()
 	found := []string{}
-	require.NoError(t, filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
+	require.NoError(tb, filepath.WalkDir(dir, func(p string, _ os.DirEntry, err error) error {
 		if rel, _ := filepath.Rel(dir, p); rel != "." {
 			found = append(found, rel)
 		}
@@ -81,16 +81,16 @@ func tree(t testing.TB, dir string) []string {
 	return found
 }
 
-func write(t testing.TB, path, content string) {
-	t.Helper()
-	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o750))
-	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+func write(tb testing.TB, path, content string) {
+	tb.Helper()
+	require.NoError(tb, os.MkdirAll(filepath.Dir(path), 0o750))
+	require.NoError(tb, os.WriteFile(path, []byte(content), 0o600))
 }
 
-func read(t testing.TB, path string) string {
-	t.Helper()
+func read(tb testing.TB, path string) string {
+	tb.Helper()
 	content, err := os.ReadFile(path)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return string(content)
 }
 

@@ -72,7 +72,7 @@ func (j *Journal) pruneVM(ctx context.Context, vm fleet.VMID, p pruning) (int, e
 			kept++
 			continue
 		}
-		if err := dir.Remove(entry.Name()); unlessGone(err) != nil {
+		if err := unlessGone(dir.Remove(entry.Name())); err != nil {
 			return removed, err
 		}
 		removed++

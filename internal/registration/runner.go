@@ -40,16 +40,8 @@ func (r Runner) String() string {
 // Format prints String for every verb.
 func (r Runner) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.String()) }
 
-// LogValue is the runner as attributes, without its token.
-func (r Runner) LogValue() slog.Value {
-	return slog.GroupValue(
-		slog.String("url", r.URL),
-		slog.String("group", r.Group),
-		slog.Any("labels", r.Labels),
-		slog.String("token", r.shownToken()),
-		slog.Time("expires_at", r.ExpiresAt),
-	)
-}
+// LogValue is the text of String.
+func (r Runner) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
 // MarshalJSON is the runner as an object, without its token.
 func (r Runner) MarshalJSON() ([]byte, error) {

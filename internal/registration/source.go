@@ -16,7 +16,7 @@ const (
 	// whose age is not known it is an upper bound.
 	tokenLifetime = time.Hour
 	maxTokenSize  = 4 << 10
-	sampleToken   = "SAMPLE-TOKEN-THAT-REGISTERS-NOTHING"
+	sampleToken   = "SAMPLE-TOKEN-THAT-REGISTERS-NOTHING" //nolint:gosec // it is no credential
 )
 
 // TokenSource is where registration tokens come from. Its methods may be called
@@ -53,8 +53,8 @@ func (s source) Token(ctx context.Context) (string, time.Time, error) {
 	return token, s.clock().Add(tokenLifetime), nil
 }
 
-// StaticToken always gives the same token. How old it is is not known: it is
-// said to expire an hour from now, the most that GitHub gives a token.
+// StaticToken always gives the same token. Its age is not known: it is said
+// to expire an hour from now, the most that GitHub gives a token.
 func StaticToken(token string, clock func() time.Time) TokenSource {
 	return source{
 		name:  "a fixed token",
