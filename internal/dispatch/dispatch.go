@@ -7,7 +7,6 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -21,11 +20,26 @@ import (
 
 // The keys of log lines.
 const (
-	keyVM      = "vm_id"
-	keyCommand = "command_id"
-	keyEpoch   = "session_epoch"
-	keyType    = "type"
-	keyError   = "error"
+	keyVM           = "vm_id"
+	keyPool         = "pool_id"
+	keyOrg          = "org_id"
+	keyCommand      = "command_id"
+	keyEpoch        = "session_epoch"
+	keyType         = "type"
+	keyVia          = "via"
+	keyAttempt      = "attempt"
+	keyState        = "state"
+	keyStatus       = "status"
+	keySuccess      = "success"
+	keyLate         = "late"
+	keyRegistration = "registration"
+	keyWhat         = "what"
+	keyCode         = "code"
+	keyMessage      = "message"
+	keyWork         = "work"
+	keyCount        = "count"
+	keyUntold       = "untold" // how many lines of this kind were left out
+	keyError        = "error"
 )
 
 // Store is what a Dispatcher needs of the store.
@@ -36,6 +50,10 @@ type Store interface {
 	Purge(ctx context.Context, r store.Retention, now time.Time) (int, error)
 	Listen(fn func([]fleet.Change)) (stop func())
 }
+
+// lastTries is how long, at the most, each kind of work is still tried once the
+// Dispatcher stops.
+const lastTries = 2 * time.Second
 
 // Options are the parts and settings of a Dispatcher.
 type Options struct {
@@ -61,13 +79,16 @@ type Options struct {
 type Dispatcher struct {
 	Options
 	registry registry
+	unended  unended
 	beats    *heartbeats
 	counters counters
+	troubles troubles
 	holds    chan struct{}
 	lastSeen atomic.Int64 // the latest receive time, in Unix nanoseconds
 
 	stopping   chan struct{}
 	stopOnce   sync.Once
+	closeOnce  sync.Once
 	background sync.WaitGroup
 	journaling chan struct{} // an event was stored; holds one
 	unlisten   func()
@@ -87,16 +108,17 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 		return nil, err
 	}
 	if n > 0 {
-		o.Log.Info("sessions of an earlier run ended", "sessions", n)
+		o.Log.Info("sessions of an earlier run ended", keyCount, n)
 	}
 	d := &Dispatcher{
 		Options: o, holds: make(chan struct{}, o.MaxHeld),
 		stopping: make(chan struct{}), journaling: make(chan struct{}, 1),
 	}
-	d.registry.sessions = map[fleet.VMID]*Session{}
+	d.registry.newest = map[fleet.VMID]*Session{}
+	d.registry.live = map[*Session]bool{}
+	d.unended.sessions = map[fleet.VMID]ending{}
 	d.beats = newHeartbeats(d)
 	d.unlisten = o.Store.Listen(d.changed)
-	d.wakeJournal() // what an earlier run left unwritten
 	for _, work := range []func(){d.beats.flushLoop, d.sweepLoop, d.purgeLoop, d.journalLoop} {
 		d.background.Go(work)
 	}
@@ -107,28 +129,35 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 // has gone or ctx ends.
 func (d *Dispatcher) EndSessions(ctx context.Context) {
 	d.stopOnce.Do(func() { close(d.stopping) })
-	for _, s := range d.registry.all() {
+	for _, s := range d.registry.shut() {
 		s.end(errStopping)
 	}
 	d.registry.waitEmpty(ctx)
 }
 
 // Close ends what sessions are left, writes what is buffered and stops. The
-// store and the journal stay open.
+// store and the journal stay open. Closing twice is no error.
 func (d *Dispatcher) Close() {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	d.EndSessions(ctx)
-	d.beats.stop()
-	d.background.Wait()
-	d.unlisten()
+	d.closeOnce.Do(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), lastTries)
+		defer cancel()
+		d.EndSessions(ctx)
+		d.beats.stop()
+		d.background.Wait()
+		d.unlisten()
+	})
 }
 
-// changed is called by the store after each commit.
+// Stopping returns a channel that is closed when the Dispatcher begins to stop.
+func (d *Dispatcher) Stopping() <-chan struct{} { return d.stopping }
+
+// changed is called by the store after each commit. A session is woken by a
+// command that came or ended, and by what became of its VM: a command that was
+// handed to a poll is due again in a new boot.
 func (d *Dispatcher) changed(changes []fleet.Change) {
 	for _, c := range changes {
 		switch {
-		case c.Command != nil && c.Command.State != fleet.Delivered:
+		case c.Command != nil && c.Command.State != fleet.Delivered, c.VM != nil:
 			d.registry.wake(c.Subject)
 		case c.Event != nil:
 			d.wakeJournal()
@@ -179,27 +208,6 @@ func (d *Dispatcher) takeHold() bool {
 }
 
 func (d *Dispatcher) releaseHold() { <-d.holds }
-
-// persist writes what an agent said until the store takes it or the stream is
-// over: agents say nothing twice. The stream is not read meanwhile. A write that
-// has begun goes on when the stream ends.
-func (d *Dispatcher) persist(stream context.Context, what string, write func(context.Context) error) error {
-	ctx := context.WithoutCancel(stream)
-	for wait := time.Second; ; wait = min(2*wait, 15*time.Second) {
-		err := write(ctx)
-		if !errors.Is(err, fleet.ErrUnavailable) {
-			return err
-		}
-		d.Log.Warn("store unavailable, holding back", "what", what, keyError, err)
-		select {
-		case <-time.After(wait):
-		case <-stream.Done():
-			return err
-		case <-d.stopping:
-			return err
-		}
-	}
-}
 
 // Stats counts what a Dispatcher has seen since it started.
 type Stats struct {

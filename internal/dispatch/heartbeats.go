@@ -2,7 +2,8 @@ package dispatch
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,31 +24,49 @@ const (
 type heartbeats struct {
 	d       *Dispatcher
 	queue   chan fleet.Heartbeat
+	adding  sync.RWMutex // held for reading by those who add
 	stopped chan struct{}
 	fault   atomic.Pointer[error] // of the latest attempt to store
+	giveUp  time.Time             // when flush no longer tries again; flushLoop's own
 }
 
 func newHeartbeats(d *Dispatcher) *heartbeats {
 	return &heartbeats{d: d, queue: make(chan fleet.Heartbeat, maxBeats), stopped: make(chan struct{})}
 }
 
-// add queues a heartbeat that keeps its rules, and its file.
+// add queues a heartbeat that keeps its rules, and its file. When it returns nil
+// the heartbeat will be stored, unless the store is unavailable to the end.
 func (b *heartbeats) add(ctx context.Context, h fleet.Heartbeat, render func() ([]byte, error)) error {
-	select {
-	case b.queue <- h:
-	default:
-		select {
-		case b.queue <- h:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-b.stopped:
-			return errStopping
-		}
+	if err := b.put(ctx, h); err != nil {
+		return err
 	}
 	if b.d.Journal != nil {
 		b.d.Journal.Heartbeat(h.Origin, render)
 	}
 	return nil
+}
+
+func (b *heartbeats) put(ctx context.Context, h fleet.Heartbeat) error {
+	b.adding.RLock()
+	defer b.adding.RUnlock()
+	select {
+	case <-b.stopped:
+		return errStopping
+	default:
+	}
+	select {
+	case b.queue <- h: // whatever has become of ctx
+		return nil
+	default:
+	}
+	select {
+	case b.queue <- h:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.stopped:
+		return errStopping
+	}
 }
 
 // failing returns why heartbeats cannot be stored at the moment; nil when they
@@ -59,8 +78,7 @@ func (b *heartbeats) failing() error {
 	return nil
 }
 
-// stop ends flushLoop after what is queued is stored. Nothing may be added any
-// more.
+// stop ends flushLoop after what is queued is stored. Nothing is added any more.
 func (b *heartbeats) stop() { close(b.stopped) }
 
 func (b *heartbeats) flushLoop() {
@@ -71,7 +89,10 @@ func (b *heartbeats) flushLoop() {
 			group = b.gather(append(group[:0], h))
 			b.flush(group)
 		case <-b.stopped:
-			b.flush(b.drain(group[:0]))
+			b.adding.Lock() // those who were adding have left
+			group = b.drain(group[:0])
+			b.adding.Unlock()
+			b.flush(group)
 			return
 		}
 	}
@@ -88,7 +109,7 @@ func (b *heartbeats) gather(group []fleet.Heartbeat) []fleet.Heartbeat {
 		case <-window.C:
 			return group
 		case <-b.stopped:
-			return b.drain(group)
+			return group
 		}
 	}
 	return group
@@ -106,7 +127,7 @@ func (b *heartbeats) drain(group []fleet.Heartbeat) []fleet.Heartbeat {
 }
 
 // flush stores a group. While the store is unavailable it tries again, until
-// the Dispatcher stops.
+// the Dispatcher has been stopping for a while.
 func (b *heartbeats) flush(group []fleet.Heartbeat) {
 	if len(group) == 0 {
 		return
@@ -114,18 +135,41 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := b.d.Store.RecordHeartbeats(context.Background(), group, b.d.registerCommand)
 		if err == nil {
-			b.fault.Store(nil)
+			if b.fault.Swap(nil) != nil {
+				b.d.Log.Info("heartbeats stored again")
+			}
+			return
+		}
+		if !errors.Is(err, fleet.ErrUnavailable) || b.givesUp() {
+			b.d.Log.Error("heartbeats lost", keyCount, len(group), keyError, err)
 			return
 		}
 		if b.fault.Swap(&err) == nil {
-			b.d.Log.Error("heartbeats not stored, trying again", "heartbeats", len(group), keyError, err)
+			b.d.Log.Error("heartbeats not stored, trying again", keyCount, len(group), keyError, err)
 		}
-		select {
-		case <-time.After(wait):
-		case <-b.stopped:
-			b.d.Log.Error("heartbeats lost", "heartbeats", len(group),
-				keyError, fmt.Errorf("store heartbeats: %w", err))
-			return
-		}
+		b.pause(wait)
+	}
+}
+
+// givesUp reports whether it is too late to try again.
+func (b *heartbeats) givesUp() bool {
+	select {
+	case <-b.d.stopping:
+	default:
+		return false
+	}
+	now := time.Now()
+	if b.giveUp.IsZero() {
+		b.giveUp = now.Add(lastTries)
+	}
+	return !now.Before(b.giveUp)
+}
+
+// pause waits, and not for long once the Dispatcher stops.
+func (b *heartbeats) pause(wait time.Duration) {
+	select {
+	case <-time.After(wait):
+	case <-b.d.stopping:
+		<-time.After(min(wait, 100*time.Millisecond))
 	}
 }

@@ -57,7 +57,7 @@ func (d *Dispatcher) Poll(ctx context.Context, vm fleet.VMID) ([]Offer, error) {
 	}
 	d.counters.delivered.Add(1)
 	d.Log.Info("command delivered", keyVM, vm, keyCommand, o.Command.ID, keyType, o.Command.Type,
-		"attempt", o.Command.Attempts, "via", fleet.HTTP)
+		keyAttempt, o.Command.Attempts, keyVia, fleet.HTTP)
 	return []Offer{o}, nil
 }
 
@@ -81,7 +81,7 @@ func (d *Dispatcher) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, 
 	}
 	v, e, err := d.Store.RecordEvent(ctx, e, d.registerCommand(e.VM))
 	if err == nil {
-		d.Log.Info("event received", keyVM, e.VM, keyType, e.Type, "via", fleet.HTTP)
+		d.Log.Info("event received", keyVM, e.VM, keyType, e.Type, keyVia, fleet.HTTP)
 	}
 	return v, e, err
 }
@@ -96,6 +96,6 @@ func (d *Dispatcher) ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) err
 	if err := d.beats.failing(); err != nil {
 		return err
 	}
-	d.Log.Debug("heartbeat received", keyVM, h.VM, "status", h.Status, "via", fleet.HTTP)
+	d.Log.Debug("heartbeat received", keyVM, h.VM, keyStatus, h.Status, keyVia, fleet.HTTP)
 	return d.beats.add(ctx, h, func() ([]byte, error) { return h.Body, nil })
 }

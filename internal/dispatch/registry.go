@@ -9,13 +9,38 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// registry holds the newest session of each VM that has a live one, and counts
-// all that have not left.
+// registry holds the sessions that have not left, and which of them is its VM's
+// newest.
 type registry struct {
-	mu       sync.RWMutex
-	sessions map[fleet.VMID]*Session
-	present  int
-	empty    chan struct{} // closed when present falls to zero, if anybody waits
+	mu      sync.RWMutex
+	newest  map[fleet.VMID]*Session
+	live    map[*Session]bool // superseded ones too
+	present int               // who has entered and not left
+	closed  bool
+	empty   chan struct{} // closed when present falls to zero, if anybody waits
+}
+
+// enter announces a session that is about to be opened; leave must follow. It
+// returns false when none may begin any more.
+func (r *registry) enter() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.present++
+	return true
+}
+
+// leave takes back an enter. Nothing of the session may be under way any more.
+func (r *registry) leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.present--
+	if r.present == 0 && r.empty != nil {
+		close(r.empty)
+		r.empty = nil
+	}
 }
 
 // add makes s its VM's session if it is the newest. It returns the one that is
@@ -23,12 +48,12 @@ type registry struct {
 func (r *registry) add(s *Session) (superseded *Session) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.present++
-	current := r.sessions[s.vm]
+	r.live[s] = true
+	current := r.newest[s.vm]
 	if current != nil && current.epoch > s.epoch {
 		return s
 	}
-	r.sessions[s.vm] = s
+	r.newest[s.vm] = s
 	return current
 }
 
@@ -36,19 +61,17 @@ func (r *registry) add(s *Session) (superseded *Session) {
 func (r *registry) remove(s *Session) (newest bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if newest = r.sessions[s.vm] == s; newest {
-		delete(r.sessions, s.vm)
+	delete(r.live, s)
+	if r.newest[s.vm] != s {
+		return false
 	}
-	if r.present--; r.present == 0 && r.empty != nil {
-		close(r.empty)
-		r.empty = nil
-	}
-	return newest
+	delete(r.newest, s.vm)
+	return true
 }
 
 func (r *registry) wake(vm fleet.VMID) {
 	r.mu.RLock()
-	s := r.sessions[vm]
+	s := r.newest[vm]
 	r.mu.RUnlock()
 	if s != nil {
 		s.wakeUp()
@@ -58,16 +81,19 @@ func (r *registry) wake(vm fleet.VMID) {
 func (r *registry) count() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return len(r.sessions)
+	return len(r.newest)
 }
 
-func (r *registry) all() []*Session {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	return slices.Collect(maps.Values(r.sessions))
+// shut lets nobody enter any more and returns the sessions there are. One that
+// has entered may still be added.
+func (r *registry) shut() []*Session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	return slices.Collect(maps.Keys(r.live))
 }
 
-// waitEmpty waits until every session has left, or ctx ends.
+// waitEmpty waits until all who entered have left, or ctx ends.
 func (r *registry) waitEmpty(ctx context.Context) {
 	r.mu.Lock()
 	if r.present == 0 {

@@ -15,9 +15,13 @@ import (
 // errStopping ends the sessions of a controller that is being stopped.
 var errStopping = fmt.Errorf("%w: the controller is stopping", fleet.ErrUnavailable)
 
-// abortAfter is how long the end of a session waits for a message that is being
-// sent to an agent that does not read.
-const abortAfter = time.Second
+// How long a message may take to be sent to an agent that does not read.
+const (
+	// acceptWithin is for the answer that opens the session.
+	acceptWithin = 5 * time.Second
+	// abortAfter is for the command that is under way when the session ends.
+	abortAfter = time.Second
+)
 
 // Transport is the stream below a session. The session makes one call of Accept
 // and Deliver at a time.
@@ -29,7 +33,7 @@ type Transport interface {
 	Deliver(c fleet.Command, p fleet.Params) error
 	// Interrupt makes the stream's reader return.
 	Interrupt()
-	// Abort makes a Deliver under way return.
+	// Abort makes an Accept or Deliver under way return.
 	Abort()
 }
 
@@ -44,10 +48,13 @@ type Session struct {
 	log       *slog.Logger
 
 	wake    chan struct{}   // holds one
-	stream  context.Context // until the stream is over
-	ctx     context.Context // until deliveries end
+	stream  context.Context //nolint:containedctx // a session is one stream: until that is over
+	hangUp  context.CancelFunc
+	ctx     context.Context //nolint:containedctx // as above: until deliveries end
 	cancel  context.CancelFunc
 	deliver sync.WaitGroup
+
+	refused, reported trouble
 
 	mu     sync.Mutex
 	cause  error // why it was ended from this side
@@ -63,28 +70,31 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	if err := h.Check(); err != nil {
 		return nil, err
 	}
-	select {
-	case <-d.stopping:
+	if !d.registry.enter() {
 		return nil, errStopping
-	default:
 	}
 	v, err := d.Store.OpenSession(ctx, h, d.registerCommand(h.VM), d.receivedAt())
 	if err != nil {
+		d.registry.leave()
 		return nil, err
 	}
 	s := &Session{
 		d: d, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
-		log: d.Log.With(keyVM, h.VM, keyEpoch, v.Epoch), wake: make(chan struct{}, 1), stream: ctx,
+		log: d.Log.With(keyVM, h.VM, keyEpoch, v.Epoch), wake: make(chan struct{}, 1),
 	}
-	s.ctx, s.cancel = context.WithCancel(ctx)
-	s.log.Info("agent connected", "pool_id", h.Pool, "org_id", h.Org, "registration", v.Registration.State)
+	s.stream, s.hangUp = context.WithCancel(ctx)
+	s.ctx, s.cancel = context.WithCancel(s.stream)
+	s.log.Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
 	if old := d.registry.add(s); old != nil {
 		d.counters.superseded.Add(1)
 		old.log.Warn("session superseded by a newer one of the same VM")
 		old.end(fleet.ErrSuperseded)
 	}
-	if err := t.Accept(); err != nil {
-		s.Close()
+	abort := time.AfterFunc(acceptWithin, t.Abort)
+	err = t.Accept()
+	abort.Stop()
+	if err != nil {
+		s.Close() //nolint:contextcheck // a session has its stream's
 		return nil, err
 	}
 	s.deliver.Go(s.deliverLoop)
@@ -109,27 +119,39 @@ func (s *Session) Cause() error {
 // end stops the deliveries of the session at once and its stream: at once when
 // the controller stops, else after it was held.
 func (s *Session) end(cause error) {
+	stopping := errors.Is(cause, errStopping)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.cause != nil && !errors.Is(cause, errStopping) {
+	if s.closed || s.cause != nil && !stopping {
 		return
 	}
-	s.cause = cause
+	if s.cause == nil {
+		s.cause = cause
+	}
 	s.cancel()
-	if errors.Is(cause, errStopping) || !s.d.takeHold() {
+	switch {
+	case stopping: // what has been read is still taken
 		s.transport.Interrupt()
-		return
+	case s.d.takeHold():
+		s.timer = time.AfterFunc(s.d.Options.Hold, func() {
+			s.d.releaseHold()
+			s.cut()
+		})
+	default:
+		s.cut()
 	}
-	s.timer = time.AfterFunc(s.d.Options.Hold, func() {
-		s.d.releaseHold()
-		s.transport.Interrupt()
-	})
+}
+
+// cut ends the stream, also when its reader waits for the store.
+func (s *Session) cut() {
+	s.hangUp()
+	s.transport.Interrupt()
 }
 
 // Close ends the session's part in the store and waits for its deliveries to
 // stop. The end of a session that was superseded touches nothing of the newer.
 func (s *Session) Close() {
-	s.cancel()
+	s.hangUp() // and so s.cancel
 	s.mu.Lock()
 	s.closed = true
 	if s.timer != nil && s.timer.Stop() {
@@ -142,11 +164,10 @@ func (s *Session) Close() {
 	if s.d.registry.remove(s) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.stream), 5*time.Second)
 		defer cancel()
-		if err := s.d.Store.CloseSession(ctx, s.vm, s.epoch, s.d.receivedAt()); err != nil {
-			s.log.Error("session end not recorded", keyError, err)
-		}
+		_ = s.d.recordEnd(ctx, ending{s.vm, s.epoch, s.d.receivedAt()}) // if not now, then later
 	}
 	s.log.Info("agent disconnected")
+	s.d.registry.leave()
 }
 
 func (s *Session) wakeUp() {
@@ -156,33 +177,45 @@ func (s *Session) wakeUp() {
 	}
 }
 
+// How long deliverLoop waits, unless it is woken.
+const (
+	firstRetry = time.Second
+	lastRetry  = 15 * time.Second
+	// lookAgain is behind the wake-ups, should one be lost.
+	lookAgain = time.Minute
+)
+
 // deliverLoop hands the VM's commands to the agent, one at a time, until the
 // session is over.
 func (s *Session) deliverLoop() {
-	wait := time.Second
+	retry := firstRetry
 	for {
 		err := s.deliverNext()
-		var retry <-chan time.Time
+		wait := lookAgain
 		switch {
 		case s.ctx.Err() != nil:
 			return
 		case err == nil:
-			wait = time.Second
+			retry = firstRetry
 			continue
+		case errors.Is(err, fleet.ErrNothingDue):
+			retry = firstRetry
 		case errors.Is(err, fleet.ErrSuperseded):
 			s.end(fleet.ErrSuperseded)
 			return
 		case errors.Is(err, errNotSent):
+			s.log.Warn("command not sent", keyError, err)
 			s.transport.Interrupt()
 			return
-		case !errors.Is(err, fleet.ErrNothingDue):
-			s.log.Warn("delivery put off", keyError, err)
-			retry = time.After(wait)
-			wait = min(2*wait, 15*time.Second)
+		default:
+			if untold, ok := s.d.troubles.putOff.due(s.d.Clock()); ok {
+				s.log.Warn("delivery put off", keyError, err, keyUntold, untold)
+			}
+			wait, retry = retry, min(2*retry, lastRetry)
 		}
 		select {
 		case <-s.wake:
-		case <-retry:
+		case <-time.After(wait):
 		case <-s.ctx.Done():
 			return
 		}
@@ -198,29 +231,53 @@ func (s *Session) deliverNext() error {
 	if err != nil {
 		return err
 	}
+	if s.ctx.Err() != nil {
+		return s.ctx.Err() // superseded since: the command is the newer session's
+	}
 	if err := s.transport.Deliver(o.Command, o.Params); err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	s.d.counters.delivered.Add(1)
 	s.log.Info("command delivered", keyCommand, o.Command.ID, keyType, o.Command.Type,
-		"attempt", o.Command.Attempts)
+		keyAttempt, o.Command.Attempts)
 	return nil
+}
+
+// persist writes what an agent said until the store takes it or the stream is
+// over: agents say nothing twice. The stream is not read meanwhile. A write that
+// has begun goes on when the stream ends.
+func (s *Session) persist(what string, write func(context.Context) error) error {
+	ctx := context.WithoutCancel(s.stream)
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		err := write(ctx)
+		if !errors.Is(err, fleet.ErrUnavailable) {
+			return err
+		}
+		if untold, ok := s.d.troubles.held.due(s.d.Clock()); ok {
+			s.log.Warn("store unavailable, holding back", keyWhat, what, keyError, err, keyUntold, untold)
+		}
+		select {
+		case <-time.After(wait):
+			continue
+		case <-s.stream.Done():
+		case <-s.d.stopping:
+		}
+		s.log.Error("report lost", keyWhat, what, keyError, err)
+		return err
+	}
 }
 
 // Ack takes the agent's answer to a command; it is durable when Ack returns. An
 // answer to nothing that this VM was sent is refused, and the session goes on.
 // It returns an error only when the session is over.
 func (s *Session) Ack(a fleet.Ack) error {
-	if s.Cause() != nil {
-		return nil
-	}
 	if err := fleet.CheckID("command_ack.command_id", string(a.CommandID)); err != nil {
 		s.Refuse("ack", err)
 		return nil
 	}
 	var c fleet.Command
 	var late bool
-	err := s.d.persist(s.stream, "ack", func(ctx context.Context) (err error) {
+	err := s.persist("ack", func(ctx context.Context) (err error) {
 		c, late, err = s.d.Store.Ack(ctx, s.vm, s.epoch, a, s.d.receivedAt())
 		return err
 	})
@@ -236,7 +293,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 	if late {
 		s.d.counters.lateAcks.Add(1)
 	}
-	s.log.Info("command acked", keyCommand, c.ID, keyType, c.Type, "success", a.Success, "state", c.State, "late", late)
+	s.log.Info("command acked", keyCommand, c.ID, keyType, c.Type, keySuccess, a.Success, keyState, c.State, keyLate, late)
 	return nil
 }
 
@@ -251,7 +308,7 @@ func (s *Session) Event(e fleet.Event) error {
 		s.Refuse("event", err)
 		return nil
 	}
-	err := s.d.persist(s.stream, "event", func(ctx context.Context) error {
+	err := s.persist("event", func(ctx context.Context) error {
 		_, _, err := s.d.Store.RecordEvent(ctx, e, s.d.registerCommand(s.vm))
 		return err
 	})
@@ -266,26 +323,34 @@ func (s *Session) Event(e fleet.Event) error {
 // session goes on. render makes its file for the journal and is called, if at
 // all, before Heartbeat returns.
 func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
-	if s.Cause() != nil || !s.admit("heartbeat", &h.Origin) {
+	if errors.Is(s.Cause(), fleet.ErrSuperseded) || !s.admit("heartbeat", &h.Origin) {
 		return nil
 	}
 	if err := h.Check(); err != nil {
 		s.Refuse("heartbeat", err)
 		return nil
 	}
-	s.log.Debug("heartbeat received", "status", h.Status)
+	s.log.Debug("heartbeat received", keyStatus, h.Status)
 	return s.d.beats.add(s.stream, h, render)
 }
 
-// Reported notes an error the agent reported.
+// Reported notes an error the agent reported. An agent that reports many has
+// some of them logged.
 func (s *Session) Reported(code, message string) {
-	s.log.Warn("agent reported an error", "code", code, "message", message)
+	if untold, ok := s.reported.due(s.d.Clock()); ok {
+		s.log.Warn("agent reported an error", keyCode, clip(code), keyMessage, clip(message), keyUntold, untold)
+	}
 }
 
-// Refuse counts and logs a message that broke a rule.
+// clip bounds what an agent can put on a log line.
+func clip(s string) string { return s[:min(len(s), 512)] }
+
+// Refuse counts a message that broke a rule. Of many, some are logged.
 func (s *Session) Refuse(what string, why error) {
 	s.d.counters.refused.Add(1)
-	s.log.Warn("message refused", "what", what, keyError, why)
+	if untold, ok := s.refused.due(s.d.Clock()); ok {
+		s.log.Warn("message refused", keyWhat, what, keyError, why, keyUntold, untold)
+	}
 }
 
 // admit makes a report one of this session's. It refuses one that names another

@@ -2,8 +2,12 @@ package dispatch
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"syscall"
 	"time"
 
+	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
 const (
@@ -14,43 +18,56 @@ const (
 	journalRetry = 5 * time.Second
 )
 
-// sweepLoop ends the commands whose time is up.
+// sweepLoop ends the commands whose time is up, and the sessions whose end the
+// store could not take.
 func (d *Dispatcher) sweepLoop() {
 	d.every(sweepEvery, func(ctx context.Context) error {
-		for {
-			n, err := d.Store.Sweep(ctx, d.Clock(), sweepBatch)
-			if n > 0 {
-				d.Log.Info("commands ended for want of time", "commands", n)
-			}
-			if err != nil || n < sweepBatch {
-				return err
-			}
-		}
+		return errors.Join(d.recordEnds(ctx), d.sweep(ctx))
 	}, "sweep")
+}
+
+func (d *Dispatcher) sweep(ctx context.Context) error {
+	for {
+		n, err := d.Store.Sweep(ctx, d.Clock(), sweepBatch)
+		if n > 0 {
+			d.Log.Info("commands ended for want of time", keyCount, n)
+		}
+		if err != nil || n < sweepBatch {
+			return err
+		}
+	}
 }
 
 // purgeLoop forgets what is older than the retention.
 func (d *Dispatcher) purgeLoop() {
 	d.every(purgeEvery, func(ctx context.Context) error {
-		n, err := d.Store.Purge(ctx, d.Retention, d.Clock())
-		if n > 0 {
-			d.Log.Info("rows past their retention forgotten", "rows", n)
-		}
-		if err != nil || d.Journal == nil {
-			return err
-		}
-		n, err = d.Journal.Prune(ctx, d.Clock())
-		if n > 0 {
-			d.Log.Info("files past their retention removed", "files", n)
-		}
-		return err
+		return errors.Join(d.purgeStore(ctx), d.pruneJournal(ctx))
 	}, "purge")
+}
+
+func (d *Dispatcher) purgeStore(ctx context.Context) error {
+	n, err := d.Store.Purge(ctx, d.Retention, d.Clock())
+	if n > 0 {
+		d.Log.Info("rows past their retention forgotten", keyCount, n)
+	}
+	return err
+}
+
+func (d *Dispatcher) pruneJournal(ctx context.Context) error {
+	if d.Journal == nil {
+		return nil
+	}
+	n, err := d.Journal.Prune(ctx, d.Clock())
+	if n > 0 {
+		d.Log.Info("files past their retention removed", keyCount, n)
+	}
+	return err
 }
 
 // every calls work at intervals until the Dispatcher stops. It logs the first
 // of a row of errors.
 func (d *Dispatcher) every(interval time.Duration, work func(context.Context) error, name string) {
-	ctx, cancel := d.untilStopping()
+	ctx, cancel := d.until(d.stopping, 0)
 	defer cancel()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -63,19 +80,24 @@ func (d *Dispatcher) every(interval time.Duration, work func(context.Context) er
 		}
 		err := work(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
-			d.Log.Error("upkeep failed", "work", name, keyError, err)
+			d.Log.Error("upkeep failed", keyWork, name, keyError, err)
 		}
 		failing = err != nil
 	}
 }
 
-// untilStopping returns a context that ends when the Dispatcher stops.
-func (d *Dispatcher) untilStopping() (context.Context, context.CancelFunc) {
+// until returns a context that ends some time after done is closed.
+func (d *Dispatcher) until(done <-chan struct{}, grace time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.background.Go(func() {
 		defer cancel()
 		select {
-		case <-d.stopping:
+		case <-done:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(grace):
 		case <-ctx.Done():
 		}
 	})
@@ -92,17 +114,22 @@ func (d *Dispatcher) wakeJournal() {
 // journalLoop writes the file of every event that has none yet. The store knows
 // which those are, so that neither a crash nor a full disk loses one.
 func (d *Dispatcher) journalLoop() {
+	ctx, cancel := d.until(d.beats.stopped, lastTries)
+	defer cancel()
 	for {
+		woken := d.journaling
 		var retry <-chan time.Time
-		if err := d.journalEvents(context.Background()); err != nil {
-			d.Log.Error("events not written to the journal, trying again", keyError, err)
-			retry = time.After(journalRetry)
+		if err := d.journalEvents(ctx); err != nil {
+			if untold, ok := d.troubles.journal.due(d.Clock()); ok {
+				d.Log.Error("events not written to the journal, trying again", keyError, err, keyUntold, untold)
+			}
+			woken, retry = nil, time.After(journalRetry) // more events will not mend it
 		}
 		select {
-		case <-d.journaling:
+		case <-woken:
 		case <-retry:
 		case <-d.beats.stopped: // the sessions are gone: no more events come
-			if err := d.journalEvents(context.Background()); err != nil {
+			if err := d.journalEvents(ctx); err != nil {
 				d.Log.Error("events left for the next run to write to the journal", keyError, err)
 			}
 			return
@@ -112,8 +139,9 @@ func (d *Dispatcher) journalLoop() {
 
 // journalEvents writes and marks all that are unwritten. With the journal
 // switched off they are only marked: switched on again, it begins with what
-// comes then. An event that cannot be written while others could is passed over:
-// a file in the place of one VM's directory must not stop all others' files.
+// comes then. An event that will not be written before a person has seen to its
+// VM's directory is passed over: a file in the place of one VM's directory must
+// not stop all others' files.
 func (d *Dispatcher) journalEvents(ctx context.Context) error {
 	for {
 		events, err := d.Store.UnjournaledEvents(ctx, journalBatch)
@@ -124,7 +152,7 @@ func (d *Dispatcher) journalEvents(ctx context.Context) error {
 		if d.Journal != nil {
 			n, fault = d.Journal.WriteEvents(ctx, events)
 		}
-		if fault != nil && d.Journal.Check() == nil {
+		if ofOneVM(fault) && d.Journal.Check() == nil {
 			d.counters.unwritten.Add(1)
 			d.Log.Error("event passed over by the journal", keyVM, events[n].VM, keyType, events[n].Type, keyError, fault)
 			n, fault = n+1, nil
@@ -138,4 +166,14 @@ func (d *Dispatcher) journalEvents(ctx context.Context) error {
 			return fault
 		}
 	}
+}
+
+// ofOneVM reports whether an event cannot be written for a reason of its own or
+// of its VM's directory. What is short, such as space or open files, is
+// everybody's and passes.
+func ofOneVM(fault error) bool {
+	if _, ok := errors.AsType[*fleet.FieldError](fault); ok {
+		return true
+	}
+	return errors.Is(fault, syscall.ENOTDIR) || errors.Is(fault, fs.ErrExist) || errors.Is(fault, fs.ErrPermission)
 }

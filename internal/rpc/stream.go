@@ -44,20 +44,18 @@ func NewStreamService(d *dispatch.Dispatcher, version string, log *slog.Logger) 
 func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream) error {
 	l := &line{stream: stream, control: streamControl(ctx), version: s.version}
 	defer l.hangUp()
-	hello, err := l.hello()
+	hello, err := l.hello(s.dispatch.Stopping())
 	if err != nil {
 		return s.refuse(ctx, err)
 	}
 	session, err := s.dispatch.Open(ctx, hello, l)
-	var invalid *fleet.FieldError
-	if errors.As(err, &invalid) {
+	if invalid, ok := errors.AsType[*fleet.FieldError](err); ok {
 		return s.reject(ctx, l, invalid)
 	}
 	if err != nil {
 		return s.refuse(ctx, err)
 	}
-	err = converse(session, l)
-	session.Close()
+	err = converse(session, l) //nolint:contextcheck // a session has its stream's
 	switch cause := session.Cause(); {
 	case cause != nil:
 		return cause
@@ -70,7 +68,7 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream)
 
 // reject tells the agent to give up for good.
 func (s *streamService) reject(ctx context.Context, l *line, why error) error {
-	s.log.Warn("agent rejected", "error", why)
+	s.log.Warn("agent rejected", callErrorKey, why)
 	err := l.stream.Send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Message: why.Error(), ServerVersion: s.version},
 	}})
@@ -83,15 +81,14 @@ func (s *streamService) refuse(ctx context.Context, err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
-	if ctx.Err() == nil {
-		s.log.Warn("stream refused", "error", err)
-		s.dispatch.Hold(ctx)
-	}
+	s.dispatch.Hold(ctx)
 	return err
 }
 
-// converse reads the stream until it ends.
+// converse reads the stream until it ends, and then closes the session, also
+// when a message makes it panic.
 func converse(s *dispatch.Session, l *line) error {
+	defer s.Close()
 	for {
 		m, err := l.stream.Receive()
 		if err != nil {
@@ -138,10 +135,22 @@ type line struct {
 }
 
 // hello returns the agent's ConnectRequest. Heartbeats can overtake it: what
-// comes before is skipped.
-func (l *line) hello() (fleet.Hello, error) {
-	giveUp := time.AfterFunc(helloTimeout, l.Interrupt)
-	defer giveUp.Stop()
+// comes before is skipped. The agent has until helloTimeout, or until the
+// controller stops.
+func (l *line) hello(stopping <-chan struct{}) (fleet.Hello, error) {
+	said := make(chan struct{})
+	var limit sync.WaitGroup
+	limit.Go(func() {
+		select {
+		case <-time.After(helloTimeout):
+			l.Interrupt()
+		case <-stopping:
+			l.Interrupt()
+		case <-said:
+		}
+	})
+	defer limit.Wait()
+	defer close(said)
 	for {
 		m, err := l.stream.Receive()
 		if err != nil {

@@ -1,0 +1,283 @@
+package dispatch
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// A VM that connects is sent register_runner by itself, with a token that is
+// nowhere else; then its commands follow in the order of acceptance, one at a
+// time, each as soon as the one before is answered.
+func TestDelivery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		s.send("vm-1", "a", "b")
+		a := s.connect("vm-1")
+		require.Equal(t, fleet.CommandID("a"), a.next().ID, "what was accepted first goes first")
+		a.nothing()
+		s.send("vm-1", "c")
+		s.send("vm-2", "other")
+		a.nothing()
+		a.ack("a", true)
+		require.Equal(t, fleet.CommandID("b"), a.next(false).ID)
+
+		register := <-a.got
+		require.Equal(t, fleet.RegisterRunner, register.Command.Type)
+		require.Equal(t, secret, register.Params.Strings[fleet.RegistrationTokenParam])
+		require.Empty(t, register.Command.Params, "the record has no token")
+		require.Empty(t, s.command(register.Command.ID).Params)
+		a.ack(register.Command.ID, true)
+
+		require.Equal(t, fleet.CommandID("c"), a.next(true).ID)
+		a.nothing()
+		s.elapsed(0)
+		require.Equal(t, fleet.Failed, s.command("b").State)
+		require.Equal(t, fleet.Succeeded, s.command("c").State)
+		require.Equal(t, fleet.Pending, s.command("other").State)
+		require.Equal(t, int64(4), s.Stats().Delivered)
+		require.Equal(t, 1, s.Stats().Sessions)
+	})
+}
+
+// Whatever ends the command that is out lets the next one through, without
+// waiting for more.
+func TestNextOne(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		end   func(s *system, a *agent)
+		state fleet.CommandState
+		after time.Duration
+	}{
+		"acked":     {func(_ *system, a *agent) { a.ack("first", true) }, fleet.Succeeded, 0},
+		"failed":    {func(_ *system, a *agent) { a.ack("first", false) }, fleet.Failed, 0},
+		"cancelled": {func(s *system, _ *agent) { s.cancel("first") }, fleet.Cancelled, 0},
+		"no answer": {func(*system, *agent) {}, fleet.TimedOut, defaults.AckTimeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSystem(t)
+				a := s.registered("vm-1")
+				s.send("vm-1", "first", "second")
+				require.Equal(t, fleet.CommandID("first"), a.next().ID)
+				a.nothing()
+				test.end(s, a)
+				require.Equal(t, fleet.CommandID("second"), a.next().ID)
+				require.Equal(t, test.state, s.command("first").State)
+				s.elapsed(test.after)
+			})
+		})
+	}
+}
+
+func (s *system) cancel(id fleet.CommandID) {
+	s.Helper()
+	_, err := s.store.Cancel(s.Context(), id, clock())
+	require.NoError(s, err)
+}
+
+// A command that is cancelled while its token is being minted is not sent, and
+// the next one is.
+func TestCancelledBeforeItsLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		s.tokens.on(func() error {
+			all, err := s.store.Commands(t.Context(), allCommands, onePage)
+			if err == nil && len(all) > 0 {
+				_, err = s.store.Cancel(t.Context(), all[len(all)-1].ID, clock())
+			}
+			s.send("vm-1", "next")
+			return err
+		})
+		a := s.connect("vm-1")
+		require.Equal(t, fleet.CommandID("next"), a.next().ID)
+		a.nothing()
+	})
+}
+
+// A command that is out when its session ends is sent again on the next one,
+// and never twice on the same.
+func TestRedelivery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, withoutSweeps)
+		first := s.registered("vm-1")
+		s.send("vm-1", "a", "b")
+		require.Equal(t, fleet.CommandID("a"), first.next().ID)
+		time.Sleep(defaults.AckTimeout / 2) // fake clock
+		first.nothing()
+		first.quit()
+		require.False(t, s.vm("vm-1").Connected)
+
+		// Nobody could have answered.
+		time.Sleep(10 * defaults.AckTimeout) // fake clock
+		second := s.connect("vm-1")
+		again := second.next()
+		require.Equal(t, fleet.CommandID("a"), again.ID)
+		require.Equal(t, 2, again.Attempts)
+		second.ack("a", true)
+		require.Equal(t, fleet.CommandID("b"), second.next(true).ID)
+		second.nothing()
+	})
+}
+
+// A command handed to a poll is not sent on the stream in the same boot, and is
+// sent as soon as the VM is seen to have started anew.
+func TestDueAgainInANewBoot(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		offers, err := s.Poll(t.Context(), "vm-1")
+		require.NoError(t, err)
+		require.Len(t, offers, 1)
+		a := s.connect("vm-1")
+		a.nothing()
+		_, _, err = s.ReportEvent(t.Context(), fleet.Event{
+			Origin: fleet.Origin{VM: "vm-1", SentAt: clock()}, Type: fleet.EventVMStarted,
+		})
+		require.NoError(t, err)
+		_, _, err = s.ReportEvent(t.Context(), fleet.Event{
+			Origin: fleet.Origin{VM: "vm-1", SentAt: clock().Add(time.Second)}, Type: fleet.EventVMStarted,
+		})
+		require.NoError(t, err)
+		require.Equal(t, offers[0].Command.ID, a.next().ID)
+		s.elapsed(0)
+	})
+}
+
+// A wake-up that is lost delays a command by a minute at the most.
+func TestLostWakeUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, func(s *system, _ *Options) { s.store.deaf = true })
+		a := s.connect("vm-1")
+		a.next()
+		a.nothing()
+		s.send("vm-1", "a")
+		a.nothing()
+		require.Equal(t, fleet.CommandID("a"), a.next().ID)
+		s.elapsed(time.Minute)
+	})
+}
+
+// A stream that does not take a command ends its session; the command is sent
+// on the next.
+func TestSendFails(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		broken := newTransport()
+		broken.onDeliver = func() error { return errors.New("reset") }
+		a := s.connectOn("vm-1", broken)
+		<-a.ended
+		require.NoError(t, a.session.Cause())
+		require.False(t, s.vm("vm-1").Connected)
+		require.Equal(t, fleet.RegisterRunner, s.connect("vm-1").next().Type)
+		require.Equal(t, int64(1), s.Stats().Delivered)
+		s.elapsed(0)
+	})
+}
+
+// An agent that does not read holds up the end of its session for a second.
+func TestSendHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		stuck := newTransport()
+		stuck.onDeliver = func() error {
+			<-stuck.aborted
+			return errors.New("aborted")
+		}
+		a := s.connectOn("vm-1", stuck)
+		synctest.Wait()
+		a.quit()
+		s.elapsed(abortAfter)
+		require.False(t, s.vm("vm-1").Connected)
+	})
+}
+
+// An agent that never takes the answer to its ConnectRequest loses its session.
+func TestAcceptHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		stuck := newTransport()
+		stuck.onAccept = func() error {
+			<-stuck.aborted
+			return errors.New("aborted")
+		}
+		_, err := s.Open(t.Context(), fleet.Hello{VM: "vm-1"}, stuck)
+		require.ErrorContains(t, err, "aborted")
+		s.elapsed(acceptWithin)
+		require.False(t, s.vm("vm-1").Connected)
+	})
+}
+
+// While no token is to be had the command waits as PENDING, others are not
+// held up, and it is sent once there is a token again.
+func TestNoToken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, withoutSweeps)
+		s.tokens.on(func() error { return fleet.ErrNoToken })
+		a := s.connect("vm-1")
+		id := s.vm("vm-1").Registration.Command
+		time.Sleep(10 * time.Minute) // fake clock
+		a.nothing()
+		require.Equal(t, fleet.Pending, s.command(id).State)
+		require.Zero(t, s.command(id).Attempts)
+		s.tokens.on(nil)
+		began := time.Now()
+		require.Equal(t, id, a.next(true).ID)
+		require.LessOrEqual(t, time.Since(began), lastRetry)
+		require.Equal(t, 1, s.command(id).Attempts)
+	})
+}
+
+// While the store is unavailable a session waits, and then goes on; a command is
+// claimed once.
+func TestDeliveryOutage(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"Next", "Lease"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSystem(t, withoutSweeps)
+				s.store.down(method)
+				a := s.connect("vm-1")
+				time.Sleep(5 * time.Minute) // fake clock
+				a.nothing()
+				require.InDelta(t, 5*time.Minute/lastRetry, s.store.called(method), 5)
+				s.store.up(method)
+				require.Equal(t, 1, a.next(true).Attempts)
+				require.False(t, a.stream.isInterrupted())
+			})
+		})
+	}
+}
+
+// A session that was superseded between its claim and its message sends
+// nothing: the newer one does.
+func TestSupersededAfterItsLease(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		newer := make(chan *agent, 1)
+		s.store.on("after Lease", func() error {
+			s.store.up("after Lease")
+			newer <- s.connect("vm-1")
+			return nil
+		})
+		older := s.connect("vm-1")
+		require.Equal(t, 2, (<-newer).next(true).Attempts)
+		older.nothing()
+	})
+}

@@ -1,0 +1,220 @@
+package dispatch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// report keeps an event that came over HTTP.
+func (s *system) report(vm fleet.VMID, kind string) {
+	s.Helper()
+	_, _, err := s.ReportEvent(s.Context(), fleet.Event{
+		Origin: fleet.Origin{VM: vm}, Type: kind, Body: json.RawMessage(`{"type":"` + kind + `"}`),
+	})
+	require.NoError(s, err)
+}
+
+// hasFiles requires a VM to have one file for each of these kinds of events.
+func (s *system) hasFiles(vm fleet.VMID, kinds ...string) {
+	s.Helper()
+	names := s.files(vm)
+	require.Len(s, names, len(kinds), "%s", names)
+	all := strings.Join(names, "\n")
+	for _, kind := range kinds {
+		require.Contains(s, all, "event-"+kind+"-")
+	}
+}
+
+// crash ends the Dispatcher as a kill would, as far as the store can tell: what
+// it has not marked by now it never marks. The store and the files stay.
+func (s *system) crash() {
+	s.Helper()
+	s.store.down("MarkJournaled", "CloseSession")
+	s.Close()
+	s.store.up("MarkJournaled", "CloseSession")
+}
+
+// Every event has its file as soon as it is stored.
+func TestEventFiles(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.connect("vm-1")
+		a.event("job_started")
+		a.event("job_completed")
+		s.report("vm-2", "vm_started")
+		synctest.Wait()
+		s.elapsed(0)
+		s.hasFiles("vm-1", "job_started", "job_completed")
+		s.hasFiles("vm-2", "vm_started")
+		unwritten, err := s.store.UnjournaledEvents(t.Context(), 10)
+		require.NoError(t, err)
+		require.Empty(t, unwritten)
+	})
+}
+
+// What a crash left without a file gets it at the next start; what had one is
+// not written twice.
+func TestEventFilesAfterACrash(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		s.store.down("UnjournaledEvents")
+		s.report("vm-1", "unwritten")
+		s.crash()
+		require.Empty(t, s.files("vm-1"))
+
+		s.store.up("UnjournaledEvents")
+		s.store.down("MarkJournaled")
+		s.start()
+		s.report("vm-1", "unmarked")
+		time.Sleep(journalRetry) // fake clock
+		synctest.Wait()
+		s.hasFiles("vm-1", "unwritten", "unmarked")
+		s.crash()
+
+		s.start()
+		synctest.Wait()
+		s.hasFiles("vm-1", "unwritten", "unmarked")
+		require.Zero(t, s.Dispatcher.Options.Journal.Stats().Events)
+	})
+}
+
+// A disk fault keeps no event from its file: what could not be written is
+// written once it can.
+func TestEventFilesAfterADiskFault(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, withoutSweeps)
+		require.NoError(t, os.RemoveAll(s.dir)) // no file can be made any more
+		for i := range 20 {
+			s.report("vm-1", fmt.Sprintf("kind-%d", i))
+			time.Sleep(time.Second) // fake clock
+		}
+		require.Zero(t, s.Stats().Unwritten)
+		require.LessOrEqual(t, s.store.called("UnjournaledEvents"), 10, "events do not hurry it")
+		s.Close()
+		require.Equal(t, 1, s.log.count("events left for the next run to write to the journal"))
+
+		s.start()
+		synctest.Wait()
+		require.Len(t, s.files("vm-1"), 20)
+	})
+}
+
+// A file in the place of one VM's directory costs that VM's files alone; while
+// nothing can be written at all, nothing is passed over.
+func TestEventFilesOfABlockedVM(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, withoutSweeps)
+		blocker := filepath.Join(s.dir, "vm-2")
+		require.NoError(t, os.WriteFile(blocker, nil, 0o600))
+		// What the journal tries the disk with cannot be made either.
+		disk := filepath.Join(s.dir, "_check")
+		require.NoError(t, os.MkdirAll(filepath.Join(disk, "full"), 0o750))
+		for i := range 100 {
+			s.report(fleet.VMID(fmt.Sprintf("vm-%d", 1+i%3)), fmt.Sprintf("kind-%d", i))
+		}
+		time.Sleep(time.Minute) // fake clock
+		synctest.Wait()
+		require.Zero(t, s.Stats().Unwritten)
+
+		require.NoError(t, os.RemoveAll(disk))
+		time.Sleep(journalRetry) // fake clock
+		synctest.Wait()
+		require.Len(t, s.files("vm-1"), 34)
+		require.Len(t, s.files("vm-3"), 33)
+		require.Equal(t, int64(33), s.Stats().Unwritten)
+		require.Equal(t, 33, s.log.count("event passed over by the journal"))
+
+		require.NoError(t, os.Remove(blocker))
+		s.report("vm-2", "after")
+		synctest.Wait()
+		s.hasFiles("vm-2", "after")
+	})
+}
+
+// Only what a person has to mend is passed over; what is short will be there
+// again.
+func TestOfOneVM(t *testing.T) {
+	t.Parallel()
+	for fault, want := range map[error]bool{
+		nil:                             false,
+		fleet.Invalid("type", "rule"):   true,
+		syscall.ENOTDIR:                 true,
+		fs.ErrExist:                     true,
+		syscall.EACCES:                  true,
+		syscall.ENOSPC:                  false,
+		syscall.EMFILE:                  false,
+		syscall.EIO:                     false,
+		errors.New("something unknown"): false,
+	} {
+		wrapped := fault
+		if fault != nil {
+			wrapped = fmt.Errorf("journal: %w", fault)
+		}
+		require.Equal(t, want, ofOneVM(wrapped), "%v", fault)
+	}
+}
+
+// With the journal switched off events are only marked: switched on again, it
+// begins with what comes then.
+func TestJournalOff(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, withoutJournal)
+		a := s.connect("vm-1")
+		a.event("before")
+		a.beat("idle")
+		synctest.Wait()
+		s.Close()
+		require.Equal(t, []string{"before"}, s.events("vm-1"))
+
+		s.start()
+		s.report("vm-1", "after")
+		synctest.Wait()
+		s.hasFiles("vm-1", "after")
+		require.Zero(t, s.Stats().Unwritten)
+	})
+}
+
+// However much is left to write, a stop does not wait for all of it. The next
+// run goes on.
+func TestCloseLeavesABacklog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, withoutSweeps)
+		backlog := true
+		s.store.on("MarkJournaled", func() error {
+			if backlog {
+				// A slow disk.
+				time.Sleep(time.Second) // fake clock
+				s.report("vm-1", "another")
+			}
+			return nil
+		})
+		s.report("vm-1", "first")
+		time.Sleep(time.Minute) // fake clock
+		s.began = time.Now()
+		s.Close()
+		require.LessOrEqual(t, time.Since(s.began), lastTries+time.Second)
+		backlog = false
+		s.start()
+		synctest.Wait()
+		require.Len(t, s.files("vm-1"), len(s.events("vm-1")))
+	})
+}

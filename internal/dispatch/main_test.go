@@ -1,0 +1,240 @@
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/journal"
+	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/store/sqlstore"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// secret is the token that agents are sent.
+const secret = "SECRET-TOKEN"
+
+var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second}
+
+// clock is the time. In most tests it is that of a bubble, which moves only when
+// everybody waits: what a test sees happen without it moving was not waited for.
+func clock() time.Time { return time.Now().UTC().Round(0) }
+
+// system is a Dispatcher at work on a real store and a real journal.
+type system struct {
+	*testing.T
+	*Dispatcher
+	store  *testStore
+	tokens *testTokens
+	log    *lines
+	dir    string // the journal's
+	began  time.Time
+}
+
+// with changes the options of a system.
+type with func(*system, *Options)
+
+func withoutJournal(_ *system, o *Options) { o.Journal = nil }
+
+func withoutSweeps(s *system, _ *Options) { s.store.idle = true }
+
+// newSystem starts a system in an empty directory. It is closed at the end.
+func newSystem(t *testing.T, change ...with) *system {
+	t.Helper()
+	s := &system{T: t, tokens: &testTokens{}, log: &lines{}, dir: t.TempDir()}
+	path := filepath.Join(t.TempDir(), "controller.db")
+	schema, err := emptyDatabase()
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, schema, 0o600))
+	db, err := sqlstore.OpenSQLite(t.Context(), path, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	s.store = &testStore{DB: db}
+	s.start(change...)
+	return s
+}
+
+// emptyDatabase is the file of a store that is empty: migrating one for each
+// test takes longer than the tests.
+var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "dispatch")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	path := filepath.Join(dir, "controller.db")
+	db, err := sqlstore.OpenSQLite(context.Background(), path, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	if err := db.Close(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+// start starts the Dispatcher, or another one in its place.
+func (s *system) start(change ...with) {
+	s.Helper()
+	registrar, err := registration.New(registration.Options{Source: s.tokens})
+	require.NoError(s, err)
+	o := Options{
+		Store: s.store, Registrar: registrar, Journal: s.openJournal(), Defaults: defaults,
+		Clock: clock, Log: slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	}
+	for _, c := range change {
+		c(s, &o)
+	}
+	d, err := Start(s.Context(), o)
+	require.NoError(s, err)
+	s.Dispatcher = d
+	s.Cleanup(func() {
+		d.Close()
+		require.Empty(s, d.holds, "held streams that were never let go")
+		require.NotContains(s, s.log.String(), secret)
+	})
+	s.began = time.Now()
+}
+
+func (s *system) openJournal() *journal.Journal {
+	s.Helper()
+	j, err := journal.Open(journal.Options{Dir: s.dir, Clock: clock, Retention: time.Hour})
+	require.NoError(s, err)
+	s.Cleanup(func() { _ = j.Close() })
+	return j
+}
+
+// elapsed requires that so much time has passed since the last look.
+func (s *system) elapsed(d time.Duration) {
+	s.Helper()
+	require.Equal(s, d, time.Since(s.began))
+	s.began = time.Now()
+}
+
+// send accepts commands as an operator does; all are of the type drain.
+func (s *system) send(vm fleet.VMID, ids ...string) {
+	s.Helper()
+	for _, id := range ids {
+		c, err := fleet.CommandRequest{ID: id, VM: string(vm), Type: "drain"}.Accept(defaults, clock())
+		require.NoError(s, err)
+		_, err = s.store.Enqueue(s.Context(), c)
+		require.NoError(s, err)
+	}
+}
+
+func (s *system) command(id fleet.CommandID) fleet.Command {
+	s.Helper()
+	c, err := s.store.Command(s.Context(), id)
+	require.NoError(s, err)
+	return c
+}
+
+func (s *system) vm(id fleet.VMID) fleet.VM {
+	s.Helper()
+	v, err := s.store.VM(s.Context(), id)
+	require.NoError(s, err)
+	return v
+}
+
+// events are the types of a VM's events, the first one first.
+func (s *system) events(vm fleet.VMID) []string {
+	s.Helper()
+	es, err := s.store.Events(s.Context(), store.EventFilter{VM: vm}, store.Page{Size: 1000})
+	require.NoError(s, err)
+	var types []string
+	for _, e := range es {
+		types = append(types, e.Type)
+	}
+	slices.Reverse(types)
+	return types
+}
+
+// beats are the states in a VM's heartbeats, the first one first.
+func (s *system) beats(vm fleet.VMID) []string {
+	s.Helper()
+	hs, err := s.store.Heartbeats(s.Context(), vm, 10_000)
+	require.NoError(s, err)
+	var states []string
+	for _, h := range hs {
+		states = append(states, h.Status)
+	}
+	slices.Reverse(states)
+	return states
+}
+
+// files are the journal's files of a VM.
+func (s *system) files(vm fleet.VMID) []string {
+	s.Helper()
+	entries, err := os.ReadDir(filepath.Join(s.dir, string(vm)))
+	if !errors.Is(err, os.ErrNotExist) {
+		require.NoError(s, err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// testTokens is a source of one token, which may be made to fail.
+type testTokens struct {
+	mu   sync.Mutex
+	hook func() error
+}
+
+func (s *testTokens) on(hook func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hook = hook
+}
+
+func (s *testTokens) Token(context.Context) (string, time.Time, error) {
+	s.mu.Lock()
+	hook := s.hook
+	s.mu.Unlock()
+	if hook != nil {
+		if err := hook(); err != nil {
+			return "", time.Time{}, err
+		}
+	}
+	return secret, clock().Add(time.Hour), nil
+}
+
+func (*testTokens) String() string { return "a test's tokens" }
+
+// lines is a log that can be read.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// count is how many lines have a message.
+func (l *lines) count(message string) int {
+	return strings.Count(l.String(), `"msg":"`+message+`"`)
+}

@@ -1,0 +1,83 @@
+package dispatch
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// endBatch is how many ends of sessions are recorded at a time.
+const endBatch = 100
+
+// unended holds the ends of sessions that the store could not take yet, at most
+// one a VM. Without them a VM whose stream ended while the store was unavailable
+// would count as connected, and so get nothing when it polls.
+type unended struct {
+	mu       sync.Mutex
+	sessions map[fleet.VMID]ending
+}
+
+type ending struct {
+	vm    fleet.VMID
+	epoch fleet.Epoch
+	at    time.Time
+}
+
+func (u *unended) put(e ending) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if e.epoch >= u.sessions[e.vm].epoch {
+		u.sessions[e.vm] = e
+	}
+}
+
+func (u *unended) take() []ending {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var some []ending
+	for vm, e := range u.sessions {
+		if len(some) == endBatch {
+			break
+		}
+		some = append(some, e)
+		delete(u.sessions, vm)
+	}
+	return some
+}
+
+// recordEnd records the end of a session, later if the store is unavailable.
+func (d *Dispatcher) recordEnd(ctx context.Context, e ending) error {
+	err := d.Store.CloseSession(ctx, e.vm, e.epoch, e.at)
+	if err == nil || errors.Is(err, fleet.ErrNotFound) {
+		return nil // a VM that is no longer known has no session
+	}
+	d.unended.put(e)
+	if untold, ok := d.troubles.unended.due(d.Clock()); ok && !errors.Is(err, context.Canceled) {
+		d.Log.Error("session end not recorded, trying again", keyVM, e.vm, keyEpoch, e.epoch, keyError, err, keyUntold, untold)
+	}
+	return err
+}
+
+// recordEnds records the ends that wait, side by side so that they share
+// commits.
+func (d *Dispatcher) recordEnds(ctx context.Context) error {
+	for {
+		some := d.unended.take()
+		if len(some) == 0 {
+			return nil
+		}
+		errs := make([]error, len(some))
+		var calls sync.WaitGroup
+		for i, e := range some {
+			calls.Go(func() { errs[i] = d.recordEnd(ctx, e) })
+		}
+		calls.Wait()
+		if err := cmp.Or(errs...); err != nil {
+			return err
+		}
+	}
+}
