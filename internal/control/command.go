@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -124,9 +123,4 @@ func (c *Control) VM(ctx context.Context, id string) (fleet.VM, error) {
 		return fleet.VM{}, named(err, "VM", id)
 	}
 	return v, nil
-}
-
-// stopping is what a watch ends with when the Control is closed.
-func stopping() error {
-	return fmt.Errorf("the controller is stopping: %w", fleet.ErrUnavailable)
 }

@@ -106,7 +106,7 @@ func (w *watch) run(ctx context.Context, woken <-chan struct{}) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-w.closed:
-			return stopping()
+			return fleet.ErrStopping
 		}
 	}
 }
@@ -155,7 +155,7 @@ func (w *watch) tell(ctx context.Context, change *fleet.Change) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-w.closed:
-		return stopping()
+		return fleet.ErrStopping
 	default:
 		return w.send(Update{Cursor: sealSeq(w.scope, w.at), Change: change})
 	}

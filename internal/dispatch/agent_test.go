@@ -134,6 +134,14 @@ func (a *agent) beat(status string) {
 	require.NoError(a, a.say(beatOf(status)))
 }
 
+// beatRunner sends a heartbeat that says whether the runner is registered.
+func (a *agent) beatRunner(configured bool) {
+	a.Helper()
+	require.NoError(a, a.say(func(s *Session) error {
+		return s.Heartbeat(fleet.Heartbeat{Status: "ready", Runner: &fleet.Runner{Configured: configured}}, noFile)
+	}))
+}
+
 func eventOf(kind string) func(*Session) error {
 	return func(s *Session) error { return s.Event(fleet.Event{Type: kind, Body: json.RawMessage(`{}`)}) }
 }

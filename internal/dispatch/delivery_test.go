@@ -182,8 +182,48 @@ func TestSendFails(t *testing.T) {
 		require.False(t, s.vm("vm-1").Connected)
 		require.Equal(t, fleet.RegisterRunner, s.connect("vm-1").next().Type)
 		require.Equal(t, int64(1), s.Stats().Delivered)
-		s.elapsed(0)
+		s.elapsed(showWithin)
 	})
+}
+
+// A drop that swallows both the ack and the proof of a registration does not
+// register the runner twice: before register_runner is repeated the agent may say
+// how its runner is. What it says, or a second of silence, settles it.
+func TestRegistrationIsNotRepeatedBlindly(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		say      func(a *agent)
+		repeated bool
+		after    time.Duration
+	}{
+		"a registered runner":    {func(a *agent) { a.beatRunner(true) }, false, beatWindow},
+		"an unregistered runner": {func(a *agent) { a.beatRunner(false) }, true, beatWindow},
+		"nothing of the runner":  {func(a *agent) { a.beat("ready") }, true, showWithin},
+		"nothing":                {func(*agent) {}, true, showWithin},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSystem(t)
+				a := s.connect("vm-1")
+				first := a.next()
+				a.quit()
+				a = s.connect("vm-1")
+				synctest.Wait()
+				a.nothing()
+				test.say(a)
+				if test.repeated {
+					require.Equal(t, first.ID, a.next().ID)
+					s.elapsed(test.after)
+					return
+				}
+				s.send("vm-1", "then")
+				require.Equal(t, fleet.CommandID("then"), a.next().ID)
+				s.elapsed(test.after)
+				require.Equal(t, fleet.Succeeded, s.command(first.ID).State)
+			})
+		})
+	}
 }
 
 // An agent that does not read holds up the end of its session for a second.

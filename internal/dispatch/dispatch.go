@@ -34,6 +34,7 @@ const (
 	keyLate         = "late"
 	keyRegistration = "registration"
 	keyWhat         = "what"
+	keyHint         = "hint"
 	keyCode         = "code"
 	keyMessage      = "message"
 	keyWork         = "work"
@@ -130,7 +131,7 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 func (d *Dispatcher) EndSessions(ctx context.Context) {
 	d.stopOnce.Do(func() { close(d.stopping) })
 	for _, s := range d.registry.shut() {
-		s.end(errStopping)
+		s.end(fleet.ErrStopping)
 	}
 	d.registry.waitEmpty(ctx)
 }
@@ -158,7 +159,9 @@ func (d *Dispatcher) changed(changes []fleet.Change) {
 	for _, c := range changes {
 		switch {
 		case c.Command != nil && c.Command.State != fleet.Delivered, c.VM != nil:
-			d.registry.wake(c.Subject)
+			if s := d.registry.session(c.Subject); s != nil {
+				s.wakeUp()
+			}
 		case c.Event != nil:
 			d.wakeJournal()
 		}

@@ -51,7 +51,7 @@ func (b *heartbeats) put(ctx context.Context, h fleet.Heartbeat) error {
 	defer b.adding.RUnlock()
 	select {
 	case <-b.stopped:
-		return errStopping
+		return fleet.ErrStopping
 	default:
 	}
 	select {
@@ -65,7 +65,7 @@ func (b *heartbeats) put(ctx context.Context, h fleet.Heartbeat) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-b.stopped:
-		return errStopping
+		return fleet.ErrStopping
 	}
 }
 
@@ -138,6 +138,7 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 			if b.fault.Swap(nil) != nil {
 				b.d.Log.Info("heartbeats stored again")
 			}
+			b.tell(group)
 			return
 		}
 		if !errors.Is(err, fleet.ErrUnavailable) || b.givesUp() {
@@ -148,6 +149,18 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 			b.d.Log.Error("heartbeats not stored, trying again", keyCount, len(group), keyError, err)
 		}
 		b.pause(wait)
+	}
+}
+
+// tell tells the sessions whose runners the group has shown.
+func (b *heartbeats) tell(group []fleet.Heartbeat) {
+	for _, h := range group {
+		if h.Runner == nil {
+			continue
+		}
+		if s := b.d.registry.session(h.VM); s != nil && s.epoch == h.Epoch {
+			s.show()
+		}
 	}
 }
 

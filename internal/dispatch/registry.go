@@ -69,13 +69,11 @@ func (r *registry) remove(s *Session) (newest bool) {
 	return true
 }
 
-func (r *registry) wake(vm fleet.VMID) {
+// session returns the VM's newest session; nil when it has no live one.
+func (r *registry) session(vm fleet.VMID) *Session {
 	r.mu.RLock()
-	s := r.newest[vm]
-	r.mu.RUnlock()
-	if s != nil {
-		s.wakeUp()
-	}
+	defer r.mu.RUnlock()
+	return r.newest[vm]
 }
 
 func (r *registry) count() int {

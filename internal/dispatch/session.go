@@ -12,9 +12,6 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// errStopping ends the sessions of a controller that is being stopped.
-var errStopping = fmt.Errorf("%w: the controller is stopping", fleet.ErrUnavailable)
-
 // How long a message may take to be sent to an agent that does not read.
 const (
 	// acceptWithin is for the answer that opens the session.
@@ -54,6 +51,9 @@ type Session struct {
 	cancel  context.CancelFunc
 	deliver sync.WaitGroup
 
+	openedAt          time.Time
+	shown             chan struct{} // closed when a heartbeat has shown the runner
+	showing           sync.Once     // closes shown
 	refused, reported trouble
 
 	mu     sync.Mutex
@@ -71,7 +71,7 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 		return nil, err
 	}
 	if !d.registry.enter() {
-		return nil, errStopping
+		return nil, fleet.ErrStopping
 	}
 	v, err := d.Store.OpenSession(ctx, h, d.registerCommand(h.VM), d.receivedAt())
 	if err != nil {
@@ -81,13 +81,14 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	s := &Session{
 		d: d, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
 		log: d.Log.With(keyVM, h.VM, keyEpoch, v.Epoch), wake: make(chan struct{}, 1),
+		shown: make(chan struct{}), openedAt: d.Clock(),
 	}
 	s.stream, s.hangUp = context.WithCancel(ctx)
 	s.ctx, s.cancel = context.WithCancel(s.stream)
 	s.log.Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
 	if old := d.registry.add(s); old != nil {
 		d.counters.superseded.Add(1)
-		old.log.Warn("session superseded by a newer one of the same VM")
+		old.tellSuperseded(d.Clock())
 		old.end(fleet.ErrSuperseded)
 	}
 	abort := time.AfterFunc(acceptWithin, t.Abort)
@@ -100,10 +101,22 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	s.deliver.Go(s.deliverLoop)
 	select {
 	case <-d.stopping: // EndSessions may have looked before s was there
-		s.end(errStopping)
+		s.end(fleet.ErrStopping)
 	default:
 	}
 	return s, nil
+}
+
+// flapping is the age under which a session that is superseded may have a rival
+// rather than a successor.
+const flapping = 30 * time.Second
+
+func (s *Session) tellSuperseded(now time.Time) {
+	level, hint := slog.LevelInfo, "its agent is back before the old link was known to be down"
+	if now.Sub(s.openedAt) < flapping {
+		level, hint = slog.LevelWarn, "it was young: if this goes on, two agents claim the VM"
+	}
+	s.log.Log(s.stream, level, "session superseded by a newer one of the same VM", keyHint, hint)
 }
 
 // Epoch returns the session's number.
@@ -119,7 +132,7 @@ func (s *Session) Cause() error {
 // end stops the deliveries of the session at once and its stream: at once when
 // the controller stops, else after it was held.
 func (s *Session) end(cause error) {
-	stopping := errors.Is(cause, errStopping)
+	stopping := errors.Is(cause, fleet.ErrStopping)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.cause != nil && !stopping {
@@ -170,6 +183,9 @@ func (s *Session) Close() {
 	s.d.registry.leave()
 }
 
+// show notes that a heartbeat which shows the runner is stored.
+func (s *Session) show() { s.showing.Do(func() { close(s.shown) }) }
+
 func (s *Session) wakeUp() {
 	select {
 	case s.wake <- struct{}{}:
@@ -185,9 +201,30 @@ const (
 	lookAgain = time.Minute
 )
 
+// showWithin is how long a register_runner that an earlier session was sent waits
+// for the agent to say whether its runner is registered.
+const showWithin = time.Second
+
+// awaitRunner puts off the repetition of a register_runner until the agent has
+// said something of its runner: the ack and the proof of the first may have been
+// lost with the session before. It returns after showWithin in any case.
+func (s *Session) awaitRunner() {
+	a := store.Attempt{Via: fleet.Stream, Epoch: s.epoch, At: s.d.Clock()}
+	c, err := s.d.Store.Next(s.ctx, s.vm, a)
+	if err != nil || c.Type != fleet.RegisterRunner || c.Attempts == 0 {
+		return
+	}
+	select {
+	case <-s.shown:
+	case <-time.After(showWithin):
+	case <-s.ctx.Done():
+	}
+}
+
 // deliverLoop hands the VM's commands to the agent, one at a time, until the
 // session is over.
 func (s *Session) deliverLoop() {
+	s.awaitRunner()
 	retry := firstRetry
 	for {
 		err := s.deliverNext()

@@ -73,7 +73,7 @@ func TestEndSessionsMeetsOpen(t *testing.T) {
 				a := s.connect("vm-1")
 				<-ended
 				<-a.ended
-				require.ErrorIs(t, a.session.Cause(), errStopping)
+				require.ErrorIs(t, a.session.Cause(), fleet.ErrStopping)
 				require.False(t, s.vm("vm-1").Connected)
 				a.nothing()
 				s.elapsed(0)
@@ -95,7 +95,7 @@ func TestEndSessionsGivesUp(t *testing.T) {
 		s.elapsed(3 * time.Second)
 		s.Close()
 		s.elapsed(lastTries)
-		require.ErrorIs(t, session.Heartbeat(fleet.Heartbeat{}, noFile), errStopping)
+		require.ErrorIs(t, session.Heartbeat(fleet.Heartbeat{}, noFile), fleet.ErrStopping)
 		session.Close()
 		require.False(t, s.vm("vm-1").Connected)
 	})

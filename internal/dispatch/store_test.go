@@ -80,10 +80,7 @@ func (s *testStore) Lease(ctx context.Context, vm fleet.VMID, id fleet.CommandID
 		return fleet.Command{}, err
 	}
 	c, err := s.DB.Lease(ctx, vm, id, a)
-	if after := s.before("after Lease"); err == nil {
-		err = after
-	}
-	return c, err
+	return c, cmp.Or(err, s.before("after Lease"))
 }
 
 func (s *testStore) Ack(
@@ -107,10 +104,7 @@ func (s *testStore) OpenSession(ctx context.Context, h fleet.Hello, c fleet.Comm
 		return fleet.VM{}, err
 	}
 	v, err := s.DB.OpenSession(ctx, h, c, now)
-	if after := s.before("after OpenSession"); err == nil {
-		err = after
-	}
-	return v, err
+	return v, cmp.Or(err, s.before("after OpenSession"))
 }
 
 func (s *testStore) CloseSession(ctx context.Context, vm fleet.VMID, e fleet.Epoch, now time.Time) error {
@@ -159,7 +153,8 @@ func (s *testStore) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.E
 	if err := s.before("UnjournaledEvents"); err != nil {
 		return nil, err
 	}
-	return s.DB.UnjournaledEvents(ctx, limit)
+	es, err := s.DB.UnjournaledEvents(ctx, limit)
+	return es, cmp.Or(err, s.before("after UnjournaledEvents"))
 }
 
 func (s *testStore) MarkJournaled(ctx context.Context, seq int64) error {

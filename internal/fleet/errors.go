@@ -26,7 +26,10 @@ var (
 	ErrSuperseded = errors.New("a newer session has claimed the VM")
 	// ErrUnavailable occurs when nothing can be stored or told at the moment: a
 	// full disk, a lost database, a stop in progress.
-	ErrUnavailable = errors.New("unavailable: the controller is stopping, or its store cannot be used")
+	ErrUnavailable = errors.New("nothing can be stored or told at the moment")
+	// ErrStopping occurs when the controller is being stopped. It wraps
+	// ErrUnavailable.
+	ErrStopping = fmt.Errorf("%w: the controller is stopping", ErrUnavailable)
 	// ErrCursorExpired occurs when changes after a cursor are no longer kept.
 	ErrCursorExpired = errors.New("the changes after this cursor are no longer kept")
 	// ErrNoToken occurs when no registration token can be had at the moment.

@@ -31,6 +31,7 @@ var errorCodes = []struct {
 	{fleet.ErrSuperseded, connect.CodeAborted, false},
 	{fleet.ErrCursorExpired, connect.CodeOutOfRange, false},
 	{fleet.ErrNoToken, connect.CodeUnavailable, false},
+	{fleet.ErrStopping, connect.CodeUnavailable, false},
 	{fleet.ErrUnavailable, connect.CodeUnavailable, false},
 	{context.Canceled, connect.CodeCanceled, false},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, false},

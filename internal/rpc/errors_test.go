@@ -18,14 +18,14 @@ import (
 
 // sentinels are all errors of the domain by their names.
 var sentinels = map[string]error{
-	"ErrNotFound":      fleet.ErrNotFound,
-	"ErrIDTaken":       fleet.ErrIDTaken,
-	"ErrEnded":         fleet.ErrEnded,
-	"ErrNotDelivered":  fleet.ErrNotDelivered,
-	"ErrNotDue":        fleet.ErrNotDue,
-	"ErrNothingDue":    fleet.ErrNothingDue,
-	"ErrSuperseded":    fleet.ErrSuperseded,
-	"ErrUnavailable":   fleet.ErrUnavailable,
+	"ErrNotFound":     fleet.ErrNotFound,
+	"ErrIDTaken":      fleet.ErrIDTaken,
+	"ErrEnded":        fleet.ErrEnded,
+	"ErrNotDelivered": fleet.ErrNotDelivered,
+	"ErrNotDue":       fleet.ErrNotDue,
+	"ErrNothingDue":   fleet.ErrNothingDue,
+	"ErrSuperseded":   fleet.ErrSuperseded,
+	"ErrStopping":     fleet.ErrStopping, "ErrUnavailable": fleet.ErrUnavailable,
 	"ErrCursorExpired": fleet.ErrCursorExpired,
 	"ErrNoToken":       fleet.ErrNoToken,
 }

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
 // Keys of what is logged of a call.
@@ -72,19 +75,20 @@ func (i errorInterceptor) settle(
 		return nil
 	}
 	told := toConnect(err)
-	i.log.Log(ctx, callLevel(ctx, told.Code()), "call failed", callProcedureKey, procedure,
+	i.log.Log(ctx, callLevel(ctx, err, told.Code()), "call failed", callProcedureKey, procedure,
 		callCodeKey, told.Code().String(), callDurationKey, time.Since(began), callErrorKey, err)
 	return told
 }
 
 // callLevel is how much a failure matters to whoever runs the controller. Callers'
-// mistakes are theirs, and so is what fails because they have gone.
-func callLevel(ctx context.Context, code connect.Code) slog.Level {
+// mistakes are theirs, and so is what fails because they have gone. What a stop
+// ends is no failure.
+func callLevel(ctx context.Context, err error, code connect.Code) slog.Level {
 	switch code {
 	case connect.CodeInternal, connect.CodeUnknown, connect.CodeDataLoss:
 		return slog.LevelError
 	case connect.CodeUnavailable:
-		if ctx.Err() == nil {
+		if ctx.Err() == nil && !errors.Is(err, fleet.ErrStopping) {
 			return slog.LevelWarn
 		}
 		return slog.LevelDebug

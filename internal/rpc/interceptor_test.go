@@ -223,7 +223,9 @@ func TestCallLevelOfAbandonedCalls(t *testing.T) {
 	t.Parallel()
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	require.Equal(t, slog.LevelDebug, callLevel(gone, connect.CodeUnavailable))
-	require.Equal(t, slog.LevelDebug, callLevel(t.Context(), connect.CodeCanceled))
-	require.Equal(t, slog.LevelError, callLevel(gone, connect.CodeInternal))
+	require.Equal(t, slog.LevelDebug, callLevel(gone, fleet.ErrUnavailable, connect.CodeUnavailable))
+	require.Equal(t, slog.LevelWarn, callLevel(t.Context(), fleet.ErrUnavailable, connect.CodeUnavailable))
+	require.Equal(t, slog.LevelDebug, callLevel(t.Context(), fleet.ErrStopping, connect.CodeUnavailable))
+	require.Equal(t, slog.LevelDebug, callLevel(t.Context(), context.Canceled, connect.CodeCanceled))
+	require.Equal(t, slog.LevelError, callLevel(gone, errInternal, connect.CodeInternal))
 }
