@@ -1,0 +1,143 @@
+package crash
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+// Promises 1, 2, 5 and 6. A command that was out when the controller died comes
+// again on the agent's next stream, with another attempt, until an ack of it is
+// durable, and never after that. What the agent reported before the ack is
+// durable if the ack is. A downtime longer than the ack timeout ends no command.
+// The runner, which is registered, is not registered again.
+func TestUnackedCommandComesAgain(t *testing.T) {
+	t.Parallel()
+	r := &redelivery{rng: seeded(t), dir: t.TempDir(), vm: "vm-1"}
+	r.c = start(t, r.dir)
+	r.a = connectAgent(t, r.c, r.vm)
+	r.a.register(t)
+	awaitIdle(t, r.c, 1)
+	for round := range 16 {
+		id := fmt.Sprintf("cmd-%02d", round)
+		switch {
+		case round%8 == 0:
+			r.killForLong(t, id)
+		case round%2 == 0:
+			r.killBeforeAck(t, id, 1+r.rng.IntN(2))
+		default:
+			r.killWhileAcking(t, id)
+		}
+	}
+	t.Logf("killed while acking: %d acks kept, %d lost", r.acksKept, r.acksLost)
+	all := r.c.commands(t, &migcontrollerv1.ListCommandsRequest{VmId: r.vm, Type: registerRunner})
+	require.Len(t, all, 1, "the runner was registered once")
+	r.a.hangUp()
+	for more := range r.a.received {
+		require.Nil(t, more, "nothing comes after its ack")
+	}
+}
+
+// redelivery is an agent with a registered runner on a controller that crashes.
+type redelivery struct {
+	rng                *rand.Rand
+	dir, vm            string
+	c                  *controller
+	a                  *agent
+	acksKept, acksLost int
+}
+
+// killBeforeAck kills the controller several times while the command is out.
+func (r *redelivery) killBeforeAck(t *testing.T, id string, kills int) {
+	t.Helper()
+	r.c.mustSend(t, r.vm, id)
+	for attempt := range kills {
+		r.receive(t, id, attempt+1)
+		r.crash(t, 0)
+		require.Equal(t, delivered, r.c.command(t, id).GetState())
+		r.reconnect(t)
+	}
+	r.receive(t, id, kills+1)
+	r.finish(t, id, kills+1)
+}
+
+// killForLong keeps the controller down for longer than the ack timeout.
+func (r *redelivery) killForLong(t *testing.T, id string) {
+	t.Helper()
+	const ackTimeout = 1500 * time.Millisecond
+	_, err := r.c.send(t.Context(), id, &migcontrollerv1.SendCommandRequest{
+		VmId: r.vm, AckTimeout: durationpb.New(ackTimeout),
+	})
+	require.NoError(t, err)
+	r.receive(t, id, 1)
+	r.crash(t, ackTimeout)
+	r.reconnect(t)
+	r.receive(t, id, 2)
+	r.finish(t, id, 2)
+}
+
+// killWhileAcking kills the controller at some moment around its commit of what
+// the agent says: an event, then the ack.
+func (r *redelivery) killWhileAcking(t *testing.T, id string) {
+	t.Helper()
+	r.c.mustSend(t, r.vm, id)
+	r.receive(t, id, 1)
+	r.a.report(t, "job_started", id)
+	r.a.ack(t, id)
+	<-time.After(time.Duration(r.rng.IntN(2000)<<r.rng.IntN(4)) * time.Microsecond)
+	r.crash(t, 0)
+	if r.c.command(t, id).GetState() == succeeded {
+		r.acksKept++
+		require.Contains(t, marks(r.c.events(t, r.vm)), id, "the event came before the ack")
+		r.reconnect(t) // what is received next must be the next command
+		return
+	}
+	r.acksLost++
+	r.reconnect(t)
+	r.receive(t, id, 2)
+	r.finish(t, id, 2)
+}
+
+// receive takes the next command, which must be this one.
+func (r *redelivery) receive(t *testing.T, id string, attempt int) {
+	t.Helper()
+	require.Equal(t, id, r.a.next(t).GetId())
+	record := r.c.command(t, id)
+	require.Equal(t, delivered, record.GetState())
+	require.EqualValues(t, attempt, record.GetAttempts())
+}
+
+// finish acks the command that is out.
+func (r *redelivery) finish(t *testing.T, id string, attempts int) {
+	t.Helper()
+	r.a.ack(t, id)
+	record := r.c.waitState(t, id, succeeded)
+	require.EqualValues(t, attempts, record.GetAttempts())
+	require.True(t, record.GetAck().GetSuccess())
+}
+
+// crash kills the controller and starts another, which finds nobody connected.
+func (r *redelivery) crash(t *testing.T, downtime time.Duration) {
+	t.Helper()
+	r.c.kill()
+	r.c.hangUp()
+	r.a.hangUp()
+	<-time.After(downtime)
+	r.c = start(t, r.dir)
+	require.False(t, r.c.vm(t, r.vm).GetConnected())
+}
+
+// reconnect opens the agent's next stream.
+func (r *redelivery) reconnect(t *testing.T) {
+	t.Helper()
+	before := r.c.vm(t, r.vm).GetSessionEpoch()
+	r.a = connectAgent(t, r.c, r.vm)
+	r.a.beat(t, "idle")
+	require.Greater(t, r.c.vm(t, r.vm).GetSessionEpoch(), before)
+}

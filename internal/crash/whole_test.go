@@ -1,0 +1,125 @@
+package crash
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+// requireWhole fails if the changes since the beginning do not add up to what
+// the controller shows, or tell of a step that cannot be.
+func requireWhole(t *testing.T, c *controller, changes []*change, events []*migcontrollerv1.Event) {
+	t.Helper()
+	epochs := map[string]int64{}
+	records := map[string]*migcontrollerv1.CommandRecord{}
+	var told []*migcontrollerv1.Event
+	for _, step := range changes {
+		switch {
+		case step.GetVm() != nil:
+			vm := step.GetVm()
+			require.GreaterOrEqual(t, vm.GetSessionEpoch(), epochs[vm.GetVmId()], "VM %s", vm.GetVmId())
+			epochs[vm.GetVmId()] = vm.GetSessionEpoch()
+		case step.GetCommand() != nil:
+			now := step.GetCommand()
+			before := records[now.GetCommand().GetId()]
+			if before.GetFinishedAt() != nil {
+				require.Equal(t, before.GetState(), now.GetState(), "command %s", now.GetCommand().GetId())
+			}
+			require.GreaterOrEqual(t, now.GetAttempts(), before.GetAttempts(), "command %s", now.GetCommand().GetId())
+			records[now.GetCommand().GetId()] = now
+		case step.GetEvent() != nil:
+			told = append(told, step.GetEvent())
+		}
+	}
+	require.Equal(t, numbers(events), numbers(told), "every event is a change and every change's event is there")
+	for i := range told {
+		require.True(t, proto.Equal(told[i], events[i]), "told: %v\nlisted: %v", told[i], events[i])
+	}
+	for id, vm := range c.vms(t) {
+		require.Equal(t, epochs[id], vm.GetSessionEpoch(), "VM %s", id)
+		require.False(t, vm.GetConnected(), "VM %s", id)
+	}
+	listed := c.commands(t, &migcontrollerv1.ListCommandsRequest{})
+	require.Equal(t, slices.Sorted(maps.Keys(records)), slices.Sorted(slices.Values(ids(listed))), "every command is a change, and is there")
+	for _, now := range listed {
+		told := records[now.GetCommand().GetId()]
+		require.Equal(t, told.GetState(), now.GetState(), "command %s", now.GetCommand().GetId())
+		require.Equal(t, told.GetAttempts(), now.GetAttempts(), "command %s", now.GetCommand().GetId())
+	}
+}
+
+// requireFiles fails unless every event gets its file, and there is no other.
+func requireFiles(t *testing.T, c *controller, dir string) {
+	t.Helper()
+	want := map[string]string{}
+	for _, e := range c.events(t, "") {
+		name := "event-" + e.GetType() + "-" + e.GetReceivedAt().AsTime().Format("20060102T150405.000000000Z") + ".json"
+		if e.GetSource() == migcontrollerv1.ReportSource_REPORT_SOURCE_STREAM {
+			name = "grpc-" + name
+		}
+		want[filepath.Join(e.GetVmId(), name)] = mark(e)
+	}
+	var found []string
+	eventually(t, func() bool {
+		found = eventFiles(t, dir)
+		return len(found) >= len(want)
+	}, "%d events get fewer files", len(want))
+	require.Equal(t, slices.Sorted(maps.Keys(want)), slices.Sorted(slices.Values(found)), "every event has a file")
+	for _, name := range found {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		var body struct {
+			Data struct {
+				Mark string `json:"mark"`
+			} `json:"data"`
+		}
+		require.NoError(t, json.Unmarshal(text, &body), name)
+		require.Equal(t, want[name], body.Data.Mark, name)
+	}
+}
+
+// eventFiles are the names of the event files, below dir.
+func eventFiles(t *testing.T, dir string) []string {
+	t.Helper()
+	var names []string
+	for _, pattern := range []string{"*/event-*.json", "*/grpc-event-*.json"} {
+		paths, err := filepath.Glob(filepath.Join(dir, pattern))
+		require.NoError(t, err)
+		for _, path := range paths {
+			names = append(names, strings.TrimPrefix(path, dir+string(filepath.Separator)))
+		}
+	}
+	return names
+}
+
+// numbers are the controller's own for the events.
+func numbers(events []*migcontrollerv1.Event) []int64 {
+	var all []int64
+	for _, e := range events {
+		all = append(all, e.GetEventId())
+	}
+	return all
+}
+
+// mark is what tells an event from others; empty for one of a simulated agent.
+func mark(e *migcontrollerv1.Event) string {
+	return e.GetBody().GetFields()["data"].GetStructValue().GetFields()["mark"].GetStringValue()
+}
+
+// marks are those of all events.
+func marks(events []*migcontrollerv1.Event) []string {
+	var all []string
+	for _, e := range events {
+		all = append(all, mark(e))
+	}
+	return all
+}

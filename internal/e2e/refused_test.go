@@ -1,0 +1,212 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+)
+
+// A stream that is refused is held for some seconds, and has ended after ten.
+const (
+	shortestHold = 3 * time.Second
+	longestHold  = 10 * time.Second
+)
+
+// rawCodec is the codec of agents that say things which are no messages: bytes
+// go as they are.
+type rawCodec struct{}
+
+// Marshal implements encoding.Codec.
+func (rawCodec) Marshal(v any) ([]byte, error) {
+	switch v := v.(type) {
+	case []byte:
+		return v, nil
+	case proto.Message:
+		return proto.Marshal(v)
+	default:
+		return nil, fmt.Errorf("%T is nothing to send", v)
+	}
+}
+
+// Unmarshal implements encoding.Codec.
+func (rawCodec) Unmarshal(data []byte, v any) error {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return fmt.Errorf("%T is no message", v)
+	}
+	return proto.Unmarshal(data, m)
+}
+
+// Name implements encoding.Codec.
+func (rawCodec) Name() string { return "proto" }
+
+// expectHeldEnd requires that the stream, whose fault was at that time, is held
+// and then ends.
+func (a *agent) expectHeldEnd(fault time.Time, code codes.Code) {
+	a.t.Helper()
+	require.Equal(a.t, code.String(), a.expectEnd().String(), "%v", a.err)
+	held := time.Since(fault)
+	require.Greater(a.t, held, shortestHold, "agents reconnect at once")
+	require.Less(a.t, held, longestHold)
+}
+
+// TestGarbageEndsItsOwnStreamOnly defends everybody else against what is no
+// message: its stream ends, after it was held, and no other does.
+func TestGarbageEndsItsOwnStreamOnly(t *testing.T) {
+	t.Parallel()
+	large := eventMessage(&commands.EventNotification{Type: "large", Data: map[string]string{"x": strings.Repeat("x", 64<<10)}})
+	for name, test := range map[string]struct {
+		say     any
+		inHello bool
+		code    codes.Code
+	}{
+		"bytes that are no message":              {say: []byte("\xff\xff\xff"), code: codes.InvalidArgument},
+		"a field that is cut off":                {say: []byte{0x1a, 0x7f, 0x0a}, code: codes.InvalidArgument},
+		"a text that is not UTF-8":               {say: []byte{0x1a, 0x03, 0x0a, 0x01, 0xff}, code: codes.InvalidArgument},
+		"a message of more than 64 KiB":          {say: large, code: codes.ResourceExhausted},
+		"no message instead of a ConnectRequest": {say: []byte("\xff"), inHello: true, code: codes.InvalidArgument},
+		"64 KiB instead of a ConnectRequest":     {say: large, inHello: true, code: codes.ResourceExhausted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := dial(t, shared.grpcAddr)
+			neighbour := connectOver(t, conn, newVM())
+			neighbour.register()
+			a := openOver(t, conn, newVM(), grpc.ForceCodec(rawCodec{}))
+			if !test.inHello {
+				a.hello()
+				a.register()
+				shared.awaitVM(t, a.vm, "registered", isRegistered)
+			}
+			fault := time.Now()
+			a.say(test.say)
+			if !test.inHello {
+				shared.awaitVM(t, a.vm, "disconnected", isDisconnected)
+				require.Empty(t, shared.events(t, a.vm, "large"))
+			}
+			a.expectHeldEnd(fault, test.code)
+			shared.requireLives(t, neighbour)
+		})
+	}
+}
+
+// TestLargestMessageIsTaken defends the limit from below.
+func TestLargestMessageIsTaken(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	a := shared.connectRegistered(t, vm)
+	m := eventMessage(&commands.EventNotification{Type: "large", Data: map[string]string{"x": ""}})
+	m.GetEvent().Data["x"] = strings.Repeat("x", 64<<10-proto.Size(m)-6) // the lengths take more
+	require.InDelta(t, 64<<10, proto.Size(m), 8)
+	require.LessOrEqual(t, proto.Size(m), 64<<10)
+	a.say(m)
+	shared.awaitEvent(t, vm, "large")
+	shared.requireLives(t, a)
+}
+
+// TestInvalidIDIsRejectedForGood defends the word that makes an agent give up:
+// it says which field breaks which rule, and the stream is held.
+func TestInvalidIDIsRejectedForGood(t *testing.T) {
+	t.Parallel()
+	const rule = " must be 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit"
+	conn := dial(t, shared.grpcAddr)
+	neighbour := connectOver(t, conn, newVM())
+	neighbour.register()
+	for name, test := range map[string]struct {
+		hello *commands.ConnectRequest
+		field string
+	}{
+		"no vm_id":         {&commands.ConnectRequest{}, "vm_id"},
+		"vm_id is a path":  {&commands.ConnectRequest{VmId: "../x"}, "vm_id"},
+		"vm_id of state":   {&commands.ConnectRequest{VmId: "_state"}, "vm_id"},
+		"vm_id is hidden":  {&commands.ConnectRequest{VmId: ".x"}, "vm_id"},
+		"vm_id too long":   {&commands.ConnectRequest{VmId: strings.Repeat("v", 129)}, "vm_id"},
+		"vm_id with space": {&commands.ConnectRequest{VmId: "a b"}, "vm_id"},
+		"pool is a path":   {&commands.ConnectRequest{VmId: "vm", PoolId: "../x"}, "pool_id"},
+		"org is a path":    {&commands.ConnectRequest{VmId: "vm", OrgId: "a/b"}, "org_id"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := openOver(t, conn, test.hello.GetVmId())
+			fault := time.Now()
+			ack, err := a.stream.connect(test.hello)
+			require.NoError(t, err)
+			require.Less(t, time.Since(fault), shortestHold, "the answer comes at once")
+			require.False(t, ack.GetAccepted())
+			require.Contains(t, ack.GetMessage(), test.field+rule)
+			a.expectHeldEnd(fault, codes.OK)
+		})
+	}
+	t.Run("others live", func(t *testing.T) {
+		t.Parallel()
+		shared.requireLives(t, neighbour)
+		_, err := shared.admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: "vm"})
+		requireCode(t, err, codeNotFound)
+	})
+}
+
+// TestOrdinaryGoodbyeIsNotHeld defends agents that hang up in good order: their
+// stream ends with OK at once.
+func TestOrdinaryGoodbyeIsNotHeld(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	a := shared.connectRegistered(t, vm)
+	said := time.Now()
+	require.NoError(t, a.rpc.CloseSend())
+	require.Equal(t, codes.OK, a.expectEnd())
+	require.Less(t, time.Since(said), shortestHold)
+	require.False(t, shared.vm(t, vm).GetConnected())
+}
+
+// TestHeldStreamsAreBounded defends the controller against many agents that are
+// refused: a thousand are held at a time, more end at once, and a stop waits for
+// none of them.
+func TestHeldStreamsAreBounded(t *testing.T) {
+	t.Parallel()
+	const bound, more = 1000, 100
+	c := start(t)
+	var conns []*grpc.ClientConn
+	for range 4 {
+		conns = append(conns, dial(t, c.grpcAddr))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var mu sync.Mutex
+	streams := make([]*stream, 0, bound+more)
+	together(t, bound+more, func(i int) error {
+		s, err := openStream(ctx, conns[i%len(conns)])
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		streams = append(streams, s)
+		mu.Unlock()
+		_, err = s.connect(&commands.ConnectRequest{VmId: "../x"})
+		return err
+	})
+	ended := func() (n int) {
+		for _, s := range streams {
+			select {
+			case <-s.inbox:
+				n++
+			default:
+			}
+		}
+		return n
+	}
+	await(t, "those beyond the bound to end", ended, func(n int) bool { return n >= more })
+	require.Equal(t, more, ended())
+	require.NoError(t, c.end())
+	await(t, "the others to end", ended, func(n int) bool { return n == bound+more })
+}

@@ -1,0 +1,262 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+// onlyCommand requires that the next command on the stream is one that is sent
+// now: nothing else was on its way.
+func (c *controller) onlyCommand(t *testing.T, a *agent) {
+	t.Helper()
+	id := c.send(t, a.vm, "set_log_level").GetCommand().GetId()
+	a.expect(id)
+	a.acked(id)
+	c.awaitCommand(t, id, succeeded)
+}
+
+// startedOverHTTP reports vm_started as older agents do.
+func (c *controller) startedOverHTTP(t *testing.T, vm string, at time.Time) {
+	t.Helper()
+	status, answer := c.call(t, http.MethodPost, c.httpAddr, "/api/v1/vms/"+vm+"/events",
+		fmt.Sprintf(`{"type":"vm_started","vm_id":%q,"timestamp":%q}`, vm, at.Format(time.RFC3339)))
+	require.Equal(t, http.StatusOK, status, string(answer))
+	require.Contains(t, string(answer), `"acknowledged":true`)
+}
+
+// TestNetworkDropRegistersNobodyTwice defends a registered VM whose network
+// dropped: it comes back with a configured runner and is left alone.
+func TestNetworkDropRegistersNobodyTwice(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	a := shared.connectRegistered(t, vm)
+	a.beat("idle", withRunner(true))
+	for drop := range 3 {
+		shared.awaitVM(t, vm, "idle", func(v *migcontrollerv1.VM) bool { return v.GetStatus() == "idle" })
+		a.cut()
+		shared.awaitVM(t, vm, "disconnected", isDisconnected)
+		a = shared.connect(t, vm)
+		a.beat("job_running", withRunner(true))
+		shared.awaitVM(t, vm, "job_running", func(v *migcontrollerv1.VM) bool { return v.GetStatus() == "job_running" })
+		shared.onlyCommand(t, a)
+		v := shared.vm(t, vm)
+		require.EqualValues(t, 2+drop, v.GetSessionEpoch())
+		require.EqualValues(t, 1, v.GetBoot())
+		require.True(t, isRegistered(v))
+		a.beat("idle", withRunner(true))
+	}
+	require.Len(t, shared.registrations(t, vm), 1)
+}
+
+// TestDropWhileRegisteringRegistersOnce defends a VM whose network dropped
+// between its register_runner and the proof: the command that was not acked
+// comes again, one that was does not.
+func TestDropWhileRegisteringRegistersOnce(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	a := shared.connect(t, vm)
+	id := a.expectCommand("register_runner").GetId()
+	a.cut()
+	shared.awaitVM(t, vm, "disconnected", isDisconnected)
+	a = shared.connect(t, vm)
+	a.expect(id)
+	a.acked(id)
+	require.EqualValues(t, 2, shared.awaitCommand(t, id, succeeded).GetAttempts())
+	a.cut()
+	shared.awaitVM(t, vm, "disconnected", isDisconnected)
+
+	a = shared.connect(t, vm)
+	a.beat("registering_runner", withRunner(false))
+	shared.awaitVM(t, vm, "registering", func(v *migcontrollerv1.VM) bool { return v.GetStatus() == "registering_runner" })
+	a.beat("idle", withRunner(true))
+	shared.awaitVM(t, vm, "registered", isRegistered)
+	shared.onlyCommand(t, a)
+	require.Len(t, shared.registrations(t, vm), 1)
+	require.EqualValues(t, 1, shared.vm(t, vm).GetBoot())
+}
+
+// TestRestartedAgentIsRegisteredAgain defends a VM that has lost its runner:
+// shown by an unconfigured runner on a new session.
+func TestRestartedAgentIsRegisteredAgain(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	a := shared.connectRegistered(t, vm)
+	first := shared.registrations(t, vm)[0].GetCommand().GetId()
+	a.beat("idle", withRunner(true))
+	a.cut()
+	a = shared.connect(t, vm)
+	a.beat("ready", withRunner(false))
+	second := a.register()
+	require.NotEqual(t, first, second.GetId())
+	require.NotEmpty(t, second.GetStringParams()["registration_token"])
+	v := shared.awaitVM(t, vm, "registered", isRegistered)
+	require.EqualValues(t, 2, v.GetBoot())
+	require.Equal(t, second.GetId(), v.GetRegistration().GetCommandId())
+	a.beat("idle", withRunner(true))
+	shared.onlyCommand(t, a)
+	require.Len(t, shared.registrations(t, vm), 2)
+}
+
+// TestUnconfiguredRunnerOnItsFirstSessionIsNoRestart defends a VM that has just
+// been asked to register: until it has, its runner is not configured.
+func TestUnconfiguredRunnerOnItsFirstSessionIsNoRestart(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	a := shared.connect(t, vm)
+	a.beat("ready", withRunner(false))
+	cmd := a.expectCommand("register_runner")
+	a.beat("ready", withRunner(false))
+	a.acked(cmd.GetId())
+	a.beat("registering_runner", withRunner(false))
+	a.happened("runner_registered")
+	a.beat("late", withRunner(false)) // it was made before
+	shared.awaitVM(t, vm, "late", func(v *migcontrollerv1.VM) bool { return v.GetStatus() == "late" })
+	a.beat("idle", withRunner(true))
+	shared.awaitVM(t, vm, "idle", func(v *migcontrollerv1.VM) bool { return v.GetStatus() == "idle" && isRegistered(v) })
+	shared.onlyCommand(t, a)
+	require.Len(t, shared.registrations(t, vm), 1)
+}
+
+// TestConfiguredRunnerProvesRegistration defends the second proof: a heartbeat
+// whose runner is configured, even if ack and event were lost.
+func TestConfiguredRunnerProvesRegistration(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	a := shared.connect(t, vm)
+	cmd := a.expectCommand("register_runner")
+	a.beat("idle", withRunner(true))
+	v := shared.awaitVM(t, vm, "registered", isRegistered)
+	require.NotNil(t, v.GetRegistration().GetRegisteredAt())
+	r := shared.awaitCommand(t, cmd.GetId(), succeeded)
+	require.Nil(t, r.GetAck())
+	require.Contains(t, r.GetReason(), "heartbeat")
+	shared.onlyCommand(t, a)
+}
+
+// TestStartOverHTTPRegistersAgain defends a VM with a live session that says it
+// has started anew.
+func TestStartOverHTTPRegistersAgain(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	a := shared.connectRegistered(t, vm)
+	boot := time.Now()
+	shared.startedOverHTTP(t, vm, boot)
+	a.register()
+	v := shared.awaitVM(t, vm, "registered", isRegistered)
+	require.EqualValues(t, 2, v.GetBoot())
+	shared.startedOverHTTP(t, vm, boot) // the answer was lost, and it is said again
+	shared.onlyCommand(t, a)
+	require.Len(t, shared.registrations(t, vm), 2)
+	require.EqualValues(t, 2, shared.vm(t, vm).GetBoot())
+}
+
+// TestOlderAgentIsRegisteredOnce defends agents that say vm_started over HTTP
+// first and then open the stream: one register_runner in all.
+func TestOlderAgentIsRegisteredOnce(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	boot := time.Now().Add(-time.Minute)
+	shared.startedOverHTTP(t, vm, boot)
+	require.Empty(t, shared.registrations(t, vm), "it has not asked")
+	shared.startedOverHTTP(t, vm, boot)
+	a := shared.connect(t, vm)
+	a.happened("vm_started") // agents of some age say it on the stream as well
+	a.register()
+	shared.awaitVM(t, vm, "registered", isRegistered)
+	shared.onlyCommand(t, a)
+	require.Len(t, shared.registrations(t, vm), 1)
+	require.Len(t, shared.events(t, vm, "vm_started"), 3)
+	require.EqualValues(t, 1, shared.vm(t, vm).GetBoot())
+}
+
+// polled is what a poll answers.
+type polled struct {
+	VMID     string `json:"vm_id"`
+	Commands []struct {
+		ID         string         `json:"id"`
+		Type       string         `json:"type"`
+		Parameters map[string]any `json:"parameters"`
+		CreatedAt  string         `json:"created_at"`
+	} `json:"commands"`
+}
+
+func (c *controller) poll(t *testing.T, vm string) polled {
+	t.Helper()
+	status, answer := c.call(t, http.MethodGet, c.httpAddr, "/api/v1/vms/"+vm+"/commands", "")
+	require.Equal(t, http.StatusOK, status, string(answer))
+	return decode[polled](t, answer)
+}
+
+func (c *controller) report(t *testing.T, vm, event string) {
+	t.Helper()
+	status, answer := c.call(t, http.MethodPost, c.httpAddr, "/api/v1/vms/"+vm+"/events", fmt.Sprintf(`{"type":%q}`, event))
+	require.Equal(t, http.StatusOK, status, string(answer))
+}
+
+// TestPollingAgentIsRegisteredOnce defends agents without a stream: they get one
+// register_runner a boot, and their runner_registered counts as its ack.
+func TestPollingAgentIsRegisteredOnce(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	shared.startedOverHTTP(t, vm, time.Now())
+	next := shared.send(t, vm, "drain").GetCommand().GetId()
+	require.Equal(t, next, shared.poll(t, vm).Commands[0].ID, "the order of acceptance")
+	shared.cancelCommand(t, next) // as it will never be acked
+
+	first := shared.poll(t, vm)
+	require.Len(t, first.Commands, 1)
+	require.Equal(t, "register_runner", first.Commands[0].Type)
+	id := first.Commands[0].ID
+	require.Empty(t, shared.poll(t, vm).Commands, "it was handed out")
+	second := shared.send(t, vm, "drain").GetCommand().GetId()
+	require.Empty(t, shared.poll(t, vm).Commands, "one at a time")
+	shared.report(t, vm, "runner_registered")
+	r := shared.command(t, id)
+	require.Equal(t, succeeded, r.GetState())
+	require.Nil(t, r.GetAck())
+	require.True(t, isRegistered(shared.vm(t, vm)))
+	require.Equal(t, second, shared.poll(t, vm).Commands[0].ID)
+
+	shared.startedOverHTTP(t, vm, time.Now().Add(time.Hour))
+	shared.cancelCommand(t, second)
+	again := shared.poll(t, vm)
+	require.Len(t, again.Commands, 1, "a new boot is registered anew")
+	require.Equal(t, "register_runner", again.Commands[0].Type)
+	require.NotEqual(t, id, again.Commands[0].ID)
+	require.Len(t, shared.registrations(t, vm), 2)
+}
+
+// TestPolledThenStreamedIsRegisteredOnce defends an agent whose stream comes up
+// after it has asked over HTTP, and the other way round: with a live session a
+// poll answers nothing.
+func TestPolledThenStreamedIsRegisteredOnce(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	id := shared.poll(t, vm).Commands[0].ID
+	a := shared.connect(t, vm)
+	require.Empty(t, shared.poll(t, vm).Commands)
+	queued := shared.send(t, vm, "drain").GetCommand().GetId()
+	require.Empty(t, shared.poll(t, vm).Commands)
+	a.happened("runner_registered")
+	a.expect(queued)
+	require.Empty(t, shared.poll(t, vm).Commands, "it is out on the stream")
+	a.acked(queued)
+	require.Equal(t, succeeded, shared.command(t, id).GetState())
+	shared.awaitCommand(t, queued, succeeded)
+	require.True(t, isRegistered(shared.vm(t, vm)))
+	require.Len(t, shared.registrations(t, vm), 1)
+
+	vm = newVM()
+	a = shared.connect(t, vm)
+	id = a.expectCommand("register_runner").GetId()
+	a.cut()
+	shared.awaitVM(t, vm, "disconnected", isDisconnected)
+	require.Equal(t, id, shared.poll(t, vm).Commands[0].ID, "what was not acked on the stream")
+	require.Len(t, shared.registrations(t, vm), 1)
+}
