@@ -82,14 +82,17 @@ func (v VM) RegistrationEnded(cmd Command) VM {
 
 // runnerReported draws the conclusions of a runner seen on the newest session.
 func (v VM) runnerReported(r Runner, h Heartbeat, registering bool) VM {
+	busy := h.Status == StatusJobRunning || h.Status == StatusDraining || h.Status == StatusShuttingDown
 	switch {
 	case r.Configured:
 		return v.RegistrationProven(h.ReceivedAt)
 	case registering || v.Registration.State == Unregistered || h.Epoch <= v.Registration.Epoch:
 		return v
-	case v.Registration.State != Registered && h.Status == StatusRegistering:
+	case v.Registration.State != Registered && (busy || h.Status == StatusRegistering):
 		// The drop came while the agent was registering; it still is.
 		v.Registration.Epoch = h.Epoch
+		return v
+	case busy: // an agent may give its runner up when it drains
 		return v
 	default:
 		return v.rebooted(time.Time{})

@@ -12,9 +12,13 @@ const (
 	EventRunnerRegistered = "runner_registered"
 )
 
-// StatusRegistering is the miglet_state of an agent whose runner is being
-// registered.
-const StatusRegistering = "registering_runner"
+// The miglet_states that no agent is in right after it was started.
+const (
+	StatusRegistering  = "registering_runner"
+	StatusJobRunning   = "job_running"
+	StatusDraining     = "draining"
+	StatusShuttingDown = "shutting_down"
+)
 
 // Hello is how an agent opens its session.
 type Hello struct {

@@ -32,6 +32,20 @@ func testRegistrationDrop(t *testing.T, b Backend) {
 	require.Equal(t, fleet.Requested, w.Registration.State)
 	require.Equal(t, 1, f.registrations("vm2"))
 
+	// The same for one that was told to drain meanwhile, and for a registered one
+	// that gave its runner up on the way down.
+	w = f.connect("vm4")
+	f.ack(f.mustDeliver("vm4", w.Epoch), w.Epoch, true)
+	w = f.connect("vm4")
+	f.beat("vm4", w.Epoch, fleet.StatusDraining, false)
+	f.beat("vm4", w.Epoch, "idle", false)
+	v = f.connect("vm")
+	v = f.beat("vm", v.Epoch, fleet.StatusShuttingDown, false)
+	require.Equal(t, fleet.Registered, v.Registration.State)
+	for _, vm := range []string{"vm", "vm4"} {
+		require.Equal(t, 1, f.registrations(vm), vm)
+	}
+
 	// A drop before the ack: the same command goes out again.
 	x := f.connect("vm3")
 	first := f.mustDeliver("vm3", x.Epoch)
