@@ -25,7 +25,8 @@ const (
 	keyOrg          = "org_id"
 	keyCommand      = "command_id"
 	keyEpoch        = "session_epoch"
-	keyType         = "type"
+	keyCommandType  = "command_type"
+	keyEventType    = "event_type"
 	keyVia          = "via"
 	keyAttempt      = "attempt"
 	keyState        = "state"
@@ -41,6 +42,11 @@ const (
 	keyCount        = "count"
 	keyUntold       = "untold" // how many lines of this kind were left out
 	keyError        = "error"
+	keyDelivered    = "delivered"
+	keyLateAcks     = "late_acks"
+	keyRefused      = "refused"
+	keySuperseded   = "superseded"
+	keyUnwritten    = "unwritten"
 )
 
 // Store is what a Dispatcher needs of the store.
@@ -137,7 +143,7 @@ func (d *Dispatcher) EndSessions(ctx context.Context) {
 }
 
 // Close ends what sessions are left, writes what is buffered and stops. The
-// store and the journal stay open. Closing twice is no error.
+// store and the journal stay open. It logs the Stats. Closing twice is no error.
 func (d *Dispatcher) Close() {
 	d.closeOnce.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), lastTries)
@@ -146,6 +152,9 @@ func (d *Dispatcher) Close() {
 		d.beats.stop()
 		d.background.Wait()
 		d.unlisten()
+		n := d.Stats()
+		d.Log.Info("agents served", keyDelivered, n.Delivered, keyLateAcks, n.LateAcks,
+			keyRefused, n.Refused, keySuperseded, n.Superseded, keyUnwritten, n.Unwritten)
 	})
 }
 

@@ -24,6 +24,7 @@ type Offer struct {
 // before, so that a command whose token cannot be had stays pending.
 func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a store.Attempt) (Offer, error) {
 	for {
+		a.At = d.Clock()
 		next, err := d.Store.Next(ctx, vm, a)
 		if err != nil {
 			return Offer{}, err
@@ -34,6 +35,7 @@ func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a store.Attempt) 
 				return Offer{}, err
 			}
 		}
+		a.At = d.Clock() // later than the end of the command before
 		o.Command, err = d.Store.Lease(ctx, vm, next.ID, a)
 		if !errors.Is(err, fleet.ErrNotDue) {
 			return o, err
@@ -48,7 +50,7 @@ func (d *Dispatcher) Poll(ctx context.Context, vm fleet.VMID) ([]Offer, error) {
 	if err != nil || v.Connected {
 		return nil, err
 	}
-	o, err := d.claim(ctx, vm, store.Attempt{Via: fleet.HTTP, At: d.Clock()})
+	o, err := d.claim(ctx, vm, store.Attempt{Via: fleet.HTTP})
 	switch {
 	case errors.Is(err, fleet.ErrNothingDue):
 		return nil, nil
@@ -56,7 +58,7 @@ func (d *Dispatcher) Poll(ctx context.Context, vm fleet.VMID) ([]Offer, error) {
 		return nil, err
 	}
 	d.counters.delivered.Add(1)
-	d.Log.Info("command delivered", keyVM, vm, keyCommand, o.Command.ID, keyType, o.Command.Type,
+	d.Log.Info("command delivered", keyVM, vm, keyCommand, o.Command.ID, keyCommandType, o.Command.Type,
 		keyAttempt, o.Command.Attempts, keyVia, fleet.HTTP)
 	return []Offer{o}, nil
 }
@@ -81,7 +83,7 @@ func (d *Dispatcher) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, 
 	}
 	v, e, err := d.Store.RecordEvent(ctx, e, d.registerCommand(e.VM))
 	if err == nil {
-		d.Log.Info("event received", keyVM, e.VM, keyType, e.Type, keyVia, fleet.HTTP)
+		d.Log.Info("event received", keyVM, e.VM, keyEventType, e.Type, keyVia, fleet.HTTP)
 	}
 	return v, e, err
 }

@@ -65,7 +65,14 @@ func startWith(t *testing.T, o app.Options) *controller {
 	t.Helper()
 	c, err := startController(context.WithoutCancel(t.Context()), o)
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, c.end()) })
+	t.Cleanup(func() {
+		require.NoError(t, c.end())
+		if t.Failed() {
+			for _, line := range append(c.log.lines("level=ERROR"), c.log.lines("level=WARN")...) {
+				t.Log(line)
+			}
+		}
+	})
 	return c
 }
 

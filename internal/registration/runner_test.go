@@ -69,7 +69,7 @@ func marshal(t *testing.T, v any) string {
 func logged(v any) (text, js string) {
 	var a, b bytes.Buffer
 	for _, h := range []slog.Handler{slog.NewTextHandler(&a, nil), slog.NewJSONHandler(&b, nil)} {
-		slog.New(h).With(keyRunner, v).Info("made", keyRunner, v, slog.Group("in", "group", v))
+		slog.New(h).With(keyRunner, v).Info("made", keyRunner, v, slog.Group(keyRunner, keyRunner, v))
 	}
 	return a.String(), b.String()
 }

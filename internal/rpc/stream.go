@@ -56,14 +56,10 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream)
 		return s.refuse(ctx, err)
 	}
 	err = converse(session, l) //nolint:contextcheck // a session has its stream's
-	switch cause := session.Cause(); {
-	case cause != nil:
+	if cause := session.Cause(); cause != nil {
 		return cause
-	case errors.Is(err, io.EOF):
-		return nil
-	default:
-		return s.refuse(ctx, err)
 	}
+	return s.refuse(ctx, err)
 }
 
 // reject tells the agent to give up for good.
@@ -76,7 +72,8 @@ func (s *streamService) reject(ctx context.Context, l *line, why error) error {
 	return err
 }
 
-// refuse ends a stream with err, after holding it if the agent is still there.
+// refuse ends a stream with err, after holding it. One that its agent has ended
+// is no error.
 func (s *streamService) refuse(ctx context.Context, err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil

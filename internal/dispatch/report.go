@@ -1,0 +1,136 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// persist writes what an agent said until the store takes it or the stream is
+// over: agents say nothing twice. The stream is not read meanwhile. A write that
+// has begun goes on when the stream ends.
+func (s *Session) persist(what string, write func(context.Context) error) error {
+	ctx := context.WithoutCancel(s.stream)
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		err := write(ctx)
+		if !errors.Is(err, fleet.ErrUnavailable) {
+			return err
+		}
+		if untold, ok := s.d.troubles.held.due(s.d.Clock()); ok {
+			s.log.Warn("store unavailable, holding back", keyWhat, what, keyError, err, keyUntold, untold)
+		}
+		select {
+		case <-time.After(wait):
+			continue
+		case <-s.stream.Done():
+		case <-s.d.stopping:
+		}
+		s.log.Error("report lost", keyWhat, what, keyError, err)
+		return err
+	}
+}
+
+// Ack takes the agent's answer to a command; it is durable when Ack returns. An
+// answer to nothing that this VM was sent is refused, and the session goes on.
+// It returns an error only when the session is over.
+func (s *Session) Ack(a fleet.Ack) error {
+	if err := fleet.CheckID("command_ack.command_id", string(a.CommandID)); err != nil {
+		s.Refuse("ack", err)
+		return nil
+	}
+	var c fleet.Command
+	var late bool
+	err := s.persist("ack", func(ctx context.Context) (err error) {
+		c, late, err = s.d.Store.Ack(ctx, s.vm, s.epoch, a, s.d.receivedAt())
+		return err
+	})
+	switch {
+	case errors.Is(err, fleet.ErrNotFound), errors.Is(err, fleet.ErrNotDelivered):
+		s.Refuse("ack", err)
+		return nil
+	case errors.Is(err, fleet.ErrSuperseded):
+		return nil // the reader goes on until the held stream is ended
+	case err != nil:
+		return err
+	}
+	if late {
+		s.d.counters.lateAcks.Add(1)
+	}
+	s.log.Info("command acked", keyCommand, c.ID, keyCommandType, c.Type, keySuccess, a.Success, keyState, c.State, keyLate, late)
+	return nil
+}
+
+// Event takes an event; it is durable when Event returns. One that breaks a
+// rule is refused, and the session goes on. It returns an error only when the
+// session is over.
+func (s *Session) Event(e fleet.Event) error {
+	if !s.admit("event", &e.Origin) {
+		return nil
+	}
+	if err := e.Check(); err != nil {
+		s.Refuse("event", err)
+		return nil
+	}
+	err := s.persist("event", func(ctx context.Context) error {
+		_, _, err := s.d.Store.RecordEvent(ctx, e, s.d.registerCommand(s.vm))
+		return err
+	})
+	if err == nil {
+		s.log.Info("event received", keyEventType, e.Type)
+	}
+	return err
+}
+
+// Heartbeat takes a heartbeat, to be made durable with others within 100 ms; it
+// blocks while too many wait. One that breaks a rule is refused, and the
+// session goes on. render makes its file for the journal and is called, if at
+// all, before Heartbeat returns.
+func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
+	if errors.Is(s.Cause(), fleet.ErrSuperseded) || !s.admit("heartbeat", &h.Origin) {
+		return nil
+	}
+	if err := h.Check(); err != nil {
+		s.Refuse("heartbeat", err)
+		return nil
+	}
+	s.log.Debug("heartbeat received", keyStatus, h.Status)
+	return s.d.beats.add(s.stream, h, render)
+}
+
+// Reported notes an error the agent reported. An agent that reports many has
+// some of them logged.
+func (s *Session) Reported(code, message string) {
+	if untold, ok := s.reported.due(s.d.Clock()); ok {
+		s.log.Warn("agent reported an error", keyCode, clip(code), keyMessage, clip(message), keyUntold, untold)
+	}
+}
+
+// clip bounds what an agent can put on a log line.
+func clip(s string) string { return s[:min(len(s), 512)] }
+
+// Refuse counts a message that broke a rule. Of many, some are logged.
+func (s *Session) Refuse(what string, why error) {
+	s.d.counters.refused.Add(1)
+	if untold, ok := s.refused.due(s.d.Clock()); ok {
+		s.log.Warn("message refused", keyWhat, what, keyError, why, keyUntold, untold)
+	}
+}
+
+// admit makes a report one of this session's. It refuses one that names another
+// VM.
+func (s *Session) admit(what string, o *fleet.Origin) bool {
+	if o.VM != "" && o.VM != s.vm {
+		s.Refuse(what, fleet.Invalid("vm_id", "must be empty or the VM of the stream"))
+		return false
+	}
+	o.VM, o.Via, o.Epoch, o.ReceivedAt = s.vm, fleet.Stream, s.epoch, s.d.receivedAt()
+	if o.Pool == "" {
+		o.Pool = s.pool
+	}
+	if o.Org == "" {
+		o.Org = s.org
+	}
+	return true
+}

@@ -1,0 +1,258 @@
+package rpc
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
+	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/store/sqlstore"
+)
+
+const streamPath = commandsconnect.CommandServiceStreamCommandsProcedure
+
+var streamDefaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}
+
+// streamSystem is a controller that serves streams over HTTP/2 in memory, so
+// that all of it can be put on the clock of a bubble.
+type streamSystem struct {
+	*testing.T
+	store    *streamStore
+	dispatch *dispatch.Dispatcher
+	http     *http.Client
+	log      *callLog
+}
+
+// streamStore is the real store, which can be made to fail.
+type streamStore struct {
+	*sqlstore.DB
+	mu   sync.Mutex
+	hook func() error // before sessions are opened and events recorded
+}
+
+func (s *streamStore) on(hook func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hook = hook
+}
+
+func (s *streamStore) before() error {
+	s.mu.Lock()
+	hook := s.hook
+	s.mu.Unlock()
+	if hook == nil {
+		return nil
+	}
+	return hook()
+}
+
+func (s *streamStore) OpenSession(ctx context.Context, h fleet.Hello, c fleet.Command, now time.Time) (fleet.VM, error) {
+	if err := s.before(); err != nil {
+		return fleet.VM{}, err
+	}
+	return s.DB.OpenSession(ctx, h, c, now)
+}
+
+func (s *streamStore) RecordEvent(ctx context.Context, e fleet.Event, c fleet.Command) (fleet.VM, fleet.Event, error) {
+	if err := s.before(); err != nil {
+		return fleet.VM{}, e, err
+	}
+	return s.DB.RecordEvent(ctx, e, c)
+}
+
+func startStreams(t *testing.T, hold time.Duration) *streamSystem {
+	t.Helper()
+	s := &streamSystem{T: t, log: &callLog{}}
+	db, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "controller.db"), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	s.store = &streamStore{DB: db}
+	s.dispatch = startDispatch(t, s.store, hold, s.log.logger())
+
+	c := config(&fakeAgents{})
+	c.Commands = NewStreamService(s.dispatch, "1.2.3", s.log.logger())
+	c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(s.log.logger()))}
+	pipes := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	var protocols http.Protocols
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{
+		Handler: NewHandler(c), Protocols: &protocols,
+		ErrorLog: slog.NewLogLogger(s.log.logger().Handler(), slog.LevelError),
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(pipes) })
+	transport := &http.Transport{Protocols: &protocols, DialContext: pipes.dial}
+	s.http = &http.Client{Transport: transport}
+	t.Cleanup(func() {
+		s.dispatch.Close()
+		transport.CloseIdleConnections()
+		_ = server.Close()
+		serving.Wait()
+		require.NotContains(t, s.logged(), "SECRET-TOKEN")
+		require.NotContains(t, s.logged(), "panic serving")
+	})
+	return s
+}
+
+// logged is all that was logged.
+func (s *streamSystem) logged() string {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.log.buf.String()
+}
+
+func startDispatch(tb testing.TB, s dispatch.Store, hold time.Duration, log *slog.Logger) *dispatch.Dispatcher {
+	tb.Helper()
+	registrar, err := registration.New(registration.Options{
+		Source: registration.StaticToken("SECRET-TOKEN", adminNow), Labels: []string{"a", "b"},
+	})
+	require.NoError(tb, err)
+	d, err := dispatch.Start(tb.Context(), dispatch.Options{
+		Store: s, Registrar: registrar, Defaults: streamDefaults, Clock: adminNow, Log: log, Hold: hold,
+	})
+	require.NoError(tb, err)
+	tb.Cleanup(d.Close)
+	return d
+}
+
+// pipeListener accepts connections in memory.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// agentLine is the agent's end of a stream.
+type agentLine struct {
+	*streamSystem
+	rpc  *connect.BidiStreamForClientSimple[commands.MIGletMessage, commands.ControllerMessage]
+	quit func() // resets the stream
+}
+
+// open opens a stream that says nothing yet.
+func (s *streamSystem) open(options ...connect.ClientOption) *agentLine {
+	s.Helper()
+	if options == nil {
+		options = []connect.ClientOption{connect.WithGRPC()}
+	}
+	client := commandsconnect.NewCommandServiceClient(s.http, "http://controller", options...)
+	ctx, leave := context.WithCancel(s.Context())
+	rpc, err := client.StreamCommands(ctx)
+	require.NoError(s, err)
+	a := &agentLine{s, rpc, func() {
+		leave()
+		_ = rpc.CloseRequest()
+		_ = rpc.CloseResponse()
+	}}
+	s.Cleanup(a.quit)
+	return a
+}
+
+// connect opens a stream and its session.
+func (s *streamSystem) connect(vm string) *agentLine {
+	s.Helper()
+	a := s.open()
+	a.say(hello(vm))
+	require.True(s, a.hear().GetConnectAck().GetAccepted())
+	return a
+}
+
+func (a *agentLine) say(m *commands.MIGletMessage) {
+	a.Helper()
+	require.NoError(a, a.rpc.Send(m))
+}
+
+func (a *agentLine) hear() *commands.ControllerMessage {
+	a.Helper()
+	m, err := a.rpc.Receive()
+	require.NoError(a, err)
+	return m
+}
+
+// end returns why the stream ended, having waited for it.
+func (a *agentLine) end() error {
+	for {
+		if _, err := a.rpc.Receive(); err != nil {
+			return err
+		}
+	}
+}
+
+func hello(vm string) *commands.MIGletMessage {
+	return &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: &commands.ConnectRequest{
+		VmId: vm, PoolId: "pool", OrgId: "org", Version: "0.9",
+	}}}
+}
+
+func ackOf(id string) *commands.MIGletMessage {
+	return &commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{CommandAck: &commands.CommandAck{
+		CommandId: id, Success: true, Message: "done", Result: map[string]string{"k": "v"},
+	}}}
+}
+
+func eventMessage(kind string) *commands.MIGletMessage {
+	return &commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: &commands.EventNotification{
+		Type: kind, VmId: "vm-1", Data: map[string]string{"a": "b"}, Timestamp: 1_700_000_000,
+	}}}
+}
+
+func beatMessage(status string) *commands.MIGletMessage {
+	return &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: &commands.Heartbeat{
+		MigletState: status, Health: &commands.VMHealth{CpuUsagePercent: math.NaN(), MemoryTotalBytes: 7},
+		RunnerState: &commands.RunnerState{State: "idle", RunnerName: "r"},
+	}}}
+}
+
+func (s *streamSystem) vm(id fleet.VMID) fleet.VM {
+	s.Helper()
+	v, err := s.store.VM(s.Context(), id)
+	require.NoError(s, err)
+	return v
+}
+
+func (s *streamSystem) events(vm fleet.VMID) []fleet.Event {
+	s.Helper()
+	es, err := s.store.Events(s.Context(), store.EventFilter{VM: vm}, store.Page{Size: 100})
+	require.NoError(s, err)
+	return es
+}

@@ -1,0 +1,237 @@
+package rpc
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// strictStore keeps nothing and notes what it should never have been given: a
+// report of another VM than the session's, or one that no store could keep.
+type strictStore struct {
+	dispatch.Store
+	mu       sync.Mutex
+	sessions map[fleet.Epoch]fleet.VMID
+	epoch    fleet.Epoch
+	open     int
+	faults   []string
+}
+
+func (s *strictStore) check(o fleet.Origin, report any, check error, body []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := json.Marshal(report)
+	switch {
+	case check != nil || err != nil:
+		s.faults = append(s.faults, fmt.Sprint(check, err))
+	case o.Via != fleet.Stream || s.sessions[o.Epoch] != o.VM || o.ReceivedAt.IsZero():
+		s.faults = append(s.faults, fmt.Sprintf("not of its session: %+v", o))
+	case len(body) > 0 && (!json.Valid(body) || body[0] != '{'):
+		s.faults = append(s.faults, "no JSON object: "+string(body))
+	}
+}
+
+// settled returns what was noted since it was last asked, and how many sessions
+// are open.
+func (s *strictStore) settled() (faults []string, open int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	faults, s.faults = s.faults, nil
+	return faults, s.open
+}
+
+func (s *strictStore) OpenSession(_ context.Context, h fleet.Hello, _ fleet.Command, _ time.Time) (fleet.VM, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := h.Check(); err != nil {
+		s.faults = append(s.faults, err.Error())
+	}
+	s.epoch++
+	s.open++
+	if s.sessions == nil || s.open == 1 {
+		s.sessions = map[fleet.Epoch]fleet.VMID{}
+	}
+	s.sessions[s.epoch] = h.VM
+	return fleet.VM{ID: h.VM, Epoch: s.epoch}, nil
+}
+
+func (s *strictStore) CloseSession(context.Context, fleet.VMID, fleet.Epoch, time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open--
+	return nil
+}
+
+func (s *strictStore) Ack(
+	_ context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack, at time.Time,
+) (fleet.Command, bool, error) {
+	s.check(fleet.Origin{VM: vm, Via: fleet.Stream, Epoch: e, ReceivedAt: at}, a,
+		fleet.CheckID("command_id", string(a.CommandID)), nil)
+	if a.Success {
+		return fleet.Command{ID: a.CommandID}, false, nil
+	}
+	return fleet.Command{}, false, fleet.ErrNotFound
+}
+
+func (s *strictStore) RecordEvent(_ context.Context, e fleet.Event, _ fleet.Command) (fleet.VM, fleet.Event, error) {
+	s.check(e.Origin, e, e.Check(), e.Body)
+	return fleet.VM{}, e, nil
+}
+
+func (s *strictStore) RecordHeartbeats(
+	_ context.Context, hs []fleet.Heartbeat, _ func(fleet.VMID) fleet.Command,
+) error {
+	for _, h := range hs {
+		_, err := json.Marshal(h)
+		if check := h.Check(); check != nil || err != nil {
+			s.mu.Lock()
+			s.faults = append(s.faults, fmt.Sprint(check, err))
+			s.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+func (*strictStore) Next(context.Context, fleet.VMID, store.Attempt) (fleet.Command, error) {
+	return fleet.Command{}, fleet.ErrNothingDue
+}
+
+func (*strictStore) ResetSessions(context.Context, time.Time) (int, error)         { return 0, nil }
+func (*strictStore) Sweep(context.Context, time.Time, int) (int, error)            { return 0, nil }
+func (*strictStore) UnjournaledEvents(context.Context, int) ([]fleet.Event, error) { return nil, nil }
+
+func (*strictStore) Listen(func([]fleet.Change)) (stop func()) { return func() {} }
+
+// seeds are messages of every kind, good and odd.
+func seeds(tb testing.TB) [][]byte {
+	tb.Helper()
+	odd := beatMessage("idle")
+	odd.GetHeartbeat().Health = &commands.VMHealth{CpuUsagePercent: math.Inf(1), DiskUsedBytes: math.MinInt64}
+	odd.GetHeartbeat().CurrentJob = &commands.JobInfo{StartedAt: math.MaxInt64}
+	lie := eventMessage("error")
+	lie.GetEvent().VmId = "vm-2"
+	var all [][]byte
+	for _, m := range []*commands.MIGletMessage{
+		hello("vm-1"), hello("../vm"), ackOf("c"), ackOf(""), eventMessage("error"), eventMessage("no type"), lie,
+		beatMessage("idle"), beatMessage("in between"), odd,
+		{},
+		{Message: &commands.MIGletMessage_Error{
+			Error: &commands.ErrorNotification{Code: "c", Message: "m", Details: map[string]string{"a": "\u0000"}},
+		}},
+	} {
+		b, err := proto.Marshal(m)
+		require.NoError(tb, err)
+		all = append(all, b)
+	}
+	return all
+}
+
+// silent is the stream of an agent that is sent nothing.
+type silent struct{}
+
+func (silent) Accept() error                             { return nil }
+func (silent) Deliver(fleet.Command, fleet.Params) error { return nil }
+func (silent) Interrupt()                                {}
+func (silent) Abort()                                    {}
+
+// Whatever message an agent sends, its session goes on, and what of it reaches
+// the store keeps the rules and is the session's own.
+func FuzzStreamMessage(f *testing.F) {
+	for _, b := range seeds(f) {
+		f.Add(b)
+	}
+	s := &strictStore{}
+	d := startDispatch(f, s, time.Nanosecond, slog.New(slog.DiscardHandler))
+	session, err := d.Open(context.Background(), fleet.Hello{VM: "vm-1"}, silent{})
+	require.NoError(f, err)
+	f.Cleanup(session.Close)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m := &commands.MIGletMessage{}
+		if proto.Unmarshal(b, m) != nil {
+			t.Skip() // it costs its stream; see TestStreamOfGarbage
+		}
+		require.NoError(t, take(session, m))
+		require.NoError(t, session.Cause())
+		_, err := json.Marshal(heartbeatFromProto(m.GetHeartbeat()))
+		require.NoError(t, err)
+		file, err := protoJSON(m)
+		require.NoError(t, err)
+		require.True(t, json.Valid(file))
+		faults, open := s.settled()
+		require.Empty(t, faults)
+		require.Equal(t, 1, open)
+	})
+}
+
+// streamTypes are the ways to write a stream.
+var streamTypes = []string{
+	"application/grpc", "application/grpc+json", "application/grpc-web+proto",
+	"application/connect+proto", "application/connect+json",
+}
+
+// Whatever an agent sends in place of messages, its stream ends in an orderly
+// way, its session with it, and what reaches the store keeps the rules.
+func FuzzStreamDecoder(f *testing.F) {
+	var whole []byte
+	for _, b := range seeds(f) {
+		f.Add(byte(0), frame(0, b))
+		if whole != nil {
+			f.Add(byte(2), append(bytes.Clone(whole), frame(0, b)...))
+		}
+		whole = append(whole, frame(0, b)...)
+	}
+	f.Add(byte(0), whole)
+	f.Add(byte(3), whole)
+	f.Add(byte(1), frame(0, []byte(`{"connect":{"vmId":"vm-1"}}`)))
+	f.Add(byte(4), append(frame(0, []byte(`{"connect":{"vm_id":"vm-1"}}`)), frame(2, []byte(`{}`))...))
+	f.Add(byte(0), append(frame(0, seeds(f)[0]), 0, 0xff, 0xff, 0xff, 0xff))
+	var bomb bytes.Buffer
+	w := gzip.NewWriter(&bomb)
+	_, err := w.Write(make([]byte, 1<<20))
+	require.NoError(f, err)
+	require.NoError(f, w.Close())
+	f.Add(byte(0), append(frame(0, seeds(f)[0]), frame(1, bomb.Bytes())...))
+
+	s := &strictStore{}
+	c := config(&fakeAgents{})
+	c.Commands = NewStreamService(
+		startDispatch(f, s, time.Nanosecond, slog.New(slog.DiscardHandler)), "fuzz", slog.New(slog.DiscardHandler))
+	handler := NewHandler(c)
+	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
+		recorder := httptest.NewRecorder()
+		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, streamPath, bytes.NewReader(body))
+		req.Proto, req.ProtoMajor, req.ProtoMinor = "HTTP/2.0", 2, 0
+		req.Header = http.Header{
+			"Content-Type": {streamTypes[int(kind)%len(streamTypes)]}, "Te": {"trailers"},
+			"Grpc-Encoding": {"gzip"}, "Connect-Content-Encoding": {"gzip"},
+		}
+		handler.ServeHTTP(recorder, req)
+		answer := recorder.Result()
+		defer answer.Body.Close()
+		sent, err := io.ReadAll(answer.Body)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, answer.StatusCode)
+		require.NotContains(t, string(sent)+fmt.Sprint(answer.Trailer), errInternal.Error())
+		faults, open := s.settled()
+		require.Empty(t, faults)
+		require.Zero(t, open)
+	})
+}
