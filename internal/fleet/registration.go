@@ -95,7 +95,7 @@ func (v VM) runnerReported(r Runner, h Heartbeat, registering bool) VM {
 	case busy: // an agent may give its runner up when it drains
 		return v
 	default:
-		return v.rebooted(time.Time{})
+		return v.rebooted(time.Time{}, h.ReceivedAt)
 	}
 }
 
@@ -113,17 +113,17 @@ func (v VM) Started(e Event, registering bool) VM {
 		return v
 	case registering:
 		v.Boot++
-		v.StartedAt = e.SentAt
+		v.StartedAt, v.BootedAt = e.SentAt, e.ReceivedAt
 		return v
 	default:
-		return v.rebooted(e.SentAt)
+		return v.rebooted(e.SentAt, e.ReceivedAt)
 	}
 }
 
 // rebooted begins a new boot, in which nothing has been registered.
-func (v VM) rebooted(startedAt time.Time) VM {
+func (v VM) rebooted(startedAt, now time.Time) VM {
 	v.Boot++
-	v.StartedAt = startedAt
+	v.StartedAt, v.BootedAt = startedAt, now
 	v.Runner, v.Job = nil, nil
 	v.Registration = Registration{State: Unregistered}
 	return v

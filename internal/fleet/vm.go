@@ -21,6 +21,9 @@ type VM struct {
 	// StartedAt is the agent's time in the vm_started event of this boot; a
 	// repetition of the event has the same.
 	StartedAt time.Time `json:"started_at,omitzero"`
+	// BootedAt is when this boot was noticed; zero for the first. Heartbeats wait
+	// to be stored, so one from before can come after.
+	BootedAt time.Time `json:"booted_at,omitzero"`
 
 	// Status is the agent's miglet_state.
 	Status       string       `json:"status,omitempty"`
@@ -91,6 +94,7 @@ func (v VM) Heartbeat(h Heartbeat, registering bool) VM {
 	}
 	v.Job = h.Job
 	switch {
+	case h.ReceivedAt.Before(v.BootedAt): // what it says of the runner is over
 	case h.Runner != nil:
 		v.Runner = h.Runner
 		v = v.runnerReported(*h.Runner, h, registering)

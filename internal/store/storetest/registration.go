@@ -112,6 +112,19 @@ func testRegistrationStarted(t *testing.T, b Backend) {
 	require.Equal(t, first.ID, f.mustDeliver("vm", v.Epoch).ID, "one register_runner in all")
 	require.Equal(t, 2, f.registrations("vm"))
 
+	// A heartbeat from before the start that was stored after it proves nothing.
+	x := f.registered("vm3")
+	f.beat("vm3", x.Epoch, "idle", true)
+	before := f.now
+	f.event("vm3", fleet.EventVMStarted, fleet.HTTP, 0, f.later(time.Millisecond))
+	require.Equal(t, 2, f.registrations("vm3"))
+	after := f.now
+	f.now = before
+	x = f.beat("vm3", x.Epoch, "idle", true)
+	f.now = after
+	require.Equal(t, fleet.Requested, x.Registration.State)
+	require.EqualValues(t, 2, x.Boot)
+
 	// On the stream: late in the session that asked for it, it is the same boot.
 	w := f.connect("vm2")
 	f.event("vm2", fleet.EventVMStarted, fleet.Stream, w.Epoch, f.now)
