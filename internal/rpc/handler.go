@@ -123,7 +123,7 @@ const index = `This is the MIG Controller. It commands fleets of short-lived CI 
   /migcontroller.v1.AdminService/{method}        operators and their tools
 
 The services speak Connect, gRPC and gRPC-Web, with Protobuf or JSON, and can be
-reflected. With curl, send JSON by POST to AdminService.
+reflected. Operators use migctl, or send JSON by POST to AdminService.
 `
 
 func writeIndex(w http.ResponseWriter, _ *http.Request) {

@@ -1,0 +1,254 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+// broadcastLimit is how many commands may be on their way at once.
+const broadcastLimit = 64
+
+type broadcastCmd struct {
+	Type string `arg:"" help:"What to do: drain, shutdown, update_config, set_log_level, or another that the agents know."`
+	vmFilter
+	parameters
+	Wait     span `placeholder:"TIME" help:"Wait so long for each command to end."`
+	Parallel int  `default:"8" placeholder:"N" help:"How many to send at a time, 1 to 64 (${default})."`
+	Yes      bool `short:"y" help:"Do not ask."`
+	DryRun   bool `help:"Only list the VMs that it would be sent to."`
+}
+
+// Help says what a broadcast does.
+func (broadcastCmd) Help() string {
+	return "Each VM that fits now gets its own command. Without a filter that is the whole\n" +
+		"fleet, the VMs that are offline too. On a terminal migctl asks first.\n\n" +
+		"Example: migctl broadcast drain --pool builders --connected --dry-run"
+}
+
+// Run sends a command to every VM that fits.
+func (cmd broadcastCmd) Run(ctx context.Context, in *invocation) error {
+	req, err := cmd.request(cmd.Type)
+	if err != nil {
+		return err
+	}
+	if cmd.Parallel < 1 || cmd.Parallel > broadcastLimit {
+		return usage("--parallel must be 1 to %d", broadcastLimit)
+	}
+	if err := in.dial(); err != nil {
+		return err
+	}
+	vms, _, err := cmd.list(ctx, in, 0)
+	switch {
+	case err != nil:
+		return err
+	case len(vms) == 0:
+		return &failure{exitNotFound, "no VM fits, nothing was sent", "migctl vms with the same filters shows which do."}
+	case cmd.DryRun:
+		return cmd.preview(in, vms)
+	}
+	if err := cmd.confirm(ctx, in, len(vms)); err != nil {
+		return err
+	}
+	ids := make([]string, len(vms))
+	for i, v := range vms {
+		ids[i] = v.GetVmId()
+	}
+	return in.sendAll(ctx, req, ids, time.Duration(cmd.Wait), cmd.Parallel)
+}
+
+func (cmd broadcastCmd) preview(in *invocation, vms []*migcontrollerv1.VM) error {
+	if err := writeList(in, vms, in.vmTable(vms), noVM); err != nil {
+		return err
+	}
+	fmt.Fprintf(in.stderr, "%s would be sent to %s. Nothing was sent.\n", cmd.Type, vmCount(len(vms)))
+	return nil
+}
+
+func vmCount(n int) string {
+	if n == 1 {
+		return "1 VM"
+	}
+	return fmt.Sprintf("%d VMs", n)
+}
+
+// confirm asks whether to go on. Without a terminal to ask on, --yes must be
+// given.
+func (cmd broadcastCmd) confirm(ctx context.Context, in *invocation, n int) error {
+	if cmd.Yes {
+		return nil
+	}
+	if !in.asks {
+		return &failure{exitUsage, fmt.Sprintf("%s would be sent to %s, and there is no terminal to ask on", cmd.Type, vmCount(n)), "Nothing was sent. --yes sends without asking, --dry-run lists the VMs."}
+	}
+	whom := vmCount(n)
+	if cmd.vmFilter == (vmFilter{}) {
+		whom += ", the whole fleet,"
+	}
+	fmt.Fprintf(in.stderr, "Send %s to %s at %s? [y/N] ", printable(cmd.Type), whom, in.address)
+	// A read from a terminal cannot be interrupted: after a signal it is left.
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(in.stdin).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case got := <-answer:
+		if got == "y" || got == "yes" {
+			return nil
+		}
+		return &failure{code: exitFailed, text: "nothing was sent"}
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// sent is what became of the command for one VM: a record, or an error.
+type sent struct {
+	vm     string
+	record *migcontrollerv1.CommandRecord
+	err    error
+}
+
+// sendAll sends the same command to each VM, so many at a time, shows how far it
+// is, and then what became of each. When ctx ends, what is not yet sent is not
+// sent any more.
+func (in *invocation) sendAll(
+	ctx context.Context, req *migcontrollerv1.SendCommandRequest, vms []string, wait time.Duration, parallel int,
+) error {
+	results := make([]sent, len(vms))
+	next := make(chan int)
+	done := make(chan int)
+	var senders sync.WaitGroup
+	for range min(parallel, len(vms)) {
+		senders.Go(func() {
+			for i := range next {
+				if ctx.Err() != nil {
+					results[i] = sent{vm: vms[i], err: ctx.Err()}
+					done <- i
+					continue
+				}
+				own := proto.CloneOf(req)
+				own.VmId, own.Command.Id = vms[i], in.newID()
+				record, err := in.send(ctx, own, wait)
+				results[i] = sent{vms[i], record, err}
+				done <- i
+			}
+		})
+	}
+	go func() {
+		for i := range vms {
+			next <- i
+		}
+		close(next)
+		senders.Wait()
+		close(done)
+	}()
+	progress := progress{in: in, total: len(vms)}
+	for i := range done {
+		progress.step(results[i], wait > 0)
+	}
+	progress.end()
+	return in.summarise(ctx, results, wait > 0)
+}
+
+// progress shows on stderr how far a broadcast is: on a terminal in one line
+// that changes, otherwise by its failures alone.
+type progress struct {
+	in                  *invocation
+	total, done, failed int
+}
+
+func (p *progress) step(s sent, waited bool) {
+	p.done++
+	if s.err != nil || waited && !succeeded(s.record) {
+		p.failed++
+	}
+	if s.err != nil && !errors.Is(s.err, context.Canceled) {
+		p.wipe()
+		p.in.tellFailure(s.vm, s.err)
+	}
+	if p.in.reports {
+		fmt.Fprintf(p.in.stderr, "\r%d of %d, %d failed", p.done, p.total, p.failed)
+	}
+}
+
+func (p *progress) wipe() {
+	if p.in.reports {
+		fmt.Fprint(p.in.stderr, "\r\x1b[K")
+	}
+}
+
+func (p *progress) end() { p.wipe() }
+
+// summarise shows the commands that were accepted, and counts on stderr.
+func (in *invocation) summarise(ctx context.Context, results []sent, waited bool) error {
+	var records []*migcontrollerv1.CommandRecord
+	var refusal error
+	refused, lost, open := 0, 0, 0
+	for _, s := range results {
+		switch {
+		case s.err != nil:
+			refused++
+			refusal = s.err
+			continue
+		case waited && !ended(s.record):
+			open++
+		case waited && !succeeded(s.record):
+			lost++
+		}
+		records = append(records, s.record)
+	}
+	if err := writeList(in, records, in.commandTable(records), "Nothing was sent."); err != nil {
+		return err
+	}
+	fmt.Fprintf(in.stderr, "%d of %d accepted", len(records), len(results))
+	if waited {
+		fmt.Fprintf(in.stderr, ", %d succeeded, %d ended otherwise, %d not ended", len(records)-lost-open, lost, open)
+	}
+	fmt.Fprintln(in.stderr, ".")
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case refused == len(results):
+		return silent(explain(refusal, in.address).code)
+	case refused > 0 || lost > 0:
+		return silent(exitFailed)
+	case open > 0:
+		return silent(exitNotEnded)
+	default:
+		return nil
+	}
+}
+
+type drainCmd struct {
+	VMs  []string `arg:"" name:"vm" help:"The VMs."`
+	Wait span     `default:"1m" placeholder:"TIME" help:"Wait so long for each agent's ack (${default})."`
+	TTL  span     `name:"ttl" placeholder:"TIME" help:"How long the command may wait to be delivered."`
+}
+
+// Help says what a drain is.
+func (drainCmd) Help() string {
+	return "Sends each VM the command drain. That it succeeded means that the agent has\n" +
+		"agreed to drain; a job that runs goes on to its end. migctl watch --vm VM shows it."
+}
+
+// Run drains VMs.
+func (cmd drainCmd) Run(ctx context.Context, in *invocation) error {
+	req, err := parameters{TTL: cmd.TTL}.request("drain")
+	if err != nil {
+		return err
+	}
+	if err := in.dial(); err != nil {
+		return err
+	}
+	return in.sendAll(ctx, req, cmd.VMs, time.Duration(cmd.Wait), 8)
+}

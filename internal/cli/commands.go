@@ -1,0 +1,238 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+const (
+	commandsHint = "migctl commands lists the commands that the controller keeps."
+	statePrefix  = "COMMAND_STATE_"
+)
+
+type commandsCmd struct {
+	VM    string   `name:"vm" placeholder:"VM" help:"Only commands for this VM."`
+	State []string `placeholder:"STATE,…" help:"Only commands in one of these states: pending, delivered, succeeded, failed, timed_out, expired, cancelled."`
+	Type  string   `placeholder:"TYPE" help:"Only commands of this type."`
+	Limit int      `default:"50" placeholder:"N" help:"Show N commands at most (${default}); 0 is all."`
+}
+
+// Run lists commands.
+func (cmd commandsCmd) Run(ctx context.Context, in *invocation) error {
+	states, err := parseStates(cmd.State)
+	if err != nil {
+		return err
+	}
+	if err := checkLimit(cmd.Limit); err != nil {
+		return err
+	}
+	if err := in.dial(); err != nil {
+		return err
+	}
+	req := &migcontrollerv1.ListCommandsRequest{VmId: cmd.VM, States: states, Type: cmd.Type}
+	commands, more, err := follow(cmd.Limit, func(size int32, token string) ([]*migcontrollerv1.CommandRecord, string, error) {
+		req.PageSize, req.PageToken = size, token
+		res, err := ask(ctx, in, 0, in.client.ListCommands, req)
+		return res.GetCommands(), res.GetNextPageToken(), err
+	})
+	if err != nil {
+		return err
+	}
+	if err := writeList(in, commands, in.commandTable(commands), "No command fits."); err != nil {
+		return err
+	}
+	in.noteMore(more)
+	return nil
+}
+
+func parseStates(names []string) ([]migcontrollerv1.CommandState, error) {
+	states := make([]migcontrollerv1.CommandState, 0, len(names))
+	for _, name := range names {
+		upper := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		number, known := migcontrollerv1.CommandState_value[statePrefix+strings.TrimPrefix(upper, statePrefix)]
+		if !known || number == 0 {
+			return nil, usage("--state: %q is none of pending, delivered, succeeded, failed, timed_out, expired, cancelled", name)
+		}
+		states = append(states, migcontrollerv1.CommandState(number))
+	}
+	return states, nil
+}
+
+func (in *invocation) commandTable(commands []*migcontrollerv1.CommandRecord) table {
+	t := table{columns: []column{
+		{title: "COMMAND", keep: true},
+		{title: "VM", keep: true},
+		{title: "TYPE"},
+		{title: "STATE", keep: true},
+		{title: "ATTEMPTS", wide: true},
+		{title: "ACCEPTED", keep: true},
+		{title: "DELIVERED", wide: true},
+		{title: "FINISHED", wide: true},
+		{title: "EXPIRES", wide: true},
+		{title: "REASON", cut: true},
+	}}
+	for _, c := range commands {
+		t.add(
+			plain(c.GetCommand().GetId()), plain(c.GetVmId()), plain(c.GetCommand().GetType()), stateCell(c.GetState()),
+			plain(strconv.Itoa(int(c.GetAttempts()))), in.when(c.GetAcceptedAt()), in.when(c.GetDeliveredAt()),
+			in.when(c.GetFinishedAt()), in.when(c.GetExpiresAt()), plain(reason(c)),
+		)
+	}
+	return t
+}
+
+// reason says why a command is in its state.
+func reason(c *migcontrollerv1.CommandRecord) string {
+	if c.GetReason() != "" {
+		return c.GetReason()
+	}
+	return c.GetAck().GetMessage()
+}
+
+func stateName(s migcontrollerv1.CommandState) string {
+	return strings.TrimPrefix(s.String(), statePrefix)
+}
+
+func stateCell(s migcontrollerv1.CommandState) cell {
+	c := plain(stateName(s))
+	switch s {
+	case migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED:
+		c.tone = good
+	case migcontrollerv1.CommandState_COMMAND_STATE_FAILED,
+		migcontrollerv1.CommandState_COMMAND_STATE_TIMED_OUT,
+		migcontrollerv1.CommandState_COMMAND_STATE_EXPIRED:
+		c.tone = bad
+	case migcontrollerv1.CommandState_COMMAND_STATE_PENDING:
+		c.tone = waiting
+	case migcontrollerv1.CommandState_COMMAND_STATE_DELIVERED:
+		c.tone = busy
+	case migcontrollerv1.CommandState_COMMAND_STATE_CANCELLED:
+		c.tone = faint
+	case migcontrollerv1.CommandState_COMMAND_STATE_UNSPECIFIED:
+	}
+	return c
+}
+
+// ended reports whether the command is in a state that never changes.
+func ended(c *migcontrollerv1.CommandRecord) bool {
+	return c.GetState() != migcontrollerv1.CommandState_COMMAND_STATE_PENDING &&
+		c.GetState() != migcontrollerv1.CommandState_COMMAND_STATE_DELIVERED
+}
+
+func succeeded(c *migcontrollerv1.CommandRecord) bool {
+	return c.GetState() == migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED
+}
+
+type commandCmd struct {
+	ID string `arg:"" name:"id" help:"The command."`
+}
+
+// Run shows one command.
+func (cmd commandCmd) Run(ctx context.Context, in *invocation) error {
+	if err := in.dial(); err != nil {
+		return err
+	}
+	res, err := ask(ctx, in, 0, in.client.GetCommand, &migcontrollerv1.GetCommandRequest{CommandId: cmd.ID})
+	if err != nil {
+		return absent{err, commandsHint}
+	}
+	return in.writeRecord(res.GetCommand(), in.commandFields(res.GetCommand()))
+}
+
+func (in *invocation) commandFields(c *migcontrollerv1.CommandRecord) table {
+	t := fields()
+	t.field("Command", plain(c.GetCommand().GetId()))
+	t.field("VM", plain(c.GetVmId()))
+	t.field("Type", plain(c.GetCommand().GetType()))
+	for _, param := range params(c) {
+		t.field("  parameter", plain(param))
+	}
+	t.field("State", stateCell(c.GetState()))
+	t.field("Reason", plain(c.GetReason()))
+	t.field("Attempts", plain(strconv.Itoa(int(c.GetAttempts()))))
+	t.field("Accepted", in.whenBoth(c.GetAcceptedAt()))
+	t.field("Delivered", in.whenBoth(c.GetDeliveredAt()))
+	t.field("Acked", in.whenBoth(c.GetAckedAt()))
+	if ack := c.GetAck(); ack != nil {
+		t.field("  success", plain(strconv.FormatBool(ack.GetSuccess())))
+		t.field("  message", plain(ack.GetMessage()))
+		for _, name := range slices.Sorted(maps.Keys(ack.GetResult())) {
+			t.field("  result", plain(name+"="+ack.GetResult()[name]))
+		}
+	}
+	t.field("Finished", in.whenBoth(c.GetFinishedAt()))
+	t.field("Expires", in.whenBoth(c.GetExpiresAt()))
+	t.field("Ack timeout", plain(c.GetAckTimeout().AsDuration().String()))
+	return t
+}
+
+// params returns the parameters as they would be typed.
+func params(c *migcontrollerv1.CommandRecord) []string {
+	var lines []string
+	for _, name := range slices.Sorted(maps.Keys(c.GetCommand().GetStringParams())) {
+		lines = append(lines, name+"="+c.GetCommand().GetStringParams()[name])
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.GetCommand().GetIntParams())) {
+		lines = append(lines, fmt.Sprintf("%s=%d", name, c.GetCommand().GetIntParams()[name]))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.GetCommand().GetBoolParams())) {
+		lines = append(lines, fmt.Sprintf("%s=%t", name, c.GetCommand().GetBoolParams()[name]))
+	}
+	if list := c.GetCommand().GetStringArrayParams(); len(list) > 0 {
+		lines = append(lines, strings.Join(list, ","))
+	}
+	return lines
+}
+
+type cancelCmd struct {
+	IDs []string `arg:"" name:"id" help:"The commands."`
+}
+
+// Help says what cancelling promises.
+func (cancelCmd) Help() string {
+	return "A command that was delivered is cancelled too, but its agent may have acted on it."
+}
+
+// Run cancels commands. One that cannot be cancelled does not keep the others.
+func (cmd cancelCmd) Run(ctx context.Context, in *invocation) error {
+	if err := in.dial(); err != nil {
+		return err
+	}
+	var cancelled []*migcontrollerv1.CommandRecord
+	var first error
+	for _, id := range cmd.IDs {
+		res, err := ask(ctx, in, 0, in.client.CancelCommand, &migcontrollerv1.CancelCommandRequest{CommandId: id})
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			cancelled = append(cancelled, res.GetCommand())
+		case len(cmd.IDs) == 1:
+			return absent{err, commandsHint}
+		default:
+			in.tellFailure(id, err)
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	none := "Nothing was cancelled."
+	if err := writeList(in, cancelled, in.commandTable(cancelled), none); err != nil {
+		return err
+	}
+	if first != nil {
+		return silent(explain(first, in.address).code)
+	}
+	return nil
+}
+
+// tellFailure tells what went wrong for one of many.
+func (in *invocation) tellFailure(name string, err error) {
+	fmt.Fprintf(in.stderr, "%s: %s\n", printable(name), printable(explain(err, in.address).text))
+}

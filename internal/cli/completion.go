@@ -1,0 +1,231 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// completeWord is the hidden first argument with which the completion scripts
+// ask what may come next.
+const completeWord = "__complete"
+
+// completionTimeout is how long somebody who pressed Tab waits for the VMs.
+const completionTimeout = 2 * time.Second
+
+var completionScripts = map[string]string{
+	"bash": `_migctl() {
+  local IFS=$'\n'
+  COMPREPLY=($(migctl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+}
+complete -o default -F _migctl migctl
+`,
+	"zsh": `#compdef migctl
+_migctl() {
+  local -a found
+  found=("${(@f)$(migctl __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  compadd -a found
+}
+compdef _migctl migctl
+`,
+	"fish": `function __migctl
+  set -l words (commandline -opc)
+  set -l last (commandline -ct)
+  migctl __complete $words[2..-1] "$last" 2>/dev/null
+end
+complete -c migctl -f -a '(__migctl)'
+`,
+}
+
+type completionCmd struct {
+	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+}
+
+// Help says how to use the script.
+func (completionCmd) Help() string {
+	return "bash:  source <(migctl completion bash)\n" +
+		"zsh:   source <(migctl completion zsh)\n" +
+		"fish:  migctl completion fish | source\n\n" +
+		"Commands, flags, their values and the ids of VMs are completed."
+}
+
+// Run prints the script.
+func (cmd completionCmd) Run(in *invocation) error {
+	_, err := io.WriteString(in.stdout, completionScripts[cmd.Shell])
+	return err
+}
+
+// complete prints what may stand in the place of the last word. It never fails:
+// where nothing is known, it prints nothing.
+func (p program) complete(ctx context.Context, model *kong.Application, words []string) {
+	if len(words) == 0 {
+		words = []string{""}
+	}
+	last := words[len(words)-1]
+	spot := locate(model, words[:len(words)-1])
+	var found []string
+	switch {
+	case spot.flag != nil:
+		found = p.flagValues(ctx, spot)
+	case strings.HasPrefix(last, "-"):
+		found = flagNames(spot.node)
+	case spot.argument != nil:
+		found = p.argumentValues(ctx, spot)
+	default:
+		for _, child := range spot.node.Children {
+			found = append(found, child.Name)
+		}
+	}
+	for _, word := range found {
+		if strings.HasPrefix(word, last) {
+			fmt.Fprintln(p.stdout, word)
+		}
+	}
+}
+
+// place is where in the grammar a line of words has come to.
+type place struct {
+	node *kong.Node
+	// flag is the one whose value comes next; nil when none does.
+	flag *kong.Flag
+	// argument is the positional one that comes next; nil when none does.
+	argument *kong.Positional
+	// given are the values of flags so far.
+	given map[string]string
+}
+
+// locate follows the words through the grammar.
+func locate(model *kong.Application, words []string) place {
+	spot := place{node: model.Node, given: map[string]string{}}
+	arguments := 0
+	for _, word := range words {
+		switch {
+		case spot.flag != nil:
+			spot.given[spot.flag.Name] = word
+			spot.flag = nil
+		case strings.HasPrefix(word, "-"):
+			name, value, inline := strings.Cut(strings.TrimLeft(word, "-"), "=")
+			flag := flagOf(spot.node, name)
+			switch {
+			case flag == nil:
+			case inline:
+				spot.given[flag.Name] = value
+			case !flag.IsBool():
+				spot.flag = flag
+			}
+		default:
+			if child := childOf(spot.node, word); child != nil {
+				spot.node = child
+				continue
+			}
+			arguments++
+		}
+	}
+	positional := spot.node.Positional
+	switch {
+	case arguments < len(positional):
+		spot.argument = positional[arguments]
+	case len(positional) > 0 && positional[len(positional)-1].IsCumulative():
+		spot.argument = positional[len(positional)-1]
+	}
+	return spot
+}
+
+func childOf(node *kong.Node, name string) *kong.Node {
+	for _, child := range node.Children {
+		if child.Name == name {
+			return child
+		}
+	}
+	return nil
+}
+
+func flagOf(node *kong.Node, name string) *kong.Flag {
+	for _, group := range node.AllFlags(false) {
+		for _, flag := range group {
+			if flag.Name == name || flag.Short != 0 && string(flag.Short) == name {
+				return flag
+			}
+		}
+	}
+	return nil
+}
+
+func flagNames(node *kong.Node) []string {
+	var names []string
+	for _, group := range node.AllFlags(true) {
+		for _, flag := range group {
+			names = append(names, "--"+flag.Name)
+		}
+	}
+	return names
+}
+
+func (p program) flagValues(ctx context.Context, spot place) []string {
+	switch spot.flag.Name {
+	case "vm":
+		return p.vmIDs(ctx, spot.given)
+	case "state":
+		return []string{"pending", "delivered", "succeeded", "failed", "timed_out", "expired", "cancelled"}
+	case "context":
+		return p.contextNames()
+	default:
+		return enum(spot.flag.Value)
+	}
+}
+
+func (p program) argumentValues(ctx context.Context, spot place) []string {
+	switch {
+	case spot.argument.Name == "vm":
+		return p.vmIDs(ctx, spot.given)
+	case spot.argument.Name == "type":
+		return []string{"drain", "register_runner", "set_log_level", "shutdown", "update_config"}
+	case spot.argument.Name == "name" && spot.node.Name == "use-context":
+		return p.contextNames()
+	default:
+		return enum(spot.argument)
+	}
+}
+
+func enum(v *kong.Value) []string {
+	if v.Enum == "" {
+		return nil
+	}
+	return v.EnumSlice()
+}
+
+// vmIDs asks the controller that the words so far are about.
+func (p program) vmIDs(ctx context.Context, given map[string]string) []string {
+	in := newInvocation(p, globals{
+		Address: given["address"], Context: given["context"], Timeout: span(completionTimeout),
+	})
+	if in.dial() != nil {
+		return nil
+	}
+	defer in.close()
+	vms, _, err := vmFilter{}.list(ctx, in, pageSize)
+	if err != nil {
+		return nil
+	}
+	ids := make([]string, len(vms))
+	for i, v := range vms {
+		ids[i] = v.GetVmId()
+	}
+	return ids
+}
+
+func (p program) contextNames() []string {
+	c, err := p.loadConfig()
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for name := range c.Contexts {
+		names = append(names, name)
+	}
+	return names
+}

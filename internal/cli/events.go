@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+type eventsCmd struct {
+	VM     string `name:"vm" placeholder:"VM" help:"Only events of this VM."`
+	Type   string `placeholder:"TYPE" help:"Only events of this type, such as vm_started or job_completed."`
+	Since  moment `placeholder:"WHEN" help:"Only events received since: 1h for an hour ago, or RFC 3339."`
+	Until  moment `placeholder:"WHEN" help:"Only events received before: 1h for an hour ago, or RFC 3339."`
+	Limit  int    `default:"50" placeholder:"N" help:"Show the N latest at most (${default}); 0 is all."`
+	Follow bool   `short:"f" help:"Then show new ones as they come, the latest last."`
+}
+
+// Run lists events, and goes on with new ones if that was asked for.
+func (cmd eventsCmd) Run(ctx context.Context, in *invocation) error {
+	req, err := cmd.request(in)
+	if err != nil {
+		return err
+	}
+	if err := in.dial(); err != nil {
+		return err
+	}
+	if cmd.Follow {
+		return cmd.follow(ctx, in, req)
+	}
+	events, more, err := cmd.list(ctx, in, req)
+	if err != nil {
+		return err
+	}
+	if err := writeList(in, events, in.eventTable(events), "No event fits."); err != nil {
+		return err
+	}
+	in.noteMore(more)
+	return nil
+}
+
+func (cmd eventsCmd) request(in *invocation) (*migcontrollerv1.ListEventsRequest, error) {
+	req := &migcontrollerv1.ListEventsRequest{VmId: cmd.VM, Type: cmd.Type}
+	since, err := cmd.Since.at("since", in.now())
+	if err != nil {
+		return nil, err
+	}
+	until, err := cmd.Until.at("until", in.now())
+	if err != nil {
+		return nil, err
+	}
+	if !since.IsZero() {
+		req.Since = timestamppb.New(since)
+	}
+	if !until.IsZero() {
+		req.Until = timestamppb.New(until)
+	}
+	if cmd.Follow && req.GetUntil() != nil {
+		return nil, usage("--until and --follow exclude each other")
+	}
+	return req, checkLimit(cmd.Limit)
+}
+
+func (cmd eventsCmd) list(
+	ctx context.Context, in *invocation, req *migcontrollerv1.ListEventsRequest,
+) (events []*migcontrollerv1.Event, more bool, err error) {
+	return follow(cmd.Limit, func(size int32, token string) ([]*migcontrollerv1.Event, string, error) {
+		req.PageSize, req.PageToken = size, token
+		res, err := ask(ctx, in, 0, in.client.ListEvents, req)
+		return res.GetEvents(), res.GetNextPageToken(), err
+	})
+}
+
+// follow begins to watch before it lists, so that no event falls between, and
+// leaves out what came both ways.
+func (cmd eventsCmd) follow(ctx context.Context, in *invocation, req *migcontrollerv1.ListEventsRequest) error {
+	listed := false
+	var shown int64
+	return in.watch(ctx, "", cmd.VM, func(change *migcontrollerv1.WatchFleetResponse) error {
+		if !listed {
+			listed = true
+			events, _, err := cmd.list(ctx, in, req)
+			if err != nil {
+				return err
+			}
+			for _, e := range slices.Backward(events) {
+				shown = max(shown, e.GetEventId())
+				if err := in.eventLine(e); err != nil {
+					return err
+				}
+			}
+		}
+		e := change.GetEvent()
+		if e == nil || e.GetEventId() <= shown || cmd.Type != "" && e.GetType() != cmd.Type {
+			return nil
+		}
+		return in.eventLine(e)
+	})
+}
+
+// eventLine shows one event of a list that has no end.
+func (in *invocation) eventLine(e *migcontrollerv1.Event) error {
+	if in.structured() {
+		return in.writeLine(e)
+	}
+	in.writeChange(e.GetReceivedAt(), e.GetVmId(), plain(e.GetType()), details(e.GetBody()))
+	return nil
+}
+
+func (in *invocation) eventTable(events []*migcontrollerv1.Event) table {
+	t := table{columns: []column{
+		{title: "RECEIVED", keep: true},
+		{title: "ID", wide: true},
+		{title: "VM", keep: true},
+		{title: "TYPE"},
+		{title: "POOL", wide: true},
+		{title: "SOURCE", wide: true},
+		{title: "OCCURRED", wide: true},
+		{title: "DETAILS", cut: true},
+	}}
+	for _, e := range events {
+		source := strings.ToLower(strings.TrimPrefix(e.GetSource().String(), "REPORT_SOURCE_"))
+		t.add(
+			in.when(e.GetReceivedAt()), plain(strconv.FormatInt(e.GetEventId(), 10)), plain(e.GetVmId()), plain(e.GetType()),
+			plain(e.GetPoolId()), plain(source), in.when(e.GetOccurredAt()), plain(details(e.GetBody())),
+		)
+	}
+	return t
+}
+
+// known are the fields of a body that an event shows elsewhere.
+var known = []string{"type", "vm_id", "pool_id", "org_id", "timestamp"}
+
+// details shows what belongs to the type of an event.
+func details(body *structpb.Struct) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(body.GetFields())) {
+		value := body.GetFields()[name]
+		inner := value.GetStructValue()
+		switch {
+		case slices.Contains(known, name):
+		case inner != nil && (name == "data" || name == "metadata"):
+			if text := details(inner); text != "" {
+				parts = append(parts, text)
+			}
+		default:
+			parts = append(parts, name+"="+valueText(value))
+		}
+	}
+	return strings.Join(parts, " ")
+}
+
+// valueText shows a value: a text as it is, anything else as JSON.
+func valueText(v *structpb.Value) string {
+	if _, ok := v.GetKind().(*structpb.Value_StringValue); ok {
+		return v.GetStringValue()
+	}
+	text, err := json.Marshal(v.AsInterface())
+	if err != nil {
+		return fmt.Sprint(v.AsInterface())
+	}
+	return string(text)
+}

@@ -1,0 +1,101 @@
+package cli
+
+import "testing"
+
+// What migctl prints into a pipe is never cut or coloured, whatever the form.
+func TestPiped(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"help":                   {"--help"},
+		"help-send":              {"send", "--help"},
+		"help-broadcast":         {"broadcast", "--help"},
+		"vms":                    {"vms"},
+		"vms-wide":               {"vms", "-o", "wide"},
+		"vms-json":               {"vms", "--pool", "testers", "-o", "json"},
+		"vms-yaml":               {"vms", "--pool", "testers", "-o", "yaml"},
+		"vms-none":               {"vms", "--pool", "nobody"},
+		"vms-none-json":          {"vms", "--pool", "nobody", "-o", "json"},
+		"vms-offline":            {"vms", "--offline", "--no-headers"},
+		"vms-connected":          {"vms", "--connected", "--status", "job_running", "--org", "tools"},
+		"vms-colour":             {"vms", "--color", "always"},
+		"vm":                     {"vm", "vm-1"},
+		"vm-json":                {"vm", "vm-1", "-o", "json"},
+		"vm-unknown":             {"vm", "vm-9"},
+		"pools":                  {"pools"},
+		"pools-json":             {"pools", "-o", "json"},
+		"commands":               {"commands"},
+		"commands-wide":          {"commands", "-o", "wide"},
+		"command":                {"command", "ctl-aa02"},
+		"command-yaml":           {"command", "ctl-aa02", "-o", "yaml"},
+		"command-unknown":        {"command", "nope"},
+		"cancel":                 {"cancel", "ctl-aa03"},
+		"cancel-ended":           {"cancel", "ctl-aa02"},
+		"cancel-many":            {"cancel", "nope", "ctl-aa03", "ctl-aa02"},
+		"events":                 {"events"},
+		"events-wide":            {"events", "-o", "wide"},
+		"events-json":            {"events", "--limit", "1", "-o", "json"},
+		"send":                   {"send", "vm-1", "drain"},
+		"send-json":              {"send", "vm-1", "drain", "--id", "mine", "-o", "json"},
+		"broadcast-dry-run":      {"broadcast", "drain", "--pool", "builders", "--dry-run"},
+		"broadcast-no-yes":       {"broadcast", "drain"},
+		"broadcast-none":         {"broadcast", "drain", "--pool", "nobody", "--yes"},
+		"usage-flag":             {"vms", "--nope"},
+		"usage-argument":         {"send", "vm-1"},
+		"usage-both":             {"vms", "--connected", "--offline"},
+		"usage-limit":            {"vms", "--limit=-1"},
+		"usage-time":             {"vms", "--timeout", "soon"},
+		"usage-since":            {"events", "--since", "yesterday"},
+		"usage-follow":           {"events", "-f", "--until", "1h"},
+		"usage-state":            {"commands", "--state", "done"},
+		"usage-param":            {"send", "vm-1", "drain", "--param", "level"},
+		"usage-param-twice":      {"send", "vm-1", "drain", "--param", "level=a", "--param", "level=b"},
+		"usage-int":              {"send", "vm-1", "drain", "--int", "n=many"},
+		"usage-parallel":         {"broadcast", "drain", "--parallel", "65"},
+		"usage-address":          {"vms", "--address", "ftp://controller"},
+		"usage-context":          {"vms", "--context", "nowhere"},
+		"completion-fish":        {"completion", "fish"},
+		"config-set-no-address":  {"config", "set-context", "here"},
+		"config-get-none":        {"config", "get-contexts"},
+		"config-use-not-there":   {"config", "use-context", "here"},
+		"complete-vm":            {completeWord, "drain", "vm-1", ""},
+		"complete-flag":          {completeWord, "vms", "--o"},
+		"complete-value":         {completeWord, "vms", "-o", ""},
+		"complete-command":       {completeWord, "c"},
+		"complete-inner-command": {completeWord, "config", "use"},
+		"complete-type":          {completeWord, "send", "vm-1", "d"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			newDesk(t).golden(name, args...)
+		})
+	}
+}
+
+// On a terminal tables fit its width, states have colours, and a list that is
+// cut says so.
+func TestTerminal(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"terminal-vms":      {"vms"},
+		"terminal-limit":    {"vms", "--limit", "1"},
+		"terminal-command":  {"command", "ctl-aa02"},
+		"terminal-commands": {"commands"},
+		"terminal-never":    {"commands", "--color", "never"},
+		"terminal-wide":     {"commands", "-o", "wide"},
+		"terminal-json":     {"vms", "--limit", "1", "-o", "json"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t)
+			d.terminal(60, "")
+			d.golden(name, args...)
+		})
+	}
+	t.Run("terminal-no-color", func(t *testing.T) {
+		t.Parallel()
+		d := newDesk(t)
+		d.terminal(60, "")
+		d.program.environ["NO_COLOR"] = "1"
+		d.golden("terminal-no-color", "vms")
+	})
+}

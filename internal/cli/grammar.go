@@ -1,0 +1,139 @@
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// The forms of output.
+const (
+	outTable = "table"
+	outWide  = "wide"
+	outJSON  = "json"
+	outYAML  = "yaml"
+)
+
+// globals are the flags that every command has.
+type globals struct {
+	Address   string `placeholder:"URL" help:"Where the controller is. Without it: --context, then MIGCTL_ADDRESS, then the current context, then http://localhost:8080."`
+	Context   string `placeholder:"NAME" help:"Use this context of the config file."`
+	Timeout   span   `default:"10s" placeholder:"TIME" help:"Give up on an answer after this time (${default})."`
+	Output    string `short:"o" enum:"table,wide,json,yaml" default:"table" placeholder:"FORM" help:"table, wide, json or yaml (${default})."`
+	Color     string `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"auto, always or never (${default}): auto is on a terminal, unless NO_COLOR is set."`
+	NoHeaders bool   `help:"Leave out the titles of columns."`
+}
+
+// commandLine is the whole grammar.
+type commandLine struct {
+	globals
+
+	VMs   vmsCmd   `cmd:"" name:"vms" group:"Look" help:"List VMs."`
+	VM    vmCmd    `cmd:"" name:"vm" group:"Look" help:"Show one VM."`
+	Pools poolsCmd `cmd:"" group:"Look" help:"Count the VMs of each pool."`
+
+	Commands commandsCmd `cmd:"" group:"Look" help:"List commands, the latest first."`
+	Command  commandCmd  `cmd:"" group:"Look" help:"Show one command and what became of it."`
+	Events   eventsCmd   `cmd:"" group:"Look" help:"List what VMs reported, the latest first."`
+	Watch    watchCmd    `cmd:"" group:"Look" help:"Show every change of the fleet as it happens."`
+
+	Send      sendCmd      `cmd:"" group:"Act" help:"Send a command to a VM."`
+	Broadcast broadcastCmd `cmd:"" group:"Act" help:"Send a command to every VM that fits."`
+	Drain     drainCmd     `cmd:"" group:"Act" help:"Tell VMs to take no more jobs, and wait until they heard."`
+	Cancel    cancelCmd    `cmd:"" group:"Act" help:"Take commands back."`
+
+	Config     configCmd     `cmd:"" group:"migctl itself" help:"Name controllers, and choose among them."`
+	Completion completionCmd `cmd:"" group:"migctl itself" help:"Print the completion script of a shell."`
+	Version    versionCmd    `cmd:"" group:"migctl itself" help:"Show the version, and whether the controller answers."`
+}
+
+const helpHead = `migctl shows and commands a fleet of short-lived CI machines, by way of their
+controller.`
+
+const helpFoot = `
+A TIME is written 30s, 15m, 24h or 30d. All times shown are UTC.
+
+Exit status:
+  0    done
+  1    the operation did not work: a command that was waited for ended otherwise
+       than SUCCEEDED, or a part of a broadcast failed
+  2    wrong usage, or an argument that the controller refused
+  3    what was named does not exist, or no VM fits a broadcast
+  4    the controller cannot be reached, or cannot answer now
+  5    the wait is over, and a command has not ended
+  130  interrupted
+
+Start here:
+  migctl vms                      what there is, and how it is
+  migctl vms --offline            what is gone
+  migctl watch                    what is going on
+  migctl drain vm-1               take a VM out of service
+`
+
+// grammar says how kong treats the command line; exit is called after a help.
+func (p program) grammar(exit func(int)) []kong.Option {
+	return []kong.Option{
+		kong.Name("migctl"),
+		kong.Description(helpHead),
+		kong.Writers(p.stdout, p.stderr),
+		kong.Exit(exit),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 80}),
+		kong.Help(help),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "Look", Title: "See how things are:"},
+			{Key: "Act", Title: "Change something:"},
+			{Key: "migctl itself", Title: "About migctl itself:"},
+		}),
+	}
+}
+
+func help(options kong.HelpOptions, ctx *kong.Context) error {
+	if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
+		return err
+	}
+	if ctx.Selected() == nil {
+		fmt.Fprint(ctx.Stdout, helpFoot)
+	}
+	return nil
+}
+
+// span is a length of time; 0 when it was not given.
+type span time.Duration
+
+// UnmarshalText reads a span as Go writes durations, or as whole days: 30d.
+func (s *span) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if days, found := strings.CutSuffix(string(text), "d"); found {
+		var n int64
+		if n, err = strconv.ParseInt(days, 10, 16); err == nil {
+			d = time.Duration(n) * 24 * time.Hour
+		}
+	}
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is no time: write 30s, 15m, 24h or 30d", text)
+	}
+	*s = span(d)
+	return nil
+}
+
+// moment is a point in time as typed: how long ago, or RFC 3339; empty when it
+// was not given.
+type moment string
+
+// at returns the point in time that the flag of this name means.
+func (m moment) at(flag string, now time.Time) (time.Time, error) {
+	if m == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339, string(m)); err == nil {
+		return t, nil
+	}
+	var ago span
+	if err := ago.UnmarshalText([]byte(m)); err != nil {
+		return time.Time{}, usage("--%s: %q is no point in time: write 1h for an hour ago, or 2006-01-02T15:04:05Z", flag, string(m))
+	}
+	return now.Add(-time.Duration(ago)), nil
+}

@@ -1,0 +1,135 @@
+// Package cli is migctl: what operators type, what they are shown, and what a
+// script learns from the exit status. It owns the grammar of the command line,
+// the tables, the file of contexts and the wording of errors. All it knows of
+// the controller is the generated client of AdminService.
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/term"
+)
+
+// Main runs one command line and returns the status to exit with; the help of
+// migctl lists what each means. SIGINT and SIGTERM end what is under way.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	width := 0
+	if isTerminal(stdout) {
+		width = terminalWidth(stdout)
+	}
+	p := program{
+		environ: environment(os.Environ()),
+		stdin:   stdin, stdout: stdout, stderr: stderr,
+		asks: isTerminal(stdin), reports: isTerminal(stderr), width: width,
+		now:   func() time.Time { return time.Now().UTC().Round(0) },
+		pause: pause,
+		newID: newCommandID,
+	}
+	return p.run(ctx, args)
+}
+
+// program is the process around a command line.
+type program struct {
+	environ map[string]string
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
+	// asks and reports tell whether stdin and stderr are terminals.
+	asks, reports bool
+	// width is that of the terminal behind stdout; 0 when there is none.
+	width int
+	now   func() time.Time
+	// pause waits, or ends early with the error of its context.
+	pause func(context.Context, time.Duration) error
+	// newID makes up the id of a command.
+	newID func() string
+}
+
+func (p program) run(ctx context.Context, args []string) int {
+	line := &commandLine{}
+	asked := false
+	parser, err := kong.New(line, p.grammar(func(int) { asked = true })...)
+	if err != nil {
+		panic(fmt.Sprintf("the command line is no grammar: %v", err))
+	}
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	if args[0] == completeWord {
+		p.complete(ctx, parser.Model, args[1:])
+		return exitOK
+	}
+	parsed, err := parser.Parse(args)
+	if asked {
+		return exitOK
+	}
+	if err != nil {
+		return p.report(usage("%v", err), "")
+	}
+	in := newInvocation(p, line.globals)
+	defer in.close()
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	err = parsed.Run(in)
+	if err != nil && ctx.Err() != nil {
+		return exitInterrupted
+	}
+	return p.report(err, in.address)
+}
+
+func environment(pairs []string) map[string]string {
+	environ := make(map[string]string, len(pairs))
+	for _, pair := range pairs {
+		name, value, _ := strings.Cut(pair, "=")
+		environ[name] = value
+	}
+	return environ
+}
+
+// file is what a stream must be to be a terminal.
+type file interface{ Fd() uintptr }
+
+func isTerminal(stream any) bool {
+	f, ok := stream.(file)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// terminalWidth is how many columns the terminal has; 80 if it does not say.
+func terminalWidth(stream any) int {
+	if f, ok := stream.(file); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return 80
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// newCommandID makes up an id here and not at the controller, so that it is
+// known even when the answer is lost.
+func newCommandID() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never an error
+	return "ctl-" + hex.EncodeToString(b[:])
+}

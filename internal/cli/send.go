@@ -1,0 +1,193 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+)
+
+const (
+	// waitStep is how long one call waits at most: no proxy cuts it, and a
+	// controller that restarts is noticed.
+	waitStep = 20 * time.Second
+	// retryPause is what lies between two tries to reach a controller that had
+	// answered before.
+	retryPause = time.Second
+)
+
+// parameters are what a command is sent with.
+type parameters struct {
+	Param      []string `sep:"none" placeholder:"NAME=TEXT" help:"A parameter that is text."`
+	Int        []string `sep:"none" placeholder:"NAME=N" help:"A parameter that is a whole number."`
+	Bool       []string `sep:"none" placeholder:"NAME=BOOL" help:"A parameter that is true or false."`
+	List       []string `placeholder:"A,B" help:"The list parameter."`
+	TTL        span     `name:"ttl" placeholder:"TIME" help:"How long it may wait to be delivered. The controller's default is an hour, unless configured."`
+	AckTimeout span     `placeholder:"TIME" help:"How long the agent may take to ack. The controller's default is 30s, unless configured."`
+}
+
+// request returns what to send, for no VM yet.
+func (p parameters) request(kind string) (*migcontrollerv1.SendCommandRequest, error) {
+	command := &commands.Command{Type: kind, StringArrayParams: p.List}
+	var err error
+	if command.StringParams, err = pairs("--param", p.Param, func(s string) (string, error) { return s, nil }); err != nil {
+		return nil, err
+	}
+	number := func(s string) (int64, error) { return strconv.ParseInt(s, 10, 64) }
+	if command.IntParams, err = pairs("--int", p.Int, number); err != nil {
+		return nil, err
+	}
+	if command.BoolParams, err = pairs("--bool", p.Bool, strconv.ParseBool); err != nil {
+		return nil, err
+	}
+	req := &migcontrollerv1.SendCommandRequest{Command: command}
+	if p.TTL > 0 {
+		req.Ttl = durationpb.New(time.Duration(p.TTL))
+	}
+	if p.AckTimeout > 0 {
+		req.AckTimeout = durationpb.New(time.Duration(p.AckTimeout))
+	}
+	return req, nil
+}
+
+// pairs reads NAME=VALUE arguments.
+func pairs[V any](flag string, args []string, parse func(string) (V, error)) (map[string]V, error) {
+	out := make(map[string]V, len(args))
+	for _, arg := range args {
+		name, text, found := strings.Cut(arg, "=")
+		if !found || name == "" {
+			return nil, usage("%s: %q must be like NAME=VALUE", flag, arg)
+		}
+		if _, twice := out[name]; twice {
+			return nil, usage("%s: %s is given twice", flag, name)
+		}
+		value, err := parse(text)
+		if err != nil {
+			return nil, usage("%s: the value of %s has not the right form", flag, name)
+		}
+		out[name] = value
+	}
+	return out, nil
+}
+
+type sendCmd struct {
+	VM   string `arg:"" name:"vm" help:"The VM."`
+	Type string `arg:"" help:"What to do: drain, shutdown, update_config, set_log_level, register_runner, or another that its agent knows."`
+	parameters
+	ID   string `name:"id" placeholder:"ID" help:"The command's id; sending the same id again is safe. Made up when not given."`
+	Wait span   `placeholder:"TIME" help:"Wait so long for the command to end."`
+}
+
+// Help says what sending promises.
+func (sendCmd) Help() string {
+	return "Once migctl has answered, the command is on disk and will be delivered unless it\n" +
+		"is cancelled or its --ttl passes. A VM that is offline gets it when it comes back.\n\n" +
+		"Example: migctl send vm-1 set_log_level --param level=debug --wait 30s"
+}
+
+// Run sends a command.
+func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
+	req, err := cmd.request(cmd.Type)
+	if err != nil {
+		return err
+	}
+	if err := in.dial(); err != nil {
+		return err
+	}
+	id := cmd.ID
+	if id == "" {
+		id = in.newID()
+	}
+	req.VmId, req.Command.Id = cmd.VM, id
+	if cmd.Wait > 0 && in.reports {
+		fmt.Fprintf(in.stderr, "Sending %s; waiting up to %s for its end.\n", printable(id), time.Duration(cmd.Wait))
+	}
+	record, err := in.send(ctx, req, time.Duration(cmd.Wait))
+	if err != nil {
+		return in.uncertain(err, req)
+	}
+	if err := in.writeRecord(record, in.commandFields(record)); err != nil {
+		return err
+	}
+	return in.outcome(record, cmd.Wait > 0)
+}
+
+// uncertain adds, to an error after which the command may or may not have been
+// accepted, how to find out.
+func (in *invocation) uncertain(err error, req *migcontrollerv1.SendCommandRequest) error {
+	f := explain(err, in.address)
+	if f.code != exitUnavailable {
+		return err
+	}
+	id := req.GetCommand().GetId()
+	f.hint += fmt.Sprintf("\n  It may have been accepted: migctl command %s tells. To send it again without\n  sending it twice, add --id %s.", id, id)
+	return f
+}
+
+// outcome tells on stderr what to know of a command that was sent, and returns
+// the error of one that was waited for in vain.
+func (in *invocation) outcome(c *migcontrollerv1.CommandRecord, waited bool) error {
+	switch {
+	case !waited || succeeded(c):
+		return nil
+	case !ended(c):
+		id := c.GetCommand().GetId()
+		return &failure{
+			exitNotEnded, fmt.Sprintf("the wait is over and %s is still %s", id, stateName(c.GetState())),
+			fmt.Sprintf("It goes on. Look again: migctl command %s. Take it back: migctl cancel %s", id, id),
+		}
+	default:
+		text := fmt.Sprintf("%s ended as %s", c.GetCommand().GetId(), stateName(c.GetState()))
+		if why := reason(c); why != "" {
+			text += ": " + why
+		}
+		return &failure{code: exitFailed, text: text}
+	}
+}
+
+// send sends a command and waits for its end. The same id is asked for again and
+// again, which sends nothing twice; so once the command has been accepted, a
+// controller that goes away for a while does not end the wait.
+func (in *invocation) send(
+	ctx context.Context, req *migcontrollerv1.SendCommandRequest, wait time.Duration,
+) (*migcontrollerv1.CommandRecord, error) {
+	until := in.now().Add(wait)
+	var record *migcontrollerv1.CommandRecord
+	for {
+		step := min(until.Sub(in.now()), waitStep)
+		if record == nil {
+			step = 0 // Accepted is known at once, whatever becomes of the wait.
+		}
+		req.Wait = nil
+		if step > 0 {
+			req.Wait = durationpb.New(step)
+		}
+		res, err := ask(ctx, in, step, in.client.SendCommand, req)
+		switch {
+		case err == nil:
+			record = res.GetCommand()
+		case record == nil || ctx.Err() != nil || !passing(err):
+			return nil, err
+		default:
+			if err := in.pause(ctx, retryPause); err != nil {
+				return nil, err
+			}
+		}
+		if ended(record) || !in.now().Before(until) {
+			return record, nil
+		}
+	}
+}
+
+// passing reports whether the same call may succeed in a while.
+func passing(err error) bool {
+	code := connect.CodeOf(err)
+	return code == connect.CodeUnavailable || code == connect.CodeDeadlineExceeded || !connect.IsWireError(err)
+}

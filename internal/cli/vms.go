@@ -1,0 +1,311 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+const (
+	vmsHint = "migctl vms lists the VMs that the controller has heard of."
+	noVM    = "No VM fits. migctl vms lists them all."
+)
+
+// vmFilter chooses VMs.
+type vmFilter struct {
+	Pool      string `placeholder:"POOL" help:"Only VMs of this pool."`
+	Org       string `placeholder:"ORG" help:"Only VMs of this organisation."`
+	Connected bool   `xor:"connected" help:"Only VMs that are connected."`
+	Offline   bool   `xor:"connected" help:"Only VMs that are not connected."`
+	Status    string `placeholder:"STATUS" help:"Only VMs with this status, such as idle or job_running."`
+}
+
+// list returns the VMs that fit, limit of them at most; 0 is all.
+func (f vmFilter) list(ctx context.Context, in *invocation, limit int) (vms []*migcontrollerv1.VM, more bool, err error) {
+	req := &migcontrollerv1.ListVMsRequest{PoolId: f.Pool, OrgId: f.Org, Status: f.Status}
+	if f.Connected || f.Offline {
+		req.Connected = &f.Connected
+	}
+	return follow(limit, func(size int32, token string) ([]*migcontrollerv1.VM, string, error) {
+		req.PageSize, req.PageToken = size, token
+		res, err := ask(ctx, in, 0, in.client.ListVMs, req)
+		return res.GetVms(), res.GetNextPageToken(), err
+	})
+}
+
+type vmsCmd struct {
+	vmFilter
+	Limit int `placeholder:"N" help:"Show N VMs at most; 0 is all."`
+}
+
+// Run lists VMs.
+func (cmd vmsCmd) Run(ctx context.Context, in *invocation) error {
+	if err := checkLimit(cmd.Limit); err != nil {
+		return err
+	}
+	if err := in.dial(); err != nil {
+		return err
+	}
+	vms, more, err := cmd.list(ctx, in, cmd.Limit)
+	if err != nil {
+		return err
+	}
+	if err := writeList(in, vms, in.vmTable(vms), noVM); err != nil {
+		return err
+	}
+	in.noteMore(more)
+	return nil
+}
+
+func checkLimit(limit int) error {
+	if limit < 0 {
+		return usage("--limit must not be negative")
+	}
+	return nil
+}
+
+// noteMore tells a person that a list is cut.
+func (in *invocation) noteMore(more bool) {
+	if more && in.reports && !in.structured() {
+		fmt.Fprintln(in.stderr, "There are more: --limit N shows N, --limit 0 all.")
+	}
+}
+
+func (in *invocation) vmTable(vms []*migcontrollerv1.VM) table {
+	t := table{columns: []column{
+		{title: "VM", keep: true},
+		{title: "POOL", cut: true},
+		{title: "ORG", wide: true},
+		{title: "CONNECTED", keep: true},
+		{title: "STATUS", keep: true},
+		{title: "REGISTRATION"},
+		{title: "JOB", cut: true},
+		{title: "SEEN", keep: true},
+		{title: "RUNNER", wide: true},
+		{title: "LABELS", wide: true},
+		{title: "AGENT", wide: true},
+		{title: "BOOT", wide: true},
+		{title: "CPU", wide: true},
+		{title: "MEMORY", wide: true},
+		{title: "DISK", wide: true},
+	}}
+	for _, v := range vms {
+		health := reported(v)
+		t.add(
+			plain(v.GetVmId()), plain(v.GetPoolId()), plain(v.GetOrgId()), connectedCell(v), statusCell(v.GetStatus()),
+			registrationCell(v.GetRegistration().GetState()), plain(jobText(v.GetCurrentJob())), in.when(v.GetLastSeenAt()),
+			plain(v.GetRunner().GetState()), plain(strings.Join(v.GetRunner().GetLabels(), ",")), plain(v.GetAgentVersion()),
+			plain(strconv.FormatInt(v.GetBoot(), 10)),
+			percent(health.CpuUsagePercent), percent(health.MemoryUsagePercent), percent(health.DiskUsagePercent),
+		)
+	}
+	return t
+}
+
+// reported returns the VM's load; one that it has not reported knows no figure.
+func reported(v *migcontrollerv1.VM) *migcontrollerv1.Health {
+	if v.GetHealth() == nil {
+		return &migcontrollerv1.Health{}
+	}
+	return v.GetHealth()
+}
+
+func connectedCell(v *migcontrollerv1.VM) cell {
+	if v.GetConnected() {
+		return cell{text: "yes", tone: good}
+	}
+	return cell{text: "no", tone: bad}
+}
+
+func statusCell(status string) cell {
+	tones := map[string]tone{
+		"idle": good, "ready": good, "job_running": busy, "error": bad,
+		"initializing": waiting, "connecting": waiting, "registering_runner": waiting,
+		"draining": waiting, "shutting_down": waiting,
+	}
+	return cell{text: status, tone: tones[status]}
+}
+
+func registrationCell(state migcontrollerv1.RegistrationState) cell {
+	text := strings.ToLower(strings.TrimPrefix(state.String(), "REGISTRATION_STATE_"))
+	switch state {
+	case migcontrollerv1.RegistrationState_REGISTRATION_STATE_UNSPECIFIED:
+		return cell{}
+	case migcontrollerv1.RegistrationState_REGISTRATION_STATE_REGISTERED:
+		return cell{text: text, tone: good}
+	case migcontrollerv1.RegistrationState_REGISTRATION_STATE_FAILED:
+		return cell{text: text, tone: bad}
+	default:
+		return cell{text: text, tone: waiting}
+	}
+}
+
+// jobText names the job by its repository and run, or by its id.
+func jobText(job *migcontrollerv1.Job) string {
+	name := job.GetRepository()
+	if name == "" {
+		return job.GetJobId()
+	}
+	if run := job.GetRunId(); run != "" {
+		name += "#" + run
+	}
+	return name
+}
+
+// percent shows a figure; nil is one that is not known.
+func percent(p *float64) cell {
+	if p == nil {
+		return cell{}
+	}
+	return plain(fmt.Sprintf("%.0f%%", *p))
+}
+
+type vmCmd struct {
+	VM string `arg:"" name:"vm" help:"The VM."`
+}
+
+// Run shows one VM.
+func (cmd vmCmd) Run(ctx context.Context, in *invocation) error {
+	if err := in.dial(); err != nil {
+		return err
+	}
+	res, err := ask(ctx, in, 0, in.client.GetVM, &migcontrollerv1.GetVMRequest{VmId: cmd.VM})
+	if err != nil {
+		return absent{err, vmsHint}
+	}
+	return in.writeRecord(res.GetVm(), in.vmFields(res.GetVm()))
+}
+
+// fields is a table of one record: a name and a value in each row.
+func fields() table { return table{columns: []column{{}, {cut: true}}} }
+
+func (t *table) field(name string, value cell) { t.add(plain(name), value) }
+
+func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
+	t := fields()
+	health, job, registration := reported(v), v.GetCurrentJob(), v.GetRegistration()
+	t.field("VM", plain(v.GetVmId()))
+	t.field("Pool", plain(v.GetPoolId()))
+	t.field("Organisation", plain(v.GetOrgId()))
+	t.field("Connected", connectedCell(v))
+	t.field("Status", statusCell(v.GetStatus()))
+	t.field("Runner", plain(v.GetRunner().GetState()))
+	t.field("Runner name", plain(v.GetRunner().GetName()))
+	t.field("Labels", plain(strings.Join(v.GetRunner().GetLabels(), ",")))
+	t.field("Registration", registrationCell(registration.GetState()))
+	t.field("  by command", plain(registration.GetCommandId()))
+	t.field("  registered", in.whenBoth(registration.GetRegisteredAt()))
+	t.field("Job", plain(jobText(job)))
+	if job != nil {
+		t.field("  began", in.whenBoth(job.GetStartedAt()))
+		t.field("  branch", plain(job.GetBranch()))
+	}
+	t.field("CPU", percent(health.CpuUsagePercent))
+	t.field("Memory", share(percent(health.MemoryUsagePercent), health.GetMemoryTotalBytes()))
+	t.field("Disk", share(percent(health.DiskUsagePercent), health.GetDiskTotalBytes()))
+	t.field("Agent", plain(v.GetAgentVersion()))
+	t.field("Boot", plain(strconv.FormatInt(v.GetBoot(), 10)))
+	t.field("Session epoch", plain(strconv.FormatInt(v.GetSessionEpoch(), 10)))
+	t.field("First seen", in.whenBoth(v.GetFirstSeenAt()))
+	t.field("Last seen", in.whenBoth(v.GetLastSeenAt()))
+	t.field("Last heartbeat", in.whenBoth(v.GetLastHeartbeatAt()))
+	t.field("Connected at", in.whenBoth(v.GetConnectedAt()))
+	t.field("Disconnected at", in.whenBoth(v.GetDisconnectedAt()))
+	return t
+}
+
+// share adds what the percentage is of.
+func share(c cell, total int64) cell {
+	if c.text != "" && total > 0 {
+		c.text += fmt.Sprintf(" of %.1f GiB", float64(total)/(1<<30))
+	}
+	return c
+}
+
+type poolsCmd struct{ vmFilter }
+
+// poolCount is how the VMs of one pool are.
+type poolCount struct {
+	Pool       string         `json:"poolId"`
+	VMs        int            `json:"vms"`
+	Connected  int            `json:"connected"`
+	Offline    int            `json:"offline"`
+	Registered int            `json:"registered"`
+	Statuses   map[string]int `json:"statuses"`
+}
+
+// Run counts VMs by pool.
+func (cmd poolsCmd) Run(ctx context.Context, in *invocation) error {
+	if err := in.dial(); err != nil {
+		return err
+	}
+	vms, _, err := cmd.list(ctx, in, 0)
+	if err != nil {
+		return err
+	}
+	pools := countPools(vms)
+	if in.structured() {
+		return in.writeValue(pools)
+	}
+	t := table{columns: []column{
+		{title: "POOL"},
+		{title: "VMS"},
+		{title: "CONNECTED"},
+		{title: "OFFLINE"},
+		{title: "REGISTERED"},
+		{title: "IDLE"},
+		{title: "JOB_RUNNING"},
+		{title: "ERROR"},
+	}}
+	for _, p := range pools {
+		t.add(
+			plain(p.Pool), count(p.VMs, neutral), count(p.Connected, neutral), count(p.Offline, bad), count(p.Registered, neutral),
+			count(p.Statuses["idle"], neutral), count(p.Statuses["job_running"], neutral), count(p.Statuses["error"], bad),
+		)
+	}
+	in.writeTable(t, noVM)
+	return nil
+}
+
+// count shows a number; the tone is for those above 0.
+func count(n int, t tone) cell {
+	if n == 0 {
+		t = neutral
+	}
+	return cell{text: strconv.Itoa(n), tone: t}
+}
+
+// countPools counts by pool, in the order of their names. What a VM that is
+// offline last said of its status is no longer counted.
+func countPools(vms []*migcontrollerv1.VM) []poolCount {
+	byName := map[string]*poolCount{}
+	for _, v := range vms {
+		p, known := byName[v.GetPoolId()]
+		if !known {
+			p = &poolCount{Pool: v.GetPoolId(), Statuses: map[string]int{}}
+			byName[v.GetPoolId()] = p
+		}
+		p.VMs++
+		if v.GetRegistration().GetState() == migcontrollerv1.RegistrationState_REGISTRATION_STATE_REGISTERED {
+			p.Registered++
+		}
+		if !v.GetConnected() {
+			p.Offline++
+			continue
+		}
+		p.Connected++
+		if v.GetStatus() != "" {
+			p.Statuses[v.GetStatus()]++
+		}
+	}
+	pools := make([]poolCount, 0, len(byName))
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		pools = append(pools, *byName[name])
+	}
+	return pools
+}

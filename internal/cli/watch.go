@@ -1,0 +1,188 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+const (
+	// silenceLimit ends a stream that is dead: the controller says something at
+	// least every 30 seconds.
+	silenceLimit = 90 * time.Second
+	// The pauses between two tries to watch again double from the first to the
+	// longest.
+	firstPause   = 500 * time.Millisecond
+	longestPause = 10 * time.Second
+)
+
+type watchCmd struct {
+	VM     string `name:"vm" placeholder:"VM" help:"Only changes of this VM."`
+	Cursor string `placeholder:"CURSOR" help:"Begin right after this cursor of an earlier watch, and miss nothing in between."`
+}
+
+// Help says what a watch shows.
+func (watchCmd) Help() string {
+	return "Shows VMs, commands and events as they change, until it is interrupted. It connects\n" +
+		"again by itself and misses nothing. Heartbeats alone are no change."
+}
+
+// Run shows changes until it is interrupted, which is no failure.
+func (cmd watchCmd) Run(ctx context.Context, in *invocation) error {
+	if err := in.dial(); err != nil {
+		return err
+	}
+	cursor := cmd.Cursor
+	err := in.watch(ctx, cmd.Cursor, cmd.VM, func(change *migcontrollerv1.WatchFleetResponse) error {
+		cursor = change.GetCursor()
+		return in.showChange(change)
+	})
+	if cursor != "" && !in.structured() {
+		fmt.Fprintf(in.stderr, "To go on from here: migctl watch --cursor %s\n", cursor)
+	}
+	return err
+}
+
+// watch calls show with everything that WatchFleet tells, those answers too that
+// have only a cursor. When the stream breaks off it goes on from the last cursor.
+// It fails when the first try does, when the controller refuses, and when show
+// does; the end of ctx is no failure.
+func (in *invocation) watch(
+	ctx context.Context, cursor, vm string, show func(*migcontrollerv1.WatchFleetResponse) error,
+) error {
+	wait := firstPause
+	for begun := false; ; {
+		failed := false
+		err := in.watchOnce(ctx, cursor, vm, func(change *migcontrollerv1.WatchFleetResponse) error {
+			if !begun || wait > firstPause {
+				in.noteWatch(begun)
+			}
+			begun, wait = true, firstPause
+			if err := show(change); err != nil {
+				failed = true
+				return err
+			}
+			cursor = change.GetCursor()
+			return nil
+		})
+		switch {
+		case ctx.Err() != nil:
+			return nil //nolint:nilerr // interrupted
+		case failed || !begun || !passing(err):
+			return err
+		}
+		if wait == firstPause {
+			fmt.Fprintln(in.stderr, "The controller is gone; trying to reach it again.")
+		}
+		if in.pause(ctx, wait) != nil {
+			return nil //nolint:nilerr // interrupted
+		}
+		wait = min(2*wait, longestPause)
+	}
+}
+
+// noteWatch says that there is a stream: the first, or one again.
+func (in *invocation) noteWatch(again bool) {
+	switch {
+	case again:
+		fmt.Fprintln(in.stderr, "The controller is back; nothing was missed.")
+	case in.reports:
+		fmt.Fprintf(in.stderr, "Watching %s; Ctrl-C ends it.\n", in.address)
+	}
+}
+
+// watchOnce is one stream. Its end is an error, whatever ended it.
+func (in *invocation) watchOnce(
+	ctx context.Context, cursor, vm string, show func(*migcontrollerv1.WatchFleetResponse) error,
+) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// Until the first answer, patience is that of any other call.
+	watchdog := time.AfterFunc(time.Duration(in.Timeout), cancel)
+	defer watchdog.Stop()
+	stream, err := in.client.WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{Cursor: cursor, VmId: vm})
+	if err != nil {
+		return silence(ctx, err)
+	}
+	for stream.Receive() {
+		watchdog.Reset(silenceLimit)
+		if err := show(stream.Msg()); err != nil {
+			return err
+		}
+	}
+	if err := stream.Err(); err != nil {
+		return silence(ctx, err)
+	}
+	return connect.NewError(connect.CodeUnavailable, io.ErrUnexpectedEOF)
+}
+
+// silence tells a stream that the watchdog ended from one that failed.
+func silence(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return connect.NewError(connect.CodeDeadlineExceeded, context.DeadlineExceeded)
+	}
+	return err
+}
+
+func (in *invocation) showChange(change *migcontrollerv1.WatchFleetResponse) error {
+	if change.GetChange() == nil {
+		return nil
+	}
+	if in.structured() {
+		return in.writeLine(change)
+	}
+	at := change.GetChangedAt()
+	switch {
+	case change.GetVm() != nil:
+		v := change.GetVm()
+		text := fmt.Sprintf("%s registration=%s", orDash(v.GetStatus()), registrationCell(v.GetRegistration().GetState()).text)
+		if job := jobText(v.GetCurrentJob()); job != "" {
+			text += " job=" + job
+		}
+		state := cell{text: "offline", tone: bad}
+		if v.GetConnected() {
+			state = cell{text: "connected", tone: good}
+		}
+		in.writeChange(at, v.GetVmId(), state, text)
+	case change.GetCommand() != nil:
+		c := change.GetCommand()
+		text := fmt.Sprintf("%s %s", c.GetCommand().GetType(), c.GetCommand().GetId())
+		if why := reason(c); why != "" {
+			text += ": " + why
+		}
+		in.writeChange(at, c.GetVmId(), stateCell(c.GetState()), text)
+	case change.GetEvent() != nil:
+		e := change.GetEvent()
+		in.writeChange(at, e.GetVmId(), plain(e.GetType()), details(e.GetBody()))
+	}
+	return nil
+}
+
+// writeChange shows one line of a list that has no end. The columns have fixed
+// widths, because nobody knows what is to come.
+func (in *invocation) writeChange(at *timestamppb.Timestamp, vm string, what cell, text string) {
+	const vmWidth, whatWidth = 16, 17
+	label := printable(what.text)
+	line := fmt.Sprintf("%s  %-*s  ", clockTime(at), vmWidth, printable(vm))
+	width := utf8.RuneCountInString(label)
+	rest := strings.TrimRight(fmt.Sprintf("%*s  %s", max(whatWidth-width, 0), "", printable(text)), " ")
+	if in.width > 0 && in.Output != outWide {
+		rest = shorten(rest, max(in.width-utf8.RuneCountInString(line)-width, 0))
+	}
+	fmt.Fprintf(in.stdout, "%s%s%s\n", line, paint(label, what.tone, in.colour()), rest)
+}
+
+func orDash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
