@@ -134,6 +134,19 @@ func (a *agent) beat(status string) {
 	require.NoError(a, a.say(beatOf(status)))
 }
 
+// flood sends n heartbeats.
+func (a *agent) flood(n int) {
+	a.Helper()
+	require.NoError(a, a.say(func(s *Session) error {
+		for range n {
+			if err := beatOf("idle")(s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
 // beatRunner sends a heartbeat that says whether the runner is registered.
 func (a *agent) beatRunner(configured bool) {
 	a.Helper()

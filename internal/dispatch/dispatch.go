@@ -77,7 +77,7 @@ type Options struct {
 	// in which a superseded stream is to end.
 	Hold time.Duration
 	// MaxHeld is how many streams are held at a time; more end at once. Zero is
-	// 1000.
+	// 20,000: a held stream costs what a live one does.
 	MaxHeld int
 }
 
@@ -108,7 +108,7 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 		o.Hold = 5 * time.Second
 	}
 	if o.MaxHeld == 0 {
-		o.MaxHeld = 1000
+		o.MaxHeld = 20_000
 	}
 	n, err := o.Store.ResetSessions(ctx, o.Clock())
 	if err != nil {

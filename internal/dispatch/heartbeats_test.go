@@ -53,9 +53,7 @@ func TestHeartbeatGroupsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, withoutJournal)
 		a := s.registered("vm-1")
-		for range maxBeats + 1 {
-			a.beat("idle")
-		}
+		a.flood(maxBeats + 1)
 		time.Sleep(2 * beatWindow) // fake clock
 		synctest.Wait()
 		require.Equal(t, []int{maxBeats, 1}, s.store.groups)
@@ -74,9 +72,7 @@ func TestHeartbeatBackpressure(t *testing.T) {
 		a.beat("idle")
 		time.Sleep(beatWindow) // fake clock
 		synctest.Wait()        // the first is being stored
-		for range maxBeats {
-			a.beat("idle")
-		}
+		a.flood(maxBeats)
 		waiting := make(chan error, 2)
 		go func() { waiting <- a.say(beatOf("idle")) }()
 		go func() { waiting <- b.say(beatOf("lost")) }()
@@ -187,9 +183,7 @@ func TestCloseInAnOutage(t *testing.T) {
 				s.store.down("RecordHeartbeats")
 				a.beat("idle")
 				time.Sleep(beatWindow) // fake clock
-				for range maxBeats {
-					a.beat("idle")
-				}
+				a.flood(maxBeats)
 				time.AfterFunc(test.outage, func() { s.store.up("RecordHeartbeats") })
 				began := time.Now()
 				s.Close()
@@ -217,7 +211,7 @@ func (s *countingStore) RecordHeartbeats(
 // A heartbeat that was taken is stored, however close the stop was.
 func TestHeartbeatsRaceWithStop(t *testing.T) {
 	t.Parallel()
-	for range 100 {
+	for range 150 {
 		s := &countingStore{}
 		b := newHeartbeats(&Dispatcher{Options: Options{Store: s}, stopping: make(chan struct{})})
 		var taken atomic.Int64

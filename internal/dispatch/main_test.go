@@ -94,7 +94,7 @@ func (s *system) start(change ...with) {
 	require.NoError(s, err)
 	o := Options{
 		Store: s.store, Registrar: registrar, Journal: s.openJournal(), Defaults: defaults,
-		Clock: clock, Log: slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Clock: clock, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
 	}
 	for _, c := range change {
 		c(s, &o)

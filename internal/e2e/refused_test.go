@@ -182,6 +182,7 @@ func TestHeldStreamsAreBounded(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	began := time.Now()
 	var mu sync.Mutex
 	streams := make([]*stream, 0, bound+more)
 	together(t, bound+more, func(i int) error {
@@ -206,7 +207,11 @@ func TestHeldStreamsAreBounded(t *testing.T) {
 		return n
 	}
 	await(t, "those beyond the bound to end", ended, func(n int) bool { return n >= more })
-	require.Equal(t, more, ended())
+	now := ended()
+	if time.Since(began) > shortestHold {
+		t.Skip("the machine is too slow: the first may not be held any more")
+	}
+	require.Equal(t, more, now)
 	require.NoError(t, c.end())
 	await(t, "the others to end", ended, func(n int) bool { return n == bound+more })
 }

@@ -3,6 +3,7 @@ package rpc
 import (
 	"encoding/json"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,4 +119,12 @@ func TestAckFromProto(t *testing.T) {
 		fleet.Ack{CommandID: "c", Success: true, Message: "m", Result: map[string]string{"k": "v"}},
 		ackFromProto(&commands.CommandAck{CommandId: "c", Success: true, Message: "m", Result: map[string]string{"k": "v"}}))
 	require.Equal(t, fleet.Ack{}, ackFromProto(nil))
+}
+
+// A version of any length is taken, and some of it kept, as valid text.
+func TestVersionIsClipped(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "v1.2.3", clipVersion("v1.2.3"))
+	long := clipVersion(strings.Repeat("x", fleet.MaxIDLength-1) + "\u00e4" + strings.Repeat("x", 1<<10))
+	require.Equal(t, strings.Repeat("x", fleet.MaxIDLength-1), long)
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -155,10 +156,16 @@ func (l *line) hello(stopping <-chan struct{}) (fleet.Hello, error) {
 		}
 		if c := m.GetConnect(); c != nil {
 			return fleet.Hello{
-				VM: fleet.VMID(c.GetVmId()), Pool: c.GetPoolId(), Org: c.GetOrgId(), AgentVersion: c.GetVersion(),
+				VM: fleet.VMID(c.GetVmId()), Pool: c.GetPoolId(), Org: c.GetOrgId(), AgentVersion: clipVersion(c.GetVersion()),
 			}, nil
 		}
 	}
+}
+
+// clipVersion bounds what is kept of an agent's version. It is for people to
+// read: no agent is turned away for it.
+func clipVersion(s string) string {
+	return strings.ToValidUTF8(s[:min(len(s), fleet.MaxIDLength)], "")
 }
 
 // Accept tells the agent that its session is open.

@@ -127,25 +127,39 @@ func (w *writer) gather(first *op) []*op {
 	return group
 }
 
-// commit runs a group in one transaction, or one by one if that fails, and
-// answers everybody.
+// commit runs a group and answers everybody.
 func (w *writer) commit(group []*op) {
-	if err := w.transact(group); err != nil {
-		for _, o := range group {
-			if err := w.transact([]*op{o}); err != nil {
-				o.err = fmt.Errorf("%w: %w", fleet.ErrUnavailable, err)
-			}
-		}
-	}
+	w.settle(group)
 	for _, o := range group {
 		close(o.done)
 	}
 }
 
+// settle runs a group in one transaction, or one by one if that fails: which of
+// them is at fault is not known. Where no transaction can be had, none is tried
+// for each.
+func (w *writer) settle(group []*op) {
+	err := w.transact(group)
+	switch {
+	case err == nil:
+	case len(group) > 1 && !errors.Is(err, errNotBegun):
+		for i := range group {
+			w.settle(group[i : i+1])
+		}
+	default:
+		for _, o := range group {
+			o.err = fmt.Errorf("%w: %w", fleet.ErrUnavailable, err)
+		}
+	}
+}
+
+// errNotBegun occurs when the database gives no transaction.
+var errNotBegun = errors.New("no transaction to be had")
+
 // transact returns an error when nothing of the group was kept.
 func (w *writer) transact(group []*op) (err error) {
 	if _, err := w.conn.ExecContext(unstoppable, "BEGIN IMMEDIATE"); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errNotBegun, err)
 	}
 	defer func() {
 		if err != nil {
