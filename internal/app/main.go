@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // The statuses that the process exits with.
@@ -25,7 +26,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	p := program{environ: os.Environ(), stdout: stdout, stderr: stderr, signals: signals, wiring: defaultWiring()}
+	p := program{environ: os.Environ(), stdout: stdout, stderr: stderr, signals: signals, burst: signalBurst, wiring: defaultWiring()}
 	return p.run(args)
 }
 
@@ -35,6 +36,7 @@ type program struct {
 	stdout  io.Writer
 	stderr  io.Writer
 	signals <-chan os.Signal
+	burst   time.Duration
 	wiring  wiring
 }
 
@@ -60,14 +62,35 @@ func (p program) run(args []string) int {
 	case s := <-p.signals:
 		log.Info("stopping; a second signal stops at once", signalKey, s.String())
 		cancel()
-		select {
-		case err = <-ended:
-		case <-p.signals:
+		var forced bool
+		if forced, err = p.awaitStop(ended); forced {
 			log.Warn("stopped at once by a second signal")
 			return exitFailure
 		}
 	}
 	return p.report(err, o, log)
+}
+
+// signalBurst is how long after the first signal another counts as the same.
+// Terminals and programs like timeout signal a process and then its group, and
+// whoever passes signals on makes two of one.
+const signalBurst = 500 * time.Millisecond
+
+// awaitStop waits for the stop, or for a second signal that forces it.
+func (p program) awaitStop(ended <-chan error) (forced bool, err error) {
+	burst := time.After(p.burst)
+	for {
+		select {
+		case err := <-ended:
+			return false, err
+		case <-burst:
+			burst = nil
+		case <-p.signals:
+			if burst == nil {
+				return true, nil
+			}
+		}
+	}
 }
 
 // serve is one life of an App. A stop before it is up is no error.
