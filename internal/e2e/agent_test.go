@@ -46,6 +46,8 @@ type stream struct {
 	reset context.CancelFunc
 	inbox chan *commands.ControllerMessage // closed at the end
 	err   error                            // why it ended; set before inbox is closed
+	// endedAt is when; set before inbox is closed.
+	endedAt time.Time
 	// patience is how long next waits.
 	patience time.Duration
 }
@@ -64,6 +66,7 @@ func openStream(ctx context.Context, conn *grpc.ClientConn, opts ...grpc.CallOpt
 
 func (s *stream) read(ctx context.Context) {
 	defer close(s.inbox)
+	defer func() { s.endedAt = time.Now() }()
 	for {
 		m := new(commands.ControllerMessage)
 		if s.err = s.rpc.RecvMsg(m); s.err != nil {

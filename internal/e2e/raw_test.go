@@ -145,24 +145,33 @@ func (c *controller) connectDead(t *testing.T, vm string) {
 	r.open()
 	r.hello(vm)
 	require.True(t, r.message().GetConnectAck().GetAccepted())
-	last := r.message().GetCommand().GetId()
+	out := r.message().GetCommand().GetId()
 	for range 40 {
-		r.say(ackMessage(&commands.CommandAck{CommandId: last, Success: true}))
-		last = c.send(t, vm, "update_config", largeCommand, withAckTimeout(time.Hour)).GetCommand().GetId()
-		if !c.leavesSoon(t, last) {
+		r.say(ackMessage(&commands.CommandAck{CommandId: out, Success: true}))
+		next := c.send(t, vm, "update_config", largeCommand, withAckTimeout(time.Hour)).GetCommand().GetId()
+		if c.stuckBefore(t, out, next) {
 			return
 		}
+		out = next
 	}
 	require.FailNow(t, "the network takes everything")
 }
 
-// leavesSoon reports whether a command is delivered within a second.
-func (c *controller) leavesSoon(t *testing.T, id string) bool {
+// stuckBefore waits until the command next is claimed for its delivery. It
+// reports whether that does not happen since the one before it, out, is still
+// being written: a controller that is merely slow has said that it was sent.
+func (c *controller) stuckBefore(t *testing.T, out, next string) bool {
 	t.Helper()
-	for over := time.Now().Add(time.Second); time.Now().Before(over); {
-		if c.command(t, id).GetState() != pending {
-			return true
+	const still = 2 * time.Second
+	began := time.Now()
+	left := await(t, next+" to leave, or "+out+" to be stuck", func() *bool {
+		if c.command(t, next).GetState() != pending {
+			return new(true)
 		}
-	}
-	return false
+		if time.Since(began) > still && len(c.log.lines("command delivered", "command_id="+out+" ")) == 0 {
+			return new(false)
+		}
+		return nil
+	}, func(left *bool) bool { return left != nil })
+	return !*left
 }

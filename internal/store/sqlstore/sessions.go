@@ -82,26 +82,29 @@ func (db *DB) CloseSession(ctx context.Context, vm fleet.VMID, e fleet.Epoch, no
 		if err != nil {
 			return err
 		}
-		if v.Epoch != e || !v.Connected {
+		closed := v.SessionClosed(e, now)
+		if !v.Connected || closed.Connected {
+			return nil // it was superseded, or has ended before
+		}
+		t.putVM(closed, now)
+		c, err := t.head(vm)
+		if errors.Is(err, fleet.ErrNothingDue) {
 			return nil
 		}
-		return t.endSession(v, e, now)
+		if err != nil {
+			return err
+		}
+		return t.pause(c, e, now)
 	})
 }
 
-func (t *tx) endSession(v fleet.VM, e fleet.Epoch, now time.Time) error {
-	t.putVM(v.SessionClosed(e, now), now)
-	c, err := t.head(v.ID)
-	if errors.Is(err, fleet.ErrNothingDue) {
+// pause stops the ack clock of a command that is out on a session up to e.
+func (t *tx) pause(c fleet.Command, e fleet.Epoch, now time.Time) error {
+	paused := c.SessionEnded(e)
+	if paused.DueAt.Equal(c.DueAt) {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	if paused := c.SessionEnded(e); !paused.DueAt.Equal(c.DueAt) {
-		return t.putCommand(paused, now)
-	}
-	return nil
+	return t.putCommand(paused, now)
 }
 
 // ResetSessions ends all sessions.
@@ -123,11 +126,7 @@ func (db *DB) ResetSessions(ctx context.Context, now time.Time) (n int, err erro
 			t.putVM(v.SessionClosed(v.Epoch, now), now)
 		}
 		for _, c := range out {
-			paused := c.SessionEnded(math.MaxInt64)
-			if paused.DueAt.Equal(c.DueAt) {
-				continue
-			}
-			if err := t.putCommand(paused, now); err != nil {
+			if err := t.pause(c, math.MaxInt64, now); err != nil {
 				return err
 			}
 		}
