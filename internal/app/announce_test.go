@@ -1,0 +1,81 @@
+package app
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The operator is told where everything is, and never the token.
+func TestAnnounceText(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t)
+	o.RegistrationToken, o.Insecure, o.Journal = "hush", true, false
+	o.unread = []string{"CONTROLLER_HTPP_ADDR"}
+	var out, logged output
+	a, err := newApp(t.Context(), o, newLogger(o, &logged), &out, newFakeService().wiring())
+	require.NoError(t, err)
+	require.NoError(t, startApp(t, a)())
+	for _, want := range []string{
+		"MIG Controller " + Version(), a.HTTPAddr(), a.GRPCAddr(), o.DataDir, "fake.db", "a fake source", "journal     off",
+	} {
+		require.Contains(t, out.String(), want)
+	}
+	for _, want := range []string{"WARN  fake warning", "WARN  --insecure", "CONTROLLER_HTPP_ADDR"} {
+		require.Contains(t, logged.String(), want)
+	}
+	require.NotContains(t, out.String()+logged.String(), "hush")
+}
+
+// The gate lets nothing in once it is shut, and tells when the last has left.
+func TestGate(t *testing.T) {
+	t.Parallel()
+	g := &gate{}
+	require.True(t, g.enter())
+	require.True(t, g.enter())
+	g.leave()
+	idle := g.shut()
+	require.False(t, g.enter())
+	select {
+	case <-idle:
+		require.Fail(t, "idle while a request is under way")
+	default:
+	}
+	g.leave()
+	<-idle
+	<-(&gate{}).shut()
+	answer := httptest.NewRecorder()
+	g.ServeHTTP(answer, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody))
+	require.Equal(t, http.StatusServiceUnavailable, answer.Code)
+}
+
+// A low limit of open files is told of, with the fleet that it allows.
+func TestOpenFilesWarning(t *testing.T) {
+	t.Parallel()
+	for limit, want := range map[uint64]string{
+		100: "open_files=100 vms_about=0", 4096: "open_files=4096 vms_about=3968", fewFiles: "",
+	} {
+		var out output
+		warnFewFiles(limit, newLogger(Options{}, &out))
+		require.Contains(t, out.String(), want)
+		require.Equal(t, want == "", out.String() == "")
+	}
+}
+
+// What net/http logs is for debugging, but for what is ours to mend.
+func TestServerLog(t *testing.T) {
+	t.Parallel()
+	for text, level := range map[string]string{
+		"http: TLS handshake error":                      "DEBUG http server",
+		"http: panic serving 1.2.3.4:5: oh":              "ERROR a request panicked",
+		"http: Accept error: too many open files; retry": "WARN  a connection could not be accepted",
+	} {
+		var out output
+		newServer(nil, newLogger(Options{LogLevel: "debug", LogFormat: "text"}, &out)).ErrorLog.Print(text)
+		require.Contains(t, out.String(), level)
+		require.Contains(t, out.String(), strings.TrimSpace(text))
+	}
+}
