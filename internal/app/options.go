@@ -23,11 +23,11 @@ type Options struct {
 	DatabaseURL      string        `name:"database-url" group:"Data" placeholder:"URL" help:"SQLite file to use instead of the one in the data directory: a path, file:PATH or sqlite:///PATH."`
 	Journal          bool          `name:"journal" group:"Data" default:"true" negatable:"" help:"Also write events and heartbeats as JSON files, a directory for each VM."`
 	RetainEvents     time.Duration `name:"retain-events" group:"Data" default:"30d" placeholder:"AGE" help:"How long events are kept; 0 is forever."`
-	RetainHeartbeats time.Duration `name:"retain-heartbeats" group:"Data" default:"24h" placeholder:"AGE" help:"How long heartbeats are kept; 0 is forever."`
+	RetainHeartbeats time.Duration `name:"retain-heartbeats" group:"Data" default:"1h" placeholder:"AGE" help:"How long heartbeats are kept; 0 is forever."`
 	RetainCommands   time.Duration `name:"retain-commands" group:"Data" default:"30d" placeholder:"AGE" help:"How long commands are kept once they have ended; 0 is forever."`
 	RetainVMs        time.Duration `name:"retain-vms" group:"Data" default:"30d" placeholder:"AGE" help:"How long a VM that is gone is remembered; 0 is forever."`
-	RetainChanges    time.Duration `name:"retain-changes" group:"Data" default:"24h" placeholder:"AGE" help:"How far back those who watch the fleet can resume; 0 is forever."`
-	RetainFiles      time.Duration `name:"retain-files" group:"Data" default:"7d" placeholder:"AGE" help:"How long JSON files are kept; 0 is forever."`
+	RetainChanges    time.Duration `name:"retain-changes" group:"Data" default:"6h" placeholder:"AGE" help:"How far back those who watch the fleet can resume; 0 is forever."`
+	RetainFiles      time.Duration `name:"retain-files" group:"Data" default:"24h" placeholder:"AGE" help:"How long JSON files are kept; 0 is forever."`
 
 	RunnerURL    string   `name:"runner-url" group:"Runners" placeholder:"URL" help:"The organisation or repository that runners register with."`
 	RunnerGroup  string   `name:"runner-group" group:"Runners" placeholder:"NAME" help:"Runner group that runners join."`

@@ -209,8 +209,8 @@ func TestDefaults(t *testing.T) {
 	o.origins = nil
 	require.Equal(t, Options{
 		HTTPAddr: "localhost:8080", GRPCAddr: "localhost:50051", DataDir: "./controller_data", Journal: true,
-		RetainEvents: 30 * day, RetainHeartbeats: day, RetainCommands: 30 * day, RetainVMs: 30 * day,
-		RetainChanges: day, RetainFiles: 7 * day, CommandTTL: time.Hour, AckTimeout: 30 * time.Second,
+		RetainEvents: 30 * day, RetainHeartbeats: time.Hour, RetainCommands: 30 * day, RetainVMs: 30 * day,
+		RetainChanges: 6 * time.Hour, RetainFiles: day, CommandTTL: time.Hour, AckTimeout: 30 * time.Second,
 		LogLevel: "info", LogFormat: "text",
 	}, o)
 }
