@@ -44,7 +44,7 @@ func newService(ctx context.Context, o Options, log *slog.Logger) (service, erro
 	c.handler = rpc.NewHandler(rpc.Config{
 		Agents:   c.dispatch,
 		Commands: rpc.NewStreamService(c.dispatch, Version(), log),
-		Admin:    rpc.NewAdminService(c.control),
+		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessions}),
 		Ready:    c.ready,
 		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
 	})
@@ -123,6 +123,8 @@ func (c *controller) Handler() http.Handler { return c.handler }
 
 // Summary describes the controller.
 func (c *controller) Summary() summary { return c.summary }
+
+func (c *controller) sessions() int { return c.dispatch.Stats().Sessions }
 
 // ready tries what the controller needs: to write to its store, and to its
 // journal.

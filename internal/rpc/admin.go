@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
@@ -10,15 +11,35 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
+// Server is what AdminService tells of the controller it belongs to.
+type Server struct {
+	Version   string
+	StartedAt time.Time
+	// Sessions counts the live ones.
+	Sessions func() int
+}
+
 // adminService is AdminService on a control.Control. Its errors are the
 // domain's: an errorInterceptor tells them to callers.
-type adminService struct{ control *control.Control }
+type adminService struct {
+	control *control.Control
+	server  Server
+}
 
 var _ migcontrollerv1connect.AdminServiceHandler = (*adminService)(nil)
 
 // NewAdminService returns the handler of AdminService.
-func NewAdminService(c *control.Control) migcontrollerv1connect.AdminServiceHandler {
-	return &adminService{control: c}
+func NewAdminService(c *control.Control, s Server) migcontrollerv1connect.AdminServiceHandler {
+	return &adminService{control: c, server: s}
+}
+
+// GetServerInfo implements AdminService.
+func (s *adminService) GetServerInfo(
+	context.Context, *migcontrollerv1.GetServerInfoRequest,
+) (*migcontrollerv1.GetServerInfoResponse, error) {
+	return &migcontrollerv1.GetServerInfoResponse{
+		Version: s.server.Version, StartedAt: timeToProto(s.server.StartedAt), LiveSessions: int64(s.server.Sessions()),
+	}, nil
 }
 
 // SendCommand implements AdminService.

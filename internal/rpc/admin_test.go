@@ -52,7 +52,7 @@ func startAdmin(t *testing.T, wrap func(control.Store) control.Store) *adminSyst
 		Clock:    adminNow,
 		Log:      log,
 	})
-	url := serveAdmin(t, NewAdminService(c), log)
+	url := serveAdmin(t, NewAdminService(c, testServer), log)
 	t.Cleanup(c.Close)
 	return &adminSystem{DB: db, control: c, url: url, clients: adminClients(t, url)}
 }
@@ -299,7 +299,9 @@ func TestAdminByCurl(t *testing.T) {
 	require.Contains(t, answer, `"c1"`)
 	status, answer = curl(http.MethodPost, service+"SendCommand", `{"vm_id": "vm-1"}`)
 	require.Equal(t, http.StatusBadRequest, status)
-	require.JSONEq(t, `{"code": "invalid_argument", "message": "command must be given"}`, answer)
+	require.JSONEq(t, `{"code": "invalid_argument", "message": "command must be given", "details": [{
+		"type": "migcontroller.v1.ErrorDetail", "value": "CAESB2NvbW1hbmQaDW11c3QgYmUgZ2l2ZW4",
+		"debug": {"reason": "ERROR_REASON_INVALID_FIELD", "field": "command", "rule": "must be given"}}]}`, answer)
 }
 
 // brokenStore answers every read with err.
@@ -348,4 +350,18 @@ func requireSecret(t *testing.T, err error, code connect.Code) {
 	t.Helper()
 	require.Equal(t, code, connect.CodeOf(err))
 	require.NotContains(t, err.Error(), "disk")
+}
+
+var testServer = Server{
+	Version: "v1.2.3", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Sessions: func() int { return 7 },
+}
+
+// Whoever asks learns which controller answers.
+func TestGetServerInfo(t *testing.T) {
+	t.Parallel()
+	got, err := NewAdminService(nil, testServer).GetServerInfo(t.Context(), &migcontrollerv1.GetServerInfoRequest{})
+	require.NoError(t, err)
+	require.Equal(t, "v1.2.3", got.GetVersion())
+	require.Equal(t, testServer.StartedAt, got.GetStartedAt().AsTime())
+	require.EqualValues(t, 7, got.GetLiveSessions())
 }

@@ -6,6 +6,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -17,25 +18,32 @@ var errInternal = errors.New("internal error")
 // Of an error, whole rows tell all of its text, which names what it is about;
 // the others tell only the text of the row: what is behind it is the
 // controller's own affair.
+//
+// A row with a reason gives the error an ErrorDetail; the errors of the others
+// reach no caller of AdminService or AgentService, or are the caller's own
+// doing.
 var errorCodes = []struct {
-	err   error
-	code  connect.Code
-	whole bool
+	err    error
+	code   connect.Code
+	reason migcontrollerv1.ErrorReason
+	whole  bool
 }{
-	{fleet.ErrNotFound, connect.CodeNotFound, true},
-	{fleet.ErrIDTaken, connect.CodeAlreadyExists, true},
-	{fleet.ErrEnded, connect.CodeFailedPrecondition, true},
-	{fleet.ErrNotDelivered, connect.CodeFailedPrecondition, false},
-	{fleet.ErrNotDue, connect.CodeFailedPrecondition, false},
-	{fleet.ErrNothingDue, connect.CodeFailedPrecondition, false},
-	{fleet.ErrSuperseded, connect.CodeAborted, false},
-	{fleet.ErrCursorExpired, connect.CodeOutOfRange, false},
-	{fleet.ErrNoToken, connect.CodeUnavailable, false},
-	{fleet.ErrStopping, connect.CodeUnavailable, false},
-	{fleet.ErrUnavailable, connect.CodeUnavailable, false},
-	{context.Canceled, connect.CodeCanceled, false},
-	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, false},
+	{fleet.ErrNotFound, connect.CodeNotFound, migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND, true},
+	{fleet.ErrIDTaken, connect.CodeAlreadyExists, migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN, true},
+	{fleet.ErrEnded, connect.CodeFailedPrecondition, migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED, true},
+	{fleet.ErrNotDelivered, connect.CodeFailedPrecondition, noReason, false},
+	{fleet.ErrNotDue, connect.CodeFailedPrecondition, noReason, false},
+	{fleet.ErrNothingDue, connect.CodeFailedPrecondition, noReason, false},
+	{fleet.ErrSuperseded, connect.CodeAborted, noReason, false},
+	{fleet.ErrCursorExpired, connect.CodeOutOfRange, migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED, false},
+	{fleet.ErrNoToken, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN, false},
+	{fleet.ErrStopping, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING, false},
+	{fleet.ErrUnavailable, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE, false},
+	{context.Canceled, connect.CodeCanceled, noReason, false},
+	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, noReason, false},
 }
+
+const noReason = migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED
 
 // toConnect returns the error that a caller is told of err, which is not nil. An
 // error that already is a *connect.Error stays what it is, and a
@@ -46,16 +54,31 @@ func toConnect(err error) *connect.Error {
 		return told
 	}
 	if field, ok := errors.AsType[*fleet.FieldError](err); ok {
-		return connect.NewError(connect.CodeInvalidArgument, field)
+		return withDetail(connect.NewError(connect.CodeInvalidArgument, field), &migcontrollerv1.ErrorDetail{
+			Reason: migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, Field: field.Field, Rule: field.Rule,
+		})
 	}
 	for _, row := range errorCodes {
 		if !errors.Is(err, row.err) {
 			continue
 		}
+		told := connect.NewError(row.code, row.err)
 		if row.whole {
-			return connect.NewError(row.code, err)
+			told = connect.NewError(row.code, err)
 		}
-		return connect.NewError(row.code, row.err)
+		if row.reason == noReason {
+			return told
+		}
+		return withDetail(told, &migcontrollerv1.ErrorDetail{Reason: row.reason})
 	}
 	return connect.NewError(connect.CodeInternal, errInternal)
+}
+
+// withDetail returns err with the detail. A detail that cannot be encoded is
+// left out: a field may be named after what a caller sent, in any bytes.
+func withDetail(err *connect.Error, detail *migcontrollerv1.ErrorDetail) *connect.Error {
+	if d, bad := connect.NewErrorDetail(detail); bad == nil {
+		err.AddDetail(d)
+	}
+	return err
 }

@@ -12,7 +12,9 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/proto"
 
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -106,4 +108,45 @@ func TestToConnect(t *testing.T) {
 		})
 	}
 	require.Same(t, refused, toConnect(refused), "with all its details")
+}
+
+// A program learns from the detail what people learn from the message.
+func TestErrorDetails(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		err  error
+		told *migcontrollerv1.ErrorDetail
+	}{
+		{
+			fmt.Errorf("send: %w", fleet.Invalid("command.type", "must be short")),
+			&migcontrollerv1.ErrorDetail{
+				Reason: migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD,
+				Field:  "command.type", Rule: "must be short",
+			},
+		},
+		{fleet.ErrNotFound, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND)},
+		{fleet.ErrIDTaken, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN)},
+		{fleet.ErrEnded, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED)},
+		{fleet.ErrCursorExpired, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED)},
+		{fleet.ErrNoToken, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN)},
+		{fleet.ErrStopping, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING)},
+		{fleet.ErrUnavailable, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE)},
+	}
+	seen := map[migcontrollerv1.ErrorReason]bool{noReason: true}
+	for _, test := range tests {
+		told := toConnect(fmt.Errorf("some call: %w", test.err))
+		require.Len(t, told.Details(), 1, test.err)
+		detail, err := told.Details()[0].Value()
+		require.NoError(t, err)
+		require.True(t, proto.Equal(test.told, detail), "%v", detail)
+		seen[test.told.GetReason()] = true
+	}
+	require.Len(t, seen, len(migcontrollerv1.ErrorReason_name), "every reason is given for some error")
+	require.Empty(t, toConnect(errors.New("secret")).Details())
+	require.Equal(t, connect.CodeInvalidArgument, toConnect(fleet.Invalid("\xff", "must be text")).Code(),
+		"an error is told even when its detail cannot be")
+}
+
+func reasonOnly(r migcontrollerv1.ErrorReason) *migcontrollerv1.ErrorDetail {
+	return &migcontrollerv1.ErrorDetail{Reason: r}
 }

@@ -70,7 +70,7 @@ func TestWatchFleet(t *testing.T) {
 				Store: s.DB, Clock: adminNow, Log: new(callLog).logger(),
 			})
 			t.Cleanup(again.Close)
-			next := adminClients(t, serveAdmin(t, NewAdminService(again), new(callLog).logger()))["gRPC"]
+			next := adminClients(t, serveAdmin(t, NewAdminService(again, testServer), new(callLog).logger()))["gRPC"]
 			stream, first := watchFrom(t, next, cursor, "vm-9")
 			require.Equal(t, cursor, first)
 			kinds := map[string]bool{}
@@ -133,6 +133,6 @@ func TestWatchFleetCursors(t *testing.T) {
 
 	forgetful := control.New(control.Options{Store: forgetfulStore{s.DB}, Clock: adminNow, Log: new(callLog).logger()})
 	t.Cleanup(forgetful.Close)
-	url := serveAdmin(t, NewAdminService(forgetful), new(callLog).logger())
+	url := serveAdmin(t, NewAdminService(forgetful, testServer), new(callLog).logger())
 	require.Equal(t, connect.CodeOutOfRange, watch(&adminSystem{clients: adminClients(t, url)}, cursor))
 }

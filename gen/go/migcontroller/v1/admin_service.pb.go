@@ -1044,6 +1044,107 @@ func (*WatchFleetResponse_Command) isWatchFleetResponse_Change() {}
 
 func (*WatchFleetResponse_Event) isWatchFleetResponse_Change() {}
 
+// GetServerInfoRequest has no fields.
+type GetServerInfoRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServerInfoRequest) Reset() {
+	*x = GetServerInfoRequest{}
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServerInfoRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServerInfoRequest) ProtoMessage() {}
+
+func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServerInfoRequest.ProtoReflect.Descriptor instead.
+func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{16}
+}
+
+// GetServerInfoResponse is about the controller that answers.
+type GetServerInfoResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its version, such as v1.2.3; dev for a build that has none.
+	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// When it was started.
+	StartedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
+	// How many VMs have a live session with it.
+	LiveSessions  int64 `protobuf:"varint,3,opt,name=live_sessions,json=liveSessions,proto3" json:"live_sessions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServerInfoResponse) Reset() {
+	*x = GetServerInfoResponse{}
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServerInfoResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServerInfoResponse) ProtoMessage() {}
+
+func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServerInfoResponse.ProtoReflect.Descriptor instead.
+func (*GetServerInfoResponse) Descriptor() ([]byte, []int) {
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *GetServerInfoResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GetServerInfoResponse) GetStartedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.StartedAt
+	}
+	return nil
+}
+
+func (x *GetServerInfoResponse) GetLiveSessions() int64 {
+	if x != nil {
+		return x.LiveSessions
+	}
+	return 0
+}
+
 var File_migcontroller_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
@@ -1116,7 +1217,13 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\x02vm\x18\x03 \x01(\v2\x14.migcontroller.v1.VMH\x00R\x02vm\x12;\n" +
 	"\acommand\x18\x04 \x01(\v2\x1f.migcontroller.v1.CommandRecordH\x00R\acommand\x12/\n" +
 	"\x05event\x18\x05 \x01(\v2\x17.migcontroller.v1.EventH\x00R\x05eventB\b\n" +
-	"\x06change2\xeb\x05\n" +
+	"\x06change\"\x16\n" +
+	"\x14GetServerInfoRequest\"\x91\x01\n" +
+	"\x15GetServerInfoResponse\x12\x18\n" +
+	"\aversion\x18\x01 \x01(\tR\aversion\x129\n" +
+	"\n" +
+	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12#\n" +
+	"\rlive_sessions\x18\x03 \x01(\x03R\fliveSessions2\xd2\x06\n" +
 	"\fAdminService\x12Z\n" +
 	"\vSendCommand\x12$.migcontroller.v1.SendCommandRequest\x1a%.migcontroller.v1.SendCommandResponse\x12\\\n" +
 	"\n" +
@@ -1128,7 +1235,8 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
 	"ListEvents\x12#.migcontroller.v1.ListEventsRequest\x1a$.migcontroller.v1.ListEventsResponse\"\x03\x90\x02\x01\x12Y\n" +
 	"\n" +
-	"WatchFleet\x12#.migcontroller.v1.WatchFleetRequest\x1a$.migcontroller.v1.WatchFleetResponse0\x01B\xdc\x01\n" +
+	"WatchFleet\x12#.migcontroller.v1.WatchFleetRequest\x1a$.migcontroller.v1.WatchFleetResponse0\x01\x12e\n" +
+	"\rGetServerInfo\x12&.migcontroller.v1.GetServerInfoRequest\x1a'.migcontroller.v1.GetServerInfoResponse\"\x03\x90\x02\x01B\xdc\x01\n" +
 	"\x14com.migcontroller.v1B\x11AdminServiceProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3"
 
 var (
@@ -1143,7 +1251,7 @@ func file_migcontroller_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_migcontroller_v1_admin_service_proto_rawDescData
 }
 
-var file_migcontroller_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_migcontroller_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_migcontroller_v1_admin_service_proto_goTypes = []any{
 	(*SendCommandRequest)(nil),    // 0: migcontroller.v1.SendCommandRequest
 	(*SendCommandResponse)(nil),   // 1: migcontroller.v1.SendCommandResponse
@@ -1161,54 +1269,59 @@ var file_migcontroller_v1_admin_service_proto_goTypes = []any{
 	(*ListEventsResponse)(nil),    // 13: migcontroller.v1.ListEventsResponse
 	(*WatchFleetRequest)(nil),     // 14: migcontroller.v1.WatchFleetRequest
 	(*WatchFleetResponse)(nil),    // 15: migcontroller.v1.WatchFleetResponse
-	(*commands.Command)(nil),      // 16: miglet.commands.Command
-	(*durationpb.Duration)(nil),   // 17: google.protobuf.Duration
-	(*CommandRecord)(nil),         // 18: migcontroller.v1.CommandRecord
-	(CommandState)(0),             // 19: migcontroller.v1.CommandState
-	(*VM)(nil),                    // 20: migcontroller.v1.VM
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*Event)(nil),                 // 22: migcontroller.v1.Event
+	(*GetServerInfoRequest)(nil),  // 16: migcontroller.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil), // 17: migcontroller.v1.GetServerInfoResponse
+	(*commands.Command)(nil),      // 18: miglet.commands.Command
+	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
+	(*CommandRecord)(nil),         // 20: migcontroller.v1.CommandRecord
+	(CommandState)(0),             // 21: migcontroller.v1.CommandState
+	(*VM)(nil),                    // 22: migcontroller.v1.VM
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*Event)(nil),                 // 24: migcontroller.v1.Event
 }
 var file_migcontroller_v1_admin_service_proto_depIdxs = []int32{
-	16, // 0: migcontroller.v1.SendCommandRequest.command:type_name -> miglet.commands.Command
-	17, // 1: migcontroller.v1.SendCommandRequest.ttl:type_name -> google.protobuf.Duration
-	17, // 2: migcontroller.v1.SendCommandRequest.ack_timeout:type_name -> google.protobuf.Duration
-	17, // 3: migcontroller.v1.SendCommandRequest.wait:type_name -> google.protobuf.Duration
-	18, // 4: migcontroller.v1.SendCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
-	18, // 5: migcontroller.v1.GetCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
-	19, // 6: migcontroller.v1.ListCommandsRequest.states:type_name -> migcontroller.v1.CommandState
-	18, // 7: migcontroller.v1.ListCommandsResponse.commands:type_name -> migcontroller.v1.CommandRecord
-	18, // 8: migcontroller.v1.CancelCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
-	20, // 9: migcontroller.v1.GetVMResponse.vm:type_name -> migcontroller.v1.VM
-	20, // 10: migcontroller.v1.ListVMsResponse.vms:type_name -> migcontroller.v1.VM
-	21, // 11: migcontroller.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
-	21, // 12: migcontroller.v1.ListEventsRequest.until:type_name -> google.protobuf.Timestamp
-	22, // 13: migcontroller.v1.ListEventsResponse.events:type_name -> migcontroller.v1.Event
-	21, // 14: migcontroller.v1.WatchFleetResponse.changed_at:type_name -> google.protobuf.Timestamp
-	20, // 15: migcontroller.v1.WatchFleetResponse.vm:type_name -> migcontroller.v1.VM
-	18, // 16: migcontroller.v1.WatchFleetResponse.command:type_name -> migcontroller.v1.CommandRecord
-	22, // 17: migcontroller.v1.WatchFleetResponse.event:type_name -> migcontroller.v1.Event
-	0,  // 18: migcontroller.v1.AdminService.SendCommand:input_type -> migcontroller.v1.SendCommandRequest
-	2,  // 19: migcontroller.v1.AdminService.GetCommand:input_type -> migcontroller.v1.GetCommandRequest
-	4,  // 20: migcontroller.v1.AdminService.ListCommands:input_type -> migcontroller.v1.ListCommandsRequest
-	6,  // 21: migcontroller.v1.AdminService.CancelCommand:input_type -> migcontroller.v1.CancelCommandRequest
-	8,  // 22: migcontroller.v1.AdminService.GetVM:input_type -> migcontroller.v1.GetVMRequest
-	10, // 23: migcontroller.v1.AdminService.ListVMs:input_type -> migcontroller.v1.ListVMsRequest
-	12, // 24: migcontroller.v1.AdminService.ListEvents:input_type -> migcontroller.v1.ListEventsRequest
-	14, // 25: migcontroller.v1.AdminService.WatchFleet:input_type -> migcontroller.v1.WatchFleetRequest
-	1,  // 26: migcontroller.v1.AdminService.SendCommand:output_type -> migcontroller.v1.SendCommandResponse
-	3,  // 27: migcontroller.v1.AdminService.GetCommand:output_type -> migcontroller.v1.GetCommandResponse
-	5,  // 28: migcontroller.v1.AdminService.ListCommands:output_type -> migcontroller.v1.ListCommandsResponse
-	7,  // 29: migcontroller.v1.AdminService.CancelCommand:output_type -> migcontroller.v1.CancelCommandResponse
-	9,  // 30: migcontroller.v1.AdminService.GetVM:output_type -> migcontroller.v1.GetVMResponse
-	11, // 31: migcontroller.v1.AdminService.ListVMs:output_type -> migcontroller.v1.ListVMsResponse
-	13, // 32: migcontroller.v1.AdminService.ListEvents:output_type -> migcontroller.v1.ListEventsResponse
-	15, // 33: migcontroller.v1.AdminService.WatchFleet:output_type -> migcontroller.v1.WatchFleetResponse
-	26, // [26:34] is the sub-list for method output_type
-	18, // [18:26] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	18, // 0: migcontroller.v1.SendCommandRequest.command:type_name -> miglet.commands.Command
+	19, // 1: migcontroller.v1.SendCommandRequest.ttl:type_name -> google.protobuf.Duration
+	19, // 2: migcontroller.v1.SendCommandRequest.ack_timeout:type_name -> google.protobuf.Duration
+	19, // 3: migcontroller.v1.SendCommandRequest.wait:type_name -> google.protobuf.Duration
+	20, // 4: migcontroller.v1.SendCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
+	20, // 5: migcontroller.v1.GetCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
+	21, // 6: migcontroller.v1.ListCommandsRequest.states:type_name -> migcontroller.v1.CommandState
+	20, // 7: migcontroller.v1.ListCommandsResponse.commands:type_name -> migcontroller.v1.CommandRecord
+	20, // 8: migcontroller.v1.CancelCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
+	22, // 9: migcontroller.v1.GetVMResponse.vm:type_name -> migcontroller.v1.VM
+	22, // 10: migcontroller.v1.ListVMsResponse.vms:type_name -> migcontroller.v1.VM
+	23, // 11: migcontroller.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
+	23, // 12: migcontroller.v1.ListEventsRequest.until:type_name -> google.protobuf.Timestamp
+	24, // 13: migcontroller.v1.ListEventsResponse.events:type_name -> migcontroller.v1.Event
+	23, // 14: migcontroller.v1.WatchFleetResponse.changed_at:type_name -> google.protobuf.Timestamp
+	22, // 15: migcontroller.v1.WatchFleetResponse.vm:type_name -> migcontroller.v1.VM
+	20, // 16: migcontroller.v1.WatchFleetResponse.command:type_name -> migcontroller.v1.CommandRecord
+	24, // 17: migcontroller.v1.WatchFleetResponse.event:type_name -> migcontroller.v1.Event
+	23, // 18: migcontroller.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	0,  // 19: migcontroller.v1.AdminService.SendCommand:input_type -> migcontroller.v1.SendCommandRequest
+	2,  // 20: migcontroller.v1.AdminService.GetCommand:input_type -> migcontroller.v1.GetCommandRequest
+	4,  // 21: migcontroller.v1.AdminService.ListCommands:input_type -> migcontroller.v1.ListCommandsRequest
+	6,  // 22: migcontroller.v1.AdminService.CancelCommand:input_type -> migcontroller.v1.CancelCommandRequest
+	8,  // 23: migcontroller.v1.AdminService.GetVM:input_type -> migcontroller.v1.GetVMRequest
+	10, // 24: migcontroller.v1.AdminService.ListVMs:input_type -> migcontroller.v1.ListVMsRequest
+	12, // 25: migcontroller.v1.AdminService.ListEvents:input_type -> migcontroller.v1.ListEventsRequest
+	14, // 26: migcontroller.v1.AdminService.WatchFleet:input_type -> migcontroller.v1.WatchFleetRequest
+	16, // 27: migcontroller.v1.AdminService.GetServerInfo:input_type -> migcontroller.v1.GetServerInfoRequest
+	1,  // 28: migcontroller.v1.AdminService.SendCommand:output_type -> migcontroller.v1.SendCommandResponse
+	3,  // 29: migcontroller.v1.AdminService.GetCommand:output_type -> migcontroller.v1.GetCommandResponse
+	5,  // 30: migcontroller.v1.AdminService.ListCommands:output_type -> migcontroller.v1.ListCommandsResponse
+	7,  // 31: migcontroller.v1.AdminService.CancelCommand:output_type -> migcontroller.v1.CancelCommandResponse
+	9,  // 32: migcontroller.v1.AdminService.GetVM:output_type -> migcontroller.v1.GetVMResponse
+	11, // 33: migcontroller.v1.AdminService.ListVMs:output_type -> migcontroller.v1.ListVMsResponse
+	13, // 34: migcontroller.v1.AdminService.ListEvents:output_type -> migcontroller.v1.ListEventsResponse
+	15, // 35: migcontroller.v1.AdminService.WatchFleet:output_type -> migcontroller.v1.WatchFleetResponse
+	17, // 36: migcontroller.v1.AdminService.GetServerInfo:output_type -> migcontroller.v1.GetServerInfoResponse
+	28, // [28:37] is the sub-list for method output_type
+	19, // [19:28] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_migcontroller_v1_admin_service_proto_init() }
@@ -1231,7 +1344,7 @@ func file_migcontroller_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_migcontroller_v1_admin_service_proto_rawDesc), len(file_migcontroller_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   16,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -52,6 +52,9 @@ const (
 	AdminServiceListEventsProcedure = "/migcontroller.v1.AdminService/ListEvents"
 	// AdminServiceWatchFleetProcedure is the fully-qualified name of the AdminService's WatchFleet RPC.
 	AdminServiceWatchFleetProcedure = "/migcontroller.v1.AdminService/WatchFleet"
+	// AdminServiceGetServerInfoProcedure is the fully-qualified name of the AdminService's
+	// GetServerInfo RPC.
+	AdminServiceGetServerInfoProcedure = "/migcontroller.v1.AdminService/GetServerInfo"
 )
 
 // AdminServiceClient is a client for the migcontroller.v1.AdminService service.
@@ -83,6 +86,8 @@ type AdminServiceClient interface {
 	// cursor and nothing is missed. Errors: INVALID_ARGUMENT for a cursor that is
 	// none; OUT_OF_RANGE for one whose changes are no longer kept.
 	WatchFleet(context.Context, *v1.WatchFleetRequest) (*connect.ServerStreamForClient[v1.WatchFleetResponse], error)
+	// GetServerInfo says which controller answers.
+	GetServerInfo(context.Context, *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error)
 }
 
 // NewAdminServiceClient constructs a client for the migcontroller.v1.AdminService service. By
@@ -149,6 +154,13 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("WatchFleet")),
 			connect.WithClientOptions(opts...),
 		),
+		getServerInfo: connect.NewClient[v1.GetServerInfoRequest, v1.GetServerInfoResponse](
+			httpClient,
+			baseURL+AdminServiceGetServerInfoProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetServerInfo")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -162,6 +174,7 @@ type adminServiceClient struct {
 	listVMs       *connect.Client[v1.ListVMsRequest, v1.ListVMsResponse]
 	listEvents    *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
 	watchFleet    *connect.Client[v1.WatchFleetRequest, v1.WatchFleetResponse]
+	getServerInfo *connect.Client[v1.GetServerInfoRequest, v1.GetServerInfoResponse]
 }
 
 // SendCommand calls migcontroller.v1.AdminService.SendCommand.
@@ -232,6 +245,15 @@ func (c *adminServiceClient) WatchFleet(ctx context.Context, req *v1.WatchFleetR
 	return c.watchFleet.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// GetServerInfo calls migcontroller.v1.AdminService.GetServerInfo.
+func (c *adminServiceClient) GetServerInfo(ctx context.Context, req *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error) {
+	response, err := c.getServerInfo.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AdminServiceHandler is an implementation of the migcontroller.v1.AdminService service.
 type AdminServiceHandler interface {
 	// SendCommand accepts a command for a VM. It is durable when this answers,
@@ -261,6 +283,8 @@ type AdminServiceHandler interface {
 	// cursor and nothing is missed. Errors: INVALID_ARGUMENT for a cursor that is
 	// none; OUT_OF_RANGE for one whose changes are no longer kept.
 	WatchFleet(context.Context, *v1.WatchFleetRequest, *connect.ServerStream[v1.WatchFleetResponse]) error
+	// GetServerInfo says which controller answers.
+	GetServerInfo(context.Context, *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -323,6 +347,13 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("WatchFleet")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceGetServerInfoHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceGetServerInfoProcedure,
+		svc.GetServerInfo,
+		connect.WithSchema(adminServiceMethods.ByName("GetServerInfo")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/migcontroller.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceSendCommandProcedure:
@@ -341,6 +372,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceListEventsHandler.ServeHTTP(w, r)
 		case AdminServiceWatchFleetProcedure:
 			adminServiceWatchFleetHandler.ServeHTTP(w, r)
+		case AdminServiceGetServerInfoProcedure:
+			adminServiceGetServerInfoHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -380,4 +413,8 @@ func (UnimplementedAdminServiceHandler) ListEvents(context.Context, *v1.ListEven
 
 func (UnimplementedAdminServiceHandler) WatchFleet(context.Context, *v1.WatchFleetRequest, *connect.ServerStream[v1.WatchFleetResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("migcontroller.v1.AdminService.WatchFleet is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetServerInfo(context.Context, *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("migcontroller.v1.AdminService.GetServerInfo is not implemented"))
 }

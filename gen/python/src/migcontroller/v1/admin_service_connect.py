@@ -21,7 +21,7 @@ from connectrpc.protocol import ProtocolType
 from connectrpc.server import ConnectASGIApplication, ConnectWSGIApplication, DEFAULT_READ_MAX_BYTES, Endpoint, EndpointSync
 from pyqwest import Client, SyncClient
 
-from .admin_service_pb2 import CancelCommandRequest, CancelCommandResponse, GetCommandRequest, GetCommandResponse, GetVMRequest, GetVMResponse, ListCommandsRequest, ListCommandsResponse, ListEventsRequest, ListEventsResponse, ListVMsRequest, ListVMsResponse, SendCommandRequest, SendCommandResponse, WatchFleetRequest, WatchFleetResponse
+from .admin_service_pb2 import CancelCommandRequest, CancelCommandResponse, GetCommandRequest, GetCommandResponse, GetServerInfoRequest, GetServerInfoResponse, GetVMRequest, GetVMResponse, ListCommandsRequest, ListCommandsResponse, ListEventsRequest, ListEventsResponse, ListVMsRequest, ListVMsResponse, SendCommandRequest, SendCommandResponse, WatchFleetRequest, WatchFleetResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
@@ -41,7 +41,7 @@ class AdminService(Protocol):
     """
     AdminService is for operators and their tools: it commands VMs and shows the
     fleet. Every list comes in pages of a stable order; a page_token is good only
-    with the filters it was issued for.
+    with the filters it was issued for. Errors carry an ErrorDetail.
     """
     async def send_command(self, request: SendCommandRequest, ctx: RequestContext[SendCommandRequest, SendCommandResponse], /) -> SendCommandResponse:
         """
@@ -99,6 +99,12 @@ class AdminService(Protocol):
         ends with UNAVAILABLE when the controller stops: call again with the last
         cursor and nothing is missed. Errors: INVALID_ARGUMENT for a cursor that is
         none; OUT_OF_RANGE for one whose changes are no longer kept.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def get_server_info(self, request: GetServerInfoRequest, ctx: RequestContext[GetServerInfoRequest, GetServerInfoResponse], /) -> GetServerInfoResponse:
+        """
+        GetServerInfo says which controller answers.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -204,6 +210,17 @@ class AdminServiceASGIApplication(ConnectASGIApplication[AdminService]):
                     ),
                     function=svc.watch_fleet,
                 ),
+                "/migcontroller.v1.AdminService/GetServerInfo": Endpoint.unary(
+                    method=MethodInfo(
+                        name="GetServerInfo",
+                        service_name="migcontroller.v1.AdminService",
+                        input=GetServerInfoRequest,
+                        output=GetServerInfoResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=svc.get_server_info,
+                ),
             },
             interceptors=interceptors,
             read_max_bytes=read_max_bytes,
@@ -221,7 +238,7 @@ class AdminServiceClient(ConnectClient):
     """
     AdminService is for operators and their tools: it commands VMs and shows the
     fleet. Every list comes in pages of a stable order; a page_token is good only
-    with the filters it was issued for.
+    with the filters it was issued for. Errors carry an ErrorDetail.
     """
     def __init__(
         self,
@@ -452,12 +469,37 @@ class AdminServiceClient(ConnectClient):
             headers=headers,
             timeout_ms=timeout_ms,
         )
+    async def get_server_info(
+        self,
+        request: GetServerInfoRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> GetServerInfoResponse:
+        """
+        GetServerInfo says which controller answers.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="GetServerInfo",
+                service_name="migcontroller.v1.AdminService",
+                input=GetServerInfoRequest,
+                output=GetServerInfoResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
 
 class AdminServiceSync(Protocol):
     """
     AdminService is for operators and their tools: it commands VMs and shows the
     fleet. Every list comes in pages of a stable order; a page_token is good only
-    with the filters it was issued for.
+    with the filters it was issued for. Errors carry an ErrorDetail.
     """
     def send_command(self, request: SendCommandRequest, ctx: RequestContext[SendCommandRequest, SendCommandResponse], /) -> SendCommandResponse:
         """
@@ -515,6 +557,12 @@ class AdminServiceSync(Protocol):
         ends with UNAVAILABLE when the controller stops: call again with the last
         cursor and nothing is missed. Errors: INVALID_ARGUMENT for a cursor that is
         none; OUT_OF_RANGE for one whose changes are no longer kept.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    def get_server_info(self, request: GetServerInfoRequest, ctx: RequestContext[GetServerInfoRequest, GetServerInfoResponse], /) -> GetServerInfoResponse:
+        """
+        GetServerInfo says which controller answers.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -618,6 +666,17 @@ class AdminServiceWSGIApplication(ConnectWSGIApplication):
                     ),
                     function=service.watch_fleet,
                 ),
+                "/migcontroller.v1.AdminService/GetServerInfo": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="GetServerInfo",
+                        service_name="migcontroller.v1.AdminService",
+                        input=GetServerInfoRequest,
+                        output=GetServerInfoResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                        stream_type=StreamType.UNARY,
+                    ),
+                    function=service.get_server_info,
+                ),
             },
             interceptors=interceptors,
             read_max_bytes=read_max_bytes,
@@ -635,7 +694,7 @@ class AdminServiceClientSync(ConnectClientSync):
     """
     AdminService is for operators and their tools: it commands VMs and shows the
     fleet. Every list comes in pages of a stable order; a page_token is good only
-    with the filters it was issued for.
+    with the filters it was issued for. Errors carry an ErrorDetail.
     """
     def __init__(
         self,
@@ -865,4 +924,29 @@ class AdminServiceClientSync(ConnectClientSync):
             ),
             headers=headers,
             timeout_ms=timeout_ms,
+        )
+    def get_server_info(
+        self,
+        request: GetServerInfoRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> GetServerInfoResponse:
+        """
+        GetServerInfo says which controller answers.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="GetServerInfo",
+                service_name="migcontroller.v1.AdminService",
+                input=GetServerInfoRequest,
+                output=GetServerInfoResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                stream_type=StreamType.UNARY,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
         )

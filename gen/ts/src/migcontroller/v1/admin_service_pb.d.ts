@@ -538,9 +538,57 @@ export declare type WatchFleetResponse = Message<"migcontroller.v1.WatchFleetRes
 export declare const WatchFleetResponseSchema: GenMessage<WatchFleetResponse>;
 
 /**
+ * GetServerInfoRequest has no fields.
+ *
+ * @generated from message migcontroller.v1.GetServerInfoRequest
+ */
+export declare type GetServerInfoRequest = Message<"migcontroller.v1.GetServerInfoRequest"> & {
+};
+
+/**
+ * Describes the message migcontroller.v1.GetServerInfoRequest.
+ * Use `create(GetServerInfoRequestSchema)` to create a new message.
+ */
+export declare const GetServerInfoRequestSchema: GenMessage<GetServerInfoRequest>;
+
+/**
+ * GetServerInfoResponse is about the controller that answers.
+ *
+ * @generated from message migcontroller.v1.GetServerInfoResponse
+ */
+export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerInfoResponse"> & {
+  /**
+   * Its version, such as v1.2.3; dev for a build that has none.
+   *
+   * @generated from field: string version = 1;
+   */
+  version: string;
+
+  /**
+   * When it was started.
+   *
+   * @generated from field: google.protobuf.Timestamp started_at = 2;
+   */
+  startedAt?: Timestamp | undefined;
+
+  /**
+   * How many VMs have a live session with it.
+   *
+   * @generated from field: int64 live_sessions = 3;
+   */
+  liveSessions: bigint;
+};
+
+/**
+ * Describes the message migcontroller.v1.GetServerInfoResponse.
+ * Use `create(GetServerInfoResponseSchema)` to create a new message.
+ */
+export declare const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse>;
+
+/**
  * AdminService is for operators and their tools: it commands VMs and shows the
  * fleet. Every list comes in pages of a stable order; a page_token is good only
- * with the filters it was issued for.
+ * with the filters it was issued for. Errors carry an ErrorDetail.
  *
  * @generated from service migcontroller.v1.AdminService
  */
@@ -635,6 +683,16 @@ export declare const AdminService: GenService<{
     methodKind: "server_streaming";
     input: typeof WatchFleetRequestSchema;
     output: typeof WatchFleetResponseSchema;
+  },
+  /**
+   * GetServerInfo says which controller answers.
+   *
+   * @generated from rpc migcontroller.v1.AdminService.GetServerInfo
+   */
+  getServerInfo: {
+    methodKind: "unary";
+    input: typeof GetServerInfoRequestSchema;
+    output: typeof GetServerInfoResponseSchema;
   },
 }>;
 
