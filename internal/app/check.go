@@ -1,6 +1,7 @@
 package app
 
 import (
+	"net/url"
 	"slices"
 	"strings"
 	"unicode"
@@ -23,6 +24,7 @@ func (o Options) check() error {
 	}{
 		{"http-addr", isAddress(o.HTTPAddr), addressRule},
 		{"grpc-addr", isAddress(o.GRPCAddr), addressRule},
+		{"allow-origins", !slices.ContainsFunc(o.AllowOrigins, isNoOrigin), originRule},
 		{"data-dir", o.DataDir != "", "must name a directory"},
 		{"registration-token", !strings.ContainsFunc(o.RegistrationToken.Reveal(), unicode.IsSpace), "must be without white space"},
 		{"command-ttl", o.CommandTTL > 0 && o.CommandTTL <= fleet.MaxTTL, "must be more than 0 and at most 30d"},
@@ -50,6 +52,17 @@ func (o Options) check() error {
 	_, err := o.DatabasePath()
 	return err
 }
+
+// isNoOrigin reports whether a browser would never send text as an Origin. Any
+// origin at all is none: it would let every page that an operator looks at
+// command the fleet.
+func isNoOrigin(text string) bool {
+	u, err := url.Parse(text)
+	return err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
+		strings.Contains(u.Host, "*") || text != u.Scheme+"://"+u.Host || text != strings.ToLower(text)
+}
+
+const originRule = "must be a scheme, a host and perhaps a port each, such as https://ci.example.com, in small letters"
 
 const retentionRule = "must be 0, which is forever, or more"
 

@@ -18,6 +18,8 @@ type Options struct {
 	HTTPAddr string `name:"http-addr" group:"Addresses" default:"localhost:8080" placeholder:"HOST:PORT" help:"Where people, tools and agents that use HTTP find the controller. Port 0 takes any free port; no host means all interfaces."`
 	GRPCAddr string `name:"grpc-addr" group:"Addresses" default:"localhost:50051" placeholder:"HOST:PORT" help:"Where agents expect gRPC. Both addresses serve everything and may be the same."`
 	Insecure bool   `name:"insecure" group:"Addresses" help:"Serve addresses that other machines can reach, although nobody who calls is authenticated: whoever reaches them commands the fleet."`
+	// AllowOrigins are scheme, host and perhaps port.
+	AllowOrigins []string `name:"allow-origins" group:"Addresses" placeholder:"ORIGIN,..." help:"Web origins, such as https://ci.example.com, whose pages may call the controller from a browser, separated by commas."`
 
 	DataDir          string        `name:"data-dir" group:"Data" default:"./controller_data" placeholder:"DIR" help:"Directory of the database and of the JSON files of each VM. One controller at a time uses it."`
 	DatabaseURL      string        `name:"database-url" group:"Data" placeholder:"URL" help:"SQLite file to use instead of the one in the data directory: a path, file:PATH or sqlite:///PATH."`

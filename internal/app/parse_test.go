@@ -63,6 +63,7 @@ func trials() map[string]trial {
 		"runner-url":              texts(func(o Options) any { return o.RunnerURL }, "https://a/b", "http://c/d", url),
 		"runner-group":            texts(func(o Options) any { return o.RunnerGroup }, "a b", "ü", map[string]string{"a\tb": "printable"}),
 		"runner-labels":           {func(o Options) any { return o.RunnerLabels }, [2]string{"a", "b, c d"}, [2]any{[]string{"a"}, []string{"b", "c d"}}, map[string]string{"a,,b": "printable text, with no comma", "a,": "printable text, with no comma", strings.Repeat("a,", 100) + "a": "at most 100"}},
+		"allow-origins":           {func(o Options) any { return o.AllowOrigins }, [2]string{"https://a.example", "http://b:1,https://c"}, [2]any{[]string{"https://a.example"}, []string{"http://b:1", "https://c"}}, map[string]string{"*": originRule, "https://*.example": originRule, "null": originRule, "https://a/": originRule, "a.example": originRule, "ftp://a": originRule, "https://A.example": originRule, "https://u@a": originRule}},
 		"registration-token":      texts(func(o Options) any { return o.RegistrationToken.Reveal() }, "a", "b", map[string]string{"hush\tup": "must be without white space"}),
 		"registration-token-file": texts(func(o Options) any { return o.RegistrationTokenFile }, "a", "b", nil),
 		"command-ttl":             durations(func(o Options) any { return o.CommandTTL }, limit),

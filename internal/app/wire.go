@@ -41,13 +41,13 @@ func newService(ctx context.Context, o Options, log *slog.Logger) (service, erro
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
 	c.control = control.New(control.Options{Store: c.store, Defaults: o.commandDefaults(), Clock: now, Log: log})
-	c.handler = rpc.NewHandler(rpc.Config{
+	c.handler = rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
 		Agents:   c.dispatch,
 		Commands: rpc.NewStreamService(c.dispatch, Version(), log),
 		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessions}),
 		Ready:    c.ready,
 		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
-	})
+	}), o.AllowOrigins)
 	return c, nil
 }
 
