@@ -64,6 +64,8 @@ fuzz: ## Run every fuzz target for FUZZTIME (10s)
 .PHONY: generate
 generate: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Generate gen/ from proto/
 	@echo "==> buf generate"
+	@rm -rf gen/ts/src gen/python/src
+	@find gen/go \( -name '*.pb.go' -o -name '*.connect.go' \) -delete
 	@$(TOOL) buf generate
 
 .PHONY: generate-check
