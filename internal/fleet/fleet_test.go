@@ -3,7 +3,9 @@ package fleet
 import (
 	"encoding/json"
 	"maps"
+	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,6 +133,47 @@ func TestDiffers(t *testing.T) {
 	require.True(t, x.Differs(w))
 	y := x.Heartbeat(Heartbeat{Origin: Origin{VM: "vm", Pool: "p", Org: "o"}}, false)
 	require.True(t, y.Differs(x))
+}
+
+// Every field but those of the load makes a difference, also one that is added
+// some day: a change that is not seen is never written.
+func TestDiffersInEveryField(t *testing.T) {
+	t.Parallel()
+	full := func() VM { return VM{Runner: &Runner{Labels: []string{"x"}}, Job: &Job{}, Health: &Health{}} }
+	require.False(t, full().Differs(full()), "equal by value")
+	load := []string{"Health", "LastSeenAt", "LastHeartbeatAt"}
+	var try func(path string, of func(*VM) reflect.Value)
+	try = func(path string, of func(*VM) reflect.Value) {
+		v := full()
+		switch f := of(&v); f.Kind() {
+		case reflect.Struct:
+			if at, ok := reflect.TypeAssert[*time.Time](f.Addr()); ok {
+				*at = t0
+				break
+			}
+			for i := range f.NumField() {
+				try(path+"."+f.Type().Field(i).Name, func(v *VM) reflect.Value { return of(v).Field(i) })
+			}
+			return
+		case reflect.Pointer:
+			if !slices.Contains(load, path[1:]) {
+				try(path, func(v *VM) reflect.Value { return of(v).Elem() })
+			}
+			f.SetZero()
+		case reflect.String:
+			f.SetString("other")
+		case reflect.Int64:
+			f.SetInt(7)
+		case reflect.Bool:
+			f.SetBool(true)
+		case reflect.Slice:
+			f.Index(0).SetString("other")
+		default:
+			t.Fatalf("%s is of a kind that this test does not know", path)
+		}
+		require.Equal(t, !slices.Contains(load, path[1:]), v.Differs(full()), path)
+	}
+	try("", func(v *VM) reflect.Value { return reflect.ValueOf(v).Elem() })
 }
 
 func TestReportChecks(t *testing.T) {

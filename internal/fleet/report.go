@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"encoding/json"
+	"slices"
 	"time"
 )
 
@@ -110,6 +111,13 @@ type Runner struct {
 	Labels     []string `json:"labels,omitempty"`
 }
 
+func (r *Runner) equal(o *Runner) bool {
+	if r == nil || o == nil {
+		return r == o
+	}
+	return r.State == o.State && r.Configured == o.Configured && r.Name == o.Name && slices.Equal(r.Labels, o.Labels)
+}
+
 // Job is the job a VM runs.
 type Job struct {
 	JobID      string    `json:"job_id,omitempty"`
@@ -119,6 +127,13 @@ type Job struct {
 	Commit     string    `json:"commit,omitempty"`
 	Status     string    `json:"status,omitempty"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
+}
+
+func (j *Job) equal(o *Job) bool {
+	if j == nil || o == nil {
+		return j == o
+	}
+	return *j == *o
 }
 
 // Health is the load of a VM. A percentage that could not be measured is nil.

@@ -1,9 +1,6 @@
 package fleet
 
-import (
-	"reflect"
-	"time"
-)
+import "time"
 
 // VM is one machine of the fleet as the controller knows it.
 type VM struct {
@@ -109,9 +106,19 @@ func (v VM) Heartbeat(h Heartbeat, registering bool) VM {
 	return v
 }
 
-// Differs reports whether v and o differ in more than when they were last heard
-// of and their load: whether a watcher of the fleet wants to know.
-func (v VM) Differs(o VM) bool {
+// WithLoad returns v with o's times of when it was last heard of, and its load:
+// what every heartbeat changes.
+func (v VM) WithLoad(o VM) VM {
 	v.LastSeenAt, v.LastHeartbeatAt, v.Health = o.LastSeenAt, o.LastHeartbeatAt, o.Health
-	return !reflect.DeepEqual(v, o)
+	return v
+}
+
+// Differs reports whether v and o differ in more than in what every heartbeat
+// changes: whether a watcher of the fleet wants to know.
+func (v VM) Differs(o VM) bool {
+	if !v.Runner.equal(o.Runner) || !v.Job.equal(o.Job) {
+		return true
+	}
+	v.Runner, v.Job = o.Runner, o.Job
+	return v.WithLoad(o) != o
 }

@@ -71,7 +71,9 @@ func (db *DB) Next(ctx context.Context, vm fleet.VMID, a store.Attempt) (fleet.C
 func (db *DB) Lease(
 	ctx context.Context, vm fleet.VMID, id fleet.CommandID, a store.Attempt,
 ) (c fleet.Command, err error) {
-	err = db.update(ctx, func(t *tx) error {
+	// A lease that is lost with the power is repeated on the next session, as it
+	// is anyway.
+	err = db.updateLazily(ctx, func(t *tx) error {
 		v, err := t.vmOrNew(vm, a.At)
 		if err != nil {
 			return err

@@ -22,12 +22,11 @@ func (db *DB) Purge(ctx context.Context, r store.Retention, now time.Time) (int,
 		{r.Events, purgeRows(`DELETE FROM events WHERE seq IN (SELECT seq FROM events
 			WHERE received_at < ? AND seq <= (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'journaled_event')
 			ORDER BY received_at LIMIT ?)`)},
-		{r.Heartbeats, purgeRows(`DELETE FROM heartbeats WHERE seq IN
-			(SELECT seq FROM heartbeats WHERE received_at < ? ORDER BY received_at LIMIT ?)`)},
+		{r.Heartbeats, purgeRows(`DELETE FROM heartbeats WHERE received_at < ? AND seq IN
+			(SELECT seq FROM heartbeats ORDER BY seq LIMIT ?)`)},
 		{r.Commands, purgeRows(`DELETE FROM commands WHERE seq IN
 			(SELECT seq FROM commands WHERE finished_at < ? ORDER BY finished_at LIMIT ?)`)},
-		{r.VMs, purgeRows(`DELETE FROM vms WHERE vm_id IN
-			(SELECT vm_id FROM vms WHERE connected = 0 AND last_seen_at < ? LIMIT ?)`)},
+		{r.VMs, purgeVMs},
 	} {
 		if class.keep == 0 {
 			continue
@@ -63,13 +62,19 @@ func purgeRows(query string) func(*tx, int64) (int64, error) {
 	}
 }
 
+func purgeVMs(t *tx, cutoff int64) (int64, error) {
+	t.purged = true
+	return t.remove(`DELETE FROM vms WHERE vm_id IN
+		(SELECT vm_id FROM vms WHERE connected = 0 AND last_seen_at < ? LIMIT ?)`, cutoff, purgeBatch)
+}
+
 // purgeChanges forgets changes and remembers how far, so that a cursor from
 // before can be told apart. The latest change stays.
 func purgeChanges(t *tx, cutoff int64) (int64, error) {
 	var through int64
-	err := t.scan(`SELECT COALESCE(MAX(seq), 0) FROM (SELECT seq FROM changes
-		WHERE at < ? AND seq < (SELECT MAX(seq) FROM changes) ORDER BY seq LIMIT ?)`,
-		[]any{cutoff, purgeBatch}, []any{&through})
+	err := t.scan(`SELECT COALESCE(MAX(seq), 0) FROM (SELECT seq, at FROM changes
+		WHERE seq < (SELECT MAX(seq) FROM changes) ORDER BY seq LIMIT ?) WHERE at < ?`,
+		[]any{purgeBatch, cutoff}, []any{&through})
 	if err != nil || through == 0 {
 		return 0, err
 	}

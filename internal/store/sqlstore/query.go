@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -48,12 +49,14 @@ func (db *DB) Commands(ctx context.Context, f store.CommandFilter, p store.Page)
 		s.and("type = ?", f.Type)
 	}
 	if len(f.States) > 0 {
-		in := strings.TrimSuffix(strings.Repeat("?,", len(f.States)), ",")
-		states := make([]any, len(f.States))
-		for i, state := range f.States {
-			states[i] = string(state)
+		states := slices.Clone(f.States)
+		slices.Sort(states)
+		states = slices.Compact(states)
+		var args []any
+		for _, state := range states {
+			args = append(args, string(state))
 		}
-		s.and("state IN ("+in+")", states...)
+		s.and("state IN ("+strings.TrimSuffix(strings.Repeat("?,", len(args)), ",")+")", args...)
 	}
 	if p.Before > 0 {
 		s.and("seq < ?", p.Before)
@@ -117,27 +120,46 @@ func (db *DB) Events(ctx context.Context, f store.EventFilter, p store.Page) ([]
 
 // Heartbeats lists the heartbeats of a VM that are still kept.
 func (db *DB) Heartbeats(ctx context.Context, vm fleet.VMID, limit int) ([]fleet.Heartbeat, error) {
+	var last int64
+	if c, ok := db.writer.cache.get(vm); ok {
+		last = c.row.lastBeat
+	}
 	blocks, err := query(ctx, db, func(r *sql.Rows) (docs []byte, err error) {
 		err = r.Scan(&docs)
 		return docs, err
 	},
-		`SELECT docs FROM heartbeats WHERE vm_id = ? ORDER BY seq DESC LIMIT ?`, string(vm), limit)
+		`WITH RECURSIVE beats (previous, docs, n) AS (
+			SELECT previous, docs, 1 FROM heartbeats
+				WHERE seq = MAX(?, (SELECT COALESCE(MAX(last_beat), 0) FROM vms WHERE vm_id = ?))
+			UNION ALL
+			SELECT h.previous, h.docs, b.n + 1 FROM beats b JOIN heartbeats h ON h.seq = b.previous WHERE b.n < ?)
+		SELECT docs FROM beats ORDER BY n`, last, string(vm), limit)
 	if err != nil {
 		return nil, err
 	}
 	var hs []fleet.Heartbeat
 	for _, docs := range blocks {
-		lines := bytes.Split(bytes.TrimSuffix(docs, []byte("\n")), []byte("\n"))
-		slices.Reverse(lines)
-		for _, line := range lines[:min(len(lines), limit-len(hs))] {
-			var h fleet.Heartbeat
-			if err := json.Unmarshal(line, &h); err != nil {
-				return nil, fmt.Errorf("read heartbeat: %w", err)
-			}
-			hs = append(hs, h)
+		block, err := decodeHeartbeats(docs)
+		if err != nil {
+			return nil, readError(ctx, err)
 		}
+		slices.Reverse(block)
+		hs = append(hs, block[:min(len(block), limit-len(hs))]...)
 	}
 	return hs, nil
+}
+
+// decodeHeartbeats returns the heartbeats of a row, oldest first.
+func decodeHeartbeats(docs []byte) ([]fleet.Heartbeat, error) {
+	var block []fleet.Heartbeat
+	for line := range bytes.Lines(docs) {
+		var h fleet.Heartbeat
+		if err := json.Unmarshal(line, &h); err != nil {
+			return nil, fmt.Errorf("read heartbeat: %w", err)
+		}
+		block = append(block, h)
+	}
+	return block, nil
 }
 
 // Changes returns what came after the change with this Seq.
@@ -211,7 +233,7 @@ func (db *DB) vms(ctx context.Context, q string, args ...any) ([]fleet.VM, error
 			return v, err
 		}
 		err = json.Unmarshal(doc, &v)
-		return v, err
+		return db.writer.cache.complete(v), err
 	}, q, args...)
 }
 
@@ -233,12 +255,19 @@ func (db *DB) number(ctx context.Context, q string) (int64, error) {
 	}, q))
 }
 
+// errEnough is what a scan returns when no more rows are needed.
+var errEnough = errors.New("enough rows")
+
 // query reads rows outside the writer: what was committed before it began. Its
 // errors wrap fleet.ErrUnavailable.
 func query[T any](
 	ctx context.Context, db *DB, scan func(*sql.Rows) (T, error), q string, args ...any,
 ) (all []T, err error) {
-	rows, err := db.read.QueryContext(ctx, q, args...)
+	stmt, err := db.readStmt(ctx, q) //nolint:sqlclosecheck // closed with the store
+	if err != nil {
+		return nil, readError(ctx, err)
+	}
+	rows, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
 		return nil, readError(ctx, err)
 	}
@@ -249,6 +278,9 @@ func query[T any](
 	}()
 	for rows.Next() {
 		row, err := scan(rows)
+		if errors.Is(err, errEnough) {
+			return all, nil
+		}
 		if err != nil {
 			return nil, readError(ctx, err)
 		}
@@ -258,6 +290,22 @@ func query[T any](
 		return nil, readError(ctx, err)
 	}
 	return all, nil
+}
+
+// readStmt returns the prepared form of a query. There are not many: a filter is
+// there or not, and states are distinct and in order.
+func (db *DB) readStmt(ctx context.Context, q string) (*sql.Stmt, error) {
+	db.readMu.Lock()
+	defer db.readMu.Unlock()
+	if s, ok := db.readStmts[q]; ok {
+		return s, nil
+	}
+	s, err := db.read.PrepareContext(ctx, q) //nolint:sqlclosecheck // closed with the store
+	if err != nil {
+		return nil, err
+	}
+	db.readStmts[q] = s
+	return s, nil
 }
 
 func readError(ctx context.Context, err error) error {

@@ -130,9 +130,11 @@ func (t *tx) heartbeats(id fleet.VMID, hs []fleet.Heartbeat, register func(fleet
 	if docs.Len() == 0 {
 		return nil
 	}
-	t.putVM(v, last)
-	return t.exec(`INSERT INTO heartbeats (vm_id, received_at, docs) VALUES (?, ?, ?)`,
-		string(id), last.UnixNano(), docs.Bytes())
+	t.putHeard(v, last)
+	e := t.vms[id]
+	e.row.lastBeat, err = t.insert(`INSERT INTO heartbeats (vm_id, previous, received_at, docs) VALUES (?, ?, ?, ?)`,
+		string(id), e.row.lastBeat, last.UnixNano(), docs.Bytes())
+	return err
 }
 
 func (t *tx) heartbeat(

@@ -117,9 +117,13 @@ func (db *DB) ResetSessions(ctx context.Context, now time.Time) (n int, err erro
 	if err != nil {
 		return 0, err
 	}
+	beats, err := db.lastBeats(ctx)
+	if err != nil {
+		return 0, err
+	}
 	err = db.update(ctx, func(t *tx) error {
 		for _, v := range vms {
-			v, err := t.vm(v.ID)
+			v, err := t.caughtUp(v.ID, beats[v.ID])
 			if err != nil {
 				return err
 			}

@@ -39,6 +39,9 @@ type DB struct {
 	writer *writer
 	log    *slog.Logger
 
+	readMu    sync.Mutex
+	readStmts map[string]*sql.Stmt // by their text
+
 	mu        sync.Mutex
 	listeners map[int]func([]fleet.Change)
 	nextID    int
@@ -52,7 +55,7 @@ func OpenSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error)
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the database directory: %w", err)
 	}
-	db := &DB{log: log, listeners: map[int]func([]fleet.Change){}}
+	db := &DB{log: log, readStmts: map[string]*sql.Stmt{}, listeners: map[int]func([]fleet.Change){}}
 	if err := db.open(ctx, path); err != nil {
 		return nil, errors.Join(err, db.release())
 	}
@@ -127,6 +130,9 @@ func (db *DB) Close() error {
 
 func (db *DB) release() error {
 	var errs []error
+	for _, s := range db.readStmts {
+		errs = append(errs, s.Close())
+	}
 	for _, pool := range []*sql.DB{db.read, db.write} {
 		if pool != nil {
 			errs = append(errs, pool.Close())

@@ -18,6 +18,7 @@ type tx struct {
 	vms     map[fleet.VMID]*vmEntry
 	order   []fleet.VMID // of the first change, so that a flush is repeatable
 	changes []fleet.Change
+	purged  bool // VMs were
 }
 
 type vmEntry struct {
@@ -25,7 +26,9 @@ type vmEntry struct {
 	before fleet.VM
 	now    fleet.VM
 	dirty  bool
+	heard  bool // dirty with nothing but what the VM is heard to say of itself
 	at     time.Time
+	row    rowState
 }
 
 // unstoppable is the context of what the writer does: an operation that has
@@ -94,9 +97,15 @@ func (t *tx) entry(id fleet.VMID) (*vmEntry, error) {
 	if e, ok := t.vms[id]; ok {
 		return e, nil
 	}
+	if c, ok := t.w.cache.get(id); ok {
+		e := &vmEntry{known: true, before: c.vm, now: c.vm, row: c.row}
+		t.vms[id] = e
+		return e, nil
+	}
 	e := &vmEntry{}
 	var doc []byte
-	switch err := t.scan(`SELECT doc FROM vms WHERE vm_id = ?`, []any{string(id)}, []any{&doc}); {
+	switch err := t.scan(`SELECT doc, last_beat FROM vms WHERE vm_id = ?`,
+		[]any{string(id)}, []any{&doc, &e.row.lastBeat}); {
 	case errors.Is(err, fleet.ErrNotFound):
 	case err != nil:
 		return nil, err
@@ -134,38 +143,65 @@ func (t *tx) vmOrNew(id fleet.VMID, now time.Time) (fleet.VM, error) {
 
 // putVM sets the VM as of now. entry has read it before.
 func (t *tx) putVM(v fleet.VM, now time.Time) {
+	t.put(v, now).heard = false
+}
+
+// putHeard is putVM for a load and the time the VM was last heard of, if they
+// are in a heartbeat as well: they need not be in the VM's row at once.
+func (t *tx) putHeard(v fleet.VM, now time.Time) {
+	heard := t.vms[v.ID].heard || !t.vms[v.ID].dirty
+	t.put(v, now).heard = heard
+}
+
+func (t *tx) put(v fleet.VM, now time.Time) *vmEntry {
 	e := t.vms[v.ID]
 	if !e.dirty {
 		t.order = append(t.order, v.ID)
 	}
 	e.now, e.dirty, e.at = v, true, now
+	return e
 }
 
 // flush writes the VMs that were put.
 func (t *tx) flush() error {
 	for _, id := range t.order {
 		e := t.vms[id]
+		differs := !e.known || e.now.Differs(e.before)
+		if e.row.ahead = e.heard && !differs && e.now.Connected && e.at.Sub(e.row.writtenAt) < rowEvery; e.row.ahead {
+			continue
+		}
+		e.row.writtenAt = e.at
 		doc, err := json.Marshal(e.now)
 		if err != nil {
 			return fmt.Errorf("write VM: %w", err)
 		}
-		v := e.now
-		if err := t.exec(`INSERT INTO vms (vm_id, pool_id, org_id, status, connected, last_seen_at, doc)
-			VALUES (?, ?, ?, ?, ?, ?, ?)
-			ON CONFLICT (vm_id) DO UPDATE SET pool_id = excluded.pool_id, org_id = excluded.org_id,
-			status = excluded.status, connected = excluded.connected,
-			last_seen_at = excluded.last_seen_at, doc = excluded.doc`,
-			string(v.ID), v.Pool, v.Org, v.Status, v.Connected, v.LastSeenAt.UnixNano(), doc); err != nil {
+		if err := t.writeVM(e, doc); err != nil {
 			return fmt.Errorf("write VM: %w", err)
 		}
-		if e.known && !v.Differs(e.before) {
+		if !differs {
 			continue
 		}
+		v := e.now
 		if err := t.change(fleet.Change{At: e.at, Subject: id, VM: &v}, doc, nil, nil); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// writeVM writes a row. What no index is about is all that most changes touch.
+func (t *tx) writeVM(e *vmEntry, doc []byte) error {
+	v, old := e.now, e.before
+	if e.known && v.Pool == old.Pool && v.Org == old.Org && v.Status == old.Status && v.Connected == old.Connected {
+		return t.exec(`UPDATE vms SET last_seen_at = ?, last_beat = ?, doc = ? WHERE vm_id = ?`,
+			v.LastSeenAt.UnixNano(), e.row.lastBeat, doc, string(v.ID))
+	}
+	return t.exec(`INSERT INTO vms (vm_id, pool_id, org_id, status, connected, last_seen_at, last_beat, doc)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (vm_id) DO UPDATE SET pool_id = excluded.pool_id, org_id = excluded.org_id,
+		status = excluded.status, connected = excluded.connected,
+		last_seen_at = excluded.last_seen_at, last_beat = excluded.last_beat, doc = excluded.doc`,
+		string(v.ID), v.Pool, v.Org, v.Status, v.Connected, v.LastSeenAt.UnixNano(), e.row.lastBeat, doc)
 }
 
 // change appends to the log of changes. The documents are those of c's parts.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -14,6 +15,8 @@ import (
 
 // The keys of log lines.
 const (
+	keyCount = "count"
+	keyError = "error"
 	keyPanic = "panic"
 	keyStack = "stack"
 )
@@ -27,6 +30,8 @@ const maxGroup = 512
 type writer struct {
 	conn    *sql.Conn
 	stmts   map[string]*sql.Stmt
+	cache   *cache
+	eager   bool // commits are synced
 	publish func([]fleet.Change)
 	log     *slog.Logger
 
@@ -40,13 +45,14 @@ type writer struct {
 // transaction fails, each of its operations is tried again by itself.
 type op struct {
 	run  func(*tx) error
+	lazy bool // need not survive a loss of power
 	err  error
 	done chan struct{}
 }
 
 func startWriter(conn *sql.Conn, publish func([]fleet.Change), log *slog.Logger) *writer {
 	w := &writer{
-		conn: conn, stmts: map[string]*sql.Stmt{}, publish: publish, log: log,
+		conn: conn, stmts: map[string]*sql.Stmt{}, cache: newCache(), eager: true, publish: publish, log: log,
 		ops: make(chan *op, maxGroup), stopping: make(chan struct{}), done: make(chan struct{}),
 	}
 	go w.loop()
@@ -61,7 +67,17 @@ func startWriter(conn *sql.Conn, publish func([]fleet.Change), log *slog.Logger)
 // A context that ends while the operation waits for the writer does not stop
 // it: whether it was done is then for the store to know.
 func (db *DB) update(ctx context.Context, fn func(*tx) error) error {
-	o := &op{run: fn, done: make(chan struct{})}
+	return db.do(ctx, &op{run: fn})
+}
+
+// updateLazily is update for what survives a killed process at once, but a loss
+// of power only once something after it was committed by update.
+func (db *DB) updateLazily(ctx context.Context, fn func(*tx) error) error {
+	return db.do(ctx, &op{run: fn, lazy: true})
+}
+
+func (db *DB) do(ctx context.Context, o *op) error {
+	o.done = make(chan struct{})
 	select {
 	case db.writer.ops <- o:
 	case <-db.writer.stopping:
@@ -99,8 +115,29 @@ func (w *writer) loop() {
 			for len(w.ops) > 0 {
 				w.commit(w.gather(<-w.ops))
 			}
+			w.writeAhead()
 			return
 		}
+	}
+}
+
+// writeAhead writes the rows of the VMs that are ahead of them.
+func (w *writer) writeAhead() {
+	vms := w.cache.ahead()
+	if len(vms) == 0 {
+		return
+	}
+	err := w.transact([]*op{{run: func(t *tx) error {
+		for _, v := range vms {
+			if _, err := t.entry(v.ID); err != nil {
+				return err
+			}
+			t.putVM(v, v.LastSeenAt)
+		}
+		return nil
+	}}})
+	if err != nil {
+		w.log.Warn("when VMs were last heard of not written, heartbeats tell it", keyCount, len(vms), keyError, err)
 	}
 }
 
@@ -158,16 +195,16 @@ var errNotBegun = errors.New("no transaction to be had")
 
 // transact returns an error when nothing of the group was kept.
 func (w *writer) transact(group []*op) (err error) {
-	if _, err := w.conn.ExecContext(unstoppable, "BEGIN IMMEDIATE"); err != nil {
+	t := &tx{w: w, vms: map[fleet.VMID]*vmEntry{}}
+	if err := errors.Join(w.sync(group), t.exec("BEGIN IMMEDIATE")); err != nil {
 		return fmt.Errorf("%w: %w", errNotBegun, err)
 	}
 	defer func() {
 		if err != nil {
 			// The database may have rolled back by itself; then this fails.
-			_, _ = w.conn.ExecContext(unstoppable, "ROLLBACK")
+			_ = t.exec("ROLLBACK")
 		}
 	}()
-	t := &tx{w: w, vms: map[fleet.VMID]*vmEntry{}}
 	for _, o := range group {
 		if o.err = w.attempt(t, o); o.err != nil && !isDomain(o.err) {
 			return o.err
@@ -176,13 +213,35 @@ func (w *writer) transact(group []*op) (err error) {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	if _, err := w.conn.ExecContext(unstoppable, "COMMIT"); err != nil {
+	if err := t.exec("COMMIT"); err != nil {
 		return err
+	}
+	w.cache.put(t.vms)
+	if t.purged {
+		w.cache.forget()
 	}
 	if len(t.changes) > 0 {
 		w.publish(t.changes)
 	}
 	return nil
+}
+
+// sync has the commit of a group synced to the disk, unless none of it needs to
+// be.
+func (w *writer) sync(group []*op) error {
+	eager := slices.ContainsFunc(group, func(o *op) bool { return !o.lazy })
+	if eager == w.eager {
+		return nil
+	}
+	mode := "NORMAL"
+	if eager {
+		mode = "FULL"
+	}
+	_, err := w.conn.ExecContext(unstoppable, "PRAGMA synchronous = "+mode)
+	if err == nil {
+		w.eager = eager
+	}
+	return err
 }
 
 func (w *writer) attempt(t *tx, o *op) (err error) {

@@ -184,18 +184,32 @@ func BenchmarkEnqueue(b *testing.B) {
 	}
 }
 
-// BenchmarkHeartbeats shows the time of one durable heartbeat in a group.
+// BenchmarkHeartbeats shows the time of one durable heartbeat in a group of as
+// many VMs, whose sessions are live.
 func BenchmarkHeartbeats(b *testing.B) {
 	db := openTest(b, filepath.Join(b.TempDir(), "controller.db"))
-	var group []fleet.Heartbeat
-	for i := range 200 {
-		group = append(group, fleet.Heartbeat{
-			Origin: fleet.Origin{VM: fleet.VMID(fmt.Sprintf("vm-%d", i)), Via: fleet.HTTP, ReceivedAt: time.Now().UTC()},
-			Status: "idle", Runner: &fleet.Runner{State: "idle", Configured: true}, Health: &fleet.Health{},
-		})
+	register := func(vm fleet.VMID) fleet.Command {
+		return fleet.Command{ID: fleet.NewCommandID(), VM: vm, Type: fleet.RegisterRunner}
 	}
-	register := func(vm fleet.VMID) fleet.Command { return fleet.Command{VM: vm} }
+	now := time.Now().UTC()
+	load := 12.5
+	group := make([]fleet.Heartbeat, 200)
+	for i := range group {
+		vm := fleet.VMID(fmt.Sprintf("vm-%d", i))
+		v, err := db.OpenSession(b.Context(), fleet.Hello{VM: vm, Pool: "pool-1"}, register(vm), now)
+		require.NoError(b, err)
+		group[i] = fleet.Heartbeat{
+			Origin: fleet.Origin{VM: vm, Pool: "pool-1", Via: fleet.Stream, Epoch: v.Epoch},
+			Status: "idle",
+			Runner: &fleet.Runner{State: "idle", Configured: true, Name: string(vm), Labels: []string{"self-hosted", "linux"}},
+			Health: &fleet.Health{CPUPercent: &load, MemoryPercent: &load, MemoryTotalBytes: 8 << 30, MemoryUsedBytes: 1 << 30},
+		}
+	}
 	for b.Loop() {
+		now = now.Add(50 * time.Millisecond)
+		for i := range group {
+			group[i].ReceivedAt = now
+		}
 		if err := db.RecordHeartbeats(b.Context(), group, register); err != nil {
 			b.Fatal(err)
 		}

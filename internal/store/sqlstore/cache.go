@@ -1,0 +1,98 @@
+package sqlstore
+
+import (
+	"sync"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// maxCached is how many VMs the cache holds; those ahead of their rows count on
+// top.
+const maxCached = 20_000
+
+// rowEvery is how often the row of a VM that sends nothing but heartbeats is
+// written. What the row lacks until then is in the heartbeats, which are
+// durable, and ResetSessions finds it there after a crash.
+const rowEvery = time.Minute
+
+// cache has VMs as they were committed. The writer alone puts them there, so
+// none is older than its row; some are ahead of it, but only in what a heartbeat
+// changes about every VM.
+type cache struct {
+	mu  sync.RWMutex
+	vms map[fleet.VMID]cachedVM
+}
+
+type cachedVM struct {
+	vm  fleet.VM
+	row rowState
+}
+
+// rowState is what the writer knows of a VM's row.
+type rowState struct {
+	writtenAt time.Time // zero when that is not known
+	ahead     bool      // the row lacks something
+	lastBeat  int64     // the VM's last row of heartbeats, whether or not its own row says so
+}
+
+func newCache() *cache { return &cache{vms: map[fleet.VMID]cachedVM{}} }
+
+func (c *cache) get(id fleet.VMID) (cachedVM, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	v, ok := c.vms[id]
+	return v, ok
+}
+
+// put takes over what a transaction has read and committed.
+func (c *cache) put(entries map[fleet.VMID]*vmEntry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, e := range entries {
+		if e.known || e.dirty {
+			c.vms[id] = cachedVM{e.now, e.row}
+		}
+	}
+	for id, v := range c.vms {
+		if len(c.vms) <= maxCached {
+			return
+		}
+		if !v.row.ahead {
+			delete(c.vms, id)
+		}
+	}
+}
+
+// forget empties the cache but for the VMs that are ahead of their rows. Rows
+// of those are never purged: their sessions are live.
+func (c *cache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, v := range c.vms {
+		if !v.row.ahead {
+			delete(c.vms, id)
+		}
+	}
+}
+
+// ahead returns the VMs that are ahead of their rows.
+func (c *cache) ahead() []fleet.VM {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var vms []fleet.VM
+	for _, v := range c.vms {
+		if v.row.ahead {
+			vms = append(vms, v.vm)
+		}
+	}
+	return vms
+}
+
+// complete adds what the row that v was read from lacks.
+func (c *cache) complete(v fleet.VM) fleet.VM {
+	if newer, ok := c.get(v.ID); ok && newer.vm.LastSeenAt.After(v.LastSeenAt) {
+		return v.WithLoad(newer.vm)
+	}
+	return v
+}

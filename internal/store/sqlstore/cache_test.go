@@ -1,0 +1,153 @@
+package sqlstore
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// beating is a store with a connected VM that sent beats, a second apart.
+func beating(t *testing.T, path string, beats int) (*DB, time.Time) {
+	t.Helper()
+	db := openTest(t, path)
+	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, fleet.Command{ID: "r", VM: "vm", Type: fleet.RegisterRunner}, t0)
+	require.NoError(t, err)
+	at := t0
+	for i := range beats {
+		at = at.Add(time.Second)
+		load := float64(i)
+		err := db.RecordHeartbeats(t.Context(), []fleet.Heartbeat{{
+			Origin: fleet.Origin{VM: "vm", Via: fleet.Stream, Epoch: v.Epoch, ReceivedAt: at},
+			Status: "idle", Health: &fleet.Health{CPUPercent: &load},
+		}}, nil)
+		require.NoError(t, err)
+	}
+	return db, at
+}
+
+// inRow is the VM as its row says.
+func inRow(t *testing.T, db *DB) (v fleet.VM) {
+	t.Helper()
+	var doc []byte
+	require.NoError(t, db.read.QueryRowContext(t.Context(), `SELECT doc FROM vms WHERE vm_id = 'vm'`).Scan(&doc))
+	require.NoError(t, json.Unmarshal(doc, &v))
+	return v
+}
+
+// Heartbeats that say nothing new do not rewrite the VM's row, and yet whoever
+// asks is told the last of them.
+func TestLoadAheadOfRow(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "controller.db")
+	db, last := beating(t, path, 5)
+	require.Equal(t, t0.Add(time.Second), inRow(t, db).LastHeartbeatAt, "the first changed the status, the others nothing")
+
+	one, err := db.VM(t.Context(), "vm")
+	require.NoError(t, err)
+	list, err := db.VMs(t.Context(), store.VMFilter{}, store.Page{Size: 1})
+	require.NoError(t, err)
+	for _, v := range append(list, one) {
+		require.Equal(t, last, v.LastHeartbeatAt)
+		require.Equal(t, last, v.LastSeenAt)
+		require.InDelta(t, 4, *v.Health.CPUPercent, 0)
+	}
+	beats, err := db.Heartbeats(t.Context(), "vm", 10)
+	require.NoError(t, err)
+	require.Len(t, beats, 5)
+
+	require.NoError(t, db.Close())
+	require.Equal(t, one, inRow(t, openTest(t, path)), "a stop loses nothing")
+}
+
+// A row that is old is written although nothing but the load has changed.
+func TestRowIsWrittenNowAndThen(t *testing.T) {
+	t.Parallel()
+	db, last := beating(t, filepath.Join(t.TempDir(), "controller.db"), 62)
+	require.Equal(t, last.Add(-time.Second), inRow(t, db).LastHeartbeatAt, "a minute after the first")
+}
+
+// What a crash keeps from the rows is found in the heartbeats.
+func TestLoadSurvivesCrash(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "controller.db")
+	db, last := beating(t, path, 5)
+	before, err := db.VM(t.Context(), "vm")
+	require.NoError(t, err)
+
+	crashed := filepath.Join(t.TempDir(), "copy.db")
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(path + suffix)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(crashed+suffix, b, 0o600))
+	}
+	again := openTest(t, crashed)
+	n, err := again.ResetSessions(t.Context(), last.Add(time.Hour))
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	after, err := again.VM(t.Context(), "vm")
+	require.NoError(t, err)
+	require.Equal(t, before.SessionClosed(before.Epoch, last.Add(time.Hour)), after)
+
+	err = again.RecordHeartbeats(t.Context(), []fleet.Heartbeat{{
+		Origin: fleet.Origin{VM: "vm", Via: fleet.HTTP, ReceivedAt: last.Add(2 * time.Hour)},
+	}}, nil)
+	require.NoError(t, err)
+	beats, err := again.Heartbeats(t.Context(), "vm", 10)
+	require.NoError(t, err)
+	require.Len(t, beats, 6, "the new ones follow those from before the crash")
+}
+
+// The cache keeps to its bound, and what is not in it is read again.
+func TestCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	c := newCache()
+	for i := range maxCached + 10 {
+		id := fleet.VMID(strconv.Itoa(i))
+		c.put(map[fleet.VMID]*vmEntry{id: {known: true, row: rowState{ahead: i < 5}}})
+	}
+	require.Len(t, c.vms, maxCached)
+	require.Len(t, c.ahead(), 5, "those ahead of their rows stay")
+	c.forget()
+	require.Len(t, c.vms, 5)
+}
+
+// A VM that was purged is as good as never heard of.
+func TestPurgedVMIsForgotten(t *testing.T) {
+	t.Parallel()
+	db, last := beating(t, filepath.Join(t.TempDir(), "controller.db"), 1)
+	require.NoError(t, db.CloseSession(t.Context(), "vm", 1, last))
+	_, err := db.Purge(t.Context(), store.Retention{VMs: time.Minute}, last.Add(time.Hour))
+	require.NoError(t, err)
+	_, err = db.VM(t.Context(), "vm")
+	require.ErrorIs(t, err, fleet.ErrNotFound)
+	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, fleet.Command{ID: "r2", VM: "vm", Type: fleet.RegisterRunner}, last.Add(2*time.Hour))
+	require.NoError(t, err)
+	require.EqualValues(t, 1, v.Epoch)
+}
+
+// A lease is committed without a sync of its own, and everything else with one.
+func TestLazyCommits(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
+	var synced int
+	ask := func(tx *tx) error {
+		return tx.w.conn.QueryRowContext(unstoppable, "PRAGMA synchronous").Scan(&synced)
+	}
+	require.NoError(t, db.updateLazily(t.Context(), ask))
+	require.Equal(t, 1, synced, "NORMAL")
+	require.NoError(t, db.update(t.Context(), ask))
+	require.Equal(t, 2, synced, "FULL")
+
+	w := &writer{eager: true} // without a connection to change it on
+	require.NoError(t, w.sync([]*op{{lazy: true}, {}}), "one that must be synced is enough")
+}
