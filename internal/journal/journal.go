@@ -30,7 +30,7 @@ import (
 // The defaults of Options, and what its numbers may be.
 const (
 	defaultBurst     = 20
-	defaultPerSecond = 1
+	defaultPerSecond = 0.1
 	defaultQueueSize = 1024
 	maxBurst         = 1_000_000
 	minPerSecond     = 0.001
@@ -52,7 +52,7 @@ type Options struct {
 	// Zero is 20; below zero, no heartbeat gets a file.
 	HeartbeatBurst int
 	// HeartbeatsPerSecond is how many heartbeat files a VM may have written in
-	// the long run. Zero is 1.
+	// the long run. Zero is 0.1.
 	HeartbeatsPerSecond float64
 	// Retention is how long Prune keeps a file. Zero is forever.
 	Retention time.Duration

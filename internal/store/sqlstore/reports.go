@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -112,28 +111,28 @@ func (t *tx) heartbeats(id fleet.VMID, hs []fleet.Heartbeat, register func(fleet
 	if err != nil {
 		return err
 	}
-	var docs bytes.Buffer
+	var docs []byte
 	var last time.Time
-	enc := json.NewEncoder(&docs)
 	for _, h := range hs {
 		if v.Stale(h.Origin) {
 			continue
 		}
-		if err := enc.Encode(h); err != nil {
+		if docs, err = h.AppendJSON(docs); err != nil {
 			return fmt.Errorf("write heartbeat: %w", err)
 		}
+		docs = append(docs, '\n')
 		if v, err = t.heartbeat(v, h, register); err != nil {
 			return err
 		}
 		last = h.ReceivedAt
 	}
-	if docs.Len() == 0 {
+	if len(docs) == 0 {
 		return nil
 	}
 	t.putHeard(v, last)
 	e := t.vms[id]
 	e.row.lastBeat, err = t.insert(`INSERT INTO heartbeats (vm_id, previous, received_at, docs) VALUES (?, ?, ?, ?)`,
-		string(id), e.row.lastBeat, last.UnixNano(), docs.Bytes())
+		string(id), e.row.lastBeat, last.UnixNano(), docs)
 	return err
 }
 
