@@ -1,0 +1,8 @@
+//go:build !linux
+
+package clienttest
+
+import "syscall"
+
+// dieWithTests does nothing here: a process outlives tests that are killed.
+func dieWithTests() *syscall.SysProcAttr { return nil }
