@@ -68,7 +68,7 @@ func NewHandler(c Config) http.Handler {
 	options := connect.WithHandlerOptions(c.Options...)
 	small, large := connect.WithReadMaxBytes(maxAgentMessage), connect.WithReadMaxBytes(maxAdminMessage)
 
-	prefix, commands := commandsconnect.NewCommandServiceHandler(c.Commands, options, small)
+	prefix, commands := commandsconnect.NewCommandServiceHandler(c.Commands, options, small, connect.WithCodec(agentCodec{}))
 	mount(prefix, withStreamControl(commands))
 	mount(migcontrollerv1connect.NewAgentServiceHandler(agent, options, small))
 	mount(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large))

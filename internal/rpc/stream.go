@@ -87,15 +87,35 @@ func (s *streamService) refuse(ctx context.Context, err error) error {
 // when a message makes it panic.
 func converse(s *dispatch.Session, l *line) error {
 	defer s.Close()
+	var heartbeats heartbeatReader
 	for {
 		m, err := l.stream.Receive()
 		if err != nil {
 			return err
 		}
-		if err := take(s, m); err != nil {
+		if b := undecodedHeartbeat(m); b != nil {
+			err = takeHeartbeat(s, &heartbeats, b)
+		} else {
+			err = take(s, m)
+		}
+		if err != nil {
 			return err
 		}
 	}
+}
+
+func takeHeartbeat(s *dispatch.Session, r *heartbeatReader, b []byte) error {
+	h, err := r.read(b)
+	if err != nil {
+		return connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	return s.Heartbeat(h, func() ([]byte, error) {
+		m, err := decodeHeartbeat(b)
+		if err != nil {
+			return nil, err
+		}
+		return protoJSON(m)
+	})
 }
 
 func take(s *dispatch.Session, m *commands.MIGletMessage) error {

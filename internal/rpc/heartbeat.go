@@ -1,0 +1,262 @@
+package rpc
+
+import (
+	"math"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// Nearly all that agents say is heartbeats, and nearly all of a heartbeat is
+// what the one before has said. So the codec of the agents' stream leaves them
+// as they are, and a heartbeatReader for each stream decodes them into the
+// domain's form and makes anew only what has changed.
+
+// heartbeatField is the number of MIGletMessage.heartbeat.
+const heartbeatField = 4
+
+// agentCodec is the codec of binary Protobuf, except that a MIGletMessage that
+// is a heartbeat keeps it undecoded among its unknown fields.
+type agentCodec struct{}
+
+// Name implements connect.Codec.
+func (agentCodec) Name() string { return "proto" }
+
+// Marshal implements connect.Codec.
+func (agentCodec) Marshal(m any) ([]byte, error) { return proto.Marshal(m.(proto.Message)) } //nolint:errcheck,forcetypeassert // of generated handlers
+
+// MarshalAppend lets connect reuse its buffers.
+func (agentCodec) MarshalAppend(b []byte, m any) ([]byte, error) {
+	return proto.MarshalOptions{}.MarshalAppend(b, m.(proto.Message)) //nolint:errcheck,forcetypeassert // as above
+}
+
+// Unmarshal implements connect.Codec.
+func (agentCodec) Unmarshal(b []byte, m any) error {
+	if m, ok := m.(*commands.MIGletMessage); ok && len(onlyField(b, heartbeatField)) > 0 {
+		m.ProtoReflect().SetUnknown(append([]byte(nil), b...))
+		return nil
+	}
+	return proto.Unmarshal(b, m.(proto.Message)) //nolint:errcheck,forcetypeassert // as above
+}
+
+// onlyField returns the content of a field with a length if the message is that
+// field alone, and else nil.
+func onlyField(b []byte, number protowire.Number) []byte {
+	if len(b) == 0 || b[0] != byte(protowire.EncodeTag(number, protowire.BytesType)) {
+		return nil
+	}
+	content, n := protowire.ConsumeBytes(b[1:])
+	if n != len(b)-1 {
+		return nil
+	}
+	return content
+}
+
+// undecodedHeartbeat returns what agentCodec has left of a heartbeat; nil if m is
+// none.
+func undecodedHeartbeat(m *commands.MIGletMessage) []byte {
+	return onlyField(m.ProtoReflect().GetUnknown(), heartbeatField)
+}
+
+// decodeHeartbeat decodes all of a heartbeat.
+func decodeHeartbeat(b []byte) (*commands.Heartbeat, error) {
+	h := new(commands.Heartbeat)
+	return h, proto.Unmarshal(b, h)
+}
+
+// heartbeatReader decodes the heartbeats of one stream.
+type heartbeatReader struct{ last fleet.Heartbeat }
+
+// read returns the heartbeat and what decodeHeartbeat says if it is malformed.
+// Parts of it may be shared with those before it: none is ever changed.
+func (r *heartbeatReader) read(b []byte) (fleet.Heartbeat, error) {
+	h, ok := r.quick(b)
+	if !ok {
+		m, err := decodeHeartbeat(b)
+		if err != nil {
+			return fleet.Heartbeat{}, err
+		}
+		h = heartbeatFromProto(m)
+	}
+	r.last = h
+	return h, nil
+}
+
+// quick decodes a heartbeat of known fields that are there once each. It leaves
+// all else, and every question of what is right, to the generated code.
+func (r *heartbeatReader) quick(b []byte) (h fleet.Heartbeat, ok bool) {
+	ok = eachField(b, func(number protowire.Number, f field) bool {
+		switch number {
+		case 1:
+			return f.setText((*string)(&h.VM), string(r.last.VM))
+		case 2:
+			return f.setText(&h.Pool, r.last.Pool)
+		case 3:
+			return f.setText(&h.Org, r.last.Org)
+		case 4:
+			h.Health = new(fleet.Health)
+			return f.message && readHealth(f.bytes, h.Health)
+		case 5:
+			h.Runner, ok = readRunner(f.bytes, r.last.Runner)
+			return f.message && ok
+		case 6:
+			h.Job, ok = readJob(f.bytes, r.last.Job)
+			return f.message && ok
+		case 7:
+			h.SentAt = fleet.AgentTime(int64(f.number)) //nolint:gosec // as Protobuf has it
+			return f.varint
+		case 8:
+			return f.setText(&h.Status, r.last.Status)
+		default:
+			return false
+		}
+	})
+	return h, ok
+}
+
+func readHealth(b []byte, h *fleet.Health) bool {
+	percents := new([3]float64)
+	targets := [...]**float64{&h.CPUPercent, &h.MemoryPercent, &h.DiskPercent}
+	sizes := [...]*int64{&h.MemoryTotalBytes, &h.MemoryUsedBytes, &h.DiskTotalBytes, &h.DiskUsedBytes}
+	ok := eachField(b, func(number protowire.Number, f field) bool {
+		switch {
+		case number >= 1 && number <= 3:
+			percents[number-1] = math.Float64frombits(f.number)
+			return f.fixed64
+		case number >= 4 && number <= 7:
+			*sizes[number-4] = int64(f.number) //nolint:gosec // as Protobuf has it
+			return f.varint
+		default:
+			return false
+		}
+	})
+	for i, target := range targets {
+		if !math.IsNaN(percents[i]) && !math.IsInf(percents[i], 0) {
+			*target = &percents[i]
+		}
+	}
+	return ok
+}
+
+func readRunner(b []byte, last *fleet.Runner) (*fleet.Runner, bool) {
+	if last == nil {
+		last = new(fleet.Runner)
+	}
+	var r fleet.Runner
+	same := 0
+	ok := eachField(b, func(number protowire.Number, f field) bool {
+		switch number {
+		case 1:
+			return f.setText(&r.State, last.State)
+		case 2:
+			r.Configured = f.number != 0
+			return f.varint
+		case 3:
+			return f.setText(&r.Name, last.Name)
+		case labelsField:
+			if same < len(last.Labels) && len(r.Labels) == 0 && string(f.bytes) == last.Labels[same] {
+				same++
+				return f.message
+			}
+			if len(r.Labels) == 0 {
+				r.Labels = append(r.Labels, last.Labels[:same]...)
+			}
+			r.Labels = append(r.Labels, string(f.bytes))
+			return f.message && utf8.Valid(f.bytes)
+		default:
+			return false
+		}
+	})
+	if len(r.Labels) == 0 && same > 0 {
+		r.Labels = last.Labels[:same:same]
+	}
+	if r.State == last.State && r.Configured == last.Configured && r.Name == last.Name &&
+		len(r.Labels) == same && same == len(last.Labels) {
+		return last, ok
+	}
+	return &r, ok
+}
+
+func readJob(b []byte, last *fleet.Job) (*fleet.Job, bool) {
+	if last == nil {
+		last = new(fleet.Job)
+	}
+	var j fleet.Job
+	texts := [...]*string{&j.JobID, &j.RunID, &j.Repository, &j.Branch, &j.Commit, &j.Status}
+	before := [...]string{last.JobID, last.RunID, last.Repository, last.Branch, last.Commit, last.Status}
+	ok := eachField(b, func(number protowire.Number, f field) bool {
+		switch {
+		case number >= 1 && number <= 6:
+			return f.setText(texts[number-1], before[number-1])
+		case number == 7:
+			j.StartedAt = fleet.AgentTime(int64(f.number)) //nolint:gosec // as Protobuf has it
+			return f.varint
+		default:
+			return false
+		}
+	})
+	if j == *last {
+		return last, ok
+	}
+	return &j, ok
+}
+
+// labelsField is the one repeated field: RunnerState.labels. No other message of
+// a heartbeat has a repeated field of this number; where it is set twice, the
+// last one counts, as it does in Protobuf.
+const labelsField = 4
+
+// field is the value of one field, by its form on the wire.
+type field struct {
+	bytes                    []byte
+	number                   uint64
+	message, varint, fixed64 bool
+}
+
+// setText sets a text, without making one that is there already. It reports
+// whether it is a text.
+func (f field) setText(to *string, last string) bool {
+	if string(f.bytes) == last {
+		*to = last
+		return f.message
+	}
+	*to = string(f.bytes)
+	return f.message && utf8.Valid(f.bytes)
+}
+
+// eachField calls take with each field, and reports whether the message could be
+// read and take was content.
+func eachField(b []byte, take func(protowire.Number, field) bool) bool {
+	var seen uint64
+	for len(b) > 0 {
+		number, form, n := protowire.ConsumeTag(b)
+		if n < 0 || number > 63 || seen&(1<<number) != 0 && number != labelsField {
+			return false
+		}
+		seen |= 1 << number
+		b = b[n:]
+		var f field
+		switch form {
+		case protowire.BytesType:
+			f.message = true
+			f.bytes, n = protowire.ConsumeBytes(b)
+		case protowire.VarintType:
+			f.varint = true
+			f.number, n = protowire.ConsumeVarint(b)
+		case protowire.Fixed64Type:
+			f.fixed64 = true
+			f.number, n = protowire.ConsumeFixed64(b)
+		default:
+			return false
+		}
+		if n < 0 || !take(number, f) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}

@@ -1,0 +1,153 @@
+package rpc
+
+import (
+	"math"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+)
+
+// fullHeartbeat has every field, the labels and the job included.
+func fullHeartbeat() *commands.Heartbeat {
+	return &commands.Heartbeat{
+		VmId: "vm-1", PoolId: "pool", OrgId: "org", MigletState: "job_running", Timestamp: 1_700_000_000,
+		Health: &commands.VMHealth{
+			CpuUsagePercent: 12.5, MemoryUsagePercent: math.NaN(), DiskUsagePercent: math.Inf(-1),
+			MemoryTotalBytes: 8 << 30, MemoryUsedBytes: 1, DiskTotalBytes: -1, DiskUsedBytes: 2,
+		},
+		RunnerState: &commands.RunnerState{State: "running", Configured: true, RunnerName: "vm-1", Labels: []string{"self-hosted", "linux", ""}},
+		CurrentJob: &commands.JobInfo{
+			JobId: "1", RunId: "2", Repository: "example/app", Branch: "main", Commit: "abc", Status: "running", StartedAt: 1_699_999_000,
+		},
+	}
+}
+
+// A stream's heartbeats are read as the generated code reads them, whatever came
+// before, and what that refuses is refused.
+func FuzzHeartbeatReader(f *testing.F) {
+	encode := func(change func(*commands.Heartbeat)) []byte {
+		h := fullHeartbeat()
+		change(h)
+		b, err := proto.Marshal(h)
+		require.NoError(f, err)
+		return b
+	}
+	full := encode(func(*commands.Heartbeat) {})
+	for _, b := range [][]byte{
+		full,
+		nil,
+		encode(func(h *commands.Heartbeat) { h.RunnerState.Labels = h.RunnerState.Labels[:1] }),
+		encode(func(h *commands.Heartbeat) { h.RunnerState.Labels = append(h.RunnerState.Labels, "x") }),
+		encode(func(h *commands.Heartbeat) { h.RunnerState.Labels[0] = "other" }),
+		encode(func(h *commands.Heartbeat) { h.RunnerState.Labels = nil }),
+		encode(func(h *commands.Heartbeat) { h.RunnerState = &commands.RunnerState{} }),
+		encode(func(h *commands.Heartbeat) { h.RunnerState, h.CurrentJob, h.Health = nil, nil, nil }),
+		encode(func(h *commands.Heartbeat) { h.CurrentJob = &commands.JobInfo{} }),
+		encode(func(h *commands.Heartbeat) { h.Health = &commands.VMHealth{} }),
+		encode(func(h *commands.Heartbeat) { h.MigletState, h.Timestamp = "", math.MinInt64 }),
+		append(encode(func(*commands.Heartbeat) {}), full...),
+		full[:len(full)-1],
+		protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "\xff"),
+		protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1),
+		protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 1),
+		protowire.AppendVarint(protowire.AppendTag(nil, 4, protowire.VarintType), 1),
+		protowire.AppendTag(nil, 4, protowire.StartGroupType),
+	} {
+		f.Add(full, b)
+		f.Add(b, full)
+	}
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		var r heartbeatReader
+		for _, b := range [][]byte{first, second, first} {
+			want, wantErr := decodeHeartbeat(b)
+			got, err := r.read(b)
+			if wantErr != nil {
+				require.Error(t, err)
+				continue
+			}
+			require.NoError(t, err)
+			require.Equal(t, heartbeatFromProto(want), got)
+		}
+	})
+}
+
+// The usual heartbeat takes the quick way.
+func TestUsualHeartbeatIsReadQuickly(t *testing.T) {
+	t.Parallel()
+	b, err := proto.Marshal(fullHeartbeat())
+	require.NoError(t, err)
+	var r heartbeatReader
+	_, ok := r.quick(b)
+	require.True(t, ok)
+	h, err := r.read(b)
+	require.NoError(t, err)
+	again, err := r.read(b)
+	require.NoError(t, err)
+	require.Same(t, h.Runner, again.Runner, "what has not changed is not made anew")
+	require.Same(t, h.Job, again.Job)
+}
+
+// Only what is a heartbeat and nothing else is left undecoded.
+func TestAgentCodec(t *testing.T) {
+	t.Parallel()
+	decode := func(b []byte) (*commands.MIGletMessage, error) {
+		m := new(commands.MIGletMessage)
+		return m, agentCodec{}.Unmarshal(b, m)
+	}
+	beat := &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: fullHeartbeat()}}
+	hello := &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: &commands.ConnectRequest{VmId: "vm-1"}}}
+	b, err := agentCodec{}.Marshal(beat)
+	require.NoError(t, err)
+	m, err := decode(b)
+	require.NoError(t, err)
+	got, err := decodeHeartbeat(undecodedHeartbeat(m))
+	require.NoError(t, err)
+	require.True(t, proto.Equal(beat.GetHeartbeat(), got), "%v", got)
+
+	connect, err := agentCodec{}.MarshalAppend(nil, hello)
+	require.NoError(t, err)
+	for name, b := range map[string][]byte{
+		"another message":              connect,
+		"a heartbeat and then another": append(append([]byte(nil), b...), connect...),
+		"an empty heartbeat":           {4<<3 | 2, 0},
+		"nothing":                      nil,
+	} {
+		want := new(commands.MIGletMessage)
+		require.NoError(t, proto.Unmarshal(b, want), name)
+		m, err := decode(b)
+		require.NoError(t, err, name)
+		require.True(t, proto.Equal(want, m), name)
+		require.Nil(t, undecodedHeartbeat(m), name)
+	}
+	_, err = decode(b[:len(b)-1])
+	require.Error(t, err)
+}
+
+func BenchmarkHeartbeatReader(b *testing.B) {
+	h := fullHeartbeat()
+	wire, err := proto.Marshal(h)
+	require.NoError(b, err)
+	b.Run("generated", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			m, err := decodeHeartbeat(wire)
+			if err != nil {
+				b.Fatal(err)
+			}
+			_ = heartbeatFromProto(m)
+		}
+	})
+	b.Run("by hand", func(b *testing.B) {
+		b.ReportAllocs()
+		var r heartbeatReader
+		for b.Loop() {
+			if _, err := r.read(wire); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
