@@ -44,7 +44,7 @@ func (o Origin) appendFields(b []byte) []byte {
 	return b
 }
 
-func (r Runner) appendObject(b []byte) []byte {
+func (r *Runner) appendObject(b []byte) []byte {
 	b = append(b, '{')
 	b = appendText(b, "state", r.State)
 	if r.Configured {
@@ -64,7 +64,7 @@ func (r Runner) appendObject(b []byte) []byte {
 	return append(b, '}')
 }
 
-func (j Job) appendObject(b []byte) []byte {
+func (j *Job) appendObject(b []byte) []byte {
 	b = append(b, '{')
 	b = appendText(b, "job_id", j.JobID)
 	b = appendText(b, "run_id", j.RunID)
@@ -111,7 +111,7 @@ func appendText(b []byte, name, s string) []byte {
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			quoted, _ := json.Marshal(s) // of a string it cannot fail
+			quoted, _ := json.Marshal(s) //nolint:errchkjson // of a string it cannot fail
 			return append(b, quoted...)
 		}
 	}

@@ -14,7 +14,7 @@ import (
 // A heartbeat is the same document whoever writes it.
 func FuzzHeartbeatJSON(f *testing.F) {
 	f.Add("vm", "pool", "org", int64(3), int64(1_700_000_000_000_000_000), int64(0), "idle", true, "runner-1", "self-hosted", 12.5, 0.0, int64(8<<30), uint8(0xff))
-	f.Add("\x00<&>\"\\", "é\xff\u2028", "", int64(-1), int64(-1), int64(1), "", false, "", "", -0.0, 1e-7, int64(-1), uint8(0x0f))
+	f.Add("\x00<&>\"\\", "é\xff\u2028", "", int64(-1), int64(-1), int64(1), "", false, "", "", math.Copysign(0, -1), 1e-7, int64(-1), uint8(0x0f))
 	f.Add("", "", "", int64(0), int64(0), int64(0), "", false, "", "", 1e21, math.MaxFloat64, int64(math.MinInt64), uint8(0))
 	f.Fuzz(func(t *testing.T, vm, pool, org string, epoch, received, sent int64, status string,
 		configured bool, name, label string, cpu, memory float64, bytes int64, parts uint8,

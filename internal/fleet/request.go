@@ -86,7 +86,7 @@ func (r CommandRequest) check() error {
 // CheckDuration returns a *FieldError when d is negative or longer than limit.
 func CheckDuration(field string, d, limit time.Duration) error {
 	if d < 0 || d > limit {
-		return Invalid(field, "must be between 0s and %gs", limit.Seconds())
+		return Invalid(field, "must be between 0s and %.0fs", limit.Seconds())
 	}
 	return nil
 }

@@ -107,7 +107,7 @@ func (r *heartbeatReader) quick(b []byte) (h fleet.Heartbeat, ok bool) {
 			h.Job, ok = readJob(f.bytes, r.last.Job)
 			return f.message && ok
 		case 7:
-			h.SentAt = fleet.AgentTime(int64(f.number)) //nolint:gosec // as Protobuf has it
+			h.SentAt = fleet.AgentTime(int64(f.number))
 			return f.varint
 		case 8:
 			return f.setText(&h.Status, r.last.Status)
@@ -128,7 +128,7 @@ func readHealth(b []byte, h *fleet.Health) bool {
 			percents[number-1] = math.Float64frombits(f.number)
 			return f.fixed64
 		case number >= 4 && number <= 7:
-			*sizes[number-4] = int64(f.number) //nolint:gosec // as Protobuf has it
+			*sizes[number-4] = int64(f.number)
 			return f.varint
 		default:
 			return false
@@ -147,7 +147,7 @@ func readRunner(b []byte, last *fleet.Runner) (*fleet.Runner, bool) {
 		last = new(fleet.Runner)
 	}
 	var r fleet.Runner
-	same := 0
+	labels := labels{last: last.Labels}
 	ok := eachField(b, func(number protowire.Number, f field) bool {
 		switch number {
 		case 1:
@@ -158,27 +158,42 @@ func readRunner(b []byte, last *fleet.Runner) (*fleet.Runner, bool) {
 		case 3:
 			return f.setText(&r.Name, last.Name)
 		case labelsField:
-			if same < len(last.Labels) && len(r.Labels) == 0 && string(f.bytes) == last.Labels[same] {
-				same++
-				return f.message
-			}
-			if len(r.Labels) == 0 {
-				r.Labels = append(r.Labels, last.Labels[:same]...)
-			}
-			r.Labels = append(r.Labels, string(f.bytes))
-			return f.message && utf8.Valid(f.bytes)
+			return f.message && labels.add(f.bytes)
 		default:
 			return false
 		}
 	})
-	if len(r.Labels) == 0 && same > 0 {
-		r.Labels = last.Labels[:same:same]
-	}
-	if r.State == last.State && r.Configured == last.Configured && r.Name == last.Name &&
-		len(r.Labels) == same && same == len(last.Labels) {
+	if labels.unchanged() && r.State == last.State && r.Configured == last.Configured && r.Name == last.Name {
 		return last, ok
 	}
+	r.Labels = labels.list()
 	return &r, ok
+}
+
+// labels are those of a runner: the first ones as they were last, and then the
+// rest.
+type labels struct {
+	last []string
+	same int
+	rest []string
+}
+
+func (l *labels) add(b []byte) bool {
+	if l.rest == nil && l.same < len(l.last) && string(b) == l.last[l.same] {
+		l.same++
+		return true
+	}
+	l.rest = append(l.rest, string(b))
+	return utf8.Valid(b)
+}
+
+func (l *labels) unchanged() bool { return l.rest == nil && l.same == len(l.last) }
+
+func (l *labels) list() []string {
+	if l.rest == nil && l.same == 0 {
+		return nil // whatever there was
+	}
+	return append(l.last[:l.same:l.same], l.rest...)
 }
 
 func readJob(b []byte, last *fleet.Job) (*fleet.Job, bool) {
@@ -193,7 +208,7 @@ func readJob(b []byte, last *fleet.Job) (*fleet.Job, bool) {
 		case number >= 1 && number <= 6:
 			return f.setText(texts[number-1], before[number-1])
 		case number == 7:
-			j.StartedAt = fleet.AgentTime(int64(f.number)) //nolint:gosec // as Protobuf has it
+			j.StartedAt = fleet.AgentTime(int64(f.number))
 			return f.varint
 		default:
 			return false
