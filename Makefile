@@ -68,9 +68,14 @@ generate: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Generate gen/ from proto/
 	@find gen/go \( -name '*.pb.go' -o -name '*.connect.go' \) -delete
 	@$(TOOL) buf generate
 
+.PHONY: api
+api: ## Write docs/api.md and the OpenAPI document from proto/ and real answers
+	@UPDATE_API=1 go test -count=1 ./internal/apidoc
+
 .PHONY: generate-check
-generate-check: generate ## Fail if gen/ is not what proto/ generates
+generate-check: generate ## Fail if gen/ is not what proto/ generates, here or elsewhere
 	@tools/check-generated
+	@tools/check-own-generation
 
 .PHONY: breaking
 breaking: ## Fail if the schema breaks clients of the last release

@@ -80,6 +80,7 @@ func NewHandler(c Config) http.Handler {
 
 	mux.Handle("/health", page(writeHealth))
 	mux.Handle("/ready", page(ready.writeReady))
+	mux.Handle("/openapi.json", page(serveOpenAPI()))
 	mux.Handle("/{$}", page(writeIndex))
 	mux.HandleFunc("/", writeNotFound)
 	return canonical(mux)
@@ -114,6 +115,7 @@ const index = `This is the MIG Controller. It commands fleets of short-lived CI 
 
   /health                                        whether the process lives
   /ready                                         whether it can do its work
+  /openapi.json                                  AdminService and the agents' routes, for tools
   /api/v1/vms/{vm_id}/events                     agents report events (POST)
   /api/v1/vms/{vm_id}/heartbeat                  agents report heartbeats (POST)
   /api/v1/vms/{vm_id}/commands                   agents ask for commands (GET)

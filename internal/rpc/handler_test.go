@@ -148,8 +148,9 @@ func TestIndex(t *testing.T) {
 	require.Equal(t, "text/plain; charset=utf-8", got.header.Get("Content-Type"))
 	require.Equal(t, "nosniff", got.header.Get("X-Content-Type-Options"))
 	for _, r := range agentRoutes {
-		require.Contains(t, got.body, r.pattern)
+		require.Contains(t, got.body, r.Pattern)
 	}
+	require.Contains(t, got.body, "/openapi.json")
 	for _, service := range []string{
 		commandsconnect.CommandServiceName, migcontrollerv1connect.AdminServiceName, migcontrollerv1connect.AgentServiceName,
 	} {

@@ -42,31 +42,33 @@ const (
 	bodyTimeout = 30 * time.Second
 )
 
-// route is one of the HTTP routes for agents without a stream: a method of
+// Route is one of the HTTP routes for agents without a stream: a method of
 // AgentService under another name.
-type route struct {
-	method, pattern string
-	// rpc is the method of AgentService.
-	rpc string
-	// body is the field of its request that the body becomes; * is the request
-	// itself.
-	body string
+type Route struct {
+	Method, Pattern string
+	// RPC is the method of AgentService.
+	RPC string
+	// Body is the field of its request that the body becomes; * is the request
+	// itself, and with an empty one there is no body.
+	Body string
 }
 
-// agentRoutes are the routes of the agents' contract.
-var agentRoutes = []route{
-	{method: http.MethodPost, pattern: "/api/v1/vms/{vm_id}/events", rpc: "ReportEvent", body: "event"},
-	{method: http.MethodPost, pattern: "/api/v1/vms/{vm_id}/heartbeat", rpc: "ReportHeartbeat", body: "heartbeat"},
-	{method: http.MethodGet, pattern: "/api/v1/vms/{vm_id}/commands", rpc: "PollCommands"},
-	{method: http.MethodPost, pattern: "/api/v1/vms/{vm_id}/registration-token", rpc: "RequestRegistrationToken", body: "*"},
+// AgentRoutes returns the routes of the agents' contract.
+func AgentRoutes() []Route { return slices.Clone(agentRoutes) }
+
+var agentRoutes = []Route{
+	{Method: http.MethodPost, Pattern: "/api/v1/vms/{vm_id}/events", RPC: "ReportEvent", Body: "event"},
+	{Method: http.MethodPost, Pattern: "/api/v1/vms/{vm_id}/heartbeat", RPC: "ReportHeartbeat", Body: "heartbeat"},
+	{Method: http.MethodGet, Pattern: "/api/v1/vms/{vm_id}/commands", RPC: "PollCommands"},
+	{Method: http.MethodPost, Pattern: "/api/v1/vms/{vm_id}/registration-token", RPC: "RequestRegistrationToken", Body: "*"},
 }
 
-func (r route) rule() *annotations.HttpRule {
-	rule := &annotations.HttpRule{Selector: migcontrollerv1connect.AgentServiceName + "." + r.rpc, Body: r.body}
-	if r.method == http.MethodGet {
-		rule.Pattern = &annotations.HttpRule_Get{Get: r.pattern}
+func (r Route) rule() *annotations.HttpRule {
+	rule := &annotations.HttpRule{Selector: migcontrollerv1connect.AgentServiceName + "." + r.RPC, Body: r.Body}
+	if r.Method == http.MethodGet {
+		rule.Pattern = &annotations.HttpRule_Get{Get: r.Pattern}
 	} else {
-		rule.Pattern = &annotations.HttpRule_Post{Post: r.pattern}
+		rule.Pattern = &annotations.HttpRule_Post{Post: r.Pattern}
 	}
 	return rule
 }
@@ -76,7 +78,7 @@ func (r route) rule() *annotations.HttpRule {
 func mountRoutes(mux *http.ServeMux, svc migcontrollerv1connect.AgentServiceHandler, opts ...connect.HandlerOption) {
 	transcoder := newTranscoder(svc, opts...)
 	for _, r := range agentRoutes {
-		mux.Handle(r.pattern, routeHandler{route: r, next: transcoder, patience: bodyTimeout})
+		mux.Handle(r.Pattern, routeHandler{Route: r, next: transcoder, patience: bodyTimeout})
 	}
 }
 
@@ -111,7 +113,7 @@ func newTranscoder(svc migcontrollerv1connect.AgentServiceHandler, opts ...conne
 // a VM and are small and well formed, and hands on nothing of them but the VM,
 // the body and the headers that are not about the form of the message.
 type routeHandler struct {
-	route
+	Route
 	next http.Handler
 	// patience is how long a body may take to come.
 	patience time.Duration
@@ -119,8 +121,8 @@ type routeHandler struct {
 
 // ServeHTTP answers one request.
 func (h routeHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != h.method {
-		writeNotAllowed(w, h.method)
+	if r.Method != h.Method {
+		writeNotAllowed(w, h.Method)
 		return
 	}
 	vm, err := fleet.ParseVMID(r.PathValue("vm_id"))
@@ -129,7 +131,7 @@ func (h routeHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	var body []byte
-	if h.body != "" {
+	if h.Body != "" {
 		var no *refusal
 		if body, no = h.readBody(w, r); no != nil {
 			writeRefusal(w, no)
@@ -144,14 +146,14 @@ func (h routeHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // part of the routes: to the transcoder they would be fields of the request.
 func (h routeHandler) rewrite(r *http.Request, vm fleet.VMID, body []byte) *http.Request {
 	r = r.Clone(r.Context())
-	r.URL = &url.URL{Path: strings.Replace(h.pattern, "{vm_id}", string(vm), 1)}
+	r.URL = &url.URL{Path: strings.Replace(h.Pattern, "{vm_id}", string(vm), 1)}
 	for name := range r.Header {
 		if aboutForm(name) {
 			delete(r.Header, name)
 		}
 	}
 	r.Body, r.ContentLength, r.TransferEncoding = http.NoBody, 0, nil
-	if h.body != "" {
+	if h.Body != "" {
 		r.Header.Set("Content-Type", contentJSON)
 		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
 	}
@@ -225,7 +227,7 @@ func isJSON(contentType string) bool {
 // name fields.
 func (h routeHandler) checkBody(vm string, body []byte) error {
 	var sent structpb.Struct
-	if err := unmarshalBody(body, &sent); err != nil || h.body != "*" {
+	if err := unmarshalBody(body, &sent); err != nil || h.Body != "*" {
 		return err
 	}
 	o, err := reportOf("body", &sent)

@@ -136,7 +136,7 @@ func TestSlowBody(t *testing.T) {
 	fake := &fakeAgents{}
 	mux := http.NewServeMux()
 	r := agentRoutes[0]
-	mux.Handle(r.pattern, routeHandler{route: r, next: newTranscoder(agentService{fake}), patience: 50 * time.Millisecond})
+	mux.Handle(r.Pattern, routeHandler{Route: r, next: newTranscoder(agentService{fake}), patience: 50 * time.Millisecond})
 	address := serve(t, mux)
 	got := raw(t, address, "POST /api/v1/vms/vm-1/events HTTP/1.1\r\nHost: x\r\n"+
 		"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
@@ -176,7 +176,7 @@ func TestBodyDeadlineEnds(t *testing.T) {
 	const patience = 30 * time.Millisecond
 	r := agentRoutes[0]
 	mux := http.NewServeMux()
-	mux.Handle(r.pattern, routeHandler{route: r, patience: patience, next: http.HandlerFunc(
+	mux.Handle(r.Pattern, routeHandler{Route: r, patience: patience, next: http.HandlerFunc(
 		func(w http.ResponseWriter, r *http.Request) {
 			select {
 			case <-r.Context().Done():

@@ -17,7 +17,7 @@ import (
 // every answer is JSON in one of the documented forms.
 func FuzzRoutes(f *testing.F) {
 	for _, r := range agentRoutes {
-		f.Add(r.method, strings.Replace(r.pattern, "{vm_id}", "vm-1", 1), "application/json", []byte(`{"type":"vm_started"}`))
+		f.Add(r.Method, strings.Replace(r.Pattern, "{vm_id}", "vm-1", 1), "application/json", []byte(`{"type":"vm_started"}`))
 	}
 	f.Add("POST", "/api/v1/vms/vm-1/heartbeat?vm_id=x", "application/json;charset=utf-8",
 		[]byte(`{"vm_health":{"cpu_load":1},"current_job":{"run_id":1e300},"timestamp":"2026-01-02T03:04:05Z"}`))

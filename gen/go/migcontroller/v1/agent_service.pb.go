@@ -26,7 +26,7 @@ const (
 // ReportEventRequest is an event of a VM.
 type ReportEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The VM.
+	// The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
 	VmId string `protobuf:"bytes,1,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
 	// The event: type (required, formed like a vm_id), timestamp (RFC 3339),
 	// vm_id (the same VM, or absent), pool_id, org_id, metadata (an object) and
@@ -184,7 +184,7 @@ func (x *ReportEventResponse) GetTimestamp() *timestamppb.Timestamp {
 // ReportHeartbeatRequest is a heartbeat of a VM.
 type ReportHeartbeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The VM.
+	// The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
 	VmId string `protobuf:"bytes,1,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
 	// The heartbeat: type (job_heartbeat), timestamp (RFC 3339), vm_id (the same
 	// VM, or absent), pool_id, org_id, miglet_state, vm_health {cpu_load,
@@ -307,7 +307,7 @@ func (x *ReportHeartbeatResponse) GetMessage() string {
 // PollCommandsRequest names the VM that polls.
 type PollCommandsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The VM.
+	// The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
 	VmId          string `protobuf:"bytes,1,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -483,7 +483,7 @@ func (x *PolledCommand) GetCreatedAt() *timestamppb.Timestamp {
 // RequestRegistrationTokenRequest says what the token is for.
 type RequestRegistrationTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The VM.
+	// The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
 	VmId string `protobuf:"bytes,1,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
 	// Its organisation, or empty.
 	OrgId string `protobuf:"bytes,2,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`

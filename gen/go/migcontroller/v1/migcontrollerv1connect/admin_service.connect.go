@@ -62,8 +62,7 @@ type AdminServiceClient interface {
 	// SendCommand accepts a command for a VM. It is durable when this answers,
 	// and is delivered at least once unless it is cancelled or expires. A VM that
 	// is offline, or was never seen, is no error: the command waits as PENDING.
-	// Errors: INVALID_ARGUMENT for a field that breaks its rule; ALREADY_EXISTS
-	// for a command.id in use for another command.
+	// Errors: ALREADY_EXISTS for a command.id in use for another command.
 	SendCommand(context.Context, *v1.SendCommandRequest) (*v1.SendCommandResponse, error)
 	// GetCommand shows one command. Errors: NOT_FOUND.
 	GetCommand(context.Context, *v1.GetCommandRequest) (*v1.GetCommandResponse, error)
@@ -83,8 +82,8 @@ type AdminServiceClient interface {
 	// WatchFleet sends every change of the fleet as it is made durable. The first
 	// answer, and one every 30 seconds of quiet, has only a cursor. The stream
 	// ends with UNAVAILABLE when the controller stops: call again with the last
-	// cursor and nothing is missed. Errors: INVALID_ARGUMENT for a cursor that is
-	// none; OUT_OF_RANGE for one whose changes are no longer kept.
+	// cursor and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose
+	// changes are no longer kept.
 	WatchFleet(context.Context, *v1.WatchFleetRequest) (*connect.ServerStreamForClient[v1.WatchFleetResponse], error)
 	// GetServerInfo says which controller answers.
 	GetServerInfo(context.Context, *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error)
@@ -259,8 +258,7 @@ type AdminServiceHandler interface {
 	// SendCommand accepts a command for a VM. It is durable when this answers,
 	// and is delivered at least once unless it is cancelled or expires. A VM that
 	// is offline, or was never seen, is no error: the command waits as PENDING.
-	// Errors: INVALID_ARGUMENT for a field that breaks its rule; ALREADY_EXISTS
-	// for a command.id in use for another command.
+	// Errors: ALREADY_EXISTS for a command.id in use for another command.
 	SendCommand(context.Context, *v1.SendCommandRequest) (*v1.SendCommandResponse, error)
 	// GetCommand shows one command. Errors: NOT_FOUND.
 	GetCommand(context.Context, *v1.GetCommandRequest) (*v1.GetCommandResponse, error)
@@ -280,8 +278,8 @@ type AdminServiceHandler interface {
 	// WatchFleet sends every change of the fleet as it is made durable. The first
 	// answer, and one every 30 seconds of quiet, has only a cursor. The stream
 	// ends with UNAVAILABLE when the controller stops: call again with the last
-	// cursor and nothing is missed. Errors: INVALID_ARGUMENT for a cursor that is
-	// none; OUT_OF_RANGE for one whose changes are no longer kept.
+	// cursor and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose
+	// changes are no longer kept.
 	WatchFleet(context.Context, *v1.WatchFleetRequest, *connect.ServerStream[v1.WatchFleetResponse]) error
 	// GetServerInfo says which controller answers.
 	GetServerInfo(context.Context, *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error)

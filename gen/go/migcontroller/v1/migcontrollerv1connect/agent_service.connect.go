@@ -64,7 +64,8 @@ type AgentServiceClient interface {
 	// of the VM is live the answer is empty.
 	// HTTP: GET /api/v1/vms/{vm_id}/commands.
 	PollCommands(context.Context, *v1.PollCommandsRequest) (*v1.PollCommandsResponse, error)
-	// RequestRegistrationToken mints a runner registration token.
+	// RequestRegistrationToken mints a runner registration token. Errors:
+	// UNAVAILABLE also while no token is to be had.
 	// HTTP: POST /api/v1/vms/{vm_id}/registration-token, the body is the request.
 	RequestRegistrationToken(context.Context, *v1.RequestRegistrationTokenRequest) (*v1.RequestRegistrationTokenResponse, error)
 }
@@ -168,7 +169,8 @@ type AgentServiceHandler interface {
 	// of the VM is live the answer is empty.
 	// HTTP: GET /api/v1/vms/{vm_id}/commands.
 	PollCommands(context.Context, *v1.PollCommandsRequest) (*v1.PollCommandsResponse, error)
-	// RequestRegistrationToken mints a runner registration token.
+	// RequestRegistrationToken mints a runner registration token. Errors:
+	// UNAVAILABLE also while no token is to be had.
 	// HTTP: POST /api/v1/vms/{vm_id}/registration-token, the body is the request.
 	RequestRegistrationToken(context.Context, *v1.RequestRegistrationTokenRequest) (*v1.RequestRegistrationTokenResponse, error)
 }

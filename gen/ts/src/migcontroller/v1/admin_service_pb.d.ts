@@ -588,7 +588,9 @@ export declare const GetServerInfoResponseSchema: GenMessage<GetServerInfoRespon
 /**
  * AdminService is for operators and their tools: it commands VMs and shows the
  * fleet. Every list comes in pages of a stable order; a page_token is good only
- * with the filters it was issued for. Errors carry an ErrorDetail.
+ * with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
+ * for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
+ * told. They carry an ErrorDetail.
  *
  * @generated from service migcontroller.v1.AdminService
  */
@@ -597,8 +599,7 @@ export declare const AdminService: GenService<{
    * SendCommand accepts a command for a VM. It is durable when this answers,
    * and is delivered at least once unless it is cancelled or expires. A VM that
    * is offline, or was never seen, is no error: the command waits as PENDING.
-   * Errors: INVALID_ARGUMENT for a field that breaks its rule; ALREADY_EXISTS
-   * for a command.id in use for another command.
+   * Errors: ALREADY_EXISTS for a command.id in use for another command.
    *
    * @generated from rpc migcontroller.v1.AdminService.SendCommand
    */
@@ -674,8 +675,8 @@ export declare const AdminService: GenService<{
    * WatchFleet sends every change of the fleet as it is made durable. The first
    * answer, and one every 30 seconds of quiet, has only a cursor. The stream
    * ends with UNAVAILABLE when the controller stops: call again with the last
-   * cursor and nothing is missed. Errors: INVALID_ARGUMENT for a cursor that is
-   * none; OUT_OF_RANGE for one whose changes are no longer kept.
+   * cursor and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose
+   * changes are no longer kept.
    *
    * @generated from rpc migcontroller.v1.AdminService.WatchFleet
    */

@@ -18,7 +18,7 @@ export declare const file_migcontroller_v1_agent_service: GenFile;
  */
 export declare type ReportEventRequest = Message<"migcontroller.v1.ReportEventRequest"> & {
   /**
-   * The VM.
+   * The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
    *
    * @generated from field: string vm_id = 1;
    */
@@ -110,7 +110,7 @@ export declare const ReportEventResponseSchema: GenMessage<ReportEventResponse>;
  */
 export declare type ReportHeartbeatRequest = Message<"migcontroller.v1.ReportHeartbeatRequest"> & {
   /**
-   * The VM.
+   * The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
    *
    * @generated from field: string vm_id = 1;
    */
@@ -175,7 +175,7 @@ export declare const ReportHeartbeatResponseSchema: GenMessage<ReportHeartbeatRe
  */
 export declare type PollCommandsRequest = Message<"migcontroller.v1.PollCommandsRequest"> & {
   /**
-   * The VM.
+   * The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
    *
    * @generated from field: string vm_id = 1;
    */
@@ -265,7 +265,7 @@ export declare const PolledCommandSchema: GenMessage<PolledCommand>;
  */
 export declare type RequestRegistrationTokenRequest = Message<"migcontroller.v1.RequestRegistrationTokenRequest"> & {
   /**
-   * The VM.
+   * The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
    *
    * @generated from field: string vm_id = 1;
    */
@@ -404,7 +404,8 @@ export declare const AgentService: GenService<{
     output: typeof PollCommandsResponseSchema;
   },
   /**
-   * RequestRegistrationToken mints a runner registration token.
+   * RequestRegistrationToken mints a runner registration token. Errors:
+   * UNAVAILABLE also while no token is to be had.
    * HTTP: POST /api/v1/vms/{vm_id}/registration-token, the body is the request.
    *
    * @generated from rpc migcontroller.v1.AgentService.RequestRegistrationToken

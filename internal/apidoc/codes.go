@@ -1,0 +1,63 @@
+package apidoc
+
+import (
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// statuses are the HTTP statuses that Connect gives the codes.
+var statuses = map[connect.Code]int{
+	connect.CodeCanceled:           499,
+	connect.CodeUnknown:            http.StatusInternalServerError,
+	connect.CodeInvalidArgument:    http.StatusBadRequest,
+	connect.CodeDeadlineExceeded:   http.StatusGatewayTimeout,
+	connect.CodeNotFound:           http.StatusNotFound,
+	connect.CodeAlreadyExists:      http.StatusConflict,
+	connect.CodePermissionDenied:   http.StatusForbidden,
+	connect.CodeResourceExhausted:  http.StatusTooManyRequests,
+	connect.CodeFailedPrecondition: http.StatusBadRequest,
+	connect.CodeAborted:            http.StatusConflict,
+	connect.CodeOutOfRange:         http.StatusBadRequest,
+	connect.CodeUnimplemented:      http.StatusNotImplemented,
+	connect.CodeInternal:           http.StatusInternalServerError,
+	connect.CodeUnavailable:        http.StatusServiceUnavailable,
+	connect.CodeDataLoss:           http.StatusInternalServerError,
+	connect.CodeUnauthenticated:    http.StatusUnauthorized,
+}
+
+// codeNames are the codes as errors name them, in the order of their numbers.
+func codeNames() []string {
+	var names []string
+	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
+		names = append(names, code.String())
+	}
+	return names
+}
+
+var upperWord = regexp.MustCompile(`\b[A-Z][A-Z_]+\b`)
+
+// codesIn returns the codes that a comment speaks of.
+func codesIn(comment string) []connect.Code {
+	var codes []connect.Code
+	for _, word := range upperWord.FindAllString(comment, -1) {
+		var code connect.Code
+		if code.UnmarshalText([]byte(strings.ToLower(word))) == nil && !slices.Contains(codes, code) {
+			codes = append(codes, code)
+		}
+	}
+	slices.Sort(codes)
+	return codes
+}
+
+// codesOf returns the codes that a call of the method may answer: those that
+// its comment and its service's speak of as errors.
+func codesOf(m protoreflect.MethodDescriptor) []connect.Code {
+	_, ofAll, _ := strings.Cut(comment(m.Parent()), "Errors")
+	_, own, _ := strings.Cut(comment(m), "Errors")
+	return codesIn(ofAll + own)
+}

@@ -1,0 +1,285 @@
+package apidoc
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/mig-controller/mig-controller/internal/rpc"
+)
+
+const (
+	adminService  = "migcontroller.v1.AdminService"
+	agentService  = "migcontroller.v1.AgentService"
+	streamService = "miglet.commands.CommandService"
+	errorDetail   = "migcontroller.v1.ErrorDetail"
+
+	routesTag  = "AgentRoutes"
+	jsonType   = "application/json"
+	streamType = "application/connect+json"
+)
+
+const about = `The unary API of the MIG Controller for operators, and the HTTP routes of agents.
+
+In requests, names are accepted as they stand here and in snake_case, and 64-bit whole
+numbers as texts and as numbers. Members that are not known are ignored. In the answers
+of AdminService what is zero, false or empty is left out.
+
+The methods also speak gRPC, gRPC-Web and Connect with Protobuf. Those without side
+effects also answer to GET, with the query ` + "`?connect=v1&encoding=json&message=`" + ` and the request.`
+
+type document struct {
+	OpenAPI    string     `json:"openapi"`
+	Info       info       `json:"info"`
+	Servers    []server   `json:"servers"`
+	Tags       []tag      `json:"tags"`
+	Paths      object     `json:"paths"`
+	Components components `json:"components"`
+}
+
+type info struct {
+	Title       string  `json:"title"`
+	Description string  `json:"description"`
+	Version     string  `json:"version"`
+	License     license `json:"license"`
+}
+
+type license struct {
+	Name       string `json:"name"`
+	Identifier string `json:"identifier"`
+}
+
+type server struct {
+	URL         string `json:"url"`
+	Description string `json:"description"`
+}
+
+type tag struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+}
+
+type components struct {
+	Schemas object `json:"schemas"`
+}
+
+type operation struct {
+	ID          string      `json:"operationId"`
+	Tags        []string    `json:"tags"`
+	Summary     string      `json:"summary"`
+	Description string      `json:"description"`
+	Parameters  []parameter `json:"parameters,omitempty"`
+	Request     *body       `json:"requestBody,omitempty"`
+	Responses   object      `json:"responses"`
+}
+
+type parameter struct {
+	Name        string      `json:"name"`
+	In          string      `json:"in"`
+	Description string      `json:"description"`
+	Required    bool        `json:"required"`
+	Schema      *jsonSchema `json:"schema"`
+}
+
+// body is a requestBody or a response.
+type body struct {
+	Description string `json:"description,omitempty"`
+	Required    bool   `json:"required,omitempty"`
+	Content     object `json:"content"`
+}
+
+type content struct {
+	Schema   *jsonSchema `json:"schema"`
+	Examples object      `json:"examples,omitempty"`
+}
+
+type example struct {
+	Summary string `json:"summary"`
+	Value   any    `json:"value"`
+}
+
+// OpenAPI returns the OpenAPI document of AdminService and of the agents'
+// routes, with the calls as examples.
+func (s Schema) OpenAPI() ([]byte, error) {
+	admin, agent := s.service(adminService), s.service(agentService)
+	doc := document{
+		OpenAPI: "3.1.0",
+		Info: info{
+			Title: "MIG Controller", Description: about, Version: "v1",
+			License: license{Name: "MIT", Identifier: "MIT"},
+		},
+		Servers: []server{{URL: "/", Description: "The controller that serves this document."}},
+		Tags: []tag{
+			{Name: string(admin.Name()), Description: comment(admin)},
+			{Name: routesTag, Description: comment(agent)},
+		},
+		Components: components{Schemas: s.components(admin, agent)},
+	}
+	for _, m := range methods(admin) {
+		doc.Paths = append(doc.Paths, member{pathOf(m), object{{"post", s.adminOperation(m)}}})
+	}
+	for _, r := range rpc.AgentRoutes() {
+		m := agent.Methods().ByName(protoreflect.Name(r.RPC))
+		doc.Paths = append(doc.Paths, member{r.Pattern, object{{strings.ToLower(r.Method), routeOperation(r, m)}}})
+	}
+	data, err := encode(doc)
+	if err != nil {
+		return nil, fmt.Errorf("encode the OpenAPI document: %w", err)
+	}
+	text, err := indent(data)
+	return []byte(text + "\n"), err
+}
+
+// routeOf returns the route of a method of AgentService.
+func routeOf(method string) rpc.Route {
+	routes := rpc.AgentRoutes()
+	return routes[slices.IndexFunc(routes, func(r rpc.Route) bool { return r.RPC == method })]
+}
+
+// pathOf returns where Connect serves a method.
+func pathOf(m protoreflect.MethodDescriptor) string {
+	return fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
+}
+
+func (s Schema) components(admin, agent protoreflect.ServiceDescriptor) object {
+	var out object
+	add := func(d dialect, roots ...protoreflect.MessageDescriptor) {
+		for _, found := range reach(roots...) {
+			name := string(found.Name())
+			if slices.ContainsFunc(out, func(m member) bool { return m.name == name }) {
+				continue
+			}
+			switch found := found.(type) {
+			case protoreflect.EnumDescriptor:
+				out = append(out, member{name, enum(found)})
+			case protoreflect.MessageDescriptor:
+				out = append(out, member{name, d.message(found)})
+			}
+		}
+	}
+	for _, m := range methods(admin) {
+		add(connectJSON, m.Input(), m.Output())
+	}
+	for _, m := range methods(agent) {
+		add(routeJSON, m.Output())
+	}
+	add(connectJSON, s.message(errorDetail))
+	return append(out, member{"Error", errorSchema()}, member{"EndOfStream", endOfStream()})
+}
+
+func (s Schema) adminOperation(m protoreflect.MethodDescriptor) operation {
+	o := operation{
+		ID: string(m.Name()), Tags: []string{string(m.Parent().Name())},
+		Summary: summary(comment(m)), Description: comment(m),
+		Request: &body{Required: true, Content: object{{jsonType, content{ref(m.Input().Name()), examples(m, false)}}}},
+	}
+	answer := body{Description: comment(m.Output()), Content: object{{jsonType, content{Schema: ref(m.Output().Name())}}}}
+	if m.IsStreamingServer() {
+		o.Description += "\n\n" + envelopes
+		o.Request.Content[0] = member{streamType, content{Schema: ref(m.Input().Name())}}
+		answer.Content[0] = member{streamType, content{Schema: &jsonSchema{
+			Description: "The JSON in each envelope.", AnyOf: []any{ref(m.Output().Name()), ref("EndOfStream")},
+		}}}
+	}
+	o.Responses = object{{"200", answer}}
+	if !m.IsStreamingServer() {
+		o.Responses = append(o.Responses, errorResponses(m)...)
+	}
+	return o
+}
+
+func routeOperation(r rpc.Route, m protoreflect.MethodDescriptor) operation {
+	vm := m.Input().Fields().ByName("vm_id")
+	o := operation{
+		ID: r.RPC, Tags: []string{routesTag}, Summary: summary(comment(m)), Description: comment(m),
+		Parameters: []parameter{{"vm_id", "path", comment(vm), true, &jsonSchema{Type: "string"}}},
+		Responses: append(object{{"200", body{
+			Description: comment(m.Output()), Content: object{{jsonType, content{Schema: ref(m.Output().Name())}}},
+		}}}, errorResponses(m)...),
+	}
+	if r.Body == "" {
+		return o
+	}
+	schema := routeJSON.message(m.Input())
+	schema.Required = nil
+	if r.Body != "*" {
+		schema = routeJSON.field(m.Input().Fields().ByName(protoreflect.Name(r.Body)))
+	}
+	o.Request = &body{Required: true, Content: object{{jsonType, content{schema, examples(m, true)}}}}
+	return o
+}
+
+// errorResponses are the statuses of the codes that the method may answer, and
+// one response for all others.
+func errorResponses(m protoreflect.MethodDescriptor) object {
+	codes := map[string][]string{}
+	for _, code := range codesOf(m) {
+		status := strconv.Itoa(statuses[code])
+		codes[status] = append(codes[status], code.String())
+	}
+	response := func(description string) body {
+		return body{Description: description, Content: object{{jsonType, content{Schema: ref("Error")}}}}
+	}
+	var out object
+	for _, status := range slices.Sorted(maps.Keys(codes)) {
+		out = append(out, member{status, response("Code " + strings.Join(codes[status], " or ") + ".")})
+	}
+	return append(out, member{"default", response("Any other error.")})
+}
+
+// examples are the requests of the calls of a method, or of its route, that
+// are answered.
+func examples(m protoreflect.MethodDescriptor, route bool) object {
+	var out object
+	for _, c := range calls {
+		if c.rpc == string(m.Name()) && c.in == "" && c.onRoute() == route && c.status == http.StatusOK && c.plain() {
+			out = append(out, member{fmt.Sprintf("example%d", len(out)+1), example{c.says, json.RawMessage(c.body)}})
+		}
+	}
+	return out
+}
+
+const envelopes = `The answer is a stream, with the status 200 whatever becomes of it. The request and each
+message of the answer is an envelope: a byte of flags, the length of the JSON as four bytes,
+the highest first, and the JSON. The last message of the answer has the flag 2 and is an
+EndOfStream, with an error unless the stream ended well.`
+
+func errorSchema() *jsonSchema {
+	detail := &jsonSchema{
+		Type: "object", Description: "A message that says more.",
+		Properties: object{
+			{"type", &jsonSchema{Type: "string", Description: "The name of the message, such as " + errorDetail + "."}},
+			{"value", &jsonSchema{Type: "string", Encoding: "base64", Description: "The message as Protobuf, in base64 without padding."}},
+			{"debug", ref("ErrorDetail")},
+		},
+		Required: []string{"type", "value"},
+	}
+	return &jsonSchema{
+		Type: "object", Description: "Why a call was refused, in the form of Connect.",
+		Properties: object{
+			{"code", &jsonSchema{Type: "string", Enum: codeNames(), Description: "The kind of error."}},
+			{"message", &jsonSchema{Type: "string", Description: "What is wrong, for people to read."}},
+			{"details", &jsonSchema{Type: "array", Items: detail, Description: "What is wrong, for programs to read. The agents' routes send none."}},
+		},
+		Required: []string{"code"},
+	}
+}
+
+func endOfStream() *jsonSchema {
+	return &jsonSchema{
+		Type: "object", Description: "The last message of a stream.",
+		Properties: object{
+			{"error", ref("Error")},
+			{"metadata", &jsonSchema{
+				Type: "object", Description: "Trailers by name.",
+				Additional: &jsonSchema{Type: "array", Items: &jsonSchema{Type: "string"}},
+			}},
+		},
+	}
+}

@@ -1,0 +1,181 @@
+package apidoc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"github.com/pb33f/libopenapi"
+	validator "github.com/pb33f/libopenapi-validator"
+	"github.com/pb33f/libopenapi-validator/config"
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// The document that the controller serves is what the schema says.
+func TestOpenAPIIsGenerated(t *testing.T) {
+	t.Parallel()
+	settle(t, filepath.Join("..", "rpc", "openapi.json"), string(openAPI(t, loadSchema(t))))
+}
+
+// The document is valid OpenAPI 3.1.
+func TestOpenAPIIsValid(t *testing.T) {
+	t.Parallel()
+	document := openAPI(t, loadSchema(t))
+	_, faults := newValidator(t, document).ValidateDocument()
+	require.Empty(t, faults)
+
+	broken := bytes.Replace(document, []byte(`"responses"`), []byte(`"answers"`), 1)
+	valid, _ := newValidator(t, broken).ValidateDocument()
+	require.False(t, valid, "a document that breaks the specification is caught")
+}
+
+// The check of what goes over the wire bites.
+func TestOpenAPIBites(t *testing.T) {
+	t.Parallel()
+	v := newStrictValidator(t, openAPI(t, loadSchema(t)))
+	const getVM, commands = "/" + adminService + "/GetVM", "/api/v1/vms/vm-1/commands"
+	for _, test := range []struct {
+		method, path, sent string
+		status             int
+		answer             string
+		ok                 bool
+	}{
+		{"POST", getVM, `{"vmId":"vm-1"}`, 200, `{"vm":{"boot":"1","lastSeenAt":"2026-01-02T03:04:05Z"}}`, true},
+		{"POST", getVM, `{"vmId":"vm-1"}`, 200, `{"vm":{"boot":1}}`, false},
+		{"POST", getVM, `{"vmId":"vm-1"}`, 200, `{"vm":{"lastSeenAt":"yesterday"}}`, false},
+		{"POST", getVM, `{"vmId":"vm-1"}`, 200, `{"vm":{"weather":"fine"}}`, false},
+		{"POST", getVM, `{"vmId":"vm-1"}`, 200, `{"vm":{"registration":{"state":"LOST"}}}`, false},
+		{"POST", getVM, `{"vmId":1}`, 200, `{}`, false},
+		{"POST", getVM, `{"vmId":"vm-1"}`, 404, `{"code":"not_found","message":"not found"}`, true},
+		{"POST", getVM, `{"vmId":"vm-1"}`, 404, `{"code":"lost"}`, false},
+		{"POST", getVM, `{"vmId":"vm-1"}`, 404, `{}`, false},
+		{"GET", commands, "", 200, `{"commands":[],"vm_id":"vm-1"}`, true},
+		{"GET", commands, "", 200, `{"commands":[]}`, false},
+		{"GET", commands, "", 200, `{"commands":[],"vmId":"vm-1"}`, false},
+	} {
+		request, err := http.NewRequestWithContext(t.Context(), test.method, "http://controller"+test.path, strings.NewReader(test.sent))
+		require.NoError(t, err)
+		request.Header.Set("Content-Type", jsonType)
+		response := &http.Response{StatusCode: test.status, Header: http.Header{"Content-Type": {jsonType}}}
+		got := faultsOf(v, exchange{request, response, []byte(test.sent), []byte(test.answer)})
+		require.Equal(t, test.ok, got == "", "%s %s: %s", test.sent, test.answer, got)
+	}
+}
+
+// The documents give each code the status that it really has.
+func TestStatuses(t *testing.T) {
+	t.Parallel()
+	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
+		handler := connect.NewUnaryHandler("/", func(context.Context, *connect.Request[emptypb.Empty]) (*connect.Response[emptypb.Empty], error) {
+			return nil, connect.NewError(code, nil)
+		})
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", strings.NewReader("{}"))
+		request.Header.Set("Content-Type", jsonType)
+		answer := httptest.NewRecorder()
+		handler.ServeHTTP(answer, request)
+		require.Equal(t, answer.Code, statuses[code], code)
+	}
+}
+
+// requireDocumented requires that what went over the wire is as the document
+// says.
+func requireDocumented(t *testing.T, s Schema, exchanges []exchange) {
+	t.Helper()
+	v := newStrictValidator(t, openAPI(t, s))
+	for _, e := range exchanges {
+		if strings.HasPrefix(e.request.URL.Path, "/"+agentService+"/") {
+			continue // the document has the routes instead
+		}
+		if e.request.Header.Get("Content-Type") != streamType {
+			require.Empty(t, faultsOf(v, e), "%s\n%s", e.request.URL, e.answer)
+			continue
+		}
+		sent, answers := opened(t, e.sent), opened(t, e.answer)
+		for _, answer := range answers {
+			require.Empty(t, faultsOf(v, exchange{e.request, e.response, sent[0], answer}), "%s\n%s", e.request.URL, answer)
+		}
+	}
+}
+
+// opened takes the messages of a stream out of their envelopes.
+func opened(t *testing.T, stream []byte) [][]byte {
+	t.Helper()
+	var messages [][]byte
+	for len(stream) > 0 {
+		require.GreaterOrEqual(t, len(stream), 5)
+		end := 5 + int(binary.BigEndian.Uint32(stream[1:5]))
+		require.GreaterOrEqual(t, len(stream), end)
+		messages = append(messages, stream[5:end])
+		stream = stream[end:]
+	}
+	require.NotEmpty(t, messages)
+	return messages
+}
+
+// faultsOf returns what of an exchange is not as the document says.
+func faultsOf(v validator.Validator, e exchange) string {
+	request := e.request.Clone(e.request.Context())
+	response := *e.response
+	request.Body, response.Body = io.NopCloser(bytes.NewReader(e.sent)), io.NopCloser(bytes.NewReader(e.answer))
+	var faults []string
+	_, found := v.ValidateHttpRequestResponse(request, &response)
+	for _, f := range found {
+		faults = append(faults, fmt.Sprintf("%s: %s %v", f.Message, f.Reason, f.SchemaValidationErrors))
+	}
+	return strings.Join(faults, "\n")
+}
+
+func openAPI(t *testing.T, s Schema) []byte {
+	t.Helper()
+	data, err := s.OpenAPI()
+	require.NoError(t, err)
+	return data
+}
+
+// newStrictValidator also finds fault with members that the document does not
+// know. Clients have to put up with them: the schema grows.
+func newStrictValidator(t *testing.T, data []byte) validator.Validator {
+	t.Helper()
+	var document any
+	require.NoError(t, json.Unmarshal(data, &document))
+	closeSchemas(document)
+	data, err := json.Marshal(document)
+	require.NoError(t, err)
+	return newValidator(t, data)
+}
+
+func closeSchemas(value any) {
+	switch v := value.(type) {
+	case map[string]any:
+		if _, ok := v["properties"]; ok {
+			v["additionalProperties"] = false
+		}
+		for _, member := range v {
+			closeSchemas(member)
+		}
+	case []any:
+		for _, element := range v {
+			closeSchemas(element)
+		}
+	}
+}
+
+func newValidator(t *testing.T, data []byte) validator.Validator {
+	t.Helper()
+	parsed, err := libopenapi.NewDocument(data)
+	require.NoError(t, err)
+	v, errs := validator.NewValidator(parsed, config.WithFormatAssertions())
+	require.Empty(t, errs)
+	t.Cleanup(v.Release)
+	return v
+}

@@ -1,0 +1,99 @@
+package apidoc
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/mig-controller/mig-controller/internal/rpc"
+)
+
+var pageFile = filepath.Join("..", "..", "docs", "api.md")
+
+// The page is what the schema says and what a controller answers: each call on
+// it is made as it is printed, and each answer is the one that is printed, but
+// for what differs from run to run. What goes over the wire is as the OpenAPI
+// document says.
+func TestPage(t *testing.T) {
+	t.Parallel()
+	s := loadSchema(t)
+	content, err := os.ReadFile(pageFile)
+	require.True(t, err == nil || os.Getenv("UPDATE_API") == "1", "there is no page: make api writes it")
+	sh := newShell(t, startController(t))
+	sh.awaitRunners(t, s)
+
+	answers := make([]Answer, len(calls))
+	printedKept, kept := map[string]string{}, map[string]string{}
+	for i, c := range calls {
+		got := sh.runUntil(t, s.command(c, kept), c.until)
+		require.Equal(t, c.status, got.Status, "%s: %s\n%s", c.rpc, c.body, got.Text)
+		answers[i] = got
+		if printed, ok := printedAnswer(string(content), s.command(c, printedKept)); ok && stable(t, printed) == stable(t, got.Text) {
+			answers[i].Text = printed
+		}
+		c.keepFrom(got, kept)
+		c.keepFrom(answers[i], printedKept)
+	}
+	page, err := s.Page(answers)
+	require.NoError(t, err)
+	settle(t, pageFile, page)
+	requireDocumented(t, s, sh.exchanges)
+}
+
+// awaitRunners waits until the simulated agents have registered their runners.
+func (s *shell) awaitRunners(t *testing.T, schema Schema) {
+	t.Helper()
+	for _, vm := range []string{"sim-vm-0001", "sim-vm-0002", "sim-vm-0003"} {
+		s.runUntil(t, schema.command(call{rpc: "GetVM", body: `{"vmId": "` + vm + `"}`}, nil), `"registeredAt"`)
+	}
+}
+
+// printedAnswer returns the answer to a command on a page.
+func printedAnswer(page, command string) (string, bool) {
+	_, rest, shown := strings.Cut(page, "```sh\n"+command+"\n```\n\n```json\n")
+	answer, _, ended := strings.Cut(rest, "\n```\n")
+	return answer, shown && ended
+}
+
+// Every unary method and every route is shown with a call, and so is the stream
+// of changes.
+func TestEverythingIsCalled(t *testing.T) {
+	t.Parallel()
+	s := loadSchema(t)
+	called := map[string]bool{}
+	for _, c := range calls {
+		called[c.rpc] = called[c.rpc] || !c.onRoute()
+		called[c.rpc+" by its route"] = called[c.rpc+" by its route"] || c.onRoute()
+	}
+	for _, service := range []protoreflect.FullName{adminService, agentService} {
+		for _, m := range methods(s.service(service)) {
+			require.True(t, called[string(m.Name())], "%s has no call", m.FullName())
+		}
+	}
+	for _, r := range rpc.AgentRoutes() {
+		require.True(t, called[r.RPC+" by its route"], "%s has no call", r.Pattern)
+	}
+}
+
+// Every message, field, enum and value of the schema says what it is, and every
+// link on the page leads to a heading, of which there is one.
+func TestPageIsWhole(t *testing.T) {
+	t.Parallel()
+	page, err := loadSchema(t).Page(make([]Answer, len(calls)))
+	require.NoError(t, err)
+	require.NotContains(t, page, "|  |\n", "a meaning is missing")
+	headings := map[string]int{}
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
+		headings[strings.ToLower(heading[1])]++
+	}
+	links := regexp.MustCompile(`\]\(#([^)]*)\)`).FindAllStringSubmatch(page, -1)
+	require.NotEmpty(t, links)
+	for _, link := range links {
+		require.Equal(t, 1, headings[link[1]], "#%s", link[1])
+	}
+}
