@@ -1,7 +1,7 @@
 # The project's commands. `make` alone lists them.
 #
 # Needed beforehand: Go, Node 20 or later with npm, Python 3.11 or later with
-# venv, a C compiler for the race detector, bash. Everything else is pinned and
+# venv, a C compiler for the race detector, curl, bash. Everything else is pinned and
 # installed on demand: Go tools by tools/go.mod, npm packages by
 # tools/package-lock.json, Python packages by tools/requirements.txt.
 
@@ -33,8 +33,9 @@ build: ## Build the programs into bin/
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test
-test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector
+test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector, and those of the clients
 	@tools/require cc
+	@tools/require curl
 	@echo "==> go vet"
 	@go vet ./...
 	@echo "==> go test -race (MODEL_SEED=$(MODEL_SEED) repeats its random histories; TESTFLAGS adds flags)"
@@ -94,7 +95,7 @@ tools: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Install and build all tools now
 
 .PHONY: clean
 clean: ## Remove bin/ and the installed tools
-	rm -rf bin tools/node_modules tools/.venv
+	rm -rf bin tools/node_modules tools/.venv gen/ts/node_modules gen/python/.venv
 
 .PHONY: help
 help: ## List the targets

@@ -22,7 +22,7 @@ type App struct {
 	lock     *dataLock
 	bound    bound
 	gate     *gate
-	server   *http.Server
+	server   *server
 	patience patience
 	closed   sync.Once
 	closeErr error

@@ -23,6 +23,7 @@ const (
 // exit with: 0 after a stop by SIGINT or SIGTERM, 1 after a failure or a second
 // signal, 2 when an option breaks a rule.
 func Main(args []string, stdout, stderr io.Writer) int {
+	keepHeadroom()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)

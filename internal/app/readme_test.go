@@ -27,3 +27,24 @@ func TestReadmeOptions(t *testing.T) {
 	require.Equal(t, OptionTable(), table,
 		"refresh it with: UPDATE_README=1 go test ./internal/app -run TestReadmeOptions")
 }
+
+// The README's programs are the examples that the clients' tests run. That of
+// the Go client is held against its example where it is run.
+func TestReadmeClients(t *testing.T) {
+	t.Parallel()
+	root := filepath.Join("..", "..")
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	require.NoError(t, err)
+	const printed = "\nsim-vm-0001 set_log_level PENDING\n" +
+		"sim-vm-0001 set_log_level DELIVERED\nsim-vm-0001 set_log_level SUCCEEDED\n```\n"
+	for _, client := range []struct{ language, example, run string }{
+		{"js", "gen/ts/examples/watch.mjs", "node watch.mjs"},
+		{"python", "gen/python/examples/watch.py", "python watch.py"},
+	} {
+		program, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(client.example)))
+		require.NoError(t, err)
+		shown := strings.Replace(string(program), "// @ts-check\n", "", 1)
+		require.Contains(t, string(readme), "```"+client.language+"\n"+shown+"```\n")
+		require.Contains(t, string(readme), "$ "+client.run+printed)
+	}
+}

@@ -1,24 +1,43 @@
 package app
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
-// newServer serves HTTP/1.1 and plaintext HTTP/2 on one connection each.
+// server serves HTTP/1.1 and plaintext HTTP/2 on one connection each. net/http
+// sees the connections of HTTP/1.1 alone: it would keep the buffers that it reads
+// a request with for as long as an HTTP/2 connection lives.
+type server struct {
+	http1 *http.Server
+	http2 *http2.Server //nolint:staticcheck // deprecated for what keeps the buffers
+
+	mu      sync.Mutex
+	conns   map[net.Conn]bool // whether it is known to speak HTTP/2
+	closing bool
+	serving sync.WaitGroup // conns; nothing is added once closing is set
+}
+
+// newServer returns a server of h.
 //
 // There is no ReadTimeout and no WriteTimeout: both count from the start of a
 // stream and would end it. Instead a peer has ReadHeaderTimeout for its first
 // bytes, IdleTimeout without a request, SendPingTimeout+PingTimeout to show that
 // it is there (an idle stream lives on as long as it answers pings), and
 // WriteByteTimeout to take what is sent to it.
-func newServer(h http.Handler, log *slog.Logger) *http.Server {
+func newServer(h http.Handler, log *slog.Logger) *server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	return &http.Server{
+	s := &server{http2: new(http2.Server), conns: map[net.Conn]bool{}} //nolint:staticcheck // as above
+	s.http1 = &http.Server{
 		Handler:           h,
 		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -26,6 +45,8 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(serverLog{log.Handler()}, slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
+			// The headers of an answer are sent once on most connections.
+			MaxEncoderHeaderTableSize: 1,
 			// An agent uses one; a proxy may carry many agents.
 			MaxConcurrentStreams: 1000,
 			// A connection keeps a buffer as large as its largest frame.
@@ -38,6 +59,116 @@ func newServer(h http.Handler, log *slog.Logger) *http.Server {
 			WriteByteTimeout:              30 * time.Second,
 		},
 	}
+	// So that a Shutdown of http1 tells HTTP/2 peers as well.
+	if err := http2.ConfigureServer(s.http1, s.http2); err != nil { //nolint:staticcheck // as above
+		panic(fmt.Sprintf("settings of the server: %v", err))
+	}
+	return s
+}
+
+// Serve serves what l accepts until the server is closed, and returns
+// http.ErrServerClosed then; or until l fails.
+func (s *server) Serve(l net.Listener) error { return s.http1.Serve(newDivider(l, s)) }
+
+// attend serves c if it speaks HTTP/2, and hands it over if not. (One with TLS
+// would have said so by ALPN, needs no buffer, and is to be served as it is.)
+func (s *server) attend(c net.Conn, handOver func(net.Conn)) {
+	if !s.add(c) {
+		_ = c.Close() // as if it had not been accepted
+		return
+	}
+	go func() {
+		defer s.remove(c)
+		read, isHTTP2, err := readPreface(c, s.http1.ReadHeaderTimeout)
+		switch {
+		case err != nil:
+			_ = c.Close() // it said nothing
+		case !isHTTP2:
+			handOver(replay(read, c))
+		case s.recognise(c):
+			s.serveHTTP2(c)
+		}
+	}()
+}
+
+// serveHTTP2 serves c until it is closed. What panics costs c alone.
+func (s *server) serveHTTP2(c net.Conn) {
+	defer func() {
+		if err := recover(); err != nil {
+			s.http1.ErrorLog.Printf("http2: panic serving %v: %v\n%s", c.RemoteAddr(), err, debug.Stack())
+			_ = c.Close() // nobody is there to be told
+		}
+	}()
+	s.http2.ServeConn(&bufferedConn{Conn: c}, &http2.ServeConnOpts{ //nolint:staticcheck // as above
+		BaseConfig: s.http1, SawClientPreface: true,
+	})
+}
+
+func (s *server) add(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.serving.Add(1)
+	s.conns[c] = false
+	return true
+}
+
+// recognise notes that c speaks HTTP/2. It returns false when c has been closed.
+func (s *server) recognise(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = true
+	return !s.closing
+}
+
+func (s *server) remove(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.serving.Done()
+}
+
+// shut closes the connections that have not said what they want, or all, and
+// lets no more in.
+func (s *server) shut(all bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = true
+	for c, isHTTP2 := range s.conns {
+		if all || !isHTTP2 {
+			_ = c.Close() // whoever serves it goes by its reads
+		}
+	}
+}
+
+// Shutdown accepts nothing more, tells the peers, and returns when the last
+// request and stream have ended and their connections are closed, or ctx ends.
+func (s *server) Shutdown(ctx context.Context) error {
+	s.shut(false)
+	if err := s.http1.Shutdown(ctx); err != nil {
+		return err
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		s.serving.Wait()
+	}()
+	select {
+	case <-served:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close closes all connections.
+func (s *server) Close() error {
+	err := s.http1.Close()
+	s.shut(true)
+	s.serving.Wait()
+	return err
 }
 
 // gate counts the requests in a handler, so that the store can be closed after

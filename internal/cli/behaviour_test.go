@@ -175,7 +175,11 @@ func TestUnreachable(t *testing.T) {
 		require.Equal(t, exitUnavailable, code, args)
 		require.Contains(t, stderr, "connection refused", args)
 	}
-	_, stderr, _ := d.run("vms")
+	_, stderr, _ := d.run("send", "vm-1", "drain")
+	require.NotContains(t, stderr, "may have been accepted", "what was never sent was not accepted")
+	_, stderr, _ = d.run("watch", "--cursor", "c1")
+	require.NotContains(t, stderr, "To go on from here", "nothing was seen")
+	_, stderr, _ = d.run("vms")
 	require.Contains(t, stderr, "cannot reach the controller at http://controller:8080")
 	require.Contains(t, stderr, "Is the controller running? --address or MIGCTL_ADDRESS")
 
@@ -235,9 +239,9 @@ func TestContexts(t *testing.T) {
 	address := func(args globals, env string) string {
 		p := d.program
 		p.environ = map[string]string{configEnv: d.program.environ[configEnv], addressEnv: env}
-		got, err := newInvocation(p, args).findAddress()
+		got, err := newInvocation(p, args).findTarget()
 		require.NoError(t, err)
-		return got
+		return got.Address
 	}
 	require.Equal(t, "http://flag:1", address(globals{Address: "flag:1", Context: "here"}, "env:1"))
 	require.Equal(t, d.server.URL, address(globals{Context: "here"}, "env:1"))
@@ -283,15 +287,19 @@ func TestRelative(t *testing.T) {
 	}
 }
 
-// The version shows whether the controller answers.
+// The version is shown of both sides; a controller too old to tell its own
+// answers all the same, and one that is not there is told.
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
+	d.golden("version", "version")
+	d.golden("version-json", "version", "-o", "json")
+	d.fleet.old = true
+	d.golden("version-old", "version")
 	stdout, stderr, code := d.run("version", "-o", "json")
 	require.Zero(t, code, stderr)
 	require.Contains(t, stdout, `"reachable": true`)
-	stdout, _, _ = d.run("version")
-	require.Contains(t, stdout, "controller  http://controller:8080 answers\n")
+	require.NotContains(t, stdout, "server")
 	d.server.Close()
 	stdout, _, code = d.run("version")
 	require.Equal(t, exitUnavailable, code)
@@ -299,4 +307,14 @@ func TestVersion(t *testing.T) {
 	stdout, _, code = d.run("version", "--client")
 	require.Zero(t, code)
 	require.NotContains(t, stdout, "controller")
+}
+
+// A proxy that does not know the method is no old controller.
+func TestVersionNoController(t *testing.T) {
+	t.Parallel()
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	_, stderr, code := newDesk(t).run("version", "--address", other.URL)
+	require.Equal(t, exitUnavailable, code)
+	require.Contains(t, stderr, "is no controller")
 }

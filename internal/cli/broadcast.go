@@ -51,7 +51,7 @@ func (cmd broadcastCmd) Run(ctx context.Context, in *invocation) error {
 	case err != nil:
 		return err
 	case len(vms) == 0:
-		return &failure{exitNotFound, "no VM fits, nothing was sent", "migctl vms with the same filters shows which do."}
+		return &failure{code: exitNotFound, text: "no VM fits, nothing was sent", hint: "migctl vms shows them all; its filters are the same."}
 	case cmd.DryRun:
 		return cmd.preview(in, vms)
 	}
@@ -87,7 +87,10 @@ func (cmd broadcastCmd) confirm(ctx context.Context, in *invocation, n int) erro
 		return nil
 	}
 	if !in.asks {
-		return &failure{exitUsage, fmt.Sprintf("%s would be sent to %s, and there is no terminal to ask on", cmd.Type, vmCount(n)), "Nothing was sent. --yes sends without asking, --dry-run lists the VMs."}
+		return &failure{
+			code: exitUsage, text: fmt.Sprintf("%s would be sent to %s, and there is no terminal to ask on", cmd.Type, vmCount(n)),
+			hint: "Nothing was sent. --yes sends without asking, --dry-run lists the VMs.",
+		}
 	}
 	whom := vmCount(n)
 	if cmd.vmFilter == (vmFilter{}) {
@@ -107,6 +110,7 @@ func (cmd broadcastCmd) confirm(ctx context.Context, in *invocation, n int) erro
 		}
 		return &failure{code: exitFailed, text: "nothing was sent"}
 	case <-ctx.Done():
+		in.freshLine()
 		return ctx.Err()
 	}
 }
@@ -187,7 +191,11 @@ func (p *progress) wipe() {
 	}
 }
 
-func (p *progress) end() { p.wipe() }
+// end leaves nothing of the line, nor of a ^C in it.
+func (p *progress) end() {
+	p.wipe()
+	p.in.fresh = true
+}
 
 // summarise shows the commands that were accepted, and counts on stderr.
 func (in *invocation) summarise(ctx context.Context, results []sent, waited bool) error {
@@ -219,7 +227,7 @@ func (in *invocation) summarise(ctx context.Context, results []sent, waited bool
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case refused == len(results):
-		return silent(explain(refusal, in.address).code)
+		return silent(in.explain(refusal).code)
 	case refused > 0 || lost > 0:
 		return silent(exitFailed)
 	case open > 0:
@@ -250,5 +258,6 @@ func (cmd drainCmd) Run(ctx context.Context, in *invocation) error {
 	if err := in.dial(); err != nil {
 		return err
 	}
+	in.noteAway(ctx, cmd.VMs)
 	return in.sendAll(ctx, req, cmd.VMs, time.Duration(cmd.Wait), 8)
 }

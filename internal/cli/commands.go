@@ -18,7 +18,7 @@ const (
 
 type commandsCmd struct {
 	VM    string   `name:"vm" placeholder:"VM" help:"Only commands for this VM."`
-	State []string `placeholder:"STATE,…" help:"Only commands in one of these states: pending, delivered, succeeded, failed, timed_out, expired, cancelled."`
+	State []string `placeholder:"STATE" help:"Only commands in one of these states: pending, delivered, succeeded, failed, timed_out, expired, cancelled."`
 	Type  string   `placeholder:"TYPE" help:"Only commands of this type."`
 	Limit int      `default:"50" placeholder:"N" help:"Show N commands at most (${default}); 0 is all."`
 }
@@ -227,12 +227,12 @@ func (cmd cancelCmd) Run(ctx context.Context, in *invocation) error {
 		return err
 	}
 	if first != nil {
-		return silent(explain(first, in.address).code)
+		return silent(in.explain(first).code)
 	}
 	return nil
 }
 
 // tellFailure tells what went wrong for one of many.
 func (in *invocation) tellFailure(name string, err error) {
-	fmt.Fprintf(in.stderr, "%s: %s\n", printable(name), printable(explain(err, in.address).text))
+	in.tell(name, in.explain(err))
 }

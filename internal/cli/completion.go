@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,6 +68,14 @@ func (p program) complete(ctx context.Context, model *kong.Application, words []
 	}
 	last := words[len(words)-1]
 	spot := locate(model, words[:len(words)-1])
+	lead := ""
+	switch name, value, inline := strings.Cut(last, "="); {
+	case inline && spot.flag != nil: // bash makes = a word of its own
+		last = value
+	case inline && strings.HasPrefix(name, "-"):
+		lead, last = name+"=", value
+		spot.flag = flagOf(spot.node, strings.TrimLeft(name, "-"))
+	}
 	var found []string
 	switch {
 	case spot.flag != nil:
@@ -82,7 +91,7 @@ func (p program) complete(ctx context.Context, model *kong.Application, words []
 	}
 	for _, word := range found {
 		if strings.HasPrefix(word, last) {
-			fmt.Fprintln(p.stdout, word)
+			fmt.Fprintln(p.stdout, lead+word)
 		}
 	}
 }
@@ -104,6 +113,7 @@ func locate(model *kong.Application, words []string) place {
 	arguments := 0
 	for _, word := range words {
 		switch {
+		case spot.flag != nil && word == "=":
 		case spot.flag != nil:
 			spot.given[spot.flag.Name] = word
 			spot.flag = nil
@@ -184,7 +194,7 @@ func (p program) argumentValues(ctx context.Context, spot place) []string {
 		return p.vmIDs(ctx, spot.given)
 	case spot.argument.Name == "type":
 		return []string{"drain", "register_runner", "set_log_level", "shutdown", "update_config"}
-	case spot.argument.Name == "name" && spot.node.Name == "use-context":
+	case spot.argument.Name == "name" && slices.Contains([]string{"use-context", "set-context", "delete-context"}, spot.node.Name):
 		return p.contextNames()
 	default:
 		return enum(spot.argument)
@@ -203,6 +213,9 @@ func (p program) vmIDs(ctx context.Context, given map[string]string) []string {
 	in := newInvocation(p, globals{
 		Address: given["address"], Context: given["context"], Timeout: span(completionTimeout),
 	})
+	if file, ok := given["token-file"]; ok {
+		in.TokenFile = &file
+	}
 	if in.dial() != nil {
 		return nil
 	}

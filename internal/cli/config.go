@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -18,13 +20,8 @@ const configEnv = "MIGCTL_CONFIG"
 
 // config is the file of contexts.
 type config struct {
-	Current  string            `yaml:"current-context,omitempty"`
-	Contexts map[string]target `yaml:"contexts,omitempty"`
-}
-
-// target is one context: a controller that has a name.
-type target struct {
-	Address string `yaml:"address"`
+	Current  string            `yaml:"current_context,omitempty" json:"current_context,omitempty"`
+	Contexts map[string]target `yaml:"contexts,omitempty" json:"contexts"`
 }
 
 // configPath is MIGCTL_CONFIG, or migctl/config.yaml in XDG_CONFIG_HOME or
@@ -61,6 +58,9 @@ func (p program) loadConfig() (config, error) {
 	if err := decoder.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 		return config{}, &failure{code: exitUsage, text: fmt.Sprintf("config file %s: %v", path, err)}
 	}
+	for name, t := range c.Contexts {
+		c.Contexts[name] = t.absolute(filepath.Dir(path))
+	}
 	return c, nil
 }
 
@@ -83,7 +83,8 @@ func (p program) saveConfig(c config) error {
 	return nil
 }
 
-// replaceFile leaves the old content or the new, never a part.
+// replaceFile leaves the old content or the new, never a part. Only its owner can
+// read it.
 func replaceFile(path string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".config-*")
 	if err != nil {
@@ -100,13 +101,18 @@ func replaceFile(path string, content []byte) error {
 }
 
 func noContext(name string) error {
-	return &failure{exitNotFound, fmt.Sprintf("there is no context %q", name), "migctl config get-contexts lists them; set-context makes one."}
+	return &failure{
+		code: exitNotFound, text: fmt.Sprintf("there is no context %q", name),
+		hint: "migctl config get-contexts lists them; set-context makes one.",
+	}
 }
 
 type configCmd struct {
-	GetContexts getContextsCmd `cmd:"" help:"List the contexts."`
-	UseContext  useContextCmd  `cmd:"" help:"Choose the context that is used from now on."`
-	SetContext  setContextCmd  `cmd:"" help:"Make or change a context: migctl config set-context NAME --address URL."`
+	GetContexts   getContextsCmd   `cmd:"" help:"List the contexts."`
+	UseContext    useContextCmd    `cmd:"" help:"Choose the context that is used from now on."`
+	SetContext    setContextCmd    `cmd:"" help:"Make or change a context: migctl config set-context NAME --address URL."`
+	DeleteContext deleteContextCmd `cmd:"" help:"Forget a context."`
+	View          viewConfigCmd    `cmd:"" help:"Show the config file, without its tokens."`
 }
 
 // Help says what contexts are.
@@ -169,32 +175,132 @@ func (cmd useContextCmd) Run(in *invocation) error {
 }
 
 type setContextCmd struct {
-	Name string `arg:"" help:"The context."`
+	Name               string  `arg:"" help:"The context."`
+	CAFile             *string `name:"ca-file" placeholder:"FILE" help:"Trust the certificates in this PEM file, in place of the system's."`
+	CertFile           *string `placeholder:"FILE" help:"Show the controller the certificate in this PEM file."`
+	KeyFile            *string `placeholder:"FILE" help:"The key of that certificate."`
+	ServerName         *string `placeholder:"NAME" help:"Whom the controller's certificate must name, if not the host of the address."`
+	InsecureSkipVerify *bool   `help:"Accept any certificate: whoever answers is believed."`
+	TokenStdin         bool    `help:"Read a token from stdin, and keep it in the config file."`
 }
 
-// Run makes or changes a context. The first one becomes the current one.
+// Help says what of a context changes.
+func (setContextCmd) Help() string {
+	return "Of a context that exists, only what is given changes; an empty value, as in\n" +
+		"--ca-file=, takes it away. The file that --token-file names is read at each call."
+}
+
+// Run makes or changes a context, and checks that it can be used. The first one
+// becomes the current one.
 func (cmd setContextCmd) Run(in *invocation) error {
-	if in.Address == "" {
-		return usage("--address must say where the controller is")
-	}
-	address, err := checkAddress("--address", in.Address)
+	c, err := in.loadConfig()
 	if err != nil {
 		return err
 	}
-	c, err := in.loadConfig()
+	t, err := cmd.change(in, c.Contexts[cmd.Name])
 	if err != nil {
 		return err
 	}
 	if c.Contexts == nil {
 		c.Contexts = map[string]target{}
 	}
-	c.Contexts[cmd.Name] = target{Address: address}
+	c.Contexts[cmd.Name] = t
 	if c.Current == "" {
 		c.Current = cmd.Name
 	}
 	if err := in.saveConfig(c); err != nil {
 		return err
 	}
-	fmt.Fprintf(in.stderr, "Context %s is %s; the current one is %s.\n", cmd.Name, address, c.Current)
+	fmt.Fprintf(in.stderr, "Context %s is %s; the current one is %s.\n", cmd.Name, t.Address, c.Current)
 	return nil
+}
+
+// change returns the context as the flags make it out of t.
+func (cmd setContextCmd) change(in *invocation, t target) (target, error) {
+	if cmd.Name == "" || printable(cmd.Name) != cmd.Name {
+		return t, usage("the name must be printable, and not empty")
+	}
+	if in.Address == "" && t.Address == "" {
+		return t, usage("--address must say where the controller is")
+	}
+	var err error
+	if t.Address, err = checkAddress("--address", cmp.Or(in.Address, t.Address)); err != nil {
+		return t, err
+	}
+	set := func(field, given *string) {
+		if given != nil {
+			*field = *given
+		}
+	}
+	set(&t.CAFile, cmd.CAFile)
+	set(&t.CertFile, cmd.CertFile)
+	set(&t.KeyFile, cmd.KeyFile)
+	set(&t.ServerName, cmd.ServerName)
+	if cmd.InsecureSkipVerify != nil {
+		t.InsecureSkipVerify = *cmd.InsecureSkipVerify
+	}
+	if in.TokenFile != nil {
+		t.Token, t.TokenFile = "", *in.TokenFile
+	}
+	t.PlaintextToken = t.PlaintextToken || in.PlaintextToken
+	if cmd.TokenStdin {
+		content, err := io.ReadAll(io.LimitReader(in.stdin, tokenLimit+3))
+		if err != nil {
+			return t, fmt.Errorf("read the token: %w", err)
+		}
+		t.Token, t.TokenFile, t.tokenSource = strings.TrimSpace(string(content)), "", "--token-stdin"
+		if t.Token == "" {
+			return t, usage("--token-stdin must get a token")
+		}
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return t, fmt.Errorf("config file: %w", err)
+	}
+	t = t.absolute(here)
+	return t, in.checkTarget(t)
+}
+
+type deleteContextCmd struct {
+	Name string `arg:"" help:"The context."`
+}
+
+// Run forgets a context. If it was the current one, there is none.
+func (cmd deleteContextCmd) Run(in *invocation) error {
+	c, err := in.loadConfig()
+	if err != nil {
+		return err
+	}
+	if _, known := c.Contexts[cmd.Name]; !known {
+		return noContext(cmd.Name)
+	}
+	delete(c.Contexts, cmd.Name)
+	if c.Current == cmd.Name {
+		c.Current = ""
+	}
+	if err := in.saveConfig(c); err != nil {
+		return err
+	}
+	fmt.Fprintf(in.stderr, "Context %s is gone.\n", cmd.Name)
+	return nil
+}
+
+type viewConfigCmd struct{}
+
+// Run shows the config file, as YAML unless JSON is asked for.
+func (viewConfigCmd) Run(in *invocation) error {
+	c, err := in.loadConfig()
+	if err != nil {
+		return err
+	}
+	for name, t := range c.Contexts {
+		if t.Token != "" {
+			t.Token = "***"
+			c.Contexts[name] = t
+		}
+	}
+	if in.Output != outJSON {
+		in.Output = outYAML
+	}
+	return in.writeValue(c)
 }

@@ -80,30 +80,43 @@ func (cmd eventsCmd) list(
 }
 
 // follow begins to watch before it lists, so that no event falls between, and
-// leaves out what came both ways.
+// leaves out what came both ways. Events are kept longer than changes: after an
+// outage that lasted too long it lists again what came since.
 func (cmd eventsCmd) follow(ctx context.Context, in *invocation, req *migcontrollerv1.ListEventsRequest) error {
 	listed := false
 	var shown int64
+	show := func(e *migcontrollerv1.Event) error {
+		if e.GetEventId() <= shown || cmd.Type != "" && e.GetType() != cmd.Type {
+			return nil
+		}
+		shown, req.Since = e.GetEventId(), e.GetReceivedAt()
+		return in.eventLine(e)
+	}
+	list := func() error {
+		events, _, err := cmd.list(ctx, in, req)
+		for _, e := range slices.Backward(events) {
+			if err := show(e); err != nil {
+				return err
+			}
+		}
+		return err
+	}
+	again := func(string) error {
+		cmd.Limit = 0
+		return list()
+	}
 	return in.watch(ctx, "", cmd.VM, func(change *migcontrollerv1.WatchFleetResponse) error {
 		if !listed {
 			listed = true
-			events, _, err := cmd.list(ctx, in, req)
-			if err != nil {
+			if err := list(); err != nil {
 				return err
 			}
-			for _, e := range slices.Backward(events) {
-				shown = max(shown, e.GetEventId())
-				if err := in.eventLine(e); err != nil {
-					return err
-				}
-			}
 		}
-		e := change.GetEvent()
-		if e == nil || e.GetEventId() <= shown || cmd.Type != "" && e.GetType() != cmd.Type {
-			return nil
+		if e := change.GetEvent(); e != nil {
+			return show(e)
 		}
-		return in.eventLine(e)
-	})
+		return nil
+	}, again)
 }
 
 // eventLine shows one event of a list that has no end.

@@ -2,10 +2,14 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"connectrpc.com/connect"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
 // The statuses that migctl exits with; helpFoot says what each means.
@@ -16,6 +20,7 @@ const (
 	exitNotFound    = 3
 	exitUnavailable = 4
 	exitNotEnded    = 5
+	exitNotAllowed  = 6
 	exitInterrupted = 130
 )
 
@@ -25,6 +30,10 @@ type failure struct {
 	text string
 	// hint is empty when there is nothing to try.
 	hint string
+	// status and detail are what the controller told; empty and nil when it did
+	// not.
+	status string
+	detail *migcontrollerv1.ErrorDetail
 }
 
 // Error says what went wrong.
@@ -49,22 +58,65 @@ type absent struct {
 func (a absent) Unwrap() error { return a.error }
 
 // report tells the error, unless it is nil, and returns the status to exit with.
-func (p program) report(err error, address string) int {
+func (in *invocation) report(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	f := explain(err, address)
+	f := in.explain(err)
 	if f.text != "" {
-		fmt.Fprintf(p.stderr, "migctl: %s\n", printable(f.text))
-	}
-	if f.hint != "" {
-		fmt.Fprintf(p.stderr, "  %s\n", f.hint)
+		in.tell("", f)
 	}
 	return f.code
 }
 
-// explain returns what a person is told of an error that came from address.
-func explain(err error, address string) *failure {
+// tell tells of a failure on stderr: of migctl as a whole, or of one of many that
+// has a name. For programs that is one line of JSON or one document of YAML.
+func (in *invocation) tell(name string, f *failure) {
+	if in.structured() {
+		in.tellProgram(name, f)
+		return
+	}
+	if name != "" {
+		fmt.Fprintf(in.stderr, "%s: %s\n", printable(name), printable(f.text))
+		return
+	}
+	fmt.Fprintf(in.stderr, "migctl: %s\n", printable(f.text))
+	if f.hint != "" {
+		fmt.Fprintf(in.stderr, "  %s\n", f.hint)
+	}
+}
+
+func (in *invocation) tellProgram(name string, f *failure) {
+	type told struct {
+		Name       string `json:"name,omitempty"`
+		Message    string `json:"message"`
+		Hint       string `json:"hint,omitempty"`
+		Code       string `json:"code,omitempty"`
+		Reason     string `json:"reason,omitempty"`
+		Field      string `json:"field,omitempty"`
+		Rule       string `json:"rule,omitempty"`
+		ExitStatus int    `json:"exitStatus"`
+	}
+	out := told{
+		Name: name, Message: f.text, Hint: strings.Join(strings.Fields(f.hint), " "), Code: f.status,
+		Field: f.detail.GetField(), Rule: f.detail.GetRule(), ExitStatus: f.code,
+	}
+	if f.detail.GetReason() != migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
+		out.Reason = f.detail.GetReason().String()
+	}
+	document, err := json.Marshal(map[string]told{"error": out})
+	if err == nil && in.Output == outYAML {
+		document, err = jsonToYAML(document)
+		document = append([]byte("---\n"), document...)
+	}
+	if err != nil {
+		panic(fmt.Sprintf("texts and numbers are no document: %v", err))
+	}
+	fmt.Fprintln(in.stderr, strings.TrimSpace(string(document)))
+}
+
+// explain returns what a person is told of an error.
+func (in *invocation) explain(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
@@ -72,44 +124,137 @@ func explain(err error, address string) *failure {
 	switch {
 	case !ok:
 		return &failure{code: exitFailed, text: err.Error()}
-	case told.Code() == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
-		return &failure{exitUnavailable, fmt.Sprintf("no answer from %s in time", address), "--timeout allows more. Is it the right --address?"}
-	case !connect.IsWireError(err) && told.Code() == connect.CodeUnavailable:
+	case told.Code() == connect.CodeUnauthenticated || told.Code() == connect.CodePermissionDenied:
 		return &failure{
-			exitUnavailable, fmt.Sprintf("cannot reach the controller at %s: %s", address, told.Message()),
-			"Is the controller running? --address or MIGCTL_ADDRESS names another place, and\n  migctl config get-contexts lists those you have named.",
+			code: exitNotAllowed, text: fmt.Sprintf("%s does not let you in: %s", in.address, told.Message()), status: told.Code().String(),
+			hint: "A token is given by --token-file, MIGCTL_TOKEN or the context; migctl config view\n  shows what the context has.",
 		}
-	case !connect.IsWireError(err):
-		return &failure{
-			exitUnavailable, fmt.Sprintf("what answers at %s is no controller that migctl understands: %s", address, told.Message()),
-			"Check --address, and that migctl and the controller have the same version.",
+	case connect.IsWireError(err):
+		return in.refused(err, told)
+	default:
+		return in.unreached(err, told)
+	}
+}
+
+// unreached returns what a person is told when no controller has answered.
+func (in *invocation) unreached(err error, told *connect.Error) *failure {
+	f := &failure{code: exitUnavailable}
+	hint := distrust(err)
+	switch {
+	case told.Code() == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
+		f.text = fmt.Sprintf("no answer from %s in time", in.address)
+		f.hint = "--timeout allows more. Is it the right --address?"
+	case hint != "":
+		f.text, f.hint = fmt.Sprintf("no safe connection to %s: %s", in.address, told.Message()), hint
+	case told.Code() == connect.CodeUnavailable:
+		f.text = fmt.Sprintf("cannot reach the controller at %s: %s", in.address, told.Message())
+		f.hint = "Is the controller running? --address or MIGCTL_ADDRESS names another place, and\n  migctl config get-contexts lists those you have named."
+	default:
+		f.text = fmt.Sprintf("what answers at %s is no controller that migctl understands: %s", in.address, told.Message())
+		f.hint = "Check --address (http or https?), and that migctl and the controller have the\n  same version."
+	}
+	return f
+}
+
+// detailOf returns the error's ErrorDetail. Where a controller sends none, the
+// code tells the reason.
+func detailOf(err error) *migcontrollerv1.ErrorDetail {
+	told, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return nil
+	}
+	for _, d := range told.Details() {
+		if value, bad := d.Value(); bad == nil {
+			if detail, ok := value.(*migcontrollerv1.ErrorDetail); ok {
+				return detail
+			}
 		}
 	}
-	return refused(err, told)
+	byCode := map[connect.Code]migcontrollerv1.ErrorReason{
+		connect.CodeInvalidArgument:    migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD,
+		connect.CodeNotFound:           migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND,
+		connect.CodeAlreadyExists:      migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN,
+		connect.CodeFailedPrecondition: migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED,
+		connect.CodeOutOfRange:         migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED,
+		connect.CodeUnavailable:        migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
+	}
+	return &migcontrollerv1.ErrorDetail{Reason: byCode[told.Code()]}
 }
 
 // refused returns what a person is told of an error that the controller told.
-func refused(err error, told *connect.Error) *failure {
-	f := &failure{code: exitFailed, text: told.Message()}
-	switch told.Code() {
-	case connect.CodeNotFound:
+func (in *invocation) refused(err error, told *connect.Error) *failure {
+	f := &failure{code: exitFailed, text: told.Message(), status: told.Code().String(), detail: detailOf(err)}
+	switch f.detail.GetReason() {
+	case migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD:
+		f.code, f.text = exitUsage, "the controller refused an argument: "+told.Message()
+		if f.detail.GetField() != "" {
+			f.text = fmt.Sprintf("%s %s", in.argumentOf(f.detail.GetField()), f.detail.GetRule())
+			f.hint = fmt.Sprintf("That is the controller's rule for %s.", printable(f.detail.GetField()))
+		}
+	case migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND:
 		f.code = exitNotFound
 		if a, ok := errors.AsType[absent](err); ok {
 			f.hint = a.hint
 		}
-	case connect.CodeInvalidArgument:
-		f.code, f.text = exitUsage, fmt.Sprintf("the controller refused an argument: %s", told.Message())
-	case connect.CodeUnavailable:
-		f.code, f.hint = exitUnavailable, "Try again in a moment. If it stays like this, the controller's log says why."
-	case connect.CodeUnimplemented:
-		f.code, f.hint = exitUnavailable, "The controller is of another version than migctl."
-	case connect.CodeAlreadyExists:
-		f.hint = "Choose another --id, or look at what has it: migctl command ID"
-	case connect.CodeOutOfRange:
+	case migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN:
+		f.hint = "Choose another --id, or leave it out. migctl command ID shows what has this one."
+	case migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED:
+		f.hint = "migctl command ID shows how."
+	case migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED:
 		f.hint = "Watch without --cursor. What happened in between: migctl events, migctl commands"
+	case migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING:
+		f.code, f.hint = exitUnavailable, "Try again once it has been started again."
+	case migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
+		migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN:
+		f.code, f.hint = exitUnavailable, "Try again in a moment. If it stays like this, the controller's log says why."
+	case migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
+		refusedByCode(f, told.Code(), in.address)
+	}
+	return f
+}
+
+// refusedByCode fills in what an error without a reason means.
+func refusedByCode(f *failure, code connect.Code, address string) {
+	switch code {
+	case connect.CodeDeadlineExceeded:
+		f.code, f.text, f.hint = exitUnavailable, fmt.Sprintf("no answer from %s in time", address), "--timeout allows more. Is it the right --address?"
+	case connect.CodeUnimplemented:
+		f.code, f.hint = exitUnavailable, "The controller is of another version than migctl: migctl version shows both."
 	case connect.CodeInternal, connect.CodeUnknown:
 		f.hint = "The controller's log says more."
 	default:
 	}
-	return f
+}
+
+// arguments are what the fields of requests are called on the command line,
+// where it is not the last part of their path.
+var arguments = map[string]string{
+	"vm_id": "vm", "pool_id": "pool", "org_id": "org", "command_id": "id", "states": "state", "page_size": "limit",
+	"command.string_params": "param", "command.int_params": "int", "command.bool_params": "bool",
+	"command.string_array_params": "list",
+}
+
+// argumentOf returns what a field of a request is called on this command line:
+// a flag, an argument, or the field itself where it is neither.
+func (in *invocation) argumentOf(field string) string {
+	path, key, _ := strings.Cut(field, "[")
+	name, known := arguments[path]
+	if !known {
+		name = strings.ReplaceAll(path[strings.LastIndex(path, ".")+1:], "_", "-")
+	}
+	if in.node == nil {
+		return field
+	}
+	for _, positional := range in.node.Positional {
+		if positional.Name == name {
+			return "<" + name + ">"
+		}
+	}
+	if flagOf(in.node, name) == nil {
+		return field
+	}
+	if key != "" {
+		return "--" + name + " " + strings.TrimSuffix(key, "]")
+	}
+	return "--" + name
 }

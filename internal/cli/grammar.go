@@ -19,12 +19,14 @@ const (
 
 // globals are the flags that every command has.
 type globals struct {
-	Address   string `placeholder:"URL" help:"Where the controller is. Without it: --context, then MIGCTL_ADDRESS, then the current context, then http://localhost:8080."`
-	Context   string `placeholder:"NAME" help:"Use this context of the config file."`
-	Timeout   span   `default:"10s" placeholder:"TIME" help:"Give up on an answer after this time (${default})."`
-	Output    string `short:"o" enum:"table,wide,json,yaml" default:"table" placeholder:"FORM" help:"table, wide, json or yaml (${default})."`
-	Color     string `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"auto, always or never (${default}): auto is on a terminal, unless NO_COLOR is set."`
-	NoHeaders bool   `help:"Leave out the titles of columns."`
+	Address        string  `placeholder:"URL" help:"Where the controller is. Without it: --context, then MIGCTL_ADDRESS, then the current context, then http://localhost:8080."`
+	Context        string  `placeholder:"NAME" help:"Use this context of the config file."`
+	TokenFile      *string `placeholder:"FILE" help:"Send the token in this file. Without it: that of --context, then MIGCTL_TOKEN, then that of the current context."`
+	PlaintextToken bool    `help:"Send the token over http to other machines too."`
+	Timeout        span    `default:"10s" placeholder:"TIME" help:"Give up on an answer after this time (${default})."`
+	Output         string  `short:"o" enum:"table,wide,json,yaml" default:"table" placeholder:"FORM" help:"table, wide, json or yaml (${default})."`
+	Color          string  `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"auto, always or never (${default}): auto is on a terminal, unless NO_COLOR is set."`
+	NoHeaders      bool    `help:"Leave out the titles of columns."`
 }
 
 // commandLine is the whole grammar.
@@ -47,7 +49,7 @@ type commandLine struct {
 
 	Config     configCmd     `cmd:"" group:"migctl itself" help:"Name controllers, and choose among them."`
 	Completion completionCmd `cmd:"" group:"migctl itself" help:"Print the completion script of a shell."`
-	Version    versionCmd    `cmd:"" group:"migctl itself" help:"Show the version, and whether the controller answers."`
+	Version    versionCmd    `cmd:"" group:"migctl itself" help:"Show the versions of migctl and of the controller."`
 }
 
 const helpHead = `migctl shows and commands a fleet of short-lived CI machines, by way of their
@@ -64,6 +66,7 @@ Exit status:
   3    what was named does not exist, or no VM fits a broadcast
   4    the controller cannot be reached, or cannot answer now
   5    the wait is over, and a command has not ended
+  6    the controller, or what stands before it, does not let you in
   130  interrupted
 
 Start here:

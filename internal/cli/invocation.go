@@ -2,20 +2,18 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
-	"net/url"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/alecthomas/kong"
 
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
 const (
-	defaultAddress = "http://localhost:8080"
-	addressEnv     = "MIGCTL_ADDRESS"
 	// pageSize is the largest page that the controller gives.
 	pageSize = 1000
 	// answerLimit is how much one answer may hold, in bytes.
@@ -26,6 +24,10 @@ const (
 type invocation struct {
 	program
 	globals
+	// fresh is set when stderr begins a line, although ^C stood there.
+	fresh bool
+	// node is the command in the grammar.
+	node *kong.Node
 	// address is where the controller is; empty before dial.
 	address   string
 	transport *http.Transport
@@ -38,11 +40,11 @@ func newInvocation(p program, g globals) *invocation {
 
 // dial finds out where the controller is, and makes the client. Nothing is sent.
 func (in *invocation) dial() error {
-	address, err := in.findAddress()
+	t, err := in.findTarget()
 	if err != nil {
 		return err
 	}
-	in.address = address
+	in.address = t.Address
 	in.transport = &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
@@ -50,55 +52,31 @@ func (in *invocation) dial() error {
 		MaxIdleConnsPerHost: broadcastLimit,
 		ForceAttemptHTTP2:   true,
 	}
+	way, err := in.transportTo(t)
+	if err != nil {
+		return err
+	}
 	in.client = migcontrollerv1connect.NewAdminServiceClient(
-		&http.Client{Transport: in.transport}, in.address, connect.WithReadMaxBytes(answerLimit),
+		&http.Client{Transport: way, CheckRedirect: stay}, in.address, connect.WithReadMaxBytes(answerLimit),
 	)
 	return nil
+}
+
+// stay follows no redirect: a token is for one place.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// freshLine begins a line after an interrupt, which a terminal shows as ^C.
+func (in *invocation) freshLine() {
+	if in.reports && !in.fresh {
+		fmt.Fprintln(in.stderr)
+	}
+	in.fresh = true
 }
 
 func (in *invocation) close() {
 	if in.transport != nil {
 		in.transport.CloseIdleConnections()
 	}
-}
-
-// findAddress goes by --address, --context, MIGCTL_ADDRESS, the current context
-// and the default, in this order.
-func (in *invocation) findAddress() (string, error) {
-	if in.Address != "" {
-		return checkAddress("--address", in.Address)
-	}
-	if env := in.environ[addressEnv]; env != "" && in.Context == "" {
-		return checkAddress(addressEnv, env)
-	}
-	c, err := in.loadConfig()
-	if err != nil {
-		return "", err
-	}
-	name := in.Context
-	if name == "" {
-		name = c.Current
-	}
-	if name == "" {
-		return defaultAddress, nil
-	}
-	chosen, known := c.Contexts[name]
-	if !known {
-		return "", noContext(name)
-	}
-	return checkAddress("the address of context "+name, chosen.Address)
-}
-
-// checkAddress returns the address as a URL; without a scheme it is http.
-func checkAddress(what, address string) (string, error) {
-	if !strings.Contains(address, "://") {
-		address = "http://" + address
-	}
-	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" {
-		return "", usage("%s must be like http://localhost:8080", what)
-	}
-	return strings.TrimSuffix(u.String(), "/"), nil
 }
 
 // ask makes one call with the time that --timeout allows, and with extra on top.

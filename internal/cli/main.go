@@ -25,9 +25,11 @@ import (
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	width := 0
+	// The first signal ends what is under way; the next one ends migctl.
+	context.AfterFunc(ctx, stop)
+	width := func() int { return 0 }
 	if isTerminal(stdout) {
-		width = terminalWidth(stdout)
+		width = func() int { return terminalWidth(stdout) }
 	}
 	p := program{
 		environ: environment(os.Environ()),
@@ -48,8 +50,9 @@ type program struct {
 	stderr  io.Writer
 	// asks and reports tell whether stdin and stderr are terminals.
 	asks, reports bool
-	// width is that of the terminal behind stdout; 0 when there is none.
-	width int
+	// width is that of the terminal behind stdout as it is now; 0 when there is
+	// none.
+	width func() int
 	now   func() time.Time
 	// pause waits, or ends early with the error of its context.
 	pause func(context.Context, time.Duration) error
@@ -76,16 +79,20 @@ func (p program) run(ctx context.Context, args []string) int {
 		return exitOK
 	}
 	if err != nil {
-		return p.report(usage("%v", err), "")
+		return newInvocation(p, globals{}).report(usage("%v", err))
 	}
 	in := newInvocation(p, line.globals)
+	in.node = parsed.Selected()
 	defer in.close()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err = parsed.Run(in)
+	if ctx.Err() != nil {
+		in.freshLine()
+	}
 	if err != nil && ctx.Err() != nil {
 		return exitInterrupted
 	}
-	return p.report(err, in.address)
+	return in.report(err)
 }
 
 func environment(pairs []string) map[string]string {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -25,7 +26,22 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// builtIn is the directory of the programs that tests run; empty when none did.
+var builtIn string
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(tidy{m}) }
+
+// tidy removes the programs after the tests.
+type tidy struct{ *testing.M }
+
+func (m tidy) Run() int {
+	defer func() {
+		if builtIn != "" {
+			_ = os.RemoveAll(builtIn)
+		}
+	}()
+	return m.M.Run()
+}
 
 // epoch is when every test happens.
 var epoch = time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
@@ -56,6 +72,7 @@ func newDesk(t *testing.T) *desk {
 				addressEnv: server.URL, configEnv: filepath.Join(t.TempDir(), "config", "config.yaml"),
 			},
 			stdin: strings.NewReader(""),
+			width: func() int { return 0 },
 			now:   fleet.now,
 			pause: func(ctx context.Context, d time.Duration) error {
 				fleet.advance(d)
@@ -74,7 +91,8 @@ func newDesk(t *testing.T) *desk {
 // terminal puts a terminal of this width in front of migctl, and an operator who
 // types.
 func (d *desk) terminal(width int, typed string) {
-	d.program.width, d.program.asks, d.program.reports = width, true, true
+	d.program.width = func() int { return width }
+	d.program.asks, d.program.reports = true, true
 	d.program.stdin = strings.NewReader(typed)
 }
 
@@ -85,7 +103,8 @@ func (d *desk) run(args ...string) (stdout, stderr string, code int) {
 	p := d.program
 	p.stdout, p.stderr = &out, &errs
 	code = p.run(d.ctx, args)
-	name := func(s string) string { return strings.ReplaceAll(s, d.server.URL, "http://controller:8080") }
+	names := strings.NewReplacer(d.server.URL, "http://controller:8080", runtime.GOOS+"/"+runtime.GOARCH, "linux/amd64")
+	name := names.Replace
 	return name(out.String()), name(errs.String()), code
 }
 
@@ -120,6 +139,8 @@ type fakeFleet struct {
 	events   []*migcontrollerv1.Event
 	// page is the largest page; 0 is no limit.
 	page int
+	// old leaves out what was added to the schema later.
+	old bool
 	// asked are the requests that came.
 	asked []any
 	// fail answers a request with an error; nil lets it through.
@@ -187,6 +208,19 @@ func cut[T any](all []T, limit int, size int32, token string) (page []T, next st
 	return all[from:to], next, nil
 }
 
+// GetServerInfo implements AdminService; an older controller does not.
+func (f *fakeFleet) GetServerInfo(
+	ctx context.Context, req *migcontrollerv1.GetServerInfoRequest,
+) (*migcontrollerv1.GetServerInfoResponse, error) {
+	if f.old {
+		return f.UnimplementedAdminServiceHandler.GetServerInfo(ctx, req)
+	}
+	if err := f.arrive(req); err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.GetServerInfoResponse{Version: "v1.4.0", StartedAt: stamp(-26 * time.Hour), LiveSessions: 2}, nil
+}
+
 func (f *fakeFleet) ListVMs(_ context.Context, req *migcontrollerv1.ListVMsRequest) (*migcontrollerv1.ListVMsResponse, error) {
 	if err := f.arrive(req); err != nil {
 		return nil, err
@@ -236,6 +270,9 @@ func (f *fakeFleet) find(id string) (*migcontrollerv1.CommandRecord, error) {
 func (f *fakeFleet) GetCommand(
 	_ context.Context, req *migcontrollerv1.GetCommandRequest,
 ) (*migcontrollerv1.GetCommandResponse, error) {
+	if err := f.arrive(req); err != nil {
+		return nil, err
+	}
 	c, err := f.find(req.CommandId)
 	return &migcontrollerv1.GetCommandResponse{Command: c}, err
 }

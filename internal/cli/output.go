@@ -23,7 +23,7 @@ func (in *invocation) colour() bool {
 	case "never":
 		return false
 	default:
-		return in.width > 0 && in.environ["NO_COLOR"] == "" && in.environ["TERM"] != "dumb"
+		return in.width() > 0 && in.environ["NO_COLOR"] == "" && in.environ["TERM"] != "dumb"
 	}
 }
 
@@ -33,7 +33,7 @@ func (in *invocation) writeTable(t table, none string) {
 		fmt.Fprintln(in.stderr, none)
 		return
 	}
-	l := look{wide: in.Output == outWide, headers: !in.NoHeaders, colour: in.colour(), width: in.width}
+	l := look{wide: in.Output == outWide, headers: !in.NoHeaders, colour: in.colour(), width: in.width()}
 	if l.wide {
 		l.width = 0
 	}
@@ -66,7 +66,7 @@ func (in *invocation) writeRecord(record proto.Message, fields table) error {
 		}
 		return in.writeValue(document)
 	}
-	l := look{colour: in.colour(), width: in.width}
+	l := look{colour: in.colour(), width: in.width()}
 	if in.Output == outWide {
 		l.width = 0
 	}

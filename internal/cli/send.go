@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -109,7 +111,13 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 	if cmd.Wait > 0 && in.reports {
 		fmt.Fprintf(in.stderr, "Sending %s; waiting up to %s for its end.\n", printable(id), time.Duration(cmd.Wait))
 	}
+	in.noteAway(ctx, []string{cmd.VM})
 	record, err := in.send(ctx, req, time.Duration(cmd.Wait))
+	if ctx.Err() != nil {
+		in.freshLine()
+		fmt.Fprintf(in.stderr, "It may have been accepted: migctl command %s tells, migctl cancel %s takes it back.\n", printable(id), printable(id))
+		return ctx.Err()
+	}
 	if err != nil {
 		return in.uncertain(err, req)
 	}
@@ -122,9 +130,9 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 // uncertain adds, to an error after which the command may or may not have been
 // accepted, how to find out.
 func (in *invocation) uncertain(err error, req *migcontrollerv1.SendCommandRequest) error {
-	f := explain(err, in.address)
-	if f.code != exitUnavailable {
-		return err
+	f := in.explain(err)
+	if dial, ok := errors.AsType[*net.OpError](err); f.code != exitUnavailable || ok && dial.Op == "dial" {
+		return err // Nothing was sent.
 	}
 	id := req.GetCommand().GetId()
 	f.hint += fmt.Sprintf("\n  It may have been accepted: migctl command %s tells. To send it again without\n  sending it twice, add --id %s.", id, id)
@@ -140,8 +148,8 @@ func (in *invocation) outcome(c *migcontrollerv1.CommandRecord, waited bool) err
 	case !ended(c):
 		id := c.GetCommand().GetId()
 		return &failure{
-			exitNotEnded, fmt.Sprintf("the wait is over and %s is still %s", id, stateName(c.GetState())),
-			fmt.Sprintf("It goes on. Look again: migctl command %s. Take it back: migctl cancel %s", id, id),
+			code: exitNotEnded, text: fmt.Sprintf("the wait is over and %s is still %s", id, stateName(c.GetState())),
+			hint: fmt.Sprintf("It goes on. Look again: migctl command %s. Take it back: migctl cancel %s", id, id),
 		}
 	default:
 		text := fmt.Sprintf("%s ended as %s", c.GetCommand().GetId(), stateName(c.GetState()))

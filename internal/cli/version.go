@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"runtime"
 	"runtime/debug"
+
+	"connectrpc.com/connect"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
@@ -30,23 +33,15 @@ type versionCmd struct {
 	Client bool `help:"Do not ask the controller."`
 }
 
-// Run shows the version, and whether the controller answers.
+// Run shows the versions of both, and whether the controller answers.
 func (cmd versionCmd) Run(ctx context.Context, in *invocation) error {
-	type answer struct {
-		Client    string `json:"client"`
-		Platform  string `json:"platform"`
-		Address   string `json:"address,omitempty"`
-		Reachable *bool  `json:"reachable,omitempty"`
-	}
-	out := answer{Client: clientVersion(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	out := versions{Client: clientVersion(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	var failed error
 	if !cmd.Client {
 		if err := in.dial(); err != nil {
 			return err
 		}
-		_, failed = ask(ctx, in, 0, in.client.ListVMs, &migcontrollerv1.ListVMsRequest{PageSize: 1})
-		reachable := failed == nil
-		out.Address, out.Reachable = in.address, &reachable
+		failed = in.askServer(ctx, &out)
 	}
 	if in.structured() {
 		if err := in.writeValue(out); err != nil {
@@ -54,13 +49,52 @@ func (cmd versionCmd) Run(ctx context.Context, in *invocation) error {
 		}
 		return failed
 	}
-	fmt.Fprintf(in.stdout, "migctl      %s (%s)\n", out.Client, out.Platform)
-	if out.Reachable != nil {
-		state := "answers"
-		if !*out.Reachable {
-			state = "does not answer"
-		}
-		fmt.Fprintf(in.stdout, "controller  %s %s\n", out.Address, state)
-	}
+	out.write(in)
 	return failed
+}
+
+// versions is what there is to tell of migctl and of the controller.
+type versions struct {
+	Client    string `json:"client"`
+	Platform  string `json:"platform"`
+	Address   string `json:"address,omitempty"`
+	Reachable *bool  `json:"reachable,omitempty"`
+	// Server is nil when the controller does not tell.
+	Server json.RawMessage `json:"server,omitempty"`
+
+	info *migcontrollerv1.GetServerInfoResponse
+}
+
+// askServer fills in what the controller tells. One that is older than
+// GetServerInfo answers all the same.
+func (in *invocation) askServer(ctx context.Context, out *versions) error {
+	res, err := ask(ctx, in, 0, in.client.GetServerInfo, &migcontrollerv1.GetServerInfoRequest{})
+	if connect.CodeOf(err) == connect.CodeUnimplemented {
+		// Only a call that it has tells a controller from something else.
+		_, err = ask(ctx, in, 0, in.client.ListVMs, &migcontrollerv1.ListVMsRequest{PageSize: 1})
+	}
+	reachable := err == nil
+	out.Address, out.Reachable, out.info = in.address, &reachable, res
+	if res == nil {
+		return err
+	}
+	out.Server, err = protoDocument(res)
+	return err
+}
+
+func (v versions) write(in *invocation) {
+	fmt.Fprintf(in.stdout, "migctl      %s (%s)\n", v.Client, v.Platform)
+	if v.Reachable == nil {
+		return
+	}
+	switch {
+	case !*v.Reachable:
+		fmt.Fprintf(in.stdout, "controller  %s does not answer\n", v.Address)
+	case v.info == nil:
+		fmt.Fprintf(in.stdout, "controller  %s answers; it is too old to tell its version\n", v.Address)
+	default:
+		fmt.Fprintf(in.stdout, "controller  %s at %s\n", printable(v.info.GetVersion()), v.Address)
+		fmt.Fprintf(in.stdout, "  started   %s\n", in.whenBoth(v.info.GetStartedAt()).text)
+		fmt.Fprintf(in.stdout, "  sessions  %d\n", v.info.GetLiveSessions())
+	}
 }

@@ -11,10 +11,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-const (
-	vmsHint = "migctl vms lists the VMs that the controller has heard of."
-	noVM    = "No VM fits. migctl vms lists them all."
-)
+const noVM = "No VM fits. migctl vms lists them all."
 
 // vmFilter chooses VMs.
 type vmFilter struct {
@@ -176,7 +173,10 @@ func (cmd vmCmd) Run(ctx context.Context, in *invocation) error {
 	}
 	res, err := ask(ctx, in, 0, in.client.GetVM, &migcontrollerv1.GetVMRequest{VmId: cmd.VM})
 	if err != nil {
-		return absent{err, vmsHint}
+		if detailOf(err).GetReason() != migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND {
+			return err
+		}
+		return absent{err, in.vmHint(ctx, cmd.VM)}
 	}
 	return in.writeRecord(res.GetVm(), in.vmFields(res.GetVm()))
 }

@@ -41,57 +41,112 @@ func (cmd watchCmd) Run(ctx context.Context, in *invocation) error {
 		return err
 	}
 	cursor := cmd.Cursor
-	err := in.watch(ctx, cmd.Cursor, cmd.VM, func(change *migcontrollerv1.WatchFleetResponse) error {
+	show := func(change *migcontrollerv1.WatchFleetResponse) error {
 		cursor = change.GetCursor()
 		return in.showChange(change)
-	})
-	if cursor != "" && !in.structured() {
+	}
+	err := in.watch(ctx, cmd.Cursor, cmd.VM, show, func(begin string) error { return cmd.again(ctx, in, begin, show) })
+	if ctx.Err() != nil {
+		in.freshLine()
+	}
+	if cursor != cmd.Cursor && !in.structured() {
 		fmt.Fprintf(in.stderr, "To go on from here: migctl watch --cursor %s\n", cursor)
 	}
 	return err
 }
 
-// watch calls show with everything that WatchFleet tells, those answers too that
-// have only a cursor. When the stream breaks off it goes on from the last cursor.
-// It fails when the first try does, when the controller refuses, and when show
-// does; the end of ctx is no failure.
-func (in *invocation) watch(
-	ctx context.Context, cursor, vm string, show func(*migcontrollerv1.WatchFleetResponse) error,
+// again shows the VMs as they are now, as if each had just changed: what was
+// missed shows in them.
+func (cmd watchCmd) again(
+	ctx context.Context, in *invocation, cursor string, show func(*migcontrollerv1.WatchFleetResponse) error,
 ) error {
-	wait := firstPause
-	for begun := false; ; {
-		failed := false
-		err := in.watchOnce(ctx, cursor, vm, func(change *migcontrollerv1.WatchFleetResponse) error {
-			if !begun || wait > firstPause {
-				in.noteWatch(begun)
-			}
-			begun, wait = true, firstPause
-			if err := show(change); err != nil {
-				failed = true
-				return err
-			}
-			cursor = change.GetCursor()
-			return nil
-		})
+	vms, _, err := vmFilter{}.list(ctx, in, 0)
+	if err != nil {
+		return err
+	}
+	now := timestamppb.New(in.now())
+	for _, v := range vms {
+		if cmd.VM != "" && cmd.VM != v.GetVmId() {
+			continue
+		}
+		change := &migcontrollerv1.WatchFleetResponse_Vm{Vm: v}
+		if err := show(&migcontrollerv1.WatchFleetResponse{Cursor: cursor, ChangedAt: now, Change: change}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watch calls show with everything that WatchFleet tells, those answers too that
+// have only a cursor. When the stream breaks off it goes on from the last cursor;
+// when what came after it is no longer kept, it begins anew, and calls again with
+// the first new cursor. It fails when the first try does, when the controller
+// refuses otherwise, and when show or again does; the end of ctx is no failure.
+func (in *invocation) watch(
+	ctx context.Context, cursor, vm string, show func(*migcontrollerv1.WatchFleetResponse) error, again func(cursor string) error,
+) error {
+	w := watching{in: in, show: show, again: again, cursor: cursor, wait: firstPause}
+	for {
+		w.failed = false
+		err := in.watchOnce(ctx, w.cursor, vm, w.answer)
 		switch {
 		case ctx.Err() != nil:
 			return nil //nolint:nilerr // interrupted
-		case failed || !begun || !passing(err):
+		case w.begun && !w.failed && !w.lost && expired(err):
+			fmt.Fprintln(in.stderr, "What changed in between is no longer kept; listing again.")
+			w.cursor, w.lost = "", true
+			continue
+		case w.failed || !w.begun || !passing(err):
 			return err
 		}
-		if wait == firstPause {
+		if w.wait == firstPause {
 			fmt.Fprintln(in.stderr, "The controller is gone; trying to reach it again.")
 		}
-		if in.pause(ctx, wait) != nil {
+		if in.pause(ctx, w.wait) != nil {
 			return nil //nolint:nilerr // interrupted
 		}
-		wait = min(2*wait, longestPause)
+		w.wait = min(2*w.wait, longestPause)
 	}
 }
 
+// watching is how far a watch has come, over all its streams.
+type watching struct {
+	in     *invocation
+	show   func(*migcontrollerv1.WatchFleetResponse) error
+	again  func(cursor string) error
+	cursor string
+	wait   time.Duration
+	// begun is set once there was an answer, lost while changes are missing, and
+	// failed when show or again did.
+	begun, lost, failed bool
+}
+
+// answer takes what a stream tells.
+func (w *watching) answer(change *migcontrollerv1.WatchFleetResponse) (err error) {
+	if !w.begun || w.wait > firstPause {
+		w.in.noteWatch(w.begun, w.lost)
+	}
+	if w.lost {
+		err = w.again(change.GetCursor())
+	}
+	w.begun, w.lost, w.wait = true, false, firstPause
+	if err == nil {
+		err = w.show(change)
+	}
+	w.failed, w.cursor = err != nil, change.GetCursor()
+	return err
+}
+
+// expired reports whether the changes after a cursor are no longer kept.
+func expired(err error) bool {
+	return detailOf(err).GetReason() == migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED
+}
+
 // noteWatch says that there is a stream: the first, or one again.
-func (in *invocation) noteWatch(again bool) {
+func (in *invocation) noteWatch(again, lost bool) {
 	switch {
+	case lost:
+		fmt.Fprintln(in.stderr, "The controller is back.")
 	case again:
 		fmt.Fprintln(in.stderr, "The controller is back; nothing was missed.")
 	case in.reports:
@@ -167,15 +222,21 @@ func (in *invocation) showChange(change *migcontrollerv1.WatchFleetResponse) err
 }
 
 // writeChange shows one line of a list that has no end. The columns have fixed
-// widths, because nobody knows what is to come.
+// widths, because nobody knows what is to come. A narrow terminal has no room for
+// the date.
 func (in *invocation) writeChange(at *timestamppb.Timestamp, vm string, what cell, text string) {
-	const vmWidth, whatWidth = 16, 17
+	const vmWidth, whatWidth, narrow = 16, 17, 100
 	label := printable(what.text)
-	line := fmt.Sprintf("%s  %-*s  ", clockTime(at), vmWidth, printable(vm))
-	width := utf8.RuneCountInString(label)
-	rest := strings.TrimRight(fmt.Sprintf("%*s  %s", max(whatWidth-width, 0), "", printable(text)), " ")
-	if in.width > 0 && in.Output != outWide {
-		rest = shorten(rest, max(in.width-utf8.RuneCountInString(line)-width, 0))
+	cut := in.width() > 0 && in.Output != outWide
+	clock := clockTime(at)
+	if cut && in.width() < narrow {
+		clock = at.AsTime().Format("15:04:05Z")
+	}
+	line := fmt.Sprintf("%s  %-*s  ", clock, vmWidth, printable(vm))
+	taken := utf8.RuneCountInString(label)
+	rest := strings.TrimRight(fmt.Sprintf("%*s  %s", max(whatWidth-taken, 0), "", printable(text)), " ")
+	if cut {
+		rest = shorten(rest, max(in.width()-utf8.RuneCountInString(line)-taken, 0))
 	}
 	fmt.Fprintf(in.stdout, "%s%s%s\n", line, paint(label, what.tone, in.colour()), rest)
 }

@@ -25,11 +25,16 @@ func sends(end error, changes ...*migcontrollerv1.WatchFleetResponse) watchStrea
 	}
 }
 
+// errRefused ends a watch for good; errExpired makes it begin anew.
+var (
+	errRefused = connect.NewError(connect.CodeInternal, errors.New("internal error"))
+	errExpired = connect.NewError(connect.CodeOutOfRange, errors.New("the changes after this cursor are no longer kept"))
+)
+
 // restarting is a controller that stops, is away for two tries, and comes back.
 func restarting(d *desk, before, after []*migcontrollerv1.WatchFleetResponse) {
 	stopping := connect.NewError(connect.CodeUnavailable, errors.New("the controller is stopping"))
-	kept := connect.NewError(connect.CodeOutOfRange, errors.New("the changes after this cursor are no longer kept"))
-	d.fleet.streams = []watchStream{sends(stopping, before...), sends(stopping), sends(nil), sends(nil, after...), sends(kept)}
+	d.fleet.streams = []watchStream{sends(stopping, before...), sends(stopping), sends(nil), sends(nil, after...), sends(errRefused)}
 }
 
 func fixedChanges() (before, after []*migcontrollerv1.WatchFleetResponse) {
@@ -43,7 +48,7 @@ func fixedChanges() (before, after []*migcontrollerv1.WatchFleetResponse) {
 }
 
 // A watch goes on with its last cursor when the controller comes back, and ends
-// when the controller says that something is lost.
+// when the controller refuses.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
@@ -108,7 +113,7 @@ func TestEventsFollow(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	d.fleet.streams = []watchStream{sends(
-		connect.NewError(connect.CodeOutOfRange, errors.New("the changes after this cursor are no longer kept")),
+		errRefused,
 		cursorOnly("c0"),
 		eventChange("c1", fixedEvents()[0]), // listed already
 		vmChange("c2", fixedVMs()[0]),
@@ -120,10 +125,45 @@ func TestEventsFollow(t *testing.T) {
 	d = newDesk(t)
 	d.fleet.events = nil
 	d.fleet.streams = []watchStream{sends(
-		connect.NewError(connect.CodeOutOfRange, errors.New("the changes after this cursor are no longer kept")),
+		errRefused,
 		cursorOnly("c0"),
 		eventChange("c3", fixedEvent(4, "vm-1", "job_completed", 0, nil)),
 		eventChange("c4", fixedEvent(5, "vm-1", "vm_shutting_down", 0, nil)),
 	)}
 	d.golden("events-follow-type", "events", "-f", "--type", "job_completed", "-o", "json")
+}
+
+// When what was missed is no longer kept, a watch shows how the VMs are and goes
+// on, and events are listed again; only a cursor that was typed is refused.
+func TestWatchExpired(t *testing.T) {
+	t.Parallel()
+	expire := func(d *desk) {
+		before, after := fixedChanges()
+		d.fleet.streams = []watchStream{sends(nil, before...), sends(errExpired), sends(errRefused, after...)}
+	}
+	d := newDesk(t)
+	expire(d)
+	d.golden("watch-expired", "watch")
+	var cursors []string
+	for _, req := range requestsOf[*migcontrollerv1.WatchFleetRequest](d.fleet) {
+		cursors = append(cursors, req.Cursor)
+	}
+	require.Equal(t, []string{"", "c2", ""}, cursors)
+
+	d = newDesk(t)
+	expire(d)
+	missed := fixedEvent(7, "vm-2", "vm_started", 0, nil)
+	d.fleet.fail = func(request any) error {
+		if _, ok := request.(*migcontrollerv1.WatchFleetRequest); ok && len(d.fleet.streams) == 1 {
+			d.fleet.events = append([]*migcontrollerv1.Event{missed}, d.fleet.events...)
+		}
+		return nil
+	}
+	d.golden("events-expired", "events", "-f", "--limit", "1")
+
+	d = newDesk(t)
+	d.fleet.streams = []watchStream{sends(errExpired)}
+	_, stderr, code := d.run("watch", "--cursor", "c1")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "Watch without --cursor")
 }

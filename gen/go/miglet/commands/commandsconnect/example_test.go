@@ -40,6 +40,9 @@ func Example() {
 	send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: &commands.ConnectRequest{
 		VmId: "example-vm-0001", PoolId: "examples",
 	}}})
+	// A runner that is not configured tells an agent that was started again from
+	// one that only lost its connection.
+	send(heartbeat("ready", &commands.RunnerState{State: "offline"}))
 	for {
 		message, err := stream.Receive()
 		if errors.Is(err, io.EOF) {
@@ -63,11 +66,7 @@ func Example() {
 			send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: &commands.EventNotification{
 				Type: "runner_registered", Timestamp: time.Now().Unix(),
 			}}})
-			send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: &commands.Heartbeat{
-				MigletState: "idle",
-				RunnerState: &commands.RunnerState{State: "idle", Configured: true},
-				Timestamp:   time.Now().Unix(),
-			}}})
+			send(heartbeat("idle", &commands.RunnerState{State: "idle", Configured: true}))
 			fmt.Println("runner registered")
 			if err := stream.CloseRequest(); err != nil {
 				log.Fatal(err)
@@ -79,4 +78,10 @@ func Example() {
 	// accepted
 	// register_runner received
 	// runner registered
+}
+
+func heartbeat(state string, runner *commands.RunnerState) *commands.MIGletMessage {
+	return &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: &commands.Heartbeat{
+		MigletState: state, RunnerState: runner, Timestamp: time.Now().Unix(),
+	}}}
 }

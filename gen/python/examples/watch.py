@@ -1,0 +1,29 @@
+"""Sends a command to a VM and follows it to its end."""
+
+import os
+import sys
+
+import mig_controller_client as mig
+
+VM = "sim-vm-0001"
+
+
+def main(address: str) -> None:
+    with mig.connect(address) as controller:
+        changes = controller.admin.watch_fleet(mig.WatchFleetRequest(vm_id=VM))
+        next(changes)  # only a cursor: from here on nothing is missed
+        command = mig.Command(type="set_log_level", string_params={"level": "debug"})
+        sent = controller.admin.send_command(mig.SendCommandRequest(vm_id=VM, command=command))
+
+        for change in changes:
+            record = change.command
+            if record.command.id != sent.command.command.id:
+                continue
+            state = mig.CommandState.Name(record.state).removeprefix("COMMAND_STATE_")
+            print(record.vm_id, record.command.type, state)
+            if record.state in mig.TERMINAL_STATES:
+                return
+
+
+if __name__ == "__main__":
+    main((sys.argv[1:] or [os.environ.get("CONTROLLER_URL", mig.DEFAULT_ADDRESS)])[0])

@@ -1,0 +1,269 @@
+"""Connections to a controller: address, TLS and credentials in one place."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import ipaddress
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from connectrpc.protocol import ProtocolType
+from pyqwest import Client, HTTPTransport, HTTPVersion, SyncClient, SyncHTTPTransport
+
+from migcontroller.v1.admin_service_connect import (
+    AdminServiceClient,
+    AdminServiceClientSync,
+)
+from migcontroller.v1.agent_service_connect import (
+    AgentServiceClient,
+    AgentServiceClientSync,
+)
+from miglet.commands.commands_connect import (
+    CommandServiceClient,
+    CommandServiceClientSync,
+)
+
+if TYPE_CHECKING:
+    from os import PathLike
+    from types import TracebackType
+    from typing import Any, TypedDict
+
+    from connectrpc.request import RequestContext
+
+    class _TransportOptions(TypedDict, total=False):
+        http_version: HTTPVersion
+        follow_redirects: bool
+        tls_include_system_certs: bool
+        tls_ca_cert: bytes
+        tls_cert: bytes
+        tls_key: bytes
+
+
+DEFAULT_ADDRESS = "http://localhost:8080"
+"""Where a controller on this machine listens unless told otherwise."""
+
+
+class Controller:
+    """A connection to a controller, for calls that block.
+
+    It opens when it is first used. Close it with `close` or as a context manager; what
+    is still being received ends then. Threads may share it.
+    """
+
+    admin: AdminServiceClientSync
+    """What operators ask: commands, VMs, events."""
+    agent: AgentServiceClientSync
+    """What an agent asks without a stream."""
+    commands: CommandServiceClientSync
+    """The agent's stream."""
+
+    def __init__(
+        self,
+        address: str,
+        transport: SyncHTTPTransport,
+        protocol: ProtocolType,
+        auth: list[_Bearer],
+    ) -> None:
+        self._transport = transport
+        http = SyncClient(transport)
+        self.admin = AdminServiceClientSync(
+            address, http_client=http, protocol=protocol, interceptors=auth
+        )
+        self.agent = AgentServiceClientSync(
+            address, http_client=http, protocol=protocol, interceptors=auth
+        )
+        self.commands = CommandServiceClientSync(
+            address, http_client=http, protocol=protocol, interceptors=auth
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._transport.close()
+
+    def __enter__(self) -> Controller:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AsyncController:
+    """A connection to a controller, for asyncio.
+
+    It opens when it is first used. Close it with `close` or as an async context
+    manager; what is still being received ends then.
+    """
+
+    admin: AdminServiceClient
+    """What operators ask: commands, VMs, events."""
+    agent: AgentServiceClient
+    """What an agent asks without a stream."""
+    commands: CommandServiceClient
+    """The agent's stream."""
+
+    def __init__(
+        self, address: str, transport: HTTPTransport, protocol: ProtocolType, auth: list[_Bearer]
+    ) -> None:
+        self._transport = transport
+        http = Client(transport)
+        self.admin = AdminServiceClient(
+            address, http_client=http, protocol=protocol, interceptors=auth
+        )
+        self.agent = AgentServiceClient(
+            address, http_client=http, protocol=protocol, interceptors=auth
+        )
+        self.commands = CommandServiceClient(
+            address, http_client=http, protocol=protocol, interceptors=auth
+        )
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> AsyncController:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+def connect(
+    address: str = DEFAULT_ADDRESS,
+    *,
+    token: str | None = None,
+    protocol: ProtocolType = ProtocolType.CONNECT,
+    ca_file: str | PathLike[str] | None = None,
+    cert_file: str | PathLike[str] | None = None,
+    key_file: str | PathLike[str] | None = None,
+    plaintext_token: bool = False,
+) -> Controller:
+    """Connect to the controller at an http or https address.
+
+    token is sent as `Authorization: Bearer` with every call. It is not sent over
+    plaintext http to another machine, unless plaintext_token says so.
+
+    https is checked against the system's certificate authorities, or those in ca_file.
+    cert_file and key_file are this client's own certificate. All are PEM. http speaks
+    HTTP/2 from the first byte, as the controller does; https negotiates it.
+
+    Raises ValueError for an argument that breaks its rule, and OSError for a file that
+    cannot be read. Whether the controller answers shows with the first call.
+    """
+    address, auth = _check(address, token, plaintext_token)
+    options = _transport_options(address, ca_file, cert_file, key_file)
+    return Controller(address, SyncHTTPTransport(**options), protocol, auth)
+
+
+def connect_async(
+    address: str = DEFAULT_ADDRESS,
+    *,
+    token: str | None = None,
+    protocol: ProtocolType = ProtocolType.CONNECT,
+    ca_file: str | PathLike[str] | None = None,
+    cert_file: str | PathLike[str] | None = None,
+    key_file: str | PathLike[str] | None = None,
+    plaintext_token: bool = False,
+) -> AsyncController:
+    """Connect to the controller, for asyncio. The arguments are those of `connect`."""
+    address, auth = _check(address, token, plaintext_token)
+    options = _transport_options(address, ca_file, cert_file, key_file)
+    _settle_at_exit()
+    return AsyncController(address, HTTPTransport(**options), protocol, auth)
+
+
+@functools.cache
+def _settle_at_exit() -> None:
+    """Give pyqwest's threads a moment before the interpreter goes away.
+
+    They let go of a call's Python objects a little after its answer was handed over. One
+    that does so while the interpreter ends can abort the process, as seen on Python 3.11
+    with a program that makes a single call. Nothing tells when they are done.
+    """
+    atexit.register(time.sleep, 0.05)
+
+
+class _Bearer:
+    """Puts the token into the headers of every call, of both kinds of client."""
+
+    def __init__(self, token: str) -> None:
+        self._header = f"Bearer {token}"
+
+    def on_start_sync(self, ctx: RequestContext[Any, Any], /) -> None:
+        ctx.request_headers["authorization"] = self._header
+
+    def on_end_sync(
+        self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /
+    ) -> None:
+        pass
+
+    async def on_start(self, ctx: RequestContext[Any, Any]) -> None:
+        self.on_start_sync(ctx)
+
+    async def on_end(
+        self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /
+    ) -> None:
+        pass
+
+
+def _check(address: str, token: str | None, plaintext_token: bool) -> tuple[str, list[_Bearer]]:
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"address must be http://HOST:PORT or https://HOST:PORT, not {address!r}")
+    address = address.rstrip("/")
+    if token is None:
+        return address, []
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("token must be printable ASCII without spaces, and not empty")
+    if parts.scheme == "http" and not plaintext_token and not _loopback(parts.hostname):
+        raise ValueError(
+            "token must not cross the network in plaintext: "
+            "use an https address, or plaintext_token=True to send it all the same"
+        )
+    return address, [_Bearer(token)]
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _transport_options(
+    address: str,
+    ca_file: str | PathLike[str] | None,
+    cert_file: str | PathLike[str] | None,
+    key_file: str | PathLike[str] | None,
+) -> _TransportOptions:
+    if (cert_file is None) != (key_file is None):
+        raise ValueError("cert_file and key_file must be given together")
+    # A redirect is no answer of the controller, and could carry the token elsewhere.
+    options: _TransportOptions = {"follow_redirects": False}
+    if address.startswith("http://"):
+        if ca_file is not None or cert_file is not None:
+            raise ValueError("ca_file and cert_file must come with an https address")
+        options["http_version"] = HTTPVersion.HTTP2
+        return options
+    if ca_file is None:
+        options["tls_include_system_certs"] = True
+    else:
+        options["tls_ca_cert"] = Path(ca_file).read_bytes()
+    if cert_file is not None and key_file is not None:
+        options["tls_cert"] = Path(cert_file).read_bytes()
+        options["tls_key"] = Path(key_file).read_bytes()
+    return options

@@ -1,0 +1,17 @@
+// Shows what the controller says of a request that it refuses.
+// @ts-check
+import { AdminService, Code, ConnectError, ErrorReason, createClient, createTransport, errorDetail } from "@mig-controller/client/node";
+
+const baseUrl = process.argv[2] ?? process.env.CONTROLLER_URL ?? "http://localhost:8080";
+const admin = createClient(AdminService, createTransport({ baseUrl }));
+
+try {
+  await admin.sendCommand({ vmId: "sim-vm-0001", command: { type: "drain now" } });
+} catch (err) {
+  console.log("code:  ", Code[ConnectError.from(err).code]);
+  const detail = errorDetail(err);
+  if (!detail) throw err; // Not the controller's word: no connection, for instance.
+  console.log("reason:", ErrorReason[detail.reason]);
+  console.log("field: ", detail.field);
+  console.log("rule:  ", detail.rule);
+}

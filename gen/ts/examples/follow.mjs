@@ -1,0 +1,30 @@
+// Prints what becomes of every command, across lost connections and restarts of
+// the controller, until Ctrl-C.
+// @ts-check
+import { setTimeout } from "node:timers/promises";
+import { AdminService, Code, CommandState, ConnectError, ErrorReason, createClient, createTransport, errorDetail } from "@mig-controller/client/node";
+
+const baseUrl = process.argv[2] ?? process.env.CONTROLLER_URL ?? "http://localhost:8080";
+const admin = createClient(AdminService, createTransport({ baseUrl }));
+
+let cursor = "";
+for (;;) {
+  try {
+    for await (const answer of admin.watchFleet({ cursor })) {
+      if (cursor === "") console.log("watching");
+      if (answer.change.case === "command") {
+        const { vmId, command, state } = answer.change.value;
+        console.log(vmId, command?.id, CommandState[state]);
+      }
+      cursor = answer.cursor; // After the work: what was not finished comes again.
+    }
+  } catch (err) {
+    if (errorDetail(err)?.reason === ErrorReason.CURSOR_EXPIRED) {
+      cursor = ""; // Changes were missed. What is to be known of them, the lists tell.
+    } else if (ConnectError.from(err).code === Code.InvalidArgument) {
+      throw err;
+    }
+    console.error(`${err}; trying again`);
+  }
+  await setTimeout(1000);
+}

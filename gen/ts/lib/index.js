@@ -1,0 +1,14 @@
+export * from "../src/migcontroller/v1/admin_service_pb.js";
+export * from "../src/migcontroller/v1/agent_service_pb.js";
+export * from "../src/migcontroller/v1/command_pb.js";
+export * from "../src/migcontroller/v1/error_pb.js";
+export * from "../src/migcontroller/v1/event_pb.js";
+export * from "../src/migcontroller/v1/vm_pb.js";
+export * from "../src/miglet/commands/commands_pb.js";
+
+export { Code, ConnectError } from "@connectrpc/connect";
+export { clone, create, equals, fromBinary, fromJson, fromJsonString, isMessage, toBinary, toJson, toJsonString } from "@bufbuild/protobuf";
+export { DurationSchema, TimestampSchema, durationFromMs, durationMs, timestampDate, timestampFromDate, timestampMs, timestampNow } from "@bufbuild/protobuf/wkt";
+
+export { createClient } from "./client.js";
+export { errorDetail } from "./errors.js";

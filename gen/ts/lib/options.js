@@ -1,0 +1,56 @@
+/** @type {typeof import("./options.js").checkBaseUrl} */
+export function checkBaseUrl(baseUrl, base) {
+  let url;
+  try {
+    url = new URL(baseUrl, base);
+  } catch {
+    throw new TypeError("baseUrl must be a URL such as http://localhost:8080");
+  }
+  if (url.protocol !== "http:" && url.protocol !== "https:") {
+    throw new TypeError("baseUrl must begin with http:// or https://");
+  }
+  if (url.username || url.password || url.search || url.hash) {
+    throw new TypeError("baseUrl must have no user, password, query or fragment");
+  }
+  return url.href.replace(/\/+$/, "");
+}
+
+/** @type {typeof import("./options.js").checkProtocol} */
+export function checkProtocol(protocol, protocols) {
+  const chosen = protocol ?? protocols[0];
+  if (!protocols.includes(chosen)) throw new TypeError(`protocol must be one of ${protocols.join(", ")}`);
+  return chosen;
+}
+
+/** @type {typeof import("./options.js").interceptorsOf} */
+export function interceptorsOf({ token, allowPlaintextToken, interceptors }, baseUrl) {
+  const all = [...(interceptors ?? [])];
+  if (token === undefined) return all;
+  if (typeof token !== "function") checkToken(token);
+  const url = new URL(baseUrl);
+  if (url.protocol === "http:" && !isLoopback(url.hostname) && !allowPlaintextToken) {
+    throw new TypeError("token must not go over plain http to another machine: use https, or set allowPlaintextToken");
+  }
+  all.push((next) => async (req) => {
+    const now = typeof token === "function" ? checkToken(await token()) : token;
+    req.header.set("Authorization", `Bearer ${now}`);
+    return next(req);
+  });
+  return all;
+}
+
+/**
+ * @param {string} token
+ * @returns {string}
+ */
+function checkToken(token) {
+  if (typeof token !== "string" || !/^[\x21-\x7e]+$/.test(token)) {
+    throw new TypeError("token must be printable ASCII without spaces, at least one character");
+  }
+  return token;
+}
+
+/** @param {string} host */
+function isLoopback(host) {
+  return host === "localhost" || host.endsWith(".localhost") || host === "[::1]" || /^127(\.\d+){3}$/.test(host);
+}

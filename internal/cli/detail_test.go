@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+// detailed is an error as controllers tell it.
+func detailed(t *testing.T, code connect.Code, text string, detail *migcontrollerv1.ErrorDetail) error {
+	t.Helper()
+	err := connect.NewError(code, errors.New(text))
+	d, bad := connect.NewErrorDetail(detail)
+	require.NoError(t, bad)
+	err.AddDetail(d)
+	return err
+}
+
+// A field that breaks a rule is named as it was typed: the flag, the argument,
+// or the field where the command line has no word for it.
+func TestInvalidField(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		field string
+		line  string
+		want  string
+	}{
+		{"command.type", "send vm-1 drain", "<type> must fit"},
+		{"vm_id", "send vm-1 drain", "<vm> must fit"},
+		{"vm_id", "events --vm x", "--vm must fit"},
+		{"command.id", "send vm-1 drain --id x", "--id must fit"},
+		{"ttl", "send vm-1 drain", "--ttl must fit"},
+		{"ack_timeout", "send vm-1 drain", "--ack-timeout must fit"},
+		{"command.string_params[registration_token]", "send vm-1 drain", "--param registration_token must fit"},
+		{"command.int_params", "send vm-1 drain", "--int must fit"},
+		{"command.string_array_params", "send vm-1 drain", "--list must fit"},
+		{"page_size", "vms", "--limit must fit"},
+		{"states", "commands", "--state must fit"},
+		{"until", "events", "--until must fit"},
+		{"cursor", "watch", "--cursor must fit"},
+		{"command_id", "command x", "<id> must fit"},
+		{"page_token", "vms", "page_token must fit"},
+	} {
+		d := newDesk(t)
+		d.fleet.fail = func(any) error {
+			return detailed(t, connect.CodeInvalidArgument, test.field+" must fit", &migcontrollerv1.ErrorDetail{
+				Reason: migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, Field: test.field, Rule: "must fit",
+			})
+		}
+		_, stderr, code := d.run(strings.Fields(test.line)...)
+		require.Contains(t, stderr, test.want+"\n", test.line)
+		require.Equal(t, exitUsage, code, test.line)
+	}
+}
+
+// What to try next follows the reason, not only the code.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	for reason, test := range map[migcontrollerv1.ErrorReason]struct {
+		code connect.Code
+		exit int
+		says string
+	}{
+		migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN: {connect.CodeAlreadyExists, exitFailed, "Choose another --id, or leave it out"},
+		migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED:    {connect.CodeFailedPrecondition, exitFailed, "shows how"},
+		migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING:         {connect.CodeUnavailable, exitUnavailable, "started again"},
+		migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE:      {connect.CodeUnavailable, exitUnavailable, "the controller's log says why"},
+	} {
+		d := newDesk(t)
+		d.fleet.fail = func(any) error {
+			return detailed(t, test.code, "no", &migcontrollerv1.ErrorDetail{Reason: reason})
+		}
+		_, stderr, code := d.run("vms")
+		require.Equal(t, test.exit, code, reason)
+		require.Contains(t, stderr, test.says, reason)
+	}
+}
+
+// For programs an error is one line of JSON on stderr, and stdout stays empty.
+func TestErrorsForPrograms(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.fleet.fail = func(any) error {
+		return detailed(t, connect.CodeInvalidArgument, "ttl must fit", &migcontrollerv1.ErrorDetail{
+			Reason: migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, Field: "ttl", Rule: "must fit",
+		})
+	}
+	d.golden("error-json", "send", "vm-1", "drain", "-o", "json")
+	d.golden("error-yaml", "send", "vm-1", "drain", "-o", "yaml")
+	d = newDesk(t)
+	d.golden("error-json-many", "cancel", "nope", "ctl-aa02", "-o", "json")
+	d.golden("error-json-usage", "commands", "--state", "done", "-o", "json")
+	_, stderr, _ := d.run("vm", "vm-9", "-o", "json")
+	require.True(t, json.Valid([]byte(stderr)), stderr)
+	require.Equal(t, 1, strings.Count(stderr, "\n"))
+}
+
+// A name that is nearly right is suggested, and a person who sends to a VM that
+// is not there is told.
+func TestNearNames(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.golden("vm-near", "vm", "vm1")
+	d.terminal(80, "")
+	d.golden("send-unknown", "send", "VM-l", "drain")
+	d.golden("send-offline", "send", "vm-2", "drain")
+	for pair, want := range map[[2]string]int{
+		{"", ""}: 0, {"vm-1", "vm-1"}: 0, {"vm-1", "vm-2"}: 1, {"vm-1", "vm1"}: 1, {"vm-1", "vm-11"}: 1, {"ab", "ba"}: 2,
+		{"abc", "xyz"}: 3, {"a", "abcdef"}: 3,
+	} {
+		require.Equal(t, want, distance(pair[0], pair[1]), pair)
+	}
+}

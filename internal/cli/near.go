@@ -1,0 +1,92 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+const (
+	// searched is among how many VMs names like a given one are looked for, and
+	// suggested how many are told at most.
+	searched  = 10 * pageSize
+	suggested = 3
+	// inspected is how many VMs are looked at before something is sent to them.
+	inspected = 16
+	// typos is how many letters a name that was meant may differ in.
+	typos = 2
+)
+
+// vmHint says where to look for a VM that the controller does not know, and which
+// names are like it.
+func (in *invocation) vmHint(ctx context.Context, id string) string {
+	if names := in.nearVMs(ctx, id); len(names) > 0 {
+		return "Did you mean " + strings.Join(names, ", ") + "?"
+	}
+	return "migctl vms lists the VMs that the controller has heard of."
+}
+
+// nearVMs returns the ids of VMs that somebody who typed id may have meant, the
+// nearest first.
+func (in *invocation) nearVMs(ctx context.Context, id string) []string {
+	vms, _, err := vmFilter{}.list(ctx, in, searched)
+	if err != nil {
+		return nil // The error that is being told says enough.
+	}
+	byDistance := make([][]string, typos+1)
+	for _, v := range vms {
+		if d := distance(strings.ToLower(v.GetVmId()), strings.ToLower(id)); d <= typos {
+			byDistance[d] = append(byDistance[d], printable(v.GetVmId()))
+		}
+	}
+	near := slices.Concat(byDistance...)
+	return near[:min(len(near), suggested)]
+}
+
+// distance is how many letters have to be put in, taken out or exchanged to make
+// a into b; above typos it is more than that, and not exact.
+func distance(a, b string) int {
+	if len(a)-len(b) > typos || len(b)-len(a) > typos {
+		return typos + 1
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			step := diagonal
+			if a[i] != b[j] {
+				step = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], step
+		}
+	}
+	return row[len(b)]
+}
+
+// noteAway tells a person about those of the VMs that will not get a command at
+// once: the controller takes commands for VMs that are offline or that it never
+// heard of.
+func (in *invocation) noteAway(ctx context.Context, vms []string) {
+	if !in.reports || in.structured() || len(vms) > inspected {
+		return
+	}
+	for _, id := range vms {
+		res, err := ask(ctx, in, 0, in.client.GetVM, &migcontrollerv1.GetVMRequest{VmId: id})
+		switch {
+		case detailOf(err).GetReason() == migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND:
+			fmt.Fprintf(in.stderr, "The controller never heard of %s: the command waits for it to come.\n", printable(id))
+			if names := in.nearVMs(ctx, id); len(names) > 0 {
+				fmt.Fprintf(in.stderr, "  Did you mean %s? migctl cancel takes the command back.\n", strings.Join(names, ", "))
+			}
+		case err == nil && !res.GetVm().GetConnected():
+			fmt.Fprintf(in.stderr, "%s is offline: it gets the command when it comes back.\n", printable(id))
+		}
+	}
+}

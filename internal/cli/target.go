@@ -1,0 +1,314 @@
+package cli
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+const (
+	defaultAddress = "http://localhost:8080"
+	addressEnv     = "MIGCTL_ADDRESS"
+	tokenEnv       = "MIGCTL_TOKEN" //nolint:gosec // a name
+	// tokenLimit is how long a token may be, in bytes.
+	tokenLimit = 16 << 10
+)
+
+// target is a controller and what it takes to be let in: a context of the config
+// file, or what the flags and the environment say in its place.
+type target struct {
+	Address string `yaml:"address" json:"address"`
+	// CAFile has the certificates to trust, in place of the system's.
+	CAFile string `yaml:"ca_file,omitempty" json:"ca_file,omitempty"`
+	// CertFile and KeyFile are migctl's own certificate.
+	CertFile string `yaml:"cert_file,omitempty" json:"cert_file,omitempty"`
+	KeyFile  string `yaml:"key_file,omitempty" json:"key_file,omitempty"`
+	// ServerName is whom the controller's certificate must name; empty for the
+	// host of the address.
+	ServerName         string `yaml:"server_name,omitempty" json:"server_name,omitempty"`
+	InsecureSkipVerify bool   `yaml:"insecure_skip_verify,omitempty" json:"insecure_skip_verify,omitempty"`
+	// Token is sent as the bearer; at most one of the two is set.
+	Token     string `yaml:"token,omitempty" json:"token,omitempty"`
+	TokenFile string `yaml:"token_file,omitempty" json:"token_file,omitempty"`
+	// PlaintextToken lets the token go over http to other machines.
+	PlaintextToken bool `yaml:"plaintext_token,omitempty" json:"plaintext_token,omitempty"`
+
+	// source is what a field is called after in errors, such as context lab;
+	// tokenSource is what the token is called, when it is not a field.
+	source, tokenSource string
+}
+
+// findTarget goes by --address, --context, MIGCTL_ADDRESS, the current context
+// and the default, in this order. The token is that of --token-file, then that
+// of the context if --context chose it, then that of MIGCTL_TOKEN.
+func (in *invocation) findTarget() (target, error) {
+	t, err := in.findController()
+	if err != nil {
+		return target{}, err
+	}
+	t.PlaintextToken = t.PlaintextToken || in.PlaintextToken
+	switch env := in.environ[tokenEnv]; {
+	case in.TokenFile != nil:
+		t.Token, t.TokenFile, t.tokenSource = "", *in.TokenFile, "--token-file"
+		if t.TokenFile == "" {
+			return target{}, usage("--token-file must name a file")
+		}
+	case env != "" && (in.Context == "" || in.Address != ""):
+		t.Token, t.TokenFile, t.tokenSource = env, "", tokenEnv
+	}
+	return t, nil
+}
+
+func (in *invocation) findController() (target, error) {
+	if in.Address != "" {
+		address, err := checkAddress("--address", in.Address)
+		return target{Address: address}, err
+	}
+	if env := in.environ[addressEnv]; env != "" && in.Context == "" {
+		address, err := checkAddress(addressEnv, env)
+		return target{Address: address}, err
+	}
+	c, err := in.loadConfig()
+	if err != nil {
+		return target{}, err
+	}
+	name := cmp.Or(in.Context, c.Current)
+	if name == "" {
+		return target{Address: defaultAddress}, nil
+	}
+	t, known := c.Contexts[name]
+	if !known {
+		return target{}, noContext(name)
+	}
+	if t.Token != "" {
+		path, _ := in.configPath()
+		in.warnReadable(path)
+	}
+	t.source = "context " + name
+	t.Address, err = checkAddress(t.fieldName("address"), t.Address)
+	return t, err
+}
+
+// checkAddress returns the address as a URL; without a scheme it is http.
+func checkAddress(what, address string) (string, error) {
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", usage("%s must be like http://localhost:8080", what)
+	}
+	return strings.TrimSuffix(u.String(), "/"), nil
+}
+
+func (t target) fieldName(field string) string {
+	if t.source == "" {
+		return field
+	}
+	return t.source + ": " + field
+}
+
+// invalid returns the error of a field that breaks a rule.
+func (t target) invalid(field, rule string, args ...any) error {
+	return usage("%s %s", t.fieldName(field), fmt.Sprintf(rule, args...))
+}
+
+// transportTo returns how to reach the controller, or the error of the first field
+// that breaks a rule. What is unsafe, and allowed, is warned of.
+func (in *invocation) transportTo(t target) (http.RoundTripper, error) {
+	secure, err := t.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	if t.InsecureSkipVerify {
+		in.warnf("insecure_skip_verify is on: whoever answers at %s is believed to be the controller", t.Address)
+	}
+	token, err := in.bearer(t)
+	if err != nil {
+		return nil, err
+	}
+	in.transport.TLSClientConfig = secure
+	if token == "" {
+		return in.transport, nil
+	}
+	return bearer{token: token, next: in.transport}, nil
+}
+
+// firstTLSField returns the name of the first TLS field that is set; empty for
+// none.
+func (t target) firstTLSField() string {
+	switch {
+	case t.CAFile != "":
+		return "ca_file"
+	case t.CertFile != "":
+		return "cert_file"
+	case t.KeyFile != "":
+		return "key_file"
+	case t.ServerName != "":
+		return "server_name"
+	case t.InsecureSkipVerify:
+		return "insecure_skip_verify"
+	default:
+		return ""
+	}
+}
+
+// checkTarget returns the error of the first field that breaks a rule.
+func (in *invocation) checkTarget(t target) error {
+	if _, err := t.tlsConfig(); err != nil {
+		return err
+	}
+	_, err := in.bearer(t)
+	return err
+}
+
+// tlsConfig returns what the TLS fields say.
+func (t target) tlsConfig() (*tls.Config, error) {
+	if set := t.firstTLSField(); set != "" && !strings.HasPrefix(t.Address, "https:") {
+		return nil, t.invalid(set, "must not be given without an https address")
+	}
+	secure := &tls.Config{
+		MinVersion: tls.VersionTLS12, ServerName: t.ServerName,
+		InsecureSkipVerify: t.InsecureSkipVerify, //nolint:gosec // asked for by name, and warned of
+	}
+	if t.CAFile != "" {
+		certificates, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, t.invalid("ca_file", "must be a file that can be read: %v", err)
+		}
+		secure.RootCAs = x509.NewCertPool()
+		if !secure.RootCAs.AppendCertsFromPEM(certificates) {
+			return nil, t.invalid("ca_file", "must have a certificate in PEM: %s has none", t.CAFile)
+		}
+	}
+	switch {
+	case t.CertFile == "" && t.KeyFile == "":
+		return secure, nil
+	case t.KeyFile == "":
+		return nil, t.invalid("key_file", "must be given with cert_file")
+	case t.CertFile == "":
+		return nil, t.invalid("cert_file", "must be given with key_file")
+	}
+	own, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+	if err != nil {
+		return nil, t.invalid("cert_file and key_file", "must be a certificate and its key in PEM: %v", err)
+	}
+	secure.Certificates = []tls.Certificate{own}
+	return secure, nil
+}
+
+// bearer returns the token to send, which no error shows; empty for none.
+func (in *invocation) bearer(t target) (string, error) {
+	if t.Token == "" && t.TokenFile == "" {
+		return "", nil
+	}
+	if t.Token != "" && t.TokenFile != "" {
+		return "", t.invalid("token", "must not be given with token_file")
+	}
+	token, what := t.Token, cmp.Or(t.tokenSource, t.fieldName("token"))
+	if t.TokenFile != "" {
+		what = cmp.Or(t.tokenSource, t.fieldName("token_file"))
+		content, err := readToken(t.TokenFile)
+		if err != nil {
+			return "", usage("%s must be a file that can be read: %v", what, err)
+		}
+		in.warnReadable(t.TokenFile)
+		token = strings.TrimSpace(content)
+	}
+	visible := func(r rune) bool { return r > ' ' && r <= '~' }
+	if token == "" || len(token) > tokenLimit || strings.TrimFunc(token, visible) != "" {
+		return "", usage("%s must have one token: 1 to %d visible ASCII characters without spaces", what, tokenLimit)
+	}
+	if u, err := url.Parse(t.Address); !t.PlaintextToken && (err != nil || u.Scheme != "https" && !loopback(u.Hostname())) {
+		return "", &failure{
+			code: exitUsage, text: fmt.Sprintf("the token was not sent to %s: others could read it on its way", t.Address),
+			hint: "Use an https address. --plaintext-token sends it all the same.",
+		}
+	}
+	return token, nil
+}
+
+func readToken(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }() // only read
+	// With room for a line end and for seeing that it is too long.
+	content, err := io.ReadAll(io.LimitReader(f, tokenLimit+3))
+	return string(content), err
+}
+
+// loopback reports whether what is sent to host stays on this machine.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// warnReadable warns of a file with a secret that others can read.
+func (in *invocation) warnReadable(path string) {
+	info, err := os.Stat(path)
+	// Windows keeps its permissions elsewhere; a pipe is nobody else's.
+	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o044 != 0 && runtime.GOOS != "windows" {
+		in.warnf("%s has a token, and others can read it: chmod 600 %s", path, path)
+	}
+}
+
+func (in *invocation) warnf(format string, args ...any) {
+	fmt.Fprintf(in.stderr, "migctl: warning: %s\n", printable(fmt.Sprintf(format, args...)))
+}
+
+// bearer sends a token with every request.
+type bearer struct {
+	token string
+	next  http.RoundTripper
+}
+
+// RoundTrip sends the request with the token.
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+b.token)
+	return b.next.RoundTrip(r)
+}
+
+// absolute makes the paths of the files absolute; relative ones begin at dir.
+func (t target) absolute(dir string) target {
+	for _, path := range []*string{&t.CAFile, &t.CertFile, &t.KeyFile, &t.TokenFile} {
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+	return t
+}
+
+// distrust returns what to try when a TLS handshake failed with err; empty when
+// that is not what happened.
+func distrust(err error) string {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "If the controller has a certificate of your own making: migctl config\n  set-context NAME --ca-file FILE names the file to check it with."
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "Use an address that the certificate names, or set-context's --server-name."
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "The controller's certificate is no good: whoever runs it has to replace it."
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || strings.Contains(err.Error(), "HTTP response to HTTPS client") {
+		return "It does not speak TLS: is it an http address?"
+	}
+	// With TLS 1.3 the refusal may come after the handshake, and be lost.
+	if text := err.Error(); strings.Contains(text, "remote error: tls:") || strings.Contains(text, "client conn could not be established") {
+		return "It may want a certificate of yours: migctl config set-context NAME --cert-file\n  and --key-file."
+	}
+	return ""
+}

@@ -1,0 +1,292 @@
+package cli
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+)
+
+const secret = "tok-3f9c"
+
+// guard is what stands before a controller: it ends TLS, and lets in who brings
+// the token.
+func guard(t *testing.T, configure func(*tls.Config)) *httptest.Server {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.Handle(migcontrollerv1connect.NewAdminServiceHandler(newFakeFleet()))
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Authorization") != "Bearer "+secret {
+			http.Error(w, "who are you", http.StatusUnauthorized)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	server.EnableHTTP2 = true
+	server.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	if configure != nil {
+		configure(server.TLS)
+	}
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // Handshakes fail here on purpose.
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
+}
+
+// put writes a file that only its owner can read.
+func put(t *testing.T, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	require.NoError(t, os.WriteFile(path, []byte(content), 0o600))
+	return path
+}
+
+func certificateFile(t *testing.T, der []byte) string {
+	t.Helper()
+	return put(t, "cert.pem", string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+}
+
+// identity makes a certificate that signs itself, and its key, as files.
+func identity(t *testing.T) (cert *x509.Certificate, certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "operator"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(t, err)
+	cert, err = x509.ParseCertificate(der)
+	require.NoError(t, err)
+	encoded, err := x509.MarshalPKCS8PrivateKey(key)
+	require.NoError(t, err)
+	return cert, certificateFile(t, der), put(t, "key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})))
+}
+
+// contextDesk is a desk whose environment names no controller.
+func contextDesk(t *testing.T) *desk {
+	t.Helper()
+	d := newDesk(t)
+	delete(d.program.environ, addressEnv)
+	return d
+}
+
+// must runs a command line that succeeds, and returns what it says.
+func (d *desk) must(args ...string) string {
+	d.t.Helper()
+	stdout, stderr, code := d.run(args...)
+	require.Zero(d.t, code, "%q: %s", args, stderr)
+	return stdout + stderr
+}
+
+// refuses runs a command line that fails with this status and says this, and
+// shows no token.
+func (d *desk) refuses(code int, says string, args ...string) {
+	d.t.Helper()
+	stdout, stderr, got := d.run(args...)
+	require.Equal(d.t, code, got, "%q: %s", args, stderr)
+	require.Contains(d.t, stderr, says)
+	require.NotContains(d.t, stdout+stderr, secret)
+}
+
+// With what its context says, migctl gets through TLS and brings the token, also
+// where a watch streams; without, it says what is missing.
+func TestContextTLS(t *testing.T) {
+	t.Parallel()
+	server := guard(t, nil)
+	d := contextDesk(t)
+	d.refuses(exitUnavailable, "--ca-file FILE names", "vms", "--address", server.URL)
+	d.must("config", "set-context", "lab", "--address", server.URL, "--ca-file", certificateFile(t, server.Certificate().Raw))
+	d.refuses(exitNotAllowed, "does not let you in", "vms")
+
+	token := put(t, "token", secret+"\n")
+	require.Contains(t, d.must("vms", "--token-file", token), "vm-1")
+	d.program.environ[tokenEnv] = secret
+	require.Contains(t, d.must("vms"), "vm-1")
+	d.refuses(exitNotAllowed, "does not let you in", "vms", "--context", "lab")
+	d.program.environ[tokenEnv] = "wrong"
+	d.refuses(exitNotAllowed, "does not let you in", "vms")
+	delete(d.program.environ, tokenEnv)
+
+	d.must("config", "set-context", "lab", "--token-file", token)
+	require.Contains(t, d.must("vms"), "vm-1", "what was set before is still there")
+	d.refuses(exitFailed, "EOF", "watch") // The stream is reached; the fake has none to send.
+	d.must("config", "set-context", "lab", "--token-file=")
+	d.refuses(exitNotAllowed, "does not let you in", "vms")
+
+	d.must("config", "set-context", "lab", "--ca-file=", "--insecure-skip-verify", "--token-file", token)
+	require.Contains(t, d.must("vms"), "migctl: warning: insecure_skip_verify is on")
+	d.must("config", "set-context", "lab", "--insecure-skip-verify=false")
+	d.refuses(exitUnavailable, "--ca-file FILE names", "vms")
+
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	require.NoError(t, err)
+	ca := certificateFile(t, server.Certificate().Raw)
+	d.must("config", "set-context", "name", "--address", "https://localhost:"+port, "--ca-file", ca, "--token-file", token)
+	d.refuses(exitUnavailable, "--server-name", "vms", "--context", "name")
+	d.must("config", "set-context", "name", "--server-name", "example.com")
+	require.Contains(t, d.must("vms", "--context", "name"), "vm-1")
+}
+
+// A controller that wants a certificate of the operator's gets the context's.
+func TestContextClientCertificate(t *testing.T) {
+	t.Parallel()
+	cert, certFile, keyFile := identity(t)
+	server := guard(t, func(c *tls.Config) {
+		c.MaxVersion = tls.VersionTLS12 // tells within the handshake why it refuses
+		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
+		c.ClientCAs.AddCert(cert)
+	})
+	d := contextDesk(t)
+	d.program.environ[tokenEnv] = secret
+	d.must("config", "set-context", "lab", "--address", server.URL, "--ca-file", certificateFile(t, server.Certificate().Raw))
+	d.refuses(exitUnavailable, "It may want a certificate of yours", "vms")
+	d.must("config", "set-context", "lab", "--cert-file", certFile, "--key-file", keyFile)
+	require.Contains(t, d.must("vms"), "vm-1")
+}
+
+// TLS where there is none, and none where there is TLS, are told apart from a
+// controller that is away.
+func TestWrongScheme(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.refuses(exitUnavailable, "It does not speak TLS", "vms", "--address", strings.Replace(d.server.URL, "http:", "https:", 1))
+	server := guard(t, nil)
+	d.refuses(exitUnavailable, "http or https?", "vms", "--address", strings.Replace(server.URL, "https:", "http:", 1))
+}
+
+// A token goes in plaintext to this machine only, unless it is asked for; and it
+// follows no redirect.
+func TestPlaintextToken(t *testing.T) {
+	t.Parallel()
+	d := contextDesk(t)
+	got := ""
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header.Get("Authorization")
+		asked++
+		http.Redirect(w, r, "http://elsewhere.example"+r.URL.Path, http.StatusTemporaryRedirect)
+	}))
+	defer server.Close()
+	d.program.environ[tokenEnv] = secret
+	d.refuses(exitUnavailable, "307", "vms", "--address", server.URL)
+	require.Equal(t, "Bearer "+secret, got)
+	require.Equal(t, 1, asked)
+
+	d.refuses(exitUsage, "the token was not sent to http://controller.example:8080", "vms", "--address", "controller.example:8080")
+	token := put(t, "token", secret)
+	d.refuses(exitUsage, "the token was not sent", "config", "set-context", "far", "--address", "controller.example", "--token-file", token)
+	d.must("config", "set-context", "far", "--address", "controller.example", "--token-file", token, "--plaintext-token")
+
+	for host, here := range map[string]bool{
+		"localhost": true, "127.0.0.1": true, "127.9.9.9": true, "::1": true,
+		"10.0.0.1": false, "localhost.example": false, "0.0.0.0": false, "": false,
+	} {
+		require.Equal(t, here, loopback(host), host)
+	}
+}
+
+// The config file is for its owner only, and its tokens are never shown.
+func TestConfigSecrets(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("permissions are elsewhere")
+	}
+	d := contextDesk(t)
+	d.program.stdin = strings.NewReader(secret + "\n")
+	d.must("config", "set-context", "lab", "--address", "https://controller.example", "--token-stdin")
+	path := d.program.environ[configEnv]
+	info, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Contains(t, string(content), secret)
+	d.golden("config-view", "config", "view")
+	d.golden("config-view-json", "config", "view", "-o", "json")
+	d.golden("config-delete", "config", "delete-context", "lab")
+	d.golden("config-delete-none", "config", "delete-context", "lab")
+
+	// The server of the desk takes any token; this machine may see it.
+	require.NoError(t, os.WriteFile(path, []byte("current_context: lab\ncontexts: {lab: {address: '"+d.server.URL+"', token: "+secret+"}}\n"), 0o600))
+	require.NotContains(t, d.must("vms"), "warning")
+	require.NoError(t, os.Chmod(path, 0o640))
+	require.Contains(t, d.must("vms"), "has a token, and others can read it: chmod 600 "+path)
+	open := put(t, "token", secret)
+	require.NoError(t, os.Chmod(open, 0o604))
+	require.Contains(t, d.must("vms", "--address", d.server.URL, "--token-file", open), "others can read it: chmod 600 "+open)
+}
+
+// A field that breaks its rule is named with its context, when it is set and when
+// it is used; and a path in the file begins where the file is.
+func TestContextRules(t *testing.T) {
+	t.Parallel()
+	_, certFile, keyFile := identity(t)
+	_, _, otherKey := identity(t)
+	noPEM := put(t, "no.pem", "no certificate")
+	for _, test := range []struct{ fields, says string }{
+		{"ca_file: " + certFile, ""},
+		{"cert_file: " + certFile + ", key_file: " + keyFile, ""},
+		{"address: 'ftp://x'", "context lab: address must be like"},
+		{"address: 'http://x', ca_file: " + certFile, "context lab: ca_file must not be given without an https address"},
+		{"address: 'http://x', server_name: x", "context lab: server_name must not be given without an https address"},
+		{"address: 'http://x', insecure_skip_verify: true", "context lab: insecure_skip_verify must not be given without"},
+		{"ca_file: missing.pem", "context lab: ca_file must be a file that can be read"},
+		{"ca_file: " + noPEM, "context lab: ca_file must have a certificate in PEM"},
+		{"cert_file: " + certFile, "context lab: key_file must be given with cert_file"},
+		{"key_file: " + keyFile, "context lab: cert_file must be given with key_file"},
+		{"cert_file: " + certFile + ", key_file: " + otherKey, "context lab: cert_file and key_file must be a certificate and its key"},
+		{"token: a, token_file: b", "context lab: token must not be given with token_file"},
+		{"token: 'two words'", "context lab: token must have one token"},
+		{"token: tök", "context lab: token must have one token"},
+		{"token_file: missing", "context lab: token_file must be a file that can be read"},
+		{"token_file: " + put(t, "empty", "\n"), "context lab: token_file must have one token"},
+		{"token_file: " + put(t, "long", strings.Repeat("a", tokenLimit+1)), "context lab: token_file must have one token"},
+		{"tokken: x", "tokken"},
+	} {
+		d := contextDesk(t)
+		if !strings.Contains(test.fields, "address:") {
+			test.fields = "address: 'https://localhost:1', " + test.fields
+		}
+		path := d.program.environ[configEnv]
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		require.NoError(t, os.WriteFile(path, []byte("current_context: lab\ncontexts: {lab: {"+test.fields+"}}\n"), 0o600))
+		if test.says == "" {
+			d.refuses(exitUnavailable, "cannot reach", "vms")
+			continue
+		}
+		d.refuses(exitUsage, test.says, "vms")
+	}
+	d := contextDesk(t)
+	d.refuses(exitUsage, "--token-file must name a file", "vms", "--token-file=")
+	d.refuses(exitUsage, "--token-file must be a file that can be read", "vms", "--token-file=/nowhere/at/all")
+	d.refuses(exitUsage, "ca_file must not be given without an https", "config", "set-context", "x", "--address", "a:1", "--ca-file", certFile)
+	d.refuses(exitUsage, "the name must be printable", "config", "set-context", "", "--address", "a:1")
+	d.program.environ[tokenEnv] = "a b"
+	d.refuses(exitUsage, "MIGCTL_TOKEN must have one token", "vms")
+	require.NoError(t, os.MkdirAll(filepath.Dir(d.program.environ[configEnv]), 0o700))
+	near := filepath.Join(filepath.Dir(d.program.environ[configEnv]), "near")
+	require.NoError(t, os.WriteFile(near, []byte(secret), 0o600))
+	require.NoError(t, os.WriteFile(d.program.environ[configEnv], []byte("contexts: {lab: {address: '"+d.server.URL+"', token_file: near}}\n"), 0o600))
+	require.Contains(t, d.must("vms", "--context", "lab"), "vm-1")
+}

@@ -1,0 +1,191 @@
+//go:build unix
+
+package cli
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+const (
+	ctrlC = "\x03"
+	green = 2
+	amber = 3
+)
+
+// fleetOf starts a controller with simulated VMs, and waits until all are
+// registered.
+func fleetOf(t *testing.T, vms int) (address string) {
+	t.Helper()
+	address = controller(t, "--simulate", strconv.Itoa(vms))
+	s := migctl(t, 100, address, "watch")
+	s.sees("Ctrl-C ends it")
+	ready := func() bool {
+		list := migctl(t, 100, address, "vms")
+		require.Zero(t, list.ends())
+		return strings.Count(list.text(), " registered") == vms
+	}
+	s.until("all VMs registered", ready)
+	s.types(ctrlC)
+	require.Zero(t, s.ends())
+	return address
+}
+
+// A watch shows what happens, in colours and cut to the terminal as it is now;
+// Ctrl-C ends it well.
+func TestScreenWatch(t *testing.T) {
+	t.Parallel()
+	address := fleetOf(t, 1)
+	s := migctl(t, 120, address, "watch")
+	s.sees("Watching " + address + "; Ctrl-C ends it.")
+	require.Zero(t, migctl(t, 80, address, "send", "sim-vm-0001", "drain", "--id", "first").ends())
+	s.sees("drain first: the agent acked it")
+	require.Equal(t, green, s.colourOf("SUCCEEDED"))
+
+	s.resize(60)
+	require.Zero(t, migctl(t, 80, address, "send", "sim-vm-0001", "drain", "--id", "the-second-one").ends())
+	s.sees("drain the-s…")
+	for _, line := range s.lines() {
+		require.LessOrEqual(t, len([]rune(line)), 60, line)
+	}
+	s.types(ctrlC)
+	require.Zero(t, s.ends())
+	require.Contains(t, s.lines()[len(s.lines())-1], "migctl watch --cursor ")
+}
+
+// Events that there are and new ones come on one screen.
+func TestScreenEvents(t *testing.T) {
+	t.Parallel()
+	address := fleetOf(t, 1)
+	s := migctl(t, 100, address, "events", "-f", "--type", "runner_registered")
+	s.sees("sim-vm-0001       runner_registered")
+	s.types(ctrlC)
+	require.Zero(t, s.ends())
+}
+
+// A send that waits says so at once, shows the end in its colour, and a wait can
+// be interrupted.
+func TestScreenSend(t *testing.T) {
+	t.Parallel()
+	address := fleetOf(t, 1)
+	s := migctl(t, 80, address, "send", "sim-vm-0001", "drain", "--id", "d1", "--wait", "20s")
+	require.Zero(t, s.ends())
+	require.Equal(t, "Sending d1; waiting up to 20s for its end.", s.lines()[0])
+	require.Equal(t, green, s.colourOf("SUCCEEDED"))
+
+	s = migctl(t, 80, address, "send", "sim-vm-001", "drain", "--id", "d2", "--wait", "20s")
+	s.sees("Did you mean sim-vm-0001?")
+	s.types(ctrlC)
+	require.Equal(t, exitInterrupted, s.ends())
+	require.Contains(t, s.text(), "migctl cancel d2")
+}
+
+// A broadcast asks before it sends. No is no, and so is Ctrl-C.
+func TestScreenBroadcast(t *testing.T) {
+	t.Parallel()
+	address := fleetOf(t, 3)
+	ask := func(answer string) *screen {
+		s := migctl(t, 100, address, "broadcast", "drain", "--wait", "20s")
+		s.sees("Send drain to 3 VMs, the whole fleet, at " + address + "? [y/N]")
+		s.types(answer)
+		return s
+	}
+	s := ask("n\r")
+	require.Equal(t, exitFailed, s.ends())
+	require.Contains(t, s.text(), "nothing was sent")
+	require.Equal(t, exitInterrupted, ask(ctrlC).ends())
+	s = migctl(t, 100, address, "commands", "--type", "drain")
+	require.Zero(t, s.ends())
+	require.Equal(t, "No command fits.", s.text())
+
+	s = ask("y\r")
+	require.Zero(t, s.ends(), s.text())
+	lines := s.lines()
+	require.Len(t, lines, 6, "the question, a table, and the count; no progress is left:\n%s", s.text())
+	require.Equal(t, "3 of 3 accepted, 3 succeeded, 0 ended otherwise, 0 not ended.", lines[5])
+	require.Equal(t, green, s.colourOf("SUCCEEDED"))
+}
+
+// A drain shows how far it is in a line that is gone in the end, also after
+// Ctrl-C.
+func TestScreenDrain(t *testing.T) {
+	t.Parallel()
+	address := fleetOf(t, 1)
+	s := migctl(t, 100, address, "drain", "sim-vm-0001")
+	require.Zero(t, s.ends())
+	require.NotContains(t, s.text(), "1 of 1, ")
+
+	s = migctl(t, 100, address, "drain", "sim-vm-0001", "elsewhere")
+	s.sees("The controller never heard of elsewhere: the command waits for it to come.")
+	s.sees("1 of 2, 0 failed")
+	s.types(ctrlC)
+	require.Equal(t, exitInterrupted, s.ends())
+	require.NotContains(t, s.text(), "1 of 2, ")
+	require.Contains(t, s.text(), "of 2 accepted")
+}
+
+// Tables keep to the terminal: no row is wrapped, down to narrow ones.
+func TestScreenTables(t *testing.T) {
+	t.Parallel()
+	address := fleetOf(t, 3)
+	for _, width := range []int{60, 72, 100, 160} {
+		s := migctl(t, width, address, "vms")
+		require.Zero(t, s.ends())
+		require.Len(t, s.lines(), 4, s.text())
+		require.Equal(t, green, s.colourOf("yes"))
+		s = migctl(t, width, address, "commands")
+		require.Zero(t, s.ends())
+		require.Len(t, s.lines(), 4, s.text())
+	}
+}
+
+// bash completes commands, flags, their values and the ids of VMs.
+func TestScreenBash(t *testing.T) {
+	t.Parallel()
+	address := fleetOf(t, 2)
+	s := open(t, 100, []string{addressEnv + "=" + address, "PS1=> "}, "bash", "--norc", "--noprofile", "-i")
+	s.sees(">")
+	s.types("source <(migctl completion bash)\r")
+	for _, line := range []struct{ typed, shown string }{
+		{"migctl dr\t", "migctl drain "},
+		{"migctl drain sim\t", "migctl drain sim-vm-000"},
+		{"migctl vm sim-vm-0002\t", "migctl vm sim-vm-0002 "},
+		{"migctl vm sim-vm-000\t\t", "sim-vm-0001  sim-vm-0002"},
+		{"migctl events --vm sim-vm-000\t\t", "sim-vm-0001  sim-vm-0002"},
+		{"migctl vms -o j\t", "migctl vms -o json "},
+		{"migctl vms --output=y\t", "migctl vms --output=yaml "},
+		{"migctl send sim-vm-0001 set_\t", "migctl send sim-vm-0001 set_log_level "},
+		{"migctl vms --off\t", "migctl vms --offline "},
+	} {
+		s.types("clear\r")
+		s.until("a clear screen", func() bool { return s.text() == ">" })
+		s.types(line.typed + "|")
+		s.sees(line.shown)
+		s.sees("|")
+		s.types("\x15") // forget the line
+	}
+	s.types("exit\r")
+	s.sees("exit")
+}
+
+// A reader that has seen enough of a long list ends migctl without a word, by
+// SIGPIPE as it ends every other tool.
+func TestScreenPipes(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.fleet.lock.Lock()
+	d.fleet.vms = nil
+	for i := range 20_000 {
+		d.fleet.vms = append(d.fleet.vms, &migcontrollerv1.VM{VmId: fmt.Sprintf("vm-%05d", i)})
+	}
+	d.fleet.lock.Unlock()
+	s := open(t, 100, []string{addressEnv + "=" + d.server.URL}, "bash", "-c", "migctl vms --no-headers | head -n 1; echo ${PIPESTATUS[*]}")
+	require.Zero(t, s.ends())
+	require.Equal(t, []string{"vm-00000  -  no  -  -  -  -", "141 0"}, s.lines())
+}
