@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -267,4 +268,33 @@ func TestReceiveTimes(t *testing.T) {
 	}
 	callers.Wait()
 	require.Len(t, given, 4000)
+}
+
+// A group is full with many heartbeats of few VMs, or with few of many: the
+// first of a VM takes longer to store.
+func TestGroupIsFull(t *testing.T) {
+	t.Parallel()
+	for name, fill := range map[string]struct{ beats, vms int }{
+		"of heartbeats": {maxBeats, 10},
+		"of VMs":        {maxBeatVMs, maxBeatVMs},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newHeartbeats(&Dispatcher{})
+			for i := range fill.beats {
+				require.Empty(t, b.full)
+				vm := fleet.VMID(strconv.Itoa(i % fill.vms))
+				_, ok := b.put(&fleet.Heartbeat{Origin: fleet.Origin{VM: vm}})
+				require.True(t, ok)
+			}
+			require.Len(t, b.full, 1)
+			room, ok := b.put(&fleet.Heartbeat{Origin: fleet.Origin{VM: "0"}})
+			require.False(t, ok)
+			require.Len(t, b.take(), fill.beats)
+			<-room
+			require.Empty(t, b.full)
+			_, ok = b.put(&fleet.Heartbeat{Origin: fleet.Origin{VM: "0"}})
+			require.True(t, ok)
+		})
+	}
 }
