@@ -36,8 +36,8 @@ type heartbeats struct {
 	mu     sync.Mutex
 	group  []fleet.Heartbeat
 	vms    map[fleet.VMID]struct{} // of the group
-	spare  []fleet.Heartbeat // what was stored last, for its room
-	room   chan struct{}     // closed when the group is taken
+	spare  []fleet.Heartbeat       // what was stored last, for its room
+	room   chan struct{}           // closed when the group is taken
 	closed bool
 }
 

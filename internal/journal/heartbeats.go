@@ -26,8 +26,8 @@ type page struct {
 	content []byte
 }
 
-// Heartbeat queues a heartbeat file if the VM's budget and the queue allow, and
-// else counts why not; the heartbeat itself is the store's. It never waits for
+// Heartbeat queues a heartbeat file if the budgets and the queue allow, and else
+// counts why not; the heartbeat itself is the store's. It never waits for
 // the disk.
 //
 // render returns the file's content as JSON. It is called at most once, only
@@ -65,7 +65,7 @@ func (j *Journal) reserve(vm fleet.VMID) bool {
 		j.queueFull.Add(1)
 		return false
 	}
-	if !j.budget.spend(vm, now) {
+	if !j.budget.spend(vm, now) || !j.fleet.spend("", now) {
 		j.overBudget.Add(1)
 		return false
 	}

@@ -44,6 +44,26 @@ func TestHeartbeatsWithinTheirBudget(t *testing.T) {
 		read(t, filepath.Join(dir, "vm-1", heartbeatName(origin("vm-1", fleet.Stream, 1)))))
 }
 
+// However many VMs there are, their files together stay within a budget: the
+// journal does not outgrow the disk with the fleet.
+func TestFilesOfTheWholeFleet(t *testing.T) {
+	t.Parallel()
+	clock := newClock()
+	j := open(t, Options{Dir: t.TempDir(), Clock: clock.Now, QueueSize: maxQueueSize})
+	j.dirs.Lock() // nothing is written: this is about what would be
+	send := func() {
+		for n := range fleetBurst + 500 {
+			j.Heartbeat(origin(fleet.VMID(fmt.Sprintf("vm-%d", n)), fleet.Stream, n), beat)
+		}
+	}
+	send()
+	require.Equal(t, Stats{Queued: fleetBurst, OverBudget: 500}, j.Stats())
+	clock.Add(2 * time.Second)
+	send()
+	require.Equal(t, fleetBurst+2*fleetPerSecond, j.Stats().Queued)
+	j.dirs.Unlock()
+}
+
 // When the queue is full a heartbeat is counted and dropped at once, without
 // rendering and without a charge on the VM's budget; what was queued is written.
 func TestHeartbeatsBeyondTheQueue(t *testing.T) {

@@ -38,6 +38,13 @@ const (
 	maxQueueSize     = 1_000_000
 )
 
+// What all VMs together may have written: their files are to be looked at by
+// people, and must not cost more than all else.
+const (
+	fleetBurst     = 2000
+	fleetPerSecond = 100
+)
+
 const (
 	dirMode  = 0o750
 	fileMode = 0o640
@@ -71,8 +78,8 @@ type Stats struct {
 	// Events and Heartbeats are the files written. An event whose file was there
 	// already is not counted.
 	Events, Heartbeats uint64
-	// OverBudget is the heartbeats without a file because their VM had used up
-	// its budget.
+	// OverBudget is the heartbeats without a file because their VM, or all
+	// VMs together, had used up their budget.
 	OverBudget uint64
 	// QueueFull is the heartbeats without a file because too many were waiting,
 	// or because the Journal was closed.
@@ -102,7 +109,8 @@ type Journal struct {
 	checking sync.Mutex
 
 	mu        sync.Mutex // guards what follows
-	budget    budget
+	budget    budget     // of each VM
+	fleet     budget     // of all, under the empty name
 	queued    int
 	queueSize int
 	closed    bool
@@ -135,6 +143,7 @@ func Open(o Options) (*Journal, error) {
 		root: root, retention: o.Retention, clock: o.Clock,
 		trouble:   trouble{log: o.Log},
 		budget:    newBudget(o.HeartbeatBurst, o.HeartbeatsPerSecond),
+		fleet:     newBudget(fleetBurst, fleetPerSecond),
 		queueSize: o.QueueSize,
 		queue:     make(chan page, o.QueueSize),
 		written:   make(chan struct{}),
