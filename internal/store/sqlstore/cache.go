@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -25,8 +26,9 @@ type cache struct {
 }
 
 type cachedVM struct {
-	vm  fleet.VM
-	row rowState
+	vm    fleet.VM
+	row   rowState
+	queue queue
 }
 
 // rowState is what the writer knows of a VM's row.
@@ -34,6 +36,47 @@ type rowState struct {
 	writtenAt time.Time // zero when that is not known
 	ahead     bool      // the row lacks something
 	lastBeat  int64     // the VM's last row of heartbeats, whether or not its own row says so
+}
+
+// queue is a VM's commands that have not ended, oldest first, unless they are
+// not known. Most VMs have none or one. A queue does not change: each step makes
+// another.
+type queue struct {
+	known bool
+	open  []fleet.Command // at most maxQueued
+}
+
+// maxQueued is how many commands a queue holds; longer ones are not known.
+const maxQueued = 8
+
+func queueOf(open []fleet.Command) queue {
+	if len(open) > maxQueued {
+		return queue{}
+	}
+	return queue{known: true, open: open}
+}
+
+// added returns the queue with one more command.
+func (q queue) added(c fleet.Command) queue {
+	if !q.known {
+		return q
+	}
+	return queueOf(append(slices.Clone(q.open), c))
+}
+
+// moved returns the queue after a command of the VM has moved on.
+func (q queue) moved(c fleet.Command) queue {
+	i := slices.IndexFunc(q.open, func(o fleet.Command) bool { return o.Seq == c.Seq })
+	if i < 0 {
+		return q
+	}
+	q.open = slices.Clone(q.open)
+	if c.State.Terminal() {
+		q.open = slices.Delete(q.open, i, i+1)
+	} else {
+		q.open[i] = c
+	}
+	return q
 }
 
 func newCache() *cache { return &cache{vms: map[fleet.VMID]cachedVM{}} }
@@ -51,7 +94,7 @@ func (c *cache) put(entries map[fleet.VMID]*vmEntry) {
 	defer c.mu.Unlock()
 	for id, e := range entries {
 		if e.known || e.dirty {
-			c.vms[id] = cachedVM{e.now, e.row}
+			c.vms[id] = cachedVM{e.now, e.row, e.queue}
 		}
 	}
 	for id, v := range c.vms {

@@ -151,3 +151,35 @@ func TestLazyCommits(t *testing.T) {
 	w := &writer{eager: true} // without a connection to change it on
 	require.NoError(t, w.sync([]*op{{lazy: true}, {}}), "one that must be synced is enough")
 }
+
+// A queue that is too long to be kept is looked up, until it is short again; and
+// what is delivered is the same.
+func TestLongQueue(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
+	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, drain(t, "c0"), time.Now().UTC())
+	require.NoError(t, err)
+	ids := []fleet.CommandID{"c0"}
+	for i := range 2 * maxQueued {
+		c, err := db.Enqueue(t.Context(), drain(t, "c"+strconv.Itoa(i+1)))
+		require.NoError(t, err)
+		ids = append(ids, c.ID)
+	}
+	for _, id := range ids {
+		a := store.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: time.Now().UTC()}
+		c, err := db.Next(t.Context(), "vm", a)
+		require.NoError(t, err)
+		require.Equal(t, id, c.ID)
+		_, err = db.Lease(t.Context(), "vm", id, a)
+		require.NoError(t, err)
+		_, err = db.Next(t.Context(), "vm", a)
+		require.ErrorIs(t, err, fleet.ErrNothingDue, "one is out")
+		for range 2 { // a late ack changes nothing
+			_, _, err = db.Ack(t.Context(), "vm", v.Epoch, fleet.Ack{CommandID: id, Success: true}, a.At)
+			require.NoError(t, err)
+		}
+	}
+	last, ok := db.writer.cache.get("vm")
+	require.True(t, ok)
+	require.Equal(t, queueOf([]fleet.Command{}), last.queue)
+}

@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,17 +15,19 @@ import (
 // Enqueue keeps a pending command.
 func (db *DB) Enqueue(ctx context.Context, c fleet.Command) (kept fleet.Command, err error) {
 	err = db.update(ctx, func(t *tx) error {
-		switch existing, err := t.command(c.ID); {
-		case err == nil && existing.SameRequest(c):
-			kept = existing
-			return nil
-		case err == nil:
-			return fleet.ErrIDTaken
-		case !errors.Is(err, fleet.ErrNotFound):
+		kept, err = t.addCommand(c)
+		if !errors.Is(err, errThere) {
 			return err
 		}
-		kept, err = t.addCommand(c)
-		return err
+		existing, err := t.command(c.ID)
+		switch {
+		case err != nil:
+			return err
+		case !existing.SameRequest(c):
+			return fleet.ErrIDTaken
+		}
+		kept = existing
+		return nil
 	})
 	return kept, err
 }
@@ -56,15 +59,30 @@ func (db *DB) Next(ctx context.Context, vm fleet.VMID, a store.Attempt) (fleet.C
 	if err != nil {
 		return fleet.Command{}, err
 	}
-	queue, err := db.commands(ctx, `SELECT seq, doc FROM commands
-		WHERE vm_id = ? AND due_at > ? ORDER BY seq LIMIT 1`, string(vm), a.At.UnixNano())
-	if err != nil {
-		return fleet.Command{}, err
+	c, err := db.due(ctx, vm, a.At)
+	if err == nil && !c.Deliverable(d) {
+		err = fleet.ErrNothingDue
 	}
-	if len(queue) == 0 || !queue[0].Deliverable(d) {
+	return c, err
+}
+
+// due returns the oldest command of the VM whose time is not up, or
+// fleet.ErrNothingDue.
+func (db *DB) due(ctx context.Context, vm fleet.VMID, now time.Time) (fleet.Command, error) {
+	if v, ok := db.writer.cache.get(vm); ok && v.queue.known {
+		for _, c := range v.queue.open {
+			if c.DueAt.After(now) {
+				return c, nil
+			}
+		}
 		return fleet.Command{}, fleet.ErrNothingDue
 	}
-	return queue[0], nil
+	c, err := one(db.commands(ctx, `SELECT seq, doc FROM commands
+		WHERE vm_id = ? AND due_at > ? ORDER BY seq LIMIT 1`, string(vm), now.UnixNano()))
+	if errors.Is(err, fleet.ErrNotFound) {
+		return c, fleet.ErrNothingDue
+	}
+	return c, err
 }
 
 // Lease claims a command for an attempt that is about to be made.
@@ -141,7 +159,7 @@ func (db *DB) Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack
 		if v.Epoch != e {
 			return fleet.ErrSuperseded
 		}
-		if c, err = t.command(a.CommandID); err != nil {
+		if c, err = t.commandOf(vm, a.CommandID); err != nil {
 			return err
 		}
 		if c.VM != vm {
@@ -191,15 +209,59 @@ func (t *tx) command(id fleet.CommandID) (fleet.Command, error) {
 	return t.oneCommand(`SELECT seq, doc FROM commands WHERE id = ?`, string(id))
 }
 
+// commandOf is command for one that is likely to be in the queue of the VM.
+func (t *tx) commandOf(vm fleet.VMID, id fleet.CommandID) (fleet.Command, error) {
+	if e := t.vms[vm]; e != nil {
+		for _, c := range e.queue.open {
+			if c.ID == id {
+				return c, nil
+			}
+		}
+	}
+	return t.command(id)
+}
+
 // head returns the oldest command of the VM that has not ended, or
 // fleet.ErrNothingDue.
 func (t *tx) head(vm fleet.VMID) (fleet.Command, error) {
-	c, err := t.oneCommand(`SELECT seq, doc FROM commands
-		WHERE vm_id = ? AND due_at IS NOT NULL ORDER BY seq LIMIT 1`, string(vm))
-	if errors.Is(err, fleet.ErrNotFound) {
-		return c, fleet.ErrNothingDue
+	e, err := t.entry(vm)
+	if err != nil {
+		return fleet.Command{}, err
 	}
-	return c, err
+	open := e.queue.open
+	if !e.queue.known {
+		open, err = t.allCommands(`SELECT seq, doc FROM commands
+			WHERE vm_id = ? AND due_at IS NOT NULL ORDER BY seq LIMIT ?`, string(vm), maxQueued+1)
+		if err != nil {
+			return fleet.Command{}, err
+		}
+		e.queue = queueOf(open)
+	}
+	if len(open) == 0 {
+		return fleet.Command{}, fleet.ErrNothingDue
+	}
+	return open[0], nil
+}
+
+func (t *tx) allCommands(query string, args ...any) ([]fleet.Command, error) {
+	s, err := t.stmt(query) //nolint:sqlclosecheck // closed by the writer
+	if err != nil {
+		return nil, err
+	}
+	rows, err := s.QueryContext(unstoppable, args...)
+	if err != nil {
+		return nil, err
+	}
+	return collect(rows, scanCommand)
+}
+
+func scanCommand(r *sql.Rows) (fleet.Command, error) {
+	var seq int64
+	var doc []byte
+	if err := r.Scan(&seq, &doc); err != nil {
+		return fleet.Command{}, err
+	}
+	return decodeCommand(seq, doc)
 }
 
 func (t *tx) oneCommand(query string, args ...any) (c fleet.Command, err error) {
@@ -219,24 +281,45 @@ func decodeCommand(seq int64, doc []byte) (c fleet.Command, err error) {
 	return c, nil
 }
 
-// addCommand inserts a new command.
+// errThere occurs when a command with the same id is there already.
+var errThere = errors.New("the command is there already")
+
+// addCommand inserts a new command, or returns errThere.
 func (t *tx) addCommand(c fleet.Command) (fleet.Command, error) {
+	e, err := t.entry(c.VM)
+	if err != nil {
+		return c, err
+	}
 	doc, err := json.Marshal(c)
 	if err != nil {
 		return c, fmt.Errorf("write command: %w", err)
 	}
-	c.Seq, err = t.insert(`INSERT INTO commands (id, vm_id, type, state, due_at, finished_at, doc)
-		VALUES (?, ?, ?, ?, ?, NULL, ?)`,
+	res, err := t.run(`INSERT INTO commands (id, vm_id, type, state, due_at, finished_at, doc)
+		VALUES (?, ?, ?, ?, ?, NULL, ?) ON CONFLICT (id) DO NOTHING`,
 		string(c.ID), string(c.VM), c.Type, string(c.State), unixOrNull(c.DueAt), doc)
 	if err != nil {
 		return c, fmt.Errorf("write command: %w", err)
 	}
+	switch added, err := res.RowsAffected(); {
+	case err != nil:
+		return c, fmt.Errorf("write command: %w", err)
+	case added == 0:
+		return c, errThere
+	}
+	if c.Seq, err = res.LastInsertId(); err != nil {
+		return c, fmt.Errorf("write command: %w", err)
+	}
+	e.queue = e.queue.added(c)
 	return c, t.commandChanged(c, c.AcceptedAt)
 }
 
 // putCommand writes a command that has moved on, and what its end means to the
 // registration of its VM.
 func (t *tx) putCommand(c fleet.Command, now time.Time) error {
+	e, err := t.entry(c.VM)
+	if err != nil {
+		return err
+	}
 	doc, err := json.Marshal(c)
 	if err != nil {
 		return fmt.Errorf("write command: %w", err)
@@ -245,6 +328,7 @@ func (t *tx) putCommand(c fleet.Command, now time.Time) error {
 		string(c.State), unixOrNull(c.DueAt), unixOrNull(c.FinishedAt), doc, c.Seq); err != nil {
 		return fmt.Errorf("write command: %w", err)
 	}
+	e.queue = e.queue.moved(c)
 	if c.Type == fleet.RegisterRunner && c.State.Terminal() {
 		switch v, err := t.vm(c.VM); {
 		case err == nil:

@@ -67,6 +67,9 @@ func (db *DB) Commands(ctx context.Context, f store.CommandFilter, p store.Page)
 
 // VM returns one VM.
 func (db *DB) VM(ctx context.Context, id fleet.VMID) (fleet.VM, error) {
+	if v, ok := db.writer.cache.get(id); ok {
+		return v.vm, nil
+	}
 	return one(db.vms(ctx, `SELECT doc FROM vms WHERE vm_id = ?`, string(id)))
 }
 
@@ -216,14 +219,7 @@ func scanChange(r *sql.Rows) (c fleet.Change, err error) {
 }
 
 func (db *DB) commands(ctx context.Context, q string, args ...any) ([]fleet.Command, error) {
-	return query(ctx, db, func(r *sql.Rows) (fleet.Command, error) {
-		var seq int64
-		var doc []byte
-		if err := r.Scan(&seq, &doc); err != nil {
-			return fleet.Command{}, err
-		}
-		return decodeCommand(seq, doc)
-	}, q, args...)
+	return query(ctx, db, scanCommand, q, args...)
 }
 
 func (db *DB) vms(ctx context.Context, q string, args ...any) ([]fleet.VM, error) {
@@ -271,25 +267,26 @@ func query[T any](
 	if err != nil {
 		return nil, readError(ctx, err)
 	}
-	defer func() {
-		if cerr := rows.Close(); err == nil && cerr != nil {
-			err = readError(ctx, cerr)
-		}
-	}()
+	if all, err = collect(rows, scan); err != nil {
+		return nil, readError(ctx, err)
+	}
+	return all, nil
+}
+
+// collect scans all rows, or as many as are enough, and closes them.
+func collect[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) (all []T, err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		row, err := scan(rows)
 		if errors.Is(err, errEnough) {
 			return all, nil
 		}
 		if err != nil {
-			return nil, readError(ctx, err)
+			return nil, err
 		}
 		all = append(all, row)
 	}
-	if err := rows.Err(); err != nil {
-		return nil, readError(ctx, err)
-	}
-	return all, nil
+	return all, rows.Err()
 }
 
 // readStmt returns the prepared form of a query. There are not many: a filter is

@@ -64,7 +64,7 @@ func OpenSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error)
 
 func (db *DB) open(ctx context.Context, path string) error {
 	var err error
-	if db.write, err = openPool(path, 1, "_txlock=immediate"); err != nil {
+	if db.write, err = openPool(path, 1, writing); err != nil {
 		return err
 	}
 	if err := migrate(ctx, db.write); err != nil {
@@ -84,6 +84,11 @@ func (db *DB) open(ctx context.Context, path string) error {
 	db.writer = startWriter(conn, db.publish, db.log)
 	return nil
 }
+
+// writing are the settings of the connection that writes. A longer log before a
+// checkpoint, 16 MB, has pages that are changed often written less often to the
+// file, and its index pages stay in memory, 16 MB of them.
+const writing = "_txlock=immediate&_pragma=wal_autocheckpoint(4000)&_pragma=cache_size(-16000)"
 
 func openPool(path string, conns int, setting string) (*sql.DB, error) {
 	// A path may hold any character; in a file: URI it must be escaped.

@@ -29,6 +29,7 @@ type vmEntry struct {
 	heard  bool // dirty with nothing but what the VM is heard to say of itself
 	at     time.Time
 	row    rowState
+	queue  queue
 }
 
 // unstoppable is the context of what the writer does: an operation that has
@@ -98,7 +99,7 @@ func (t *tx) entry(id fleet.VMID) (*vmEntry, error) {
 		return e, nil
 	}
 	if c, ok := t.w.cache.get(id); ok {
-		e := &vmEntry{known: true, before: c.vm, now: c.vm, row: c.row}
+		e := &vmEntry{known: true, before: c.vm, now: c.vm, row: c.row, queue: c.queue}
 		t.vms[id] = e
 		return e, nil
 	}

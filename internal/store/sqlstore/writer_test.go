@@ -7,12 +7,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 func openTest(tb testing.TB, path string) *DB {
@@ -215,4 +217,42 @@ func BenchmarkHeartbeats(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(group)), "ns/heartbeat")
+}
+
+// BenchmarkCommandLife shows the time of a command from its acceptance to its
+// ack, with 200 VMs at the same time.
+func BenchmarkCommandLife(b *testing.B) {
+	db := openTest(b, filepath.Join(b.TempDir(), "controller.db"))
+	var vms atomic.Int64
+	b.SetParallelism(100)
+	b.RunParallel(func(pb *testing.PB) {
+		vm := fleet.VMID(fmt.Sprintf("vm-%d", vms.Add(1)))
+		accept := func(kind string) fleet.Command {
+			c, err := fleet.CommandRequest{VM: string(vm), Type: kind, Params: fleet.Params{
+				Strings: map[string]string{"level": "debug"},
+			}}.Accept(fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}, time.Now().UTC())
+			require.NoError(b, err)
+			return c
+		}
+		register := accept(fleet.RegisterRunner)
+		v, err := db.OpenSession(b.Context(), fleet.Hello{VM: vm}, register, time.Now().UTC())
+		require.NoError(b, err)
+		life := func(c fleet.Command) {
+			a := store.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: time.Now().UTC()}
+			_, err := db.Next(b.Context(), vm, a)
+			require.NoError(b, err)
+			_, err = db.Lease(b.Context(), vm, c.ID, a)
+			require.NoError(b, err)
+			_, _, err = db.Ack(b.Context(), vm, v.Epoch, fleet.Ack{CommandID: c.ID, Success: true}, time.Now().UTC())
+			require.NoError(b, err)
+			_, err = db.Next(b.Context(), vm, a)
+			require.ErrorIs(b, err, fleet.ErrNothingDue)
+		}
+		life(register)
+		for pb.Next() {
+			c, err := db.Enqueue(b.Context(), accept("set_log_level"))
+			require.NoError(b, err)
+			life(c)
+		}
+	})
 }
