@@ -2,52 +2,71 @@ package app
 
 import (
 	"os"
-	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"time"
 )
 
-// What the garbage collector may let pile up, on top of what is in use, before
-// it collects: a share of it, and at least so much that a small heap is not
-// collected all the time. Go's own measure, once as much again, would be half of
-// what an idle fleet costs.
+// What the garbage collector may let pile up on top of what is in use is as much
+// as was allocated in the last headroomPeriod, so that it runs about once in
+// that time; but at least a tenth and leastHeadroom, and at most half of what is
+// in use. By Go's own measure, which is all of that, a fleet would cost up to
+// twice the memory.
 const (
-	headroomShare = 12 // percent
-	leastHeadroom = 32 << 20
+	headroomPeriod = 10 * time.Second
+	leastHeadroom  = 32 << 20
 )
 
-// keepHeadroom sets that measure for the process after each collection, unless
-// the environment sets GOGC.
-func keepHeadroom() {
-	if os.Getenv("GOGC") == "" {
-		setHeadroom(new(collection))
+// keepHeadroom sees to that until stop is closed, for the whole process. It does
+// nothing when the environment sets GOGC.
+func keepHeadroom(stop <-chan struct{}) {
+	if os.Getenv("GOGC") != "" {
+		return
 	}
-}
-
-// collection is reachable until the next collection. It is not so small that
-// others share its memory.
-type collection [16]*byte
-
-func setHeadroom(c *collection) {
-	debug.SetGCPercent(headroomPercent(inUse()))
-	runtime.AddCleanup(c, func(struct{}) { setHeadroom(new(collection)) }, struct{}{})
-}
-
-// headroomPercent is the headroom as the runtime wants it.
-func headroomPercent(inUse uint64) int {
-	return max(headroomShare, int(100*leastHeadroom/max(inUse, 1<<20)))
-}
-
-// inUse is what the runtime reckons the headroom by: what the latest collection
-// left, the stacks and the global variables.
-func inUse() uint64 {
-	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/scan/stack:bytes"}, {Name: "/gc/scan/globals:bytes"}}
-	metrics.Read(samples)
-	var sum uint64
-	for _, s := range samples {
-		if s.Value.Kind() == metrics.KindUint64 { // else this runtime does not know it
-			sum += s.Value.Uint64()
+	tick := time.NewTicker(headroomPeriod)
+	defer tick.Stop()
+	_, before := heap()
+	for percent := 100; ; {
+		inUse, allocated := heap()
+		next := headroomPercent(inUse, allocated-before)
+		debug.SetGCPercent(next)
+		if next < percent/2 {
+			debug.FreeOSMemory() // the runtime would take minutes
+		}
+		percent, before = next, allocated
+		select {
+		case <-tick.C:
+		case <-stop:
+			return
 		}
 	}
-	return sum
+}
+
+// headroomPercent is the headroom as the runtime wants it: until the next period
+// it goes by that also when the heap grows, so it is never more than twice the
+// heap.
+func headroomPercent(inUse, allocated uint64) int {
+	inUse = max(inUse, 1<<20) // nothing is known before the first collection
+	headroom := max(leastHeadroom, inUse/10, min(allocated, inUse/2))
+	return int(100 * min(headroom, 2*inUse) / inUse)
+}
+
+// heap returns what the runtime reckons the headroom by, that is what the latest
+// collection left, the stacks and the global variables; and how much was ever
+// allocated. A runtime that does not know one of them says zero.
+func heap() (inUse, allocated uint64) {
+	samples := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/gc/scan/stack:bytes"},
+		{Name: "/gc/scan/globals:bytes"},
+		{Name: "/gc/heap/allocs:bytes"},
+	}
+	metrics.Read(samples)
+	values := make([]uint64, len(samples))
+	for i, s := range samples {
+		if s.Value.Kind() == metrics.KindUint64 {
+			values[i] = s.Value.Uint64()
+		}
+	}
+	return values[0] + values[1] + values[2], values[3]
 }

@@ -6,23 +6,32 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A large heap gets a share of headroom, a small one enough not to be collected
+// The collector's headroom follows what is allocated: an idle fleet keeps little,
+// a busy one not too much, and a small heap enough not to be collected
 // all the time.
 func TestHeadroom(t *testing.T) {
 	t.Parallel()
-	for inUse, want := range map[uint64]int{
-		0:         3200,
-		1 << 20:   3200,
-		32 << 20:  100,
-		256 << 20: 12,
-		1 << 40:   12,
+	const mb = 1 << 20
+	for name, test := range map[string]struct {
+		inUse, allocated uint64
+		want             int
+	}{
+		"nothing known":    {0, 0, 200},
+		"small, idle":      {16 * mb, 0, 200},
+		"small, busy":      {16 * mb, 9999 * mb, 200},
+		"large, idle":      {320 * mb, 0, 10},
+		"large, some load": {320 * mb, 80 * mb, 25},
+		"large, busy":      {320 * mb, 9999 * mb, 50},
+		"huge, idle":       {6400 * mb, 0, 10},
 	} {
-		require.Equal(t, want, headroomPercent(inUse), "%d in use", inUse)
+		require.Equal(t, test.want, headroomPercent(test.inUse, test.allocated), name)
 	}
 }
 
 // The runtime tells what the headroom is reckoned by.
-func TestInUseIsKnown(t *testing.T) {
+func TestHeapIsKnown(t *testing.T) {
 	t.Parallel()
-	require.Greater(t, inUse(), uint64(64<<10))
+	inUse, allocated := heap()
+	require.Greater(t, inUse, uint64(64<<10))
+	require.Greater(t, allocated, uint64(64<<10))
 }

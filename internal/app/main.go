@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -23,7 +24,11 @@ const (
 // exit with: 0 after a stop by SIGINT or SIGTERM, 1 after a failure or a second
 // signal, 2 when an option breaks a rule.
 func Main(args []string, stdout, stderr io.Writer) int {
-	keepHeadroom()
+	var background sync.WaitGroup
+	stop := make(chan struct{})
+	background.Go(func() { keepHeadroom(stop) })
+	defer background.Wait()
+	defer close(stop)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -9,7 +10,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// How long deliverLoop waits, unless it is woken.
+// How long a session waits before it looks for commands again, unless it is woken.
 const (
 	firstRetry = time.Second
 	lastRetry  = 15 * time.Second
@@ -21,37 +22,94 @@ const (
 // for the agent to say whether its runner is registered.
 const showWithin = time.Second
 
+// beginDeliveries makes the session deliver. fresh is whether a register_runner
+// was made for it, which no session before it was sent.
+func (s *Session) beginDeliveries(fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.look = time.AfterFunc(lookAgain, s.wakeUp)
+	s.startDeliveries(func(ctx context.Context) {
+		if !fresh {
+			s.awaitRunner(ctx)
+		}
+		s.deliverDue(ctx)
+	})
+}
+
+// wakeUp makes the session look for commands. No goroutine waits for it: most
+// sessions are idle most of the time.
+func (s *Session) wakeUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.look != nil && s.cancel == nil {
+		s.startDeliveries(s.deliverDue)
+		return
+	}
+	select { // for the deliveries that are under way or have not begun
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// startDeliveries starts deliver, unless the session is over. The caller holds
+// s.mu and knows that nothing is delivered at the time.
+func (s *Session) startDeliveries(deliver func(context.Context)) {
+	if s.closed || s.cause != nil {
+		return
+	}
+	var ctx context.Context
+	ctx, s.cancel = context.WithCancel(s.stream)
+	s.deliver.Go(func() { deliver(ctx) })
+}
+
+// rest ends the deliveries, unless the session was woken since it looked.
+func (s *Session) rest() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.wake:
+		return false
+	default:
+	}
+	s.cancel()
+	s.cancel = nil
+	if !s.closed {
+		s.look.Reset(lookAgain)
+	}
+	return true
+}
+
 // awaitRunner puts off the repetition of a register_runner until the agent has
 // said something of its runner: the ack and the proof of the first may have been
 // lost with the session before. It returns after showWithin in any case.
-func (s *Session) awaitRunner() {
+func (s *Session) awaitRunner(ctx context.Context) {
 	a := store.Attempt{Via: fleet.Stream, Epoch: s.epoch, At: s.d.Clock()}
-	c, err := s.d.Store.Next(s.ctx, s.vm, a)
+	c, err := s.d.Store.Next(ctx, s.vm, a)
 	if err != nil || c.Type != fleet.RegisterRunner || c.Attempts == 0 {
 		return
 	}
 	select {
 	case <-s.shown:
 	case <-time.After(showWithin):
-	case <-s.ctx.Done():
+	case <-ctx.Done():
 	}
 }
 
-// deliverLoop hands the VM's commands to the agent, one at a time, until the
-// session is over.
-func (s *Session) deliverLoop() {
-	s.awaitRunner()
+// deliverDue hands the VM's commands to the agent, one at a time, until nothing
+// is due or the session is over.
+func (s *Session) deliverDue(ctx context.Context) {
 	retry := firstRetry
 	for {
-		err := s.deliverNext()
-		wait := lookAgain
+		err := s.deliverNext(ctx)
 		switch {
-		case s.ctx.Err() != nil:
+		case ctx.Err() != nil:
 			return
 		case err == nil:
 			retry = firstRetry
-			continue
 		case errors.Is(err, fleet.ErrNothingDue):
+			if s.rest() {
+				return
+			}
 			retry = firstRetry
 		case errors.Is(err, fleet.ErrSuperseded):
 			s.end(fleet.ErrSuperseded)
@@ -64,13 +122,13 @@ func (s *Session) deliverLoop() {
 			if untold, ok := s.d.troubles.putOff.due(s.d.Clock()); ok {
 				s.log.Warn("delivery put off", keyError, err, keyUntold, untold)
 			}
-			wait, retry = retry, min(2*retry, lastRetry)
-		}
-		select {
-		case <-s.wake:
-		case <-time.After(wait):
-		case <-s.ctx.Done():
-			return
+			select {
+			case <-s.wake:
+			case <-time.After(retry):
+			case <-ctx.Done():
+				return
+			}
+			retry = min(2*retry, lastRetry)
 		}
 	}
 }
@@ -78,13 +136,13 @@ func (s *Session) deliverLoop() {
 // errNotSent occurs when the stream does not take a message.
 var errNotSent = errors.New("not sent")
 
-func (s *Session) deliverNext() error {
-	o, err := s.d.claim(s.ctx, s.vm, store.Attempt{Via: fleet.Stream, Epoch: s.epoch})
+func (s *Session) deliverNext(ctx context.Context) error {
+	o, err := s.d.claim(ctx, s.vm, store.Attempt{Via: fleet.Stream, Epoch: s.epoch})
 	if err != nil {
 		return err
 	}
-	if s.ctx.Err() != nil {
-		return s.ctx.Err() // superseded since: the command is the newer session's
+	if ctx.Err() != nil {
+		return ctx.Err() // superseded since: the command is the newer session's
 	}
 	if err := s.transport.Deliver(o.Command, o.Params); err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)

@@ -168,6 +168,50 @@ func TestLostWakeUp(t *testing.T) {
 	})
 }
 
+// A command that comes while the session is being opened is sent after the agent
+// has been told that it is open, and at once then.
+func TestWakeUpBeforeAccept(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		early := newTransport()
+		early.onAccept = func() error {
+			s.send("vm-1", "a")
+			synctest.Wait()
+			require.Empty(t, early.got)
+			return nil
+		}
+		a := s.connectOn("vm-1", early)
+		require.Equal(t, fleet.RegisterRunner, a.next(true).Type)
+		require.Equal(t, fleet.CommandID("a"), a.next(true).ID)
+		s.elapsed(0)
+	})
+}
+
+// A session that has nothing to deliver runs nothing that would, and so costs no
+// stack, before and after it has been woken.
+func TestIdleSessionDeliversNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.registered("vm-1")
+		delivering := func() bool {
+			a.session.mu.Lock()
+			defer a.session.mu.Unlock()
+			return a.session.cancel != nil
+		}
+		synctest.Wait()
+		require.False(t, delivering())
+		s.send("vm-1", "a")
+		a.next(true)
+		synctest.Wait()
+		require.False(t, delivering())
+		time.Sleep(lookAgain) // fake clock
+		synctest.Wait()
+		require.False(t, delivering())
+	})
+}
+
 // A stream that does not take a command ends its session; the command is sent
 // on the next.
 func TestSendFails(t *testing.T) {

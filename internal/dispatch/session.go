@@ -42,11 +42,9 @@ type Session struct {
 	transport Transport
 	log       *slog.Logger
 
-	wake    chan struct{}   // holds one
 	stream  context.Context //nolint:containedctx // a session is one stream: until that is over
 	hangUp  context.CancelFunc
-	ctx     context.Context //nolint:containedctx // as above: until deliveries end
-	cancel  context.CancelFunc
+	wake    chan struct{} // for deliverDue; holds one
 	deliver sync.WaitGroup
 
 	openedAt          time.Time
@@ -57,6 +55,8 @@ type Session struct {
 	mu     sync.Mutex
 	cause  error // why it was ended from this side
 	timer  *time.Timer
+	look   *time.Timer        // calls wakeUp; nil before beginDeliveries
+	cancel context.CancelFunc // ends the deliveries under way; nil when there are none
 	closed bool
 }
 
@@ -71,7 +71,8 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	if !d.registry.enter() {
 		return nil, fleet.ErrStopping
 	}
-	v, err := d.Store.OpenSession(ctx, h, d.registerCommand(h.VM), d.receivedAt())
+	register := d.registerCommand(h.VM)
+	v, err := d.Store.OpenSession(ctx, h, register, d.receivedAt())
 	if err != nil {
 		d.registry.leave()
 		return nil, err
@@ -82,7 +83,6 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 		shown: make(chan struct{}), openedAt: d.Clock(),
 	}
 	s.stream, s.hangUp = context.WithCancel(ctx)
-	s.ctx, s.cancel = context.WithCancel(s.stream)
 	s.log.Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
 	if old := d.registry.add(s); old != nil {
 		d.counters.superseded.Add(1)
@@ -96,7 +96,7 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 		s.Close() //nolint:contextcheck // a session has its stream's
 		return nil, err
 	}
-	s.deliver.Go(s.deliverLoop)
+	s.beginDeliveries(v.Registration.Command == register.ID) //nolint:contextcheck // as above
 	select {
 	case <-d.stopping: // EndSessions may have looked before s was there
 		s.end(fleet.ErrStopping)
@@ -139,7 +139,9 @@ func (s *Session) end(cause error) {
 	if s.cause == nil {
 		s.cause = cause
 	}
-	s.cancel()
+	if s.cancel != nil {
+		s.cancel()
+	}
 	switch {
 	case stopping: // what has been read is still taken
 		s.transport.Interrupt()
@@ -162,11 +164,14 @@ func (s *Session) cut() {
 // Close ends the session's part in the store and waits for its deliveries to
 // stop. The end of a session that was superseded touches nothing of the newer.
 func (s *Session) Close() {
-	s.hangUp() // and so s.cancel
+	s.hangUp() // and so the deliveries
 	s.mu.Lock()
 	s.closed = true
 	if s.timer != nil && s.timer.Stop() {
 		s.d.releaseHold()
+	}
+	if s.look != nil {
+		s.look.Stop()
 	}
 	s.mu.Unlock()
 	abort := time.AfterFunc(abortAfter, s.transport.Abort)
@@ -183,10 +188,3 @@ func (s *Session) Close() {
 
 // show notes that a heartbeat which shows the runner is stored.
 func (s *Session) show() { s.showing.Do(func() { close(s.shown) }) }
-
-func (s *Session) wakeUp() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}

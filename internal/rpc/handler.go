@@ -186,22 +186,3 @@ func setAnswerHeaders(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 }
-
-type streamControlKey struct{}
-
-// withStreamControl gives the calls of next a hold on their connection, for
-// streamControl.
-func withStreamControl(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx := context.WithValue(r.Context(), streamControlKey{}, http.NewResponseController(w))
-		next.ServeHTTP(w, r.WithContext(ctx))
-	})
-}
-
-// streamControl returns what ends a blocked Receive of the call, by a read
-// deadline, and a blocked Send, by a write deadline. It must not be used after
-// the call has returned. It is nil outside of withStreamControl.
-func streamControl(ctx context.Context) *http.ResponseController {
-	control, _ := ctx.Value(streamControlKey{}).(*http.ResponseController)
-	return control
-}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -88,7 +87,9 @@ func (s *streamService) refuse(ctx context.Context, err error) error {
 func converse(s *dispatch.Session, l *line) error {
 	defer s.Close()
 	var heartbeats heartbeatReader
+	control := l.control // until this returns
 	for {
+		control.await()
 		m, err := l.stream.Receive()
 		if err != nil {
 			return err
@@ -149,7 +150,7 @@ type line struct {
 	mu sync.Mutex
 	// control is nil once the stream is over: it must not be used after the
 	// handler has returned.
-	control *http.ResponseController
+	control *callControl
 }
 
 // hello returns the agent's ConnectRequest. Heartbeats can overtake it: what

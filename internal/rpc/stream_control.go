@@ -1,0 +1,51 @@
+package rpc
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+)
+
+// bodyBuffer is how much of a stream's request is read at once: two or three
+// heartbeats. It is kept for as long as the stream lives.
+const bodyBuffer = 512
+
+// callControl is a hold on the request below a call: its ResponseController ends a
+// blocked Receive, by a read deadline, and a blocked Send, by a write deadline.
+// It must not be used after the call has returned.
+type callControl struct {
+	*http.ResponseController
+	body *bufio.Reader
+}
+
+type streamControlKey struct{}
+
+// withStreamControl gives the calls of next a hold on their connection, for
+// streamControl. It also buffers what they read: each read of a request costs a
+// round through its connection, and a message is read in two.
+func withStreamControl(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &callControl{http.NewResponseController(w), bufio.NewReaderSize(r.Body, bodyBuffer)}
+		body := struct {
+			io.Reader
+			io.Closer
+		}{c.body, r.Body}
+		r = r.WithContext(context.WithValue(r.Context(), streamControlKey{}, c))
+		r.Body = body
+		next.ServeHTTP(w, r)
+	})
+}
+
+// streamControl returns the callControl of a call; nil outside of withStreamControl.
+func streamControl(ctx context.Context) *callControl {
+	c, _ := ctx.Value(streamControlKey{}).(*callControl)
+	return c
+}
+
+// await waits until there is something to receive. Receive would wait as well,
+// but below the frames of all that decodes: waiting up here, an idle stream
+// keeps half the stack.
+func (c *callControl) await() {
+	_, _ = c.body.Peek(1) // Receive finds the error
+}
