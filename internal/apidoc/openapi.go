@@ -25,11 +25,11 @@ const (
 	streamType = "application/connect+json"
 )
 
-const about = `The unary API of the MIG Controller for operators, and the HTTP routes of agents.
+const about = `The API of the MIG Controller for operators, and the HTTP routes of agents.
 
 In requests, names are accepted as they stand here and in snake_case, and 64-bit whole
-numbers as texts and as numbers. Members that are not known are ignored. In the answers
-of AdminService what is zero, false or empty is left out.
+numbers as texts and as numbers. Members and names of enum values that are not known are
+ignored. In the answers of AdminService what is zero, false or empty is left out.
 
 The methods also speak gRPC, gRPC-Web and Connect with Protobuf. Those without side
 effects also answer to GET, with the query ` + "`?connect=v1&encoding=json&message=`" + ` and the request.`
@@ -38,6 +38,7 @@ type document struct {
 	OpenAPI    string     `json:"openapi"`
 	Info       info       `json:"info"`
 	Servers    []server   `json:"servers"`
+	Security   []object   `json:"security"`
 	Tags       []tag      `json:"tags"`
 	Paths      object     `json:"paths"`
 	Components components `json:"components"`
@@ -114,7 +115,8 @@ func (s Schema) OpenAPI() ([]byte, error) {
 			Title: "MIG Controller", Description: about, Version: "v1",
 			License: license{Name: "MIT", Identifier: "MIT"},
 		},
-		Servers: []server{{URL: "/", Description: "The controller that serves this document."}},
+		Servers:  []server{{URL: "/", Description: "The controller that serves this document."}},
+		Security: []object{}, // nobody who calls is authenticated
 		Tags: []tag{
 			{Name: string(admin.Name()), Description: comment(admin)},
 			{Name: routesTag, Description: comment(agent)},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -318,3 +319,21 @@ func TestVersionNoController(t *testing.T) {
 	require.Equal(t, exitUnavailable, code)
 	require.Contains(t, stderr, "is no controller")
 }
+
+// What could not be written shows in the exit status, in every form.
+func TestUnwritable(t *testing.T) {
+	t.Parallel()
+	for _, form := range []string{outTable, outWide, outJSON, outYAML} {
+		d := newDesk(t)
+		p := d.program
+		var stderr bytes.Buffer
+		p.stdout, p.stderr = brokenWriter{}, &stderr
+		require.Equal(t, exitFailed, p.run(d.ctx, []string{"vms", "-o", form}), form)
+		require.Contains(t, stderr.String(), "the disk is full", form)
+	}
+}
+
+// brokenWriter takes nothing.
+type brokenWriter struct{}
+
+func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("the disk is full") }

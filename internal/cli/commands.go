@@ -87,12 +87,13 @@ func (in *invocation) commandTable(commands []*migcontrollerv1.CommandRecord) ta
 	return t
 }
 
-// reason says why a command is in its state.
+// reason says why a command is in its state. Why it failed, only its agent knows.
 func reason(c *migcontrollerv1.CommandRecord) string {
-	if c.GetReason() != "" {
-		return c.GetReason()
+	said := c.GetAck().GetMessage()
+	if c.GetState() == migcontrollerv1.CommandState_COMMAND_STATE_FAILED && said != "" {
+		return said
 	}
-	return c.GetAck().GetMessage()
+	return c.GetReason()
 }
 
 func stateName(s migcontrollerv1.CommandState) string {

@@ -242,7 +242,9 @@ func (cmd setContextCmd) change(in *invocation, t target) (target, error) {
 	if in.TokenFile != nil {
 		t.Token, t.TokenFile = "", *in.TokenFile
 	}
-	t.PlaintextToken = t.PlaintextToken || in.PlaintextToken
+	if in.PlaintextToken != nil {
+		t.PlaintextToken = *in.PlaintextToken
+	}
 	if cmd.TokenStdin {
 		content, err := io.ReadAll(io.LimitReader(in.stdin, tokenLimit+3))
 		if err != nil {

@@ -67,7 +67,7 @@ func fixedCommands() []*migcontrollerv1.CommandRecord {
 				CommandId: "ctl-aa02", Message: "the log cannot be opened: no space left on device",
 				Result: map[string]string{"level": "info"},
 			},
-			Reason: "the agent acked it with failure: the log cannot be opened: no space left on device",
+			Reason: "the agent answered that it failed",
 		},
 		{
 			Command: &commands.Command{Id: "reg-0001", Type: "register_runner"}, VmId: "vm-1",

@@ -50,6 +50,8 @@ func TestPiped(t *testing.T) {
 		"usage-param":            {"send", "vm-1", "drain", "--param", "level"},
 		"usage-param-twice":      {"send", "vm-1", "drain", "--param", "level=a", "--param", "level=b"},
 		"usage-int":              {"send", "vm-1", "drain", "--int", "n=many"},
+		"usage-bool":             {"send", "vm-1", "drain", "--bool", "now=maybe"},
+		"usage-empty":            {"broadcast", "drain", "--pool=", "--yes"},
 		"usage-parallel":         {"broadcast", "drain", "--parallel", "65"},
 		"usage-address":          {"vms", "--address", "ftp://controller"},
 		"usage-context":          {"vms", "--context", "nowhere"},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ type globals struct {
 	Address        string  `placeholder:"URL" help:"Where the controller is. Without it: --context, then MIGCTL_ADDRESS, then the current context, then http://localhost:8080."`
 	Context        string  `placeholder:"NAME" help:"Use this context of the config file."`
 	TokenFile      *string `placeholder:"FILE" help:"Send the token in this file. Without it: that of --context, then MIGCTL_TOKEN, then that of the current context."`
-	PlaintextToken bool    `help:"Send the token over http to other machines too."`
+	PlaintextToken *bool   `help:"Send the token over http to other machines too."`
 	Timeout        span    `default:"10s" placeholder:"TIME" help:"Give up on an answer after this time (${default})."`
 	Output         string  `short:"o" enum:"table,wide,json,yaml" default:"table" placeholder:"FORM" help:"table, wide, json or yaml (${default})."`
 	Color          string  `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"auto, always or never (${default}): auto is on a terminal, unless NO_COLOR is set."`
@@ -100,6 +101,19 @@ func help(options kong.HelpOptions, ctx *kong.Context) error {
 	if ctx.Selected() == nil {
 		fmt.Fprint(ctx.Stdout, helpFoot)
 	}
+	return nil
+}
+
+// word is a text that, once its flag is given, is not empty: a filter whose shell
+// variable is not set would let every VM through.
+type word string
+
+// UnmarshalText reads a word.
+func (w *word) UnmarshalText(text []byte) error {
+	if len(text) == 0 {
+		return errors.New("must not be empty")
+	}
+	*w = word(text)
 	return nil
 }
 

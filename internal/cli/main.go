@@ -5,6 +5,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -61,6 +62,8 @@ type program struct {
 }
 
 func (p program) run(ctx context.Context, args []string) int {
+	out := &output{Writer: p.stdout}
+	p.stdout = out
 	line := &commandLine{}
 	asked := false
 	parser, err := kong.New(line, p.grammar(func(int) { asked = true })...)
@@ -92,7 +95,24 @@ func (p program) run(ctx context.Context, args []string) int {
 	if err != nil && ctx.Err() != nil {
 		return exitInterrupted
 	}
+	if err == nil && out.err != nil {
+		err = fmt.Errorf("output: %w", out.err)
+	}
 	return in.report(err)
+}
+
+// output is stdout, and remembers that something could not be written: what is
+// missing in a file must show in the exit status.
+type output struct {
+	io.Writer
+	err error
+}
+
+// Write writes what it can.
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	o.err = cmp.Or(o.err, err)
+	return n, err
 }
 
 func environment(pairs []string) map[string]string {

@@ -39,14 +39,14 @@ type parameters struct {
 func (p parameters) request(kind string) (*migcontrollerv1.SendCommandRequest, error) {
 	command := &commands.Command{Type: kind, StringArrayParams: p.List}
 	var err error
-	if command.StringParams, err = pairs("--param", p.Param, func(s string) (string, error) { return s, nil }); err != nil {
+	if command.StringParams, err = pairs("--param", p.Param, "a text", func(s string) (string, error) { return s, nil }); err != nil {
 		return nil, err
 	}
 	number := func(s string) (int64, error) { return strconv.ParseInt(s, 10, 64) }
-	if command.IntParams, err = pairs("--int", p.Int, number); err != nil {
+	if command.IntParams, err = pairs("--int", p.Int, "a whole number of 64 bits", number); err != nil {
 		return nil, err
 	}
-	if command.BoolParams, err = pairs("--bool", p.Bool, strconv.ParseBool); err != nil {
+	if command.BoolParams, err = pairs("--bool", p.Bool, "true or false", strconv.ParseBool); err != nil {
 		return nil, err
 	}
 	req := &migcontrollerv1.SendCommandRequest{Command: command}
@@ -59,8 +59,8 @@ func (p parameters) request(kind string) (*migcontrollerv1.SendCommandRequest, e
 	return req, nil
 }
 
-// pairs reads NAME=VALUE arguments.
-func pairs[V any](flag string, args []string, parse func(string) (V, error)) (map[string]V, error) {
+// pairs reads NAME=VALUE arguments; rule is what their values must be.
+func pairs[V any](flag string, args []string, rule string, parse func(string) (V, error)) (map[string]V, error) {
 	out := make(map[string]V, len(args))
 	for _, arg := range args {
 		name, text, found := strings.Cut(arg, "=")
@@ -72,7 +72,7 @@ func pairs[V any](flag string, args []string, parse func(string) (V, error)) (ma
 		}
 		value, err := parse(text)
 		if err != nil {
-			return nil, usage("%s: the value of %s has not the right form", flag, name)
+			return nil, usage("%s: %s must be %s", flag, name, rule)
 		}
 		out[name] = value
 	}

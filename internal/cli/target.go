@@ -56,7 +56,9 @@ func (in *invocation) findTarget() (target, error) {
 	if err != nil {
 		return target{}, err
 	}
-	t.PlaintextToken = t.PlaintextToken || in.PlaintextToken
+	if in.PlaintextToken != nil {
+		t.PlaintextToken = *in.PlaintextToken
+	}
 	switch env := in.environ[tokenEnv]; {
 	case in.TokenFile != nil:
 		t.Token, t.TokenFile, t.tokenSource = "", *in.TokenFile, "--token-file"

@@ -15,16 +15,16 @@ const noVM = "No VM fits. migctl vms lists them all."
 
 // vmFilter chooses VMs.
 type vmFilter struct {
-	Pool      string `placeholder:"POOL" help:"Only VMs of this pool."`
-	Org       string `placeholder:"ORG" help:"Only VMs of this organisation."`
-	Connected bool   `xor:"connected" help:"Only VMs that are connected."`
-	Offline   bool   `xor:"connected" help:"Only VMs that are not connected."`
-	Status    string `placeholder:"STATUS" help:"Only VMs with this status, such as idle or job_running."`
+	Pool      word `placeholder:"POOL" help:"Only VMs of this pool."`
+	Org       word `placeholder:"ORG" help:"Only VMs of this organisation."`
+	Connected bool `xor:"connected" help:"Only VMs that are connected."`
+	Offline   bool `xor:"connected" help:"Only VMs that are not connected."`
+	Status    word `placeholder:"STATUS" help:"Only VMs with this status, such as idle or job_running."`
 }
 
 // list returns the VMs that fit, limit of them at most; 0 is all.
 func (f vmFilter) list(ctx context.Context, in *invocation, limit int) (vms []*migcontrollerv1.VM, more bool, err error) {
-	req := &migcontrollerv1.ListVMsRequest{PoolId: f.Pool, OrgId: f.Org, Status: f.Status}
+	req := &migcontrollerv1.ListVMsRequest{PoolId: string(f.Pool), OrgId: string(f.Org), Status: string(f.Status)}
 	if f.Connected || f.Offline {
 		req.Connected = &f.Connected
 	}

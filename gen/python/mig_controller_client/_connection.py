@@ -8,7 +8,7 @@ import ipaddress
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from connectrpc.protocol import ProtocolType
 from pyqwest import Client, HTTPTransport, HTTPVersion, SyncClient, SyncHTTPTransport
@@ -162,7 +162,7 @@ def connect(
     Raises ValueError for an argument that breaks its rule, and OSError for a file that
     cannot be read. Whether the controller answers shows with the first call.
     """
-    address, auth = _check(address, token, plaintext_token)
+    address, auth = _check(address, token, protocol, plaintext_token)
     options = _transport_options(address, ca_file, cert_file, key_file)
     return Controller(address, SyncHTTPTransport(**options), protocol, auth)
 
@@ -178,7 +178,7 @@ def connect_async(
     plaintext_token: bool = False,
 ) -> AsyncController:
     """Connect to the controller, for asyncio. The arguments are those of `connect`."""
-    address, auth = _check(address, token, plaintext_token)
+    address, auth = _check(address, token, protocol, plaintext_token)
     options = _transport_options(address, ca_file, cert_file, key_file)
     _settle_at_exit()
     return AsyncController(address, HTTPTransport(**options), protocol, auth)
@@ -218,21 +218,42 @@ class _Bearer:
         pass
 
 
-def _check(address: str, token: str | None, plaintext_token: bool) -> tuple[str, list[_Bearer]]:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"address must be http://HOST:PORT or https://HOST:PORT, not {address!r}")
-    address = address.rstrip("/")
+def _check(
+    address: str, token: str | None, protocol: ProtocolType, plaintext_token: bool
+) -> tuple[str, list[_Bearer]]:
+    parts = _split(address)
+    address = parts.geturl().rstrip("/")
+    if not isinstance(protocol, ProtocolType):
+        raise ValueError("protocol must be a ProtocolType")
     if token is None:
         return address, []
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ValueError("token must be printable ASCII without spaces, and not empty")
-    if parts.scheme == "http" and not plaintext_token and not _loopback(parts.hostname):
+    if parts.scheme == "http" and not plaintext_token and not _loopback(parts.hostname or ""):
         raise ValueError(
             "token must not cross the network in plaintext: "
             "use an https address, or plaintext_token=True to send it all the same"
         )
     return address, [_Bearer(token)]
+
+
+def _split(address: str) -> SplitResult:
+    rule = "address must be http://HOST:PORT or https://HOST:PORT, without user, query or fragment"
+    try:
+        parts = urlsplit(address)
+        port = parts.port
+    except ValueError as error:  # of a port that is no number, for instance
+        raise ValueError(rule) from error
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or port == 0
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+    ):
+        raise ValueError(rule)
+    return parts
 
 
 def _loopback(host: str) -> bool:

@@ -2,7 +2,7 @@
 // the controller, until Ctrl-C.
 // @ts-check
 import { setTimeout } from "node:timers/promises";
-import { AdminService, Code, CommandState, ConnectError, ErrorReason, createClient, createTransport, errorDetail } from "@mig-controller/client/node";
+import { AdminService, CommandState, ErrorReason, createClient, createTransport, errorDetail } from "@mig-controller/client/node";
 
 const baseUrl = process.argv[2] ?? process.env.CONTROLLER_URL ?? "http://localhost:8080";
 const admin = createClient(AdminService, createTransport({ baseUrl }));
@@ -19,11 +19,9 @@ for (;;) {
       cursor = answer.cursor; // After the work: what was not finished comes again.
     }
   } catch (err) {
-    if (errorDetail(err)?.reason === ErrorReason.CURSOR_EXPIRED) {
-      cursor = ""; // Changes were missed. What is to be known of them, the lists tell.
-    } else if (ConnectError.from(err).code === Code.InvalidArgument) {
-      throw err;
-    }
+    const reason = errorDetail(err)?.reason;
+    if (reason === ErrorReason.INVALID_FIELD) throw err; // It would be so again.
+    if (reason === ErrorReason.CURSOR_EXPIRED) cursor = ""; // Changes were missed: the lists tell how things are.
     console.error(`${err}; trying again`);
   }
   await setTimeout(1000);

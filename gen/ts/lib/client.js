@@ -23,10 +23,12 @@ function endedByLeaving(call) {
   return (input, options) => {
     const leaving = new AbortController();
     const signals = [leaving.signal, ...(options?.signal ? [options.signal] : [])];
-    const answers = call(input, { ...options, signal: AbortSignal.any(signals) })[Symbol.asyncIterator]();
+    /** @type {AsyncIterator<O> | undefined} */
+    let answers;
+    const begun = () => (answers ??= call(input, { ...options, signal: AbortSignal.any(signals) })[Symbol.asyncIterator]());
     return {
       [Symbol.asyncIterator]: () => ({
-        next: () => answers.next(),
+        next: () => begun().next(),
         return: async () => {
           leaving.abort();
           return { done: true, value: undefined };

@@ -103,6 +103,21 @@ test("interceptors see every call, with the one given first outermost", { timeou
   assert.deepEqual(seen, ["outer GetServerInfo", "inner GetServerInfo"]);
 });
 
+test("a stream that nobody reads is not called, so its error cannot be left unhandled", { timeout: deadline }, async () => {
+  const baseUrl = `http://localhost:${await listen(http2.createServer(handler))}`;
+  /** @type {string[]} */
+  const seen = [];
+  /** @type {node.Interceptor} */
+  const note = (next) => (req) => {
+    seen.push(req.method.name);
+    return next(req);
+  };
+  const transport = node.createTransport({ baseUrl, interceptors: [note] });
+  node.createClient(node.AdminService, transport).watchFleet({});
+  await told(transport);
+  assert.deepEqual(seen, ["GetServerInfo"]);
+});
+
 test("tls decides who is trusted, and shows the client's certificate", { timeout: deadline }, async () => {
   const dir = tempDir();
   const goroot = (await run("go", ["env", "GOROOT"])).trim();
