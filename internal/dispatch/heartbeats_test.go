@@ -290,6 +290,7 @@ func TestGroupIsFull(t *testing.T) {
 			require.Len(t, b.full, 1)
 			room, ok := b.put(&fleet.Heartbeat{Origin: fleet.Origin{VM: "0"}})
 			require.False(t, ok)
+			<-b.begun // as flushLoop does
 			require.Len(t, b.take(), fill.beats)
 			<-room
 			require.Empty(t, b.full)

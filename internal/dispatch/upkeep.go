@@ -16,6 +16,7 @@ const (
 	purgeEvery   = 10 * time.Minute
 	journalBatch = 500
 	journalRetry = 5 * time.Second
+	journalRest  = 2 * time.Second
 )
 
 // sweepLoop ends the commands whose time is up, and the sessions whose end the
@@ -144,6 +145,7 @@ func (d *Dispatcher) journalLoop() {
 // not stop all others' files.
 func (d *Dispatcher) journalEvents(ctx context.Context) error {
 	for {
+		began := time.Now()
 		events, err := d.Store.UnjournaledEvents(ctx, journalBatch)
 		if err != nil || len(events) == 0 {
 			return err
@@ -165,6 +167,17 @@ func (d *Dispatcher) journalEvents(ctx context.Context) error {
 		if fault != nil {
 			return fault
 		}
+		d.restJournal(time.Since(began))
+	}
+}
+
+// restJournal keeps the journal from taking more than a quarter of the disk's
+// and a processor's time while many events come, as when a fleet connects. A stop
+// ends the rest.
+func (d *Dispatcher) restJournal(worked time.Duration) {
+	select {
+	case <-time.After(min(3*worked, journalRest)):
+	case <-d.beats.stopped:
 	}
 }
 

@@ -41,8 +41,8 @@ const (
 // What all VMs together may have written: their files are to be looked at by
 // people, and must not cost more than all else.
 const (
-	fleetBurst     = 2000
-	fleetPerSecond = 100
+	fleetBurst     = 1000
+	fleetPerSecond = 50
 )
 
 const (
