@@ -28,8 +28,9 @@ const (
 const about = `The API of the MIG Controller for operators, and the HTTP routes of agents.
 
 In requests, names are accepted as they stand here and in snake_case, and 64-bit whole
-numbers as texts and as numbers. Members and names of enum values that are not known are
-ignored. In the answers of AdminService what is zero, false or empty is left out.
+numbers as texts and as numbers. AdminService refuses members and names of enum values
+that it does not know; the agents' routes ignore them. In the answers of AdminService
+what is zero, false or empty is left out.
 
 The methods also speak gRPC, gRPC-Web and Connect with Protobuf. Those without side
 effects also answer to GET, with the query ` + "`?connect=v1&encoding=json&message=`" + ` and the request.`

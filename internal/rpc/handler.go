@@ -71,7 +71,7 @@ func NewHandler(c Config) http.Handler {
 	prefix, commands := commandsconnect.NewCommandServiceHandler(c.Commands, options, small, connect.WithCodec(agentCodec{}))
 	mount(prefix, withStreamControl(commands))
 	mount(migcontrollerv1connect.NewAgentServiceHandler(agent, options, small))
-	mount(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large))
+	mount(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large, withStrictJSON()))
 	reflector := grpcreflect.NewStaticReflector(serviceNames...)
 	mount(grpcreflect.NewHandlerV1(reflector, options, small))
 	mount(grpcreflect.NewHandlerV1Alpha(reflector, options, small))

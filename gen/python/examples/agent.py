@@ -60,4 +60,5 @@ def heartbeat(state: str, *, configured: bool) -> mig.MIGletMessage:
 
 
 if __name__ == "__main__":
-    asyncio.run(main((sys.argv[1:] or [os.environ.get("CONTROLLER_URL", mig.DEFAULT_ADDRESS)])[0]))
+    address = os.environ.get("CONTROLLER_URL", mig.DEFAULT_ADDRESS)
+    asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else address))

@@ -28,4 +28,5 @@ def main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    main((sys.argv[1:] or [os.environ.get("CONTROLLER_URL", mig.DEFAULT_ADDRESS)])[0])
+    address = os.environ.get("CONTROLLER_URL", mig.DEFAULT_ADDRESS)
+    main(sys.argv[1] if len(sys.argv) > 1 else address)
