@@ -40,12 +40,15 @@ test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector, a
 	@go vet ./...
 	@echo "==> go test -race (MODEL_SEED=$(MODEL_SEED) repeats its random histories; TESTFLAGS adds flags)"
 	@MODEL_SEED=$(MODEL_SEED) CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+	@echo "==> go test in bench/, every measure at toy sizes"
+	@cd bench && go vet ./... && go test ./...
 	@tools/check-clients
 
 .PHONY: lint
 lint: ## Check style: golangci-lint with its formatters, buf lint, buf format
 	@echo "==> golangci-lint (built first if need be, which takes minutes)"
 	@$(TOOL) golangci-lint run
+	@cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml
 	@echo "==> buf lint"
 	@$(TOOL) buf lint
 	@echo "==> buf format"
@@ -55,6 +58,21 @@ lint: ## Check style: golangci-lint with its formatters, buf lint, buf format
 fmt: ## Format Go and proto files in place
 	@$(TOOL) golangci-lint fmt
 	@$(TOOL) buf format --write
+
+.PHONY: bench
+bench: ## Measure against the alternatives, for an hour: docs/performance.md (BENCHFLAGS)
+	@cd bench && go build -o ../bin/bench ./cmd/bench
+	@cd bench && ../bin/bench run $(BENCHFLAGS)
+	@cd bench && ../bin/bench report
+
+.PHONY: soak
+soak: ## A mixed life of 5,000 VMs for an hour, with drops and kills (SOAKFLAGS)
+	@cd bench && go build -o ../bin/bench ./cmd/bench
+	@cd bench && ../bin/bench soak $(SOAKFLAGS)
+
+.PHONY: benchstat
+benchstat: ## Compare the micro-benchmarks of the hot paths with those at AGAINST (HEAD~1)
+	@tools/benchstat
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME (10s)

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/bench/internal/measure"
+	"github.com/mig-controller/mig-controller/bench/internal/result"
+)
+
+// patience is how long the quick measures may take on a machine that is busy
+// with other tests.
+const patience = 4 * time.Minute
+
+// program builds the bench.
+func program(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "bench")
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return path
+}
+
+// bench runs the bench to its end, from where it finds the repository.
+func bench(t *testing.T, program string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = "../.."
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	_ = cmd.Run() // ProcessState tells
+	require.NoError(t, ctx.Err(), "the bench does not end: %s", errs.String())
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// Every measure runs on every server, its results are written, a report can be
+// made of them, and nothing is left behind.
+func TestQuick(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("builds and runs a controller")
+	}
+	bin, dir := program(t), t.TempDir()
+	file := filepath.Join(t.TempDir(), "bench.json")
+	_, stderr, status := bench(t, bin, "run", "-quick", "-dir", dir, "-out", file)
+	require.Zero(t, status, stderr)
+	r, err := result.Read(file)
+	require.NoError(t, err)
+	require.True(t, r.Meta.Quick)
+	measured := map[string]bool{}
+	for _, s := range r.Samples {
+		measured[s.Measure] = true
+		require.NotEmpty(t, s.Values, "%+v", s)
+	}
+	for _, name := range measure.Names() {
+		require.True(t, measured[name], name)
+	}
+	for _, target := range result.Targets {
+		require.NotEqual(t, result.NotMeasured, target.Judge(target.Of(r)), target.Name)
+	}
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+
+	page := filepath.Join(t.TempDir(), "performance.md")
+	stdout, stderr, status := bench(t, bin, "report", "-in", file, "-page", page)
+	require.Zero(t, status, stderr)
+	require.Contains(t, stdout, "durable commands/s")
+	require.FileExists(t, page)
+}
+
+// A server that dies fails the bench, which says so.
+func TestDeadServer(t *testing.T) {
+	t.Parallel()
+	_, stderr, status := bench(t, program(t), "run", "-quick", "-only", "reconnect",
+		"-controller", "/bin/false", "-dir", t.TempDir(), "-out", filepath.Join(t.TempDir(), "bench.json"))
+	require.Equal(t, 1, status)
+	require.Contains(t, stderr, "reconnect on controller, run 1: false ended by itself (exit status 1)")
+}
+
+// A measure that does not exist is refused, with those that do.
+func TestUnknownMeasure(t *testing.T) {
+	t.Parallel()
+	_, stderr, status := bench(t, program(t), "run", "-only", "speed", "-controller", "/bin/false",
+		"-out", filepath.Join(t.TempDir(), "bench.json"))
+	require.Equal(t, 1, status)
+	require.Contains(t, stderr, `there is no measure "speed"; there are [flood paced`)
+}
+
+// A soak lives through a kill and passes.
+func TestSoak(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("builds and runs a controller")
+	}
+	stdout, stderr, status := bench(t, program(t), "soak", "-vms", "50", "-for", "6s", "-kills", "1", "-beat", "1s",
+		"-drops", "5", "-every", "200ms", "-dir", t.TempDir(), "-out", filepath.Join(t.TempDir(), "soak.json"))
+	require.Zero(t, status, stderr)
+	require.Contains(t, stdout, "| threads |")
+}

@@ -1,0 +1,56 @@
+package load
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// pacers is how many goroutines send at a pace: when a connection is full, only
+// the VMs of one of them wait.
+const pacers = 8
+
+// Flood has every VM send heartbeats as fast as its connection takes them,
+// until the context ends. A VM whose stream ends stops; Ends tells.
+func (f *Fleet) Flood(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, v := range f.vms {
+		all.Go(func() {
+			for more := true; more && ctx.Err() == nil; {
+				more = v.beat()
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Pace has the VMs, one after the other, send so many heartbeats a second
+// altogether, until the context ends. A VM that is not connected leaves its
+// turn out.
+func (f *Fleet) Pace(ctx context.Context, perSecond int) {
+	var all sync.WaitGroup
+	n := min(pacers, len(f.vms))
+	for first := range n {
+		all.Go(func() { f.pace(ctx, first, n, float64(perSecond)/float64(n)) })
+	}
+	all.Wait()
+}
+
+// pace is the part of every stride-th VM.
+func (f *Fleet) pace(ctx context.Context, first, stride int, perSecond float64) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	start, turn := time.Now(), first
+	for sent := 0; ctx.Err() == nil; {
+		for due := int(time.Since(start).Seconds() * perSecond); sent < due && ctx.Err() == nil; sent++ {
+			f.vms[turn].beat()
+			if turn += stride; turn >= len(f.vms) {
+				turn = first
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
+}

@@ -1,0 +1,163 @@
+package load
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"google.golang.org/grpc"
+)
+
+// Where all VMs are.
+const (
+	pool = "bench-pool"
+	org  = "bench-org"
+)
+
+var streamDesc = grpc.StreamDesc{StreamName: "StreamCommands", ServerStreams: true, ClientStreams: true}
+
+// vm is one VM with its agent.
+type vm struct {
+	id    string
+	fleet *Fleet
+	conn  *grpc.ClientConn
+	beats [kinds]encoded
+	// first is closed when the runner is registered.
+	first chan struct{}
+
+	mu         sync.Mutex // sending; also guards what follows
+	stream     grpc.ClientStream
+	next       int // heartbeat
+	registered bool
+	drop       context.CancelFunc
+}
+
+// live runs the agent until the context ends: it connects, does what it is
+// told, and comes back when the stream ends.
+func (v *vm) live(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := v.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		v.fleet.ended(err)
+		select {
+		case <-time.After(50 * time.Millisecond): // a refusal must not become a hot loop
+		case <-ctx.Done():
+		}
+	}
+}
+
+// session is one stream, from its beginning to its end.
+func (v *vm) session(ctx context.Context) error {
+	ctx, drop := context.WithCancel(ctx)
+	defer drop()
+	stream, err := v.conn.NewStream(ctx, &streamDesc, streamMethod, grpc.WaitForReady(true))
+	if err != nil {
+		return err
+	}
+	if err := v.open(stream, drop); err != nil {
+		return err
+	}
+	defer v.close()
+	for {
+		m := new(commands.ControllerMessage)
+		if err := stream.RecvMsg(m); err != nil {
+			return err
+		}
+		switch m := m.GetMessage().(type) {
+		case *commands.ControllerMessage_ConnectAck:
+			if err := v.accepted(m.ConnectAck); err != nil {
+				return err
+			}
+		case *commands.ControllerMessage_Command:
+			if err := v.obey(m.Command); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (v *vm) open(stream grpc.ClientStream, drop context.CancelFunc) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	hello := &commands.ConnectRequest{VmId: v.id, PoolId: pool, OrgId: org, Version: "bench"}
+	if err := stream.SendMsg(&commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: hello}}); err != nil {
+		return err
+	}
+	v.stream, v.drop = stream, drop
+	return nil
+}
+
+func (v *vm) close() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.stream = nil
+}
+
+// accepted tells a server that the agent is back to of its runner at once.
+func (v *vm) accepted(a *commands.ConnectAck) error {
+	if !a.GetAccepted() {
+		return fmt.Errorf("VM %s was refused: %s", v.id, a.GetMessage())
+	}
+	if !v.isRegistered() {
+		return nil
+	}
+	v.beat()
+	return nil
+}
+
+// obey acks a command. A runner that is told to register does so at once.
+func (v *vm) obey(c *commands.Command) error {
+	ack := &commands.CommandAck{CommandId: c.GetId(), Success: true, Message: "done"}
+	if err := v.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{CommandAck: ack}}); err != nil {
+		return err
+	}
+	if c.GetType() != "register_runner" {
+		return nil
+	}
+	event := &commands.EventNotification{
+		Type: "runner_registered", VmId: v.id, PoolId: pool, OrgId: org, Timestamp: time.Now().Unix(),
+		Data: map[string]string{"runner_name": v.id, "runner_url": c.GetStringParams()["runner_url"]},
+	}
+	if err := v.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: event}}); err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if !v.registered {
+		v.registered = true
+		close(v.first)
+	}
+	return nil
+}
+
+func (v *vm) isRegistered() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.registered
+}
+
+func (v *vm) send(m any) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.stream == nil {
+		return errNoStream
+	}
+	return v.stream.SendMsg(m)
+}
+
+// beat sends the next heartbeat. It reports false when there is no stream, or
+// none any more, to send it on.
+func (v *vm) beat() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.stream == nil || v.stream.SendMsg(v.beats[v.next%kinds]) != nil {
+		return false
+	}
+	v.next++
+	v.fleet.sent.Add(1)
+	return true
+}

@@ -1,0 +1,73 @@
+// Package load owns the VMs that a server is measured with: agents on grpc-go
+// clients, each with a connection of its own as in a real fleet, and the
+// operator who commands them. It shares the machine with the server, so it is
+// lean: heartbeats are encoded once and buffers are small.
+package load
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+)
+
+// streamMethod is the agents' stream.
+const streamMethod = "/miglet.commands.CommandService/StreamCommands"
+
+// encoded is a message that is ready to be sent.
+type encoded []byte
+
+// codec sends what is encoded already, and Protobuf messages as ever.
+type codec struct{}
+
+// Name is the content subtype.
+func (codec) Name() string { return "proto" }
+
+// Marshal returns v as it is sent.
+func (codec) Marshal(v any) (mem.BufferSlice, error) {
+	switch v := v.(type) {
+	case encoded:
+		return mem.BufferSlice{mem.SliceBuffer(v)}, nil
+	case proto.Message:
+		b, err := proto.Marshal(v)
+		return mem.BufferSlice{mem.SliceBuffer(b)}, err
+	default:
+		return nil, fmt.Errorf("cannot send a %T", v)
+	}
+}
+
+// Unmarshal reads what was received into v.
+func (codec) Unmarshal(data mem.BufferSlice, v any) error {
+	m, ok := v.(proto.Message)
+	if !ok {
+		return fmt.Errorf("cannot receive a %T", v)
+	}
+	return proto.Unmarshal(data.Materialize(), m)
+}
+
+// dial makes the connection of one VM. It is opened by the first stream.
+func dial(addr string) (*grpc.ClientConn, error) {
+	const window = 64 << 10 // the least that HTTP/2 allows
+	return grpc.NewClient("passthrough:///"+addr,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{})),
+		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
+		grpc.WithReadBufferSize(1<<10), grpc.WithWriteBufferSize(4<<10),
+		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
+		// Agents ping every 10 s, also when idle.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time: 10 * time.Second, Timeout: time.Minute, PermitWithoutStream: true,
+		}),
+		// Agents come back at once. A pause this short keeps 10,000 of them from
+		// taking the processor away from the server they wait for.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: 20 * time.Second,
+		}),
+	)
+}

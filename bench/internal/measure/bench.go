@@ -1,0 +1,181 @@
+// Package measure owns what is measured, and how: each measure has a file.
+package measure
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/mig-controller/mig-controller/bench/internal/load"
+	"github.com/mig-controller/mig-controller/bench/internal/proc"
+	"github.com/mig-controller/mig-controller/bench/internal/result"
+	"github.com/mig-controller/mig-controller/bench/internal/target"
+)
+
+// Values are what one run of a measure gives, by name.
+type Values map[string]float64
+
+// Bench runs measures.
+type Bench struct {
+	Programs target.Programs
+	Sizes    Sizes
+	Runs     int
+	// Only names the measures to run; empty for all.
+	Only []string
+	// Progress gets a line for each run.
+	Progress func(format string, args ...any)
+
+	stored map[storedSize]string // directories of filled databases
+	fleets int                   // on those
+}
+
+// measure is something to be measured.
+type measure struct {
+	name    string
+	servers []target.Kind
+	// at are the sizes of a growth; nil for a measure that is none.
+	at  func(Sizes) []int
+	run func(b *Bench, ctx context.Context, kind target.Kind, at int) (Values, error)
+}
+
+var (
+	all       = []target.Kind{target.Bare, target.Files, target.Controller}
+	withBare  = []target.Kind{target.Bare, target.Controller}
+	alone     = []target.Kind{target.Controller}
+	notGrowth = func(Sizes) []int { return []int{0} }
+)
+
+var measures = []measure{
+	{"flood", all, notGrowth, (*Bench).flood},
+	{"paced", all, notGrowth, (*Bench).paced},
+	{"idle", withBare, notGrowth, (*Bench).idle},
+	{"connect", withBare, notGrowth, (*Bench).connect},
+	{"round-trip", withBare, notGrowth, (*Bench).roundTrip},
+	{"commands", withBare, notGrowth, (*Bench).commands},
+	{"reconnect", alone, notGrowth, (*Bench).reconnect},
+	{"reads", alone, notGrowth, (*Bench).reads},
+	{"start", alone, notGrowth, (*Bench).start},
+	{"growth-vms", withBare, func(s Sizes) []int { return s.GrowthVMs }, (*Bench).growthVMs},
+	{"growth-stored", alone, func(s Sizes) []int { return s.GrowthStored }, (*Bench).growthStored},
+}
+
+// Names are the names of all measures.
+func Names() []string {
+	var names []string
+	for _, m := range measures {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+// Run runs the measures: each on all of its servers in turn, and that as many
+// times as there are runs. It returns what it has, also with an error.
+func (b *Bench) Run(ctx context.Context) ([]result.Sample, error) {
+	for _, name := range b.Only {
+		if !slices.Contains(Names(), name) {
+			return nil, fmt.Errorf("there is no measure %q; there are %v", name, Names())
+		}
+	}
+	if err := proc.NeedConnections(b.Sizes.most(b.chosen)); err != nil {
+		return nil, err
+	}
+	b.stored = map[storedSize]string{}
+	defer b.removeStored()
+	var samples []result.Sample
+	for _, m := range measures {
+		if !b.chosen(m.name) {
+			continue
+		}
+		got, err := b.interleave(ctx, m)
+		samples = append(samples, got...)
+		if err != nil {
+			return samples, err
+		}
+	}
+	return samples, nil
+}
+
+func (b *Bench) chosen(name string) bool { return len(b.Only) == 0 || slices.Contains(b.Only, name) }
+
+func (b *Bench) interleave(ctx context.Context, m measure) (samples []result.Sample, err error) {
+	for run := range b.Runs {
+		for _, at := range m.at(b.Sizes) {
+			for _, kind := range m.servers {
+				debug.FreeOSMemory() // what the run before has left behind
+				v, err := m.run(b, ctx, kind, at)
+				if err != nil {
+					return samples, fmt.Errorf("%s on %s, run %d: %w", m.name, kind, run+1, err)
+				}
+				s := result.Sample{Measure: m.name, Server: string(kind), Run: run + 1, At: at, Values: v}
+				samples = append(samples, s)
+				b.Progress("%s", describe(s, b.Runs))
+			}
+		}
+	}
+	return samples, nil
+}
+
+func describe(s result.Sample, runs int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-13s run %d/%d  %-10s", s.Measure, s.Run, runs, s.Server)
+	if s.At > 0 {
+		fmt.Fprintf(&b, "  at %d", s.At)
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Values)) {
+		fmt.Fprintf(&b, "  %s %.4g", name, s.Values[name])
+	}
+	return b.String()
+}
+
+// fleetName is what the ids of VMs begin with on a fresh server.
+const fleetName = "bench-vm"
+
+// scene is a server with VMs.
+type scene struct {
+	server *target.Server
+	fleet  *load.Fleet
+}
+
+// with runs fn on a fresh server with so many VMs. A server that ends, and a
+// stream that does, fail the run.
+func (b *Bench) with(
+	ctx context.Context, kind target.Kind, vms int, fn func(context.Context, scene) (Values, error),
+) (v Values, err error) {
+	s, err := b.Programs.Start(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return b.on(ctx, s, fleetName, vms, fn)
+}
+
+// on is with on a server that runs already and knows no VM by this name.
+func (b *Bench) on(
+	ctx context.Context, s *target.Server, name string, vms int, fn func(context.Context, scene) (Values, error),
+) (v Values, err error) {
+	ctx, stop := s.Watch(ctx)
+	defer stop()
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+		}
+	}()
+	f, err := load.NewFleet(s.Addr, name, vms)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := connectAll(ctx, s, f); err != nil {
+		return nil, err
+	}
+	if v, err = fn(ctx, scene{s, f}); err != nil {
+		return nil, err
+	}
+	if n, cause := f.Ends(); n > 0 {
+		return nil, fmt.Errorf("%d streams ended, the latest: %w", n, cause)
+	}
+	return v, s.Verify(ctx)
+}

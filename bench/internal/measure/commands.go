@@ -1,0 +1,120 @@
+package measure
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mig-controller/mig-controller/bench/internal/load"
+	"github.com/mig-controller/mig-controller/bench/internal/peer"
+	"github.com/mig-controller/mig-controller/bench/internal/result"
+	"github.com/mig-controller/mig-controller/bench/internal/target"
+)
+
+// operatorConns is how many connections share the calls that are made at once.
+const operatorConns = 8
+
+// roundTrip measures the time from SendCommand until its answer tells of the
+// recorded ack, one command at a time, and what a sync of the disk takes at the
+// same time.
+func (b *Bench) roundTrip(ctx context.Context, kind target.Kind, _ int) (Values, error) {
+	const vms = 10
+	return b.with(ctx, kind, vms, func(ctx context.Context, s scene) (Values, error) {
+		o, err := load.NewOperator(s.server.Addr, 1)
+		if err != nil {
+			return nil, err
+		}
+		defer o.Close()
+		disk, err := newSyncer(s.server.Dir)
+		if err != nil {
+			return nil, err
+		}
+		defer disk.close()
+		before, err := s.server.Tally(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var times, syncs []float64
+		for i := range b.Sizes.RoundTrips {
+			if i%10 == 0 { // in between: the disk is not the same for long
+				took, err := disk.sync()
+				if err != nil {
+					return nil, err
+				}
+				syncs = append(syncs, micros(took))
+			}
+			began := time.Now()
+			if err := o.Command(ctx, s.fleet.ID(i%vms)); err != nil {
+				return nil, err
+			}
+			times = append(times, micros(time.Since(began)))
+		}
+		return Values{
+			"p50_us": result.Percentile(times, 50), "p99_us": result.Percentile(times, 99),
+			"fsync_us": result.Percentile(syncs, 50),
+		}, s.recorded(ctx, before, int64(len(times)))
+	})
+}
+
+// commands measures how many commands a second are acked and recorded when each
+// VM gets the next as soon as it has acked the last.
+func (b *Bench) commands(ctx context.Context, kind target.Kind, _ int) (Values, error) {
+	return b.with(ctx, kind, b.Sizes.CommandVMs, func(ctx context.Context, s scene) (Values, error) {
+		ends := time.Now().Add(b.Sizes.CommandFor)
+		return s.command(ctx, func(int64) bool { return time.Now().Before(ends) })
+	})
+}
+
+// command commands all VMs at once, one command at a time each, for as long as
+// more says so of the number of the next command.
+func (s scene) command(ctx context.Context, more func(int64) bool) (Values, error) {
+	o, err := load.NewOperator(s.server.Addr, operatorConns)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	before, err := s.server.Tally(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sp, err := begin(ctx, s.server)
+	if err != nil {
+		return nil, err
+	}
+	var next, done atomic.Int64
+	var all sync.WaitGroup
+	errs := make(chan error, s.fleet.Len())
+	for vm := range s.fleet.Len() {
+		all.Go(func() {
+			for more(next.Add(1)) {
+				if err := o.Command(ctx, s.fleet.ID(vm)); err != nil {
+					errs <- err
+					return
+				}
+				done.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	w, _, err := sp.end(ctx)
+	close(errs)
+	if cause, failed := <-errs; failed {
+		return nil, cause
+	}
+	n := float64(done.Load())
+	if err != nil || n == 0 {
+		return nil, fmt.Errorf("%d commands: %w", done.Load(), errNothing)
+	}
+	return Values{"per_second": n / w.took.Seconds(), "cpu_us": micros(w.cpu) / n}, s.recorded(ctx, before, done.Load())
+}
+
+// recorded returns an error unless the server has n acks more than before.
+func (s scene) recorded(ctx context.Context, before peer.Tally, n int64) error {
+	t, err := s.server.Tally(ctx)
+	if err == nil && t.Acks-before.Acks != n {
+		err = fmt.Errorf("%d acks are recorded of %d", t.Acks-before.Acks, n)
+	}
+	return err
+}

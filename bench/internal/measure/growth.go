@@ -1,0 +1,63 @@
+package measure
+
+import (
+	"context"
+	"fmt"
+	"maps"
+
+	"github.com/mig-controller/mig-controller/bench/internal/target"
+)
+
+// storedVMs is how many VMs are commanded where the number of stored commands
+// grows.
+const storedVMs = 100
+
+// growthVMs measures what a heartbeat and a command cost with so many VMs.
+func (b *Bench) growthVMs(ctx context.Context, kind target.Kind, vms int) (Values, error) {
+	return b.with(ctx, kind, vms, func(ctx context.Context, s scene) (Values, error) {
+		beats, err := b.beats(ctx, s, b.Sizes.GrowthFor, func(ctx context.Context) { s.fleet.Pace(ctx, b.Sizes.GrowthRate) })
+		if err != nil {
+			return nil, err
+		}
+		v := Values{}
+		for name, value := range beats {
+			v["heartbeat_"+name] = value
+		}
+		return b.growthCommands(ctx, s, v)
+	})
+}
+
+// growthStored measures what a command costs with so many in the store.
+func (b *Bench) growthStored(ctx context.Context, kind target.Kind, commands int) (Values, error) {
+	dir, err := b.filled(ctx, storedSize{min(commands, b.Sizes.StartVMs), commands})
+	if err != nil {
+		return nil, err
+	}
+	s, err := b.Programs.StartIn(ctx, kind, dir, target.AnyPort)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Kill()
+	v, err := b.on(ctx, s, b.newName(), storedVMs, func(ctx context.Context, s scene) (Values, error) {
+		return b.growthCommands(ctx, s, Values{})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return v, s.Stop()
+}
+
+// newName names a fleet that no database knows.
+func (b *Bench) newName() string {
+	b.fleets++
+	return fmt.Sprintf("fleet-%d", b.fleets)
+}
+
+// growthCommands adds what a command costs, with one at a time for each VM.
+func (b *Bench) growthCommands(ctx context.Context, s scene, v Values) (Values, error) {
+	commands, err := s.command(ctx, func(n int64) bool { return n <= int64(b.Sizes.GrowthCommands) })
+	for name, value := range maps.All(commands) {
+		v["command_"+name] = value
+	}
+	return v, err
+}

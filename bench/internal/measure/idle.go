@@ -1,0 +1,93 @@
+package measure
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/mig-controller/mig-controller/bench/internal/load"
+	"github.com/mig-controller/mig-controller/bench/internal/proc"
+	"github.com/mig-controller/mig-controller/bench/internal/target"
+)
+
+// idle measures the memory that a VM costs that is connected and silent.
+func (b *Bench) idle(ctx context.Context, kind target.Kind, _ int) (Values, error) {
+	s, err := b.Programs.Start(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	ctx, stop := s.Watch(ctx)
+	defer stop()
+	without, err := proc.ReadStatus(s.PID())
+	if err != nil {
+		return nil, err
+	}
+	f, err := load.NewFleet(s.Addr, fleetName, b.Sizes.IdleVMs)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := connectAll(ctx, s, f); err != nil {
+		return nil, err
+	}
+	// Memory that a crowd of connecting VMs took is given back slowly.
+	if err := pause(ctx, b.Sizes.IdleSettle); err != nil {
+		return nil, err
+	}
+	with, err := proc.ReadStatus(s.PID())
+	if err != nil {
+		return nil, err
+	}
+	if n, cause := f.Ends(); n > 0 {
+		return nil, fmt.Errorf("%d streams ended, the latest: %w", n, cause)
+	}
+	return Values{
+		"kib_per_stream": float64(with.RSS-without.RSS) / 1024 / float64(b.Sizes.IdleVMs),
+		"threads":        float64(with.Threads),
+	}, nil
+}
+
+// connect measures how many VMs a second come to be connected with their
+// runners registered, as the server has it: session, ack and event.
+func (b *Bench) connect(ctx context.Context, kind target.Kind, _ int) (Values, error) {
+	n := b.Sizes.ConnectVMs
+	s, err := b.Programs.Start(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	ctx, stop := s.Watch(ctx)
+	defer stop()
+	f, err := load.NewFleet(s.Addr, fleetName, n)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	sp, err := begin(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := connectAll(ctx, s, f); err != nil {
+		return nil, err
+	}
+	w, _, err := sp.end(ctx)
+	return Values{"per_second": float64(n) / w.took.Seconds(), "cpu_us": micros(w.cpu) / float64(n)}, err
+}
+
+// connectAll connects the VMs and waits until the server has all there is to it:
+// their sessions, the acks of their registrations and the events after those.
+func connectAll(ctx context.Context, s *target.Server, f *load.Fleet) error {
+	before, err := s.Tally(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f.Connect(ctx); err != nil {
+		return err
+	}
+	n := int64(f.Len())
+	return await(ctx, "all VMs registered", time.Minute, 5*time.Millisecond, func() (bool, error) {
+		t, err := s.Tally(ctx)
+		return t.Sessions == n && t.Acks-before.Acks == n && t.Events-before.Events == n, err
+	})
+}

@@ -1,0 +1,98 @@
+package measure
+
+import (
+	"slices"
+	"time"
+)
+
+// Sizes are how large the measures are.
+type Sizes struct {
+	FloodVMs int
+	FloodFor time.Duration
+
+	PacedVMs, PacedRate int
+	PacedFor            time.Duration
+
+	IdleVMs    int
+	IdleSettle time.Duration // at most
+
+	ConnectVMs int
+
+	RoundTrips int
+
+	CommandVMs int
+	CommandFor time.Duration
+
+	ReconnectVMs int
+
+	ReadVMs, ReadRate int
+	ReadFor           time.Duration
+
+	StartVMs, StartCommands int
+
+	GrowthVMs, GrowthStored []int
+	GrowthRate              int
+	GrowthFor               time.Duration
+	GrowthCommands          int
+
+	// Warm is how long a load runs before it counts.
+	Warm time.Duration
+}
+
+// Full are the sizes that the targets are about.
+var Full = Sizes{
+	FloodVMs: 50, FloodFor: 10 * time.Second,
+	PacedVMs: 2000, PacedRate: 4000, PacedFor: 15 * time.Second,
+	IdleVMs: 10_000, IdleSettle: 40 * time.Second,
+	ConnectVMs: 3000,
+	RoundTrips: 2000,
+	CommandVMs: 1000, CommandFor: 10 * time.Second,
+	ReconnectVMs: 10_000,
+	ReadVMs:      10_000, ReadRate: 4000, ReadFor: 20 * time.Second,
+	StartVMs: 100_000, StartCommands: 1_000_000,
+	GrowthVMs: []int{100, 1000, 10_000, 20_000}, GrowthStored: []int{10_000, 100_000, 1_000_000},
+	GrowthRate: 4000, GrowthFor: 10 * time.Second, GrowthCommands: 4000,
+	Warm: 10 * time.Second,
+}
+
+// Quick are sizes at which all measures together take less than a minute. They
+// say nothing of speed.
+var Quick = Sizes{
+	FloodVMs: 5, FloodFor: 300 * time.Millisecond,
+	PacedVMs: 20, PacedRate: 200, PacedFor: 500 * time.Millisecond,
+	IdleVMs: 50, IdleSettle: time.Second,
+	ConnectVMs: 50,
+	RoundTrips: 50,
+	CommandVMs: 20, CommandFor: 500 * time.Millisecond,
+	ReconnectVMs: 50,
+	ReadVMs:      120, ReadRate: 200, ReadFor: 500 * time.Millisecond,
+	StartVMs: 200, StartCommands: 2000,
+	GrowthVMs: []int{10, 20}, GrowthStored: []int{100, 1000},
+	GrowthRate: 200, GrowthFor: 300 * time.Millisecond, GrowthCommands: 50,
+	Warm: 200 * time.Millisecond,
+}
+
+// UpTo returns the sizes with no growth beyond so many VMs.
+func (s Sizes) UpTo(vms int) Sizes {
+	var at []int
+	for _, n := range s.GrowthVMs {
+		at = append(at, min(n, vms))
+	}
+	s.GrowthVMs = slices.Compact(at)
+	return s
+}
+
+// most is how many connections the largest of the chosen measures makes.
+func (s Sizes) most(chosen func(string) bool) int {
+	n := 0
+	for name, vms := range map[string]int{
+		"flood": s.FloodVMs, "paced": s.PacedVMs, "idle": s.IdleVMs, "connect": s.ConnectVMs,
+		"commands": s.CommandVMs, "reconnect": s.ReconnectVMs, "reads": s.ReadVMs,
+		"growth-vms": slices.Max(s.GrowthVMs), "growth-stored": storedVMs,
+	} {
+		if chosen(name) {
+			n = max(n, vms)
+		}
+	}
+	return n
+}

@@ -1,0 +1,126 @@
+// Package proc owns the processes that are measured: starting and ending them,
+// and reading what the kernel knows of them.
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// stopWithin is how long a process may take to end after SIGTERM.
+const stopWithin = 30 * time.Second
+
+// Child is a process that this one has started. It does not outlive it.
+type Child struct {
+	cmd     *exec.Cmd
+	logPath string
+	gone    chan struct{}
+	err     error // of Wait; to be read once gone is closed
+	ending  chan struct{}
+}
+
+// Start starts a program whose output goes to the file at logPath.
+func Start(logPath, program string, args ...string) (*Child, error) {
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log of %s: %w", filepath.Base(program), err)
+	}
+	defer func() { _ = log.Close() }() // the child has its own
+	// Children are ended by Stop and Kill, in an order that contexts do not know.
+	cmd := exec.Command(program, args...) //nolint:gosec,noctx // the operator names the program
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = environment()
+	cmd.SysProcAttr = alone()
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	c := &Child{cmd: cmd, logPath: logPath, gone: make(chan struct{}), ending: make(chan struct{})}
+	go func() {
+		c.err = cmd.Wait()
+		close(c.gone)
+	}()
+	return c, nil
+}
+
+// PID is the number of the process.
+func (c *Child) PID() int { return c.cmd.Process.Pid }
+
+// Gone is closed when the process has ended.
+func (c *Child) Gone() <-chan struct{} { return c.gone }
+
+// Watch returns a context that ends when the process does, with what it said
+// last as the cause, unless it was Stop or Kill that ended it.
+func (c *Child) Watch(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-c.gone:
+			select {
+			case <-c.ending:
+			default:
+				cancel(c.Failure())
+			}
+		case <-c.ending:
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(context.Canceled) }
+}
+
+// Failure tells how a process that is gone has ended.
+func (c *Child) Failure() error {
+	<-c.gone
+	end := "exit status 0"
+	if c.err != nil {
+		end = c.err.Error()
+	}
+	return fmt.Errorf("%s ended by itself (%s); its last words: %s", filepath.Base(c.cmd.Path), end, c.lastWords())
+}
+
+// lastWords is the end of the log.
+func (c *Child) lastWords() string {
+	const enough = 600
+	log, err := os.ReadFile(c.logPath)
+	if err != nil {
+		return err.Error()
+	}
+	return string(log[max(0, len(log)-enough):])
+}
+
+// Stop asks the process to end and waits for it. It returns an error when the
+// process ends with any status but 0, or has to be killed.
+func (c *Child) Stop() error {
+	c.expectEnd()
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails when it is gone already
+	select {
+	case <-c.gone:
+		if c.err != nil {
+			return c.Failure()
+		}
+		return nil
+	case <-time.After(stopWithin):
+		c.Kill()
+		return errors.New("process did not end on SIGTERM and was killed")
+	}
+}
+
+// Kill ends the process as a crash does and waits until it is gone.
+func (c *Child) Kill() {
+	c.expectEnd()
+	_ = c.cmd.Process.Kill() // fails when it is gone already
+	<-c.gone
+}
+
+func (c *Child) expectEnd() {
+	select {
+	case <-c.ending:
+	default:
+		close(c.ending)
+	}
+}

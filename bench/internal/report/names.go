@@ -1,0 +1,18 @@
+package report
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/mig-controller/mig-controller/bench/internal/result"
+	"github.com/mig-controller/mig-controller/bench/internal/target"
+)
+
+// titles say what the servers are, in the order in which they are shown.
+var titles = []struct{ server, title string }{
+	{string(target.Bare), "bare grpc-go"},
+	{string(target.Files), "a file per heartbeat"},
+	{string(target.Controller), "controller"},
+}
+
+func names(s result.Sample) []string { return slices.Sorted(maps.Keys(s.Values)) }

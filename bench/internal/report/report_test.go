@@ -1,0 +1,116 @@
+package report
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/bench/internal/result"
+)
+
+func results() result.Results {
+	r := result.Results{Meta: result.Meta{Command: "bench run", Commit: "abc", CPUs: 2}}
+	add := func(measure, server string, at int, name string, values ...float64) {
+		for run, v := range values {
+			r.Samples = append(r.Samples, result.Sample{
+				Measure: measure, Server: server, Run: run + 1, At: at, Values: map[string]float64{name: v},
+			})
+		}
+	}
+	add("flood", "bare", 0, "per_second", 400_000, 420_000, 380_000)
+	add("flood", "files", 0, "per_second", 10_000, 12_000, 8000)
+	add("flood", "controller", 0, "per_second", 100_000, 90_000, 110_000)
+	add("growth-vms", "controller", 100, "command_cpu_us", 120, 110)
+	add("growth-vms", "controller", 1000, "command_cpu_us", 130, 115)
+	return r
+}
+
+// The table has a row for each target, with the median of the ratios, their
+// range and whether the target was met; what was not measured says so.
+func TestTable(t *testing.T) {
+	t.Parallel()
+	table := Table(results())
+	require.Contains(t, table, "| a file per heartbeat | ≥ 5× | ≥ 15× | 10× | 7.5–13.8 | must |")
+	require.Contains(t, table, "| bare grpc-go | ≥ 0.15× | ≥ 0.4× | 0.25× | 0.214–0.289 | must |")
+	require.Contains(t, table, "| ≤ 30 s | ≤ 10 s | – | – | not measured |")
+	require.Equal(t, len(result.Targets)+2, strings.Count(table, "\n"))
+}
+
+// Every value of every measure is in the figures, once.
+func TestFigures(t *testing.T) {
+	t.Parallel()
+	figures := Figures(results())
+	require.Contains(t, figures, "| flood | – | per_second | bare | 400,000 | 380,000–420,000 | 3 |")
+	require.Contains(t, figures, "| growth-vms | 1,000 | command_cpu_us | controller | 122 | 115–130 | 2 |")
+	require.Equal(t, 2+5, strings.Count(figures, "\n"))
+}
+
+// A figure has three digits that mean something.
+func TestFigure(t *testing.T) {
+	t.Parallel()
+	for v, want := range map[float64]string{
+		0: "0", 0.01234: "0.0123", 1: "1", 1.5: "1.5", 12.345: "12.3", 999.6: "1,000", 123456: "123,456", 1e6: "1,000,000",
+	} {
+		require.Equal(t, want, figure(v))
+	}
+}
+
+// Plots are drawn of what was measured, and of nothing else; they are valid XML
+// and hold the figures.
+func TestPlots(t *testing.T) {
+	t.Parallel()
+	plots := Plots(results())
+	require.Len(t, plots, 2)
+	require.Equal(t, "flood", plots[0].Name)
+	require.Equal(t, 3, strings.Count(plots[0].SVG, "<rect"), "a bar for each server")
+	require.Contains(t, plots[0].SVG, ">100,000</text>")
+	require.Equal(t, "growth-command", plots[1].Name)
+	require.Equal(t, 2, strings.Count(plots[1].SVG, "<circle"), "a point for each size")
+	for _, p := range plots {
+		d := xml.NewDecoder(strings.NewReader(p.SVG))
+		for {
+			_, err := d.Token()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			require.NoError(t, err, p.Name)
+		}
+		require.NotContains(t, p.SVG, "NaN", p.Name)
+	}
+}
+
+// The page keeps what people wrote around the generated part, however often it
+// is generated.
+func TestWriteKeepsThePage(t *testing.T) {
+	t.Parallel()
+	page := filepath.Join(t.TempDir(), "performance.md")
+	require.NoError(t, os.WriteFile(page, []byte("# Speed\n\nBefore.\n\n"+beginMark+"\nold\n"+endMark+"\n\nAfter.\n"), 0o600))
+	require.NoError(t, Write(results(), page))
+	first, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Regexp(t, `(?s)^# Speed\n\nBefore\.\n.*10×.*\nAfter\.\n$`, string(first))
+	require.NotContains(t, string(first), "old")
+	require.NoError(t, Write(results(), page))
+	second, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Equal(t, string(first), string(second))
+	require.FileExists(t, filepath.Join(filepath.Dir(page), "performance", "flood.svg"))
+}
+
+// A page without the marks is refused and left alone; one that is not there is
+// made.
+func TestWriteNeedsTheMarks(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	page := filepath.Join(dir, "a.md")
+	require.NoError(t, os.WriteFile(page, []byte(endMark+"\n"+beginMark), 0o600))
+	require.ErrorIs(t, Write(results(), page), errMarks)
+	require.NoError(t, Write(results(), filepath.Join(dir, "b.md")))
+	require.FileExists(t, filepath.Join(dir, "b.md"))
+}

@@ -1,0 +1,101 @@
+// Package result owns what was measured: samples, what they amount to, and the
+// targets they are held against.
+package result
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+)
+
+// Results are what one call of the bench has measured.
+type Results struct {
+	Meta    Meta     `json:"meta"`
+	Samples []Sample `json:"samples"`
+}
+
+// Meta is what the samples were measured with.
+type Meta struct {
+	Command   string    `json:"command"`
+	Commit    string    `json:"commit"`
+	GoVersion string    `json:"go_version"`
+	Kernel    string    `json:"kernel"`
+	CPUs      int       `json:"cpus"`
+	CPUModel  string    `json:"cpu_model"`
+	Began     time.Time `json:"began"`
+	// Quick samples prove that the bench works and say nothing of speed.
+	Quick bool `json:"quick,omitempty"`
+}
+
+// Sample is one run of one measure on one server.
+type Sample struct {
+	Measure string `json:"measure"`
+	Server  string `json:"server"`
+	Run     int    `json:"run"`
+	// At is the size that a growth is measured at; 0 elsewhere.
+	At     int                `json:"at,omitempty"`
+	Values map[string]float64 `json:"values"`
+}
+
+// Of returns a value of a measure on a server, one for each run in order.
+func (r Results) Of(measure, server, value string, at int) []float64 {
+	byRun := map[int]float64{}
+	for _, s := range r.Samples {
+		if v, ok := s.Values[value]; ok && s.Measure == measure && s.Server == server && s.At == at {
+			byRun[s.Run] = v
+		}
+	}
+	var all []float64
+	for _, run := range r.runs() {
+		if v, ok := byRun[run]; ok {
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// Sizes returns the sizes that a growth was measured at, rising.
+func (r Results) Sizes(measure string) []int {
+	var at []int
+	for _, s := range r.Samples {
+		if s.Measure == measure && !slices.Contains(at, s.At) {
+			at = append(at, s.At)
+		}
+	}
+	slices.Sort(at)
+	return at
+}
+
+func (r Results) runs() []int {
+	var runs []int
+	for _, s := range r.Samples {
+		if !slices.Contains(runs, s.Run) {
+			runs = append(runs, s.Run)
+		}
+	}
+	slices.Sort(runs)
+	return runs
+}
+
+// Read reads results from a file.
+func Read(path string) (r Results, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(text, &r); err != nil {
+		return r, fmt.Errorf("read %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// Write writes results to a file.
+func (r Results) Write(path string) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o600)
+}

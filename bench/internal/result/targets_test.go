@@ -1,0 +1,99 @@
+package result
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func sample(measure, server string, run int, values map[string]float64) Sample {
+	return Sample{Measure: measure, Server: server, Run: run, Values: values}
+}
+
+func named(t *testing.T, name string) Target {
+	t.Helper()
+	for _, target := range Targets {
+		if target.Name == name {
+			return target
+		}
+	}
+	require.FailNow(t, "no such target", name)
+	return Target{}
+}
+
+// Ratios are of the runs that were made one after the other, not of medians:
+// what slowed a whole run cancels out.
+func TestRatioIsWithinARun(t *testing.T) {
+	t.Parallel()
+	r := Results{Samples: []Sample{
+		sample("idle", "bare", 1, map[string]float64{"kib_per_stream": 40}),
+		sample("idle", "controller", 1, map[string]float64{"kib_per_stream": 60}),
+		sample("idle", "controller", 2, map[string]float64{"kib_per_stream": 20}),
+		sample("idle", "bare", 2, map[string]float64{"kib_per_stream": 10}),
+	}}
+	target := named(t, "RSS per idle stream, 10,000 streams")
+	s := target.Of(r)
+	require.Equal(t, Spread{Median: 1.75, Min: 1.5, Max: 2}, s)
+	require.Equal(t, Missed, target.Judge(s))
+}
+
+// The round trip is held against the bare server's and two syncs of the same run.
+func TestRoundTripCountsTwoSyncs(t *testing.T) {
+	t.Parallel()
+	r := Results{Samples: []Sample{
+		sample("round-trip", "bare", 1, map[string]float64{"p50_us": 200, "fsync_us": 999}),
+		sample("round-trip", "controller", 1, map[string]float64{"p50_us": 1200, "fsync_us": 400}),
+	}}
+	require.InDelta(t, 1.2, SpreadOf(roundTrip(r)).Median, 1e-9)
+	require.InDelta(t, 200, r.Samples[0].Values["p50_us"], 0, "samples stay as they are")
+}
+
+// The bounds themselves are good enough, on the side that the target says.
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	least := Target{Must: 5, Aim: 15}
+	most := Target{Must: 30, Aim: 10, AtMost: true}
+	for _, test := range []struct {
+		target Target
+		median float64
+		want   Verdict
+	}{
+		{least, 4.9, Missed},
+		{least, 5, MustMet},
+		{least, 15, AimMet},
+		{most, 30.1, Missed},
+		{most, 30, MustMet},
+		{most, 10, AimMet},
+	} {
+		require.Equal(t, test.want, test.target.Judge(Spread{Median: test.median}), "%+v", test)
+	}
+	require.Equal(t, NotMeasured, least.Judge(SpreadOf(nil)))
+}
+
+// Every target has a lower hurdle and a higher one, and says nothing of results
+// that are not there.
+func TestTargetsAreSound(t *testing.T) {
+	t.Parallel()
+	for _, target := range Targets {
+		require.Equal(t, target.AtMost, target.Aim < target.Must, target.Name)
+		require.Equal(t, NotMeasured, target.Judge(target.Of(Results{})), target.Name)
+	}
+}
+
+// Results come back from their file as they were.
+func TestResultsInAFile(t *testing.T) {
+	t.Parallel()
+	r := Results{
+		Meta:    Meta{Command: "bench run", CPUs: 2},
+		Samples: []Sample{{Measure: "growth-vms", Server: "bare", Run: 1, At: 100, Values: map[string]float64{"x": 1}}},
+	}
+	path := filepath.Join(t.TempDir(), "r.json")
+	require.NoError(t, r.Write(path))
+	got, err := Read(path)
+	require.NoError(t, err)
+	require.Equal(t, r, got)
+	require.Equal(t, []int{100}, got.Sizes("growth-vms"))
+	require.Equal(t, []float64{1}, got.Of("growth-vms", "bare", "x", 100))
+	require.Empty(t, got.Of("growth-vms", "bare", "x", 0))
+}

@@ -1,0 +1,242 @@
+// Package soak owns the long run: a fleet that lives as fleets do, with
+// heartbeats, commands, dropped connections and a controller that is killed, to
+// see whether memory, threads and open files stay where they are.
+package soak
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mig-controller/mig-controller/bench/internal/load"
+	"github.com/mig-controller/mig-controller/bench/internal/proc"
+	"github.com/mig-controller/mig-controller/bench/internal/target"
+)
+
+// Options say what the fleet lives through.
+type Options struct {
+	Programs target.Programs
+	VMs      int
+	// For is how long, once all VMs are connected.
+	For time.Duration
+	// Kills is how often the controller is killed. They are spread over the first
+	// half; the life after the last is the one that is judged.
+	Kills int
+	// Beat is the time between two heartbeats of a VM.
+	Beat time.Duration
+	// Drops and Commands are how many there are each second.
+	Drops, Commands float64
+	// Every is the time between two samples.
+	Every    time.Duration
+	Progress func(format string, args ...any)
+}
+
+// Sample is how the controller is at one time.
+type Sample struct {
+	// At is the time since all VMs were connected, in seconds.
+	At       float64 `json:"at"`
+	Life     int     `json:"life"`
+	RSS      int64   `json:"rss"`
+	Threads  int     `json:"threads"`
+	Files    int     `json:"files"`
+	Sessions int64   `json:"sessions"`
+	// Done and Failed are commands.
+	Done   int64 `json:"done"`
+	Failed int64 `json:"failed"`
+}
+
+// run is a soak under way.
+type run struct {
+	Options
+	fleet    *load.Fleet
+	operator *load.Operator
+	server   *target.Server
+	began    time.Time
+	life     int
+	// down is set while the controller is away: commands may then fail.
+	down atomic.Bool
+
+	done, failed atomic.Int64
+	fault        atomic.Pointer[error] // of the latest command that failed
+	samples      []Sample
+	back         []time.Duration
+}
+
+// Run runs a soak to its end.
+func Run(ctx context.Context, o Options) (Verdict, error) {
+	if err := proc.NeedConnections(o.VMs); err != nil {
+		return Verdict{}, err
+	}
+	r := &run{Options: o}
+	var err error
+	if r.server, err = o.Programs.Start(ctx, target.Controller); err != nil {
+		return Verdict{}, err
+	}
+	defer func() { r.server.Close() }()
+	if r.fleet, err = load.NewFleet(r.server.Addr, "soak-vm", o.VMs); err != nil {
+		return Verdict{}, err
+	}
+	defer r.fleet.Close()
+	if r.operator, err = load.NewOperator(r.server.Addr, 2); err != nil {
+		return Verdict{}, err
+	}
+	defer r.operator.Close()
+	if err := r.fleet.Connect(ctx); err != nil {
+		return Verdict{}, err
+	}
+	if err := r.live(ctx); err != nil {
+		return Verdict{}, err
+	}
+	return r.judge()
+}
+
+// live has the fleet live while the controller is watched.
+func (r *run) live(ctx context.Context) error {
+	living, end := context.WithTimeout(ctx, r.For)
+	defer end()
+	r.began = time.Now()
+	var all sync.WaitGroup
+	defer all.Wait()
+	defer end()
+	all.Go(func() { r.fleet.Pace(living, max(1, int(float64(r.VMs)/r.Beat.Seconds()))) })
+	all.Go(func() { every(living, r.Drops, func() { r.fleet.Drop(anyOf(r.VMs)) }) })
+	var commands sync.WaitGroup
+	all.Go(func() {
+		every(living, r.Commands, func() { commands.Go(func() { r.command(ctx) }) })
+		commands.Wait()
+	})
+	return r.watch(ctx, living.Done())
+}
+
+func anyOf(n int) int { return rand.IntN(n) } //nolint:gosec // any will do
+
+// every calls fn so many times a second, which must not wait.
+func every(ctx context.Context, perSecond float64, fn func()) {
+	if perSecond <= 0 {
+		return
+	}
+	tick := time.NewTicker(time.Duration(float64(time.Second) / perSecond))
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			fn()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// command commands a VM and waits for the end. A VM that has just been dropped
+// gets its command when it is back.
+func (r *run) command(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	crossed := r.down.Load()
+	err := r.operator.Command(ctx, r.fleet.ID(anyOf(r.VMs)))
+	switch {
+	case err == nil:
+		r.done.Add(1)
+	case crossed || r.down.Load():
+	default:
+		r.failed.Add(1)
+		r.fault.Store(&err)
+	}
+}
+
+// watch takes samples, and kills the controller when it is time.
+func (r *run) watch(ctx context.Context, over <-chan struct{}) error {
+	tick := time.NewTicker(r.Every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-over:
+			return r.last(ctx)
+		}
+		if err := r.sample(ctx); err != nil {
+			return err
+		}
+		if r.life < r.Kills && time.Since(r.began) > r.For/2*time.Duration(r.life+1)/time.Duration(r.Kills+1) {
+			if err := r.kill(ctx); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// last takes the last sample, when the VMs that were dropped are back.
+func (r *run) last(ctx context.Context) error {
+	if err := r.awaitSessions(ctx, int64(r.VMs)); err != nil {
+		return err
+	}
+	return r.sample(ctx)
+}
+
+func (r *run) sample(ctx context.Context) error {
+	if err := r.server.Failure(); err != nil {
+		return err
+	}
+	status, err := proc.ReadStatus(r.server.PID())
+	if err != nil {
+		return err
+	}
+	tally, err := r.server.Tally(ctx)
+	if err != nil {
+		return err
+	}
+	s := Sample{
+		At: time.Since(r.began).Seconds(), Life: r.life, RSS: status.RSS, Threads: status.Threads, Files: status.Files,
+		Sessions: tally.Sessions, Done: r.done.Load(), Failed: r.failed.Load(),
+	}
+	r.samples = append(r.samples, s)
+	r.Progress("life %d  RSS %d MiB  threads %d  files %d  sessions %d  commands %d done, %d failed",
+		s.Life+1, s.RSS>>20, s.Threads, s.Files, s.Sessions, s.Done, s.Failed)
+	return nil
+}
+
+// kill kills the controller, starts it again, and waits until most are back:
+// some are always on the way, since connections are dropped.
+func (r *run) kill(ctx context.Context) error {
+	r.down.Store(true)
+	defer r.down.Store(false)
+	began := time.Now()
+	r.server.Kill()
+	next, err := r.Programs.StartIn(ctx, target.Controller, r.server.Dir, r.server.Ports())
+	if err != nil {
+		return fmt.Errorf("start after a kill: %w", err)
+	}
+	r.server = next
+	r.life++
+	// With connections that drop, some are always on the way.
+	if err := r.awaitSessions(ctx, int64(r.VMs)*99/100); err != nil {
+		return err
+	}
+	r.back = append(r.back, time.Since(began))
+	r.Progress("killed; back after %.1f s", time.Since(began).Seconds())
+	return nil
+}
+
+// backWithin is how long VMs may take to be back.
+const backWithin = 2 * time.Minute
+
+// awaitSessions waits until there are so many sessions.
+func (r *run) awaitSessions(ctx context.Context, n int64) error {
+	for deadline := time.Now().Add(backWithin); ; {
+		t, err := r.server.Tally(ctx)
+		if err != nil || t.Sessions >= n {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d of %d VMs are connected after %s", t.Sessions, r.VMs, backWithin)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

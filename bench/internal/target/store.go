@@ -1,0 +1,81 @@
+package target
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+
+	_ "modernc.org/sqlite" // the driver "sqlite"
+
+	"github.com/mig-controller/mig-controller/bench/internal/peer"
+)
+
+// store counts in the controller's database: what is there is durable. All that
+// the bench knows of its tables is here and in fill.go.
+type store struct{ db *sql.DB }
+
+func openStore(ctx context.Context, path string) (counter, error) {
+	db, err := openDB(path, "mode=ro")
+	if err != nil {
+		return nil, err
+	}
+	s := &store{db}
+	if _, err := s.Tally(ctx); err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func openDB(path, settings string) (*sql.DB, error) {
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + settings + "&_pragma=busy_timeout(10000)"
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, fmt.Errorf("open the controller's database: %w", err)
+	}
+	db.SetMaxOpenConns(1)
+	return db, nil
+}
+
+func (s *store) Tally(ctx context.Context) (t peer.Tally, err error) {
+	err = s.db.QueryRowContext(ctx, `SELECT
+		(SELECT count(*) FROM vms WHERE connected = 1),
+		(SELECT count(*) FROM commands WHERE state = 'SUCCEEDED'),
+		(SELECT count(*) FROM events)`).Scan(&t.Sessions, &t.Acks, &t.Events)
+	if err != nil {
+		return t, fmt.Errorf("count in the controller's database: %w", err)
+	}
+	return t, nil
+}
+
+// Mark is the number of the latest row of heartbeats.
+func (s *store) Mark(ctx context.Context) (m Mark, err error) {
+	row := s.db.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM heartbeats`)
+	if err := row.Scan(&m); err != nil {
+		return 0, fmt.Errorf("count in the controller's database: %w", err)
+	}
+	return m, nil
+}
+
+// Between counts the heartbeats in the rows: each is a line.
+func (s *store) Between(ctx context.Context, from, to Mark) (n int64, err error) {
+	rows, err := s.db.QueryContext(ctx, `SELECT docs FROM heartbeats WHERE seq > ? AND seq <= ?`, int64(from), int64(to))
+	if err != nil {
+		return 0, fmt.Errorf("count in the controller's database: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var docs sql.RawBytes
+		if err := rows.Scan(&docs); err != nil {
+			return 0, fmt.Errorf("count in the controller's database: %w", err)
+		}
+		n += int64(bytes.Count(docs, []byte("\n")))
+	}
+	return n, rows.Err()
+}
+
+func (s *store) Verify(context.Context) error { return nil }
+
+func (s *store) Close() error { return s.db.Close() }
