@@ -52,22 +52,22 @@ func (c *Control) enqueue(ctx context.Context, cmd fleet.Command) (fleet.Command
 
 // await blocks as Send promises, and answers cmd as it is then.
 func (c *Control) await(
-	ctx context.Context, cmd fleet.Command, wait time.Duration, ended <-chan struct{},
+	ctx context.Context, cmd fleet.Command, wait time.Duration, ended <-chan fleet.Command,
 ) fleet.Command {
+	if cmd.State.Terminal() {
+		return cmd
+	}
 	over := time.NewTimer(wait)
 	defer over.Stop()
-	for !cmd.State.Terminal() {
-		select {
-		case <-ended:
-			cmd = c.latest(ctx, cmd)
-			continue
-		case <-over.C:
-		case <-ctx.Done():
-		case <-c.closed:
-		}
-		return c.latest(ctx, cmd)
+	select {
+	case outline := <-ended:
+		outline.Seq, outline.Params = cmd.Seq, cmd.Params
+		return outline
+	case <-over.C:
+	case <-ctx.Done():
+	case <-c.closed:
 	}
-	return cmd
+	return c.latest(ctx, cmd)
 }
 
 // latest reads cmd again, also for a caller that has gone. It answers cmd itself

@@ -56,11 +56,11 @@ type Control struct {
 	clock    func() time.Time
 	log      *slog.Logger
 
-	// waits are woken when their command has ended.
-	waits wakers[fleet.CommandID]
+	// waits are woken when their command has ended, with its outline.
+	waits wakers[fleet.CommandID, fleet.Command]
 	// watches are woken when their VM has changed; those of the empty id, when
 	// anything has.
-	watches wakers[fleet.VMID]
+	watches wakers[fleet.VMID, struct{}]
 
 	stopListening func()
 	close         sync.Once
@@ -91,13 +91,13 @@ func (c *Control) Close() {
 func (c *Control) told(changes []fleet.Change) {
 	for _, change := range changes {
 		if change.Command != nil && change.Command.State.Terminal() {
-			c.waits.wake(change.Command.ID)
+			c.waits.wake(change.Command.ID, *change.Command)
 		}
 		if change.Subject != "" {
-			c.watches.wake(change.Subject)
+			c.watches.wake(change.Subject, struct{}{})
 		}
 	}
-	c.watches.wake("")
+	c.watches.wake("", struct{}{})
 }
 
 // named says which one an error of the store is about. Of an error that the
