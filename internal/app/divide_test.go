@@ -35,11 +35,14 @@ func TestPrefaceIsTold(t *testing.T) {
 		"\x16\x03\x01":              {"\x16", false},
 	} {
 		client, server := net.Pipe()
+		told := make(chan struct{})
 		go func() {
 			_, _ = io.WriteString(client, first)
+			<-told // a pipe that is closed takes no deadlines
 			_ = client.Close()
 		}()
 		read, isHTTP2, err := readPreface(drip{server}, time.Minute)
+		close(told)
 		require.NoError(t, err)
 		require.Equal(t, want.isHTTP2, isHTTP2, "%q", first)
 		require.Equal(t, want.read, string(read), "%q", first)

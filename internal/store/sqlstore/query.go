@@ -294,6 +294,9 @@ func collect[T any](rows *sql.Rows, scan func(*sql.Rows) (T, error)) (all []T, e
 func (db *DB) readStmt(ctx context.Context, q string) (*sql.Stmt, error) {
 	db.readMu.Lock()
 	defer db.readMu.Unlock()
+	if db.readStmts == nil {
+		return nil, errClosed
+	}
 	if s, ok := db.readStmts[q]; ok {
 		return s, nil
 	}
@@ -303,6 +306,22 @@ func (db *DB) readStmt(ctx context.Context, q string) (*sql.Stmt, error) {
 	}
 	db.readStmts[q] = s
 	return s, nil
+}
+
+// errClosed occurs when the store is read after its close.
+var errClosed = errors.New("closed")
+
+// closeReadStmts closes what readStmt has prepared. Reads that are under way
+// fail.
+func (db *DB) closeReadStmts() error {
+	db.readMu.Lock()
+	defer db.readMu.Unlock()
+	var errs []error
+	for _, s := range db.readStmts {
+		errs = append(errs, s.Close())
+	}
+	db.readStmts = nil
+	return errors.Join(errs...)
 }
 
 func readError(ctx context.Context, err error) error {

@@ -134,10 +134,7 @@ func (db *DB) Close() error {
 }
 
 func (db *DB) release() error {
-	var errs []error
-	for _, s := range db.readStmts {
-		errs = append(errs, s.Close())
-	}
+	errs := []error{db.closeReadStmts()}
 	for _, pool := range []*sql.DB{db.read, db.write} {
 		if pool != nil {
 			errs = append(errs, pool.Close())

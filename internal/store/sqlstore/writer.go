@@ -81,7 +81,7 @@ func (db *DB) do(ctx context.Context, o *op) error {
 	select {
 	case db.writer.ops <- o:
 	case <-db.writer.stopping:
-		return fmt.Errorf("%w: closed", fleet.ErrUnavailable)
+		return fmt.Errorf("%w: %w", fleet.ErrUnavailable, errClosed)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -93,7 +93,7 @@ func (db *DB) do(ctx context.Context, o *op) error {
 		case <-o.done:
 			return o.err
 		default:
-			return fmt.Errorf("%w: closed", fleet.ErrUnavailable)
+			return fmt.Errorf("%w: %w", fleet.ErrUnavailable, errClosed)
 		}
 	}
 }
