@@ -52,7 +52,7 @@ var Full = Sizes{
 	StartVMs: 100_000, StartCommands: 1_000_000,
 	GrowthVMs: []int{100, 1000, 10_000, 20_000}, GrowthStored: []int{10_000, 100_000, 1_000_000},
 	GrowthRate: 4000, GrowthFor: 10 * time.Second, GrowthCommands: 4000,
-	Warm: 10 * time.Second,
+	Warm: 5 * time.Second,
 }
 
 // Quick are sizes at which all measures together take less than a minute. They

@@ -79,6 +79,28 @@ func (r Results) runs() []int {
 	return runs
 }
 
+// ReadAll reads results of the same commit from several files. Each measure is in
+// one of them.
+func ReadAll(paths []string) (Results, error) {
+	var all Results
+	for i, path := range paths {
+		r, err := Read(path)
+		switch {
+		case err != nil:
+			return all, err
+		case i == 0:
+			all = r
+			continue
+		case r.Meta.Commit != all.Meta.Commit:
+			return all, fmt.Errorf("%s: the commit must be that of %s, %s", path, paths[0], all.Meta.Commit)
+		}
+		all.Meta.Command += "`, `" + r.Meta.Command
+		all.Meta.Quick = all.Meta.Quick || r.Meta.Quick
+		all.Samples = append(all.Samples, r.Samples...)
+	}
+	return all, nil
+}
+
 // Read reads results from a file.
 func Read(path string) (r Results, err error) {
 	text, err := os.ReadFile(path)

@@ -97,3 +97,25 @@ func TestResultsInAFile(t *testing.T) {
 	require.Equal(t, []float64{1}, got.Of("growth-vms", "bare", "x", 100))
 	require.Empty(t, got.Of("growth-vms", "bare", "x", 0))
 }
+
+// Results of several files are one, if they are of one commit.
+func TestReadAll(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, commit string, s Sample) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, Results{Meta: Meta{Command: name, Commit: commit}, Samples: []Sample{s}}.Write(path))
+		return path
+	}
+	flood := sample("flood", "bare", 1, map[string]float64{"per_second": 1})
+	idle := sample("idle", "bare", 1, map[string]float64{"kib_per_stream": 2})
+	a, b, other := write("a", "c1", flood), write("b", "c1", idle), write("other", "c2", idle)
+	r, err := ReadAll([]string{a, b})
+	require.NoError(t, err)
+	require.Equal(t, []Sample{flood, idle}, r.Samples)
+	require.Equal(t, "a`, `b", r.Meta.Command)
+	_, err = ReadAll([]string{a, other})
+	require.ErrorContains(t, err, "the commit must be that of")
+	_, err = ReadAll([]string{a, filepath.Join(dir, "none")})
+	require.Error(t, err)
+}
