@@ -23,10 +23,31 @@ func (h Heartbeat) AppendJSON(b []byte) ([]byte, error) {
 	if h.Job != nil {
 		b = h.Job.appendObject(appendName(b, "job"))
 	}
-	if h.Health != nil {
-		b = h.Health.appendObject(appendName(b, "health"))
+	return append(h.appendLoad(b), '}'), nil
+}
+
+// Repeats reports whether the heartbeat says what o has said, but for the times
+// and the load.
+func (h Heartbeat) Repeats(o Heartbeat) bool {
+	before, now := o.Origin, h.Origin
+	now.ReceivedAt, now.SentAt = before.ReceivedAt, before.SentAt
+	return now == before && h.Status == o.Status && h.RunnerState == o.RunnerState && h.Body == nil && o.Body == nil &&
+		h.Runner.equal(o.Runner) && h.Job.equal(o.Job)
+}
+
+// AppendLoadJSON appends what a heartbeat says that Repeats another, as an object
+// with the member as_before.
+func (h Heartbeat) AppendLoadJSON(b []byte) []byte {
+	b = append(b, `{"as_before":true`...)
+	b = h.Origin.appendTimes(b)
+	return append(h.appendLoad(b), '}')
+}
+
+func (h Heartbeat) appendLoad(b []byte) []byte {
+	if h.Health == nil {
+		return b
 	}
-	return append(b, '}'), nil
+	return h.Health.appendObject(appendName(b, "health"))
 }
 
 func (o Origin) appendFields(b []byte) []byte {
@@ -37,6 +58,10 @@ func (o Origin) appendFields(b []byte) []byte {
 	if o.Epoch != 0 {
 		b = strconv.AppendInt(appendName(b, "epoch"), int64(o.Epoch), 10)
 	}
+	return o.appendTimes(b)
+}
+
+func (o Origin) appendTimes(b []byte) []byte {
 	b = appendTime(appendName(b, "received_at"), o.ReceivedAt)
 	if !o.SentAt.IsZero() {
 		b = appendTime(appendName(b, "sent_at"), o.SentAt)

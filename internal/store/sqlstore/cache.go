@@ -21,8 +21,9 @@ const rowEvery = time.Minute
 // none is older than its row; some are ahead of it, but only in what a heartbeat
 // changes about every VM.
 type cache struct {
-	mu  sync.RWMutex
-	vms map[fleet.VMID]cachedVM
+	mu    sync.RWMutex
+	vms   map[fleet.VMID]cachedVM
+	ahead int // how many of them are
 }
 
 type cachedVM struct {
@@ -46,14 +47,29 @@ type queue struct {
 	open  []fleet.Command // at most maxQueued
 }
 
-// maxQueued is how many commands a queue holds; longer ones are not known.
-const maxQueued = 8
+// maxQueued is how many commands a queue holds, and maxHeld how many bytes the
+// parameters of each may have. Other queues are not known.
+const (
+	maxQueued = 8
+	maxHeld   = 8 << 10
+)
 
 func queueOf(open []fleet.Command) queue {
-	if len(open) > maxQueued {
+	if len(open) > maxQueued || slices.ContainsFunc(open, isLarge) {
 		return queue{}
 	}
 	return queue{known: true, open: open}
+}
+
+func isLarge(c fleet.Command) bool {
+	size := 0
+	for name, value := range c.Params.Strings {
+		size += len(name) + len(value)
+	}
+	for _, value := range c.Params.List {
+		size += len(value)
+	}
+	return size > maxHeld
 }
 
 // added returns the queue with one more command.
@@ -93,12 +109,19 @@ func (c *cache) put(entries map[fleet.VMID]*vmEntry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, e := range entries {
-		if e.known || e.dirty {
-			c.vms[id] = cachedVM{e.now, e.row, e.queue}
+		if !e.known && !e.dirty {
+			continue
 		}
+		if c.vms[id].row.ahead {
+			c.ahead--
+		}
+		if e.row.ahead {
+			c.ahead++
+		}
+		c.vms[id] = cachedVM{e.now, e.row, e.queue}
 	}
 	for id, v := range c.vms {
-		if len(c.vms) <= maxCached {
+		if len(c.vms)-c.ahead <= maxCached {
 			return
 		}
 		if !v.row.ahead {
@@ -119,8 +142,8 @@ func (c *cache) forget() {
 	}
 }
 
-// ahead returns the VMs that are ahead of their rows.
-func (c *cache) ahead() []fleet.VM {
+// allAhead returns the VMs that are ahead of their rows.
+func (c *cache) allAhead() []fleet.VM {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	var vms []fleet.VM

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,8 +117,8 @@ func TestCacheIsBounded(t *testing.T) {
 		id := fleet.VMID(strconv.Itoa(i))
 		c.put(map[fleet.VMID]*vmEntry{id: {known: true, row: rowState{ahead: i < 5}}})
 	}
-	require.Len(t, c.vms, maxCached)
-	require.Len(t, c.ahead(), 5, "those ahead of their rows stay")
+	require.Len(t, c.vms, maxCached+5)
+	require.Len(t, c.allAhead(), 5, "those ahead of their rows stay, and count on top")
 	c.forget()
 	require.Len(t, c.vms, 5)
 }
@@ -182,4 +184,52 @@ func TestLongQueue(t *testing.T) {
 	last, ok := db.writer.cache.get("vm")
 	require.True(t, ok)
 	require.Equal(t, queueOf([]fleet.Command{}), last.queue)
+}
+
+// Heartbeats that repeat each other in a row are told apart by what they say, and
+// are read as they were sent.
+func TestHeartbeatsThatRepeat(t *testing.T) {
+	t.Parallel()
+	db, at := beating(t, filepath.Join(t.TempDir(), "controller.db"), 1)
+	load, runner := 50.0, &fleet.Runner{State: "idle", Configured: true, Labels: []string{"x"}}
+	var sent []fleet.Heartbeat
+	say := func(change func(*fleet.Heartbeat)) {
+		at = at.Add(time.Millisecond)
+		h := fleet.Heartbeat{
+			Origin: fleet.Origin{VM: "vm", Pool: "p", Via: fleet.Stream, Epoch: 1, ReceivedAt: at, SentAt: at},
+			Status: "idle", Runner: runner, Health: &fleet.Health{CPUPercent: &load},
+		}
+		change(&h)
+		sent = append(sent, h)
+	}
+	same := func(*fleet.Heartbeat) {}
+	for _, change := range []func(*fleet.Heartbeat){
+		same, same,
+		func(h *fleet.Heartbeat) { h.Health, h.SentAt = nil, time.Time{} },
+		same,
+		func(h *fleet.Heartbeat) { h.Runner = nil },
+		func(h *fleet.Heartbeat) { h.Pool = "" },
+		func(h *fleet.Heartbeat) { h.Job = &fleet.Job{JobID: "1"} },
+		func(h *fleet.Heartbeat) { h.Status = "ready" },
+		same, same,
+	} {
+		say(change)
+	}
+	require.NoError(t, db.RecordHeartbeats(t.Context(), sent, nil))
+	kept, err := db.Heartbeats(t.Context(), "vm", len(sent))
+	require.NoError(t, err)
+	slices.Reverse(kept)
+	require.Equal(t, sent, kept)
+	require.False(t, sent[4].Repeats(sent[3]))
+	require.True(t, sent[9].Repeats(sent[8]))
+}
+
+// What a queue holds in memory is bounded, however large commands may be.
+func TestLargeCommandIsNotHeld(t *testing.T) {
+	t.Parallel()
+	small, large := fleet.Command{Seq: 1}, fleet.Command{Seq: 2}
+	large.Params.Strings = map[string]string{"text": strings.Repeat("x", maxHeld)}
+	q := queueOf(nil).added(small)
+	require.True(t, q.known)
+	require.False(t, q.added(large).known)
 }

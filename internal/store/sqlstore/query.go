@@ -156,9 +156,17 @@ func (db *DB) Heartbeats(ctx context.Context, vm fleet.VMID, limit int) ([]fleet
 func decodeHeartbeats(docs []byte) ([]fleet.Heartbeat, error) {
 	var block []fleet.Heartbeat
 	for line := range bytes.Lines(docs) {
-		var h fleet.Heartbeat
-		if err := json.Unmarshal(line, &h); err != nil {
+		var said struct {
+			fleet.Heartbeat
+			AsBefore bool `json:"as_before"`
+		}
+		if err := json.Unmarshal(line, &said); err != nil {
 			return nil, fmt.Errorf("read heartbeat: %w", err)
+		}
+		h := said.Heartbeat
+		if said.AsBefore && len(block) > 0 {
+			h = block[len(block)-1]
+			h.ReceivedAt, h.SentAt, h.Health = said.ReceivedAt, said.SentAt, said.Health
 		}
 		block = append(block, h)
 	}

@@ -113,11 +113,13 @@ func (t *tx) heartbeats(id fleet.VMID, hs []fleet.Heartbeat, register func(fleet
 	}
 	var docs []byte
 	var last time.Time
-	for _, h := range hs {
+	for i, h := range hs {
 		if v.Stale(h.Origin) {
 			continue
 		}
-		if docs, err = h.AppendJSON(docs); err != nil {
+		if len(docs) > 0 && h.Repeats(hs[i-1]) {
+			docs = h.AppendLoadJSON(docs)
+		} else if docs, err = h.AppendJSON(docs); err != nil {
 			return fmt.Errorf("write heartbeat: %w", err)
 		}
 		docs = append(docs, '\n')

@@ -123,7 +123,7 @@ func (w *writer) loop() {
 
 // writeAhead writes the rows of the VMs that are ahead of them.
 func (w *writer) writeAhead() {
-	vms := w.cache.ahead()
+	vms := w.cache.allAhead()
 	if len(vms) == 0 {
 		return
 	}
