@@ -366,7 +366,10 @@ func TestStreamsRace(t *testing.T) {
 				}
 				_ = rpc.Send(hello("vm-1"))
 				_ = rpc.Send(beatMessage("idle"))
-				quitting := time.AfterFunc(2*time.Millisecond, leave)
+				quitting := time.AfterFunc(2*time.Millisecond, func() {
+					leave()
+					_ = rpc.CloseRequest() // a client may miss the end of its context
+				})
 				for err == nil {
 					_, err = rpc.Receive()
 				}
