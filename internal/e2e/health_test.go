@@ -73,8 +73,12 @@ func TestReflectionListsServices(t *testing.T) {
 // TestUnknownPathIsNoRedirect defends agents and RPC clients, which follow none.
 func TestUnknownPathIsNoRedirect(t *testing.T) {
 	t.Parallel()
-	for _, path := range []string{"/nothing", "/api/v1/vms", "/migcontroller.v1.AdminService", "/miglet.commands.CommandService/Other"} {
+	for path, want := range map[string]int{
+		"/nothing": http.StatusNotFound, "/api/v1/vms": http.StatusNotFound,
+		"/migcontroller.v1.AdminService":        http.StatusNotFound,
+		"/miglet.commands.CommandService/Other": http.StatusNotImplemented,
+	} {
 		status, answer := shared.call(t, http.MethodGet, shared.httpAddr, path, "")
-		require.Equal(t, http.StatusNotFound, status, "%s: %s", path, answer)
+		require.Equal(t, want, status, "%s: %s", path, answer)
 	}
 }

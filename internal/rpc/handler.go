@@ -7,6 +7,7 @@ package rpc
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"path"
@@ -15,6 +16,8 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
@@ -59,7 +62,7 @@ type Config struct {
 func NewHandler(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mount := func(prefix string, h http.Handler) {
-		mux.Handle(prefix, h)
+		mux.Handle(prefix, methodsOnly(prefix, h))
 		// Without this the mux answers with a redirect.
 		mux.HandleFunc(strings.TrimSuffix(prefix, "/"), writeNotFound)
 	}
@@ -84,6 +87,30 @@ func NewHandler(c Config) http.Handler {
 	mux.Handle("/{$}", page(writeIndex))
 	mux.HandleFunc("/", writeNotFound)
 	return canonical(mux)
+}
+
+// methodsOnly lets only calls of the methods that the service at prefix has
+// through to next. Of the others generated handlers say in plain text that there
+// is no such page, which no client reads. Services whose schema is not ours are
+// left to their handlers.
+func methodsOnly(prefix string, next http.Handler) http.Handler {
+	name := strings.Trim(prefix, "/")
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+	service, ours := found.(protoreflect.ServiceDescriptor)
+	if !ours {
+		return next
+	}
+	writer := connect.NewErrorWriter()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		method := strings.TrimPrefix(r.URL.Path, prefix)
+		if service.Methods().ByName(protoreflect.Name(method)) != nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		setAnswerHeaders(w.Header())
+		err := fmt.Errorf("%s has no method %q", name, method)
+		_ = writer.Write(w, r, connect.NewError(connect.CodeUnimplemented, err)) // fails for those who have gone
+	})
 }
 
 // canonical refuses paths that can be written in a shorter way, which the mux

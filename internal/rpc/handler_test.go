@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/grpchealth"
 	"connectrpc.com/grpcreflect"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
@@ -190,6 +191,52 @@ func TestElsewhere(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Who calls a method that its controller does not have is told so, by name, in
+// whatever way they ask: nothing says that a controller is older than its client
+// as clearly.
+func TestUnknownMethod(t *testing.T) {
+	t.Parallel()
+	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
+	for _, service := range []string{
+		migcontrollerv1connect.AdminServiceName, migcontrollerv1connect.AgentServiceName, commandsconnect.CommandServiceName,
+	} {
+		url := base + "/" + service + "/ListPools"
+		says := service + ` has no method "ListPools"`
+		for name, option := range map[string]connect.ClientOption{
+			"gRPC": connect.WithGRPC(), "gRPC-Web": connect.WithGRPCWeb(), "Connect": connect.WithClientOptions(), "JSON": connect.WithProtoJSON(),
+		} {
+			c := connect.NewClient[emptypb.Empty, emptypb.Empty](client(t, 2), url, option)
+			_, err := c.CallUnary(t.Context(), connect.NewRequest(new(emptypb.Empty)))
+			requireUnimplemented(t, err, says, name)
+			stream, err := c.CallServerStream(t.Context(), connect.NewRequest(new(emptypb.Empty)))
+			require.NoError(t, err, name)
+			require.False(t, stream.Receive(), name)
+			requireUnimplemented(t, stream.Err(), says, name)
+			require.NoError(t, stream.Close(), name)
+		}
+		for _, version := range httpVersions {
+			for _, got := range []answer{
+				do(t, client(t, version), "GET", url, ""),
+				do(t, client(t, version), "POST", url, "{}"),
+				post(t, client(t, version), url, "{}"),
+			} {
+				require.Equal(t, 501, got.status)
+				requireError(t, got)
+				require.Contains(t, got.body, "ListPools")
+			}
+		}
+	}
+}
+
+func requireUnimplemented(t *testing.T, err error, says, name string) {
+	t.Helper()
+	var told *connect.Error
+	require.ErrorAs(t, err, &told, name)
+	require.Equal(t, connect.CodeUnimplemented, told.Code(), name)
+	require.Equal(t, says, told.Message(), name)
+	require.True(t, connect.IsWireError(err), name)
 }
 
 // A message that is too large costs its own call, whichever service it is for.

@@ -89,7 +89,7 @@ func (r *heartbeatReader) read(b []byte) (fleet.Heartbeat, error) {
 // quick decodes a heartbeat of known fields that are there once each. It leaves
 // all else, and every question of what is right, to the generated code.
 func (r *heartbeatReader) quick(b []byte) (h fleet.Heartbeat, ok bool) {
-	ok = eachField(b, func(number protowire.Number, f field) bool {
+	ok = eachField(b, unrepeated, func(number protowire.Number, f field) bool {
 		switch number {
 		case 1:
 			return f.setText((*string)(&h.VM), string(r.last.VM))
@@ -122,7 +122,7 @@ func readHealth(b []byte, h *fleet.Health) bool {
 	percents := new([3]float64)
 	targets := [...]**float64{&h.CPUPercent, &h.MemoryPercent, &h.DiskPercent}
 	sizes := [...]*int64{&h.MemoryTotalBytes, &h.MemoryUsedBytes, &h.DiskTotalBytes, &h.DiskUsedBytes}
-	ok := eachField(b, func(number protowire.Number, f field) bool {
+	ok := eachField(b, unrepeated, func(number protowire.Number, f field) bool {
 		switch {
 		case number >= 1 && number <= 3:
 			percents[number-1] = math.Float64frombits(f.number)
@@ -148,7 +148,7 @@ func readRunner(b []byte, last *fleet.Runner) (*fleet.Runner, bool) {
 	}
 	var r fleet.Runner
 	labels := labels{last: last.Labels}
-	ok := eachField(b, func(number protowire.Number, f field) bool {
+	ok := eachField(b, labelsField, func(number protowire.Number, f field) bool {
 		switch number {
 		case 1:
 			return f.setText(&r.State, last.State)
@@ -203,7 +203,7 @@ func readJob(b []byte, last *fleet.Job) (*fleet.Job, bool) {
 	var j fleet.Job
 	texts := [...]*string{&j.JobID, &j.RunID, &j.Repository, &j.Branch, &j.Commit, &j.Status}
 	before := [...]string{last.JobID, last.RunID, last.Repository, last.Branch, last.Commit, last.Status}
-	ok := eachField(b, func(number protowire.Number, f field) bool {
+	ok := eachField(b, unrepeated, func(number protowire.Number, f field) bool {
 		switch {
 		case number >= 1 && number <= 6:
 			return f.setText(texts[number-1], before[number-1])
@@ -220,10 +220,12 @@ func readJob(b []byte, last *fleet.Job) (*fleet.Job, bool) {
 	return &j, ok
 }
 
-// labelsField is the one repeated field: RunnerState.labels. No other message of
-// a heartbeat has a repeated field of this number; where it is set twice, the
-// last one counts, as it does in Protobuf.
-const labelsField = 4
+const (
+	// labelsField is RunnerState.labels, the one repeated field.
+	labelsField protowire.Number = 4
+	// unrepeated is the number of no field.
+	unrepeated protowire.Number = 0
+)
 
 // field is the value of one field, by its form on the wire.
 type field struct {
@@ -244,12 +246,12 @@ func (f field) setText(to *string, last string) bool {
 }
 
 // eachField calls take with each field, and reports whether the message could be
-// read and take was content.
-func eachField(b []byte, take func(protowire.Number, field) bool) bool {
+// read and take was content. No field but the repeated one may be there twice.
+func eachField(b []byte, repeated protowire.Number, take func(protowire.Number, field) bool) bool {
 	var seen uint64
 	for len(b) > 0 {
 		number, form, n := protowire.ConsumeTag(b)
-		if n < 0 || number > 63 || seen&(1<<number) != 0 && number != labelsField {
+		if n < 0 || number > 63 || seen&(1<<number) != 0 && number != repeated {
 			return false
 		}
 		seen |= 1 << number

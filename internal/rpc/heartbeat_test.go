@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"bytes"
 	"math"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
 // fullHeartbeat has every field, the labels and the job included.
@@ -37,6 +39,7 @@ func FuzzHeartbeatReader(f *testing.F) {
 		return b
 	}
 	full := encode(func(*commands.Heartbeat) {})
+	memory := []byte{4<<3 | 2, 2, 4 << 3, 1} // health of memory_total_bytes alone
 	for _, b := range [][]byte{
 		full,
 		nil,
@@ -44,13 +47,17 @@ func FuzzHeartbeatReader(f *testing.F) {
 		encode(func(h *commands.Heartbeat) { h.RunnerState.Labels = append(h.RunnerState.Labels, "x") }),
 		encode(func(h *commands.Heartbeat) { h.RunnerState.Labels[0] = "other" }),
 		encode(func(h *commands.Heartbeat) { h.RunnerState.Labels = nil }),
+		encode(func(h *commands.Heartbeat) { h.RunnerState.Configured = false }),
+		encode(func(h *commands.Heartbeat) { h.CurrentJob.Status = "done" }),
 		encode(func(h *commands.Heartbeat) { h.RunnerState = &commands.RunnerState{} }),
 		encode(func(h *commands.Heartbeat) { h.RunnerState, h.CurrentJob, h.Health = nil, nil, nil }),
 		encode(func(h *commands.Heartbeat) { h.CurrentJob = &commands.JobInfo{} }),
 		encode(func(h *commands.Heartbeat) { h.Health = &commands.VMHealth{} }),
 		encode(func(h *commands.Heartbeat) { h.MigletState, h.Timestamp = "", math.MinInt64 }),
 		append(encode(func(*commands.Heartbeat) {}), full...),
+		append(encode(func(*commands.Heartbeat) {}), memory...), // merged
 		full[:len(full)-1],
+		{5<<3 | 2, 3, 4<<3 | 2, 1, 0xff}, // a label that is no text
 		protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "\xff"),
 		protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1),
 		protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 1),
@@ -62,16 +69,18 @@ func FuzzHeartbeatReader(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		var r heartbeatReader
+		var want, got []fleet.Heartbeat
 		for _, b := range [][]byte{first, second, first} {
-			want, wantErr := decodeHeartbeat(b)
-			got, err := r.read(b)
+			m, wantErr := decodeHeartbeat(b)
+			h, err := r.read(b)
 			if wantErr != nil {
 				require.Error(t, err)
 				continue
 			}
 			require.NoError(t, err)
-			require.Equal(t, heartbeatFromProto(want), got)
+			want, got = append(want, heartbeatFromProto(m)), append(got, h)
 		}
+		require.Equal(t, want, got, "also those that came before others")
 	})
 }
 
@@ -102,8 +111,10 @@ func TestAgentCodec(t *testing.T) {
 	hello := &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: &commands.ConnectRequest{VmId: "vm-1"}}}
 	b, err := agentCodec{}.Marshal(beat)
 	require.NoError(t, err)
-	m, err := decode(b)
+	reused := bytes.Clone(b)
+	m, err := decode(reused)
 	require.NoError(t, err)
+	clear(reused) // by connect, for the next message of any stream
 	got, err := decodeHeartbeat(undecodedHeartbeat(m))
 	require.NoError(t, err)
 	require.True(t, proto.Equal(beat.GetHeartbeat(), got), "%v", got)

@@ -31,5 +31,6 @@ func TestAllowOrigins(t *testing.T) {
 	preflight := ask([]string{own}, http.MethodOptions, own)
 	require.Equal(t, http.StatusNoContent, preflight.Code)
 	require.NotEmpty(t, preflight.Header().Get("Access-Control-Allow-Headers"))
+	require.Equal(t, "3600", preflight.Header().Get("Access-Control-Max-Age"))
 	require.Contains(t, ask([]string{own}, http.MethodPost, own).Header().Get("Access-Control-Expose-Headers"), "Grpc-Status")
 }

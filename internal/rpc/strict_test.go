@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
 // What is misspelt is told, by its name; what is right in either spelling is
@@ -29,5 +30,20 @@ func TestStrictJSON(t *testing.T) {
 		require.ErrorContains(t, err, says)
 		require.ErrorContains(t, err, "the request must be ")
 		require.NotContains(t, err.Error(), "proto:")
+	}
+}
+
+// AdminService refuses what it does not know in each JSON that it takes;
+// AgentService, whose callers cannot be mended, does not.
+func TestStrictJSONIsServed(t *testing.T) {
+	t.Parallel()
+	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
+	const body = `{"vmId": "vm-1", "vm": "vm-1"}`
+	for _, form := range []string{"application/json", "application/json; charset=utf-8"} {
+		got := do(t, client(t, 1), "POST", base+migcontrollerv1connect.AdminServiceGetVMProcedure, body, "Content-Type", form)
+		require.Equal(t, 400, got.status, form)
+		require.Contains(t, got.body, `unknown field \"vm\"`, form)
+		got = do(t, client(t, 1), "POST", base+migcontrollerv1connect.AgentServicePollCommandsProcedure, body, "Content-Type", form)
+		require.Equal(t, 200, got.status, form)
 	}
 }
