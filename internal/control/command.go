@@ -10,6 +10,10 @@ import (
 // MaxWait is the longest that Send waits for a command to end.
 const MaxWait = time.Hour
 
+// headStart is how long before its caller's deadline a wait ends, so that the
+// answer is there first.
+const headStart = 500 * time.Millisecond
+
 // lastLook is how long a wait that is over may take to read the record.
 const lastLook = 2 * time.Second
 
@@ -18,8 +22,9 @@ const lastLook = 2 * time.Second
 //
 // With a wait, Send returns when the command has ended, the wait is over, ctx is
 // done or the Control is closed, whichever is first, and answers the record as
-// it is by then. Once the command is accepted Send returns no error: who is told
-// of one would take the command for refused.
+// it is by then. A wait ends half a second before the deadline of ctx, or halfway
+// to one that is nearer than a second. Once the command is accepted Send returns no
+// error: who is told of one would take the command for refused.
 //
 // Errors: a *fleet.FieldError, fleet.ErrIDTaken, fleet.ErrUnavailable.
 func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Duration) (fleet.Command, error) {
@@ -57,17 +62,27 @@ func (c *Control) await(
 	if cmd.State.Terminal() {
 		return cmd
 	}
-	over := time.NewTimer(wait)
+	over := time.NewTimer(endBefore(ctx, wait))
 	defer over.Stop()
 	select {
 	case outline := <-ended:
-		outline.Seq, outline.Params = cmd.Seq, cmd.Params
+		outline.Params = cmd.Params
 		return outline
 	case <-over.C:
 	case <-ctx.Done():
 	case <-c.closed:
 	}
 	return c.latest(ctx, cmd)
+}
+
+// endBefore returns wait, shortened so that it ends before the deadline of ctx.
+func endBefore(ctx context.Context, wait time.Duration) time.Duration {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return wait
+	}
+	left := time.Until(deadline)
+	return min(wait, left-min(left/2, headStart))
 }
 
 // latest reads cmd again, also for a caller that has gone. It answers cmd itself

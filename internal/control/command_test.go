@@ -117,6 +117,33 @@ func TestSendWaits(t *testing.T) {
 	}
 }
 
+// A caller whose deadline comes before the end of the wait gets the record before
+// it: an error would say nothing of the command, which is accepted.
+func TestSendAnswersBeforeTheDeadline(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ deadline, wait, took time.Duration }{
+		{time.Minute, time.Hour, 59500 * time.Millisecond},
+		{time.Minute, time.Minute, 59500 * time.Millisecond},
+		{time.Second, time.Minute, 500 * time.Millisecond},
+		{200 * time.Millisecond, time.Minute, 100 * time.Millisecond},
+		{time.Minute, 10 * time.Second, 10 * time.Second},
+	} {
+		t.Run(fmt.Sprint(test.deadline, test.wait), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c := newControl(t, newFakeStore())
+				ctx, cancel := context.WithTimeout(t.Context(), test.deadline)
+				defer cancel()
+				began := time.Now()
+				got, err := c.Send(ctx, drain("c1"), test.wait)
+				require.NoError(t, err)
+				require.Equal(t, fleet.Pending, got.State)
+				require.Equal(t, test.took, time.Since(began))
+			})
+		})
+	}
+}
+
 // A command that ends between being enqueued and being waited for is not missed.
 func TestSendMissesNoEnd(t *testing.T) {
 	t.Parallel()

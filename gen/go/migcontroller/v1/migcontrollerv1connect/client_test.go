@@ -93,26 +93,21 @@ func TestWatchDeadline(t *testing.T) {
 	})
 }
 
-// A call ends when its context does, however long it was to wait. The controller
-// knows the deadline too, and may just have answered the record as it is by then.
-func TestCallDeadline(t *testing.T) {
+// A call whose deadline comes before the end of its wait is answered in time,
+// with the record as it is by then.
+func TestWaitPastDeadline(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, admin adminClient) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		began := time.Now()
 		sent, err := admin.SendCommand(ctx, &migcontrollerv1.SendCommandRequest{
 			VmId:    idOf(t, "offline"),
 			Command: &commands.Command{Type: "drain"},
 			Wait:    durationpb.New(time.Hour),
 		})
-		if err == nil {
-			require.Equal(t, migcontrollerv1.CommandState_COMMAND_STATE_PENDING, sent.GetCommand().GetState())
-		} else {
-			require.Equal(t, connect.CodeDeadlineExceeded, connect.CodeOf(err), err)
-		}
-		require.Less(t, time.Since(began), clienttest.Patience)
+		require.NoError(t, err)
+		require.Equal(t, migcontrollerv1.CommandState_COMMAND_STATE_PENDING, sent.GetCommand().GetState())
 	})
 }
 

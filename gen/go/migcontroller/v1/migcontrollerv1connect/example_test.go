@@ -61,7 +61,8 @@ func Example() {
 	// sim-vm-0001 set_log_level SUCCEEDED
 }
 
-// Sends a command and waits for its end. The context must last longer than wait.
+// Sends a command and waits for its end. Where the context ends before the wait
+// does, the answer comes shortly before the context's end.
 func ExampleAdminServiceClient_SendCommand() {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
