@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -115,5 +116,18 @@ func TestNearNames(t *testing.T) {
 		{"abc", "xyz"}: 3, {"a", "abcdef"}: 3,
 	} {
 		require.Equal(t, want, distance(pair[0], pair[1]), pair)
+	}
+}
+
+// Of many VMs a person is told nothing before something is sent to them: each
+// would cost a call.
+func TestManyAreNotInspected(t *testing.T) {
+	t.Parallel()
+	for n, asked := range map[int]int{inspected: inspected, inspected + 1: 0} {
+		d := newDesk(t)
+		d.terminal(80, "")
+		d.run(append([]string{"drain", "--wait", "1s"}, slices.Repeat([]string{"vm-1"}, n)...)...)
+		require.Len(t, requestsOf[*migcontrollerv1.GetVMRequest](d.fleet), asked)
+		require.NotEmpty(t, requestsOf[*migcontrollerv1.SendCommandRequest](d.fleet))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
@@ -71,6 +72,49 @@ func TestWatch(t *testing.T) {
 	before, after := fixedChanges()
 	restarting(d, before, after)
 	d.golden("terminal-watch", "watch")
+}
+
+// The pauses between two tries grow up to the longest, and begin anew once there
+// was an answer.
+func TestWatchPauses(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	var pauses []time.Duration
+	pause := d.program.pause
+	d.program.pause = func(ctx context.Context, length time.Duration) error {
+		pauses = append(pauses, length)
+		return pause(ctx, length)
+	}
+	answered := sends(nil, cursorOnly("c0"))
+	d.fleet.streams = []watchStream{answered}
+	for range 6 {
+		d.fleet.streams = append(d.fleet.streams, sends(nil))
+	}
+	d.fleet.streams = append(d.fleet.streams, answered, sends(errRefused))
+	_, stderr, code := d.run("watch")
+	require.Equal(t, exitFailed, code, stderr)
+	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	require.Equal(t, []time.Duration{
+		seconds(0.5), seconds(1), seconds(2), seconds(4), seconds(8), seconds(10), seconds(10), seconds(0.5),
+	}, pauses)
+}
+
+// --timeout is for the first answer: a watch may then be silent for longer.
+func TestWatchOutlastsTimeout(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.fleet.streams = []watchStream{
+		func(_ *migcontrollerv1.WatchFleetRequest, stream *connect.ServerStream[migcontrollerv1.WatchFleetResponse]) error {
+			if err := stream.Send(cursorOnly("c0")); err != nil {
+				return err
+			}
+			<-time.After(1500 * time.Millisecond)
+			return stream.Send(cursorOnly("c1"))
+		},
+		sends(errRefused),
+	}
+	_, stderr, _ := d.run("watch", "--timeout", "1s")
+	require.Contains(t, stderr, "--cursor c1", "what was sent after the silence was seen")
 }
 
 // Interrupting a watch is its normal end.
@@ -152,10 +196,12 @@ func TestWatchExpired(t *testing.T) {
 
 	d = newDesk(t)
 	expire(d)
-	missed := fixedEvent(7, "vm-2", "vm_started", 0, nil)
+	missed := []*migcontrollerv1.Event{ // more than --limit
+		fixedEvent(8, "vm-2", "runner_registered", 0, nil), fixedEvent(7, "vm-2", "vm_started", 0, nil),
+	}
 	d.fleet.fail = func(request any) error {
 		if _, ok := request.(*migcontrollerv1.WatchFleetRequest); ok && len(d.fleet.streams) == 1 {
-			d.fleet.events = append([]*migcontrollerv1.Event{missed}, d.fleet.events...)
+			d.fleet.events = append(missed, d.fleet.events...)
 		}
 		return nil
 	}
