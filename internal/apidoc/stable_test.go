@@ -25,7 +25,7 @@ var volatile = map[string]bool{
 	"cursor": true, "nextPageToken": true, "version": true, "agentVersion": true, "eventId": true, "runner_id": true,
 	"sessionEpoch": true, "registration_token": true, "registrationToken": true,
 	"cpuUsagePercent": true, "memoryUsagePercent": true, "diskUsagePercent": true,
-	"memoryUsedBytes": true, "diskUsedBytes": true,
+	"memoryUsedBytes": true, "diskUsedBytes": true, "goroutines": true,
 }
 
 // stable returns an answer without what differs from run to run. That it is

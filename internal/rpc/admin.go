@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"runtime"
 	"time"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
@@ -39,6 +40,7 @@ func (s *adminService) GetServerInfo(
 ) (*migcontrollerv1.GetServerInfoResponse, error) {
 	return &migcontrollerv1.GetServerInfoResponse{
 		Version: s.server.Version, StartedAt: timeToProto(s.server.StartedAt), LiveSessions: int64(s.server.Sessions()),
+		Goroutines: int64(runtime.NumGoroutine()),
 	}, nil
 }
 

@@ -364,4 +364,5 @@ func TestGetServerInfo(t *testing.T) {
 	require.Equal(t, "v1.2.3", got.GetVersion())
 	require.Equal(t, testServer.StartedAt, got.GetStartedAt().AsTime())
 	require.EqualValues(t, 7, got.GetLiveSessions())
+	require.Positive(t, got.GetGoroutines())
 }

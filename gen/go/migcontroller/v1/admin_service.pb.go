@@ -1089,7 +1089,10 @@ type GetServerInfoResponse struct {
 	// When it was started.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// How many VMs have a live session with it.
-	LiveSessions  int64 `protobuf:"varint,3,opt,name=live_sessions,json=liveSessions,proto3" json:"live_sessions,omitempty"`
+	LiveSessions int64 `protobuf:"varint,3,opt,name=live_sessions,json=liveSessions,proto3" json:"live_sessions,omitempty"`
+	// How many goroutines run in it. They grow with its live sessions; if they
+	// grow without them, that is a leak.
+	Goroutines    int64 `protobuf:"varint,4,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1141,6 +1144,13 @@ func (x *GetServerInfoResponse) GetStartedAt() *timestamppb.Timestamp {
 func (x *GetServerInfoResponse) GetLiveSessions() int64 {
 	if x != nil {
 		return x.LiveSessions
+	}
+	return 0
+}
+
+func (x *GetServerInfoResponse) GetGoroutines() int64 {
+	if x != nil {
+		return x.Goroutines
 	}
 	return 0
 }
@@ -1218,12 +1228,15 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\acommand\x18\x04 \x01(\v2\x1f.migcontroller.v1.CommandRecordH\x00R\acommand\x12/\n" +
 	"\x05event\x18\x05 \x01(\v2\x17.migcontroller.v1.EventH\x00R\x05eventB\b\n" +
 	"\x06change\"\x16\n" +
-	"\x14GetServerInfoRequest\"\x91\x01\n" +
+	"\x14GetServerInfoRequest\"\xb1\x01\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x129\n" +
 	"\n" +
 	"started_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tstartedAt\x12#\n" +
-	"\rlive_sessions\x18\x03 \x01(\x03R\fliveSessions2\xd2\x06\n" +
+	"\rlive_sessions\x18\x03 \x01(\x03R\fliveSessions\x12\x1e\n" +
+	"\n" +
+	"goroutines\x18\x04 \x01(\x03R\n" +
+	"goroutines2\xd2\x06\n" +
 	"\fAdminService\x12Z\n" +
 	"\vSendCommand\x12$.migcontroller.v1.SendCommandRequest\x1a%.migcontroller.v1.SendCommandResponse\x12\\\n" +
 	"\n" +

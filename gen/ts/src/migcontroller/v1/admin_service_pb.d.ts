@@ -577,6 +577,14 @@ export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerI
    * @generated from field: int64 live_sessions = 3;
    */
   liveSessions: bigint;
+
+  /**
+   * How many goroutines run in it. They grow with its live sessions; if they
+   * grow without them, that is a leak.
+   *
+   * @generated from field: int64 goroutines = 4;
+   */
+  goroutines: bigint;
 };
 
 /**
