@@ -58,9 +58,9 @@ type Control struct {
 
 	// waits are woken when their command has ended, with its outline.
 	waits wakers[fleet.CommandID, fleet.Command]
-	// watches are woken when their VM has changed; those of the empty id, when
-	// anything has.
-	watches wakers[fleet.VMID, struct{}]
+	// watches are woken when their VM has changed, with the Seq of the change;
+	// those of the empty id, when anything has.
+	watches wakers[fleet.VMID, int64]
 
 	stopListening func()
 	close         sync.Once
@@ -94,10 +94,10 @@ func (c *Control) told(changes []fleet.Change) {
 			c.waits.wake(change.Command.ID, *change.Command)
 		}
 		if change.Subject != "" {
-			c.watches.wake(change.Subject, struct{}{})
+			c.watches.wake(change.Subject, change.Seq)
 		}
 	}
-	c.watches.wake("", struct{}{})
+	c.watches.wake("", changes[0].Seq)
 }
 
 // named says which one an error of the store is about. Of an error that the

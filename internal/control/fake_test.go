@@ -28,6 +28,10 @@ type fakeStore struct {
 	// after is called when a command was enqueued, before Enqueue returns.
 	after func(fleet.Command)
 
+	// telling is held while a change is made and told, so that all are told in
+	// their order.
+	telling sync.Mutex
+
 	mu        sync.Mutex
 	commands  []fleet.Command
 	vms       []fleet.VM
@@ -37,6 +41,7 @@ type fakeStore struct {
 	forgotten int64
 	listeners map[int]func([]fleet.Change)
 	listened  int
+	readAfter int64 // where the latest read of changes began
 }
 
 func newFakeStore() *fakeStore {
@@ -69,6 +74,8 @@ func (s *fakeStore) begin(ctx context.Context, method string) error {
 
 // make makes one change by calling fn, and tells everybody.
 func (s *fakeStore) make(fn func() fleet.Change) {
+	s.telling.Lock()
+	defer s.telling.Unlock()
 	s.mu.Lock()
 	change := fn()
 	s.seq++
@@ -276,6 +283,7 @@ func (s *fakeStore) Changes(
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.readAfter = after
 	if after < s.forgotten {
 		return nil, fleet.ErrCursorExpired
 	}

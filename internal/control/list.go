@@ -213,19 +213,7 @@ func cut[T any](rows []T, size int, bytes func(T) int) (page []T, more bool) {
 const entryBytes = 512
 
 func commandBytes(c fleet.Command) int {
-	n := entryBytes
-	for name, value := range c.Params.Strings {
-		n += len(name) + len(value)
-	}
-	for name := range c.Params.Ints {
-		n += len(name) + 8
-	}
-	for name := range c.Params.Bools {
-		n += len(name) + 1
-	}
-	for _, value := range c.Params.List {
-		n += len(value)
-	}
+	n := entryBytes + c.Params.Size()
 	if c.Ack != nil {
 		n += len(c.Ack.Message)
 		for name, value := range c.Ack.Result {

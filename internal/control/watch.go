@@ -79,7 +79,7 @@ func (w *watch) begin(ctx context.Context, cursor string) error {
 }
 
 // run sends until there is a reason not to.
-func (w *watch) run(ctx context.Context, woken <-chan struct{}) error {
+func (w *watch) run(ctx context.Context, woken <-chan int64) error {
 	if err := w.tell(ctx, nil); err != nil {
 		return err
 	}
@@ -99,7 +99,10 @@ func (w *watch) run(ctx context.Context, woken <-chan struct{}) error {
 			quiet.Reset(quietPeriod)
 		}
 		select {
-		case <-woken:
+		case next := <-woken:
+			if w.vm != "" {
+				w.at = max(w.at, next-1) // what lies between is about others
+			}
 			due = false
 		case <-quiet.C:
 			due = true

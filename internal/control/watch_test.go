@@ -216,6 +216,25 @@ func TestWatchTakesNoNoticeOfRepetitions(t *testing.T) {
 	})
 }
 
+// A watch of one VM reads from that VM's change on, however much has happened to
+// others.
+func TestWatchOfOneVMSkipsTheOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newFakeStore()
+		w := watch(t, newControl(t, s), "", "vm-1")
+		w.bare(t)
+		synctest.Wait()
+		for range 1000 {
+			s.addEvent(event("vm-2"))
+		}
+		s.addEvent(event("vm-1"))
+		seqs, _ := w.seqs(t, 1)
+		require.Equal(t, []int64{1001}, seqs)
+		require.EqualValues(t, 1000, s.readAfter)
+	})
+}
+
 // Others' changes do not keep a watch of a quiet VM from its cursors, and its
 // cursors move past them: they stay good when those changes are forgotten.
 func TestWatchOfAQuietVMMovesOn(t *testing.T) {

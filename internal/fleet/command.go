@@ -47,6 +47,23 @@ type Params struct {
 	List    []string          `json:"list,omitempty"`
 }
 
+// Size is how many bytes the parameters take, roughly.
+func (p Params) Size() (n int) {
+	for name, value := range p.Strings {
+		n += len(name) + len(value)
+	}
+	for name := range p.Ints {
+		n += len(name) + 8
+	}
+	for name := range p.Bools {
+		n += len(name) + 1
+	}
+	for _, value := range p.List {
+		n += len(value)
+	}
+	return n
+}
+
 // Equal reports whether both have the same parameters.
 func (p Params) Equal(o Params) bool {
 	return maps.Equal(p.Strings, o.Strings) && maps.Equal(p.Ints, o.Ints) &&

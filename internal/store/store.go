@@ -2,7 +2,8 @@
 // backend fulfils and storetest checks.
 //
 // Every method that changes something returns once the change is durable:
-// synced to disk, or committed by the database. Every method may return an
+// synced to disk, or committed by the database; Lease says where less will do.
+// Every method may return an
 // error that wraps fleet.ErrUnavailable, and then nothing was changed. Backends
 // apply the transitions of package fleet; they decide nothing themselves.
 package store
@@ -66,7 +67,7 @@ type Deliveries interface {
 	Next(ctx context.Context, vm fleet.VMID, a Attempt) (fleet.Command, error)
 	// Lease claims a command for an attempt that is about to be made. It returns
 	// fleet.ErrNotDue when id is not what Next would return now, and
-	// fleet.ErrSuperseded.
+	// fleet.ErrSuperseded. A lease for a stream may be lost with the power.
 	Lease(ctx context.Context, vm fleet.VMID, id fleet.CommandID, a Attempt) (fleet.Command, error)
 	// Ack records an agent's answer that came on the session with this epoch. It
 	// returns the record and whether the command had already ended. It returns
@@ -157,9 +158,9 @@ type Changes interface {
 	Changes(ctx context.Context, f ChangeFilter, after int64, limit int) ([]fleet.Change, error)
 	// LastChange returns the Seq of the latest change; zero when there is none.
 	LastChange(ctx context.Context) (int64, error)
-	// Listen calls fn after each commit with the changes in it, until stop is
-	// called. fn must not block. A change made by another process may be told
-	// late, and one told twice is no error.
+	// Listen calls fn after each commit with the changes in it, those of a VM in
+	// their order, until stop is called. fn must not block. A change made by
+	// another process may be told late, and one told twice is no error.
 	Listen(fn func([]fleet.Change)) (stop func())
 }
 

@@ -42,7 +42,8 @@ func openDB(path, settings string) (*sql.DB, error) {
 func (s *store) Tally(ctx context.Context) (t peer.Tally, err error) {
 	err = s.db.QueryRowContext(ctx, `SELECT
 		(SELECT count(*) FROM vms WHERE connected = 1),
-		(SELECT count(*) FROM commands WHERE state = 'SUCCEEDED'),
+		(SELECT count(*) FROM commands WHERE finished_at > 0)
+			- (SELECT count(*) FROM commands WHERE state NOT IN ('PENDING', 'DELIVERED', 'SUCCEEDED')),
 		(SELECT count(*) FROM events)`).Scan(&t.Sessions, &t.Acks, &t.Events)
 	if err != nil {
 		return t, fmt.Errorf("count in the controller's database: %w", err)
@@ -59,7 +60,7 @@ func (s *store) Mark(ctx context.Context) (m Mark, err error) {
 	return m, nil
 }
 
-// Between counts the heartbeats in the rows: each is a line.
+// Between counts the heartbeats in the rows: each is a line that is an object.
 func (s *store) Between(ctx context.Context, from, to Mark) (n int64, err error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT docs FROM heartbeats WHERE seq > ? AND seq <= ?`, int64(from), int64(to))
 	if err != nil {
@@ -71,9 +72,19 @@ func (s *store) Between(ctx context.Context, from, to Mark) (n int64, err error)
 		if err := rows.Scan(&docs); err != nil {
 			return 0, fmt.Errorf("count in the controller's database: %w", err)
 		}
-		n += int64(bytes.Count(docs, []byte("\n")))
+		n += int64(bytes.Count(docs, []byte("\n{")))
 	}
 	return n, rows.Err()
+}
+
+// CaughtUp reports whether all events have their files.
+func (s *store) CaughtUp(ctx context.Context) (yes bool, err error) {
+	row := s.db.QueryRowContext(ctx, `SELECT (SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'journaled_event') >=
+		(SELECT coalesce(max(seq), 0) FROM events)`)
+	if err := row.Scan(&yes); err != nil {
+		return false, fmt.Errorf("read the controller's database: %w", err)
+	}
+	return yes, nil
 }
 
 func (s *store) Verify(context.Context) error { return nil }

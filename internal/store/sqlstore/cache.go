@@ -8,9 +8,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// maxCached is how many VMs the cache holds; those ahead of their rows count on
-// top.
-const maxCached = 20_000
+// maxGone is how many VMs the cache holds that are not connected. Those that are
+// count on top.
+const maxGone = 1000
 
 // rowEvery is how often the row of a VM that sends nothing but heartbeats is
 // written. What the row lacks until then is in the heartbeats, which are
@@ -21,9 +21,9 @@ const rowEvery = time.Minute
 // none is older than its row; some are ahead of it, but only in what a heartbeat
 // changes about every VM.
 type cache struct {
-	mu    sync.RWMutex
-	vms   map[fleet.VMID]cachedVM
-	ahead int // how many of them are
+	mu   sync.RWMutex
+	vms  map[fleet.VMID]cachedVM
+	gone int // how many of them are not connected
 }
 
 type cachedVM struct {
@@ -51,7 +51,7 @@ type queue struct {
 // parameters of each may have. Other queues are not known.
 const (
 	maxQueued = 8
-	maxHeld   = 8 << 10
+	maxHeld   = 1 << 10
 )
 
 func queueOf(open []fleet.Command) queue {
@@ -61,16 +61,7 @@ func queueOf(open []fleet.Command) queue {
 	return queue{known: true, open: open}
 }
 
-func isLarge(c fleet.Command) bool {
-	size := 0
-	for name, value := range c.Params.Strings {
-		size += len(name) + len(value)
-	}
-	for _, value := range c.Params.List {
-		size += len(value)
-	}
-	return size > maxHeld
-}
+func isLarge(c fleet.Command) bool { return c.Params.Size() > maxHeld }
 
 // added returns the queue with one more command.
 func (q queue) added(c fleet.Command) queue {
@@ -112,47 +103,58 @@ func (c *cache) put(entries map[fleet.VMID]*vmEntry) {
 		if !e.known && !e.dirty {
 			continue
 		}
-		if c.vms[id].row.ahead {
-			c.ahead--
+		if old, ok := c.vms[id]; ok && !old.vm.Connected {
+			c.gone--
 		}
-		if e.row.ahead {
-			c.ahead++
+		if !e.now.Connected {
+			c.gone++
 		}
 		c.vms[id] = cachedVM{e.now, e.row, e.queue}
 	}
-	for id, v := range c.vms {
-		if len(c.vms)-c.ahead <= maxCached {
-			return
-		}
-		if !v.row.ahead {
-			delete(c.vms, id)
-		}
-	}
+	c.forgetGone(maxGone)
 }
 
-// forget empties the cache but for the VMs that are ahead of their rows. Rows
-// of those are never purged: their sessions are live.
+// forget empties the cache but for the VMs that are connected: rows of those are
+// never purged.
 func (c *cache) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.forgetGone(0)
+}
+
+// forgetGone leaves no more than so many that are not connected. None of those
+// is ahead of its row.
+func (c *cache) forgetGone(most int) {
 	for id, v := range c.vms {
-		if !v.row.ahead {
+		if c.gone <= most {
+			return
+		}
+		if !v.vm.Connected {
 			delete(c.vms, id)
+			c.gone--
 		}
 	}
 }
 
-// allAhead returns the VMs that are ahead of their rows.
-func (c *cache) allAhead() []fleet.VM {
+// clear empties the cache.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.vms)
+	c.gone = 0
+}
+
+// behind returns the VMs whose rows lack something and were written before then.
+func (c *cache) behind(then time.Time) []fleet.VMID {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	var vms []fleet.VM
-	for _, v := range c.vms {
-		if v.row.ahead {
-			vms = append(vms, v.vm)
+	var ids []fleet.VMID
+	for id, v := range c.vms {
+		if v.row.ahead && v.row.writtenAt.Before(then) {
+			ids = append(ids, id)
 		}
 	}
-	return vms
+	return ids
 }
 
 // complete adds what the row that v was read from lacks.

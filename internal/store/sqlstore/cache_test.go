@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -86,13 +85,7 @@ func TestLoadSurvivesCrash(t *testing.T) {
 	before, err := db.VM(t.Context(), "vm")
 	require.NoError(t, err)
 
-	crashed := filepath.Join(t.TempDir(), "copy.db")
-	for _, suffix := range []string{"", "-wal"} {
-		b, err := os.ReadFile(path + suffix)
-		require.NoError(t, err)
-		require.NoError(t, os.WriteFile(crashed+suffix, b, 0o600))
-	}
-	again := openTest(t, crashed)
+	again := crash(t, path)
 	n, err := again.ResetSessions(t.Context(), last.Add(time.Hour))
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
@@ -113,12 +106,12 @@ func TestLoadSurvivesCrash(t *testing.T) {
 func TestCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	c := newCache()
-	for i := range maxCached + 10 {
+	for i := range maxGone + 10 {
 		id := fleet.VMID(strconv.Itoa(i))
-		c.put(map[fleet.VMID]*vmEntry{id: {known: true, row: rowState{ahead: i < 5}}})
+		c.put(map[fleet.VMID]*vmEntry{id: {known: true, now: fleet.VM{Connected: i < 5}, row: rowState{ahead: i < 2}}})
 	}
-	require.Len(t, c.vms, maxCached+5)
-	require.Len(t, c.allAhead(), 5, "those ahead of their rows stay, and count on top")
+	require.Len(t, c.vms, maxGone+5, "those that are connected stay, and count on top")
+	require.Len(t, c.behind(endOfTime), 2)
 	c.forget()
 	require.Len(t, c.vms, 5)
 }
@@ -232,4 +225,6 @@ func TestLargeCommandIsNotHeld(t *testing.T) {
 	q := queueOf(nil).added(small)
 	require.True(t, q.known)
 	require.False(t, q.added(large).known)
+	listed := fleet.Command{Seq: 3, Params: fleet.Params{List: []string{strings.Repeat("x", maxHeld), "x"}}}
+	require.False(t, q.added(listed).known)
 }

@@ -1,50 +1,56 @@
 package sqlstore
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// beatRow is a row of heartbeats.
-type beatRow struct {
-	seq        int64
-	vm         fleet.VMID
-	receivedAt int64
-	docs       []byte
+// lookBack is how far back there may be heartbeats that the row of a connected VM
+// lacks: writeQuiet lets it be three times rowEvery, and may be late.
+const lookBack = 3*rowEvery + time.Minute
+
+// lastPart is a VM's last part of a row of heartbeats.
+type lastPart struct {
+	part
+	seq int64 // of the row
 }
 
-// lastBeats returns the last heartbeats of VMs whose rows may be behind them:
+// lastParts returns the last heartbeats of VMs whose rows may be behind them:
 // those that sent one shortly before the last of all.
-func (db *DB) lastBeats(ctx context.Context) (map[fleet.VMID]beatRow, error) {
-	last := map[fleet.VMID]beatRow{}
+func (db *DB) lastParts(ctx context.Context) (map[fleet.VMID]lastPart, error) {
+	last := map[fleet.VMID]lastPart{}
 	var since int64
 	_, err := query(ctx, db, func(r *sql.Rows) (struct{}, error) {
-		var b beatRow
-		var docs sql.RawBytes
-		if err := r.Scan(&b.seq, &b.vm, &b.receivedAt, &docs); err != nil {
+		var seq, receivedAt int64
+		var docs []byte
+		if err := r.Scan(&seq, &receivedAt, &docs); err != nil {
 			return struct{}{}, err
 		}
 		if since == 0 {
-			since = b.receivedAt - int64(rowEvery+time.Minute)
+			since = receivedAt - int64(lookBack)
 		}
-		if b.receivedAt < since {
+		if receivedAt < since {
 			return struct{}{}, errEnough
 		}
-		if _, ok := last[b.vm]; !ok {
-			b.docs = append([]byte(nil), docs...)
-			last[b.vm] = b
-		}
-		return struct{}{}, nil
-	}, `SELECT seq, vm_id, received_at, docs FROM heartbeats ORDER BY seq DESC`)
+		return struct{}{}, parts(docs, func(p part) bool {
+			if _, ok := last[p.vm]; !ok {
+				p.lines = bytes.Clone(p.lines) // the others' need not stay
+				last[p.vm] = lastPart{p, seq}
+			}
+			return true
+		})
+	}, `SELECT seq, received_at, docs FROM heartbeats ORDER BY seq DESC`)
 	return last, err
 }
 
 // caughtUp returns a VM with what a crash has kept from its row: the load in its
 // last heartbeats.
-func (t *tx) caughtUp(id fleet.VMID, last beatRow) (fleet.VM, error) {
+func (t *tx) caughtUp(id fleet.VMID, last lastPart) (fleet.VM, error) {
 	v, err := t.vm(id)
 	if err != nil {
 		return v, err
@@ -54,14 +60,41 @@ func (t *tx) caughtUp(id fleet.VMID, last beatRow) (fleet.VM, error) {
 		return v, nil
 	}
 	e.row.lastBeat = last.seq
-	block, err := decodeHeartbeats(last.docs)
-	if err != nil {
-		return v, err
+	said, err := last.heartbeats()
+	for _, h := range said {
+		v = v.WithLoad(v.Heartbeat(h, false))
 	}
-	for _, h := range block {
-		if !v.Stale(h.Origin) {
-			v = v.WithLoad(v.Heartbeat(h, false))
+	return v, err
+}
+
+// endOfTime is later than any row was written.
+var endOfTime = time.Unix(1<<40, 0)
+
+// writeQuiet writes the rows of VMs that have said nothing for so long that
+// lastParts would soon not find what their rows lack. It looks once in rowEvery.
+func (db *DB) writeQuiet(ctx context.Context, now time.Time) error {
+	last := db.rowsChecked.Load()
+	if now.Sub(time.Unix(0, last)) < rowEvery || !db.rowsChecked.CompareAndSwap(last, now.UnixNano()) {
+		return nil
+	}
+	behind := db.writer.cache.behind(now.Add(-2 * rowEvery))
+	if len(behind) == 0 {
+		return nil
+	}
+	return db.update(ctx, func(t *tx) error { return t.writeRows(behind) })
+}
+
+// writeRows writes the rows of VMs as they are in this transaction.
+func (t *tx) writeRows(vms []fleet.VMID) error {
+	for _, id := range vms {
+		v, err := t.vm(id)
+		if errors.Is(err, fleet.ErrNotFound) {
+			continue // purged meanwhile
 		}
+		if err != nil {
+			return err
+		}
+		t.putVM(v, v.LastSeenAt)
 	}
-	return v, nil
+	return nil
 }

@@ -89,9 +89,13 @@ func (db *DB) due(ctx context.Context, vm fleet.VMID, now time.Time) (fleet.Comm
 func (db *DB) Lease(
 	ctx context.Context, vm fleet.VMID, id fleet.CommandID, a store.Attempt,
 ) (c fleet.Command, err error) {
-	// A lease that is lost with the power is repeated on the next session, as it
-	// is anyway.
-	err = db.updateLazily(ctx, func(t *tx) error {
+	// A lease for a stream that is lost with the power is repeated on the next
+	// session, as it is anyway. What was handed to a poll is not handed out again.
+	write := db.updateLazily
+	if a.Via == fleet.HTTP {
+		write = db.update
+	}
+	err = write(ctx, func(t *tx) error {
 		v, err := t.vmOrNew(vm, a.At)
 		if err != nil {
 			return err
@@ -179,6 +183,9 @@ func (db *DB) Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack
 
 // Sweep ends the commands whose time is up.
 func (db *DB) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
+	if err := db.writeQuiet(ctx, now); err != nil {
+		return 0, err
+	}
 	due, err := db.commands(ctx,
 		`SELECT seq, doc FROM commands WHERE due_at <= ? ORDER BY due_at LIMIT ?`, now.UnixNano(), limit)
 	if err != nil || len(due) == 0 {
@@ -310,7 +317,7 @@ func (t *tx) addCommand(c fleet.Command) (fleet.Command, error) {
 		return c, fmt.Errorf("write command: %w", err)
 	}
 	e.queue = e.queue.added(c)
-	return c, t.commandChanged(c, c.AcceptedAt)
+	return c, t.commandChanged(c, doc, c.AcceptedAt)
 }
 
 // putCommand writes a command that has moved on, and what its end means to the
@@ -337,14 +344,17 @@ func (t *tx) putCommand(c fleet.Command, now time.Time) error {
 			return err
 		}
 	}
-	return t.commandChanged(c, now)
+	return t.commandChanged(c, doc, now)
 }
 
-func (t *tx) commandChanged(c fleet.Command, now time.Time) error {
+// commandChanged appends the command, whose document is doc, to the log of
+// changes.
+func (t *tx) commandChanged(c fleet.Command, doc []byte, now time.Time) (err error) {
 	outline := c.Outline()
-	doc, err := json.Marshal(outline)
-	if err != nil {
-		return fmt.Errorf("write change: %w", err)
+	if !c.Params.Equal(outline.Params) {
+		if doc, err = json.Marshal(outline); err != nil {
+			return fmt.Errorf("write change: %w", err)
+		}
 	}
 	return t.change(fleet.Change{At: now, Subject: c.VM, Command: &outline}, nil, doc, nil)
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Heartbeats that were stored before they were chained are found by their chain.
-func TestMigrationChainsHeartbeats(t *testing.T) {
+// Heartbeats that were stored in rows of their VMs, and without a chain, are found
+// in theirs.
+func TestMigrationKeepsHeartbeats(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
 	pool, err := openPool(path, 1, "")
@@ -28,15 +29,17 @@ func TestMigrationChainsHeartbeats(t *testing.T) {
 	}
 	for _, row := range [][2]string{{"a", "1"}, {"b", "2"}, {"a", "3"}, {"a", "4"}} {
 		_, err = pool.ExecContext(t.Context(), `INSERT INTO heartbeats (vm_id, received_at, docs) VALUES (?, 0, ?)`,
-			row[0], `{"status": "s`+row[1]+`"}`)
+			row[0], []byte(`{"status": "s`+row[1]+`"}`+"\n"+`{"as_before": true}`+"\n"))
 		require.NoError(t, err)
 	}
 	require.NoError(t, pool.Close())
 
 	db := openTest(t, path)
-	beats, err := db.Heartbeats(t.Context(), "a", 2)
+	beats, err := db.Heartbeats(t.Context(), "a", 5)
 	require.NoError(t, err)
-	require.Len(t, beats, 2)
-	require.Equal(t, "s4", beats[0].Status)
-	require.Equal(t, "s3", beats[1].Status)
+	var said []string
+	for _, h := range beats {
+		said = append(said, h.Status)
+	}
+	require.Equal(t, []string{"s4", "s4", "s3", "s3", "s1"}, said)
 }

@@ -1,7 +1,6 @@
 package sqlstore
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -39,8 +38,16 @@ func (db *DB) Command(ctx context.Context, id fleet.CommandID) (fleet.Command, e
 	return one(db.commands(ctx, `SELECT seq, doc FROM commands WHERE id = ?`, string(id)))
 }
 
+// isOpen has the index of the commands that have not ended used.
+const isOpen = "seq IN (SELECT seq FROM commands WHERE due_at > 0)"
+
 // Commands lists commands, the latest accepted first.
 func (db *DB) Commands(ctx context.Context, f store.CommandFilter, p store.Page) ([]fleet.Command, error) {
+	q, args := selectCommands(f, p)
+	return db.commands(ctx, q, args...)
+}
+
+func selectCommands(f store.CommandFilter, p store.Page) (string, []any) {
 	var s selection
 	if f.VM != "" {
 		s.and("vm_id = ?", string(f.VM))
@@ -49,20 +56,32 @@ func (db *DB) Commands(ctx context.Context, f store.CommandFilter, p store.Page)
 		s.and("type = ?", f.Type)
 	}
 	if len(f.States) > 0 {
-		states := slices.Clone(f.States)
-		slices.Sort(states)
-		states = slices.Compact(states)
-		var args []any
-		for _, state := range states {
-			args = append(args, string(state))
-		}
-		s.and("state IN ("+strings.TrimSuffix(strings.Repeat("?,", len(args)), ",")+")", args...)
+		s.andStates(f.States)
 	}
 	if p.Before > 0 {
 		s.and("seq < ?", p.Before)
 	}
-	q, args := s.query("SELECT seq, doc FROM commands", "seq DESC", p.Size)
-	return db.commands(ctx, q, args...)
+	return s.query("SELECT seq, doc FROM commands", "seq DESC", p.Size)
+}
+
+// andStates adds a filter by state. There is no index for the successes, which
+// most commands are.
+func (s *selection) andStates(states []fleet.CommandState) {
+	states = slices.Clone(states)
+	slices.Sort(states)
+	states = slices.Compact(states)
+	var args []any
+	for _, state := range states {
+		args = append(args, string(state))
+	}
+	s.and("state IN ("+strings.TrimSuffix(strings.Repeat("?,", len(args)), ",")+")", args...)
+	mayEndWell := func(s fleet.CommandState) bool { return !s.Terminal() || s == fleet.Succeeded }
+	switch {
+	case !slices.ContainsFunc(states, fleet.CommandState.Terminal):
+		s.and(isOpen)
+	case !slices.ContainsFunc(states, mayEndWell):
+		s.and("state NOT IN ('PENDING', 'DELIVERED', 'SUCCEEDED')") // as the partial index says it
+	}
 }
 
 // VM returns one VM.
@@ -119,58 +138,6 @@ func (db *DB) Events(ctx context.Context, f store.EventFilter, p store.Page) ([]
 	}
 	q, args := s.query("SELECT seq, doc FROM events", "seq DESC", p.Size)
 	return db.events(ctx, q, args...)
-}
-
-// Heartbeats lists the heartbeats of a VM that are still kept.
-func (db *DB) Heartbeats(ctx context.Context, vm fleet.VMID, limit int) ([]fleet.Heartbeat, error) {
-	var last int64
-	if c, ok := db.writer.cache.get(vm); ok {
-		last = c.row.lastBeat
-	}
-	blocks, err := query(ctx, db, func(r *sql.Rows) (docs []byte, err error) {
-		err = r.Scan(&docs)
-		return docs, err
-	},
-		`WITH RECURSIVE beats (previous, docs, n) AS (
-			SELECT previous, docs, 1 FROM heartbeats
-				WHERE seq = MAX(?, (SELECT COALESCE(MAX(last_beat), 0) FROM vms WHERE vm_id = ?))
-			UNION ALL
-			SELECT h.previous, h.docs, b.n + 1 FROM beats b JOIN heartbeats h ON h.seq = b.previous WHERE b.n < ?)
-		SELECT docs FROM beats ORDER BY n`, last, string(vm), limit)
-	if err != nil {
-		return nil, err
-	}
-	var hs []fleet.Heartbeat
-	for _, docs := range blocks {
-		block, err := decodeHeartbeats(docs)
-		if err != nil {
-			return nil, readError(ctx, err)
-		}
-		slices.Reverse(block)
-		hs = append(hs, block[:min(len(block), limit-len(hs))]...)
-	}
-	return hs, nil
-}
-
-// decodeHeartbeats returns the heartbeats of a row, oldest first.
-func decodeHeartbeats(docs []byte) ([]fleet.Heartbeat, error) {
-	var block []fleet.Heartbeat
-	for line := range bytes.Lines(docs) {
-		var said struct {
-			fleet.Heartbeat
-			AsBefore bool `json:"as_before"`
-		}
-		if err := json.Unmarshal(line, &said); err != nil {
-			return nil, fmt.Errorf("read heartbeat: %w", err)
-		}
-		h := said.Heartbeat
-		if said.AsBefore && len(block) > 0 {
-			h = block[len(block)-1]
-			h.ReceivedAt, h.SentAt, h.Health = said.ReceivedAt, said.SentAt, said.Health
-		}
-		block = append(block, h)
-	}
-	return block, nil
 }
 
 // Changes returns what came after the change with this Seq.

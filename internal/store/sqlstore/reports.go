@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -87,55 +89,54 @@ func (t *tx) addEvent(e fleet.Event) (fleet.Event, error) {
 func (db *DB) RecordHeartbeats(
 	ctx context.Context, hs []fleet.Heartbeat, register func(fleet.VMID) fleet.Command,
 ) error {
-	var order []fleet.VMID
-	byVM := map[fleet.VMID][]fleet.Heartbeat{}
-	for _, h := range hs {
-		if byVM[h.VM] == nil {
-			order = append(order, h.VM)
-		}
-		byVM[h.VM] = append(byVM[h.VM], h)
+	order := make([]int, len(hs)) // by VM, and as they came
+	for i := range order {
+		order[i] = i
 	}
+	slices.SortStableFunc(order, func(i, j int) int { return strings.Compare(string(hs[i].VM), string(hs[j].VM)) })
 	return db.update(ctx, func(t *tx) error {
-		for _, vm := range order {
-			if err := t.heartbeats(vm, byVM[vm], register); err != nil {
+		b := block{docs: make([]byte, 0, bytesPerBeat*len(hs))}
+		for rest := order; len(rest) > 0; {
+			n := 1
+			for n < len(rest) && hs[rest[n]].VM == hs[rest[0]].VM {
+				n++
+			}
+			if err := t.heartbeats(&b, hs, rest[:n], register); err != nil {
 				return err
 			}
+			rest = rest[n:]
 		}
-		return nil
+		return t.addBlock(b)
 	})
 }
 
-// heartbeats takes the heartbeats of one VM.
-func (t *tx) heartbeats(id fleet.VMID, hs []fleet.Heartbeat, register func(fleet.VMID) fleet.Command) error {
-	v, err := t.vmOrNew(id, hs[0].ReceivedAt)
+// heartbeats takes those of the heartbeats that are of one VM.
+func (t *tx) heartbeats(
+	b *block, hs []fleet.Heartbeat, of []int, register func(fleet.VMID) fleet.Command,
+) error {
+	first := &hs[of[0]]
+	v, err := t.vmOrNew(first.VM, first.ReceivedAt)
 	if err != nil {
 		return err
 	}
-	var docs []byte
-	var last time.Time
-	for i, h := range hs {
+	var before *fleet.Heartbeat
+	for _, i := range of {
+		h := &hs[i]
 		if v.Stale(h.Origin) {
 			continue
 		}
-		if len(docs) > 0 && h.Repeats(hs[i-1]) {
-			docs = h.AppendLoadJSON(docs)
-		} else if docs, err = h.AppendJSON(docs); err != nil {
-			return fmt.Errorf("write heartbeat: %w", err)
-		}
-		docs = append(docs, '\n')
-		if v, err = t.heartbeat(v, h, register); err != nil {
+		if err := b.add(t.vms[h.VM], h, before); err != nil {
 			return err
 		}
-		last = h.ReceivedAt
+		if v, err = t.heartbeat(v, *h, register); err != nil {
+			return err
+		}
+		before = h
 	}
-	if len(docs) == 0 {
-		return nil
+	if before != nil {
+		t.putHeard(v, before.ReceivedAt)
 	}
-	t.putHeard(v, last)
-	e := t.vms[id]
-	e.row.lastBeat, err = t.insert(`INSERT INTO heartbeats (vm_id, previous, received_at, docs) VALUES (?, ?, ?, ?)`,
-		string(id), e.row.lastBeat, last.UnixNano(), docs)
-	return err
+	return nil
 }
 
 func (t *tx) heartbeat(

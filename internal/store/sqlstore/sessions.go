@@ -113,11 +113,11 @@ func (db *DB) ResetSessions(ctx context.Context, now time.Time) (n int, err erro
 	if err != nil {
 		return 0, err
 	}
-	out, err := db.commands(ctx, `SELECT seq, doc FROM commands WHERE state = ?`, string(fleet.Delivered))
+	out, err := db.commands(ctx, `SELECT seq, doc FROM commands WHERE state = ? AND `+isOpen, string(fleet.Delivered))
 	if err != nil {
 		return 0, err
 	}
-	beats, err := db.lastBeats(ctx)
+	beats, err := db.lastParts(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pressly/goose/v3"
 	_ "modernc.org/sqlite" // the driver "sqlite"
@@ -41,6 +42,9 @@ type DB struct {
 
 	readMu    sync.Mutex
 	readStmts map[string]*sql.Stmt // by their text
+
+	// rowsChecked is when writeQuiet last looked, in Unix nanoseconds.
+	rowsChecked atomic.Int64
 
 	mu        sync.Mutex
 	listeners map[int]func([]fleet.Change)

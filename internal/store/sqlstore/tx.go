@@ -193,7 +193,7 @@ func (t *tx) flush() error {
 // writeVM writes a row. What no index is about is all that most changes touch.
 func (t *tx) writeVM(e *vmEntry, doc []byte) error {
 	v, old := e.now, e.before
-	if e.known && v.Pool == old.Pool && v.Org == old.Org && v.Status == old.Status && v.Connected == old.Connected {
+	if e.known && !t.purged && v.Pool == old.Pool && v.Org == old.Org && v.Status == old.Status && v.Connected == old.Connected {
 		return t.exec(`UPDATE vms SET last_seen_at = ?, last_beat = ?, doc = ? WHERE vm_id = ?`,
 			v.LastSeenAt.UnixNano(), e.row.lastBeat, doc, string(v.ID))
 	}

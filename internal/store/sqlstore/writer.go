@@ -115,29 +115,21 @@ func (w *writer) loop() {
 			for len(w.ops) > 0 {
 				w.commit(w.gather(<-w.ops))
 			}
-			w.writeAhead()
+			w.writeRows()
 			return
 		}
 	}
 }
 
-// writeAhead writes the rows of the VMs that are ahead of them.
-func (w *writer) writeAhead() {
-	vms := w.cache.allAhead()
-	if len(vms) == 0 {
+// writeRows writes all rows that lack something.
+func (w *writer) writeRows() {
+	behind := w.cache.behind(endOfTime)
+	if len(behind) == 0 {
 		return
 	}
-	err := w.transact([]*op{{run: func(t *tx) error {
-		for _, v := range vms {
-			if _, err := t.entry(v.ID); err != nil {
-				return err
-			}
-			t.putVM(v, v.LastSeenAt)
-		}
-		return nil
-	}}})
+	err := w.transact([]*op{{run: func(t *tx) error { return t.writeRows(behind) }}})
 	if err != nil {
-		w.log.Warn("when VMs were last heard of not written, heartbeats tell it", keyCount, len(vms), keyError, err)
+		w.log.Warn("when VMs were last heard of not written, heartbeats tell it", keyCount, len(behind), keyError, err)
 	}
 }
 
@@ -149,6 +141,7 @@ func (w *writer) release() {
 		_ = s.Close() // Nothing is under way that could fail.
 	}
 	_ = w.conn.Close() // It goes back to its pool, whose close tells.
+	w.cache.clear()    // A closed store answers nothing.
 }
 
 func (w *writer) gather(first *op) []*op {

@@ -27,8 +27,19 @@ func openTest(tb testing.TB, path string) *DB {
 
 func drain(tb testing.TB, id string) fleet.Command {
 	tb.Helper()
+	return drainWith(tb, id, "at the end of the job")
+}
+
+// bulky is a command that takes a page of the database.
+func bulky(tb testing.TB, id string) fleet.Command {
+	tb.Helper()
+	return drainWith(tb, id, strings.Repeat("x", 4096))
+}
+
+func drainWith(tb testing.TB, id, reason string) fleet.Command {
+	tb.Helper()
 	c, err := fleet.CommandRequest{ID: id, VM: "vm", Type: "drain", Params: fleet.Params{
-		Strings: map[string]string{"filler": strings.Repeat("x", 4096)},
+		Strings: map[string]string{"reason": reason},
 	}}.Accept(fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}, time.Now().UTC())
 	require.NoError(tb, err)
 	return c
@@ -46,13 +57,13 @@ func TestFullDisk(t *testing.T) {
 			return tx.w.conn.QueryRowContext(unstoppable, fmt.Sprintf("PRAGMA max_page_count = %d", pages)).Scan(&n)
 		}))
 	}
-	_, err := db.Enqueue(t.Context(), drain(t, "first"))
+	_, err := db.Enqueue(t.Context(), bulky(t, "first"))
 	require.NoError(t, err)
 	limit(1) // no more than there are now
 	var accepted []string
 	for i := range 50 {
 		id := fmt.Sprintf("c%d", i)
-		if _, err = db.Enqueue(t.Context(), drain(t, id)); err != nil {
+		if _, err = db.Enqueue(t.Context(), bulky(t, id)); err != nil {
 			break
 		}
 		accepted = append(accepted, id)
@@ -63,7 +74,7 @@ func TestFullDisk(t *testing.T) {
 	require.ErrorIs(t, err, fleet.ErrNotFound, "what was refused is not there")
 
 	limit(1 << 20)
-	_, err = db.Enqueue(t.Context(), drain(t, "last"))
+	_, err = db.Enqueue(t.Context(), bulky(t, "last"))
 	require.NoError(t, err)
 	for _, id := range append(accepted, "first", "last") {
 		_, err = db.Command(t.Context(), fleet.CommandID(id))

@@ -1,0 +1,169 @@
+package sqlstore
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// bytesPerBeat is what a heartbeat takes in a block, roughly.
+const bytesPerBeat = 450
+
+// block is a row of heartbeats: all that are committed together, VM after VM.
+// A VM's begin with a line of its id and the row with the ones before them, 0
+// for none; then each is a line of JSON, oldest first.
+type block struct {
+	docs  []byte
+	vms   []*vmEntry
+	until time.Time // the last was received
+}
+
+// add adds a heartbeat of the VM, which goes on from before; nil begins with the
+// VM.
+func (b *block) add(e *vmEntry, h, before *fleet.Heartbeat) (err error) {
+	if before == nil {
+		b.vms = append(b.vms, e)
+		b.docs = append(append(b.docs, h.VM...), ' ')
+		b.docs = append(strconv.AppendInt(b.docs, e.row.lastBeat, 10), '\n')
+	}
+	if before != nil && h.Repeats(*before) {
+		b.docs = h.AppendLoadJSON(b.docs)
+	} else if b.docs, err = h.AppendJSON(b.docs); err != nil {
+		return fmt.Errorf("write heartbeat: %w", err)
+	}
+	b.docs = append(b.docs, '\n')
+	if h.ReceivedAt.After(b.until) {
+		b.until = h.ReceivedAt
+	}
+	return nil
+}
+
+// addBlock writes the row and has its VMs know it.
+func (t *tx) addBlock(b block) error {
+	if len(b.vms) == 0 {
+		return nil
+	}
+	seq, err := t.insert(`INSERT INTO heartbeats (received_at, docs) VALUES (?, ?)`, b.until.UnixNano(), b.docs)
+	if err != nil {
+		return fmt.Errorf("write heartbeats: %w", err)
+	}
+	for _, e := range b.vms {
+		e.row.lastBeat = seq
+	}
+	return nil
+}
+
+// part is what one VM has in a block.
+type part struct {
+	vm       fleet.VMID
+	previous int64  // the row with those before; 0 for none
+	lines    []byte // one heartbeat each
+}
+
+// parts calls fn with each part of a block until fn returns false.
+func parts(docs []byte, fn func(part) bool) error {
+	for len(docs) > 0 {
+		heading, rest, _ := bytes.Cut(docs, []byte{'\n'})
+		id, previous, _ := bytes.Cut(heading, []byte{' '})
+		seq, err := strconv.ParseInt(string(previous), 10, 64)
+		if err != nil {
+			return fmt.Errorf("read heartbeats of %q: %w", id, err)
+		}
+		n := 0
+		for line := range bytes.Lines(rest) {
+			if line[0] != '{' {
+				break
+			}
+			n += len(line)
+		}
+		if !fn(part{vm: fleet.VMID(id), previous: seq, lines: rest[:n]}) {
+			return nil
+		}
+		docs = rest[n:]
+	}
+	return nil
+}
+
+// heartbeats returns the heartbeats of the part, oldest first.
+func (p part) heartbeats() ([]fleet.Heartbeat, error) {
+	var all []fleet.Heartbeat
+	for line := range bytes.Lines(p.lines) {
+		var said struct {
+			fleet.Heartbeat
+			AsBefore bool `json:"as_before"`
+		}
+		if err := json.Unmarshal(line, &said); err != nil {
+			return nil, fmt.Errorf("read heartbeat: %w", err)
+		}
+		h := said.Heartbeat
+		if said.AsBefore && len(all) > 0 {
+			h = all[len(all)-1]
+			h.ReceivedAt, h.SentAt, h.Health = said.ReceivedAt, said.SentAt, said.Health
+		}
+		all = append(all, h)
+	}
+	return all, nil
+}
+
+// Heartbeats lists the heartbeats of a VM that are still kept.
+func (db *DB) Heartbeats(ctx context.Context, vm fleet.VMID, limit int) ([]fleet.Heartbeat, error) {
+	seq, err := db.lastBeat(ctx, vm)
+	if errors.Is(err, fleet.ErrNotFound) {
+		return nil, nil
+	}
+	var hs []fleet.Heartbeat
+	for err == nil && seq > 0 && len(hs) < limit {
+		var p part
+		if p, err = db.partOf(ctx, vm, seq); errors.Is(err, fleet.ErrNotFound) {
+			return hs, nil // no longer kept
+		}
+		var some []fleet.Heartbeat
+		if err == nil {
+			some, err = p.heartbeats()
+		}
+		slices.Reverse(some)
+		hs = append(hs, some[:min(len(some), limit-len(hs))]...)
+		seq = p.previous
+	}
+	if err != nil {
+		return nil, readError(ctx, err)
+	}
+	return hs, nil
+}
+
+// lastBeat returns the row with the VM's last heartbeats.
+func (db *DB) lastBeat(ctx context.Context, vm fleet.VMID) (int64, error) {
+	if c, ok := db.writer.cache.get(vm); ok {
+		return c.row.lastBeat, nil
+	}
+	return one(query(ctx, db, func(r *sql.Rows) (seq int64, err error) {
+		err = r.Scan(&seq)
+		return seq, err
+	}, `SELECT last_beat FROM vms WHERE vm_id = ?`, string(vm)))
+}
+
+// partOf returns the VM's part of a row.
+func (db *DB) partOf(ctx context.Context, vm fleet.VMID, seq int64) (part, error) {
+	return one(query(ctx, db, func(r *sql.Rows) (found part, err error) {
+		var docs []byte
+		if err := r.Scan(&docs); err != nil {
+			return found, err
+		}
+		err = parts(docs, func(p part) bool {
+			if p.vm != vm {
+				return true
+			}
+			found = p
+			return false
+		})
+		return found, err
+	}, `SELECT docs FROM heartbeats WHERE seq = ?`, seq))
+}
