@@ -153,6 +153,26 @@ func TestDueAgainInANewBoot(t *testing.T) {
 	})
 }
 
+// A session that is woken after it has looked, and before it rests, looks again.
+func TestWokenBeforeItsRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.registered("vm-1")
+		s.store.on("after Next", func() error {
+			if c, err := s.store.Command(t.Context(), "first"); err == nil && c.State == fleet.Delivered {
+				s.store.up("after Next")
+				s.cancel("first")
+			}
+			return nil
+		})
+		s.send("vm-1", "first", "second")
+		require.Equal(t, fleet.CommandID("first"), a.next().ID)
+		require.Equal(t, fleet.CommandID("second"), a.next().ID)
+		s.elapsed(0)
+	})
+}
+
 // A wake-up that is lost delays a command by a minute at the most.
 func TestLostWakeUp(t *testing.T) {
 	t.Parallel()
@@ -163,8 +183,13 @@ func TestLostWakeUp(t *testing.T) {
 		a.nothing()
 		s.send("vm-1", "a")
 		a.nothing()
-		require.Equal(t, fleet.CommandID("a"), a.next().ID)
+		require.Equal(t, fleet.CommandID("a"), a.next(true).ID)
 		s.elapsed(time.Minute)
+		a.nothing()
+		s.send("vm-1", "b")
+		time.Sleep(time.Minute) // fake clock
+		synctest.Wait()
+		require.Len(t, a.got, 1, "also the second time")
 	})
 }
 
@@ -228,46 +253,6 @@ func TestSendFails(t *testing.T) {
 		require.Equal(t, int64(1), s.Stats().Delivered)
 		s.elapsed(showWithin)
 	})
-}
-
-// A drop that swallows both the ack and the proof of a registration does not
-// register the runner twice: before register_runner is repeated the agent may say
-// how its runner is. What it says, or a second of silence, settles it.
-func TestRegistrationIsNotRepeatedBlindly(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		say      func(a *agent)
-		repeated bool
-		after    time.Duration
-	}{
-		"a registered runner":    {func(a *agent) { a.beatRunner(true) }, false, beatWindow},
-		"an unregistered runner": {func(a *agent) { a.beatRunner(false) }, true, beatWindow},
-		"nothing of the runner":  {func(a *agent) { a.beat("ready") }, true, showWithin},
-		"nothing":                {func(*agent) {}, true, showWithin},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				s := newSystem(t)
-				a := s.connect("vm-1")
-				first := a.next()
-				a.quit()
-				a = s.connect("vm-1")
-				synctest.Wait()
-				a.nothing()
-				test.say(a)
-				if test.repeated {
-					require.Equal(t, first.ID, a.next().ID)
-					s.elapsed(test.after)
-					return
-				}
-				s.send("vm-1", "then")
-				require.Equal(t, fleet.CommandID("then"), a.next().ID)
-				s.elapsed(test.after)
-				require.Equal(t, fleet.Succeeded, s.command(first.ID).State)
-			})
-		})
-	}
 }
 
 // An agent that does not read holds up the end of its session for a second.

@@ -240,3 +240,29 @@ func TestCloseWhileWriting(t *testing.T) {
 		s.hasFiles("vm-1", "error")
 	})
 }
+
+// The journal rests three times as long as a batch took it.
+func TestJournalRests(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.connect("vm-1")
+		const work = 100 * time.Millisecond
+		s.store.on("MarkJournaled", func() error {
+			time.Sleep(work) // fake clock
+			return nil
+		})
+		synctest.Wait()
+		looks := s.store.called("UnjournaledEvents")
+		a.event("error")
+		synctest.Wait()
+		require.Equal(t, looks+1, s.store.called("UnjournaledEvents"))
+		a.event("error")
+		time.Sleep(4*work - time.Millisecond) // fake clock
+		synctest.Wait()
+		require.Equal(t, looks+1, s.store.called("UnjournaledEvents"))
+		time.Sleep(time.Millisecond) // fake clock
+		synctest.Wait()
+		require.Equal(t, looks+2, s.store.called("UnjournaledEvents"))
+	})
+}

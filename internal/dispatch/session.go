@@ -96,12 +96,12 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 		s.Close() //nolint:contextcheck // a session has its stream's
 		return nil, err
 	}
-	s.beginDeliveries(v.Registration.Command == register.ID) //nolint:contextcheck // as above
 	select {
 	case <-d.stopping: // EndSessions may have looked before s was there
 		s.end(fleet.ErrStopping)
 	default:
 	}
+	s.beginDeliveries(v.Registration.Command == register.ID) //nolint:contextcheck // as above
 	return s, nil
 }
 

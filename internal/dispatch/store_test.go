@@ -72,7 +72,8 @@ func (s *testStore) Next(ctx context.Context, vm fleet.VMID, a store.Attempt) (f
 	if err := s.before("Next"); err != nil {
 		return fleet.Command{}, err
 	}
-	return s.DB.Next(ctx, vm, a)
+	c, err := s.DB.Next(ctx, vm, a)
+	return c, cmp.Or(err, s.before("after Next"))
 }
 
 func (s *testStore) Lease(ctx context.Context, vm fleet.VMID, id fleet.CommandID, a store.Attempt) (fleet.Command, error) {

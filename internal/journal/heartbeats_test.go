@@ -51,6 +51,7 @@ func TestFilesOfTheWholeFleet(t *testing.T) {
 	clock := newClock()
 	j := open(t, Options{Dir: t.TempDir(), Clock: clock.Now, QueueSize: maxQueueSize})
 	j.dirs.Lock() // nothing is written: this is about what would be
+	t.Cleanup(j.dirs.Unlock)
 	send := func() {
 		for n := range fleetBurst + 500 {
 			j.Heartbeat(origin(fleet.VMID(fmt.Sprintf("vm-%d", n)), fleet.Stream, n), beat)
@@ -61,7 +62,6 @@ func TestFilesOfTheWholeFleet(t *testing.T) {
 	clock.Add(2 * time.Second)
 	send()
 	require.Equal(t, fleetBurst+2*fleetPerSecond, j.Stats().Queued)
-	j.dirs.Unlock()
 }
 
 // When the queue is full a heartbeat is counted and dropped at once, without
