@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"time"
 )
 
 // announce tells the operator what has been started: as one log record when the
@@ -27,13 +28,21 @@ func (a *App) facts(s summary) []slog.Attr {
 	if a.options.Journal {
 		journal = "on"
 	}
+	web, agents := a.HTTPAddr(), a.GRPCAddr()
+	if a.cert != nil && a.options.LogFormat != formatJSON {
+		web, agents = "https://"+web, agents+" with TLS"
+	}
 	facts := []slog.Attr{
-		slog.String(httpAddrKey, a.HTTPAddr()),
-		slog.String(grpcAddrKey, a.GRPCAddr()),
+		slog.String(httpAddrKey, web),
+		slog.String(grpcAddrKey, agents),
 		slog.String(dataDirKey, absolute(a.options.DataDir)),
 		slog.String(databaseKey, s.Database),
 		slog.String(journalKey, journal),
 		slog.String(runnersKey, s.Runners),
+	}
+	if a.cert != nil {
+		facts = append(facts, slog.String(tlsKey, fmt.Sprintf("%s, valid until %s",
+			absolute(a.options.TLSCert), a.cert.current.Load().Leaf.NotAfter.UTC().Format(time.RFC3339))))
 	}
 	if a.options.Config != "" {
 		facts = append(facts, slog.String(configKey, absolute(a.options.Config)))

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ type App struct {
 	stdout   io.Writer
 	service  service
 	simulate func(ctx context.Context) error
+	cert     *certificate // nil for plaintext
 	lock     *dataLock
 	bound    bound
 	gate     *gate
@@ -62,6 +64,10 @@ func newApp(ctx context.Context, o Options, log *slog.Logger, stdout io.Writer, 
 	if err != nil {
 		return nil, err
 	}
+	cert, err := o.readCertificate(log)
+	if err != nil {
+		return nil, err
+	}
 	lock, err := lockData(o.DataDir, database)
 	if err != nil {
 		return nil, err
@@ -78,11 +84,15 @@ func newApp(ctx context.Context, o Options, log *slog.Logger, stdout io.Writer, 
 		return nil, err
 	}
 	a := &App{
-		options: o, log: log, stdout: stdout, service: svc, lock: lock, bound: b,
+		options: o, log: log, stdout: stdout, service: svc, cert: cert, lock: lock, bound: b,
 		gate: &gate{handler: svc.Handler()}, patience: defaultPatience(),
 	}
-	a.server = newServer(a.gate, log)
-	a.simulate = func(ctx context.Context) error { return w.simulate(ctx, o, a.GRPCAddr(), log) }
+	var serving, calling *tls.Config
+	if cert != nil {
+		serving, calling = cert.config(), cert.clientConfig()
+	}
+	a.server = newServer(a.gate, serving, log)
+	a.simulate = func(ctx context.Context) error { return w.simulate(ctx, o, a.GRPCAddr(), calling) }
 	return a, nil
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"crypto/tls"
 	"io"
 	"net"
 	"sync"
@@ -103,8 +104,12 @@ type replayedConn struct {
 	all io.Reader
 }
 
-func replay(read []byte, c net.Conn) *replayedConn {
-	return &replayedConn{c, io.MultiReader(bytes.NewReader(read), c)}
+func replay(read []byte, c net.Conn) net.Conn {
+	replayed := &replayedConn{c, io.MultiReader(bytes.NewReader(read), c)}
+	if secure, ok := c.(*tls.Conn); ok {
+		return replayedTLS{replayed, secure}
+	}
+	return replayed
 }
 
 // Read implements net.Conn.
@@ -118,3 +123,12 @@ func (c *replayedConn) CloseWrite() error {
 	}
 	return nil
 }
+
+// replayedTLS is a replayedConn with TLS.
+type replayedTLS struct {
+	*replayedConn
+	secure *tls.Conn
+}
+
+// ConnectionState is what net/http puts into each request.
+func (c replayedTLS) ConnectionState() tls.ConnectionState { return c.secure.ConnectionState() }

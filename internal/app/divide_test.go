@@ -85,7 +85,7 @@ func TestAcceptGoesOnAfterAnError(t *testing.T) {
 		for range 3 {
 			l.failures <- noFileError{errors.New("too many open files")}
 		}
-		s := newServer(http.NotFoundHandler(), quiet())
+		s := newServer(http.NotFoundHandler(), nil, quiet())
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(l) }()
 		c := l.dial()
@@ -112,7 +112,7 @@ func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release = make(chan struct{})
 		l := newPipeListener()
-		s := newServer(h, quiet())
+		s := newServer(h, nil, quiet())
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(l) }()
 		silent, half, idle, busy := l.dial(), l.dial(), l.dial(), l.dial()

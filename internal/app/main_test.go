@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -260,7 +261,7 @@ func newFakeService() *fakeService {
 func (f *fakeService) wiring() wiring {
 	return wiring{
 		newService: func(context.Context, Options, *slog.Logger) (service, error) { return f, nil },
-		simulate: func(ctx context.Context, _ Options, grpcAddr string, _ *slog.Logger) error {
+		simulate: func(ctx context.Context, _ Options, grpcAddr string, _ *tls.Config) error {
 			if f.announced != nil {
 				f.announced(grpcAddr)
 			}

@@ -51,6 +51,8 @@ func trials() map[string]trial {
 		"http-addr":               texts(func(o Options) any { return o.HTTPAddr }, "localhost:1", "[::1]:0", address),
 		"grpc-addr":               texts(func(o Options) any { return o.GRPCAddr }, "localhost:1", ":65535", address),
 		"insecure":                switches(func(o Options) any { return o.Insecure }),
+		"tls-cert":                texts(func(o Options) any { return o.TLSCert }, "a", "b", nil),
+		"tls-key":                 texts(func(o Options) any { return o.TLSKey }, "a", "b", nil),
 		"data-dir":                texts(func(o Options) any { return o.DataDir }, "a", "/b c", nil),
 		"database-url":            texts(func(o Options) any { return o.DatabaseURL }, "a.db", "file:b.db", map[string]string{"postgres://u:p@h/d": "only SQLite is supported in this version", "mysql://h": "must be a path"}),
 		"journal":                 switches(func(o Options) any { return o.Journal }),

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,12 +14,13 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// server serves HTTP/1.1 and plaintext HTTP/2 on one connection each. net/http
-// sees the connections of HTTP/1.1 alone: it would keep the buffers that it reads
-// a request with for as long as an HTTP/2 connection lives.
+// server serves HTTP/1.1 and HTTP/2, all with TLS or all without. net/http sees the
+// connections of HTTP/1.1 alone: it would keep the buffers that it reads a request
+// with for as long as an HTTP/2 connection lives.
 type server struct {
 	http1 *http.Server
 	http2 *http2.Server //nolint:staticcheck // deprecated for what keeps the buffers
+	tls   *tls.Config   // nil for plaintext
 
 	mu      sync.Mutex
 	conns   map[net.Conn]bool // whether it is known to speak HTTP/2
@@ -26,17 +28,17 @@ type server struct {
 	serving sync.WaitGroup // conns; nothing is added once closing is set
 }
 
-// newServer returns a server of h.
+// newServer returns a server of h, with TLS unless that is nil.
 //
 // There is no ReadTimeout and no WriteTimeout: both count from the start of a
 // stream and would end it. Instead a peer has ReadHeaderTimeout for its first
 // bytes, IdleTimeout without a request, SendPingTimeout+PingTimeout to show that
 // it is there (an idle stream lives on as long as it answers pings), and
 // WriteByteTimeout to take what is sent to it.
-func newServer(h http.Handler, log *slog.Logger) *server {
+func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	s := &server{http2: new(http2.Server), conns: map[net.Conn]bool{}} //nolint:staticcheck // as above
+	s := &server{http2: new(http2.Server), tls: secure, conns: map[net.Conn]bool{}} //nolint:staticcheck // as above
 	s.http1 = &http.Server{
 		Handler:           h,
 		Protocols:         protocols,
@@ -70,8 +72,7 @@ func newServer(h http.Handler, log *slog.Logger) *server {
 // http.ErrServerClosed then; or until l fails.
 func (s *server) Serve(l net.Listener) error { return s.http1.Serve(newDivider(l, s)) }
 
-// attend serves c if it speaks HTTP/2, and hands it over if not. (One with TLS
-// would have said so by ALPN, needs no buffer, and is to be served as it is.)
+// attend serves c if it speaks HTTP/2, and hands it over if not.
 func (s *server) attend(c net.Conn, handOver func(net.Conn)) {
 	if !s.add(c) {
 		_ = c.Close() // as if it had not been accepted
@@ -79,14 +80,19 @@ func (s *server) attend(c net.Conn, handOver func(net.Conn)) {
 	}
 	go func() {
 		defer s.remove(c)
-		read, isHTTP2, err := readPreface(c, s.http1.ReadHeaderTimeout)
+		opened, err := s.open(c)
+		if err != nil {
+			_ = c.Close()
+			return
+		}
+		read, isHTTP2, err := readPreface(opened, s.http1.ReadHeaderTimeout)
 		switch {
 		case err != nil:
 			_ = c.Close() // it said nothing
 		case !isHTTP2:
-			handOver(replay(read, c))
+			handOver(replay(read, opened))
 		case s.recognise(c):
-			s.serveHTTP2(c)
+			s.serveHTTP2(opened)
 		}
 	}()
 }
@@ -99,7 +105,10 @@ func (s *server) serveHTTP2(c net.Conn) {
 			_ = c.Close() // nobody is there to be told
 		}
 	}()
-	s.http2.ServeConn(&bufferedConn{Conn: c}, &http2.ServeConnOpts{ //nolint:staticcheck // as above
+	if _, whole := c.(*tls.Conn); !whole { // TLS reads whole records by itself
+		c = &bufferedConn{Conn: c}
+	}
+	s.http2.ServeConn(c, &http2.ServeConnOpts{ //nolint:staticcheck // as above
 		BaseConfig: s.http1, SawClientPreface: true,
 	})
 }

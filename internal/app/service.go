@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 )
@@ -40,8 +41,9 @@ type summary struct {
 type wiring struct {
 	// newService opens the store and starts nothing that Close does not end.
 	newService func(ctx context.Context, o Options, log *slog.Logger) (service, error)
-	// simulate runs o.Simulate agents against the gRPC address until ctx ends.
-	simulate func(ctx context.Context, o Options, grpcAddr string, log *slog.Logger) error
+	// simulate runs o.Simulate agents against the gRPC address until ctx ends,
+	// with TLS unless secure is nil.
+	simulate func(ctx context.Context, o Options, grpcAddr string, secure *tls.Config) error
 	lookup   lookupFunc
 }
 

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -172,9 +173,12 @@ func (c *controller) Close() error {
 }
 
 // simulate runs o.Simulate simulated agents until ctx ends.
-func simulate(ctx context.Context, o Options, grpcAddr string, _ *slog.Logger) error {
+func simulate(ctx context.Context, o Options, grpcAddr string, secure *tls.Config) error {
 	cfg := sim.DefaultConfig()
 	cfg.Controller = grpcAddr
+	if secure != nil {
+		cfg.Controller, cfg.TLS = "https://"+grpcAddr, secure
+	}
 	f, err := sim.NewFleet(sim.FleetConfig{Agent: cfg, VMs: o.Simulate, VMPrefix: "sim-vm-", StartRate: 10})
 	if err != nil {
 		return err

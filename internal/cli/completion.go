@@ -213,6 +213,9 @@ func (p program) vmIDs(ctx context.Context, given map[string]string) []string {
 	in := newInvocation(p, globals{
 		Address: given["address"], Context: given["context"], Timeout: span(completionTimeout),
 	})
+	if file, ok := given["ca-file"]; ok {
+		in.CAFile = &file
+	}
 	if file, ok := given["token-file"]; ok {
 		in.TokenFile = &file
 	}

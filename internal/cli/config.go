@@ -176,7 +176,6 @@ func (cmd useContextCmd) Run(in *invocation) error {
 
 type setContextCmd struct {
 	Name               string  `arg:"" help:"The context."`
-	CAFile             *string `name:"ca-file" placeholder:"FILE" help:"Trust the certificates in this PEM file, in place of the system's."`
 	CertFile           *string `placeholder:"FILE" help:"Show the controller the certificate in this PEM file."`
 	KeyFile            *string `placeholder:"FILE" help:"The key of that certificate."`
 	ServerName         *string `placeholder:"NAME" help:"Whom the controller's certificate must name, if not the host of the address."`
@@ -232,7 +231,7 @@ func (cmd setContextCmd) change(in *invocation, t target) (target, error) {
 			*field = *given
 		}
 	}
-	set(&t.CAFile, cmd.CAFile)
+	set(&t.CAFile, in.CAFile)
 	set(&t.CertFile, cmd.CertFile)
 	set(&t.KeyFile, cmd.KeyFile)
 	set(&t.ServerName, cmd.ServerName)

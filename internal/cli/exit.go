@@ -152,6 +152,9 @@ func (in *invocation) unreached(err error, told *connect.Error) *failure {
 	default:
 		f.text = fmt.Sprintf("what answers at %s is no controller that migctl understands: %s", in.address, told.Message())
 		f.hint = "Check --address (http or https?), and that migctl and the controller have the\n  same version."
+		if rest, plain := strings.CutPrefix(in.address, "http://"); plain && told.Message() == "400 Bad Request" {
+			f.hint = "It may speak TLS: try --address https://" + rest
+		}
 	}
 	return f
 }

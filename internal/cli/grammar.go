@@ -22,6 +22,7 @@ const (
 type globals struct {
 	Address        string  `placeholder:"URL" help:"Where the controller is. Without it: --context, then MIGCTL_ADDRESS, then the current context, then http://localhost:8080."`
 	Context        string  `placeholder:"NAME" help:"Use this context of the config file."`
+	CAFile         *string `name:"ca-file" placeholder:"FILE" help:"Trust the certificates in this PEM file, in place of the system's. Without it: those of --context, then MIGCTL_CA_FILE, then those of the current context."`
 	TokenFile      *string `placeholder:"FILE" help:"Send the token in this file. Without it: that of --context, then MIGCTL_TOKEN, then that of the current context."`
 	PlaintextToken *bool   `help:"Send the token over http to other machines too."`
 	Timeout        span    `default:"10s" placeholder:"TIME" help:"Give up on an answer after this time (${default})."`

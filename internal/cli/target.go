@@ -19,6 +19,7 @@ import (
 const (
 	defaultAddress = "http://localhost:8080"
 	addressEnv     = "MIGCTL_ADDRESS"
+	caFileEnv      = "MIGCTL_CA_FILE"
 	tokenEnv       = "MIGCTL_TOKEN" //nolint:gosec // a name
 	// tokenLimit is how long a token may be, in bytes.
 	tokenLimit = 16 << 10
@@ -44,13 +45,15 @@ type target struct {
 	PlaintextToken bool `yaml:"plaintext_token,omitempty" json:"plaintext_token,omitempty"`
 
 	// source is what a field is called after in errors, such as context lab;
-	// tokenSource is what the token is called, when it is not a field.
-	source, tokenSource string
+	// caSource and tokenSource are what CAFile and the token are called, when they
+	// are no fields.
+	source, caSource, tokenSource string
 }
 
 // findTarget goes by --address, --context, MIGCTL_ADDRESS, the current context
 // and the default, in this order. The token is that of --token-file, then that
-// of the context if --context chose it, then that of MIGCTL_TOKEN.
+// of the context if --context chose it, then that of MIGCTL_TOKEN; and likewise
+// the certificates to trust.
 func (in *invocation) findTarget() (target, error) {
 	t, err := in.findController()
 	if err != nil {
@@ -59,13 +62,23 @@ func (in *invocation) findTarget() (target, error) {
 	if in.PlaintextToken != nil {
 		t.PlaintextToken = *in.PlaintextToken
 	}
+	named := in.Context != "" && in.Address == ""
+	switch env := in.environ[caFileEnv]; {
+	case in.CAFile != nil:
+		t.CAFile, t.caSource = *in.CAFile, "--ca-file"
+		if t.CAFile == "" {
+			return target{}, usage("--ca-file must name a file")
+		}
+	case env != "" && !named && strings.HasPrefix(t.Address, "https:"):
+		t.CAFile, t.caSource = env, caFileEnv
+	}
 	switch env := in.environ[tokenEnv]; {
 	case in.TokenFile != nil:
 		t.Token, t.TokenFile, t.tokenSource = "", *in.TokenFile, "--token-file"
 		if t.TokenFile == "" {
 			return target{}, usage("--token-file must name a file")
 		}
-	case env != "" && (in.Context == "" || in.Address != ""):
+	case env != "" && !named:
 		t.Token, t.TokenFile, t.tokenSource = env, "", tokenEnv
 	}
 	return t, nil
@@ -114,10 +127,14 @@ func checkAddress(what, address string) (string, error) {
 }
 
 func (t target) fieldName(field string) string {
-	if t.source == "" {
+	switch {
+	case field == "ca_file" && t.caSource != "":
+		return t.caSource
+	case t.source == "":
 		return field
+	default:
+		return t.source + ": " + field
 	}
-	return t.source + ": " + field
 }
 
 // invalid returns the error of a field that breaks a rule.
@@ -297,7 +314,7 @@ func (t target) absolute(dir string) target {
 // that is not what happened.
 func distrust(err error) string {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "If the controller has a certificate of your own making: migctl config\n  set-context NAME --ca-file FILE names the file to check it with."
+		return "If the controller has a certificate of your own making, --ca-file FILE names the\n  file to check it with; or MIGCTL_CA_FILE, or a context."
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return "Use an address that the certificate names, or set-context's --server-name."

@@ -1,0 +1,53 @@
+package app
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"time"
+)
+
+// open returns c as it is to be read and written: as it is, or with TLS, once
+// the handshake is done. That has as long as the headers of a request.
+func (s *server) open(c net.Conn) (net.Conn, error) {
+	if s.tls == nil {
+		return c, nil
+	}
+	if err := c.SetDeadline(time.Now().Add(s.http1.ReadHeaderTimeout)); err != nil {
+		return nil, err
+	}
+	secure := tls.Server(c, s.tls)
+	if err := secure.Handshake(); err != nil { //nolint:noctx // it has a deadline, and ends when c is closed
+		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && looksLikeHTTP(plain.RecordHeader) {
+			tellOfTLS(c)
+		}
+		s.http1.ErrorLog.Printf("http: TLS handshake error from %v: %v", c.RemoteAddr(), err)
+		return nil, err
+	}
+	return secure, c.SetDeadline(time.Time{})
+}
+
+// looksLikeHTTP reports whether a method may begin like this. No record of TLS
+// does.
+func looksLikeHTTP(start [5]byte) bool {
+	for _, b := range start[:3] {
+		if b < 'A' || b > 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
+// tellOfTLS answers a request in plaintext. HTTP/2 clients do not understand the
+// answer, but many say that it looks like HTTP/1.1.
+func tellOfTLS(c net.Conn) {
+	_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond)) // no answer is owed
+	_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"+
+		"This port speaks TLS: use https.\n")
+	// Closed with something unread, the connection would be reset, and the answer
+	// lost with it.
+	if half, ok := c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, c, 64<<10)
+	}
+}
