@@ -13,6 +13,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/bench/internal/measure"
 	"github.com/mig-controller/mig-controller/bench/internal/result"
+	"github.com/mig-controller/mig-controller/bench/internal/soak"
 )
 
 // patience is how long the quick measures may take on a machine that is busy
@@ -46,9 +47,6 @@ func bench(t *testing.T, program string, args ...string) (stdout, stderr string,
 // made of them, and nothing is left behind.
 func TestQuick(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("builds and runs a controller")
-	}
 	bin, dir := program(t), t.TempDir()
 	file := filepath.Join(t.TempDir(), "bench.json")
 	_, stderr, status := bench(t, bin, "run", "-quick", "-dir", dir, "-out", file)
@@ -93,17 +91,32 @@ func TestUnknownMeasure(t *testing.T) {
 	_, stderr, status := bench(t, program(t), "run", "-only", "speed", "-controller", "/bin/false",
 		"-out", filepath.Join(t.TempDir(), "bench.json"))
 	require.Equal(t, 1, status)
-	require.Contains(t, stderr, `there is no measure "speed"; there are [flood paced`)
+	require.Contains(t, stderr, `there is no measure "speed"; there are [paced`)
 }
 
-// A soak lives through a kill and passes.
+// A soak lives through a kill, has VMs replaced and passes. It says what made it,
+// and a page can be made of it.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("builds and runs a controller")
-	}
-	stdout, stderr, status := bench(t, program(t), "soak", "-vms", "50", "-for", "6s", "-kills", "1", "-beat", "1s",
-		"-drops", "5", "-every", "200ms", "-dir", t.TempDir(), "-out", filepath.Join(t.TempDir(), "soak.json"))
+	bin, file := program(t), filepath.Join(t.TempDir(), "soak.json")
+	stdout, stderr, status := bench(t, bin, "soak", "-vms", "50", "-for", "6s", "-kills", "1", "-beat", "1s",
+		"-drops", "5", "-replace", "5", "-every", "200ms", "-dir", t.TempDir(), "-out", file)
 	require.Zero(t, status, stderr)
-	require.Contains(t, stdout, "| threads |")
+	require.Contains(t, stdout, "| goroutines |")
+	v, err := soak.Read(file)
+	require.NoError(t, err)
+	require.Contains(t, v.Meta.Command, "bench soak -vms 50 ")
+	require.Len(t, v.Back, 1)
+	end := v.Samples[len(v.Samples)-1]
+	require.EqualValues(t, 50, end.Sessions)
+	require.Positive(t, end.Goroutines)
+	require.Positive(t, end.Replaced)
+	require.Positive(t, end.Dropped)
+
+	page := filepath.Join(t.TempDir(), "performance.md")
+	_, stderr, status = bench(t, bin, "report", "-soak", file, "-page", page)
+	require.Zero(t, status, stderr)
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Contains(t, string(text), "## A soak of 6s\n")
 }

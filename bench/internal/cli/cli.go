@@ -12,7 +12,7 @@ import (
 const usage = `bench measures the controller against what it could be instead.
 
   bench run     measure, and write the results to a file
-  bench report  write docs/performance.md's table and plots from results
+  bench report  write docs/performance.md's tables and plots from results
   bench soak    run a mixed life of a fleet for a long time
   bench peer    be a server to compare with (run starts them itself)
 

@@ -2,13 +2,13 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
-	"os"
+	"strings"
 	"time"
 
+	"github.com/mig-controller/mig-controller/bench/internal/report"
 	"github.com/mig-controller/mig-controller/bench/internal/soak"
 )
 
@@ -23,15 +23,17 @@ func runSoak(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	flags.DurationVar(&o.Beat, "beat", 15*time.Second, "the time between two heartbeats of a VM")
 	flags.Float64Var(&o.Drops, "drops", 2, "how many connections are dropped each second")
 	flags.Float64Var(&o.Commands, "commands", 20, "how many commands are sent each second")
+	flags.Float64Var(&o.Replace, "replace", 1, "how many VMs end each second, with a new one in the place of each")
 	flags.DurationVar(&o.Every, "every", 10*time.Second, "the time between two samples")
 	out := flags.String("out", "soak.json", "the `file` for the samples")
 	if err := parse(flags, args, stderr); err != nil {
 		return err
 	}
-	if o.VMs < 1 || o.For <= 0 || o.Beat <= 0 || o.Every <= 0 || o.Kills < 0 || o.Drops < 0 || o.Commands < 0 {
+	if o.VMs < 1 || o.For <= 0 || o.Beat <= 0 || o.Every <= 0 || o.Kills < 0 || o.Drops < 0 || o.Commands < 0 || o.Replace < 0 {
 		fmt.Fprintln(stderr, "-vms, -for, -beat and -every must be more than 0, the others not less")
 		return errUsage
 	}
+	meta := p.meta(ctx, "bench soak "+strings.Join(args, " "))
 	programs, clean, err := p.programs(ctx)
 	if err != nil {
 		return err
@@ -39,14 +41,13 @@ func runSoak(ctx context.Context, args []string, stdout, stderr io.Writer) error
 	defer clean()
 	o.Programs = programs
 	v, err := soak.Run(ctx, o)
-	if text, jerr := json.MarshalIndent(v, "", "  "); jerr == nil {
-		if werr := os.WriteFile(*out, append(text, '\n'), 0o600); werr != nil {
-			return werr
-		}
+	v.Meta = meta
+	if werr := v.Write(*out); werr != nil {
+		return werr
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Fprint(stdout, v)
+	fmt.Fprint(stdout, report.SoakTable(v))
 	return v.Err()
 }

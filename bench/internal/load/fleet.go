@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"sync"
@@ -17,36 +18,50 @@ var (
 // connecting is how many VMs connect at the same time.
 const connecting = 128
 
-// Fleet is many VMs on one server.
+// Fleet is many VMs on one server. Each has a place, where another may take its
+// turn.
 type Fleet struct {
-	name   string
-	vms    []*vm
-	sent   atomic.Int64
-	cancel context.CancelFunc
-	lives  sync.WaitGroup
+	addr, name string
+	secure     *tls.Config
+	places     []atomic.Pointer[vm]
+	made       atomic.Int64 // VMs so far
+	sent       atomic.Int64
+	start      func(*vm) // its life
+	cancel     context.CancelFunc
+	lives      sync.WaitGroup
 
 	ends  atomic.Int64
 	mu    sync.Mutex
 	fault error // of the latest stream that ended
 }
 
-// NewFleet makes n VMs for the server at addr. Their ids begin with name. The
-// caller closes the fleet.
-func NewFleet(addr, name string, n int) (*Fleet, error) {
-	f := &Fleet{name: name, cancel: func() {}, fault: errNoEnd}
+// NewFleet makes n VMs for the server at addr, which they call with TLS unless
+// that is nil. Their ids begin with name. The caller closes the fleet.
+func NewFleet(addr string, secure *tls.Config, name string, n int) (*Fleet, error) {
+	f := &Fleet{addr: addr, secure: secure, name: name, cancel: func() {}, fault: errNoEnd}
+	f.places = make([]atomic.Pointer[vm], n)
 	for i := range n {
-		v := &vm{id: f.ID(i), fleet: f, first: make(chan struct{})}
-		var err error
-		if v.beats, err = heartbeats(v.id); err == nil {
-			v.conn, err = dial(addr)
-		}
+		v, err := f.newVM()
 		if err != nil {
 			f.Close()
 			return nil, err
 		}
-		f.vms = append(f.vms, v)
+		f.places[i].Store(v)
 	}
 	return f, nil
+}
+
+// newVM makes a VM that was never there before.
+func (f *Fleet) newVM() (v *vm, err error) {
+	v = &vm{
+		id: fmt.Sprintf("%s-%06d", f.name, f.made.Add(1)-1), fleet: f,
+		first: make(chan struct{}), over: make(chan struct{}),
+	}
+	if v.beats, err = heartbeats(v.id); err != nil {
+		return nil, err
+	}
+	v.conn, err = dial(f.addr, f.secure)
+	return v, err
 }
 
 // Connect connects all VMs and returns when each has sent all that registers
@@ -54,18 +69,20 @@ func NewFleet(addr, name string, n int) (*Fleet, error) {
 func (f *Fleet) Connect(ctx context.Context) error {
 	lives, cancel := context.WithCancel(ctx)
 	f.cancel = cancel
-	within, cancel := context.WithTimeout(ctx, 30*time.Second+time.Duration(len(f.vms))*10*time.Millisecond)
+	f.start = func(v *vm) { f.lives.Go(func() { v.live(lives) }) }
+	within, cancel := context.WithTimeout(ctx, 30*time.Second+time.Duration(len(f.places))*10*time.Millisecond)
 	defer cancel()
 	slots := make(chan struct{}, connecting)
 	var started sync.WaitGroup
 	defer started.Wait()
-	for _, v := range f.vms {
+	for i := range f.places {
+		v := f.places[i].Load()
 		select {
 		case slots <- struct{}{}:
 		case <-within.Done():
 			return f.slow(within)
 		}
-		f.lives.Go(func() { v.live(lives) })
+		f.start(v)
 		started.Go(func() {
 			select {
 			case <-v.first:
@@ -85,7 +102,7 @@ func (f *Fleet) Connect(ctx context.Context) error {
 func (f *Fleet) slow(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return fmt.Errorf("connect %d VMs: %w (the latest end of a stream: %w)", len(f.vms), context.Cause(ctx), f.fault)
+	return fmt.Errorf("connect %d VMs: %w (the latest end of a stream: %w)", len(f.places), context.Cause(ctx), f.fault)
 }
 
 func (f *Fleet) ended(err error) {
@@ -106,19 +123,41 @@ func (f *Fleet) Ends() (int64, error) {
 // Sent is how many heartbeats were handed to the connections.
 func (f *Fleet) Sent() int64 { return f.sent.Load() }
 
-// ID is the id of the n-th VM.
-func (f *Fleet) ID(n int) string { return fmt.Sprintf("%s-%06d", f.name, n) }
+// ID is the id of the VM in the n-th place.
+func (f *Fleet) ID(n int) string { return f.places[n].Load().id }
 
-// Len is the number of VMs.
-func (f *Fleet) Len() int { return len(f.vms) }
+// Len is the number of places.
+func (f *Fleet) Len() int { return len(f.places) }
 
-// Drop ends the stream of a VM, which then comes back.
-func (f *Fleet) Drop(n int) {
-	v := f.vms[n%len(f.vms)]
+// Drop ends the stream of a VM, which then comes back. It reports false when
+// there was none to end.
+func (f *Fleet) Drop(n int) bool {
+	v := f.places[n].Load()
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.drop != nil {
-		v.drop()
+	if v.stream == nil {
+		return false
+	}
+	v.drop()
+	return true
+}
+
+// Replace ends the VM in the n-th place, whose job is done, and has a new one
+// take the place. It returns when that has sent all that registers its runner.
+// The fleet is connected and not closed before it returns; calls for the same
+// place come one after the other.
+func (f *Fleet) Replace(ctx context.Context, n int) error {
+	v, err := f.newVM()
+	if err != nil {
+		return err
+	}
+	f.places[n].Swap(v).leave()
+	f.start(v)
+	select {
+	case <-v.first:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("new VM %s has not registered: %w", v.id, context.Cause(ctx))
 	}
 }
 
@@ -126,8 +165,10 @@ func (f *Fleet) Drop(n int) {
 func (f *Fleet) Close() {
 	f.cancel()
 	var closing sync.WaitGroup
-	for _, v := range f.vms {
-		closing.Go(func() { _ = v.conn.Close() }) // fails when it is closed already
+	for i := range f.places {
+		if v := f.places[i].Load(); v != nil {
+			closing.Go(func() { _ = v.conn.Close() }) // fails when it is closed already
+		}
 	}
 	closing.Wait()
 	f.lives.Wait()

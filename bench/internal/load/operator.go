@@ -69,12 +69,37 @@ func (o *Operator) GetVM(ctx context.Context, vm string) error {
 // ListVMs asks for a page of VMs, and returns the token of the next. A page
 // that is not full is an error, unless it is the last.
 func (o *Operator) ListVMs(ctx context.Context, size int, token string) (next string, err error) {
-	res := new(migcontrollerv1.ListVMsResponse)
-	err = o.call(ctx, "ListVMs", &migcontrollerv1.ListVMsRequest{PageSize: int32(size), PageToken: token}, res)
+	res, err := o.page(ctx, size, token)
 	if err == nil && len(res.GetVms()) < size && res.GetNextPageToken() != "" {
 		err = fmt.Errorf("a page of %d VMs has only %d", size, len(res.GetVms()))
 	}
 	return res.GetNextPageToken(), err
+}
+
+// Known counts the VMs that the server knows, whether or not they are connected.
+func (o *Operator) Known(ctx context.Context) (n int, err error) {
+	for token := ""; ; {
+		res, err := o.page(ctx, 1000, token)
+		if err != nil {
+			return 0, err
+		}
+		n += len(res.GetVms())
+		if token = res.GetNextPageToken(); token == "" {
+			return n, nil
+		}
+	}
+}
+
+func (o *Operator) page(ctx context.Context, size int, token string) (*migcontrollerv1.ListVMsResponse, error) {
+	res := new(migcontrollerv1.ListVMsResponse)
+	return res, o.call(ctx, "ListVMs", &migcontrollerv1.ListVMsRequest{PageSize: int32(size), PageToken: token}, res)
+}
+
+// Goroutines asks how many run in the server.
+func (o *Operator) Goroutines(ctx context.Context) (int64, error) {
+	res := new(migcontrollerv1.GetServerInfoResponse)
+	err := o.call(ctx, "GetServerInfo", &migcontrollerv1.GetServerInfoRequest{}, res)
+	return res.GetGoroutines(), err
 }
 
 func (o *Operator) call(ctx context.Context, method string, req, res any) error {

@@ -14,7 +14,8 @@ const pacers = 8
 // until the context ends. A VM whose stream ends stops; Ends tells.
 func (f *Fleet) Flood(ctx context.Context) {
 	var all sync.WaitGroup
-	for _, v := range f.vms {
+	for i := range f.places {
+		v := f.places[i].Load()
 		all.Go(func() {
 			for more := true; more && ctx.Err() == nil; {
 				more = v.beat()
@@ -29,7 +30,7 @@ func (f *Fleet) Flood(ctx context.Context) {
 // turn out.
 func (f *Fleet) Pace(ctx context.Context, perSecond int) {
 	var all sync.WaitGroup
-	n := min(pacers, len(f.vms))
+	n := min(pacers, len(f.places))
 	for first := range n {
 		all.Go(func() { f.pace(ctx, first, n, float64(perSecond)/float64(n)) })
 	}
@@ -43,8 +44,8 @@ func (f *Fleet) pace(ctx context.Context, first, stride int, perSecond float64) 
 	start, turn := time.Now(), first
 	for sent := 0; ctx.Err() == nil; {
 		for due := int(time.Since(start).Seconds() * perSecond); sent < due && ctx.Err() == nil; sent++ {
-			f.vms[turn].beat()
-			if turn += stride; turn >= len(f.vms) {
+			f.places[turn].Load().beat()
+			if turn += stride; turn >= len(f.places) {
 				turn = first
 			}
 		}

@@ -26,20 +26,24 @@ type vm struct {
 	beats [kinds]encoded
 	// first is closed when the runner is registered.
 	first chan struct{}
+	// over is closed when its life is.
+	over chan struct{}
 
 	mu         sync.Mutex // sending; also guards what follows
 	stream     grpc.ClientStream
 	next       int // heartbeat
 	registered bool
-	drop       context.CancelFunc
+	leaving    bool
+	drop       context.CancelFunc // ends the stream
 }
 
-// live runs the agent until the context ends: it connects, does what it is
-// told, and comes back when the stream ends.
+// live runs the agent until the context ends or it leaves: it connects, does
+// what it is told, and comes back when the stream ends.
 func (v *vm) live(ctx context.Context) {
+	defer close(v.over)
 	for ctx.Err() == nil {
 		err := v.session(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || v.isLeaving() {
 			return
 		}
 		v.fleet.ended(err)
@@ -83,6 +87,9 @@ func (v *vm) session(ctx context.Context) error {
 func (v *vm) open(stream grpc.ClientStream, drop context.CancelFunc) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if v.leaving {
+		return errNoStream
+	}
 	hello := &commands.ConnectRequest{VmId: v.id, PoolId: pool, OrgId: org, Version: "bench"}
 	if err := stream.SendMsg(&commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: hello}}); err != nil {
 		return err
@@ -95,6 +102,39 @@ func (v *vm) close() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.stream = nil
+}
+
+// leaveWithin is how long a VM waits until the server has read its last words.
+const leaveWithin = 5 * time.Second
+
+// leave ends the life of a VM whose job is done. The agent says that it shuts
+// down and ends its stream; without a stream it just goes.
+func (v *vm) leave() {
+	if v.sayGoodbye() {
+		select {
+		case <-v.over:
+		case <-time.After(leaveWithin):
+		}
+	}
+	_ = v.conn.Close() // fails when it is closed already
+	<-v.over
+}
+
+// sayGoodbye reports whether there was a stream to say it on. Nothing is sent
+// after it.
+func (v *vm) sayGoodbye() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	stream := v.stream
+	v.leaving, v.stream = true, nil
+	return stream != nil && stream.SendMsg(v.event("vm_shutting_down", map[string]string{"reason": "job completed"})) == nil &&
+		stream.CloseSend() == nil
+}
+
+func (v *vm) isLeaving() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.leaving
 }
 
 // accepted tells a server that the agent is back to of its runner at once.
@@ -118,11 +158,8 @@ func (v *vm) obey(c *commands.Command) error {
 	if c.GetType() != "register_runner" {
 		return nil
 	}
-	event := &commands.EventNotification{
-		Type: "runner_registered", VmId: v.id, PoolId: pool, OrgId: org, Timestamp: time.Now().Unix(),
-		Data: map[string]string{"runner_name": v.id, "runner_url": c.GetStringParams()["runner_url"]},
-	}
-	if err := v.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: event}}); err != nil {
+	data := map[string]string{"runner_name": v.id, "runner_url": c.GetStringParams()["runner_url"]}
+	if err := v.send(v.event("runner_registered", data)); err != nil {
 		return err
 	}
 	v.mu.Lock()
@@ -132,6 +169,12 @@ func (v *vm) obey(c *commands.Command) error {
 		close(v.first)
 	}
 	return nil
+}
+
+func (v *vm) event(kind string, data map[string]string) *commands.MIGletMessage {
+	return &commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: &commands.EventNotification{
+		Type: kind, VmId: v.id, PoolId: pool, OrgId: org, Timestamp: time.Now().Unix(), Data: data,
+	}}}
 }
 
 func (v *vm) isRegistered() bool {

@@ -5,11 +5,13 @@
 package load
 
 import (
+	"crypto/tls"
 	"fmt"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
@@ -50,11 +52,16 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return proto.Unmarshal(data.Materialize(), m)
 }
 
-// dial makes the connection of one VM. It is opened by the first stream.
-func dial(addr string) (*grpc.ClientConn, error) {
+// dial makes the connection of one VM, with TLS unless that is nil. It is opened
+// by the first stream.
+func dial(addr string, secure *tls.Config) (*grpc.ClientConn, error) {
 	const window = 64 << 10 // the least that HTTP/2 allows
+	transport := insecure.NewCredentials()
+	if secure != nil {
+		transport = credentials.NewTLS(secure)
+	}
 	return grpc.NewClient("passthrough:///"+addr,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{})),
 		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
 		grpc.WithReadBufferSize(1<<10), grpc.WithWriteBufferSize(4<<10),

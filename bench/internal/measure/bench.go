@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ type Bench struct {
 	// Progress gets a line for each run.
 	Progress func(format string, args ...any)
 
+	dir    string                // of the servers of the measure that runs
 	stored map[storedSize]string // directories of filled databases
 	fleets int                   // on those
 }
@@ -45,11 +47,11 @@ var (
 	all       = []target.Kind{target.Bare, target.Files, target.Controller}
 	withBare  = []target.Kind{target.Bare, target.Controller}
 	alone     = []target.Kind{target.Controller}
+	withTLS   = []target.Kind{target.Controller, target.TLS}
 	notGrowth = func(Sizes) []int { return []int{0} }
 )
 
 var measures = []measure{
-	{"flood", all, notGrowth, (*Bench).flood},
 	{"paced", all, notGrowth, (*Bench).paced},
 	{"idle", withBare, notGrowth, (*Bench).idle},
 	{"connect", withBare, notGrowth, (*Bench).connect},
@@ -60,7 +62,13 @@ var measures = []measure{
 	{"start", alone, notGrowth, (*Bench).start},
 	{"growth-vms", withBare, func(s Sizes) []int { return s.GrowthVMs }, (*Bench).growthVMs},
 	{"growth-stored", alone, func(s Sizes) []int { return s.GrowthStored }, (*Bench).growthStored},
+	{"tls", withTLS, notGrowth, (*Bench).tls},
+	{"flood", all, notGrowth, (*Bench).flood}, // leaves the most files behind
 }
+
+// memoryLimit is how much memory the VMs and operators may take before garbage
+// is collected.
+const memoryLimit = 4 << 30
 
 // Names are the names of all measures.
 func Names() []string {
@@ -82,6 +90,9 @@ func (b *Bench) Run(ctx context.Context) ([]result.Sample, error) {
 	if err := proc.NeedConnections(b.Sizes.most(b.chosen)); err != nil {
 		return nil, err
 	}
+	// The servers need the processors more than this process needs its memory.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 	b.stored = map[storedSize]string{}
 	defer b.removeStored()
 	var samples []result.Sample
@@ -101,6 +112,12 @@ func (b *Bench) Run(ctx context.Context) ([]result.Sample, error) {
 func (b *Bench) chosen(name string) bool { return len(b.Only) == 0 || slices.Contains(b.Only, name) }
 
 func (b *Bench) interleave(ctx context.Context, m measure) (samples []result.Sample, err error) {
+	// To remove many files makes it dear for minutes to make new ones (ext4 looks
+	// at each inode that was freed lately). So all stay until the measure is done.
+	if b.dir, err = os.MkdirTemp(b.Programs.Dir, m.name+"-"); err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(b.dir) }()
 	for run := range b.Runs {
 		for _, at := range m.at(b.Sizes) {
 			for _, kind := range m.servers {
@@ -139,16 +156,23 @@ type scene struct {
 	fleet  *load.Fleet
 }
 
+// fresh starts a server on a fresh directory.
+func (b *Bench) fresh(ctx context.Context, kind target.Kind) (*target.Server, error) {
+	p := b.Programs
+	p.Dir = b.dir
+	return p.Start(ctx, kind)
+}
+
 // with runs fn on a fresh server with so many VMs. A server that ends, and a
 // stream that does, fail the run.
 func (b *Bench) with(
 	ctx context.Context, kind target.Kind, vms int, fn func(context.Context, scene) (Values, error),
 ) (v Values, err error) {
-	s, err := b.Programs.Start(ctx, kind)
+	s, err := b.fresh(ctx, kind)
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer s.Kill()
 	return b.on(ctx, s, fleetName, vms, fn)
 }
 
@@ -163,12 +187,15 @@ func (b *Bench) on(
 			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}
 	}()
-	f, err := load.NewFleet(s.Addr, name, vms)
+	f, err := load.NewFleet(s.Addr, s.TLS, name, vms)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	if err := connectAll(ctx, s, f); err != nil {
+		return nil, err
+	}
+	if err := caughtUp(ctx, s); err != nil {
 		return nil, err
 	}
 	if v, err = fn(ctx, scene{s, f}); err != nil {

@@ -12,23 +12,26 @@ import (
 
 // idle measures the memory that a VM costs that is connected and silent.
 func (b *Bench) idle(ctx context.Context, kind target.Kind, _ int) (Values, error) {
-	s, err := b.Programs.Start(ctx, kind)
+	s, err := b.fresh(ctx, kind)
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer s.Kill()
 	ctx, stop := s.Watch(ctx)
 	defer stop()
 	without, err := proc.ReadStatus(s.PID())
 	if err != nil {
 		return nil, err
 	}
-	f, err := load.NewFleet(s.Addr, fleetName, b.Sizes.IdleVMs)
+	f, err := load.NewFleet(s.Addr, s.TLS, fleetName, b.Sizes.IdleVMs)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	if err := connectAll(ctx, s, f); err != nil {
+		return nil, err
+	}
+	if err := caughtUp(ctx, s); err != nil {
 		return nil, err
 	}
 	// Memory that a crowd of connecting VMs took is given back slowly.
@@ -52,14 +55,14 @@ func (b *Bench) idle(ctx context.Context, kind target.Kind, _ int) (Values, erro
 // runners registered, as the server has it: session, ack and event.
 func (b *Bench) connect(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	n := b.Sizes.ConnectVMs
-	s, err := b.Programs.Start(ctx, kind)
+	s, err := b.fresh(ctx, kind)
 	if err != nil {
 		return nil, err
 	}
-	defer s.Close()
+	defer s.Kill()
 	ctx, stop := s.Watch(ctx)
 	defer stop()
-	f, err := load.NewFleet(s.Addr, fleetName, n)
+	f, err := load.NewFleet(s.Addr, s.TLS, fleetName, n)
 	if err != nil {
 		return nil, err
 	}
@@ -89,5 +92,13 @@ func connectAll(ctx context.Context, s *target.Server, f *load.Fleet) error {
 	return await(ctx, "all VMs registered", time.Minute, 5*time.Millisecond, func() (bool, error) {
 		t, err := s.Tally(ctx)
 		return t.Sessions == n && t.Acks-before.Acks == n && t.Events-before.Events == n, err
+	})
+}
+
+// caughtUp waits until the server has nothing left to do of what connecting has
+// brought: its files are written slowly on purpose.
+func caughtUp(ctx context.Context, s *target.Server) error {
+	return await(ctx, "what connecting left is done", 5*time.Minute, 50*time.Millisecond, func() (bool, error) {
+		return s.CaughtUp(ctx)
 	})
 }

@@ -13,12 +13,12 @@ import (
 // at once, has the sessions of all VMs again.
 func (b *Bench) reconnect(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	n := int64(b.Sizes.ReconnectVMs)
-	first, err := b.Programs.Start(ctx, kind)
+	first, err := b.fresh(ctx, kind)
 	if err != nil {
 		return nil, err
 	}
-	defer first.Close()
-	f, err := load.NewFleet(first.Addr, fleetName, int(n))
+	defer first.Kill()
+	f, err := load.NewFleet(first.Addr, first.TLS, fleetName, int(n))
 	if err != nil {
 		return nil, err
 	}

@@ -35,6 +35,10 @@ type Sizes struct {
 	GrowthFor               time.Duration
 	GrowthCommands          int
 
+	TLSVMs            int
+	TLSFor, TLSSettle time.Duration
+	TLSWarm           time.Duration
+
 	// Warm is how long a load runs before it counts.
 	Warm time.Duration
 }
@@ -52,6 +56,7 @@ var Full = Sizes{
 	StartVMs: 100_000, StartCommands: 1_000_000,
 	GrowthVMs: []int{100, 1000, 10_000, 20_000}, GrowthStored: []int{10_000, 100_000, 1_000_000},
 	GrowthRate: 4000, GrowthFor: 10 * time.Second, GrowthCommands: 4000,
+	TLSVMs: 2000, TLSFor: 4 * time.Second, TLSWarm: time.Second, TLSSettle: 20 * time.Second,
 	Warm: 5 * time.Second,
 }
 
@@ -69,6 +74,7 @@ var Quick = Sizes{
 	StartVMs: 200, StartCommands: 2000,
 	GrowthVMs: []int{10, 20}, GrowthStored: []int{100, 1000},
 	GrowthRate: 200, GrowthFor: 300 * time.Millisecond, GrowthCommands: 50,
+	TLSVMs: 20, TLSFor: 300 * time.Millisecond, TLSWarm: 100 * time.Millisecond, TLSSettle: 300 * time.Millisecond,
 	Warm: 200 * time.Millisecond,
 }
 
@@ -88,6 +94,7 @@ func (s Sizes) most(chosen func(string) bool) int {
 	for name, vms := range map[string]int{
 		"flood": s.FloodVMs, "paced": s.PacedVMs, "idle": s.IdleVMs, "connect": s.ConnectVMs,
 		"commands": s.CommandVMs, "reconnect": s.ReconnectVMs, "reads": s.ReadVMs,
+		"tls":        s.TLSVMs,
 		"growth-vms": slices.Max(s.GrowthVMs), "growth-stored": storedVMs,
 	} {
 		if chosen(name) {

@@ -58,7 +58,7 @@ func tally(t *testing.T, addr string) (got peer.Tally) {
 // connect connects VMs that are taken away before the peer ends.
 func connect(t *testing.T, addr string) *load.Fleet {
 	t.Helper()
-	f, err := load.NewFleet(addr, "vm", vms)
+	f, err := load.NewFleet(addr, nil, "vm", vms)
 	require.NoError(t, err)
 	t.Cleanup(f.Close)
 	require.NoError(t, f.Connect(t.Context()))
@@ -103,7 +103,7 @@ func TestPeerCommands(t *testing.T) {
 	t.Cleanup(o.Close)
 	require.NoError(t, o.Command(t.Context(), f.ID(3)))
 	require.Equal(t, int64(vms+1), tally(t, tallies).Acks)
-	require.ErrorContains(t, o.Command(t.Context(), f.ID(vms)), "not connected")
+	require.ErrorContains(t, o.Command(t.Context(), "nobody"), "not connected")
 }
 
 // A VM whose connection is dropped comes back.

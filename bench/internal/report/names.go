@@ -13,6 +13,7 @@ var titles = []struct{ server, title string }{
 	{string(target.Bare), "bare grpc-go"},
 	{string(target.Files), "a file per heartbeat"},
 	{string(target.Controller), "controller"},
+	{string(target.TLS), "controller with TLS"},
 }
 
 func names(s result.Sample) []string { return slices.Sorted(maps.Keys(s.Values)) }

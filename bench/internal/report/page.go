@@ -9,23 +9,55 @@ import (
 	"strings"
 
 	"github.com/mig-controller/mig-controller/bench/internal/result"
+	"github.com/mig-controller/mig-controller/bench/internal/soak"
 )
 
-// The marks between which a page is generated.
-const (
-	beginMark = "<!-- bench report: generated from here -->"
-	endMark   = "<!-- bench report: to here -->"
+// part is the marks between which a page is generated.
+type part struct{ begin, end string }
+
+var (
+	figuresPart = part{"<!-- bench report: generated from here -->", "<!-- bench report: to here -->"}
+	soakPart    = part{"<!-- bench report -soak: generated from here -->", "<!-- bench report -soak: to here -->"}
 )
 
 // newPage is the page where there is none yet.
-const newPage = "# Performance\n\n" + beginMark + "\n" + endMark + "\n"
+var newPage = "# Performance\n\n" + figuresPart.empty()
 
-// errMarks occurs when a page does not say where to write.
-var errMarks = errors.New("the page must have the lines " + beginMark + " and " + endMark + ", in this order")
+func (p part) empty() string { return p.begin + "\n" + p.end + "\n" }
+
+// fill puts a body between the marks of a page.
+func (p part) fill(page, body string) (string, error) {
+	before, rest, begins := strings.Cut(page, p.begin)
+	_, after, ends := strings.Cut(rest, p.end)
+	if !begins || !ends {
+		return "", fmt.Errorf("the page must have the lines %s and %s, in this order", p.begin, p.end)
+	}
+	return before + p.begin + "\n\n" + body + "\n" + p.end + after, nil
+}
 
 // Write writes the plots into the directory beside the page that has its name,
 // and what goes with them into the page, between its marks.
 func Write(r result.Results, page string) error {
+	plots := Plots(r)
+	return write(page, plots, func(text, dir string) (string, error) {
+		return figuresPart.fill(text, body(r, plots, dir))
+	})
+}
+
+// WriteSoak is Write for a soak. Its part comes after the other one where the
+// page has none yet.
+func WriteSoak(v soak.Verdict, page string) error {
+	plot := soakPlot(v)
+	return write(page, []Plot{plot}, func(text, dir string) (string, error) {
+		if !strings.Contains(text, soakPart.begin) {
+			text = strings.Replace(text, figuresPart.end+"\n", figuresPart.end+"\n\n"+soakPart.empty(), 1)
+		}
+		return soakPart.fill(text, soakBody(v, plot, dir))
+	})
+}
+
+// write writes plots, and the page as fill makes it from what it was.
+func write(page string, plots []Plot, fill func(text, dir string) (string, error)) error {
 	text, err := os.ReadFile(page)
 	if errors.Is(err, fs.ErrNotExist) {
 		text, err = []byte(newPage), nil
@@ -34,30 +66,19 @@ func Write(r result.Results, page string) error {
 		return err
 	}
 	dir := strings.TrimSuffix(page, filepath.Ext(page))
+	written, err := fill(string(text), filepath.Base(dir))
+	if err != nil {
+		return fmt.Errorf("%s: %w", page, err)
+	}
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return err
 	}
-	plots := Plots(r)
 	for _, p := range plots {
 		if err := os.WriteFile(filepath.Join(dir, p.Name+".svg"), []byte(p.SVG), 0o600); err != nil {
 			return err
 		}
 	}
-	written, err := replace(string(text), body(r, plots, filepath.Base(dir)))
-	if err != nil {
-		return fmt.Errorf("%s: %w", page, err)
-	}
 	return os.WriteFile(page, []byte(written), 0o600)
-}
-
-// replace puts the body between the marks of a page.
-func replace(page, body string) (string, error) {
-	before, rest, begins := strings.Cut(page, beginMark)
-	_, after, ends := strings.Cut(rest, endMark)
-	if !begins || !ends {
-		return "", errMarks
-	}
-	return before + beginMark + "\n\n" + body + "\n" + endMark + after, nil
 }
 
 // body is what is generated.
@@ -66,13 +87,22 @@ func body(r result.Results, plots []Plot, dir string) string {
 	if r.Meta.Quick {
 		b.WriteString("These are toy sizes: they say nothing of speed.\n\n")
 	}
-	fmt.Fprintf(&b, "`%s` at commit `%s`, %s, with %s on Linux %s, %d CPUs (%s).\n\n",
-		r.Meta.Command, r.Meta.Commit, r.Meta.Began.Format("2006-01-02"), r.Meta.GoVersion, r.Meta.Kernel, r.Meta.CPUs, r.Meta.CPUModel)
+	b.WriteString(madeBy(r.Meta))
 	b.WriteString(Table(r))
 	for _, p := range plots {
-		fmt.Fprintf(&b, "\n![%s](%s/%s.svg)\n", p.Title, dir, p.Name)
+		b.WriteString(p.image(dir))
 	}
 	b.WriteString("\n### All figures\n\n")
 	b.WriteString(Figures(r))
 	return b.String()
+}
+
+// madeBy is the paragraph that says where figures come from.
+func madeBy(m result.Meta) string {
+	return "`" + m.Command + "` at commit `" + m.Commit + "`, " + fmt.Sprintf("%s, with %s on Linux %s, %d CPUs (%s).\n\n",
+		m.Began.Format("2006-01-02"), m.GoVersion, m.Kernel, m.CPUs, m.CPUModel)
+}
+
+func (p Plot) image(dir string) string {
+	return fmt.Sprintf("\n![%s](%s/%s.svg)\n", p.Title, dir, p.Name)
 }

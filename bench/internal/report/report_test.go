@@ -73,16 +73,22 @@ func TestPlots(t *testing.T) {
 	require.Equal(t, "growth-command", plots[1].Name)
 	require.Equal(t, 2, strings.Count(plots[1].SVG, "<circle"), "a point for each size")
 	for _, p := range plots {
-		d := xml.NewDecoder(strings.NewReader(p.SVG))
-		for {
-			_, err := d.Token()
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			require.NoError(t, err, p.Name)
-		}
-		require.NotContains(t, p.SVG, "NaN", p.Name)
+		requireDrawn(t, p)
 	}
+}
+
+// requireDrawn looks whether a plot is valid XML without figures that are none.
+func requireDrawn(t *testing.T, p Plot) {
+	t.Helper()
+	d := xml.NewDecoder(strings.NewReader(p.SVG))
+	for {
+		_, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err, p.Name)
+	}
+	require.NotContains(t, p.SVG, "NaN", p.Name)
 }
 
 // The page keeps what people wrote around the generated part, however often it
@@ -90,7 +96,7 @@ func TestPlots(t *testing.T) {
 func TestWriteKeepsThePage(t *testing.T) {
 	t.Parallel()
 	page := filepath.Join(t.TempDir(), "performance.md")
-	require.NoError(t, os.WriteFile(page, []byte("# Speed\n\nBefore.\n\n"+beginMark+"\nold\n"+endMark+"\n\nAfter.\n"), 0o600))
+	require.NoError(t, os.WriteFile(page, []byte("# Speed\n\nBefore.\n\n"+figuresPart.begin+"\nold\n"+figuresPart.end+"\n\nAfter.\n"), 0o600))
 	require.NoError(t, Write(results(), page))
 	first, err := os.ReadFile(page)
 	require.NoError(t, err)
@@ -109,8 +115,8 @@ func TestWriteNeedsTheMarks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	page := filepath.Join(dir, "a.md")
-	require.NoError(t, os.WriteFile(page, []byte(endMark+"\n"+beginMark), 0o600))
-	require.ErrorIs(t, Write(results(), page), errMarks)
+	require.NoError(t, os.WriteFile(page, []byte(figuresPart.end+"\n"+figuresPart.begin), 0o600))
+	require.ErrorContains(t, Write(results(), page), "must have the lines "+figuresPart.begin)
 	require.NoError(t, Write(results(), filepath.Join(dir, "b.md")))
 	require.FileExists(t, filepath.Join(dir, "b.md"))
 }

@@ -1,6 +1,7 @@
 // Package soak owns the long run: a fleet that lives as fleets do, with
-// heartbeats, commands, dropped connections and a controller that is killed, to
-// see whether memory, threads and open files stay where they are.
+// heartbeats, commands, VMs that come and go, dropped connections and a
+// controller that is killed, to see whether memory, goroutines, threads and open
+// files stay where they are.
 package soak
 
 import (
@@ -27,8 +28,9 @@ type Options struct {
 	Kills int
 	// Beat is the time between two heartbeats of a VM.
 	Beat time.Duration
-	// Drops and Commands are how many there are each second.
-	Drops, Commands float64
+	// Drops and Commands are how many there are each second; Replace is how many
+	// VMs end in it, each with a new one in its place.
+	Drops, Commands, Replace float64
 	// Every is the time between two samples.
 	Every    time.Duration
 	Progress func(format string, args ...any)
@@ -37,15 +39,20 @@ type Options struct {
 // Sample is how the controller is at one time.
 type Sample struct {
 	// At is the time since all VMs were connected, in seconds.
-	At       float64 `json:"at"`
-	Life     int     `json:"life"`
-	RSS      int64   `json:"rss"`
-	Threads  int     `json:"threads"`
-	Files    int     `json:"files"`
-	Sessions int64   `json:"sessions"`
+	At         float64 `json:"at"`
+	Life       int     `json:"life"`
+	RSS        int64   `json:"rss"`
+	Goroutines int64   `json:"goroutines"`
+	Threads    int     `json:"threads"`
+	Files      int     `json:"files"`
+	Sessions   int64   `json:"sessions"`
 	// Done and Failed are commands.
 	Done   int64 `json:"done"`
 	Failed int64 `json:"failed"`
+	// Replaced is how many VMs have registered in the place of another, and
+	// Dropped how many connections were.
+	Replaced int64 `json:"replaced"`
+	Dropped  int64 `json:"dropped"`
 }
 
 // run is a soak under way.
@@ -59,24 +66,43 @@ type run struct {
 	// down is set while the controller is away: commands may then fail.
 	down atomic.Bool
 
-	done, failed atomic.Int64
-	fault        atomic.Pointer[error] // of the latest command that failed
-	samples      []Sample
-	back         []time.Duration
+	// busy is held for reading while the VM of a place is commanded and for
+	// writing while it is replaced: one whose job is done is not commanded.
+	busy               []sync.RWMutex
+	commands, replaced outcome
+	dropped            atomic.Int64
+	known              int // VMs, by the controller's count, in the end
+	samples            []Sample
+	back               []time.Duration
 }
 
-// Run runs a soak to its end.
+// outcome counts how something ended that is done many times.
+type outcome struct {
+	done, failed atomic.Int64
+	fault        atomic.Pointer[error] // of the latest that failed
+}
+
+func (o *outcome) note(err error) {
+	if err == nil {
+		o.done.Add(1)
+		return
+	}
+	o.failed.Add(1)
+	o.fault.Store(&err)
+}
+
+// Run runs a soak to its end. What was seen until then comes with an error, too.
 func Run(ctx context.Context, o Options) (Verdict, error) {
 	if err := proc.NeedConnections(o.VMs); err != nil {
 		return Verdict{}, err
 	}
-	r := &run{Options: o}
+	r := &run{Options: o, busy: make([]sync.RWMutex, o.VMs)}
 	var err error
 	if r.server, err = o.Programs.Start(ctx, target.Controller); err != nil {
 		return Verdict{}, err
 	}
-	defer func() { r.server.Close() }()
-	if r.fleet, err = load.NewFleet(r.server.Addr, "soak-vm", o.VMs); err != nil {
+	defer func() { r.server.Kill() }()
+	if r.fleet, err = load.NewFleet(r.server.Addr, r.server.TLS, "soak-vm", o.VMs); err != nil {
 		return Verdict{}, err
 	}
 	defer r.fleet.Close()
@@ -88,27 +114,33 @@ func Run(ctx context.Context, o Options) (Verdict, error) {
 		return Verdict{}, err
 	}
 	if err := r.live(ctx); err != nil {
-		return Verdict{}, err
+		return r.seen(), err
 	}
 	return r.judge()
 }
 
 // live has the fleet live while the controller is watched.
 func (r *run) live(ctx context.Context) error {
-	living, end := context.WithTimeout(ctx, r.For)
+	doing, stop := context.WithCancel(ctx)
+	defer stop()
+	living, end := context.WithTimeout(doing, r.For)
 	defer end()
 	r.began = time.Now()
 	var all sync.WaitGroup
-	defer all.Wait()
-	defer end()
 	all.Go(func() { r.fleet.Pace(living, max(1, int(float64(r.VMs)/r.Beat.Seconds()))) })
-	all.Go(func() { every(living, r.Drops, func() { r.fleet.Drop(anyOf(r.VMs)) }) })
-	var commands sync.WaitGroup
-	all.Go(func() {
-		every(living, r.Commands, func() { commands.Go(func() { r.command(ctx) }) })
-		commands.Wait()
-	})
-	return r.watch(ctx, living.Done())
+	all.Go(func() { every(living, r.Drops, r.drop) })
+	all.Go(func() { every(living, r.Commands, func() { all.Go(func() { r.command(doing) }) }) })
+	all.Go(func() { every(living, r.Replace, func() { all.Go(func() { r.replace(doing) }) }) })
+	err := r.watch(ctx, living.Done())
+	end()
+	if err != nil {
+		stop() // nothing comes of what is under way
+	}
+	all.Wait()
+	if err != nil {
+		return err
+	}
+	return r.last(ctx)
 }
 
 func anyOf(n int) int { return rand.IntN(n) } //nolint:gosec // any will do
@@ -130,21 +162,50 @@ func every(ctx context.Context, perSecond float64, fn func()) {
 	}
 }
 
+func (r *run) drop() {
+	if r.fleet.Drop(anyOf(r.VMs)) {
+		r.dropped.Add(1)
+	}
+}
+
+// pick locks a place that is free, if one of many is.
+func (r *run) pick(try func(*sync.RWMutex) bool) (n int, ok bool) {
+	for range 100 {
+		if n = anyOf(r.VMs); try(&r.busy[n]) {
+			return n, true
+		}
+	}
+	return 0, false
+}
+
 // command commands a VM and waits for the end. A VM that has just been dropped
 // gets its command when it is back.
 func (r *run) command(ctx context.Context) {
+	n, ok := r.pick((*sync.RWMutex).TryRLock)
+	if !ok {
+		return
+	}
+	defer r.busy[n].RUnlock()
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	crossed := r.down.Load()
-	err := r.operator.Command(ctx, r.fleet.ID(anyOf(r.VMs)))
-	switch {
-	case err == nil:
-		r.done.Add(1)
-	case crossed || r.down.Load():
-	default:
-		r.failed.Add(1)
-		r.fault.Store(&err)
+	err := r.operator.Command(ctx, r.fleet.ID(n))
+	if err != nil && (crossed || r.down.Load()) {
+		return
 	}
+	r.commands.note(err)
+}
+
+// replace has a new VM take the place of another. It may take as long as a kill.
+func (r *run) replace(ctx context.Context) {
+	n, ok := r.pick((*sync.RWMutex).TryLock)
+	if !ok {
+		return
+	}
+	defer r.busy[n].Unlock()
+	ctx, cancel := context.WithTimeout(ctx, backWithin)
+	defer cancel()
+	r.replaced.note(r.fleet.Replace(ctx, n))
 }
 
 // watch takes samples, and kills the controller when it is time.
@@ -155,7 +216,7 @@ func (r *run) watch(ctx context.Context, over <-chan struct{}) error {
 		select {
 		case <-tick.C:
 		case <-over:
-			return r.last(ctx)
+			return nil
 		}
 		if err := r.sample(ctx); err != nil {
 			return err
@@ -168,12 +229,23 @@ func (r *run) watch(ctx context.Context, over <-chan struct{}) error {
 	}
 }
 
-// last takes the last sample, when the VMs that were dropped are back.
+// askWithin is how long the controller may take to answer.
+const askWithin = time.Minute
+
+// last takes the last sample, when the VMs that were dropped are back, and then
+// has the controller count the VMs.
 func (r *run) last(ctx context.Context) error {
 	if err := r.awaitSessions(ctx, int64(r.VMs)); err != nil {
 		return err
 	}
-	return r.sample(ctx)
+	if err := r.sample(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	var err error
+	r.known, err = r.operator.Known(ctx)
+	return err
 }
 
 func (r *run) sample(ctx context.Context) error {
@@ -188,13 +260,21 @@ func (r *run) sample(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	within, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	goroutines, err := r.operator.Goroutines(within)
+	if err != nil {
+		return err
+	}
 	s := Sample{
-		At: time.Since(r.began).Seconds(), Life: r.life, RSS: status.RSS, Threads: status.Threads, Files: status.Files,
-		Sessions: tally.Sessions, Done: r.done.Load(), Failed: r.failed.Load(),
+		At: time.Since(r.began).Seconds(), Life: r.life, RSS: status.RSS, Goroutines: goroutines,
+		Threads: status.Threads, Files: status.Files, Sessions: tally.Sessions,
+		Done: r.commands.done.Load(), Failed: r.commands.failed.Load(),
+		Replaced: r.replaced.done.Load(), Dropped: r.dropped.Load(),
 	}
 	r.samples = append(r.samples, s)
-	r.Progress("life %d  RSS %d MiB  threads %d  files %d  sessions %d  commands %d done, %d failed",
-		s.Life+1, s.RSS>>20, s.Threads, s.Files, s.Sessions, s.Done, s.Failed)
+	r.Progress("life %d  RSS %d MiB  goroutines %d  threads %d  files %d  sessions %d  commands %d done, %d failed  VMs %d replaced",
+		s.Life+1, s.RSS>>20, s.Goroutines, s.Threads, s.Files, s.Sessions, s.Done, s.Failed, s.Replaced)
 	return nil
 }
 

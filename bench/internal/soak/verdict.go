@@ -1,8 +1,10 @@
 package soak
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -18,7 +20,11 @@ const leastSamples = 9
 
 // Verdict is how a soak ended.
 type Verdict struct {
-	Samples []Sample `json:"samples"`
+	Meta result.Meta `json:"meta"`
+	VMs  int         `json:"vms"`
+	// For is how long they lived.
+	For     time.Duration `json:"for"`
+	Samples []Sample      `json:"samples"`
 	// Trends are what is watched, from the first to the last third of the last
 	// life.
 	Trends []Trend `json:"trends"`
@@ -35,11 +41,17 @@ type Trend struct {
 	Last  float64 `json:"last"`
 }
 
-func (t Trend) flat() bool { return t.Last <= t.First*growth }
+// Flat reports whether it grew by no more than it may.
+func (t Trend) Flat() bool { return t.Last <= t.First*growth }
 
-// judge looks at the samples of the last life.
+// seen is what there is to tell before it is judged.
+func (r *run) seen() Verdict {
+	return Verdict{VMs: r.VMs, For: r.For, Samples: r.samples, Back: r.back}
+}
+
+// judge looks at the samples of the last life, and at what the VMs did in all.
 func (r *run) judge() (Verdict, error) {
-	v := Verdict{Samples: r.samples, Back: r.back}
+	v := r.seen()
 	var last []Sample
 	for _, s := range r.samples {
 		if s.Life == r.life {
@@ -51,21 +63,32 @@ func (r *run) judge() (Verdict, error) {
 	}
 	v.Trends = []Trend{
 		trend("memory (MiB)", last, func(s Sample) float64 { return float64(s.RSS) / (1 << 20) }),
+		trend("goroutines", last, func(s Sample) float64 { return float64(s.Goroutines) }),
 		trend("threads", last, func(s Sample) float64 { return float64(s.Threads) }),
 		trend("open files", last, func(s Sample) float64 { return float64(s.Files) }),
 	}
 	for _, t := range v.Trends {
-		if !t.flat() {
+		if !t.Flat() {
 			v.Faults = append(v.Faults, fmt.Sprintf("%s grew from %.0f to %.0f", t.Name, t.First, t.Last))
 		}
 	}
-	if n := r.failed.Load(); n > 0 {
-		v.Faults = append(v.Faults, fmt.Sprintf("%d commands failed, the latest: %v", n, *r.fault.Load()))
-	}
-	if r.done.Load() == 0 && r.Commands > 0 {
-		v.Faults = append(v.Faults, "no command was done")
+	v.Faults = append(v.Faults, r.commands.faults("commands", "done", r.Commands)...)
+	v.Faults = append(v.Faults, r.replaced.faults("VMs", "replaced", r.Replace)...)
+	if there := r.VMs + int(r.replaced.done.Load()); r.known != there {
+		v.Faults = append(v.Faults, fmt.Sprintf("the controller knows %d VMs, and there were %d", r.known, there))
 	}
 	return v, nil
+}
+
+// faults are what is wrong with what was to be done so many times a second.
+func (o *outcome) faults(what, done string, perSecond float64) (faults []string) {
+	if n := o.failed.Load(); n > 0 {
+		faults = append(faults, fmt.Sprintf("%d %s failed, the latest: %v", n, what, *o.fault.Load()))
+	}
+	if o.done.Load() == 0 && perSecond > 0 {
+		faults = append(faults, fmt.Sprintf("no %s were %s", what, done))
+	}
+	return faults
 }
 
 // trend compares the medians of the first and the last third.
@@ -80,26 +103,43 @@ func trend(name string, samples []Sample, of func(Sample) float64) Trend {
 	}
 }
 
-// String is the verdict as Markdown.
-func (v Verdict) String() string {
-	var b strings.Builder
-	b.WriteString("| in the last life | first third | last third | flat |\n|---|---|---|---|\n")
-	for _, t := range v.Trends {
-		fmt.Fprintf(&b, "| %s | %.0f | %.0f | %t |\n", t.Name, t.First, t.Last, t.flat())
-	}
-	end := v.Samples[len(v.Samples)-1]
-	fmt.Fprintf(&b, "\n%d commands done, %d failed. Back after kills:", end.Done, end.Failed)
-	for _, d := range v.Back {
-		fmt.Fprintf(&b, " %.1f s", d.Seconds())
-	}
-	b.WriteString(".\n")
-	return b.String()
-}
-
 // Err returns nil when the soak passed.
 func (v Verdict) Err() error {
 	if len(v.Faults) == 0 {
 		return nil
 	}
 	return errors.New("the soak did not pass: " + strings.Join(v.Faults, "; "))
+}
+
+// Read reads a verdict from a file. It returns an error when the file does not
+// say how it was made.
+func Read(path string) (v Verdict, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return v, err
+	}
+	if err := json.Unmarshal(text, &v); err != nil {
+		return v, fmt.Errorf("read %s: %w", path, err)
+	}
+	switch {
+	case v.Meta.Command == "":
+		err = errors.New("meta.command must not be empty")
+	case v.Meta.Commit == "":
+		err = errors.New("meta.commit must not be empty")
+	case len(v.Trends) == 0:
+		err = errors.New("trends must not be empty: the soak did not come to its end")
+	}
+	if err != nil {
+		err = fmt.Errorf("read %s: %w", path, err)
+	}
+	return v, err
+}
+
+// Write writes a verdict to a file.
+func (v Verdict) Write(path string) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o600)
 }

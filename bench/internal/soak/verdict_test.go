@@ -2,17 +2,21 @@ package soak
 
 import (
 	"errors"
+	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/bench/internal/result"
 )
 
 // lives are samples of two lives: in the second, memory goes from first to last.
 func lives(first, last int64) []Sample {
-	samples := []Sample{{RSS: 900 << 20, Threads: 90, Files: 90}}
+	samples := []Sample{{RSS: 900 << 20, Goroutines: 900, Threads: 90, Files: 90}}
 	for i := range int64(9) {
 		rss := first + (last-first)*i/8
-		samples = append(samples, Sample{Life: 1, RSS: rss << 20, Threads: 10, Files: 50})
+		samples = append(samples, Sample{Life: 1, RSS: rss << 20, Goroutines: rss * 10, Threads: 10, Files: 50})
 	}
 	return samples
 }
@@ -27,10 +31,9 @@ func TestJudge(t *testing.T) {
 	}{
 		{"flat", 100, 100, ""},
 		{"a little more", 100, 110, ""},
-		{"a leak", 100, 200, "memory (MiB) grew from 112 to 187"},
+		{"a leak", 100, 200, "memory (MiB) grew from 112 to 187; goroutines grew from 1120 to 1870"},
 	} {
 		r := &run{samples: lives(test.first, test.last), life: 1}
-		r.done.Store(1)
 		v, err := r.judge()
 		require.NoError(t, err, test.name)
 		if test.fault == "" {
@@ -38,21 +41,39 @@ func TestJudge(t *testing.T) {
 		} else {
 			require.ErrorContains(t, v.Err(), test.fault, test.name)
 		}
-		require.Contains(t, v.String(), "| threads | 10 | 10 | true |")
+		require.Contains(t, v.Trends, Trend{"threads", 10, 10})
 	}
 }
 
-// A command that failed while the controller was up fails the soak.
-func TestJudgeCommands(t *testing.T) {
+// What was to be done and failed, or was never done, fails the soak; and so do
+// VMs that the controller has lost or not been told of.
+func TestJudgeWhatWasDone(t *testing.T) {
 	t.Parallel()
-	r := &run{samples: lives(100, 100), life: 1}
-	r.done.Store(5)
-	r.failed.Store(1)
-	fault := errors.New("lost its way")
-	r.fault.Store(&fault)
-	v, err := r.judge()
-	require.NoError(t, err)
-	require.ErrorContains(t, v.Err(), "1 commands failed, the latest: lost its way")
+	lost := errors.New("lost its way")
+	for _, test := range []struct {
+		name   string
+		change func(*run)
+		fault  string
+	}{
+		{"all is well", func(*run) {}, ""},
+		{"a command failed", func(r *run) { r.commands.note(lost) }, "1 commands failed, the latest: lost its way"},
+		{"a VM did not come", func(r *run) { r.replaced.note(lost) }, "1 VMs failed, the latest: lost its way"},
+		{"no command", func(r *run) { r.commands.done.Store(0) }, "no commands were done"},
+		{"no VM replaced", func(r *run) { r.replaced.done.Store(0); r.known = 50 }, "no VMs were replaced"},
+		{"VMs unknown", func(r *run) { r.known = 50 }, "the controller knows 50 VMs, and there were 53"},
+	} {
+		r := &run{Options: Options{VMs: 50, Commands: 1, Replace: 1}, samples: lives(100, 100), life: 1, known: 53}
+		r.commands.done.Store(5)
+		r.replaced.done.Store(3)
+		test.change(r)
+		v, err := r.judge()
+		require.NoError(t, err, test.name)
+		if test.fault == "" {
+			require.NoError(t, v.Err(), test.name)
+		} else {
+			require.EqualError(t, v.Err(), "the soak did not pass: "+test.fault, test.name)
+		}
+	}
 }
 
 // Too short a life is not judged at all.
@@ -61,4 +82,30 @@ func TestJudgeNeedsSamples(t *testing.T) {
 	r := &run{samples: lives(100, 100)[:5], life: 1}
 	_, err := r.judge()
 	require.ErrorContains(t, err, "4 samples")
+}
+
+// A verdict that is read is the one that was written; one that does not say how
+// it was made, or has no end, is refused.
+func TestRead(t *testing.T) {
+	t.Parallel()
+	whole := Verdict{
+		Meta: result.Meta{Command: "bench soak", Commit: "abc"}, VMs: 5, For: time.Hour, Samples: lives(1, 1),
+		Trends: []Trend{{"threads", 10, 10}}, Back: []time.Duration{time.Second}, Faults: []string{"late"},
+	}
+	path := filepath.Join(t.TempDir(), "soak.json")
+	require.NoError(t, whole.Write(path))
+	got, err := Read(path)
+	require.NoError(t, err)
+	require.Equal(t, whole, got)
+	for field, change := range map[string]func(*Verdict){
+		"meta.command": func(v *Verdict) { v.Meta.Command = "" },
+		"meta.commit":  func(v *Verdict) { v.Meta.Commit = "" },
+		"trends":       func(v *Verdict) { v.Trends = nil },
+	} {
+		v := whole
+		change(&v)
+		require.NoError(t, v.Write(path))
+		_, err := Read(path)
+		require.ErrorContains(t, err, field+" must not be empty")
+	}
 }

@@ -57,9 +57,13 @@ func findAddresses(log []byte) (grpc, web string, ok bool) {
 func (s *Server) AwaitReady(ctx context.Context) error {
 	ctx, stop := s.Watch(ctx)
 	defer stop()
-	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: s.TLS}}
+	scheme := "http"
+	if s.TLS != nil {
+		scheme = "https"
+	}
 	for {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.http+"/ready", http.NoBody)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+s.http+"/ready", http.NoBody)
 		if err != nil {
 			return err
 		}

@@ -44,6 +44,8 @@ func (peerCounter) Between(_ context.Context, from, to Mark) (int64, error) {
 	return int64(to - from), nil
 }
 
+func (peerCounter) CaughtUp(context.Context) (bool, error) { return true, nil }
+
 func (peerCounter) Verify(context.Context) error { return nil }
 
 func (peerCounter) Close() error { return nil }

@@ -4,6 +4,7 @@ package target
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,6 +24,8 @@ const (
 	Files Kind = "files"
 	// Controller is the controller as users run it.
 	Controller Kind = "controller"
+	// TLS is the controller with a certificate.
+	TLS Kind = "controller-tls"
 )
 
 // Mark is a point in a server's count of heartbeats.
@@ -33,6 +36,8 @@ type Server struct {
 	Kind Kind
 	// Addr is where agents and operators call.
 	Addr string
+	// TLS is how agents call; nil for plaintext.
+	TLS *tls.Config
 	// Dir is where it keeps what it keeps.
 	Dir   string
 	child *proc.Child
@@ -48,6 +53,8 @@ type counter interface {
 	Mark(ctx context.Context) (Mark, error)
 	// Between counts the heartbeats between two marks.
 	Between(ctx context.Context, from, to Mark) (int64, error)
+	// CaughtUp reports whether nothing is left to do later of what has come.
+	CaughtUp(ctx context.Context) (bool, error)
 	// Verify returns an error when the count is not what was really kept.
 	Verify(ctx context.Context) error
 	Close() error
@@ -65,7 +72,7 @@ type Programs struct {
 	Dir string
 }
 
-// Start starts a server with a directory of its own, which Close removes.
+// Start starts a server with a directory of its own, which stays.
 func (p Programs) Start(ctx context.Context, kind Kind) (*Server, error) {
 	dir, err := os.MkdirTemp(p.Dir, string(kind)+"-")
 	if err != nil {
@@ -107,7 +114,7 @@ func (s *Server) serve(ctx context.Context) (err error) {
 	}
 	data := dataDir(s.Dir)
 	switch s.Kind {
-	case Controller:
+	case Controller, TLS:
 		s.count, err = openStore(ctx, filepath.Join(data, "_state", "controller.db"))
 	case Files:
 		s.count = filesCounter{peerCounter{s.http}, data}
@@ -125,12 +132,20 @@ func (p Programs) Launch(kind Kind, dir string, ports Ports) (*Server, error) {
 	}
 	data := dataDir(dir)
 	program, args := p.Bench, []string{"peer"}
+	var secure *tls.Config
 	switch kind {
-	case Controller:
+	case Controller, TLS:
 		program, args = p.Controller, []string{
 			"--data-dir=" + data, "--grpc-addr=" + ports.grpc, "--http-addr=" + ports.http, "--log-format=json",
 		}
 		args = append(args, p.Options...)
+		if kind == TLS {
+			options, trust, err := certify(dir)
+			if err != nil {
+				return nil, err
+			}
+			args, secure = append(args, options...), trust
+		}
 	case Files:
 		args = append(args, "-files", data)
 	case Bare:
@@ -139,7 +154,7 @@ func (p Programs) Launch(kind Kind, dir string, ports Ports) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Server{Kind: kind, Dir: dir, child: child, Addr: ports.grpc, http: ports.http}, nil
+	return &Server{Kind: kind, Dir: dir, child: child, Addr: ports.grpc, http: ports.http, TLS: secure}, nil
 }
 
 func dataDir(dir string) string { return filepath.Join(dir, "data") }
@@ -175,6 +190,9 @@ func (s *Server) Between(ctx context.Context, from, to Mark) (int64, error) {
 	return s.count.Between(ctx, from, to)
 }
 
+// CaughtUp reports whether nothing is left to do later of what has come.
+func (s *Server) CaughtUp(ctx context.Context) (bool, error) { return s.count.CaughtUp(ctx) }
+
 // Verify returns an error when the count is not what was really kept.
 func (s *Server) Verify(ctx context.Context) error { return s.count.Verify(ctx) }
 
@@ -194,10 +212,4 @@ func (s *Server) closeCounter() {
 	if s.count != nil {
 		_ = s.count.Close() // it only reads
 	}
-}
-
-// Close ends the server and removes what it kept.
-func (s *Server) Close() {
-	s.Kill()
-	_ = os.RemoveAll(s.Dir)
 }

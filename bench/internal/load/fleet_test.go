@@ -1,0 +1,94 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/mig-controller/mig-controller/bench/internal/peer"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// startPeer runs a server, and returns its address and what counts there.
+func startPeer(t *testing.T) (addr string, tally func() peer.Tally) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	out, log := io.Pipe()
+	ended := make(chan error, 1)
+	go func() { ended <- peer.Run(ctx, "", log) }()
+	t.Cleanup(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
+	var at struct {
+		GRPC string `json:"grpc_addr"`
+		HTTP string `json:"http_addr"`
+	}
+	require.NoError(t, json.NewDecoder(out).Decode(&at))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return at.GRPC, func() (n peer.Tally) {
+		res, err := client.Get("http://" + at.HTTP) //nolint:noctx // it is next door
+		require.NoError(t, err)
+		defer res.Body.Close()
+		require.NoError(t, json.NewDecoder(res.Body).Decode(&n))
+		return n
+	}
+}
+
+// connected makes a fleet that has registered its runners.
+func connected(t *testing.T, addr string, n int) *Fleet {
+	t.Helper()
+	f, err := NewFleet(addr, nil, "vm", n)
+	require.NoError(t, err)
+	t.Cleanup(f.Close)
+	require.NoError(t, f.Connect(t.Context()))
+	return f
+}
+
+// A VM that is replaced says goodbye and is gone for good; a new one with an id
+// that was never there registers in its place.
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	addr, tally := startPeer(t)
+	f := connected(t, addr, 2)
+	require.NoError(t, f.Replace(t.Context(), 1))
+	require.Equal(t, "vm-000000", f.ID(0))
+	require.Equal(t, "vm-000002", f.ID(1))
+	// Three registrations and a goodbye.
+	require.Eventually(t, func() bool { return tally().Events == 4 }, 20*time.Second, time.Millisecond)
+	require.EqualValues(t, 2, tally().Sessions)
+	n, _ := f.Ends()
+	require.Zero(t, n, "a goodbye is no stream that was lost")
+}
+
+// A VM that is replaced while it has no stream goes without a word.
+func TestReplaceWithoutStream(t *testing.T) {
+	t.Parallel()
+	addr, tally := startPeer(t)
+	f := connected(t, addr, 1)
+	require.Eventually(t, func() bool { return tally().Events == 1 }, 20*time.Second, time.Millisecond)
+	f.places[0].Load().close()
+	require.False(t, f.Drop(0))
+	require.NoError(t, f.Replace(t.Context(), 0))
+	require.Equal(t, "vm-000001", f.ID(0))
+	require.Eventually(t, func() bool { return tally().Sessions == 1 }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return tally().Events == 2 }, 20*time.Second, time.Millisecond)
+}
+
+// A new VM that cannot register is an error that names it.
+func TestReplaceGivesUp(t *testing.T) {
+	t.Parallel()
+	addr, _ := startPeer(t)
+	f := connected(t, addr, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	f.addr = "127.0.0.1:1" // where nobody listens
+	require.ErrorContains(t, f.Replace(ctx, 0), "new VM vm-000001 has not registered")
+}

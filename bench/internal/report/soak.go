@@ -1,0 +1,69 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/mig-controller/mig-controller/bench/internal/soak"
+)
+
+// SoakTable is the trends of a soak and what was done in it, as Markdown.
+func SoakTable(v soak.Verdict) string {
+	var b strings.Builder
+	b.WriteString("| in the last life | first third | last third | flat |\n|---|---|---|---|\n")
+	for _, t := range v.Trends {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", t.Name, figure(t.First), figure(t.Last), yes(t.Flat()))
+	}
+	end := v.Samples[len(v.Samples)-1]
+	b.WriteString("\n| in all | |\n|---|---|\n")
+	for _, row := range []struct {
+		name string
+		n    int64
+	}{
+		{"commands done", end.Done},
+		{"commands failed", end.Failed},
+		{"VMs replaced by new ones", end.Replaced},
+		{"connections dropped", end.Dropped},
+		{"kills of the controller", int64(len(v.Back))},
+	} {
+		fmt.Fprintf(&b, "| %s | %s |\n", row.name, figure(float64(row.n)))
+	}
+	for i, d := range v.Back {
+		fmt.Fprintf(&b, "| seconds until 99 %% were back after kill %d | %s |\n", i+1, figure(d.Seconds()))
+	}
+	if err := v.Err(); err != nil {
+		fmt.Fprintf(&b, "\n**%v**\n", err)
+	}
+	return b.String()
+}
+
+func yes(it bool) string {
+	if it {
+		return "yes"
+	}
+	return "no"
+}
+
+// soakBody is what is generated of a soak.
+func soakBody(v soak.Verdict, plot Plot, dir string) string {
+	title := "An hour"
+	if v.For != time.Hour {
+		title = "A soak of " + v.For.String()
+	}
+	return fmt.Sprintf("## %s\n\n%s VMs lived for %s. %s%s%s", title, figure(float64(v.VMs)), v.For, madeBy(v.Meta), SoakTable(v), plot.image(dir))
+}
+
+// soakPlot draws how a soak went.
+func soakPlot(v soak.Verdict) Plot {
+	const title = "Memory and goroutines while the fleet lives; lines break where the controller was killed"
+	memory, goroutines := strip{title: "memory (MiB)"}, strip{title: "goroutines"}
+	var at []float64
+	var lives []int
+	for _, s := range v.Samples {
+		at, lives = append(at, s.At), append(lives, s.Life)
+		memory.values = append(memory.values, float64(s.RSS)/(1<<20))
+		goroutines.values = append(goroutines.values, float64(s.Goroutines))
+	}
+	return Plot{"soak", title, drawStrips(title, at, lives, memory, goroutines)}
+}

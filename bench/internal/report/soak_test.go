@@ -1,0 +1,89 @@
+package report
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/bench/internal/result"
+	"github.com/mig-controller/mig-controller/bench/internal/soak"
+)
+
+func hour() soak.Verdict {
+	return soak.Verdict{
+		Meta: result.Meta{Command: "bench soak", Commit: "abc", CPUs: 2}, VMs: 5000, For: time.Hour,
+		Samples: []soak.Sample{
+			{At: 10, RSS: 300 << 20, Goroutines: 15_000},
+			{At: 20, RSS: 310 << 20, Goroutines: 15_010},
+			{At: 3600, Life: 1, RSS: 200 << 20, Goroutines: 15_020, Done: 72_001, Replaced: 3599, Dropped: 7198},
+		},
+		Trends: []soak.Trend{{Name: "memory (MiB)", First: 190, Last: 200}, {Name: "threads", First: 10, Last: 20}},
+		Back:   []time.Duration{3400 * time.Millisecond},
+	}
+}
+
+// All that a soak is run for is in its section: what made it, each trend and
+// whether it is flat, what was done and failed, and how long each kill cost.
+func TestSoakBody(t *testing.T) {
+	t.Parallel()
+	plot := soakPlot(hour())
+	text := soakBody(hour(), plot, "performance")
+	for _, line := range []string{
+		"## An hour\n", "5,000 VMs lived for 1h0m0s. `bench soak` at commit `abc`,",
+		"| memory (MiB) | 190 | 200 | yes |\n", "| threads | 10 | 20 | no |\n",
+		"| commands done | 72,001 |\n", "| commands failed | 0 |\n", "| VMs replaced by new ones | 3,599 |\n",
+		"| connections dropped | 7,198 |\n", "| kills of the controller | 1 |\n",
+		"| seconds until 99 % were back after kill 1 | 3.4 |\n", "](performance/soak.svg)\n",
+	} {
+		require.Contains(t, text, line)
+	}
+	require.NotContains(t, text, "did not pass")
+	failed := hour()
+	failed.Faults, failed.For = []string{"threads grew"}, time.Minute
+	text = soakBody(failed, plot, "performance")
+	require.Contains(t, text, "**the soak did not pass: threads grew**\n")
+	require.Contains(t, text, "## A soak of 1m0s\n", "a minute is no hour")
+}
+
+// The plot has a line for each life of each strip, and the figures at its axes.
+func TestSoakPlot(t *testing.T) {
+	t.Parallel()
+	p := soakPlot(hour())
+	requireDrawn(t, p)
+	require.Equal(t, 4, strings.Count(p.SVG, "<polyline"))
+	for _, text := range []string{">310<", ">15,020<", ">60 min<", ">memory (MiB)<", ">goroutines<"} {
+		require.Contains(t, p.SVG, text)
+	}
+	require.Contains(t, p.SVG, "650.0,", "the last sample is at the end")
+}
+
+// A soak is written after the figures, and then in its place; the figures leave
+// it alone, and it them.
+func TestWriteSoakKeepsThePage(t *testing.T) {
+	t.Parallel()
+	page := filepath.Join(t.TempDir(), "performance.md")
+	require.NoError(t, os.WriteFile(page, []byte("# Speed\n\n"+figuresPart.empty()+"\nAfter.\n"), 0o600))
+	require.NoError(t, Write(results(), page))
+	require.NoError(t, WriteSoak(hour(), page))
+	first, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Regexp(t, `(?s)^# Speed\n.*10×.*## An hour\n.*\nAfter\.\n$`, string(first))
+	require.FileExists(t, filepath.Join(filepath.Dir(page), "performance", "soak.svg"))
+	require.NoError(t, WriteSoak(hour(), page))
+	require.NoError(t, Write(results(), page))
+	second, err := os.ReadFile(page)
+	require.NoError(t, err)
+	require.Equal(t, string(first), string(second))
+}
+
+// A page that has no place for a soak is refused.
+func TestWriteSoakNeedsAPlace(t *testing.T) {
+	t.Parallel()
+	page := filepath.Join(t.TempDir(), "a.md")
+	require.NoError(t, os.WriteFile(page, []byte("# Speed\n"), 0o600))
+	require.ErrorContains(t, WriteSoak(hour(), page), "must have the lines "+soakPart.begin)
+}
