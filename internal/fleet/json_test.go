@@ -121,6 +121,62 @@ func TestHeartbeatJSONWithoutNumber(t *testing.T) {
 	require.Equal(t, &Health{DiskUsedBytes: 1}, h.Health)
 }
 
+// A command is the same document whoever writes it.
+func FuzzCommandJSON(f *testing.F) {
+	f.Add("cmd-1", "vm", "drain", "graceful", int64(1_700_000_000_000_000_000), int64(30), int64(2), "ok", uint8(0xff))
+	f.Add("\x00<&>", "é\xff", "", "", int64(-1), int64(-1), int64(-1), "", uint8(0x55))
+	f.Add("", "", "", "", int64(0), int64(0), int64(0), "", uint8(0))
+	f.Fuzz(func(t *testing.T, id, vm, kind, text string, at, wait, n int64, reason string, parts uint8) {
+		has := func(bit uint8) bool { return parts&(1<<bit) != 0 }
+		when := time.Unix(0, at).UTC()
+		c := Command{
+			ID: CommandID(id), VM: VMID(vm), Type: kind, CreatedAt: when, AcceptedAt: when, AckTimeout: time.Duration(wait),
+			State: CommandState(text), Attempts: int(n), Reason: reason,
+		}
+		if has(0) {
+			c.Params = Params{Strings: map[string]string{text: id, "b": vm}}
+		}
+		if has(1) {
+			c.Params.Ints, c.Params.Bools, c.Params.List = map[string]int64{text: n}, map[string]bool{}, []string{text}
+		}
+		if has(2) {
+			c.Last = Delivery{Via: Stream, Epoch: Epoch(n), Boot: wait}
+		}
+		if has(3) {
+			c.Last.At, c.DueAt = when, when
+		}
+		if has(4) {
+			c.Ack, c.AckedAt = &Ack{CommandID: c.ID, Success: has(5), Message: text}, when
+		}
+		if has(6) {
+			c.FinishedAt, c.ExpiresAt = when, when
+		}
+		requireSameCommandJSON(t, c)
+	})
+}
+
+// No field is forgotten, also one that is added some day.
+func TestCommandJSONHasEveryField(t *testing.T) {
+	t.Parallel()
+	c := Command{
+		Seq: 1, ID: "c", VM: "vm", Type: "drain", Params: Params{List: []string{"x"}}, CreatedAt: t0, AcceptedAt: t0,
+		ExpiresAt: t0, AckTimeout: time.Second, State: Succeeded, Last: Delivery{Via: Stream, Epoch: 1, Boot: 1, At: t0},
+		Attempts: 1, DueAt: t0, FinishedAt: t0, Ack: &Ack{CommandID: "c"}, AckedAt: t0, Reason: "acked",
+	}
+	requireFull(t, c)
+	requireFull(t, c.Last)
+	requireSameCommandJSON(t, c)
+}
+
+func requireSameCommandJSON(t *testing.T, c Command) {
+	t.Helper()
+	want, err := json.Marshal(c)
+	require.NoError(t, err)
+	got, err := c.AppendJSON(nil)
+	require.NoError(t, err)
+	require.Equal(t, string(want), string(got))
+}
+
 func BenchmarkHeartbeatJSON(b *testing.B) {
 	n := 12.5
 	h := Heartbeat{

@@ -288,6 +288,9 @@ func decodeCommand(seq int64, doc []byte) (c fleet.Command, err error) {
 	return c, nil
 }
 
+// commandRoom is enough for the document of most commands.
+const commandRoom = 640
+
 // errThere occurs when a command with the same id is there already.
 var errThere = errors.New("the command is there already")
 
@@ -297,7 +300,7 @@ func (t *tx) addCommand(c fleet.Command) (fleet.Command, error) {
 	if err != nil {
 		return c, err
 	}
-	doc, err := json.Marshal(c)
+	doc, err := c.AppendJSON(make([]byte, 0, commandRoom))
 	if err != nil {
 		return c, fmt.Errorf("write command: %w", err)
 	}
@@ -327,7 +330,7 @@ func (t *tx) putCommand(c fleet.Command, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	doc, err := json.Marshal(c)
+	doc, err := c.AppendJSON(make([]byte, 0, commandRoom))
 	if err != nil {
 		return fmt.Errorf("write command: %w", err)
 	}
@@ -352,7 +355,7 @@ func (t *tx) putCommand(c fleet.Command, now time.Time) error {
 func (t *tx) commandChanged(c fleet.Command, doc []byte, now time.Time) (err error) {
 	outline := c.Outline()
 	if !c.Params.Equal(outline.Params) {
-		if doc, err = json.Marshal(outline); err != nil {
+		if doc, err = outline.AppendJSON(make([]byte, 0, commandRoom)); err != nil {
 			return fmt.Errorf("write change: %w", err)
 		}
 	}
