@@ -10,8 +10,10 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// idle measures the memory that a VM costs that is connected and silent.
-func (b *Bench) idle(ctx context.Context, kind target.Kind, _ int) (Values, error) {
+// unconnected runs fn on a fresh server and VMs that have not connected yet.
+func (b *Bench) unconnected(
+	ctx context.Context, kind target.Kind, vms int, fn func(context.Context, scene) (Values, error),
+) (Values, error) {
 	s, err := b.fresh(ctx, kind)
 	if err != nil {
 		return nil, err
@@ -19,63 +21,64 @@ func (b *Bench) idle(ctx context.Context, kind target.Kind, _ int) (Values, erro
 	defer s.Kill()
 	ctx, stop := s.Watch(ctx)
 	defer stop()
-	without, err := proc.ReadStatus(s.PID())
-	if err != nil {
-		return nil, err
-	}
-	f, err := load.NewFleet(s.Addr, s.TLS, fleetName, b.Sizes.IdleVMs)
+	f, err := load.NewFleet(s.Addr, s.TLS, fleetName, vms)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if err := connectAll(ctx, s, f); err != nil {
-		return nil, err
-	}
-	if err := caughtUp(ctx, s); err != nil {
-		return nil, err
-	}
-	// Memory that a crowd of connecting VMs took is given back slowly.
-	if err := pause(ctx, b.Sizes.IdleSettle); err != nil {
-		return nil, err
-	}
-	with, err := proc.ReadStatus(s.PID())
-	if err != nil {
-		return nil, err
-	}
-	if n, cause := f.Ends(); n > 0 {
-		return nil, fmt.Errorf("%d streams ended, the latest: %w", n, cause)
-	}
-	return Values{
-		"kib_per_stream": float64(with.RSS-without.RSS) / 1024 / float64(b.Sizes.IdleVMs),
-		"threads":        float64(with.Threads),
-	}, nil
+	return fn(ctx, scene{s, f})
+}
+
+// idle measures the memory that a VM costs that is connected and silent.
+func (b *Bench) idle(ctx context.Context, kind target.Kind, _ int) (Values, error) {
+	return b.unconnected(ctx, kind, b.Sizes.IdleVMs, func(ctx context.Context, s scene) (Values, error) {
+		without, err := proc.ReadStatus(s.server.PID())
+		if err != nil {
+			return nil, err
+		}
+		if err := connectAll(ctx, s.server, s.fleet); err != nil {
+			return nil, err
+		}
+		if err := caughtUp(ctx, s.server); err != nil {
+			return nil, err
+		}
+		// Memory that a crowd of connecting VMs took is given back slowly.
+		if err := pause(ctx, b.Sizes.IdleSettle); err != nil {
+			return nil, err
+		}
+		with, err := proc.ReadStatus(s.server.PID())
+		if err != nil {
+			return nil, err
+		}
+		if n, cause := s.fleet.Ends(); n > 0 {
+			return nil, fmt.Errorf("%d streams ended, the latest: %w", n, cause)
+		}
+		return Values{"kib_per_stream": kibPerStream(without, with, s.fleet), "threads": float64(with.Threads)}, nil
+	})
+}
+
+func kibPerStream(without, with proc.Status, f *load.Fleet) float64 {
+	return float64(with.RSS-without.RSS) / 1024 / float64(f.Len())
 }
 
 // connect measures how many VMs a second come to be connected with their
 // runners registered, as the server has it: session, ack and event.
 func (b *Bench) connect(ctx context.Context, kind target.Kind, _ int) (Values, error) {
-	n := b.Sizes.ConnectVMs
-	s, err := b.fresh(ctx, kind)
+	return b.unconnected(ctx, kind, b.Sizes.ConnectVMs, timeConnect)
+}
+
+// timeConnect connects the VMs and measures how long it takes.
+func timeConnect(ctx context.Context, s scene) (Values, error) {
+	sp, err := begin(ctx, s.server)
 	if err != nil {
 		return nil, err
 	}
-	defer s.Kill()
-	ctx, stop := s.Watch(ctx)
-	defer stop()
-	f, err := load.NewFleet(s.Addr, s.TLS, fleetName, n)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	sp, err := begin(ctx, s)
-	if err != nil {
-		return nil, err
-	}
-	if err := connectAll(ctx, s, f); err != nil {
+	if err := connectAll(ctx, s.server, s.fleet); err != nil {
 		return nil, err
 	}
 	w, _, err := sp.end(ctx)
-	return Values{"per_second": float64(n) / w.took.Seconds(), "cpu_us": micros(w.cpu) / float64(n)}, err
+	n := float64(s.fleet.Len())
+	return Values{"per_second": n / w.took.Seconds(), "cpu_us": micros(w.cpu) / n}, err
 }
 
 // connectAll connects the VMs and waits until the server has all there is to it:

@@ -56,7 +56,7 @@ var Full = Sizes{
 	StartVMs: 100_000, StartCommands: 1_000_000,
 	GrowthVMs: []int{100, 1000, 10_000, 20_000}, GrowthStored: []int{10_000, 100_000, 1_000_000},
 	GrowthRate: 4000, GrowthFor: 10 * time.Second, GrowthCommands: 4000,
-	TLSVMs: 2000, TLSFor: 4 * time.Second, TLSWarm: time.Second, TLSSettle: 20 * time.Second,
+	TLSVMs: 2000, TLSFor: 4 * time.Second, TLSWarm: time.Second, TLSSettle: 19 * time.Second,
 	Warm: 5 * time.Second,
 }
 

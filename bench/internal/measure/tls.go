@@ -3,29 +3,48 @@ package measure
 import (
 	"context"
 	"maps"
+	"time"
 
+	"github.com/mig-controller/mig-controller/bench/internal/proc"
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// tls measures what TLS costs: what other measures do, one after the other, with
-// fewer VMs and for a shorter time.
+// tls measures what TLS costs: in short, what connect, idle, paced and flood do. The
+// flood is on a server of its own, while the other one comes to rest.
 func (b *Bench) tls(ctx context.Context, kind target.Kind, _ int) (Values, error) {
-	short := *b
-	s := &short.Sizes
-	s.ConnectVMs, s.IdleVMs, s.PacedVMs = s.TLSVMs, s.TLSVMs, s.TLSVMs
-	s.IdleSettle, s.PacedFor, s.FloodFor, s.Warm = s.TLSSettle, s.TLSFor, s.TLSFor, s.TLSWarm
-	all := Values{}
-	for _, part := range []struct {
-		name string
-		run  func(context.Context, target.Kind, int) (Values, error)
-	}{{"connect", short.connect}, {"idle", short.idle}, {"paced", short.paced}, {"flood", short.flood}} {
-		v, err := part.run(ctx, kind, 0)
+	return b.unconnected(ctx, kind, b.Sizes.TLSVMs, func(ctx context.Context, s scene) (Values, error) {
+		short := *b
+		short.Sizes.FloodFor, short.Sizes.Warm = b.Sizes.TLSFor, b.Sizes.TLSWarm
+		without, err := proc.ReadStatus(s.server.PID())
 		if err != nil {
 			return nil, err
 		}
-		for name, value := range maps.All(v) {
-			all[part.name+"_"+name] = value
+		connect, err := timeConnect(ctx, s)
+		if err != nil {
+			return nil, err
 		}
-	}
-	return all, nil
+		connected := time.Now()
+		flood, err := short.flood(ctx, kind, 0)
+		if err != nil {
+			return nil, err
+		}
+		if err := pause(ctx, b.Sizes.TLSSettle-time.Since(connected)); err != nil {
+			return nil, err
+		}
+		with, err := proc.ReadStatus(s.server.PID())
+		if err != nil {
+			return nil, err
+		}
+		paced, err := short.beats(ctx, s, b.Sizes.TLSFor, func(ctx context.Context) { s.fleet.Pace(ctx, b.Sizes.PacedRate) })
+		if err != nil {
+			return nil, err
+		}
+		all := Values{"idle_kib_per_stream": kibPerStream(without, with, s.fleet)}
+		for part, values := range map[string]Values{"connect": connect, "flood": flood, "paced": paced} {
+			for name, value := range maps.All(values) {
+				all[part+"_"+name] = value
+			}
+		}
+		return all, s.server.Verify(ctx)
+	})
 }
