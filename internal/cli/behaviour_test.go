@@ -170,7 +170,8 @@ func TestErrors(t *testing.T) {
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
-	d.server.Close()
+	d.server.URL = "http://127.0.0.1:1" // nobody is given this port
+	d.program.environ[addressEnv] = d.server.URL
 	for _, args := range [][]string{{"vms"}, {"watch"}, {"events", "-f"}, {"version"}, {"broadcast", "drain", "-y"}, {"drain", "vm-1"}} {
 		_, stderr, code := d.run(args...)
 		require.Equal(t, exitUnavailable, code, args)
