@@ -172,8 +172,9 @@ func (d *Dispatcher) journalEvents(ctx context.Context) error {
 }
 
 // restJournal keeps the journal from taking more than a quarter of the disk's
-// and a processor's time while many events come, as when a fleet connects. A stop
-// ends the rest.
+// and a processor's time while many events come, as when a fleet connects; or
+// more, where the disk is so slow that it would rest longer than journalRest. A
+// stop ends the rest.
 func (d *Dispatcher) restJournal(worked time.Duration) {
 	select {
 	case <-time.After(min(3*worked, journalRest)):

@@ -43,7 +43,8 @@ type SendCommandRequest struct {
 	// controller's default, 30 seconds unless configured.
 	AckTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=ack_timeout,json=ackTimeout,proto3" json:"ack_timeout,omitempty"`
 	// How long to wait here for the command to become terminal: up to 1 hour. The
-	// answer is the record as it is by then. Unset, the answer comes at once.
+	// answer is the record as it is by then, half a second before the call's own
+	// deadline at the latest. Unset, the answer comes at once.
 	Wait          *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -58,7 +58,8 @@ export declare type SendCommandRequest = Message<"migcontroller.v1.SendCommandRe
 
   /**
    * How long to wait here for the command to become terminal: up to 1 hour. The
-   * answer is the record as it is by then. Unset, the answer comes at once.
+   * answer is the record as it is by then, half a second before the call's own
+   * deadline at the latest. Unset, the answer comes at once.
    *
    * @generated from field: google.protobuf.Duration wait = 5;
    */
