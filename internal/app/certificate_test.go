@@ -109,7 +109,7 @@ func TestTLSOptions(t *testing.T) {
 	}
 }
 
-// An expired certificate is served, and warned of.
+// A certificate that has expired, or is not valid yet, is served, and warned of.
 func TestExpiredCertificate(t *testing.T) {
 	t.Parallel()
 	o, _ := tlsOptions(t)
@@ -122,6 +122,15 @@ func TestExpiredCertificate(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, logged.String(), "WARN  the certificate is not valid now")
 	require.Contains(t, logged.String(), "valid_until=1970-01-01T00:00:01.000Z")
+
+	o, _ = tlsOptions(t)
+	c, err := o.readCertificate(newLogger(o, &logged))
+	require.NoError(t, err)
+	require.NotContains(t, logged.String(), "valid_from=2100")
+	early := *c.current.Load().Leaf
+	early.NotBefore, early.NotAfter = farOff, farOff.AddDate(1, 0, 0)
+	c.serve(&tls.Certificate{Leaf: &early})
+	require.Contains(t, logged.String(), "valid_from=2100-01-01T00:00:00.000Z")
 }
 
 // A certificate that is renewed is shown without a restart. One that is no good
@@ -157,9 +166,11 @@ func TestCertificateIsRenewed(t *testing.T) {
 		}
 		require.Equal(t, 2, strings.Count(logged.String(), "WARN"))
 		second.write(t, o)
-		shows(first)          // it has just been looked at
-		time.Sleep(lookAgain) // fake clock
-		shows(second)
+		shows(first) // it has just been looked at
+		for range 3 {
+			time.Sleep(lookAgain) // fake clock
+			shows(second)
+		}
 		require.Equal(t, 1, strings.Count(logged.String(), "INFO  the certificate was renewed"))
 		require.Equal(t, 2, strings.Count(logged.String(), "WARN"))
 	})

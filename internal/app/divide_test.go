@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -53,6 +54,34 @@ func TestPrefaceIsTold(t *testing.T) {
 		}
 		require.Equal(t, first, string(rest))
 	}
+}
+
+// An answer arrives although the request was not read to its end: the connection
+// ends in good order before what is left of the request would reset it.
+func TestHalfReadRequestIsAnswered(t *testing.T) {
+	t.Parallel()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s := newServer(http.NotFoundHandler(), nil, quiet())
+	ended := make(chan struct{})
+	s.http1.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			close(ended)
+		}
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", l.Addr().String())
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat("x", 32<<10))
+	require.NoError(t, err)
+	answer, err := io.ReadAll(c)
+	require.NoError(t, err)
+	require.Contains(t, string(answer), "404 page not found")
+	<-ended
+	require.NoError(t, s.Close())
+	require.ErrorIs(t, <-served, http.ErrServerClosed)
 }
 
 // failingListener fails once before it accepts.

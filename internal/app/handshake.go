@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 // open returns c as it is to be read and written: as it is, or with TLS, once
@@ -20,6 +22,9 @@ func (s *server) open(c net.Conn) (net.Conn, error) {
 	secure := tls.Server(c, s.tls)
 	if err := secure.Handshake(); err != nil { //nolint:noctx // it has a deadline, and ends when c is closed
 		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && looksLikeHTTP(plain.RecordHeader) {
+			if string(plain.RecordHeader[:3]) == http2.ClientPreface[:3] {
+				hold(c)
+			}
 			tellOfTLS(c)
 		}
 		s.http1.ErrorLog.Printf("http: TLS handshake error from %v: %v", c.RemoteAddr(), err)
@@ -37,6 +42,16 @@ func looksLikeHTTP(start [5]byte) bool {
 		}
 	}
 	return true
+}
+
+// holdPlaintext is how long an HTTP/2 client in plaintext waits for its answer.
+const holdPlaintext = 5 * time.Second
+
+// hold waits for a peer that would come again at once, as agents do, thousands of
+// times a second. What it says meanwhile is read; when it hangs up, that is all.
+func hold(c net.Conn) {
+	_ = c.SetReadDeadline(time.Now().Add(holdPlaintext)) // c is closed soon either way
+	_, _ = io.CopyN(io.Discard, c, 64<<10)
 }
 
 // tellOfTLS answers a request in plaintext. HTTP/2 clients do not understand the

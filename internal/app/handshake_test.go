@@ -252,6 +252,30 @@ func untilClosedTLS(t *testing.T, l *pipeListener, i identity, first string) tim
 	return time.Since(began)
 }
 
+// The time that a handshake has is no limit for what comes after it.
+func TestAnswerMayTakeLongerThanHandshake(t *testing.T) {
+	t.Parallel()
+	o, i := tlsOptions(t)
+	cert, err := o.readCertificate(quiet())
+	require.NoError(t, err)
+	slow := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		time.Sleep(time.Minute) // fake clock
+	})
+	serveBubble(t, slow, cert.config(), func(t *testing.T, l *pipeListener) {
+		t.Helper()
+		raw := l.dial()
+		defer raw.Close()
+		config := i.trusts()
+		config.ServerName = "localhost"
+		c := tls.Client(raw, config)
+		_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		require.NoError(t, err)
+		res, err := http.ReadResponse(bufio.NewReader(c), nil)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+	})
+}
+
 // Who does not get on with a handshake keeps nobody else from theirs, and does
 // not hold up a stop.
 func TestStalledHandshakeHoldsNobodyUp(t *testing.T) {
@@ -315,27 +339,52 @@ func TestPlaintextPeersAreTold(t *testing.T) {
 	require.Contains(t, logged.String(), "TLS handshake error")
 }
 
-// Plaintext of either version is answered although the server has not read all of
-// it: what is closed with something unread would be reset.
+// Agents do not wait before they try again: one in plaintext is answered, but not at
+// once, so that a fleet of them makes no hot loop. A stop does not wait for that.
+func TestPlaintextAgentsAreHeld(t *testing.T) {
+	t.Parallel()
+	o, _ := tlsOptions(t)
+	cert, err := o.readCertificate(quiet())
+	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipeListener()
+		s := newServer(http.NotFoundHandler(), cert.config(), quiet())
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = s.Serve(l) })
+		began := time.Now()
+		held, stopped := l.dial(), l.dial()
+		_, err := io.WriteString(held, preface)
+		require.NoError(t, err)
+		answer, err := io.ReadAll(held)
+		require.NoError(t, err)
+		require.Equal(t, holdPlaintext, time.Since(began))
+		// HTTP/2 clients know these nine bytes when they expect a frame.
+		require.Regexp(t, `^HTTP/1\.1 400 `, string(answer))
+		require.Contains(t, string(answer), "This port speaks TLS: use https.\n")
+		_, err = io.WriteString(stopped, preface)
+		require.NoError(t, err)
+		synctest.Wait()
+		require.NoError(t, s.Shutdown(t.Context()))
+		require.NoError(t, s.Close())
+		serving.Wait()
+		require.Equal(t, holdPlaintext, time.Since(began))
+	})
+}
+
+// Plaintext is answered although the server has not read all of it: what is closed
+// with something unread would be reset.
 func TestPlaintextIsAnswered(t *testing.T) {
 	t.Parallel()
 	o, _ := tlsOptions(t)
 	a := newTestApp(t, o, newFakeService())
 	stop := startApp(t, a)
-	for _, first := range []string{
-		preface,
-		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 32768\r\n\r\n" + strings.Repeat("x", 32<<10),
-	} {
-		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", a.HTTPAddr())
-		require.NoError(t, err)
-		_, err = io.WriteString(c, first)
-		require.NoError(t, err)
-		answer, err := io.ReadAll(c)
-		require.NoError(t, err)
-		// HTTP/2 clients know these nine bytes when they expect a frame.
-		require.Regexp(t, `^HTTP/1\.1 400 `, string(answer))
-		require.Contains(t, string(answer), "This port speaks TLS: use https.\n")
-		require.NoError(t, c.Close())
-	}
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", a.HTTPAddr())
+	require.NoError(t, err)
+	_, err = io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 32768\r\n\r\n"+strings.Repeat("x", 32<<10))
+	require.NoError(t, err)
+	answer, err := io.ReadAll(c)
+	require.NoError(t, err)
+	require.Contains(t, string(answer), "This port speaks TLS: use https.\n")
+	require.NoError(t, c.Close())
 	require.NoError(t, stop())
 }

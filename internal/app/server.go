@@ -91,7 +91,8 @@ func (s *server) attend(c net.Conn, handOver func(net.Conn)) {
 			_ = c.Close() // it said nothing
 		case !isHTTP2:
 			handOver(replay(read, opened))
-		case s.recognise(c):
+		default:
+			s.recognise(c)
 			s.serveHTTP2(opened)
 		}
 	}()
@@ -124,12 +125,11 @@ func (s *server) add(c net.Conn) bool {
 	return true
 }
 
-// recognise notes that c speaks HTTP/2. It returns false when c has been closed.
-func (s *server) recognise(c net.Conn) bool {
+// recognise notes that c speaks HTTP/2.
+func (s *server) recognise(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = true
-	return !s.closing
 }
 
 func (s *server) remove(c net.Conn) {

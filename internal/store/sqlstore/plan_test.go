@@ -24,6 +24,8 @@ func TestFewCommandsAreFoundByIndex(t *testing.T) {
 				q, args := selectCommands(store.CommandFilter{States: states[n:]}, page)
 				require.Contains(t, plan(t, db, q, args...), "INDEX "+index, q)
 			}
+			mixed, args := selectCommands(store.CommandFilter{States: []fleet.CommandState{fleet.Pending, fleet.Failed}}, page)
+			require.Contains(t, plan(t, db, mixed, args...), "INDEX "+index, mixed)
 		}
 	}
 }

@@ -82,20 +82,22 @@ func purgeHeartbeats(fromTheFuture int64) func(*tx, int64, int64) (int64, error)
 	}
 }
 
-// purgeChanges forgets changes and remembers how far, so that a cursor from
-// before can be told apart. The latest change stays.
+// purgeChanges forgets changes, up to the first that is to be kept, and remembers
+// how far, so that a cursor from before can be told apart. The latest change stays.
 func purgeChanges(fromTheFuture int64) func(*tx, int64, int64) (int64, error) {
 	return func(t *tx, cutoff, batch int64) (int64, error) {
 		var through int64
-		err := t.scan(`SELECT COALESCE(MAX(seq), 0) FROM (SELECT seq, at FROM changes
-			WHERE seq < (SELECT MAX(seq) FROM changes) ORDER BY seq LIMIT ?) WHERE at < ? OR at > ?`,
-			[]any{batch, cutoff, fromTheFuture}, []any{&through})
-		if err != nil || through == 0 {
+		err := t.scan(`SELECT COALESCE(MIN(seq) FILTER (WHERE at BETWEEN ? AND ?) - 1, MAX(seq), 0)
+			FROM (SELECT seq, at FROM changes
+				WHERE seq < (SELECT MAX(seq) FROM changes) ORDER BY seq LIMIT ?)`,
+			[]any{cutoff, fromTheFuture, batch}, []any{&through})
+		if err != nil {
 			return 0, err
 		}
-		if err := t.exec(`UPDATE meta SET value = ? WHERE key = 'purged_change'`, through); err != nil {
+		n, err := t.remove(`DELETE FROM changes WHERE seq <= ?`, through)
+		if err != nil || n == 0 {
 			return 0, err
 		}
-		return t.remove(`DELETE FROM changes WHERE seq <= ?`, through)
+		return n, t.exec(`UPDATE meta SET value = ? WHERE key = 'purged_change'`, through)
 	}
 }

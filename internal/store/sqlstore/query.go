@@ -38,8 +38,12 @@ func (db *DB) Command(ctx context.Context, id fleet.CommandID) (fleet.Command, e
 	return one(db.commands(ctx, `SELECT seq, doc FROM commands WHERE id = ?`, string(id)))
 }
 
-// isOpen has the index of the commands that have not ended used.
-const isOpen = "seq IN (SELECT seq FROM commands WHERE due_at > 0)"
+// isOpen has the index of the commands that have not ended used, and isFailed, word
+// for word, that of those that ended without success.
+const (
+	isOpen   = "seq IN (SELECT seq FROM commands WHERE due_at > 0)"
+	isFailed = "state NOT IN ('PENDING', 'DELIVERED', 'SUCCEEDED')"
+)
 
 // Commands lists commands, the latest accepted first.
 func (db *DB) Commands(ctx context.Context, f store.CommandFilter, p store.Page) ([]fleet.Command, error) {
@@ -75,12 +79,15 @@ func (s *selection) andStates(states []fleet.CommandState) {
 		args = append(args, string(state))
 	}
 	s.and("state IN ("+strings.TrimSuffix(strings.Repeat("?,", len(args)), ",")+")", args...)
-	mayEndWell := func(s fleet.CommandState) bool { return !s.Terminal() || s == fleet.Succeeded }
+	open := func(s fleet.CommandState) bool { return !s.Terminal() }
 	switch {
+	case slices.Contains(states, fleet.Succeeded):
 	case !slices.ContainsFunc(states, fleet.CommandState.Terminal):
 		s.and(isOpen)
-	case !slices.ContainsFunc(states, mayEndWell):
-		s.and("state NOT IN ('PENDING', 'DELIVERED', 'SUCCEEDED')") // as the partial index says it
+	case !slices.ContainsFunc(states, open):
+		s.and(isFailed)
+	default:
+		s.and("seq IN (SELECT seq FROM commands WHERE due_at > 0 UNION ALL SELECT seq FROM commands WHERE " + isFailed + ")")
 	}
 }
 

@@ -182,34 +182,34 @@ func TestCacheCountsWhoIsGone(t *testing.T) {
 }
 
 // Heartbeats of a VM that is connected and silent are not too old to be found
-// after a crash.
+// after a crash, whenever that is.
 func TestSilentVMSurvivesCrash(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
 	db, last := beating(t, path, 5)
 	other, err := db.OpenSession(t.Context(), fleet.Hello{VM: "other"}, fleet.Command{ID: "o", VM: "other"}, last)
 	require.NoError(t, err)
-	at := last
-	for at.Before(last.Add(10 * time.Minute)) {
-		at = at.Add(10 * time.Second)
+	for at := last; at.Before(last.Add(2 * lookBack)); {
+		at = at.Add(20 * time.Second)
 		err := db.RecordHeartbeats(t.Context(), []fleet.Heartbeat{{
 			Origin: fleet.Origin{VM: "other", Via: fleet.Stream, Epoch: other.Epoch, ReceivedAt: at},
 		}}, nil)
 		require.NoError(t, err)
 		_, err = db.Sweep(t.Context(), at, 10)
 		require.NoError(t, err)
+		before, err := db.VM(t.Context(), "vm")
+		require.NoError(t, err)
+		again := crash(t, path)
+		_, err = again.ResetSessions(t.Context(), at)
+		require.NoError(t, err)
+		after, err := again.VM(t.Context(), "vm")
+		require.NoError(t, err)
+		require.Equal(t, before.SessionClosed(before.Epoch, at), after, at.Sub(last))
+		beats, err := again.Heartbeats(t.Context(), "vm", 10)
+		require.NoError(t, err)
+		require.Len(t, beats, 5)
+		require.NoError(t, again.Close())
 	}
-	before, err := db.VM(t.Context(), "vm")
-	require.NoError(t, err)
-	again := crash(t, path)
-	_, err = again.ResetSessions(t.Context(), at)
-	require.NoError(t, err)
-	after, err := again.VM(t.Context(), "vm")
-	require.NoError(t, err)
-	require.Equal(t, before.SessionClosed(before.Epoch, at), after)
-	beats, err := again.Heartbeats(t.Context(), "vm", 10)
-	require.NoError(t, err)
-	require.Len(t, beats, 5)
 }
 
 // A VM that is heard of in the transaction that purges it begins anew.
@@ -253,6 +253,14 @@ func TestPurgePassesRowsFromTheFuture(t *testing.T) {
 	for i := range 2 * purgeBlocks {
 		beat(t0.AddDate(1, 0, i))
 	}
+	require.NoError(t, db.update(t.Context(), func(t *tx) error {
+		for range 2 * purgeBatch {
+			if err := t.change(fleet.Change{At: t0.AddDate(1, 0, 0), Subject: "vm"}, []byte("{}"), nil, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
 	for i := range purgeBlocks {
 		beat(t0.Add(time.Duration(i) * time.Second))
 	}
@@ -264,6 +272,28 @@ func TestPurgePassesRowsFromTheFuture(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, 1, left, table)
 	}
+}
+
+// Changes that are dated wrongly do not take with them those before them that are
+// to be kept.
+func TestPurgeKeepsChangesBeforeWronglyDated(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
+	now := t0.Add(time.Hour)
+	require.NoError(t, db.update(t.Context(), func(t *tx) error {
+		for _, at := range []time.Time{t0, now, now.AddDate(1, 0, 0), t0, now} {
+			if err := t.change(fleet.Change{At: at, Subject: "vm"}, []byte("{}"), nil, nil); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	n, err := db.Purge(t.Context(), store.Retention{Changes: time.Minute}, now)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	changes, err := db.Changes(t.Context(), store.ChangeFilter{}, 1, 10)
+	require.NoError(t, err)
+	require.Len(t, changes, 4)
 }
 
 // What is handed to a poll is synced: it must not be handed out twice in a boot.
