@@ -122,6 +122,7 @@ func (b *Bench) interleave(ctx context.Context, m measure) (samples []result.Sam
 		for _, at := range m.at(b.Sizes) {
 			for _, kind := range m.servers {
 				debug.FreeOSMemory() // what the run before has left behind
+				proc.SyncDisks()     // it is not for the next server to wait for
 				v, err := m.run(b, ctx, kind, at)
 				if err != nil {
 					return samples, fmt.Errorf("%s on %s, run %d: %w", m.name, kind, run+1, err)
@@ -163,11 +164,10 @@ func (b *Bench) fresh(ctx context.Context, kind target.Kind) (*target.Server, er
 	return p.Start(ctx, kind)
 }
 
-// with runs fn on a fresh server with so many VMs. A server that ends, and a
-// stream that does, fail the run.
+// with runs fn on a fresh server with so many VMs.
 func (b *Bench) with(
 	ctx context.Context, kind target.Kind, vms int, fn func(context.Context, scene) (Values, error),
-) (v Values, err error) {
+) (Values, error) {
 	s, err := b.fresh(ctx, kind)
 	if err != nil {
 		return nil, err
@@ -178,6 +178,22 @@ func (b *Bench) with(
 
 // on is with on a server that runs already and knows no VM by this name.
 func (b *Bench) on(
+	ctx context.Context, s *target.Server, name string, vms int, fn func(context.Context, scene) (Values, error),
+) (Values, error) {
+	return before(ctx, s, name, vms, func(ctx context.Context, at scene) (Values, error) {
+		if err := connectAll(ctx, s, at.fleet); err != nil {
+			return nil, err
+		}
+		if err := caughtUp(ctx, s); err != nil {
+			return nil, err
+		}
+		return fn(ctx, at)
+	})
+}
+
+// before is on with VMs that have not connected yet. A server that ends, and a
+// stream that does, fail the run.
+func before(
 	ctx context.Context, s *target.Server, name string, vms int, fn func(context.Context, scene) (Values, error),
 ) (v Values, err error) {
 	ctx, stop := s.Watch(ctx)
@@ -192,12 +208,6 @@ func (b *Bench) on(
 		return nil, err
 	}
 	defer f.Close()
-	if err := connectAll(ctx, s, f); err != nil {
-		return nil, err
-	}
-	if err := caughtUp(ctx, s); err != nil {
-		return nil, err
-	}
 	if v, err = fn(ctx, scene{s, f}); err != nil {
 		return nil, err
 	}

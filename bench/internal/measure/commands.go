@@ -63,13 +63,13 @@ func (b *Bench) roundTrip(ctx context.Context, kind target.Kind, _ int) (Values,
 func (b *Bench) commands(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	return b.with(ctx, kind, b.Sizes.CommandVMs, func(ctx context.Context, s scene) (Values, error) {
 		ends := time.Now().Add(b.Sizes.CommandFor)
-		return s.command(ctx, func(int64) bool { return time.Now().Before(ends) })
+		return s.command(ctx, s.fleet.Len(), func(int64) bool { return time.Now().Before(ends) })
 	})
 }
 
-// command commands all VMs at once, one command at a time each, for as long as
-// more says so of the number of the next command.
-func (s scene) command(ctx context.Context, more func(int64) bool) (Values, error) {
+// command commands so many VMs at once, one after the other of all there are, for
+// as long as more says so of the number of the next command.
+func (s scene) command(ctx context.Context, atOnce int, more func(int64) bool) (Values, error) {
 	o, err := load.NewOperator(s.server.Addr, operatorConns)
 	if err != nil {
 		return nil, err
@@ -85,10 +85,10 @@ func (s scene) command(ctx context.Context, more func(int64) bool) (Values, erro
 	}
 	var next, done atomic.Int64
 	var all sync.WaitGroup
-	errs := make(chan error, s.fleet.Len())
-	for vm := range s.fleet.Len() {
+	errs := make(chan error, atOnce)
+	for first := range atOnce {
 		all.Go(func() {
-			for more(next.Add(1)) {
+			for vm := first; more(next.Add(1)); vm = (vm + atOnce) % s.fleet.Len() {
 				if err := o.Command(ctx, s.fleet.ID(vm)); err != nil {
 					errs <- err
 					return

@@ -8,9 +8,9 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// storedVMs is how many VMs are commanded where the number of stored commands
-// grows.
-const storedVMs = 100
+// growthAtOnce is how many VMs are commanded at once, whatever grows: how many
+// commands share a commit changes what each costs.
+const growthAtOnce = 100
 
 // growthVMs measures what a heartbeat and a command cost with so many VMs.
 func (b *Bench) growthVMs(ctx context.Context, kind target.Kind, vms int) (Values, error) {
@@ -38,7 +38,7 @@ func (b *Bench) growthStored(ctx context.Context, kind target.Kind, commands int
 		return nil, err
 	}
 	defer s.Kill()
-	v, err := b.on(ctx, s, b.newName(), storedVMs, func(ctx context.Context, s scene) (Values, error) {
+	v, err := b.on(ctx, s, b.newName(), growthAtOnce, func(ctx context.Context, s scene) (Values, error) {
 		return b.growthCommands(ctx, s, Values{})
 	})
 	if err != nil {
@@ -53,9 +53,9 @@ func (b *Bench) newName() string {
 	return fmt.Sprintf("fleet-%d", b.fleets)
 }
 
-// growthCommands adds what a command costs, with one at a time for each VM.
+// growthCommands adds what a command costs.
 func (b *Bench) growthCommands(ctx context.Context, s scene, v Values) (Values, error) {
-	commands, err := s.command(ctx, func(n int64) bool { return n <= int64(b.Sizes.GrowthCommands) })
+	commands, err := s.command(ctx, min(growthAtOnce, s.fleet.Len()), func(n int64) bool { return n <= int64(b.Sizes.GrowthCommands) })
 	for name, value := range maps.All(commands) {
 		v["command_"+name] = value
 	}

@@ -2,7 +2,6 @@ package measure
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/mig-controller/mig-controller/bench/internal/load"
@@ -19,14 +18,7 @@ func (b *Bench) unconnected(
 		return nil, err
 	}
 	defer s.Kill()
-	ctx, stop := s.Watch(ctx)
-	defer stop()
-	f, err := load.NewFleet(s.Addr, s.TLS, fleetName, vms)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return fn(ctx, scene{s, f})
+	return before(ctx, s, fleetName, vms, fn)
 }
 
 // idle measures the memory that a VM costs that is connected and silent.
@@ -39,19 +31,17 @@ func (b *Bench) idle(ctx context.Context, kind target.Kind, _ int) (Values, erro
 		if err := connectAll(ctx, s.server, s.fleet); err != nil {
 			return nil, err
 		}
+		connected := time.Now()
 		if err := caughtUp(ctx, s.server); err != nil {
 			return nil, err
 		}
 		// Memory that a crowd of connecting VMs took is given back slowly.
-		if err := pause(ctx, b.Sizes.IdleSettle); err != nil {
+		if err := pause(ctx, b.Sizes.IdleSettle-time.Since(connected)); err != nil {
 			return nil, err
 		}
 		with, err := proc.ReadStatus(s.server.PID())
 		if err != nil {
 			return nil, err
-		}
-		if n, cause := s.fleet.Ends(); n > 0 {
-			return nil, fmt.Errorf("%d streams ended, the latest: %w", n, cause)
 		}
 		return Values{"kib_per_stream": kibPerStream(without, with, s.fleet), "threads": float64(with.Threads)}, nil
 	})

@@ -61,20 +61,20 @@ type calls struct {
 
 func newCalls() *calls { return &calls{done: make(chan struct{})} }
 
-// make makes calls until d has passed after the warm-up. A call that is late
-// delays those after it; none is left out of the times.
+// make makes all calls that are due until d has passed after the warm-up. A call
+// that is late delays those after it; none is left out of the times.
 func (c *calls) make(ctx context.Context, warm, d time.Duration, call func() error) {
 	defer close(c.done)
 	began := time.Now()
-	for next := began; time.Since(began) < warm+d; next = next.Add(readEvery) {
+	for due := time.Duration(0); due < warm+d; due += readEvery {
+		next := began.Add(due)
 		if c.err = pause(ctx, time.Until(next)); c.err != nil {
 			return
 		}
-		counts := time.Since(began) >= warm
 		if c.err = call(); c.err != nil {
 			return
 		}
-		if counts {
+		if due >= warm {
 			// From when it was due: waiting for the call before is waiting too.
 			c.ms = append(c.ms, micros(time.Since(next))/1e3)
 		}

@@ -14,7 +14,7 @@ type Sizes struct {
 	PacedFor            time.Duration
 
 	IdleVMs    int
-	IdleSettle time.Duration // at most
+	IdleSettle time.Duration // at least
 
 	ConnectVMs int
 
@@ -95,7 +95,7 @@ func (s Sizes) most(chosen func(string) bool) int {
 		"flood": s.FloodVMs, "paced": s.PacedVMs, "idle": s.IdleVMs, "connect": s.ConnectVMs,
 		"commands": s.CommandVMs, "reconnect": s.ReconnectVMs, "reads": s.ReadVMs,
 		"tls":        s.TLSVMs,
-		"growth-vms": slices.Max(s.GrowthVMs), "growth-stored": storedVMs,
+		"growth-vms": slices.Max(s.GrowthVMs), "growth-stored": growthAtOnce,
 	} {
 		if chosen(name) {
 			n = max(n, vms)

@@ -45,6 +45,6 @@ func (b *Bench) tls(ctx context.Context, kind target.Kind, _ int) (Values, error
 				all[part+"_"+name] = value
 			}
 		}
-		return all, s.server.Verify(ctx)
+		return all, nil
 	})
 }

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -13,13 +14,14 @@ func alone() *syscall.SysProcAttr {
 }
 
 // environment is this process's own, without what sets options of the
-// controller: it is measured with its defaults.
+// controller or of Go's runtime: all are measured with their defaults.
 func environment() []string {
-	var kept []string
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "CONTROLLER_") {
-			kept = append(kept, kv)
-		}
-	}
-	return kept
+	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return strings.HasPrefix(name, "CONTROLLER_") ||
+			slices.Contains([]string{"GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG"}, name)
+	})
 }
+
+// SyncDisks waits until all that was written is on the disk.
+func SyncDisks() { syscall.Sync() }

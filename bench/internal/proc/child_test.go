@@ -3,6 +3,7 @@ package proc
 import (
 	"context"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,6 +68,19 @@ func TestStop(t *testing.T) {
 		} else {
 			require.ErrorContains(t, err, test.says)
 		}
+	}
+}
+
+// A server is measured with its defaults, whatever the environment sets.
+func TestEnvironment(t *testing.T) {
+	for _, name := range []string{"CONTROLLER_GRPC_ADDR", "GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "GOLIKE"} {
+		t.Setenv(name, "1")
+	}
+	c := start(t, "env | grep -E '^(GO|CONTROLLER_)'; echo end; exec sleep 60")
+	require.Eventually(t, func() bool { return strings.HasSuffix(c.lastWords(), "end\n") }, 20*time.Second, time.Millisecond)
+	require.Contains(t, c.lastWords(), "GOLIKE=1\n", "all else is kept")
+	for _, name := range []string{"CONTROLLER_", "GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG"} {
+		require.NotContains(t, c.lastWords(), name)
 	}
 }
 

@@ -79,8 +79,8 @@ func (r Results) runs() []int {
 	return runs
 }
 
-// ReadAll reads results of the same commit from several files. Each measure is in
-// one of them.
+// ReadAll reads results of the same commit from several files. A measure that is
+// in two of them is refused: its runs would be mixed up.
 func ReadAll(paths []string) (Results, error) {
 	var all Results
 	for i, path := range paths {
@@ -93,6 +93,11 @@ func ReadAll(paths []string) (Results, error) {
 			continue
 		case r.Meta.Commit != all.Meta.Commit:
 			return all, fmt.Errorf("%s: the commit must be that of %s, %s", path, paths[0], all.Meta.Commit)
+		}
+		for _, s := range r.Samples {
+			if slices.ContainsFunc(all.Samples, func(other Sample) bool { return other.Measure == s.Measure }) {
+				return all, fmt.Errorf("%s: the measure %s must not be in two files", path, s.Measure)
+			}
 		}
 		all.Meta.Command += "`, `" + r.Meta.Command
 		all.Meta.Quick = all.Meta.Quick || r.Meta.Quick

@@ -116,6 +116,8 @@ func TestReadAll(t *testing.T) {
 	require.Equal(t, "a`, `b", r.Meta.Command)
 	_, err = ReadAll([]string{a, other})
 	require.ErrorContains(t, err, "the commit must be that of")
+	_, err = ReadAll([]string{a, b, write("again", "c1", flood)})
+	require.ErrorContains(t, err, "the measure flood must not be in two files")
 	_, err = ReadAll([]string{a, filepath.Join(dir, "none")})
 	require.Error(t, err)
 }

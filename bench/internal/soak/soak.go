@@ -232,10 +232,10 @@ func (r *run) watch(ctx context.Context, over <-chan struct{}) error {
 // askWithin is how long the controller may take to answer.
 const askWithin = time.Minute
 
-// last takes the last sample, when the VMs that were dropped are back, and then
-// has the controller count the VMs.
+// last takes the last sample, when the VMs that were dropped are back and those
+// that ended are gone, and then has the controller count the VMs.
 func (r *run) last(ctx context.Context) error {
-	if err := r.awaitSessions(ctx, int64(r.VMs)); err != nil {
+	if err := r.awaitSessions(ctx, func(n int64) bool { return n == int64(r.VMs) }); err != nil {
 		return err
 	}
 	if err := r.sample(ctx); err != nil {
@@ -292,7 +292,7 @@ func (r *run) kill(ctx context.Context) error {
 	r.server = next
 	r.life++
 	// With connections that drop, some are always on the way.
-	if err := r.awaitSessions(ctx, int64(r.VMs)*99/100); err != nil {
+	if err := r.awaitSessions(ctx, func(n int64) bool { return n >= int64(r.VMs)*99/100 }); err != nil {
 		return err
 	}
 	r.back = append(r.back, time.Since(began))
@@ -303,11 +303,11 @@ func (r *run) kill(ctx context.Context) error {
 // backWithin is how long VMs may take to be back.
 const backWithin = 2 * time.Minute
 
-// awaitSessions waits until there are so many sessions.
-func (r *run) awaitSessions(ctx context.Context, n int64) error {
+// awaitSessions waits until there are as many sessions as there should be.
+func (r *run) awaitSessions(ctx context.Context, enough func(int64) bool) error {
 	for deadline := time.Now().Add(backWithin); ; {
 		t, err := r.server.Tally(ctx)
-		if err != nil || t.Sessions >= n {
+		if err != nil || enough(t.Sessions) {
 			return err
 		}
 		if time.Now().After(deadline) {
