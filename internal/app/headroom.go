@@ -9,7 +9,7 @@ import (
 
 // What the garbage collector may let pile up on top of what is in use is as much
 // as was allocated in the last headroomPeriod, so that it runs about once in
-// that time; but at least a tenth and leastHeadroom, and at most half of what is
+// that time; but at least a twentieth and leastHeadroom, and at most half of what is
 // in use. By Go's own measure, which is all of that, a fleet would cost up to
 // twice the memory.
 const (
@@ -47,7 +47,7 @@ func keepHeadroom(stop <-chan struct{}) {
 // heap.
 func headroomPercent(inUse, allocated uint64) int {
 	inUse = max(inUse, 1<<20) // nothing is known before the first collection
-	headroom := max(leastHeadroom, inUse/10, min(allocated, inUse/2))
+	headroom := max(leastHeadroom, inUse/20, min(allocated, inUse/2))
 	return int(100 * min(headroom, 2*inUse) / inUse)
 }
 

@@ -22,7 +22,7 @@ func TestHeadroom(t *testing.T) {
 		"large, idle":      {320 * mb, 0, 10},
 		"large, some load": {320 * mb, 80 * mb, 25},
 		"large, busy":      {320 * mb, 9999 * mb, 50},
-		"huge, idle":       {6400 * mb, 0, 10},
+		"huge, idle":       {6400 * mb, 0, 5},
 	} {
 		require.Equal(t, test.want, headroomPercent(test.inUse, test.allocated), name)
 	}

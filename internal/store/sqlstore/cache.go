@@ -77,11 +77,14 @@ func (q queue) moved(c fleet.Command) queue {
 	if i < 0 {
 		return q
 	}
-	q.open = slices.Clone(q.open)
-	if c.State.Terminal() {
-		q.open = slices.Delete(q.open, i, i+1)
-	} else {
+	switch {
+	case !c.State.Terminal():
+		q.open = slices.Clone(q.open)
 		q.open[i] = c
+	case len(q.open) == 1:
+		q.open = nil // without room for the one that has ended
+	default:
+		q.open = slices.Delete(slices.Clone(q.open), i, i+1)
 	}
 	return q
 }

@@ -176,7 +176,7 @@ func TestLongQueue(t *testing.T) {
 	}
 	last, ok := db.writer.cache.get("vm")
 	require.True(t, ok)
-	require.Equal(t, queueOf([]fleet.Command{}), last.queue)
+	require.Equal(t, queueOf(nil), last.queue)
 }
 
 // Heartbeats that repeat each other in a row are told apart by what they say, and
