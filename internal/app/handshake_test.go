@@ -220,7 +220,7 @@ func TestSilentPeersAreClosedWithTLS(t *testing.T) {
 	o, i := tlsOptions(t)
 	cert, err := o.readCertificate(quiet())
 	require.NoError(t, err)
-	serveBubble(t, http.NotFoundHandler(), cert.config(), func(t *testing.T, l *pipeListener) {
+	serveBubble(t, http.NotFoundHandler(), cert.config(), func(t *testing.T, _ *server, l *pipeListener) {
 		t.Helper()
 		require.Equal(t, 10*time.Second, untilClosed(t, l, ""), "no handshake")
 		require.Equal(t, 10*time.Second, untilClosed(t, l, "\x16\x03\x01\x02"), "half a handshake")
@@ -261,7 +261,7 @@ func TestAnswerMayTakeLongerThanHandshake(t *testing.T) {
 	slow := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		time.Sleep(time.Minute) // fake clock
 	})
-	serveBubble(t, slow, cert.config(), func(t *testing.T, l *pipeListener) {
+	serveBubble(t, slow, cert.config(), func(t *testing.T, _ *server, l *pipeListener) {
 		t.Helper()
 		raw := l.dial()
 		defer raw.Close()
@@ -283,11 +283,8 @@ func TestStalledHandshakeHoldsNobodyUp(t *testing.T) {
 	o, i := tlsOptions(t)
 	cert, err := o.readCertificate(quiet())
 	require.NoError(t, err)
-	synctest.Test(t, func(t *testing.T) {
-		l := newPipeListener()
-		s := newServer(http.NotFoundHandler(), cert.config(), quiet())
-		var serving sync.WaitGroup
-		serving.Go(func() { _ = s.Serve(l) })
+	serveBubble(t, http.NotFoundHandler(), cert.config(), func(t *testing.T, s *server, l *pipeListener) {
+		t.Helper()
 		began := time.Now()
 		silent, half := l.dial(), l.dial()
 		_, err := io.WriteString(half, "\x16\x03\x01\x02")
@@ -304,8 +301,6 @@ func TestStalledHandshakeHoldsNobodyUp(t *testing.T) {
 			require.NoError(t, err)
 		}
 		require.Zero(t, time.Since(began))
-		require.NoError(t, s.Close())
-		serving.Wait()
 	})
 }
 
@@ -346,11 +341,8 @@ func TestPlaintextAgentsAreHeld(t *testing.T) {
 	o, _ := tlsOptions(t)
 	cert, err := o.readCertificate(quiet())
 	require.NoError(t, err)
-	synctest.Test(t, func(t *testing.T) {
-		l := newPipeListener()
-		s := newServer(http.NotFoundHandler(), cert.config(), quiet())
-		var serving sync.WaitGroup
-		serving.Go(func() { _ = s.Serve(l) })
+	serveBubble(t, http.NotFoundHandler(), cert.config(), func(t *testing.T, s *server, l *pipeListener) {
+		t.Helper()
 		began := time.Now()
 		held, stopped := l.dial(), l.dial()
 		_, err := io.WriteString(held, preface)
@@ -365,8 +357,6 @@ func TestPlaintextAgentsAreHeld(t *testing.T) {
 		require.NoError(t, err)
 		synctest.Wait()
 		require.NoError(t, s.Shutdown(t.Context()))
-		require.NoError(t, s.Close())
-		serving.Wait()
 		require.Equal(t, holdPlaintext, time.Since(began))
 	})
 }

@@ -51,7 +51,7 @@ func (l *pipeListener) Close() error {
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
 // serveBubble runs test against the server with its real timeouts in fake time.
-func serveBubble(t *testing.T, h http.Handler, secure *tls.Config, test func(t *testing.T, l *pipeListener)) {
+func serveBubble(t *testing.T, h http.Handler, secure *tls.Config, test func(t *testing.T, s *server, l *pipeListener)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipeListener()
@@ -62,7 +62,7 @@ func serveBubble(t *testing.T, h http.Handler, secure *tls.Config, test func(t *
 			require.NoError(t, s.Close())
 			serving.Wait()
 		}()
-		test(t, l)
+		test(t, s, l)
 	})
 }
 
@@ -88,7 +88,7 @@ func untilClosed(t *testing.T, l *pipeListener, first string) time.Duration {
 // Peers that say nothing, or are gone, do not keep their connections.
 func TestSilentPeersAreClosed(t *testing.T) {
 	t.Parallel()
-	serveBubble(t, http.NotFoundHandler(), nil, func(t *testing.T, l *pipeListener) {
+	serveBubble(t, http.NotFoundHandler(), nil, func(t *testing.T, _ *server, l *pipeListener) {
 		t.Helper()
 		require.Equal(t, 10*time.Second, untilClosed(t, l, ""), "no request")
 		require.Equal(t, 10*time.Second, untilClosed(t, l, "GET / HTTP/1.1\r\nHost:"), "half a request")
@@ -102,7 +102,7 @@ func TestSilentPeersAreClosed(t *testing.T) {
 // A peer that takes nothing of what is sent to it does not keep its connection.
 func TestPeerThatDoesNotReadIsClosed(t *testing.T) {
 	t.Parallel()
-	serveBubble(t, http.NotFoundHandler(), nil, func(t *testing.T, l *pipeListener) {
+	serveBubble(t, http.NotFoundHandler(), nil, func(t *testing.T, _ *server, l *pipeListener) {
 		t.Helper()
 		c := l.dial()
 		defer c.Close()
@@ -131,7 +131,7 @@ func TestIdleStreamLives(t *testing.T) {
 		case <-r.Context().Done():
 		}
 	})
-	serveBubble(t, h, nil, func(t *testing.T, l *pipeListener) {
+	serveBubble(t, h, nil, func(t *testing.T, _ *server, l *pipeListener) {
 		t.Helper()
 		p := new(http.Protocols)
 		p.SetUnencryptedHTTP2(true)
@@ -151,7 +151,7 @@ func TestIdleStreamLives(t *testing.T) {
 // What the server tells every HTTP/2 peer bounds what a peer can make it keep.
 func TestHTTP2Settings(t *testing.T) {
 	t.Parallel()
-	serveBubble(t, http.NotFoundHandler(), nil, func(t *testing.T, l *pipeListener) {
+	serveBubble(t, http.NotFoundHandler(), nil, func(t *testing.T, _ *server, l *pipeListener) {
 		t.Helper()
 		c := l.dial()
 		defer c.Close()

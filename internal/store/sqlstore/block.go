@@ -116,25 +116,22 @@ func (p part) heartbeats() ([]fleet.Heartbeat, error) {
 // Heartbeats lists the heartbeats of a VM that are still kept.
 func (db *DB) Heartbeats(ctx context.Context, vm fleet.VMID, limit int) ([]fleet.Heartbeat, error) {
 	seq, err := db.lastBeat(ctx, vm)
-	if errors.Is(err, fleet.ErrNotFound) {
-		return nil, nil
-	}
 	var hs []fleet.Heartbeat
 	for err == nil && seq > 0 && len(hs) < limit {
 		var p part
-		if p, err = db.partOf(ctx, vm, seq); errors.Is(err, fleet.ErrNotFound) {
-			return hs, nil // no longer kept
+		if p, err = db.partOf(ctx, vm, seq); err != nil {
+			break
 		}
-		var some []fleet.Heartbeat
-		if err == nil {
-			some, err = p.heartbeats()
+		some, err := p.heartbeats()
+		if err != nil {
+			return nil, readError(ctx, err)
 		}
 		slices.Reverse(some)
 		hs = append(hs, some[:min(len(some), limit-len(hs))]...)
 		seq = p.previous
 	}
-	if err != nil {
-		return nil, readError(ctx, err)
+	if err != nil && !errors.Is(err, fleet.ErrNotFound) { // a VM, or a row, that is not kept ends the list
+		return nil, err
 	}
 	return hs, nil
 }

@@ -25,6 +25,17 @@ func crash(t *testing.T, path string) *DB {
 	return openTest(t, left)
 }
 
+// afterCrash is the VM as it is when the store that a kill left has been opened.
+func afterCrash(t *testing.T, path string, at time.Time) fleet.VM {
+	t.Helper()
+	again := crash(t, path)
+	_, err := again.ResetSessions(t.Context(), at.Add(time.Hour))
+	require.NoError(t, err)
+	v, err := again.VM(t.Context(), "vm")
+	require.NoError(t, err)
+	return v
+}
+
 // A VM is listed under what it last said of itself, whichever part that was.
 func TestListsFollowReports(t *testing.T) {
 	t.Parallel()
@@ -87,12 +98,7 @@ func TestCrashAfterNewsOfAVM(t *testing.T) {
 	}, fleet.Command{})
 	require.NoError(t, err)
 
-	again := crash(t, path)
-	_, err = again.ResetSessions(t.Context(), last.Add(time.Hour))
-	require.NoError(t, err)
-	v, err := again.VM(t.Context(), "vm")
-	require.NoError(t, err)
-	require.Equal(t, last, v.LastSeenAt)
+	require.Equal(t, last, afterCrash(t, path, last).LastSeenAt)
 }
 
 // The same when it was heard of by an ack, which no heartbeat tells.
@@ -108,12 +114,7 @@ func TestCrashAfterAck(t *testing.T) {
 	_, _, err = db.Ack(t.Context(), "vm", 1, fleet.Ack{CommandID: "c", Success: true}, last)
 	require.NoError(t, err)
 
-	again := crash(t, path)
-	_, err = again.ResetSessions(t.Context(), last.Add(time.Hour))
-	require.NoError(t, err)
-	v, err := again.VM(t.Context(), "vm")
-	require.NoError(t, err)
-	require.Equal(t, last, v.LastSeenAt)
+	require.Equal(t, last, afterCrash(t, path, last).LastSeenAt)
 }
 
 // After a crash what a row lacks is found although others were heard of since.
