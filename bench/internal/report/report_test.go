@@ -109,6 +109,29 @@ func TestWriteKeepsThePage(t *testing.T) {
 	require.FileExists(t, filepath.Join(filepath.Dir(page), "performance", "flood.svg"))
 }
 
+// The project's own page has both generated parts, with the commits that they are
+// of, and all of its plots.
+func TestPublishedPage(t *testing.T) {
+	t.Parallel()
+	docs := filepath.Join("..", "..", "..", "docs")
+	content, err := os.ReadFile(filepath.Join(docs, "performance.md"))
+	require.NoError(t, err)
+	for _, p := range []part{figuresPart, soakPart} {
+		_, rest, _ := strings.Cut(string(content), p.begin)
+		generated, _, ended := strings.Cut(rest, p.end)
+		require.True(t, ended, p.begin)
+		require.Regexp(t, "at commit `[0-9a-f]{12}`", generated)
+		require.NotContains(t, generated, "not measured")
+	}
+	plots, err := filepath.Glob(filepath.Join(docs, "performance", "*.svg"))
+	require.NoError(t, err)
+	require.NotEmpty(t, plots)
+	for _, plot := range plots {
+		require.Contains(t, string(content), "(performance/"+filepath.Base(plot)+")")
+	}
+	require.Equal(t, len(plots), strings.Count(string(content), "](performance/"))
+}
+
 // A page without the marks is refused and left alone; one that is not there is
 // made.
 func TestWriteNeedsTheMarks(t *testing.T) {
