@@ -107,7 +107,7 @@ func (s *server) serveHTTP2(c net.Conn) {
 		}
 	}()
 	if _, whole := c.(*tls.Conn); !whole { // TLS reads whole records by itself
-		c = &bufferedConn{Conn: c}
+		c = newBufferedConn(c)
 	}
 	s.http2.ServeConn(c, &http2.ServeConnOpts{ //nolint:staticcheck // as above
 		BaseConfig: s.http1, SawClientPreface: true,
