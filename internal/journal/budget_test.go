@@ -10,6 +10,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
+// plenty is more than any test spends, also after a clock was set back a day.
+var plenty = newLimit(maxBurst, 1)
+
 // spendAll returns how many tokens there are to be had at once.
 func spendAll(b *budget, vm fleet.VMID, now time.Time) int {
 	n := 0
@@ -23,7 +26,7 @@ func spendAll(b *budget, vm fleet.VMID, now time.Time) int {
 // what it saves up is never more than the burst.
 func TestBudgetIsBurstThenRate(t *testing.T) {
 	t.Parallel()
-	b, now := newBudget(20, 1), start
+	b, now := newBudget(newLimit(20, 1), plenty), start
 	require.Equal(t, 20, spendAll(&b, "vm-1", now))
 	require.Equal(t, 20, spendAll(&b, "vm-2", now))
 	require.Zero(t, spendAll(&b, "vm-1", now.Add(time.Second-1)))
@@ -38,7 +41,7 @@ func TestBudgetIsBurstThenRate(t *testing.T) {
 // are forgotten, and while a VM asks much more often than it may.
 func TestBudgetHoldsInTheLongRun(t *testing.T) {
 	t.Parallel()
-	b, got := newBudget(20, 1), 0
+	b, got := newBudget(newLimit(20, 1), plenty), 0
 	for i := range 10 * 600 {
 		if b.spend("vm-1", start.Add(time.Duration(i)*100*time.Millisecond)) {
 			got++
@@ -50,16 +53,17 @@ func TestBudgetHoldsInTheLongRun(t *testing.T) {
 // A fractional rate is what it says.
 func TestBudgetBelowOneASecond(t *testing.T) {
 	t.Parallel()
-	b := newBudget(1, 0.1)
+	b := newBudget(newLimit(1, 0.1), plenty)
 	require.Equal(t, 1, spendAll(&b, "vm-1", start))
 	require.Zero(t, spendAll(&b, "vm-1", start.Add(9999*time.Millisecond)))
 	require.Equal(t, 1, spendAll(&b, "vm-1", start.Add(10*time.Second)))
 }
 
-// VMs that come and go leave nothing behind.
+// VMs that come and go leave nothing behind, also after a clock was set back.
 func TestBudgetForgetsFullBuckets(t *testing.T) {
 	t.Parallel()
-	b := newBudget(20, 1)
+	b := newBudget(newLimit(20, 1), plenty)
+	b.spend("vm-0", start.Add(24*time.Hour))
 	most := 0
 	for i := range 30_000 {
 		b.spend(fleet.VMID(fmt.Sprintf("vm-%d", i)), start.Add(time.Duration(i)*10*time.Millisecond))
@@ -68,21 +72,64 @@ func TestBudgetForgetsFullBuckets(t *testing.T) {
 	require.LessOrEqual(t, most, 2*20*100+1, "no more than the VMs of two times 20 s")
 }
 
-// A clock that is set back empties a bucket at most, and it fills as before.
+// A clock that is set back empties a bucket at most, and it fills as before. A
+// VM's bucket does so from when it is first asked again.
 func TestBudgetSurvivesAClockSetBack(t *testing.T) {
 	t.Parallel()
-	b := newBudget(20, 1)
+	back, some := start.Add(-24*time.Hour), newLimit(20, 1)
+	for name, c := range map[string]struct {
+		budget budget
+		asked  time.Duration // when both have been after the clock was set back
+	}{
+		"of a VM": {newBudget(some, plenty), 0},
+		"of all":  {newBudget(plenty, some), 0},
+		"of both": {newBudget(some, some), time.Second},
+	} {
+		b, asked := c.budget, back.Add(c.asked)
+		require.Equal(t, 20, spendAll(&b, "vm-1", start), name)
+		require.Zero(t, spendAll(&b, "vm-1", back), name)
+		require.Zero(t, spendAll(&b, "vm-1", asked), name)
+		require.Equal(t, 5, spendAll(&b, "vm-1", asked.Add(5*time.Second)), name)
+		require.Equal(t, 20, spendAll(&b, "vm-1", asked.Add(time.Hour)), name)
+	}
+	b := newBudget(some, plenty)
 	require.Equal(t, 20, spendAll(&b, "vm-1", start))
-	back := start.Add(-24 * time.Hour)
-	require.Zero(t, spendAll(&b, "vm-1", back))
-	require.Equal(t, 5, spendAll(&b, "vm-1", back.Add(5*time.Second)))
 	require.Equal(t, 20, spendAll(&b, "vm-2", back))
+}
+
+// All VMs together get their burst at once and the rate from then on. A VM that
+// is refused for the sake of all keeps its tokens, however often it asks.
+func TestBudgetOfAllCostsNoVMItsTokens(t *testing.T) {
+	t.Parallel()
+	b := newBudget(newLimit(2, minPerSecond), newLimit(3, 1))
+	require.Equal(t, 2, spendAll(&b, "vm-1", start))
+	require.Equal(t, 1, spendAll(&b, "vm-2", start))
+	for range 100 {
+		require.False(t, b.spend("vm-2", start.Add(time.Second-1)))
+		require.False(t, b.spend("vm-3", start.Add(time.Second-1)))
+	}
+	require.Equal(t, 1, spendAll(&b, "vm-2", start.Add(time.Second)))
+	require.Equal(t, 2, spendAll(&b, "vm-3", start.Add(time.Minute)))
+}
+
+// A VM that is refused because of its own budget takes nothing from that of all,
+// however often it asks.
+func TestBudgetOfAVMCostsOthersNothing(t *testing.T) {
+	t.Parallel()
+	b := newBudget(newLimit(1, minPerSecond), newLimit(3, minPerSecond))
+	require.Equal(t, 1, spendAll(&b, "vm-1", start))
+	for range 100 {
+		require.False(t, b.spend("vm-1", start))
+	}
+	require.Equal(t, 1, spendAll(&b, "vm-2", start))
+	require.Equal(t, 1, spendAll(&b, "vm-3", start))
+	require.Zero(t, spendAll(&b, "vm-4", start))
 }
 
 // A burst below zero is no heartbeat files at all.
 func TestBudgetOfNothing(t *testing.T) {
 	t.Parallel()
-	b := newBudget(-1, 1)
+	b := newBudget(newLimit(-1, 1), plenty)
 	require.Zero(t, spendAll(&b, "vm-1", start))
 	require.Zero(t, spendAll(&b, "vm-1", start.Add(time.Hour)))
 	require.Empty(t, b.young)

@@ -26,7 +26,7 @@ type page struct {
 	content []byte
 }
 
-// Heartbeat queues a heartbeat file if the budgets and the queue allow, and else
+// Heartbeat queues a heartbeat file if the budget and the queue allow, and else
 // counts why not; the heartbeat itself is the store's. It never waits for
 // the disk.
 //
@@ -65,7 +65,7 @@ func (j *Journal) reserve(vm fleet.VMID) bool {
 		j.queueFull.Add(1)
 		return false
 	}
-	if !j.budget.spend(vm, now) || !j.fleet.spend("", now) {
+	if !j.budget.spend(vm, now) {
 		j.overBudget.Add(1)
 		return false
 	}

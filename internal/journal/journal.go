@@ -109,8 +109,7 @@ type Journal struct {
 	checking sync.Mutex
 
 	mu        sync.Mutex // guards what follows
-	budget    budget     // of each VM
-	fleet     budget     // of all, under the empty name
+	budget    budget
 	queued    int
 	queueSize int
 	closed    bool
@@ -142,8 +141,7 @@ func Open(o Options) (*Journal, error) {
 	j := &Journal{
 		root: root, retention: o.Retention, clock: o.Clock,
 		trouble:   trouble{log: o.Log},
-		budget:    newBudget(o.HeartbeatBurst, o.HeartbeatsPerSecond),
-		fleet:     newBudget(fleetBurst, fleetPerSecond),
+		budget:    newBudget(newLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), newLimit(fleetBurst, fleetPerSecond)),
 		queueSize: o.QueueSize,
 		queue:     make(chan page, o.QueueSize),
 		written:   make(chan struct{}),
