@@ -166,8 +166,9 @@ func readRunner(b []byte, last *fleet.Runner) (*fleet.Runner, bool) {
 	if labels.unchanged() && r.State == last.State && r.Configured == last.Configured && r.Name == last.Name {
 		return last, ok
 	}
-	r.Labels = labels.list()
-	return &r, ok
+	changed := r // r itself need not outlive the call
+	changed.Labels = labels.list()
+	return &changed, ok
 }
 
 // labels are those of a runner: the first ones as they were last, and then the
@@ -217,7 +218,8 @@ func readJob(b []byte, last *fleet.Job) (*fleet.Job, bool) {
 	if j == *last {
 		return last, ok
 	}
-	return &j, ok
+	changed := j // as above
+	return &changed, ok
 }
 
 const (
