@@ -48,23 +48,45 @@ func (db *DB) lastParts(ctx context.Context) (map[fleet.VMID]lastPart, error) {
 	return last, err
 }
 
+const lastAcked = `SELECT vm_id, finished_at FROM commands
+	WHERE finished_at > (SELECT MAX(finished_at) FROM commands WHERE finished_at IS NOT NULL) - ?
+	AND state IN ('SUCCEEDED', 'FAILED') ORDER BY finished_at`
+
+// lastAcks returns when VMs last ended a command, of those that did shortly before
+// the last command of all ended.
+func (db *DB) lastAcks(ctx context.Context) (map[fleet.VMID]time.Time, error) {
+	last := map[fleet.VMID]time.Time{}
+	_, err := query(ctx, db, func(r *sql.Rows) (struct{}, error) {
+		var vm string
+		var at int64
+		err := r.Scan(&vm, &at)
+		last[fleet.VMID(vm)] = time.Unix(0, at).UTC()
+		return struct{}{}, err
+	}, lastAcked, int64(lookBack))
+	return last, err
+}
+
 // caughtUp returns a VM with what a crash has kept from its row: the load in its
-// last heartbeats.
-func (t *tx) caughtUp(id fleet.VMID, last lastPart) (fleet.VM, error) {
+// last heartbeats, and that it has acked a command since.
+func (t *tx) caughtUp(id fleet.VMID, last lastPart, acked time.Time) (fleet.VM, error) {
 	v, err := t.vm(id)
 	if err != nil {
 		return v, err
 	}
-	e := t.vms[id]
-	if last.seq <= e.row.lastBeat {
-		return v, nil
+	if e := t.vms[id]; last.seq > e.row.lastBeat {
+		e.row.lastBeat = last.seq
+		said, err := last.heartbeats()
+		if err != nil {
+			return v, err
+		}
+		for _, h := range said {
+			v = v.WithLoad(v.Heartbeat(h, false))
+		}
 	}
-	e.row.lastBeat = last.seq
-	said, err := last.heartbeats()
-	for _, h := range said {
-		v = v.WithLoad(v.Heartbeat(h, false))
+	if acked.After(v.LastSeenAt) {
+		v.LastSeenAt = acked
 	}
-	return v, err
+	return v, nil
 }
 
 // endOfTime is later than any row was written.

@@ -175,7 +175,11 @@ func (db *DB) Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack
 			return err
 		}
 		v.LastSeenAt = now
-		t.putVM(v, now)
+		if late {
+			t.putVM(v, now)
+		} else { // when the command ended tells it
+			t.putHeard(v, now)
+		}
 		return t.putCommand(c, now)
 	})
 	return c, late, err

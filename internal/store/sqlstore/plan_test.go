@@ -30,6 +30,13 @@ func TestFewCommandsAreFoundByIndex(t *testing.T) {
 	}
 }
 
+// So does looking for those that ended last.
+func TestLastAcksAreFoundByIndex(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
+	require.Equal(t, 2, strings.Count(plan(t, db, lastAcked, 0), "INDEX commands_finished"))
+}
+
 // plan is how SQLite goes about a query.
 func plan(t *testing.T, db *DB, q string, args ...any) string {
 	t.Helper()

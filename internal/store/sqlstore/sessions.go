@@ -110,7 +110,7 @@ func (t *tx) pause(c fleet.Command, e fleet.Epoch, now time.Time) error {
 // ResetSessions ends all sessions.
 func (db *DB) ResetSessions(ctx context.Context, now time.Time) (n int, err error) {
 	vms, err := db.vms(ctx, `SELECT doc FROM vms WHERE connected = 1 ORDER BY vm_id`)
-	if err != nil {
+	if err != nil || len(vms) == 0 {
 		return 0, err
 	}
 	out, err := db.commands(ctx, `SELECT seq, doc FROM commands WHERE state = ? AND `+isOpen, string(fleet.Delivered))
@@ -121,9 +121,13 @@ func (db *DB) ResetSessions(ctx context.Context, now time.Time) (n int, err erro
 	if err != nil {
 		return 0, err
 	}
+	acks, err := db.lastAcks(ctx)
+	if err != nil {
+		return 0, err
+	}
 	err = db.update(ctx, func(t *tx) error {
 		for _, v := range vms {
-			v, err := t.caughtUp(v.ID, beats[v.ID])
+			v, err := t.caughtUp(v.ID, beats[v.ID], acks[v.ID])
 			if err != nil {
 				return err
 			}
