@@ -46,7 +46,7 @@ func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Du
 }
 
 func (c *Control) enqueue(ctx context.Context, cmd fleet.Command) (fleet.Command, error) {
-	kept, err := c.store.Enqueue(ctx, cmd)
+	kept, err := c.store.Enqueue(ctx, cmd, c.clock)
 	if err != nil {
 		return fleet.Command{}, named(err, "command", string(cmd.ID))
 	}

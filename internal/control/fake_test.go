@@ -108,7 +108,9 @@ func commandChange(c fleet.Command) fleet.Change {
 	return fleet.Change{Subject: c.VM, Command: &c}
 }
 
-func (s *fakeStore) Enqueue(ctx context.Context, c fleet.Command) (fleet.Command, error) {
+func (s *fakeStore) Enqueue(
+	ctx context.Context, c fleet.Command, _ func() time.Time,
+) (fleet.Command, error) {
 	if err := s.begin(ctx, "Enqueue"); err != nil {
 		return fleet.Command{}, err
 	}

@@ -137,13 +137,14 @@ func (s *Session) deliverDue(ctx context.Context) {
 var errNotSent = errors.New("not sent")
 
 func (s *Session) deliverNext(ctx context.Context) error {
-	o, err := s.d.claim(ctx, s.vm, store.Attempt{Via: fleet.Stream, Epoch: s.epoch})
+	o, err := s.d.claim(ctx, s.vm, store.Attempt{Via: fleet.Stream, Epoch: s.epoch, Sent: s.sent})
 	if err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return ctx.Err() // superseded since: the command is the newer session's
 	}
+	s.sent = o.Command.Seq
 	if err := s.transport.Deliver(o.Command, o.Params); err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}

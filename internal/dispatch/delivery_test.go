@@ -186,7 +186,7 @@ func TestLostWakeUp(t *testing.T) {
 		require.Equal(t, fleet.CommandID("a"), a.next(true).ID)
 		s.elapsed(time.Minute)
 		a.nothing()
-		s.send("vm-1", "b")
+		s.sendWith("vm-1", "b", fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 2 * lookAgain})
 		time.Sleep(time.Minute) // fake clock
 		synctest.Wait()
 		require.Len(t, a.got, 1, "also the second time")

@@ -55,7 +55,6 @@ type Store interface {
 	store.Sessions
 	store.Reports
 	Purge(ctx context.Context, r store.Retention, now time.Time) (int, error)
-	Listen(fn func([]fleet.Change)) (stop func())
 }
 
 // lastTries is how long, at the most, each kind of work is still tried once the
@@ -125,7 +124,8 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 	d.registry.live = map[*Session]bool{}
 	d.unended.sessions = map[fleet.VMID]ending{}
 	d.beats = newHeartbeats(d)
-	d.unlisten = o.Store.Listen(d.changed)
+	// A command is on its way while its acceptance is synced.
+	d.unlisten = o.Store.ListenEarly(d.changed)
 	for _, work := range []func(){d.beats.flushLoop, d.sweepLoop, d.purgeLoop, d.journalLoop} {
 		d.background.Go(work)
 	}
@@ -161,13 +161,13 @@ func (d *Dispatcher) Close() {
 // Stopping returns a channel that is closed when the Dispatcher begins to stop.
 func (d *Dispatcher) Stopping() <-chan struct{} { return d.stopping }
 
-// changed is called by the store after each commit. A session is woken by a
-// command that came or ended, and by what became of its VM: a command that was
-// handed to a poll is due again in a new boot.
+// changed is called by the store after each commit. A session is woken by what
+// became of a command, and of its VM: a command that was handed to a poll is due
+// again in a new boot.
 func (d *Dispatcher) changed(changes []fleet.Change) {
 	for _, c := range changes {
 		switch {
-		case c.Command != nil && c.Command.State != fleet.Delivered, c.VM != nil:
+		case c.Command != nil, c.VM != nil:
 			if s := d.registry.session(c.Subject); s != nil {
 				s.wakeUp()
 			}

@@ -129,11 +129,16 @@ func (s *system) elapsed(d time.Duration) {
 func (s *system) send(vm fleet.VMID, ids ...string) {
 	s.Helper()
 	for _, id := range ids {
-		c, err := fleet.CommandRequest{ID: id, VM: string(vm), Type: "drain"}.Accept(defaults, clock())
-		require.NoError(s, err)
-		_, err = s.store.Enqueue(s.Context(), c)
-		require.NoError(s, err)
+		s.sendWith(vm, id, defaults)
 	}
+}
+
+func (s *system) sendWith(vm fleet.VMID, id string, times fleet.CommandDefaults) {
+	s.Helper()
+	c, err := fleet.CommandRequest{ID: id, VM: string(vm), Type: "drain"}.Accept(times, clock())
+	require.NoError(s, err)
+	_, err = s.store.Enqueue(s.Context(), c, clock)
+	require.NoError(s, err)
 }
 
 func (s *system) command(id fleet.CommandID) fleet.Command {

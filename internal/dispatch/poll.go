@@ -20,8 +20,9 @@ type Offer struct {
 	TokenExpiresAt time.Time
 }
 
-// claim leases the VM's next command. What it is sent with is made ready
-// before, so that a command whose token cannot be had stays pending.
+// claim leases the VM's next command, unless it is claimed already. What it is
+// sent with is made ready before, so that a command whose token cannot be had
+// stays pending.
 func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a store.Attempt) (Offer, error) {
 	for {
 		a.At = d.Clock()
@@ -34,6 +35,10 @@ func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a store.Attempt) 
 			if o.Params, o.TokenExpiresAt, err = d.Registrar.Fill(ctx, next); err != nil {
 				return Offer{}, err
 			}
+		}
+		if next.Out(a.Epoch) {
+			o.Command = next
+			return o, nil
 		}
 		a.At = d.Clock() // later than the end of the command before
 		o.Command, err = d.Store.Lease(ctx, vm, next.ID, a)

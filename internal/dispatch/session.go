@@ -46,6 +46,7 @@ type Session struct {
 	hangUp  context.CancelFunc
 	wake    chan struct{} // for deliverDue; holds one
 	deliver sync.WaitGroup
+	sent    int64 // the Seq of the latest command; of what deliver runs
 
 	openedAt          time.Time
 	shown             chan struct{} // closed when a heartbeat has shown the runner

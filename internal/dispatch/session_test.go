@@ -134,8 +134,9 @@ func TestSupersededElsewhere(t *testing.T) {
 		<-a.ended
 		s.elapsed(5 * time.Second)
 		require.ErrorIs(t, a.session.Cause(), fleet.ErrSuperseded)
+		a.nothing()
 		require.True(t, s.vm("vm-1").Connected)
-		require.Equal(t, fleet.Pending, s.command("theirs").State)
+		require.Equal(t, a.session.Epoch()+1, s.command("theirs").Last.Epoch)
 	})
 }
 

@@ -154,7 +154,8 @@ func TestStopSendsNothing(t *testing.T) {
 		require.Empty(t, transport.got)
 		session.Close()
 		<-stopped
-		require.Equal(t, fleet.Pending, s.command("late").State)
+		s.start()
+		require.Equal(t, fleet.CommandID("late"), s.connect("vm-1").next().ID)
 	})
 }
 

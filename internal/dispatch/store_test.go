@@ -172,9 +172,9 @@ func (s *testStore) Purge(ctx context.Context, r store.Retention, now time.Time)
 	return s.DB.Purge(ctx, r, now)
 }
 
-func (s *testStore) Listen(fn func([]fleet.Change)) (stop func()) {
+func (s *testStore) ListenEarly(fn func([]fleet.Change)) (stop func()) {
 	if s.deaf {
 		return func() {}
 	}
-	return s.DB.Listen(fn)
+	return s.DB.ListenEarly(fn)
 }

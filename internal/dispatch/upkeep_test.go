@@ -19,7 +19,7 @@ func TestSweep(t *testing.T) {
 		enqueue := func(vm fleet.VMID, id string, ttl, timeout time.Duration) {
 			c, err := fleet.CommandRequest{ID: id, VM: string(vm), Type: "drain", TTL: ttl, AckTimeout: timeout}.Accept(defaults, clock())
 			require.NoError(t, err)
-			_, err = s.store.Enqueue(t.Context(), c)
+			_, err = s.store.Enqueue(t.Context(), c, clock)
 			require.NoError(t, err)
 		}
 		enqueue("vm-offline", "never", 3*time.Second, 0)

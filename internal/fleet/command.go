@@ -171,6 +171,25 @@ func (c Command) Delivered(d Delivery) (Command, error) {
 	return c, nil
 }
 
+// Offered claims c, as it is accepted, for the session that v has live: nothing
+// of v is before it. What is to be put in while a command is sent may not be
+// there to be had, so a RegisterRunner stays pending until it is.
+func (c Command) Offered(v VM, now time.Time) Command {
+	if !v.Connected || c.Type == RegisterRunner {
+		return c
+	}
+	claimed, err := c.Delivered(Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: now})
+	if err != nil {
+		return c
+	}
+	return claimed
+}
+
+// Out reports whether c is out on the session with this epoch.
+func (c Command) Out(e Epoch) bool {
+	return c.State == Delivered && c.Last.Via == Stream && c.Last.Epoch == e
+}
+
 // Acked takes the agent's answer. An ack for a command that has ended is kept
 // on its record, if it is the first, and changes nothing else. It returns
 // ErrNotDelivered for a command that was never handed out.

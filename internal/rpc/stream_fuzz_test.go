@@ -118,7 +118,7 @@ func (*strictStore) ResetSessions(context.Context, time.Time) (int, error)      
 func (*strictStore) Sweep(context.Context, time.Time, int) (int, error)            { return 0, nil }
 func (*strictStore) UnjournaledEvents(context.Context, int) ([]fleet.Event, error) { return nil, nil }
 
-func (*strictStore) Listen(func([]fleet.Change)) (stop func()) { return func() {} }
+func (*strictStore) ListenEarly(func([]fleet.Change)) (stop func()) { return func() {} }
 
 // seeds are messages of every kind, good and odd.
 func seeds(tb testing.TB) [][]byte {

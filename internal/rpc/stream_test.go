@@ -101,7 +101,7 @@ func TestStreamCommandParams(t *testing.T) {
 			},
 		}.Accept(streamDefaults, adminNow())
 		require.NoError(t, err)
-		_, err = s.store.Enqueue(t.Context(), c)
+		_, err = s.store.Enqueue(t.Context(), c, time.Now)
 		require.NoError(t, err)
 		got := s.connect("vm-1").hear().GetCommand()
 		require.True(t, proto.Equal(&commands.Command{

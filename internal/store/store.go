@@ -3,9 +3,9 @@
 //
 // Every method that changes something returns once the change is durable:
 // synced to disk, or committed by the database; Lease says where less will do.
-// Every method may return an
-// error that wraps fleet.ErrUnavailable, and then nothing was changed. Backends
-// apply the transitions of package fleet; they decide nothing themselves.
+// Every method may return an error that wraps fleet.ErrUnavailable, and then nothing
+// was changed, unless the disk failed while it was synced. Backends apply the
+// transitions of package fleet; they decide nothing themselves.
 package store
 
 import (
@@ -28,9 +28,11 @@ type Store interface {
 
 // Commands is what operators do with commands.
 type Commands interface {
-	// Enqueue keeps a pending command. If its id is in use for the same request
-	// it returns the existing record, else fleet.ErrIDTaken.
-	Enqueue(ctx context.Context, c fleet.Command) (fleet.Command, error)
+	// Enqueue keeps a pending command. Where nothing of its VM is before it, it is
+	// claimed in the same step for the VM's live session, at the time that now
+	// tells. If its id is in use for the same request Enqueue returns the existing
+	// record, else fleet.ErrIDTaken.
+	Enqueue(ctx context.Context, c fleet.Command, now func() time.Time) (fleet.Command, error)
 	// Cancel takes a command back. It returns fleet.ErrNotFound, or
 	// fleet.ErrEnded with the record.
 	Cancel(ctx context.Context, id fleet.CommandID, now time.Time) (fleet.Command, error)
@@ -62,7 +64,8 @@ type Page struct {
 // at a time.
 type Deliveries interface {
 	// Next returns the command of vm that may be delivered now: the oldest, unless
-	// another is out. It claims nothing. It returns fleet.ErrNothingDue when there
+	// another is out, or the one that Enqueue has claimed for the session and that
+	// it has not sent. It claims nothing. It returns fleet.ErrNothingDue when there
 	// is none, and fleet.ErrSuperseded when a newer session has claimed the VM.
 	Next(ctx context.Context, vm fleet.VMID, a Attempt) (fleet.Command, error)
 	// Lease claims a command for an attempt that is about to be made. It returns
@@ -77,13 +80,18 @@ type Deliveries interface {
 	// Sweep ends the commands whose time is up, at most limit of them, and
 	// returns how many it ended.
 	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
+	// ListenEarly is Listen without waiting until the changes are durable: a loss of
+	// power may undo them, and whoever asked for them has no answer yet.
+	ListenEarly(fn func([]fleet.Change)) (stop func())
 }
 
 // Attempt is the way a command is about to be delivered.
 type Attempt struct {
 	Via fleet.Route
-	// Epoch is the session that asks; not used over HTTP.
+	// Epoch is the session that asks, and Sent the Seq of what it sent last, zero
+	// for nothing; not used over HTTP.
 	Epoch fleet.Epoch
+	Sent  int64
 	At    time.Time
 }
 

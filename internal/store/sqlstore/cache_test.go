@@ -130,23 +130,6 @@ func TestPurgedVMIsForgotten(t *testing.T) {
 	require.EqualValues(t, 1, v.Epoch)
 }
 
-// A lease is committed without a sync of its own, and everything else with one.
-func TestLazyCommits(t *testing.T) {
-	t.Parallel()
-	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
-	var synced int
-	ask := func(tx *tx) error {
-		return tx.w.conn.QueryRowContext(unstoppable, "PRAGMA synchronous").Scan(&synced)
-	}
-	require.NoError(t, db.updateLazily(t.Context(), ask))
-	require.Equal(t, 1, synced, "NORMAL")
-	require.NoError(t, db.update(t.Context(), ask))
-	require.Equal(t, 2, synced, "FULL")
-
-	w := &writer{eager: true} // without a connection to change it on
-	require.NoError(t, w.sync([]*op{{lazy: true}, {}}), "one that must be synced is enough")
-}
-
 // A queue that is too long to be kept is looked up, until it is short again; and
 // what is delivered is the same.
 func TestLongQueue(t *testing.T) {
@@ -156,7 +139,7 @@ func TestLongQueue(t *testing.T) {
 	require.NoError(t, err)
 	ids := []fleet.CommandID{"c0"}
 	for i := range 2 * maxQueued {
-		c, err := db.Enqueue(t.Context(), drain(t, "c"+strconv.Itoa(i+1)))
+		c, err := db.Enqueue(t.Context(), drain(t, "c"+strconv.Itoa(i+1)), time.Now)
 		require.NoError(t, err)
 		ids = append(ids, c.ID)
 	}
@@ -167,6 +150,7 @@ func TestLongQueue(t *testing.T) {
 		require.Equal(t, id, c.ID)
 		_, err = db.Lease(t.Context(), "vm", id, a)
 		require.NoError(t, err)
+		a.Sent = c.Seq
 		_, err = db.Next(t.Context(), "vm", a)
 		require.ErrorIs(t, err, fleet.ErrNothingDue, "one is out")
 		for range 2 { // a late ack changes nothing

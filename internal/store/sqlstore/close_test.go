@@ -22,7 +22,7 @@ func TestCloseLeavesOneFile(t *testing.T) {
 	defaults := fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}
 	c, err := fleet.CommandRequest{ID: "c-1", VM: "vm-1", Type: "drain"}.Accept(defaults, time.Unix(1_700_000_000, 0).UTC())
 	require.NoError(t, err)
-	_, err = db.Enqueue(t.Context(), c)
+	_, err = db.Enqueue(t.Context(), c, time.Now)
 	require.NoError(t, err)
 	_, err = db.Command(t.Context(), c.ID)
 	require.NoError(t, err)

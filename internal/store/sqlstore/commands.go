@@ -12,10 +12,16 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Enqueue keeps a pending command.
-func (db *DB) Enqueue(ctx context.Context, c fleet.Command) (kept fleet.Command, err error) {
+// Enqueue keeps a pending command, or one that is claimed at once.
+func (db *DB) Enqueue(
+	ctx context.Context, c fleet.Command, now func() time.Time,
+) (kept fleet.Command, err error) {
 	err = db.update(ctx, func(t *tx) error {
-		kept, err = t.addCommand(c)
+		claimed, err := t.offered(c, now)
+		if err != nil {
+			return err
+		}
+		kept, err = t.addCommand(c, claimed)
 		if !errors.Is(err, errThere) {
 			return err
 		}
@@ -30,6 +36,24 @@ func (db *DB) Enqueue(ctx context.Context, c fleet.Command) (kept fleet.Command,
 		return nil
 	})
 	return kept, err
+}
+
+// offered returns a new command, claimed for the live session of its VM if
+// nothing is before it.
+func (t *tx) offered(c fleet.Command, now func() time.Time) (fleet.Command, error) {
+	v, err := t.vm(c.VM)
+	if errors.Is(err, fleet.ErrNotFound) {
+		return c, nil
+	}
+	if err != nil {
+		return c, err
+	}
+	switch _, err := t.head(c.VM); {
+	case errors.Is(err, fleet.ErrNothingDue):
+		return c.Offered(v, now()), nil
+	default:
+		return c, err
+	}
 }
 
 // Cancel takes a command back.
@@ -60,7 +84,8 @@ func (db *DB) Next(ctx context.Context, vm fleet.VMID, a store.Attempt) (fleet.C
 		return fleet.Command{}, err
 	}
 	c, err := db.due(ctx, vm, a.At)
-	if err == nil && !c.Deliverable(d) {
+	unsent := c.Out(a.Epoch) && c.Seq > a.Sent
+	if err == nil && !unsent && !c.Deliverable(d) {
 		err = fleet.ErrNothingDue
 	}
 	return c, err
@@ -298,8 +323,9 @@ const commandRoom = 640
 // errThere occurs when a command with the same id is there already.
 var errThere = errors.New("the command is there already")
 
-// addCommand inserts a new command, or returns errThere.
-func (t *tx) addCommand(c fleet.Command) (fleet.Command, error) {
+// addCommand inserts a new command as it was accepted and has moved on since, if
+// it has, or returns errThere.
+func (t *tx) addCommand(accepted, c fleet.Command) (fleet.Command, error) {
 	e, err := t.entry(c.VM)
 	if err != nil {
 		return c, err
@@ -324,7 +350,14 @@ func (t *tx) addCommand(c fleet.Command) (fleet.Command, error) {
 		return c, fmt.Errorf("write command: %w", err)
 	}
 	e.queue = e.queue.added(c)
-	return c, t.commandChanged(c, doc, c.AcceptedAt)
+	if c.State == accepted.State {
+		return c, t.commandChanged(c, doc, c.AcceptedAt)
+	}
+	accepted.Seq = c.Seq
+	if err := t.commandChanged(accepted, nil, c.AcceptedAt); err != nil {
+		return c, err
+	}
+	return c, t.commandChanged(c, doc, c.Last.At)
 }
 
 // putCommand writes a command that has moved on, and what its end means to the
@@ -354,11 +387,11 @@ func (t *tx) putCommand(c fleet.Command, now time.Time) error {
 	return t.commandChanged(c, doc, now)
 }
 
-// commandChanged appends the command, whose document is doc, to the log of
-// changes.
+// commandChanged appends the command, whose document is doc if that is there
+// already, to the log of changes.
 func (t *tx) commandChanged(c fleet.Command, doc []byte, now time.Time) (err error) {
 	outline := c.Outline()
-	if !c.Params.Equal(outline.Params) {
+	if doc == nil || !c.Params.Equal(outline.Params) {
 		if doc, err = outline.AppendJSON(make([]byte, 0, commandRoom)); err != nil {
 			return fmt.Errorf("write change: %w", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/pressly/goose/v3"
 	"github.com/stretchr/testify/require"
@@ -86,7 +87,7 @@ func TestMigrationKeepsChanges(t *testing.T) {
 	require.Equal(t, "p", changes[0].VM.Pool)
 	require.EqualValues(t, "c", changes[1].Command.ID)
 	require.EqualValues(t, 5, changes[2].Event.Seq)
-	_, err = db.Enqueue(t.Context(), drain(t, "new"))
+	_, err = db.Enqueue(t.Context(), drain(t, "new"), time.Now)
 	require.NoError(t, err)
 	last, err := db.LastChange(t.Context())
 	require.NoError(t, err)

@@ -95,7 +95,8 @@ func (db *DB) RecordHeartbeats(
 	}
 	slices.SortStableFunc(order, func(i, j int) int { return strings.Compare(string(hs[i].VM), string(hs[j].VM)) })
 	return db.update(ctx, func(t *tx) error {
-		b := block{docs: make([]byte, 0, bytesPerBeat*len(hs))}
+		b := block{docs: slices.Grow(t.w.spare.buffer(), bytesPerBeat*len(hs))}
+		defer func() { t.w.spare.keepBuffer(b.docs) }()
 		for rest := order; len(rest) > 0; {
 			n := 1
 			for n < len(rest) && hs[rest[n]].VM == hs[rest[0]].VM {

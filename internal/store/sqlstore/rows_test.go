@@ -107,9 +107,7 @@ func TestCrashAfterAck(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "controller.db")
 	db, last := beating(t, path, 3)
 	last = last.Add(time.Second)
-	_, err := db.Enqueue(t.Context(), drain(t, "c"))
-	require.NoError(t, err)
-	_, err = db.Lease(t.Context(), "vm", "c", store.Attempt{Via: fleet.Stream, Epoch: 1, At: last})
+	_, err := db.Enqueue(t.Context(), drain(t, "c"), time.Now)
 	require.NoError(t, err)
 	_, _, err = db.Ack(t.Context(), "vm", 1, fleet.Ack{CommandID: "c", Success: true}, last)
 	require.NoError(t, err)
@@ -303,11 +301,12 @@ func TestLeasesOfPollsAreSynced(t *testing.T) {
 	t.Parallel()
 	for _, via := range []fleet.Route{fleet.HTTP, fleet.Stream} {
 		db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
-		_, err := db.Enqueue(t.Context(), drain(t, "c"))
+		_, err := db.Enqueue(t.Context(), drain(t, "c"), time.Now)
 		require.NoError(t, err)
+		syncs := countSyncs(db)
 		_, err = db.Lease(t.Context(), "vm", "c", store.Attempt{Via: via, At: time.Now().UTC()})
 		require.NoError(t, err)
-		require.Equal(t, via == fleet.HTTP, db.writer.eager, via)
+		require.Equal(t, via == fleet.HTTP, *syncs == 1, via)
 	}
 }
 

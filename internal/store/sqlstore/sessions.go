@@ -55,7 +55,7 @@ func (t *tx) requestRegistration(v fleet.VM, register fleet.Command) (fleet.VM, 
 		WHERE vm_id = ? AND due_at IS NOT NULL AND type = ? ORDER BY seq LIMIT 1`,
 		string(v.ID), fleet.RegisterRunner)
 	if errors.Is(err, fleet.ErrNotFound) {
-		cmd, err = t.addCommand(register)
+		cmd, err = t.addCommand(register, register)
 	}
 	if err != nil {
 		return v, err

@@ -38,6 +38,7 @@ type DB struct {
 	read   *sql.DB
 	write  *sql.DB
 	writer *writer
+	wal    *os.File // the write-ahead log
 	log    *slog.Logger
 
 	readMu    sync.Mutex
@@ -46,9 +47,7 @@ type DB struct {
 	// rowsChecked is when writeQuiet last looked, in Unix nanoseconds.
 	rowsChecked atomic.Int64
 
-	mu        sync.Mutex
-	listeners map[int]func([]fleet.Change)
-	nextID    int
+	early, durable listeners
 }
 
 var _ store.Store = (*DB)(nil)
@@ -59,7 +58,7 @@ func OpenSQLite(ctx context.Context, path string, log *slog.Logger) (*DB, error)
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the database directory: %w", err)
 	}
-	db := &DB{log: log, readStmts: map[string]*sql.Stmt{}, listeners: map[int]func([]fleet.Change){}}
+	db := &DB{log: log, readStmts: map[string]*sql.Stmt{}}
 	if err := db.open(ctx, path); err != nil {
 		return nil, errors.Join(err, db.release())
 	}
@@ -85,19 +84,23 @@ func (db *DB) open(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("open the database %s: %w", path, err)
 	}
-	db.writer = startWriter(conn, db.publish, db.log)
+	if db.wal, err = os.OpenFile(path+"-wal", os.O_RDWR, 0); err != nil {
+		return fmt.Errorf("open the log of the database %s: %w", path, err)
+	}
+	db.writer = startWriter(conn, db.wal.Sync, &db.early, &db.durable, db.log)
 	return nil
 }
 
 // writing are the settings of the connection that writes. A longer log before a
 // checkpoint, 16 MB, has pages that are changed often written less often to the
-// file, and its index pages stay in memory, 16 MB of them.
+// file, and its index pages stay in memory, 16 MB of them. The writer syncs its
+// commits itself: SQLite would let nobody see them before.
 const writing = "_txlock=immediate&_pragma=wal_autocheckpoint(4000)&_pragma=cache_size(-16000)"
 
 func openPool(path string, conns int, setting string) (*sql.DB, error) {
 	// A path may hold any character; in a file: URI it must be escaped.
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?" + setting +
-		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)" +
 		"&_pragma=busy_timeout(5000)&_pragma=temp_store(MEMORY)"
 	pool, err := sql.Open("sqlite", dsn)
 	if err != nil {
@@ -144,27 +147,48 @@ func (db *DB) release() error {
 			errs = append(errs, pool.Close())
 		}
 	}
+	if db.wal != nil {
+		errs = append(errs, db.wal.Close())
+	}
 	return errors.Join(errs...)
 }
 
-// Listen calls fn with the changes of each commit.
-func (db *DB) Listen(fn func([]fleet.Change)) (stop func()) {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	id := db.nextID
-	db.nextID++
-	db.listeners[id] = fn
+// Listen calls fn with the changes of each commit once they are durable.
+func (db *DB) Listen(fn func([]fleet.Change)) (stop func()) { return db.durable.add(fn) }
+
+// ListenEarly calls fn with the changes of each commit while they are being synced.
+func (db *DB) ListenEarly(fn func([]fleet.Change)) (stop func()) { return db.early.add(fn) }
+
+// listeners are told of changes. The zero value is ready.
+type listeners struct {
+	mu     sync.Mutex
+	fns    map[int]func([]fleet.Change)
+	nextID int
+}
+
+func (l *listeners) add(fn func([]fleet.Change)) (remove func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fns == nil {
+		l.fns = map[int]func([]fleet.Change){}
+	}
+	id := l.nextID
+	l.nextID++
+	l.fns[id] = fn
 	return func() {
-		db.mu.Lock()
-		defer db.mu.Unlock()
-		delete(db.listeners, id)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.fns, id)
 	}
 }
 
-func (db *DB) publish(changes []fleet.Change) {
-	db.mu.Lock()
-	defer db.mu.Unlock()
-	for _, fn := range db.listeners {
+func (l *listeners) tell(changes []fleet.Change) {
+	if len(changes) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, fn := range l.fns {
 		fn(changes)
 	}
 }

@@ -19,6 +19,7 @@ type tx struct {
 	order   []fleet.VMID // of the first change, so that a flush is repeatable
 	changes []fleet.Change
 	purged  bool // VMs were
+	wrote   bool // something was written
 }
 
 type vmEntry struct {
@@ -50,6 +51,7 @@ func (t *tx) stmt(query string) (*sql.Stmt, error) {
 }
 
 func (t *tx) run(query string, args ...any) (sql.Result, error) {
+	t.wrote = true
 	s, err := t.stmt(query) //nolint:sqlclosecheck // closed by the writer
 	if err != nil {
 		return nil, err
@@ -99,11 +101,12 @@ func (t *tx) entry(id fleet.VMID) (*vmEntry, error) {
 		return e, nil
 	}
 	if c, ok := t.w.cache.get(id); ok {
-		e := &vmEntry{known: true, before: c.vm, now: c.vm, row: c.row, queue: c.queue}
+		e := t.w.spare.entry()
+		e.known, e.before, e.now, e.row, e.queue = true, c.vm, c.vm, c.row, c.queue
 		t.vms[id] = e
 		return e, nil
 	}
-	e := &vmEntry{}
+	e := t.w.spare.entry()
 	var doc []byte
 	switch err := t.scan(`SELECT doc, last_beat FROM vms WHERE vm_id = ?`,
 		[]any{string(id)}, []any{&doc, &e.row.lastBeat}); {

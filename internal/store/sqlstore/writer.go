@@ -31,9 +31,15 @@ type writer struct {
 	conn    *sql.Conn
 	stmts   map[string]*sql.Stmt
 	cache   *cache
-	eager   bool // commits are synced
-	publish func([]fleet.Change)
+	spare   spare
+	early   *listeners // of changes that are about to be durable
+	durable *listeners
+	untold  []fleet.Change // to the listeners of what is durable
 	log     *slog.Logger
+
+	sync     func() error // what was committed, to the disk
+	unsynced bool         // something was committed since
+	doubtful bool         // a sync has failed
 
 	ops      chan *op
 	stopping chan struct{}
@@ -50,9 +56,9 @@ type op struct {
 	done chan struct{}
 }
 
-func startWriter(conn *sql.Conn, publish func([]fleet.Change), log *slog.Logger) *writer {
+func startWriter(conn *sql.Conn, sync func() error, early, durable *listeners, log *slog.Logger) *writer {
 	w := &writer{
-		conn: conn, stmts: map[string]*sql.Stmt{}, cache: newCache(), eager: true, publish: publish, log: log,
+		conn: conn, stmts: map[string]*sql.Stmt{}, cache: newCache(), early: early, durable: durable, log: log, sync: sync,
 		ops: make(chan *op, maxGroup), stopping: make(chan struct{}), done: make(chan struct{}),
 	}
 	go w.loop()
@@ -60,7 +66,7 @@ func startWriter(conn *sql.Conn, publish func([]fleet.Change), log *slog.Logger)
 }
 
 // update runs fn in a transaction shared with others and returns once it is
-// committed. fn's error, if it is one of the domain, is returned as it is, and
+// committed and synced. fn's error, if it is one of the domain, is returned as it is, and
 // what fn had written before it is kept; after any other error nothing of fn is
 // kept and the error wraps fleet.ErrUnavailable.
 //
@@ -128,6 +134,9 @@ func (w *writer) writeRows() {
 		return
 	}
 	err := w.transact([]*op{{run: func(t *tx) error { return t.writeRows(behind) }}})
+	if err == nil {
+		err = w.secure()
+	}
 	if err != nil {
 		w.log.Warn("when VMs were last heard of not written, heartbeats tell it", keyCount, len(behind), keyError, err)
 	}
@@ -157,12 +166,57 @@ func (w *writer) gather(first *op) []*op {
 	return group
 }
 
-// commit runs a group and answers everybody.
+// commit runs a group, has it synced unless none of it needs to be, answers
+// everybody and tells of the changes.
 func (w *writer) commit(group []*op) {
 	w.settle(group)
+	if slices.ContainsFunc(group, func(o *op) bool { return !o.lazy }) {
+		if err := w.secure(); err != nil {
+			for _, o := range group {
+				o.err = fmt.Errorf("%w: %w", fleet.ErrUnavailable, err)
+			}
+		}
+	}
 	for _, o := range group {
 		close(o.done)
 	}
+	w.durable.tell(w.untold)
+	w.untold = nil
+}
+
+// secure makes durable what was committed. A sync that has failed is not tried
+// again: the next one would know nothing of what the first has left out. It can
+// still be read, so it is moved to the database file, and that is synced.
+func (w *writer) secure() error {
+	if w.unsynced && !w.doubtful {
+		if err := w.sync(); err != nil {
+			w.log.Error("log of the database not synced", keyError, err)
+			w.doubtful = true
+		}
+	}
+	if w.doubtful {
+		if err := w.checkpoint(); err != nil {
+			return err
+		}
+	}
+	w.unsynced, w.doubtful = false, false
+	return nil
+}
+
+// errCheckpoint occurs when the log could not be moved to the database file as a
+// whole.
+var errCheckpoint = errors.New("not synced to the disk")
+
+func (w *writer) checkpoint() error {
+	var busy, inLog, moved int
+	err := w.conn.QueryRowContext(unstoppable, "PRAGMA wal_checkpoint(FULL)").Scan(&busy, &inLog, &moved)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errCheckpoint, err)
+	}
+	if busy != 0 || moved < inLog {
+		return errCheckpoint
+	}
+	return nil
 }
 
 // settle runs a group in one transaction, or one by one if that fails: which of
@@ -188,10 +242,17 @@ var errNotBegun = errors.New("no transaction to be had")
 
 // transact returns an error when nothing of the group was kept.
 func (w *writer) transact(group []*op) (err error) {
-	t := &tx{w: w, vms: map[fleet.VMID]*vmEntry{}}
-	if err := errors.Join(w.sync(group), t.exec("BEGIN IMMEDIATE")); err != nil {
+	t := &tx{w: w, vms: w.spare.vms()}
+	defer w.spare.keep(t.vms)
+	if w.doubtful {
+		if err := w.secure(); err != nil {
+			return fmt.Errorf("%w: %w", errNotBegun, err)
+		}
+	}
+	if err := t.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("%w: %w", errNotBegun, err)
 	}
+	t.wrote = false
 	defer func() {
 		if err != nil {
 			// The database may have rolled back by itself; then this fails.
@@ -206,6 +267,7 @@ func (w *writer) transact(group []*op) (err error) {
 	if err := t.flush(); err != nil {
 		return err
 	}
+	w.unsynced = w.unsynced || t.wrote
 	if err := t.exec("COMMIT"); err != nil {
 		return err
 	}
@@ -213,28 +275,9 @@ func (w *writer) transact(group []*op) (err error) {
 	if t.purged {
 		w.cache.forget()
 	}
-	if len(t.changes) > 0 {
-		w.publish(t.changes)
-	}
+	w.early.tell(t.changes)
+	w.untold = append(w.untold, t.changes...)
 	return nil
-}
-
-// sync has the commit of a group synced to the disk, unless none of it needs to
-// be.
-func (w *writer) sync(group []*op) error {
-	eager := slices.ContainsFunc(group, func(o *op) bool { return !o.lazy })
-	if eager == w.eager {
-		return nil
-	}
-	mode := "NORMAL"
-	if eager {
-		mode = "FULL"
-	}
-	_, err := w.conn.ExecContext(unstoppable, "PRAGMA synchronous = "+mode)
-	if err == nil {
-		w.eager = eager
-	}
-	return err
 }
 
 func (w *writer) attempt(t *tx, o *op) (err error) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -57,13 +58,13 @@ func TestFullDisk(t *testing.T) {
 			return tx.w.conn.QueryRowContext(unstoppable, fmt.Sprintf("PRAGMA max_page_count = %d", pages)).Scan(&n)
 		}))
 	}
-	_, err := db.Enqueue(t.Context(), bulky(t, "first"))
+	_, err := db.Enqueue(t.Context(), bulky(t, "first"), time.Now)
 	require.NoError(t, err)
 	limit(1) // no more than there are now
 	var accepted []string
 	for i := range 50 {
 		id := fmt.Sprintf("c%d", i)
-		if _, err = db.Enqueue(t.Context(), bulky(t, id)); err != nil {
+		if _, err = db.Enqueue(t.Context(), bulky(t, id), time.Now); err != nil {
 			break
 		}
 		accepted = append(accepted, id)
@@ -74,7 +75,7 @@ func TestFullDisk(t *testing.T) {
 	require.ErrorIs(t, err, fleet.ErrNotFound, "what was refused is not there")
 
 	limit(1 << 20)
-	_, err = db.Enqueue(t.Context(), bulky(t, "last"))
+	_, err = db.Enqueue(t.Context(), bulky(t, "last"), time.Now)
 	require.NoError(t, err)
 	for _, id := range append(accepted, "first", "last") {
 		_, err = db.Command(t.Context(), fleet.CommandID(id))
@@ -99,11 +100,12 @@ func TestBadOperationHarmsNoOther(t *testing.T) {
 	})
 	<-held
 	fault := errors.New("fault")
+	good := drain(t, "good")
 	results := make([]error, 3)
 	for i, fn := range []func(*tx) error{
 		func(*tx) error { return fault },
 		func(*tx) error { panic("at the disco") },
-		func(tx *tx) error { _, err := tx.addCommand(drain(t, "good")); return err },
+		func(tx *tx) error { _, err := tx.addCommand(good, good); return err },
 	} {
 		all.Go(func() { results[i] = db.update(t.Context(), fn) })
 	}
@@ -128,7 +130,7 @@ func TestCloseCommitsWhatIsQueued(t *testing.T) {
 	for i := range cap(answered) {
 		c := drain(t, fmt.Sprintf("c%d", i))
 		all.Go(func() {
-			if _, err := db.Enqueue(t.Context(), c); err == nil {
+			if _, err := db.Enqueue(t.Context(), c, time.Now); err == nil {
 				answered <- c.ID
 			}
 		})
@@ -150,7 +152,7 @@ func TestReopen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a b?c#d%41", "controller.db")
 	db := openTest(t, path)
 	id := db.ID()
-	_, err := db.Enqueue(t.Context(), drain(t, "c"))
+	_, err := db.Enqueue(t.Context(), drain(t, "c"), time.Now)
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	require.FileExists(t, path)
@@ -160,8 +162,16 @@ func TestReopen(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// TestDurability defends the settings that make a commit survive power loss,
-// which no test in a process can show.
+// countSyncs counts how often the log is synced from now on.
+func countSyncs(db *DB) *int {
+	n, sync := new(int), db.writer.sync
+	db.writer.sync = func() error { *n++; return sync() } // the next operation has it seen
+	return n
+}
+
+// TestDurability defends what makes a commit survive power loss, which no test in
+// a process can show: the log is synced before the answer, and by SQLite before
+// and after it is moved to the database file.
 func TestDurability(t *testing.T) {
 	t.Parallel()
 	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
@@ -173,9 +183,71 @@ func TestDurability(t *testing.T) {
 		}
 		err := tx.w.conn.QueryRowContext(unstoppable, "PRAGMA synchronous").Scan(&sync)
 		require.Equal(t, "wal", mode)
-		require.Equal(t, 2, sync, "FULL")
+		require.Equal(t, 1, sync, "NORMAL")
 		return err
 	}))
+	var log string
+	require.NoError(t, db.writer.conn.QueryRowContext(t.Context(), "SELECT file || '-wal' FROM pragma_database_list").Scan(&log))
+	synced, err := db.wal.Stat()
+	require.NoError(t, err)
+	written, err := os.Stat(log)
+	require.NoError(t, err)
+	require.True(t, os.SameFile(synced, written))
+
+	early, durable := make(chan []fleet.Change, 1), make(chan []fleet.Change, 1)
+	db.ListenEarly(func(c []fleet.Change) { early <- c })
+	db.Listen(func(c []fleet.Change) { durable <- c })
+	release := make(chan struct{})
+	sync := db.writer.sync
+	db.writer.sync = func() error { <-release; return sync() }
+	c, answered := drain(t, "c"), make(chan error, 1)
+	go func() {
+		_, err := db.Enqueue(t.Context(), c, time.Now)
+		answered <- err
+	}()
+	require.EqualValues(t, "c", (<-early)[0].Command.ID)
+	require.Empty(t, durable)
+	require.Empty(t, answered)
+	close(release)
+	require.NoError(t, <-answered)
+	require.EqualValues(t, "c", (<-durable)[0].Command.ID)
+}
+
+// A sync that fails is not tried again, since what it left out is not in the next.
+// All that is in the log is moved to the database file instead. While that cannot
+// be done either, nothing is answered and nothing new begun.
+func TestFailedSync(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
+	_, err := db.Enqueue(t.Context(), drain(t, "first"), time.Now)
+	require.NoError(t, err)
+	syncs := 0
+	db.writer.sync = func() error { syncs++; return errors.New("the disk is gone") }
+	_, err = db.Enqueue(t.Context(), drain(t, "second"), time.Now)
+	require.NoError(t, err)
+	require.Equal(t, 1, syncs)
+
+	_, err = db.writer.conn.ExecContext(t.Context(), "PRAGMA busy_timeout = 1")
+	require.NoError(t, err)
+	reader, err := db.read.BeginTx(t.Context(), nil) // it keeps the log from being moved
+	require.NoError(t, err)
+	defer func() { _ = reader.Rollback() }()
+	var n int
+	require.NoError(t, reader.QueryRowContext(t.Context(), "SELECT count(*) FROM commands").Scan(&n))
+	require.Equal(t, 2, n)
+	for range 2 {
+		_, err = db.Enqueue(t.Context(), drain(t, "third"), time.Now)
+		require.ErrorIs(t, err, fleet.ErrUnavailable)
+	}
+	_, err = db.Enqueue(t.Context(), drain(t, "fourth"), time.Now)
+	require.ErrorIs(t, err, fleet.ErrUnavailable)
+	require.Equal(t, 2, syncs)
+
+	require.NoError(t, reader.Rollback())
+	_, err = db.Enqueue(t.Context(), drain(t, "third"), time.Now)
+	require.NoError(t, err)
+	_, err = db.Command(t.Context(), "fourth")
+	require.ErrorIs(t, err, fleet.ErrNotFound, "it was not begun")
 }
 
 // BenchmarkEnqueue shows what sharing commits is worth: the time of one durable
@@ -188,7 +260,7 @@ func BenchmarkEnqueue(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					c := drain(b, string(fleet.NewCommandID()))
-					if _, err := db.Enqueue(b.Context(), c); err != nil {
+					if _, err := db.Enqueue(b.Context(), c, time.Now); err != nil {
 						b.Error(err)
 					}
 				}
@@ -261,7 +333,7 @@ func BenchmarkCommandLife(b *testing.B) {
 		}
 		life(register)
 		for pb.Next() {
-			c, err := db.Enqueue(b.Context(), accept("set_log_level"))
+			c, err := db.Enqueue(b.Context(), accept("set_log_level"), time.Now)
 			require.NoError(b, err)
 			life(c)
 		}

@@ -21,9 +21,9 @@ func testIdempotency(t *testing.T, b Backend) {
 
 	other := f.request("a", "vm", "drain")
 	other.Params.Strings = map[string]string{"x": "y"}
-	_, err := f.Enqueue(f.Context(), other)
+	_, err := f.enqueue(other)
 	require.ErrorIs(t, err, fleet.ErrIDTaken)
-	_, err = f.Enqueue(f.Context(), f.request("a", "vm2", "drain"))
+	_, err = f.enqueue(f.request("a", "vm2", "drain"))
 	require.ErrorIs(t, err, fleet.ErrIDTaken)
 	require.Equal(t, first, f.command("a"))
 }
@@ -61,6 +61,60 @@ func testRedelivery(t *testing.T, b Backend) {
 	require.Equal(t, 3, f.mustDeliver("vm", v.Epoch).Attempts)
 	f.ack(c, v.Epoch, true)
 	require.Equal(t, "b", string(f.mustDeliver("vm", v.Epoch).ID))
+}
+
+// A command that nothing is before is claimed as it is accepted, and then is the
+// session's to send, once. Nobody else gets it.
+func testClaimedAtOnce(t *testing.T, b Backend) {
+	f := open(t, b)
+	require.Equal(t, fleet.Pending, f.send("unknown", "other").State)
+	v := f.registered("vm")
+	accepted := f.request("a", "vm", "drain")
+	f.later(time.Second)
+	a, err := f.enqueue(accepted)
+	require.NoError(t, err)
+	require.Equal(t, fleet.Delivered, a.State)
+	require.Equal(t, fleet.Delivery{Via: fleet.Stream, Epoch: v.Epoch, Boot: v.Boot, At: f.now}, a.Last)
+	require.Equal(t, f.now.Add(a.AckTimeout), a.DueAt)
+	require.Equal(t, 1, a.Attempts)
+	require.Equal(t, a, f.command("a"))
+	last, err := f.LastChange(f.Context())
+	require.NoError(t, err)
+	changes, err := f.Changes(f.Context(), store.ChangeFilter{}, last-2, 2)
+	require.NoError(t, err)
+	for i, state := range []fleet.CommandState{fleet.Pending, fleet.Delivered} {
+		require.Equal(t, accepted.ID, changes[i].Command.ID)
+		require.Equal(t, state, changes[i].Command.State, "each step of its life is a change")
+	}
+	require.Equal(t, []time.Time{a.AcceptedAt, a.Last.At}, []time.Time{changes[0].At, changes[1].At})
+	require.Equal(t, fleet.Pending, f.send("b", "vm").State, "another is out")
+
+	_, err = f.poll()
+	require.ErrorIs(t, err, fleet.ErrNothingDue)
+	require.Equal(t, a, f.mustDeliver("vm", v.Epoch))
+	f.nothingDue("vm", v.Epoch)
+	f.ack(a, v.Epoch, true)
+	f.ack(f.mustDeliver("vm", v.Epoch), v.Epoch, true)
+
+	register, err := f.enqueue(f.request("own", "vm", fleet.RegisterRunner))
+	require.NoError(t, err)
+	require.Equal(t, fleet.Pending, register.State, "its token is not there yet")
+	f.ack(f.mustDeliver("vm", v.Epoch), v.Epoch, true)
+
+	// The session ends before it has sent what was claimed for it.
+	f.send("c", "vm")
+	f.drop("vm", v.Epoch)
+	require.Equal(t, fleet.Pending, f.send("d", "vm").State)
+	v = f.connect("vm")
+	c := f.mustDeliver("vm", v.Epoch)
+	require.Equal(t, "c", string(c.ID))
+	require.Equal(t, 2, c.Attempts)
+	f.ack(c, v.Epoch, true)
+	require.Equal(t, "d", string(f.mustDeliver("vm", v.Epoch).ID))
+	f.drop("vm", v.Epoch)
+	_, err = f.Cancel(f.Context(), "d", f.now)
+	require.NoError(t, err)
+	require.Equal(t, fleet.Pending, f.send("e", "vm").State, "nobody is connected")
 }
 
 func testLeaseNames(t *testing.T, b Backend) {
@@ -144,7 +198,7 @@ func testSweep(t *testing.T, b Backend) {
 	waiting := f.request("waiting", "other", "drain")
 	waiting.ExpiresAt = f.now.Add(time.Minute)
 	waiting.DueAt = waiting.ExpiresAt
-	_, err := f.Enqueue(f.Context(), waiting)
+	_, err := f.enqueue(waiting)
 	require.NoError(t, err)
 
 	n, err := f.Sweep(f.Context(), f.later(30*time.Second-1), 100)
@@ -166,10 +220,12 @@ func testSweep(t *testing.T, b Backend) {
 	require.Equal(t, fleet.TimedOut, f.command("next").State)
 
 	// Without a sweep, a lease does not hand out what is past its time.
+	f.send("held", "vm")
 	f.send("late", "vm")
 	f.later(2 * time.Hour)
 	f.send("fresh", "vm")
 	require.Equal(t, "fresh", string(f.mustDeliver("vm", v.Epoch).ID))
+	require.Equal(t, fleet.TimedOut, f.command("held").State)
 	require.Equal(t, fleet.Expired, f.command("late").State)
 }
 
@@ -203,7 +259,7 @@ func testAcks(t *testing.T, b Backend) {
 	f.registered("other")
 	f.send("a", "vm")
 	f.send("b", "vm")
-	_, _, err := f.Ack(f.Context(), "vm", v.Epoch, fleet.Ack{CommandID: "a", Success: true}, f.now)
+	_, _, err := f.Ack(f.Context(), "vm", v.Epoch, fleet.Ack{CommandID: "b", Success: true}, f.now)
 	require.ErrorIs(t, err, fleet.ErrNotDelivered)
 	_, _, err = f.Ack(f.Context(), "vm", v.Epoch, fleet.Ack{CommandID: "none", Success: true}, f.now)
 	require.ErrorIs(t, err, fleet.ErrNotFound)

@@ -40,7 +40,7 @@ type modelCommand struct {
 	expires, due    time.Time
 	ackTimeout      time.Duration
 	epoch, attempts int
-	acked           bool
+	sent, acked     bool
 }
 
 func (m *model) vm(name string) *modelVM {
@@ -57,7 +57,17 @@ func (m *model) send(id, vm, kind string, ttl, ackTimeout time.Duration, now tim
 	}
 	m.commands[id] = c
 	m.names = append(m.names, id)
-	m.vm(vm).queue = append(m.vm(vm).queue, c)
+	v := m.vm(vm)
+	v.queue = append(v.queue, c)
+	if v.connected && len(v.queue) == 1 && kind != fleet.RegisterRunner {
+		m.claim(c, now)
+	}
+}
+
+func (m *model) claim(c *modelCommand, now time.Time) {
+	c.state, c.epoch, c.due = "DELIVERED", m.vm(c.vm).epoch, now.Add(c.ackTimeout)
+	c.attempts++
+	c.sent = false
 }
 
 func (m *model) end(c *modelCommand, state string) {
@@ -120,11 +130,13 @@ func (m *model) deliver(vm string, now time.Time) *modelCommand {
 		return nil
 	}
 	c := v.queue[0]
-	if c.state == "DELIVERED" && c.epoch == v.epoch {
+	if c.state != "DELIVERED" || c.epoch != v.epoch {
+		m.claim(c, now)
+	}
+	if c.sent {
 		return nil
 	}
-	c.state, c.epoch, c.due = "DELIVERED", v.epoch, now.Add(c.ackTimeout)
-	c.attempts++
+	c.sent = true
 	return c
 }
 
@@ -224,17 +236,17 @@ func (h *history) opSend() {
 	}
 	c, err := r.Accept(defaults, h.now)
 	require.NoError(h, err)
-	_, err = h.Enqueue(h.Context(), c)
+	_, err = h.enqueue(c)
 	require.NoError(h, err)
 	h.model.send(id, vm, "drain", r.TTL, r.AckTimeout, h.now)
 }
 
 func (h *history) opSendAgain() {
 	id, m := h.anyCommand()
-	c, err := h.Enqueue(h.Context(), h.request(id, m.vm, m.kind))
+	c, err := h.enqueue(h.request(id, m.vm, m.kind))
 	require.NoError(h, err)
 	require.Equal(h, m.state, string(c.State))
-	_, err = h.Enqueue(h.Context(), h.request(id, m.vm, "another_type"))
+	_, err = h.enqueue(h.request(id, m.vm, "another_type"))
 	require.ErrorIs(h, err, fleet.ErrIDTaken)
 }
 

@@ -155,7 +155,7 @@ func testRegistrationProof(t *testing.T, b Backend) {
 	require.Equal(t, f.now, w.Registration.ProvenAt)
 
 	// An operator's own register_runner on a registered VM waits for its ack.
-	own, err := f.Enqueue(f.Context(), f.request("own", "vm2", fleet.RegisterRunner))
+	own, err := f.enqueue(f.request("own", "vm2", fleet.RegisterRunner))
 	require.NoError(t, err)
 	f.mustDeliver("vm2", w.Epoch)
 	f.beat("vm2", w.Epoch, "idle", true)
@@ -164,7 +164,7 @@ func testRegistrationProof(t *testing.T, b Backend) {
 
 func testRegistrationAdopts(t *testing.T, b Backend) {
 	f := open(t, b)
-	own, err := f.Enqueue(f.Context(), f.request("own", "vm", fleet.RegisterRunner))
+	own, err := f.enqueue(f.request("own", "vm", fleet.RegisterRunner))
 	require.NoError(t, err)
 	v := f.connect("vm")
 	require.Equal(t, own.ID, v.Registration.Command)

@@ -259,7 +259,7 @@ func testConcurrency(t *testing.T, b Backend) {
 		wg.Go(func() {
 			for j := range each {
 				c := f.request(fmt.Sprintf("%s-%d", vm, j), string(vm), "drain")
-				if _, err := f.Enqueue(f.Context(), c); err != nil {
+				if _, err := f.enqueue(c); err != nil {
 					errs <- err
 					return
 				}
@@ -285,7 +285,7 @@ func testClosed(t *testing.T, b Backend) {
 	f := open(t, b)
 	require.NoError(t, f.Check(f.Context()))
 	require.NoError(t, f.Store.Close())
-	_, err := f.Enqueue(f.Context(), f.request("a", "vm", "drain"))
+	_, err := f.enqueue(f.request("a", "vm", "drain"))
 	require.ErrorIs(t, err, fleet.ErrUnavailable)
 	_, err = f.VM(f.Context(), "vm")
 	require.ErrorIs(t, err, fleet.ErrUnavailable)

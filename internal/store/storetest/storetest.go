@@ -26,6 +26,7 @@ func Run(t *testing.T, b Backend) {
 		"a command id is an idempotency key":             testIdempotency,
 		"commands go out in order, one at a time":        testWindow,
 		"a new session delivers again":                   testRedelivery,
+		"a command is claimed as it is accepted":         testClaimedAtOnce,
 		"a lease is for what is next":                    testLeaseNames,
 		"the newest session wins":                        testFencing,
 		"the ack clock stops with the session":           testAckClock,
@@ -65,13 +66,20 @@ var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Secon
 type fixture struct {
 	*testing.T
 	store.Store
-	now time.Time
+	now  time.Time
+	sent map[fleet.VMID]sent
+}
+
+// sent is the latest command that a session was sent.
+type sent struct {
+	epoch fleet.Epoch
+	seq   int64
 }
 
 func open(t *testing.T, b Backend) *fixture {
 	t.Helper()
 	s := b.New(t)
-	f := &fixture{T: t, Store: s, now: start}
+	f := &fixture{T: t, Store: s, now: start, sent: map[fleet.VMID]sent{}}
 	t.Cleanup(func() { _ = f.Store.Close() })
 	return f
 }
@@ -90,9 +98,13 @@ func (f *fixture) request(id, vm, kind string) fleet.Command {
 
 func (f *fixture) send(id, vm string) fleet.Command {
 	f.Helper()
-	c, err := f.Enqueue(f.Context(), f.request(id, vm, "drain"))
+	c, err := f.enqueue(f.request(id, vm, "drain"))
 	require.NoError(f, err)
 	return c
+}
+
+func (f *fixture) enqueue(c fleet.Command) (fleet.Command, error) {
+	return f.Enqueue(f.Context(), c, func() time.Time { return f.now })
 }
 
 func (f *fixture) register(vm fleet.VMID) fleet.Command {
@@ -120,11 +132,18 @@ func (f *fixture) poll() (fleet.Command, error) {
 }
 
 func (f *fixture) lease(vm string, a store.Attempt) (fleet.Command, error) {
-	next, err := f.Next(f.Context(), fleet.VMID(vm), a)
-	if err != nil {
-		return next, err
+	id := fleet.VMID(vm)
+	if s := f.sent[id]; a.Via == fleet.Stream && s.epoch == a.Epoch {
+		a.Sent = s.seq
 	}
-	return f.Lease(f.Context(), fleet.VMID(vm), next.ID, a)
+	c, err := f.Next(f.Context(), id, a)
+	if err == nil && !c.Out(a.Epoch) {
+		c, err = f.Lease(f.Context(), id, c.ID, a)
+	}
+	if err == nil {
+		f.sent[id] = sent{a.Epoch, c.Seq}
+	}
+	return c, err
 }
 
 func (f *fixture) mustDeliver(vm string, e fleet.Epoch) fleet.Command {
