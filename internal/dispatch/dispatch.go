@@ -161,13 +161,13 @@ func (d *Dispatcher) Close() {
 // Stopping returns a channel that is closed when the Dispatcher begins to stop.
 func (d *Dispatcher) Stopping() <-chan struct{} { return d.stopping }
 
-// changed is called by the store after each commit. A session is woken by what
-// became of a command, and of its VM: a command that was handed to a poll is due
-// again in a new boot.
+// changed is called by the store after each commit. A session is woken by a
+// command that came or ended, and by what became of its VM: a command that was
+// handed to a poll is due again in a new boot.
 func (d *Dispatcher) changed(changes []fleet.Change) {
 	for _, c := range changes {
 		switch {
-		case c.Command != nil, c.VM != nil:
+		case c.Command != nil && c.Command.State != fleet.Delivered, c.VM != nil:
 			if s := d.registry.session(c.Subject); s != nil {
 				s.wakeUp()
 			}

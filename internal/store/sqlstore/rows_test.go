@@ -101,18 +101,32 @@ func TestCrashAfterNewsOfAVM(t *testing.T) {
 	require.Equal(t, last, afterCrash(t, path, last).LastSeenAt)
 }
 
-// The same when it was heard of by an ack, which no heartbeat tells.
+// The same when it was heard of by an ack, which no heartbeat tells, also when the
+// command had ended before.
 func TestCrashAfterAck(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "controller.db")
-	db, last := beating(t, path, 3)
-	last = last.Add(time.Second)
-	_, err := db.Enqueue(t.Context(), drain(t, "c"), time.Now)
-	require.NoError(t, err)
-	_, _, err = db.Ack(t.Context(), "vm", 1, fleet.Ack{CommandID: "c", Success: true}, last)
-	require.NoError(t, err)
+	for _, late := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "controller.db")
+		db, last := beating(t, path, 3)
+		_, err := db.Enqueue(t.Context(), drain(t, "c"), func() time.Time { return last })
+		require.NoError(t, err)
+		if late {
+			last = last.Add(time.Minute)
+			ended, err := db.Sweep(t.Context(), last, 1)
+			require.NoError(t, err)
+			require.Equal(t, 1, ended)
+			_, _, err = db.RecordEvent(t.Context(), fleet.Event{ // so that the row is young
+				Origin: fleet.Origin{VM: "vm", Via: fleet.Stream, Epoch: 1, ReceivedAt: last}, Type: "error",
+			}, fleet.Command{})
+			require.NoError(t, err)
+		}
+		last = last.Add(time.Second)
+		_, wasLate, err := db.Ack(t.Context(), "vm", 1, fleet.Ack{CommandID: "c", Success: true}, last)
+		require.NoError(t, err)
+		require.Equal(t, late, wasLate)
 
-	require.Equal(t, last, afterCrash(t, path, last).LastSeenAt)
+		require.Equal(t, last, afterCrash(t, path, last).LastSeenAt, late)
+	}
 }
 
 // After a crash what a row lacks is found although others were heard of since.

@@ -5,7 +5,7 @@ import "github.com/mig-controller/mig-controller/internal/fleet"
 // How much of what a transaction needed is kept for the next.
 const (
 	maxSpareVMs   = 1024
-	maxSpareBytes = 2 << 20
+	maxSpareBytes = 4 << 20
 )
 
 // spare is room that transactions before have left: most are as large as the

@@ -142,13 +142,13 @@ func (db *DB) Close() error {
 
 func (db *DB) release() error {
 	errs := []error{db.closeReadStmts()}
+	if db.wal != nil { // before SQLite removes the file
+		errs = append(errs, db.wal.Close())
+	}
 	for _, pool := range []*sql.DB{db.read, db.write} {
 		if pool != nil {
 			errs = append(errs, pool.Close())
 		}
-	}
-	if db.wal != nil {
-		errs = append(errs, db.wal.Close())
 	}
 	return errors.Join(errs...)
 }
