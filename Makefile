@@ -16,6 +16,9 @@ FUZZTIME ?= 10s
 MODEL_SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 MODEL_SEED := $(MODEL_SEED)
 
+# The packages whose hot paths have micro-benchmarks.
+export BENCHMARKED := ./internal/app ./internal/fleet ./internal/journal ./internal/rpc ./internal/store/sqlstore
+
 TOOL := go tool -modfile=tools/go.mod
 NODE_TOOLS := tools/node_modules/.package-lock.json
 PYTHON_TOOLS := tools/.venv/.installed
@@ -40,6 +43,8 @@ test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector, a
 	@go vet ./...
 	@echo "==> go test -race (MODEL_SEED=$(MODEL_SEED) repeats its random histories; TESTFLAGS adds flags)"
 	@MODEL_SEED=$(MODEL_SEED) CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+	@echo "==> go test -bench, every benchmark once"
+	@CGO_ENABLED=1 go test -race -run - -bench . -benchtime 1x $(BENCHMARKED)
 	@echo "==> go test in bench/, every measure at toy sizes"
 	@cd bench && go vet ./... && go test ./...
 	@tools/check-clients

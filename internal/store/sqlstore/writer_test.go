@@ -320,22 +320,24 @@ func BenchmarkCommandLife(b *testing.B) {
 		register := accept(fleet.RegisterRunner)
 		v, err := db.OpenSession(b.Context(), fleet.Hello{VM: vm}, register, time.Now().UTC())
 		require.NoError(b, err)
-		life := func(c fleet.Command) {
+		life := func() {
 			a := store.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: time.Now().UTC()}
-			_, err := db.Next(b.Context(), vm, a)
+			c, err := db.Next(b.Context(), vm, a)
 			require.NoError(b, err)
-			_, err = db.Lease(b.Context(), vm, c.ID, a)
-			require.NoError(b, err)
+			if !c.Out(v.Epoch) {
+				_, err = db.Lease(b.Context(), vm, c.ID, a)
+				require.NoError(b, err)
+			}
 			_, _, err = db.Ack(b.Context(), vm, v.Epoch, fleet.Ack{CommandID: c.ID, Success: true}, time.Now().UTC())
 			require.NoError(b, err)
 			_, err = db.Next(b.Context(), vm, a)
 			require.ErrorIs(b, err, fleet.ErrNothingDue)
 		}
-		life(register)
+		life()
 		for pb.Next() {
-			c, err := db.Enqueue(b.Context(), accept("set_log_level"), time.Now)
+			_, err := db.Enqueue(b.Context(), accept("set_log_level"), time.Now)
 			require.NoError(b, err)
-			life(c)
+			life()
 		}
 	})
 }
