@@ -162,7 +162,8 @@ func TestWokenBeforeItsRest(t *testing.T) {
 		synctest.Wait() // it rests
 		looks := 0
 		s.store.on("after Next", func() error {
-			if looks++; looks == 2 { // once for what it sends, and now it is to rest
+			looks++
+			if looks == 2 { // once for what it sends, and now it is to rest
 				s.store.up("after Next")
 				s.cancel("first")
 			}
