@@ -14,7 +14,7 @@ const (
 	// beatWindow is how long the first heartbeat of a group waits for others, also
 	// while the group before is stored: with the commit, under the 100 ms that a
 	// crash may cost.
-	beatWindow = 70 * time.Millisecond
+	beatWindow = 50 * time.Millisecond
 	// maxBeats is how many heartbeats one group takes, and maxBeatVMs from how many
 	// VMs. At some 12 µs for the first of a VM (BenchmarkHeartbeats) and 2 µs for
 	// each other it is stored in 20 ms, and mostly in 30 also when many change the

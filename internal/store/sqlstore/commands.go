@@ -17,7 +17,7 @@ func (db *DB) Enqueue(
 	ctx context.Context, c fleet.Command, now func() time.Time,
 ) (kept fleet.Command, err error) {
 	err = db.update(ctx, func(t *tx) error {
-		claimed, err := t.offered(c, now)
+		claimed, err := t.claimedIfFree(c, now)
 		if err != nil {
 			return err
 		}
@@ -38,9 +38,9 @@ func (db *DB) Enqueue(
 	return kept, err
 }
 
-// offered returns a new command, claimed for the live session of its VM if
-// nothing is before it.
-func (t *tx) offered(c fleet.Command, now func() time.Time) (fleet.Command, error) {
+// claimedIfFree returns a new command, claimed for the live session of its VM if
+// there is one and nothing is before it.
+func (t *tx) claimedIfFree(c fleet.Command, now func() time.Time) (fleet.Command, error) {
 	v, err := t.vm(c.VM)
 	if errors.Is(err, fleet.ErrNotFound) {
 		return c, nil

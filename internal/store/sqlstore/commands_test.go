@@ -138,7 +138,7 @@ func TestEveryAnswerIsSynced(t *testing.T) {
 		},
 		"Sweep": func() error {
 			c := drain(t, "swept")
-			c.DueAt = now.Add(-time.Second)
+			c.VM, c.DueAt = "offline", now.Add(-time.Second)
 			_, err := db.Enqueue(t.Context(), c, time.Now)
 			require.NoError(t, err)
 			lazily()

@@ -147,12 +147,14 @@ func (db *DB) Events(ctx context.Context, f store.EventFilter, p store.Page) ([]
 	return db.events(ctx, q, args...)
 }
 
-// Changes returns what came after the change with this Seq.
+// Changes returns what came after the change with this Seq. What is not durable
+// yet is left out: after a loss of power other changes would have its numbers.
 func (db *DB) Changes(
 	ctx context.Context, f store.ChangeFilter, after int64, limit int,
 ) ([]fleet.Change, error) {
 	var s selection
 	s.and("c.seq > ?", after)
+	s.and("c.seq <= ?", db.writer.told.Load())
 	if f.VM != "" {
 		s.and("c.vm_id = ?", string(f.VM))
 	}
@@ -170,9 +172,12 @@ func (db *DB) Changes(
 	return changes, err
 }
 
-// LastChange returns the Seq of the latest change.
+const lastChange = `SELECT COALESCE(MAX(seq), 0) FROM changes`
+
+// LastChange returns the Seq of the latest change that is durable.
 func (db *DB) LastChange(ctx context.Context) (int64, error) {
-	return db.number(ctx, `SELECT COALESCE(MAX(seq), 0) FROM changes`)
+	last, err := db.number(ctx, lastChange)
+	return min(last, db.writer.told.Load()), err
 }
 
 func scanChange(r *sql.Rows) (c fleet.Change, err error) {

@@ -84,10 +84,19 @@ func (db *DB) open(ctx context.Context, path string) error {
 	if err != nil {
 		return fmt.Errorf("open the database %s: %w", path, err)
 	}
-	if db.wal, err = os.OpenFile(path+"-wal", os.O_RDWR, 0); err != nil {
+	var file string // as SQLite knows it, past symbolic links
+	row = conn.QueryRowContext(ctx, `SELECT file FROM pragma_database_list WHERE name = 'main'`)
+	if err := row.Scan(&file); err != nil {
+		return fmt.Errorf("read the database %s: %w", path, err)
+	}
+	if db.wal, err = os.OpenFile(file+"-wal", os.O_RDWR, 0); err != nil {
 		return fmt.Errorf("open the log of the database %s: %w", path, err)
 	}
-	db.writer = startWriter(conn, db.wal.Sync, &db.early, &db.durable, db.log)
+	last, err := db.number(ctx, lastChange)
+	if err != nil {
+		return fmt.Errorf("read the database %s: %w", path, err)
+	}
+	db.writer = startWriter(conn, db.wal, last, &db.early, &db.durable, db.log)
 	return nil
 }
 
@@ -153,7 +162,8 @@ func (db *DB) release() error {
 	return errors.Join(errs...)
 }
 
-// Listen calls fn with the changes of each commit once they are durable.
+// Listen calls fn with the changes of each commit once they are durable, those of
+// a lease for a stream at once.
 func (db *DB) Listen(fn func([]fleet.Change)) (stop func()) { return db.durable.add(fn) }
 
 // ListenEarly calls fn with the changes of each commit while they are being synced.

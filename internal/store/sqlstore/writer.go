@@ -5,10 +5,13 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
@@ -37,9 +40,10 @@ type writer struct {
 	untold  []fleet.Change // to the listeners of what is durable
 	log     *slog.Logger
 
-	sync     func() error // what was committed, to the disk
-	unsynced bool         // something was committed since
-	doubtful bool         // a sync has failed
+	wal      logFile
+	unsynced bool         // something was committed since the last sync
+	stuck    atomic.Bool  // while syncs fail: nothing new is taken
+	told     atomic.Int64 // the latest change that listeners of what is durable know
 
 	ops      chan *op
 	stopping chan struct{}
@@ -56,11 +60,20 @@ type op struct {
 	done chan struct{}
 }
 
-func startWriter(conn *sql.Conn, sync func() error, early, durable *listeners, log *slog.Logger) *writer {
+// logFile is the write-ahead log, which the writer syncs.
+type logFile interface {
+	io.ReaderAt
+	io.WriterAt
+	Sync() error
+}
+
+// startWriter starts the writer of a database whose latest change is last.
+func startWriter(conn *sql.Conn, wal logFile, last int64, early, durable *listeners, log *slog.Logger) *writer {
 	w := &writer{
-		conn: conn, stmts: map[string]*sql.Stmt{}, cache: newCache(), early: early, durable: durable, log: log, sync: sync,
+		conn: conn, stmts: map[string]*sql.Stmt{}, cache: newCache(), early: early, durable: durable, log: log, wal: wal,
 		ops: make(chan *op, maxGroup), stopping: make(chan struct{}), done: make(chan struct{}),
 	}
+	w.told.Store(last)
 	go w.loop()
 	return w
 }
@@ -83,6 +96,9 @@ func (db *DB) updateLazily(ctx context.Context, fn func(*tx) error) error {
 }
 
 func (db *DB) do(ctx context.Context, o *op) error {
+	if db.writer.stuck.Load() {
+		return fmt.Errorf("%w: %w", fleet.ErrUnavailable, errNotSynced)
+	}
 	o.done = make(chan struct{})
 	select {
 	case db.writer.ops <- o:
@@ -170,53 +186,80 @@ func (w *writer) gather(first *op) []*op {
 // everybody and tells of the changes.
 func (w *writer) commit(group []*op) {
 	w.settle(group)
+	var err error
 	if slices.ContainsFunc(group, func(o *op) bool { return !o.lazy }) {
-		if err := w.secure(); err != nil {
-			for _, o := range group {
-				o.err = fmt.Errorf("%w: %w", fleet.ErrUnavailable, err)
-			}
-		}
+		err = w.secure()
 	}
 	for _, o := range group {
+		if err != nil {
+			o.err = fmt.Errorf("%w: %w", fleet.ErrUnavailable, err)
+		}
 		close(o.done)
 	}
-	w.durable.tell(w.untold)
+	if err == nil && len(w.untold) > 0 {
+		w.told.Store(w.untold[len(w.untold)-1].Seq)
+		w.durable.tell(w.untold)
+	}
 	w.untold = nil
 }
 
-// secure makes durable what was committed. A sync that has failed is not tried
-// again: the next one would know nothing of what the first has left out. It can
-// still be read, so it is moved to the database file, and that is synced.
+// errNotSynced occurs while the disk does not take what was committed.
+var errNotSynced = errors.New("the log of the database cannot be synced")
+
+// secure makes durable what was committed. While the disk refuses, it goes on
+// trying until the store is closed: what was committed cannot be taken back, so
+// nobody is told that it was not done.
 func (w *writer) secure() error {
-	if w.unsynced && !w.doubtful {
-		if err := w.sync(); err != nil {
-			w.log.Error("log of the database not synced", keyError, err)
-			w.doubtful = true
-		}
+	if !w.unsynced {
+		return nil
 	}
-	if w.doubtful {
-		if err := w.checkpoint(); err != nil {
-			return err
-		}
+	sync := w.wal.Sync
+	if w.stuck.Load() { // since it was told to stop
+		sync = w.resync
 	}
-	w.unsynced, w.doubtful = false, false
+	err := sync()
+	for wait := firstResync; err != nil; wait = min(2*wait, lastResync) {
+		if !w.stuck.Swap(true) {
+			w.log.Error("log of the database not synced, trying again", keyError, err)
+		}
+		select {
+		case <-time.After(wait):
+		case <-w.stopping:
+			return fmt.Errorf("%w: %w", errNotSynced, err)
+		}
+		err = w.resync()
+	}
+	if w.stuck.Swap(false) {
+		w.log.Info("log of the database synced again")
+	}
+	w.unsynced = false
 	return nil
 }
 
-// errCheckpoint occurs when the log could not be moved to the database file as a
-// whole.
-var errCheckpoint = errors.New("not synced to the disk")
+// How long secure waits between its attempts.
+const (
+	firstResync = 100 * time.Millisecond
+	lastResync  = 5 * time.Second
+)
 
-func (w *writer) checkpoint() error {
-	var busy, inLog, moved int
-	err := w.conn.QueryRowContext(unstoppable, "PRAGMA wal_checkpoint(FULL)").Scan(&busy, &inLog, &moved)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errCheckpoint, err)
+// resync writes the log again as it is and syncs it. After a sync that has failed
+// the kernel may take for written what is not: another one alone would know
+// nothing of it.
+func (w *writer) resync() error {
+	buf := make([]byte, 1<<20)
+	for off := int64(0); ; {
+		n, err := w.wal.ReadAt(buf, off)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if n == 0 {
+			return w.wal.Sync()
+		}
+		if _, err := w.wal.WriteAt(buf[:n], off); err != nil {
+			return err
+		}
+		off += int64(n)
 	}
-	if busy != 0 || moved < inLog {
-		return errCheckpoint
-	}
-	return nil
 }
 
 // settle runs a group in one transaction, or one by one if that fails: which of
@@ -244,11 +287,6 @@ var errNotBegun = errors.New("no transaction to be had")
 func (w *writer) transact(group []*op) (err error) {
 	t := &tx{w: w, vms: w.spare.vms()}
 	defer w.spare.keep(t.vms)
-	if w.doubtful {
-		if err := w.secure(); err != nil {
-			return fmt.Errorf("%w: %w", errNotBegun, err)
-		}
-	}
 	if err := t.exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("%w: %w", errNotBegun, err)
 	}
