@@ -43,7 +43,7 @@ type writer struct {
 	wal      logFile
 	unsynced bool         // something was committed since the last sync
 	stuck    atomic.Bool  // while syncs fail: nothing new is taken
-	told     atomic.Int64 // the latest change that listeners of what is durable know
+	told     atomic.Int64 // the latest change that is shown to those who follow
 
 	ops      chan *op
 	stopping chan struct{}
@@ -190,17 +190,21 @@ func (w *writer) commit(group []*op) {
 	if slices.ContainsFunc(group, func(o *op) bool { return !o.lazy }) {
 		err = w.secure()
 	}
+	told := w.untold
+	w.untold = nil
+	if err != nil {
+		told = nil
+	}
+	if len(told) > 0 { // before the answer: who has it sees what it asked for
+		w.told.Store(told[len(told)-1].Seq)
+	}
 	for _, o := range group {
 		if err != nil {
 			o.err = fmt.Errorf("%w: %w", fleet.ErrUnavailable, err)
 		}
 		close(o.done)
 	}
-	if err == nil && len(w.untold) > 0 {
-		w.told.Store(w.untold[len(w.untold)-1].Seq)
-		w.durable.tell(w.untold)
-	}
-	w.untold = nil
+	w.durable.tell(told)
 }
 
 // errNotSynced occurs while the disk does not take what was committed.
