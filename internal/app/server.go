@@ -53,8 +53,8 @@ func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *server {
 			MaxConcurrentStreams: 1000,
 			// A connection keeps a buffer as large as its largest frame.
 			MaxReadFrameSize: 16 << 10,
-			// What one agent can queue before it is read: some 300 heartbeats.
-			MaxReceiveBufferPerStream:     64 << 10,
+			// What one agent can queue before it is read: some 1,200 heartbeats.
+			MaxReceiveBufferPerStream:     256 << 10,
 			MaxReceiveBufferPerConnection: 1 << 20,
 			SendPingTimeout:               20 * time.Second,
 			PingTimeout:                   15 * time.Second,

@@ -160,7 +160,7 @@ func TestHTTP2Settings(t *testing.T) {
 		got, err := readSettings(c)
 		require.NoError(t, err)
 		require.EqualValues(t, 1000, got[0x3], "MAX_CONCURRENT_STREAMS")
-		require.EqualValues(t, 64<<10, got[0x4], "INITIAL_WINDOW_SIZE")
+		require.EqualValues(t, 256<<10, got[0x4], "INITIAL_WINDOW_SIZE")
 		require.EqualValues(t, 16<<10, got[0x5], "MAX_FRAME_SIZE")
 		require.InDelta(t, 64<<10, got[0x6], 1<<10, "MAX_HEADER_LIST_SIZE")
 	})
