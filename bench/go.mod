@@ -3,6 +3,7 @@ module github.com/mig-controller/mig-controller/bench
 go 1.26.0
 
 require (
+	github.com/klauspost/compress v1.20.4
 	github.com/mig-controller/mig-controller v0.0.0
 	github.com/stretchr/testify v1.12.1
 	go.uber.org/goleak v1.3.0

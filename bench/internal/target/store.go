@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 
+	"github.com/klauspost/compress/s2"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/mig-controller/mig-controller/bench/internal/peer"
@@ -60,6 +61,9 @@ func (s *store) Mark(ctx context.Context) (m Mark, err error) {
 	return m, nil
 }
 
+// packed is the first byte of a row of heartbeats that is a block of Snappy.
+const packed = 1
+
 // Between counts the heartbeats in the rows: each is a line that is an object.
 func (s *store) Between(ctx context.Context, from, to Mark) (n int64, err error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT docs FROM heartbeats WHERE seq > ? AND seq <= ?`, int64(from), int64(to))
@@ -72,7 +76,13 @@ func (s *store) Between(ctx context.Context, from, to Mark) (n int64, err error)
 		if err := rows.Scan(&docs); err != nil {
 			return 0, fmt.Errorf("count in the controller's database: %w", err)
 		}
-		n += int64(bytes.Count(docs, []byte("\n{")))
+		text := []byte(docs)
+		if len(docs) > 0 && docs[0] == packed {
+			if text, err = s2.Decode(nil, docs[1:]); err != nil {
+				return 0, fmt.Errorf("unpack heartbeats: %w", err)
+			}
+		}
+		n += int64(bytes.Count(text, []byte("\n{")))
 	}
 	return n, rows.Err()
 }

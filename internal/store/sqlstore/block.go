@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/klauspost/compress/s2"
+
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -19,7 +21,8 @@ const bytesPerBeat = 450
 
 // block is a row of heartbeats: all that are committed together, VM after VM.
 // A VM's begin with a line of its id and the row with the ones before them, 0
-// for none; then each is a line of JSON, oldest first.
+// for none; then each is a line of JSON, oldest first. A row that would not fit
+// into a page is packed.
 type block struct {
 	docs  []byte
 	vms   []*vmEntry
@@ -51,7 +54,12 @@ func (t *tx) addBlock(b block) error {
 	if len(b.vms) == 0 {
 		return nil
 	}
-	seq, err := t.insert(`INSERT INTO heartbeats (received_at, docs) VALUES (?, ?)`, b.until.UnixNano(), b.docs)
+	row := b.docs
+	if len(row) >= packFrom {
+		row = pack(t.w.spare.packed, row)
+		t.w.spare.keepPacked(row)
+	}
+	seq, err := t.insert(`INSERT INTO heartbeats (received_at, docs) VALUES (?, ?)`, b.until.UnixNano(), row)
 	if err != nil {
 		return fmt.Errorf("write heartbeats: %w", err)
 	}
@@ -61,6 +69,30 @@ func (t *tx) addBlock(b block) error {
 	return nil
 }
 
+const (
+	// packFrom is how long the text of a row is that is packed: a page.
+	packFrom = 4 << 10
+	// packed is the first byte of a row that is: a block of Snappy follows. The
+	// text begins with an id, and so with a letter or digit.
+	packed byte = 1
+)
+
+// pack returns the row of a text, in the room of buf if that is enough.
+func pack(buf, text []byte) []byte {
+	n := 1 + s2.MaxEncodedLen(len(text))
+	buf = slices.Grow(buf[:0], n)[:n]
+	buf[0] = packed
+	return buf[:1+len(s2.EncodeSnappy(buf[1:], text))]
+}
+
+// unpack returns the text of a row.
+func unpack(row []byte) ([]byte, error) {
+	if len(row) == 0 || row[0] != packed {
+		return row, nil
+	}
+	return s2.Decode(nil, row[1:])
+}
+
 // part is what one VM has in a block.
 type part struct {
 	vm       fleet.VMID
@@ -68,8 +100,12 @@ type part struct {
 	lines    []byte // one heartbeat each
 }
 
-// parts calls fn with each part of a block until fn returns false.
-func parts(docs []byte, fn func(part) bool) error {
+// parts calls fn with each part of a row until fn returns false.
+func parts(row []byte, fn func(part) bool) error {
+	docs, err := unpack(row)
+	if err != nil {
+		return fmt.Errorf("read heartbeats: %w", err)
+	}
 	for len(docs) > 0 {
 		heading, rest, _ := bytes.Cut(docs, []byte{'\n'})
 		id, previous, _ := bytes.Cut(heading, []byte{' '})
@@ -150,11 +186,11 @@ func (db *DB) lastBeat(ctx context.Context, vm fleet.VMID) (int64, error) {
 // partOf returns the VM's part of a row.
 func (db *DB) partOf(ctx context.Context, vm fleet.VMID, seq int64) (part, error) {
 	return one(query(ctx, db, func(r *sql.Rows) (found part, err error) {
-		var docs []byte
-		if err := r.Scan(&docs); err != nil {
+		var row []byte
+		if err := r.Scan(&row); err != nil {
 			return found, err
 		}
-		err = parts(docs, func(p part) bool {
+		err = parts(row, func(p part) bool {
 			if p.vm != vm {
 				return true
 			}

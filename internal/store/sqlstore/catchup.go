@@ -27,8 +27,8 @@ func (db *DB) lastParts(ctx context.Context) (map[fleet.VMID]lastPart, error) {
 	var since int64
 	_, err := query(ctx, db, func(r *sql.Rows) (struct{}, error) {
 		var seq, receivedAt int64
-		var docs []byte
-		if err := r.Scan(&seq, &receivedAt, &docs); err != nil {
+		var row []byte
+		if err := r.Scan(&seq, &receivedAt, &row); err != nil {
 			return struct{}{}, err
 		}
 		if since == 0 {
@@ -37,7 +37,7 @@ func (db *DB) lastParts(ctx context.Context) (map[fleet.VMID]lastPart, error) {
 		if receivedAt < since {
 			return struct{}{}, errEnough
 		}
-		return struct{}{}, parts(docs, func(p part) bool {
+		return struct{}{}, parts(row, func(p part) bool {
 			if _, ok := last[p.vm]; !ok {
 				p.lines = bytes.Clone(p.lines) // the others' need not stay
 				last[p.vm] = lastPart{p, seq}

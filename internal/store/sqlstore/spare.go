@@ -15,6 +15,7 @@ type spare struct {
 	byID    map[fleet.VMID]*vmEntry
 	entries []*vmEntry
 	docs    []byte
+	packed  []byte
 }
 
 // vms returns an empty map of entries.
@@ -58,5 +59,11 @@ func (s *spare) buffer() []byte { return s.docs[:0] }
 func (s *spare) keepBuffer(b []byte) {
 	if cap(b) <= maxSpareBytes {
 		s.docs = b
+	}
+}
+
+func (s *spare) keepPacked(b []byte) {
+	if cap(b) <= maxSpareBytes {
+		s.packed = b
 	}
 }
