@@ -2,6 +2,8 @@ package load
 
 import (
 	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
 	"time"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
@@ -9,19 +11,25 @@ import (
 )
 
 // kinds is how many different heartbeats a VM has to send. An agent's load
-// varies; two heartbeats in a row are never the same.
-const kinds = 4
+// varies in all digits, and not as that of another.
+const kinds = 16
+
+const gib = 1 << 30
 
 // heartbeats encodes the heartbeats of an idle VM.
 func heartbeats(vm string) ([kinds]encoded, error) {
+	seed := fnv.New64a()
+	_, _ = seed.Write([]byte(vm))               // never fails
+	r := rand.New(rand.NewPCG(seed.Sum64(), 0)) //nolint:gosec // a load, not a secret
 	var all [kinds]encoded
 	for i := range all {
+		memory, disk := 1+3*r.Float64(), 20+r.Float64()
 		h := &commands.Heartbeat{
 			VmId: vm, PoolId: pool, OrgId: org,
 			Health: &commands.VMHealth{
-				CpuUsagePercent: 1.5 + float64(i)/7, MemoryUsagePercent: 17.25 + float64(i)/9, DiskUsagePercent: 31.5,
-				MemoryTotalBytes: 8 << 30, MemoryUsedBytes: 1_482_184_792 + int64(i)<<12,
-				DiskTotalBytes: 64 << 30, DiskUsedBytes: 21_646_635_171,
+				CpuUsagePercent: 10 * r.Float64(), MemoryUsagePercent: 100 * memory / 8, DiskUsagePercent: 100 * disk / 64,
+				MemoryTotalBytes: 8 * gib, MemoryUsedBytes: int64(memory * gib),
+				DiskTotalBytes: 64 * gib, DiskUsedBytes: int64(disk * gib),
 			},
 			RunnerState: &commands.RunnerState{
 				State: "idle", Configured: true, RunnerName: vm, Labels: []string{"self-hosted"},

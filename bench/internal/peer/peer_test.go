@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,7 +40,14 @@ func start(t *testing.T, dir string) (agents, tallies string) {
 		GRPC string `json:"grpc_addr"`
 		HTTP string `json:"http_addr"`
 	}
-	require.NoError(t, json.NewDecoder(out).Decode(&record))
+	said := json.NewDecoder(out)
+	require.NoError(t, said.Decode(&record))
+	var rest sync.WaitGroup
+	rest.Go(func() { _, _ = io.Copy(io.Discard, out) }) // until in is closed
+	t.Cleanup(func() {
+		require.NoError(t, in.Close())
+		rest.Wait()
+	})
 	return record.GRPC, record.HTTP
 }
 
@@ -130,7 +138,7 @@ func TestPeerWritesFiles(t *testing.T) {
 	var files []string
 	require.Eventually(t, func() bool {
 		var err error
-		files, err = filepath.Glob(filepath.Join(dir, "*", "heartbeat-*.json"))
+		files, err = filepath.Glob(filepath.Join(dir, "*", "grpc-heartbeat-*.json"))
 		return err == nil && int64(len(files)) == f.Sent()
 	}, patience, time.Millisecond)
 	text, err := os.ReadFile(files[0])

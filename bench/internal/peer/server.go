@@ -52,9 +52,10 @@ type server struct {
 // Run serves until the context ends. With a directory, each heartbeat becomes a
 // file in it; without, heartbeats are counted.
 func Run(ctx context.Context, dir string, out io.Writer) error {
+	log := slog.New(slog.NewJSONHandler(out, nil))
 	s := &server{keep: func(*commands.Heartbeat) error { return nil }}
 	if dir != "" {
-		s.keep = files{dir: dir}.write
+		s.keep = files{dir: dir, log: log}.write
 	}
 	var lc net.ListenConfig
 	agents, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
@@ -77,7 +78,7 @@ func Run(ctx context.Context, dir string, out io.Writer) error {
 		_ = h.Close()
 	})
 	defer stop()
-	slog.New(slog.NewJSONHandler(out, nil)).Info("peer started",
+	log.Info("peer started",
 		keyGRPC, agents.Addr().String(), keyHTTP, tallies.Addr().String())
 	errs := make(chan error, 1)
 	go func() { errs <- h.Serve(tallies) }()
