@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -89,6 +90,10 @@ func (t *tx) caughtUp(id fleet.VMID, last lastPart, acked time.Time) (fleet.VM, 
 	return v, nil
 }
 
+// quietBatch is how many VMs one transaction of writeQuiet writes: when a whole
+// fleet falls silent, others must not wait for all of it.
+const quietBatch = 500
+
 // endOfTime is later than any row was written.
 var endOfTime = time.Unix(1<<40, 0)
 
@@ -99,11 +104,12 @@ func (db *DB) writeQuiet(ctx context.Context, now time.Time) error {
 	if now.Sub(time.Unix(0, last)) < rowEvery || !db.rowsChecked.CompareAndSwap(last, now.UnixNano()) {
 		return nil
 	}
-	behind := db.writer.cache.behind(now.Add(-2 * rowEvery))
-	if len(behind) == 0 {
-		return nil
+	for some := range slices.Chunk(db.writer.cache.behind(now.Add(-2*rowEvery)), quietBatch) {
+		if err := db.update(ctx, func(t *tx) error { return t.writeRows(some) }); err != nil {
+			return err
+		}
 	}
-	return db.update(ctx, func(t *tx) error { return t.writeRows(behind) })
+	return nil
 }
 
 // writeRows writes the rows of VMs as they are in this transaction.

@@ -225,6 +225,20 @@ func TestSilentVMSurvivesCrash(t *testing.T) {
 	}
 }
 
+// A fleet that falls silent is written whole, in as many steps as it takes.
+func TestSilentFleetIsWritten(t *testing.T) {
+	t.Parallel()
+	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
+	hs := group(t, db, 2*quietBatch+1)
+	for range 2 { // the second tells nothing new
+		require.NoError(t, db.RecordHeartbeats(t.Context(), hs, nil))
+	}
+	require.Len(t, db.writer.cache.behind(endOfTime), len(hs))
+	_, err := db.Sweep(t.Context(), t0.Add(3*rowEvery), 1)
+	require.NoError(t, err)
+	require.Empty(t, db.writer.cache.behind(endOfTime))
+}
+
 // A VM that is heard of in the transaction that purges it begins anew.
 func TestPurgeMeetsReport(t *testing.T) {
 	t.Parallel()
