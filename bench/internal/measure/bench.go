@@ -81,6 +81,10 @@ func Names() []string {
 
 // Run runs the measures: each on all of its servers in turn, and that as many
 // times as there are runs. It returns what it has, also with an error.
+//
+// What the servers wrote stays, for the caller to remove: to remove many files
+// makes it dear for minutes to make new ones (ext4 looks at each inode that was
+// freed lately).
 func (b *Bench) Run(ctx context.Context) ([]result.Sample, error) {
 	for _, name := range b.Only {
 		if !slices.Contains(Names(), name) {
@@ -94,7 +98,6 @@ func (b *Bench) Run(ctx context.Context) ([]result.Sample, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 	b.stored = map[storedSize]string{}
-	defer b.removeStored()
 	var samples []result.Sample
 	for _, m := range measures {
 		if !b.chosen(m.name) {
@@ -112,12 +115,9 @@ func (b *Bench) Run(ctx context.Context) ([]result.Sample, error) {
 func (b *Bench) chosen(name string) bool { return len(b.Only) == 0 || slices.Contains(b.Only, name) }
 
 func (b *Bench) interleave(ctx context.Context, m measure) (samples []result.Sample, err error) {
-	// To remove many files makes it dear for minutes to make new ones (ext4 looks
-	// at each inode that was freed lately). So all stay until the measure is done.
 	if b.dir, err = os.MkdirTemp(b.Programs.Dir, m.name+"-"); err != nil {
 		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(b.dir) }()
 	for run := range b.Runs {
 		for _, at := range m.at(b.Sizes) {
 			for _, kind := range m.servers {

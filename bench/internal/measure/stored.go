@@ -57,9 +57,3 @@ func (b *Bench) pattern(ctx context.Context, dir string) error {
 	}
 	return s.Stop()
 }
-
-func (b *Bench) removeStored() {
-	for _, dir := range b.stored {
-		_ = os.RemoveAll(dir)
-	}
-}
