@@ -239,6 +239,31 @@ func TestSilentFleetIsWritten(t *testing.T) {
 	require.Empty(t, db.writer.cache.behind(endOfTime))
 }
 
+// Others come in between: no step is larger than its bound.
+func TestSilentFleetIsWrittenInSteps(t *testing.T) {
+	t.Parallel()
+	w := &writer{cache: newCache(), ops: make(chan *op)}
+	fleetOf := map[fleet.VMID]*vmEntry{}
+	for i := range 2*quietBatch + 1 {
+		fleetOf[fleet.VMID(strconv.Itoa(i))] = &vmEntry{
+			known: true, now: fleet.VM{Connected: true}, row: rowState{ahead: true, writtenAt: t0},
+		}
+	}
+	w.cache.put(fleetOf)
+	wrote := make(chan error, 1)
+	go func() { wrote <- (&DB{writer: w}).writeQuiet(t.Context(), t0.Add(3*rowEvery)) }()
+	for steps := 0; ; steps++ {
+		select {
+		case o := <-w.ops:
+			close(o.done)
+		case err := <-wrote:
+			require.NoError(t, err)
+			require.Equal(t, 3, steps)
+			return
+		}
+	}
+}
+
 // A VM that is heard of in the transaction that purges it begins anew.
 func TestPurgeMeetsReport(t *testing.T) {
 	t.Parallel()
