@@ -27,7 +27,6 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	var background sync.WaitGroup
 	stop := make(chan struct{})
 	background.Go(func() { keepHeadroom(stop) })
-	background.Go(func() { keepProcessors(stop) })
 	defer background.Wait()
 	defer close(stop)
 	signals := make(chan os.Signal, 2)
