@@ -85,8 +85,8 @@ func (s *Session) Event(e fleet.Event) error {
 
 // Heartbeat takes a heartbeat, to be made durable with others within 100 ms; it
 // blocks while too many wait. One that breaks a rule is refused, and the
-// session goes on. render makes its file for the journal and is called, if at
-// all, before Heartbeat returns.
+// session goes on. render makes its file for the journal; it is called once at
+// most, and perhaps after Heartbeat has returned.
 func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
 	if errors.Is(s.Cause(), fleet.ErrSuperseded) || !s.admit("heartbeat", &h.Origin) {
 		return nil

@@ -19,59 +19,50 @@ const (
 // troublePeriod is how often trouble with heartbeat files is logged at most.
 const troublePeriod = time.Minute
 
+// gatherFor is how long the first file of a group waits for others. Alone, each
+// would find nothing of what it needs in the processor's caches.
+const gatherFor = time.Second
+
 // page is a heartbeat file that waits to be written.
 type page struct {
-	vm      fleet.VMID
-	name    string
-	content []byte
+	origin fleet.Origin
+	render func() ([]byte, error)
 }
 
 // Heartbeat queues a heartbeat file if the budget and the queue allow, and else
 // counts why not; the heartbeat itself is the store's. It never waits for
-// the disk.
+// the disk: the file is there a second later.
 //
 // render returns the file's content as JSON. It is called at most once, only
-// when the file is to be written, and before Heartbeat returns.
+// when the file is to be written, and by another goroutine.
 //
 // Heartbeat files are not synced: after power loss the latest may be missing or
 // cut short.
 func (j *Journal) Heartbeat(o fleet.Origin, render func() ([]byte, error)) {
-	if !j.reserve(o.VM) {
-		return
-	}
-	queued := false
-	defer func() {
-		if !queued { // also when render panics
-			j.release()
-		}
-		j.rendering.Done()
-	}()
-	content, err := j.render(o, render)
-	if err != nil {
-		j.failedHeartbeat(o.VM, err)
-		return
-	}
-	j.queue <- page{vm: o.VM, name: heartbeatName(o), content: content}
-	queued = true
-}
-
-// reserve takes a place in the queue for the VM and marks a rendering as begun;
-// or neither, and then reports false.
-func (j *Journal) reserve(vm fleet.VMID) bool {
 	now := j.clock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.closed || j.queued >= j.queueSize {
+	if j.closed || j.queued == cap(j.queue) {
 		j.queueFull.Add(1)
-		return false
+		return
 	}
-	if !j.budget.spend(vm, now) {
+	if !j.budget.spend(o.VM, now) {
 		j.overBudget.Add(1)
-		return false
+		return
 	}
 	j.queued++
-	j.rendering.Add(1)
-	return true
+	j.queue <- page{o, render} // it has room for all that are counted
+	if j.queued == (cap(j.queue)+1)/2 {
+		j.hurry()
+	}
+}
+
+// hurry ends the wait for others.
+func (j *Journal) hurry() {
+	select {
+	case j.enough <- struct{}{}:
+	default: // it has been told
+	}
 }
 
 func (j *Journal) release() {
@@ -80,36 +71,65 @@ func (j *Journal) release() {
 	j.queued--
 }
 
-func (j *Journal) render(o fleet.Origin, render func() ([]byte, error)) ([]byte, error) {
-	if err := o.Check(); err != nil {
+// writeHeartbeats is the goroutine that writes what is queued, until Close.
+func (j *Journal) writeHeartbeats() {
+	defer close(j.written)
+	for first := range j.queue {
+		j.gather()
+		j.settle(first)
+		for len(j.queue) > 0 {
+			j.settle(<-j.queue)
+		}
+	}
+}
+
+// gather returns when others have had their time, or the queue is half full.
+func (j *Journal) gather() {
+	window := time.NewTimer(gatherFor)
+	defer window.Stop()
+	select {
+	case <-window.C:
+	case <-j.enough:
+	}
+}
+
+// settle writes a file, or tells why it could not.
+func (j *Journal) settle(p page) {
+	defer j.release()
+	wrote, err := j.writeHeartbeat(p)
+	switch {
+	case err != nil:
+		j.failedHeartbeat(p.origin.VM, err)
+	case wrote:
+		j.heartbeats.Add(1)
+	}
+}
+
+// content returns what is to be in the file. A panic of render is an error.
+func (p page) content() (content []byte, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("render: panic: %v", cause)
+		}
+	}()
+	if err := p.origin.Check(); err != nil {
 		return nil, err
 	}
-	body, err := render()
+	body, err := p.render()
 	if err != nil {
 		return nil, fmt.Errorf("render: %w", err)
 	}
 	return readable(body), nil
 }
 
-// writeHeartbeats is the goroutine that writes what is queued, until Close.
-func (j *Journal) writeHeartbeats() {
-	defer close(j.written)
-	for p := range j.queue {
-		wrote, err := j.writeHeartbeat(p)
-		switch {
-		case err != nil:
-			j.failedHeartbeat(p.vm, err)
-		case wrote:
-			j.heartbeats.Add(1)
-		}
-		j.release()
-	}
-}
-
 func (j *Journal) writeHeartbeat(p page) (bool, error) {
+	content, err := p.content()
+	if err != nil {
+		return false, err
+	}
 	j.dirs.RLock()
 	defer j.dirs.RUnlock()
-	d, err := j.draft(p.vm, p.name, p.content, false)
+	d, err := j.draft(p.origin.VM, heartbeatName(p.origin), content, false)
 	if err != nil {
 		return false, err
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -30,7 +31,7 @@ func TestHeartbeatsWithinTheirBudget(t *testing.T) {
 	send := func(vm fleet.VMID, count int) {
 		for range count {
 			n++
-			j.Heartbeat(origin(vm, fleet.Stream, n), func() ([]byte, error) { rendered++; return beat() })
+			j.Heartbeat(origin(vm, fleet.Stream, n), func() ([]byte, error) { rendered++; return beat() }) // by one goroutine
 		}
 	}
 	send("vm-1", 100)
@@ -75,11 +76,9 @@ func TestHeartbeatsBeyondTheQueue(t *testing.T) {
 	j.dirs.Lock() // the writer waits
 	goOn := sync.OnceFunc(j.dirs.Unlock)
 	t.Cleanup(goOn)
+	rendered := 0
 	for n := range 10 {
-		j.Heartbeat(origin("vm-1", fleet.HTTP, n), func() ([]byte, error) {
-			require.Less(t, n, 3)
-			return beat()
-		})
+		j.Heartbeat(origin("vm-1", fleet.HTTP, n), func() ([]byte, error) { rendered++; return beat() })
 	}
 	require.Equal(t, Stats{QueueFull: 7, Queued: 3}, j.Stats())
 	j.mu.Lock()
@@ -88,26 +87,56 @@ func TestHeartbeatsBeyondTheQueue(t *testing.T) {
 	require.Equal(t, 1, left)
 	goOn()
 	require.NoError(t, j.Close())
+	require.Equal(t, 3, rendered)
 	require.Equal(t, Stats{Heartbeats: 3, QueueFull: 7}, j.Stats())
 	require.Len(t, tree(t, dir), 1+3)
 }
 
 // A heartbeat that cannot be rendered is counted and gives its place back, also
-// when rendering panics.
+// when rendering panics; those after it get their files.
 func TestHeartbeatsThatCannotBeRendered(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	j := open(t, Options{Dir: dir, QueueSize: 1})
-	for n := range 3 {
-		j.Heartbeat(origin("vm-1", fleet.Stream, n), func() ([]byte, error) { return nil, errors.New("no such field") })
-	}
-	require.Equal(t, Stats{Failed: 3}, j.Stats())
-	require.Panics(t, func() {
-		j.Heartbeat(origin("vm-1", fleet.Stream, 4), func() ([]byte, error) { panic("render") })
-	})
-	require.Zero(t, j.Stats().Queued)
+	var out bytes.Buffer
+	j := open(t, Options{Dir: dir, Log: slog.New(slog.NewJSONHandler(&out, nil))})
+	j.Heartbeat(origin("vm-1", fleet.Stream, 1), func() ([]byte, error) { panic("no such field") })
+	j.Heartbeat(origin("vm-1", fleet.Stream, 2), func() ([]byte, error) { return nil, errors.New("no such field") })
+	j.Heartbeat(origin("../vm-1", fleet.Stream, 3), beat)
+	j.Heartbeat(origin("vm-1", fleet.Stream, 4), beat)
 	require.NoError(t, j.Close())
-	require.Empty(t, tree(t, dir))
+	require.Equal(t, Stats{Failed: 3, Heartbeats: 1}, j.Stats())
+	require.Len(t, tree(t, dir), 1+1)
+	require.Contains(t, out.String(), "render: panic: no such field")
+}
+
+// Files wait for others to be written with, for a second and no longer; nor once
+// the queue is half full.
+func TestHeartbeatsGather(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		j := open(t, Options{Dir: dir, QueueSize: 5})
+		send := func(n int) {
+			j.Heartbeat(origin("vm-1", fleet.Stream, n), beat)
+			synctest.Wait()
+		}
+		send(1)
+		time.Sleep(gatherFor - time.Nanosecond) // fake clock
+		send(2)
+		require.Equal(t, Stats{Queued: 2}, j.Stats())
+		time.Sleep(time.Nanosecond) // fake clock
+		synctest.Wait()
+		require.Equal(t, Stats{Heartbeats: 2}, j.Stats())
+
+		send(3)
+		send(4)
+		require.Equal(t, Stats{Heartbeats: 2, Queued: 2}, j.Stats())
+		send(5)
+		require.Equal(t, Stats{Heartbeats: 5}, j.Stats())
+		send(6)
+		require.Equal(t, Stats{Heartbeats: 5, Queued: 1}, j.Stats(), "the next group waits again")
+	})
+	require.Len(t, tree(t, dir), 1+6, "Close waits for nothing")
 }
 
 // A heartbeat never overwrites a file.
@@ -141,10 +170,10 @@ func TestHeartbeatTroubleIsLoggedSparingly(t *testing.T) {
 	fail := func(count int) { // as the writer does, waiting for each
 		for range count {
 			n++
-			p := page{vm: "vm-1", name: heartbeatName(origin("vm-1", fleet.Stream, n))}
+			p := page{origin("vm-1", fleet.Stream, n), beat}
 			_, err := j.writeHeartbeat(p)
 			require.Error(t, err)
-			j.failedHeartbeat(p.vm, err)
+			j.failedHeartbeat(p.origin.VM, err)
 		}
 	}
 	fail(5)
@@ -262,12 +291,13 @@ func origins(vms int) []fleet.Origin {
 // one of those is looked at.
 func BenchmarkHeartbeatFile(b *testing.B) {
 	j, from := open(b, Options{}), origins(2000)
+	body := []byte(`{"note":"` + strings.Repeat("x", 690) + `"}`)
 	n := 0
 	one := func() {
 		o := from[n%len(from)]
 		n++
 		o.ReceivedAt = start.Add(time.Duration(n))
-		if _, err := j.writeHeartbeat(page{vm: o.VM, name: heartbeatName(o), content: make([]byte, 700)}); err != nil {
+		if _, err := j.writeHeartbeat(page{o, func() ([]byte, error) { return body, nil }}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -108,17 +108,16 @@ type Journal struct {
 	// checking is held by the one call that uses the check's file.
 	checking sync.Mutex
 
-	mu        sync.Mutex // guards what follows
-	budget    budget
-	queued    int
-	queueSize int
-	closed    bool
+	mu     sync.Mutex // guards what follows
+	budget budget
+	queued int // also the one that is being written
+	closed bool
 
-	queue     chan page
-	rendering sync.WaitGroup
-	written   chan struct{} // closed when the writer is done
-	closing   sync.Once
-	closeErr  error
+	queue    chan page
+	enough   chan struct{} // holds one: what is queued waits for no others
+	written  chan struct{} // closed when the writer is done
+	closing  sync.Once
+	closeErr error
 
 	events, heartbeats, overBudget, queueFull, failed atomic.Uint64
 }
@@ -140,11 +139,11 @@ func Open(o Options) (*Journal, error) {
 	}
 	j := &Journal{
 		root: root, retention: o.Retention, clock: o.Clock,
-		trouble:   trouble{log: o.Log},
-		budget:    newBudget(newLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), newLimit(fleetBurst, fleetPerSecond)),
-		queueSize: o.QueueSize,
-		queue:     make(chan page, o.QueueSize),
-		written:   make(chan struct{}),
+		trouble: trouble{log: o.Log},
+		budget:  newBudget(newLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), newLimit(fleetBurst, fleetPerSecond)),
+		queue:   make(chan page, o.QueueSize),
+		enough:  make(chan struct{}, 1),
+		written: make(chan struct{}),
 	}
 	go j.writeHeartbeats()
 	return j, nil
@@ -206,8 +205,8 @@ func (j *Journal) Close() error {
 		j.mu.Lock()
 		j.closed = true
 		j.mu.Unlock()
-		j.rendering.Wait()
-		close(j.queue)
+		close(j.queue) // nothing is queued any more
+		j.hurry()
 		<-j.written
 		j.writing.Lock()
 		defer j.writing.Unlock()
