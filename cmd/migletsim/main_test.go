@@ -122,7 +122,7 @@ func TestParse_Options(t *testing.T) {
 		--heartbeat-interval 1s --register-time 2s --job-every 0 --job-length 4s --power-on-after 5s --backoff 6s
 		--mute --drop-every 7s --restart-every 8s --reopen-every 9s --duplicate-ids 2 --lost-acks 1% --slow-acks 0.02
 		--slow-ack-delay 10s --duplicate-acks 3% --heartbeat-first 4% --missing-health 5% --missing-runner-state 6%
-		--nan 7% --foreign-ids 8% --garbage 9% --old-agents 100% --tls-skip-verify --token-file `+token),
+		--nan 7% --foreign-ids 8% --garbage 9% --old-agents 100% --insecure-skip-verify --token-file `+token),
 		&bytes.Buffer{}, &bytes.Buffer{})
 	require.False(t, done)
 	got, err := opts.fleetConfig()
@@ -167,7 +167,7 @@ func TestParse_WrongOptions(t *testing.T) {
 		"--duplicate-ids=4":         "--duplicate-ids must be between 0 and the number of VMs",
 		"--log-level=loud":          "--log-level must be one of",
 		"--token-file=/nonexistent": "--token-file must be a readable file",
-		"--tls-ca=/nonexistent":     "--tls-ca must be a readable file",
+		"--ca-file=/nonexistent":    "--ca-file must be a readable file",
 		"--no-such-option":          "--no-such-option",
 		"stray":                     "stray",
 	} {

@@ -38,9 +38,9 @@ type options struct {
 	Duration  time.Duration `group:"Fleet" default:"0s" placeholder:"TIME" help:"Stop after this long; 0 goes on until Ctrl-C. [${default}]"`
 	Seed      uint64        `group:"Fleet" default:"0" placeholder:"N" help:"Take the same random choices again; 0 picks a seed and prints it. [${default}]"`
 
-	TLSCA         string `group:"Security" name:"tls-ca" placeholder:"FILE" help:"Trust the certificate authorities in this PEM file, for https:// controllers."`
-	TLSSkipVerify bool   `group:"Security" name:"tls-skip-verify" help:"Accept any certificate. For tests only."`
-	TokenFile     string `group:"Security" placeholder:"FILE" help:"Send the content of this file as the bearer token of every agent."`
+	CAFile             string `group:"Security" name:"ca-file" placeholder:"FILE" help:"Trust the certificate authorities in this PEM file, for https:// controllers."`
+	InsecureSkipVerify bool   `group:"Security" name:"insecure-skip-verify" help:"Accept any certificate. For tests only."`
+	TokenFile          string `group:"Security" placeholder:"FILE" help:"Send the content of this file as the bearer token of every agent."`
 
 	HeartbeatInterval time.Duration `group:"Behaviour" default:"15s" placeholder:"TIME" help:"Between two heartbeats of a VM. [${default}]"`
 	RegisterTime      time.Duration `group:"Behaviour" default:"2s" placeholder:"TIME" help:"From register_runner to runner_registered, give or take half. [${default}]"`
@@ -187,18 +187,18 @@ func (o options) quirks(q sim.Quirks) sim.Quirks {
 func (o options) tls() (*tls.Config, error) {
 	cfg := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: o.TLSSkipVerify, //nolint:gosec // what the option is for
+		InsecureSkipVerify: o.InsecureSkipVerify, //nolint:gosec // what the option is for
 	}
-	if o.TLSCA == "" {
+	if o.CAFile == "" {
 		return cfg, nil
 	}
-	pem, err := os.ReadFile(o.TLSCA)
+	pem, err := os.ReadFile(o.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("--tls-ca must be a readable file: %w", err)
+		return nil, fmt.Errorf("--ca-file must be a readable file: %w", err)
 	}
 	cfg.RootCAs = x509.NewCertPool()
 	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("--tls-ca must hold a PEM certificate: %s has none", o.TLSCA)
+		return nil, fmt.Errorf("--ca-file must hold a PEM certificate: %s has none", o.CAFile)
 	}
 	return cfg, nil
 }
