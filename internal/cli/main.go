@@ -37,7 +37,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		stdin:   stdin, stdout: stdout, stderr: stderr,
 		asks: isTerminal(stdin), reports: isTerminal(stderr), width: width,
 		now:   func() time.Time { return time.Now().UTC().Round(0) },
-		pause: pause,
+		pause: pause, silence: silenceLimit,
 		newID: newCommandID,
 	}
 	return p.run(ctx, args)
@@ -57,6 +57,8 @@ type program struct {
 	now   func() time.Time
 	// pause waits, or ends early with the error of its context.
 	pause func(context.Context, time.Duration) error
+	// silence is how long a watch may hear nothing until it connects again.
+	silence time.Duration
 	// newID makes up the id of a command.
 	newID func() string
 }

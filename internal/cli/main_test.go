@@ -78,6 +78,7 @@ func newDesk(t *testing.T) *desk {
 				fleet.advance(d)
 				return ctx.Err()
 			},
+			silence: silenceLimit,
 			newID: func() string {
 				lock.Lock()
 				defer lock.Unlock()

@@ -168,7 +168,7 @@ func (in *invocation) watchOnce(
 		return silence(ctx, err)
 	}
 	for stream.Receive() {
-		watchdog.Reset(silenceLimit)
+		watchdog.Reset(in.silence)
 		if err := show(stream.Msg()); err != nil {
 			return err
 		}

@@ -117,6 +117,32 @@ func TestWatchOutlastsTimeout(t *testing.T) {
 	require.Contains(t, stderr, "--cursor c1", "what was sent after the silence was seen")
 }
 
+// A stream on which nothing comes any more is given up, and the watch goes on from
+// where it was.
+func TestWatchGivesUpOnSilence(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.program.silence = time.Millisecond
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	d.fleet.streams = []watchStream{
+		func(_ *migcontrollerv1.WatchFleetRequest, stream *connect.ServerStream[migcontrollerv1.WatchFleetResponse]) error {
+			if err := stream.Send(cursorOnly("c0")); err != nil {
+				return err
+			}
+			<-over
+			return nil
+		},
+		sends(errRefused),
+	}
+	_, stderr, code := d.run("watch")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stderr, "The controller is gone; trying to reach it again.")
+	requests := requestsOf[*migcontrollerv1.WatchFleetRequest](d.fleet)
+	require.Len(t, requests, 2)
+	require.Equal(t, "c0", requests[1].Cursor)
+}
+
 // Interrupting a watch is its normal end.
 func TestWatchInterrupted(t *testing.T) {
 	t.Parallel()
