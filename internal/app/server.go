@@ -56,9 +56,12 @@ func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *server {
 			// What one agent can queue before it is read: some 1,200 heartbeats.
 			MaxReceiveBufferPerStream:     256 << 10,
 			MaxReceiveBufferPerConnection: 1 << 20,
-			SendPingTimeout:               20 * time.Second,
-			PingTimeout:                   15 * time.Second,
-			WriteByteTimeout:              30 * time.Second,
+			// A peer whose link is dead is known to be within 15 s, before the ack of
+			// a command that was sent into it is due. A proxy that cuts quiet
+			// connections after a minute sees more than one frame in it.
+			SendPingTimeout:  10 * time.Second,
+			PingTimeout:      5 * time.Second,
+			WriteByteTimeout: 30 * time.Second,
 		},
 	}
 	// So that a Shutdown of http1 tells HTTP/2 peers as well.
