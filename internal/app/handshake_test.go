@@ -228,7 +228,7 @@ func TestSilentPeersAreClosedWithTLS(t *testing.T) {
 		require.Equal(t, 10*time.Second, untilClosedTLS(t, l, i, ""), "no request")
 		require.Equal(t, 10*time.Second, untilClosedTLS(t, l, i, "GET / HTTP/1.1\r\nHost:"), "half a request")
 		require.Equal(t, 10*time.Second, untilClosedTLS(t, l, i, preface[:20]), "half a preface")
-		require.Equal(t, 35*time.Second, untilClosedTLS(t, l, i, preface), "no answer to a ping")
+		require.Equal(t, 15*time.Second, untilClosedTLS(t, l, i, preface), "no answer to a ping")
 		idle := untilClosedTLS(t, l, i, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		require.InDelta(t, 120, idle.Seconds(), 1, "an idle HTTP/1.1 connection")
 	})

@@ -93,7 +93,7 @@ func TestSilentPeersAreClosed(t *testing.T) {
 		require.Equal(t, 10*time.Second, untilClosed(t, l, ""), "no request")
 		require.Equal(t, 10*time.Second, untilClosed(t, l, "GET / HTTP/1.1\r\nHost:"), "half a request")
 		require.Equal(t, 10*time.Second, untilClosed(t, l, preface[:20]), "half a preface")
-		require.Equal(t, 35*time.Second, untilClosed(t, l, preface), "no answer to a ping")
+		require.Equal(t, 15*time.Second, untilClosed(t, l, preface), "no answer to a ping")
 		idle := untilClosed(t, l, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		require.InDelta(t, 120, idle.Seconds(), 1, "an idle HTTP/1.1 connection")
 	})

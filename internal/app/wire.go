@@ -113,7 +113,7 @@ func (o Options) tokenSource() registration.TokenSource {
 }
 
 func (o Options) commandDefaults() fleet.CommandDefaults {
-	return fleet.CommandDefaults{TTL: o.CommandTTL, AckTimeout: o.AckTimeout}
+	return fleet.CommandDefaults{TTL: o.CommandTTL, AckTimeout: o.AckTimeout, MaxDeliveries: o.MaxDeliveries}
 }
 
 // now is the time in UTC, without the part that only this process understands.

@@ -55,6 +55,7 @@ func (cmd broadcastCmd) Run(ctx context.Context, in *invocation) error {
 	case cmd.DryRun:
 		return cmd.preview(in, vms)
 	}
+	cmd.warn(in, vms)
 	if err := cmd.confirm(ctx, in, len(vms)); err != nil {
 		return err
 	}
@@ -71,6 +72,20 @@ func (cmd broadcastCmd) preview(in *invocation, vms []*migcontrollerv1.VM) error
 	}
 	fmt.Fprintf(in.stderr, "%s would be sent to %s. Nothing was sent.\n", cmd.Type, vmCount(len(vms)))
 	return nil
+}
+
+// warn reports how many of the VMs are likely to leave the command unread.
+func (cmd broadcastCmd) warn(in *invocation, vms []*migcontrollerv1.VM) {
+	n := 0
+	for _, v := range vms {
+		if readsNoCommands(v) {
+			n++
+		}
+	}
+	if n > 0 && !in.structured() {
+		fmt.Fprintf(in.stderr, "Warning: the runners of %s are registered, and such agents read no commands as a rule\n"+
+			"  (nothing acked since): expect %s to end as TIMED_OUT there.\n", vmCount(n), printable(cmd.Type))
+	}
 }
 
 func vmCount(n int) string {
@@ -258,6 +273,6 @@ func (cmd drainCmd) Run(ctx context.Context, in *invocation) error {
 	if err := in.dial(); err != nil {
 		return err
 	}
-	in.noteAway(ctx, cmd.VMs)
+	in.warn(ctx, "drain", cmd.VMs)
 	return in.sendAll(ctx, req, cmd.VMs, time.Duration(cmd.Wait), 8)
 }

@@ -156,7 +156,10 @@ func (in *invocation) commandFields(c *migcontrollerv1.CommandRecord) table {
 	}
 	t.field("State", stateCell(c.GetState()))
 	t.field("Reason", plain(c.GetReason()))
-	t.field("Attempts", plain(strconv.Itoa(int(c.GetAttempts()))))
+	if waiting := c.GetWaiting(); waiting != nil {
+		t.field("  since", in.whenBoth(waiting.GetSince()))
+	}
+	t.field("Attempts", attempts(c))
 	t.field("Accepted", in.whenBoth(c.GetAcceptedAt()))
 	t.field("Delivered", in.whenBoth(c.GetDeliveredAt()))
 	t.field("Acked", in.whenBoth(c.GetAckedAt()))
@@ -171,6 +174,15 @@ func (in *invocation) commandFields(c *migcontrollerv1.CommandRecord) table {
 	t.field("Expires", in.whenBoth(c.GetExpiresAt()))
 	t.field("Ack timeout", plain(c.GetAckTimeout().AsDuration().String()))
 	return t
+}
+
+// attempts shows how many deliveries there were, of how many. An older controller
+// names no limit.
+func attempts(c *migcontrollerv1.CommandRecord) cell {
+	if c.GetMaxDeliveries() == 0 {
+		return plain(strconv.Itoa(int(c.GetAttempts())))
+	}
+	return plain(fmt.Sprintf("%d of %d", c.GetAttempts(), c.GetMaxDeliveries()))
 }
 
 // params returns the parameters as they would be typed.

@@ -34,7 +34,7 @@ func fixedVMs() []*migcontrollerv1.VM {
 				CpuUsagePercent: new(68.7), MemoryUsagePercent: new(50.0), MemoryTotalBytes: 8 << 30, MemoryUsedBytes: 4 << 30,
 			},
 			AgentVersion: "1.4.0", SessionEpoch: 3, Boot: 1, FirstSeenAt: stamp(-72 * time.Hour), LastSeenAt: stamp(-3 * time.Second),
-			ConnectedAt: stamp(-2 * time.Hour), LastHeartbeatAt: stamp(-3 * time.Second),
+			ConnectedAt: stamp(-2 * time.Hour), LastHeartbeatAt: stamp(-3 * time.Second), LastAckAt: stamp(-time.Hour),
 		},
 		{
 			VmId: "vm-2", PoolId: "builders", OrgId: "tools", Status: "idle",
@@ -53,7 +53,8 @@ func fixedCommands() []*migcontrollerv1.CommandRecord {
 	return []*migcontrollerv1.CommandRecord{
 		{
 			Command: &commands.Command{Id: "ctl-aa03", Type: "update_config"}, VmId: "vm-2",
-			State: migcontrollerv1.CommandState_COMMAND_STATE_PENDING, AcceptedAt: stamp(-30 * time.Second), ExpiresAt: stamp(59 * time.Minute),
+			State: migcontrollerv1.CommandState_COMMAND_STATE_PENDING, AcceptedAt: stamp(-30 * time.Second), ExpiresAt: stamp(59 * time.Minute), MaxDeliveries: 5,
+			Reason: "waits for command ctl-aa01", Waiting: &migcontrollerv1.Waiting{Reason: "waits for command ctl-aa01", Since: stamp(-30 * time.Second)},
 		},
 		{
 			Command: &commands.Command{
@@ -67,12 +68,12 @@ func fixedCommands() []*migcontrollerv1.CommandRecord {
 				CommandId: "ctl-aa02", Message: "the log cannot be opened: no space left on device",
 				Result: map[string]string{"level": "info"},
 			},
-			Reason: "the agent answered that it failed",
+			Reason: "the agent answered that it failed", MaxDeliveries: 5,
 		},
 		{
 			Command: &commands.Command{Id: "reg-0001", Type: "register_runner"}, VmId: "vm-1",
 			State: migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED, Attempts: 1, AcceptedAt: stamp(-2 * time.Hour),
-			FinishedAt: stamp(-2 * time.Hour), ExpiresAt: stamp(-time.Hour), Reason: "the agent acked it",
+			FinishedAt: stamp(-2 * time.Hour), ExpiresAt: stamp(-time.Hour), Reason: "the agent acked it", MaxDeliveries: 5,
 		},
 	}
 }

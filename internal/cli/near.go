@@ -70,16 +70,21 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// noteAway tells a person about those of the VMs that will not get a command at
-// once: the controller takes commands for VMs that are offline or that it never
-// heard of.
-func (in *invocation) noteAway(ctx context.Context, vms []string) {
-	if !in.reports || in.structured() || len(vms) > inspected {
+// warn reports those of the VMs that will not act on a command at once: the
+// controller accepts commands for VMs that are offline, that it has never seen,
+// and whose agents read none. What nobody but a person can make use of is left out
+// where none reads it.
+func (in *invocation) warn(ctx context.Context, kind string, vms []string) {
+	if in.structured() || len(vms) > inspected {
 		return
 	}
 	for _, id := range vms {
 		res, err := ask(ctx, in, 0, in.client.GetVM, &migcontrollerv1.GetVMRequest{VmId: id})
 		switch {
+		case err == nil && readsNoCommands(res.GetVm()):
+			fmt.Fprintf(in.stderr, "Warning: the runner of %s is registered, and such an agent reads no commands as a rule\n"+
+				"  (nothing acked since): expect %s to end as TIMED_OUT.\n", printable(id), printable(kind))
+		case !in.reports:
 		case detailOf(err).GetReason() == migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND:
 			fmt.Fprintf(in.stderr, "The controller never heard of %s: the command waits for it to come.\n", printable(id))
 			if names := in.nearVMs(ctx, id); len(names) > 0 {
@@ -89,4 +94,12 @@ func (in *invocation) noteAway(ctx context.Context, vms []string) {
 			fmt.Fprintf(in.stderr, "%s is offline: it gets the command when it comes back.\n", printable(id))
 		}
 	}
+}
+
+// readsNoCommands reports whether a command is likely to be left unread: today's
+// agents read none once their runner is registered.
+func readsNoCommands(v *migcontrollerv1.VM) bool {
+	registration := v.GetRegistration()
+	return registration.GetState() == migcontrollerv1.RegistrationState_REGISTRATION_STATE_REGISTERED &&
+		!v.GetLastAckAt().AsTime().After(registration.GetRegisteredAt().AsTime())
 }

@@ -33,6 +33,8 @@ type parameters struct {
 	List       []string `placeholder:"A,B" help:"The list parameter."`
 	TTL        span     `name:"ttl" placeholder:"TIME" help:"How long it may wait to be delivered. The controller's default is an hour, unless configured."`
 	AckTimeout span     `placeholder:"TIME" help:"How long the agent may take to ack. The controller's default is 30s, unless configured."`
+
+	MaxDeliveries int32 `placeholder:"N" help:"How many times it is delivered at most. The controller's default is 5, unless configured."`
 }
 
 // request returns what to send, for no VM yet.
@@ -49,7 +51,7 @@ func (p parameters) request(kind string) (*migcontrollerv1.SendCommandRequest, e
 	if command.BoolParams, err = pairs("--bool", p.Bool, "true or false", strconv.ParseBool); err != nil {
 		return nil, err
 	}
-	req := &migcontrollerv1.SendCommandRequest{Command: command}
+	req := &migcontrollerv1.SendCommandRequest{Command: command, MaxDeliveries: p.MaxDeliveries}
 	if p.TTL > 0 {
 		req.Ttl = durationpb.New(time.Duration(p.TTL))
 	}
@@ -111,7 +113,7 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 	if cmd.Wait > 0 && in.reports {
 		fmt.Fprintf(in.stderr, "Sending %s; waiting up to %s for its end.\n", printable(id), time.Duration(cmd.Wait))
 	}
-	in.noteAway(ctx, []string{cmd.VM})
+	in.warn(ctx, cmd.Type, []string{cmd.VM})
 	record, err := in.send(ctx, req, time.Duration(cmd.Wait))
 	if ctx.Err() != nil {
 		in.freshLine()

@@ -107,8 +107,8 @@ func TestScreenBroadcast(t *testing.T) {
 	s = ask("y\r")
 	require.Zero(t, s.ends(), s.text())
 	lines := s.lines()
-	require.Len(t, lines, 6, "the question, a table, and the count; no progress is left:\n%s", s.text())
-	require.Equal(t, "3 of 3 accepted, 3 succeeded, 0 ended otherwise, 0 not ended.", lines[5])
+	require.Len(t, lines, 8, "a warning, the question, a table, and the count; no progress is left:\n%s", s.text())
+	require.Equal(t, "3 of 3 accepted, 3 succeeded, 0 ended otherwise, 0 not ended.", lines[7])
 	require.Equal(t, green, s.colourOf("SUCCEEDED"))
 }
 

@@ -200,6 +200,10 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 	t.field("Registration", registrationCell(registration.GetState()))
 	t.field("  by command", plain(registration.GetCommandId()))
 	t.field("  registered", in.whenBoth(registration.GetRegisteredAt()))
+	if waiting := v.GetWaiting(); waiting != nil {
+		t.field("  waits for", plain(waiting.GetReason()))
+		t.field("  since", in.whenBoth(waiting.GetSince()))
+	}
 	t.field("Job", plain(jobText(job)))
 	if job != nil {
 		t.field("  began", in.whenBoth(job.GetStartedAt()))
@@ -214,6 +218,7 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 	t.field("First seen", in.whenBoth(v.GetFirstSeenAt()))
 	t.field("Last seen", in.whenBoth(v.GetLastSeenAt()))
 	t.field("Last heartbeat", in.whenBoth(v.GetLastHeartbeatAt()))
+	t.field("Last ack", in.whenBoth(v.GetLastAckAt()))
 	t.field("Connected at", in.whenBoth(v.GetConnectedAt()))
 	t.field("Disconnected at", in.whenBoth(v.GetDisconnectedAt()))
 	return t

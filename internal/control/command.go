@@ -38,11 +38,13 @@ func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Du
 	// The command may end as soon as it is enqueued.
 	ended, leave := c.waits.join(cmd.ID)
 	defer leave()
-	cmd, err = c.enqueue(ctx, cmd)
-	if err != nil || wait == 0 {
+	if cmd, err = c.enqueue(ctx, cmd); err != nil {
 		return cmd, err
 	}
-	return c.await(ctx, cmd, wait, ended), nil
+	if wait > 0 {
+		cmd = c.await(ctx, cmd, wait, ended)
+	}
+	return c.explainOne(ctx, cmd), nil
 }
 
 func (c *Control) enqueue(ctx context.Context, cmd fleet.Command) (fleet.Command, error) {
@@ -50,8 +52,6 @@ func (c *Control) enqueue(ctx context.Context, cmd fleet.Command) (fleet.Command
 	if err != nil {
 		return fleet.Command{}, named(err, "command", string(cmd.ID))
 	}
-	c.log.InfoContext(ctx, "command accepted",
-		commandIDKey, kept.ID, vmIDKey, kept.VM, commandTypeKey, kept.Type)
 	return kept, nil
 }
 
@@ -108,7 +108,7 @@ func (c *Control) Command(ctx context.Context, id string) (fleet.Command, error)
 	if err != nil {
 		return fleet.Command{}, named(err, "command", id)
 	}
-	return cmd, nil
+	return c.explainOne(ctx, cmd), nil
 }
 
 // Cancel takes a command back; that is durable when Cancel returns without an
@@ -122,7 +122,6 @@ func (c *Control) Cancel(ctx context.Context, id string) (fleet.Command, error) 
 	if err != nil {
 		return cmd, named(err, "command", id)
 	}
-	c.log.InfoContext(ctx, "command cancelled", commandIDKey, cmd.ID, vmIDKey, cmd.VM)
 	return cmd, nil
 }
 

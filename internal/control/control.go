@@ -20,10 +20,8 @@ import (
 
 // Keys of what is logged.
 const (
-	commandIDKey   = "command_id"
-	vmIDKey        = "vm_id"
-	commandTypeKey = "command_type"
-	errorKey       = "error"
+	commandIDKey = "command_id"
+	errorKey     = "error"
 )
 
 // Store is the part of a store.Store that control needs.

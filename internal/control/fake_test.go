@@ -191,6 +191,21 @@ func (s *fakeStore) Cancel(ctx context.Context, id fleet.CommandID, now time.Tim
 	return s.move(id, func(c fleet.Command) (fleet.Command, error) { return c.Cancelled(now) })
 }
 
+func (s *fakeStore) Queue(ctx context.Context, vm fleet.VMID, _ time.Time) ([]fleet.Command, error) {
+	if err := s.begin(ctx, "Queue"); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var open []fleet.Command
+	for _, c := range s.commands {
+		if c.VM == vm && !c.State.Terminal() {
+			open = append(open, c)
+		}
+	}
+	return open, nil
+}
+
 func (s *fakeStore) Command(ctx context.Context, id fleet.CommandID) (fleet.Command, error) {
 	if err := s.begin(ctx, "Command"); err != nil {
 		return fleet.Command{}, err

@@ -46,6 +46,7 @@ func (c *Control) Commands(
 		return nil, "", fmt.Errorf("list commands: %w", err)
 	}
 	page, more := cut(rows, size, commandBytes)
+	page = c.explain(ctx, page)
 	if !more {
 		return page, "", nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -132,6 +133,14 @@ func (a *agent) event(kind string) {
 func (a *agent) beat(status string) {
 	a.Helper()
 	require.NoError(a, a.say(beatOf(status)))
+}
+
+// stir sends a heartbeat after what was delivered, so that the agent is known to
+// be there.
+func (a *agent) stir() {
+	a.Helper()
+	time.Sleep(time.Millisecond) // fake clock
+	a.beat("idle")
 }
 
 // flood sends n heartbeats.

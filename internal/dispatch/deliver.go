@@ -83,7 +83,7 @@ func (s *Session) rest() bool {
 // said something of its runner: the ack and the proof of the first may have been
 // lost with the session before. It returns after showWithin in any case.
 func (s *Session) awaitRunner(ctx context.Context) {
-	a := store.Attempt{Via: fleet.Stream, Epoch: s.epoch, At: s.d.Clock()}
+	a := store.Attempt{Via: fleet.Stream, Epoch: s.epoch, Written: s.lastWritten(), At: s.d.Clock()}
 	c, err := s.d.Store.Next(ctx, s.vm, a)
 	if err != nil || c.Type != fleet.RegisterRunner || c.Attempts == 0 {
 		return
@@ -118,38 +118,60 @@ func (s *Session) deliverDue(ctx context.Context) {
 			s.log.Warn("command not sent", keyError, err)
 			s.transport.Interrupt()
 			return
+		case errors.Is(err, fleet.ErrNoToken):
+			s.waitForWork(ctx, s.nextToken(ctx))
 		default:
-			if untold, ok := s.d.troubles.putOff.due(s.d.Clock()); ok {
-				s.log.Warn("delivery put off", keyError, err, keyUntold, untold)
+			if suppressed, ok := s.d.troubles.due(troubleDelivery, "", s.d.Clock()); ok {
+				s.log.Warn("delivery postponed", keyError, err, keySuppressed, suppressed)
 			}
-			select {
-			case <-s.wake:
-			case <-time.After(retry):
-			case <-ctx.Done():
-				return
-			}
+			s.waitForWork(ctx, retry)
 			retry = min(2*retry, lastRetry)
 		}
 	}
+}
+
+// waitForWork returns when the session is woken, after d, or when it is over.
+func (s *Session) waitForWork(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-s.wake:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// nextToken returns how long it is until a token is next asked for.
+func (s *Session) nextToken(ctx context.Context) time.Duration {
+	v, err := s.d.Store.VM(ctx, s.vm)
+	if err != nil {
+		return lastRetry
+	}
+	now := s.d.Clock()
+	return v.TokenWait.NextTry(now).Sub(now)
 }
 
 // errNotSent occurs when the stream does not take a message.
 var errNotSent = errors.New("not sent")
 
 func (s *Session) deliverNext(ctx context.Context) error {
-	o, err := s.d.claim(ctx, s.vm, store.Attempt{Via: fleet.Stream, Epoch: s.epoch, Sent: s.sent})
+	a := store.Attempt{Via: fleet.Stream, Epoch: s.epoch, Written: s.lastWritten()}
+	o, err := s.d.claim(ctx, s.vm, a)
 	if err != nil {
 		return err
 	}
 	if ctx.Err() != nil {
 		return ctx.Err() // superseded since: the command is the newer session's
 	}
-	s.sent = o.Command.Seq
+	if now := s.d.Clock(); !now.Before(o.Command.ExpiresAt) {
+		return s.d.Store.NotWritten(ctx, o.Command.ID, s.epoch, now)
+	}
 	if err := s.transport.Deliver(o.Command, o.Params); err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
+	s.mu.Lock()
+	s.written = o.Command.ID
+	s.mu.Unlock()
 	s.d.counters.delivered.Add(1)
-	s.log.Info("command delivered", keyCommand, o.Command.ID, keyCommandType, o.Command.Type,
-		keyAttempt, o.Command.Attempts)
 	return nil
 }

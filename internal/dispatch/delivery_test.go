@@ -58,7 +58,7 @@ func TestNextOne(t *testing.T) {
 		"acked":     {func(_ *system, a *agent) { a.ack("first", true) }, fleet.Succeeded, 0},
 		"failed":    {func(_ *system, a *agent) { a.ack("first", false) }, fleet.Failed, 0},
 		"cancelled": {func(s *system, _ *agent) { s.cancel("first") }, fleet.Cancelled, 0},
-		"no answer": {func(*system, *agent) {}, fleet.TimedOut, defaults.AckTimeout},
+		"no answer": {func(_ *system, a *agent) { a.stir() }, fleet.TimedOut, defaults.AckTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -181,8 +181,7 @@ func TestLostWakeUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, func(s *system, _ *Options) { s.store.deaf = true })
-		a := s.connect("vm-1")
-		a.next()
+		a := s.registered("vm-1")
 		a.nothing()
 		s.send("vm-1", "a")
 		a.nothing()
@@ -241,7 +240,7 @@ func TestIdleSessionDeliversNothing(t *testing.T) {
 }
 
 // A stream that does not take a command ends its session; the command is sent
-// on the next.
+// on the next, and that is its first delivery.
 func TestSendFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -252,9 +251,9 @@ func TestSendFails(t *testing.T) {
 		<-a.ended
 		require.NoError(t, a.session.Cause())
 		require.False(t, s.vm("vm-1").Connected)
-		require.Equal(t, fleet.RegisterRunner, s.connect("vm-1").next().Type)
+		require.Equal(t, 1, s.connect("vm-1").next().Attempts)
 		require.Equal(t, int64(1), s.Stats().Delivered)
-		s.elapsed(showWithin)
+		s.elapsed(0)
 	})
 }
 
@@ -293,17 +292,31 @@ func TestAcceptHangs(t *testing.T) {
 	})
 }
 
-// While no token is to be had the command waits as PENDING, others are not
-// held up, and it is sent once there is a token again.
+// While no token is available register_runner waits as PENDING and its VM says
+// why, other commands overtake it, and it is sent once there is a token again.
 func TestNoToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, withoutSweeps)
-		s.tokens.on(func() error { return fleet.ErrNoToken })
+		s.tokens.on(func() error { return errors.New("no such file") })
+		s.send("vm-1", "early")
 		a := s.connect("vm-1")
+		require.Equal(t, fleet.CommandID("early"), a.next(true).ID)
 		id := s.vm("vm-1").Registration.Command
+		s.send("vm-1", "one", "two")
+		require.Equal(t, fleet.CommandID("one"), a.next(true).ID)
+		require.Equal(t, fleet.CommandID("two"), a.next(true).ID)
+		s.elapsed(0)
+		wait := s.vm("vm-1").TokenWait
+		require.Equal(t, "a test's tokens: no such file", wait.Why)
+		require.Equal(t, clock(), wait.Since)
+		changes, err := s.store.LastChange(t.Context())
+		require.NoError(t, err)
 		time.Sleep(10 * time.Minute) // fake clock
 		a.nothing()
+		now, err := s.store.LastChange(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, changes, now, "it is written only when it changes")
 		require.Equal(t, fleet.Pending, s.command(id).State)
 		require.Zero(t, s.command(id).Attempts)
 		s.tokens.on(nil)
@@ -311,6 +324,7 @@ func TestNoToken(t *testing.T) {
 		require.Equal(t, id, a.next(true).ID)
 		require.LessOrEqual(t, time.Since(began), lastRetry)
 		require.Equal(t, 1, s.command(id).Attempts)
+		require.Zero(t, s.vm("vm-1").TokenWait)
 	})
 }
 
@@ -349,7 +363,7 @@ func TestSupersededAfterItsLease(t *testing.T) {
 			return nil
 		})
 		older := s.connect("vm-1")
-		require.Equal(t, 2, (<-newer).next(true).Attempts)
+		require.Equal(t, 1, (<-newer).next(true).Attempts)
 		older.nothing()
 	})
 }

@@ -30,9 +30,10 @@ const (
 	keyVia          = "via"
 	keyAttempt      = "attempt"
 	keyState        = "state"
+	keyReason       = "reason"
+	keyNextTry      = "next_try_in"
 	keyStatus       = "status"
 	keySuccess      = "success"
-	keyLate         = "late"
 	keyRegistration = "registration"
 	keyWhat         = "what"
 	keyHint         = "hint"
@@ -40,7 +41,7 @@ const (
 	keyMessage      = "message"
 	keyWork         = "work"
 	keyCount        = "count"
-	keyUntold       = "untold" // how many lines of this kind were left out
+	keySuppressed   = "suppressed" // how many lines of this kind were left out
 	keyError        = "error"
 	keyDelivered    = "delivered"
 	keyLateAcks     = "late_acks"
@@ -54,6 +55,9 @@ type Store interface {
 	store.Deliveries
 	store.Sessions
 	store.Reports
+	// VM is that of store.Fleet, and Listen that of store.Changes.
+	VM(ctx context.Context, id fleet.VMID) (fleet.VM, error)
+	Listen(fn func([]fleet.Change)) (stop func())
 	Purge(ctx context.Context, r store.Retention, now time.Time) (int, error)
 }
 
@@ -86,9 +90,11 @@ type Dispatcher struct {
 	Options
 	registry registry
 	unended  unended
+	unstored unstored
 	beats    *heartbeats
 	counters counters
 	troubles troubles
+	lifelog  *lifelog
 	holds    chan struct{}
 	lastSeen atomic.Int64 // the latest receive time, in Unix nanoseconds
 
@@ -96,6 +102,7 @@ type Dispatcher struct {
 	stopOnce   sync.Once
 	closeOnce  sync.Once
 	background sync.WaitGroup
+	logging    sync.WaitGroup
 	journaling chan struct{} // an event was stored; holds one
 	unlisten   func()
 }
@@ -124,11 +131,14 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 	d.registry.live = map[*Session]bool{}
 	d.unended.sessions = map[fleet.VMID]ending{}
 	d.beats = newHeartbeats(d)
+	d.lifelog = newLifelog(o.Log)
 	// A command is on its way while its acceptance is synced.
-	d.unlisten = o.Store.ListenEarly(d.changed)
+	early, durable := o.Store.ListenEarly(d.changed), o.Store.Listen(d.lifelog.add)
+	d.unlisten = func() { early(); durable() }
 	for _, work := range []func(){d.beats.flushLoop, d.sweepLoop, d.purgeLoop, d.journalLoop} {
 		d.background.Go(work)
 	}
+	d.logging.Go(d.lifelog.run)
 	return d, nil
 }
 
@@ -152,6 +162,8 @@ func (d *Dispatcher) Close() {
 		d.beats.stop()
 		d.background.Wait()
 		d.unlisten()
+		d.lifelog.close()
+		d.logging.Wait()
 		n := d.Stats()
 		d.Log.Info("agents served", keyDelivered, n.Delivered, keyLateAcks, n.LateAcks,
 			keyRefused, n.Refused, keySuperseded, n.Superseded, keyUnwritten, n.Unwritten)

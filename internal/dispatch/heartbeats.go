@@ -39,6 +39,7 @@ type heartbeats struct {
 	vms    map[fleet.VMID]struct{} // of the group
 	since  time.Time               // when the group got its first
 	spare  []fleet.Heartbeat       // what was stored last, for its room
+	taken  time.Time               // when the first arrived of what is being stored; zero for nothing
 	room   chan struct{}           // closed when the group is taken
 	closed bool
 }
@@ -99,6 +100,9 @@ func (b *heartbeats) take() []fleet.Heartbeat {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	taken := b.group
+	if len(taken) > 0 {
+		b.taken = taken[0].ReceivedAt
+	}
 	clear(b.spare) // it keeps its room, not what the heartbeats hold
 	b.group, b.spare = b.spare[:0], taken
 	clear(b.vms)
@@ -109,6 +113,28 @@ func (b *heartbeats) take() []fleet.Heartbeat {
 	close(b.room)
 	b.room = make(chan struct{})
 	return taken
+}
+
+// stored ends what take has begun.
+func (b *heartbeats) stored() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.taken = time.Time{}
+}
+
+// oldest returns when the first heartbeat arrived that is not stored yet, or now
+// if there is none before.
+func (b *heartbeats) oldest(now time.Time) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case !b.taken.IsZero() && b.taken.Before(now):
+		return b.taken
+	case len(b.group) > 0 && b.group[0].ReceivedAt.Before(now):
+		return b.group[0].ReceivedAt
+	default:
+		return now
+	}
 }
 
 // failing returns why heartbeats cannot be stored at the moment; nil when they
@@ -162,6 +188,7 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 	if len(group) == 0 {
 		return
 	}
+	defer b.stored()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := b.d.Store.RecordHeartbeats(context.Background(), group, b.d.registerCommand)
 		if err == nil {

@@ -3,6 +3,7 @@ package dispatch
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // secret is the token that agents are sent.
 const secret = "SECRET-TOKEN"
 
-var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second}
+var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second, MaxDeliveries: fleet.DefaultMaxDeliveries}
 
 // clock is the time. In most tests it is that of a bubble, which moves only when
 // everybody waits: what a test sees happen without it moving was not waited for.
@@ -237,6 +238,17 @@ func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// about returns the lines about a command.
+func (l *lines) about(id string) (found []map[string]any) {
+	for line := range strings.Lines(l.String()) {
+		var fields map[string]any
+		if json.Unmarshal([]byte(line), &fields) == nil && fields["command_id"] == id {
+			found = append(found, fields)
+		}
+	}
+	return found
 }
 
 // count is how many lines have a message.

@@ -121,7 +121,7 @@ func TestOutageIsNotAFlood(t *testing.T) {
 		s.wakeJournal()
 		time.Sleep(minutes * time.Minute) // fake clock
 		for message, most := range map[string]int{
-			"delivery put off":                                (minutes + 1) * troubleLines,
+			"register_runner waits for a registration token":  (minutes + 1) * troubleLines,
 			"store unavailable, holding back":                 (minutes + 1) * troubleLines,
 			"session end not recorded, trying again":          (minutes + 1) * troubleLines,
 			"events not written to the journal, trying again": (minutes + 1) * troubleLines,

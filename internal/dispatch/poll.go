@@ -13,7 +13,7 @@ import (
 // Offer is a claimed command as its agent gets it.
 type Offer struct {
 	Command fleet.Command
-	// Params are the command's, with what is put in while it is sent. They may
+	// Params are the command's, with what is filled in at delivery. They may
 	// hold a token: they must not be stored or logged.
 	Params fleet.Params
 	// TokenExpiresAt is zero when Params hold no token.
@@ -21,18 +21,28 @@ type Offer struct {
 }
 
 // claim leases the VM's next command, unless it is claimed already. What it is
-// sent with is made ready before, so that a command whose token cannot be had
-// stays pending.
+// sent with is made ready before: a command whose token is not available stays as
+// it is, and the next one is claimed. The error wraps fleet.ErrNoToken when
+// nothing but such commands is due.
 func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a store.Attempt) (Offer, error) {
+	var noToken error
 	for {
 		a.At = d.Clock()
 		next, err := d.Store.Next(ctx, vm, a)
+		if errors.Is(err, fleet.ErrNothingDue) && noToken != nil {
+			return Offer{}, noToken
+		}
 		if err != nil {
 			return Offer{}, err
 		}
 		o := Offer{Params: next.Params}
 		if next.Type == fleet.RegisterRunner {
-			if o.Params, o.TokenExpiresAt, err = d.Registrar.Fill(ctx, next); err != nil {
+			o.Params, o.TokenExpiresAt, err = d.Registrar.Fill(ctx, next)
+			if errors.Is(err, fleet.ErrNoToken) && ctx.Err() == nil {
+				noToken, a.WithoutToken = d.tokenMissing(ctx, vm, err), true
+				continue
+			}
+			if err != nil {
 				return Offer{}, err
 			}
 		}
@@ -49,6 +59,22 @@ func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a store.Attempt) 
 	}
 }
 
+// tokenMissing notes why a register_runner of the VM has no token and returns err.
+func (d *Dispatcher) tokenMissing(ctx context.Context, vm fleet.VMID, err error) error {
+	why := fleet.ErrNoToken.Error()
+	if known, ok := errors.AsType[*fleet.TokenError](err); ok {
+		why = clip(known.Why)
+	}
+	now := d.Clock()
+	if suppressed, ok := d.troubles.due(troubleToken, "", now); ok {
+		d.Log.Warn("register_runner waits for a registration token", keyVM, vm, keyReason, why, keySuppressed, suppressed)
+	}
+	if noted := d.Store.TokenMissing(ctx, vm, why, now); noted != nil {
+		return noted
+	}
+	return err
+}
+
 // Poll hands out the next command of a VM that has no session: at most one.
 func (d *Dispatcher) Poll(ctx context.Context, vm fleet.VMID) ([]Offer, error) {
 	v, err := d.Store.RequestRegistration(ctx, vm, d.registerCommand(vm), d.receivedAt())
@@ -63,8 +89,6 @@ func (d *Dispatcher) Poll(ctx context.Context, vm fleet.VMID) ([]Offer, error) {
 		return nil, err
 	}
 	d.counters.delivered.Add(1)
-	d.Log.Info("command delivered", keyVM, vm, keyCommand, o.Command.ID, keyCommandType, o.Command.Type,
-		keyAttempt, o.Command.Attempts, keyVia, fleet.HTTP)
 	return []Offer{o}, nil
 }
 
@@ -86,6 +110,8 @@ func (d *Dispatcher) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, 
 	if err := e.Check(); err != nil {
 		return fleet.VM{}, e, err
 	}
+	d.suspect(e.VM)
+	defer d.unstored.add(e.ReceivedAt)()
 	v, e, err := d.Store.RecordEvent(ctx, e, d.registerCommand(e.VM))
 	if err == nil {
 		d.Log.Info("event received", keyVM, e.VM, keyEventType, e.Type, keyVia, fleet.HTTP)
@@ -100,6 +126,7 @@ func (d *Dispatcher) ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) err
 	if err := h.Check(); err != nil {
 		return err
 	}
+	d.suspect(h.VM)
 	if err := d.beats.failing(); err != nil {
 		return err
 	}

@@ -76,6 +76,13 @@ func (r *registry) session(vm fleet.VMID) *Session {
 	return r.newest[vm]
 }
 
+// sessions returns the newest session of each VM.
+func (r *registry) sessions() []*Session {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Collect(maps.Values(r.newest))
+}
+
 func (r *registry) count() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

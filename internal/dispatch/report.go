@@ -10,16 +10,17 @@ import (
 
 // persist writes what an agent said until the store takes it or the stream is
 // over: agents say nothing twice. The stream is not read meanwhile. A write that
-// has begun goes on when the stream ends.
-func (s *Session) persist(what string, write func(context.Context) error) error {
+// has begun goes on when the stream ends. arrived is when it was read.
+func (s *Session) persist(what string, arrived time.Time, write func(context.Context) error) error {
+	defer s.d.unstored.add(arrived)()
 	ctx := context.WithoutCancel(s.stream)
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		err := write(ctx)
 		if !errors.Is(err, fleet.ErrUnavailable) {
 			return err
 		}
-		if untold, ok := s.d.troubles.held.due(s.d.Clock()); ok {
-			s.log.Warn("store unavailable, holding back", keyWhat, what, keyError, err, keyUntold, untold)
+		if suppressed, ok := s.d.troubles.due(troubleHeld, "", s.d.Clock()); ok {
+			s.log.Warn("store unavailable, holding back", keyWhat, what, keyError, err, keySuppressed, suppressed)
 		}
 		select {
 		case <-time.After(wait):
@@ -36,14 +37,14 @@ func (s *Session) persist(what string, write func(context.Context) error) error 
 // answer to nothing that this VM was sent is refused, and the session goes on.
 // It returns an error only when the session is over.
 func (s *Session) Ack(a fleet.Ack) error {
+	arrived := s.arrive()
 	if err := fleet.CheckID("command_ack.command_id", string(a.CommandID)); err != nil {
 		s.Refuse("ack", err)
 		return nil
 	}
-	var c fleet.Command
 	var late bool
-	err := s.persist("ack", func(ctx context.Context) (err error) {
-		c, late, err = s.d.Store.Ack(ctx, s.vm, s.epoch, a, s.d.receivedAt())
+	err := s.persist("ack", arrived, func(ctx context.Context) (err error) {
+		_, late, err = s.d.Store.Ack(ctx, s.vm, s.epoch, a, arrived)
 		return err
 	})
 	switch {
@@ -58,7 +59,6 @@ func (s *Session) Ack(a fleet.Ack) error {
 	if late {
 		s.d.counters.lateAcks.Add(1)
 	}
-	s.log.Info("command acked", keyCommand, c.ID, keyCommandType, c.Type, keySuccess, a.Success, keyState, c.State, keyLate, late)
 	return nil
 }
 
@@ -66,14 +66,15 @@ func (s *Session) Ack(a fleet.Ack) error {
 // rule is refused, and the session goes on. It returns an error only when the
 // session is over.
 func (s *Session) Event(e fleet.Event) error {
-	if !s.admit("event", &e.Origin) {
+	if !s.admit("event", &e.Origin, s.arrive()) {
 		return nil
 	}
 	if err := e.Check(); err != nil {
 		s.Refuse("event", err)
 		return nil
 	}
-	err := s.persist("event", func(ctx context.Context) error {
+	s.alive.event(e.Type)
+	err := s.persist("event", e.ReceivedAt, func(ctx context.Context) error {
 		_, _, err := s.d.Store.RecordEvent(ctx, e, s.d.registerCommand(s.vm))
 		return err
 	})
@@ -88,7 +89,9 @@ func (s *Session) Event(e fleet.Event) error {
 // session goes on. render makes its file for the journal; it is called once at
 // most, and perhaps after Heartbeat has returned.
 func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
-	if errors.Is(s.Cause(), fleet.ErrSuperseded) || !s.admit("heartbeat", &h.Origin) {
+	arrived := s.arrive()
+	s.alive.beat(arrived, h.Job != nil)
+	if errors.Is(s.Cause(), fleet.ErrSuperseded) || !s.admit("heartbeat", &h.Origin, arrived) {
 		return nil
 	}
 	if err := h.Check(); err != nil {
@@ -102,8 +105,9 @@ func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) er
 // Reported notes an error the agent reported. An agent that reports many has
 // some of them logged.
 func (s *Session) Reported(code, message string) {
-	if untold, ok := s.reported.due(s.d.Clock()); ok {
-		s.log.Warn("agent reported an error", keyCode, clip(code), keyMessage, clip(message), keyUntold, untold)
+	s.arrive()
+	if suppressed, ok := s.d.troubles.due(troubleReported, s.vm, s.d.Clock()); ok {
+		s.log.Warn("agent reported an error", keyCode, clip(code), keyMessage, clip(message), keySuppressed, suppressed)
 	}
 }
 
@@ -113,19 +117,28 @@ func clip(s string) string { return s[:min(len(s), 512)] }
 // Refuse counts a message that broke a rule. Of many, some are logged.
 func (s *Session) Refuse(what string, why error) {
 	s.d.counters.refused.Add(1)
-	if untold, ok := s.refused.due(s.d.Clock()); ok {
-		s.log.Warn("message refused", keyWhat, what, keyError, why, keyUntold, untold)
+	s.arrive()
+	if suppressed, ok := s.d.troubles.due(troubleRefused, s.vm, s.d.Clock()); ok {
+		s.log.Warn("message refused", keyWhat, what, keyError, why, keySuppressed, suppressed)
 	}
+}
+
+// arrive stamps a message that was read just now: it is judged by that time,
+// however long it takes to be stored.
+func (s *Session) arrive() time.Time {
+	at := s.d.receivedAt()
+	s.alive.heard(at)
+	return at
 }
 
 // admit makes a report one of this session's. It refuses one that names another
 // VM.
-func (s *Session) admit(what string, o *fleet.Origin) bool {
+func (s *Session) admit(what string, o *fleet.Origin, arrived time.Time) bool {
 	if o.VM != "" && o.VM != s.vm {
 		s.Refuse(what, fleet.Invalid("vm_id", "must be empty or the VM of the stream"))
 		return false
 	}
-	o.VM, o.Via, o.Epoch, o.ReceivedAt = s.vm, fleet.Stream, s.epoch, s.d.receivedAt()
+	o.VM, o.Via, o.Epoch, o.ReceivedAt = s.vm, fleet.Stream, s.epoch, arrived
 	if o.Pool == "" {
 		o.Pool = s.pool
 	}

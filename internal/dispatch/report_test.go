@@ -125,6 +125,6 @@ func TestLogIsRationed(t *testing.T) {
 		time.Sleep(troublePeriod) // fake clock
 		require.NoError(t, a.say(func(s *Session) error { s.Refuse("event", errors.New("must not")); return nil }))
 		require.Equal(t, troubleLines+1, s.log.count("message refused"))
-		require.Contains(t, s.log.String(), `"untold":490`)
+		require.Contains(t, s.log.String(), `"suppressed":490`)
 	})
 }

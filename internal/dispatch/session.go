@@ -46,19 +46,19 @@ type Session struct {
 	hangUp  context.CancelFunc
 	wake    chan struct{} // for deliverDue; holds one
 	deliver sync.WaitGroup
-	sent    int64 // the Seq of the latest command; of what deliver runs
 
-	openedAt          time.Time
-	shown             chan struct{} // closed when a heartbeat has shown the runner
-	showing           sync.Once     // closes shown
-	refused, reported trouble
+	openedAt time.Time
+	alive    liveness
+	shown    chan struct{} // closed when a heartbeat has shown the runner
+	showing  sync.Once     // closes shown
 
-	mu     sync.Mutex
-	cause  error // why it was ended from this side
-	timer  *time.Timer
-	look   *time.Timer        // calls wakeUp; nil before beginDeliveries
-	cancel context.CancelFunc // ends the deliveries under way; nil when there are none
-	closed bool
+	mu      sync.Mutex
+	written fleet.CommandID // the latest command that was written in full
+	cause   error           // why it was ended from this side
+	timer   *time.Timer
+	look    *time.Timer        // calls wakeUp; nil before beginDeliveries
+	cancel  context.CancelFunc // ends the deliveries under way; nil when there are none
+	closed  bool
 }
 
 // Open begins a session for the agent that said h: it is durable, supersedes
@@ -73,7 +73,8 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 		return nil, fleet.ErrStopping
 	}
 	register := d.registerCommand(h.VM)
-	v, err := d.Store.OpenSession(ctx, h, register, d.receivedAt())
+	opened := d.receivedAt()
+	v, err := d.Store.OpenSession(ctx, h, register, d.registry.session(h.VM).lastWritten(), opened)
 	if err != nil {
 		d.registry.leave()
 		return nil, err
@@ -81,8 +82,9 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	s := &Session{
 		d: d, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
 		log: d.Log.With(keyVM, h.VM, keyEpoch, v.Epoch), wake: make(chan struct{}, 1),
-		shown: make(chan struct{}), openedAt: d.Clock(),
+		shown: make(chan struct{}), openedAt: opened,
 	}
+	s.alive.heard(opened)
 	s.stream, s.hangUp = context.WithCancel(ctx)
 	s.log.Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
 	if old := d.registry.add(s); old != nil {
@@ -115,7 +117,9 @@ func (s *Session) tellSuperseded(now time.Time) {
 	if now.Sub(s.openedAt) < flapping {
 		level, hint = slog.LevelWarn, "it was young: if this goes on, two agents claim the VM"
 	}
-	s.log.Log(s.stream, level, "session superseded by a newer one of the same VM", keyHint, hint)
+	if suppressed, ok := s.d.troubles.due(troubleSuperseded, s.vm, now); ok {
+		s.log.Log(s.stream, level, "session superseded by a newer one of the same VM", keyHint, hint, keySuppressed, suppressed)
+	}
 }
 
 // Epoch returns the session's number.
@@ -128,8 +132,19 @@ func (s *Session) Cause() error {
 	return s.cause
 }
 
-// end stops the deliveries of the session at once and its stream: at once when
-// the controller stops, else after it was held.
+// lastWritten returns the latest command that was written on the session in full;
+// empty for none, and for no session.
+func (s *Session) lastWritten() fleet.CommandID {
+	if s == nil {
+		return ""
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.written
+}
+
+// end stops the deliveries of the session at once and its stream: after it was
+// held when a newer session has taken its place, else at once.
 func (s *Session) end(cause error) {
 	stopping := errors.Is(cause, fleet.ErrStopping)
 	s.mu.Lock()
@@ -146,7 +161,7 @@ func (s *Session) end(cause error) {
 	switch {
 	case stopping: // what has been read is still taken
 		s.transport.Interrupt()
-	case s.d.takeHold():
+	case errors.Is(cause, fleet.ErrSuperseded) && s.d.takeHold():
 		s.timer = time.AfterFunc(s.d.Options.Hold, func() {
 			s.d.releaseHold()
 			s.cut()
@@ -181,7 +196,7 @@ func (s *Session) Close() {
 	if s.d.registry.remove(s) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.stream), 5*time.Second)
 		defer cancel()
-		_ = s.d.recordEnd(ctx, ending{s.vm, s.epoch, s.d.receivedAt()}) // if not now, then later
+		_ = s.d.recordEnd(ctx, ending{s.vm, s.epoch, s.lastWritten(), s.d.receivedAt()}) // if not now, then later
 	}
 	s.log.Info("agent disconnected")
 	s.d.registry.leave()

@@ -93,26 +93,30 @@ func (s *testStore) Ack(
 	return s.DB.Ack(ctx, vm, e, a, now)
 }
 
-func (s *testStore) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
+func (s *testStore) Sweep(ctx context.Context, now time.Time, heardAt store.HeardAt, limit int) (int, error) {
 	if err := s.before("Sweep"); err != nil || s.idle {
 		return 0, err
 	}
-	return s.DB.Sweep(ctx, now, limit)
+	return s.DB.Sweep(ctx, now, heardAt, limit)
 }
 
-func (s *testStore) OpenSession(ctx context.Context, h fleet.Hello, c fleet.Command, now time.Time) (fleet.VM, error) {
+func (s *testStore) OpenSession(
+	ctx context.Context, h fleet.Hello, c fleet.Command, written fleet.CommandID, now time.Time,
+) (fleet.VM, error) {
 	if err := s.before("OpenSession"); err != nil {
 		return fleet.VM{}, err
 	}
-	v, err := s.DB.OpenSession(ctx, h, c, now)
+	v, err := s.DB.OpenSession(ctx, h, c, written, now)
 	return v, cmp.Or(err, s.before("after OpenSession"))
 }
 
-func (s *testStore) CloseSession(ctx context.Context, vm fleet.VMID, e fleet.Epoch, now time.Time) error {
+func (s *testStore) CloseSession(
+	ctx context.Context, vm fleet.VMID, e fleet.Epoch, written fleet.CommandID, now time.Time,
+) error {
 	if err := s.before("CloseSession"); err != nil {
 		return err
 	}
-	return s.DB.CloseSession(ctx, vm, e, now)
+	return s.DB.CloseSession(ctx, vm, e, written, now)
 }
 
 func (s *testStore) ResetSessions(ctx context.Context, now time.Time) (int, error) {

@@ -3,39 +3,106 @@ package dispatch
 import (
 	"sync"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// How many log lines trouble of one kind may write in how long.
+// How many log lines of one kind about one VM are written in how long.
 const (
 	troubleLines  = 10
 	troublePeriod = time.Minute
 )
 
-// trouble rations the log lines of one kind, of which every session or every
-// message may have one to write. What is left out is counted.
-type trouble struct {
-	mu     sync.Mutex
-	since  time.Time // when the period began
-	lines  int       // written in it
-	untold int       // left out since the last
+// maxTroubles is how many kinds and VMs are told apart at a time. Beyond it those
+// that have been quiet are forgotten, and if there are none, all.
+const maxTroubles = 10_000
+
+// trouble is a kind of log line that an agent or a fault can cause without end.
+type trouble string
+
+// The kinds that are about one VM.
+const (
+	troubleRefused    trouble = "refused"
+	troubleReported   trouble = "reported"
+	troubleSuperseded trouble = "superseded"
+	troubleSuspect    trouble = "suspect"
+	troubleNotWritten trouble = "not written"
+)
+
+// The kinds that are about the controller, whatever the VM: what every session
+// meets at once is limited together.
+const (
+	troubleHeld     trouble = "held"
+	troubleDelivery trouble = "delivery"
+	troubleToken    trouble = "token"
+	troubleUnended  trouble = "unended"
+	troubleJournal  trouble = "journal"
+)
+
+// troubles limits log lines. The zero value is ready. What is left out is
+// counted.
+type troubles struct {
+	mu    sync.Mutex
+	known map[troubleKey]*troubleCount
 }
 
-// troubles are the kinds that all sessions share.
-type troubles struct{ held, putOff, unended, journal trouble }
+type troubleKey struct {
+	kind trouble
+	vm   fleet.VMID // empty for what is about the controller
+}
+
+type troubleCount struct {
+	since      time.Time // when the period began
+	lines      int       // written in it
+	suppressed int       // left out since the last
+}
 
 // due reports whether a line may be written now, and how many were left out
 // since the last.
-func (t *trouble) due(now time.Time) (untold int, ok bool) {
+func (t *troubles) due(kind trouble, vm fleet.VMID, now time.Time) (suppressed int, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if age := now.Sub(t.since); age < 0 || age >= troublePeriod {
-		t.since, t.lines = now, 0
+	c := t.count(troubleKey{kind, vm}, now)
+	if c.over(now) {
+		c.since, c.lines = now, 0
 	}
-	if t.lines == troubleLines {
-		t.untold++
+	if c.lines == troubleLines {
+		c.suppressed++
 		return 0, false
 	}
-	t.lines++
-	untold, t.untold = t.untold, 0
-	return untold, true
+	c.lines++
+	suppressed, c.suppressed = c.suppressed, 0
+	return suppressed, true
+}
+
+func (t *troubles) count(key troubleKey, now time.Time) *troubleCount {
+	if c := t.known[key]; c != nil {
+		return c
+	}
+	if len(t.known) >= maxTroubles {
+		t.forget(now)
+	}
+	if t.known == nil {
+		t.known = map[troubleKey]*troubleCount{}
+	}
+	c := &troubleCount{since: now}
+	t.known[key] = c
+	return c
+}
+
+func (t *troubles) forget(now time.Time) {
+	for key, c := range t.known {
+		if c.over(now) {
+			delete(t.known, key)
+		}
+	}
+	if len(t.known) >= maxTroubles {
+		clear(t.known)
+	}
+}
+
+// over reports whether the period is; also when the clock was set back.
+func (c *troubleCount) over(now time.Time) bool {
+	age := now.Sub(c.since)
+	return age < 0 || age >= troublePeriod
 }

@@ -22,9 +22,10 @@ type unended struct {
 }
 
 type ending struct {
-	vm    fleet.VMID
-	epoch fleet.Epoch
-	at    time.Time
+	vm      fleet.VMID
+	epoch   fleet.Epoch
+	written fleet.CommandID // the last that was
+	at      time.Time
 }
 
 func (u *unended) put(e ending) {
@@ -51,18 +52,19 @@ func (u *unended) take() []ending {
 
 // recordEnd records the end of a session, later if the store is unavailable.
 func (d *Dispatcher) recordEnd(ctx context.Context, e ending) error {
-	err := d.Store.CloseSession(ctx, e.vm, e.epoch, e.at)
+	err := d.Store.CloseSession(ctx, e.vm, e.epoch, e.written, e.at)
 	if err == nil || errors.Is(err, fleet.ErrNotFound) {
 		return nil // a VM that is no longer known has no session
 	}
 	d.unended.put(e)
-	if untold, ok := d.troubles.unended.due(d.Clock()); ok && !errors.Is(err, context.Canceled) {
-		d.Log.Error("session end not recorded, trying again", keyVM, e.vm, keyEpoch, e.epoch, keyError, err, keyUntold, untold)
+	if suppressed, ok := d.troubles.due(troubleUnended, "", d.Clock()); ok && !errors.Is(err, context.Canceled) {
+		d.Log.Error("session end not recorded, trying again",
+			keyVM, e.vm, keyEpoch, e.epoch, keyError, err, keySuppressed, suppressed)
 	}
 	return err
 }
 
-// recordEnds records the ends that wait, side by side so that they share
+// recordEnds records the ends that wait, concurrently so that they share
 // commits.
 func (d *Dispatcher) recordEnds(ctx context.Context) error {
 	for {

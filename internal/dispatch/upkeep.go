@@ -19,24 +19,39 @@ const (
 	journalRest  = 2 * time.Second
 )
 
-// sweepLoop ends the commands whose time is up, and the sessions whose end the
-// store could not take.
+// sweepLoop ends the commands whose time is up, the sessions whose agents are
+// gone, and the sessions whose end the store could not take.
 func (d *Dispatcher) sweepLoop() {
+	var g grace
 	d.every(sweepEvery, func(ctx context.Context) error {
-		return errors.Join(d.recordEnds(ctx), d.sweep(ctx))
+		now := d.judgedAt(g.asOf(d.Clock()))
+		d.endSilent(now)
+		return errors.Join(d.recordEnds(ctx), d.sweep(ctx, now))
 	}, "sweep")
 }
 
-func (d *Dispatcher) sweep(ctx context.Context) error {
+// judgedAt returns the time as of which deadlines are judged at the time now: not
+// later than anything arrived that was read and is not stored yet, since it may
+// be the ack. What is behind it in its stream arrived later.
+func (d *Dispatcher) judgedAt(now time.Time) time.Time {
+	return d.beats.oldest(d.unstored.oldest(now))
+}
+
+func (d *Dispatcher) sweep(ctx context.Context, now time.Time) error {
 	for {
-		n, err := d.Store.Sweep(ctx, d.Clock(), sweepBatch)
-		if n > 0 {
-			d.Log.Info("commands ended for want of time", keyCount, n)
-		}
+		n, err := d.Store.Sweep(ctx, now, d.heardAt, sweepBatch)
 		if err != nil || n < sweepBatch {
 			return err
 		}
 	}
+}
+
+// heardAt is a store.HeardAt.
+func (d *Dispatcher) heardAt(c fleet.Command) time.Time {
+	if s := d.registry.session(c.VM); s != nil && c.Out(s.epoch) && s.lastWritten() == c.ID {
+		return s.alive.latest()
+	}
+	return time.Time{}
 }
 
 // purgeLoop forgets what is older than the retention.
@@ -121,8 +136,8 @@ func (d *Dispatcher) journalLoop() {
 		woken := d.journaling
 		var retry <-chan time.Time
 		if err := d.journalEvents(ctx); err != nil {
-			if untold, ok := d.troubles.journal.due(d.Clock()); ok {
-				d.Log.Error("events not written to the journal, trying again", keyError, err, keyUntold, untold)
+			if suppressed, ok := d.troubles.due(troubleJournal, "", d.Clock()); ok {
+				d.Log.Error("events not written to the journal, trying again", keyError, err, keySuppressed, suppressed)
 			}
 			woken, retry = nil, time.After(journalRetry) // more events will not mend it
 		}

@@ -26,7 +26,8 @@ func TestSweep(t *testing.T) {
 		a := s.registered("vm-1")
 		enqueue("vm-1", "unanswered", time.Minute, 2*time.Second)
 		a.next()
-		time.Sleep(2*time.Second - 1) // fake clock
+		a.stir()
+		time.Sleep(2*time.Second - time.Millisecond - 1) // fake clock
 		synctest.Wait()
 		require.Equal(t, fleet.Delivered, s.command("unanswered").State)
 		time.Sleep(sweepEvery + 1) // fake clock

@@ -161,6 +161,7 @@ func TestUnackedCommandIsNotSentAgainOnItsStream(t *testing.T) {
 	first := shared.send(t, vm, "drain", withAckTimeout(300*time.Millisecond)).GetCommand().GetId()
 	second := shared.send(t, vm, "shutdown").GetCommand().GetId()
 	a.expect(first)
+	a.beat("idle", withRunner(true)) // it is there
 	a.expect(second)
 	r := shared.command(t, first)
 	require.Equal(t, timedOut, r.GetState())
@@ -199,6 +200,7 @@ func TestUnackedCommandIsDeliveredAgainOnANewSession(t *testing.T) {
 	// A second passes by the clock of another VM.
 	tick := shared.send(t, other, "drain", withAckTimeout(time.Second)).GetCommand().GetId()
 	clock.expect(tick)
+	clock.beat("idle", withRunner(true))
 	shared.awaitCommand(t, tick, timedOut)
 	require.Equal(t, delivered, shared.command(t, id).GetState())
 

@@ -105,7 +105,7 @@ func TestDeafAgentLosesItsStreamInTime(t *testing.T) {
 	vm := newVM()
 	shared.connectDeaf(t, dial(t, shared.grpcAddr), vm)
 	replaced := time.Now()
-	shared.connectRegistered(t, vm)
+	shared.connect(t, vm).expectCommand("update_config")
 	await(t, "the old session to be gone",
 		func() []string { return shared.log.lines("agent disconnected", "vm_id="+vm+" ", "session_epoch=1\n") },
 		func(lines []string) bool { return len(lines) == 1 })
@@ -117,13 +117,13 @@ func TestDeafAgentLosesItsStreamInTime(t *testing.T) {
 // among it a command which is stuck there.
 func (c *controller) connectDeaf(t *testing.T, conn *grpc.ClientConn, vm string) {
 	t.Helper()
-	large := c.send(t, vm, "update_config", largeCommand, withAckTimeout(300*time.Millisecond)).GetCommand().GetId()
+	large := c.send(t, vm, "update_config", largeCommand).GetCommand().GetId()
 	rpc, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, streamMethod)
 	require.NoError(t, err)
 	require.NoError(t, rpc.SendMsg(&commands.MIGletMessage{
 		Message: &commands.MIGletMessage_Connect{Connect: &commands.ConnectRequest{VmId: vm}},
 	}))
-	c.awaitCommand(t, large, timedOut)
+	c.awaitCommand(t, large, delivered)
 }
 
 // TestRestartBringsTheFleetBack defends what survives a stop: the VMs, their

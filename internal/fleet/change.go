@@ -15,3 +15,41 @@ type Change struct {
 	Command *Command
 	Event   *Event
 }
+
+// Step is what a change did to its command.
+type Step string
+
+// The steps of a command.
+const (
+	StepAccepted  Step = "accepted"
+	StepDelivered Step = "delivered"
+	// StepNotWritten is back to pending, after a delivery that was not completed.
+	StepNotWritten Step = "not written"
+	StepEnded      Step = "ended"
+	// StepLateAck is an ack that came after the end.
+	StepLateAck Step = "late ack"
+	// StepNone is everything else, such as the end of the session.
+	StepNone Step = ""
+)
+
+// Step returns what the change did to its command; StepNone when it is about
+// something else.
+func (c Change) Step() Step {
+	cmd := c.Command
+	switch {
+	case cmd == nil:
+		return StepNone
+	case cmd.State == Pending && c.At.Equal(cmd.AcceptedAt):
+		return StepAccepted
+	case cmd.State == Pending:
+		return StepNotWritten
+	case cmd.State == Delivered && c.At.Equal(cmd.Last.At):
+		return StepDelivered
+	case cmd.State == Delivered:
+		return StepNone
+	case c.At.Equal(cmd.FinishedAt):
+		return StepEnded
+	default:
+		return StepLateAck
+	}
+}

@@ -11,13 +11,8 @@ import (
 const RegisterRunner = "register_runner"
 
 // RegistrationTokenParam names the parameter of a RegisterRunner command that
-// is put in while it is being sent, and is never stored.
+// is filled in at delivery, and is never stored.
 const RegistrationTokenParam = "registration_token"
-
-// proofTimeout is how long a RegisterRunner command handed out to a poll may go
-// without its proof. Agents that poll never ack; the event runner_registered
-// counts instead, and a runner takes minutes, not seconds, to register.
-const proofTimeout = 5 * time.Minute
 
 // CommandState is where a command is in its life.
 type CommandState string
@@ -78,27 +73,6 @@ type Ack struct {
 	Result    map[string]string `json:"result,omitempty"`
 }
 
-// Route is the way something passes between an agent and the controller.
-type Route string
-
-// The ways between an agent and the controller.
-const (
-	Stream Route = "stream"
-	HTTP   Route = "http"
-)
-
-// Delivery is one attempt to hand a command to its agent.
-type Delivery struct {
-	// Via is the route it takes.
-	Via Route `json:"via,omitempty"`
-	// Epoch is the session it is sent on; over HTTP, the VM's newest.
-	Epoch Epoch `json:"epoch,omitempty"`
-	// Boot is the boot of the VM it is sent to.
-	Boot int64 `json:"boot,omitempty"`
-	// At is when.
-	At time.Time `json:"at,omitzero"`
-}
-
 // Command is an operator's or the controller's intent for one VM, with
 // everything that became of it.
 type Command struct {
@@ -113,11 +87,16 @@ type Command struct {
 	AcceptedAt time.Time     `json:"accepted_at"`
 	ExpiresAt  time.Time     `json:"expires_at"`
 	AckTimeout time.Duration `json:"ack_timeout"`
+	// MaxDeliveries is how many deliveries it may have; 0, in records of earlier
+	// versions, is DefaultMaxDeliveries.
+	MaxDeliveries int `json:"max_deliveries,omitempty"`
 
 	State CommandState `json:"state"`
 	// Last is the latest delivery; its At is zero before the first.
-	Last     Delivery `json:"last,omitzero"`
-	Attempts int      `json:"attempts,omitempty"`
+	Last Delivery `json:"last,omitzero"`
+	// Attempts counts the deliveries that were written to the agent in full, and
+	// those of which a crash of the controller left that in doubt.
+	Attempts int `json:"attempts,omitempty"`
 	// DueAt is when Lapsed has something to say, unless the command moves on
 	// before; zero once it is terminal.
 	DueAt      time.Time `json:"due_at,omitzero"`
@@ -125,6 +104,10 @@ type Command struct {
 	Ack        *Ack      `json:"ack,omitempty"`
 	AckedAt    time.Time `json:"acked_at,omitzero"`
 	Reason     string    `json:"reason,omitempty"`
+
+	// Waiting is what an open command waited for when it was read. It is derived for
+	// those who ask, and never stored.
+	Waiting Waiting `json:"-"`
 }
 
 // SameRequest reports whether o asks for the same as c: the same VM, type and
@@ -137,57 +120,6 @@ func (c Command) SameRequest(o Command) bool {
 func (c Command) Outline() Command {
 	c.Params = Params{}
 	return c
-}
-
-// Deliverable reports whether d may be the next delivery of c. A pending
-// command may go any way. One that is out goes out again on a newer session, or
-// to a poll once the stream it went out on is over; what was handed to a poll
-// is not handed out again in that boot.
-func (c Command) Deliverable(d Delivery) bool {
-	if c.State == Pending {
-		return d.At.Before(c.ExpiresAt)
-	}
-	if c.State != Delivered || !d.At.Before(c.DueAt) {
-		return false
-	}
-	newer := d.Via == HTTP || d.Epoch > c.Last.Epoch
-	return newer && (c.Last.Via == Stream || d.Boot > c.Last.Boot)
-}
-
-// Delivered claims c for a delivery that is about to be made. It returns
-// ErrNotDue when c may not be delivered so.
-func (c Command) Delivered(d Delivery) (Command, error) {
-	if !c.Deliverable(d) {
-		return c, ErrNotDue
-	}
-	timeout := c.AckTimeout
-	if d.Via == HTTP && c.Type == RegisterRunner {
-		timeout = max(timeout, proofTimeout)
-	}
-	c.State = Delivered
-	c.Last = d
-	c.Attempts++
-	c.DueAt = d.At.Add(timeout)
-	return c, nil
-}
-
-// Offered claims c, as it is accepted, for the session that v has live: nothing
-// of v is before it. What is to be put in while a command is sent may not be
-// there to be had, so a RegisterRunner stays pending until it is.
-func (c Command) Offered(v VM, now time.Time) Command {
-	if !v.Connected || c.Type == RegisterRunner {
-		return c
-	}
-	claimed, err := c.Delivered(Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: now})
-	if err != nil {
-		return c
-	}
-	return claimed
-}
-
-// Out reports whether c is out on the session with this epoch.
-func (c Command) Out(e Epoch) bool {
-	return c.State == Delivered && c.Last.Via == Stream && c.Last.Epoch == e
 }
 
 // Acked takes the agent's answer. An ack for a command that has ended is kept
@@ -216,30 +148,6 @@ func (c Command) Proven(evidence string, now time.Time) (Command, error) {
 		return c, ErrNotDelivered
 	}
 	return c.ended(Succeeded, evidence, now), nil
-}
-
-// SessionEnded stops the ack clock of a command that is out on a session that
-// is over: until a new session delivers it again, only its deadline counts.
-// Else a controller that was down for longer than the ack timeout would give up
-// a command that it had claimed and never sent.
-func (c Command) SessionEnded(e Epoch) Command {
-	if c.State == Delivered && c.Last.Via == Stream && c.Last.Epoch <= e {
-		c.DueAt = c.ExpiresAt
-	}
-	return c
-}
-
-// Lapsed ends c if its time is up: Expired when it was never delivered before
-// its deadline, TimedOut when it was and no ack came.
-func (c Command) Lapsed(now time.Time) Command {
-	switch {
-	case c.State.Terminal() || now.Before(c.DueAt):
-		return c
-	case c.State == Pending:
-		return c.ended(Expired, "not delivered before its deadline", now)
-	default:
-		return c.ended(TimedOut, "no ack in time", now)
-	}
 }
 
 // Cancelled takes c back. Cancelling twice is no error; it returns ErrEnded for

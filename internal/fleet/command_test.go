@@ -13,13 +13,13 @@ var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // inState makes a command that reached the state by transitions alone.
 func inState(tb testing.TB, s CommandState) Command {
 	tb.Helper()
-	c, err := CommandRequest{ID: "c", VM: "vm", Type: "drain"}.Accept(CommandDefaults{time.Hour, time.Minute}, t0)
+	c, err := CommandRequest{ID: "c", VM: "vm", Type: "drain"}.Accept(CommandDefaults{time.Hour, time.Minute, 3}, t0)
 	require.NoError(tb, err)
 	if s == Pending {
 		return c
 	}
 	if s == Expired {
-		return c.Lapsed(t0.Add(time.Hour))
+		return c.Lapsed(t0.Add(time.Hour), time.Time{}, VM{})
 	}
 	c, err = c.Delivered(Delivery{Via: Stream, Epoch: 1, Boot: 1, At: t0})
 	require.NoError(tb, err)
@@ -27,7 +27,7 @@ func inState(tb testing.TB, s CommandState) Command {
 	case Succeeded, Failed:
 		c, err = c.Acked(Ack{CommandID: "c", Success: s == Succeeded}, t0)
 	case TimedOut:
-		c = c.Lapsed(t0.Add(time.Minute))
+		c = c.Lapsed(t0.Add(time.Minute), t0, VM{})
 	case Cancelled:
 		c, err = c.Cancelled(t0)
 	case Pending, Delivered, Expired:
@@ -50,11 +50,16 @@ var steps = []step{
 	{"ack success", func(c Command) (Command, error) { return c.Acked(Ack{CommandID: "c", Success: true}, t0) }},
 	{"ack failure", func(c Command) (Command, error) { return c.Acked(Ack{CommandID: "c"}, t0) }},
 	{"prove", func(c Command) (Command, error) { return c.Proven("seen", t0) }},
-	{"lapse early", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Minute - 1)), nil }},
-	{"lapse", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Hour)), nil }},
+	{"lapse early", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Minute-1), t0, VM{}), nil }},
+	{"lapse", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Hour), t0, VM{}), nil }},
+	{"lapse in silence", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Minute), t0, live(c)), nil }},
+	{"not written", func(c Command) (Command, error) { return c.NotWritten(c.Last.Epoch), nil }},
 	{"cancel", func(c Command) (Command, error) { return c.Cancelled(t0) }},
-	{"end the session", func(c Command) (Command, error) { return c.SessionEnded(1), nil }},
+	{"end the session", func(c Command) (Command, error) { return c.SessionEnded(1, t0), nil }},
 }
+
+// live is the VM of c with the session live that c is out on.
+func live(c Command) VM { return VM{ID: c.VM, Connected: true, Epoch: c.Last.Epoch} }
 
 // TestTransitions defends the state machine: every state against every step.
 // What is not listed stays in its state without an error.
@@ -80,6 +85,7 @@ func TestTransitions(t *testing.T) {
 		"DELIVERED/ack failure":                {Failed, nil},
 		"DELIVERED/prove":                      {Succeeded, nil},
 		"DELIVERED/lapse":                      {TimedOut, nil},
+		"DELIVERED/not written":                {Pending, nil},
 		"DELIVERED/cancel":                     {Cancelled, nil},
 	}
 	for _, s := range []CommandState{Succeeded, Failed, TimedOut, Expired, Cancelled} {
@@ -115,7 +121,8 @@ func requireConsistent(tb testing.TB, before, after Command) {
 	require.Equal(tb, after.State.Terminal(), !after.FinishedAt.IsZero(), "ended, or not")
 	require.Equal(tb, after.State.Terminal(), after.DueAt.IsZero(), "time is up once")
 	require.Equal(tb, after.State.Terminal(), after.Reason != "", "an end has a reason")
-	require.GreaterOrEqual(tb, after.Attempts, before.Attempts)
+	require.GreaterOrEqual(tb, after.Attempts, before.Attempts-1)
+	require.LessOrEqual(tb, after.Attempts, after.MaxDeliveries)
 	if before.State.Terminal() {
 		require.Equal(tb, before.State, after.State, "terminal is terminal")
 		require.Equal(tb, before.FinishedAt, after.FinishedAt)
@@ -177,8 +184,8 @@ func TestAckClock(t *testing.T) {
 	t.Parallel()
 	c := inState(t, Delivered)
 	require.Equal(t, t0.Add(time.Minute), c.DueAt)
-	require.Equal(t, c, c.SessionEnded(0), "another session's end")
-	c = c.SessionEnded(1)
+	require.Equal(t, c, c.SessionEnded(0, t0), "another session's end")
+	c = c.SessionEnded(1, t0)
 	require.Equal(t, c.ExpiresAt, c.DueAt)
 	c, err := c.Delivered(Delivery{Stream, 2, 1, t0.Add(30 * time.Minute)})
 	require.NoError(t, err)
@@ -195,7 +202,7 @@ func TestPolledDelivery(t *testing.T) {
 	}
 	require.True(t, c.Deliverable(Delivery{HTTP, 0, 2, t0}))
 	require.True(t, c.Deliverable(Delivery{Stream, 1, 2, t0}))
-	require.Equal(t, c, c.SessionEnded(1))
+	require.Equal(t, c, c.SessionEnded(1, t0))
 
 	c = inState(t, Pending)
 	c.Type = RegisterRunner
@@ -214,7 +221,7 @@ func TestStreamRedeliveryNeedsANewSession(t *testing.T) {
 // FuzzTransitions plays any sequence of steps and holds the invariants.
 func FuzzTransitions(f *testing.F) {
 	f.Add([]byte{0, 3, 7})
-	f.Add([]byte{0, 9, 1, 4, 3, 8})
+	f.Add([]byte{0, 11, 1, 4, 3, 10})
 	f.Fuzz(func(t *testing.T, path []byte) {
 		c := inState(t, Pending)
 		for _, p := range path[:min(len(path), 50)] {

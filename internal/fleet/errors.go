@@ -32,9 +32,23 @@ var (
 	ErrStopping = fmt.Errorf("%w: the controller is stopping", ErrUnavailable)
 	// ErrCursorExpired occurs when changes after a cursor are no longer kept.
 	ErrCursorExpired = errors.New("the changes after this cursor are no longer kept")
-	// ErrNoToken occurs when no registration token can be had at the moment.
-	ErrNoToken = errors.New("no registration token to be had")
+	// ErrNoToken occurs when no registration token is available at the moment.
+	ErrNoToken = errors.New("no registration token is available")
 )
+
+// TokenError is ErrNoToken with why: what the source is and what is wrong with
+// it, never a token.
+type TokenError struct {
+	Why string
+	// Cause is the error behind it.
+	Cause error
+}
+
+// Error says why.
+func (e *TokenError) Error() string { return ErrNoToken.Error() + ": " + e.Why }
+
+// Unwrap returns ErrNoToken and the cause.
+func (e *TokenError) Unwrap() []error { return []error{ErrNoToken, e.Cause} }
 
 // FieldError says which field of a request breaks which rule.
 type FieldError struct {

@@ -55,13 +55,14 @@ func FuzzID(f *testing.F) {
 
 func TestAccept(t *testing.T) {
 	t.Parallel()
-	defaults := CommandDefaults{time.Hour, time.Minute}
+	defaults := CommandDefaults{time.Hour, time.Minute, 7}
 	c, err := CommandRequest{VM: "vm", Type: "drain"}.Accept(defaults, t0)
 	require.NoError(t, err)
 	require.NotEmpty(t, c.ID)
 	require.Equal(t, t0, c.CreatedAt)
 	require.Equal(t, t0.Add(time.Hour), c.ExpiresAt)
 	require.Equal(t, time.Minute, c.AckTimeout)
+	require.Equal(t, 7, c.MaxDeliveries)
 
 	many := map[string]string{}
 	for i := range MaxParams + 1 {
@@ -74,6 +75,7 @@ func TestAccept(t *testing.T) {
 		"command.created_at":          {VM: "vm", Type: "drain", CreatedAt: 1 << 60},
 		"ttl":                         {VM: "vm", Type: "drain", TTL: -1},
 		"ack_timeout":                 {VM: "vm", Type: "drain", AckTimeout: MaxAckTimeout + 1},
+		"max_deliveries":              {VM: "vm", Type: "drain", MaxDeliveries: MostDeliveries + 1},
 		"command.string_params":       {VM: "vm", Type: "drain", Params: Params{Strings: many}},
 		"command.int_params":          {VM: "vm", Type: "drain", Params: Params{Ints: map[string]int64{"": 1}}},
 		"command.bool_params":         {VM: "vm", Type: "drain", Params: Params{Bools: map[string]bool{"\xff": true}}},
@@ -141,7 +143,7 @@ func TestDiffersInEveryField(t *testing.T) {
 	t.Parallel()
 	full := func() VM { return VM{Runner: &Runner{Labels: []string{"x"}}, Job: &Job{}, Health: &Health{}} }
 	require.False(t, full().Differs(full()), "equal by value")
-	load := []string{"Health", "LastSeenAt", "LastHeartbeatAt"}
+	load := []string{"Health", "LastSeenAt", "LastHeartbeatAt", "LastAckAt"}
 	var try func(path string, of func(*VM) reflect.Value)
 	try = func(path string, of func(*VM) reflect.Value) {
 		v := full()

@@ -62,6 +62,7 @@ func (c Command) AppendJSON(b []byte) ([]byte, error) {
 	b = appendTime(appendName(b, "accepted_at"), c.AcceptedAt)
 	b = appendTime(appendName(b, "expires_at"), c.ExpiresAt)
 	b = strconv.AppendInt(appendName(b, "ack_timeout"), int64(c.AckTimeout), 10)
+	b = appendNumber(b, "max_deliveries", int64(c.MaxDeliveries))
 	b = appendString(appendName(b, "state"), string(c.State))
 	if c.Last != (Delivery{}) {
 		b = c.Last.appendObject(appendName(b, "last"))

@@ -161,9 +161,9 @@ func TestCommandJSONHasEveryField(t *testing.T) {
 	c := Command{
 		Seq: 1, ID: "c", VM: "vm", Type: "drain", Params: Params{List: []string{"x"}}, CreatedAt: t0, AcceptedAt: t0,
 		ExpiresAt: t0, AckTimeout: time.Second, State: Succeeded, Last: Delivery{Via: Stream, Epoch: 1, Boot: 1, At: t0},
-		Attempts: 1, DueAt: t0, FinishedAt: t0, Ack: &Ack{CommandID: "c"}, AckedAt: t0, Reason: "acked",
+		Attempts: 1, DueAt: t0, FinishedAt: t0, Ack: &Ack{CommandID: "c"}, AckedAt: t0, Reason: "acked", MaxDeliveries: 5,
 	}
-	requireFull(t, c)
+	requireFull(t, c, "Waiting") // which is never stored
 	requireFull(t, c.Last)
 	requireSameCommandJSON(t, c)
 }

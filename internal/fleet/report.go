@@ -11,6 +11,8 @@ import (
 const (
 	EventVMStarted        = "vm_started"
 	EventRunnerRegistered = "runner_registered"
+	EventJobStarted       = "job_started"
+	EventJobCompleted     = "job_completed"
 )
 
 // The miglet_states that no agent is in right after it was started.

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"time"
 	"unicode/utf8"
 )
@@ -11,20 +12,23 @@ const (
 	MaxParamLength = 16 << 10
 	MaxTTL         = 30 * 24 * time.Hour
 	MaxAckTimeout  = 24 * time.Hour
+	// MostDeliveries bounds Command.MaxDeliveries.
+	MostDeliveries = 100
 )
 
 // maxUnixSeconds is the last second of the year 9999, the last that the text
 // form of a time can hold.
 const maxUnixSeconds = 253402300799
 
-// CommandDefaults are the times of a command whose sender named none.
+// CommandDefaults are the limits of a command whose sender named none.
 type CommandDefaults struct {
-	TTL        time.Duration
-	AckTimeout time.Duration
+	TTL           time.Duration
+	AckTimeout    time.Duration
+	MaxDeliveries int
 }
 
-// CommandRequest is what a sender asks for. Zero ID, CreatedAt, TTL and
-// AckTimeout are filled in.
+// CommandRequest is what a sender asks for. Zero ID, CreatedAt, TTL, AckTimeout
+// and MaxDeliveries are filled in.
 type CommandRequest struct {
 	ID         string
 	VM         string
@@ -33,6 +37,8 @@ type CommandRequest struct {
 	CreatedAt  int64 // Unix seconds
 	TTL        time.Duration
 	AckTimeout time.Duration
+	// MaxDeliveries is how many deliveries the command may have.
+	MaxDeliveries int
 }
 
 // Accept makes a request into a pending command, or returns a *FieldError that
@@ -44,7 +50,7 @@ func (r CommandRequest) Accept(d CommandDefaults, now time.Time) (Command, error
 	c := Command{
 		ID: CommandID(r.ID), VM: VMID(r.VM), Type: r.Type, Params: r.Params,
 		CreatedAt: time.Unix(r.CreatedAt, 0).UTC(), AcceptedAt: now, State: Pending,
-		AckTimeout: orDefault(r.AckTimeout, d.AckTimeout),
+		AckTimeout: cmp.Or(r.AckTimeout, d.AckTimeout), MaxDeliveries: cmp.Or(r.MaxDeliveries, d.MaxDeliveries),
 	}
 	if r.ID == "" {
 		c.ID = NewCommandID()
@@ -52,7 +58,7 @@ func (r CommandRequest) Accept(d CommandDefaults, now time.Time) (Command, error
 	if r.CreatedAt == 0 {
 		c.CreatedAt = now.Truncate(time.Second)
 	}
-	c.ExpiresAt = now.Add(orDefault(r.TTL, d.TTL))
+	c.ExpiresAt = now.Add(cmp.Or(r.TTL, d.TTL))
 	c.DueAt = c.ExpiresAt
 	return c, nil
 }
@@ -76,9 +82,12 @@ func (r CommandRequest) check() error {
 	if err := CheckDuration("ack_timeout", r.AckTimeout, MaxAckTimeout); err != nil {
 		return err
 	}
+	if r.MaxDeliveries < 0 || r.MaxDeliveries > MostDeliveries {
+		return Invalid("max_deliveries", "must be between 1 and %d, or 0 for the default", MostDeliveries)
+	}
 	if _, given := r.Params.Strings[RegistrationTokenParam]; given {
 		return Invalid("command.string_params[registration_token]",
-			"must not be given: the controller puts a token in while it sends register_runner")
+			"must not be given: the controller fills in a token when it delivers register_runner")
 	}
 	return r.Params.check()
 }
@@ -130,10 +139,3 @@ func checkNames[V any](field string, params map[string]V) error {
 }
 
 func textFits(s string) bool { return len(s) <= MaxParamLength && utf8.ValidString(s) }
-
-func orDefault(d, def time.Duration) time.Duration {
-	if d == 0 {
-		return def
-	}
-	return d
-}

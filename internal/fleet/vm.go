@@ -34,6 +34,18 @@ type VM struct {
 	ConnectedAt     time.Time `json:"connected_at,omitzero"`
 	DisconnectedAt  time.Time `json:"disconnected_at,omitzero"`
 	LastHeartbeatAt time.Time `json:"last_heartbeat_at,omitzero"`
+	// LastAckAt is when the agent last acked a command.
+	LastAckAt time.Time `json:"last_ack_at,omitzero"`
+
+	// TokenWait is set while its register_runner waits for a token.
+	TokenWait TokenWait `json:"token_wait,omitzero"`
+}
+
+// ReadsNoCommands reports whether a command is likely to be left unread: today's
+// agents read none once their runner is registered. One that has acked something
+// since does read them.
+func (v VM) ReadsNoCommands() bool {
+	return v.Registration.State == Registered && !v.LastAckAt.After(v.Registration.ProvenAt)
 }
 
 // NewVM is a VM that was first heard of now.
@@ -107,9 +119,9 @@ func (v VM) Heartbeat(h Heartbeat, registering bool) VM {
 }
 
 // WithLoad returns v with o's times of when it was last heard of, and its load:
-// what every heartbeat changes.
+// what every heartbeat and ack changes.
 func (v VM) WithLoad(o VM) VM {
-	v.LastSeenAt, v.LastHeartbeatAt, v.Health = o.LastSeenAt, o.LastHeartbeatAt, o.Health
+	v.LastSeenAt, v.LastHeartbeatAt, v.LastAckAt, v.Health = o.LastSeenAt, o.LastHeartbeatAt, o.LastAckAt, o.Health
 	return v
 }
 

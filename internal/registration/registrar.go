@@ -87,7 +87,7 @@ func New(o Options) (*Registrar, error) {
 
 // Runner mints a token for one runner. A group and labels that are given take
 // the place of the configured ones; a *fleet.FieldError says what is wrong with
-// them. The error wraps fleet.ErrNoToken when no token can be had.
+// them. The error is a *fleet.TokenError when no token is available.
 func (r *Registrar) Runner(ctx context.Context, group string, labels []string) (Runner, error) {
 	runner := Runner{URL: r.url, Group: r.group, Labels: r.labels}
 	if group != "" {
@@ -114,7 +114,7 @@ func (r *Registrar) Runner(ctx context.Context, group string, labels []string) (
 // Fill returns the parameters of a register_runner command as its agent gets
 // them, with a token minted for it, and when that token stops working at the
 // latest. The URL, the group and the labels are put in where the sender left
-// them empty. The error wraps fleet.ErrNoToken when no token can be had.
+// them empty. The error is a *fleet.TokenError when no token is available.
 //
 // What is returned is a copy that must go nowhere but to the agent: c is not
 // changed, so that the token cannot reach a store. A command of another type
@@ -158,7 +158,7 @@ func (r *Registrar) mint(ctx context.Context) (string, time.Time, error) {
 	case errors.Is(err, fleet.ErrNoToken):
 		return "", time.Time{}, err
 	default:
-		return "", time.Time{}, fmt.Errorf("%w: %s: %w", fleet.ErrNoToken, r.source, err)
+		return "", time.Time{}, noToken(r.source.String(), err)
 	}
 }
 
@@ -177,7 +177,7 @@ func Command(vm fleet.VMID, d fleet.CommandDefaults, now time.Time) fleet.Comman
 	return fleet.Command{
 		ID: fleet.CommandID(commandPrefix + unique), VM: vm, Type: fleet.RegisterRunner,
 		CreatedAt: now.Truncate(time.Second), AcceptedAt: now, ExpiresAt: deadline,
-		AckTimeout: d.AckTimeout, State: fleet.Pending, DueAt: deadline,
+		AckTimeout: d.AckTimeout, MaxDeliveries: d.MaxDeliveries, State: fleet.Pending, DueAt: deadline,
 	}
 }
 

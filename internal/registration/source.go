@@ -2,8 +2,10 @@ package registration
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -45,12 +47,22 @@ func (s source) Token(ctx context.Context) (string, time.Time, error) {
 	}
 	token, err := s.read()
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("%w: %s: %w", fleet.ErrNoToken, s.name, err)
+		return "", time.Time{}, noToken(s.name, err)
 	}
 	if err := checkToken(token); err != nil {
-		return "", time.Time{}, fmt.Errorf("%w: %s: %w", fleet.ErrNoToken, s.name, err)
+		return "", time.Time{}, noToken(s.name, err)
 	}
 	return token, s.clock().Add(tokenLifetime), nil
+}
+
+// noToken says which source has no token and why. The name of a file is in that of
+// its source.
+func noToken(source string, why error) error {
+	text := why.Error()
+	if file, ok := errors.AsType[*fs.PathError](why); ok {
+		text = file.Err.Error()
+	}
+	return &fleet.TokenError{Why: source + ": " + text, Cause: why}
 }
 
 // StaticToken always gives the same token. Its age is not known: it is said
@@ -68,7 +80,7 @@ func StaticToken(token string, clock func() time.Time) TokenSource {
 // The token is said to expire an hour from now, as with StaticToken.
 //
 // When the file cannot be read, is not a regular file, or holds no well-formed
-// token, the error wraps fleet.ErrNoToken and names the file.
+// token, the error is a *fleet.TokenError that names the file.
 func TokenFile(path string, clock func() time.Time) TokenSource {
 	return source{
 		name:  fmt.Sprintf("token file %q", path),

@@ -52,7 +52,7 @@ func (s *adminService) SendCommand(
 		return nil, fleet.Invalid("command", "must be given")
 	}
 	r := commandFromProto(req.GetCommand())
-	r.VM = req.GetVmId()
+	r.VM, r.MaxDeliveries = req.GetVmId(), int(req.GetMaxDeliveries())
 	var err error
 	if r.TTL, err = durationFromProto("ttl", req.GetTtl()); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"encoding/json"
 	"maps"
 	"strings"
@@ -24,6 +25,10 @@ const (
 // commandToProto shows a command. Whatever its parameters are, a registration
 // token is not shown.
 func commandToProto(c fleet.Command) *migcontrollerv1.CommandRecord {
+	waiting := c.Waiting
+	if waiting == (fleet.Waiting{}) {
+		waiting = c.WaitsAlone()
+	}
 	return &migcontrollerv1.CommandRecord{
 		Command: &commands.Command{
 			Id:                string(c.ID),
@@ -44,8 +49,19 @@ func commandToProto(c fleet.Command) *migcontrollerv1.CommandRecord {
 		Attempts:    int32(c.Attempts),
 		Ack:         ackToProto(c.Ack),
 		AckedAt:     timeToProto(c.AckedAt),
-		Reason:      c.Reason,
+		Reason:      cmp.Or(c.Reason, waiting.Reason),
+
+		MaxDeliveries: int32(c.MaxDeliveriesOrDefault()),
+		Waiting:       waitingToProto(waiting),
 	}
+}
+
+// waitingToProto leaves unset what waits for nothing.
+func waitingToProto(w fleet.Waiting) *migcontrollerv1.Waiting {
+	if w == (fleet.Waiting{}) {
+		return nil
+	}
+	return &migcontrollerv1.Waiting{Reason: w.Reason, Since: timeToProto(w.Since)}
 }
 
 // withoutToken returns params, or a copy if something is to be left out.
@@ -115,6 +131,8 @@ func vmToProto(v fleet.VM) *migcontrollerv1.VM {
 		ConnectedAt:     timeToProto(v.ConnectedAt),
 		DisconnectedAt:  timeToProto(v.DisconnectedAt),
 		LastHeartbeatAt: timeToProto(v.LastHeartbeatAt),
+		LastAckAt:       timeToProto(v.LastAckAt),
+		Waiting:         waitingToProto(v.Waiting(time.Now().UTC())),
 	}
 }
 

@@ -32,8 +32,9 @@ func fullCommand() fleet.Command {
 		},
 		CreatedAt: minute(1), AcceptedAt: minute(2), ExpiresAt: minute(3), AckTimeout: 1500 * time.Millisecond,
 		State: fleet.Failed, Last: fleet.Delivery{Via: fleet.Stream, Epoch: 2, Boot: 1, At: minute(4)}, Attempts: 2,
-		FinishedAt: minute(5), AckedAt: minute(6), Reason: "because",
-		Ack: &fleet.Ack{CommandID: "c1", Success: true, Message: "m", Result: map[string]string{"r": "s"}},
+		FinishedAt: minute(5), AckedAt: minute(6), Reason: "because", MaxDeliveries: 4,
+		Waiting: fleet.Waiting{Reason: "waits", Since: minute(7)},
+		Ack:     &fleet.Ack{CommandID: "c1", Success: true, Message: "m", Result: map[string]string{"r": "s"}},
 	}
 }
 
@@ -54,7 +55,8 @@ func fullVM() fleet.VM {
 			State: fleet.Registered, Command: "c1", RequestedAt: minute(3), ProvenAt: minute(4), Epoch: 3,
 		},
 		FirstSeenAt: minute(5), LastSeenAt: minute(6), ConnectedAt: minute(7), DisconnectedAt: minute(8),
-		LastHeartbeatAt: minute(9),
+		LastHeartbeatAt: minute(9), LastAckAt: minute(10),
+		TokenWait: fleet.TokenWait{Why: "why", Since: minute(11)},
 	}
 }
 
@@ -103,8 +105,11 @@ func TestConversionsAreComplete(t *testing.T) {
 		"expires_at": "2030-01-02T03:03:00Z", "ack_timeout": "1.500s", "delivered_at": "2030-01-02T03:04:00Z",
 		"finished_at": "2030-01-02T03:05:00Z", "attempts": 2,
 		"ack": {"command_id": "c1", "success": true, "message": "m", "result": {"r": "s"}},
-		"acked_at": "2030-01-02T03:06:00Z", "reason": "because"
+		"acked_at": "2030-01-02T03:06:00Z", "reason": "because", "max_deliveries": 4,
+		"waiting": {"reason": "waits", "since": "2030-01-02T03:07:00Z"}
 	}`, command)
+	require.Regexp(t, `^no registration token \(why\), next try in \d+ s$`, vm.GetWaiting().GetReason())
+	vm.Waiting.Reason = "waits" // what it says depends on the time
 	requireJSON(t, `{
 		"vm_id": "vm-1", "pool_id": "p", "org_id": "o", "connected": true, "status": "idle",
 		"runner": {"state": "idle", "configured": true, "name": "r", "labels": ["l"]},
@@ -123,7 +128,8 @@ func TestConversionsAreComplete(t *testing.T) {
 		"agent_version": "1.2", "session_epoch": "3", "boot": "2",
 		"first_seen_at": "2030-01-02T03:05:00Z", "last_seen_at": "2030-01-02T03:06:00Z",
 		"connected_at": "2030-01-02T03:07:00Z", "disconnected_at": "2030-01-02T03:08:00Z",
-		"last_heartbeat_at": "2030-01-02T03:09:00Z"
+		"last_heartbeat_at": "2030-01-02T03:09:00Z", "last_ack_at": "2030-01-02T03:10:00Z",
+		"waiting": {"reason": "waits", "since": "2030-01-02T03:11:00Z"}
 	}`, vm)
 	requireJSON(t, `{
 		"event_id": "9", "vm_id": "vm-1", "pool_id": "p", "org_id": "o", "type": "job_completed",
@@ -137,7 +143,8 @@ func TestConversionsLeaveTheUnknownUnset(t *testing.T) {
 	t.Parallel()
 	requireJSON(t, `{
 		"command": {"id": "c1", "type": "drain", "created_at": "1893553260"}, "vm_id": "vm-1",
-		"state": "COMMAND_STATE_PENDING", "ack_timeout": "0s"
+		"state": "COMMAND_STATE_PENDING", "ack_timeout": "0s", "max_deliveries": 5,
+		"reason": "waits to be delivered", "waiting": {"reason": "waits to be delivered"}
 	}`, commandToProto(fleet.Command{ID: "c1", VM: "vm-1", Type: "drain", CreatedAt: minute(1), State: fleet.Pending}))
 	requireJSON(t, `{
 		"vm_id": "vm-1", "boot": "1", "registration": {"state": "REGISTRATION_STATE_UNREGISTERED"}

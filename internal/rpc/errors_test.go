@@ -92,7 +92,7 @@ func TestToConnect(t *testing.T) {
 		},
 		{
 			"no token, since its source took too long", fmt.Errorf("%w: %w", fleet.ErrNoToken, context.DeadlineExceeded),
-			connect.CodeUnavailable, "no registration token to be had",
+			connect.CodeUnavailable, "no registration token is available",
 		},
 		{"cancelled", fmt.Errorf("watch: %w", context.Canceled), connect.CodeCanceled, "context canceled"},
 		{"out of time", context.DeadlineExceeded, connect.CodeDeadlineExceeded, "context deadline exceeded"},

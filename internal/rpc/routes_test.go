@@ -239,7 +239,7 @@ func TestRoutesTellErrors(t *testing.T) {
 		body   string
 	}{
 		{fmt.Errorf("%w: secret detail", fleet.ErrUnavailable), 503, `{"code":"unavailable","message":"` + fleet.ErrUnavailable.Error() + `"}`},
-		{fmt.Errorf("%w: secret detail", fleet.ErrNoToken), 503, `{"code":"unavailable","message":"no registration token to be had"}`},
+		{fmt.Errorf("%w: secret detail", fleet.ErrNoToken), 503, `{"code":"unavailable","message":"no registration token is available"}`},
 		{errors.New("secret detail"), 500, `{"code":"internal","message":"internal error"}`},
 		{fleet.Invalid("type", "must be <odd>"), 400, `{"code":"invalid_argument","message":"type must be \u003codd\u003e"}`},
 	} {

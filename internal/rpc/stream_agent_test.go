@@ -60,11 +60,13 @@ func (s *streamStore) before() error {
 	return hook()
 }
 
-func (s *streamStore) OpenSession(ctx context.Context, h fleet.Hello, c fleet.Command, now time.Time) (fleet.VM, error) {
+func (s *streamStore) OpenSession(
+	ctx context.Context, h fleet.Hello, c fleet.Command, written fleet.CommandID, now time.Time,
+) (fleet.VM, error) {
 	if err := s.before(); err != nil {
 		return fleet.VM{}, err
 	}
-	return s.DB.OpenSession(ctx, h, c, now)
+	return s.DB.OpenSession(ctx, h, c, written, now)
 }
 
 func (s *streamStore) RecordEvent(ctx context.Context, e fleet.Event, c fleet.Command) (fleet.VM, fleet.Event, error) {

@@ -58,7 +58,7 @@ func (s *strictStore) settled() (faults []string, open int) {
 	return faults, s.open
 }
 
-func (s *strictStore) OpenSession(_ context.Context, h fleet.Hello, _ fleet.Command, _ time.Time) (fleet.VM, error) {
+func (s *strictStore) OpenSession(_ context.Context, h fleet.Hello, _ fleet.Command, _ fleet.CommandID, _ time.Time) (fleet.VM, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := h.Check(); err != nil {
@@ -73,7 +73,7 @@ func (s *strictStore) OpenSession(_ context.Context, h fleet.Hello, _ fleet.Comm
 	return fleet.VM{ID: h.VM, Epoch: s.epoch}, nil
 }
 
-func (s *strictStore) CloseSession(context.Context, fleet.VMID, fleet.Epoch, time.Time) error {
+func (s *strictStore) CloseSession(context.Context, fleet.VMID, fleet.Epoch, fleet.CommandID, time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open--
@@ -114,8 +114,23 @@ func (*strictStore) Next(context.Context, fleet.VMID, store.Attempt) (fleet.Comm
 	return fleet.Command{}, fleet.ErrNothingDue
 }
 
-func (*strictStore) ResetSessions(context.Context, time.Time) (int, error)         { return 0, nil }
-func (*strictStore) Sweep(context.Context, time.Time, int) (int, error)            { return 0, nil }
+func (*strictStore) ResetSessions(context.Context, time.Time) (int, error) { return 0, nil }
+func (*strictStore) Sweep(context.Context, time.Time, store.HeardAt, int) (int, error) {
+	return 0, nil
+}
+
+func (*strictStore) Listen(func([]fleet.Change)) (stop func()) { return func() {} }
+
+func (*strictStore) VM(context.Context, fleet.VMID) (fleet.VM, error) {
+	return fleet.VM{}, fleet.ErrNotFound
+}
+
+func (*strictStore) NotWritten(context.Context, fleet.CommandID, fleet.Epoch, time.Time) error {
+	return nil
+}
+
+func (*strictStore) TokenMissing(context.Context, fleet.VMID, string, time.Time) error { return nil }
+
 func (*strictStore) UnjournaledEvents(context.Context, int) ([]fleet.Event, error) { return nil, nil }
 
 func (*strictStore) ListenEarly(func([]fleet.Change)) (stop func()) { return func() {} }

@@ -40,6 +40,9 @@ type Commands interface {
 	Command(ctx context.Context, id fleet.CommandID) (fleet.Command, error)
 	// Commands lists commands, the latest accepted first, before the Seq in page.
 	Commands(ctx context.Context, f CommandFilter, page Page) ([]fleet.Command, error)
+	// Queue returns the open commands of vm, oldest first, at least up to the first
+	// that decides what is delivered next.
+	Queue(ctx context.Context, vm fleet.VMID, now time.Time) ([]fleet.Command, error)
 }
 
 // CommandFilter chooses commands; what is empty lets all through.
@@ -63,47 +66,61 @@ type Page struct {
 // Deliveries is how commands reach agents. At most one command of a VM is out
 // at a time.
 type Deliveries interface {
-	// Next returns the command of vm that may be delivered now: the oldest, unless
-	// another is out, or the one that Enqueue has claimed for the session and that
-	// it has not sent. It claims nothing. It returns fleet.ErrNothingDue when there
-	// is none, and fleet.ErrSuperseded when a newer session has claimed the VM.
+	// Next returns the command of vm that may be delivered now, as
+	// fleet.NextDelivery says. It claims nothing. It returns fleet.ErrNothingDue
+	// when there is none, and fleet.ErrSuperseded when a newer session has claimed
+	// the VM.
 	Next(ctx context.Context, vm fleet.VMID, a Attempt) (fleet.Command, error)
 	// Lease claims a command for an attempt that is about to be made. It returns
 	// fleet.ErrNotDue when id is not what Next would return now, and
 	// fleet.ErrSuperseded. A lease for a stream may be lost with the power.
 	Lease(ctx context.Context, vm fleet.VMID, id fleet.CommandID, a Attempt) (fleet.Command, error)
+	// NotWritten takes back a delivery on a live session that was not written to the
+	// agent in full. It does nothing if the command has moved on.
+	NotWritten(ctx context.Context, id fleet.CommandID, e fleet.Epoch, now time.Time) error
+	// TokenMissing notes why a register_runner of vm has no token. It writes
+	// nothing if that is known. Lease and the end of the command clear it.
+	TokenMissing(ctx context.Context, vm fleet.VMID, why string, now time.Time) error
 	// Ack records an agent's answer that came on the session with this epoch. It
 	// returns the record and whether the command had already ended. It returns
 	// fleet.ErrNotFound when the VM has no such command,
 	// fleet.ErrNotDelivered when it was never sent, and fleet.ErrSuperseded.
 	Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack, now time.Time) (c fleet.Command, late bool, err error)
-	// Sweep ends the commands whose time is up, at most limit of them, and
-	// returns how many it ended.
-	Sweep(ctx context.Context, now time.Time, limit int) (int, error)
+	// Sweep ends the commands whose time is up as of now, or puts the decision off,
+	// as Command.Lapsed says. It looks at limit commands at most and returns how
+	// many it looked at. heardAt must not block.
+	Sweep(ctx context.Context, now time.Time, heardAt HeardAt, limit int) (int, error)
 	// ListenEarly is Listen without waiting until the changes are durable: a loss of
 	// power may undo them, and whoever asked for them has no answer yet.
 	ListenEarly(fn func([]fleet.Change)) (stop func())
 }
 
+// HeardAt returns when the latest message arrived on the session that a command
+// is out on; zero for none, and as long as the command was not written to it.
+type HeardAt func(fleet.Command) time.Time
+
 // Attempt is the way a command is about to be delivered.
 type Attempt struct {
 	Via fleet.Route
-	// Epoch is the session that asks, and Sent the Seq of what it sent last, zero
-	// for nothing; not used over HTTP.
-	Epoch fleet.Epoch
-	Sent  int64
-	At    time.Time
+	// Epoch is the session that asks, and Written the command that was last written
+	// on it, empty for none; not used over HTTP.
+	Epoch   fleet.Epoch
+	Written fleet.CommandID
+	// WithoutToken leaves out what needs a registration token.
+	WithoutToken bool
+	At           time.Time
 }
 
 // Sessions is what is known of live sessions.
 type Sessions interface {
-	// OpenSession gives the VM its next session, superseding the one before.
+	// OpenSession gives the VM its next session, superseding the one before, on
+	// which written is the command that was last written.
 	// When the VM is to be registered in this boot and no command for it is on
 	// its way, register is enqueued in the same step; it is not used otherwise.
-	OpenSession(ctx context.Context, h fleet.Hello, register fleet.Command, now time.Time) (fleet.VM, error)
-	// CloseSession ends a session. The end of one that has been superseded
-	// changes nothing.
-	CloseSession(ctx context.Context, vm fleet.VMID, e fleet.Epoch, now time.Time) error
+	OpenSession(ctx context.Context, h fleet.Hello, register fleet.Command, written fleet.CommandID, now time.Time) (fleet.VM, error)
+	// CloseSession ends a session, on which written is the command that was last
+	// written. The end of one that has been superseded changes nothing.
+	CloseSession(ctx context.Context, vm fleet.VMID, e fleet.Epoch, written fleet.CommandID, now time.Time) error
 	// ResetSessions ends all sessions: those of a controller that is no more. It
 	// returns how many there were.
 	ResetSessions(ctx context.Context, now time.Time) (int, error)

@@ -87,6 +87,9 @@ func (t *tx) caughtUp(id fleet.VMID, last lastPart, acked time.Time) (fleet.VM, 
 	if acked.After(v.LastSeenAt) {
 		v.LastSeenAt = acked
 	}
+	if acked.After(v.LastAckAt) {
+		v.LastAckAt = acked
+	}
 	return v, nil
 }
 

@@ -48,11 +48,12 @@ func (t *tx) claimedIfFree(c fleet.Command, now func() time.Time) (fleet.Command
 	if err != nil {
 		return c, err
 	}
-	switch _, err := t.head(c.VM); {
-	case errors.Is(err, fleet.ErrNothingDue):
-		return c.Offered(v, now()), nil
-	default:
+	at := now()
+	switch open, err := t.queue(c.VM, at); {
+	case err != nil || len(open) > 0:
 		return c, err
+	default:
+		return c.Offered(v, at), nil
 	}
 }
 
@@ -83,31 +84,34 @@ func (db *DB) Next(ctx context.Context, vm fleet.VMID, a store.Attempt) (fleet.C
 	if err != nil {
 		return fleet.Command{}, err
 	}
-	c, err := db.due(ctx, vm, a.At)
-	unsent := c.Out(a.Epoch) && c.Seq > a.Sent
-	if err == nil && !unsent && !c.Deliverable(d) {
-		err = fleet.ErrNothingDue
+	open, err := db.Queue(ctx, vm, a.At)
+	if err != nil {
+		return fleet.Command{}, err
 	}
-	return c, err
+	return fleet.NextDelivery(open, d, a.Written, a.WithoutToken)
 }
 
-// due returns the oldest command of the VM whose time is not up, or
-// fleet.ErrNothingDue.
-func (db *DB) due(ctx context.Context, vm fleet.VMID, now time.Time) (fleet.Command, error) {
+const openOf = `SELECT seq, doc FROM commands WHERE vm_id = ? AND due_at IS NOT NULL ORDER BY seq`
+
+// Queue returns the open commands of the VM up to the first that decides.
+func (db *DB) Queue(ctx context.Context, vm fleet.VMID, now time.Time) ([]fleet.Command, error) {
 	if v, ok := db.writer.cache.get(vm); ok && v.queue.known {
-		for _, c := range v.queue.open {
-			if c.DueAt.After(now) {
-				return c, nil
-			}
+		return v.queue.open, nil
+	}
+	return query(ctx, db, untilDecided(now), openOf, string(vm))
+}
+
+// untilDecided scans open commands up to the first that decides.
+func untilDecided(now time.Time) func(*sql.Rows) (fleet.Command, error) {
+	decided := false
+	return func(r *sql.Rows) (fleet.Command, error) {
+		if decided {
+			return fleet.Command{}, errEnough
 		}
-		return fleet.Command{}, fleet.ErrNothingDue
+		c, err := scanCommand(r)
+		decided = c.Decides(now)
+		return c, err
 	}
-	c, err := one(db.commands(ctx, `SELECT seq, doc FROM commands
-		WHERE vm_id = ? AND due_at > ? ORDER BY seq LIMIT 1`, string(vm), now.UnixNano()))
-	if errors.Is(err, fleet.ErrNotFound) {
-		return c, fleet.ErrNothingDue
-	}
-	return c, err
 }
 
 // Lease claims a command for an attempt that is about to be made.
@@ -129,39 +133,51 @@ func (db *DB) Lease(
 		if err != nil {
 			return err
 		}
-		if c, err = t.due(vm, a.At); err != nil {
+		open, err := t.queue(vm, a.At)
+		if err != nil {
 			return err
 		}
-		if c.ID != id {
+		next, err := fleet.NextDelivery(open, d, a.Written, a.WithoutToken)
+		if err != nil || next.ID != id {
 			return fleet.ErrNotDue
 		}
-		if c, err = c.Delivered(d); err != nil {
+		if c, err = next.Delivered(d); err != nil {
 			return err
+		}
+		if c.Type == fleet.RegisterRunner && v.TokenWait != (fleet.TokenWait{}) {
+			v.TokenWait = fleet.TokenWait{}
+			t.putVM(v, a.At)
 		}
 		return t.putCommand(c, a.At)
 	})
 	return c, err
 }
 
-// due returns the oldest command of the VM whose time is not up, or
-// fleet.ErrNotDue. It ends those before it.
-func (t *tx) due(vm fleet.VMID, now time.Time) (fleet.Command, error) {
-	for {
-		c, err := t.head(vm)
-		if errors.Is(err, fleet.ErrNothingDue) {
-			return c, fleet.ErrNotDue
+// NotWritten takes back a delivery that was not written in full.
+func (db *DB) NotWritten(ctx context.Context, id fleet.CommandID, e fleet.Epoch, now time.Time) error {
+	return db.updateLazily(ctx, func(t *tx) error {
+		c, err := t.command(id)
+		if err != nil || !c.Out(e) {
+			return err
 		}
-		if err != nil {
-			return c, err
-		}
-		lapsed := c.Lapsed(now)
-		if !lapsed.State.Terminal() {
-			return c, nil
-		}
-		if err := t.putCommand(lapsed, now); err != nil {
-			return c, err
-		}
+		return t.putCommand(c.NotWritten(e), now)
+	})
+}
+
+// TokenMissing notes why a register_runner has no token.
+func (db *DB) TokenMissing(ctx context.Context, vm fleet.VMID, why string, now time.Time) error {
+	if v, err := db.VM(ctx, vm); err != nil || v.TokenWait.Why == why {
+		return err
 	}
+	return db.update(ctx, func(t *tx) error {
+		v, err := t.vm(vm)
+		if err != nil {
+			return err
+		}
+		v.TokenWait = v.TokenWait.Failed(why, now)
+		t.putVM(v, now)
+		return nil
+	})
 }
 
 // delivery is the attempt as the VM's state allows it.
@@ -199,7 +215,7 @@ func (db *DB) Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack
 		if c, err = c.Acked(a, now); err != nil || repeated {
 			return err
 		}
-		v.LastSeenAt = now
+		v.LastSeenAt, v.LastAckAt = now, now
 		if late {
 			t.putVM(v, now)
 		} else { // when the command ended tells it
@@ -211,7 +227,7 @@ func (db *DB) Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack
 }
 
 // Sweep ends the commands whose time is up.
-func (db *DB) Sweep(ctx context.Context, now time.Time, limit int) (int, error) {
+func (db *DB) Sweep(ctx context.Context, now time.Time, heardAt store.HeardAt, limit int) (int, error) {
 	if err := db.writeQuiet(ctx, now); err != nil {
 		return 0, err
 	}
@@ -220,25 +236,37 @@ func (db *DB) Sweep(ctx context.Context, now time.Time, limit int) (int, error) 
 	if err != nil || len(due) == 0 {
 		return 0, err
 	}
-	ended := 0
 	err = db.update(ctx, func(t *tx) error {
-		ended = 0
 		for _, d := range due {
-			// Read again: it may have moved on since.
-			c, err := t.command(d.ID)
-			if err != nil {
+			if err := t.lapse(d.ID, now, heardAt); err != nil {
 				return err
-			}
-			if lapsed := c.Lapsed(now); lapsed.State != c.State {
-				if err := t.putCommand(lapsed, now); err != nil {
-					return err
-				}
-				ended++
 			}
 		}
 		return nil
 	})
-	return ended, err
+	return len(due), err
+}
+
+// lapse ends a command if its time is up, or puts that off. It reads the command
+// again: it may have moved on since.
+func (t *tx) lapse(id fleet.CommandID, now time.Time, heardAt store.HeardAt) error {
+	c, err := t.command(id)
+	if err != nil {
+		return err
+	}
+	v, err := t.vm(c.VM)
+	if err != nil && !errors.Is(err, fleet.ErrNotFound) {
+		return err
+	}
+	switch lapsed := c.Lapsed(now, heardAt(c), v); {
+	case lapsed.State != c.State:
+		return t.putCommand(lapsed, now)
+	case !lapsed.DueAt.Equal(c.DueAt): // no change that anybody wants to know of
+		_, err := t.writeCommand(lapsed)
+		return err
+	default:
+		return nil
+	}
 }
 
 func (t *tx) command(id fleet.CommandID) (fleet.Command, error) {
@@ -257,29 +285,29 @@ func (t *tx) commandOf(vm fleet.VMID, id fleet.CommandID) (fleet.Command, error)
 	return t.command(id)
 }
 
-// head returns the oldest command of the VM that has not ended, or
-// fleet.ErrNothingDue.
-func (t *tx) head(vm fleet.VMID) (fleet.Command, error) {
+// queue returns the open commands of the VM, oldest first, at least up to the
+// first that decides what is delivered next.
+func (t *tx) queue(vm fleet.VMID, now time.Time) ([]fleet.Command, error) {
 	e, err := t.entry(vm)
 	if err != nil {
-		return fleet.Command{}, err
+		return nil, err
 	}
-	open := e.queue.open
-	if !e.queue.known {
-		open, err = t.allCommands(`SELECT seq, doc FROM commands
-			WHERE vm_id = ? AND due_at IS NOT NULL ORDER BY seq LIMIT ?`, string(vm), maxQueued+1)
-		if err != nil {
-			return fleet.Command{}, err
-		}
-		e.queue = queueOf(open)
+	if e.queue.known {
+		return e.queue.open, nil
 	}
-	if len(open) == 0 {
-		return fleet.Command{}, fleet.ErrNothingDue
+	open, err := t.allCommands(scanCommand, openOf+` LIMIT ?`, string(vm), maxQueued+1)
+	if err != nil {
+		return nil, err
 	}
-	return open[0], nil
+	if e.queue = queueOf(open); e.queue.known {
+		return open, nil
+	}
+	return t.allCommands(untilDecided(now), openOf, string(vm))
 }
 
-func (t *tx) allCommands(query string, args ...any) ([]fleet.Command, error) {
+func (t *tx) allCommands(
+	scan func(*sql.Rows) (fleet.Command, error), query string, args ...any,
+) ([]fleet.Command, error) {
 	s, err := t.stmt(query) //nolint:sqlclosecheck // closed by the writer
 	if err != nil {
 		return nil, err
@@ -288,7 +316,7 @@ func (t *tx) allCommands(query string, args ...any) ([]fleet.Command, error) {
 	if err != nil {
 		return nil, err
 	}
-	return collect(rows, scanCommand)
+	return collect(rows, scan)
 }
 
 func scanCommand(r *sql.Rows) (fleet.Command, error) {
@@ -363,28 +391,37 @@ func (t *tx) addCommand(accepted, c fleet.Command) (fleet.Command, error) {
 // putCommand writes a command that has moved on, and what its end means to the
 // registration of its VM.
 func (t *tx) putCommand(c fleet.Command, now time.Time) error {
-	e, err := t.entry(c.VM)
+	doc, err := t.writeCommand(c)
 	if err != nil {
 		return err
 	}
-	doc, err := c.AppendJSON(make([]byte, 0, commandRoom))
-	if err != nil {
-		return fmt.Errorf("write command: %w", err)
-	}
-	if err := t.exec(`UPDATE commands SET state = ?, due_at = ?, finished_at = ?, doc = ? WHERE seq = ?`,
-		string(c.State), unixOrNull(c.DueAt), unixOrNull(c.FinishedAt), doc, c.Seq); err != nil {
-		return fmt.Errorf("write command: %w", err)
-	}
-	e.queue = e.queue.moved(c)
 	if c.Type == fleet.RegisterRunner && c.State.Terminal() {
 		switch v, err := t.vm(c.VM); {
 		case err == nil:
+			v.TokenWait = fleet.TokenWait{}
 			t.putVM(v.RegistrationEnded(c), now)
 		case !errors.Is(err, fleet.ErrNotFound):
 			return err
 		}
 	}
 	return t.commandChanged(c, doc, now)
+}
+
+// writeCommand writes the row of a command and returns its document.
+func (t *tx) writeCommand(c fleet.Command) (doc []byte, err error) {
+	e, err := t.entry(c.VM)
+	if err != nil {
+		return nil, err
+	}
+	if doc, err = c.AppendJSON(make([]byte, 0, commandRoom)); err != nil {
+		return nil, fmt.Errorf("write command: %w", err)
+	}
+	if err := t.exec(`UPDATE commands SET state = ?, due_at = ?, finished_at = ?, doc = ? WHERE seq = ?`,
+		string(c.State), unixOrNull(c.DueAt), unixOrNull(c.FinishedAt), doc, c.Seq); err != nil {
+		return nil, fmt.Errorf("write command: %w", err)
+	}
+	e.queue = e.queue.moved(c)
+	return doc, nil
 }
 
 // commandChanged appends the command, whose document is doc if that is there

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,19 +55,19 @@ func (t *tx) eventSeen(v fleet.VM, e fleet.Event, register fleet.Command) (fleet
 // prove ends the VM's register_runner that is out: agents may lose an ack, and
 // those that poll send none.
 func (t *tx) prove(v fleet.VM, evidence string, now time.Time) error {
-	c, err := t.head(v.ID)
-	if errors.Is(err, fleet.ErrNothingDue) {
-		return nil
-	}
+	open, err := t.queue(v.ID, now)
 	if err != nil {
 		return err
 	}
-	proven, err := c.Proven(evidence, now)
-	if err != nil || c.Type != fleet.RegisterRunner {
-		return nil //nolint:nilerr // a command that is not out needs no proof
+	for _, c := range open {
+		proven, err := c.Proven(evidence, now)
+		if err != nil || c.Type != fleet.RegisterRunner {
+			continue // a command that is not out needs no proof
+		}
+		t.putVM(v, now) // for putCommand to go on from
+		return t.putCommand(proven, now)
 	}
-	t.putVM(v, now) // for putCommand to go on from
-	return t.putCommand(proven, now)
+	return nil
 }
 
 func (t *tx) addEvent(e fleet.Event) (fleet.Event, error) {

@@ -112,7 +112,7 @@ func TestCrashAfterAck(t *testing.T) {
 		require.NoError(t, err)
 		if late {
 			last = last.Add(time.Minute)
-			ended, err := db.Sweep(t.Context(), last, 1)
+			ended, err := db.Sweep(t.Context(), last, heardNow, 1)
 			require.NoError(t, err)
 			require.Equal(t, 1, ended)
 			_, _, err = db.RecordEvent(t.Context(), fleet.Event{ // so that the row is young
@@ -161,7 +161,7 @@ func TestRefusedChangeIsNotShown(t *testing.T) {
 	require.NoError(t, err)
 	for i := range 1000 { // each makes the log of changes longer
 		hello := fleet.Hello{VM: "vm", AgentVersion: strconv.Itoa(i)}
-		next, err := db.OpenSession(t.Context(), hello, fleet.Command{}, last.Add(time.Duration(i)*time.Second))
+		next, err := db.OpenSession(t.Context(), hello, fleet.Command{}, "", last.Add(time.Duration(i)*time.Second))
 		if err != nil {
 			require.ErrorIs(t, err, fleet.ErrUnavailable)
 			break
@@ -200,7 +200,7 @@ func TestSilentVMSurvivesCrash(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
 	db, last := beating(t, path, 5)
-	other, err := db.OpenSession(t.Context(), fleet.Hello{VM: "other"}, fleet.Command{ID: "o", VM: "other"}, last)
+	other, err := db.OpenSession(t.Context(), fleet.Hello{VM: "other"}, fleet.Command{ID: "o", VM: "other"}, "", last)
 	require.NoError(t, err)
 	for at := last; at.Before(last.Add(2 * lookBack)); {
 		at = at.Add(20 * time.Second)
@@ -208,7 +208,7 @@ func TestSilentVMSurvivesCrash(t *testing.T) {
 			Origin: fleet.Origin{VM: "other", Via: fleet.Stream, Epoch: other.Epoch, ReceivedAt: at},
 		}}, nil)
 		require.NoError(t, err)
-		_, err = db.Sweep(t.Context(), at, 10)
+		_, err = db.Sweep(t.Context(), at, heardNow, 10)
 		require.NoError(t, err)
 		before, err := db.VM(t.Context(), "vm")
 		require.NoError(t, err)
@@ -234,7 +234,7 @@ func TestSilentFleetIsWritten(t *testing.T) {
 		require.NoError(t, db.RecordHeartbeats(t.Context(), hs, nil))
 	}
 	require.Len(t, db.writer.cache.behind(endOfTime), len(hs))
-	_, err := db.Sweep(t.Context(), t0.Add(3*rowEvery), 1)
+	_, err := db.Sweep(t.Context(), t0.Add(3*rowEvery), heardNow, 1)
 	require.NoError(t, err)
 	require.Empty(t, db.writer.cache.behind(endOfTime))
 }
@@ -268,7 +268,7 @@ func TestSilentFleetIsWrittenInSteps(t *testing.T) {
 func TestPurgeMeetsReport(t *testing.T) {
 	t.Parallel()
 	db, last := beating(t, filepath.Join(t.TempDir(), "controller.db"), 1)
-	require.NoError(t, db.CloseSession(t.Context(), "vm", 1, last))
+	require.NoError(t, db.CloseSession(t.Context(), "vm", 1, "", last))
 	now := last.Add(time.Hour)
 	for _, heard := range []bool{false, true} { // before the purge as well
 		require.NoError(t, db.update(t.Context(), func(t *tx) error {

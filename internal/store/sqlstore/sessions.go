@@ -11,11 +11,19 @@ import (
 
 // OpenSession gives the VM its next session.
 func (db *DB) OpenSession(
-	ctx context.Context, h fleet.Hello, register fleet.Command, now time.Time,
+	ctx context.Context, h fleet.Hello, register fleet.Command, written fleet.CommandID, now time.Time,
 ) (v fleet.VM, err error) {
 	err = db.update(ctx, func(t *tx) error {
 		if v, err = t.vmOrNew(h.VM, now); err != nil {
 			return err
+		}
+		if v.Connected {
+			if err := t.endDeliveries(v, written, now); err != nil {
+				return err
+			}
+			if v, err = t.vm(h.VM); err != nil { // as that has left it
+				return err
+			}
 		}
 		v, err = t.requestRegistration(v.SessionOpened(h, now), register)
 		if err != nil {
@@ -76,7 +84,9 @@ func (t *tx) registering(v fleet.VM) (bool, error) {
 }
 
 // CloseSession ends a session.
-func (db *DB) CloseSession(ctx context.Context, vm fleet.VMID, e fleet.Epoch, now time.Time) error {
+func (db *DB) CloseSession(
+	ctx context.Context, vm fleet.VMID, e fleet.Epoch, written fleet.CommandID, now time.Time,
+) error {
 	return db.update(ctx, func(t *tx) error {
 		v, err := t.vm(vm)
 		if err != nil {
@@ -87,24 +97,37 @@ func (db *DB) CloseSession(ctx context.Context, vm fleet.VMID, e fleet.Epoch, no
 			return nil // it was superseded, or has ended before
 		}
 		t.putVM(closed, now)
-		c, err := t.head(vm)
-		if errors.Is(err, fleet.ErrNothingDue) {
-			return nil
+		return t.endDeliveries(closed, written, now)
+	})
+}
+
+// endDeliveries ends those of the newest session of v, which is over: what was
+// written last counts, and what was claimed since was not delivered.
+func (t *tx) endDeliveries(v fleet.VM, written fleet.CommandID, now time.Time) error {
+	open, err := t.queue(v.ID, now)
+	if err != nil {
+		return err
+	}
+	for _, c := range open {
+		if c.Out(v.Epoch) && c.ID != written {
+			err = t.putCommand(c.NotWritten(v.Epoch), now)
+		} else {
+			err = t.sessionEnded(c, v.Epoch, now)
 		}
 		if err != nil {
 			return err
 		}
-		return t.pause(c, e, now)
-	})
+	}
+	return nil
 }
 
-// pause stops the ack clock of a command that is out on a session up to e.
-func (t *tx) pause(c fleet.Command, e fleet.Epoch, now time.Time) error {
-	paused := c.SessionEnded(e)
-	if paused.DueAt.Equal(c.DueAt) {
+// sessionEnded takes the end of the sessions up to e for a command.
+func (t *tx) sessionEnded(c fleet.Command, e fleet.Epoch, now time.Time) error {
+	ended := c.SessionEnded(e, now)
+	if ended.State == c.State && ended.DueAt.Equal(c.DueAt) {
 		return nil
 	}
-	return t.putCommand(paused, now)
+	return t.putCommand(ended, now)
 }
 
 // ResetSessions ends all sessions.
@@ -134,7 +157,7 @@ func (db *DB) ResetSessions(ctx context.Context, now time.Time) (n int, err erro
 			t.putVM(v.SessionClosed(v.Epoch, now), now)
 		}
 		for _, c := range out {
-			if err := t.pause(c, math.MaxInt64, now); err != nil {
+			if err := t.sessionEnded(c, math.MaxInt64, now); err != nil {
 				return err
 			}
 		}

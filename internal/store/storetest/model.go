@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -14,8 +15,12 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// modelSteps is how many operations a random history has.
-const modelSteps = 12000
+const (
+	// modelSteps is how many operations a random history has.
+	modelSteps = 12000
+	// modelDeliveries is how many deliveries each of its commands may have.
+	modelDeliveries = 3
+)
 
 // model is what the rules of commands, sessions and registration make of a
 // history, written down a second time and as simply as possible: it shares no
@@ -40,6 +45,7 @@ type modelCommand struct {
 	expires, due    time.Time
 	ackTimeout      time.Duration
 	epoch, attempts int
+	delivered       time.Time
 	sent, acked     bool
 }
 
@@ -67,7 +73,7 @@ func (m *model) send(id, vm, kind string, ttl, ackTimeout time.Duration, now tim
 func (m *model) claim(c *modelCommand, now time.Time) {
 	c.state, c.epoch, c.due = "DELIVERED", m.vm(c.vm).epoch, now.Add(c.ackTimeout)
 	c.attempts++
-	c.sent = false
+	c.sent, c.delivered = false, now
 }
 
 func (m *model) end(c *modelCommand, state string) {
@@ -90,14 +96,20 @@ func (m *model) end(c *modelCommand, state string) {
 	}
 }
 
-// pass ends what is past its time.
-func (m *model) pass(now time.Time) {
+// pass ends what is past its time, or puts that off where nothing has arrived on
+// the session.
+func (m *model) pass(now time.Time, silent map[fleet.VMID]bool) {
 	for _, id := range m.names {
-		switch c := m.commands[id]; {
+		c := m.commands[id]
+		v := m.vm(c.vm)
+		switch {
 		case c.due.After(now):
 		case c.state == "PENDING":
 			m.end(c, "EXPIRED")
-		case c.state == "DELIVERED":
+		case c.state != "DELIVERED":
+		case v.connected && c.epoch == v.epoch && now.Before(c.expires) && (silent[fleet.VMID(c.vm)] || !now.After(c.delivered)):
+			c.due = now.Add(time.Second)
+		default:
 			m.end(c, "TIMED_OUT")
 		}
 	}
@@ -105,6 +117,7 @@ func (m *model) pass(now time.Time) {
 
 // connect returns whether a register_runner is asked for.
 func (m *model) connect(vm string) (registers bool) {
+	m.drop(vm)
 	v := m.vm(vm)
 	v.epoch++
 	v.connected = true
@@ -117,8 +130,33 @@ func (m *model) drop(vm string) {
 		return
 	}
 	v.connected = false
-	if len(v.queue) > 0 && v.queue[0].state == "DELIVERED" {
-		v.queue[0].due = v.queue[0].expires
+	for _, c := range slices.Clone(v.queue) {
+		if c.state == "DELIVERED" && c.epoch == v.epoch {
+			m.sessionOver(c)
+		}
+	}
+}
+
+// sessionOver takes the end of the session that c is out on.
+func (m *model) sessionOver(c *modelCommand) {
+	c.due = c.expires
+	switch {
+	case !c.sent:
+		if c.attempts--; c.attempts == 0 {
+			c.state = "PENDING"
+		}
+	case c.attempts == modelDeliveries:
+		m.end(c, "TIMED_OUT")
+	}
+}
+
+// crash is drop for all, in which what was not sent counts as sent.
+func (m *model) crash() {
+	for vm, v := range m.vms {
+		for _, c := range v.queue {
+			c.sent = true
+		}
+		m.drop(vm)
 	}
 }
 
@@ -126,18 +164,23 @@ func (m *model) drop(vm string) {
 // nothing.
 func (m *model) deliver(vm string, now time.Time) *modelCommand {
 	v := m.vm(vm)
-	if len(v.queue) == 0 {
-		return nil
+	for _, c := range v.queue {
+		if c.state == "DELIVERED" && c.epoch == v.epoch {
+			if c.sent || !now.Before(c.expires) {
+				return nil
+			}
+			c.sent = true
+			return c
+		}
 	}
-	c := v.queue[0]
-	if c.state != "DELIVERED" || c.epoch != v.epoch {
-		m.claim(c, now)
+	for _, c := range v.queue {
+		if now.Before(c.expires) {
+			m.claim(c, now)
+			c.sent = true
+			return c
+		}
 	}
-	if c.sent {
-		return nil
-	}
-	c.sent = true
-	return c
+	return nil
 }
 
 func (m *model) ack(c *modelCommand, success bool) {
@@ -232,7 +275,7 @@ func (h *history) opSend() {
 	r := fleet.CommandRequest{
 		ID: id, VM: vm, Type: "drain",
 		TTL:        time.Duration(1+h.rand.IntN(120)) * time.Second,
-		AckTimeout: time.Duration(1+h.rand.IntN(30)) * time.Second,
+		AckTimeout: time.Duration(1+h.rand.IntN(30)) * time.Second, MaxDeliveries: modelDeliveries,
 	}
 	c, err := r.Accept(defaults, h.now)
 	require.NoError(h, err)
@@ -268,7 +311,8 @@ func (h *history) opCancel() {
 func (h *history) opConnect() {
 	vm := h.anyVM()
 	register := h.register(fleet.VMID(vm))
-	v, err := h.OpenSession(h.Context(), fleet.Hello{VM: fleet.VMID(vm)}, register, h.now)
+	register.MaxDeliveries = modelDeliveries
+	v, err := h.OpenSession(h.Context(), fleet.Hello{VM: fleet.VMID(vm)}, register, h.written[fleet.VMID(vm)].id, h.now)
 	require.NoError(h, err)
 	if h.model.connect(vm) {
 		h.model.send(string(register.ID), vm, fleet.RegisterRunner, defaults.TTL, defaults.AckTimeout, h.now)
@@ -289,7 +333,7 @@ func (h *history) opDrop() {
 	h.drop(vm, fleet.Epoch(m.epoch))
 	h.model.drop(vm)
 	require.False(h, h.vm(vm).Connected)
-	h.sweep() // past its deadline, a command out on the session ends with it
+	h.sweepAll() // past its deadline, a command out on the session ends with it
 }
 
 func (h *history) opDeliver() {
@@ -345,32 +389,29 @@ func (h *history) opAckStale() {
 	}
 }
 
-// opTime lets time pass.
+// opTime lets time pass, in which something arrives from some VMs.
 func (h *history) opTime() {
+	clear(h.silent)
+	for range 3 {
+		h.silent[fleet.VMID(h.anyVM())] = true
+	}
 	h.later(time.Duration(h.rand.IntN(8000)) * time.Millisecond)
-	h.sweep()
+	h.sweepAll()
 }
 
-// sweep ends what is past its time.
-func (h *history) sweep() {
-	for {
-		n, err := h.Sweep(h.Context(), h.now, 50)
-		require.NoError(h, err)
-		if n < 50 {
-			break
-		}
+// sweepAll ends what is past its time.
+func (h *history) sweepAll() {
+	for h.sweep(50) == 50 {
 	}
-	h.model.pass(h.now)
+	h.model.pass(h.now, h.silent)
 }
 
 func (h *history) opCrash() {
 	h.Store = h.b.Crash(h.T, h.Store)
 	_, err := h.ResetSessions(h.Context(), h.now)
 	require.NoError(h, err)
-	for vm := range h.model.vms {
-		h.model.drop(vm)
-	}
-	h.sweep()
+	h.model.crash()
+	h.sweepAll()
 	h.compareAll()
 }
 

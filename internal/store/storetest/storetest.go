@@ -30,6 +30,11 @@ func Run(t *testing.T, b Backend) {
 		"a lease is for what is next":                    testLeaseNames,
 		"the newest session wins":                        testFencing,
 		"the ack clock stops with the session":           testAckClock,
+		"nothing is delivered after its deadline":        testDeadline,
+		"deliveries are limited":                         testMaxDeliveries,
+		"a delivery that was not written does not count": testNotWritten,
+		"silence puts a timeout off":                     testSilence,
+		"what waits for a token is overtaken":            testTokenWait,
 		"time ends commands":                             testSweep,
 		"cancelling":                                     testCancel,
 		"acks":                                           testAcks,
@@ -60,26 +65,28 @@ func Run(t *testing.T, b Backend) {
 // start is when every history begins.
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second}
+var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second, MaxDeliveries: 5}
 
 // fixture drives a store the way the controller does.
 type fixture struct {
 	*testing.T
 	store.Store
-	now  time.Time
-	sent map[fleet.VMID]sent
+	now     time.Time
+	written map[fleet.VMID]written
+	// silent are the VMs from which nothing arrives.
+	silent map[fleet.VMID]bool
 }
 
-// sent is the latest command that a session was sent.
-type sent struct {
+// written is the latest command that was written on a session.
+type written struct {
 	epoch fleet.Epoch
-	seq   int64
+	id    fleet.CommandID
 }
 
 func open(t *testing.T, b Backend) *fixture {
 	t.Helper()
 	s := b.New(t)
-	f := &fixture{T: t, Store: s, now: start, sent: map[fleet.VMID]sent{}}
+	f := &fixture{T: t, Store: s, now: start, written: map[fleet.VMID]written{}, silent: map[fleet.VMID]bool{}}
 	t.Cleanup(func() { _ = f.Store.Close() })
 	return f
 }
@@ -113,7 +120,8 @@ func (f *fixture) register(vm fleet.VMID) fleet.Command {
 
 func (f *fixture) connect(vm string) fleet.VM {
 	f.Helper()
-	v, err := f.OpenSession(f.Context(), fleet.Hello{VM: fleet.VMID(vm), Pool: "p"}, f.register(fleet.VMID(vm)), f.now)
+	id := fleet.VMID(vm)
+	v, err := f.OpenSession(f.Context(), fleet.Hello{VM: id, Pool: "p"}, f.register(id), f.written[id].id, f.now)
 	require.NoError(f, err)
 	return v
 }
@@ -133,17 +141,29 @@ func (f *fixture) poll() (fleet.Command, error) {
 
 func (f *fixture) lease(vm string, a store.Attempt) (fleet.Command, error) {
 	id := fleet.VMID(vm)
-	if s := f.sent[id]; a.Via == fleet.Stream && s.epoch == a.Epoch {
-		a.Sent = s.seq
+	if w := f.written[id]; a.Via == fleet.Stream && w.epoch == a.Epoch {
+		a.Written = w.id
 	}
 	c, err := f.Next(f.Context(), id, a)
 	if err == nil && !c.Out(a.Epoch) {
 		c, err = f.Lease(f.Context(), id, c.ID, a)
 	}
 	if err == nil {
-		f.sent[id] = sent{a.Epoch, c.Seq}
+		f.written[id] = written{a.Epoch, c.ID}
 	}
 	return c, err
+}
+
+// leaseWithoutToken is deliver while no token is available.
+func (f *fixture) leaseWithoutToken(vm string, e fleet.Epoch) (fleet.Command, error) {
+	return f.lease(vm, store.Attempt{Via: fleet.Stream, Epoch: e, WithoutToken: true, At: f.now})
+}
+
+// leaseOnly is deliver by a session that does not come to write the command.
+func (f *fixture) leaseOnly(vm string, e fleet.Epoch) (fleet.Command, error) {
+	before := f.written[fleet.VMID(vm)]
+	defer func() { f.written[fleet.VMID(vm)] = before }()
+	return f.deliver(vm, e)
 }
 
 func (f *fixture) mustDeliver(vm string, e fleet.Epoch) fleet.Command {
@@ -217,5 +237,21 @@ func (f *fixture) registrations(vm string) int {
 
 func (f *fixture) drop(vm string, e fleet.Epoch) {
 	f.Helper()
-	require.NoError(f, f.CloseSession(f.Context(), fleet.VMID(vm), e, f.now))
+	require.NoError(f, f.CloseSession(f.Context(), fleet.VMID(vm), e, f.written[fleet.VMID(vm)].id, f.now))
+}
+
+// sweep ends what is past its time. Something arrives all the time, unless the VM
+// is silent.
+func (f *fixture) sweep(limit int) int {
+	f.Helper()
+	n, err := f.Sweep(f.Context(), f.now, f.heardAt, limit)
+	require.NoError(f, err)
+	return n
+}
+
+func (f *fixture) heardAt(c fleet.Command) time.Time {
+	if f.silent[c.VM] {
+		return time.Time{}
+	}
+	return f.now
 }

@@ -45,7 +45,10 @@ type SendCommandRequest struct {
 	// How long to wait here for the command to become terminal: up to 1 hour. The
 	// answer is the record as it is by then, half a second before the call's own
 	// deadline at the latest. Unset, the answer comes at once.
-	Wait          *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
+	Wait *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
+	// How many times the command may be delivered before it ends as TIMED_OUT: 1
+	// to 100. 0 is the controller's default, 5 unless configured.
+	MaxDeliveries int32 `protobuf:"varint,6,opt,name=max_deliveries,json=maxDeliveries,proto3" json:"max_deliveries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -113,6 +116,13 @@ func (x *SendCommandRequest) GetWait() *durationpb.Duration {
 		return x.Wait
 	}
 	return nil
+}
+
+func (x *SendCommandRequest) GetMaxDeliveries() int32 {
+	if x != nil {
+		return x.MaxDeliveries
+	}
+	return 0
 }
 
 // SendCommandResponse is the accepted command.
@@ -1160,14 +1170,15 @@ var File_migcontroller_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"$migcontroller/v1/admin_service.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/command.proto\x1a\x1cmigcontroller/v1/event.proto\x1a\x19migcontroller/v1/vm.proto\x1a\x1emiglet/commands/commands.proto\"\xf5\x01\n" +
+	"$migcontroller/v1/admin_service.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/command.proto\x1a\x1cmigcontroller/v1/event.proto\x1a\x19migcontroller/v1/vm.proto\x1a\x1emiglet/commands/commands.proto\"\x9c\x02\n" +
 	"\x12SendCommandRequest\x12\x13\n" +
 	"\x05vm_id\x18\x01 \x01(\tR\x04vmId\x122\n" +
 	"\acommand\x18\x02 \x01(\v2\x18.miglet.commands.CommandR\acommand\x12+\n" +
 	"\x03ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12:\n" +
 	"\vack_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"ackTimeout\x12-\n" +
-	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\"P\n" +
+	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12%\n" +
+	"\x0emax_deliveries\x18\x06 \x01(\x05R\rmaxDeliveries\"P\n" +
 	"\x13SendCommandResponse\x129\n" +
 	"\acommand\x18\x01 \x01(\v2\x1f.migcontroller.v1.CommandRecordR\acommand\"2\n" +
 	"\x11GetCommandRequest\x12\x1d\n" +

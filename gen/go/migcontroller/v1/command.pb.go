@@ -40,7 +40,7 @@ const (
 	CommandState_COMMAND_STATE_SUCCEEDED CommandState = 3
 	// Terminal: the agent acked with success=false.
 	CommandState_COMMAND_STATE_FAILED CommandState = 4
-	// Terminal: delivered, and no ack came in time.
+	// Terminal: delivered, and no ack came in time or within max_deliveries.
 	CommandState_COMMAND_STATE_TIMED_OUT CommandState = 5
 	// Terminal: never delivered before its deadline.
 	CommandState_COMMAND_STATE_EXPIRED CommandState = 6
@@ -120,15 +120,22 @@ type CommandRecord struct {
 	DeliveredAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=delivered_at,json=deliveredAt,proto3" json:"delivered_at,omitempty"`
 	// When it became terminal; unset before.
 	FinishedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
-	// How many times it was handed to the agent.
+	// How many deliveries were written to the agent in full. One that a crash of
+	// the controller leaves in doubt counts.
 	Attempts int32 `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`
 	// What the agent answered; unset while it has not. An ack that came after the
 	// command was terminal is kept here and changes nothing else.
 	Ack *commands.CommandAck `protobuf:"bytes,10,opt,name=ack,proto3" json:"ack,omitempty"`
 	// When the ack came; unset while it has not.
 	AckedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=acked_at,json=ackedAt,proto3" json:"acked_at,omitempty"`
-	// Why the command is in its state, for people to read.
-	Reason        string `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Why the command is in its state, for people to read. Never empty: that of
+	// an open command is its waiting.reason.
+	Reason string `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How many deliveries it may have. After the last it ends as TIMED_OUT.
+	MaxDeliveries int32 `protobuf:"varint,13,opt,name=max_deliveries,json=maxDeliveries,proto3" json:"max_deliveries,omitempty"`
+	// What an open command waits for, as of this response; unset once it is
+	// terminal.
+	Waiting       *Waiting `protobuf:"bytes,14,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,11 +254,25 @@ func (x *CommandRecord) GetReason() string {
 	return ""
 }
 
+func (x *CommandRecord) GetMaxDeliveries() int32 {
+	if x != nil {
+		return x.MaxDeliveries
+	}
+	return 0
+}
+
+func (x *CommandRecord) GetWaiting() *Waiting {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
 var File_migcontroller_v1_command_proto protoreflect.FileDescriptor
 
 const file_migcontroller_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1emigcontroller/v1/command.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emiglet/commands/commands.proto\"\xd8\x04\n" +
+	"\x1emigcontroller/v1/command.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/waiting.proto\x1a\x1emiglet/commands/commands.proto\"\xb4\x05\n" +
 	"\rCommandRecord\x122\n" +
 	"\acommand\x18\x01 \x01(\v2\x18.miglet.commands.CommandR\acommand\x12\x13\n" +
 	"\x05vm_id\x18\x02 \x01(\tR\x04vmId\x124\n" +
@@ -269,7 +290,9 @@ const file_migcontroller_v1_command_proto_rawDesc = "" +
 	"\x03ack\x18\n" +
 	" \x01(\v2\x1b.miglet.commands.CommandAckR\x03ack\x125\n" +
 	"\backed_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aackedAt\x12\x16\n" +
-	"\x06reason\x18\f \x01(\tR\x06reason*\xf1\x01\n" +
+	"\x06reason\x18\f \x01(\tR\x06reason\x12%\n" +
+	"\x0emax_deliveries\x18\r \x01(\x05R\rmaxDeliveries\x123\n" +
+	"\awaiting\x18\x0e \x01(\v2\x19.migcontroller.v1.WaitingR\awaiting*\xf1\x01\n" +
 	"\fCommandState\x12\x1d\n" +
 	"\x19COMMAND_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15COMMAND_STATE_PENDING\x10\x01\x12\x1b\n" +
@@ -302,22 +325,24 @@ var file_migcontroller_v1_command_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 3: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 4: google.protobuf.Duration
 	(*commands.CommandAck)(nil),   // 5: miglet.commands.CommandAck
+	(*Waiting)(nil),               // 6: migcontroller.v1.Waiting
 }
 var file_migcontroller_v1_command_proto_depIdxs = []int32{
-	2, // 0: migcontroller.v1.CommandRecord.command:type_name -> miglet.commands.Command
-	0, // 1: migcontroller.v1.CommandRecord.state:type_name -> migcontroller.v1.CommandState
-	3, // 2: migcontroller.v1.CommandRecord.accepted_at:type_name -> google.protobuf.Timestamp
-	3, // 3: migcontroller.v1.CommandRecord.expires_at:type_name -> google.protobuf.Timestamp
-	4, // 4: migcontroller.v1.CommandRecord.ack_timeout:type_name -> google.protobuf.Duration
-	3, // 5: migcontroller.v1.CommandRecord.delivered_at:type_name -> google.protobuf.Timestamp
-	3, // 6: migcontroller.v1.CommandRecord.finished_at:type_name -> google.protobuf.Timestamp
-	5, // 7: migcontroller.v1.CommandRecord.ack:type_name -> miglet.commands.CommandAck
-	3, // 8: migcontroller.v1.CommandRecord.acked_at:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	2,  // 0: migcontroller.v1.CommandRecord.command:type_name -> miglet.commands.Command
+	0,  // 1: migcontroller.v1.CommandRecord.state:type_name -> migcontroller.v1.CommandState
+	3,  // 2: migcontroller.v1.CommandRecord.accepted_at:type_name -> google.protobuf.Timestamp
+	3,  // 3: migcontroller.v1.CommandRecord.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 4: migcontroller.v1.CommandRecord.ack_timeout:type_name -> google.protobuf.Duration
+	3,  // 5: migcontroller.v1.CommandRecord.delivered_at:type_name -> google.protobuf.Timestamp
+	3,  // 6: migcontroller.v1.CommandRecord.finished_at:type_name -> google.protobuf.Timestamp
+	5,  // 7: migcontroller.v1.CommandRecord.ack:type_name -> miglet.commands.CommandAck
+	3,  // 8: migcontroller.v1.CommandRecord.acked_at:type_name -> google.protobuf.Timestamp
+	6,  // 9: migcontroller.v1.CommandRecord.waiting:type_name -> migcontroller.v1.Waiting
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_migcontroller_v1_command_proto_init() }
@@ -325,6 +350,7 @@ func file_migcontroller_v1_command_proto_init() {
 	if File_migcontroller_v1_command_proto != nil {
 		return
 	}
+	file_migcontroller_v1_waiting_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -125,8 +125,15 @@ type VM struct {
 	DisconnectedAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=disconnected_at,json=disconnectedAt,proto3" json:"disconnected_at,omitempty"`
 	// When its last heartbeat came; unset before the first.
 	LastHeartbeatAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=last_heartbeat_at,json=lastHeartbeatAt,proto3" json:"last_heartbeat_at,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What the registration of its runner waits for, such as a token; unset when
+	// it waits for nothing but its agent.
+	Waiting *Waiting `protobuf:"bytes,18,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// When its agent last acked a command; unset before it did. An agent whose
+	// runner is registered reads no commands as a rule: if this is before
+	// registration.registered_at, expect TIMED_OUT.
+	LastAckAt     *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=last_ack_at,json=lastAckAt,proto3" json:"last_ack_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *VM) Reset() {
@@ -274,6 +281,20 @@ func (x *VM) GetDisconnectedAt() *timestamppb.Timestamp {
 func (x *VM) GetLastHeartbeatAt() *timestamppb.Timestamp {
 	if x != nil {
 		return x.LastHeartbeatAt
+	}
+	return nil
+}
+
+func (x *VM) GetWaiting() *Waiting {
+	if x != nil {
+		return x.Waiting
+	}
+	return nil
+}
+
+func (x *VM) GetLastAckAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastAckAt
 	}
 	return nil
 }
@@ -629,7 +650,7 @@ var File_migcontroller_v1_vm_proto protoreflect.FileDescriptor
 
 const file_migcontroller_v1_vm_proto_rawDesc = "" +
 	"\n" +
-	"\x19migcontroller/v1/vm.proto\x12\x10migcontroller.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x06\n" +
+	"\x19migcontroller/v1/vm.proto\x12\x10migcontroller.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/waiting.proto\"\xf8\x06\n" +
 	"\x02VM\x12\x13\n" +
 	"\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x17\n" +
 	"\apool_id\x18\x02 \x01(\tR\x06poolId\x12\x15\n" +
@@ -650,7 +671,9 @@ const file_migcontroller_v1_vm_proto_rawDesc = "" +
 	"lastSeenAt\x12=\n" +
 	"\fconnected_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\vconnectedAt\x12C\n" +
 	"\x0fdisconnected_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x0edisconnectedAt\x12F\n" +
-	"\x11last_heartbeat_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastHeartbeatAt\"j\n" +
+	"\x11last_heartbeat_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastHeartbeatAt\x123\n" +
+	"\awaiting\x18\x12 \x01(\v2\x19.migcontroller.v1.WaitingR\awaiting\x12:\n" +
+	"\vlast_ack_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\tlastAckAt\"j\n" +
 	"\x06Runner\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x1e\n" +
 	"\n" +
@@ -716,6 +739,7 @@ var file_migcontroller_v1_vm_proto_goTypes = []any{
 	(*Job)(nil),                   // 4: migcontroller.v1.Job
 	(*Health)(nil),                // 5: migcontroller.v1.Health
 	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*Waiting)(nil),               // 7: migcontroller.v1.Waiting
 }
 var file_migcontroller_v1_vm_proto_depIdxs = []int32{
 	2,  // 0: migcontroller.v1.VM.runner:type_name -> migcontroller.v1.Runner
@@ -727,15 +751,17 @@ var file_migcontroller_v1_vm_proto_depIdxs = []int32{
 	6,  // 6: migcontroller.v1.VM.connected_at:type_name -> google.protobuf.Timestamp
 	6,  // 7: migcontroller.v1.VM.disconnected_at:type_name -> google.protobuf.Timestamp
 	6,  // 8: migcontroller.v1.VM.last_heartbeat_at:type_name -> google.protobuf.Timestamp
-	0,  // 9: migcontroller.v1.Registration.state:type_name -> migcontroller.v1.RegistrationState
-	6,  // 10: migcontroller.v1.Registration.requested_at:type_name -> google.protobuf.Timestamp
-	6,  // 11: migcontroller.v1.Registration.registered_at:type_name -> google.protobuf.Timestamp
-	6,  // 12: migcontroller.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	7,  // 9: migcontroller.v1.VM.waiting:type_name -> migcontroller.v1.Waiting
+	6,  // 10: migcontroller.v1.VM.last_ack_at:type_name -> google.protobuf.Timestamp
+	0,  // 11: migcontroller.v1.Registration.state:type_name -> migcontroller.v1.RegistrationState
+	6,  // 12: migcontroller.v1.Registration.requested_at:type_name -> google.protobuf.Timestamp
+	6,  // 13: migcontroller.v1.Registration.registered_at:type_name -> google.protobuf.Timestamp
+	6,  // 14: migcontroller.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_migcontroller_v1_vm_proto_init() }
@@ -743,6 +769,7 @@ func file_migcontroller_v1_vm_proto_init() {
 	if File_migcontroller_v1_vm_proto != nil {
 		return
 	}
+	file_migcontroller_v1_waiting_proto_init()
 	file_migcontroller_v1_vm_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -15,18 +15,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SendCommandRequest(_message.Message):
-    __slots__ = ("vm_id", "command", "ttl", "ack_timeout", "wait")
+    __slots__ = ("vm_id", "command", "ttl", "ack_timeout", "wait", "max_deliveries")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     ACK_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
+    MAX_DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     command: _commands_pb2.Command
     ttl: _duration_pb2.Duration
     ack_timeout: _duration_pb2.Duration
     wait: _duration_pb2.Duration
-    def __init__(self, vm_id: _Optional[str] = ..., command: _Optional[_Union[_commands_pb2.Command, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ack_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    max_deliveries: int
+    def __init__(self, vm_id: _Optional[str] = ..., command: _Optional[_Union[_commands_pb2.Command, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ack_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_deliveries: _Optional[int] = ...) -> None: ...
 
 class SendCommandResponse(_message.Message):
     __slots__ = ("command",)

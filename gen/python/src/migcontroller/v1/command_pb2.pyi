@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from migcontroller.v1 import waiting_pb2 as _waiting_pb2
 from miglet.commands import commands_pb2 as _commands_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -31,7 +32,7 @@ COMMAND_STATE_EXPIRED: CommandState
 COMMAND_STATE_CANCELLED: CommandState
 
 class CommandRecord(_message.Message):
-    __slots__ = ("command", "vm_id", "state", "accepted_at", "expires_at", "ack_timeout", "delivered_at", "finished_at", "attempts", "ack", "acked_at", "reason")
+    __slots__ = ("command", "vm_id", "state", "accepted_at", "expires_at", "ack_timeout", "delivered_at", "finished_at", "attempts", "ack", "acked_at", "reason", "max_deliveries", "waiting")
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +45,8 @@ class CommandRecord(_message.Message):
     ACK_FIELD_NUMBER: _ClassVar[int]
     ACKED_AT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    MAX_DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     command: _commands_pb2.Command
     vm_id: str
     state: CommandState
@@ -56,4 +59,6 @@ class CommandRecord(_message.Message):
     ack: _commands_pb2.CommandAck
     acked_at: _timestamp_pb2.Timestamp
     reason: str
-    def __init__(self, command: _Optional[_Union[_commands_pb2.Command, _Mapping]] = ..., vm_id: _Optional[str] = ..., state: _Optional[_Union[CommandState, str]] = ..., accepted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ack_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., delivered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[int] = ..., ack: _Optional[_Union[_commands_pb2.CommandAck, _Mapping]] = ..., acked_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+    max_deliveries: int
+    waiting: _waiting_pb2.Waiting
+    def __init__(self, command: _Optional[_Union[_commands_pb2.Command, _Mapping]] = ..., vm_id: _Optional[str] = ..., state: _Optional[_Union[CommandState, str]] = ..., accepted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ack_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., delivered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[int] = ..., ack: _Optional[_Union[_commands_pb2.CommandAck, _Mapping]] = ..., acked_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., max_deliveries: _Optional[int] = ..., waiting: _Optional[_Union[_waiting_pb2.Waiting, _Mapping]] = ...) -> None: ...

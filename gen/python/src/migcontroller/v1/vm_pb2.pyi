@@ -1,6 +1,7 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from migcontroller.v1 import waiting_pb2 as _waiting_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -24,7 +25,7 @@ REGISTRATION_STATE_REGISTERED: RegistrationState
 REGISTRATION_STATE_FAILED: RegistrationState
 
 class VM(_message.Message):
-    __slots__ = ("vm_id", "pool_id", "org_id", "connected", "status", "runner", "registration", "current_job", "health", "agent_version", "session_epoch", "boot", "first_seen_at", "last_seen_at", "connected_at", "disconnected_at", "last_heartbeat_at")
+    __slots__ = ("vm_id", "pool_id", "org_id", "connected", "status", "runner", "registration", "current_job", "health", "agent_version", "session_epoch", "boot", "first_seen_at", "last_seen_at", "connected_at", "disconnected_at", "last_heartbeat_at", "waiting", "last_ack_at")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     POOL_ID_FIELD_NUMBER: _ClassVar[int]
     ORG_ID_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +43,8 @@ class VM(_message.Message):
     CONNECTED_AT_FIELD_NUMBER: _ClassVar[int]
     DISCONNECTED_AT_FIELD_NUMBER: _ClassVar[int]
     LAST_HEARTBEAT_AT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    LAST_ACK_AT_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     pool_id: str
     org_id: str
@@ -59,7 +62,9 @@ class VM(_message.Message):
     connected_at: _timestamp_pb2.Timestamp
     disconnected_at: _timestamp_pb2.Timestamp
     last_heartbeat_at: _timestamp_pb2.Timestamp
-    def __init__(self, vm_id: _Optional[str] = ..., pool_id: _Optional[str] = ..., org_id: _Optional[str] = ..., connected: bool = ..., status: _Optional[str] = ..., runner: _Optional[_Union[Runner, _Mapping]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., current_job: _Optional[_Union[Job, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., agent_version: _Optional[str] = ..., session_epoch: _Optional[int] = ..., boot: _Optional[int] = ..., first_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., connected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., disconnected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    waiting: _waiting_pb2.Waiting
+    last_ack_at: _timestamp_pb2.Timestamp
+    def __init__(self, vm_id: _Optional[str] = ..., pool_id: _Optional[str] = ..., org_id: _Optional[str] = ..., connected: bool = ..., status: _Optional[str] = ..., runner: _Optional[_Union[Runner, _Mapping]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., current_job: _Optional[_Union[Job, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., agent_version: _Optional[str] = ..., session_epoch: _Optional[int] = ..., boot: _Optional[int] = ..., first_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., connected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., disconnected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., waiting: _Optional[_Union[_waiting_pb2.Waiting, _Mapping]] = ..., last_ack_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Runner(_message.Message):
     __slots__ = ("state", "configured", "name", "labels")

@@ -64,6 +64,14 @@ export declare type SendCommandRequest = Message<"migcontroller.v1.SendCommandRe
    * @generated from field: google.protobuf.Duration wait = 5;
    */
   wait?: Duration | undefined;
+
+  /**
+   * How many times the command may be delivered before it ends as TIMED_OUT: 1
+   * to 100. 0 is the controller's default, 5 unless configured.
+   *
+   * @generated from field: int32 max_deliveries = 6;
+   */
+  maxDeliveries: number;
 };
 
 /**

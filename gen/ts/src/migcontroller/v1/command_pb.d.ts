@@ -6,6 +6,7 @@ import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2"
 import type { Message } from "@bufbuild/protobuf";
 import type { Command, CommandAck } from "../../miglet/commands/commands_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Waiting } from "./waiting_pb.js";
 
 /**
  * Describes the file migcontroller/v1/command.proto.
@@ -76,7 +77,8 @@ export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & 
   finishedAt?: Timestamp | undefined;
 
   /**
-   * How many times it was handed to the agent.
+   * How many deliveries were written to the agent in full. One that a crash of
+   * the controller leaves in doubt counts.
    *
    * @generated from field: int32 attempts = 9;
    */
@@ -98,11 +100,27 @@ export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & 
   ackedAt?: Timestamp | undefined;
 
   /**
-   * Why the command is in its state, for people to read.
+   * Why the command is in its state, for people to read. Never empty: that of
+   * an open command is its waiting.reason.
    *
    * @generated from field: string reason = 12;
    */
   reason: string;
+
+  /**
+   * How many deliveries it may have. After the last it ends as TIMED_OUT.
+   *
+   * @generated from field: int32 max_deliveries = 13;
+   */
+  maxDeliveries: number;
+
+  /**
+   * What an open command waits for, as of this response; unset once it is
+   * terminal.
+   *
+   * @generated from field: migcontroller.v1.Waiting waiting = 14;
+   */
+  waiting?: Waiting | undefined;
 };
 
 /**
@@ -155,7 +173,7 @@ export enum CommandState {
   FAILED = 4,
 
   /**
-   * Terminal: delivered, and no ack came in time.
+   * Terminal: delivered, and no ack came in time or within max_deliveries.
    *
    * @generated from enum value: COMMAND_STATE_TIMED_OUT = 5;
    */

@@ -5,6 +5,7 @@
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Waiting } from "./waiting_pb.js";
 
 /**
  * Describes the file migcontroller/v1/vm.proto.
@@ -138,6 +139,23 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
    * @generated from field: google.protobuf.Timestamp last_heartbeat_at = 17;
    */
   lastHeartbeatAt?: Timestamp | undefined;
+
+  /**
+   * What the registration of its runner waits for, such as a token; unset when
+   * it waits for nothing but its agent.
+   *
+   * @generated from field: migcontroller.v1.Waiting waiting = 18;
+   */
+  waiting?: Waiting | undefined;
+
+  /**
+   * When its agent last acked a command; unset before it did. An agent whose
+   * runner is registered reads no commands as a rule: if this is before
+   * registration.registered_at, expect TIMED_OUT.
+   *
+   * @generated from field: google.protobuf.Timestamp last_ack_at = 19;
+   */
+  lastAckAt?: Timestamp | undefined;
 };
 
 /**

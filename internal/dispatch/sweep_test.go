@@ -1,0 +1,188 @@
+package dispatch
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// An ack that arrived in time counts as in time, however long the store could not
+// take it, and so does one that was not read because something before it was being
+// stored.
+func TestDeadlinesAreJudgedByArrival(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]func(*Session) error{
+		"the ack waits":             func(*Session) error { return nil },
+		"an event before it waits":  eventOf("error"),
+		"a heartbeat before it too": beatOf("idle"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSystem(t)
+				a := s.registered("vm-1")
+				s.send("vm-1", "a")
+				a.next()
+				time.Sleep(20 * time.Second) // fake clock
+				s.store.down("Ack", "RecordEvent", "RecordHeartbeats")
+				go func() {
+					_ = a.say(before)
+					_ = a.say(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: "a", Success: true}) })
+				}()
+				time.Sleep(5 * time.Minute) // fake clock
+				synctest.Wait()
+				require.Equal(t, fleet.Delivered, s.command("a").State)
+				s.store.up("Ack", "RecordEvent", "RecordHeartbeats")
+				time.Sleep(2 * lastRetry) // fake clock
+				synctest.Wait()
+				require.Equal(t, fleet.Succeeded, s.command("a").State)
+				require.Less(t, s.log.count("command timed out"), 1)
+			})
+		})
+	}
+}
+
+// The time of an ack is that of its arrival.
+func TestAckIsStampedOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.registered("vm-1")
+		s.send("vm-1", "a")
+		a.next()
+		arrived := clock()
+		s.store.down("Ack")
+		go func() { _ = a.say(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: "a", Success: true}) }) }()
+		time.Sleep(10 * time.Second) // fake clock
+		s.store.up("Ack")
+		time.Sleep(lastRetry) // fake clock
+		synctest.Wait()
+		require.WithinDuration(t, arrived, s.command("a").AckedAt, time.Millisecond)
+	})
+}
+
+// After the process has stood still the readers get a second before anything is
+// judged.
+func TestGrace(t *testing.T) {
+	t.Parallel()
+	var g grace
+	at := func(d time.Duration) time.Time { return time.Unix(1000, 0).Add(d) }
+	tick := 250 * time.Millisecond
+	require.Equal(t, at(0), g.asOf(at(0)))
+	require.Equal(t, at(tick), g.asOf(at(tick)))
+	late := 40 * time.Second
+	for d := late; d < late+readersGrace; d += tick {
+		require.Equal(t, at(tick), g.asOf(at(d)), d)
+	}
+	require.Equal(t, at(late+readersGrace), g.asOf(at(late+readersGrace)))
+	// Late again within the grace: still as of the time before the first.
+	again := late + time.Minute
+	require.Equal(t, at(late+readersGrace), g.asOf(at(again)))
+	require.Equal(t, at(late+readersGrace), g.asOf(at(again+readersGrace-1)))
+	require.Equal(t, at(again+readersGrace), g.asOf(at(again+readersGrace)))
+}
+
+// A command that was sent into a link that turns out dead is delivered again, not
+// given up.
+func TestDeadLink(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.registered("vm-1")
+		time.Sleep(time.Millisecond) // fake clock
+		s.send("vm-1", "a")
+		require.Equal(t, 1, a.next().Attempts)
+		time.Sleep(3 * defaults.AckTimeout) // fake clock
+		synctest.Wait()
+		require.Equal(t, fleet.Delivered, s.command("a").State)
+		a.quit()
+		b := s.connect("vm-1")
+		require.Equal(t, 2, b.next(true).Attempts)
+	})
+}
+
+// Nothing is written after its deadline, also when the time passes between the
+// claim and the write; the command ends as never delivered.
+func TestDeadlineBeforeTheWrite(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.connect("vm-1")
+		register := a.next()
+		short := defaults
+		short.TTL = 10 * time.Second
+		s.sendWith("vm-1", "a", short)
+		s.send("vm-1", "b")
+		s.store.on("after Lease", func() error {
+			s.store.up("after Lease")
+			time.Sleep(11 * time.Second) // fake clock
+			return nil
+		})
+		a.ack(register.ID, true)
+		require.Equal(t, fleet.CommandID("b"), a.next(true).ID)
+		time.Sleep(readersGrace) // fake clock
+		synctest.Wait()
+		require.Equal(t, fleet.Expired, s.command("a").State)
+		require.Zero(t, s.command("a").Attempts)
+	})
+}
+
+// The lines about the life of a command come in the order of the commits, once
+// each, and only for what was committed.
+func TestLifelog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.registered("vm-1")
+		s.send("vm-1", "a")
+		s.send("vm-1", "a") // the same again
+		a.next(true)
+		s.send("vm-1", "b")
+		a.next()
+		s.cancel("b")
+		a.ack("b", true)
+		a.ack("b", true)
+		short := defaults
+		short.TTL = time.Second
+		s.sendWith("vm-2", "c", short)
+		s.sendWith("vm-1", "d", defaults)
+		a.next()
+		a.stir()
+		time.Sleep(defaults.AckTimeout + time.Second) // fake clock
+		synctest.Wait()
+		for _, id := range []string{"a", "b", "c", "d"} {
+			var got []string
+			for _, l := range s.log.about(id) {
+				got = append(got, l["msg"].(string)) //nolint:errcheck,forcetypeassert // of slog
+				require.NotEmpty(t, l["vm_id"])
+				require.Equal(t, "drain", l["command_type"])
+			}
+			require.Equal(t, map[string][]string{
+				"a": {"command accepted", "command delivered", "command acked"},
+				"b": {"command accepted", "command delivered", "command cancelled", "command acked late: it had ended before"},
+				"c": {"command accepted", "command expired"},
+				"d": {"command accepted", "command delivered", "command timed out"},
+			}[id], got)
+		}
+		require.Equal(t, "no ack within 30s", s.log.about("d")[2]["reason"])
+	})
+}
+
+// A log that takes nothing holds up nobody; what does not fit is counted.
+func TestLifelogIsBounded(t *testing.T) {
+	t.Parallel()
+	s := newSystem(t)
+	l := newLifelog(s.Dispatcher.Log)
+	accepted := fleet.Change{Command: &fleet.Command{State: fleet.Pending}}
+	for range maxUnlogged + 7 {
+		l.add([]fleet.Change{accepted})
+	}
+	l.close()
+	l.run()
+	require.Equal(t, maxUnlogged, s.log.count("command accepted"))
+	require.Contains(t, s.log.String(), `"suppressed":7`)
+}

@@ -1,0 +1,136 @@
+package fleet
+
+import (
+	"fmt"
+	"time"
+)
+
+// Waiting is what an open command waits for, for people to read, and since when.
+type Waiting struct {
+	Reason string
+	Since  time.Time
+}
+
+// TokenWait is why a register_runner has no token. The zero value is for none
+// that waits.
+type TokenWait struct {
+	// Why no token is available.
+	Why string `json:"why"`
+	// Since is when the first attempt to get one failed.
+	Since time.Time `json:"since"`
+}
+
+// The attempts to get a token follow the first, at Since, after one second, two
+// more, four, eight, and then every fifteen.
+const (
+	firstTokenRetry = time.Second
+	lastTokenRetry  = 15 * time.Second
+)
+
+// NextTry returns when a token is next asked for.
+func (w TokenWait) NextTry(now time.Time) time.Time {
+	at, wait := w.Since, time.Duration(firstTokenRetry)
+	for ; wait < lastTokenRetry; wait *= 2 {
+		if at = at.Add(wait); at.After(now) {
+			return at
+		}
+	}
+	passed := max(0, now.Sub(at)/lastTokenRetry)
+	return at.Add((passed + 1) * lastTokenRetry)
+}
+
+// Failed notes that no token was available.
+func (w TokenWait) Failed(why string, now time.Time) TokenWait {
+	if w.Since.IsZero() {
+		w.Since = now
+	}
+	w.Why = why
+	return w
+}
+
+// Waiting returns what the registration of v waits for; the zero value when it is
+// not a token.
+func (v VM) Waiting(now time.Time) Waiting {
+	if v.TokenWait == (TokenWait{}) {
+		return Waiting{}
+	}
+	in := v.TokenWait.NextTry(now).Sub(now)
+	return Waiting{
+		Reason: fmt.Sprintf("no registration token (%s), next try in %d s", v.TokenWait.Why, int64((in+time.Second-1)/time.Second)),
+		Since:  v.TokenWait.Since,
+	}
+}
+
+// Waits returns what c waits for; the zero value when it has ended. v is the VM
+// of c, the zero value when it was never seen, and open its open commands, oldest
+// first, up to the first that Decides.
+func (c Command) Waits(v VM, open []Command, now time.Time) Waiting {
+	d := Delivery{Via: HTTP, Epoch: v.Epoch, Boot: v.Boot, At: now}
+	if v.Connected {
+		d.Via = Stream
+	}
+	switch {
+	case c.State.Terminal():
+		return Waiting{}
+	case c.InFlight(d):
+		return c.waitingForAck(v)
+	}
+	for _, o := range open {
+		if o.InFlight(d) {
+			return c.behind(o, o.Last.At)
+		}
+	}
+	switch {
+	case v.ID == "":
+		return Waiting{"the VM has never been seen", c.AcceptedAt}
+	case v.Epoch == 0:
+		return Waiting{"the VM has no session yet", c.AcceptedAt}
+	case !v.Connected:
+		return Waiting{"VM offline since " + v.DisconnectedAt.Format(time.RFC3339), later(c.AcceptedAt, v.DisconnectedAt)}
+	case c.Type == RegisterRunner && v.TokenWait != TokenWait{}:
+		w := v.Waiting(now)
+		return Waiting{w.Reason, later(c.AcceptedAt, w.Since)}
+	}
+	next, err := NextDelivery(open, d, "", v.TokenWait != TokenWait{})
+	if err == nil && next.Seq < c.Seq {
+		return c.behind(next, c.AcceptedAt)
+	}
+	return Waiting{"about to be delivered", later(c.AcceptedAt, v.ConnectedAt)}
+}
+
+// WaitsAlone is Waits as far as c alone says it.
+func (c Command) WaitsAlone() Waiting {
+	switch c.State {
+	case Pending:
+		return Waiting{"waits to be delivered", c.AcceptedAt}
+	case Delivered:
+		return c.waitingForAck(VM{})
+	default:
+		return Waiting{}
+	}
+}
+
+func (c Command) behind(o Command, since time.Time) Waiting {
+	return Waiting{"waits for command " + string(o.ID), later(c.AcceptedAt, since)}
+}
+
+func (c Command) waitingForAck(v VM) Waiting {
+	until := " until " + c.DueAt.Format(time.RFC3339)
+	switch {
+	case c.Last.Via == HTTP:
+		return Waiting{"handed to a poll, waits for a sign of what became of it" + until, c.Last.At}
+	case c.DueAt.After(c.Last.At.Add(c.AckTimeout)):
+		return Waiting{"waits for its ack; nothing has arrived on its session since the delivery", c.Last.At}
+	case v.ReadsNoCommands():
+		return Waiting{"waits for its ack" + until + "; the runner is registered, and such an agent reads no commands as a rule", c.Last.At}
+	default:
+		return Waiting{"waits for its ack" + until, c.Last.At}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
