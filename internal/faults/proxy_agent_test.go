@@ -1,0 +1,185 @@
+//go:build faults
+
+package faults
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
+)
+
+type proxyStream = connect.BidiStreamForClientSimple[commands.MIGletMessage, commands.ControllerMessage]
+
+// proxyAgent is an agent that opens a stream again, on the same connection if that
+// holds, whenever it ends. It acks what it is sent and says nothing else by itself.
+type proxyAgent struct {
+	vm     string
+	client commandsconnect.CommandServiceClient
+	pause  time.Duration // before a stream is opened again
+
+	received chan string   // the ids of commands
+	opened   chan struct{} // one for each stream that it tried to open
+	send     chan *commands.MIGletMessage
+	hangUp   func() // ends the agent
+}
+
+// startProxyAgent starts an agent, which ends with the test.
+func startProxyAgent(t *testing.T, addr, vm string, pause time.Duration) *proxyAgent {
+	t.Helper()
+	transport := newProxyTransport(t)
+	a := &proxyAgent{
+		vm: vm, pause: pause,
+		client: commandsconnect.NewCommandServiceClient(
+			&http.Client{Transport: transport}, "http://"+addr, connect.WithGRPC()),
+		received: make(chan string, 100), opened: make(chan struct{}, 100_000),
+		send: make(chan *commands.MIGletMessage),
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		a.live(ctx)
+	}()
+	a.hangUp = func() {
+		cancel()
+		<-ended
+	}
+	t.Cleanup(a.hangUp)
+	return a
+}
+
+// live opens streams until ctx ends.
+func (a *proxyAgent) live(ctx context.Context) {
+	for ctx.Err() == nil {
+		a.opened <- struct{}{}
+		a.stream(ctx)
+		select {
+		case <-time.After(a.pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// stream opens one stream, and returns when it has ended.
+func (a *proxyAgent) stream(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := a.client.StreamCommands(ctx)
+	if err != nil {
+		cancel()
+		return
+	}
+	acks := make(chan *commands.MIGletMessage, 100)
+	written := make(chan struct{})
+	go func() {
+		defer close(written)
+		defer stream.CloseRequest() //nolint:errcheck // it may be gone
+		a.write(ctx, stream, acks)
+	}()
+	a.read(stream, acks)
+	cancel()
+	<-written
+	_ = stream.CloseResponse() // it has ended
+}
+
+// write sends what the agent has to say, until ctx ends.
+func (a *proxyAgent) write(ctx context.Context, stream *proxyStream, acks <-chan *commands.MIGletMessage) {
+	message := &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{
+		Connect: &commands.ConnectRequest{VmId: a.vm, PoolId: "pool-1", OrgId: "org-1", Version: "1.0"},
+	}}
+	for {
+		if stream.Send(message) != nil {
+			return // the reader gets to know why
+		}
+		select {
+		case message = <-acks:
+		case message = <-a.send:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// read takes what comes, until the stream ends.
+func (a *proxyAgent) read(stream *proxyStream, acks chan<- *commands.MIGletMessage) {
+	for {
+		message, err := stream.Receive()
+		if err != nil {
+			return
+		}
+		if id := message.GetCommand().GetId(); id != "" {
+			acks <- &commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{
+				CommandAck: &commands.CommandAck{CommandId: id, Success: true},
+			}}
+			a.received <- id
+		}
+	}
+}
+
+// awaitCommand waits for a command with this id, or any for registration.
+func (a *proxyAgent) awaitCommand(t *testing.T, id string) {
+	t.Helper()
+	deadline := time.After(proxyPatience)
+	for {
+		select {
+		case got := <-a.received:
+			if got == id || strings.HasPrefix(got, id+"-") {
+				return
+			}
+		case <-deadline:
+			require.FailNow(t, "a command does not come", "%s for %s", id, a.vm)
+		}
+	}
+}
+
+// awaitRegistration waits for the command that every agent gets when it connects.
+func (a *proxyAgent) awaitRegistration(t *testing.T) { t.Helper(); a.awaitCommand(t, "reg") }
+
+// beatEvery sends heartbeats until the test ends.
+func (a *proxyAgent) beatEvery(t *testing.T, interval time.Duration) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case a.send <- &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{
+				Heartbeat: &commands.Heartbeat{VmId: a.vm, MigletState: "idle", Timestamp: time.Now().Unix()},
+			}}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+}
+
+// report sends an event with so many bytes in it.
+func (a *proxyAgent) report(t *testing.T, typ string, size int) {
+	t.Helper()
+	select {
+	case a.send <- &commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: &commands.EventNotification{
+		Type: typ, VmId: a.vm, Timestamp: time.Now().Unix(), Data: map[string]string{"note": strings.Repeat("x", size)},
+	}}}:
+	case <-time.After(proxyPatience):
+		require.FailNow(t, "the agent cannot send", a.vm)
+	}
+}

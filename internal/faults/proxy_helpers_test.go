@@ -1,0 +1,349 @@
+//go:build faults
+
+package faults
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+)
+
+// proxyPatience is how long a test waits for what is about to happen.
+const proxyPatience = 20 * time.Second
+
+// proxyKind is a proxy as it is configured for a scenario.
+type proxyKind struct {
+	name  string
+	start func(t *testing.T, s *proxySetup) *proxyChild
+	// connections is how many connections to the controller n agents may have.
+	connections func(n int) (least, most int)
+}
+
+// proxySetup is a controller with a proxy before it, on ports of their own.
+type proxySetup struct {
+	program string // the controller's
+	dir     string
+
+	controller *proxyChild
+	proxy      *proxyChild
+
+	// The controller itself.
+	http, grpc string
+	direct     migcontrollerv1connect.AdminServiceClient
+
+	// The proxy: where agents have their stream and their HTTP routes, and where
+	// operators call, with TLS.
+	stream, routes, secure string
+}
+
+// newProxySetup starts a controller and a proxy before it.
+func newProxySetup(t *testing.T, program string, kind proxyKind) *proxySetup {
+	t.Helper()
+	ports := freePorts(t, 5)
+	s := &proxySetup{
+		program: program, dir: t.TempDir(),
+		http: ports[0], grpc: ports[1], stream: ports[2], routes: ports[3], secure: ports[4],
+	}
+	client := &http.Client{Transport: newProxyTransport(t)}
+	s.direct = migcontrollerv1connect.NewAdminServiceClient(client, "http://"+s.http)
+	s.startController(t)
+	s.proxy = kind.start(t, s)
+	awaitListener(t, s.stream, s.proxy)
+	return s
+}
+
+// startController starts the controller, again after it has been killed.
+func (s *proxySetup) startController(t *testing.T) {
+	t.Helper()
+	s.controller = startChild(t, exec.CommandContext(t.Context(), s.program, "--data-dir="+filepath.Join(s.dir, "data"),
+		"--http-addr="+s.http, "--grpc-addr="+s.grpc, "--log-format=json"))
+	awaitListener(t, s.grpc, s.controller)
+}
+
+// send asks the controller itself for a command for the VM, which must not have ended.
+func (s *proxySetup) send(t *testing.T, vm, id string) {
+	t.Helper()
+	_, err := s.direct.SendCommand(t.Context(), &migcontrollerv1.SendCommandRequest{
+		VmId: vm, Command: &commands.Command{Id: id, Type: "set_log_level"},
+	})
+	require.NoError(t, err)
+}
+
+// vm returns what the controller knows of a VM.
+func (s *proxySetup) vm(t *testing.T, vm string) *migcontrollerv1.VM {
+	t.Helper()
+	answer, err := s.direct.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: vm})
+	require.NoError(t, err)
+	return answer.GetVm()
+}
+
+// operator is a client of the admin API at the proxy, with TLS.
+func (s *proxySetup) operator(t *testing.T, options ...connect.ClientOption) migcontrollerv1connect.AdminServiceClient {
+	t.Helper()
+	return migcontrollerv1connect.NewAdminServiceClient(s.secureClient(t, true), "https://"+s.secure, options...)
+}
+
+// secureClient trusts the proxy's certificate.
+func (s *proxySetup) secureClient(t *testing.T, http2 bool) *http.Client {
+	t.Helper()
+	certificate, err := os.ReadFile(filepath.Join(s.dir, "controller.pem"))
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	require.True(t, roots.AppendCertsFromPEM(certificate))
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: http2}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// writeCertificate writes a certificate for 127.0.0.1, its key, and both in one file.
+func (s *proxySetup) writeCertificate(t *testing.T) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(nil)
+	server.StartTLS()
+	server.Close()
+	pair := server.TLS.Certificates[0]
+	key, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	require.NoError(t, err)
+	certificatePEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: pair.Certificate[0]})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
+	for name, content := range map[string][]byte{
+		"controller.pem":         certificatePEM,
+		"controller-key.pem":     keyPEM,
+		"controller-and-key.pem": append(bytes.Clone(certificatePEM), keyPEM...),
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(s.dir, name), content, 0o600))
+	}
+}
+
+// configure writes the configuration to a file, with other ports and paths than it
+// has. Each text that is replaced must be there.
+func (s *proxySetup) configure(t *testing.T, content string, replaced ...string) string {
+	t.Helper()
+	for i := 0; i < len(replaced); i += 2 {
+		require.Contains(t, content, replaced[i])
+		content = strings.ReplaceAll(content, replaced[i], replaced[i+1])
+	}
+	file := filepath.Join(s.dir, "proxy.conf")
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	return file
+}
+
+// startNginx starts nginx as deploy/proxy has it.
+func startNginx(t *testing.T, s *proxySetup) *proxyChild {
+	t.Helper()
+	content, err := os.ReadFile("../../deploy/proxy/nginx.conf")
+	require.NoError(t, err)
+	s.writeCertificate(t)
+	return s.nginx(t, string(content),
+		"user www-data;", "",
+		"worker_processes auto;", "worker_processes 1;",
+		"/run/nginx.pid", s.dir+"/nginx.pid",
+		"/var/log/nginx/error.log", s.dir+"/error.log",
+		"/var/log/nginx/access.log", s.dir+"/access.log",
+		"/etc/ssl/controller/", s.dir+"/",
+		"server 127.0.0.1:50051;", "server "+s.grpc+";",
+		"server 127.0.0.1:8080;", "server "+s.http+";",
+		"listen 50051 ", "listen "+s.stream+" ",
+		"listen 8081 ", "listen "+s.routes+" ",
+		"listen 8443 ", "listen "+s.secure+" ",
+	)
+}
+
+// startDefaultNginx starts nginx with nothing set that it has a default for.
+func startDefaultNginx(t *testing.T, s *proxySetup) *proxyChild {
+	t.Helper()
+	return s.nginx(t, `
+pid `+s.dir+`/nginx.pid;
+error_log `+s.dir+`/error.log;
+events {}
+http {
+    access_log off;
+    server {
+        listen `+s.stream+` http2;
+        location / { grpc_pass grpc://`+s.grpc+`; }
+    }
+}`)
+}
+
+// nginx starts nginx with this configuration, after replacing texts in it.
+func (s *proxySetup) nginx(t *testing.T, content string, replaced ...string) *proxyChild {
+	t.Helper()
+	// What is compiled in is writable for root alone.
+	paths := "\nhttp {"
+	for _, module := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
+		paths += "\n    " + module + "_temp_path " + s.dir + "/" + module + ";"
+	}
+	file := s.configure(t, content, append(replaced, "\nhttp {", paths)...)
+	return startChild(t, exec.CommandContext(t.Context(), proxyProgram(t, "nginx"), "-c", file, "-g", "daemon off;"))
+}
+
+// startHAProxy starts HAProxy as deploy/proxy has it.
+func startHAProxy(t *testing.T, s *proxySetup) *proxyChild {
+	t.Helper()
+	content, err := os.ReadFile("../../deploy/proxy/haproxy.cfg")
+	require.NoError(t, err)
+	s.writeCertificate(t)
+	s.routes = s.stream // one port for both
+	file := s.configure(t, string(content),
+		"log /dev/log local0", "",
+		"log global", "no log",
+		"maxconn 20000", "maxconn 1000",
+		"/etc/ssl/controller/", s.dir+"/",
+		"server controller 127.0.0.1:50051 ", "server controller "+s.grpc+" ",
+		"bind :50052", "bind "+s.stream,
+		"bind :8443 ", "bind "+s.secure+" ",
+	)
+	return startChild(t, exec.CommandContext(t.Context(), proxyProgram(t, "haproxy"), "-db", "-f", file))
+}
+
+// proxyProgram finds a proxy, also where Debian puts it and no shell looks.
+func proxyProgram(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path, err = exec.LookPath("/usr/sbin/" + name)
+	}
+	require.NoError(t, err, "%s is needed: tools/require proxies installs it on Debian", name)
+	return path
+}
+
+// proxyChild is a process that a test started, with its children.
+type proxyChild struct {
+	cmd  *exec.Cmd
+	gone chan struct{} // closed when it has ended
+	out  proxyOutput
+}
+
+// startChild starts a process. It and its children are killed at the end of the test.
+func startChild(t *testing.T, cmd *exec.Cmd) *proxyChild {
+	t.Helper()
+	c := &proxyChild{cmd: cmd, gone: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = &c.out, &c.out
+	cmd.SysProcAttr = proxyProcess()
+	// A child that outlives its parent for a moment holds the output open.
+	cmd.WaitDelay = time.Second
+	require.NoError(t, cmd.Start())
+	go func() {
+		defer close(c.gone)
+		_ = cmd.Wait() // nobody minds how it ended
+	}()
+	t.Cleanup(func() {
+		c.kill()
+		if t.Failed() {
+			t.Logf("%s said:\n%s", cmd.Path, c.out.String())
+		}
+	})
+	return c
+}
+
+// kill ends the process and its children, which get to do nothing more.
+func (c *proxyChild) kill() {
+	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) // fails when all are gone
+	<-c.gone
+}
+
+// proxyOutput keeps the last of what a process says.
+type proxyOutput struct {
+	mu   sync.Mutex
+	last []byte
+}
+
+// Write takes what the process says.
+func (o *proxyOutput) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last = append(o.last, p...)
+	o.last = o.last[max(0, len(o.last)-8<<10):]
+	return len(p), nil
+}
+
+// String returns the last of it.
+func (o *proxyOutput) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return string(o.last)
+}
+
+// awaitListener waits until the process accepts connections at the address.
+func awaitListener(t *testing.T, addr string, c *proxyChild) {
+	t.Helper()
+	serves := func() bool {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
+		return err == nil && conn.Close() == nil
+	}
+	deadline := time.After(proxyPatience)
+	for !serves() {
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-c.gone:
+			require.FailNow(t, "it ended instead of serving", c.cmd.Path)
+		case <-deadline:
+			require.FailNow(t, "it does not serve", "%s at %s", c.cmd.Path, addr)
+		}
+	}
+}
+
+// freePorts returns addresses on loopback that nobody used just now.
+func freePorts(t *testing.T, n int) []string {
+	t.Helper()
+	var addrs []string
+	for range n {
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer func() { _ = l.Close() }()
+		addrs = append(addrs, l.Addr().String())
+	}
+	return addrs
+}
+
+// newProxyTransport speaks plaintext HTTP/2.
+func newProxyTransport(t *testing.T) *http.Transport {
+	t.Helper()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: protocols}
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
+// connectionsTo counts the connections that somebody has to a local address, as the
+// kernel lists them.
+func connectionsTo(t *testing.T, addr string) int {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	require.NoError(t, err)
+	number, err := strconv.ParseUint(port, 10, 16)
+	require.NoError(t, err)
+	remote := fmt.Sprintf(":%04X", number)
+	table, err := os.ReadFile("/proc/net/tcp")
+	require.NoError(t, err, "connections are counted on Linux")
+	n := 0
+	for line := range strings.Lines(string(table)) {
+		fields := strings.Fields(line)                                 // number, local, remote, state
+		if strings.HasSuffix(fields[2], remote) && fields[3] == "01" { // established
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,263 @@
+//go:build faults
+
+package faults
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/internal/app"
+)
+
+// proxiedProgram is what is built and run here. Nobody calls it: that the tests hold it
+// makes the go command run them again, and not take a cached result, when anything in
+// it has changed.
+var proxiedProgram = app.Main
+
+// The proxies as deploy/proxy configures them. nginx shares no connection to the
+// controller among agents; HAProxy does, in each of its threads.
+var (
+	shippedNginx   = proxyKind{"nginx", startNginx, func(n int) (int, int) { return n, n }}
+	shippedHAProxy = proxyKind{"haproxy", startHAProxy, func(int) (int, int) { return 1, runtime.NumCPU() }}
+	defaultNginx   = proxyKind{"nginx with its defaults", startDefaultNginx, nil}
+)
+
+// What docs/proxies.md says of proxies holds.
+func TestProxies(t *testing.T) {
+	t.Parallel()
+	require.NotNil(t, proxiedProgram)
+	program := filepath.Join(t.TempDir(), "controller")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/controller")
+	out, err := build.CombinedOutput()
+	require.NoError(t, err, "build the controller: %s", out)
+
+	t.Run("idle streams", func(t *testing.T) {
+		t.Parallel()
+		testIdleStreams(t, program)
+	})
+	for _, scenario := range []struct {
+		name string
+		test func(t *testing.T, s *proxySetup, kind proxyKind)
+	}{
+		{"calls", testCallsThroughProxy},
+		{"watch", testWatchThroughProxy},
+		{"agents' port", testAgentsPort},
+		{"long stream", testLongStream},
+		{"proxy killed", testProxyKilled},
+		{"controller killed", testControllerKilledBehindProxy},
+		{"many agents", testManyAgents},
+	} {
+		for _, kind := range []proxyKind{shippedNginx, shippedHAProxy} {
+			t.Run(scenario.name+"/"+kind.name, func(t *testing.T) {
+				t.Parallel()
+				scenario.test(t, newProxySetup(t, program, kind), kind)
+			})
+		}
+	}
+}
+
+// idleTime is longer than any of nginx's timeouts, whose default is a minute.
+const idleTime = 75 * time.Second
+
+// Agents that say nothing stay on one session, and those that send heartbeats do,
+// through nginx with its defaults as well. Commands reach all of them.
+func testIdleStreams(t *testing.T, program string) {
+	type idleAgent struct {
+		*proxyAgent
+		setup *proxySetup
+	}
+	var agents []idleAgent
+	for _, kind := range []proxyKind{shippedNginx, shippedHAProxy, defaultNginx} {
+		s := newProxySetup(t, program, kind)
+		silent := startProxyAgent(t, s.stream, "silent", 50*time.Millisecond)
+		silent.awaitRegistration(t)
+		beating := startProxyAgent(t, s.stream, "beating", 50*time.Millisecond)
+		beating.awaitRegistration(t)
+		beating.beatEvery(t, 15*time.Second)
+		agents = append(agents, idleAgent{silent, s}, idleAgent{beating, s})
+	}
+	require.Never(t, func() bool {
+		return slices.ContainsFunc(agents, func(a idleAgent) bool { return len(a.opened) > 1 })
+	}, idleTime, 500*time.Millisecond, "a healthy stream is cut")
+	for _, a := range agents {
+		a.setup.send(t, a.vm, "after-"+a.vm)
+		a.awaitCommand(t, "after-"+a.vm)
+		require.EqualValues(t, 1, a.setup.vm(t, a.vm).GetSessionEpoch())
+	}
+}
+
+// Operators call with each protocol, over HTTP/1.1 and HTTP/2.
+func testCallsThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
+	agent := startProxyAgent(t, s.stream, "vm-1", 50*time.Millisecond)
+	agent.awaitRegistration(t)
+	for name, options := range map[string][]connect.ClientOption{
+		"connect": nil, "json": {connect.WithProtoJSON()}, "grpc": {connect.WithGRPC()}, "grpc-web": {connect.WithGRPCWeb()},
+	} {
+		admin := s.operator(t, options...)
+		answer, err := admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: "vm-1"})
+		require.NoError(t, err, name)
+		require.True(t, answer.GetVm().GetConnected(), name)
+		_, err = admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: "nobody"})
+		require.Equal(t, connect.CodeNotFound, connect.CodeOf(err), "%s: %v", name, err)
+	}
+	response, body := post(t, s.secureClient(t, false), "https://"+s.secure+"/migcontroller.v1.AdminService/ListVMs", `{}`)
+	require.Equal(t, http.StatusOK, response.StatusCode, body)
+	require.Equal(t, 1, response.ProtoMajor)
+	require.Contains(t, body, `"vm-1"`)
+}
+
+// Who watches gets each change when it is made, not when a buffer is full.
+func testWatchThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
+	for name, options := range map[string][]connect.ClientOption{
+		"connect": nil, "json": {connect.WithProtoJSON()}, "grpc": {connect.WithGRPC()}, "grpc-web": {connect.WithGRPCWeb()},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), proxyPatience)
+		watch, err := s.operator(t, options...).WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{})
+		require.NoError(t, err, name)
+		require.True(t, watch.Receive(), "%s: where it begins: %v", name, watch.Err())
+		startProxyAgent(t, s.stream, "vm-"+name, 50*time.Millisecond).awaitRegistration(t)
+		require.True(t, watch.Receive(), "%s: the new VM: %v", name, watch.Err())
+		cancel()
+		_ = watch.Close() // it is cancelled
+	}
+}
+
+// Agents' HTTP routes work on the port for agents, and operators' calls do not.
+func testAgentsPort(t *testing.T, s *proxySetup, _ proxyKind) {
+	client := &http.Client{Transport: &http.Transport{}, Timeout: proxyPatience}
+	defer client.CloseIdleConnections()
+	base := "http://" + s.routes
+	for _, call := range []struct{ path, body, answer string }{
+		{"/api/v1/vms/old-1/events", `{"type": "vm_started", "vm_id": "old-1"}`, `"acknowledged":true`},
+		{"/api/v1/vms/old-1/heartbeat", `{"type": "job_heartbeat", "miglet_state": "idle"}`, `"received"`},
+		{"/migcontroller.v1.AgentService/PollCommands", `{"vm_id": "old-1"}`, `{`},
+	} {
+		response, body := post(t, client, base+call.path, call.body)
+		require.Equal(t, http.StatusOK, response.StatusCode, "%s: %s", call.path, body)
+		require.Contains(t, body, call.answer, call.path)
+	}
+	for path, status := range map[string]int{
+		"/health": http.StatusOK, "/api/v1/vms/old-1/commands": http.StatusOK,
+		"/": http.StatusNotFound, "/openapi.json": http.StatusNotFound,
+	} {
+		response, body := get(t, client, base+path)
+		require.Equal(t, status, response.StatusCode, "%s: %s", path, body)
+	}
+	response, _ := post(t, client, base+"/migcontroller.v1.AdminService/ListVMs", `{}`)
+	require.Equal(t, http.StatusNotFound, response.StatusCode)
+
+	over2 := &http.Client{Transport: newProxyTransport(t)}
+	response, _ = post(t, over2, "http://"+s.stream+"/migcontroller.v1.AdminService/ListVMs", `{}`)
+	require.Equal(t, http.StatusNotFound, response.StatusCode)
+}
+
+// What one stream carries together has no limit, and its end reaches the controller.
+func testLongStream(t *testing.T, s *proxySetup, _ proxyKind) {
+	agent := startProxyAgent(t, s.stream, "vm-1", time.Hour)
+	agent.awaitRegistration(t)
+	const events, size = 40, 60_000 // over 2 MB; nginx's limit is 1 MiB by default
+	for i := range events {
+		agent.report(t, fmt.Sprintf("event_%d", i), size)
+	}
+	require.Eventually(t, func() bool {
+		answer, err := s.direct.ListEvents(t.Context(), &migcontrollerv1.ListEventsRequest{VmId: "vm-1", PageSize: 1})
+		return err == nil && len(answer.GetEvents()) == 1 && answer.GetEvents()[0].GetType() == fmt.Sprintf("event_%d", events-1)
+	}, proxyPatience, 100*time.Millisecond, "the last event does not arrive")
+	require.EqualValues(t, 1, s.vm(t, "vm-1").GetSessionEpoch())
+
+	agent.hangUp()
+	require.Eventually(t, func() bool { return !s.vm(t, "vm-1").GetConnected() },
+		proxyPatience, 50*time.Millisecond, "the session of an agent that hung up goes on")
+}
+
+// Agents come back after the death of the proxy, and get what waited for them.
+func testProxyKilled(t *testing.T, s *proxySetup, kind proxyKind) {
+	agents := make([]*proxyAgent, 5)
+	for i := range agents {
+		agents[i] = startProxyAgent(t, s.stream, fmt.Sprintf("vm-%d", i), 50*time.Millisecond)
+		agents[i].awaitRegistration(t)
+	}
+	s.proxy.kill()
+	for _, a := range agents {
+		require.Eventually(t, func() bool { return !s.vm(t, a.vm).GetConnected() },
+			proxyPatience, 50*time.Millisecond, "%s is still connected", a.vm)
+		s.send(t, a.vm, "pending-"+a.vm)
+	}
+	s.proxy = kind.start(t, s)
+	for _, a := range agents {
+		a.awaitCommand(t, "pending-"+a.vm)
+	}
+}
+
+// While the controller is down, agents that try again at once do not get to do so
+// thousands of times a second. They come back when the controller does.
+func testControllerKilledBehindProxy(t *testing.T, s *proxySetup, _ proxyKind) {
+	agent := startProxyAgent(t, s.stream, "vm-1", 0)
+	agent.awaitRegistration(t)
+	s.controller.kill()
+	const outage = 6 * time.Second
+	require.Never(t, func() bool { return len(agent.opened) > 10 }, outage, 50*time.Millisecond, "a hot loop")
+	s.startController(t)
+	s.send(t, "vm-1", "after")
+	agent.awaitCommand(t, "after")
+}
+
+// A command reaches each of many agents. How many connections to the controller they
+// share is as docs/proxies.md says.
+func testManyAgents(t *testing.T, s *proxySetup, kind proxyKind) {
+	const n = 50
+	agents := make([]*proxyAgent, n)
+	for i := range agents {
+		agents[i] = startProxyAgent(t, s.stream, fmt.Sprintf("vm-%d", i), 50*time.Millisecond)
+		agents[i].awaitRegistration(t)
+	}
+	connections := connectionsTo(t, s.grpc)
+	least, most := kind.connections(n)
+	require.GreaterOrEqual(t, connections, least)
+	require.LessOrEqual(t, connections, most)
+	for _, a := range agents {
+		s.send(t, a.vm, "for-"+a.vm)
+	}
+	for _, a := range agents {
+		a.awaitCommand(t, "for-"+a.vm)
+		require.EqualValues(t, 1, s.vm(t, a.vm).GetSessionEpoch())
+	}
+}
+
+func post(t *testing.T, client *http.Client, url, body string) (response *http.Response, answer string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	require.NoError(t, err)
+	request.Header.Set("Content-Type", "application/json")
+	return do(t, client, request)
+}
+
+func get(t *testing.T, client *http.Client, url string) (response *http.Response, answer string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
+	return do(t, client, request)
+}
+
+func do(t *testing.T, client *http.Client, request *http.Request) (response *http.Response, answer string) {
+	t.Helper()
+	response, err := client.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return response, string(content)
+}
