@@ -211,7 +211,7 @@ func startHAProxy(t *testing.T, s *proxySetup) *proxyChild {
 		"maxconn 20000", "maxconn 1000",
 		"/etc/ssl/controller/", s.dir+"/",
 		"server controller 127.0.0.1:50051 ", "server controller "+s.grpc+" ",
-		"bind :50052", "bind "+s.stream,
+		"bind :50052 ", "bind "+s.stream+" ",
 		"bind :8443 ", "bind "+s.secure+" ",
 	)
 	return startChild(t, exec.CommandContext(t.Context(), proxyProgram(t, "haproxy"), "-db", "-f", file))

@@ -208,7 +208,7 @@ func testControllerKilledBehindProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 	agent := startProxyAgent(t, s.stream, "vm-1", 0)
 	agent.awaitRegistration(t)
 	s.controller.kill()
-	const outage = 6 * time.Second
+	const outage = 10 * time.Second
 	require.Never(t, func() bool { return len(agent.opened) > 10 }, outage, 50*time.Millisecond, "a hot loop")
 	s.startController(t)
 	s.send(t, "vm-1", "after")
