@@ -31,14 +31,17 @@ type proxyAgent struct {
 	hangUp   func() // ends the agent
 }
 
-// startProxyAgent starts an agent, which ends with the test.
+// startProxyAgent starts an agent that calls the address in plaintext.
 func startProxyAgent(t *testing.T, addr, vm string, pause time.Duration) *proxyAgent {
 	t.Helper()
-	transport := newProxyTransport(t)
+	return startProxyAgentOn(t, &http.Client{Transport: newProxyTransport(t)}, "http://"+addr, vm, pause)
+}
+
+// startProxyAgentOn starts an agent, which ends with the test.
+func startProxyAgentOn(t *testing.T, client *http.Client, url, vm string, pause time.Duration) *proxyAgent {
+	t.Helper()
 	a := &proxyAgent{
-		vm: vm, pause: pause,
-		client: commandsconnect.NewCommandServiceClient(
-			&http.Client{Transport: transport}, "http://"+addr, connect.WithGRPC()),
+		vm: vm, pause: pause, client: commandsconnect.NewCommandServiceClient(client, url, connect.WithGRPC()),
 		received: make(chan string, 100), opened: make(chan struct{}, 100_000),
 		send: make(chan *commands.MIGletMessage),
 	}

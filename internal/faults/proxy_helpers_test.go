@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -304,15 +305,26 @@ func awaitListener(t *testing.T, addr string, c *proxyChild) {
 	}
 }
 
-// freePorts returns addresses on loopback that nobody used just now.
+// proxyPorts counts the ports that were tried.
+var proxyPorts atomic.Int32
+
+// freePorts returns addresses on loopback that nobody uses, nobody in this process gets
+// again, and no outgoing connection is given by the kernel: a test that kills a process
+// needs its port for the next.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
+	base := 20_000 + os.Getpid()%50*200
 	var addrs []string
-	for range n {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		defer func() { _ = l.Close() }()
-		addrs = append(addrs, l.Addr().String())
+	for len(addrs) < n {
+		addr := fmt.Sprintf("127.0.0.1:%d", base+int(proxyPorts.Add(1))%10_000)
+		// Not by listening: a process that is being started at this moment would hold
+		// the port for a while.
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
+		if err == nil {
+			_ = conn.Close() // taken
+			continue
+		}
+		addrs = append(addrs, addr)
 	}
 	return addrs
 }

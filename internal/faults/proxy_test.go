@@ -99,9 +99,10 @@ func testIdleStreams(t *testing.T, program string) {
 	}
 }
 
-// Operators call with each protocol, over HTTP/1.1 and HTTP/2.
+// Operators call with each protocol, over HTTP/1.1 and HTTP/2. An agent that speaks TLS
+// uses the same port.
 func testCallsThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
-	agent := startProxyAgent(t, s.stream, "vm-1", 50*time.Millisecond)
+	agent := startProxyAgentOn(t, s.secureClient(t, true), "https://"+s.secure, "vm-1", 50*time.Millisecond)
 	agent.awaitRegistration(t)
 	for name, options := range map[string][]connect.ClientOption{
 		"connect": nil, "json": {connect.WithProtoJSON()}, "grpc": {connect.WithGRPC()}, "grpc-web": {connect.WithGRPCWeb()},
