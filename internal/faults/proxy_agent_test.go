@@ -83,8 +83,8 @@ func (a *proxyAgent) stream(ctx context.Context) {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		defer stream.CloseRequest() //nolint:errcheck // it may be gone
 		a.write(ctx, stream, acks)
+		_ = stream.CloseRequest() // it may be gone
 	}()
 	a.read(stream, acks)
 	cancel()

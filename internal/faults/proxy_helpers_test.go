@@ -191,11 +191,11 @@ http {
 func (s *proxySetup) nginx(t *testing.T, content string, replaced ...string) *proxyChild {
 	t.Helper()
 	// What is compiled in is writable for root alone.
-	paths := "\nhttp {"
+	var paths strings.Builder
 	for _, module := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
-		paths += "\n    " + module + "_temp_path " + s.dir + "/" + module + ";"
+		fmt.Fprintf(&paths, "    %s_temp_path %s/%[1]s;\n", module, s.dir)
 	}
-	file := s.configure(t, content, append(replaced, "\nhttp {", paths)...)
+	file := s.configure(t, content, append(replaced, "\nhttp {\n", "\nhttp {\n"+paths.String())...)
 	return startChild(t, exec.CommandContext(t.Context(), proxyProgram(t, "nginx"), "-c", file, "-g", "daemon off;"))
 }
 

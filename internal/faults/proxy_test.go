@@ -114,10 +114,10 @@ func testCallsThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 		_, err = admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: "nobody"})
 		require.Equal(t, connect.CodeNotFound, connect.CodeOf(err), "%s: %v", name, err)
 	}
-	response, body := post(t, s.secureClient(t, false), "https://"+s.secure+"/migcontroller.v1.AdminService/ListVMs", `{}`)
-	require.Equal(t, http.StatusOK, response.StatusCode, body)
-	require.Equal(t, 1, response.ProtoMajor)
-	require.Contains(t, body, `"vm-1"`)
+	vms := proxyPost(t, s.secureClient(t, false), "https://"+s.secure+"/migcontroller.v1.AdminService/ListVMs", `{}`)
+	require.Equal(t, http.StatusOK, vms.status, vms.body)
+	require.Equal(t, 1, vms.protocol)
+	require.Contains(t, vms.body, `"vm-1"`)
 }
 
 // Who watches gets each change when it is made, not when a buffer is full.
@@ -146,23 +146,21 @@ func testAgentsPort(t *testing.T, s *proxySetup, _ proxyKind) {
 		{"/api/v1/vms/old-1/heartbeat", `{"type": "job_heartbeat", "miglet_state": "idle"}`, `"received"`},
 		{"/migcontroller.v1.AgentService/PollCommands", `{"vm_id": "old-1"}`, `{`},
 	} {
-		response, body := post(t, client, base+call.path, call.body)
-		require.Equal(t, http.StatusOK, response.StatusCode, "%s: %s", call.path, body)
-		require.Contains(t, body, call.answer, call.path)
+		got := proxyPost(t, client, base+call.path, call.body)
+		require.Equal(t, http.StatusOK, got.status, "%s: %s", call.path, got.body)
+		require.Contains(t, got.body, call.answer, call.path)
 	}
 	for path, status := range map[string]int{
 		"/health": http.StatusOK, "/api/v1/vms/old-1/commands": http.StatusOK,
 		"/": http.StatusNotFound, "/openapi.json": http.StatusNotFound,
 	} {
-		response, body := get(t, client, base+path)
-		require.Equal(t, status, response.StatusCode, "%s: %s", path, body)
+		got := proxyGet(t, client, base+path)
+		require.Equal(t, status, got.status, "%s: %s", path, got.body)
 	}
-	response, _ := post(t, client, base+"/migcontroller.v1.AdminService/ListVMs", `{}`)
-	require.Equal(t, http.StatusNotFound, response.StatusCode)
-
+	const list = "/migcontroller.v1.AdminService/ListVMs"
+	require.Equal(t, http.StatusNotFound, proxyPost(t, client, base+list, `{}`).status)
 	over2 := &http.Client{Transport: newProxyTransport(t)}
-	response, _ = post(t, over2, "http://"+s.stream+"/migcontroller.v1.AdminService/ListVMs", `{}`)
-	require.Equal(t, http.StatusNotFound, response.StatusCode)
+	require.Equal(t, http.StatusNotFound, proxyPost(t, over2, "http://"+s.stream+list, `{}`).status)
 }
 
 // What one stream carries together has no limit, and its end reaches the controller.
@@ -238,27 +236,33 @@ func testManyAgents(t *testing.T, s *proxySetup, kind proxyKind) {
 	}
 }
 
-func post(t *testing.T, client *http.Client, url, body string) (response *http.Response, answer string) {
+// proxyReply is what was answered, read to its end.
+type proxyReply struct {
+	status, protocol int
+	body             string
+}
+
+func proxyPost(t *testing.T, client *http.Client, url, body string) proxyReply {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
-	return do(t, client, request)
+	return proxyDo(t, client, request)
 }
 
-func get(t *testing.T, client *http.Client, url string) (response *http.Response, answer string) {
+func proxyGet(t *testing.T, client *http.Client, url string) proxyReply {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	require.NoError(t, err)
-	return do(t, client, request)
+	return proxyDo(t, client, request)
 }
 
-func do(t *testing.T, client *http.Client, request *http.Request) (response *http.Response, answer string) {
+func proxyDo(t *testing.T, client *http.Client, request *http.Request) proxyReply {
 	t.Helper()
 	response, err := client.Do(request)
 	require.NoError(t, err)
 	defer response.Body.Close()
-	content, err := io.ReadAll(response.Body)
+	body, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
-	return response, string(content)
+	return proxyReply{status: response.StatusCode, protocol: response.ProtoMajor, body: string(body)}
 }
