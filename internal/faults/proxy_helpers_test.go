@@ -165,7 +165,7 @@ func startNginx(t *testing.T, s *proxySetup) *proxyChild {
 		"/etc/ssl/controller/", s.dir+"/",
 		"server 127.0.0.1:50051;", "server "+s.grpc+";",
 		"server 127.0.0.1:8080;", "server "+s.http+";",
-		"listen 50051 ", "listen "+s.stream+" ",
+		"listen 50052 ", "listen "+s.stream+" ",
 		"listen 8081 ", "listen "+s.routes+" ",
 		"listen 8443 ", "listen "+s.secure+" ",
 	)
@@ -207,6 +207,9 @@ func startHAProxy(t *testing.T, s *proxySetup) *proxyChild {
 	s.writeCertificate(t)
 	s.routes = s.stream // one port for both
 	file := s.configure(t, string(content),
+		"user haproxy", "",
+		"group haproxy", "",
+		"chroot /var/lib/haproxy", "",
 		"log /dev/log local0", "",
 		"log global", "no log",
 		"maxconn 20000", "maxconn 1000",
