@@ -207,7 +207,8 @@ func testControllerKilledBehindProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 	agent := startProxyAgent(t, s.stream, "vm-1", 0)
 	agent.awaitRegistration(t)
 	s.controller.kill()
-	const outage = 10 * time.Second
+	// Long enough for a proxy that checks the controller to notice that it is down.
+	const outage = 15 * time.Second
 	require.Never(t, func() bool { return len(agent.opened) > 10 }, outage, 50*time.Millisecond, "a hot loop")
 	s.startController(t)
 	s.send(t, "vm-1", "after")
