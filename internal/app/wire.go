@@ -37,6 +37,10 @@ type controller struct {
 
 // newService opens what the controller keeps and starts its upkeep.
 func newService(ctx context.Context, o Options, log *slog.Logger) (service, error) {
+	return newServiceWith(ctx, o, log, nil)
+}
+
+func newServiceWith(ctx context.Context, o Options, log *slog.Logger, extra Extra) (service, error) {
 	c := &controller{}
 	if err := c.open(ctx, o, log); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
@@ -48,6 +52,7 @@ func newService(ctx context.Context, o Options, log *slog.Logger) (service, erro
 		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessions}),
 		Ready:    c.ready,
 		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
+		Extra:    extra,
 	}), o.AllowOrigins)
 	return c, nil
 }

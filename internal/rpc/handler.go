@@ -40,7 +40,7 @@ var serviceNames = []string{
 	grpchealth.HealthV1ServiceName,
 }
 
-// Config is what the handler is made of. All of it is required but Options.
+// Config is what the handler is made of. All of it is required but Options and Extra.
 type Config struct {
 	// Agents does what agents without a stream ask for.
 	Agents agents
@@ -55,6 +55,10 @@ type Config struct {
 	// Options are those of all services but health. The outermost interceptor in
 	// them is that of NewErrorInterceptor.
 	Options []connect.HandlerOption
+	// Extra makes one more service, which is wrapped as the others are; nil for
+	// none. Generated constructors do what is asked of it. Tests of protocols put a
+	// service there whose answers their clients choose.
+	Extra func(...connect.HandlerOption) (prefix string, service http.Handler)
 }
 
 // NewHandler returns the handler of everything that is served, on every
@@ -80,6 +84,11 @@ func NewHandler(c Config) http.Handler {
 	mount(grpcreflect.NewHandlerV1Alpha(reflector, options, small))
 	mount(grpchealth.NewHandler(ready, small))
 	mountRoutes(mux, agent, options)
+	if c.Extra != nil {
+		// What only one of ours has, this one has too: all of it is to be tested.
+		prefix, extra := c.Extra(options, connect.WithCodec(agentCodec{}), withStrictJSON())
+		mount(prefix, withStreamControl(extra))
+	}
 
 	mux.Handle("/health", page(writeHealth))
 	mux.Handle("/ready", page(ready.writeReady))

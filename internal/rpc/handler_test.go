@@ -360,3 +360,28 @@ func TestOptions(t *testing.T) {
 	_, err = grpchealth.NewClient(http2, base, connect.WithGRPC()).Check(t.Context(), &grpchealth.CheckRequest{})
 	require.NoError(t, err)
 }
+
+// An extra service has what any of our own has: the options, a JSON that is strict, a
+// hold on its calls' connections, and paths that are no pages.
+func TestExtra(t *testing.T) {
+	t.Parallel()
+	held := make(chan bool, 1)
+	c := config(&fakeAgents{})
+	c.Extra = func(options ...connect.HandlerOption) (string, http.Handler) {
+		return "/test.Extra/", connect.NewUnaryHandler("/test.Extra/Fail",
+			func(ctx context.Context, _ *connect.Request[emptypb.Empty]) (*connect.Response[emptypb.Empty], error) {
+				held <- streamControl(ctx) != nil
+				return nil, errors.New("what nobody may see")
+			}, options...)
+	}
+	base := "http://" + serve(t, NewHandler(c))
+	caller := client(t, 1)
+
+	got := post(t, caller, base+"/test.Extra/Fail", `{}`)
+	require.JSONEq(t, `{"code":"internal","message":"internal error"}`, got.body)
+	require.True(t, <-held)
+	got = post(t, caller, base+"/test.Extra/Fail", `{"misspelt":1}`)
+	require.Equal(t, http.StatusBadRequest, got.status)
+	got = post(t, caller, base+"/test.Extra", `{}`)
+	require.Equal(t, http.StatusNotFound, got.status)
+}
