@@ -47,13 +47,20 @@ test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector, a
 	@CGO_ENABLED=1 go test -race -run - -bench . -benchtime 1x $(BENCHMARKED)
 	@echo "==> go test in bench/, every measure at toy sizes"
 	@cd bench && go vet ./... && go test -count=1 ./... # go remembers results, not that docs/ has changed
+	@echo "==> go test in tools/conformance/, what judges the suites and what they are run against"
+	@cd tools/conformance && go vet ./... && go test ./...
 	@tools/check-clients
+
+.PHONY: conformance
+conformance: ## Run h2spec and the connectrpc conformance suite, for minutes: docs/conformance.md (CONFORMANCEFLAGS)
+	@cd tools/conformance && go run ./cmd/conformance $(CONFORMANCEFLAGS)
 
 .PHONY: lint
 lint: ## Check style: golangci-lint with its formatters, buf lint, buf format
 	@echo "==> golangci-lint (built first if need be, which takes minutes)"
 	@$(TOOL) golangci-lint run
 	@cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml
+	@cd tools/conformance && go tool -modfile=../go.mod golangci-lint run --config ../../.golangci.yml
 	@echo "==> buf lint"
 	@$(TOOL) buf lint
 	@echo "==> buf format"

@@ -1,0 +1,53 @@
+package connectsuite
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/tools/conformance/internal/known"
+)
+
+// What the suite says becomes a verdict; what is not understood, or does not add up,
+// is an error and not a pass.
+func TestParse(t *testing.T) {
+	t.Parallel()
+	list := []known.Case{
+		{ID: "A/**/uri", Outcome: known.Fails},
+		{ID: "T/*/unary", Outcome: known.Races},
+	}
+	got, err := parse(`time=1 level=ERROR msg="call failed"
+FAILED: A/TLS:true/uri was expected to fail but did not
+FAILED: B/TLS:true/unary:
+	connect error JSON: unexpected end of JSON input
+
+INFO: A/TLS:false/uri failed (as expected):
+	actual error {code: 5 (not_found)} does not match
+INFO: T/TLS:true/unary failed (as expected):
+	connect error JSON: unexpected end of JSON input
+
+Total cases: 8
+4 passed, 2 failed
+Another 3 could not be run due to client timing out or exiting prematurely.
+(Another 2 failed as expected due to being known failures/flakes.)
+`, list)
+	require.NoError(t, err)
+	require.Equal(t, known.Verdict{
+		Cases: 8, Passed: 4, Known: 2, Raced: []string{"T/TLS:true/unary"},
+		Unexpected: []string{
+			"A/TLS:true/uri passed: take it off the list",
+			"B/TLS:true/unary failed",
+			"3 cases could not be run",
+		},
+	}, got)
+
+	for said, want := range map[string]string{
+		"panic":                                  "connectconformance did not end with its totals",
+		"Total cases: 8\n4 passed, 0 failed\n":   "connectconformance has said something that is not understood",
+		"Total cases: 8\n7 passed, 1 failed\n":   "connectconformance has said something that is not understood",
+		"Total cases: 8\n8 passed, nothing else": "connectconformance did not end with its totals",
+	} {
+		_, err := parse(said, list)
+		require.EqualError(t, err, want)
+	}
+}
