@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -81,13 +82,20 @@ func parse(said string, list []known.Case) (known.Verdict, error) {
 	}
 	var v known.Verdict
 	v.Cases, v.Passed = number(sums[1]), number(sums[2])
+	unsteady := 0
 	for _, m := range asKnown.FindAllStringSubmatch(said, -1) {
 		v.Known++
-		for _, c := range list {
-			if c.Outcome == known.Races && c.Matches(m[1]) {
-				v.Raced = append(v.Raced, m[1])
-			}
+		switch outcome(list, m[1]) {
+		case known.Races:
+			v.Raced = append(v.Raced, m[1])
+		case known.Unsteady:
+			unsteady++
+		case known.Fails:
 		}
+	}
+	// One of them may pass at times, but not all.
+	if unsteady == 0 && slices.ContainsFunc(list, func(c known.Case) bool { return c.Outcome == known.Unsteady }) {
+		v.Unexpected = append(v.Unexpected, "all unsteady cases passed: take them off the list")
 	}
 	for _, m := range unlisted.FindAllStringSubmatch(said, -1) {
 		if m[2] == ":" {
@@ -103,6 +111,14 @@ func parse(said string, list []known.Case) (known.Verdict, error) {
 		return v, errors.New("connectconformance has said something that is not understood")
 	}
 	return v, nil
+}
+
+// outcome returns what the list says of a case.
+func outcome(list []known.Case, id string) known.Outcome {
+	if i := slices.IndexFunc(list, func(c known.Case) bool { return c.Matches(id) }); i >= 0 {
+		return list[i].Outcome
+	}
+	return ""
 }
 
 func number(s string) int {

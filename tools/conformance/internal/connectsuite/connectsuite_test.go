@@ -41,6 +41,14 @@ Another 3 could not be run due to client timing out or exiting prematurely.
 		},
 	}, got)
 
+	const allPassed = "Total cases: 8\n8 passed, 0 failed\n"
+	got, err = parse(allPassed, append(list, known.Case{ID: "U/**", Outcome: known.Unsteady}))
+	require.NoError(t, err)
+	require.Equal(t, []string{"all unsteady cases passed: take them off the list"}, got.Unexpected)
+	got, err = parse(allPassed, list)
+	require.NoError(t, err)
+	require.Empty(t, got.Unexpected)
+
 	for said, want := range map[string]string{
 		"panic":                                  "connectconformance did not end with its totals",
 		"Total cases: 8\n4 passed, 0 failed\n":   "connectconformance has said something that is not understood",
