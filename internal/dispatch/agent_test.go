@@ -89,7 +89,7 @@ func (s *system) connectOn(vm fleet.VMID, t *transport) *agent {
 
 func (a *agent) read(ctx context.Context) {
 	defer close(a.ended)
-	defer a.session.Close() //nolint:contextcheck // a session has its stream's
+	defer a.session.Close(nil) //nolint:contextcheck // a session has its stream's
 	for {
 		select {
 		case say := <-a.said:

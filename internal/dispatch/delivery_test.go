@@ -275,23 +275,6 @@ func TestSendHangs(t *testing.T) {
 	})
 }
 
-// An agent that never takes the answer to its ConnectRequest loses its session.
-func TestAcceptHangs(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t)
-		stuck := newTransport()
-		stuck.onAccept = func() error {
-			<-stuck.aborted
-			return errors.New("aborted")
-		}
-		_, err := s.Open(t.Context(), fleet.Hello{VM: "vm-1"}, stuck)
-		require.ErrorContains(t, err, "aborted")
-		s.elapsed(acceptWithin)
-		require.False(t, s.vm("vm-1").Connected)
-	})
-}
-
 // While no token is available register_runner waits as PENDING and its VM says
 // why, other commands overtake it, and it is sent once there is a token again.
 func TestNoToken(t *testing.T) {

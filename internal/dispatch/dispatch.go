@@ -43,6 +43,7 @@ const (
 	keyCount        = "count"
 	keySuppressed   = "suppressed" // how many lines of this kind were left out
 	keyError        = "error"
+	keyCause        = "cause" // why a session ended
 	keyDelivered    = "delivered"
 	keyLateAcks     = "late_acks"
 	keyRefused      = "refused"

@@ -10,16 +10,13 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// How long a message may take to be sent to an agent that does not read.
-const (
-	// acceptWithin is for the answer that opens the session.
-	acceptWithin = 5 * time.Second
-	// abortAfter is for the command that is under way when the session ends.
-	abortAfter = time.Second
-)
+// abortAfter is how long a command that is under way when the session ends may
+// still take to be sent.
+const abortAfter = time.Second
 
 // Transport is the stream below a session. The session makes one call of Accept
-// and Deliver at a time.
+// and Deliver at a time. Neither may block forever: when the agent does not take
+// a message in time, they return an error.
 type Transport interface {
 	// Accept tells the agent that its session is open.
 	Accept() error
@@ -92,11 +89,8 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 		old.tellSuperseded(d.Clock())
 		old.end(fleet.ErrSuperseded)
 	}
-	abort := time.AfterFunc(acceptWithin, t.Abort)
-	err = t.Accept()
-	abort.Stop()
-	if err != nil {
-		s.Close() //nolint:contextcheck // a session has its stream's
+	if err := t.Accept(); err != nil {
+		s.Close(err) //nolint:contextcheck // a session has its stream's
 		return nil, err
 	}
 	select {
@@ -177,9 +171,30 @@ func (s *Session) cut() {
 	s.transport.Interrupt()
 }
 
+// EndError is why a stream ended.
+type EndError struct {
+	// Cause is a short constant text, for searching the log.
+	Cause string
+	// Err is the error behind it; nil when the cause says it all.
+	Err error
+}
+
+// Error implements error.
+func (e *EndError) Error() string {
+	if e.Err == nil {
+		return e.Cause
+	}
+	return e.Cause + ": " + e.Err.Error()
+}
+
+// Unwrap returns the error behind the end.
+func (e *EndError) Unwrap() error { return e.Err }
+
 // Close ends the session's part in the store and waits for its deliveries to
 // stop. The end of a session that was superseded touches nothing of the newer.
-func (s *Session) Close() {
+// cause is why the stream ended, for the log; an *EndError is best. What ended the
+// session from this side takes precedence over it.
+func (s *Session) Close(cause error) {
 	s.hangUp() // and so the deliveries
 	s.mu.Lock()
 	s.closed = true
@@ -198,8 +213,27 @@ func (s *Session) Close() {
 		defer cancel()
 		_ = s.d.recordEnd(ctx, ending{s.vm, s.epoch, s.lastWritten(), s.d.receivedAt()}) // if not now, then later
 	}
-	s.log.Info("agent disconnected")
+	s.log.Info("agent disconnected", endingAttrs(s.Cause(), cause)...)
 	s.d.registry.leave()
+}
+
+// endingAttrs are what is logged of the end of a session: own is why it was
+// ended from this side, and cause what its reader says.
+func endingAttrs(own, cause error) []any {
+	ending, ok := errors.AsType[*EndError](cause)
+	switch {
+	case errors.Is(own, fleet.ErrSuperseded):
+		ending = &EndError{Cause: "superseded"}
+	case errors.Is(own, fleet.ErrStopping):
+		ending = &EndError{Cause: "controller stopping"}
+	case !ok:
+		ending = &EndError{Cause: "unknown", Err: cause}
+	}
+	attrs := []any{keyCause, ending.Cause}
+	if ending.Err != nil {
+		attrs = append(attrs, keyError, ending.Err)
+	}
+	return attrs
 }
 
 // show notes that a heartbeat which shows the runner is stored.

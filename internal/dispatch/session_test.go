@@ -217,7 +217,7 @@ func TestSessionsRace(t *testing.T) {
 				case <-ctx.Done():
 				case <-transport.interrupted:
 				}
-				session.Close()
+				session.Close(nil)
 				ended.Stop()
 				leave()
 			}

@@ -97,7 +97,7 @@ func TestEndSessionsGivesUp(t *testing.T) {
 		s.Close()
 		s.elapsed(lastTries)
 		require.ErrorIs(t, session.Heartbeat(fleet.Heartbeat{}, noFile), fleet.ErrStopping)
-		session.Close()
+		session.Close(nil)
 		require.False(t, s.vm("vm-1").Connected)
 	})
 }
@@ -121,7 +121,7 @@ func TestStopTakesWhatWasSaid(t *testing.T) {
 		require.NoError(t, session.Ack(fleet.Ack{CommandID: id, Success: true}))
 		require.NoError(t, session.Event(fleet.Event{Type: "vm_shutting_down"}))
 		require.NoError(t, session.Heartbeat(fleet.Heartbeat{Status: "shutting_down"}, noFile))
-		session.Close()
+		session.Close(nil)
 		<-stopped
 		s.elapsed(0)
 		require.Equal(t, fleet.Succeeded, s.command(id).State)
@@ -152,7 +152,7 @@ func TestStopSendsNothing(t *testing.T) {
 		s.send("vm-1", "late")
 		synctest.Wait()
 		require.Empty(t, transport.got)
-		session.Close()
+		session.Close(nil)
 		<-stopped
 		s.start()
 		require.Equal(t, fleet.CommandID("late"), s.connect("vm-1").next().ID)

@@ -60,44 +60,41 @@ func (a *agent) expectHeldEnd(fault time.Time, code codes.Code) {
 	require.Less(a.t, held, longestHold)
 }
 
-// TestGarbageEndsItsOwnStreamOnly defends everybody else against what is no
-// message: its stream ends, after it was held, and no other does.
-func TestGarbageEndsItsOwnStreamOnly(t *testing.T) {
+// TestGarbageCostsItselfAtMost defends the session against what is no message or
+// is too large: it is refused, and the session lives. What may have been a
+// ConnectRequest costs its stream, after it was held, and no other.
+func TestGarbageCostsItselfAtMost(t *testing.T) {
 	t.Parallel()
 	large := eventMessage(&commands.EventNotification{Type: "large", Data: map[string]string{"x": strings.Repeat("x", 64<<10)}})
-	for name, test := range map[string]struct {
-		say     any
-		inHello bool
-		code    codes.Code
-	}{
-		"bytes that are no message":              {say: []byte("\xff\xff\xff"), code: codes.InvalidArgument},
-		"a field that is cut off":                {say: []byte{0x1a, 0x7f, 0x0a}, code: codes.InvalidArgument},
-		"a text that is not UTF-8":               {say: []byte{0x1a, 0x03, 0x0a, 0x01, 0xff}, code: codes.InvalidArgument},
-		"a message of more than 64 KiB":          {say: large, code: codes.ResourceExhausted},
-		"no message instead of a ConnectRequest": {say: []byte("\xff"), inHello: true, code: codes.InvalidArgument},
-		"64 KiB instead of a ConnectRequest":     {say: large, inHello: true, code: codes.ResourceExhausted},
+	for name, say := range map[string]any{
+		"bytes that are no message":     []byte("\xff\xff\xff"),
+		"a field that is cut off":       []byte{0x1a, 0x7f, 0x0a},
+		"a text that is not UTF-8":      []byte{0x1a, 0x03, 0x0a, 0x01, 0xff},
+		"a message of more than 64 KiB": large,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conn := dial(t, shared.grpcAddr)
-			neighbour := connectOver(t, conn, newVM())
-			neighbour.register()
-			a := openOver(t, conn, newVM(), grpc.ForceCodec(rawCodec{}))
-			if !test.inHello {
-				a.hello()
-				a.register()
-				shared.awaitVM(t, a.vm, "registered", isRegistered)
-			}
-			fault := time.Now()
-			a.say(test.say)
-			if !test.inHello {
-				shared.awaitVM(t, a.vm, "disconnected", isDisconnected)
-				require.Empty(t, shared.events(t, a.vm, "large"))
-			}
-			a.expectHeldEnd(fault, test.code)
-			shared.requireLives(t, neighbour)
+			a := openOver(t, dial(t, shared.grpcAddr), newVM(), grpc.ForceCodec(rawCodec{}))
+			a.hello()
+			a.register()
+			shared.awaitVM(t, a.vm, "registered", isRegistered)
+			a.say(say)
+			shared.requireLives(t, a)
+			require.Empty(t, shared.events(t, a.vm, "large"))
+			require.Equal(t, 1, shared.log.refusals(a.vm))
 		})
 	}
+	t.Run("no message instead of a ConnectRequest", func(t *testing.T) {
+		t.Parallel()
+		conn := dial(t, shared.grpcAddr)
+		neighbour := connectOver(t, conn, newVM())
+		neighbour.register()
+		a := openOver(t, conn, newVM(), grpc.ForceCodec(rawCodec{}))
+		fault := time.Now()
+		a.say([]byte("\xff"))
+		a.expectHeldEnd(fault, codes.InvalidArgument)
+		shared.requireLives(t, neighbour)
+	})
 }
 
 // TestLargestMessageIsTaken defends the limit from below.

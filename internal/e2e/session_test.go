@@ -72,7 +72,7 @@ func TestOldSessionThatHangsUpTouchesNothing(t *testing.T) {
 			newest := shared.connect(t, vm)
 			hangUp(old)
 			await(t, "the old session to be gone",
-				func() []string { return shared.log.lines("agent disconnected", "vm_id="+vm+" ", "session_epoch=1\n") },
+				func() []string { return shared.log.lines("agent disconnected", "vm_id="+vm+" ", "session_epoch=1 ") },
 				func(lines []string) bool { return len(lines) == 1 })
 			v := shared.vm(t, vm)
 			require.True(t, v.GetConnected())

@@ -107,7 +107,7 @@ func TestDeafAgentLosesItsStreamInTime(t *testing.T) {
 	replaced := time.Now()
 	shared.connect(t, vm).expectCommand("update_config")
 	await(t, "the old session to be gone",
-		func() []string { return shared.log.lines("agent disconnected", "vm_id="+vm+" ", "session_epoch=1\n") },
+		func() []string { return shared.log.lines("agent disconnected", "vm_id="+vm+" ", "session_epoch=1 ") },
 		func(lines []string) bool { return len(lines) == 1 })
 	require.Less(t, time.Since(replaced), longestHold)
 	require.True(t, shared.vm(t, vm).GetConnected())

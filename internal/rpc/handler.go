@@ -27,6 +27,10 @@ import (
 const (
 	maxAgentMessage = 64 << 10
 	maxAdminMessage = 1 << 20
+	// maxStreamMessage is what is read of a stream at once. A message above
+	// maxAgentMessage is rejected by itself, or truncated; one above this ends its
+	// stream.
+	maxStreamMessage = 1 << 20
 )
 
 const contentJSON = "application/json"
@@ -75,7 +79,8 @@ func NewHandler(c Config) http.Handler {
 	options := connect.WithHandlerOptions(c.Options...)
 	small, large := connect.WithReadMaxBytes(maxAgentMessage), connect.WithReadMaxBytes(maxAdminMessage)
 
-	prefix, commands := commandsconnect.NewCommandServiceHandler(c.Commands, options, small, connect.WithCodec(agentCodec{}))
+	prefix, commands := commandsconnect.NewCommandServiceHandler(c.Commands, options,
+		connect.WithReadMaxBytes(maxStreamMessage), connect.WithCodec(agentCodec{}))
 	mount(prefix, withStreamControl(commands))
 	mount(migcontrollerv1connect.NewAgentServiceHandler(agent, options, small))
 	mount(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large, withStrictJSON()))

@@ -276,7 +276,7 @@ func TestMessageLimits(t *testing.T) {
 		stream, err := commandsconnect.NewCommandServiceClient(client(t, 2), base, connect.WithGRPC()).StreamCommands(t.Context())
 		require.NoError(t, err)
 		_ = stream.Send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Error{
-			Error: &commands.ErrorNotification{Message: strings.Repeat("x", 64<<10)},
+			Error: &commands.ErrorNotification{Message: strings.Repeat("x", 1<<20)},
 		}})
 		require.Equal(t, connect.CodeResourceExhausted, connect.CodeOf(<-received))
 		_, err = stream.Receive()

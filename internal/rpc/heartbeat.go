@@ -19,8 +19,10 @@ import (
 // heartbeatField is the number of MIGletMessage.heartbeat.
 const heartbeatField = 4
 
-// agentCodec is the codec of binary Protobuf, except that a MIGletMessage that
-// is a heartbeat keeps it undecoded among its unknown fields.
+// agentCodec is the codec of binary Protobuf, except that it never fails to
+// decode a MIGletMessage: one that is a heartbeat, is malformed or is larger than
+// maxAgentMessage is kept undecoded among its unknown fields, and nothing else of
+// it is set. See undecoded.
 type agentCodec struct{}
 
 // Name implements connect.Codec.
@@ -36,11 +38,27 @@ func (agentCodec) MarshalAppend(b []byte, m any) ([]byte, error) {
 
 // Unmarshal implements connect.Codec.
 func (agentCodec) Unmarshal(b []byte, m any) error {
-	if m, ok := m.(*commands.MIGletMessage); ok && len(onlyField(b, heartbeatField)) > 0 {
-		m.ProtoReflect().SetUnknown(append([]byte(nil), b...))
+	message, ok := m.(*commands.MIGletMessage)
+	if !ok {
+		return proto.Unmarshal(b, m.(proto.Message)) //nolint:errcheck,forcetypeassert // as above
+	}
+	if len(b) <= maxAgentMessage && len(onlyField(b, heartbeatField)) == 0 {
+		if proto.Unmarshal(b, message) == nil {
+			return nil
+		}
+		proto.Reset(message)
+	}
+	message.ProtoReflect().SetUnknown(append([]byte(nil), b...))
+	return nil
+}
+
+// undecoded returns the bytes of a message of which nothing known is decoded; nil
+// if there is something.
+func undecoded(m *commands.MIGletMessage) []byte {
+	if m.GetMessage() != nil {
 		return nil
 	}
-	return proto.Unmarshal(b, m.(proto.Message)) //nolint:errcheck,forcetypeassert // as above
+	return m.ProtoReflect().GetUnknown()
 }
 
 // onlyField returns the content of a field with a length if the message is that
@@ -54,12 +72,6 @@ func onlyField(b []byte, number protowire.Number) []byte {
 		return nil
 	}
 	return content
-}
-
-// undecodedHeartbeat returns what agentCodec has left of a heartbeat; nil if m is
-// none.
-func undecodedHeartbeat(m *commands.MIGletMessage) []byte {
-	return onlyField(m.ProtoReflect().GetUnknown(), heartbeatField)
 }
 
 // decodeHeartbeat decodes all of a heartbeat.

@@ -100,7 +100,8 @@ func TestUsualHeartbeatIsReadQuickly(t *testing.T) {
 	require.Same(t, h.Job, again.Job)
 }
 
-// Only what is a heartbeat and nothing else is left undecoded.
+// Only what is a heartbeat and nothing else, or cannot be decoded, is left
+// undecoded. No message is an error: it would end its stream.
 func TestAgentCodec(t *testing.T) {
 	t.Parallel()
 	decode := func(b []byte) (*commands.MIGletMessage, error) {
@@ -115,7 +116,7 @@ func TestAgentCodec(t *testing.T) {
 	m, err := decode(reused)
 	require.NoError(t, err)
 	clear(reused) // by connect, for the next message of any stream
-	got, err := decodeHeartbeat(undecodedHeartbeat(m))
+	got, err := decodeHeartbeat(onlyField(undecoded(m), heartbeatField))
 	require.NoError(t, err)
 	require.True(t, proto.Equal(beat.GetHeartbeat(), got), "%v", got)
 
@@ -132,10 +133,18 @@ func TestAgentCodec(t *testing.T) {
 		m, err := decode(b)
 		require.NoError(t, err, name)
 		require.True(t, proto.Equal(want, m), name)
-		require.Nil(t, undecodedHeartbeat(m), name)
+		require.Nil(t, undecoded(m), name)
 	}
-	_, err = decode(b[:len(b)-1])
-	require.Error(t, err)
+	for name, b := range map[string][]byte{
+		"a heartbeat that is cut off":          b[:len(b)-1],
+		"a text that is not UTF-8 after a key": append(bytes.Clone(connect), 0x1a, 3, 0x0a, 1, 0xff),
+		"no Protobuf":                          {0xff},
+		"a large message":                      append(bytes.Clone(connect), make([]byte, maxAgentMessage)...),
+	} {
+		m, err := decode(b)
+		require.NoError(t, err, name)
+		require.Equal(t, b, undecoded(m), name)
+	}
 }
 
 func BenchmarkHeartbeatReader(b *testing.B) {

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -21,6 +22,9 @@ import (
 // opens its session.
 const helloTimeout = 30 * time.Second
 
+// writeTimeout is how long an agent may take to take a message.
+const writeTimeout = 10 * time.Second
+
 type agentStream = connect.BidiStream[commands.MIGletMessage, commands.ControllerMessage]
 
 // streamService is the agents' side of the controller.
@@ -38,124 +42,113 @@ func NewStreamService(d *dispatch.Dispatcher, version string, log *slog.Logger) 
 	return &streamService{dispatch: d, version: version, log: log}
 }
 
-// StreamCommands serves one agent until its stream ends. What is wrong with a
-// message costs at most this stream. A stream that is refused is held for a
+// StreamCommands serves one agent until its stream ends. A message that cannot
+// be taken is refused, and the stream goes on, unless it is larger than can be
+// read. A stream that is refused is held for a
 // while before it ends, since agents reconnect at once.
 func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream) error {
-	l := &line{stream: stream, control: streamControl(ctx), version: s.version}
+	l := newLine(ctx, stream, s.version)
 	defer l.hangUp()
 	hello, err := l.hello(s.dispatch.Stopping())
 	if err != nil {
-		return s.refuse(ctx, err)
+		return s.refuse(ctx, l, err)
 	}
 	session, err := s.dispatch.Open(ctx, hello, l)
 	if invalid, ok := errors.AsType[*fleet.FieldError](err); ok {
 		return s.reject(ctx, l, invalid)
 	}
 	if err != nil {
-		return s.refuse(ctx, err)
+		return s.refuse(ctx, l, err)
 	}
-	err = converse(session, l) //nolint:contextcheck // a session has its stream's
+	r := &messageReader{session: session, log: s.log.With(streamVMKey, hello.VM, streamEpochKey, session.Epoch())}
+	err = converse(ctx, r, l)
 	if cause := session.Cause(); cause != nil {
 		return cause
 	}
-	return s.refuse(ctx, err)
+	return s.refuse(ctx, l, err)
 }
 
 // reject tells the agent to give up for good.
 func (s *streamService) reject(ctx context.Context, l *line, why error) error {
 	s.log.Warn("agent rejected", callErrorKey, why)
-	err := l.stream.Send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
+	err := l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Message: why.Error(), ServerVersion: s.version},
 	}})
-	s.dispatch.Hold(ctx)
+	s.hold(ctx, l)
 	return err
 }
 
 // refuse ends a stream with err, after holding it. One that its agent has ended
 // is no error.
-func (s *streamService) refuse(ctx context.Context, err error) error {
+func (s *streamService) refuse(ctx context.Context, l *line, err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
-	s.dispatch.Hold(ctx)
+	s.hold(ctx, l)
 	return err
+}
+
+// hold holds a stream whose end is certain. What its agent still sends is read
+// and thrown away: left unread, it would use up the flow-control window that all
+// streams of a connection share.
+func (s *streamService) hold(ctx context.Context, l *line) {
+	var reading sync.WaitGroup
+	reading.Go(l.control.discard)
+	s.dispatch.Hold(ctx)
+	l.Interrupt()
+	reading.Wait()
 }
 
 // converse reads the stream until it ends, and then closes the session, also
 // when a message makes it panic.
-func converse(s *dispatch.Session, l *line) error {
-	defer s.Close()
-	var heartbeats heartbeatReader
-	control := l.control // until this returns
+func converse(ctx context.Context, r *messageReader, l *line) error {
+	ending := &dispatch.EndError{Cause: endInternal}
+	defer func() { r.session.Close(ending) }() //nolint:contextcheck // a session has its stream's
+	control := l.control                       // until this returns
 	for {
 		control.await()
 		m, err := l.stream.Receive()
-		if err != nil {
-			return err
+		if err == nil {
+			if err = r.take(m); err == nil { //nolint:contextcheck // as above
+				continue
+			}
+			if ctx.Err() == nil {
+				ending.Err = err
+				return err
+			}
+			// The stream ended while the message waited for the store.
+			l.Interrupt()
+			control.discard()
 		}
-		if b := undecodedHeartbeat(m); b != nil {
-			err = takeHeartbeat(s, &heartbeats, b)
-		} else {
-			err = take(s, m)
-		}
-		if err != nil {
-			return err
-		}
+		ending = l.ending(err)
+		return err
 	}
-}
-
-func takeHeartbeat(s *dispatch.Session, r *heartbeatReader, b []byte) error {
-	h, err := r.read(b)
-	if err != nil {
-		return connect.NewError(connect.CodeInvalidArgument, err)
-	}
-	return s.Heartbeat(h, func() ([]byte, error) {
-		m, err := decodeHeartbeat(b)
-		if err != nil {
-			return nil, err
-		}
-		return protoJSON(m)
-	})
-}
-
-func take(s *dispatch.Session, m *commands.MIGletMessage) error {
-	switch m := m.GetMessage().(type) {
-	case *commands.MIGletMessage_CommandAck:
-		return s.Ack(ackFromProto(m.CommandAck))
-	case *commands.MIGletMessage_Event:
-		e, err := eventFromProto(m.Event)
-		if err != nil {
-			s.Refuse("event", err)
-			return nil
-		}
-		return s.Event(e)
-	case *commands.MIGletMessage_Heartbeat:
-		return s.Heartbeat(heartbeatFromProto(m.Heartbeat), func() ([]byte, error) { return protoJSON(m.Heartbeat) })
-	case *commands.MIGletMessage_Error:
-		s.Reported(m.Error.GetCode(), m.Error.GetMessage())
-	case *commands.MIGletMessage_Connect:
-		s.Refuse("connect", fleet.Invalid("connect", "must be sent once"))
-	default:
-		s.Refuse("message", fleet.Invalid("message", "must be set"))
-	}
-	return nil
 }
 
 // line is one agent's stream as a dispatch.Transport.
 type line struct {
-	stream  *agentStream
-	version string
+	stream     *agentStream
+	version    string
+	within     time.Duration // how long a message may take to be sent
+	connection Connection    // nil when the server says nothing of it
 
 	mu sync.Mutex
 	// control is nil once the stream is over: it must not be used after the
 	// handler has returned.
 	control *callControl
+	unsent  *dispatch.EndError // why a message could not be sent; the first one
+}
+
+func newLine(ctx context.Context, stream *agentStream, version string) *line {
+	return &line{
+		stream: stream, version: version, within: writeTimeout,
+		connection: ConnectionOf(ctx), control: streamControl(ctx),
+	}
 }
 
 // hello returns the agent's ConnectRequest. Heartbeats can overtake it: what
 // comes before is skipped. The agent has until helloTimeout, or until the
-// controller stops.
+// controller stops. A message that may be a malformed ConnectRequest is an error.
 func (l *line) hello(stopping <-chan struct{}) (fleet.Hello, error) {
 	said := make(chan struct{})
 	var limit sync.WaitGroup
@@ -175,6 +168,11 @@ func (l *line) hello(stopping <-chan struct{}) (fleet.Hello, error) {
 		if err != nil {
 			return fleet.Hello{}, err
 		}
+		if b := undecoded(m); b != nil {
+			if err := unrecognised(b); err != nil {
+				return fleet.Hello{}, err
+			}
+		}
 		if c := m.GetConnect(); c != nil {
 			return fleet.Hello{
 				VM: fleet.VMID(c.GetVmId()), Pool: c.GetPoolId(), Org: c.GetOrgId(), AgentVersion: clipVersion(c.GetVersion()),
@@ -191,19 +189,52 @@ func clipVersion(s string) string {
 
 // Accept tells the agent that its session is open.
 func (l *line) Accept() error {
-	return l.stream.Send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
+	return l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Accepted: true, Message: "connected", ServerVersion: l.version},
 	}})
 }
 
 // Deliver sends a command.
 func (l *line) Deliver(c fleet.Command, p fleet.Params) error {
-	return l.stream.Send(&commands.ControllerMessage{Message: &commands.ControllerMessage_Command{
+	return l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_Command{
 		Command: &commands.Command{
 			Id: string(c.ID), Type: c.Type, CreatedAt: c.CreatedAt.Unix(),
 			StringParams: p.Strings, IntParams: p.Ints, BoolParams: p.Bools, StringArrayParams: p.List,
 		},
 	}})
+}
+
+// send sends a message. If that takes longer than the agent may take, it
+// terminates the stream, and its error says so.
+func (l *line) send(m *commands.ControllerMessage) error {
+	late := time.AfterFunc(l.within, func() {
+		_ = l.fail(l.writeTimedOut())
+		l.Abort()
+		l.Interrupt()
+	})
+	err := l.stream.Send(m)
+	if !late.Stop() {
+		return l.fail(l.writeTimedOut())
+	}
+	if err != nil {
+		return l.fail(&dispatch.EndError{Cause: endNotSent, Err: err})
+	}
+	return nil
+}
+
+func (l *line) writeTimedOut() *dispatch.EndError {
+	return &dispatch.EndError{Cause: endWriteTimeout, Err: connect.NewError(connect.CodeDeadlineExceeded,
+		fmt.Errorf("the agent did not take a message within %s", l.within))}
+}
+
+// fail notes why a message could not be sent, and returns what was noted first.
+func (l *line) fail(why *dispatch.EndError) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.unsent == nil {
+		l.unsent = why
+	}
+	return l.unsent
 }
 
 // Interrupt makes a Receive that is waiting return.

@@ -23,6 +23,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store/sqlstore"
 )
 
+// agentWindow is how much an agent can be sent ahead of being read.
+const agentWindow = 64 << 10
+
 const streamPath = commandsconnect.CommandServiceStreamCommandsProcedure
 
 var streamDefaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}
@@ -97,7 +100,10 @@ func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = server.Serve(pipes) })
-	transport := &http.Transport{Protocols: &protocols, DialContext: pipes.dial}
+	transport := &http.Transport{
+		Protocols: &protocols, DialContext: pipes.dial,
+		HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: agentWindow},
+	}
 	s.http = &http.Client{Transport: transport}
 	t.Cleanup(func() {
 		s.dispatch.Close()

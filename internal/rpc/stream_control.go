@@ -16,7 +16,23 @@ const bodyBuffer = 512
 // It must not be used after the call has returned.
 type callControl struct {
 	*http.ResponseController
-	body *bufio.Reader
+	body    *bufio.Reader
+	request *notedBody // below body
+}
+
+// notedBody is the body of a request. It notes why there is nothing more to read.
+type notedBody struct {
+	io.ReadCloser
+	err error
+}
+
+// Read implements io.Reader.
+func (b *notedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.err = err
+	}
+	return n, err
 }
 
 type streamControlKey struct{}
@@ -26,7 +42,8 @@ type streamControlKey struct{}
 // round through its connection, and a message is read in two.
 func withStreamControl(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &callControl{http.NewResponseController(w), bufio.NewReaderSize(r.Body, bodyBuffer)}
+		noted := &notedBody{ReadCloser: r.Body}
+		c := &callControl{http.NewResponseController(w), bufio.NewReaderSize(noted, bodyBuffer), noted}
 		body := struct {
 			io.Reader
 			io.Closer
@@ -48,4 +65,15 @@ func streamControl(ctx context.Context) *callControl {
 // keeps half the stack.
 func (c *callControl) await() {
 	_, _ = c.body.Peek(1) // Receive finds the error
+}
+
+// discard reads what still comes and throws it away, until the request ends or a
+// read deadline ends it. It needs no buffer of its own.
+func (c *callControl) discard() {
+	for {
+		if _, err := c.body.Peek(1); err != nil {
+			return
+		}
+		_, _ = c.body.Discard(c.body.Buffered()) // what is buffered is there
+	}
 }
