@@ -19,7 +19,7 @@ func (s *server) open(c net.Conn) (net.Conn, error) {
 	if err := c.SetDeadline(time.Now().Add(s.http1.ReadHeaderTimeout)); err != nil {
 		return nil, err
 	}
-	secure := tls.Server(c, s.tls)
+	secure := tls.Server(s.observe(c), s.tls)
 	if err := secure.Handshake(); err != nil { //nolint:noctx // it has a deadline, and ends when c is closed
 		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && looksLikeHTTP(plain.RecordHeader) {
 			if string(plain.RecordHeader[:3]) == http2.ClientPreface[:3] {

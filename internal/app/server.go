@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/mig-controller/mig-controller/internal/rpc"
 )
 
 // server serves HTTP/1.1 and HTTP/2, all with TLS or all without. net/http sees the
@@ -59,9 +61,10 @@ func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *server {
 			// A peer whose link is dead is known to be within 15 s, before the ack of
 			// a command that was sent into it is due. A proxy that cuts quiet
 			// connections after a minute sees more than one frame in it.
-			SendPingTimeout:  10 * time.Second,
-			PingTimeout:      5 * time.Second,
-			WriteByteTimeout: 30 * time.Second,
+			SendPingTimeout: 10 * time.Second,
+			PingTimeout:     5 * time.Second,
+			// As long as an agent may take to take a message.
+			WriteByteTimeout: 10 * time.Second,
 		},
 	}
 	// So that a Shutdown of http1 tells HTTP/2 peers as well.
@@ -109,12 +112,23 @@ func (s *server) serveHTTP2(c net.Conn) {
 			_ = c.Close() // nobody is there to be told
 		}
 	}()
-	if _, whole := c.(*tls.Conn); !whole { // TLS reads whole records by itself
-		c = newBufferedConn(c)
+	var observed *observedConn
+	if secure, ok := c.(*tls.Conn); ok { // it reads whole records by itself
+		observed, _ = secure.NetConn().(*observedConn)
+	} else {
+		observed = s.observe(newBufferedConn(c))
+		c = observed
 	}
 	s.http2.ServeConn(c, &http2.ServeConnOpts{ //nolint:staticcheck // as above
+		Context:    rpc.WithConnection(context.Background(), observed),
 		BaseConfig: s.http1, SawClientPreface: true,
 	})
+}
+
+// observe returns c as one that notes how it ends.
+func (s *server) observe(c net.Conn) *observedConn {
+	h := s.http1.HTTP2
+	return newObservedConn(c, h.SendPingTimeout+h.PingTimeout)
 }
 
 func (s *server) add(c net.Conn) bool {

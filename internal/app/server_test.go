@@ -115,7 +115,7 @@ func TestPeerThatDoesNotReadIsClosed(t *testing.T) {
 			time.Sleep(time.Second) // fake clock
 			_, err = io.WriteString(c, ping)
 		}
-		require.InDelta(t, 30, time.Since(began).Seconds(), 2)
+		require.InDelta(t, 10, time.Since(began).Seconds(), 2)
 	})
 }
 

@@ -1,0 +1,69 @@
+package app
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/rpc"
+)
+
+// observedConn is a connection that notes how it ends: it is the
+// rpc.Connection of the calls on it. The HTTP/2 server closes a connection
+// whose peer does not answer its ping, without a word to the handlers.
+type observedConn struct {
+	net.Conn
+	opened   time.Time
+	silence  time.Duration         // after which a peer has not answered a ping
+	received atomic.Int64          // when the last byte came, in nanoseconds since opened
+	ended    atomic.Pointer[error] // what ended it; the first counts
+}
+
+var _ rpc.Connection = (*observedConn)(nil)
+
+func newObservedConn(c net.Conn, silence time.Duration) *observedConn {
+	return &observedConn{Conn: c, opened: time.Now(), silence: silence}
+}
+
+// Read implements net.Conn.
+func (c *observedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.received.Store(int64(time.Since(c.opened)))
+	}
+	if err != nil {
+		c.end(err)
+	}
+	return n, err
+}
+
+// Write implements net.Conn.
+func (c *observedConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) { // else the writer goes on
+		c.end(err)
+	}
+	return n, err
+}
+
+// Close implements net.Conn.
+func (c *observedConn) Close() error {
+	if time.Since(c.opened)-time.Duration(c.received.Load()) >= c.silence {
+		c.end(rpc.ErrPingTimeout)
+	} else {
+		c.end(net.ErrClosed)
+	}
+	return c.Conn.Close()
+}
+
+func (c *observedConn) end(err error) { c.ended.CompareAndSwap(nil, &err) }
+
+// Ended implements rpc.Connection.
+func (c *observedConn) Ended() error {
+	if err := c.ended.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
