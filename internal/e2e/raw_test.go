@@ -19,7 +19,8 @@ import (
 // rawAgent speaks HTTP/2 by hand: it does what no library lets it do.
 type rawAgent struct {
 	*http2.Framer
-	t *testing.T
+	t    *testing.T
+	conn *net.TCPConn
 }
 
 const rawStream = 1
@@ -34,7 +35,7 @@ func dialRaw(t *testing.T, addr string) *rawAgent {
 	require.NoError(t, conn.SetDeadline(time.Now().Add(3*patience)))
 	_, err = conn.Write([]byte(http2.ClientPreface))
 	require.NoError(t, err)
-	r := &rawAgent{Framer: http2.NewFramer(conn, conn), t: t}
+	r := &rawAgent{Framer: http2.NewFramer(conn, conn), t: t, conn: conn.(*net.TCPConn)} //nolint:errcheck,forcetypeassert // it is TCP
 	require.NoError(t, r.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1}))
 	require.NoError(t, r.WriteWindowUpdate(0, 1<<30))
 	return r

@@ -1,0 +1,233 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+)
+
+// endings returns the lines that say that the VM's sessions ended for this cause.
+func (c *controller) endings(vm, cause string) []string {
+	if strings.Contains(cause, " ") {
+		cause = fmt.Sprintf("%q", cause)
+	}
+	return c.log.lines("agent disconnected", "vm_id="+vm+" ", "cause="+cause)
+}
+
+func (c *controller) awaitEnding(t *testing.T, vm, cause string) string {
+	t.Helper()
+	return await(t, "the end of "+vm+": "+cause,
+		func() []string { return c.log.lines("agent disconnected", "vm_id="+vm+" ") },
+		func(lines []string) bool { return len(lines) > 0 && len(c.endings(vm, cause)) == len(lines) })[0]
+}
+
+// TestLogSaysWhyAnAgentDisconnected defends the operator who asks why an agent
+// is gone.
+func TestLogSaysWhyAnAgentDisconnected(t *testing.T) {
+	t.Parallel()
+	for cause, leave := range map[string]func(t *testing.T, c *controller, vm string){
+		"closed by the agent": func(t *testing.T, c *controller, vm string) {
+			t.Helper()
+			require.NoError(t, c.connect(t, vm).rpc.CloseSend())
+		},
+		"reset by the agent": func(t *testing.T, c *controller, vm string) {
+			t.Helper()
+			c.connect(t, vm).end()
+		},
+		"connection closed by the peer": func(t *testing.T, c *controller, vm string) {
+			t.Helper()
+			require.NoError(t, c.connectThrough(t, vm).CloseWrite())
+		},
+		"connection reset": func(t *testing.T, c *controller, vm string) {
+			t.Helper()
+			link := c.connectThrough(t, vm)
+			require.NoError(t, link.SetLinger(0))
+			require.NoError(t, link.Close())
+		},
+		"message too large": func(t *testing.T, c *controller, vm string) {
+			t.Helper()
+			a := c.connect(t, vm)
+			_ = a.rpc.SendMsg(eventMessage(&commands.EventNotification{Type: strings.Repeat("x", 1<<20)})) // it may end in it
+		},
+	} {
+		t.Run(cause, func(t *testing.T) {
+			t.Parallel()
+			vm := newVM()
+			leave(t, shared, vm)
+			line := shared.awaitEnding(t, vm, cause)
+			require.Contains(t, line, "level=INFO")
+			if cause == "message too large" {
+				require.Regexp(t, `message size 10\d+ is larger than configured max 1048576`, line)
+			}
+		})
+	}
+	t.Run("superseded", func(t *testing.T) {
+		t.Parallel()
+		vm := newVM()
+		shared.connect(t, vm)
+		shared.connect(t, vm)
+		await(t, "the old session to end", func() []string { return shared.endings(vm, "superseded") }, isOne)
+	})
+	t.Run("controller stopping", func(t *testing.T) {
+		t.Parallel()
+		c := start(t)
+		vm := newVM()
+		c.connect(t, vm)
+		require.NoError(t, c.end())
+		require.Len(t, c.endings(vm, "controller stopping"), 1)
+	})
+}
+
+func isOne(lines []string) bool { return len(lines) == 1 }
+
+// connectThrough opens a session by hand and returns its connection.
+func (c *controller) connectThrough(t *testing.T, vm string) *net.TCPConn {
+	t.Helper()
+	r := dialRaw(t, c.grpcAddr)
+	r.open()
+	r.hello(vm)
+	require.True(t, r.message().GetConnectAck().GetAccepted())
+	return r.conn
+}
+
+// TestDeadLinkIsNamed defends the operator against a link that dies without a
+// word: its session ends within 15 s, and the log says that no ping was answered.
+func TestDeadLinkIsNamed(t *testing.T) {
+	t.Parallel()
+	hole := newBlackhole(t, shared.grpcAddr)
+	conn, err := grpc.NewClient(hole.addr, grpc.WithTransportCredentials(insecure.NewCredentials())) // it does not ping
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	vm := newVM()
+	connectOver(t, conn, vm)
+	swallowed := time.Now()
+	hole.swallow()
+	shared.awaitEnding(t, vm, "ping timeout")
+	require.Greater(t, time.Since(swallowed), 13*time.Second)
+	require.False(t, shared.vm(t, vm).GetConnected())
+}
+
+// blackhole is a proxy that can stop forwarding without closing anything.
+type blackhole struct {
+	addr      string
+	mu        sync.Mutex
+	swallowed bool
+}
+
+func newBlackhole(t *testing.T, to string) *blackhole {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	h := &blackhole{addr: l.Addr().String()}
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	open := []io.Closer{l}
+	running.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := new(net.Dialer).DialContext(t.Context(), "tcp", to)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			mu.Lock()
+			open = append(open, near, far)
+			mu.Unlock()
+			running.Go(func() { h.forward(near, far) })
+			running.Go(func() { h.forward(far, near) })
+		}
+	})
+	t.Cleanup(func() {
+		mu.Lock()
+		for _, c := range open {
+			_ = c.Close()
+		}
+		mu.Unlock()
+		running.Wait()
+	})
+	return h
+}
+
+func (h *blackhole) swallow() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.swallowed = true
+}
+
+// forward copies what comes, or reads it to nowhere. It closes nothing.
+func (h *blackhole) forward(to io.Writer, from io.Reader) {
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		if err != nil {
+			return
+		}
+		h.mu.Lock()
+		if !h.swallowed {
+			_, err = to.Write(b[:n])
+		}
+		h.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// TestAgentThatTakesNothingIsCutOff defends the queue and the answer that opens
+// a session against an agent that is alive and takes no message.
+func TestAgentThatTakesNothingIsCutOff(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	r := dialRaw(t, shared.grpcAddr)
+	require.NoError(t, r.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
+	r.open()
+	began := time.Now()
+	r.hello(vm)
+	for {
+		f, err := r.ReadFrame()
+		require.NoError(t, err)
+		if ping, ok := f.(*http2.PingFrame); ok && !ping.IsAck() {
+			require.NoError(t, r.WritePing(true, ping.Data))
+		}
+		if _, ok := f.(*http2.RSTStreamFrame); ok {
+			break
+		}
+	}
+	require.InDelta(t, 10, time.Since(began).Seconds(), 3)
+	require.Contains(t, shared.awaitEnding(t, vm, "write timeout"), "the agent did not take a message within 10s")
+}
+
+// TestOversizedAckEndsItsCommand defends the queue of an agent that says too much:
+// its ack counts, and the next command comes on the same session.
+func TestOversizedAckEndsItsCommand(t *testing.T) {
+	t.Parallel()
+	vm := newVM()
+	a := shared.connectRegistered(t, vm)
+	for success, state := range map[bool]string{true: "SUCCEEDED", false: "FAILED"} {
+		id := shared.send(t, vm, "drain").GetCommand().GetId()
+		a.expect(id)
+		require.NoError(t, a.ack(&commands.CommandAck{
+			CommandId: id, Success: success, Message: strings.Repeat("x", 512<<10), Result: map[string]string{"k": strings.Repeat("y", 256<<10)},
+		}))
+		r := await(t, "the end of "+id, func() *commandRecord { return shared.command(t, id) },
+			func(r *commandRecord) bool { return strings.HasSuffix(r.GetState().String(), state) })
+		require.Len(t, r.GetAck().GetMessage(), 4<<10)
+		require.Len(t, r.GetAck().GetResult()["k"], 4<<10)
+		require.Len(t, shared.log.lines("level=WARN", "ack truncated", "vm_id="+vm+" ", "command_id="+id+" ", "size_bytes=7", "limit_bytes=65536"), 1)
+	}
+	shared.requireLives(t, a)
+}
