@@ -41,6 +41,7 @@ const (
 	keyMessage      = "message"
 	keyWork         = "work"
 	keyCount        = "count"
+	keySize         = "size_bytes"
 	keySuppressed   = "suppressed" // how many lines of this kind were left out
 	keyError        = "error"
 	keyCause        = "cause" // why a session ended

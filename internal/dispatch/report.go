@@ -62,6 +62,14 @@ func (s *Session) Ack(a fleet.Ack) error {
 	return nil
 }
 
+// WarnOfAck reports an ack that could not be taken as it was sent. Of many, some
+// are logged.
+func (s *Session) WarnOfAck(message string, id fleet.CommandID, size int, attrs ...any) {
+	if suppressed, ok := s.d.troubles.due(troubleAck, s.vm, s.d.Clock()); ok {
+		s.log.With(keyCommand, clip(string(id)), keySize, size, keySuppressed, suppressed).Warn(message, attrs...)
+	}
+}
+
 // Event takes an event; it is durable when Event returns. One that breaks a
 // rule is refused, and the session goes on. It returns an error only when the
 // session is over.

@@ -26,7 +26,7 @@ const (
 	troubleReported   trouble = "reported"
 	troubleSuperseded trouble = "superseded"
 	troubleSuspect    trouble = "suspect"
-	troubleNotWritten trouble = "not written"
+	troubleAck        trouble = "ack"
 )
 
 // The kinds that are about the controller, whatever the VM: what every session

@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -88,7 +89,7 @@ func callLevel(ctx context.Context, err error, code connect.Code) slog.Level {
 	case connect.CodeInternal, connect.CodeUnknown, connect.CodeDataLoss:
 		return slog.LevelError
 	case connect.CodeUnavailable:
-		if ctx.Err() == nil && !errors.Is(err, fleet.ErrStopping) {
+		if ctx.Err() == nil && !errors.Is(err, fleet.ErrStopping) && !errors.Is(err, dispatch.ErrSilent) {
 			return slog.LevelWarn
 		}
 		return slog.LevelDebug

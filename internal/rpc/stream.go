@@ -60,8 +60,7 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream)
 	if err != nil {
 		return s.refuse(ctx, l, err)
 	}
-	r := &messageReader{session: session, log: s.log.With(streamVMKey, hello.VM, streamEpochKey, session.Epoch())}
-	err = converse(ctx, r, l)
+	err = converse(ctx, &messageReader{session: session}, l)
 	if cause := session.Cause(); cause != nil {
 		return cause
 	}

@@ -185,7 +185,7 @@ func FuzzStreamMessage(f *testing.F) {
 	session, err := d.Open(context.Background(), fleet.Hello{VM: "vm-1"}, silent{})
 	require.NoError(f, err)
 	f.Cleanup(func() { session.Close(nil) })
-	r := &messageReader{session: session, log: slog.New(slog.DiscardHandler)}
+	r := &messageReader{session: session}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m := &commands.MIGletMessage{}
 		require.NoError(t, agentCodec{}.Unmarshal(b, m))

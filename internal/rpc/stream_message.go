@@ -2,8 +2,6 @@ package rpc
 
 import (
 	"fmt"
-	"log/slog"
-	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -16,11 +14,7 @@ import (
 
 // Keys of what is logged of a stream's messages.
 const (
-	streamVMKey      = "vm_id"
-	streamEpochKey   = "session_epoch"
-	streamCommandKey = "command_id"
-	streamSizeKey    = "size_bytes"
-	streamLimitKey   = "limit_bytes"
+	streamLimitKey = "limit_bytes"
 )
 
 // messageReader takes the messages of one session. Its methods return an error
@@ -28,9 +22,7 @@ const (
 // stream.
 type messageReader struct {
 	session    *dispatch.Session
-	log        *slog.Logger
 	heartbeats heartbeatReader
-	warnings   ration
 }
 
 // take takes a message. One that is malformed or larger than maxAgentMessage is
@@ -86,9 +78,7 @@ func (r *messageReader) takeMalformed(b []byte, fault error) error {
 	case ok && len(b) > maxAgentMessage:
 		return r.takeTruncated(a, len(b))
 	case ok:
-		if r.warnings.allow(time.Now()) {
-			r.log.Warn("malformed ack repaired", streamCommandKey, shownID(a), streamSizeKey, len(b), callErrorKey, fault)
-		}
+		r.session.WarnOfAck("malformed ack repaired", a.CommandID, len(b), callErrorKey, fault)
 		return r.session.Ack(a)
 	case len(b) > maxAgentMessage:
 		fault = tooLarge(len(b))
@@ -98,15 +88,9 @@ func (r *messageReader) takeMalformed(b []byte, fault error) error {
 }
 
 func (r *messageReader) takeTruncated(a fleet.Ack, size int) error {
-	if r.warnings.allow(time.Now()) {
-		r.log.Warn("ack truncated", streamCommandKey, shownID(a), streamSizeKey, size, streamLimitKey, maxAgentMessage)
-	}
+	r.session.WarnOfAck("ack truncated", a.CommandID, size, streamLimitKey, maxAgentMessage)
 	return r.session.Ack(truncateAck(a))
 }
-
-// shownID returns the id of an ack's command for the log. The agent chose it: it
-// may be anything.
-func shownID(a fleet.Ack) string { return clipText(string(a.CommandID), fleet.MaxIDLength) }
 
 func (r *messageReader) takeDecoded(m *commands.MIGletMessage) error {
 	switch m := m.GetMessage().(type) {
@@ -190,19 +174,4 @@ func unrecognised(b []byte) error {
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	return nil
-}
-
-// ration bounds the warnings of one stream to ten a minute.
-type ration struct {
-	since time.Time
-	lines int
-}
-
-// allow reports whether a line may be written now.
-func (r *ration) allow(now time.Time) bool {
-	if now.Sub(r.since) >= time.Minute {
-		*r = ration{since: now}
-	}
-	r.lines++
-	return r.lines <= 10
 }
