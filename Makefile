@@ -26,9 +26,9 @@ PYTHON_TOOLS := tools/.venv/.installed
 ##@ Everyday
 
 .PHONY: run
-run: ## Run a controller with three simulated MIGlets, until Ctrl-C
+run: ## Run a controller with five simulated MIGlets, until Ctrl-C
 	@go build -o bin/controller ./cmd/controller
-	@exec bin/controller --simulate 3
+	@exec bin/controller --simulate 5
 
 .PHONY: build
 build: ## Build the programs into bin/

@@ -19,7 +19,7 @@ var version = "dev"
 
 const (
 	exitOK        = 0
-	exitNoneCame  = 1 // no VM connected
+	exitNoneCame  = 1 // no VM reached the controller
 	exitBadOption = 2
 )
 
@@ -68,7 +68,7 @@ func play(ctx context.Context, fleet *sim.Fleet, opts options, out io.Writer) in
 		case <-gone:
 			final := fleet.Snapshot()
 			_, _ = fmt.Fprint(out, finalSummary(final, agents, time.Since(begin)))
-			if final.Connects == 0 {
+			if final.Connects == 0 && final.Posts == 0 {
 				_, _ = fmt.Fprintf(out, "\nNo VM connected. Is there a controller at %s?\n", opts.Controller)
 				return exitNoneCame
 			}

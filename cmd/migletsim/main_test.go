@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -75,6 +76,20 @@ func TestRun_NoVMConnected(t *testing.T) {
 	require.Contains(t, out.String(), "No VM connected")
 }
 
+// Agents that know no streams have been there all the same.
+func TestRun_AgentsWithoutStreams(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"status":"acknowledged","acknowledged":true}`)
+	}))
+	t.Cleanup(server.Close)
+	var out, errs bytes.Buffer
+	code := run([]string{"--controller", server.URL, "--vms=1", "--agent=2025-11", "--duration=500ms"}, &out, &errs)
+	require.Equal(t, exitOK, code, out.String())
+	require.Regexp(t, `vm_started over HTTP +1\n`, out.String())
+	require.Contains(t, errs.String(), "holds no registration")
+}
+
 // An interrupt is a good end once somebody came.
 func TestPlay_Interrupted(t *testing.T) {
 	t.Parallel()
@@ -120,9 +135,9 @@ func TestParse_Options(t *testing.T) {
 	opts, _, done := parse(strings.Fields(`
 		--vms 9 --controller https://c.example:443 --vm-prefix x- --pool p --org o --start-rate 5 --seed 8
 		--heartbeat-interval 1s --register-time 2s --job-every 0 --job-length 4s --power-on-after 5s --backoff 6s
-		--mute --drop-every 7s --restart-every 8s --reopen-every 9s --duplicate-ids 2 --lost-acks 1% --slow-acks 0.02
+		--agent 2025-12 --replace-after 11s --drop-every 7s --restart-every 8s --reopen-every 9s --duplicate-ids 2 --lost-acks 1% --slow-acks 0.02
 		--slow-ack-delay 10s --duplicate-acks 3% --heartbeat-first 4% --missing-health 5% --missing-runner-state 6%
-		--nan 7% --foreign-ids 8% --garbage 9% --old-agents 100% --insecure-skip-verify --token-file `+token),
+		--nan 7% --foreign-ids 8% --garbage 9% --insecure-skip-verify --token-file `+token),
 		&bytes.Buffer{}, &bytes.Buffer{})
 	require.False(t, done)
 	got, err := opts.fleetConfig()
@@ -133,14 +148,15 @@ func TestParse_Options(t *testing.T) {
 	want := sim.FleetConfig{Agent: sim.DefaultConfig(), VMs: 9, VMPrefix: "x-", StartRate: 5, DuplicateIDs: 2}
 	a := &want.Agent
 	a.Controller, a.PoolID, a.OrgID, a.Token = "https://c.example:443", "p", "o", "bearer-secret"
-	a.Seed, a.Version, a.Mute = 8, "migletsim-"+version, true
+	a.Seed, a.Version, a.Kind = 8, "migletsim-"+version, sim.Dec2025
 	a.Timing.Heartbeat, a.Timing.Register = time.Second, 2*time.Second
 	a.Timing.JobEvery, a.Timing.JobLength = 0, 4*time.Second
 	a.Timing.PowerOn, a.Timing.Backoff = 5*time.Second, 6*time.Second
+	a.Timing.ReplaceAfter = 11 * time.Second
 	a.Quirks = sim.Quirks{
 		DropEvery: 7 * time.Second, RestartEvery: 8 * time.Second, ReopenEvery: 9 * time.Second, ReopenBurst: 5,
 		LostAcks: 0.01, SlowAcks: 0.02, SlowAckDelay: 10 * time.Second, DuplicateAcks: 0.03,
-		HeartbeatFirst: 0.04, NoHealth: 0.05, NoRunnerState: 0.06, NaN: 0.07, ForeignIDs: 0.08, Garbage: 0.09, OldAgents: 1,
+		HeartbeatFirst: 0.04, NoHealth: 0.05, NoRunnerState: 0.06, NaN: 0.07, ForeignIDs: 0.08, Garbage: 0.09,
 	}
 	require.Equal(t, want, got)
 }
@@ -161,6 +177,8 @@ func TestParse_WrongOptions(t *testing.T) {
 		"--summary-interval=0s":     "--summary-interval must be longer than 0",
 		"--heartbeat-interval=0s":   "--heartbeat-interval must be longer than 0",
 		"--job-every=-1s":           "--job-every must not be negative",
+		"--replace-after=-1s":       "--replace-after must not be negative",
+		"--agent=todya":             "--agent must be today, 2025-12, 2025-11 or ideal, not \"todya\"",
 		"--lost-acks=101%":          "--lost-acks must be between 0 and 1",
 		"--garbage=lots":            "--garbage: must be a number from 0 to 1 or a percentage",
 		"--nan=nan":                 "--nan must be between 0 and 1",
@@ -216,4 +234,8 @@ func TestSummaryLine(t *testing.T) {
 	s.Errors, s.RegisterRepeats = map[string]int64{"dial": 2}, 1
 	require.Contains(t, summaryLine(s, 3, 0), "REPEATED REGISTRATIONS 1  errors 2")
 	require.Contains(t, finalSummary(s, 3, 0), "4: drain 3, shutdown 1\n")
+	s = sim.Snapshot{Posts: 4, Spent: 2, Replaced: 1, Unread: 3}
+	require.Contains(t, summaryLine(s, 3, 0), "over HTTP 4  spent 2  replaced 1  unread 3")
+	require.Regexp(t, `spent VMs replaced +1\n`, finalSummary(s, 3, 0))
+	require.Regexp(t, `never read +3\n`, finalSummary(s, 3, 0))
 }

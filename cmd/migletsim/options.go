@@ -20,11 +20,25 @@ import (
 
 const description = `Play a fleet of simulated MIGlets, the agents inside CI machines, against a controller.
 
-Without options three well-behaved VMs connect to a controller on this machine, register, run jobs
-and answer commands until Ctrl-C. The quirks make them misbehave as agents in the field do. A SHARE
-is a number from 0 to 1 or a percentage: 0.05 and 5% are the same.
+Without options three VMs with today's agents connect to a controller on this machine, register
+their runners, take one job each and are then spent, and are replaced by others, until Ctrl-C.
+--agent chooses the agents:
 
-Exit codes: 0 done, 1 no VM ever connected, 2 wrong options.`
+  today     The latest build. It reads commands until register_runner comes: it acks that
+            one and fails any other. Later commands stay unread. It takes one job, during
+            which its state stays "idle", and reports over HTTP what its stream does not take.
+  2025-12   The build before it. The same, but its heartbeats do not name its state, and there
+            are none until its runner is registered.
+  2025-11   The oldest build, HTTP only. It needs a registration token in the answer to
+            vm_started; without one it exits, and is restarted.
+  ideal     No build in the field. It obeys and acks every command, reports "job_running",
+            and takes one job after the other. For demonstrations and tests of commands.
+
+The quirks are what else goes wrong in the field; they combine with every kind of agent. All but
+--restart-every, --missing-health and --missing-runner-state concern streams only. A SHARE is a
+number from 0 to 1 or a percentage: 0.05 and 5% are the same.
+
+Exit codes: 0 done, 1 no VM ever reached the controller, 2 wrong options.`
 
 // options are the command line. Durations and shares are checked by sim.
 type options struct {
@@ -42,12 +56,13 @@ type options struct {
 	InsecureSkipVerify bool   `group:"Security" name:"insecure-skip-verify" help:"Accept any certificate. For tests only."`
 	TokenFile          string `group:"Security" placeholder:"FILE" help:"Send the content of this file as the bearer token of every agent."`
 
+	Agent             string        `group:"Behaviour" default:"today" placeholder:"KIND" help:"Which agents: today, 2025-12, 2025-11 or ideal. [${default}]"`
 	HeartbeatInterval time.Duration `group:"Behaviour" default:"15s" placeholder:"TIME" help:"Between two heartbeats of a VM. [${default}]"`
 	RegisterTime      time.Duration `group:"Behaviour" default:"2s" placeholder:"TIME" help:"From register_runner to runner_registered, give or take half. [${default}]"`
 	JobEvery          time.Duration `group:"Behaviour" default:"1m" placeholder:"TIME" help:"Mean wait of a VM for its next job; 0 for no jobs. [${default}]"`
 	JobLength         time.Duration `group:"Behaviour" default:"20s" placeholder:"TIME" help:"Length of a job, give or take half. [${default}]"`
+	ReplaceAfter      time.Duration `group:"Behaviour" default:"30s" placeholder:"TIME" help:"A spent VM is replaced after this long by one with a new id; 0 never. [${default}]"`
 	PowerOn           time.Duration `group:"Behaviour" name:"power-on-after" default:"20s" placeholder:"TIME" help:"A VM that was shut down boots again after this long. [${default}]"`
-	Mute              bool          `group:"Behaviour" help:"Answer as today's agents do: other commands than register_runner fail before registration and get no answer after it."`
 	Backoff           time.Duration `group:"Behaviour" default:"0s" placeholder:"TIME" help:"Wait before each reconnect. Agents in the field have no such wait. [${default}]"`
 
 	DropEvery          time.Duration `group:"Quirks" default:"0s" placeholder:"TIME" help:"Cut the TCP connection of each VM about this often; 0 never."`
@@ -64,7 +79,6 @@ type options struct {
 	NaN                share         `group:"Quirks" name:"nan" default:"0" placeholder:"SHARE" help:"Send NaN and infinite percentages in this share of heartbeats."`
 	ForeignIDs         share         `group:"Quirks" name:"foreign-ids" default:"0" placeholder:"SHARE" help:"Before this share of heartbeats, send one in another VM's name."`
 	Garbage            share         `group:"Quirks" default:"0" placeholder:"SHARE" help:"Before this share of heartbeats, send something senseless."`
-	OldAgents          share         `group:"Quirks" default:"0" placeholder:"SHARE" help:"This share of VMs sends vm_started over HTTP first and waits for the answer."`
 
 	SummaryInterval time.Duration    `group:"Output" default:"5s" placeholder:"TIME" help:"Between two summary lines. [${default}]"`
 	LogLevel        string           `group:"Output" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"What is logged to stderr: debug, info, warn or error. [${default}]"`
@@ -126,9 +140,9 @@ var identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 const identifierRule = "1 to 128 of the characters A-Z a-z 0-9 . _ -, the first a letter or digit"
 
 // check returns an error that names the first wrong option and its rule, for
-// the rules that sim does not know.
+// the rules that sim does not know. The numbers of VMs grow with replacements.
 func (o options) check() error {
-	last := fmt.Sprintf("%s%04d", o.VMPrefix, o.VMs)
+	last := o.VMPrefix + strings.Repeat("9", 10)
 	switch {
 	case !identifier.MatchString(last):
 		return fmt.Errorf("--vm-prefix must make a valid id with a number after it (%s), not %q", identifierRule, o.VMPrefix)
@@ -152,10 +166,11 @@ func (o options) check() error {
 func (o options) fleetConfig() (sim.FleetConfig, error) {
 	agent := sim.DefaultConfig()
 	agent.Controller, agent.PoolID, agent.OrgID = o.Controller, o.Pool, o.Org
-	agent.Version, agent.Seed, agent.Mute = "migletsim-"+version, o.Seed, o.Mute
+	agent.Version, agent.Seed, agent.Kind = "migletsim-"+version, o.Seed, sim.Kind(o.Agent)
 	agent.Timing.Heartbeat, agent.Timing.Register = o.HeartbeatInterval, o.RegisterTime
 	agent.Timing.JobEvery, agent.Timing.JobLength = o.JobEvery, o.JobLength
 	agent.Timing.PowerOn, agent.Timing.Backoff = o.PowerOn, o.Backoff
+	agent.Timing.ReplaceAfter = o.ReplaceAfter
 	agent.Quirks = o.quirks(agent.Quirks)
 	var err error
 	if agent.TLS, err = o.tls(); err != nil {
@@ -180,7 +195,7 @@ func (o options) quirks(q sim.Quirks) sim.Quirks {
 	q.HeartbeatFirst = float64(o.HeartbeatFirst)
 	q.NoHealth, q.NoRunnerState = float64(o.MissingHealth), float64(o.MissingRunnerState)
 	q.NaN, q.ForeignIDs = float64(o.NaN), float64(o.ForeignIDs)
-	q.Garbage, q.OldAgents = float64(o.Garbage), float64(o.OldAgents)
+	q.Garbage = float64(o.Garbage)
 	return q
 }
 
@@ -227,10 +242,12 @@ var optionNames = map[string]string{
 	"StartRate":             "--start-rate",
 	"DuplicateIDs":          "--duplicate-ids",
 	"Controller":            "--controller",
+	"Kind":                  "--agent",
 	"Timing.Heartbeat":      "--heartbeat-interval",
 	"Timing.Register":       "--register-time",
 	"Timing.JobEvery":       "--job-every",
 	"Timing.JobLength":      "--job-length",
+	"Timing.ReplaceAfter":   "--replace-after",
 	"Timing.PowerOn":        "--power-on-after",
 	"Timing.Backoff":        "--backoff",
 	"Quirks.DropEvery":      "--drop-every",
@@ -246,7 +263,6 @@ var optionNames = map[string]string{
 	"Quirks.NaN":            "--nan",
 	"Quirks.ForeignIDs":     "--foreign-ids",
 	"Quirks.Garbage":        "--garbage",
-	"Quirks.OldAgents":      "--old-agents",
 }
 
 // nameOption puts the option's name in the place of the field's.

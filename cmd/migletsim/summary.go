@@ -24,6 +24,10 @@ func summaryLine(s sim.Snapshot, agents int, elapsed time.Duration) string {
 		name  string
 		value int64
 	}{
+		{"over HTTP", s.Posts},
+		{"spent", s.Spent},
+		{"replaced", s.Replaced},
+		{"unread", s.Unread},
 		{"duplicates", s.Duplicates},
 		{"drops", s.Drops},
 		{"restarts", s.Restarts},
@@ -52,15 +56,18 @@ func finalSummary(s sim.Snapshot, agents int, elapsed time.Duration) string {
 	row("agent restarts", "%d", s.Restarts)
 	row("hot reconnects", "%d", s.Reopens)
 	row("shutdowns", "%d", s.Shutdowns)
+	row("spent VMs replaced", "%d", s.Replaced)
 	row("runners registered", "%d", s.RunnersRegistered)
 	row("repeated registrations", "%d (and %d that the controller could not know of)", s.RegisterRepeats, s.RegisterRaces)
 	row("vm_started over HTTP", "%d", s.VMStarted)
 	row("commands received", "%d%s", s.TotalCommands(), byName(s.Commands))
 	row("  duplicates", "%d", s.Duplicates)
+	row("  never read", "%d", s.Unread)
 	row("  lost to a full buffer", "%d", s.Overflows)
 	row("acks sent", "%d (%d left out on purpose)", s.Acks, s.AcksLost)
 	row("events sent", "%d", s.Events)
 	row("heartbeats sent", "%d", s.Heartbeats)
+	row("  of these over HTTP", "%d, events included", s.Posts)
 	row("senseless messages sent", "%d", s.Strays)
 	row("errors", "%d%s", s.TotalErrors(), byName(s.Errors))
 	return b.String()

@@ -76,14 +76,14 @@ func newLife(t *testing.T, seed uint64) *life {
 		ended: map[string]*migcontrollerv1.CommandRecord{},
 	}
 	agent := sim.DefaultConfig()
-	agent.Controller, agent.Seed = l.relay.addr(), seed
+	agent.Controller, agent.Seed, agent.Kind = l.relay.addr(), seed, sim.Ideal
 	agent.Timing.Heartbeat = 200 * time.Millisecond
 	agent.Timing.Register = 100 * time.Millisecond
 	agent.Timing.JobEvery, agent.Timing.JobLength = 500*time.Millisecond, 200*time.Millisecond
 	agent.Timing.Restart, agent.Timing.PowerOn = 100*time.Millisecond, 100*time.Millisecond
 	agent.Timing.Backoff, agent.Timing.RetryWait = 50*time.Millisecond, 50*time.Millisecond
 	agent.Quirks.DropEvery, agent.Quirks.RestartEvery = 4*time.Second, 8*time.Second
-	agent.Quirks.DuplicateAcks, agent.Quirks.OldAgents = 0.2, 0.3
+	agent.Quirks.DuplicateAcks = 0.2
 	var err error
 	l.fleet, err = sim.NewFleet(sim.FleetConfig{Agent: agent, VMs: fleetSize, VMPrefix: "vm-", StartRate: 100})
 	require.NoError(t, err)

@@ -6,22 +6,29 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
 )
 
-// ErrRefused is what Agent.Run returns after a ConnectAck whose accepted is
-// false.
-var ErrRefused = errors.New("sim: the controller refused the VM")
+var (
+	// ErrRefused is what Agent.Run returns after a ConnectAck whose accepted is
+	// false.
+	ErrRefused = errors.New("sim: the controller refused the VM")
+	// ErrReplaced is what Agent.Run returns when the VM was spent for
+	// Timing.ReplaceAfter, and was deleted.
+	ErrReplaced = errors.New("sim: the spent VM was deleted")
+)
 
-// Why an agent ends a stream itself.
+// Why an agent ends a stream or its process itself.
 var (
 	errDrop     = errors.New("the network dropped")
 	errRestart  = errors.New("the agent restarted")
 	errReopen   = errors.New("the agent reopened its stream")
 	errShutdown = errors.New("the VM was shut down")
+	errExit     = errors.New("the agent exited")
 )
 
 // Log keys.
@@ -43,11 +50,12 @@ type Agent struct {
 	rng       *rand.Rand
 	kicks     chan error
 	state     atomic.Pointer[string]
-	old       bool   // announces itself over HTTP
 	foreignID string // the id that Quirks.ForeignIDs borrows
 	contested bool   // another agent has the same vm_id
+	warned    bool   // of a registration that it did not get
 
 	line *line
+	http *http.Client // for what does not go over a stream
 }
 
 // NewAgent returns an agent that does nothing until Run. It returns a
@@ -76,8 +84,8 @@ func newAgent(cfg Config, c *counters) (*Agent, error) {
 		rng:       rand.New(rand.NewPCG(cfg.Seed, 0)),
 		kicks:     make(chan error, 1),
 		foreignID: cfg.VMID + "-foreign",
+		http:      newHTTPClient(cfg),
 	}
-	a.old = a.chance(cfg.Quirks.OldAgents)
 	state := stateInitializing
 	a.state.Store(&state)
 	return a, nil
@@ -113,8 +121,8 @@ func (a *Agent) kick(end error) {
 	}
 }
 
-// Run plays the agent until ctx ends, then returns nil, or ErrRefused once the
-// controller has refused the VM. The stream is closed and all goroutines of the
+// Run plays the agent until ctx ends, then returns nil, ErrRefused once the
+// controller has refused the VM, or ErrReplaced once the VM is gone. The stream is closed and all goroutines of the
 // agent have ended when it returns. It may be called once.
 func (a *Agent) Run(ctx context.Context) error {
 	// Agents set no deadline. A deadline of ctx would go to the controller as
@@ -129,8 +137,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(end, ErrRefused):
-			return ErrRefused
+		case errors.Is(end, ErrRefused), errors.Is(end, ErrReplaced):
+			return end
 		case errors.Is(end, errShutdown):
 			off = a.cfg.Timing.PowerOn
 		default:
@@ -144,35 +152,55 @@ func (a *Agent) Run(ctx context.Context) error {
 
 // boot plays one life of the agent's process and returns why it ended.
 func (a *Agent) boot(ctx context.Context) error {
-	b := new(boot)
+	ctx, stop := context.WithCancel(ctx)
+	b := &boot{outbox: outbox{ctx: ctx, agent: a}}
 	a.line = newLine(a.cfg, a.baseURL)
-	defer func() { a.line.cut() }()
-	defer a.unregister(b)
+	defer a.endBoot(b, stop)
 	a.setState(b, stateInitializing)
-	if a.old {
-		if err := a.announce(ctx); err != nil {
-			return err
-		}
+	if !a.cfg.Kind.streams() {
+		return a.liveOverHTTP(ctx, b)
 	}
-	a.setState(b, stateConnecting)
+	a.offline(ctx, b).start()
 	for {
 		end := a.converse(ctx, b)
 		switch {
-		case ctx.Err() != nil, errors.Is(end, ErrRefused), errors.Is(end, errRestart), errors.Is(end, errShutdown):
+		case ctx.Err() != nil, endsBoot(end):
 			return end
 		case errors.Is(end, errReopen):
 			continue
 		}
-		if err := a.pause(ctx, a.reconnectWait()); err != nil {
+		if err := a.awaitReconnect(ctx, b); err != nil {
 			return err
 		}
 	}
 }
 
-func (a *Agent) unregister(b *boot) {
+// endsBoot reports whether not only the stream has ended.
+func endsBoot(end error) bool {
+	return errors.Is(end, ErrRefused) || errors.Is(end, ErrReplaced) ||
+		errors.Is(end, errRestart) || errors.Is(end, errShutdown)
+}
+
+// endBoot leaves nothing of the process behind.
+func (a *Agent) endBoot(b *boot, stop context.CancelFunc) {
+	stop()
+	b.outbox.wait()
 	if b.configured {
 		a.counters.registered.Add(-1)
 	}
+	if b.spent {
+		a.counters.spent.Add(-1)
+	}
+	a.line.cut()
+}
+
+// awaitReconnect lives on without a stream until it is time for the next.
+func (a *Agent) awaitReconnect(ctx context.Context, b *boot) error {
+	end := a.offline(ctx, b).live(time.Now().Add(a.reconnectWait()))
+	if errors.Is(end, errRestart) {
+		a.counters.restarts.Add(1)
+	}
+	return end
 }
 
 // reconnectWait is Backoff, and at least RetryWait while nothing listens.
@@ -230,6 +258,7 @@ func (a *Agent) count(end error) {
 	case errors.Is(end, ErrRefused):
 		c.refused.Add(1)
 		a.log.Warn("controller refused the VM: giving up")
+	case errors.Is(end, ErrReplaced): // the fleet counts it
 	case errors.Is(end, errDrop):
 		c.drops.Add(1)
 	case errors.Is(end, errRestart):

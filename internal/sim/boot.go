@@ -22,6 +22,8 @@ type boot struct {
 	configured  bool // the runner is registered
 	proven      bool // the controller knows that it is
 	drained     bool // no more jobs in this boot
+	spent       bool // the runner had its only job
+	unread      int  // commands in the buffer that the agent does not read any more
 	job         *commands.JobInfo
 	labels      []string
 	runnerURL   string
@@ -30,6 +32,7 @@ type boot struct {
 	agenda  agenda
 	seen    recentIDs
 	reopens int // hot reconnects still to make
+	outbox  outbox
 }
 
 // resting is the state of an agent that has nothing to do.
@@ -41,18 +44,6 @@ func (b *boot) resting() string {
 		return stateRegistering
 	default:
 		return stateReady
-	}
-}
-
-// runner is the state of the runner in the words of RunnerState.
-func (b *boot) runner() string {
-	switch {
-	case !b.configured:
-		return "offline"
-	case b.job != nil:
-		return "running"
-	default:
-		return "idle"
 	}
 }
 

@@ -27,22 +27,35 @@ func (s *stream) take(c *commands.Command) error {
 	if hook := a.cfg.Hooks.OnCommand; hook != nil {
 		hook(a.cfg.VMID, c)
 	}
+	if s.configured && c.GetType() == commandRegister {
+		s.countRepeat()
+	}
+	obeys := a.cfg.Kind.obeys()
 	switch {
+	case !obeys && (s.registering || s.configured):
+		s.leaveUnread()
 	case c.GetType() == commandRegister:
 		s.register(c)
-		return nil
-	case a.cfg.Mute:
-		// Today's agents read no commands once their runner is registered.
-		if !s.configured {
-			s.ack(c, false, "not yet implemented", nil)
-		}
-		return nil
+	case !obeys:
+		s.ack(c, false, "Command type not yet implemented", nil)
 	default:
 		return s.obey(c)
 	}
+	return nil
 }
 
-// obey is what a cooperative agent does with all other commands. One that comes
+// leaveUnread is what builds in the field do from register_runner on: the
+// command goes into a buffer of which nothing is taken again in this boot.
+func (s *stream) leaveUnread() {
+	if s.unread == inboxSize {
+		s.agent.counters.overflows.Add(1)
+		return
+	}
+	s.unread++
+	s.agent.counters.unread.Add(1)
+}
+
+// obey is what an ideal agent does with all other commands. One that comes
 // again is done again: all of them can be.
 func (s *stream) obey(c *commands.Command) error {
 	switch c.GetType() {
@@ -100,10 +113,7 @@ func (s *stream) sendAck(message *commands.MIGletMessage) {
 func (s *stream) register(c *commands.Command) {
 	a, params := s.agent, c.GetStringParams()
 	if s.configured {
-		s.countRepeat()
-		if !a.cfg.Mute {
-			s.ack(c, true, "already registered", nil)
-		}
+		s.ack(c, true, "already registered", nil)
 		return
 	}
 	if params["registration_token"] == "" || params["runner_url"] == "" {
@@ -112,13 +122,17 @@ func (s *stream) register(c *commands.Command) {
 		return
 	}
 	s.ack(c, true, "configuration received", nil)
-	if s.registering {
-		return
+	if !s.registering {
+		s.configure(params["runner_url"], params["runner_group"], c.GetStringArrayParams())
 	}
+}
+
+// configure registers the runner, which takes its time.
+func (s *stream) configure(url, group string, labels []string) {
+	a := s.agent
 	s.registering = true
-	s.labels = c.GetStringArrayParams()
-	s.runnerURL, s.runnerGroup = params["runner_url"], params["runner_group"]
-	if s.state == stateReady {
+	s.runnerURL, s.runnerGroup, s.labels = url, group, labels
+	if s.state != stateDraining {
 		s.changeState(stateRegistering)
 	}
 	s.agenda.after(a.around(a.cfg.Timing.Register), (*stream).registered)
@@ -128,7 +142,7 @@ func (s *stream) register(c *commands.Command) {
 // have sent, if it had to know.
 func (s *stream) countRepeat() {
 	s.settleProof()
-	if s.proven && !s.agent.contested {
+	if s.proven && !s.agent.contested && s.agent.cfg.Kind.namesState() {
 		s.agent.counters.registerRepeats.Add(1)
 		s.agent.log.Warn("register_runner for a registered runner")
 		return
@@ -138,7 +152,7 @@ func (s *stream) countRepeat() {
 
 // settleProof notes when this stream has proven the registration.
 func (s *stream) settleProof() {
-	if !s.proofAt.IsZero() && time.Since(s.proofAt) >= s.agent.cfg.Timing.ProofGrace {
+	if s.accepted && !s.proofAt.IsZero() && time.Since(s.proofAt) >= s.agent.cfg.Timing.ProofGrace {
 		s.proven = true
 	}
 }

@@ -26,10 +26,10 @@ type Config struct {
 	VMID    string // a Fleet sets it; any value is sent, also an invalid one
 	PoolID  string
 	OrgID   string
-	Version string
+	Version string // of an ideal agent; builds in the field say "dev"
 
+	Kind   Kind
 	Seed   uint64 // the same seed takes the same choices in the same order
-	Mute   bool   // answer as little as today's agents do
 	Timing Timing
 	Quirks Quirks
 	Hooks  Hooks
@@ -38,20 +38,24 @@ type Config struct {
 
 // Timing holds every duration of an agent's life.
 type Timing struct {
-	Heartbeat  time.Duration // between heartbeats; longer than zero
-	Register   time.Duration // from register_runner to runner_registered, ± half
-	JobEvery   time.Duration // mean wait for the next job; zero: no jobs
-	JobLength  time.Duration // of a job, ± half
-	Drain      time.Duration // from the last job's end to being drained
-	Restart    time.Duration // a crashed agent is gone for this long
-	PowerOn    time.Duration // a VM that was shut down is off for this long
-	Backoff    time.Duration // before each reconnect; agents in the field have none
-	RetryWait  time.Duration // after a dial or a vm_started that was refused
-	Ping       time.Duration // HTTP/2 PING on an idle connection; zero: none
-	ProofGrace time.Duration // see Snapshot.RegisterRepeats
+	Heartbeat time.Duration // between heartbeats; longer than zero
+	Register  time.Duration // from register_runner to runner_registered, ± half
+	JobEvery  time.Duration // mean wait for the next job; zero: no jobs
+	JobLength time.Duration // of a job, ± half
+	Drain     time.Duration // from the last job's end to being drained
+	Restart   time.Duration // a crashed agent is gone for this long
+	PowerOn   time.Duration // a VM that was shut down is off for this long
+	Backoff   time.Duration // before each reconnect; agents in the field have none
+	RetryWait time.Duration // after a dial or a vm_started that was refused
+	// ReplaceAfter is how long a spent VM stays, one whose runner has had its
+	// only job; zero: for ever.
+	ReplaceAfter time.Duration
+	Ping         time.Duration // HTTP/2 PING on an idle connection; zero: none
+	ProofGrace   time.Duration // see Snapshot.RegisterRepeats
 }
 
-// Quirks are what goes wrong, all off by default. A field in time is the mean
+// Quirks are what goes wrong beyond what the Kind brings, all off by default.
+// All but RestartEvery, NoHealth and NoRunnerState concern streams only. A field in time is the mean
 // wait of each VM for the next one while it is connected, zero for never. A
 // number is the share of cases, from 0 for never to 1 for always.
 type Quirks struct {
@@ -71,8 +75,6 @@ type Quirks struct {
 	NaN            float64 // of heartbeats: percentages NaN and infinite
 	ForeignIDs     float64 // of heartbeats: preceded by one with another VM's id
 	Garbage        float64 // of heartbeats: preceded by a message that makes no sense
-
-	OldAgents float64 // of VMs: announce each boot with vm_started over HTTP
 }
 
 // Hooks let a test see what an agent does. Any may be nil. They are called on
@@ -89,12 +91,13 @@ type Hooks struct {
 	OnCommand func(vmID string, command *commands.Command)
 }
 
-// DefaultConfig returns an agent without quirks that talks to a controller on
-// this machine. Only the VMID is missing.
+// DefaultConfig returns an agent of today without quirks that talks to a
+// controller on this machine. Only the VMID is missing.
 func DefaultConfig() Config {
 	return Config{
 		Controller: "localhost:50051",
 		Version:    "migletsim",
+		Kind:       Today,
 		Timing: Timing{
 			Heartbeat:  15 * time.Second,
 			Register:   2 * time.Second,
@@ -106,6 +109,8 @@ func DefaultConfig() Config {
 			RetryWait:  time.Second,
 			Ping:       10 * time.Second,
 			ProofGrace: time.Second,
+
+			ReplaceAfter: 30 * time.Second,
 		},
 		Quirks: Quirks{ReopenBurst: 5, SlowAckDelay: 5 * time.Second},
 	}
@@ -123,6 +128,9 @@ func (e *ConfigError) Error() string { return fmt.Sprintf("sim: %s %s", e.Field,
 // Validate returns a *ConfigError for the first field that is wrong.
 func (c Config) Validate() error {
 	if _, err := parseEndpoint(c.Controller); err != nil {
+		return err
+	}
+	if err := c.Kind.validate(); err != nil {
 		return err
 	}
 	if c.Timing.Heartbeat <= 0 {
@@ -162,6 +170,7 @@ func (c Config) durations() []field[time.Duration] {
 		{"Timing.RetryWait", t.RetryWait},
 		{"Timing.Ping", t.Ping},
 		{"Timing.ProofGrace", t.ProofGrace},
+		{"Timing.ReplaceAfter", t.ReplaceAfter},
 		{"Quirks.DropEvery", q.DropEvery},
 		{"Quirks.RestartEvery", q.RestartEvery},
 		{"Quirks.ReopenEvery", q.ReopenEvery},
@@ -181,6 +190,5 @@ func (c Config) shares() []field[float64] {
 		{"Quirks.NaN", q.NaN},
 		{"Quirks.ForeignIDs", q.ForeignIDs},
 		{"Quirks.Garbage", q.Garbage},
-		{"Quirks.OldAgents", q.OldAgents},
 	}
 }

@@ -29,7 +29,8 @@ type controller struct {
 	URL      string
 	sessions chan *session
 	posts    chan map[string]any // bodies of events over HTTP
-	answers  chan bool           // what to put into acknowledged; empty: true
+	beats    chan map[string]any // bodies of heartbeats over HTTP
+	answers  chan string         // to events; empty: acknowledged
 }
 
 // session is one stream, seen from the controller.
@@ -59,28 +60,34 @@ func newController() (*controller, http.Handler) {
 	c := &controller{
 		sessions: make(chan *session, 100),
 		posts:    make(chan map[string]any, 100),
-		answers:  make(chan bool, 100),
+		beats:    make(chan map[string]any, 100),
+		answers:  make(chan string, 100),
 	}
 	mux := http.NewServeMux()
 	mux.Handle(commandsconnect.NewCommandServiceHandler(c))
-	mux.HandleFunc("POST /api/v1/vms/{vm_id}/events", c.takePost)
+	mux.HandleFunc("POST /api/v1/vms/{vm_id}/events", func(w http.ResponseWriter, r *http.Request) {
+		answer := `{"acknowledged":true}`
+		select {
+		case answer = <-c.answers:
+		default:
+		}
+		takePost(w, r, c.posts, answer)
+	})
+	mux.HandleFunc("POST /api/v1/vms/{vm_id}/heartbeat", func(w http.ResponseWriter, r *http.Request) {
+		takePost(w, r, c.beats, `{"status":"received"}`)
+	})
 	return c, mux
 }
 
-func (c *controller) takePost(w http.ResponseWriter, r *http.Request) {
+func takePost(w http.ResponseWriter, r *http.Request, to chan<- map[string]any, answer string) {
 	var body map[string]any
 	if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
 	body["path_vm_id"] = r.PathValue("vm_id")
-	acknowledged := true
-	select {
-	case acknowledged = <-c.answers:
-	default:
-	}
-	c.posts <- body
-	_, _ = fmt.Fprintf(w, `{"acknowledged":%t}`, acknowledged)
+	to <- body
+	_, _ = fmt.Fprint(w, answer)
 }
 
 func (c *controller) StreamCommands(
@@ -271,11 +278,11 @@ func within[T any](t *testing.T, from <-chan T, what string) T {
 	}
 }
 
-// quick is an agent without waits, quirks and jobs.
+// quick is an ideal agent without waits, quirks and jobs.
 func quick(c *controller) sim.Config {
 	cfg := sim.DefaultConfig()
 	cfg.Controller = c.URL
-	cfg.VMID, cfg.PoolID, cfg.OrgID = "vm-1", "pool-1", "org-1"
+	cfg.VMID, cfg.PoolID, cfg.OrgID, cfg.Kind = "vm-1", "pool-1", "org-1", sim.Ideal
 	cfg.Timing = sim.Timing{Heartbeat: time.Hour}
 	return cfg
 }

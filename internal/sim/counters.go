@@ -11,18 +11,21 @@ import (
 type Snapshot struct {
 	Connected  int64 // accepted streams that are up now
 	Registered int64 // VMs whose runner is registered now
+	Spent      int64 // of these, VMs whose runner has had its only job
 
 	Connects          int64 // accepted streams
 	Refused           int64 // agents that gave up: accepted was false
 	RunnersRegistered int64
 	Drops             int64 // TCP connections cut
-	Restarts          int64 // agents crashed
+	Restarts          int64 // agents crashed, or exited without a registration
 	Reopens           int64 // streams closed to open another at once
 	Shutdowns         int64 // shutdown commands obeyed
+	Replaced          int64 // spent VMs of a Fleet, each replaced by a new one
 	VMStarted         int64 // vm_started acknowledged over HTTP
 
 	Commands   map[string]int64 // received, by type
 	Duplicates int64            // commands whose id this boot had seen before
+	Unread     int64            // commands left in the agent's buffer for good
 	Overflows  int64            // messages that the agent's full buffer dropped
 
 	// RegisterRepeats are register_runner commands for a VM whose runner was
@@ -30,21 +33,24 @@ type Snapshot struct {
 	// registration once an event or heartbeat that proves it has been out for
 	// Timing.ProofGrace on one stream.
 	RegisterRepeats int64
-	// RegisterRaces are the same before the controller had to know, or for a
-	// VM that two agents claim.
+	// RegisterRaces are the same before the controller had to know, for a VM
+	// that two agents claim, or for an agent whose heartbeats do not name its
+	// state: it could have restarted.
 	RegisterRaces int64
 
 	Acks       int64 // sent, duplicates included
 	AcksLost   int64 // left out by Quirks.LostAcks
 	Events     int64 // sent, over HTTP those that were acknowledged
-	Heartbeats int64 // sent
+	Heartbeats int64 // sent, over HTTP those that were answered with 200
+	Posts      int64 // those of the two that went over HTTP
 	Strays     int64 // foreign and senseless messages sent
 
 	// Errors are by kind. Of a stream's end: the gRPC code that the controller
 	// gave, in lower case, "ended" for an end without an error, "connection"
 	// for one that came from below, "dial" where nothing could be reached.
-	// Besides these "send", "vm_started", and "register_runner" for one that
-	// lacks parameters. Ends that the agent itself made are not errors.
+	// Besides these "send", "vm_started", "http" for other requests, and
+	// "register_runner" for a registration that lacks parameters. Ends that the
+	// agent itself made are not errors.
 	Errors map[string]int64
 }
 
@@ -64,12 +70,12 @@ func total(m map[string]int64) int64 {
 
 // counters is shared by the agents of a fleet.
 type counters struct {
-	connected, registered atomic.Int64
+	connected, registered, spent atomic.Int64
 
 	connects, refused, runnersRegistered  atomic.Int64
 	drops, restarts, reopens, shutdowns   atomic.Int64
-	vmStarted                             atomic.Int64
-	duplicates, overflows                 atomic.Int64
+	replaced, vmStarted, posts            atomic.Int64
+	duplicates, unread, overflows         atomic.Int64
 	registerRepeats, registerRaces        atomic.Int64
 	acks, acksLost, events, beats, strays atomic.Int64
 
@@ -80,6 +86,7 @@ func (c *counters) snapshot() Snapshot {
 	return Snapshot{
 		Connected:         c.connected.Load(),
 		Registered:        c.registered.Load(),
+		Spent:             c.spent.Load(),
 		Connects:          c.connects.Load(),
 		Refused:           c.refused.Load(),
 		RunnersRegistered: c.runnersRegistered.Load(),
@@ -87,9 +94,11 @@ func (c *counters) snapshot() Snapshot {
 		Restarts:          c.restarts.Load(),
 		Reopens:           c.reopens.Load(),
 		Shutdowns:         c.shutdowns.Load(),
+		Replaced:          c.replaced.Load(),
 		VMStarted:         c.vmStarted.Load(),
 		Commands:          c.commands.copy(),
 		Duplicates:        c.duplicates.Load(),
+		Unread:            c.unread.Load(),
 		Overflows:         c.overflows.Load(),
 		RegisterRepeats:   c.registerRepeats.Load(),
 		RegisterRaces:     c.registerRaces.Load(),
@@ -97,6 +106,7 @@ func (c *counters) snapshot() Snapshot {
 		AcksLost:          c.acksLost.Load(),
 		Events:            c.events.Load(),
 		Heartbeats:        c.beats.Load(),
+		Posts:             c.posts.Load(),
 		Strays:            c.strays.Load(),
 		Errors:            c.errors.copy(),
 	}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -12,9 +13,12 @@ const minStartRate = 0.01
 // FleetConfig describes a fleet. Agent holds for each of its agents, except
 // that the fleet sets VMID and Seed.
 type FleetConfig struct {
-	Agent     Config
-	VMs       int
-	VMPrefix  string  // the VMs are <prefix>0001, <prefix>0002, …
+	Agent    Config
+	VMs      int // at a time
+	IdealVMs int // of these, the first: their agents are Ideal, whatever Agent.Kind is
+	// VMPrefix begins the ids of the VMs: <prefix>0001, <prefix>0002, … A VM
+	// that replaces a spent one has that one's number plus VMs.
+	VMPrefix  string
 	StartRate float64 // VMs started per second
 	// DuplicateIDs is how many VMs have two agents: the rivals claim the ids of
 	// the first ones and start after all others.
@@ -30,6 +34,8 @@ func (c FleetConfig) Validate() error {
 		return &ConfigError{"StartRate", "must be at least 0.01"}
 	case c.DuplicateIDs < 0 || c.DuplicateIDs > c.VMs:
 		return &ConfigError{"DuplicateIDs", "must be between 0 and the number of VMs"}
+	case c.IdealVMs < 0 || c.IdealVMs > c.VMs:
+		return &ConfigError{"IdealVMs", "must be between 0 and the number of VMs"}
 	}
 	return c.Agent.Validate()
 }
@@ -49,7 +55,7 @@ func NewFleet(cfg FleetConfig) (*Fleet, error) {
 	}
 	f := &Fleet{cfg: cfg}
 	for i := range cfg.VMs + cfg.DuplicateIDs {
-		a, err := f.newAgent(i)
+		a, err := f.newAgent(i, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -58,18 +64,22 @@ func NewFleet(cfg FleetConfig) (*Fleet, error) {
 	return f, nil
 }
 
-func (f *Fleet) newAgent(i int) (*Agent, error) {
-	vm := i % f.cfg.VMs
+// newAgent returns the agent of place i after so many replacements.
+func (f *Fleet) newAgent(i, replaced int) (*Agent, error) {
+	vm, base := i%f.cfg.VMs, replaced*f.cfg.VMs
 	cfg := f.cfg.Agent
-	cfg.VMID = f.vmID(vm)
-	cfg.Seed = agentSeed(cfg.Seed, i)
+	cfg.VMID = f.vmID(base + vm)
+	cfg.Seed = agentSeed(cfg.Seed, i+replaced*(f.cfg.VMs+f.cfg.DuplicateIDs))
+	if vm < f.cfg.IdealVMs {
+		cfg.Kind = Ideal
+	}
 	a, err := newAgent(cfg, &f.counters)
 	if err != nil {
 		return nil, err
 	}
 	a.contested = vm < f.cfg.DuplicateIDs
 	if f.cfg.VMs > 1 {
-		a.foreignID = f.vmID((vm + 1) % f.cfg.VMs)
+		a.foreignID = f.vmID(base + (vm+1)%f.cfg.VMs)
 	}
 	return a, nil
 }
@@ -82,8 +92,8 @@ func agentSeed(seed uint64, i int) uint64 {
 	return seed ^ (uint64(i)+1)*odd
 }
 
-// Agents returns the agents in the order in which they start. The slice must
-// not be changed.
+// Agents returns the agents in the order in which they start, without those of
+// VMs that replace others. The slice must not be changed.
 func (f *Fleet) Agents() []*Agent { return f.agents }
 
 // Snapshot returns what all agents counted so far.
@@ -98,7 +108,7 @@ func (f *Fleet) Run(ctx context.Context) {
 	begin := time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for i, a := range f.agents {
+	for i := range f.agents {
 		at := time.Duration(float64(i) / f.cfg.StartRate * float64(time.Second))
 		timer.Reset(at - time.Since(begin))
 		select {
@@ -106,7 +116,21 @@ func (f *Fleet) Run(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		running.Go(func() { _ = a.Run(ctx) }) // a refusal is counted
+		running.Go(func() { f.play(ctx, i) })
 	}
 	<-ctx.Done()
+}
+
+// play runs the agent of place i, and those of the VMs that replace its own,
+// until ctx ends or the controller refuses one of them, which is counted.
+func (f *Fleet) play(ctx context.Context, i int) {
+	a := f.agents[i]
+	for replaced := 1; errors.Is(a.Run(ctx), ErrReplaced); replaced++ {
+		next, err := f.newAgent(i, replaced)
+		if err != nil { // not after Validate
+			return
+		}
+		f.counters.replaced.Add(1)
+		a = next
+	}
 }

@@ -89,6 +89,50 @@ func TestFleet_DuplicateIDs(t *testing.T) {
 	require.Equal(t, map[string]int{"vm-0001": 2, "vm-0002": 2, "vm-0003": 1}, seen)
 }
 
+// A spent VM makes room for one with a new id, as often as that happens, and
+// no id is used twice. The ideal VM stays.
+func TestFleet_ReplacesSpentVMs(t *testing.T) {
+	t.Parallel()
+	c := startController(t)
+	cfg := fleetConfig(c, 3)
+	cfg.Agent.Kind, cfg.IdealVMs = sim.Today, 1
+	cfg.Agent.Timing.JobEvery = time.Millisecond
+	cfg.Agent.Timing.ReplaceAfter = time.Millisecond
+	fleet, err := sim.NewFleet(cfg)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { fleet.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+
+	versions := map[string]string{}
+	for range 7 {
+		s, request := c.next(t)
+		require.NotContains(t, versions, request.GetVmId())
+		versions[request.GetVmId()] = request.GetVersion()
+		s.connectAck(t, true)
+		if request.GetVmId() < "vm-0007" {
+			s.command(t, "register-"+request.GetVmId(), "register_runner")
+		}
+	}
+	require.Equal(t, "migletsim", versions["vm-0001"])
+	for _, id := range []string{"vm-0002", "vm-0003", "vm-0005", "vm-0006", "vm-0008", "vm-0009"} {
+		require.Equal(t, "dev", versions[id], "of %s among %v", id, versions)
+	}
+	require.NotContains(t, versions, "vm-0004", "the ideal VM was replaced")
+	require.EqualValues(t, 4, fleet.Snapshot().Replaced)
+	require.Eventually(t, func() bool { return fleet.Snapshot().Connected == 3 }, patience, time.Millisecond)
+
+	cancel()
+	running.Wait()
+	got := fleet.Snapshot()
+	require.Zero(t, got.Connected)
+	require.Zero(t, got.Registered)
+	require.Zero(t, got.Spent)
+	require.Zero(t, got.TotalErrors(), got.Errors)
+}
+
 // The start rate keeps a fleet from coming all at once.
 func TestFleet_StartRate(t *testing.T) {
 	t.Parallel()
@@ -112,15 +156,18 @@ func TestFleet_StartRate(t *testing.T) {
 func TestFleetConfig_Validate(t *testing.T) {
 	t.Parallel()
 	for field, spoil := range map[string]func(*sim.FleetConfig){
-		"VMs":                func(c *sim.FleetConfig) { c.VMs = 0 },
-		"StartRate":          func(c *sim.FleetConfig) { c.StartRate = math.NaN() },
-		"DuplicateIDs":       func(c *sim.FleetConfig) { c.DuplicateIDs = 4 },
-		"Controller":         func(c *sim.FleetConfig) { c.Agent.Controller = "localhost" },
-		"Timing.Heartbeat":   func(c *sim.FleetConfig) { c.Agent.Timing.Heartbeat = 0 },
-		"Timing.Restart":     func(c *sim.FleetConfig) { c.Agent.Timing.Restart = -1 },
-		"Quirks.LostAcks":    func(c *sim.FleetConfig) { c.Agent.Quirks.LostAcks = 1.1 },
-		"Quirks.NaN":         func(c *sim.FleetConfig) { c.Agent.Quirks.NaN = math.NaN() },
-		"Quirks.ReopenBurst": func(c *sim.FleetConfig) { c.Agent.Quirks.ReopenBurst = 0 },
+		"VMs":                 func(c *sim.FleetConfig) { c.VMs = 0 },
+		"StartRate":           func(c *sim.FleetConfig) { c.StartRate = math.NaN() },
+		"DuplicateIDs":        func(c *sim.FleetConfig) { c.DuplicateIDs = 4 },
+		"IdealVMs":            func(c *sim.FleetConfig) { c.IdealVMs = 4 },
+		"Kind":                func(c *sim.FleetConfig) { c.Agent.Kind = "tomorrow" },
+		"Controller":          func(c *sim.FleetConfig) { c.Agent.Controller = "localhost" },
+		"Timing.Heartbeat":    func(c *sim.FleetConfig) { c.Agent.Timing.Heartbeat = 0 },
+		"Timing.Restart":      func(c *sim.FleetConfig) { c.Agent.Timing.Restart = -1 },
+		"Timing.ReplaceAfter": func(c *sim.FleetConfig) { c.Agent.Timing.ReplaceAfter = -1 },
+		"Quirks.LostAcks":     func(c *sim.FleetConfig) { c.Agent.Quirks.LostAcks = 1.1 },
+		"Quirks.NaN":          func(c *sim.FleetConfig) { c.Agent.Quirks.NaN = math.NaN() },
+		"Quirks.ReopenBurst":  func(c *sim.FleetConfig) { c.Agent.Quirks.ReopenBurst = 0 },
 	} {
 		t.Run(field, func(t *testing.T) {
 			t.Parallel()

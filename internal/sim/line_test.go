@@ -24,7 +24,7 @@ func TestLine_Pings(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = listener.Close() })
 	cfg := sim.DefaultConfig()
-	cfg.VMID, cfg.Controller = "vm-1", listener.Addr().String()
+	cfg.VMID, cfg.Controller, cfg.Kind = "vm-1", listener.Addr().String(), sim.Ideal
 	cfg.Timing.Ping = 20 * time.Millisecond
 	start(t, cfg)
 

@@ -128,26 +128,3 @@ func TestQuirk_Garbage(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, agent.Snapshot().Strays, int64(3))
 }
-
-// Older agents open no stream before their vm_started was acknowledged.
-func TestQuirk_OldAgents(t *testing.T) {
-	t.Parallel()
-	c := startController(t)
-	c.answers <- false
-	cfg := quick(c)
-	cfg.Quirks.OldAgents = 1
-	agent, _ := start(t, cfg)
-	for range 2 {
-		post := within(t, c.posts, "vm_started")
-		require.Equal(t, "vm_started", post["type"])
-		require.Equal(t, "vm-1", post["vm_id"])
-		require.Equal(t, "vm-1", post["path_vm_id"])
-		stamp, _ := post["timestamp"].(string)
-		_, err := time.Parse(time.RFC3339, stamp)
-		require.NoError(t, err)
-	}
-	c.accept(t).registerRunner(t, "c-1")
-	got := agent.Snapshot()
-	require.EqualValues(t, 1, got.VMStarted)
-	require.EqualValues(t, 1, got.Errors["vm_started"])
-}

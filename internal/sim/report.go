@@ -12,22 +12,36 @@ const (
 	diskTotal   = 64 << 30
 )
 
-// changeState tells the controller of a new state with a heartbeat.
+// changeState reports a new state with a heartbeat, if the agent's kind does.
 func (s *stream) changeState(state string) {
 	if s.state == state {
 		return
 	}
 	s.agent.setState(s.boot, state)
-	s.beat()
+	if s.agent.cfg.Kind.namesState() {
+		s.beat()
+	}
 }
 
+// phase is the wait for the first of the regular heartbeats.
+func (a *Agent) phase() time.Duration {
+	return time.Duration(a.rng.Float64() * float64(a.cfg.Timing.Heartbeat))
+}
+
+// beatAgain sends a heartbeat at regular times. In the field these go on
+// without a stream.
 func (s *stream) beatAgain() error {
-	s.tasks.after(s.agent.cfg.Timing.Heartbeat, (*stream).beatAgain)
+	ahead := &s.agenda
+	if s.agent.cfg.Kind.obeys() {
+		ahead = &s.tasks
+	}
+	ahead.after(s.agent.cfg.Timing.Heartbeat, (*stream).beatAgain)
 	s.beat()
 	return nil
 }
 
-// beat sends a heartbeat, and before it what the quirks slip in.
+// beat sends a heartbeat, and before it what the quirks slip in. What the
+// stream does not take goes over HTTP, except from ideal agents.
 func (s *stream) beat() {
 	a, q := s.agent, s.agent.cfg.Quirks
 	if s.accepted && a.chance(q.ForeignIDs) {
@@ -38,6 +52,9 @@ func (s *stream) beat() {
 	}
 	h := s.heartbeat()
 	if !s.send(wrap(h)) {
+		if !a.cfg.Kind.obeys() {
+			s.outbox.add(report{routeHeartbeat, s.httpHeartbeat(h), &a.counters.beats})
+		}
 		return
 	}
 	a.counters.beats.Add(1)
@@ -53,36 +70,76 @@ func wrap(h *commands.Heartbeat) *commands.MIGletMessage {
 func (s *stream) heartbeat() *commands.Heartbeat {
 	a, q := s.agent, s.agent.cfg.Quirks
 	h := &commands.Heartbeat{
-		VmId:        a.cfg.VMID,
-		PoolId:      a.cfg.PoolID,
-		OrgId:       a.cfg.OrgID,
-		CurrentJob:  s.job,
-		Timestamp:   time.Now().Unix(),
-		MigletState: s.state,
+		VmId:       a.cfg.VMID,
+		PoolId:     a.cfg.PoolID,
+		OrgId:      a.cfg.OrgID,
+		CurrentJob: s.currentJob(),
+		Timestamp:  time.Now().Unix(),
+	}
+	if a.cfg.Kind.namesState() {
+		h.MigletState = s.state
 	}
 	if !a.chance(q.NoHealth) {
 		h.Health = s.health()
 	}
-	if a.chance(q.NoRunnerState) {
-		return h
-	}
-	h.RunnerState = &commands.RunnerState{State: s.runner(), Configured: s.configured}
-	if s.configured {
-		h.RunnerState.RunnerName = a.cfg.VMID
-		h.RunnerState.Labels = s.labels
+	if !a.chance(q.NoRunnerState) {
+		h.RunnerState = s.runner()
 	}
 	return h
 }
 
-// health is higher while a job runs.
+// runner is the runner as the agent sees it. In the field it is idle before
+// there is one.
+func (s *stream) runner() *commands.RunnerState {
+	r := &commands.RunnerState{
+		State: "idle", Configured: s.configured,
+		RunnerName: s.agent.cfg.VMID, Labels: s.labels,
+	}
+	switch {
+	case s.job != nil:
+		r.State = "running"
+	case !s.configured && s.agent.cfg.Kind.obeys():
+		r.State, r.RunnerName, r.Labels = "offline", "", nil
+	}
+	return r
+}
+
 func (s *stream) health() *commands.VMHealth {
+	h := s.vmHealth()
+	if !s.agent.cfg.Kind.obeys() {
+		h = s.processHealth()
+	}
+	if s.agent.chance(s.agent.cfg.Quirks.NaN) {
+		h.CpuUsagePercent, h.MemoryUsagePercent, h.DiskUsagePercent = math.NaN(), math.Inf(1), math.Inf(-1)
+	}
+	return h
+}
+
+// processHealth is what builds in the field take for the health of the VM: a
+// figure below 1 for the processor, the memory of the agent's own process, the
+// disk in whole GB, and no percentage of it.
+func (s *stream) processHealth() *commands.VMHealth {
+	a := s.agent
+	total, used := int64(12+a.rng.IntN(5)), int64(2+a.rng.IntN(4))
+	return &commands.VMHealth{
+		CpuUsagePercent:    0.08 + 0.04*a.rng.Float64(),
+		MemoryUsagePercent: float64(used) / float64(total) * 100,
+		MemoryTotalBytes:   total << 20,
+		MemoryUsedBytes:    used << 20,
+		DiskTotalBytes:     diskTotal,
+		DiskUsedBytes:      int64(19+a.rng.IntN(4)) << 30,
+	}
+}
+
+// vmHealth is higher while a job runs.
+func (s *stream) vmHealth() *commands.VMHealth {
 	a := s.agent
 	cpu, memory := 1+4*a.rng.Float64(), 15+5*a.rng.Float64()
 	if s.job != nil {
 		cpu, memory = 60+35*a.rng.Float64(), 45+30*a.rng.Float64()
 	}
 	disk := 30 + 5*a.rng.Float64()
-	h := &commands.VMHealth{
+	return &commands.VMHealth{
 		CpuUsagePercent:    cpu,
 		MemoryUsagePercent: memory,
 		DiskUsagePercent:   disk,
@@ -91,13 +148,10 @@ func (s *stream) health() *commands.VMHealth {
 		DiskTotalBytes:     diskTotal,
 		DiskUsedBytes:      int64(disk / 100 * diskTotal),
 	}
-	if a.chance(a.cfg.Quirks.NaN) {
-		h.CpuUsagePercent, h.MemoryUsagePercent, h.DiskUsagePercent = math.NaN(), math.Inf(1), math.Inf(-1)
-	}
-	return h
 }
 
-// event reports whether the event was handed to the connection.
+// event reports whether the event was handed to the stream. If not it goes over
+// HTTP, as heartbeats do.
 func (s *stream) event(kind string, data map[string]string) bool {
 	a := s.agent
 	sent := s.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: &commands.EventNotification{
@@ -108,8 +162,11 @@ func (s *stream) event(kind string, data map[string]string) bool {
 		Data:      data,
 		Timestamp: time.Now().Unix(),
 	}}})
-	if sent {
+	switch {
+	case sent:
 		a.counters.events.Add(1)
+	case !a.cfg.Kind.obeys():
+		s.outbox.add(report{routeEvents, s.httpReport(kind, data), &a.counters.events})
 	}
 	return sent
 }

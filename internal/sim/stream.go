@@ -21,8 +21,8 @@ const (
 	idleWait = time.Hour
 )
 
-// stream is one StreamCommands call. One goroutine reads, the agent's own does
-// everything else.
+// stream is one StreamCommands call, or the lack of one: see offline. One
+// goroutine reads, the agent's own does everything else.
 type stream struct {
 	*boot
 	agent  *Agent
@@ -82,18 +82,34 @@ func (s *stream) run() error {
 	if err := s.hello(); err != nil {
 		return err
 	}
+	return s.live(time.Time{})
+}
+
+// live does what is due and what the controller asks for, until the stream or
+// the process ends, which it returns, or until a time that is not zero.
+func (s *stream) live(until time.Time) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		if err := s.doDue(); err != nil {
 			return err
 		}
-		timer.Reset(s.untilNext())
+		next := s.untilNext()
+		if !until.IsZero() {
+			left := time.Until(until)
+			if left <= 0 {
+				return s.ctx.Err()
+			}
+			next = min(next, left)
+		}
+		timer.Reset(next)
 		select {
 		case <-s.ctx.Done():
 			return s.ctx.Err()
 		case end := <-s.agent.kicks:
-			return s.obeyKick(end)
+			if s.rpc != nil || errors.Is(end, errRestart) {
+				return s.obeyKick(end)
+			}
 		case <-timer.C:
 		case message, ok := <-s.inbox:
 			if !ok {
@@ -117,14 +133,15 @@ func (s *stream) obeyKick(end error) error {
 // before the controller could answer.
 func (s *stream) hello() error {
 	a := s.agent
-	if a.chance(a.cfg.Quirks.HeartbeatFirst) {
+	if a.chance(a.cfg.Quirks.HeartbeatFirst) && (a.cfg.Kind.namesState() || s.configured) {
 		s.beat()
+		s.proofAt = time.Time{} // the controller skips what comes before the ConnectRequest
 	}
 	s.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: &commands.ConnectRequest{
 		VmId:    a.cfg.VMID,
 		PoolId:  a.cfg.PoolID,
 		OrgId:   a.cfg.OrgID,
-		Version: a.cfg.Version,
+		Version: a.version(),
 	}}})
 	if s.reopens > 0 && a.chance(0.5) {
 		s.reopens--
@@ -134,15 +151,19 @@ func (s *stream) hello() error {
 }
 
 func (s *stream) untilNext() time.Duration {
-	if !s.accepted {
+	if !s.active() {
 		return idleWait
 	}
 	return wait(time.Now(), idleWait, &s.tasks, &s.agenda)
 }
 
-// doDue does what is due, once the session is open.
+// active reports whether the agent does what is due: an ideal one waits for an
+// accepted stream.
+func (s *stream) active() bool { return s.accepted || !s.agent.cfg.Kind.obeys() }
+
+// doDue does what is due.
 func (s *stream) doDue() error {
-	for s.accepted {
+	for s.active() {
 		now := time.Now()
 		do := s.tasks.due(now)
 		if do == nil {
@@ -189,11 +210,13 @@ func (s *stream) welcome(ack *commands.ConnectAck) error {
 		s.reopens--
 		return errReopen
 	}
-	if s.state == stateConnecting {
-		a.setState(s.boot, stateReady)
+	if a.cfg.Kind.obeys() {
+		if s.state == stateConnecting {
+			a.setState(s.boot, stateReady)
+		}
+		s.beat()
+		s.tasks.after(a.phase(), (*stream).beatAgain)
 	}
-	s.beat()
-	s.tasks.after(time.Duration(a.rng.Float64()*float64(a.cfg.Timing.Heartbeat)), (*stream).beatAgain)
 	s.plan(a.cfg.Quirks.DropEvery, errDrop)
 	s.plan(a.cfg.Quirks.RestartEvery, errRestart)
 	s.plan(a.cfg.Quirks.ReopenEvery, errReopen)
@@ -232,7 +255,7 @@ func (s *stream) close(end error) {
 	switch {
 	case errors.Is(end, errShutdown):
 		s.sayGoodbye()
-	case errors.Is(end, errDrop), errors.Is(end, errRestart):
+	case errors.Is(end, errDrop), errors.Is(end, errRestart), errors.Is(end, ErrReplaced):
 		a.line.cut()
 		a.line = newLine(a.cfg, a.baseURL)
 	}
