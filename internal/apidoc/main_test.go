@@ -55,8 +55,9 @@ func (r runner) Run() int {
 	return r.m.Run()
 }
 
-// startController starts a controller as `make run` does, on free ports, and
-// returns its HTTP address. It is stopped when the test is over.
+// startController starts a controller on free ports with three simulated agents,
+// the first of them ideal, and returns its HTTP address. It is stopped when the
+// test is over.
 func startController(t *testing.T) string {
 	t.Helper()
 	require.NotNil(t, program)

@@ -135,11 +135,11 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// simulate runs the two VMs of the page, which take no jobs, and waits until they
-// are registered.
+// simulate runs the two VMs of the page, whose agents are ideal and take no jobs,
+// and waits until they are registered.
 func simulate(t *testing.T, address string) {
 	t.Helper()
-	background(t, "migletsim", "", "--controller", address, "--vms", "2", "--pool", "builders", "--job-every", "0", "--register-time", "10ms")
+	background(t, "migletsim", "", "--controller", address, "--agent", "ideal", "--vms", "2", "--pool", "builders", "--job-every", "0", "--register-time", "10ms")
 	s := migctl(t, 100, address, "watch")
 	s.until("both VMs registered", func() bool {
 		list := migctl(t, 100, address, "vms")

@@ -19,11 +19,12 @@ const (
 	amber = 3
 )
 
-// fleetOf starts a controller with simulated VMs, and waits until all are
-// registered.
+// fleetOf starts a controller and simulated VMs with ideal agents, and waits until
+// all are registered.
 func fleetOf(t *testing.T, vms int) (address string) {
 	t.Helper()
-	address = controller(t, "--simulate", strconv.Itoa(vms))
+	address = controller(t)
+	background(t, "migletsim", "", "--controller", address, "--agent", "ideal", "--vms", strconv.Itoa(vms))
 	s := migctl(t, 100, address, "watch")
 	s.sees("Ctrl-C ends it")
 	ready := func() bool {

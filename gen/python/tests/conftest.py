@@ -91,7 +91,7 @@ def binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def fleet(binary: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A controller with five simulated VMs, shared by tests that do not stop it."""
+    """A controller for tests that do not stop it. The first of its five VMs is ideal."""
     server = Server(binary, tmp_path_factory.mktemp("fleet"), "--simulate=5")
     try:
         yield server

@@ -114,7 +114,7 @@ def test_errors(
 ) -> None:
     """A refusal has its code, and the detail that programs decide by."""
     ended = unique("ended")
-    client.admin("send_command", command("sim-vm-0002", id=ended, wait=timedelta(seconds=10)))
+    client.admin("send_command", command("sim-vm-0001", id=ended, wait=timedelta(seconds=10)))
     with pytest.raises(mig.ConnectError) as caught:
         client.admin(method, make(ended))
     assert (caught.value.code, mig.error_detail(caught.value)) == (code, detail)

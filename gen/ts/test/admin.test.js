@@ -56,8 +56,8 @@ for (const { name, transport } of transports) {
 
       const none = { field: "", rule: "" };
       const id = `taken-${name}`;
-      await admin.sendCommand({ vmId: "sim-vm-0002", command: { id, type: "drain" }, wait });
-      assert.deepEqual(await refusal(() => admin.sendCommand({ vmId: "sim-vm-0002", command: { id, type: "shutdown" } })), {
+      await admin.sendCommand({ vmId: "sim-vm-0001", command: { id, type: "drain" }, wait });
+      assert.deepEqual(await refusal(() => admin.sendCommand({ vmId: "sim-vm-0001", command: { id, type: "shutdown" } })), {
         code: "AlreadyExists",
         detail: { reason: ErrorReason.COMMAND_ID_TAKEN, ...none },
       });

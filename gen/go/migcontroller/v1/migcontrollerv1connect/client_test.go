@@ -25,8 +25,8 @@ func TestSendAndWait(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, admin adminClient) {
 		t.Helper()
-		record := sendAndWait(t, admin, "sim-vm-0002", "")
-		require.Equal(t, "sim-vm-0002", record.GetVmId())
+		record := sendAndWait(t, admin, "sim-vm-0001", "")
+		require.Equal(t, "sim-vm-0001", record.GetVmId())
 		require.Equal(t, map[string]string{"level": "debug"}, record.GetCommand().GetStringParams())
 		require.Equal(t, map[string]string{"level": "debug"}, record.GetAck().GetResult())
 
@@ -61,7 +61,7 @@ func TestErrors(t *testing.T) {
 		_, err = admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: vm + "-missing"})
 		requireReason(t, err, connect.CodeNotFound, migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND)
 
-		done := sendAndWait(t, admin, "sim-vm-0003", "")
+		done := sendAndWait(t, admin, "sim-vm-0001", "")
 		_, err = admin.CancelCommand(t.Context(), &migcontrollerv1.CancelCommandRequest{CommandId: done.GetCommand().GetId()})
 		requireReason(t, err, connect.CodeFailedPrecondition, migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED)
 

@@ -19,8 +19,9 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// The controller that tests and examples share, with three simulated VMs, and
-// its program for those who need one of their own.
+// The controller that tests and examples share, with three simulated VMs, of
+// which the first is ideal and takes the commands, and its program for those who
+// need one of their own.
 var (
 	shared  *clienttest.Controller
 	program string

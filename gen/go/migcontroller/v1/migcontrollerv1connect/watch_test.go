@@ -40,7 +40,7 @@ func TestWatchResumesAfterRestart(t *testing.T) {
 	}
 }
 
-// start starts a controller with one simulated VM. It is stopped by stop, or
+// start starts a controller with one simulated VM, an ideal one. It is stopped by stop, or
 // when the test ends.
 func start(t *testing.T, dir string) (c *clienttest.Controller, stop func()) {
 	t.Helper()
