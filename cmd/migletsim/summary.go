@@ -67,7 +67,7 @@ func finalSummary(s sim.Snapshot, agents int, elapsed time.Duration) string {
 	row("acks sent", "%d (%d left out on purpose)", s.Acks, s.AcksLost)
 	row("events sent", "%d", s.Events)
 	row("heartbeats sent", "%d", s.Heartbeats)
-	row("  of these over HTTP", "%d, events included", s.Posts)
+	row("of both over HTTP", "%d", s.Posts)
 	row("senseless messages sent", "%d", s.Strays)
 	row("errors", "%d%s", s.TotalErrors(), byName(s.Errors))
 	return b.String()
