@@ -178,7 +178,7 @@ func TestParse_WrongOptions(t *testing.T) {
 		"--heartbeat-interval=0s":   "--heartbeat-interval must be longer than 0",
 		"--job-every=-1s":           "--job-every must not be negative",
 		"--replace-after=-1s":       "--replace-after must not be negative",
-		"--agent=todya":             "--agent must be today, 2025-12, 2025-11 or ideal, not \"todya\"",
+		"--agent=2026-01":           "--agent must be today, 2025-12, 2025-11 or ideal, not \"2026-01\"",
 		"--lost-acks=101%":          "--lost-acks must be between 0 and 1",
 		"--garbage=lots":            "--garbage: must be a number from 0 to 1 or a percentage",
 		"--nan=nan":                 "--nan must be between 0 and 1",
