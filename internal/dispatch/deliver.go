@@ -121,9 +121,7 @@ func (s *Session) deliverDue(ctx context.Context) {
 		case errors.Is(err, fleet.ErrNoToken):
 			s.waitForWork(ctx, s.nextToken(ctx))
 		default:
-			if suppressed, ok := s.d.troubles.due(troubleDelivery, "", s.d.Clock()); ok {
-				s.log.Warn("delivery postponed", keyError, err, keySuppressed, suppressed)
-			}
+			s.d.limited(s.log, troubleDelivery, "").Warn("delivery postponed", keyError, err)
 			s.waitForWork(ctx, retry)
 			retry = min(2*retry, lastRetry)
 		}

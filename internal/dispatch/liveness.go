@@ -110,11 +110,8 @@ func (d *Dispatcher) endSilent(now time.Time) {
 // up, rather the opposite.
 func (d *Dispatcher) suspect(vm fleet.VMID) {
 	s := d.registry.session(vm)
-	now := d.Clock()
-	if s == nil || !s.alive.reportedElsewhere(now, s.openedAt) {
+	if s == nil || !s.alive.reportedElsewhere(d.Clock(), s.openedAt) {
 		return
 	}
-	if suppressed, ok := d.troubles.due(troubleSuspect, vm, now); ok {
-		s.log.Info("stream suspect: its agent reports over HTTP", keySuppressed, suppressed)
-	}
+	d.limited(s.log, troubleSuspect, vm).Info("stream suspect: its agent reports over HTTP")
 }

@@ -65,11 +65,8 @@ func (d *Dispatcher) tokenMissing(ctx context.Context, vm fleet.VMID, err error)
 	if known, ok := errors.AsType[*fleet.TokenError](err); ok {
 		why = clip(known.Why)
 	}
-	now := d.Clock()
-	if suppressed, ok := d.troubles.due(troubleToken, "", now); ok {
-		d.Log.Warn("register_runner waits for a registration token", keyVM, vm, keyReason, why, keySuppressed, suppressed)
-	}
-	if noted := d.Store.TokenMissing(ctx, vm, why, now); noted != nil {
+	d.limited(d.Log, troubleToken, "").Warn("register_runner waits for a registration token", keyVM, vm, keyReason, why)
+	if noted := d.Store.TokenMissing(ctx, vm, why, d.Clock()); noted != nil {
 		return noted
 	}
 	return err

@@ -19,9 +19,7 @@ func (s *Session) persist(what string, arrived time.Time, write func(context.Con
 		if !errors.Is(err, fleet.ErrUnavailable) {
 			return err
 		}
-		if suppressed, ok := s.d.troubles.due(troubleHeld, "", s.d.Clock()); ok {
-			s.log.Warn("store unavailable, holding back", keyWhat, what, keyError, err, keySuppressed, suppressed)
-		}
+		s.d.limited(s.log, troubleHeld, "").Warn("store unavailable, holding back", keyWhat, what, keyError, err)
 		select {
 		case <-time.After(wait):
 			continue
@@ -65,9 +63,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 // WarnOfAck reports an ack that could not be taken as it was sent. Of many, some
 // are logged.
 func (s *Session) WarnOfAck(message string, id fleet.CommandID, size int, attrs ...any) {
-	if suppressed, ok := s.d.troubles.due(troubleAck, s.vm, s.d.Clock()); ok {
-		s.log.With(keyCommand, clip(string(id)), keySize, size, keySuppressed, suppressed).Warn(message, attrs...)
-	}
+	s.d.limited(s.log, troubleAck, s.vm).With(keyCommand, clip(string(id)), keySize, size).Warn(message, attrs...)
 }
 
 // Event takes an event; it is durable when Event returns. One that breaks a
@@ -114,9 +110,7 @@ func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) er
 // some of them logged.
 func (s *Session) Reported(code, message string) {
 	s.arrive()
-	if suppressed, ok := s.d.troubles.due(troubleReported, s.vm, s.d.Clock()); ok {
-		s.log.Warn("agent reported an error", keyCode, clip(code), keyMessage, clip(message), keySuppressed, suppressed)
-	}
+	s.d.limited(s.log, troubleReported, s.vm).Warn("agent reported an error", keyCode, clip(code), keyMessage, clip(message))
 }
 
 // clip bounds what an agent can put on a log line.
@@ -126,9 +120,7 @@ func clip(s string) string { return s[:min(len(s), 512)] }
 func (s *Session) Refuse(what string, why error) {
 	s.d.counters.refused.Add(1)
 	s.arrive()
-	if suppressed, ok := s.d.troubles.due(troubleRefused, s.vm, s.d.Clock()); ok {
-		s.log.Warn("message refused", keyWhat, what, keyError, why, keySuppressed, suppressed)
-	}
+	s.d.limited(s.log, troubleRefused, s.vm).Warn("message refused", keyWhat, what, keyError, why)
 }
 
 // arrive stamps a message that was read just now: it is judged by that time,

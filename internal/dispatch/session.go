@@ -111,9 +111,8 @@ func (s *Session) tellSuperseded(now time.Time) {
 	if now.Sub(s.openedAt) < flapping {
 		level, hint = slog.LevelWarn, "it was young: if this goes on, two agents claim the VM"
 	}
-	if suppressed, ok := s.d.troubles.due(troubleSuperseded, s.vm, now); ok {
-		s.log.Log(s.stream, level, "session superseded by a newer one of the same VM", keyHint, hint, keySuppressed, suppressed)
-	}
+	s.d.limited(s.log, troubleSuperseded, s.vm).
+		Log(s.stream, level, "session superseded by a newer one of the same VM", keyHint, hint)
 }
 
 // Epoch returns the session's number.

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"log/slog"
 	"sync"
 	"time"
 
@@ -55,6 +56,19 @@ type troubleCount struct {
 	since      time.Time // when the period began
 	lines      int       // written in it
 	suppressed int       // left out since the last
+}
+
+// limited returns log for one line of a kind about a VM, or a log that discards it
+// when there were too many. Of what was discarded the next line tells the number.
+func (d *Dispatcher) limited(log *slog.Logger, kind trouble, vm fleet.VMID) *slog.Logger {
+	switch suppressed, ok := d.troubles.due(kind, vm, d.Clock()); {
+	case !ok:
+		return slog.New(slog.DiscardHandler)
+	case suppressed > 0:
+		return log.With(keySuppressed, suppressed)
+	default:
+		return log
+	}
 }
 
 // due reports whether a line may be written now, and how many were left out

@@ -57,9 +57,9 @@ func (d *Dispatcher) recordEnd(ctx context.Context, e ending) error {
 		return nil // a VM that is no longer known has no session
 	}
 	d.unended.put(e)
-	if suppressed, ok := d.troubles.due(troubleUnended, "", d.Clock()); ok && !errors.Is(err, context.Canceled) {
-		d.Log.Error("session end not recorded, trying again",
-			keyVM, e.vm, keyEpoch, e.epoch, keyError, err, keySuppressed, suppressed)
+	if !errors.Is(err, context.Canceled) {
+		d.limited(d.Log, troubleUnended, "").
+			Error("session end not recorded, trying again", keyVM, e.vm, keyEpoch, e.epoch, keyError, err)
 	}
 	return err
 }

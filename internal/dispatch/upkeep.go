@@ -136,9 +136,7 @@ func (d *Dispatcher) journalLoop() {
 		woken := d.journaling
 		var retry <-chan time.Time
 		if err := d.journalEvents(ctx); err != nil {
-			if suppressed, ok := d.troubles.due(troubleJournal, "", d.Clock()); ok {
-				d.Log.Error("events not written to the journal, trying again", keyError, err, keySuppressed, suppressed)
-			}
+			d.limited(d.Log, troubleJournal, "").Error("events not written to the journal, trying again", keyError, err)
 			woken, retry = nil, time.After(journalRetry) // more events will not mend it
 		}
 		select {
