@@ -65,9 +65,12 @@ func (d *Dispatcher) tokenMissing(ctx context.Context, vm fleet.VMID, err error)
 	if known, ok := errors.AsType[*fleet.TokenError](err); ok {
 		why = clip(known.Why)
 	}
-	d.limited(d.Log, troubleToken, "").Warn("register_runner waits for a registration token", keyVM, vm, keyReason, why)
-	if noted := d.Store.TokenMissing(ctx, vm, why, d.Clock()); noted != nil {
-		return noted
+	news, failed := d.Store.TokenMissing(ctx, vm, why, d.Clock())
+	if failed != nil {
+		return failed
+	}
+	if news {
+		d.limited(d.Log, troubleToken, "").Warn("register_runner waits for a registration token", keyVM, vm, keyReason, why)
 	}
 	return err
 }

@@ -129,7 +129,9 @@ func (*strictStore) NotWritten(context.Context, fleet.CommandID, fleet.Epoch, ti
 	return nil
 }
 
-func (*strictStore) TokenMissing(context.Context, fleet.VMID, string, time.Time) error { return nil }
+func (*strictStore) TokenMissing(context.Context, fleet.VMID, string, time.Time) (bool, error) {
+	return false, nil
+}
 
 func (*strictStore) UnjournaledEvents(context.Context, int) ([]fleet.Event, error) { return nil, nil }
 

@@ -78,9 +78,10 @@ type Deliveries interface {
 	// NotWritten takes back a delivery on a live session that was not written to the
 	// agent in full. It does nothing if the command has moved on.
 	NotWritten(ctx context.Context, id fleet.CommandID, e fleet.Epoch, now time.Time) error
-	// TokenMissing notes why a register_runner of vm has no token. It writes
-	// nothing if that is known. Lease and the end of the command clear it.
-	TokenMissing(ctx context.Context, vm fleet.VMID, why string, now time.Time) error
+	// TokenMissing notes why a register_runner of vm has no token, and returns
+	// whether that is news: what is known is not written again. Lease and the end of
+	// the command clear it.
+	TokenMissing(ctx context.Context, vm fleet.VMID, why string, now time.Time) (news bool, err error)
 	// Ack records an agent's answer that came on the session with this epoch. It
 	// returns the record and whether the command had already ended. It returns
 	// fleet.ErrNotFound when the VM has no such command,

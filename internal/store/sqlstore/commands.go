@@ -165,11 +165,11 @@ func (db *DB) NotWritten(ctx context.Context, id fleet.CommandID, e fleet.Epoch,
 }
 
 // TokenMissing notes why a register_runner has no token.
-func (db *DB) TokenMissing(ctx context.Context, vm fleet.VMID, why string, now time.Time) error {
+func (db *DB) TokenMissing(ctx context.Context, vm fleet.VMID, why string, now time.Time) (news bool, err error) {
 	if v, err := db.VM(ctx, vm); err != nil || v.TokenWait.Why == why {
-		return err
+		return false, err
 	}
-	return db.update(ctx, func(t *tx) error {
+	return true, db.update(ctx, func(t *tx) error {
 		v, err := t.vm(vm)
 		if err != nil {
 			return err

@@ -154,6 +154,13 @@ func (f *fixture) lastChange() int64 {
 	return last
 }
 
+func (f *fixture) tokenMissing(vm fleet.VMID, why string, news bool) {
+	f.Helper()
+	got, err := f.TokenMissing(f.Context(), vm, why, f.now)
+	require.NoError(f, err)
+	require.Equal(f, news, got)
+}
+
 func testTokenWait(t *testing.T, b Backend) {
 	f := open(t, b)
 	v := f.connect("vm")
@@ -161,12 +168,13 @@ func testTokenWait(t *testing.T, b Backend) {
 	f.send("a", "vm")
 	f.send("b", "vm")
 	why := "token file: no such file"
-	require.NoError(t, f.TokenMissing(f.Context(), "vm", why, f.now))
+	f.tokenMissing("vm", why, true)
 	require.Equal(t, fleet.TokenWait{Why: why, Since: start}, f.vm("vm").TokenWait)
 	changes := f.lastChange()
-	require.NoError(t, f.TokenMissing(f.Context(), "vm", why, f.later(time.Second)))
+	f.later(time.Second)
+	f.tokenMissing("vm", why, false)
 	require.Equal(t, changes, f.lastChange(), "written only when it changes")
-	require.NoError(t, f.TokenMissing(f.Context(), "vm", "it is empty", f.now))
+	f.tokenMissing("vm", "it is empty", true)
 	require.Equal(t, fleet.TokenWait{Why: "it is empty", Since: start}, f.vm("vm").TokenWait)
 
 	for _, id := range []string{"a", "b"} {
@@ -192,7 +200,7 @@ func testTokenWait(t *testing.T, b Backend) {
 	f.nothingDue("vm", v.Epoch)
 	v = f.connect("vm")
 	require.Equal(t, register, f.mustDeliver("vm", v.Epoch).ID, "the order holds again")
-	require.NoError(t, f.TokenMissing(f.Context(), "vm", why, f.now))
+	f.tokenMissing("vm", why, true)
 	f.ack(f.command(register), v.Epoch, true)
 	require.Zero(t, f.vm("vm").TokenWait, "it has ended")
 	require.Equal(t, "c", string(f.mustDeliver("vm", v.Epoch).ID))
