@@ -68,7 +68,9 @@ lint: ## Check style: golangci-lint with its formatters, buf lint, buf format
 
 .PHONY: fmt
 fmt: ## Format Go and proto files in place
-	@$(TOOL) golangci-lint fmt
+	@$(TOOL) golangci-lint fmt cmd gen/go internal # not the modules in it: gci goes by the module
+	@cd bench && go tool -modfile=../tools/go.mod golangci-lint fmt --config ../.golangci.yml
+	@cd tools/conformance && go tool -modfile=../go.mod golangci-lint fmt --config ../../.golangci.yml
 	@$(TOOL) buf format --write
 
 .PHONY: bench

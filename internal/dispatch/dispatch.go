@@ -42,6 +42,7 @@ const (
 	keyWork         = "work"
 	keyCount        = "count"
 	keySize         = "size_bytes"
+	keyLimit        = "limit_bytes"
 	keySuppressed   = "suppressed" // how many lines of this kind were left out
 	keyError        = "error"
 	keyCause        = "cause" // why a session ended

@@ -60,10 +60,18 @@ func (s *Session) Ack(a fleet.Ack) error {
 	return nil
 }
 
-// WarnOfAck reports an ack that could not be taken as it was sent. Of many, some
+// AckTruncated reports an ack that was too large to be taken whole. Of many, some
 // are logged.
-func (s *Session) WarnOfAck(message string, id fleet.CommandID, size int, attrs ...any) {
-	s.d.limited(s.log, troubleAck, s.vm).With(keyCommand, clip(string(id)), keySize, size).Warn(message, attrs...)
+func (s *Session) AckTruncated(id fleet.CommandID, size, limit int) {
+	s.d.limited(s.log, troubleAck, s.vm).
+		Warn("ack truncated", keyCommand, clip(string(id)), keySize, size, keyLimit, limit)
+}
+
+// AckRepaired reports an ack that was malformed and could be read all the same. Of
+// many, some are logged.
+func (s *Session) AckRepaired(id fleet.CommandID, size int, fault error) {
+	s.d.limited(s.log, troubleAck, s.vm).
+		Warn("malformed ack repaired", keyCommand, clip(string(id)), keySize, size, keyError, fault)
 }
 
 // Event takes an event; it is durable when Event returns. One that breaks a

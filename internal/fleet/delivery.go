@@ -203,7 +203,8 @@ func NextDelivery(open []Command, d Delivery, written CommandID, withoutToken bo
 		}
 	}
 	for _, c := range open {
-		if c.Deliverable(d) && !(withoutToken && c.Type == RegisterRunner) {
+		waits := withoutToken && c.Type == RegisterRunner
+		if c.Deliverable(d) && !waits {
 			return c, nil
 		}
 	}

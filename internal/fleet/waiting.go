@@ -29,14 +29,16 @@ const (
 
 // NextTry returns when a token is next asked for.
 func (w TokenWait) NextTry(now time.Time) time.Time {
-	at, wait := w.Since, time.Duration(firstTokenRetry)
+	at, wait := w.Since, firstTokenRetry
 	for ; wait < lastTokenRetry; wait *= 2 {
 		if at = at.Add(wait); at.After(now) {
 			return at
 		}
 	}
-	passed := max(0, now.Sub(at)/lastTokenRetry)
-	return at.Add((passed + 1) * lastTokenRetry)
+	if at.After(now) {
+		return at.Add(lastTokenRetry)
+	}
+	return now.Add(lastTokenRetry - now.Sub(at)%lastTokenRetry)
 }
 
 // Failed notes that no token was available.

@@ -12,11 +12,6 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// Keys of what is logged of a stream's messages.
-const (
-	streamLimitKey = "limit_bytes"
-)
-
 // messageReader takes the messages of one session. Its methods return an error
 // only when the session is over. It is for the one goroutine that reads the
 // stream.
@@ -78,7 +73,7 @@ func (r *messageReader) takeMalformed(b []byte, fault error) error {
 	case ok && len(b) > maxAgentMessage:
 		return r.takeTruncated(a, len(b))
 	case ok:
-		r.session.WarnOfAck("malformed ack repaired", a.CommandID, len(b), callErrorKey, fault)
+		r.session.AckRepaired(a.CommandID, len(b), fault)
 		return r.session.Ack(a)
 	case len(b) > maxAgentMessage:
 		fault = tooLarge(len(b))
@@ -88,7 +83,7 @@ func (r *messageReader) takeMalformed(b []byte, fault error) error {
 }
 
 func (r *messageReader) takeTruncated(a fleet.Ack, size int) error {
-	r.session.WarnOfAck("ack truncated", a.CommandID, size, streamLimitKey, maxAgentMessage)
+	r.session.AckTruncated(a.CommandID, size, maxAgentMessage)
 	return r.session.Ack(truncateAck(a))
 }
 

@@ -142,7 +142,8 @@ func (m *model) sessionOver(c *modelCommand) {
 	c.due = c.expires
 	switch {
 	case !c.sent:
-		if c.attempts--; c.attempts == 0 {
+		c.attempts--
+		if c.attempts == 0 {
 			c.state = "PENDING"
 		}
 	case c.attempts == modelDeliveries:
@@ -401,7 +402,9 @@ func (h *history) opTime() {
 
 // sweepAll ends what is past its time.
 func (h *history) sweepAll() {
-	for h.sweep(50) == 50 {
+	const some = 50
+	for n := some; n == some; {
+		n = h.sweep(some)
 	}
 	h.model.pass(h.now, h.silent)
 }

@@ -154,9 +154,10 @@ func (f *fixture) lastChange() int64 {
 	return last
 }
 
-func (f *fixture) tokenMissing(vm fleet.VMID, why string, news bool) {
+// tokenMissing notes why the VM "vm" has no token.
+func (f *fixture) tokenMissing(why string, news bool) {
 	f.Helper()
-	got, err := f.TokenMissing(f.Context(), vm, why, f.now)
+	got, err := f.TokenMissing(f.Context(), "vm", why, f.now)
 	require.NoError(f, err)
 	require.Equal(f, news, got)
 }
@@ -168,13 +169,13 @@ func testTokenWait(t *testing.T, b Backend) {
 	f.send("a", "vm")
 	f.send("b", "vm")
 	why := "token file: no such file"
-	f.tokenMissing("vm", why, true)
+	f.tokenMissing(why, true)
 	require.Equal(t, fleet.TokenWait{Why: why, Since: start}, f.vm("vm").TokenWait)
 	changes := f.lastChange()
 	f.later(time.Second)
-	f.tokenMissing("vm", why, false)
+	f.tokenMissing(why, false)
 	require.Equal(t, changes, f.lastChange(), "written only when it changes")
-	f.tokenMissing("vm", "it is empty", true)
+	f.tokenMissing("it is empty", true)
 	require.Equal(t, fleet.TokenWait{Why: "it is empty", Since: start}, f.vm("vm").TokenWait)
 
 	for _, id := range []string{"a", "b"} {
@@ -200,7 +201,7 @@ func testTokenWait(t *testing.T, b Backend) {
 	f.nothingDue("vm", v.Epoch)
 	v = f.connect("vm")
 	require.Equal(t, register, f.mustDeliver("vm", v.Epoch).ID, "the order holds again")
-	f.tokenMissing("vm", why, true)
+	f.tokenMissing(why, true)
 	f.ack(f.command(register), v.Epoch, true)
 	require.Zero(t, f.vm("vm").TokenWait, "it has ended")
 	require.Equal(t, "c", string(f.mustDeliver("vm", v.Epoch).ID))
