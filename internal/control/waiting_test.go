@@ -1,0 +1,76 @@
+package control_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Whoever is shown an open command is told what it waits for, and each VM is
+// looked up once for a page.
+func TestOpenCommandsAreExplained(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	s.vms = []fleet.VM{{ID: "vm-off", Epoch: 1, Boot: 1, DisconnectedAt: start.Add(-time.Hour)}}
+	c := newControl(t, s)
+	looks := 0
+	s.before = func(method string) error {
+		if method == "VM" {
+			looks++
+		}
+		return nil
+	}
+	for i := range 3 {
+		for _, vm := range []string{"vm-off", "vm-new"} {
+			sent, err := c.Send(t.Context(), fleet.CommandRequest{ID: fmt.Sprintf("%s-%d", vm, i), VM: vm, Type: "drain"}, 0)
+			require.NoError(t, err)
+			require.NotEmpty(t, sent.Waiting.Reason)
+			require.Equal(t, start, sent.Waiting.Since)
+		}
+	}
+	one, err := c.Command(t.Context(), "vm-off-1")
+	require.NoError(t, err)
+	require.Equal(t, "VM offline since 2030-01-02T02:04:05Z", one.Waiting.Reason)
+
+	looks = 0
+	page, _, err := c.Commands(t.Context(), store.CommandFilter{}, 0, "")
+	require.NoError(t, err)
+	require.Len(t, page, 6)
+	for _, cmd := range page {
+		want := map[fleet.VMID]string{"vm-off": one.Waiting.Reason, "vm-new": "the VM has never been seen"}
+		require.Equal(t, want[cmd.VM], cmd.Waiting.Reason)
+	}
+	require.Equal(t, 2, looks)
+
+	ended, err := c.Cancel(t.Context(), "vm-off-1")
+	require.NoError(t, err)
+	require.Zero(t, ended.Waiting)
+}
+
+// That the reason cannot be found does not keep the command from being shown.
+func TestUnexplainedCommandIsShown(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	c := newControl(t, s)
+	_, err := c.Send(t.Context(), fleet.CommandRequest{ID: "a", VM: "vm", Type: "drain"}, 0)
+	require.NoError(t, err)
+	for _, broken := range []string{"VM", "Queue"} {
+		s.before = func(method string) error {
+			if method == broken {
+				return errors.New("out of order")
+			}
+			return nil
+		}
+		cmd, err := c.Command(t.Context(), "a")
+		require.NoError(t, err)
+		require.Equal(t, fleet.Pending, cmd.State)
+		require.Zero(t, cmd.Waiting)
+		require.NotEmpty(t, cmd.WaitsAlone().Reason)
+	}
+}
