@@ -50,16 +50,32 @@ func (w TokenWait) Failed(why string, now time.Time) TokenWait {
 	return w
 }
 
-// Waiting returns what the registration of v waits for; the zero value when it is
-// not a token.
+// Waiting returns what the registration of v waits for; the zero value when its
+// runner is not to be registered.
 func (v VM) Waiting(now time.Time) Waiting {
-	if v.TokenWait == (TokenWait{}) {
+	r := v.Registration
+	switch {
+	case r.State != Requested:
 		return Waiting{}
+	case !v.Connected && v.Epoch > 0:
+		return v.offline(r.RequestedAt)
+	case v.TokenWait != TokenWait{}:
+		return v.waitingForToken(r.RequestedAt, now)
+	default:
+		return Waiting{"waits for its runner to register, by command " + string(r.Command), r.RequestedAt}
 	}
+}
+
+func (v VM) offline(since time.Time) Waiting {
+	return Waiting{"VM offline since " + v.DisconnectedAt.Format(time.RFC3339), later(since, v.DisconnectedAt)}
+}
+
+func (v VM) waitingForToken(since, now time.Time) Waiting {
 	in := v.TokenWait.NextTry(now).Sub(now)
+	seconds := int64((in + time.Second - 1) / time.Second)
 	return Waiting{
-		Reason: fmt.Sprintf("no registration token (%s), next try in %d s", v.TokenWait.Why, int64((in+time.Second-1)/time.Second)),
-		Since:  v.TokenWait.Since,
+		fmt.Sprintf("no registration token (%s), next try in %d s", v.TokenWait.Why, seconds),
+		later(since, v.TokenWait.Since),
 	}
 }
 
@@ -88,10 +104,9 @@ func (c Command) Waits(v VM, open []Command, now time.Time) Waiting {
 	case v.Epoch == 0:
 		return Waiting{"the VM has no session yet", c.AcceptedAt}
 	case !v.Connected:
-		return Waiting{"VM offline since " + v.DisconnectedAt.Format(time.RFC3339), later(c.AcceptedAt, v.DisconnectedAt)}
+		return v.offline(c.AcceptedAt)
 	case c.Type == RegisterRunner && v.TokenWait != TokenWait{}:
-		w := v.Waiting(now)
-		return Waiting{w.Reason, later(c.AcceptedAt, w.Since)}
+		return v.waitingForToken(c.AcceptedAt, now)
 	}
 	next, err := NextDelivery(open, d, "", v.TokenWait != TokenWait{})
 	if err == nil && next.Seq < c.Seq {

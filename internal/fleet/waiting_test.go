@@ -89,8 +89,24 @@ func TestNextTry(t *testing.T) {
 	require.Equal(t, []int{1, 3, 7, 15, 30, 45, 60}, tries)
 	require.Equal(t, t0.Add(8*time.Hour), w.NextTry(t0.Add(8*time.Hour-1)))
 	require.Equal(t, t0.Add(time.Second), w.NextTry(t0.Add(-time.Hour)), "a clock that was set back")
-	require.Equal(t, Waiting{}, VM{}.Waiting(t0))
-	require.Equal(t, Waiting{"no registration token (it is empty), next try in 1 s", t0}, VM{TokenWait: w}.Waiting(t0))
+}
+
+// While its runner is to be registered a VM says what that waits for.
+func TestVMWaits(t *testing.T) {
+	t.Parallel()
+	v := VM{
+		Connected: true, Epoch: 1, DisconnectedAt: t0.Add(time.Minute),
+		Registration: Registration{State: Requested, Command: "reg-1", RequestedAt: t0},
+	}
+	require.Equal(t, Waiting{"waits for its runner to register, by command reg-1", t0}, v.Waiting(t0))
+	v.TokenWait = TokenWait{}.Failed("it is empty", t0.Add(time.Second))
+	require.Equal(t, Waiting{"no registration token (it is empty), next try in 1 s", t0.Add(time.Second)}, v.Waiting(t0.Add(time.Second)))
+	v.Connected = false
+	require.Equal(t, Waiting{"VM offline since 2026-01-02T03:05:05Z", t0.Add(time.Minute)}, v.Waiting(t0))
+	for _, s := range []RegistrationState{Unregistered, Registered, RegFailed} {
+		v.Registration.State = s
+		require.Zero(t, v.Waiting(t0), s)
+	}
 }
 
 // What a change did to its command is read off its times.

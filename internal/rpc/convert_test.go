@@ -52,11 +52,10 @@ func fullVM() fleet.VM {
 			MemoryTotalBytes: 4, MemoryUsedBytes: 3, DiskTotalBytes: 2, DiskUsedBytes: 1,
 		},
 		Registration: fleet.Registration{
-			State: fleet.Registered, Command: "c1", RequestedAt: minute(3), ProvenAt: minute(4), Epoch: 3,
+			State: fleet.Requested, Command: "c1", RequestedAt: minute(3), ProvenAt: minute(4), Epoch: 3,
 		},
 		FirstSeenAt: minute(5), LastSeenAt: minute(6), ConnectedAt: minute(7), DisconnectedAt: minute(8),
 		LastHeartbeatAt: minute(9), LastAckAt: minute(10),
-		TokenWait: fleet.TokenWait{Why: "why", Since: minute(11)},
 	}
 }
 
@@ -108,13 +107,11 @@ func TestConversionsAreComplete(t *testing.T) {
 		"acked_at": "2030-01-02T03:06:00Z", "reason": "because", "max_deliveries": 4,
 		"waiting": {"reason": "waits", "since": "2030-01-02T03:07:00Z"}
 	}`, command)
-	require.Regexp(t, `^no registration token \(why\), next try in \d+ s$`, vm.GetWaiting().GetReason())
-	vm.Waiting.Reason = "waits" // what it says depends on the time
 	requireJSON(t, `{
 		"vm_id": "vm-1", "pool_id": "p", "org_id": "o", "connected": true, "status": "idle",
 		"runner": {"state": "idle", "configured": true, "name": "r", "labels": ["l"]},
 		"registration": {
-			"state": "REGISTRATION_STATE_REGISTERED", "command_id": "c1",
+			"state": "REGISTRATION_STATE_REQUESTED", "command_id": "c1",
 			"requested_at": "2030-01-02T03:03:00Z", "registered_at": "2030-01-02T03:04:00Z"
 		},
 		"current_job": {
@@ -129,7 +126,7 @@ func TestConversionsAreComplete(t *testing.T) {
 		"first_seen_at": "2030-01-02T03:05:00Z", "last_seen_at": "2030-01-02T03:06:00Z",
 		"connected_at": "2030-01-02T03:07:00Z", "disconnected_at": "2030-01-02T03:08:00Z",
 		"last_heartbeat_at": "2030-01-02T03:09:00Z", "last_ack_at": "2030-01-02T03:10:00Z",
-		"waiting": {"reason": "waits", "since": "2030-01-02T03:11:00Z"}
+		"waiting": {"reason": "waits for its runner to register, by command c1", "since": "2030-01-02T03:03:00Z"}
 	}`, vm)
 	requireJSON(t, `{
 		"event_id": "9", "vm_id": "vm-1", "pool_id": "p", "org_id": "o", "type": "job_completed",

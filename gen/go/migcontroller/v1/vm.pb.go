@@ -125,8 +125,8 @@ type VM struct {
 	DisconnectedAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=disconnected_at,json=disconnectedAt,proto3" json:"disconnected_at,omitempty"`
 	// When its last heartbeat came; unset before the first.
 	LastHeartbeatAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=last_heartbeat_at,json=lastHeartbeatAt,proto3" json:"last_heartbeat_at,omitempty"`
-	// What the registration of its runner waits for, such as a token; unset when
-	// it waits for nothing but its agent.
+	// What the registration of its runner waits for, such as a token; unset unless
+	// registration.state is REQUESTED.
 	Waiting *Waiting `protobuf:"bytes,18,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// When its agent last acked a command; unset before it did. An agent whose
 	// runner is registered reads no commands as a rule: if this is before

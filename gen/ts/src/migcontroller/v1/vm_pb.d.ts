@@ -141,8 +141,8 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
   lastHeartbeatAt?: Timestamp | undefined;
 
   /**
-   * What the registration of its runner waits for, such as a token; unset when
-   * it waits for nothing but its agent.
+   * What the registration of its runner waits for, such as a token; unset unless
+   * registration.state is REQUESTED.
    *
    * @generated from field: migcontroller.v1.Waiting waiting = 18;
    */
