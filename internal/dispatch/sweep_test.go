@@ -172,6 +172,24 @@ func TestLifelog(t *testing.T) {
 	})
 }
 
+// An agent may ack what was never delivered to it: a delivery whose write was given
+// up can arrive in full, and its command end meanwhile. Nothing is kept of the ack.
+func TestAckOfWhatWasNeverDelivered(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		s.send("vm-1", "a")
+		s.cancel("a")
+		x := s.registered("vm-1")
+		time.Sleep(time.Second) // fake clock
+		x.ack("a", true)
+		synctest.Wait()
+		require.Equal(t, fleet.Cancelled, s.command("a").State)
+		require.Equal(t, int64(1), s.Stats().LateAcks)
+		require.Len(t, s.log.about("a"), 2, "accepted and cancelled")
+	})
+}
+
 // A log that takes nothing holds up nobody; what does not fit is counted.
 func TestLifelogIsBounded(t *testing.T) {
 	t.Parallel()

@@ -49,7 +49,9 @@ func (c Change) Step() Step {
 		return StepNone
 	case c.At.Equal(cmd.FinishedAt):
 		return StepEnded
-	default:
+	case cmd.Ack != nil:
 		return StepLateAck
+	default:
+		return StepNone
 	}
 }

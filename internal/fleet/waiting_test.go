@@ -134,6 +134,7 @@ func TestStep(t *testing.T) {
 		"acked":         {acked, at.Add(1), StepEnded},
 		"cancelled":     {cancelled, at.Add(1), StepEnded},
 		"late":          {late, at.Add(2), StepLateAck},
+		"written again": {cancelled, at.Add(2), StepNone},
 	} {
 		require.Equal(t, test.step, Change{At: test.at, Command: &test.c}.Step(), name)
 	}

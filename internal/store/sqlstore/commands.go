@@ -212,8 +212,8 @@ func (db *DB) Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack
 		}
 		late = c.State.Terminal()
 		repeated := late && c.Ack != nil
-		if c, err = c.Acked(a, now); err != nil || repeated {
-			return err
+		if c, err = c.Acked(a, now); err != nil || repeated || c.Ack == nil {
+			return err // or nothing is kept of it
 		}
 		v.LastSeenAt, v.LastAckAt = now, now
 		if late {
