@@ -119,14 +119,15 @@ func (c Command) Out(e Epoch) bool {
 }
 
 // NotWritten takes back a delivery on the session with this epoch that was not
-// written to the agent in full: it does not count. A command that has had no
-// other is pending again.
+// written to the agent in full: it does not count, and c is out on that session no
+// more. A command that has had no other is pending again.
 func (c Command) NotWritten(e Epoch) Command {
 	if !c.Out(e) {
 		return c
 	}
 	c.Attempts--
 	c.DueAt = c.ExpiresAt
+	c.Last.Epoch-- // the delivery before was not on a later one
 	if c.Attempts == 0 {
 		c.State, c.Last = Pending, Delivery{}
 	}

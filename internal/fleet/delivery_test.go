@@ -45,6 +45,21 @@ func TestExhausted(t *testing.T) {
 	require.Equal(t, "delivered 3 times and never acked: max_deliveries is reached", c.Reason)
 }
 
+// What is not written is taken back once, whoever finds out: the write that was too
+// late, and the end of the session after it. The delivery before still counts.
+func TestNotWrittenOnce(t *testing.T) {
+	t.Parallel()
+	c, err := inState(t, Delivered).SessionEnded(1, t0).Delivered(Delivery{Stream, 2, 1, t0})
+	require.NoError(t, err)
+	c = c.NotWritten(2)
+	require.Equal(t, 1, c.Attempts)
+	require.False(t, c.Out(2))
+	require.False(t, c.InFlight(Delivery{Stream, 2, 1, t0}), "it blocks nothing")
+	require.Equal(t, c, c.NotWritten(2))
+	c = c.Lapsed(c.ExpiresAt, time.Time{}, VM{})
+	require.Equal(t, TimedOut, c.State, "it was delivered")
+}
+
 // While nothing has arrived on its live session since, the decision is put off, up
 // to the deadline.
 func TestLapsedInSilence(t *testing.T) {
