@@ -86,6 +86,19 @@ func TestGrace(t *testing.T) {
 	require.Equal(t, at(again+readersGrace), g.asOf(at(again+readersGrace)))
 }
 
+// A clock that is set back, after a step forward or long after a late tick, does not
+// suspend judgement until it is there again.
+func TestGraceWhenTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
+	var g grace
+	at := func(d time.Duration) time.Time { return time.Unix(1_000_000, 0).Add(d) }
+	g.asOf(at(0))
+	require.Equal(t, at(0), g.asOf(at(time.Hour)), "a step forward")
+	back := time.Second / 4
+	require.Equal(t, at(back), g.asOf(at(back)))
+	require.Equal(t, at(2*back), g.asOf(at(2*back)))
+}
+
 // A command that was sent into a link that turns out dead is delivered again, not
 // given up.
 func TestDeadLink(t *testing.T) {

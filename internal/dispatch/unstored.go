@@ -61,6 +61,9 @@ type grace struct {
 // asOf returns the time as of which deadlines may be judged at a tick: now, but
 // for readersGrace after a late tick the time of the tick before that.
 func (g *grace) asOf(now time.Time) time.Time {
+	if now.Before(g.last) { // the clock was set back
+		g.until = time.Time{}
+	}
 	if !g.last.IsZero() && now.Sub(g.last) > lateTick {
 		if !now.Before(g.until) { // else it is frozen already
 			g.frozen = g.last
