@@ -99,13 +99,17 @@ func (s *Session) awaitRunner(ctx context.Context) {
 // is due or the session is over.
 func (s *Session) deliverDue(ctx context.Context) {
 	retry := firstRetry
+	var tokenDue time.Time // before it no token is asked for, however often the session is woken
 	for {
-		err := s.deliverNext(ctx)
+		untilToken := time.Until(tokenDue)
+		err := s.deliverNext(ctx, untilToken > 0)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			retry = firstRetry
+		case errors.Is(err, fleet.ErrNothingDue) && untilToken > 0:
+			s.waitForWork(ctx, untilToken)
 		case errors.Is(err, fleet.ErrNothingDue):
 			if s.rest() {
 				return
@@ -119,7 +123,7 @@ func (s *Session) deliverDue(ctx context.Context) {
 			s.transport.Interrupt()
 			return
 		case errors.Is(err, fleet.ErrNoToken):
-			s.waitForWork(ctx, s.nextToken(ctx))
+			tokenDue = time.Now().Add(s.nextToken(ctx))
 		default:
 			s.d.limited(s.log, troubleDelivery, "").Warn("delivery postponed", keyError, err)
 			s.waitForWork(ctx, retry)
@@ -139,21 +143,22 @@ func (s *Session) waitForWork(ctx context.Context, d time.Duration) {
 	}
 }
 
-// nextToken returns how long it is until a token is next asked for.
+// nextToken returns how long it is until a token is next asked for, also when the
+// clock was set back.
 func (s *Session) nextToken(ctx context.Context) time.Duration {
 	v, err := s.d.Store.VM(ctx, s.vm)
 	if err != nil {
 		return lastRetry
 	}
 	now := s.d.Clock()
-	return v.TokenWait.NextTry(now).Sub(now)
+	return min(v.TokenWait.NextTry(now).Sub(now), lastRetry)
 }
 
 // errNotSent occurs when the stream does not take a message.
 var errNotSent = errors.New("not sent")
 
-func (s *Session) deliverNext(ctx context.Context) error {
-	a := store.Attempt{Via: fleet.Stream, Epoch: s.epoch, Written: s.lastWritten()}
+func (s *Session) deliverNext(ctx context.Context, withoutToken bool) error {
+	a := store.Attempt{Via: fleet.Stream, Epoch: s.epoch, Written: s.lastWritten(), WithoutToken: withoutToken}
 	o, err := s.d.claim(ctx, s.vm, a)
 	if err != nil {
 		return err

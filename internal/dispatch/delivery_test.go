@@ -2,6 +2,9 @@ package dispatch
 
 import (
 	"errors"
+	"fmt"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -308,6 +311,39 @@ func TestNoToken(t *testing.T) {
 		require.LessOrEqual(t, time.Since(began), lastRetry)
 		require.Equal(t, 1, s.command(id).Attempts)
 		require.Zero(t, s.vm("vm-1").TokenWait)
+	})
+}
+
+// A token is asked for when its next try is due, and not whenever the session is
+// woken: neither by what becomes of the VM, nor by a reason that is another one each
+// time, nor late when the clock was set back.
+func TestTokenTries(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var back atomic.Int64
+		s := newSystem(t, withoutSweeps, func(_ *system, o *Options) {
+			o.Clock = func() time.Time { return clock().Add(-time.Duration(back.Load())) }
+		})
+		var tries atomic.Int64
+		s.tokens.on(func() error {
+			if n := tries.Add(1); n < 1000 {
+				return fmt.Errorf("request %d was refused", n)
+			}
+			return nil
+		})
+		a := s.connect("vm-1")
+		for i := range 60 {
+			a.beat(strconv.Itoa(i)) // a change of its VM
+			time.Sleep(time.Second) // fake clock
+		}
+		synctest.Wait()
+		require.EqualValues(t, 8, tries.Load(), "at 0, 1, 3, 7, 15, 30, 45 and 60 seconds")
+		s.send("vm-1", "other")
+		require.Equal(t, fleet.CommandID("other"), a.next(true).ID)
+		require.EqualValues(t, 8, tries.Load())
+		back.Store(int64(time.Hour))
+		time.Sleep(time.Minute) // fake clock
+		require.InDelta(t, 12, tries.Load(), 1)
 	})
 }
 
