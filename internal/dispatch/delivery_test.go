@@ -369,6 +369,21 @@ func TestDeliveryOutage(t *testing.T) {
 	}
 }
 
+// A completed delivery counts although the store could not take the end of its
+// session before the next one began.
+func TestDeliveryCountsThroughAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.registered("vm-1")
+		s.send("vm-1", "a")
+		require.Equal(t, 1, a.next().Attempts)
+		s.store.down("CloseSession")
+		a.quit()
+		require.Equal(t, 2, s.connect("vm-1").next().Attempts)
+	})
+}
+
 // A session that was superseded between its claim and its message sends
 // nothing: the newer one does.
 func TestSupersededAfterItsLease(t *testing.T) {

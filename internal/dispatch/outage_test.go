@@ -186,8 +186,10 @@ func TestUnendedKeepsTheNewest(t *testing.T) {
 	for _, e := range []fleet.Epoch{2, 3, 1} {
 		u.put(ending{vm: "vm-1", epoch: e})
 	}
-	require.Equal(t, []ending{{vm: "vm-1", epoch: 3}}, u.take())
-	require.Empty(t, u.take())
+	u.done(ending{vm: "vm-1", epoch: 2})
+	require.Equal(t, []ending{{vm: "vm-1", epoch: 3}}, u.some())
+	u.done(ending{vm: "vm-1", epoch: 3})
+	require.Empty(t, u.some())
 }
 
 // Upkeep goes on after an error, and logs the first of a row.

@@ -71,7 +71,7 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	}
 	register := d.registerCommand(h.VM)
 	opened := d.receivedAt()
-	v, err := d.Store.OpenSession(ctx, h, register, d.registry.session(h.VM).lastWritten(), opened)
+	v, err := d.Store.OpenSession(ctx, h, register, d.lastWritten(h.VM), opened)
 	if err != nil {
 		d.registry.leave()
 		return nil, err
@@ -126,11 +126,8 @@ func (s *Session) Cause() error {
 }
 
 // lastWritten returns the latest command that was written on the session in full;
-// empty for none, and for no session.
+// empty for none.
 func (s *Session) lastWritten() fleet.CommandID {
-	if s == nil {
-		return ""
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.written

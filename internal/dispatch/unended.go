@@ -36,24 +36,51 @@ func (u *unended) put(e ending) {
 	}
 }
 
-func (u *unended) take() []ending {
+// some returns endBatch of them at most.
+func (u *unended) some() []ending {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var some []ending
-	for vm, e := range u.sessions {
+	for _, e := range u.sessions {
 		if len(some) == endBatch {
 			break
 		}
 		some = append(some, e)
-		delete(u.sessions, vm)
 	}
 	return some
+}
+
+// done forgets an end that is recorded.
+func (u *unended) done(e ending) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.sessions[e.vm].epoch == e.epoch {
+		delete(u.sessions, e.vm)
+	}
+}
+
+// written returns the last command that was written on the session of the VM whose
+// end waits; empty for none.
+func (u *unended) written(vm fleet.VMID) fleet.CommandID {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.sessions[vm].written
+}
+
+// lastWritten returns the last command that was written on the newest session of
+// the VM, if its end is not recorded; empty for none.
+func (d *Dispatcher) lastWritten(vm fleet.VMID) fleet.CommandID {
+	if s := d.registry.session(vm); s != nil {
+		return s.lastWritten()
+	}
+	return d.unended.written(vm)
 }
 
 // recordEnd records the end of a session, later if the store is unavailable.
 func (d *Dispatcher) recordEnd(ctx context.Context, e ending) error {
 	err := d.Store.CloseSession(ctx, e.vm, e.epoch, e.written, e.at)
 	if err == nil || errors.Is(err, fleet.ErrNotFound) {
+		d.unended.done(e)
 		return nil // a VM that is no longer known has no session
 	}
 	d.unended.put(e)
@@ -68,7 +95,7 @@ func (d *Dispatcher) recordEnd(ctx context.Context, e ending) error {
 // commits.
 func (d *Dispatcher) recordEnds(ctx context.Context) error {
 	for {
-		some := d.unended.take()
+		some := d.unended.some()
 		if len(some) == 0 {
 			return nil
 		}
