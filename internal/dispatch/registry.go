@@ -80,7 +80,7 @@ func (r *registry) session(vm fleet.VMID) *Session {
 func (r *registry) sessions() []*Session {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return slices.Collect(maps.Values(r.newest))
+	return slices.AppendSeq(make([]*Session, 0, len(r.newest)), maps.Values(r.newest))
 }
 
 func (r *registry) count() int {

