@@ -54,21 +54,31 @@ func newHeartbeats(d *Dispatcher) *heartbeats {
 // add queues a heartbeat that keeps its rules, and its file. When it returns nil
 // the heartbeat will be stored, unless the store is unavailable to the end.
 func (b *heartbeats) add(ctx context.Context, h fleet.Heartbeat, render func() ([]byte, error)) error {
-	for {
-		room, ok := b.put(&h)
-		if ok {
-			break
+	if room, ok := b.put(&h); !ok {
+		if err := b.wait(ctx, &h, room); err != nil {
+			return err
 		}
+	}
+	if b.d.Journal != nil {
+		b.d.Journal.Heartbeat(h.Origin, render)
+	}
+	return nil
+}
+
+// wait adds to the first group that has room. Later heartbeats may have been faster,
+// and so oldest alone does not know since when its stream is not read.
+func (b *heartbeats) wait(ctx context.Context, h *fleet.Heartbeat, room <-chan struct{}) error {
+	_, done := b.d.unstored.add(func() time.Time { return h.ReceivedAt })
+	defer done()
+	for ok := false; !ok; {
 		select {
 		case <-room:
+			room, ok = b.put(h)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-b.stopped:
 			return fleet.ErrStopping
 		}
-	}
-	if b.d.Journal != nil {
-		b.d.Journal.Heartbeat(h.Origin, render)
 	}
 	return nil
 }

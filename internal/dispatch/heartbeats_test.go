@@ -50,6 +50,30 @@ func TestHeartbeatsAreGrouped(t *testing.T) {
 	})
 }
 
+// Since when a stream is not read is known also when its heartbeat waits for room
+// and later ones of others got theirs.
+func TestWaitingHeartbeatIsUnstored(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, withoutJournal, withoutSweeps)
+		a, b := s.registered("vm-1"), s.registered("vm-2")
+		s.store.down("RecordHeartbeats")
+		a.flood(maxBeats)
+		time.Sleep(beatWindow) // fake clock
+		a.flood(maxBeats)
+		time.Sleep(time.Second) // fake clock
+		blocked := clock()
+		go func() { _ = b.say(beatOf("idle")) }()
+		time.Sleep(time.Second) // fake clock
+		synctest.Wait()
+		require.WithinDuration(t, blocked, s.unstored.oldest(clock()), time.Millisecond)
+		s.store.up("RecordHeartbeats")
+		time.Sleep(time.Minute) // fake clock
+		synctest.Wait()
+		require.Empty(t, s.unstored.at)
+	})
+}
+
 // A group has a bound.
 func TestHeartbeatGroupsAreBounded(t *testing.T) {
 	t.Parallel()

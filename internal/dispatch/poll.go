@@ -106,12 +106,13 @@ func (d *Dispatcher) Token(
 // ReportEvent keeps an event that came over HTTP; it is durable when
 // ReportEvent returns. It returns the VM as it is then and the event as kept.
 func (d *Dispatcher) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fleet.Event, error) {
-	e.Via, e.Epoch, e.ReceivedAt = fleet.HTTP, 0, d.receivedAt()
+	arrived, done := d.unstored.add(d.receivedAt)
+	defer done()
+	e.Via, e.Epoch, e.ReceivedAt = fleet.HTTP, 0, arrived
 	if err := e.Check(); err != nil {
 		return fleet.VM{}, e, err
 	}
 	d.suspect(e.VM)
-	defer d.unstored.add(e.ReceivedAt)()
 	v, e, err := d.Store.RecordEvent(ctx, e, d.registerCommand(e.VM))
 	if err == nil {
 		d.Log.Info("event received", keyVM, e.VM, keyEventType, e.Type, keyVia, fleet.HTTP)

@@ -10,9 +10,8 @@ import (
 
 // persist writes what an agent said until the store takes it or the stream is
 // over: agents say nothing twice. The stream is not read meanwhile. A write that
-// has begun goes on when the stream ends. arrived is when it was read.
-func (s *Session) persist(what string, arrived time.Time, write func(context.Context) error) error {
-	defer s.d.unstored.add(arrived)()
+// has begun goes on when the stream ends.
+func (s *Session) persist(what string, write func(context.Context) error) error {
 	ctx := context.WithoutCancel(s.stream)
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
 		err := write(ctx)
@@ -35,13 +34,14 @@ func (s *Session) persist(what string, arrived time.Time, write func(context.Con
 // answer to nothing that this VM was sent is refused, and the session goes on.
 // It returns an error only when the session is over.
 func (s *Session) Ack(a fleet.Ack) error {
-	arrived := s.arrive()
+	arrived, done := s.d.unstored.add(s.arrive)
+	defer done()
 	if err := fleet.CheckID("command_ack.command_id", string(a.CommandID)); err != nil {
 		s.Refuse("ack", err)
 		return nil
 	}
 	var late bool
-	err := s.persist("ack", arrived, func(ctx context.Context) (err error) {
+	err := s.persist("ack", func(ctx context.Context) (err error) {
 		_, late, err = s.d.Store.Ack(ctx, s.vm, s.epoch, a, arrived)
 		return err
 	})
@@ -78,7 +78,9 @@ func (s *Session) AckRepaired(id fleet.CommandID, size int, fault error) {
 // rule is refused, and the session goes on. It returns an error only when the
 // session is over.
 func (s *Session) Event(e fleet.Event) error {
-	if !s.admit("event", &e.Origin, s.arrive()) {
+	arrived, done := s.d.unstored.add(s.arrive)
+	defer done()
+	if !s.admit("event", &e.Origin, arrived) {
 		return nil
 	}
 	if err := e.Check(); err != nil {
@@ -86,7 +88,7 @@ func (s *Session) Event(e fleet.Event) error {
 		return nil
 	}
 	s.alive.event(e.Type)
-	err := s.persist("event", e.ReceivedAt, func(ctx context.Context) error {
+	err := s.persist("event", func(ctx context.Context) error {
 		_, _, err := s.d.Store.RecordEvent(ctx, e, s.d.registerCommand(s.vm))
 		return err
 	})

@@ -46,6 +46,44 @@ func TestDeadlinesAreJudgedByArrival(t *testing.T) {
 	}
 }
 
+// A message is stamped and known to be unstored in one step: else the sweeper could
+// look between the two.
+func TestStampedIsUnstored(t *testing.T) {
+	t.Parallel()
+	var u unstored
+	at := time.Unix(1000, 0)
+	looked := make(chan time.Time, 1)
+	arrived, done := u.add(func() time.Time {
+		go func() { looked <- u.oldest(at.Add(time.Second)) }()
+		select {
+		case early := <-looked:
+			looked <- early
+		case <-time.After(10 * time.Millisecond): // it waits
+		}
+		return at
+	})
+	require.Equal(t, at, arrived)
+	require.Equal(t, at, <-looked)
+	done()
+	require.Equal(t, at.Add(time.Second), u.oldest(at.Add(time.Second)))
+}
+
+// What was blocked for long leaves its stream's reader a second for what is behind.
+func TestReadersCatchUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var u unstored
+		at, done := u.add(clock)
+		time.Sleep(time.Minute) // fake clock
+		done()
+		time.Sleep(readersGrace - 1) // fake clock
+		require.Equal(t, at, u.oldest(clock()))
+		time.Sleep(1) // fake clock
+		synctest.Wait()
+		require.Equal(t, clock(), u.oldest(clock()))
+	})
+}
+
 // The time of an ack is that of its arrival.
 func TestAckIsStampedOnce(t *testing.T) {
 	t.Parallel()

@@ -6,7 +6,7 @@ import (
 )
 
 // unstored has when each message arrived that was read from an agent and is not
-// in the store yet, but for heartbeats, which are grouped. The zero value is
+// in the store yet, but for heartbeats that are in a group. The zero value is
 // ready.
 type unstored struct {
 	mu   sync.Mutex
@@ -14,21 +14,33 @@ type unstored struct {
 	at   map[uint64]time.Time
 }
 
-// add adds a message until it is done.
-func (u *unstored) add(arrived time.Time) (done func()) {
+// add stamps a message with when it arrived and keeps that until it is done. oldest
+// misses no message that was stamped before: both are one step. After a long wait
+// done takes effect readersGrace later: what is behind the message in its stream
+// arrived long ago, too, and is read only now.
+func (u *unstored) add(stamp func() time.Time) (arrived time.Time, done func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.at == nil {
 		u.at = map[uint64]time.Time{}
 	}
-	id := u.next
+	id, began := u.next, time.Now()
 	u.next++
+	arrived = stamp()
 	u.at[id] = arrived
-	return func() {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		delete(u.at, id)
+	return arrived, func() {
+		if time.Since(began) > lateTick {
+			time.AfterFunc(readersGrace, func() { u.forget(id) })
+			return
+		}
+		u.forget(id)
 	}
+}
+
+func (u *unstored) forget(id uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.at, id)
 }
 
 // oldest returns when the first of them arrived, or now if there is none.
@@ -46,7 +58,8 @@ func (u *unstored) oldest(now time.Time) time.Time {
 // What the sweeper does after it was late: the whole process may have stood
 // still, and what has arrived meanwhile was not read.
 const (
-	// lateTick is how long after the one before a tick is late.
+	// lateTick is how long after the one before a tick is late, and a message long on
+	// its way into the store.
 	lateTick = time.Second
 	// readersGrace is what the readers get then to catch up.
 	readersGrace = time.Second
