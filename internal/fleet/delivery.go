@@ -204,8 +204,7 @@ func NextDelivery(open []Command, d Delivery, written CommandID, withoutToken bo
 		}
 	}
 	for _, c := range open {
-		waits := withoutToken && c.Type == RegisterRunner
-		if c.Deliverable(d) && !waits {
+		if c.Deliverable(d) && (!withoutToken || c.Type != RegisterRunner) {
 			return c, nil
 		}
 	}

@@ -35,10 +35,7 @@ func (w TokenWait) NextTry(now time.Time) time.Time {
 			return at
 		}
 	}
-	if at.After(now) {
-		return at.Add(lastTokenRetry)
-	}
-	return now.Add(lastTokenRetry - now.Sub(at)%lastTokenRetry)
+	return at.Add(max(0, now.Sub(at).Truncate(lastTokenRetry)) + lastTokenRetry)
 }
 
 // Failed notes that no token was available.
