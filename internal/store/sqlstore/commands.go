@@ -49,12 +49,14 @@ func (t *tx) claimedIfFree(c fleet.Command, now func() time.Time) (fleet.Command
 		return c, err
 	}
 	at := now()
-	switch open, err := t.queue(c.VM, at); {
-	case err != nil || len(open) > 0:
-		return c, err
-	default:
-		return c.Offered(v, at), nil
+	claimed := c.Offered(v, at)
+	if claimed.State == c.State {
+		return c, nil // without a look at a queue that may be long
 	}
+	if open, err := t.queue(c.VM, at); err != nil || len(open) > 0 {
+		return c, err
+	}
+	return claimed, nil
 }
 
 // Cancel takes a command back.
