@@ -68,10 +68,13 @@ func (v VM) offline(since time.Time) Waiting {
 }
 
 func (v VM) waitingForToken(since, now time.Time) Waiting {
-	in := v.TokenWait.NextTry(now).Sub(now)
-	seconds := int64((in + time.Second - 1) / time.Second)
+	next := "when the VM polls"
+	if v.Connected {
+		in := v.TokenWait.NextTry(now).Sub(now)
+		next = fmt.Sprintf("in %d s", int64((in+time.Second-1)/time.Second))
+	}
 	return Waiting{
-		fmt.Sprintf("no registration token (%s), next try in %d s", v.TokenWait.Why, seconds),
+		fmt.Sprintf("no registration token (%s), next try %s", v.TokenWait.Why, next),
 		later(since, v.TokenWait.Since),
 	}
 }
@@ -114,13 +117,15 @@ func (c Command) Waits(v VM, open []Command, now time.Time) Waiting {
 
 // WaitsAlone is Waits as far as c alone says it.
 func (c Command) WaitsAlone() Waiting {
-	switch c.State {
-	case Pending:
-		return Waiting{"waits to be delivered", c.AcceptedAt}
-	case Delivered:
-		return c.waitingForAck(VM{})
-	default:
+	switch {
+	case c.State.Terminal():
 		return Waiting{}
+	case c.State == Pending:
+		return Waiting{"waits to be delivered", c.AcceptedAt}
+	case c.Last.Via == Stream && c.DueAt.Equal(c.ExpiresAt): // its session is over
+		return Waiting{"waits to be delivered again", c.Last.At}
+	default:
+		return c.waitingForAck(VM{})
 	}
 }
 

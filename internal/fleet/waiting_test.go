@@ -74,6 +74,7 @@ func TestWaits(t *testing.T) {
 	for _, s := range CommandStates {
 		require.Equal(t, s.Terminal(), inState(t, s).WaitsAlone() == Waiting{}, s)
 	}
+	require.Equal(t, "waits to be delivered again", inState(t, Delivered).SessionEnded(1, t0).WaitsAlone().Reason)
 }
 
 // The attempts to get a token come fast at first and then every 15 seconds.
@@ -103,6 +104,9 @@ func TestVMWaits(t *testing.T) {
 	require.Equal(t, Waiting{"no registration token (it is empty), next try in 1 s", t0.Add(time.Second)}, v.Waiting(t0.Add(time.Second)))
 	v.Connected = false
 	require.Equal(t, Waiting{"VM offline since 2026-01-02T03:05:05Z", t0.Add(time.Minute)}, v.Waiting(t0))
+	polls := v
+	polls.Epoch = 0
+	require.Equal(t, "no registration token (it is empty), next try when the VM polls", polls.Waiting(t0).Reason)
 	for _, s := range []RegistrationState{Unregistered, Registered, RegFailed} {
 		v.Registration.State = s
 		require.Zero(t, v.Waiting(t0), s)
