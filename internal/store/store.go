@@ -85,7 +85,8 @@ type Deliveries interface {
 	// Ack records an agent's answer that came on the session with this epoch. It
 	// returns the record and whether the command had already ended. It returns
 	// fleet.ErrNotFound when the VM has no such command,
-	// fleet.ErrNotDelivered when it was never sent, and fleet.ErrSuperseded.
+	// fleet.ErrNotDelivered when it was never sent, and fleet.ErrSuperseded when it
+	// arrived after a newer session was opened. now is when it arrived.
 	Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack, now time.Time) (c fleet.Command, late bool, err error)
 	// Sweep ends the commands whose time is up as of now, or puts the decision off,
 	// as Command.Lapsed says. It looks at limit commands at most and returns how

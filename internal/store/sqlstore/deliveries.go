@@ -113,7 +113,7 @@ func (db *DB) Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack
 		if err != nil {
 			return err
 		}
-		if v.Epoch != e {
+		if v.Epoch != e && !now.Before(v.ConnectedAt) {
 			return fleet.ErrSuperseded
 		}
 		if c, err = t.commandOf(vm, a.CommandID); err != nil {
@@ -127,7 +127,10 @@ func (db *DB) Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack
 		if c, err = c.Acked(a, now); err != nil || repeated || c.Ack == nil {
 			return err // or nothing is kept of it
 		}
-		v.LastSeenAt, v.LastAckAt = now, now
+		if v.Epoch == e {
+			v.LastSeenAt = now
+		}
+		v.LastAckAt = now
 		if late {
 			t.putVM(v, now)
 		} else { // when the command ended tells it

@@ -159,6 +159,12 @@ func testFencing(t *testing.T, b Backend) {
 	require.True(t, f.vm("vm").Connected, "the old end touches nothing of the new session")
 	f.drop("vm", v2.Epoch)
 	require.False(t, f.vm("vm").Connected)
+
+	v2 = f.vm("vm")
+	c, _, err := f.Ack(f.Context(), "vm", v1.Epoch, fleet.Ack{CommandID: "a", Success: true}, v2.ConnectedAt.Add(-1))
+	require.NoError(t, err)
+	require.Equal(t, fleet.Succeeded, c.State, "it arrived before the newer session")
+	require.Equal(t, v2.LastSeenAt, f.vm("vm").LastSeenAt)
 }
 
 func testAckClock(t *testing.T, b Backend) {
