@@ -401,3 +401,30 @@ func TestSupersededAfterItsLease(t *testing.T) {
 		older.nothing()
 	})
 }
+
+// A write that is completed while the next session is being opened counts.
+func TestWrittenWhileTheNextSessionOpens(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		slow := newTransport()
+		older := s.connectOn("vm-1", slow)
+		older.next(true)
+		writing, write := make(chan struct{}), make(chan struct{})
+		slow.onDeliver = func() error {
+			close(writing)
+			<-write
+			return nil
+		}
+		s.send("vm-1", "a")
+		<-writing
+		s.store.on("within OpenSession", func() error {
+			s.store.up("within OpenSession")
+			close(write)
+			older.next()
+			synctest.Wait() // the write is noted
+			return nil
+		})
+		require.Equal(t, 2, s.connect("vm-1").next().Attempts)
+	})
+}

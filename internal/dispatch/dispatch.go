@@ -156,7 +156,7 @@ func (d *Dispatcher) EndSessions(ctx context.Context) {
 }
 
 // Close ends what sessions are left, writes what is buffered and stops. The
-// store and the journal stay open. It logs the Stats. Closing twice is no error.
+// store and the journal stay open. It logs the Stats. Closing twice is not an error.
 func (d *Dispatcher) Close() {
 	d.closeOnce.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), lastTries)

@@ -170,8 +170,10 @@ func (b *heartbeats) flushLoop() {
 		case <-b.begun:
 			b.gather()
 			b.flush(b.take())
+			b.stored()
 		case <-b.stopped:
 			b.flush(b.take())
+			b.stored()
 			return
 		}
 	}
@@ -198,7 +200,6 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 	if len(group) == 0 {
 		return
 	}
-	defer b.stored()
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		err := b.d.Store.RecordHeartbeats(context.Background(), group, b.d.registerCommand)
 		if err == nil {
@@ -208,7 +209,11 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 			b.tell(group)
 			return
 		}
-		if !errors.Is(err, fleet.ErrUnavailable) || b.givesUp() {
+		if !errors.Is(err, fleet.ErrUnavailable) {
+			b.flushHalves(group, err)
+			return
+		}
+		if b.givesUp() {
 			b.d.Log.Error("heartbeats lost", keyCount, len(group), keyError, err)
 			return
 		}
@@ -217,6 +222,18 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 		}
 		b.pause(wait)
 	}
+}
+
+// flushHalves stores a group that cannot be stored as a whole, so that those of one
+// VM cost no other's.
+func (b *heartbeats) flushHalves(group []fleet.Heartbeat, fault error) {
+	if len(group) == 1 {
+		b.d.Log.Error("heartbeats lost", keyVM, group[0].VM, keyCount, 1, keyError, fault)
+		return
+	}
+	half := len(group) / 2
+	b.flush(group[:half])
+	b.flush(group[half:])
 }
 
 // tell tells the sessions whose runners the group has shown.

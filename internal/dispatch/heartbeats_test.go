@@ -325,3 +325,30 @@ func TestGroupIsFull(t *testing.T) {
 		})
 	}
 }
+
+// Heartbeats of a VM that cannot be stored cost no other VM's, and hold up nothing.
+func TestBrokenVMCostsNoOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		s.store.broken = "vm-2"
+		var agents []*agent
+		for _, vm := range []fleet.VMID{"vm-1", "vm-2", "vm-3", "vm-4"} {
+			agents = append(agents, s.connect(vm))
+		}
+		for _, state := range []string{"ready", "idle"} {
+			for _, a := range agents {
+				a.beat(state)
+			}
+			time.Sleep(time.Second) // fake clock
+		}
+		for _, vm := range []fleet.VMID{"vm-1", "vm-3", "vm-4"} {
+			require.Equal(t, []string{"ready", "idle"}, s.beats(vm), vm)
+		}
+		require.Empty(t, s.beats("vm-2"))
+		require.Equal(t, 2, s.log.count("heartbeats lost"))
+		require.Equal(t, clock(), s.beatsOldest(), "deadlines are judged")
+	})
+}
+
+func (s *system) beatsOldest() time.Time { return s.Dispatcher.beats.oldest(clock()) }

@@ -16,7 +16,8 @@ const (
 	missedBeats  = 3
 	leastSilence = 45 * time.Second
 	// suspectFor is how long an agent that reports over HTTP may be silent on its
-	// stream: it does so when the stream is no longer up on its side.
+	// stream, or for four thirds of its interval: it does so when the stream is no
+	// longer up on its side.
 	suspectFor = 15 * time.Second
 	// newStream is the age under which that means nothing: when it starts an agent
 	// reports over HTTP while it opens its stream.
@@ -85,10 +86,10 @@ func (l *liveness) reportedElsewhere(now, openedAt time.Time) bool {
 func (l *liveness) gone(now time.Time) error {
 	at := now.UnixNano()
 	heard, suspect := l.heardAt.Load(), l.suspect.Load()
-	if suspect > heard && at-suspect > int64(suspectFor) {
-		return fmt.Errorf("%w: for %s, while the agent reported over HTTP", ErrSilent, suspectFor)
-	}
 	interval := time.Duration(l.interval.Load())
+	if suspect > heard && time.Duration(at-suspect) > max(suspectFor, interval*4/3) {
+		return fmt.Errorf("%w, while the agent reported over HTTP", ErrSilent)
+	}
 	silent := time.Duration(at - heard)
 	if interval > 0 && !l.jobs.Load() && silent > max(leastSilence, missedBeats*interval) {
 		return fmt.Errorf("%w: silent for %s, with heartbeats every %s before",

@@ -21,7 +21,7 @@ type Transport interface {
 	// Accept tells the agent that its session is open.
 	Accept() error
 	// Deliver sends a command. The params are those of the command with what is
-	// put in while it is sent.
+	// filled in at delivery.
 	Deliver(c fleet.Command, p fleet.Params) error
 	// Interrupt makes the stream's reader return.
 	Interrupt()
@@ -71,7 +71,7 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	}
 	register := d.registerCommand(h.VM)
 	opened := d.receivedAt()
-	v, err := d.Store.OpenSession(ctx, h, register, d.lastWritten(h.VM), opened)
+	v, err := d.Store.OpenSession(ctx, h, register, func() fleet.CommandID { return d.lastWritten(h.VM) }, opened)
 	if err != nil {
 		d.registry.leave()
 		return nil, err

@@ -3,6 +3,8 @@ package dispatch
 import (
 	"cmp"
 	"context"
+	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,8 @@ type testStore struct {
 	calls map[string]int
 	// groups are the sizes of the groups of heartbeats that were stored.
 	groups []int
+	// broken is a VM of which no heartbeat can be stored.
+	broken fleet.VMID
 	// deaf keeps the store's changes from its listeners.
 	deaf bool
 	// idle is for tests in which much time passes and no command's is up.
@@ -101,12 +105,15 @@ func (s *testStore) Sweep(ctx context.Context, now time.Time, heardAt store.Hear
 }
 
 func (s *testStore) OpenSession(
-	ctx context.Context, h fleet.Hello, c fleet.Command, written fleet.CommandID, now time.Time,
+	ctx context.Context, h fleet.Hello, c fleet.Command, written func() fleet.CommandID, now time.Time,
 ) (fleet.VM, error) {
 	if err := s.before("OpenSession"); err != nil {
 		return fleet.VM{}, err
 	}
-	v, err := s.DB.OpenSession(ctx, h, c, written, now)
+	v, err := s.DB.OpenSession(ctx, h, c, func() fleet.CommandID {
+		_ = s.before("within OpenSession") // fails for nobody
+		return written()
+	}, now)
 	return v, cmp.Or(err, s.before("after OpenSession"))
 }
 
@@ -147,6 +154,9 @@ func (s *testStore) RecordHeartbeats(
 ) error {
 	if err := s.before("RecordHeartbeats"); err != nil {
 		return err
+	}
+	if slices.ContainsFunc(hs, func(h fleet.Heartbeat) bool { return h.VM == s.broken }) {
+		return errors.New("the record of the VM cannot be read")
 	}
 	s.mu.Lock()
 	s.groups = append(s.groups, len(hs))

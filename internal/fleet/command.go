@@ -150,7 +150,7 @@ func (c Command) Proven(evidence string, now time.Time) (Command, error) {
 	return c.ended(Succeeded, evidence, now), nil
 }
 
-// Cancelled takes c back. Cancelling twice is no error; it returns ErrEnded for
+// Cancelled takes c back. Cancelling twice is not an error; it returns ErrEnded for
 // a command that has ended in another way.
 func (c Command) Cancelled(now time.Time) (Command, error) {
 	switch {

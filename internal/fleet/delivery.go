@@ -14,9 +14,14 @@ const DefaultMaxDeliveries = 5
 // counts instead, and a runner takes minutes, not seconds, to register.
 const proofTimeout = 5 * time.Minute
 
-// deferral is how long the decision about an overdue ack is put off at a time
-// while nothing arrives on the session.
-const deferral = time.Second
+// The decision about an overdue ack is put off, while nothing arrives on the
+// session, by a share of the time since the delivery, within these bounds: many
+// commands may wait like this at once, each for long.
+const (
+	leastDeferral = time.Second
+	mostDeferral  = 15 * time.Second
+	deferralShare = 16
+)
 
 // Route is the way something passes between an agent and the controller.
 type Route string
@@ -165,7 +170,7 @@ func (c Command) Lapsed(now, heardAt time.Time, v VM) Command {
 	case c.State == Pending:
 		return c.ended(Expired, "not delivered before its deadline", now)
 	case v.Connected && c.Out(v.Epoch) && !heardAt.After(c.Last.At) && now.Before(c.ExpiresAt):
-		c.DueAt = now.Add(deferral)
+		c.DueAt = now.Add(max(leastDeferral, min(now.Sub(c.Last.At)/deferralShare, mostDeferral)))
 		return c
 	default:
 		return c.ended(TimedOut, c.unackedReason(now, v), now)

@@ -81,8 +81,12 @@ func TestLapsedInSilence(t *testing.T) {
 		after := c.Lapsed(test.now, test.heard, test.vm)
 		require.Equal(t, test.state, after.State, name)
 		if test.state == Delivered {
-			require.Equal(t, due.Add(time.Second), after.DueAt, name)
+			require.Equal(t, due.Add(time.Minute/16), after.DueAt, name)
 		}
+	}
+	for since, wait := range map[time.Duration]time.Duration{time.Second: time.Second, 30 * time.Minute: 15 * time.Second} {
+		c.DueAt = t0.Add(since)
+		require.Equal(t, c.DueAt.Add(wait), c.Lapsed(c.DueAt, t0, live(c)).DueAt, since)
 	}
 	polled, err := inState(t, Pending).Delivered(Delivery{HTTP, 1, 1, t0})
 	require.NoError(t, err)

@@ -169,7 +169,7 @@ func (r *Registrar) Describe() string {
 }
 
 // Command is the controller's own pending command to register vm's runner. It
-// has no parameters: Fill puts them in while it is sent. Its id begins with
+// has no parameters: Fill fills them in at delivery. Its id begins with
 // "reg-".
 func Command(vm fleet.VMID, d fleet.CommandDefaults, now time.Time) fleet.Command {
 	unique := strings.TrimPrefix(string(fleet.NewCommandID()), "cmd-")

@@ -65,7 +65,7 @@ func (s *adminSystem) connect(t *testing.T, vm fleet.VMID, pool string) fleet.VM
 	register, err := fleet.CommandRequest{VM: string(vm), Type: fleet.RegisterRunner}.Accept(
 		fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}, adminNow())
 	require.NoError(t, err)
-	v, err := s.OpenSession(t.Context(), fleet.Hello{VM: vm, Pool: pool, AgentVersion: "1.2"}, register, "", adminNow())
+	v, err := s.OpenSession(t.Context(), fleet.Hello{VM: vm, Pool: pool, AgentVersion: "1.2"}, register, func() fleet.CommandID { return "" }, adminNow())
 	require.NoError(t, err)
 	return v
 }

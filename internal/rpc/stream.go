@@ -78,7 +78,7 @@ func (s *streamService) reject(ctx context.Context, l *line, why error) error {
 }
 
 // refuse ends a stream with err, after holding it. One that its agent has ended
-// is no error.
+// is not an error.
 func (s *streamService) refuse(ctx context.Context, l *line, err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil

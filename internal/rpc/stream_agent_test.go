@@ -64,7 +64,7 @@ func (s *streamStore) before() error {
 }
 
 func (s *streamStore) OpenSession(
-	ctx context.Context, h fleet.Hello, c fleet.Command, written fleet.CommandID, now time.Time,
+	ctx context.Context, h fleet.Hello, c fleet.Command, written func() fleet.CommandID, now time.Time,
 ) (fleet.VM, error) {
 	if err := s.before(); err != nil {
 		return fleet.VM{}, err

@@ -58,7 +58,7 @@ func (s *strictStore) settled() (faults []string, open int) {
 	return faults, s.open
 }
 
-func (s *strictStore) OpenSession(_ context.Context, h fleet.Hello, _ fleet.Command, _ fleet.CommandID, _ time.Time) (fleet.VM, error) {
+func (s *strictStore) OpenSession(_ context.Context, h fleet.Hello, _ fleet.Command, _ func() fleet.CommandID, _ time.Time) (fleet.VM, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := h.Check(); err != nil {

@@ -115,11 +115,12 @@ type Attempt struct {
 
 // Sessions is what is known of live sessions.
 type Sessions interface {
-	// OpenSession gives the VM its next session, superseding the one before, on
-	// which written is the command that was last written.
+	// OpenSession gives the VM its next session, superseding the one before. written
+	// returns the command that was last written on that one, as of when it is called,
+	// and must not block.
 	// When the VM is to be registered in this boot and no command for it is on
 	// its way, register is enqueued in the same step; it is not used otherwise.
-	OpenSession(ctx context.Context, h fleet.Hello, register fleet.Command, written fleet.CommandID, now time.Time) (fleet.VM, error)
+	OpenSession(ctx context.Context, h fleet.Hello, register fleet.Command, written func() fleet.CommandID, now time.Time) (fleet.VM, error)
 	// CloseSession ends a session, on which written is the command that was last
 	// written. The end of one that has been superseded changes nothing.
 	CloseSession(ctx context.Context, vm fleet.VMID, e fleet.Epoch, written fleet.CommandID, now time.Time) error

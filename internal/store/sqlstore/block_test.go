@@ -29,7 +29,7 @@ func group(t *testing.T, db *DB, vms int) []fleet.Heartbeat {
 		load := float64(i)
 		hello := fleet.Hello{VM: fleet.VMID(fmt.Sprintf("vm-%d", i))}
 		register := fleet.Command{ID: fleet.NewCommandID(), VM: hello.VM, Type: fleet.RegisterRunner}
-		v, err := db.OpenSession(t.Context(), hello, register, "", t0)
+		v, err := db.OpenSession(t.Context(), hello, register, nothing, t0)
 		require.NoError(t, err)
 		hs[i] = fleet.Heartbeat{
 			Origin: fleet.Origin{VM: v.ID, Via: fleet.Stream, Epoch: v.Epoch, ReceivedAt: t0},

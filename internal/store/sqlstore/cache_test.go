@@ -21,7 +21,7 @@ var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 func beating(t *testing.T, path string, beats int) (*DB, time.Time) {
 	t.Helper()
 	db := openTest(t, path)
-	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, fleet.Command{ID: "r", VM: "vm", Type: fleet.RegisterRunner}, "", t0)
+	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, fleet.Command{ID: "r", VM: "vm", Type: fleet.RegisterRunner}, nothing, t0)
 	require.NoError(t, err)
 	at := t0
 	for i := range beats {
@@ -125,7 +125,7 @@ func TestPurgedVMIsForgotten(t *testing.T) {
 	require.NoError(t, err)
 	_, err = db.VM(t.Context(), "vm")
 	require.ErrorIs(t, err, fleet.ErrNotFound)
-	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, fleet.Command{ID: "r2", VM: "vm", Type: fleet.RegisterRunner}, "", last.Add(2*time.Hour))
+	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, fleet.Command{ID: "r2", VM: "vm", Type: fleet.RegisterRunner}, nothing, last.Add(2*time.Hour))
 	require.NoError(t, err)
 	require.EqualValues(t, 1, v.Epoch)
 }
@@ -135,7 +135,7 @@ func TestPurgedVMIsForgotten(t *testing.T) {
 func TestLongQueue(t *testing.T) {
 	t.Parallel()
 	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
-	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, drain(t, "c0"), "", time.Now().UTC())
+	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, drain(t, "c0"), nothing, time.Now().UTC())
 	require.NoError(t, err)
 	ids := []fleet.CommandID{"c0"}
 	for i := range 2 * maxQueued {

@@ -168,7 +168,7 @@ func (t *tx) oneCommand(query string, args ...any) (c fleet.Command, err error) 
 
 func decodeCommand(seq int64, doc []byte) (c fleet.Command, err error) {
 	if err := json.Unmarshal(doc, &c); err != nil {
-		return c, fmt.Errorf("read command: %w", err)
+		return c, fmt.Errorf("%w: read command: %w", errBroken, err)
 	}
 	c.Seq = seq
 	return c, nil

@@ -23,12 +23,15 @@ func out(t *testing.T) (*DB, time.Time) {
 	require.NoError(t, err)
 	register := drain(t, "register")
 	register.Type = fleet.RegisterRunner
-	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, register, "", now)
+	v, err := db.OpenSession(t.Context(), fleet.Hello{VM: "vm"}, register, nothing, now)
 	require.NoError(t, err)
 	_, err = db.Lease(t.Context(), "vm", "first", store.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: now})
 	require.NoError(t, err)
 	return db, now
 }
+
+// nothing was written on a session.
+func nothing() fleet.CommandID { return "" }
 
 // heardNow is an agent that sends something all the time.
 func heardNow(fleet.Command) time.Time { return time.Now().Add(time.Hour) }
@@ -136,7 +139,7 @@ func TestEveryAnswerIsSynced(t *testing.T) {
 			return err
 		},
 		"OpenSession": func() error {
-			_, err := db.OpenSession(t.Context(), fleet.Hello{VM: "other"}, register, "", now)
+			_, err := db.OpenSession(t.Context(), fleet.Hello{VM: "other"}, register, nothing, now)
 			return err
 		},
 		"CloseSession":  func() error { return db.CloseSession(t.Context(), "vm", 99, "", now) },

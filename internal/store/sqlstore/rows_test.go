@@ -161,7 +161,7 @@ func TestRefusedChangeIsNotShown(t *testing.T) {
 	require.NoError(t, err)
 	for i := range 1000 { // each makes the log of changes longer
 		hello := fleet.Hello{VM: "vm", AgentVersion: strconv.Itoa(i)}
-		next, err := db.OpenSession(t.Context(), hello, fleet.Command{}, "", last.Add(time.Duration(i)*time.Second))
+		next, err := db.OpenSession(t.Context(), hello, fleet.Command{}, nothing, last.Add(time.Duration(i)*time.Second))
 		if err != nil {
 			require.ErrorIs(t, err, fleet.ErrUnavailable)
 			break
@@ -200,7 +200,7 @@ func TestSilentVMSurvivesCrash(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
 	db, last := beating(t, path, 5)
-	other, err := db.OpenSession(t.Context(), fleet.Hello{VM: "other"}, fleet.Command{ID: "o", VM: "other"}, "", last)
+	other, err := db.OpenSession(t.Context(), fleet.Hello{VM: "other"}, fleet.Command{ID: "o", VM: "other"}, nothing, last)
 	require.NoError(t, err)
 	for at := last; at.Before(last.Add(2 * lookBack)); {
 		at = at.Add(20 * time.Second)
@@ -372,4 +372,28 @@ func TestClosedStoreAnswersNothing(t *testing.T) {
 	require.ErrorIs(t, err, fleet.ErrUnavailable)
 	_, err = db.Next(t.Context(), "vm", store.Attempt{Via: fleet.Stream, Epoch: 1, At: t0})
 	require.ErrorIs(t, err, fleet.ErrUnavailable)
+}
+
+// A record that cannot be read is a fault of one operation, not of the store: to try
+// again is of no use, and it costs no other operation.
+func TestBrokenRecordIsNoOutage(t *testing.T) {
+	t.Parallel()
+	db, now := out(t)
+	require.NoError(t, db.CloseSession(t.Context(), "vm", 1, "", now))
+	require.NoError(t, db.update(t.Context(), func(t *tx) error {
+		return t.exec(`UPDATE vms SET doc = '{{{' WHERE vm_id = 'vm'`)
+	}))
+	db.writer.cache.clear()
+	event := func(vm fleet.VMID) error {
+		_, _, err := db.RecordEvent(t.Context(), fleet.Event{
+			Origin: fleet.Origin{VM: vm, Via: fleet.HTTP, ReceivedAt: now}, Type: "error",
+		}, fleet.Command{})
+		return err
+	}
+	require.ErrorIs(t, event("vm"), errBroken)
+	require.NotErrorIs(t, event("vm"), fleet.ErrUnavailable)
+	require.NoError(t, event("other"))
+	err := db.update(t.Context(), func(*tx) error { panic("broken") })
+	require.ErrorIs(t, err, errBroken)
+	require.NotErrorIs(t, err, fleet.ErrUnavailable)
 }

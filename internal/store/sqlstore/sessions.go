@@ -11,14 +11,14 @@ import (
 
 // OpenSession gives the VM its next session.
 func (db *DB) OpenSession(
-	ctx context.Context, h fleet.Hello, register fleet.Command, written fleet.CommandID, now time.Time,
+	ctx context.Context, h fleet.Hello, register fleet.Command, written func() fleet.CommandID, now time.Time,
 ) (v fleet.VM, err error) {
 	err = db.update(ctx, func(t *tx) error {
 		if v, err = t.vmOrNew(h.VM, now); err != nil {
 			return err
 		}
 		if v.Connected {
-			if err := t.endDeliveries(v, written, now); err != nil {
+			if err := t.endDeliveries(v, written(), now); err != nil {
 				return err
 			}
 			if v, err = t.vm(h.VM); err != nil { // as that has left it

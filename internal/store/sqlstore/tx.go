@@ -115,7 +115,7 @@ func (t *tx) entry(id fleet.VMID) (*vmEntry, error) {
 		return nil, err
 	default:
 		if err := json.Unmarshal(doc, &e.before); err != nil {
-			return nil, fmt.Errorf("read VM: %w", err)
+			return nil, fmt.Errorf("%w: read VM: %w", errBroken, err)
 		}
 		e.known, e.now = true, e.before
 	}

@@ -81,7 +81,8 @@ func startWriter(conn *sql.Conn, wal logFile, last int64, early, durable *listen
 // update runs fn in a transaction shared with others and returns once it is
 // committed and synced. fn's error, if it is one of the domain, is returned as it is, and
 // what fn had written before it is kept; after any other error nothing of fn is
-// kept and the error wraps fleet.ErrUnavailable.
+// kept and the error wraps fleet.ErrUnavailable, unless to try fn again is of no
+// use.
 //
 // A context that ends while the operation waits for the writer does not stop
 // it: whether it was done is then for the store to know.
@@ -277,12 +278,18 @@ func (w *writer) settle(group []*op) {
 		for i := range group {
 			w.settle(group[i : i+1])
 		}
+	case errors.Is(err, errBroken): // the group is that operation alone
+		group[0].err = err
 	default:
 		for _, o := range group {
 			o.err = fmt.Errorf("%w: %w", fleet.ErrUnavailable, err)
 		}
 	}
 }
+
+// errBroken occurs when an operation fails for a reason of its own, such as a
+// record that cannot be read: to try it again is of no use.
+var errBroken = errors.New("broken")
 
 // errNotBegun occurs when the database gives no transaction.
 var errNotBegun = errors.New("no transaction to be had")
@@ -326,7 +333,7 @@ func (w *writer) attempt(t *tx, o *op) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			w.log.Error("store operation panicked", keyPanic, p, keyStack, string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
+			err = fmt.Errorf("%w: panic: %v", errBroken, p)
 		}
 	}()
 	return o.run(t)

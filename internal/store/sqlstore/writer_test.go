@@ -192,7 +192,7 @@ func BenchmarkHeartbeats(b *testing.B) {
 	group := make([]fleet.Heartbeat, 200)
 	for i := range group {
 		vm := fleet.VMID(fmt.Sprintf("vm-%d", i))
-		v, err := db.OpenSession(b.Context(), fleet.Hello{VM: vm, Pool: "pool-1"}, register(vm), "", now)
+		v, err := db.OpenSession(b.Context(), fleet.Hello{VM: vm, Pool: "pool-1"}, register(vm), nothing, now)
 		require.NoError(b, err)
 		group[i] = fleet.Heartbeat{
 			Origin: fleet.Origin{VM: vm, Pool: "pool-1", Via: fleet.Stream, Epoch: v.Epoch},
@@ -229,7 +229,7 @@ func BenchmarkCommandLife(b *testing.B) {
 			return c
 		}
 		register := accept(fleet.RegisterRunner)
-		v, err := db.OpenSession(b.Context(), fleet.Hello{VM: vm}, register, "", time.Now().UTC())
+		v, err := db.OpenSession(b.Context(), fleet.Hello{VM: vm}, register, nothing, time.Now().UTC())
 		require.NoError(b, err)
 		life := func() {
 			a := store.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: time.Now().UTC()}

@@ -108,7 +108,7 @@ func (m *model) pass(now time.Time, silent map[fleet.VMID]bool) {
 			m.end(c, "EXPIRED")
 		case c.state != "DELIVERED":
 		case v.connected && c.epoch == v.epoch && now.Before(c.expires) && (silent[fleet.VMID(c.vm)] || !now.After(c.delivered)):
-			c.due = now.Add(time.Second)
+			c.due = now.Add(max(time.Second, min(now.Sub(c.delivered)/16, 15*time.Second)))
 		default:
 			m.end(c, "TIMED_OUT")
 		}
@@ -313,7 +313,8 @@ func (h *history) opConnect() {
 	vm := h.anyVM()
 	register := h.register(fleet.VMID(vm))
 	register.MaxDeliveries = modelDeliveries
-	v, err := h.OpenSession(h.Context(), fleet.Hello{VM: fleet.VMID(vm)}, register, h.written[fleet.VMID(vm)].id, h.now)
+	v, err := h.OpenSession(h.Context(), fleet.Hello{VM: fleet.VMID(vm)}, register,
+		func() fleet.CommandID { return h.written[fleet.VMID(vm)].id }, h.now)
 	require.NoError(h, err)
 	if h.model.connect(vm) {
 		h.model.send(string(register.ID), vm, fleet.RegisterRunner, defaults.TTL, defaults.AckTimeout, h.now)

@@ -91,7 +91,7 @@ func testLists(t *testing.T, b Backend) {
 	for i := range 25 {
 		vm := fmt.Sprintf("vm-%02d", i)
 		_, err := f.OpenSession(f.Context(), fleet.Hello{VM: fleet.VMID(vm), Pool: fmt.Sprintf("p%d", i%2), Org: "o"},
-			f.register(fleet.VMID(vm)), "", f.later(time.Second))
+			f.register(fleet.VMID(vm)), func() fleet.CommandID { return "" }, f.later(time.Second))
 		require.NoError(t, err)
 	}
 	var ids []fleet.VMID

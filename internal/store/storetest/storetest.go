@@ -121,7 +121,7 @@ func (f *fixture) register(vm fleet.VMID) fleet.Command {
 func (f *fixture) connect(vm string) fleet.VM {
 	f.Helper()
 	id := fleet.VMID(vm)
-	v, err := f.OpenSession(f.Context(), fleet.Hello{VM: id, Pool: "p"}, f.register(id), f.written[id].id, f.now)
+	v, err := f.OpenSession(f.Context(), fleet.Hello{VM: id, Pool: "p"}, f.register(id), func() fleet.CommandID { return f.written[id].id }, f.now)
 	require.NoError(f, err)
 	return v
 }

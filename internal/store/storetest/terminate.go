@@ -136,7 +136,7 @@ func testSilence(t *testing.T, b Backend) {
 	f.sweep(10)
 	require.Equal(t, fleet.Delivered, f.command("a").State)
 	f.silent["vm"] = false // but not an ack
-	f.later(time.Second)
+	f.later(2 * time.Second)
 	f.sweep(10)
 	require.Equal(t, fleet.TimedOut, f.command("a").State)
 
