@@ -16,11 +16,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
-	"time"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
@@ -30,24 +26,20 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// proxyPatience is how long a test waits for what is about to happen.
-const proxyPatience = 20 * time.Second
-
 // proxyKind is a proxy as it is configured for a scenario.
 type proxyKind struct {
 	name  string
-	start func(t *testing.T, s *proxySetup) *proxyChild
+	start func(t *testing.T, s *proxySetup) *child
 	// connections is how many connections to the controller n agents may have.
 	connections func(n int) (least, most int)
 }
 
 // proxySetup is a controller with a proxy before it, on ports of their own.
 type proxySetup struct {
-	program string // the controller's
-	dir     string
+	dir string
 
-	controller *proxyChild
-	proxy      *proxyChild
+	controller *child
+	proxy      *child
 
 	// The controller itself.
 	http, grpc string
@@ -59,14 +51,14 @@ type proxySetup struct {
 }
 
 // newProxySetup starts a controller and a proxy before it.
-func newProxySetup(t *testing.T, program string, kind proxyKind) *proxySetup {
+func newProxySetup(t *testing.T, kind proxyKind) *proxySetup {
 	t.Helper()
 	ports := freePorts(t, 5)
 	s := &proxySetup{
-		program: program, dir: t.TempDir(),
+		dir:  t.TempDir(),
 		http: ports[0], grpc: ports[1], stream: ports[2], routes: ports[3], secure: ports[4],
 	}
-	client := &http.Client{Transport: newProxyTransport(t)}
+	client := &http.Client{Transport: newTransport(t)}
 	s.direct = migcontrollerv1connect.NewAdminServiceClient(client, "http://"+s.http)
 	s.startController(t)
 	s.proxy = kind.start(t, s)
@@ -77,7 +69,7 @@ func newProxySetup(t *testing.T, program string, kind proxyKind) *proxySetup {
 // startController starts the controller, again after it has been killed.
 func (s *proxySetup) startController(t *testing.T) {
 	t.Helper()
-	s.controller = startChild(t, exec.CommandContext(t.Context(), s.program, "--data-dir="+filepath.Join(s.dir, "data"),
+	s.controller = startChild(t, exec.CommandContext(t.Context(), program(t, "controller"), "--data-dir="+filepath.Join(s.dir, "data"),
 		"--http-addr="+s.http, "--grpc-addr="+s.grpc, "--log-format=json"))
 	awaitListener(t, s.grpc, s.controller)
 }
@@ -151,7 +143,7 @@ func (s *proxySetup) configure(t *testing.T, content string, replaced ...string)
 }
 
 // startNginx starts nginx as deploy/proxy has it.
-func startNginx(t *testing.T, s *proxySetup) *proxyChild {
+func startNginx(t *testing.T, s *proxySetup) *child {
 	t.Helper()
 	content, err := os.ReadFile("../../deploy/proxy/nginx.conf")
 	require.NoError(t, err)
@@ -172,7 +164,7 @@ func startNginx(t *testing.T, s *proxySetup) *proxyChild {
 }
 
 // startDefaultNginx starts nginx with nothing set that it has a default for.
-func startDefaultNginx(t *testing.T, s *proxySetup) *proxyChild {
+func startDefaultNginx(t *testing.T, s *proxySetup) *child {
 	t.Helper()
 	return s.nginx(t, `
 pid `+s.dir+`/nginx.pid;
@@ -188,7 +180,7 @@ http {
 }
 
 // nginx starts nginx with this configuration, after replacing texts in it.
-func (s *proxySetup) nginx(t *testing.T, content string, replaced ...string) *proxyChild {
+func (s *proxySetup) nginx(t *testing.T, content string, replaced ...string) *child {
 	t.Helper()
 	// What is compiled in is writable for root alone.
 	var paths strings.Builder
@@ -200,7 +192,7 @@ func (s *proxySetup) nginx(t *testing.T, content string, replaced ...string) *pr
 }
 
 // startHAProxy starts HAProxy as deploy/proxy has it.
-func startHAProxy(t *testing.T, s *proxySetup) *proxyChild {
+func startHAProxy(t *testing.T, s *proxySetup) *child {
 	t.Helper()
 	content, err := os.ReadFile("../../deploy/proxy/haproxy.cfg")
 	require.NoError(t, err)
@@ -230,116 +222,6 @@ func proxyProgram(t *testing.T, name string) string {
 	}
 	require.NoError(t, err, "%s is needed: tools/require proxies installs it on Debian", name)
 	return path
-}
-
-// proxyChild is a process that a test started, with its children.
-type proxyChild struct {
-	cmd  *exec.Cmd
-	gone chan struct{} // closed when it has ended
-	out  proxyOutput
-}
-
-// startChild starts a process. It and its children are killed at the end of the test.
-func startChild(t *testing.T, cmd *exec.Cmd) *proxyChild {
-	t.Helper()
-	c := &proxyChild{cmd: cmd, gone: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &c.out, &c.out
-	cmd.SysProcAttr = proxyProcess()
-	// A child that outlives its parent for a moment holds the output open.
-	cmd.WaitDelay = time.Second
-	require.NoError(t, cmd.Start())
-	go func() {
-		defer close(c.gone)
-		_ = cmd.Wait() // nobody minds how it ended
-	}()
-	t.Cleanup(func() {
-		c.kill()
-		if t.Failed() {
-			t.Logf("%s said:\n%s", cmd.Path, c.out.String())
-		}
-	})
-	return c
-}
-
-// kill ends the process and its children, which get to do nothing more.
-func (c *proxyChild) kill() {
-	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) // fails when all are gone
-	<-c.gone
-}
-
-// proxyOutput keeps the last of what a process says.
-type proxyOutput struct {
-	mu   sync.Mutex
-	last []byte
-}
-
-// Write takes what the process says.
-func (o *proxyOutput) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.last = append(o.last, p...)
-	o.last = o.last[max(0, len(o.last)-8<<10):]
-	return len(p), nil
-}
-
-// String returns the last of it.
-func (o *proxyOutput) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return string(o.last)
-}
-
-// awaitListener waits until the process accepts connections at the address.
-func awaitListener(t *testing.T, addr string, c *proxyChild) {
-	t.Helper()
-	serves := func() bool {
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
-		return err == nil && conn.Close() == nil
-	}
-	deadline := time.After(proxyPatience)
-	for !serves() {
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-c.gone:
-			require.FailNow(t, "it ended instead of serving", c.cmd.Path)
-		case <-deadline:
-			require.FailNow(t, "it does not serve", "%s at %s", c.cmd.Path, addr)
-		}
-	}
-}
-
-// proxyPorts counts the ports that were tried.
-var proxyPorts atomic.Int32
-
-// freePorts returns addresses on loopback that nobody uses, nobody in this process gets
-// again, and no outgoing connection is given by the kernel: a test that kills a process
-// needs its port for the next.
-func freePorts(t *testing.T, n int) []string {
-	t.Helper()
-	base := 20_000 + os.Getpid()%50*200
-	var addrs []string
-	for len(addrs) < n {
-		addr := fmt.Sprintf("127.0.0.1:%d", base+int(proxyPorts.Add(1))%10_000)
-		// Not by listening: a process that is being started at this moment would hold
-		// the port for a while.
-		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
-		if err == nil {
-			_ = conn.Close() // taken
-			continue
-		}
-		addrs = append(addrs, addr)
-	}
-	return addrs
-}
-
-// newProxyTransport speaks plaintext HTTP/2.
-func newProxyTransport(t *testing.T) *http.Transport {
-	t.Helper()
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: protocols}
-	t.Cleanup(transport.CloseIdleConnections)
-	return transport
 }
 
 // connectionsTo counts the connections that somebody has to a local address, as the

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -19,13 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
-	"github.com/mig-controller/mig-controller/internal/app"
 )
-
-// proxiedProgram is what is built and run here. Nobody calls it: that the tests hold it
-// makes the go command run them again, and not take a cached result, when anything in
-// it has changed.
-var proxiedProgram = app.Main
 
 // The proxies as deploy/proxy configures them. nginx shares no connection to the
 // controller among agents; HAProxy does, in each of its threads.
@@ -35,35 +27,28 @@ var (
 	defaultNginx   = proxyKind{"nginx with its defaults", startDefaultNginx, nil}
 )
 
-// What docs/proxies.md says of proxies holds.
-func TestProxies(t *testing.T) {
-	t.Parallel()
-	require.NotNil(t, proxiedProgram)
-	program := filepath.Join(t.TempDir(), "controller")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/controller")
-	out, err := build.CombinedOutput()
-	require.NoError(t, err, "build the controller: %s", out)
+// proxyScenarios are what docs/proxies.md says of proxies.
+func proxyScenarios() scenarios {
+	return scenarios{
+		"proxy-idle-streams":      testIdleStreams,
+		"proxy-calls":             throughProxies(testCallsThroughProxy),
+		"proxy-watch":             throughProxies(testWatchThroughProxy),
+		"proxy-agents-port":       throughProxies(testAgentsPort),
+		"proxy-long-stream":       throughProxies(testLongStream),
+		"proxy-killed":            throughProxies(testProxyKilled),
+		"proxy-controller-killed": throughProxies(testControllerKilledBehindProxy),
+		"proxy-many-agents":       throughProxies(testManyAgents),
+	}
+}
 
-	t.Run("idle streams", func(t *testing.T) {
-		t.Parallel()
-		testIdleStreams(t, program)
-	})
-	for _, scenario := range []struct {
-		name string
-		test func(t *testing.T, s *proxySetup, kind proxyKind)
-	}{
-		{"calls", testCallsThroughProxy},
-		{"watch", testWatchThroughProxy},
-		{"agents' port", testAgentsPort},
-		{"long stream", testLongStream},
-		{"proxy killed", testProxyKilled},
-		{"controller killed", testControllerKilledBehindProxy},
-		{"many agents", testManyAgents},
-	} {
+// throughProxies is a scenario with each of the proxies that are configured in
+// deploy/proxy.
+func throughProxies(scenario func(t *testing.T, s *proxySetup, kind proxyKind)) func(t *testing.T) {
+	return func(t *testing.T) {
 		for _, kind := range []proxyKind{shippedNginx, shippedHAProxy} {
-			t.Run(scenario.name+"/"+kind.name, func(t *testing.T) {
+			t.Run(kind.name, func(t *testing.T) {
 				t.Parallel()
-				scenario.test(t, newProxySetup(t, program, kind), kind)
+				scenario(t, newProxySetup(t, kind), kind)
 			})
 		}
 	}
@@ -74,17 +59,17 @@ const idleTime = 75 * time.Second
 
 // Agents that say nothing stay on one session, and those that send heartbeats do,
 // through nginx with its defaults as well. Commands reach all of them.
-func testIdleStreams(t *testing.T, program string) {
+func testIdleStreams(t *testing.T) {
 	type idleAgent struct {
-		*proxyAgent
+		*persistentAgent
 		setup *proxySetup
 	}
 	var agents []idleAgent
 	for _, kind := range []proxyKind{shippedNginx, shippedHAProxy, defaultNginx} {
-		s := newProxySetup(t, program, kind)
-		silent := startProxyAgent(t, s.stream, "silent", 50*time.Millisecond)
+		s := newProxySetup(t, kind)
+		silent := startPersistentAgent(t, s.stream, "silent", 50*time.Millisecond)
 		silent.awaitRegistration(t)
-		beating := startProxyAgent(t, s.stream, "beating", 50*time.Millisecond)
+		beating := startPersistentAgent(t, s.stream, "beating", 50*time.Millisecond)
 		beating.awaitRegistration(t)
 		beating.beatEvery(t, 15*time.Second)
 		agents = append(agents, idleAgent{silent, s}, idleAgent{beating, s})
@@ -102,7 +87,7 @@ func testIdleStreams(t *testing.T, program string) {
 // Operators call with each protocol, over HTTP/1.1 and HTTP/2. An agent that speaks TLS
 // uses the same port.
 func testCallsThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
-	agent := startProxyAgentOn(t, s.secureClient(t, true), "https://"+s.secure, "vm-1", 50*time.Millisecond)
+	agent := startPersistentAgentOn(t, s.secureClient(t, true), "https://"+s.secure, "vm-1", 50*time.Millisecond, 0)
 	agent.awaitRegistration(t)
 	for name, options := range map[string][]connect.ClientOption{
 		"connect": nil, "json": {connect.WithProtoJSON()}, "grpc": {connect.WithGRPC()}, "grpc-web": {connect.WithGRPCWeb()},
@@ -125,11 +110,11 @@ func testWatchThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 	for name, options := range map[string][]connect.ClientOption{
 		"connect": nil, "json": {connect.WithProtoJSON()}, "grpc": {connect.WithGRPC()}, "grpc-web": {connect.WithGRPCWeb()},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), proxyPatience)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		watch, err := s.operator(t, options...).WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{})
 		require.NoError(t, err, name)
 		require.True(t, watch.Receive(), "%s: where it begins: %v", name, watch.Err())
-		startProxyAgent(t, s.stream, "vm-"+name, 50*time.Millisecond).awaitRegistration(t)
+		startPersistentAgent(t, s.stream, "vm-"+name, 50*time.Millisecond).awaitRegistration(t)
 		require.True(t, watch.Receive(), "%s: the new VM: %v", name, watch.Err())
 		cancel()
 		_ = watch.Close() // it is cancelled
@@ -138,7 +123,7 @@ func testWatchThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 
 // Agents' HTTP routes work on the port for agents, and operators' calls do not.
 func testAgentsPort(t *testing.T, s *proxySetup, _ proxyKind) {
-	client := &http.Client{Transport: &http.Transport{}, Timeout: proxyPatience}
+	client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
 	defer client.CloseIdleConnections()
 	base := "http://" + s.routes
 	for _, call := range []struct{ path, body, answer string }{
@@ -159,13 +144,13 @@ func testAgentsPort(t *testing.T, s *proxySetup, _ proxyKind) {
 	}
 	const list = "/migcontroller.v1.AdminService/ListVMs"
 	require.Equal(t, http.StatusNotFound, proxyPost(t, client, base+list, `{}`).status)
-	over2 := &http.Client{Transport: newProxyTransport(t)}
+	over2 := &http.Client{Transport: newTransport(t)}
 	require.Equal(t, http.StatusNotFound, proxyPost(t, over2, "http://"+s.stream+list, `{}`).status)
 }
 
 // What one stream carries together has no limit, and its end reaches the controller.
 func testLongStream(t *testing.T, s *proxySetup, _ proxyKind) {
-	agent := startProxyAgent(t, s.stream, "vm-1", time.Hour)
+	agent := startPersistentAgent(t, s.stream, "vm-1", time.Hour)
 	agent.awaitRegistration(t)
 	const events, size = 40, 60_000 // over 2 MB; nginx's limit is 1 MiB by default
 	for i := range events {
@@ -174,25 +159,25 @@ func testLongStream(t *testing.T, s *proxySetup, _ proxyKind) {
 	require.Eventually(t, func() bool {
 		answer, err := s.direct.ListEvents(t.Context(), &migcontrollerv1.ListEventsRequest{VmId: "vm-1", PageSize: 1})
 		return err == nil && len(answer.GetEvents()) == 1 && answer.GetEvents()[0].GetType() == fmt.Sprintf("event_%d", events-1)
-	}, proxyPatience, 100*time.Millisecond, "the last event does not arrive")
+	}, patience, 100*time.Millisecond, "the last event does not arrive")
 	require.EqualValues(t, 1, s.vm(t, "vm-1").GetSessionEpoch())
 
 	agent.hangUp()
 	require.Eventually(t, func() bool { return !s.vm(t, "vm-1").GetConnected() },
-		proxyPatience, 50*time.Millisecond, "the session of an agent that hung up goes on")
+		patience, 50*time.Millisecond, "the session of an agent that hung up goes on")
 }
 
 // Agents come back after the death of the proxy, and get what waited for them.
 func testProxyKilled(t *testing.T, s *proxySetup, kind proxyKind) {
-	agents := make([]*proxyAgent, 5)
+	agents := make([]*persistentAgent, 5)
 	for i := range agents {
-		agents[i] = startProxyAgent(t, s.stream, fmt.Sprintf("vm-%d", i), 50*time.Millisecond)
+		agents[i] = startPersistentAgent(t, s.stream, fmt.Sprintf("vm-%d", i), 50*time.Millisecond)
 		agents[i].awaitRegistration(t)
 	}
 	s.proxy.kill()
 	for _, a := range agents {
 		require.Eventually(t, func() bool { return !s.vm(t, a.vm).GetConnected() },
-			proxyPatience, 50*time.Millisecond, "%s is still connected", a.vm)
+			patience, 50*time.Millisecond, "%s is still connected", a.vm)
 		s.send(t, a.vm, "pending-"+a.vm)
 	}
 	s.proxy = kind.start(t, s)
@@ -204,7 +189,7 @@ func testProxyKilled(t *testing.T, s *proxySetup, kind proxyKind) {
 // While the controller is down, agents that try again at once do not get to do so
 // thousands of times a second. They come back when the controller does.
 func testControllerKilledBehindProxy(t *testing.T, s *proxySetup, _ proxyKind) {
-	agent := startProxyAgent(t, s.stream, "vm-1", 0)
+	agent := startPersistentAgent(t, s.stream, "vm-1", 0)
 	agent.awaitRegistration(t)
 	s.controller.kill()
 	// Long enough for a proxy that checks the controller to notice that it is down.
@@ -219,9 +204,9 @@ func testControllerKilledBehindProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 // share is as docs/proxies.md says.
 func testManyAgents(t *testing.T, s *proxySetup, kind proxyKind) {
 	const n = 50
-	agents := make([]*proxyAgent, n)
+	agents := make([]*persistentAgent, n)
 	for i := range agents {
-		agents[i] = startProxyAgent(t, s.stream, fmt.Sprintf("vm-%d", i), 50*time.Millisecond)
+		agents[i] = startPersistentAgent(t, s.stream, fmt.Sprintf("vm-%d", i), 50*time.Millisecond)
 		agents[i].awaitRegistration(t)
 	}
 	connections := connectionsTo(t, s.grpc)

@@ -1,5 +1,3 @@
-//go:build faults
-
 package faults
 
 import (
@@ -16,14 +14,15 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 )
 
-type proxyStream = connect.BidiStreamForClientSimple[commands.MIGletMessage, commands.ControllerMessage]
+type commandStream = connect.BidiStreamForClientSimple[commands.MIGletMessage, commands.ControllerMessage]
 
-// proxyAgent is an agent that opens a stream again, on the same connection if that
+// persistentAgent is an agent that opens a stream again, on the same connection if that
 // holds, whenever it ends. It acks what it is sent and says nothing else by itself.
-type proxyAgent struct {
+type persistentAgent struct {
 	vm     string
 	client commandsconnect.CommandServiceClient
 	pause  time.Duration // before a stream is opened again
+	think  time.Duration // before an ack
 
 	received chan string   // the ids of commands
 	opened   chan struct{} // one for each stream that it tried to open
@@ -31,17 +30,20 @@ type proxyAgent struct {
 	hangUp   func() // ends the agent
 }
 
-// startProxyAgent starts an agent that calls the address in plaintext.
-func startProxyAgent(t *testing.T, addr, vm string, pause time.Duration) *proxyAgent {
+// startPersistentAgent starts an agent that calls the address in plaintext.
+func startPersistentAgent(t *testing.T, addr, vm string, pause time.Duration) *persistentAgent {
 	t.Helper()
-	return startProxyAgentOn(t, &http.Client{Transport: newProxyTransport(t)}, "http://"+addr, vm, pause)
+	return startPersistentAgentOn(t, &http.Client{Transport: newTransport(t)}, "http://"+addr, vm, pause, 0)
 }
 
-// startProxyAgentOn starts an agent, which ends with the test.
-func startProxyAgentOn(t *testing.T, client *http.Client, url, vm string, pause time.Duration) *proxyAgent {
+// startPersistentAgentOn starts an agent, which ends with the test. It waits for
+// pause before it opens a stream again, and for think before it acks.
+func startPersistentAgentOn(
+	t *testing.T, client *http.Client, url, vm string, pause, think time.Duration,
+) *persistentAgent {
 	t.Helper()
-	a := &proxyAgent{
-		vm: vm, pause: pause, client: commandsconnect.NewCommandServiceClient(client, url, connect.WithGRPC()),
+	a := &persistentAgent{
+		vm: vm, pause: pause, think: think, client: commandsconnect.NewCommandServiceClient(client, url, connect.WithGRPC()),
 		received: make(chan string, 100), opened: make(chan struct{}, 100_000),
 		send: make(chan *commands.MIGletMessage),
 	}
@@ -60,7 +62,7 @@ func startProxyAgentOn(t *testing.T, client *http.Client, url, vm string, pause 
 }
 
 // live opens streams until ctx ends.
-func (a *proxyAgent) live(ctx context.Context) {
+func (a *persistentAgent) live(ctx context.Context) {
 	for ctx.Err() == nil {
 		a.opened <- struct{}{}
 		a.stream(ctx)
@@ -72,7 +74,7 @@ func (a *proxyAgent) live(ctx context.Context) {
 }
 
 // stream opens one stream, and returns when it has ended.
-func (a *proxyAgent) stream(ctx context.Context) {
+func (a *persistentAgent) stream(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	stream, err := a.client.StreamCommands(ctx)
 	if err != nil {
@@ -93,7 +95,7 @@ func (a *proxyAgent) stream(ctx context.Context) {
 }
 
 // write sends what the agent has to say, until ctx ends.
-func (a *proxyAgent) write(ctx context.Context, stream *proxyStream, acks <-chan *commands.MIGletMessage) {
+func (a *persistentAgent) write(ctx context.Context, stream *commandStream, acks <-chan *commands.MIGletMessage) {
 	message := &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{
 		Connect: &commands.ConnectRequest{VmId: a.vm, PoolId: "pool-1", OrgId: "org-1", Version: "1.0"},
 	}}
@@ -111,13 +113,14 @@ func (a *proxyAgent) write(ctx context.Context, stream *proxyStream, acks <-chan
 }
 
 // read takes what comes, until the stream ends.
-func (a *proxyAgent) read(stream *proxyStream, acks chan<- *commands.MIGletMessage) {
+func (a *persistentAgent) read(stream *commandStream, acks chan<- *commands.MIGletMessage) {
 	for {
 		message, err := stream.Receive()
 		if err != nil {
 			return
 		}
 		if id := message.GetCommand().GetId(); id != "" {
+			<-time.After(a.think)
 			acks <- &commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{
 				CommandAck: &commands.CommandAck{CommandId: id, Success: true},
 			}}
@@ -127,9 +130,9 @@ func (a *proxyAgent) read(stream *proxyStream, acks chan<- *commands.MIGletMessa
 }
 
 // awaitCommand waits for a command with this id, or any for registration.
-func (a *proxyAgent) awaitCommand(t *testing.T, id string) {
+func (a *persistentAgent) awaitCommand(t *testing.T, id string) {
 	t.Helper()
-	deadline := time.After(proxyPatience)
+	deadline := time.After(patience)
 	for {
 		select {
 		case got := <-a.received:
@@ -143,10 +146,10 @@ func (a *proxyAgent) awaitCommand(t *testing.T, id string) {
 }
 
 // awaitRegistration waits for the command that every agent gets when it connects.
-func (a *proxyAgent) awaitRegistration(t *testing.T) { t.Helper(); a.awaitCommand(t, "reg") }
+func (a *persistentAgent) awaitRegistration(t *testing.T) { t.Helper(); a.awaitCommand(t, "reg") }
 
 // beatEvery sends heartbeats until the test ends.
-func (a *proxyAgent) beatEvery(t *testing.T, interval time.Duration) {
+func (a *persistentAgent) beatEvery(t *testing.T, interval time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
@@ -176,13 +179,13 @@ func (a *proxyAgent) beatEvery(t *testing.T, interval time.Duration) {
 }
 
 // report sends an event with so many bytes in it.
-func (a *proxyAgent) report(t *testing.T, typ string, size int) {
+func (a *persistentAgent) report(t *testing.T, typ string, size int) {
 	t.Helper()
 	select {
 	case a.send <- &commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: &commands.EventNotification{
 		Type: typ, VmId: a.vm, Timestamp: time.Now().Unix(), Data: map[string]string{"note": strings.Repeat("x", size)},
 	}}}:
-	case <-time.After(proxyPatience):
+	case <-time.After(patience):
 		require.FailNow(t, "the agent cannot send", a.vm)
 	}
 }

@@ -1,0 +1,65 @@
+//go:build faults
+
+package faults
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+// Agents of the kinds that are in the field, and ideal ones. All register. Those
+// that read no commands then let them time out, with a reason that says so, and the
+// log has no other warning.
+func testKindsOfAgents(t *testing.T) {
+	c := startController(t)
+	kinds := []string{"today", "2025-12", "ideal"}
+	for _, kind := range kinds {
+		c.startSim(t, "--agent="+kind, "--vms=3", "--vm-prefix="+kind+"-", "--register-time=1s", "--heartbeat-interval=2s",
+			"--job-every=5s", "--job-length=3s", "--replace-after=0")
+	}
+	await(t, func() bool {
+		registered := 0
+		for _, vm := range c.vms(t) {
+			if vm.GetRegistration().GetState() == migcontrollerv1.RegistrationState_REGISTRATION_STATE_REGISTERED {
+				registered++
+			}
+		}
+		return registered == 3*len(kinds)
+	}, "not all register")
+	for _, vm := range c.vms(t) {
+		c.send(t, vm.GetVmId(), "drain-"+vm.GetVmId(), withType("drain"), withAckTimeout(5*time.Second))
+	}
+	for _, vm := range c.vms(t) {
+		id := vm.GetVmId()
+		if strings.HasPrefix(id, "ideal-") {
+			c.awaitEnd(t, "drain-"+id, succeeded)
+			continue
+		}
+		r := c.awaitEnd(t, "drain-"+id, timedOut)
+		require.Contains(t, r.GetReason(), "such an agent reads no commands as a rule", id)
+		require.EqualValues(t, 1, r.GetAttempts())
+	}
+	stays(t, 10*time.Second, func() bool {
+		return len(c.unexpectedLines()) == 0 && len(c.vms(t)) == 3*len(kinds)
+	}, "unexpected lines, or VMs")
+	require.Empty(t, c.unexpectedLines())
+}
+
+// unexpectedLines are the warnings and errors that are not about a command that has
+// timed out.
+func (c *controller) unexpectedLines() []string {
+	var unexpected []string
+	for _, level := range []string{"WARN", "ERROR"} {
+		for _, line := range c.out.lines(`"level":"` + level + `"`) {
+			if !strings.Contains(line, ofMessage("command timed out")) {
+				unexpected = append(unexpected, line)
+			}
+		}
+	}
+	return unexpected
+}

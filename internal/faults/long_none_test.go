@@ -1,0 +1,6 @@
+//go:build !faults
+
+package faults
+
+// long are built with the tag faults.
+var long scenarios

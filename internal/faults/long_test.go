@@ -1,0 +1,16 @@
+//go:build faults
+
+package faults
+
+import "maps"
+
+// long are the scenarios that take longer, or need programs that others do not.
+var long = func() scenarios {
+	all := scenarios{
+		"reports-over-http": testReportsOverHTTP,
+		"silent-agent":      testSilentAgent,
+		"kinds-of-agents":   testKindsOfAgents,
+	}
+	maps.Copy(all, proxyScenarios())
+	return all
+}()

@@ -1,0 +1,193 @@
+package faults
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+// While no token is available the registration waits, and says for what. It costs
+// no change of the fleet, and other commands overtake it. When the token is there
+// it goes out.
+func testNoToken(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	c := startController(t, "--registration-token-file="+file, "--runner-url=https://github.com/example/app")
+	a := c.connect(t, "vm-1")
+	var registration *record
+	await(t, func() bool {
+		registration = c.registration(t, "vm-1")
+		return c.vm(t, "vm-1").GetWaiting() != nil
+	}, "the VM does not wait for a token")
+	const reason = `^no registration token \(token file ".+/token": no such file or directory\), next try in \d+ s$`
+	require.Equal(t, pending, registration.GetState())
+	require.Regexp(t, reason, registration.GetWaiting().GetReason())
+	require.Regexp(t, reason, c.vm(t, "vm-1").GetWaiting().GetReason())
+
+	w := c.watch(t)
+	stays(t, 4*time.Second, func() bool { return w.count() == 0 }, "waiting changes something")
+	since := c.vm(t, "vm-1").GetWaiting().GetSince().AsTime()
+	require.WithinDuration(t, c.vm(t, "vm-1").GetConnectedAt().AsTime(), since, 2*time.Second)
+	c.send(t, "vm-1", "drain", withType("drain"))
+	a.expect(t, "drain")
+	a.ack(t, "drain")
+	c.awaitEnd(t, "drain", succeeded)
+
+	require.NoError(t, os.WriteFile(file, []byte("A-TOKEN\n"), 0o600))
+	began := time.Now()
+	command := a.next(t)
+	require.Less(t, time.Since(began), 16*time.Second)
+	require.Equal(t, registration.GetCommand().GetId(), command.GetId())
+	require.Equal(t, "A-TOKEN", command.GetStringParams()["registration_token"])
+	a.ack(t, command.GetId())
+	require.EqualValues(t, 1, c.awaitEnd(t, command.GetId(), succeeded).GetAttempts())
+	require.Nil(t, c.vm(t, "vm-1").GetWaiting())
+	require.Empty(t, c.out.lines("A-TOKEN"))
+}
+
+// Every command that has not ended says what it waits for.
+func testOpenCommandsReasons(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	c := startController(t, "--registration-token-file="+file, "--runner-url=https://github.com/example/app")
+	c.send(t, "vm-never", "never-seen")
+	offline := c.connect(t, "vm-offline")
+	c.connect(t, "vm-tokenless")
+	await(t, func() bool { return c.vm(t, "vm-tokenless").GetWaiting() != nil }, "no wait for a token")
+	require.NoError(t, os.WriteFile(file, []byte("A-TOKEN"), 0o600))
+	busy := c.connect(t, "vm-busy")
+	require.Equal(t, "register_runner", busy.next(t).GetType())
+	busy.ack(t, c.registration(t, "vm-busy").GetCommand().GetId())
+	require.NoError(t, os.Remove(file))
+	c.send(t, "vm-busy", "delivered")
+	busy.expect(t, "delivered")
+	c.send(t, "vm-busy", "queued")
+	offline.hangUp()
+	await(t, func() bool { return !c.vm(t, "vm-offline").GetConnected() }, "still connected")
+	c.send(t, "vm-offline", "offline")
+
+	expected := map[string]string{
+		"never-seen": "^the VM has never been seen$",
+		"offline":    "^VM offline since 20",
+		"delivered":  "^waits for its ack until 20",
+		"queued":     "^waits for command delivered$",
+	}
+	open := 0
+	for _, r := range c.commands(t, "") {
+		if r.GetState() != pending && r.GetState() != delivered {
+			continue
+		}
+		open++
+		require.NotEmpty(t, r.GetWaiting().GetReason(), r)
+		require.False(t, r.GetWaiting().GetSince().AsTime().After(time.Now()), r)
+		if like := expected[r.GetCommand().GetId()]; like != "" {
+			require.Regexp(t, like, r.GetWaiting().GetReason())
+			delete(expected, r.GetCommand().GetId())
+		}
+		same := c.command(t, r.GetCommand().GetId())
+		require.NotEmpty(t, same.GetWaiting().GetReason(), same)
+	}
+	require.Empty(t, expected)
+	require.GreaterOrEqual(t, open, 5)
+}
+
+// The log tells the life of each command, once and in order.
+func testLogLines(t *testing.T) {
+	c := startController(t)
+	a := c.connectRegistered(t, "vm-1")
+	for _, id := range []string{"first", "second"} {
+		c.send(t, "vm-1", id)
+		c.send(t, "vm-1", id) // the same once more
+		a.expect(t, id)
+		c.send(t, "vm-1", id)
+		a.ack(t, id)
+		c.awaitEnd(t, id, succeeded)
+		c.send(t, "vm-1", id)
+		c.requireAckedLife(t, id)
+	}
+	c.requireAckedLife(t, c.registration(t, "vm-1").GetCommand().GetId())
+
+	c.send(t, "vm-1", "unacked", withAckTimeout(time.Second))
+	a.expect(t, "unacked")
+	a.beatEvery(t, 500*time.Millisecond)
+	c.awaitEnd(t, "unacked", timedOut)
+	a.ack(t, "unacked")
+	c.send(t, "vm-offline", "expired", withTTL(time.Second))
+	c.send(t, "vm-offline", "cancelled")
+	_, err := c.admin.CancelCommand(t.Context(), &migcontrollerv1.CancelCommandRequest{CommandId: "cancelled"})
+	require.NoError(t, err)
+	c.awaitEnd(t, "expired", expired)
+	for id, life := range map[string][]string{
+		"unacked":   {"command accepted", "command delivered", "command timed out", "command acked late: it had ended before"},
+		"expired":   {"command accepted", "command expired"},
+		"cancelled": {"command accepted", "command cancelled"},
+	} {
+		await(t, func() bool { return len(c.life(id)) >= len(life) }, "the log does not tell the whole life of %s", id)
+		require.Equal(t, life, c.life(id), id)
+	}
+}
+
+// The log says why each session ended.
+func testDisconnectCauses(t *testing.T) {
+	c := startController(t)
+	dead, cut := newBlackhole(t, c.addr), newBlackhole(t, c.addr)
+	connectTo(t, dead.addr, "vm-dead")
+	dead.swallow()
+	connectTo(t, cut.addr, "vm-cut")
+	cut.cut()
+	require.NoError(t, c.connect(t, "vm-closed").stream.CloseSend())
+	c.connect(t, "vm-reset").reset()
+	c.connect(t, "vm-superseded")
+	c.connect(t, "vm-superseded")
+	for vm, cause := range map[string]string{
+		"vm-dead":       "ping timeout",
+		"vm-cut":        "connection closed by the peer",
+		"vm-closed":     "closed by the agent",
+		"vm-reset":      "reset by the agent",
+		"vm-superseded": "superseded",
+	} {
+		require.Contains(t, c.awaitLine(t, ofMessage("agent disconnected"), ofVM(vm)), ofCause(cause), vm)
+	}
+	c.connect(t, "vm-stopped")
+	c.terminate(t)
+	require.Contains(t, c.awaitLine(t, ofMessage("agent disconnected"), ofVM("vm-stopped")), ofCause("controller stopping"))
+	require.Len(t, c.out.lines(ofMessage("agent disconnected")), 7)
+}
+
+// An operator learns before sending that an agent is likely to leave a command
+// unread, and after it why it was not acked.
+func testMigctlWarns(t *testing.T) {
+	c := startController(t)
+	a := c.connectRegistered(t, "vm-1")
+	const warning = "such an agent reads no commands as a rule"
+	_, stderr := c.migctl(t, "send", "vm-1", "drain", "--id=unread", "--ack-timeout=1s")
+	require.Contains(t, stderr, "Warning: the runner of vm-1 is registered")
+	require.Contains(t, stderr, warning)
+	a.beatEvery(t, 500*time.Millisecond)
+	require.Contains(t, c.awaitEnd(t, "unread", timedOut).GetReason(), warning)
+
+	_, stderr = c.migctl(t, "send", "vm-1", "drain", "--id=acked")
+	require.Contains(t, stderr, warning)
+	a.expect(t, "unread")
+	a.expect(t, "acked")
+	a.ack(t, "acked")
+	c.awaitEnd(t, "acked", succeeded)
+	_, stderr = c.migctl(t, "send", "vm-1", "drain", "--id=after")
+	require.NotContains(t, stderr, "Warning", "it acked one since")
+}
+
+// migctl runs a command of the command line, which must succeed.
+func (c *controller) migctl(t *testing.T, args ...string) (stdout, stderr string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program(t, "migctl"), append([]string{"--address=http://" + c.addr}, args...)...)
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir(), "MIGCTL_CONTEXT=")
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	require.NoError(t, cmd.Run(), "%s%s", &out, &errs)
+	return out.String(), errs.String()
+}
