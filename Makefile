@@ -55,6 +55,12 @@ test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector, a
 conformance: ## Run h2spec and the connectrpc conformance suite, for minutes: docs/conformance.md (CONFORMANCEFLAGS)
 	@cd tools/conformance && go run ./cmd/conformance $(CONFORMANCEFLAGS)
 
+.PHONY: faults
+faults: ## Break what stands around the controller, in two minutes: docs/faults.md (FAULTSFLAGS: go test's)
+	@tools/require proxies
+	@go test -tags faults -count=1 -timeout 15m -v $(FAULTSFLAGS) ./internal/faults/... | \
+		awk '/^=== |^ +--- PASS/ { next } { sub(/^ +suite_test.go:[0-9]+: /, ""); print; fflush() }'
+
 .PHONY: lint
 lint: ## Check style: golangci-lint with its formatters, buf lint, buf format
 	@echo "==> golangci-lint (built first if need be, which takes minutes)"

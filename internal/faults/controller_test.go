@@ -58,6 +58,7 @@ func (c *controller) start(t *testing.T) {
 	t.Helper()
 	c.child = startChild(t, exec.CommandContext(t.Context(), program(t, "controller"), c.options...))
 	awaitListener(t, c.addr, c.child)
+	c.awaitLine(t, ofMessage("controller started"))
 }
 
 // startSim starts simulated agents.
@@ -160,7 +161,17 @@ func (c *controller) awaitEnd(t *testing.T, id string, s migcontrollerv1.Command
 // stays requires that what is true stays so for a while.
 func stays(t *testing.T, d time.Duration, holds func() bool, message string, args ...any) {
 	t.Helper()
-	require.Never(t, func() bool { return !holds() }, d, 100*time.Millisecond, append([]any{message}, args...)...)
+	// As in awaitFor, on this goroutine.
+	for over := time.After(d); ; {
+		if !holds() {
+			require.FailNow(t, "not for "+d.String(), append([]any{message}, args...)...)
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-over:
+			return
+		}
+	}
 }
 
 // await waits until something is true.

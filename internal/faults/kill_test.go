@@ -30,7 +30,7 @@ func testKilledController(t *testing.T) {
 	var accepted []*record
 	for round := range rounds {
 		victim := c.child
-		killed := time.AfterFunc(time.Duration(random.IntN(400))*time.Millisecond, victim.kill)
+		killed := time.AfterFunc(time.Duration(200+random.IntN(400))*time.Millisecond, victim.kill)
 		for n := 0; ; n++ {
 			vm := fmt.Sprintf("vm-%d", random.IntN(3)+1)
 			r, err := c.trySend(t.Context(), vm, fmt.Sprintf("round-%d-%d", round, n),

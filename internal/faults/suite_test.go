@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -71,9 +72,25 @@ func TestFaults(t *testing.T) {
 		for name, scenario := range some {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
+				began := time.Now()
+				t.Cleanup(func() { t.Logf("%s %s in %.0f s", outcome(t), name, time.Since(began).Seconds()) })
 				scenario(t)
 			})
 		}
+	}
+}
+
+// outcome is for people who wait: the testing package reports on subtests when all
+// have ended.
+func outcome(t *testing.T) string {
+	t.Helper()
+	switch {
+	case t.Failed():
+		return "FAILED"
+	case t.Skipped():
+		return "skipped"
+	default:
+		return "passed"
 	}
 }
 
