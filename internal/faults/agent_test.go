@@ -230,14 +230,14 @@ func (a *agent) beatEvery(t *testing.T, every time.Duration) (stop func()) {
 
 // postHeartbeat reports over HTTP, as an agent does whose stream is not up on its
 // side.
-func postHeartbeat(ctx context.Context, addr, vm string) error {
+func postHeartbeat(ctx context.Context, client *http.Client, addr, vm string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/api/v1/vms/"+vm+"/heartbeat",
 		strings.NewReader(`{"type":"job_heartbeat","miglet_state":"idle"}`))
 	if err != nil {
 		return err
 	}
 	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}

@@ -62,9 +62,9 @@ func (c *controller) start(t *testing.T) {
 }
 
 // startSim starts simulated agents.
-func (c *controller) startSim(t *testing.T, options ...string) *child {
+func (c *controller) startSim(t *testing.T, options ...string) {
 	t.Helper()
-	return startChild(t, exec.CommandContext(t.Context(), program(t, "migletsim"),
+	startChild(t, exec.CommandContext(t.Context(), program(t, "migletsim"),
 		append([]string{"--controller=" + c.addr}, options...)...))
 }
 
@@ -159,12 +159,12 @@ func (c *controller) awaitEnd(t *testing.T, id string, s migcontrollerv1.Command
 }
 
 // stays requires that what is true stays so for a while.
-func stays(t *testing.T, d time.Duration, holds func() bool, message string, args ...any) {
+func stays(t *testing.T, d time.Duration, holds func() bool, otherwise string) {
 	t.Helper()
 	// As in awaitFor, on this goroutine.
 	for over := time.After(d); ; {
 		if !holds() {
-			require.FailNow(t, "not for "+d.String(), append([]any{message}, args...)...)
+			require.FailNow(t, "not for "+d.String(), otherwise)
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
@@ -259,6 +259,18 @@ func (w *watch) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.changes)
+}
+
+// waits reports whether the last change of the VM shows that it waits for something.
+func (w *watch) waits(vm string) (waits bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, m := range w.changes {
+		if m.GetVm().GetVmId() == vm {
+			waits = m.GetVm().GetWaiting() != nil
+		}
+	}
+	return waits
 }
 
 // deliveries returns when the command was delivered.

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -18,7 +19,8 @@ func testReportsOverHTTP(t *testing.T) {
 	opened := c.vm(t, "vm-1").GetConnectedAt().AsTime()
 	c.send(t, "vm-1", "lost", withAckTimeout(time.Second))
 	a.expect(t, "lost")
-	stop := repeat(t, time.Second, func() error { return postHeartbeat(t.Context(), c.addr, "vm-1") })
+	client := &http.Client{Transport: newTransport(t)}
+	stop := repeat(t, time.Second, func() error { return postHeartbeat(t.Context(), client, c.addr, "vm-1") })
 	c.awaitLine(t, ofMessage("stream suspect: its agent reports over HTTP"), ofVM("vm-1"))
 	suspect := time.Now()
 	require.GreaterOrEqual(t, suspect.Sub(opened), 10*time.Second)

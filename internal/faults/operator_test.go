@@ -19,19 +19,17 @@ import (
 func testNoToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	c := startController(t, "--registration-token-file="+file, "--runner-url=https://github.com/example/app")
+	w := c.watch(t)
 	a := c.connect(t, "vm-1")
-	var registration *record
-	await(t, func() bool {
-		registration = c.registration(t, "vm-1")
-		return c.vm(t, "vm-1").GetWaiting() != nil
-	}, "the VM does not wait for a token")
+	await(t, func() bool { return w.waits("vm-1") }, "the VM does not wait for a token")
+	registration := c.registration(t, "vm-1")
 	const reason = `^no registration token \(token file ".+/token": no such file or directory\), next try in \d+ s$`
 	require.Equal(t, pending, registration.GetState())
 	require.Regexp(t, reason, registration.GetWaiting().GetReason())
 	require.Regexp(t, reason, c.vm(t, "vm-1").GetWaiting().GetReason())
 
-	w := c.watch(t)
-	stays(t, 4*time.Second, func() bool { return w.count() == 0 }, "waiting changes something")
+	changes := w.count()
+	stays(t, 4*time.Second, func() bool { return w.count() == changes }, "waiting changes something")
 	since := c.vm(t, "vm-1").GetWaiting().GetSince().AsTime()
 	require.WithinDuration(t, c.vm(t, "vm-1").GetConnectedAt().AsTime(), since, 2*time.Second)
 	c.send(t, "vm-1", "drain", withType("drain"))
@@ -48,6 +46,7 @@ func testNoToken(t *testing.T) {
 	a.ack(t, command.GetId())
 	require.EqualValues(t, 1, c.awaitEnd(t, command.GetId(), succeeded).GetAttempts())
 	require.Nil(t, c.vm(t, "vm-1").GetWaiting())
+	await(t, func() bool { return !w.waits("vm-1") }, "no change shows that the wait is over")
 	require.Empty(t, c.out.lines("A-TOKEN"))
 }
 
@@ -165,29 +164,30 @@ func testMigctlWarns(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
 	const warning = "such an agent reads no commands as a rule"
-	_, stderr := c.migctl(t, "send", "vm-1", "drain", "--id=unread", "--ack-timeout=1s")
+	stderr := c.migctl(t, "send", "vm-1", "drain", "--id=unread", "--ack-timeout=1s")
 	require.Contains(t, stderr, "Warning: the runner of vm-1 is registered")
 	require.Contains(t, stderr, warning)
 	a.beatEvery(t, 500*time.Millisecond)
 	require.Contains(t, c.awaitEnd(t, "unread", timedOut).GetReason(), warning)
 
-	_, stderr = c.migctl(t, "send", "vm-1", "drain", "--id=acked")
+	stderr = c.migctl(t, "send", "vm-1", "drain", "--id=acked")
 	require.Contains(t, stderr, warning)
 	a.expect(t, "unread")
 	a.expect(t, "acked")
 	a.ack(t, "acked")
 	c.awaitEnd(t, "acked", succeeded)
-	_, stderr = c.migctl(t, "send", "vm-1", "drain", "--id=after")
+	stderr = c.migctl(t, "send", "vm-1", "drain", "--id=after")
 	require.NotContains(t, stderr, "Warning", "it acked one since")
 }
 
-// migctl runs a command of the command line, which must succeed.
-func (c *controller) migctl(t *testing.T, args ...string) (stdout, stderr string) {
+// migctl runs a command of the command line, which must succeed, and returns what it
+// says beside its output.
+func (c *controller) migctl(t *testing.T, args ...string) (stderr string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program(t, "migctl"), append([]string{"--address=http://" + c.addr}, args...)...)
 	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir(), "MIGCTL_CONTEXT=")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	require.NoError(t, cmd.Run(), "%s%s", &out, &errs)
-	return out.String(), errs.String()
+	return errs.String()
 }
