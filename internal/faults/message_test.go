@@ -125,6 +125,7 @@ func testOversizedAck(t *testing.T) {
 		}
 		require.Equal(t, "answered", id)
 		answered++
+		require.LessOrEqual(t, answered, 2)
 		_ = a.stream.SendMsg(ackOf(&commands.CommandAck{ // the stream may end in it
 			CommandId: id, Success: true, Message: strings.Repeat("x", 1<<20+100),
 		}))
@@ -150,7 +151,7 @@ func testHeldStreams(t *testing.T) {
 		floods = append(floods, openAccepted(t, conn, vm))
 		c.connect(t, vm)
 	}
-	for range 3 {
+	for range 8 { // whose windows together are larger than the connection's
 		refused := open(t, conn, "no id!")
 		go refused.read()
 		require.False(t, refused.message(t).GetConnectAck().GetAccepted())
