@@ -54,15 +54,14 @@ func testNoToken(t *testing.T) {
 func testOpenCommandsReasons(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	c := startController(t, "--registration-token-file="+file, "--runner-url=https://github.com/example/app")
+	require.NoError(t, os.WriteFile(file, []byte("A-TOKEN"), 0o600))
+	busy := c.connect(t, "vm-busy")
+	busy.ack(t, busy.next(t).GetId())
+	require.NoError(t, os.Remove(file))
 	c.send(t, "vm-never", "never-seen")
 	offline := c.connect(t, "vm-offline")
 	c.connect(t, "vm-tokenless")
 	await(t, func() bool { return c.vm(t, "vm-tokenless").GetWaiting() != nil }, "no wait for a token")
-	require.NoError(t, os.WriteFile(file, []byte("A-TOKEN"), 0o600))
-	busy := c.connect(t, "vm-busy")
-	require.Equal(t, "register_runner", busy.next(t).GetType())
-	busy.ack(t, c.registration(t, "vm-busy").GetCommand().GetId())
-	require.NoError(t, os.Remove(file))
 	c.send(t, "vm-busy", "delivered")
 	busy.expect(t, "delivered")
 	c.send(t, "vm-busy", "queued")
@@ -75,6 +74,7 @@ func testOpenCommandsReasons(t *testing.T) {
 		"offline":    "^VM offline since 20",
 		"delivered":  "^waits for its ack until 20",
 		"queued":     "^waits for command delivered$",
+		c.vm(t, "vm-tokenless").GetRegistration().GetCommandId(): "^no registration token ",
 	}
 	open := 0
 	for _, r := range c.commands(t, "") {
