@@ -261,16 +261,16 @@ func (w *watch) count() int {
 	return len(w.changes)
 }
 
-// waits reports whether the last change of the VM shows that it waits for something.
-func (w *watch) waits(vm string) (waits bool) {
+// waiting returns what the VM waits for, as its last change has it.
+func (w *watch) waiting(vm string) (reason string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, m := range w.changes {
 		if m.GetVm().GetVmId() == vm {
-			waits = m.GetVm().GetWaiting() != nil
+			reason = m.GetVm().GetWaiting().GetReason()
 		}
 	}
-	return waits
+	return reason
 }
 
 // deliveries returns when the command was delivered.

@@ -160,7 +160,7 @@ func testHeldStreams(t *testing.T) {
 	opened := time.Now()
 	for _, a := range floods {
 		event := eventOf(a.vm, "flood", strings.Repeat("x", 60<<10))
-		repeat(t, time.Millisecond, func() error { return a.stream.SendMsg(event) })
+		repeat(t, 20*time.Millisecond, func() error { return a.stream.SendMsg(event) })
 	}
 	rounds := 0
 	for ; time.Since(opened) < 4*time.Second; rounds++ { // less than they are held

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ func testNoToken(t *testing.T) {
 	c := startController(t, "--registration-token-file="+file, "--runner-url=https://github.com/example/app")
 	w := c.watch(t)
 	a := c.connect(t, "vm-1")
-	await(t, func() bool { return w.waits("vm-1") }, "the VM does not wait for a token")
+	await(t, func() bool { return strings.HasPrefix(w.waiting("vm-1"), "no registration token") }, "the VM does not wait for a token")
 	registration := c.registration(t, "vm-1")
 	const reason = `^no registration token \(token file ".+/token": no such file or directory\), next try in \d+ s$`
 	require.Equal(t, pending, registration.GetState())
@@ -45,8 +46,10 @@ func testNoToken(t *testing.T) {
 	require.Equal(t, "A-TOKEN", command.GetStringParams()["registration_token"])
 	a.ack(t, command.GetId())
 	require.EqualValues(t, 1, c.awaitEnd(t, command.GetId(), succeeded).GetAttempts())
+	require.Equal(t, "waits for its runner to register, by command "+command.GetId(), c.vm(t, "vm-1").GetWaiting().GetReason())
+	a.report(t, "runner_registered", "")
+	await(t, func() bool { return w.waiting("vm-1") == "" }, "no change shows that the wait is over")
 	require.Nil(t, c.vm(t, "vm-1").GetWaiting())
-	await(t, func() bool { return !w.waits("vm-1") }, "no change shows that the wait is over")
 	require.Empty(t, c.out.lines("A-TOKEN"))
 }
 
@@ -61,7 +64,9 @@ func testOpenCommandsReasons(t *testing.T) {
 	c.send(t, "vm-never", "never-seen")
 	offline := c.connect(t, "vm-offline")
 	c.connect(t, "vm-tokenless")
-	await(t, func() bool { return c.vm(t, "vm-tokenless").GetWaiting() != nil }, "no wait for a token")
+	await(t, func() bool {
+		return strings.HasPrefix(c.vm(t, "vm-tokenless").GetWaiting().GetReason(), "no registration token")
+	}, "no wait for a token")
 	c.send(t, "vm-busy", "delivered")
 	busy.expect(t, "delivered")
 	c.send(t, "vm-busy", "queued")
