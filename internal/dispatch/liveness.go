@@ -36,17 +36,16 @@ type liveness struct {
 	beatAt   atomic.Int64 // the latest heartbeat
 	interval atomic.Int64 // between heartbeats, as observed; zero before there were two
 	suspect  atomic.Int64 // when it was first suspect
-	jobs     atomic.Bool  // a job runs: some agents send no heartbeats then
+	inJob    atomic.Bool  // a job began, and no heartbeat has come since: some agents send none then
 }
 
 // heard notes that a message arrived.
 func (l *liveness) heard(at time.Time) { l.heardAt.Store(at.UnixNano()) }
 
-// beat notes a heartbeat, and whether it shows a job. State changes send some
-// before their time, so the longest gap counts, and less with each that is
-// shorter.
-func (l *liveness) beat(at time.Time, job bool) {
-	l.jobs.Store(job)
+// beat notes a heartbeat. State changes send some before their time, so the
+// longest gap counts, and less with each that is shorter.
+func (l *liveness) beat(at time.Time) {
+	l.inJob.Store(false)
 	now := at.UnixNano()
 	if before := l.beatAt.Swap(now); before != 0 {
 		l.interval.Store(max(now-before, l.interval.Load()*31/32))
@@ -57,9 +56,9 @@ func (l *liveness) beat(at time.Time, job bool) {
 func (l *liveness) event(kind string) {
 	switch kind {
 	case fleet.EventJobStarted:
-		l.jobs.Store(true)
+		l.inJob.Store(true)
 	case fleet.EventJobCompleted:
-		l.jobs.Store(false)
+		l.inJob.Store(false)
 	}
 }
 
@@ -91,7 +90,7 @@ func (l *liveness) gone(now time.Time) error {
 		return fmt.Errorf("%w, while the agent reported over HTTP", ErrSilent)
 	}
 	silent := time.Duration(at - heard)
-	if interval > 0 && !l.jobs.Load() && silent > max(leastSilence, missedBeats*interval) {
+	if interval > 0 && !l.inJob.Load() && silent > max(leastSilence, missedBeats*interval) {
 		return fmt.Errorf("%w: silent for %s, with heartbeats every %s before",
 			ErrSilent, silent.Round(time.Second), interval.Round(time.Second))
 	}

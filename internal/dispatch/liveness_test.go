@@ -48,6 +48,21 @@ func TestSilentAgent(t *testing.T) {
 	}
 }
 
+// An agent that sends heartbeats while it runs a job is judged by them.
+func TestSilentInAJob(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.registered("vm-1")
+		a.pulse(2, 15*time.Second)
+		a.event(fleet.EventJobStarted)
+		a.pulse(2, 15*time.Second)
+		began := time.Now()
+		<-a.ended
+		require.InDelta(t, leastSilence, time.Since(began), float64(leastSilence/20))
+	})
+}
+
 // One that has sent no two heartbeats may be of a kind that sends none for long,
 // and so may one that runs a job.
 func TestSilenceThatSaysNothing(t *testing.T) {

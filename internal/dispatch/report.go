@@ -104,7 +104,7 @@ func (s *Session) Event(e fleet.Event) error {
 // most, and perhaps after Heartbeat has returned.
 func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
 	arrived := s.arrive()
-	s.alive.beat(arrived, h.Job != nil)
+	s.alive.beat(arrived)
 	if errors.Is(s.Cause(), fleet.ErrSuperseded) || !s.admit("heartbeat", &h.Origin, arrived) {
 		return nil
 	}
