@@ -40,6 +40,7 @@ var calls = []call{
 	{rpc: "GetVM", says: "Look at a VM", body: `{"vmId": "sim-vm-0001"}`, status: http.StatusOK, until: `"status":"idle"`},
 	{rpc: "ListVMs", says: "The first page of the VMs that are connected", body: `{"connected": true, "pageSize": 1}`, status: http.StatusOK},
 	{rpc: "ListEvents", says: "When a VM registered its runner", body: `{"vmId": "sim-vm-0001", "type": "runner_registered"}`, status: http.StatusOK},
+	{rpc: "ListHeartbeats", says: "The latest heartbeat of a VM", body: `{"vmId": "sim-vm-0001", "pageSize": 1}`, status: http.StatusOK},
 	{rpc: "WatchFleet", says: "Watch a VM for a second", body: `{"vmId": "build-0001"}`, status: http.StatusOK, until: `"cursor"`, keep: "cursor"},
 	{rpc: "SendCommand", in: "WatchFleet", says: "Then something happens", body: `{"vmId": "build-0001", "command": {"id": "drain-1", "type": "drain"}}`, status: http.StatusOK},
 	{rpc: "WatchFleet", says: "Go on where the watch ended", body: `{"vmId": "build-0001", "cursor": "{cursor}"}`, status: http.StatusOK, until: `"drain-1"`},

@@ -140,7 +140,7 @@ func (in *invocation) eventTable(events []*migcontrollerv1.Event) table {
 		{title: "DETAILS", cut: true},
 	}}
 	for _, e := range events {
-		source := strings.ToLower(strings.TrimPrefix(e.GetSource().String(), "REPORT_SOURCE_"))
+		source := sourceName(e.GetSource())
 		t.add(
 			in.when(e.GetReceivedAt()), plain(strconv.FormatInt(e.GetEventId(), 10)), plain(e.GetVmId()), plain(e.GetType()),
 			plain(e.GetPoolId()), plain(source), in.when(e.GetOccurredAt()), plain(details(e.GetBody())),
@@ -181,4 +181,9 @@ func valueText(v *structpb.Value) string {
 		return fmt.Sprint(v.AsInterface())
 	}
 	return string(text)
+}
+
+// sourceName is how a report came, in a word.
+func sourceName(s migcontrollerv1.ReportSource) string {
+	return strings.ToLower(strings.TrimPrefix(s.String(), "REPORT_SOURCE_"))
 }

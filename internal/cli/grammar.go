@@ -39,10 +39,11 @@ type commandLine struct {
 	VM    vmCmd    `cmd:"" name:"vm" group:"Look" help:"Show one VM."`
 	Pools poolsCmd `cmd:"" group:"Look" help:"Count the VMs of each pool."`
 
-	Commands commandsCmd `cmd:"" group:"Look" help:"List commands, the latest first."`
-	Command  commandCmd  `cmd:"" group:"Look" help:"Show one command and what became of it."`
-	Events   eventsCmd   `cmd:"" group:"Look" help:"List what VMs reported, the latest first."`
-	Watch    watchCmd    `cmd:"" group:"Look" help:"Show every change of the fleet as it happens."`
+	Commands   commandsCmd   `cmd:"" group:"Look" help:"List commands, the latest first."`
+	Command    commandCmd    `cmd:"" group:"Look" help:"Show one command and what became of it."`
+	Events     eventsCmd     `cmd:"" group:"Look" help:"List what VMs reported, the latest first."`
+	Heartbeats heartbeatsCmd `cmd:"" group:"Look" help:"List the heartbeats of a VM that are kept, the latest first."`
+	Watch      watchCmd      `cmd:"" group:"Look" help:"Show every change of the fleet as it happens."`
 
 	Send      sendCmd      `cmd:"" group:"Act" help:"Send a command to a VM."`
 	Broadcast broadcastCmd `cmd:"" group:"Act" help:"Send a command to every VM that fits."`

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -326,6 +327,25 @@ func (f *fakeFleet) ListEvents(_ context.Context, req *migcontrollerv1.ListEvent
 	}
 	page, next, err := cut(f.events, f.page, req.PageSize, req.PageToken)
 	return &migcontrollerv1.ListEventsResponse{Events: page, NextPageToken: next}, err
+}
+
+func (f *fakeFleet) ListHeartbeats(
+	_ context.Context, req *migcontrollerv1.ListHeartbeatsRequest,
+) (*migcontrollerv1.ListHeartbeatsResponse, error) {
+	if err := f.arrive(req); err != nil {
+		return nil, err
+	}
+	v := f.vms[slices.IndexFunc(f.vms, func(v *migcontrollerv1.VM) bool { return v.GetVmId() == req.GetVmId() })]
+	stream, http := migcontrollerv1.ReportSource_REPORT_SOURCE_STREAM, migcontrollerv1.ReportSource_REPORT_SOURCE_HTTP
+	beats := []*migcontrollerv1.HeartbeatRecord{
+		{
+			VmId: v.GetVmId(), ReceivedAt: stamp(-3 * time.Second), SentAt: stamp(-4 * time.Second), Source: stream, SessionEpoch: 3,
+			Status: v.GetStatus(), Runner: v.GetRunner(), CurrentJob: v.GetCurrentJob(), Health: v.GetHealth(),
+		},
+		{VmId: v.GetVmId(), ReceivedAt: stamp(-time.Hour), Source: http, Status: "ready", Runner: &migcontrollerv1.Runner{State: "idle"}},
+	}
+	page, next, err := cut(beats, f.page, req.PageSize, req.PageToken)
+	return &migcontrollerv1.ListHeartbeatsResponse{Heartbeats: page, NextPageToken: next}, err
 }
 
 func (f *fakeFleet) WatchFleet(

@@ -36,6 +36,7 @@ type fakeStore struct {
 	commands  []fleet.Command
 	vms       []fleet.VM
 	events    []fleet.Event
+	beats     []fleet.Heartbeat // the latest first
 	changes   []fleet.Change
 	seq       int64
 	forgotten int64
@@ -288,8 +289,18 @@ func (s *fakeStore) VMs(ctx context.Context, f store.VMFilter, page store.Page) 
 	return out, nil
 }
 
-func (*fakeStore) Heartbeats(context.Context, fleet.VMID, int) ([]fleet.Heartbeat, error) {
-	panic("control has no use for heartbeats")
+func (s *fakeStore) Heartbeats(ctx context.Context, vm fleet.VMID, page store.Page) ([]fleet.Heartbeat, error) {
+	if err := s.begin(ctx, "Heartbeats"); err != nil {
+		return nil, err
+	}
+	var out []fleet.Heartbeat
+	for _, h := range s.beats {
+		at := h.ReceivedAt.UnixNano()
+		if h.VM == vm && len(out) < page.Size && (page.Before == 0 || at < page.Before) {
+			out = append(out, h)
+		}
+	}
+	return out, nil
 }
 
 func (s *fakeStore) Changes(

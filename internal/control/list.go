@@ -111,6 +111,36 @@ func (c *Control) Events(
 	return page, sealSeq(scope, page[len(page)-1].Seq), nil
 }
 
+// Heartbeats lists the heartbeats of a VM that are still kept, the latest received
+// first, in pages as Commands does. Errors: a *fleet.FieldError, fleet.ErrNotFound,
+// fleet.ErrUnavailable.
+func (c *Control) Heartbeats(ctx context.Context, id string, size int, token string) ([]fleet.Heartbeat, string, error) {
+	vm, err := fleet.ParseVMID(id)
+	if err != nil {
+		return nil, "", err
+	}
+	if size, err = pageSize(size); err != nil {
+		return nil, "", err
+	}
+	scope := scopeOf(c.store.ID(), "heartbeats", id)
+	before, err := seqPlace(scope, token)
+	if err != nil {
+		return nil, "", err
+	}
+	if _, err := c.store.VM(ctx, vm); err != nil {
+		return nil, "", named(err, "VM", id)
+	}
+	rows, err := c.store.Heartbeats(ctx, vm, store.Page{Size: size + 1, Before: before})
+	if err != nil {
+		return nil, "", fmt.Errorf("list heartbeats: %w", err)
+	}
+	page, more := cut(rows, size, heartbeatBytes)
+	if !more {
+		return page, "", nil
+	}
+	return page, sealSeq(scope, page[len(page)-1].ReceivedAt.UnixNano()), nil
+}
+
 func checkCommandFilter(f store.CommandFilter) error {
 	if err := fleet.CheckOptionalID("vm_id", string(f.VM)); err != nil {
 		return err
@@ -227,3 +257,5 @@ func commandBytes(c fleet.Command) int {
 func vmBytes(fleet.VM) int { return entryBytes }
 
 func eventBytes(e fleet.Event) int { return entryBytes + len(e.Body) }
+
+func heartbeatBytes(h fleet.Heartbeat) int { return entryBytes + len(h.Body) }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -332,5 +333,47 @@ func TestListsPassOnErrors(t *testing.T) {
 	} {
 		_, _, err := list(0, "")
 		require.ErrorIs(t, err, broken)
+	}
+}
+
+// The heartbeats of a VM come in pages, the latest first, whose tokens are good for
+// that VM alone; a VM that was never seen is an error, not an empty list.
+func TestHeartbeats(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	s.vms = []fleet.VM{{ID: "vm-1"}, {ID: "vm-2"}}
+	for i := range 5 {
+		for _, vm := range []fleet.VMID{"vm-1", "vm-2"} {
+			s.beats = append(s.beats, fleet.Heartbeat{Origin: fleet.Origin{VM: vm, ReceivedAt: start.Add(-time.Duration(i) * time.Minute)}})
+		}
+	}
+	c := newControl(t, s)
+	var got []time.Time
+	token := ""
+	for page := 0; page == 0 || token != ""; page++ {
+		beats, next, err := c.Heartbeats(t.Context(), "vm-1", 2, token)
+		require.NoError(t, err)
+		for _, h := range beats {
+			require.Equal(t, fleet.VMID("vm-1"), h.VM)
+			got = append(got, h.ReceivedAt)
+		}
+		if next != "" {
+			_, _, err = c.Heartbeats(t.Context(), "vm-2", 2, next)
+			require.ErrorContains(t, err, "page_token")
+		}
+		token = next
+	}
+	require.Len(t, got, 5)
+	require.True(t, slices.IsSortedFunc(got, func(a, b time.Time) int { return b.Compare(a) }))
+	_, _, err := c.Heartbeats(t.Context(), "vm-9", 0, "")
+	require.ErrorIs(t, err, fleet.ErrNotFound)
+	for field, try := range map[string]func() error{
+		"vm_id":      func() error { _, _, err := c.Heartbeats(t.Context(), "", 0, ""); return err },
+		"page_size":  func() error { _, _, err := c.Heartbeats(t.Context(), "vm-1", -1, ""); return err },
+		"page_token": func() error { _, _, err := c.Heartbeats(t.Context(), "vm-1", 0, "!"); return err },
+	} {
+		invalid, ok := errors.AsType[*fleet.FieldError](try())
+		require.True(t, ok, field)
+		require.Equal(t, field, invalid.Field)
 	}
 }

@@ -172,7 +172,7 @@ func (s *system) events(vm fleet.VMID) []string {
 // beats are the states in a VM's heartbeats, the first one first.
 func (s *system) beats(vm fleet.VMID) []string {
 	s.Helper()
-	hs, err := s.store.Heartbeats(s.Context(), vm, 10_000)
+	hs, err := s.store.Heartbeats(s.Context(), vm, store.Page{Size: 10_000})
 	require.NoError(s, err)
 	var states []string
 	for _, h := range hs {

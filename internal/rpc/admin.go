@@ -154,6 +154,17 @@ func (s *adminService) ListEvents(
 	return &migcontrollerv1.ListEventsResponse{Events: allToProto(page, eventToProto), NextPageToken: next}, nil
 }
 
+// ListHeartbeats implements AdminService.
+func (s *adminService) ListHeartbeats(
+	ctx context.Context, req *migcontrollerv1.ListHeartbeatsRequest,
+) (*migcontrollerv1.ListHeartbeatsResponse, error) {
+	page, next, err := s.control.Heartbeats(ctx, req.GetVmId(), int(req.GetPageSize()), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	return &migcontrollerv1.ListHeartbeatsResponse{Heartbeats: allToProto(page, heartbeatToProto), NextPageToken: next}, nil
+}
+
 func allToProto[T, P any](page []T, toProto func(T) P) []P {
 	out := make([]P, 0, len(page))
 	for _, entry := range page {

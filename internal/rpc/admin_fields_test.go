@@ -40,6 +40,9 @@ func badCalls(bad string) []struct {
 	listEvents := func(req *migcontrollerv1.ListEventsRequest) func(context.Context, client) error {
 		return func(ctx context.Context, c client) error { _, err := c.ListEvents(ctx, req); return err }
 	}
+	listHeartbeats := func(req *migcontrollerv1.ListHeartbeatsRequest) func(context.Context, client) error {
+		return func(ctx context.Context, c client) error { _, err := c.ListHeartbeats(ctx, req); return err }
+	}
 	watch := func(req *migcontrollerv1.WatchFleetRequest) func(context.Context, client) error {
 		return func(ctx context.Context, c client) error {
 			stream, err := c.WatchFleet(ctx, req)
@@ -97,6 +100,9 @@ func badCalls(bad string) []struct {
 		{"status", listVMs(&migcontrollerv1.ListVMsRequest{Status: bad})},
 		{"page_size", listVMs(&migcontrollerv1.ListVMsRequest{PageSize: math.MinInt32})},
 		{"page_token", listVMs(&migcontrollerv1.ListVMsRequest{PageToken: bad})},
+		{"vm_id", listHeartbeats(&migcontrollerv1.ListHeartbeatsRequest{})},
+		{"page_size", listHeartbeats(&migcontrollerv1.ListHeartbeatsRequest{VmId: "vm-1", PageSize: -1})},
+		{"page_token", listHeartbeats(&migcontrollerv1.ListHeartbeatsRequest{VmId: "vm-1", PageToken: bad})},
 		{"vm_id", listEvents(&migcontrollerv1.ListEventsRequest{VmId: bad})},
 		{"type", listEvents(&migcontrollerv1.ListEventsRequest{Type: bad})},
 		{"until", listEvents(&migcontrollerv1.ListEventsRequest{Since: now, Until: now})},

@@ -188,6 +188,27 @@ func eventToProto(e fleet.Event) *migcontrollerv1.Event {
 	}
 }
 
+func heartbeatToProto(h fleet.Heartbeat) *migcontrollerv1.HeartbeatRecord {
+	runner := h.Runner
+	if runner == nil && h.RunnerState != "" {
+		runner = &fleet.Runner{State: h.RunnerState}
+	}
+	return &migcontrollerv1.HeartbeatRecord{
+		VmId:         string(h.VM),
+		PoolId:       h.Pool,
+		OrgId:        h.Org,
+		ReceivedAt:   timeToProto(h.ReceivedAt),
+		SentAt:       timeToProto(h.SentAt),
+		Source:       sourceToProto(h.Via),
+		SessionEpoch: int64(h.Epoch),
+		Status:       h.Status,
+		Runner:       runnerToProto(runner),
+		CurrentJob:   jobToProto(h.Job),
+		Health:       healthToProto(h.Health),
+		Body:         bodyToProto(h.Body),
+	}
+}
+
 func sourceToProto(r fleet.Route) migcontrollerv1.ReportSource {
 	switch r {
 	case fleet.Stream:

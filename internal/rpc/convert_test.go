@@ -68,6 +68,14 @@ func fullEvent() fleet.Event {
 	}
 }
 
+func keptHeartbeat() fleet.Heartbeat {
+	v := fullVM()
+	return fleet.Heartbeat{
+		Origin: fullEvent().Origin, Status: "idle", Runner: v.Runner, Job: v.Job, Health: v.Health,
+		Body: json.RawMessage(`{"type":"job_heartbeat"}`),
+	}
+}
+
 // requireComplete requires that every field of a message is set.
 func requireComplete(t *testing.T, m proto.Message) {
 	t.Helper()
@@ -95,6 +103,9 @@ func TestConversionsAreComplete(t *testing.T) {
 	requireComplete(t, command)
 	requireComplete(t, vm)
 	requireComplete(t, event)
+	requireComplete(t, heartbeatToProto(keptHeartbeat()))
+	state := heartbeatToProto(fleet.Heartbeat{RunnerState: "busy"}).GetRunner().GetState()
+	require.Equal(t, "busy", state, "of agents without a stream that is all")
 	requireJSON(t, `{
 		"command": {
 			"id": "c1", "type": "update_config", "string_params": {"a": "b"}, "int_params": {"n": "9223372036854775807"},

@@ -158,8 +158,8 @@ type Fleet interface {
 	// Events lists events, the latest received first, before the Seq in page.
 	Events(ctx context.Context, f EventFilter, page Page) ([]fleet.Event, error)
 	// Heartbeats lists the heartbeats of a VM that are still kept, the latest
-	// first.
-	Heartbeats(ctx context.Context, vm fleet.VMID, limit int) ([]fleet.Heartbeat, error)
+	// received first; in page, Before is a time of receipt in Unix nanoseconds.
+	Heartbeats(ctx context.Context, vm fleet.VMID, page Page) ([]fleet.Heartbeat, error)
 }
 
 // VMFilter chooses VMs; what is empty lets all through.

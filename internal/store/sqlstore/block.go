@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // bytesPerBeat is what a heartbeat takes in a block, roughly.
@@ -150,10 +151,10 @@ func (p part) heartbeats() ([]fleet.Heartbeat, error) {
 }
 
 // Heartbeats lists the heartbeats of a VM that are still kept.
-func (db *DB) Heartbeats(ctx context.Context, vm fleet.VMID, limit int) ([]fleet.Heartbeat, error) {
+func (db *DB) Heartbeats(ctx context.Context, vm fleet.VMID, page store.Page) ([]fleet.Heartbeat, error) {
 	seq, err := db.lastBeat(ctx, vm)
 	var hs []fleet.Heartbeat
-	for err == nil && seq > 0 && len(hs) < limit {
+	for err == nil && seq > 0 && len(hs) < page.Size {
 		var p part
 		if p, err = db.partOf(ctx, vm, seq); err != nil {
 			break
@@ -163,7 +164,10 @@ func (db *DB) Heartbeats(ctx context.Context, vm fleet.VMID, limit int) ([]fleet
 			return nil, readError(ctx, err)
 		}
 		slices.Reverse(some)
-		hs = append(hs, some[:min(len(some), limit-len(hs))]...)
+		if page.Before > 0 {
+			some = slices.DeleteFunc(some, func(h fleet.Heartbeat) bool { return h.ReceivedAt.UnixNano() >= page.Before })
+		}
+		hs = append(hs, some[:min(len(some), page.Size-len(hs))]...)
 		seq = p.previous
 	}
 	if err != nil && !errors.Is(err, fleet.ErrNotFound) { // a VM, or a row, that is not kept ends the list

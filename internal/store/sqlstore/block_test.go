@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // rowOf returns the row with the VM's last heartbeats as it is stored.
@@ -59,7 +60,7 @@ func TestLargeRowIsPacked(t *testing.T) {
 	require.NoError(t, err)
 	for _, h := range hs {
 		for _, db := range []*DB{db, again} {
-			kept, err := db.Heartbeats(t.Context(), h.VM, 10)
+			kept, err := db.Heartbeats(t.Context(), h.VM, store.Page{Size: 10})
 			require.NoError(t, err)
 			require.Equal(t, []fleet.Heartbeat{h, h}, kept)
 		}

@@ -62,7 +62,7 @@ func TestLoadAheadOfRow(t *testing.T) {
 		require.Equal(t, last, v.LastSeenAt)
 		require.InDelta(t, 4, *v.Health.CPUPercent, 0)
 	}
-	beats, err := db.Heartbeats(t.Context(), "vm", 10)
+	beats, err := db.Heartbeats(t.Context(), "vm", store.Page{Size: 10})
 	require.NoError(t, err)
 	require.Len(t, beats, 5)
 
@@ -97,7 +97,7 @@ func TestLoadSurvivesCrash(t *testing.T) {
 		Origin: fleet.Origin{VM: "vm", Via: fleet.HTTP, ReceivedAt: last.Add(2 * time.Hour)},
 	}}, nil)
 	require.NoError(t, err)
-	beats, err := again.Heartbeats(t.Context(), "vm", 10)
+	beats, err := again.Heartbeats(t.Context(), "vm", store.Page{Size: 10})
 	require.NoError(t, err)
 	require.Len(t, beats, 6, "the new ones follow those from before the crash")
 }
@@ -193,7 +193,7 @@ func TestHeartbeatsThatRepeat(t *testing.T) {
 		say(change)
 	}
 	require.NoError(t, db.RecordHeartbeats(t.Context(), sent, nil))
-	kept, err := db.Heartbeats(t.Context(), "vm", len(sent))
+	kept, err := db.Heartbeats(t.Context(), "vm", store.Page{Size: len(sent)})
 	require.NoError(t, err)
 	slices.Reverse(kept)
 	require.Equal(t, sent, kept)

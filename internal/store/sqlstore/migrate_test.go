@@ -47,7 +47,7 @@ func TestMigrationKeepsHeartbeats(t *testing.T) {
 	}
 
 	db := openTest(t, path)
-	beats, err := db.Heartbeats(t.Context(), "a", 5)
+	beats, err := db.Heartbeats(t.Context(), "a", store.Page{Size: 5})
 	require.NoError(t, err)
 	var said []string
 	for _, h := range beats {

@@ -81,7 +81,7 @@ func TestHeartbeatsAreFoundAfterStop(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "controller.db")
 	db, _ := beating(t, path, 5)
 	require.NoError(t, db.Close())
-	beats, err := openTest(t, path).Heartbeats(t.Context(), "vm", 10)
+	beats, err := openTest(t, path).Heartbeats(t.Context(), "vm", store.Page{Size: 10})
 	require.NoError(t, err)
 	require.Len(t, beats, 5)
 }
@@ -144,7 +144,7 @@ func TestCrashAfterNewsOfOthers(t *testing.T) {
 	v, err := again.VM(t.Context(), "vm")
 	require.NoError(t, err)
 	require.Equal(t, last, v.LastHeartbeatAt)
-	beats, err := again.Heartbeats(t.Context(), "vm", 10)
+	beats, err := again.Heartbeats(t.Context(), "vm", store.Page{Size: 10})
 	require.NoError(t, err)
 	require.Len(t, beats, 5)
 }
@@ -218,7 +218,7 @@ func TestSilentVMSurvivesCrash(t *testing.T) {
 		after, err := again.VM(t.Context(), "vm")
 		require.NoError(t, err)
 		require.Equal(t, before.SessionClosed(before.Epoch, at), after, at.Sub(last))
-		beats, err := again.Heartbeats(t.Context(), "vm", 10)
+		beats, err := again.Heartbeats(t.Context(), "vm", store.Page{Size: 10})
 		require.NoError(t, err)
 		require.Len(t, beats, 5)
 		require.NoError(t, again.Close())

@@ -83,10 +83,11 @@ func TestFailedSync(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
 	db := openTest(t, path)
-	_, err := db.Enqueue(t.Context(), drain(t, "first"), time.Now)
-	require.NoError(t, err)
 	told := make(chan []fleet.Change, 9)
 	db.Listen(func(c []fleet.Change) { told <- c })
+	_, err := db.Enqueue(t.Context(), drain(t, "first"), time.Now)
+	require.NoError(t, err)
+	require.EqualValues(t, "first", (<-told)[0].Command.ID) // which comes after the answer
 	failed, repaired := make(chan struct{}), make(chan struct{})
 	var torn []byte // the log as the first sync has left it on the disk
 	syncs := 0

@@ -876,6 +876,125 @@ func (x *ListEventsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// ListHeartbeatsRequest names a VM.
+type ListHeartbeatsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The VM.
+	VmId string `protobuf:"bytes,1,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
+	// How many at most: 1 to 1000; 0 is 100.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// The next_page_token of the page before; empty for the first.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHeartbeatsRequest) Reset() {
+	*x = ListHeartbeatsRequest{}
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHeartbeatsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHeartbeatsRequest) ProtoMessage() {}
+
+func (x *ListHeartbeatsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHeartbeatsRequest.ProtoReflect.Descriptor instead.
+func (*ListHeartbeatsRequest) Descriptor() ([]byte, []int) {
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *ListHeartbeatsRequest) GetVmId() string {
+	if x != nil {
+		return x.VmId
+	}
+	return ""
+}
+
+func (x *ListHeartbeatsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListHeartbeatsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListHeartbeatsResponse is a page of heartbeats.
+type ListHeartbeatsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The heartbeats, the latest received first.
+	Heartbeats []*HeartbeatRecord `protobuf:"bytes,1,rep,name=heartbeats,proto3" json:"heartbeats,omitempty"`
+	// Asks for the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHeartbeatsResponse) Reset() {
+	*x = ListHeartbeatsResponse{}
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHeartbeatsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHeartbeatsResponse) ProtoMessage() {}
+
+func (x *ListHeartbeatsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHeartbeatsResponse.ProtoReflect.Descriptor instead.
+func (*ListHeartbeatsResponse) Descriptor() ([]byte, []int) {
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListHeartbeatsResponse) GetHeartbeats() []*HeartbeatRecord {
+	if x != nil {
+		return x.Heartbeats
+	}
+	return nil
+}
+
+func (x *ListHeartbeatsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // WatchFleetRequest says where to begin and what to leave out.
 type WatchFleetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -890,7 +1009,7 @@ type WatchFleetRequest struct {
 
 func (x *WatchFleetRequest) Reset() {
 	*x = WatchFleetRequest{}
-	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[14]
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -902,7 +1021,7 @@ func (x *WatchFleetRequest) String() string {
 func (*WatchFleetRequest) ProtoMessage() {}
 
 func (x *WatchFleetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[14]
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -915,7 +1034,7 @@ func (x *WatchFleetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchFleetRequest.ProtoReflect.Descriptor instead.
 func (*WatchFleetRequest) Descriptor() ([]byte, []int) {
-	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{14}
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *WatchFleetRequest) GetCursor() string {
@@ -953,7 +1072,7 @@ type WatchFleetResponse struct {
 
 func (x *WatchFleetResponse) Reset() {
 	*x = WatchFleetResponse{}
-	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[15]
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -965,7 +1084,7 @@ func (x *WatchFleetResponse) String() string {
 func (*WatchFleetResponse) ProtoMessage() {}
 
 func (x *WatchFleetResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[15]
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -978,7 +1097,7 @@ func (x *WatchFleetResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchFleetResponse.ProtoReflect.Descriptor instead.
 func (*WatchFleetResponse) Descriptor() ([]byte, []int) {
-	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{15}
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchFleetResponse) GetCursor() string {
@@ -1064,7 +1183,7 @@ type GetServerInfoRequest struct {
 
 func (x *GetServerInfoRequest) Reset() {
 	*x = GetServerInfoRequest{}
-	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[16]
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1195,7 @@ func (x *GetServerInfoRequest) String() string {
 func (*GetServerInfoRequest) ProtoMessage() {}
 
 func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[16]
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1208,7 @@ func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
-	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{16}
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{18}
 }
 
 // GetServerInfoResponse is about the controller that answers.
@@ -1110,7 +1229,7 @@ type GetServerInfoResponse struct {
 
 func (x *GetServerInfoResponse) Reset() {
 	*x = GetServerInfoResponse{}
-	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[17]
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1241,7 @@ func (x *GetServerInfoResponse) String() string {
 func (*GetServerInfoResponse) ProtoMessage() {}
 
 func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[17]
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1254,7 @@ func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetServerInfoResponse) Descriptor() ([]byte, []int) {
-	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{17}
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetServerInfoResponse) GetVersion() string {
@@ -1170,7 +1289,7 @@ var File_migcontroller_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"$migcontroller/v1/admin_service.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/command.proto\x1a\x1cmigcontroller/v1/event.proto\x1a\x19migcontroller/v1/vm.proto\x1a\x1emiglet/commands/commands.proto\"\x9c\x02\n" +
+	"$migcontroller/v1/admin_service.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/command.proto\x1a\x1cmigcontroller/v1/event.proto\x1a migcontroller/v1/heartbeat.proto\x1a\x19migcontroller/v1/vm.proto\x1a\x1emiglet/commands/commands.proto\"\x9c\x02\n" +
 	"\x12SendCommandRequest\x12\x13\n" +
 	"\x05vm_id\x18\x01 \x01(\tR\x04vmId\x122\n" +
 	"\acommand\x18\x02 \x01(\v2\x18.miglet.commands.CommandR\acommand\x12+\n" +
@@ -1228,6 +1347,16 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x06 \x01(\tR\tpageToken\"m\n" +
 	"\x12ListEventsResponse\x12/\n" +
 	"\x06events\x18\x01 \x03(\v2\x17.migcontroller.v1.EventR\x06events\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"h\n" +
+	"\x15ListHeartbeatsRequest\x12\x13\n" +
+	"\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x1b\n" +
+	"\tpage_size\x18\x02 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tR\tpageToken\"\x83\x01\n" +
+	"\x16ListHeartbeatsResponse\x12A\n" +
+	"\n" +
+	"heartbeats\x18\x01 \x03(\v2!.migcontroller.v1.HeartbeatRecordR\n" +
+	"heartbeats\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"@\n" +
 	"\x11WatchFleetRequest\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12\x13\n" +
@@ -1248,7 +1377,7 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\rlive_sessions\x18\x03 \x01(\x03R\fliveSessions\x12\x1e\n" +
 	"\n" +
 	"goroutines\x18\x04 \x01(\x03R\n" +
-	"goroutines2\xd2\x06\n" +
+	"goroutines2\xbc\a\n" +
 	"\fAdminService\x12Z\n" +
 	"\vSendCommand\x12$.migcontroller.v1.SendCommandRequest\x1a%.migcontroller.v1.SendCommandResponse\x12\\\n" +
 	"\n" +
@@ -1258,7 +1387,8 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\x05GetVM\x12\x1e.migcontroller.v1.GetVMRequest\x1a\x1f.migcontroller.v1.GetVMResponse\"\x03\x90\x02\x01\x12S\n" +
 	"\aListVMs\x12 .migcontroller.v1.ListVMsRequest\x1a!.migcontroller.v1.ListVMsResponse\"\x03\x90\x02\x01\x12\\\n" +
 	"\n" +
-	"ListEvents\x12#.migcontroller.v1.ListEventsRequest\x1a$.migcontroller.v1.ListEventsResponse\"\x03\x90\x02\x01\x12Y\n" +
+	"ListEvents\x12#.migcontroller.v1.ListEventsRequest\x1a$.migcontroller.v1.ListEventsResponse\"\x03\x90\x02\x01\x12h\n" +
+	"\x0eListHeartbeats\x12'.migcontroller.v1.ListHeartbeatsRequest\x1a(.migcontroller.v1.ListHeartbeatsResponse\"\x03\x90\x02\x01\x12Y\n" +
 	"\n" +
 	"WatchFleet\x12#.migcontroller.v1.WatchFleetRequest\x1a$.migcontroller.v1.WatchFleetResponse0\x01\x12e\n" +
 	"\rGetServerInfo\x12&.migcontroller.v1.GetServerInfoRequest\x1a'.migcontroller.v1.GetServerInfoResponse\"\x03\x90\x02\x01B\xdc\x01\n" +
@@ -1276,77 +1406,83 @@ func file_migcontroller_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_migcontroller_v1_admin_service_proto_rawDescData
 }
 
-var file_migcontroller_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_migcontroller_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_migcontroller_v1_admin_service_proto_goTypes = []any{
-	(*SendCommandRequest)(nil),    // 0: migcontroller.v1.SendCommandRequest
-	(*SendCommandResponse)(nil),   // 1: migcontroller.v1.SendCommandResponse
-	(*GetCommandRequest)(nil),     // 2: migcontroller.v1.GetCommandRequest
-	(*GetCommandResponse)(nil),    // 3: migcontroller.v1.GetCommandResponse
-	(*ListCommandsRequest)(nil),   // 4: migcontroller.v1.ListCommandsRequest
-	(*ListCommandsResponse)(nil),  // 5: migcontroller.v1.ListCommandsResponse
-	(*CancelCommandRequest)(nil),  // 6: migcontroller.v1.CancelCommandRequest
-	(*CancelCommandResponse)(nil), // 7: migcontroller.v1.CancelCommandResponse
-	(*GetVMRequest)(nil),          // 8: migcontroller.v1.GetVMRequest
-	(*GetVMResponse)(nil),         // 9: migcontroller.v1.GetVMResponse
-	(*ListVMsRequest)(nil),        // 10: migcontroller.v1.ListVMsRequest
-	(*ListVMsResponse)(nil),       // 11: migcontroller.v1.ListVMsResponse
-	(*ListEventsRequest)(nil),     // 12: migcontroller.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),    // 13: migcontroller.v1.ListEventsResponse
-	(*WatchFleetRequest)(nil),     // 14: migcontroller.v1.WatchFleetRequest
-	(*WatchFleetResponse)(nil),    // 15: migcontroller.v1.WatchFleetResponse
-	(*GetServerInfoRequest)(nil),  // 16: migcontroller.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil), // 17: migcontroller.v1.GetServerInfoResponse
-	(*commands.Command)(nil),      // 18: miglet.commands.Command
-	(*durationpb.Duration)(nil),   // 19: google.protobuf.Duration
-	(*CommandRecord)(nil),         // 20: migcontroller.v1.CommandRecord
-	(CommandState)(0),             // 21: migcontroller.v1.CommandState
-	(*VM)(nil),                    // 22: migcontroller.v1.VM
-	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
-	(*Event)(nil),                 // 24: migcontroller.v1.Event
+	(*SendCommandRequest)(nil),     // 0: migcontroller.v1.SendCommandRequest
+	(*SendCommandResponse)(nil),    // 1: migcontroller.v1.SendCommandResponse
+	(*GetCommandRequest)(nil),      // 2: migcontroller.v1.GetCommandRequest
+	(*GetCommandResponse)(nil),     // 3: migcontroller.v1.GetCommandResponse
+	(*ListCommandsRequest)(nil),    // 4: migcontroller.v1.ListCommandsRequest
+	(*ListCommandsResponse)(nil),   // 5: migcontroller.v1.ListCommandsResponse
+	(*CancelCommandRequest)(nil),   // 6: migcontroller.v1.CancelCommandRequest
+	(*CancelCommandResponse)(nil),  // 7: migcontroller.v1.CancelCommandResponse
+	(*GetVMRequest)(nil),           // 8: migcontroller.v1.GetVMRequest
+	(*GetVMResponse)(nil),          // 9: migcontroller.v1.GetVMResponse
+	(*ListVMsRequest)(nil),         // 10: migcontroller.v1.ListVMsRequest
+	(*ListVMsResponse)(nil),        // 11: migcontroller.v1.ListVMsResponse
+	(*ListEventsRequest)(nil),      // 12: migcontroller.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),     // 13: migcontroller.v1.ListEventsResponse
+	(*ListHeartbeatsRequest)(nil),  // 14: migcontroller.v1.ListHeartbeatsRequest
+	(*ListHeartbeatsResponse)(nil), // 15: migcontroller.v1.ListHeartbeatsResponse
+	(*WatchFleetRequest)(nil),      // 16: migcontroller.v1.WatchFleetRequest
+	(*WatchFleetResponse)(nil),     // 17: migcontroller.v1.WatchFleetResponse
+	(*GetServerInfoRequest)(nil),   // 18: migcontroller.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),  // 19: migcontroller.v1.GetServerInfoResponse
+	(*commands.Command)(nil),       // 20: miglet.commands.Command
+	(*durationpb.Duration)(nil),    // 21: google.protobuf.Duration
+	(*CommandRecord)(nil),          // 22: migcontroller.v1.CommandRecord
+	(CommandState)(0),              // 23: migcontroller.v1.CommandState
+	(*VM)(nil),                     // 24: migcontroller.v1.VM
+	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
+	(*Event)(nil),                  // 26: migcontroller.v1.Event
+	(*HeartbeatRecord)(nil),        // 27: migcontroller.v1.HeartbeatRecord
 }
 var file_migcontroller_v1_admin_service_proto_depIdxs = []int32{
-	18, // 0: migcontroller.v1.SendCommandRequest.command:type_name -> miglet.commands.Command
-	19, // 1: migcontroller.v1.SendCommandRequest.ttl:type_name -> google.protobuf.Duration
-	19, // 2: migcontroller.v1.SendCommandRequest.ack_timeout:type_name -> google.protobuf.Duration
-	19, // 3: migcontroller.v1.SendCommandRequest.wait:type_name -> google.protobuf.Duration
-	20, // 4: migcontroller.v1.SendCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
-	20, // 5: migcontroller.v1.GetCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
-	21, // 6: migcontroller.v1.ListCommandsRequest.states:type_name -> migcontroller.v1.CommandState
-	20, // 7: migcontroller.v1.ListCommandsResponse.commands:type_name -> migcontroller.v1.CommandRecord
-	20, // 8: migcontroller.v1.CancelCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
-	22, // 9: migcontroller.v1.GetVMResponse.vm:type_name -> migcontroller.v1.VM
-	22, // 10: migcontroller.v1.ListVMsResponse.vms:type_name -> migcontroller.v1.VM
-	23, // 11: migcontroller.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
-	23, // 12: migcontroller.v1.ListEventsRequest.until:type_name -> google.protobuf.Timestamp
-	24, // 13: migcontroller.v1.ListEventsResponse.events:type_name -> migcontroller.v1.Event
-	23, // 14: migcontroller.v1.WatchFleetResponse.changed_at:type_name -> google.protobuf.Timestamp
-	22, // 15: migcontroller.v1.WatchFleetResponse.vm:type_name -> migcontroller.v1.VM
-	20, // 16: migcontroller.v1.WatchFleetResponse.command:type_name -> migcontroller.v1.CommandRecord
-	24, // 17: migcontroller.v1.WatchFleetResponse.event:type_name -> migcontroller.v1.Event
-	23, // 18: migcontroller.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	0,  // 19: migcontroller.v1.AdminService.SendCommand:input_type -> migcontroller.v1.SendCommandRequest
-	2,  // 20: migcontroller.v1.AdminService.GetCommand:input_type -> migcontroller.v1.GetCommandRequest
-	4,  // 21: migcontroller.v1.AdminService.ListCommands:input_type -> migcontroller.v1.ListCommandsRequest
-	6,  // 22: migcontroller.v1.AdminService.CancelCommand:input_type -> migcontroller.v1.CancelCommandRequest
-	8,  // 23: migcontroller.v1.AdminService.GetVM:input_type -> migcontroller.v1.GetVMRequest
-	10, // 24: migcontroller.v1.AdminService.ListVMs:input_type -> migcontroller.v1.ListVMsRequest
-	12, // 25: migcontroller.v1.AdminService.ListEvents:input_type -> migcontroller.v1.ListEventsRequest
-	14, // 26: migcontroller.v1.AdminService.WatchFleet:input_type -> migcontroller.v1.WatchFleetRequest
-	16, // 27: migcontroller.v1.AdminService.GetServerInfo:input_type -> migcontroller.v1.GetServerInfoRequest
-	1,  // 28: migcontroller.v1.AdminService.SendCommand:output_type -> migcontroller.v1.SendCommandResponse
-	3,  // 29: migcontroller.v1.AdminService.GetCommand:output_type -> migcontroller.v1.GetCommandResponse
-	5,  // 30: migcontroller.v1.AdminService.ListCommands:output_type -> migcontroller.v1.ListCommandsResponse
-	7,  // 31: migcontroller.v1.AdminService.CancelCommand:output_type -> migcontroller.v1.CancelCommandResponse
-	9,  // 32: migcontroller.v1.AdminService.GetVM:output_type -> migcontroller.v1.GetVMResponse
-	11, // 33: migcontroller.v1.AdminService.ListVMs:output_type -> migcontroller.v1.ListVMsResponse
-	13, // 34: migcontroller.v1.AdminService.ListEvents:output_type -> migcontroller.v1.ListEventsResponse
-	15, // 35: migcontroller.v1.AdminService.WatchFleet:output_type -> migcontroller.v1.WatchFleetResponse
-	17, // 36: migcontroller.v1.AdminService.GetServerInfo:output_type -> migcontroller.v1.GetServerInfoResponse
-	28, // [28:37] is the sub-list for method output_type
-	19, // [19:28] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	20, // 0: migcontroller.v1.SendCommandRequest.command:type_name -> miglet.commands.Command
+	21, // 1: migcontroller.v1.SendCommandRequest.ttl:type_name -> google.protobuf.Duration
+	21, // 2: migcontroller.v1.SendCommandRequest.ack_timeout:type_name -> google.protobuf.Duration
+	21, // 3: migcontroller.v1.SendCommandRequest.wait:type_name -> google.protobuf.Duration
+	22, // 4: migcontroller.v1.SendCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
+	22, // 5: migcontroller.v1.GetCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
+	23, // 6: migcontroller.v1.ListCommandsRequest.states:type_name -> migcontroller.v1.CommandState
+	22, // 7: migcontroller.v1.ListCommandsResponse.commands:type_name -> migcontroller.v1.CommandRecord
+	22, // 8: migcontroller.v1.CancelCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
+	24, // 9: migcontroller.v1.GetVMResponse.vm:type_name -> migcontroller.v1.VM
+	24, // 10: migcontroller.v1.ListVMsResponse.vms:type_name -> migcontroller.v1.VM
+	25, // 11: migcontroller.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
+	25, // 12: migcontroller.v1.ListEventsRequest.until:type_name -> google.protobuf.Timestamp
+	26, // 13: migcontroller.v1.ListEventsResponse.events:type_name -> migcontroller.v1.Event
+	27, // 14: migcontroller.v1.ListHeartbeatsResponse.heartbeats:type_name -> migcontroller.v1.HeartbeatRecord
+	25, // 15: migcontroller.v1.WatchFleetResponse.changed_at:type_name -> google.protobuf.Timestamp
+	24, // 16: migcontroller.v1.WatchFleetResponse.vm:type_name -> migcontroller.v1.VM
+	22, // 17: migcontroller.v1.WatchFleetResponse.command:type_name -> migcontroller.v1.CommandRecord
+	26, // 18: migcontroller.v1.WatchFleetResponse.event:type_name -> migcontroller.v1.Event
+	25, // 19: migcontroller.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	0,  // 20: migcontroller.v1.AdminService.SendCommand:input_type -> migcontroller.v1.SendCommandRequest
+	2,  // 21: migcontroller.v1.AdminService.GetCommand:input_type -> migcontroller.v1.GetCommandRequest
+	4,  // 22: migcontroller.v1.AdminService.ListCommands:input_type -> migcontroller.v1.ListCommandsRequest
+	6,  // 23: migcontroller.v1.AdminService.CancelCommand:input_type -> migcontroller.v1.CancelCommandRequest
+	8,  // 24: migcontroller.v1.AdminService.GetVM:input_type -> migcontroller.v1.GetVMRequest
+	10, // 25: migcontroller.v1.AdminService.ListVMs:input_type -> migcontroller.v1.ListVMsRequest
+	12, // 26: migcontroller.v1.AdminService.ListEvents:input_type -> migcontroller.v1.ListEventsRequest
+	14, // 27: migcontroller.v1.AdminService.ListHeartbeats:input_type -> migcontroller.v1.ListHeartbeatsRequest
+	16, // 28: migcontroller.v1.AdminService.WatchFleet:input_type -> migcontroller.v1.WatchFleetRequest
+	18, // 29: migcontroller.v1.AdminService.GetServerInfo:input_type -> migcontroller.v1.GetServerInfoRequest
+	1,  // 30: migcontroller.v1.AdminService.SendCommand:output_type -> migcontroller.v1.SendCommandResponse
+	3,  // 31: migcontroller.v1.AdminService.GetCommand:output_type -> migcontroller.v1.GetCommandResponse
+	5,  // 32: migcontroller.v1.AdminService.ListCommands:output_type -> migcontroller.v1.ListCommandsResponse
+	7,  // 33: migcontroller.v1.AdminService.CancelCommand:output_type -> migcontroller.v1.CancelCommandResponse
+	9,  // 34: migcontroller.v1.AdminService.GetVM:output_type -> migcontroller.v1.GetVMResponse
+	11, // 35: migcontroller.v1.AdminService.ListVMs:output_type -> migcontroller.v1.ListVMsResponse
+	13, // 36: migcontroller.v1.AdminService.ListEvents:output_type -> migcontroller.v1.ListEventsResponse
+	15, // 37: migcontroller.v1.AdminService.ListHeartbeats:output_type -> migcontroller.v1.ListHeartbeatsResponse
+	17, // 38: migcontroller.v1.AdminService.WatchFleet:output_type -> migcontroller.v1.WatchFleetResponse
+	19, // 39: migcontroller.v1.AdminService.GetServerInfo:output_type -> migcontroller.v1.GetServerInfoResponse
+	30, // [30:40] is the sub-list for method output_type
+	20, // [20:30] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_migcontroller_v1_admin_service_proto_init() }
@@ -1356,9 +1492,10 @@ func file_migcontroller_v1_admin_service_proto_init() {
 	}
 	file_migcontroller_v1_command_proto_init()
 	file_migcontroller_v1_event_proto_init()
+	file_migcontroller_v1_heartbeat_proto_init()
 	file_migcontroller_v1_vm_proto_init()
 	file_migcontroller_v1_admin_service_proto_msgTypes[10].OneofWrappers = []any{}
-	file_migcontroller_v1_admin_service_proto_msgTypes[15].OneofWrappers = []any{
+	file_migcontroller_v1_admin_service_proto_msgTypes[17].OneofWrappers = []any{
 		(*WatchFleetResponse_Vm)(nil),
 		(*WatchFleetResponse_Command)(nil),
 		(*WatchFleetResponse_Event)(nil),
@@ -1369,7 +1506,7 @@ func file_migcontroller_v1_admin_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_migcontroller_v1_admin_service_proto_rawDesc), len(file_migcontroller_v1_admin_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -50,6 +50,9 @@ const (
 	AdminServiceListVMsProcedure = "/migcontroller.v1.AdminService/ListVMs"
 	// AdminServiceListEventsProcedure is the fully-qualified name of the AdminService's ListEvents RPC.
 	AdminServiceListEventsProcedure = "/migcontroller.v1.AdminService/ListEvents"
+	// AdminServiceListHeartbeatsProcedure is the fully-qualified name of the AdminService's
+	// ListHeartbeats RPC.
+	AdminServiceListHeartbeatsProcedure = "/migcontroller.v1.AdminService/ListHeartbeats"
 	// AdminServiceWatchFleetProcedure is the fully-qualified name of the AdminService's WatchFleet RPC.
 	AdminServiceWatchFleetProcedure = "/migcontroller.v1.AdminService/WatchFleet"
 	// AdminServiceGetServerInfoProcedure is the fully-qualified name of the AdminService's
@@ -79,6 +82,9 @@ type AdminServiceClient interface {
 	ListVMs(context.Context, *v1.ListVMsRequest) (*v1.ListVMsResponse, error)
 	// ListEvents lists events, the latest received first.
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
+	// ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
+	// received first. Errors: NOT_FOUND for a VM that was never seen.
+	ListHeartbeats(context.Context, *v1.ListHeartbeatsRequest) (*v1.ListHeartbeatsResponse, error)
 	// WatchFleet sends every change of the fleet as it is made durable. The first
 	// answer, and one every 30 seconds of quiet, has only a cursor. The stream
 	// ends with UNAVAILABLE when the controller stops: call again with the last
@@ -147,6 +153,13 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		listHeartbeats: connect.NewClient[v1.ListHeartbeatsRequest, v1.ListHeartbeatsResponse](
+			httpClient,
+			baseURL+AdminServiceListHeartbeatsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListHeartbeats")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		watchFleet: connect.NewClient[v1.WatchFleetRequest, v1.WatchFleetResponse](
 			httpClient,
 			baseURL+AdminServiceWatchFleetProcedure,
@@ -165,15 +178,16 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
-	sendCommand   *connect.Client[v1.SendCommandRequest, v1.SendCommandResponse]
-	getCommand    *connect.Client[v1.GetCommandRequest, v1.GetCommandResponse]
-	listCommands  *connect.Client[v1.ListCommandsRequest, v1.ListCommandsResponse]
-	cancelCommand *connect.Client[v1.CancelCommandRequest, v1.CancelCommandResponse]
-	getVM         *connect.Client[v1.GetVMRequest, v1.GetVMResponse]
-	listVMs       *connect.Client[v1.ListVMsRequest, v1.ListVMsResponse]
-	listEvents    *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
-	watchFleet    *connect.Client[v1.WatchFleetRequest, v1.WatchFleetResponse]
-	getServerInfo *connect.Client[v1.GetServerInfoRequest, v1.GetServerInfoResponse]
+	sendCommand    *connect.Client[v1.SendCommandRequest, v1.SendCommandResponse]
+	getCommand     *connect.Client[v1.GetCommandRequest, v1.GetCommandResponse]
+	listCommands   *connect.Client[v1.ListCommandsRequest, v1.ListCommandsResponse]
+	cancelCommand  *connect.Client[v1.CancelCommandRequest, v1.CancelCommandResponse]
+	getVM          *connect.Client[v1.GetVMRequest, v1.GetVMResponse]
+	listVMs        *connect.Client[v1.ListVMsRequest, v1.ListVMsResponse]
+	listEvents     *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	listHeartbeats *connect.Client[v1.ListHeartbeatsRequest, v1.ListHeartbeatsResponse]
+	watchFleet     *connect.Client[v1.WatchFleetRequest, v1.WatchFleetResponse]
+	getServerInfo  *connect.Client[v1.GetServerInfoRequest, v1.GetServerInfoResponse]
 }
 
 // SendCommand calls migcontroller.v1.AdminService.SendCommand.
@@ -239,6 +253,15 @@ func (c *adminServiceClient) ListEvents(ctx context.Context, req *v1.ListEventsR
 	return nil, err
 }
 
+// ListHeartbeats calls migcontroller.v1.AdminService.ListHeartbeats.
+func (c *adminServiceClient) ListHeartbeats(ctx context.Context, req *v1.ListHeartbeatsRequest) (*v1.ListHeartbeatsResponse, error) {
+	response, err := c.listHeartbeats.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // WatchFleet calls migcontroller.v1.AdminService.WatchFleet.
 func (c *adminServiceClient) WatchFleet(ctx context.Context, req *v1.WatchFleetRequest) (*connect.ServerStreamForClient[v1.WatchFleetResponse], error) {
 	return c.watchFleet.CallServerStream(ctx, connect.NewRequest(req))
@@ -275,6 +298,9 @@ type AdminServiceHandler interface {
 	ListVMs(context.Context, *v1.ListVMsRequest) (*v1.ListVMsResponse, error)
 	// ListEvents lists events, the latest received first.
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
+	// ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
+	// received first. Errors: NOT_FOUND for a VM that was never seen.
+	ListHeartbeats(context.Context, *v1.ListHeartbeatsRequest) (*v1.ListHeartbeatsResponse, error)
 	// WatchFleet sends every change of the fleet as it is made durable. The first
 	// answer, and one every 30 seconds of quiet, has only a cursor. The stream
 	// ends with UNAVAILABLE when the controller stops: call again with the last
@@ -339,6 +365,13 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceListHeartbeatsHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceListHeartbeatsProcedure,
+		svc.ListHeartbeats,
+		connect.WithSchema(adminServiceMethods.ByName("ListHeartbeats")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceWatchFleetHandler := connect.NewServerStreamHandlerSimple(
 		AdminServiceWatchFleetProcedure,
 		svc.WatchFleet,
@@ -368,6 +401,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceListVMsHandler.ServeHTTP(w, r)
 		case AdminServiceListEventsProcedure:
 			adminServiceListEventsHandler.ServeHTTP(w, r)
+		case AdminServiceListHeartbeatsProcedure:
+			adminServiceListHeartbeatsHandler.ServeHTTP(w, r)
 		case AdminServiceWatchFleetProcedure:
 			adminServiceWatchFleetHandler.ServeHTTP(w, r)
 		case AdminServiceGetServerInfoProcedure:
@@ -407,6 +442,10 @@ func (UnimplementedAdminServiceHandler) ListVMs(context.Context, *v1.ListVMsRequ
 
 func (UnimplementedAdminServiceHandler) ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("migcontroller.v1.AdminService.ListEvents is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListHeartbeats(context.Context, *v1.ListHeartbeatsRequest) (*v1.ListHeartbeatsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("migcontroller.v1.AdminService.ListHeartbeats is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) WatchFleet(context.Context, *v1.WatchFleetRequest, *connect.ServerStream[v1.WatchFleetResponse]) error {

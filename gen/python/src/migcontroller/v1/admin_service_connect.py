@@ -18,7 +18,7 @@ from connectrpc.protocol import ProtocolType
 from connectrpc.server import ConnectASGIApplication, ConnectWSGIApplication, DEFAULT_READ_MAX_BYTES, Endpoint, EndpointSync
 from pyqwest import Client, SyncClient
 
-from .admin_service_pb2 import CancelCommandRequest, CancelCommandResponse, GetCommandRequest, GetCommandResponse, GetServerInfoRequest, GetServerInfoResponse, GetVMRequest, GetVMResponse, ListCommandsRequest, ListCommandsResponse, ListEventsRequest, ListEventsResponse, ListVMsRequest, ListVMsResponse, SendCommandRequest, SendCommandResponse, WatchFleetRequest, WatchFleetResponse
+from .admin_service_pb2 import CancelCommandRequest, CancelCommandResponse, GetCommandRequest, GetCommandResponse, GetServerInfoRequest, GetServerInfoResponse, GetVMRequest, GetVMResponse, ListCommandsRequest, ListCommandsResponse, ListEventsRequest, ListEventsResponse, ListHeartbeatsRequest, ListHeartbeatsResponse, ListVMsRequest, ListVMsResponse, SendCommandRequest, SendCommandResponse, WatchFleetRequest, WatchFleetResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
@@ -87,6 +87,13 @@ class AdminService(Protocol):
     async def list_events(self, request: ListEventsRequest, ctx: RequestContext[ListEventsRequest, ListEventsResponse], /) -> ListEventsResponse:
         """
         ListEvents lists events, the latest received first.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def list_heartbeats(self, request: ListHeartbeatsRequest, ctx: RequestContext[ListHeartbeatsRequest, ListHeartbeatsResponse], /) -> ListHeartbeatsResponse:
+        """
+        ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
+        received first. Errors: NOT_FOUND for a VM that was never seen.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -189,6 +196,16 @@ class AdminServiceASGIApplication(ConnectASGIApplication[AdminService]):
                         idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
                     ),
                     function=svc.list_events,
+                ),
+                "/migcontroller.v1.AdminService/ListHeartbeats": Endpoint.unary(
+                    method=MethodInfo(
+                        name="ListHeartbeats",
+                        service_name="migcontroller.v1.AdminService",
+                        input=ListHeartbeatsRequest,
+                        output=ListHeartbeatsResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                    ),
+                    function=svc.list_heartbeats,
                 ),
                 "/migcontroller.v1.AdminService/WatchFleet": Endpoint.server_stream(
                     method=MethodInfo(
@@ -432,6 +449,32 @@ class AdminServiceClient(ConnectClient):
             use_get=use_get,
         )
 
+    async def list_heartbeats(
+        self,
+        request: ListHeartbeatsRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> ListHeartbeatsResponse:
+        """
+        ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
+        received first. Errors: NOT_FOUND for a VM that was never seen.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListHeartbeats",
+                service_name="migcontroller.v1.AdminService",
+                input=ListHeartbeatsRequest,
+                output=ListHeartbeatsResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
+
     def watch_fleet(
         self,
         request: WatchFleetRequest,
@@ -540,6 +583,13 @@ class AdminServiceSync(Protocol):
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
+    def list_heartbeats(self, request: ListHeartbeatsRequest, ctx: RequestContext[ListHeartbeatsRequest, ListHeartbeatsResponse], /) -> ListHeartbeatsResponse:
+        """
+        ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
+        received first. Errors: NOT_FOUND for a VM that was never seen.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
     def watch_fleet(self, request: WatchFleetRequest, ctx: RequestContext[WatchFleetRequest, WatchFleetResponse], /) -> Iterator[WatchFleetResponse]:
         """
         WatchFleet sends every change of the fleet as it is made durable. The first
@@ -637,6 +687,16 @@ class AdminServiceWSGIApplication(ConnectWSGIApplication):
                         idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
                     ),
                     function=service.list_events,
+                ),
+                "/migcontroller.v1.AdminService/ListHeartbeats": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="ListHeartbeats",
+                        service_name="migcontroller.v1.AdminService",
+                        input=ListHeartbeatsRequest,
+                        output=ListHeartbeatsResponse,
+                        idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+                    ),
+                    function=service.list_heartbeats,
                 ),
                 "/migcontroller.v1.AdminService/WatchFleet": EndpointSync.server_stream(
                     method=MethodInfo(
@@ -867,6 +927,31 @@ class AdminServiceClientSync(ConnectClientSync):
                 service_name="migcontroller.v1.AdminService",
                 input=ListEventsRequest,
                 output=ListEventsResponse,
+                idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+            use_get=use_get,
+        )
+    def list_heartbeats(
+        self,
+        request: ListHeartbeatsRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+        use_get: bool = False,
+    ) -> ListHeartbeatsResponse:
+        """
+        ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
+        received first. Errors: NOT_FOUND for a VM that was never seen.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="ListHeartbeats",
+                service_name="migcontroller.v1.AdminService",
+                input=ListHeartbeatsRequest,
+                output=ListHeartbeatsResponse,
                 idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
             ),
             headers=headers,

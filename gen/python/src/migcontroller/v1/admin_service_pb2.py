@@ -26,11 +26,12 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from migcontroller.v1 import command_pb2 as migcontroller_dot_v1_dot_command__pb2
 from migcontroller.v1 import event_pb2 as migcontroller_dot_v1_dot_event__pb2
+from migcontroller.v1 import heartbeat_pb2 as migcontroller_dot_v1_dot_heartbeat__pb2
 from migcontroller.v1 import vm_pb2 as migcontroller_dot_v1_dot_vm__pb2
 from miglet.commands import commands_pb2 as miglet_dot_commands_dot_commands__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$migcontroller/v1/admin_service.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/command.proto\x1a\x1cmigcontroller/v1/event.proto\x1a\x19migcontroller/v1/vm.proto\x1a\x1emiglet/commands/commands.proto\"\x9c\x02\n\x12SendCommandRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x32\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x18.miglet.commands.CommandR\x07\x63ommand\x12+\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12:\n\x0b\x61\x63k_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nackTimeout\x12-\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\x12%\n\x0emax_deliveries\x18\x06 \x01(\x05R\rmaxDeliveries\"P\n\x13SendCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"2\n\x11GetCommandRequest\x12\x1d\n\ncommand_id\x18\x01 \x01(\tR\tcommandId\"O\n\x12GetCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"\xb2\x01\n\x13ListCommandsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x36\n\x06states\x18\x02 \x03(\x0e\x32\x1e.migcontroller.v1.CommandStateR\x06states\x12\x12\n\x04type\x18\x03 \x01(\tR\x04type\x12\x1b\n\tpage_size\x18\x04 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x05 \x01(\tR\tpageToken\"{\n\x14ListCommandsResponse\x12;\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x08\x63ommands\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n\x14\x43\x61ncelCommandRequest\x12\x1d\n\ncommand_id\x18\x01 \x01(\tR\tcommandId\"R\n\x15\x43\x61ncelCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"#\n\x0cGetVMRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\"5\n\rGetVMResponse\x12$\n\x02vm\x18\x01 \x01(\x0b\x32\x14.migcontroller.v1.VMR\x02vm\"\xc5\x01\n\x0eListVMsRequest\x12\x17\n\x07pool_id\x18\x01 \x01(\tR\x06poolId\x12\x15\n\x06org_id\x18\x02 \x01(\tR\x05orgId\x12!\n\tconnected\x18\x03 \x01(\x08H\x00R\tconnected\x88\x01\x01\x12\x16\n\x06status\x18\x04 \x01(\tR\x06status\x12\x1b\n\tpage_size\x18\x05 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x06 \x01(\tR\tpageTokenB\x0c\n\n_connected\"a\n\x0fListVMsResponse\x12&\n\x03vms\x18\x01 \x03(\x0b\x32\x14.migcontroller.v1.VMR\x03vms\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdc\x01\n\x11ListEventsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x30\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x30\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\x12\x1b\n\tpage_size\x18\x05 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x06 \x01(\tR\tpageToken\"m\n\x12ListEventsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.migcontroller.v1.EventR\x06\x65vents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"@\n\x11WatchFleetRequest\x12\x16\n\x06\x63ursor\x18\x01 \x01(\tR\x06\x63ursor\x12\x13\n\x05vm_id\x18\x02 \x01(\tR\x04vmId\"\x87\x02\n\x12WatchFleetResponse\x12\x16\n\x06\x63ursor\x18\x01 \x01(\tR\x06\x63ursor\x12\x39\n\nchanged_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAt\x12&\n\x02vm\x18\x03 \x01(\x0b\x32\x14.migcontroller.v1.VMH\x00R\x02vm\x12;\n\x07\x63ommand\x18\x04 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordH\x00R\x07\x63ommand\x12/\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x17.migcontroller.v1.EventH\x00R\x05\x65ventB\x08\n\x06\x63hange\"\x16\n\x14GetServerInfoRequest\"\xb1\x01\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x39\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12#\n\rlive_sessions\x18\x03 \x01(\x03R\x0cliveSessions\x12\x1e\n\ngoroutines\x18\x04 \x01(\x03R\ngoroutines2\xd2\x06\n\x0c\x41\x64minService\x12Z\n\x0bSendCommand\x12$.migcontroller.v1.SendCommandRequest\x1a%.migcontroller.v1.SendCommandResponse\x12\\\n\nGetCommand\x12#.migcontroller.v1.GetCommandRequest\x1a$.migcontroller.v1.GetCommandResponse\"\x03\x90\x02\x01\x12\x62\n\x0cListCommands\x12%.migcontroller.v1.ListCommandsRequest\x1a&.migcontroller.v1.ListCommandsResponse\"\x03\x90\x02\x01\x12`\n\rCancelCommand\x12&.migcontroller.v1.CancelCommandRequest\x1a\'.migcontroller.v1.CancelCommandResponse\x12M\n\x05GetVM\x12\x1e.migcontroller.v1.GetVMRequest\x1a\x1f.migcontroller.v1.GetVMResponse\"\x03\x90\x02\x01\x12S\n\x07ListVMs\x12 .migcontroller.v1.ListVMsRequest\x1a!.migcontroller.v1.ListVMsResponse\"\x03\x90\x02\x01\x12\\\n\nListEvents\x12#.migcontroller.v1.ListEventsRequest\x1a$.migcontroller.v1.ListEventsResponse\"\x03\x90\x02\x01\x12Y\n\nWatchFleet\x12#.migcontroller.v1.WatchFleetRequest\x1a$.migcontroller.v1.WatchFleetResponse0\x01\x12\x65\n\rGetServerInfo\x12&.migcontroller.v1.GetServerInfoRequest\x1a\'.migcontroller.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x42\xdc\x01\n\x14\x63om.migcontroller.v1B\x11\x41\x64minServiceProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$migcontroller/v1/admin_service.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/command.proto\x1a\x1cmigcontroller/v1/event.proto\x1a migcontroller/v1/heartbeat.proto\x1a\x19migcontroller/v1/vm.proto\x1a\x1emiglet/commands/commands.proto\"\x9c\x02\n\x12SendCommandRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x32\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x18.miglet.commands.CommandR\x07\x63ommand\x12+\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12:\n\x0b\x61\x63k_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nackTimeout\x12-\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\x12%\n\x0emax_deliveries\x18\x06 \x01(\x05R\rmaxDeliveries\"P\n\x13SendCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"2\n\x11GetCommandRequest\x12\x1d\n\ncommand_id\x18\x01 \x01(\tR\tcommandId\"O\n\x12GetCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"\xb2\x01\n\x13ListCommandsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x36\n\x06states\x18\x02 \x03(\x0e\x32\x1e.migcontroller.v1.CommandStateR\x06states\x12\x12\n\x04type\x18\x03 \x01(\tR\x04type\x12\x1b\n\tpage_size\x18\x04 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x05 \x01(\tR\tpageToken\"{\n\x14ListCommandsResponse\x12;\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x08\x63ommands\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n\x14\x43\x61ncelCommandRequest\x12\x1d\n\ncommand_id\x18\x01 \x01(\tR\tcommandId\"R\n\x15\x43\x61ncelCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"#\n\x0cGetVMRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\"5\n\rGetVMResponse\x12$\n\x02vm\x18\x01 \x01(\x0b\x32\x14.migcontroller.v1.VMR\x02vm\"\xc5\x01\n\x0eListVMsRequest\x12\x17\n\x07pool_id\x18\x01 \x01(\tR\x06poolId\x12\x15\n\x06org_id\x18\x02 \x01(\tR\x05orgId\x12!\n\tconnected\x18\x03 \x01(\x08H\x00R\tconnected\x88\x01\x01\x12\x16\n\x06status\x18\x04 \x01(\tR\x06status\x12\x1b\n\tpage_size\x18\x05 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x06 \x01(\tR\tpageTokenB\x0c\n\n_connected\"a\n\x0fListVMsResponse\x12&\n\x03vms\x18\x01 \x03(\x0b\x32\x14.migcontroller.v1.VMR\x03vms\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdc\x01\n\x11ListEventsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x30\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x30\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\x12\x1b\n\tpage_size\x18\x05 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x06 \x01(\tR\tpageToken\"m\n\x12ListEventsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.migcontroller.v1.EventR\x06\x65vents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"h\n\x15ListHeartbeatsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"\x83\x01\n\x16ListHeartbeatsResponse\x12\x41\n\nheartbeats\x18\x01 \x03(\x0b\x32!.migcontroller.v1.HeartbeatRecordR\nheartbeats\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"@\n\x11WatchFleetRequest\x12\x16\n\x06\x63ursor\x18\x01 \x01(\tR\x06\x63ursor\x12\x13\n\x05vm_id\x18\x02 \x01(\tR\x04vmId\"\x87\x02\n\x12WatchFleetResponse\x12\x16\n\x06\x63ursor\x18\x01 \x01(\tR\x06\x63ursor\x12\x39\n\nchanged_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAt\x12&\n\x02vm\x18\x03 \x01(\x0b\x32\x14.migcontroller.v1.VMH\x00R\x02vm\x12;\n\x07\x63ommand\x18\x04 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordH\x00R\x07\x63ommand\x12/\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x17.migcontroller.v1.EventH\x00R\x05\x65ventB\x08\n\x06\x63hange\"\x16\n\x14GetServerInfoRequest\"\xb1\x01\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x39\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12#\n\rlive_sessions\x18\x03 \x01(\x03R\x0cliveSessions\x12\x1e\n\ngoroutines\x18\x04 \x01(\x03R\ngoroutines2\xbc\x07\n\x0c\x41\x64minService\x12Z\n\x0bSendCommand\x12$.migcontroller.v1.SendCommandRequest\x1a%.migcontroller.v1.SendCommandResponse\x12\\\n\nGetCommand\x12#.migcontroller.v1.GetCommandRequest\x1a$.migcontroller.v1.GetCommandResponse\"\x03\x90\x02\x01\x12\x62\n\x0cListCommands\x12%.migcontroller.v1.ListCommandsRequest\x1a&.migcontroller.v1.ListCommandsResponse\"\x03\x90\x02\x01\x12`\n\rCancelCommand\x12&.migcontroller.v1.CancelCommandRequest\x1a\'.migcontroller.v1.CancelCommandResponse\x12M\n\x05GetVM\x12\x1e.migcontroller.v1.GetVMRequest\x1a\x1f.migcontroller.v1.GetVMResponse\"\x03\x90\x02\x01\x12S\n\x07ListVMs\x12 .migcontroller.v1.ListVMsRequest\x1a!.migcontroller.v1.ListVMsResponse\"\x03\x90\x02\x01\x12\\\n\nListEvents\x12#.migcontroller.v1.ListEventsRequest\x1a$.migcontroller.v1.ListEventsResponse\"\x03\x90\x02\x01\x12h\n\x0eListHeartbeats\x12\'.migcontroller.v1.ListHeartbeatsRequest\x1a(.migcontroller.v1.ListHeartbeatsResponse\"\x03\x90\x02\x01\x12Y\n\nWatchFleet\x12#.migcontroller.v1.WatchFleetRequest\x1a$.migcontroller.v1.WatchFleetResponse0\x01\x12\x65\n\rGetServerInfo\x12&.migcontroller.v1.GetServerInfoRequest\x1a\'.migcontroller.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x42\xdc\x01\n\x14\x63om.migcontroller.v1B\x11\x41\x64minServiceProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,44 +49,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADMINSERVICE'].methods_by_name['ListVMs']._serialized_options = b'\220\002\001'
   _globals['_ADMINSERVICE'].methods_by_name['ListEvents']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListHeartbeats']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['ListHeartbeats']._serialized_options = b'\220\002\001'
   _globals['_ADMINSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
   _globals['_ADMINSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\220\002\001'
-  _globals['_SENDCOMMANDREQUEST']._serialized_start=245
-  _globals['_SENDCOMMANDREQUEST']._serialized_end=529
-  _globals['_SENDCOMMANDRESPONSE']._serialized_start=531
-  _globals['_SENDCOMMANDRESPONSE']._serialized_end=611
-  _globals['_GETCOMMANDREQUEST']._serialized_start=613
-  _globals['_GETCOMMANDREQUEST']._serialized_end=663
-  _globals['_GETCOMMANDRESPONSE']._serialized_start=665
-  _globals['_GETCOMMANDRESPONSE']._serialized_end=744
-  _globals['_LISTCOMMANDSREQUEST']._serialized_start=747
-  _globals['_LISTCOMMANDSREQUEST']._serialized_end=925
-  _globals['_LISTCOMMANDSRESPONSE']._serialized_start=927
-  _globals['_LISTCOMMANDSRESPONSE']._serialized_end=1050
-  _globals['_CANCELCOMMANDREQUEST']._serialized_start=1052
-  _globals['_CANCELCOMMANDREQUEST']._serialized_end=1105
-  _globals['_CANCELCOMMANDRESPONSE']._serialized_start=1107
-  _globals['_CANCELCOMMANDRESPONSE']._serialized_end=1189
-  _globals['_GETVMREQUEST']._serialized_start=1191
-  _globals['_GETVMREQUEST']._serialized_end=1226
-  _globals['_GETVMRESPONSE']._serialized_start=1228
-  _globals['_GETVMRESPONSE']._serialized_end=1281
-  _globals['_LISTVMSREQUEST']._serialized_start=1284
-  _globals['_LISTVMSREQUEST']._serialized_end=1481
-  _globals['_LISTVMSRESPONSE']._serialized_start=1483
-  _globals['_LISTVMSRESPONSE']._serialized_end=1580
-  _globals['_LISTEVENTSREQUEST']._serialized_start=1583
-  _globals['_LISTEVENTSREQUEST']._serialized_end=1803
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=1805
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=1914
-  _globals['_WATCHFLEETREQUEST']._serialized_start=1916
-  _globals['_WATCHFLEETREQUEST']._serialized_end=1980
-  _globals['_WATCHFLEETRESPONSE']._serialized_start=1983
-  _globals['_WATCHFLEETRESPONSE']._serialized_end=2246
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=2248
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=2270
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=2273
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=2450
-  _globals['_ADMINSERVICE']._serialized_start=2453
-  _globals['_ADMINSERVICE']._serialized_end=3303
+  _globals['_SENDCOMMANDREQUEST']._serialized_start=279
+  _globals['_SENDCOMMANDREQUEST']._serialized_end=563
+  _globals['_SENDCOMMANDRESPONSE']._serialized_start=565
+  _globals['_SENDCOMMANDRESPONSE']._serialized_end=645
+  _globals['_GETCOMMANDREQUEST']._serialized_start=647
+  _globals['_GETCOMMANDREQUEST']._serialized_end=697
+  _globals['_GETCOMMANDRESPONSE']._serialized_start=699
+  _globals['_GETCOMMANDRESPONSE']._serialized_end=778
+  _globals['_LISTCOMMANDSREQUEST']._serialized_start=781
+  _globals['_LISTCOMMANDSREQUEST']._serialized_end=959
+  _globals['_LISTCOMMANDSRESPONSE']._serialized_start=961
+  _globals['_LISTCOMMANDSRESPONSE']._serialized_end=1084
+  _globals['_CANCELCOMMANDREQUEST']._serialized_start=1086
+  _globals['_CANCELCOMMANDREQUEST']._serialized_end=1139
+  _globals['_CANCELCOMMANDRESPONSE']._serialized_start=1141
+  _globals['_CANCELCOMMANDRESPONSE']._serialized_end=1223
+  _globals['_GETVMREQUEST']._serialized_start=1225
+  _globals['_GETVMREQUEST']._serialized_end=1260
+  _globals['_GETVMRESPONSE']._serialized_start=1262
+  _globals['_GETVMRESPONSE']._serialized_end=1315
+  _globals['_LISTVMSREQUEST']._serialized_start=1318
+  _globals['_LISTVMSREQUEST']._serialized_end=1515
+  _globals['_LISTVMSRESPONSE']._serialized_start=1517
+  _globals['_LISTVMSRESPONSE']._serialized_end=1614
+  _globals['_LISTEVENTSREQUEST']._serialized_start=1617
+  _globals['_LISTEVENTSREQUEST']._serialized_end=1837
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=1839
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=1948
+  _globals['_LISTHEARTBEATSREQUEST']._serialized_start=1950
+  _globals['_LISTHEARTBEATSREQUEST']._serialized_end=2054
+  _globals['_LISTHEARTBEATSRESPONSE']._serialized_start=2057
+  _globals['_LISTHEARTBEATSRESPONSE']._serialized_end=2188
+  _globals['_WATCHFLEETREQUEST']._serialized_start=2190
+  _globals['_WATCHFLEETREQUEST']._serialized_end=2254
+  _globals['_WATCHFLEETRESPONSE']._serialized_start=2257
+  _globals['_WATCHFLEETRESPONSE']._serialized_end=2520
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=2522
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=2544
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=2547
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=2724
+  _globals['_ADMINSERVICE']._serialized_start=2727
+  _globals['_ADMINSERVICE']._serialized_end=3683
 # @@protoc_insertion_point(module_scope)

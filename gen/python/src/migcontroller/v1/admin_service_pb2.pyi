@@ -4,6 +4,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from migcontroller.v1 import command_pb2 as _command_pb2
 from migcontroller.v1 import event_pb2 as _event_pb2
+from migcontroller.v1 import heartbeat_pb2 as _heartbeat_pb2
 from migcontroller.v1 import vm_pb2 as _vm_pb2
 from miglet.commands import commands_pb2 as _commands_pb2
 from google.protobuf.internal import containers as _containers
@@ -141,6 +142,24 @@ class ListEventsResponse(_message.Message):
     events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
     next_page_token: str
     def __init__(self, events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class ListHeartbeatsRequest(_message.Message):
+    __slots__ = ("vm_id", "page_size", "page_token")
+    VM_ID_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    vm_id: str
+    page_size: int
+    page_token: str
+    def __init__(self, vm_id: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListHeartbeatsResponse(_message.Message):
+    __slots__ = ("heartbeats", "next_page_token")
+    HEARTBEATS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    heartbeats: _containers.RepeatedCompositeFieldContainer[_heartbeat_pb2.HeartbeatRecord]
+    next_page_token: str
+    def __init__(self, heartbeats: _Optional[_Iterable[_Union[_heartbeat_pb2.HeartbeatRecord, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class WatchFleetRequest(_message.Message):
     __slots__ = ("cursor", "vm_id")

@@ -9,6 +9,7 @@ import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 import type { CommandRecord, CommandState } from "./command_pb.js";
 import type { VM } from "./vm_pb.js";
 import type { Event } from "./event_pb.js";
+import type { HeartbeatRecord } from "./heartbeat_pb.js";
 
 /**
  * Describes the file migcontroller/v1/admin_service.proto.
@@ -460,6 +461,67 @@ export declare type ListEventsResponse = Message<"migcontroller.v1.ListEventsRes
 export declare const ListEventsResponseSchema: GenMessage<ListEventsResponse>;
 
 /**
+ * ListHeartbeatsRequest names a VM.
+ *
+ * @generated from message migcontroller.v1.ListHeartbeatsRequest
+ */
+export declare type ListHeartbeatsRequest = Message<"migcontroller.v1.ListHeartbeatsRequest"> & {
+  /**
+   * The VM.
+   *
+   * @generated from field: string vm_id = 1;
+   */
+  vmId: string;
+
+  /**
+   * How many at most: 1 to 1000; 0 is 100.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * The next_page_token of the page before; empty for the first.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message migcontroller.v1.ListHeartbeatsRequest.
+ * Use `create(ListHeartbeatsRequestSchema)` to create a new message.
+ */
+export declare const ListHeartbeatsRequestSchema: GenMessage<ListHeartbeatsRequest>;
+
+/**
+ * ListHeartbeatsResponse is a page of heartbeats.
+ *
+ * @generated from message migcontroller.v1.ListHeartbeatsResponse
+ */
+export declare type ListHeartbeatsResponse = Message<"migcontroller.v1.ListHeartbeatsResponse"> & {
+  /**
+   * The heartbeats, the latest received first.
+   *
+   * @generated from field: repeated migcontroller.v1.HeartbeatRecord heartbeats = 1;
+   */
+  heartbeats: HeartbeatRecord[];
+
+  /**
+   * Asks for the next page; empty on the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message migcontroller.v1.ListHeartbeatsResponse.
+ * Use `create(ListHeartbeatsResponseSchema)` to create a new message.
+ */
+export declare const ListHeartbeatsResponseSchema: GenMessage<ListHeartbeatsResponse>;
+
+/**
  * WatchFleetRequest says where to begin and what to leave out.
  *
  * @generated from message migcontroller.v1.WatchFleetRequest
@@ -687,6 +749,17 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListEventsRequestSchema;
     output: typeof ListEventsResponseSchema;
+  },
+  /**
+   * ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
+   * received first. Errors: NOT_FOUND for a VM that was never seen.
+   *
+   * @generated from rpc migcontroller.v1.AdminService.ListHeartbeats
+   */
+  listHeartbeats: {
+    methodKind: "unary";
+    input: typeof ListHeartbeatsRequestSchema;
+    output: typeof ListHeartbeatsResponseSchema;
   },
   /**
    * WatchFleet sends every change of the fleet as it is made durable. The first

@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"context"
+	"strconv"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+)
+
+type heartbeatsCmd struct {
+	VM    string `arg:"" name:"vm" help:"The VM."`
+	Limit int    `default:"20" placeholder:"N" help:"Show the N latest at most (${default}); 0 is all that are kept."`
+}
+
+// Run lists the heartbeats of a VM.
+func (cmd heartbeatsCmd) Run(ctx context.Context, in *invocation) error {
+	if err := checkLimit(cmd.Limit); err != nil {
+		return err
+	}
+	if err := in.dial(); err != nil {
+		return err
+	}
+	req := &migcontrollerv1.ListHeartbeatsRequest{VmId: cmd.VM}
+	beats, more, err := follow(cmd.Limit, func(size int32, token string) ([]*migcontrollerv1.HeartbeatRecord, string, error) {
+		req.PageSize, req.PageToken = size, token
+		res, err := ask(ctx, in, 0, in.client.ListHeartbeats, req)
+		return res.GetHeartbeats(), res.GetNextPageToken(), err
+	})
+	if err != nil {
+		if detailOf(err).GetReason() != migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND {
+			return err
+		}
+		return absent{err, in.vmHint(ctx, cmd.VM)}
+	}
+	if err := writeList(in, beats, in.heartbeatTable(beats), "No heartbeat is kept."); err != nil {
+		return err
+	}
+	in.noteMore(more)
+	return nil
+}
+
+func (in *invocation) heartbeatTable(beats []*migcontrollerv1.HeartbeatRecord) table {
+	t := table{columns: []column{
+		{title: "RECEIVED", keep: true},
+		{title: "STATUS", keep: true},
+		{title: "RUNNER"},
+		{title: "CONFIGURED"},
+		{title: "JOB", cut: true},
+		{title: "CPU"},
+		{title: "MEMORY"},
+		{title: "DISK"},
+		{title: "SOURCE", wide: true},
+		{title: "EPOCH", wide: true},
+		{title: "SENT", wide: true},
+	}}
+	for _, h := range beats {
+		load := h.GetHealth()
+		if load == nil {
+			load = &migcontrollerv1.Health{}
+		}
+		t.add(
+			in.when(h.GetReceivedAt()), statusCell(h.GetStatus()), plain(h.GetRunner().GetState()),
+			configuredCell(h), plain(jobText(h.GetCurrentJob())),
+			percent(load.CpuUsagePercent), percent(load.MemoryUsagePercent), percent(load.DiskUsagePercent),
+			plain(sourceName(h.GetSource())), plain(strconv.FormatInt(h.GetSessionEpoch(), 10)), in.when(h.GetSentAt()),
+		)
+	}
+	return t
+}
+
+// configuredCell shows whether the runner is registered; over HTTP that is not
+// known.
+func configuredCell(h *migcontrollerv1.HeartbeatRecord) cell {
+	switch {
+	case h.GetRunner() == nil, h.GetSource() != migcontrollerv1.ReportSource_REPORT_SOURCE_STREAM:
+		return cell{}
+	case h.GetRunner().GetConfigured():
+		return plain("yes")
+	default:
+		return plain("no")
+	}
+}
