@@ -26,6 +26,8 @@ from migcontroller.v1.admin_service_pb2 import (
     ListCommandsResponse,
     ListEventsRequest,
     ListEventsResponse,
+    ListHeartbeatsRequest,
+    ListHeartbeatsResponse,
     ListVMsRequest,
     ListVMsResponse,
     SendCommandRequest,
@@ -56,6 +58,9 @@ from migcontroller.v1.event_pb2 import (
     Event,
     ReportSource,
 )
+from migcontroller.v1.heartbeat_pb2 import (
+    HeartbeatRecord,
+)
 from migcontroller.v1.vm_pb2 import (
     Health,
     Job,
@@ -63,6 +68,9 @@ from migcontroller.v1.vm_pb2 import (
     RegistrationState,
     Runner,
     VM,
+)
+from migcontroller.v1.waiting_pb2 import (
+    Waiting,
 )
 from miglet.commands.commands_pb2 import (
     Command,
@@ -128,12 +136,15 @@ __all__ = [
     "GetVMResponse",
     "Health",
     "Heartbeat",
+    "HeartbeatRecord",
     "Job",
     "JobInfo",
     "ListCommandsRequest",
     "ListCommandsResponse",
     "ListEventsRequest",
     "ListEventsResponse",
+    "ListHeartbeatsRequest",
+    "ListHeartbeatsResponse",
     "ListVMsRequest",
     "ListVMsResponse",
     "MIGletMessage",
@@ -157,6 +168,7 @@ __all__ = [
     "TERMINAL_STATES",
     "VM",
     "VMHealth",
+    "Waiting",
     "WatchFleetRequest",
     "WatchFleetResponse",
     "aclosing",

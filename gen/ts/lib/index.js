@@ -3,7 +3,9 @@ export * from "../src/migcontroller/v1/agent_service_pb.js";
 export * from "../src/migcontroller/v1/command_pb.js";
 export * from "../src/migcontroller/v1/error_pb.js";
 export * from "../src/migcontroller/v1/event_pb.js";
+export * from "../src/migcontroller/v1/heartbeat_pb.js";
 export * from "../src/migcontroller/v1/vm_pb.js";
+export * from "../src/migcontroller/v1/waiting_pb.js";
 export * from "../src/miglet/commands/commands_pb.js";
 
 export { Code, ConnectError } from "@connectrpc/connect";

@@ -1,7 +1,7 @@
 // What npm publishes is whole: it installs into a new project, is well typed
 // there under strict settings, and runs.
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { packageDir, readmeBlocks, run, startController, tempDir } from "./harness.js";
@@ -10,6 +10,17 @@ const timeout = 120_000;
 
 /** @param {string} path */
 const readJSON = (path) => JSON.parse(readFileSync(join(packageDir, path), "utf8"));
+
+test("everything of the schema is exported", () => {
+  for (const index of ["lib/index.js", "lib/index.d.ts"]) {
+    const text = readFileSync(join(packageDir, index), "utf8");
+    for (const dir of ["src/migcontroller/v1", "src/miglet/commands"]) {
+      const files = readdirSync(join(packageDir, dir)).filter((name) => name.endsWith("_pb.js"));
+      assert.ok(files.length > 0);
+      for (const file of files) assert.ok(text.includes(`export * from "../${dir}/${file}";`), `${index} lacks ${dir}/${file}`);
+    }
+  }
+});
 
 test("the package installs, type-checks and runs in a new project", { timeout }, async () => {
   const project = tempDir();
