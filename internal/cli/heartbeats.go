@@ -54,14 +54,11 @@ func (in *invocation) heartbeatTable(beats []*migcontrollerv1.HeartbeatRecord) t
 		{title: "SENT", wide: true},
 	}}
 	for _, h := range beats {
-		load := h.GetHealth()
-		if load == nil {
-			load = &migcontrollerv1.Health{}
-		}
+		cpu, memory, disk := figures(h.GetHealth())
 		t.add(
 			in.when(h.GetReceivedAt()), statusCell(h.GetStatus()), plain(h.GetRunner().GetState()),
 			configuredCell(h), plain(jobText(h.GetCurrentJob())),
-			percent(load.CpuUsagePercent), percent(load.MemoryUsagePercent), percent(load.DiskUsagePercent),
+			cpu, memory, disk,
 			plain(sourceName(h.GetSource())), plain(strconv.FormatInt(h.GetSessionEpoch(), 10)), in.when(h.GetSentAt()),
 		)
 	}

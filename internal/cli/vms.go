@@ -92,24 +92,24 @@ func (in *invocation) vmTable(vms []*migcontrollerv1.VM) table {
 		{title: "DISK", wide: true},
 	}}
 	for _, v := range vms {
-		health := reported(v)
+		cpu, memory, disk := figures(v.GetHealth())
 		t.add(
 			plain(v.GetVmId()), plain(v.GetPoolId()), plain(v.GetOrgId()), connectedCell(v), statusCell(v.GetStatus()),
 			registrationCell(v.GetRegistration().GetState()), plain(jobText(v.GetCurrentJob())), in.when(v.GetLastSeenAt()),
 			plain(v.GetRunner().GetState()), plain(strings.Join(v.GetRunner().GetLabels(), ",")), plain(v.GetAgentVersion()),
 			plain(strconv.FormatInt(v.GetBoot(), 10)),
-			percent(health.CpuUsagePercent), percent(health.MemoryUsagePercent), percent(health.DiskUsagePercent),
+			cpu, memory, disk,
 		)
 	}
 	return t
 }
 
-// reported returns the VM's load; one that it has not reported knows no figure.
-func reported(v *migcontrollerv1.VM) *migcontrollerv1.Health {
-	if v.GetHealth() == nil {
-		return &migcontrollerv1.Health{}
+// figures shows a load; nothing where it was not reported.
+func figures(h *migcontrollerv1.Health) (cpu, memory, disk cell) {
+	if h == nil {
+		return cell{}, cell{}, cell{}
 	}
-	return v.GetHealth()
+	return percent(h.CpuUsagePercent), percent(h.MemoryUsagePercent), percent(h.DiskUsagePercent)
 }
 
 func connectedCell(v *migcontrollerv1.VM) cell {
@@ -188,7 +188,8 @@ func (t *table) field(name string, value cell) { t.add(plain(name), value) }
 
 func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 	t := fields()
-	health, job, registration := reported(v), v.GetCurrentJob(), v.GetRegistration()
+	job, registration := v.GetCurrentJob(), v.GetRegistration()
+	cpu, memory, disk := figures(v.GetHealth())
 	t.field("VM", plain(v.GetVmId()))
 	t.field("Pool", plain(v.GetPoolId()))
 	t.field("Organisation", plain(v.GetOrgId()))
@@ -209,9 +210,9 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 		t.field("  began", in.whenBoth(job.GetStartedAt()))
 		t.field("  branch", plain(job.GetBranch()))
 	}
-	t.field("CPU", percent(health.CpuUsagePercent))
-	t.field("Memory", share(percent(health.MemoryUsagePercent), health.GetMemoryTotalBytes()))
-	t.field("Disk", share(percent(health.DiskUsagePercent), health.GetDiskTotalBytes()))
+	t.field("CPU", cpu)
+	t.field("Memory", share(memory, v.GetHealth().GetMemoryTotalBytes()))
+	t.field("Disk", share(disk, v.GetHealth().GetDiskTotalBytes()))
 	t.field("Agent", plain(v.GetAgentVersion()))
 	t.field("Boot", plain(strconv.FormatInt(v.GetBoot(), 10)))
 	t.field("Session epoch", plain(strconv.FormatInt(v.GetSessionEpoch(), 10)))
