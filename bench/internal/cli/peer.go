@@ -10,9 +10,8 @@ import (
 
 func runPeer(ctx context.Context, args []string, _, stderr io.Writer) error {
 	flags := flag.NewFlagSet("peer", flag.ContinueOnError)
-	files := flags.String("files", "", "write each heartbeat as a file below this `directory`")
 	if err := parse(flags, args, stderr); err != nil {
 		return err
 	}
-	return peer.Run(ctx, *files, stderr)
+	return peer.Run(ctx, stderr)
 }

@@ -19,7 +19,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	var p place
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	p.register(flags)
-	runs := flags.Int("runs", 5, "how often everything is measured")
+	runs := flags.Int("runs", 0, "how often each measure is run (default 5, and 10 for paced)")
 	quick := flags.Bool("quick", false, "toy sizes, one run unless -runs is given: proves that the bench works")
 	only := flags.String("only", "", "the `measures` to run, separated by commas: "+strings.Join(measure.Names(), ","))
 	most := flags.Int("most", 0, "measure growth up to this number of VMs, where the limit of open files allows no more (default 20000)")
@@ -27,7 +27,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (err erro
 	if err := parse(flags, args, stderr); err != nil {
 		return err
 	}
-	if *runs < 1 {
+	if *runs < 0 || *runs == 0 && given(flags, "runs") {
 		fmt.Fprintln(stderr, "-runs must be 1 or more")
 		return errUsage
 	}

@@ -22,7 +22,7 @@ func startPeer(t *testing.T) (addr string, tally func() peer.Tally) {
 	ctx, cancel := context.WithCancel(t.Context())
 	out, log := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- peer.Run(ctx, "", log) }()
+	go func() { ended <- peer.Run(ctx, log) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-ended)

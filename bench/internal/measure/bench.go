@@ -23,7 +23,8 @@ type Values map[string]float64
 type Bench struct {
 	Programs target.Programs
 	Sizes    Sizes
-	Runs     int
+	// Runs is how often each measure is run; 0 for its usual number.
+	Runs int
 	// Only names the measures to run; empty for all.
 	Only []string
 	// Progress gets a line for each run.
@@ -38,32 +39,39 @@ type Bench struct {
 type measure struct {
 	name    string
 	servers []target.Kind
-	// at are the sizes of a growth; nil for a measure that is none.
+	// runs is how often it is usually run.
+	runs int
+	// at are the sizes of a growth.
 	at  func(Sizes) []int
 	run func(b *Bench, ctx context.Context, kind target.Kind, at int) (Values, error)
 }
 
 var (
-	all       = []target.Kind{target.Bare, target.Files, target.Controller}
 	withBare  = []target.Kind{target.Bare, target.Controller}
 	alone     = []target.Kind{target.Controller}
 	withTLS   = []target.Kind{target.Controller, target.TLS}
 	notGrowth = func(Sizes) []int { return []int{0} }
 )
 
+// How often a measure is run: twice as often where the ratio varies most.
+const (
+	usual = 5
+	often = 2 * usual
+)
+
 var measures = []measure{
-	{"paced", all, notGrowth, (*Bench).paced},
-	{"idle", withBare, notGrowth, (*Bench).idle},
-	{"connect", withBare, notGrowth, (*Bench).connect},
-	{"round-trip", withBare, notGrowth, (*Bench).roundTrip},
-	{"commands", withBare, notGrowth, (*Bench).commands},
-	{"reconnect", alone, notGrowth, (*Bench).reconnect},
-	{"reads", alone, notGrowth, (*Bench).reads},
-	{"start", alone, notGrowth, (*Bench).start},
-	{"growth-vms", withBare, func(s Sizes) []int { return s.GrowthVMs }, (*Bench).growthVMs},
-	{"growth-stored", alone, func(s Sizes) []int { return s.GrowthStored }, (*Bench).growthStored},
-	{"tls", withTLS, notGrowth, (*Bench).tls},
-	{"flood", all, notGrowth, (*Bench).flood}, // leaves the most files behind
+	{"paced", withBare, often, notGrowth, (*Bench).paced},
+	{"idle", withBare, usual, notGrowth, (*Bench).idle},
+	{"connect", withBare, usual, notGrowth, (*Bench).connect},
+	{"round-trip", withBare, usual, notGrowth, (*Bench).roundTrip},
+	{"commands", withBare, usual, notGrowth, (*Bench).commands},
+	{"reconnect", alone, usual, notGrowth, (*Bench).reconnect},
+	{"reads", alone, usual, notGrowth, (*Bench).reads},
+	{"start", alone, usual, notGrowth, (*Bench).start},
+	{"growth-vms", withBare, usual, func(s Sizes) []int { return s.GrowthVMs }, (*Bench).growthVMs},
+	{"growth-stored", alone, usual, func(s Sizes) []int { return s.GrowthStored }, (*Bench).growthStored},
+	{"tls", withTLS, usual, notGrowth, (*Bench).tls},
+	{"flood", withBare, usual, notGrowth, (*Bench).flood},
 }
 
 // memoryLimit is how much memory the VMs and operators may take before garbage
@@ -77,6 +85,14 @@ func Names() []string {
 		names = append(names, m.name)
 	}
 	return names
+}
+
+// runs is how often a measure is run.
+func (b *Bench) runs(m measure) int {
+	if b.Runs > 0 {
+		return b.Runs
+	}
+	return m.runs
 }
 
 // Run runs the measures: each on all of its servers in turn, and that as many
@@ -118,7 +134,8 @@ func (b *Bench) interleave(ctx context.Context, m measure) (samples []result.Sam
 	if b.dir, err = os.MkdirTemp(b.Programs.Dir, m.name+"-"); err != nil {
 		return nil, err
 	}
-	for run := range b.Runs {
+	runs := b.runs(m)
+	for run := range runs {
 		for _, at := range m.at(b.Sizes) {
 			for _, kind := range m.servers {
 				debug.FreeOSMemory() // what the run before has left behind
@@ -129,7 +146,7 @@ func (b *Bench) interleave(ctx context.Context, m measure) (samples []result.Sam
 				}
 				s := result.Sample{Measure: m.name, Server: string(kind), Run: run + 1, At: at, Values: v}
 				samples = append(samples, s)
-				b.Progress("%s", describe(s, b.Runs))
+				b.Progress("%s", describe(s, runs))
 			}
 		}
 	}
@@ -191,10 +208,17 @@ func (b *Bench) on(
 	})
 }
 
-// before is on with VMs that have not connected yet. A server that ends, and a
-// stream that does, fail the run.
+// before is on with VMs that have not connected yet.
 func before(
 	ctx context.Context, s *target.Server, name string, vms int, fn func(context.Context, scene) (Values, error),
+) (Values, error) {
+	return of(ctx, s, func() (*load.Fleet, error) { return load.NewFleet(s.Addr, s.TLS, name, vms) }, fn)
+}
+
+// of runs fn on a server and a fleet that it makes and closes. A server that
+// ends, and a stream that does, fail the run.
+func of(
+	ctx context.Context, s *target.Server, fleet func() (*load.Fleet, error), fn func(context.Context, scene) (Values, error),
 ) (v Values, err error) {
 	ctx, stop := s.Watch(ctx)
 	defer stop()
@@ -203,7 +227,7 @@ func before(
 			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}
 	}()
-	f, err := load.NewFleet(s.Addr, s.TLS, name, vms)
+	f, err := fleet()
 	if err != nil {
 		return nil, err
 	}
@@ -214,5 +238,5 @@ func before(
 	if n, cause := f.Ends(); n > 0 {
 		return nil, fmt.Errorf("%d streams ended, the latest: %w", n, cause)
 	}
-	return v, s.Verify(ctx)
+	return v, nil
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -26,12 +24,12 @@ const (
 )
 
 // start starts a peer and returns where it listens.
-func start(t *testing.T, dir string) (agents, tallies string) {
+func start(t *testing.T) (agents, tallies string) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- peer.Run(ctx, dir, in) }()
+	go func() { ended <- peer.Run(ctx, in) }()
 	t.Cleanup(func() {
 		stop()
 		require.NoError(t, <-ended)
@@ -76,7 +74,7 @@ func connect(t *testing.T, addr string) *load.Fleet {
 // The VMs register, and what each of them sends is counted once.
 func TestPeerCounts(t *testing.T) {
 	t.Parallel()
-	addr, tallies := start(t, "")
+	addr, tallies := start(t)
 	f := connect(t, addr)
 	ctx, stop := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer stop()
@@ -89,7 +87,7 @@ func TestPeerCounts(t *testing.T) {
 // A flood sends as much as it can, and all of it arrives.
 func TestFloodArrives(t *testing.T) {
 	t.Parallel()
-	addr, tallies := start(t, "")
+	addr, tallies := start(t)
 	f := connect(t, addr)
 	ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
@@ -104,7 +102,7 @@ func TestFloodArrives(t *testing.T) {
 // is refused.
 func TestPeerCommands(t *testing.T) {
 	t.Parallel()
-	addr, tallies := start(t, "")
+	addr, tallies := start(t)
 	f := connect(t, addr)
 	o, err := load.NewOperator(addr, 2)
 	require.NoError(t, err)
@@ -117,35 +115,11 @@ func TestPeerCommands(t *testing.T) {
 // A VM whose connection is dropped comes back.
 func TestDroppedVMComesBack(t *testing.T) {
 	t.Parallel()
-	addr, tallies := start(t, "")
+	addr, tallies := start(t)
 	f := connect(t, addr)
 	f.Drop(2)
 	require.Eventually(t, func() bool {
 		n, _ := f.Ends()
 		return n == 1 && tally(t, tallies).Sessions == vms
 	}, patience, time.Millisecond)
-}
-
-// The peer that writes files has one for each heartbeat, with its content.
-func TestPeerWritesFiles(t *testing.T) {
-	t.Parallel()
-	dir := filepath.Join(t.TempDir(), "data")
-	addr, _ := start(t, dir)
-	f := connect(t, addr)
-	ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer stop()
-	f.Pace(ctx, 200)
-	var files []string
-	require.Eventually(t, func() bool {
-		var err error
-		files, err = filepath.Glob(filepath.Join(dir, "*", "grpc-heartbeat-*.json"))
-		return err == nil && int64(len(files)) == f.Sent()
-	}, patience, time.Millisecond)
-	text, err := os.ReadFile(files[0])
-	require.NoError(t, err)
-	var h struct {
-		VMID string `json:"vm_id"`
-	}
-	require.NoError(t, json.Unmarshal(text, &h))
-	require.Equal(t, filepath.Base(filepath.Dir(files[0])), h.VMID)
 }

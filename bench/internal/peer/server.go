@@ -1,7 +1,6 @@
-// Package peer owns the servers that the controller is compared with: one that
-// stores nothing, and one that writes a file for each heartbeat. Both speak the
-// agents' stream and SendCommand, and are made of what grpc-go offers, with its
-// defaults.
+// Package peer owns the server that the controller is compared with. It stores
+// nothing, speaks the agents' stream and SendCommand, and is made of what grpc-go
+// offers, with its defaults.
 package peer
 
 import (
@@ -17,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 )
@@ -35,13 +33,12 @@ type Tally struct {
 	// Acks and Events are how many came.
 	Acks   int64 `json:"acks"`
 	Events int64 `json:"events"`
-	// Heartbeats is how many are done with: counted, or written as a file.
+	// Heartbeats is how many were read.
 	Heartbeats int64 `json:"heartbeats"`
 }
 
 // server is a peer.
 type server struct {
-	keep     func(*commands.Heartbeat) error
 	sessions sync.Map // vm id → *session
 	waiting  sync.Map // command id → chan *commands.CommandAck
 	serial   atomic.Int64
@@ -49,14 +46,10 @@ type server struct {
 	live, acks, events, heartbeats atomic.Int64
 }
 
-// Run serves until the context ends. With a directory, each heartbeat becomes a
-// file in it; without, heartbeats are counted.
-func Run(ctx context.Context, dir string, out io.Writer) error {
+// Run serves until the context ends.
+func Run(ctx context.Context, out io.Writer) error {
 	log := slog.New(slog.NewJSONHandler(out, nil))
-	s := &server{keep: func(*commands.Heartbeat) error { return nil }}
-	if dir != "" {
-		s.keep = files{dir: dir, log: log}.write
-	}
+	s := &server{}
 	var lc net.ListenConfig
 	agents, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

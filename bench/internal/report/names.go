@@ -11,7 +11,6 @@ import (
 // titles say what the servers are, in the order in which they are shown.
 var titles = []struct{ server, title string }{
 	{string(target.Bare), "bare grpc-go"},
-	{string(target.Files), "a file per heartbeat"},
 	{string(target.Controller), "controller"},
 	{string(target.TLS), "controller with TLS"},
 }

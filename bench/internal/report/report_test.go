@@ -24,8 +24,9 @@ func results() result.Results {
 		}
 	}
 	add("flood", "bare", 0, "per_second", 400_000, 420_000, 380_000)
-	add("flood", "files", 0, "per_second", 10_000, 12_000, 8000)
 	add("flood", "controller", 0, "per_second", 100_000, 90_000, 110_000)
+	add("idle", "bare", 0, "kib_per_stream", 40, 40, 40)
+	add("idle", "controller", 0, "kib_per_stream", 60, 56, 64)
 	add("growth-vms", "controller", 100, "command_cpu_us", 120, 110)
 	add("growth-vms", "controller", 1000, "command_cpu_us", 130, 115)
 	return r
@@ -36,9 +37,9 @@ func results() result.Results {
 func TestTable(t *testing.T) {
 	t.Parallel()
 	table := Table(results())
-	require.Contains(t, table, "| a file per heartbeat | ≥ 5× | ≥ 15× | 10× | 7.5–13.8 | must |")
-	require.Contains(t, table, "| bare grpc-go | ≥ 0.15× | ≥ 0.4× | 0.25× | 0.214–0.289 | must |")
-	require.Contains(t, table, "| ≤ 30 s | ≤ 10 s | – | – | not measured |")
+	require.Contains(t, table, "| bare grpc-go | ≥ 0.4× | 0.25× | 0.214–0.289 | missed |")
+	require.Contains(t, table, "| bare grpc-go | ≤ 1.6× | 1.5× | 1.4–1.6 | met |")
+	require.Contains(t, table, "| ≤ 5 s | – | – | not measured |")
 	require.Equal(t, len(result.Targets)+2, strings.Count(table, "\n"))
 }
 
@@ -48,7 +49,7 @@ func TestFigures(t *testing.T) {
 	figures := Figures(results())
 	require.Contains(t, figures, "| flood | – | per_second | bare | 400,000 | 380,000–420,000 | 3 |")
 	require.Contains(t, figures, "| growth-vms | 1,000 | command_cpu_us | controller | 122 | 115–130 | 2 |")
-	require.Equal(t, 2+5, strings.Count(figures, "\n"))
+	require.Equal(t, 2+6, strings.Count(figures, "\n"))
 }
 
 // A figure has three digits that mean something.
@@ -66,12 +67,12 @@ func TestFigure(t *testing.T) {
 func TestPlots(t *testing.T) {
 	t.Parallel()
 	plots := Plots(results())
-	require.Len(t, plots, 2)
+	require.Len(t, plots, 3)
 	require.Equal(t, "flood", plots[0].Name)
-	require.Equal(t, 3, strings.Count(plots[0].SVG, "<rect"), "a bar for each server")
+	require.Equal(t, 2, strings.Count(plots[0].SVG, "<rect"), "a bar for each server")
 	require.Contains(t, plots[0].SVG, ">100,000</text>")
-	require.Equal(t, "growth-command", plots[1].Name)
-	require.Equal(t, 2, strings.Count(plots[1].SVG, "<circle"), "a point for each size")
+	require.Equal(t, "growth-command", plots[2].Name)
+	require.Equal(t, 2, strings.Count(plots[2].SVG, "<circle"), "a point for each size")
 	for _, p := range plots {
 		requireDrawn(t, p)
 	}
@@ -100,7 +101,7 @@ func TestWriteKeepsThePage(t *testing.T) {
 	require.NoError(t, Write(results(), page))
 	first, err := os.ReadFile(page)
 	require.NoError(t, err)
-	require.Regexp(t, `(?s)^# Speed\n\nBefore\.\n.*10×.*\nAfter\.\n$`, string(first))
+	require.Regexp(t, `(?s)^# Speed\n\nBefore\.\n.*0\.25×.*\nAfter\.\n$`, string(first))
 	require.NotContains(t, string(first), "old")
 	require.NoError(t, Write(results(), page))
 	second, err := os.ReadFile(page)

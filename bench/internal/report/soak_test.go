@@ -71,7 +71,7 @@ func TestWriteSoakKeepsThePage(t *testing.T) {
 	require.NoError(t, WriteSoak(hour(), page))
 	first, err := os.ReadFile(page)
 	require.NoError(t, err)
-	require.Regexp(t, `(?s)^# Speed\n.*10×.*## An hour\n.*\nAfter\.\n$`, string(first))
+	require.Regexp(t, `(?s)^# Speed\n.*0\.25×.*## An hour\n.*\nAfter\.\n$`, string(first))
 	require.FileExists(t, filepath.Join(filepath.Dir(page), "performance", "soak.svg"))
 	require.NoError(t, WriteSoak(hour(), page))
 	require.NoError(t, Write(results(), page))

@@ -15,9 +15,9 @@ text{font:13px system-ui,sans-serif;fill:#24292f}
 .title{font-weight:600}
 .axis{stroke:#8c959f;stroke-width:1}
 .whisker{stroke:#24292f;stroke-width:1.5;fill:none}
-.bare{fill:#8c959f;stroke:#8c959f}.files{fill:#bf8700;stroke:#bf8700}.controller{fill:#0969da;stroke:#0969da}
+.bare{fill:#8c959f;stroke:#8c959f}.controller{fill:#0969da;stroke:#0969da}
 .line{fill:none;stroke-width:2}
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.whisker{stroke:#e6edf3}.files{fill:#d4a72c;stroke:#d4a72c}.controller{fill:#4493f8;stroke:#4493f8}}
+@media(prefers-color-scheme:dark){text{fill:#e6edf3}.whisker{stroke:#e6edf3}.controller{fill:#4493f8;stroke:#4493f8}}
 </style>
 `
 

@@ -13,26 +13,26 @@ import (
 // Table is the targets and what was reached, as Markdown.
 func Table(r result.Results) string {
 	var b strings.Builder
-	b.WriteString("| measure | against | must | aim | measured | min–max | met |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("| measure | against | must | measured | min–max | verdict |\n|---|---|---|---|---|---|\n")
 	for _, t := range result.Targets {
 		s := t.Of(r)
 		verdict := t.Judge(s)
 		if verdict == result.NotMeasured {
-			fmt.Fprintf(&b, "| %s | %s | %s | %s | – | – | %s |\n", t.Name, t.Against, bound(t, t.Must), bound(t, t.Aim), verdict)
+			fmt.Fprintf(&b, "| %s | %s | %s | – | – | %s |\n", t.Name, t.Against, bound(t), verdict)
 			continue
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s%s | %s–%s | %s |\n", t.Name, t.Against, bound(t, t.Must), bound(t, t.Aim),
+		fmt.Fprintf(&b, "| %s | %s | %s | %s%s | %s–%s | %s |\n", t.Name, t.Against, bound(t),
 			figure(s.Median), t.Unit, figure(s.Min), figure(s.Max), verdict)
 	}
 	return b.String()
 }
 
-func bound(t result.Target, v float64) string {
+func bound(t result.Target) string {
 	sign := "≥"
 	if t.AtMost {
 		sign = "≤"
 	}
-	return fmt.Sprintf("%s %s%s", sign, figure(v), t.Unit)
+	return fmt.Sprintf("%s %s%s", sign, figure(t.Must), t.Unit)
 }
 
 // Figures is every value of every measure, as Markdown.

@@ -4,15 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"github.com/mig-controller/mig-controller/bench/internal/peer"
 )
 
-// askWithin is long: a peer that writes files has little time for anything else.
+// askWithin is long: a peer in a flood has little time for anything else.
 const askWithin = time.Minute
 
 // peerCounter asks the peer, which counts what it is done with.
@@ -46,34 +44,4 @@ func (peerCounter) Between(_ context.Context, from, to Mark) (int64, error) {
 
 func (peerCounter) CaughtUp(context.Context) (bool, error) { return true, nil }
 
-func (peerCounter) Verify(context.Context) error { return nil }
-
 func (peerCounter) Close() error { return nil }
-
-// filesCounter is that of the peer that writes files.
-type filesCounter struct {
-	peerCounter
-	dir string
-}
-
-// Verify counts the files.
-func (c filesCounter) Verify(ctx context.Context) error {
-	var files int64
-	err := filepath.WalkDir(c.dir, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			files++
-		}
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("count the files: %w", err)
-	}
-	t, err := c.Tally(ctx)
-	if err != nil {
-		return err
-	}
-	if files != t.Heartbeats {
-		return fmt.Errorf("the peer says it has written %d files, and there are %d", t.Heartbeats, files)
-	}
-	return nil
-}

@@ -97,6 +97,4 @@ func (s *store) CaughtUp(ctx context.Context) (yes bool, err error) {
 	return yes, nil
 }
 
-func (s *store) Verify(context.Context) error { return nil }
-
 func (s *store) Close() error { return s.db.Close() }

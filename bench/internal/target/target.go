@@ -20,8 +20,6 @@ type Kind string
 const (
 	// Bare is grpc-go, storing nothing: what is possible at all.
 	Bare Kind = "bare"
-	// Files is grpc-go, writing a file for each heartbeat: the naive controller.
-	Files Kind = "files"
 	// Controller is the controller as users run it.
 	Controller Kind = "controller"
 	// TLS is the controller with a certificate.
@@ -55,8 +53,6 @@ type counter interface {
 	Between(ctx context.Context, from, to Mark) (int64, error)
 	// CaughtUp reports whether nothing is left to do later of what has come.
 	CaughtUp(ctx context.Context) (bool, error)
-	// Verify returns an error when the count is not what was really kept.
-	Verify(ctx context.Context) error
 	Close() error
 }
 
@@ -116,8 +112,6 @@ func (s *Server) serve(ctx context.Context) (err error) {
 	switch s.Kind {
 	case Controller, TLS:
 		s.count, err = openStore(ctx, filepath.Join(data, "_state", "controller.db"))
-	case Files:
-		s.count = filesCounter{peerCounter{s.http}, data}
 	default:
 		s.count = peerCounter{s.http}
 	}
@@ -146,8 +140,6 @@ func (p Programs) Launch(kind Kind, dir string, ports Ports) (*Server, error) {
 			}
 			args, secure = append(args, options...), trust
 		}
-	case Files:
-		args = append(args, "-files", data)
 	case Bare:
 	}
 	child, err := proc.Start(logPath(dir), program, args...)
@@ -192,9 +184,6 @@ func (s *Server) Between(ctx context.Context, from, to Mark) (int64, error) {
 
 // CaughtUp reports whether nothing is left to do later of what has come.
 func (s *Server) CaughtUp(ctx context.Context) (bool, error) { return s.count.CaughtUp(ctx) }
-
-// Verify returns an error when the count is not what was really kept.
-func (s *Server) Verify(ctx context.Context) error { return s.count.Verify(ctx) }
 
 // Kill ends the server as a crash does. Its directory stays.
 func (s *Server) Kill() {
