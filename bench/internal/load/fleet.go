@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc"
 )
 
 var (
@@ -15,14 +17,18 @@ var (
 	errNoEnd    = errors.New("none has ended")
 )
 
-// connecting is how many VMs connect at the same time.
-const connecting = 128
+// How many VMs connect at the same time.
+const (
+	connecting        = 128
+	connectingOfProxy = 16 // on each connection
+)
 
 // Fleet is many VMs on one server. Each has a place, where another may take its
 // turn.
 type Fleet struct {
 	addr, name string
 	secure     *tls.Config
+	shared     []*grpc.ClientConn // by all VMs; none where each has its own
 	places     []atomic.Pointer[vm]
 	made       atomic.Int64 // VMs so far
 	sent       atomic.Int64
@@ -38,7 +44,27 @@ type Fleet struct {
 // NewFleet makes n VMs for the server at addr, which they call with TLS unless
 // that is nil. Their ids begin with name. The caller closes the fleet.
 func NewFleet(addr string, secure *tls.Config, name string, n int) (*Fleet, error) {
-	f := &Fleet{addr: addr, secure: secure, name: name, cancel: func() {}, fault: errNoEnd}
+	return newFleet(&Fleet{addr: addr, secure: secure, name: name}, n)
+}
+
+// NewMultiplexed makes n VMs whose streams share so many connections evenly, as
+// those that a proxy makes. They are never replaced. The caller closes the fleet.
+func NewMultiplexed(addr, name string, n, conns int) (*Fleet, error) {
+	f := &Fleet{addr: addr, name: name}
+	for range conns {
+		conn, err := dial(addr, nil, proxied...)
+		if err != nil {
+			f.disconnect()
+			return nil, err
+		}
+		f.shared = append(f.shared, conn)
+	}
+	return newFleet(f, n)
+}
+
+// newFleet makes the VMs of a fleet, or closes it.
+func newFleet(f *Fleet, n int) (*Fleet, error) {
+	f.cancel, f.fault = func() {}, errNoEnd
 	f.places = make([]atomic.Pointer[vm], n)
 	for i := range n {
 		v, err := f.newVM()
@@ -53,12 +79,17 @@ func NewFleet(addr string, secure *tls.Config, name string, n int) (*Fleet, erro
 
 // newVM makes a VM that was never there before.
 func (f *Fleet) newVM() (v *vm, err error) {
+	serial := f.made.Add(1) - 1
 	v = &vm{
-		id: fmt.Sprintf("%s-%06d", f.name, f.made.Add(1)-1), fleet: f,
+		id: fmt.Sprintf("%s-%06d", f.name, serial), fleet: f,
 		first: make(chan struct{}), over: make(chan struct{}),
 	}
 	if v.beats, err = heartbeats(v.id); err != nil {
 		return nil, err
+	}
+	if n := int64(len(f.shared)); n > 0 {
+		v.conn = f.shared[serial%n]
+		return v, nil
 	}
 	v.conn, err = dial(f.addr, f.secure)
 	return v, err
@@ -72,7 +103,7 @@ func (f *Fleet) Connect(ctx context.Context) error {
 	f.start = func(v *vm) { f.lives.Go(func() { v.live(lives) }) }
 	within, cancel := context.WithTimeout(ctx, 30*time.Second+time.Duration(len(f.places))*10*time.Millisecond)
 	defer cancel()
-	slots := make(chan struct{}, connecting)
+	slots := make(chan struct{}, max(connecting, connectingOfProxy*len(f.shared)))
 	var started sync.WaitGroup
 	defer started.Wait()
 	for i := range f.places {
@@ -164,12 +195,22 @@ func (f *Fleet) Replace(ctx context.Context, n int) error {
 // Close takes all VMs away and waits for them.
 func (f *Fleet) Close() {
 	f.cancel()
-	var closing sync.WaitGroup
-	for i := range f.places {
-		if v := f.places[i].Load(); v != nil {
-			closing.Go(func() { _ = v.conn.Close() }) // fails when it is closed already
+	f.disconnect()
+	f.lives.Wait()
+}
+
+func (f *Fleet) disconnect() {
+	conns := f.shared
+	if len(conns) == 0 {
+		for i := range f.places {
+			if v := f.places[i].Load(); v != nil {
+				conns = append(conns, v.conn)
+			}
 		}
 	}
+	var closing sync.WaitGroup
+	for _, conn := range conns {
+		closing.Go(func() { _ = conn.Close() }) // fails when it is closed already
+	}
 	closing.Wait()
-	f.lives.Wait()
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"google.golang.org/grpc"
 
 	"github.com/mig-controller/mig-controller/bench/internal/peer"
 )
@@ -50,6 +51,26 @@ func connected(t *testing.T, addr string, n int) *Fleet {
 	t.Cleanup(f.Close)
 	require.NoError(t, f.Connect(t.Context()))
 	return f
+}
+
+// VMs behind a proxy have a stream each, and share its connections evenly.
+func TestMultiplexed(t *testing.T) {
+	t.Parallel()
+	addr, tally := startPeer(t)
+	f, err := NewMultiplexed(addr, "vm", 6, 3)
+	require.NoError(t, err)
+	t.Cleanup(f.Close)
+	require.NoError(t, f.Connect(t.Context()))
+	require.Eventually(t, func() bool { return tally().Events == 6 }, 20*time.Second, time.Millisecond)
+	require.EqualValues(t, 6, tally().Sessions)
+	streams := map[*grpc.ClientConn]int{}
+	for i := range f.places {
+		streams[f.places[i].Load().conn]++
+	}
+	require.Len(t, streams, 3)
+	for _, n := range streams {
+		require.Equal(t, 2, n)
+	}
 }
 
 // A VM that is replaced says goodbye and is gone for good; a new one with an id

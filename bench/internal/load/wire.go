@@ -1,6 +1,6 @@
 // Package load owns the VMs that a server is measured with: agents on grpc-go
-// clients, each with a connection of its own as in a real fleet, and the
-// operator who commands them. It shares the machine with the server, so it is
+// clients, each with a connection of its own unless they are behind a proxy, and
+// the operator who commands them. It shares the machine with the server, so it is
 // lean: heartbeats are encoded once and buffers are small.
 package load
 
@@ -52,19 +52,27 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return proto.Unmarshal(data.Materialize(), m)
 }
 
-// dial makes the connection of one VM, with TLS unless that is nil. It is opened
-// by the first stream.
-func dial(addr string, secure *tls.Config) (*grpc.ClientConn, error) {
-	const window = 64 << 10 // the least that HTTP/2 allows
+// window is the least that HTTP/2 allows.
+const window = 64 << 10
+
+// proxied are the options of a connection that many VMs share: it has larger
+// buffers than that of one VM.
+var proxied = []grpc.DialOption{
+	grpc.WithReadBufferSize(32 << 10), grpc.WithWriteBufferSize(32 << 10), grpc.WithStaticConnWindowSize(16 * window),
+}
+
+// dial makes a connection, as small as that of one VM unless more options say
+// otherwise, with TLS unless that is nil. It is opened by the first stream.
+func dial(addr string, secure *tls.Config, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	transport := insecure.NewCredentials()
 	if secure != nil {
 		transport = credentials.NewTLS(secure)
 	}
-	return grpc.NewClient("passthrough:///"+addr,
+	return grpc.NewClient("passthrough:///"+addr, append([]grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{})),
 		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
-		grpc.WithReadBufferSize(1<<10), grpc.WithWriteBufferSize(4<<10),
+		grpc.WithReadBufferSize(1 << 10), grpc.WithWriteBufferSize(4 << 10),
 		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
 		// Agents ping every 10 s, also when idle.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
@@ -76,5 +84,5 @@ func dial(addr string, secure *tls.Config) (*grpc.ClientConn, error) {
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: 20 * time.Second,
 		}),
-	)
+	}, more...)...)
 }

@@ -70,6 +70,7 @@ var measures = []measure{
 	{"start", alone, usual, notGrowth, (*Bench).start},
 	{"growth-vms", withBare, usual, func(s Sizes) []int { return s.GrowthVMs }, (*Bench).growthVMs},
 	{"growth-stored", alone, usual, func(s Sizes) []int { return s.GrowthStored }, (*Bench).growthStored},
+	{"multiplexed", alone, usual, notGrowth, (*Bench).multiplexed},
 	{"tls", withTLS, usual, notGrowth, (*Bench).tls},
 	{"flood", withBare, usual, notGrowth, (*Bench).flood},
 }

@@ -25,6 +25,9 @@ type Sizes struct {
 
 	ReconnectVMs int
 
+	MultiplexedVMs, MultiplexedConns int
+	MultiplexedBeat, MultiplexedFor  time.Duration
+
 	ReadVMs, ReadRate int
 	ReadFor           time.Duration
 
@@ -51,8 +54,9 @@ var Full = Sizes{
 	ConnectVMs: 3000,
 	RoundTrips: 2000,
 	CommandVMs: 1000, CommandFor: 10 * time.Second,
-	ReconnectVMs: 10_000,
-	ReadVMs:      10_000, ReadRate: 4000, ReadFor: 20 * time.Second,
+	ReconnectVMs:   10_000,
+	MultiplexedVMs: 100_000, MultiplexedConns: 120, MultiplexedBeat: 15 * time.Second, MultiplexedFor: 30 * time.Second,
+	ReadVMs: 10_000, ReadRate: 4000, ReadFor: 20 * time.Second,
 	StartVMs: 100_000, StartCommands: 1_000_000,
 	GrowthVMs: []int{100, 1000, 10_000, 20_000}, GrowthStored: []int{10_000, 100_000, 1_000_000},
 	GrowthRate: 4000, GrowthFor: 10 * time.Second, GrowthCommands: 4000,
@@ -69,8 +73,9 @@ var Quick = Sizes{
 	ConnectVMs: 50,
 	RoundTrips: 50,
 	CommandVMs: 20, CommandFor: 500 * time.Millisecond,
-	ReconnectVMs: 50,
-	ReadVMs:      120, ReadRate: 200, ReadFor: 500 * time.Millisecond,
+	ReconnectVMs:   50,
+	MultiplexedVMs: 60, MultiplexedConns: 4, MultiplexedBeat: 300 * time.Millisecond, MultiplexedFor: 600 * time.Millisecond,
+	ReadVMs: 120, ReadRate: 200, ReadFor: 500 * time.Millisecond,
 	StartVMs: 200, StartCommands: 2000,
 	GrowthVMs: []int{10, 20}, GrowthStored: []int{100, 1000},
 	GrowthRate: 200, GrowthFor: 300 * time.Millisecond, GrowthCommands: 50,
@@ -94,7 +99,7 @@ func (s Sizes) most(chosen func(string) bool) int {
 	for name, vms := range map[string]int{
 		"flood": s.FloodVMs, "paced": s.PacedVMs, "idle": s.IdleVMs, "connect": s.ConnectVMs,
 		"commands": s.CommandVMs, "reconnect": s.ReconnectVMs, "reads": s.ReadVMs,
-		"tls":        s.TLSVMs,
+		"tls": s.TLSVMs, "multiplexed": s.MultiplexedConns,
 		"growth-vms": slices.Max(s.GrowthVMs), "growth-stored": growthAtOnce,
 	} {
 		if chosen(name) {

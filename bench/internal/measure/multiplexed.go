@@ -1,0 +1,61 @@
+package measure
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/mig-controller/mig-controller/bench/internal/load"
+	"github.com/mig-controller/mig-controller/bench/internal/proc"
+	"github.com/mig-controller/mig-controller/bench/internal/target"
+)
+
+const (
+	// multiplexedWithin bounds a run.
+	multiplexedWithin = 4 * time.Minute
+	// multiplexedMemory is what so many VMs may take before garbage is collected.
+	multiplexedMemory = 2 * memoryLimit
+)
+
+// multiplexed measures a large fleet behind a proxy, whose streams share a few
+// connections: the time until all of it is registered, and then memory and
+// processor time while every VM sends its heartbeats at its usual interval.
+func (b *Bench) multiplexed(ctx context.Context, kind target.Kind, _ int) (Values, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, multiplexedWithin, fmt.Errorf("it takes longer than %s", multiplexedWithin))
+	defer cancel()
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(multiplexedMemory))
+	s, err := b.fresh(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Kill()
+	size := b.Sizes
+	fleet := func() (*load.Fleet, error) {
+		return load.NewMultiplexed(s.Addr, fleetName, size.MultiplexedVMs, size.MultiplexedConns)
+	}
+	return of(ctx, s, fleet, func(ctx context.Context, s scene) (Values, error) {
+		without, err := proc.ReadStatus(s.server.PID())
+		if err != nil {
+			return nil, err
+		}
+		connect, err := timeConnect(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		b := *b
+		b.Sizes.Warm = size.MultiplexedBeat // every VM sends one before it counts
+		rate := int(float64(size.MultiplexedVMs) / size.MultiplexedBeat.Seconds())
+		beats, err := b.beats(ctx, s, size.MultiplexedFor, func(ctx context.Context) { s.fleet.Pace(ctx, rate) })
+		if err != nil {
+			return nil, err
+		}
+		with, err := proc.ReadStatus(s.server.PID())
+		return Values{
+			"registered_seconds": float64(s.fleet.Len()) / connect["per_second"],
+			"kib_per_session":    kibPerStream(without, with, s.fleet),
+			"per_second":         beats["per_second"],
+			"core_percent":       beats["per_second"] * beats["cpu_us"] / 1e6 * 100,
+		}, err
+	})
+}
