@@ -43,6 +43,8 @@ func (b *Bench) multiplexed(ctx context.Context, kind target.Kind, _ int) (Value
 		if err != nil {
 			return nil, err
 		}
+		registered := float64(s.fleet.Len()) / connect["per_second"]
+		b.Progress("%-13s all are registered after %.1f s", "", registered)
 		b := *b
 		b.Sizes.Warm = size.MultiplexedBeat // every VM sends one before it counts
 		rate := int(float64(size.MultiplexedVMs) / size.MultiplexedBeat.Seconds())
@@ -52,7 +54,7 @@ func (b *Bench) multiplexed(ctx context.Context, kind target.Kind, _ int) (Value
 		}
 		with, err := proc.ReadStatus(s.server.PID())
 		return Values{
-			"registered_seconds": float64(s.fleet.Len()) / connect["per_second"],
+			"registered_seconds": registered,
 			"kib_per_session":    kibPerStream(without, with, s.fleet),
 			"per_second":         beats["per_second"],
 			"core_percent":       beats["per_second"] * beats["cpu_us"] / 1e6 * 100,
