@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"internal/store/sqlstore", "internal/store/storetest", "internal/registration", "internal/control", "internal/dispatch"},
 	{"internal/rpc", "internal/sim", "internal/cli"},
 	{"internal/app"},
-	{"internal/e2e", "internal/crash", "internal/faults", "internal/apidoc", "cmd"},
+	{"internal/e2e", "internal/crash", "internal/faults", "internal/testkit", "internal/apidoc", "cmd"},
 }
 
 // beside are the imports within one layer, each with its reason.
@@ -87,7 +87,7 @@ var rules = []struct {
 		why: "what the command line can do, every client of the API can do",
 	},
 	{
-		from: everything, to: []string{"internal/store/storetest", "internal/e2e", "internal/crash", "internal/faults"},
+		from: everything, to: []string{"internal/store/storetest", "internal/e2e", "internal/crash", "internal/faults", "internal/testkit"},
 		why: "these are for tests",
 	},
 	{

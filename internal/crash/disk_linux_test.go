@@ -1,19 +1,18 @@
 package crash
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
 // A disk that takes no more bytes, as a limit on the size of files makes it.
@@ -23,8 +22,8 @@ func TestNoMoreBytes(t *testing.T) {
 	c := start(t, dir)
 	trouble := &diskTrouble{
 		c: c, dir: dir,
-		fill: func() { limitFiles(t, c, 0) },
-		free: func() { limitFiles(t, c, noLimit) },
+		fill: func() { testkit.LimitFiles(t, c.cmd.Process.Pid, 0) },
+		free: func() { testkit.LimitFiles(t, c.cmd.Process.Pid, testkit.NoLimit) },
 	}
 	trouble.run(t)
 
@@ -48,7 +47,7 @@ func TestStopWhileDiskTakesNothing(t *testing.T) {
 	a.register(t)
 	awaitIdle(t, c, 1)
 	trouble.send(t, "before")
-	limitFiles(t, c, 0)
+	testkit.LimitFiles(t, c.cmd.Process.Pid, 0)
 	trouble.refuse(t, "during")
 	a.beat(t, "job_running")
 	trouble.beatUntilRefused(t)
@@ -128,18 +127,3 @@ func fillDisk(t *testing.T, path string) {
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }
-
-const noLimit = ^uint64(0)
-
-// limitFiles sets how large the files may become that the controller writes.
-func limitFiles(t *testing.T, c *controller, size uint64) {
-	t.Helper()
-	// The hard limit stays, so that anybody may raise the soft one again.
-	limit := syscall.Rlimit{Cur: size, Max: noLimit}
-	_, _, errno := syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(c.cmd.Process.Pid), syscall.RLIMIT_FSIZE,
-		uintptr(unsafe.Pointer(&limit)), 0, 0, 0)
-	if errors.Is(errno, syscall.EPERM) {
-		t.Skip("not tested here, since files of any size are not permitted to begin with")
-	}
-	require.Zero(t, errno, strings.TrimSpace(errno.Error()))
-}

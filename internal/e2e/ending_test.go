@@ -2,10 +2,8 @@ package e2e
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
 // endings returns the lines that say that the VM's sessions ended for this cause.
@@ -105,86 +104,17 @@ func (c *controller) connectThrough(t *testing.T, vm string) *net.TCPConn {
 // word: its session ends within 15 s, and the log says that no ping was answered.
 func TestDeadLinkIsNamed(t *testing.T) {
 	t.Parallel()
-	hole := newBlackhole(t, shared.grpcAddr)
-	conn, err := grpc.NewClient(hole.addr, grpc.WithTransportCredentials(insecure.NewCredentials())) // it does not ping
+	hole := testkit.NewBlackhole(t, shared.grpcAddr)
+	conn, err := grpc.NewClient(hole.Addr, grpc.WithTransportCredentials(insecure.NewCredentials())) // it does not ping
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	vm := newVM()
 	connectOver(t, conn, vm)
 	swallowed := time.Now()
-	hole.swallow()
+	hole.Swallow()
 	shared.awaitEnding(t, vm, "ping timeout")
 	require.Greater(t, time.Since(swallowed), 13*time.Second)
 	require.False(t, shared.vm(t, vm).GetConnected())
-}
-
-// blackhole is a proxy that can stop forwarding without closing anything.
-type blackhole struct {
-	addr      string
-	mu        sync.Mutex
-	swallowed bool
-}
-
-func newBlackhole(t *testing.T, to string) *blackhole {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	h := &blackhole{addr: l.Addr().String()}
-	var running sync.WaitGroup
-	var mu sync.Mutex
-	open := []io.Closer{l}
-	running.Go(func() {
-		for {
-			near, err := l.Accept()
-			if err != nil {
-				return
-			}
-			far, err := new(net.Dialer).DialContext(t.Context(), "tcp", to)
-			if err != nil {
-				_ = near.Close()
-				continue
-			}
-			mu.Lock()
-			open = append(open, near, far)
-			mu.Unlock()
-			running.Go(func() { h.forward(near, far) })
-			running.Go(func() { h.forward(far, near) })
-		}
-	})
-	t.Cleanup(func() {
-		mu.Lock()
-		for _, c := range open {
-			_ = c.Close()
-		}
-		mu.Unlock()
-		running.Wait()
-	})
-	return h
-}
-
-func (h *blackhole) swallow() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.swallowed = true
-}
-
-// forward copies what comes, or reads it to nowhere. It closes nothing.
-func (h *blackhole) forward(to io.Writer, from io.Reader) {
-	b := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(b)
-		if err != nil {
-			return
-		}
-		h.mu.Lock()
-		if !h.swallowed {
-			_, err = to.Write(b[:n])
-		}
-		h.mu.Unlock()
-		if err != nil {
-			return
-		}
-	}
 }
 
 // TestAgentThatTakesNothingIsCutOff defends the queue and the answer that opens

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +13,7 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
 // A stream that is refused is held for some seconds, and has ended after ten.
@@ -21,34 +21,6 @@ const (
 	shortestHold = 3 * time.Second
 	longestHold  = 10 * time.Second
 )
-
-// rawCodec is the codec of agents that say things which are no messages: bytes
-// go as they are.
-type rawCodec struct{}
-
-// Marshal implements encoding.Codec.
-func (rawCodec) Marshal(v any) ([]byte, error) {
-	switch v := v.(type) {
-	case []byte:
-		return v, nil
-	case proto.Message:
-		return proto.Marshal(v)
-	default:
-		return nil, fmt.Errorf("%T is nothing to send", v)
-	}
-}
-
-// Unmarshal implements encoding.Codec.
-func (rawCodec) Unmarshal(data []byte, v any) error {
-	m, ok := v.(proto.Message)
-	if !ok {
-		return fmt.Errorf("%T is no message", v)
-	}
-	return proto.Unmarshal(data, m)
-}
-
-// Name implements encoding.Codec.
-func (rawCodec) Name() string { return "proto" }
 
 // expectHeldEnd requires that the stream, whose fault was at that time, is held
 // and then ends.
@@ -74,7 +46,7 @@ func TestGarbageCostsItselfAtMost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			a := openOver(t, dial(t, shared.grpcAddr), newVM(), grpc.ForceCodec(rawCodec{}))
+			a := openOver(t, dial(t, shared.grpcAddr), newVM(), grpc.ForceCodec(testkit.RawCodec{}))
 			a.hello()
 			a.register()
 			shared.awaitVM(t, a.vm, "registered", isRegistered)
@@ -89,7 +61,7 @@ func TestGarbageCostsItselfAtMost(t *testing.T) {
 		conn := dial(t, shared.grpcAddr)
 		neighbour := connectOver(t, conn, newVM())
 		neighbour.register()
-		a := openOver(t, conn, newVM(), grpc.ForceCodec(rawCodec{}))
+		a := openOver(t, conn, newVM(), grpc.ForceCodec(testkit.RawCodec{}))
 		fault := time.Now()
 		a.say([]byte("\xff"))
 		a.expectHeldEnd(fault, codes.InvalidArgument)

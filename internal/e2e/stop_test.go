@@ -11,6 +11,7 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
 // TestStopEndsWhatIsLive defends a stop by SIGTERM while everything is going on:
@@ -74,7 +75,7 @@ func TestNobodyHoldsUpOthersOrAStop(t *testing.T) {
 	superseded := connectOver(t, live.conn, newVM())
 	superseded.expectCommand("register_runner")
 	connectOver(t, live.conn, superseded.vm).register()
-	refused := openOver(t, live.conn, newVM(), grpc.ForceCodec(rawCodec{}))
+	refused := openOver(t, live.conn, newVM(), grpc.ForceCodec(testkit.RawCodec{}))
 	refused.say([]byte("\xff"))
 
 	// On the live agent's connection, one that leaves everything on its stream.

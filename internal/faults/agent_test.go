@@ -3,7 +3,6 @@ package faults
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -13,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
 // agent is one stream of a VM. It does only what it is told; its library answers
@@ -47,7 +46,7 @@ func open(t *testing.T, conn *grpc.ClientConn, vm string) *agent {
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
-		"/miglet.commands.CommandService/StreamCommands", grpc.ForceCodec(codec{}))
+		"/miglet.commands.CommandService/StreamCommands", grpc.ForceCodec(testkit.RawCodec{}))
 	require.NoError(t, err)
 	a := &agent{
 		vm: vm, stream: stream, reset: cancel, hangUp: func() { _ = conn.Close() },
@@ -246,31 +245,4 @@ func postHeartbeat(ctx context.Context, client *http.Client, addr, vm string) er
 		return errors.New(response.Status)
 	}
 	return nil
-}
-
-// codec also sends bytes as they are.
-type codec struct{}
-
-// Name implements encoding.Codec.
-func (codec) Name() string { return "proto" }
-
-// Marshal implements encoding.Codec.
-func (codec) Marshal(v any) ([]byte, error) {
-	switch v := v.(type) {
-	case []byte:
-		return v, nil
-	case proto.Message:
-		return proto.Marshal(v)
-	default:
-		return nil, fmt.Errorf("no message: %T", v)
-	}
-}
-
-// Unmarshal implements encoding.Codec.
-func (codec) Unmarshal(b []byte, v any) error {
-	m, ok := v.(proto.Message)
-	if !ok {
-		return fmt.Errorf("no message: %T", v)
-	}
-	return proto.Unmarshal(b, m)
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
 // Two agents take turns under one id, and their acks are lost. A drain is not
@@ -140,12 +142,12 @@ func withLargeParams(r *sendRequest) {
 // its ack timeout.
 func testDeadLink(t *testing.T) {
 	c := startController(t)
-	link := newBlackhole(t, c.addr)
-	a := connectTo(t, link.addr, "vm-1")
+	link := testkit.NewBlackhole(t, c.addr)
+	a := connectTo(t, link.Addr, "vm-1")
 	a.register(t)
 	await(t, func() bool { return c.vm(t, "vm-1").GetRunner().GetConfigured() }, "not registered")
 
-	link.swallow()
+	link.Swallow()
 	began := time.Now()
 	c.send(t, "vm-1", "lost", withAckTimeout(2*time.Second))
 	await(t, func() bool { return !c.vm(t, "vm-1").GetConnected() }, "still connected")

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
 // While no token is available the registration waits, and says for what. It costs
@@ -139,11 +140,11 @@ func testLogLines(t *testing.T) {
 // The log says why each session ended.
 func testDisconnectCauses(t *testing.T) {
 	c := startController(t)
-	dead, cut := newBlackhole(t, c.addr), newBlackhole(t, c.addr)
-	connectTo(t, dead.addr, "vm-dead")
-	dead.swallow()
-	connectTo(t, cut.addr, "vm-cut")
-	cut.cut()
+	dead, cut := testkit.NewBlackhole(t, c.addr), testkit.NewBlackhole(t, c.addr)
+	connectTo(t, dead.Addr, "vm-dead")
+	dead.Swallow()
+	connectTo(t, cut.Addr, "vm-cut")
+	cut.Cut()
 	require.NoError(t, c.connect(t, "vm-closed").stream.CloseSend())
 	c.connect(t, "vm-reset").reset()
 	c.connect(t, "vm-superseded")

@@ -62,7 +62,8 @@ func program(t *testing.T, name string) string {
 	return filepath.Join(programs.dir, name)
 }
 
-// scenarios are failure scenarios by their names, as docs/faults.md has them.
+// scenarios are failure scenarios by their names, as docs/faults.md has them. One
+// that the operating system cannot run is nil.
 type scenarios map[string]func(t *testing.T)
 
 // What docs/faults.md says of each scenario happens.
@@ -70,6 +71,9 @@ func TestFaults(t *testing.T) {
 	t.Parallel()
 	for _, some := range []scenarios{quick, long} {
 		for name, scenario := range some {
+			if scenario == nil {
+				continue
+			}
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				began := time.Now()
@@ -84,14 +88,10 @@ func TestFaults(t *testing.T) {
 // have ended.
 func outcome(t *testing.T) string {
 	t.Helper()
-	switch {
-	case t.Failed():
+	if t.Failed() {
 		return "FAILED"
-	case t.Skipped():
-		return "skipped"
-	default:
-		return "passed"
 	}
+	return "passed"
 }
 
 // docs/faults.md lists the scenarios that there are, and no others. Those that are

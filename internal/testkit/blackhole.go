@@ -1,4 +1,4 @@
-package faults
+package testkit
 
 import (
 	"io"
@@ -9,9 +9,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// blackhole is a proxy that can stop forwarding without closing anything.
-type blackhole struct {
-	addr string
+// Blackhole is a TCP proxy that can stop forwarding without closing anything, as a
+// link does that dies.
+type Blackhole struct {
+	// Addr is where it listens, as host:port.
+	Addr string
 	to   string
 
 	mu        sync.Mutex
@@ -20,12 +22,13 @@ type blackhole struct {
 	running   sync.WaitGroup
 }
 
-// newBlackhole forwards connections to an address, until swallow.
-func newBlackhole(t *testing.T, to string) *blackhole {
+// NewBlackhole forwards connections to an address until Swallow, Cut or the end of
+// the test.
+func NewBlackhole(t *testing.T, to string) *Blackhole {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	h := &blackhole{addr: l.Addr().String(), to: to, open: []io.Closer{l}}
+	h := &Blackhole{Addr: l.Addr().String(), to: to, open: []io.Closer{l}}
 	h.running.Go(func() {
 		for {
 			near, err := l.Accept()
@@ -35,11 +38,11 @@ func newBlackhole(t *testing.T, to string) *blackhole {
 			h.connect(t, near)
 		}
 	})
-	t.Cleanup(h.cut)
+	t.Cleanup(h.Cut)
 	return h
 }
 
-func (h *blackhole) connect(t *testing.T, near net.Conn) {
+func (h *Blackhole) connect(t *testing.T, near net.Conn) {
 	t.Helper()
 	far, err := new(net.Dialer).DialContext(t.Context(), "tcp", h.to)
 	if err != nil {
@@ -53,14 +56,15 @@ func (h *blackhole) connect(t *testing.T, near net.Conn) {
 	h.running.Go(func() { h.forward(far, near) })
 }
 
-func (h *blackhole) swallow() {
+// Swallow has it discard what it receives from now on.
+func (h *Blackhole) Swallow() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.swallowed = true
 }
 
-// cut closes all connections, and takes no more.
-func (h *blackhole) cut() {
+// Cut closes all connections, and accepts no more.
+func (h *Blackhole) Cut() {
 	h.mu.Lock()
 	for _, c := range h.open {
 		_ = c.Close() // it may be closed
@@ -69,8 +73,8 @@ func (h *blackhole) cut() {
 	h.running.Wait()
 }
 
-// forward copies what comes, or reads it to nowhere. It closes nothing.
-func (h *blackhole) forward(to io.Writer, from io.Reader) {
+// forward copies or discards what it reads. It closes nothing.
+func (h *Blackhole) forward(to io.Writer, from io.Reader) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
