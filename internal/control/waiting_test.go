@@ -12,8 +12,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Whoever is shown an open command is told what it waits for, and each VM is
-// looked up once for a page.
+// Each open command in an answer says what it waits for; each VM is looked up once
+// for a page.
 func TestOpenCommandsAreExplained(t *testing.T) {
 	t.Parallel()
 	s := newFakeStore()
