@@ -17,7 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// agent is one stream of a VM. It does only what it is told; its library answers
+// agent is one stream of a VM. It does only what a test has it do; its library answers
 // pings.
 type agent struct {
 	vm     string

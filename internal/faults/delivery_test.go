@@ -170,7 +170,7 @@ func testSilentButAlive(t *testing.T) {
 	c.send(t, "vm-1", "unacked", withAckTimeout(time.Second))
 	a.expect(t, "unacked")
 	stays(t, 6*time.Second, func() bool { return c.command(t, "unacked").GetState() == delivered },
-		"given up although nothing was heard of the agent")
+		"given up although nothing has arrived from the agent")
 	require.Contains(t, c.command(t, "unacked").GetWaiting().GetReason(), "nothing has arrived on its session")
 
 	a.beat(t)

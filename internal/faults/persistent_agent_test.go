@@ -30,6 +30,9 @@ type persistentAgent struct {
 	hangUp   func() // ends the agent
 }
 
+// never is how long an agent thinks that acks nothing but its registration.
+const never = -1
+
 // startPersistentAgent starts an agent that calls the address in plaintext.
 func startPersistentAgent(t *testing.T, addr, vm string, pause time.Duration) *persistentAgent {
 	t.Helper()
@@ -120,71 +123,62 @@ func (a *persistentAgent) read(stream *commandStream, acks chan<- *commands.MIGl
 			return
 		}
 		if id := message.GetCommand().GetId(); id != "" {
-			<-time.After(a.think)
-			acks <- &commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{
-				CommandAck: &commands.CommandAck{CommandId: id, Success: true},
-			}}
 			a.received <- id
+			if a.think != never || isRegistration(id) {
+				<-time.After(a.think)
+				acks <- ackOf(&commands.CommandAck{CommandId: id, Success: true})
+			}
 		}
 	}
 }
 
-// awaitCommand waits for a command with this id, or any for registration.
+// awaitCommand waits for the command with this id.
 func (a *persistentAgent) awaitCommand(t *testing.T, id string) {
+	t.Helper()
+	a.await(t, id, func(got string) bool { return got == id })
+}
+
+// awaitRegistration waits for the command that every agent gets when it connects.
+func (a *persistentAgent) awaitRegistration(t *testing.T) {
+	t.Helper()
+	a.await(t, "register_runner", isRegistration)
+}
+
+func isRegistration(id string) bool { return strings.HasPrefix(id, "reg-") }
+
+func (a *persistentAgent) await(t *testing.T, what string, is func(id string) bool) {
 	t.Helper()
 	deadline := time.After(patience)
 	for {
 		select {
 		case got := <-a.received:
-			if got == id || strings.HasPrefix(got, id+"-") {
+			if is(got) {
 				return
 			}
 		case <-deadline:
-			require.FailNow(t, "a command does not come", "%s for %s", id, a.vm)
+			require.FailNow(t, "a command does not come", "%s for %s", what, a.vm)
 		}
 	}
 }
 
-// awaitRegistration waits for the command that every agent gets when it connects.
-func (a *persistentAgent) awaitRegistration(t *testing.T) { t.Helper(); a.awaitCommand(t, "reg") }
-
 // beatEvery sends heartbeats until the test ends.
 func (a *persistentAgent) beatEvery(t *testing.T, interval time.Duration) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(interval)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return
-			}
-			select {
-			case a.send <- &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{
-				Heartbeat: &commands.Heartbeat{VmId: a.vm, MigletState: "idle", Timestamp: time.Now().Unix()},
-			}}:
-			case <-ctx.Done():
-				return
-			}
+	repeat(t, interval, func() error {
+		select {
+		case a.send <- beatOf(a.vm):
+			return nil
+		case <-t.Context().Done():
+			return t.Context().Err()
 		}
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-ended
 	})
 }
 
-// report sends an event with so many bytes in it.
-func (a *persistentAgent) report(t *testing.T, typ string, size int) {
+// report sends an event with a note.
+func (a *persistentAgent) report(t *testing.T, typ, note string) {
 	t.Helper()
 	select {
-	case a.send <- &commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: &commands.EventNotification{
-		Type: typ, VmId: a.vm, Timestamp: time.Now().Unix(), Data: map[string]string{"note": strings.Repeat("x", size)},
-	}}}:
+	case a.send <- eventOf(a.vm, typ, note):
 	case <-time.After(patience):
 		require.FailNow(t, "the agent cannot send", a.vm)
 	}

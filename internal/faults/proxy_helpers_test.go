@@ -21,9 +21,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
 
-	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
-	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
 // proxyKind is a proxy as it is configured for a scenario.
@@ -38,12 +36,9 @@ type proxyKind struct {
 type proxySetup struct {
 	dir string
 
-	controller *child
+	controller *controller
+	grpc       string // where it serves agents alone
 	proxy      *child
-
-	// The controller itself.
-	http, grpc string
-	direct     migcontrollerv1connect.AdminServiceClient
 
 	// The proxy: where agents have their stream and their HTTP routes, and where
 	// operators call, with TLS.
@@ -53,42 +48,14 @@ type proxySetup struct {
 // newProxySetup starts a controller and a proxy before it.
 func newProxySetup(t *testing.T, kind proxyKind) *proxySetup {
 	t.Helper()
-	ports := freePorts(t, 5)
+	ports := freePorts(t, 4)
 	s := &proxySetup{
-		dir:  t.TempDir(),
-		http: ports[0], grpc: ports[1], stream: ports[2], routes: ports[3], secure: ports[4],
+		dir: t.TempDir(), controller: startController(t, "--grpc-addr="+ports[0]),
+		grpc: ports[0], stream: ports[1], routes: ports[2], secure: ports[3],
 	}
-	client := &http.Client{Transport: newTransport(t)}
-	s.direct = migcontrollerv1connect.NewAdminServiceClient(client, "http://"+s.http)
-	s.startController(t)
 	s.proxy = kind.start(t, s)
 	awaitListener(t, s.stream, s.proxy)
 	return s
-}
-
-// startController starts the controller, again after it has been killed.
-func (s *proxySetup) startController(t *testing.T) {
-	t.Helper()
-	s.controller = startChild(t, exec.CommandContext(t.Context(), program(t, "controller"), "--data-dir="+filepath.Join(s.dir, "data"),
-		"--http-addr="+s.http, "--grpc-addr="+s.grpc, "--log-format=json"))
-	awaitListener(t, s.grpc, s.controller)
-}
-
-// send asks the controller itself for a command for the VM, which must not have ended.
-func (s *proxySetup) send(t *testing.T, vm, id string) {
-	t.Helper()
-	_, err := s.direct.SendCommand(t.Context(), &migcontrollerv1.SendCommandRequest{
-		VmId: vm, Command: &commands.Command{Id: id, Type: "set_log_level"},
-	})
-	require.NoError(t, err)
-}
-
-// vm returns what the controller knows of a VM.
-func (s *proxySetup) vm(t *testing.T, vm string) *migcontrollerv1.VM {
-	t.Helper()
-	answer, err := s.direct.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: vm})
-	require.NoError(t, err)
-	return answer.GetVm()
 }
 
 // operator is a client of the admin API at the proxy, with TLS.
@@ -156,7 +123,7 @@ func startNginx(t *testing.T, s *proxySetup) *child {
 		"/var/log/nginx/access.log", s.dir+"/access.log",
 		"/etc/ssl/controller/", s.dir+"/",
 		"server 127.0.0.1:50051;", "server "+s.grpc+";",
-		"server 127.0.0.1:8080;", "server "+s.http+";",
+		"server 127.0.0.1:8080;", "server "+s.controller.addr+";",
 		"listen 50052 ", "listen "+s.stream+" ",
 		"listen 8081 ", "listen "+s.routes+" ",
 		"listen 8443 ", "listen "+s.secure+" ",

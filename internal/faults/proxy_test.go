@@ -78,9 +78,9 @@ func testIdleStreams(t *testing.T) {
 		return slices.ContainsFunc(agents, func(a idleAgent) bool { return len(a.opened) > 1 })
 	}, idleTime, 500*time.Millisecond, "a healthy stream is cut")
 	for _, a := range agents {
-		a.setup.send(t, a.vm, "after-"+a.vm)
+		a.setup.controller.send(t, a.vm, "after-"+a.vm)
 		a.awaitCommand(t, "after-"+a.vm)
-		require.EqualValues(t, 1, a.setup.vm(t, a.vm).GetSessionEpoch())
+		require.EqualValues(t, 1, a.setup.controller.vm(t, a.vm).GetSessionEpoch())
 	}
 }
 
@@ -154,17 +154,17 @@ func testLongStream(t *testing.T, s *proxySetup, _ proxyKind) {
 	agent.awaitRegistration(t)
 	const events, size = 40, 60_000 // over 2 MB; nginx's limit is 1 MiB by default
 	for i := range events {
-		agent.report(t, fmt.Sprintf("event_%d", i), size)
+		agent.report(t, fmt.Sprintf("event_%d", i), strings.Repeat("x", size))
 	}
-	require.Eventually(t, func() bool {
-		answer, err := s.direct.ListEvents(t.Context(), &migcontrollerv1.ListEventsRequest{VmId: "vm-1", PageSize: 1})
-		return err == nil && len(answer.GetEvents()) == 1 && answer.GetEvents()[0].GetType() == fmt.Sprintf("event_%d", events-1)
-	}, patience, 100*time.Millisecond, "the last event does not arrive")
-	require.EqualValues(t, 1, s.vm(t, "vm-1").GetSessionEpoch())
+	await(t, func() bool {
+		answer, err := s.controller.admin.ListEvents(t.Context(), &migcontrollerv1.ListEventsRequest{VmId: "vm-1", PageSize: 1})
+		require.NoError(t, err)
+		return len(answer.GetEvents()) == 1 && answer.GetEvents()[0].GetType() == fmt.Sprintf("event_%d", events-1)
+	}, "the last event does not arrive")
+	require.EqualValues(t, 1, s.controller.vm(t, "vm-1").GetSessionEpoch())
 
 	agent.hangUp()
-	require.Eventually(t, func() bool { return !s.vm(t, "vm-1").GetConnected() },
-		patience, 50*time.Millisecond, "the session of an agent that hung up goes on")
+	await(t, func() bool { return !s.controller.vm(t, "vm-1").GetConnected() }, "the session of an agent that hung up goes on")
 }
 
 // Agents come back after the death of the proxy, and get what waited for them.
@@ -176,9 +176,8 @@ func testProxyKilled(t *testing.T, s *proxySetup, kind proxyKind) {
 	}
 	s.proxy.kill()
 	for _, a := range agents {
-		require.Eventually(t, func() bool { return !s.vm(t, a.vm).GetConnected() },
-			patience, 50*time.Millisecond, "%s is still connected", a.vm)
-		s.send(t, a.vm, "pending-"+a.vm)
+		await(t, func() bool { return !s.controller.vm(t, a.vm).GetConnected() }, "%s is still connected", a.vm)
+		s.controller.send(t, a.vm, "pending-"+a.vm)
 	}
 	s.proxy = kind.start(t, s)
 	for _, a := range agents {
@@ -195,8 +194,8 @@ func testControllerKilledBehindProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 	// Long enough for a proxy that checks the controller to notice that it is down.
 	const outage = 15 * time.Second
 	require.Never(t, func() bool { return len(agent.opened) > 10 }, outage, 50*time.Millisecond, "a hot loop")
-	s.startController(t)
-	s.send(t, "vm-1", "after")
+	s.controller.start(t)
+	s.controller.send(t, "vm-1", "after")
 	agent.awaitCommand(t, "after")
 }
 
@@ -214,11 +213,11 @@ func testManyAgents(t *testing.T, s *proxySetup, kind proxyKind) {
 	require.GreaterOrEqual(t, connections, least)
 	require.LessOrEqual(t, connections, most)
 	for _, a := range agents {
-		s.send(t, a.vm, "for-"+a.vm)
+		s.controller.send(t, a.vm, "for-"+a.vm)
 	}
 	for _, a := range agents {
 		a.awaitCommand(t, "for-"+a.vm)
-		require.EqualValues(t, 1, s.vm(t, a.vm).GetSessionEpoch())
+		require.EqualValues(t, 1, s.controller.vm(t, a.vm).GetSessionEpoch())
 	}
 }
 
