@@ -3,11 +3,13 @@ package control
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// explain returns commands with what they wait for. Each VM is looked up once.
+// explain returns commands with what they wait for. Each VM is looked up once; a
+// command that was delivered before that is as its queue has it.
 func (c *Control) explain(ctx context.Context, cmds []fleet.Command) []fleet.Command {
 	now := c.clock()
 	known := map[fleet.VMID]situation{}
@@ -20,9 +22,14 @@ func (c *Control) explain(ctx context.Context, cmds []fleet.Command) []fleet.Com
 			s = c.situation(ctx, cmd.VM)
 			known[cmd.VM] = s
 		}
-		if s.err == nil {
-			cmds[i].Waiting = cmd.Waits(s.vm, s.open, now)
+		if s.err != nil {
+			continue
 		}
+		if j := slices.IndexFunc(s.open, func(o fleet.Command) bool { return o.ID == cmd.ID }); j >= 0 {
+			cmd = s.open[j]
+		}
+		cmd.Waiting = cmd.Waits(s.vm, s.open, now)
+		cmds[i] = cmd
 	}
 	return cmds
 }

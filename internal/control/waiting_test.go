@@ -53,6 +53,27 @@ func TestOpenCommandsAreExplained(t *testing.T) {
 	require.Zero(t, ended.Waiting)
 }
 
+// A command that is delivered while it is looked at does not wait for itself.
+func TestDeliveredWhileExplained(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	s.vms = []fleet.VM{{ID: "vm", Epoch: 1, Boot: 1, Connected: true}}
+	s.before = func(method string) error {
+		if method == "Queue" {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			c := &s.commands[0]
+			c.State, c.Attempts, c.DueAt = fleet.Delivered, 1, start.Add(c.AckTimeout)
+			c.Last = fleet.Delivery{Via: fleet.Stream, Epoch: 1, Boot: 1, At: start}
+		}
+		return nil
+	}
+	sent, err := newControl(t, s).Send(t.Context(), fleet.CommandRequest{ID: "a", VM: "vm", Type: "drain"}, 0)
+	require.NoError(t, err)
+	require.Equal(t, fleet.Delivered, sent.State)
+	require.Equal(t, "waits for its ack until 2030-01-02T03:04:35Z", sent.Waiting.Reason)
+}
+
 // That the reason cannot be found does not keep the command from being shown.
 func TestUnexplainedCommandIsShown(t *testing.T) {
 	t.Parallel()
