@@ -18,6 +18,7 @@ type observedConn struct {
 	opened   time.Time
 	silence  time.Duration         // after which a peer has not answered a ping
 	received atomic.Int64          // when the last byte came, in nanoseconds since opened
+	stalled  atomic.Bool           // the peer took only a part of the last write, in its time
 	ended    atomic.Pointer[error] // what ended it; the first counts
 }
 
@@ -42,7 +43,9 @@ func (c *observedConn) Read(p []byte) (int, error) {
 // Write implements net.Conn.
 func (c *observedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
-	if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) { // else the writer goes on
+	late := errors.Is(err, os.ErrDeadlineExceeded)
+	c.stalled.Store(late)
+	if err != nil && (n == 0 || !late) { // else an HTTP/2 server writes the rest, unless TLS is between
 		c.end(err)
 	}
 	return n, err
@@ -50,9 +53,12 @@ func (c *observedConn) Write(p []byte) (int, error) {
 
 // Close implements net.Conn.
 func (c *observedConn) Close() error {
-	if time.Since(c.opened)-time.Duration(c.received.Load()) >= c.silence {
+	switch {
+	case time.Since(c.opened)-time.Duration(c.received.Load()) >= c.silence:
 		c.end(rpc.ErrPingTimeout)
-	} else {
+	case c.stalled.Load():
+		c.end(os.ErrDeadlineExceeded)
+	default:
 		c.end(net.ErrClosed)
 	}
 	return c.Conn.Close()

@@ -2,6 +2,8 @@ package app
 
 import (
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -52,6 +54,25 @@ func TestObservedConn(t *testing.T) {
 			_, _ = near.Write([]byte("x"))
 			return near.Close()
 		}, os.ErrDeadlineExceeded},
+		"peer takes a part": {func(near *observedConn, far *net.TCPConn) error {
+			if n, err := writePart(near, far); n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+				return fmt.Errorf("%d bytes written: %w", n, err)
+			}
+			return near.Close()
+		}, os.ErrDeadlineExceeded},
+		"peer takes the rest later": {func(near *observedConn, far *net.TCPConn) error {
+			if n, err := writePart(near, far); n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+				return fmt.Errorf("%d bytes written: %w", n, err)
+			}
+			if err := near.SetWriteDeadline(time.Time{}); err != nil {
+				return err
+			}
+			go func() { _, _ = io.Copy(io.Discard, far) }() // until near is closed
+			if _, err := near.Write([]byte("x")); err != nil {
+				return err
+			}
+			return near.Close()
+		}, net.ErrClosed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -62,6 +83,15 @@ func TestObservedConn(t *testing.T) {
 			require.ErrorIs(t, c.Ended(), test.err)
 		})
 	}
+}
+
+// writePart writes more than a peer takes, whose time is over once it has taken some.
+func writePart(near *observedConn, far *net.TCPConn) (int, error) {
+	go func() {
+		_, _ = far.Read(make([]byte, 1))
+		_ = near.SetWriteDeadline(time.Unix(1, 0))
+	}()
+	return near.Write(make([]byte, 64<<20))
 }
 
 // A peer whose link is dead is told apart from one that was sent away, with TLS

@@ -47,6 +47,4 @@ type wiring struct {
 	lookup   lookupFunc
 }
 
-func defaultWiring() wiring {
-	return wiring{newService: newService, simulate: simulate, lookup: lookupHost}
-}
+func defaultWiring() wiring { return wiringWith(nil) }

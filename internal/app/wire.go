@@ -36,11 +36,7 @@ type controller struct {
 }
 
 // newService opens what the controller keeps and starts its upkeep.
-func newService(ctx context.Context, o Options, log *slog.Logger) (service, error) {
-	return newServiceWith(ctx, o, log, nil)
-}
-
-func newServiceWith(ctx context.Context, o Options, log *slog.Logger, extra Extra) (service, error) {
+func newService(ctx context.Context, o Options, log *slog.Logger, extra rpc.Extra) (service, error) {
 	c := &controller{}
 	if err := c.open(ctx, o, log); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled

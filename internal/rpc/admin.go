@@ -117,7 +117,7 @@ func (s *adminService) GetVM(
 	if err != nil {
 		return nil, err
 	}
-	return &migcontrollerv1.GetVMResponse{Vm: vmToProto(v)}, nil
+	return &migcontrollerv1.GetVMResponse{Vm: vmToProto(v, time.Now().UTC())}, nil
 }
 
 // ListVMs implements AdminService.
@@ -131,7 +131,9 @@ func (s *adminService) ListVMs(
 	if err != nil {
 		return nil, err
 	}
-	return &migcontrollerv1.ListVMsResponse{Vms: allToProto(page, vmToProto), NextPageToken: next}, nil
+	now := time.Now().UTC()
+	vms := allToProto(page, func(v fleet.VM) *migcontrollerv1.VM { return vmToProto(v, now) })
+	return &migcontrollerv1.ListVMsResponse{Vms: vms, NextPageToken: next}, nil
 }
 
 // ListEvents implements AdminService.

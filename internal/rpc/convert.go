@@ -112,7 +112,8 @@ func commandFromProto(c *commands.Command) fleet.CommandRequest {
 	}
 }
 
-func vmToProto(v fleet.VM) *migcontrollerv1.VM {
+// vmToProto says what v waits for as of now.
+func vmToProto(v fleet.VM, now time.Time) *migcontrollerv1.VM {
 	return &migcontrollerv1.VM{
 		VmId:            string(v.ID),
 		PoolId:          v.Pool,
@@ -132,7 +133,7 @@ func vmToProto(v fleet.VM) *migcontrollerv1.VM {
 		DisconnectedAt:  timeToProto(v.DisconnectedAt),
 		LastHeartbeatAt: timeToProto(v.LastHeartbeatAt),
 		LastAckAt:       timeToProto(v.LastAckAt),
-		Waiting:         waitingToProto(v.Waiting(time.Now().UTC())),
+		Waiting:         waitingToProto(v.Waiting(now)),
 	}
 }
 

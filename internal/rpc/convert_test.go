@@ -99,7 +99,7 @@ func requireJSON(t *testing.T, want string, m proto.Message) {
 // Everything a record holds is shown, under its own name.
 func TestConversionsAreComplete(t *testing.T) {
 	t.Parallel()
-	command, vm, event := commandToProto(fullCommand()), vmToProto(fullVM()), eventToProto(fullEvent())
+	command, vm, event := commandToProto(fullCommand()), vmToProto(fullVM(), adminNow()), eventToProto(fullEvent())
 	requireComplete(t, command)
 	requireComplete(t, vm)
 	requireComplete(t, event)
@@ -156,9 +156,9 @@ func TestConversionsLeaveTheUnknownUnset(t *testing.T) {
 	}`, commandToProto(fleet.Command{ID: "c1", VM: "vm-1", Type: "drain", CreatedAt: minute(1), State: fleet.Pending}))
 	requireJSON(t, `{
 		"vm_id": "vm-1", "boot": "1", "registration": {"state": "REGISTRATION_STATE_UNREGISTERED"}
-	}`, vmToProto(fleet.VM{ID: "vm-1", Boot: 1, Registration: fleet.Registration{State: fleet.Unregistered}}))
+	}`, vmToProto(fleet.VM{ID: "vm-1", Boot: 1, Registration: fleet.Registration{State: fleet.Unregistered}}, adminNow()))
 	requireJSON(t, `{"type": "error"}`, eventToProto(fleet.Event{Type: "error"}))
-	require.Nil(t, vmToProto(fleet.VM{Health: &fleet.Health{}}).GetHealth().CpuUsagePercent)
+	require.Nil(t, vmToProto(fleet.VM{Health: &fleet.Health{}}, adminNow()).GetHealth().CpuUsagePercent)
 }
 
 // A registration token is never shown, not even one that should not be there.

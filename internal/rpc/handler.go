@@ -60,10 +60,13 @@ type Config struct {
 	// them is that of NewErrorInterceptor.
 	Options []connect.HandlerOption
 	// Extra makes one more service, which is wrapped as the others are; nil for
-	// none. Generated constructors do what is asked of it. Tests of protocols put a
-	// service there whose answers their clients choose.
-	Extra func(...connect.HandlerOption) (prefix string, service http.Handler)
+	// none. Tests of protocols put a service there whose answers their clients choose.
+	Extra Extra
 }
+
+// Extra makes the handler of a service, and says below which path it is served. It
+// must use the options. Generated constructors do all that.
+type Extra func(options ...connect.HandlerOption) (prefix string, service http.Handler)
 
 // NewHandler returns the handler of everything that is served, on every
 // listener, over HTTP/1.1 and HTTP/2. It is safe for concurrent use.

@@ -42,10 +42,11 @@ func NewStreamService(d *dispatch.Dispatcher, version string, log *slog.Logger) 
 	return &streamService{dispatch: d, version: version, log: log}
 }
 
-// StreamCommands serves one agent until its stream ends. A message that cannot
-// be taken is refused, and the stream goes on, unless it is larger than can be
-// read. A stream that is refused is held for a
-// while before it ends, since agents reconnect at once.
+// StreamCommands serves one agent until its stream ends. A message that cannot be
+// taken is refused, and the stream goes on; it ends with one that is larger than can
+// be read, framing or JSON that is malformed, and a malformed ConnectRequest. A
+// stream that is refused is held for a while before it ends, since agents reconnect
+// at once.
 func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream) error {
 	l := newLine(ctx, stream, s.version)
 	defer l.hangUp()

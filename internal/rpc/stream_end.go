@@ -100,7 +100,7 @@ func connectionEnding(why, read error) *dispatch.EndError {
 	case errors.Is(why, syscall.ECONNRESET), errors.Is(why, syscall.EPIPE):
 		return &dispatch.EndError{Cause: endConnectionReset, Err: why}
 	case errors.Is(why, net.ErrClosed):
-		return &dispatch.EndError{Cause: endConnectionCut}
+		return &dispatch.EndError{Cause: endConnectionCut, Err: read}
 	default:
 		return &dispatch.EndError{Cause: endConnectionLost, Err: why}
 	}

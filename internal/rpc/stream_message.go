@@ -25,7 +25,7 @@ type messageReader struct {
 // command would be sent again and again.
 func (r *messageReader) take(m *commands.MIGletMessage) error {
 	b := undecoded(m)
-	if b == nil {
+	if b == nil { // from JSON, or not so large that agentCodec leaves it undecoded
 		return r.takeSized(m, proto.Size(m))
 	}
 	if len(b) <= maxAgentMessage {

@@ -331,6 +331,26 @@ func TestStreamRefusesMalformedMessages(t *testing.T) {
 	}
 }
 
+// What is large is refused from JSON as well.
+func TestStreamRefusesLargeJSON(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startStreams(t, 0)
+		a := s.open(connect.WithGRPC(), connect.WithProtoJSON())
+		a.say(hello("vm-1"))
+		require.True(t, a.hear().GetConnectAck().GetAccepted())
+		large := eventMessage("large")
+		large.GetEvent().Data["x"] = strings.Repeat("x", maxAgentMessage)
+		a.say(large)
+		a.say(eventMessage("after"))
+		synctest.Wait()
+		refused := s.log.records(t, "message refused")
+		require.Len(t, refused, 1)
+		require.Contains(t, refused[0]["error"], "exceeds the limit of 65536 bytes")
+		require.Len(t, s.events("vm-1"), 1)
+	})
+}
+
 // post sends a whole stream and returns what ends the answer.
 func (s *streamSystem) post(body []byte) (trailer http.Header) {
 	s.Helper()

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -27,7 +28,7 @@ func updateToProto(u control.Update) *migcontrollerv1.WatchFleetResponse {
 	out.ChangedAt = timeToProto(u.Change.At)
 	switch {
 	case u.Change.VM != nil:
-		out.Change = &migcontrollerv1.WatchFleetResponse_Vm{Vm: vmToProto(*u.Change.VM)}
+		out.Change = &migcontrollerv1.WatchFleetResponse_Vm{Vm: vmToProto(*u.Change.VM, time.Now().UTC())}
 	case u.Change.Command != nil:
 		out.Change = &migcontrollerv1.WatchFleetResponse_Command{Command: commandToProto(*u.Change.Command)}
 	case u.Change.Event != nil:

@@ -17,6 +17,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/mig-controller/mig-controller/internal/app"
+	"github.com/mig-controller/mig-controller/internal/rpc"
 	"google.golang.org/protobuf/proto"
 
 	conformancev1 "github.com/mig-controller/mig-controller/tools/conformance/gen/connectrpc/conformance/v1"
@@ -71,7 +72,7 @@ func options(dir string, want *conformancev1.ServerCompatRequest) (app.Options, 
 
 // extra is the suite's service, with the limit of messages that the suite asks for in
 // place of those that services have in the controller.
-func extra(want *conformancev1.ServerCompatRequest) app.Extra {
+func extra(want *conformancev1.ServerCompatRequest) rpc.Extra {
 	return func(options ...connect.HandlerOption) (string, http.Handler) {
 		if limit := want.GetMessageReceiveLimit(); limit > 0 {
 			options = append(options, connect.WithReadMaxBytes(int(limit)))

@@ -1,0 +1,84 @@
+package rpc
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"connectrpc.com/connect"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/net/http2"
+
+	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// endedConn is a connection that has ended for a reason, or has not.
+type endedConn struct{ why error }
+
+func (c endedConn) Ended() error { return c.why }
+
+// Each end of a stream has its cause, and an error where the cause does not say all.
+func TestEnding(t *testing.T) {
+	t.Parallel()
+	gone := errors.New("client disconnected")
+	unsent := &dispatch.EndError{Cause: endNotSent, Err: io.ErrClosedPipe}
+	cut := &dispatch.EndError{Cause: endWriteTimeout, Err: os.ErrDeadlineExceeded}
+	for name, test := range map[string]struct {
+		read, told error
+		connection Connection
+		unsent     *dispatch.EndError
+		cause      string
+		err        error
+	}{
+		"closed":                {read: io.EOF, told: io.EOF, cause: endClosed},
+		"too large":             {told: connect.NewError(connect.CodeResourceExhausted, gone), cause: endTooLarge, err: gone},
+		"malformed":             {told: gone, cause: endProtocol, err: gone},
+		"ends within a message": {read: io.EOF, told: io.ErrUnexpectedEOF, cause: endProtocol, err: io.ErrUnexpectedEOF},
+		"reset":                 {read: http2.StreamError{Code: http2.ErrCodeCancel}, told: gone, cause: endReset},
+		"write timed out":       {read: os.ErrDeadlineExceeded, told: gone, unsent: cut, cause: endWriteTimeout, err: os.ErrDeadlineExceeded},
+		"not sent":              {read: os.ErrDeadlineExceeded, told: gone, unsent: unsent, cause: endNotSent, err: io.ErrClosedPipe},
+		"unknown connection":    {read: gone, told: gone, cause: endConnectionLost, err: gone},
+		"connection still open": {read: gone, told: gone, connection: endedConn{}, cause: endConnectionLost, err: gone},
+		"connection closed":     {read: gone, told: gone, connection: endedConn{io.EOF}, cause: endConnectionClosed},
+		"connection reset":      {read: gone, told: gone, connection: endedConn{syscall.ECONNRESET}, cause: endConnectionReset, err: syscall.ECONNRESET},
+		"connection broken":     {read: gone, told: gone, connection: endedConn{syscall.EPIPE}, cause: endConnectionReset, err: syscall.EPIPE},
+		"connection silent":     {read: gone, told: gone, connection: endedConn{ErrPingTimeout}, cause: endPingTimeout},
+		"connection took no more": {
+			read: gone, told: gone, connection: endedConn{os.ErrDeadlineExceeded}, cause: endWriteTimeout, err: os.ErrDeadlineExceeded,
+		},
+		"connection cut":         {read: gone, told: gone, connection: endedConn{net.ErrClosed}, cause: endConnectionCut, err: gone},
+		"connection unreachable": {read: gone, told: gone, connection: endedConn{syscall.EHOSTUNREACH}, cause: endConnectionLost, err: syscall.EHOSTUNREACH},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l := &line{control: &callControl{request: &notedBody{err: test.read}}, connection: test.connection, unsent: test.unsent}
+			end := l.ending(test.told)
+			require.Equal(t, test.cause, end.Cause)
+			if test.err != nil {
+				require.ErrorIs(t, end.Err, test.err)
+			}
+		})
+	}
+}
+
+// A stream that ends while a message of it waits for the store has its own cause.
+func TestEndsWhileAMessageWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startStreams(t, 0)
+		a := s.connect("vm-1")
+		a.hear()
+		s.store.on(func() error { return fleet.ErrUnavailable })
+		a.say(eventMessage("job_started"))
+		synctest.Wait()
+		a.quit()
+		synctest.Wait()
+		s.store.on(nil)
+		require.Equal(t, []any{endReset}, s.causes())
+	})
+}
