@@ -54,19 +54,8 @@ func (t Trend) Flat() bool {
 	if t.Name != memory {
 		most = min(most, t.First*countGrowth+spareCount)
 	}
-	if t.Name == threads {
-		most = max(most, fewThreads)
-	}
 	return t.Last-t.First <= most
 }
-
-// threads is the trend of the threads, and fewThreads how many of them are no
-// leak: the runtime starts one whenever the disk blocks all that there are, and
-// keeps it.
-const (
-	threads    = "threads"
-	fewThreads = 4
-)
 
 // seen is what there is to tell before it is judged.
 func (r *run) seen() Verdict {
@@ -88,7 +77,7 @@ func (r *run) judge() (Verdict, error) {
 	v.Trends = []Trend{
 		trend(memory, last, func(s Sample) float64 { return float64(s.RSS) / (1 << 20) }),
 		trend("goroutines", last, func(s Sample) float64 { return float64(s.Goroutines) }),
-		trend(threads, last, func(s Sample) float64 { return float64(s.Threads) }),
+		trend("threads", last, func(s Sample) float64 { return float64(s.Threads) }),
 		trend("open files", last, func(s Sample) float64 { return float64(s.Files) }),
 	}
 	for _, t := range v.Trends {

@@ -59,8 +59,8 @@ func TestFlat(t *testing.T) {
 		{Trend{"goroutines", 15_375, 16_875}, false}, // one a second, for 2,250 s
 		{Trend{"open files", 5400, 6900}, false},
 		{Trend{"goroutines", 170, 190}, true},
-		{Trend{"threads", 10, 14}, true},
-		{Trend{"threads", 10, 15}, false},
+		{Trend{"threads", 10, 11}, true},
+		{Trend{"threads", 10, 12}, false},
 	} {
 		require.Equal(t, test.want, test.trend.Flat(), "%+v", test.trend)
 	}
