@@ -11,7 +11,7 @@ import (
 
 const (
 	// searched is among how many VMs names like a given one are looked for, and
-	// suggested how many are told at most.
+	// suggested how many are shown at most.
 	searched  = 10 * pageSize
 	suggested = 3
 	// inspected is how many VMs are looked at before something is sent to them.
@@ -26,7 +26,7 @@ func (in *invocation) vmHint(ctx context.Context, id string) string {
 	if names := in.nearVMs(ctx, id); len(names) > 0 {
 		return "Did you mean " + strings.Join(names, ", ") + "?"
 	}
-	return "migctl vms lists the VMs that the controller has heard of."
+	return "migctl vms lists the VMs that the controller has seen."
 }
 
 // nearVMs returns the ids of VMs that somebody who typed id may have meant, the
@@ -34,7 +34,7 @@ func (in *invocation) vmHint(ctx context.Context, id string) string {
 func (in *invocation) nearVMs(ctx context.Context, id string) []string {
 	vms, _, err := vmFilter{}.list(ctx, in, searched)
 	if err != nil {
-		return nil // The error that is being told says enough.
+		return nil // The error that is being shown says enough.
 	}
 	byDistance := make([][]string, typos+1)
 	for _, v := range vms {
@@ -80,26 +80,29 @@ func (in *invocation) warn(ctx context.Context, kind string, vms []string) {
 	}
 	for _, id := range vms {
 		res, err := ask(ctx, in, 0, in.client.GetVM, &migcontrollerv1.GetVMRequest{VmId: id})
+		missing := detailOf(err).GetReason() == migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND
 		switch {
-		case err == nil && readsNoCommands(res.GetVm()):
+		case err != nil && !missing:
+			return // What follows says what is wrong.
+		case readsNoCommands(res.GetVm()):
 			fmt.Fprintf(in.stderr, "Warning: the runner of %s is registered, and such an agent reads no commands as a rule\n"+
 				"  (nothing acked since): expect %s to end as TIMED_OUT.\n", printable(id), printable(kind))
 		case !in.reports:
-		case detailOf(err).GetReason() == migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND:
-			fmt.Fprintf(in.stderr, "The controller never heard of %s: the command waits for it to come.\n", printable(id))
+		case missing:
+			fmt.Fprintf(in.stderr, "%s has never been seen: the command waits for it to come.\n", printable(id))
 			if names := in.nearVMs(ctx, id); len(names) > 0 {
 				fmt.Fprintf(in.stderr, "  Did you mean %s? migctl cancel takes the command back.\n", strings.Join(names, ", "))
 			}
-		case err == nil && !res.GetVm().GetConnected():
+		case !res.GetVm().GetConnected():
 			fmt.Fprintf(in.stderr, "%s is offline: it gets the command when it comes back.\n", printable(id))
 		}
 	}
 }
 
-// readsNoCommands reports whether a command is likely to be left unread: today's
-// agents read none once their runner is registered.
+// readsNoCommands reports whether a command that is delivered now is likely to be
+// left unread: today's agents read none once their runner is registered.
 func readsNoCommands(v *migcontrollerv1.VM) bool {
 	registration := v.GetRegistration()
-	return registration.GetState() == migcontrollerv1.RegistrationState_REGISTRATION_STATE_REGISTERED &&
+	return v.GetConnected() && registration.GetState() == migcontrollerv1.RegistrationState_REGISTRATION_STATE_REGISTERED &&
 		!v.GetLastAckAt().AsTime().After(registration.GetRegisteredAt().AsTime())
 }

@@ -123,7 +123,7 @@ func TestScreenDrain(t *testing.T) {
 	require.NotContains(t, s.text(), "1 of 1, ")
 
 	s = migctl(t, 100, address, "drain", "sim-vm-0001", "elsewhere")
-	s.sees("The controller never heard of elsewhere: the command waits for it to come.")
+	s.sees("elsewhere has never been seen: the command waits for it to come.")
 	s.sees("1 of 2, 0 failed")
 	s.types(ctrlC)
 	require.Equal(t, exitInterrupted, s.ends())

@@ -23,6 +23,13 @@ func TestWarnsOfAgentsThatReadNothing(t *testing.T) {
 	_, stderr, _ = d.run("send", "vm-1", "drain", "-o", "json")
 	require.NotContains(t, stderr, "Warning")
 
+	d.fleet.vms[0].Connected = false
+	_, stderr, _ = d.run("send", "vm-1", "drain")
+	require.NotContains(t, stderr, "Warning", "when it is back, it reads commands again")
+	_, stderr, _ = d.run("broadcast", "drain", "--pool", "builders", "--yes")
+	require.NotContains(t, stderr, "Warning")
+	d.fleet.vms[0].Connected = true
+
 	d.fleet.vms[0].LastAckAt = stamp(0)
 	_, stderr, _ = d.run("send", "vm-1", "drain")
 	require.NotContains(t, stderr, "Warning", "this one acked something since")
