@@ -32,15 +32,15 @@ var ErrSilent = fmt.Errorf("%w: nothing was received on the stream in time", fle
 // liveness is what a session knows of its agent. The reader of the stream writes
 // it, and the sweeper reads it. Times are Unix nanoseconds, zero for never.
 type liveness struct {
-	heardAt  atomic.Int64 // the latest message
-	beatAt   atomic.Int64 // the latest heartbeat
-	interval atomic.Int64 // between heartbeats, as observed; zero before there were two
-	suspect  atomic.Int64 // when it was first suspect
-	inJob    atomic.Bool  // a job began, and no heartbeat has come since: some agents send none then
+	lastMessageAt atomic.Int64 // the latest message
+	beatAt        atomic.Int64 // the latest heartbeat
+	interval      atomic.Int64 // between heartbeats, as observed; zero before there were two
+	suspect       atomic.Int64 // when it was first suspect
+	inJob         atomic.Bool  // a job began, and no heartbeat has come since: some agents send none then
 }
 
-// heard notes that a message arrived.
-func (l *liveness) heard(at time.Time) { l.heardAt.Store(at.UnixNano()) }
+// received notes that a message arrived.
+func (l *liveness) received(at time.Time) { l.lastMessageAt.Store(at.UnixNano()) }
 
 // beat notes a heartbeat. State changes send some before their time, so the
 // longest gap counts, and less with each that is shorter.
@@ -64,7 +64,7 @@ func (l *liveness) event(kind string) {
 
 // latest returns when the latest message arrived; zero for none.
 func (l *liveness) latest() time.Time {
-	at := l.heardAt.Load()
+	at := l.lastMessageAt.Load()
 	if at == 0 {
 		return time.Time{}
 	}
@@ -78,18 +78,18 @@ func (l *liveness) reportedElsewhere(now, openedAt time.Time) bool {
 		return false
 	}
 	since := l.suspect.Load()
-	return since <= l.heardAt.Load() && l.suspect.CompareAndSwap(since, now.UnixNano())
+	return since <= l.lastMessageAt.Load() && l.suspect.CompareAndSwap(since, now.UnixNano())
 }
 
 // gone returns an error that wraps ErrSilent if the agent is to be taken for gone.
 func (l *liveness) gone(now time.Time) error {
 	at := now.UnixNano()
-	heard, suspect := l.heardAt.Load(), l.suspect.Load()
+	last, suspect := l.lastMessageAt.Load(), l.suspect.Load()
 	interval := time.Duration(l.interval.Load())
-	if suspect > heard && time.Duration(at-suspect) > max(suspectFor, interval*4/3) {
+	if suspect > last && time.Duration(at-suspect) > max(suspectFor, interval*4/3) {
 		return fmt.Errorf("%w, while the agent reported over HTTP", ErrSilent)
 	}
-	silent := time.Duration(at - heard)
+	silent := time.Duration(at - last)
 	if interval > 0 && !l.inJob.Load() && silent > max(leastSilence, missedBeats*interval) {
 		return fmt.Errorf("%w: silent for %s, with heartbeats every %s before",
 			ErrSilent, silent.Round(time.Second), interval.Round(time.Second))

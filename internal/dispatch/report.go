@@ -37,7 +37,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 	arrived, done := s.d.unstored.add(s.arrive)
 	defer done()
 	if err := fleet.CheckID("command_ack.command_id", string(a.CommandID)); err != nil {
-		s.Refuse("ack", err)
+		s.refuse("ack", err)
 		return nil
 	}
 	var late bool
@@ -47,7 +47,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 	})
 	switch {
 	case errors.Is(err, fleet.ErrNotFound), errors.Is(err, fleet.ErrNotDelivered):
-		s.Refuse("ack", err)
+		s.refuse("ack", err)
 		return nil
 	case errors.Is(err, fleet.ErrSuperseded):
 		return nil // the reader goes on until the held stream is ended
@@ -84,7 +84,7 @@ func (s *Session) Event(e fleet.Event) error {
 		return nil
 	}
 	if err := e.Check(); err != nil {
-		s.Refuse("event", err)
+		s.refuse("event", err)
 		return nil
 	}
 	s.alive.event(e.Type)
@@ -109,7 +109,7 @@ func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) er
 		return nil
 	}
 	if err := h.Check(); err != nil {
-		s.Refuse("heartbeat", err)
+		s.refuse("heartbeat", err)
 		return nil
 	}
 	s.log.Debug("heartbeat received", keyStatus, h.Status)
@@ -128,8 +128,13 @@ func clip(s string) string { return s[:min(len(s), 512)] }
 
 // Refuse counts a message that broke a rule. Of many, some are logged.
 func (s *Session) Refuse(what string, why error) {
-	s.d.counters.refused.Add(1)
 	s.arrive()
+	s.refuse(what, why)
+}
+
+// refuse is Refuse for a message whose arrival was noted.
+func (s *Session) refuse(what string, why error) {
+	s.d.counters.refused.Add(1)
 	s.d.limited(s.log, troubleRefused, s.vm).Warn("message refused", keyWhat, what, keyError, why)
 }
 
@@ -137,7 +142,7 @@ func (s *Session) Refuse(what string, why error) {
 // however long it takes to be stored.
 func (s *Session) arrive() time.Time {
 	at := s.d.receivedAt()
-	s.alive.heard(at)
+	s.alive.received(at)
 	return at
 }
 
@@ -145,7 +150,7 @@ func (s *Session) arrive() time.Time {
 // VM.
 func (s *Session) admit(what string, o *fleet.Origin, arrived time.Time) bool {
 	if o.VM != "" && o.VM != s.vm {
-		s.Refuse(what, fleet.Invalid("vm_id", "must be empty or the VM of the stream"))
+		s.refuse(what, fleet.Invalid("vm_id", "must be empty or the VM of the stream"))
 		return false
 	}
 	o.VM, o.Via, o.Epoch, o.ReceivedAt = s.vm, fleet.Stream, s.epoch, arrived

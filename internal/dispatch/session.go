@@ -81,7 +81,7 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 		log: d.Log.With(keyVM, h.VM, keyEpoch, v.Epoch), wake: make(chan struct{}, 1),
 		shown: make(chan struct{}), openedAt: opened,
 	}
-	s.alive.heard(opened)
+	s.alive.received(opened)
 	s.stream, s.hangUp = context.WithCancel(ctx)
 	s.log.Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
 	if old := d.registry.add(s); old != nil {

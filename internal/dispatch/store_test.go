@@ -97,11 +97,11 @@ func (s *testStore) Ack(
 	return s.DB.Ack(ctx, vm, e, a, now)
 }
 
-func (s *testStore) Sweep(ctx context.Context, now time.Time, heardAt store.HeardAt, limit int) (int, error) {
+func (s *testStore) Sweep(ctx context.Context, now time.Time, lastMessageAt store.LastMessageAt, limit int) (int, error) {
 	if err := s.before("Sweep"); err != nil || s.idle {
 		return 0, err
 	}
-	return s.DB.Sweep(ctx, now, heardAt, limit)
+	return s.DB.Sweep(ctx, now, lastMessageAt, limit)
 }
 
 func (s *testStore) OpenSession(

@@ -45,15 +45,15 @@ func (d *Dispatcher) judgedAt(now time.Time) time.Time {
 
 func (d *Dispatcher) sweep(ctx context.Context, now time.Time) error {
 	for {
-		n, err := d.Store.Sweep(ctx, now, d.heardAt, sweepBatch)
+		n, err := d.Store.Sweep(ctx, now, d.lastMessageAt, sweepBatch)
 		if err != nil || n < sweepBatch {
 			return err
 		}
 	}
 }
 
-// heardAt is a store.HeardAt.
-func (d *Dispatcher) heardAt(c fleet.Command) time.Time {
+// lastMessageAt is a store.LastMessageAt.
+func (d *Dispatcher) lastMessageAt(c fleet.Command) time.Time {
 	if s := d.registry.session(c.VM); s != nil && c.Out(s.epoch) && s.lastWritten() == c.ID {
 		return s.alive.latest()
 	}

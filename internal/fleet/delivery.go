@@ -14,7 +14,7 @@ const DefaultMaxDeliveries = 5
 // counts instead, and a runner takes minutes, not seconds, to register.
 const proofTimeout = 5 * time.Minute
 
-// The decision about an overdue ack is put off, while nothing arrives on the
+// The decision about an overdue ack is postponed, while nothing arrives on the
 // session, by a share of the time since the delivery, within these bounds: many
 // commands may wait like this at once, each for long.
 const (
@@ -158,18 +158,18 @@ func (c Command) SessionEnded(e Epoch, now time.Time) Command {
 
 // Lapsed ends c if its time is up: Expired when it was never delivered before
 // its deadline, TimedOut when it was and no ack came. v is the VM of c, and
-// heardAt when the latest message arrived on the session that c is out on, zero
+// lastMessageAt when the latest message arrived on the session that c is out on, zero
 // for none, and as long as c was not written to it. While that session is not over
 // and nothing has arrived on it since the delivery, c is not given up before its
 // deadline: the link may be dead, and the end of the session has c delivered
 // again.
-func (c Command) Lapsed(now, heardAt time.Time, v VM) Command {
+func (c Command) Lapsed(now, lastMessageAt time.Time, v VM) Command {
 	switch {
 	case c.State.Terminal() || now.Before(c.DueAt):
 		return c
 	case c.State == Pending:
 		return c.ended(Expired, "not delivered before its deadline", now)
-	case v.Connected && c.Out(v.Epoch) && !heardAt.After(c.Last.At) && now.Before(c.ExpiresAt):
+	case v.Connected && c.Out(v.Epoch) && !lastMessageAt.After(c.Last.At) && now.Before(c.ExpiresAt):
 		c.DueAt = now.Add(max(leastDeferral, min(now.Sub(c.Last.At)/deferralShare, mostDeferral)))
 		return c
 	default:

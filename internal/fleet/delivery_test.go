@@ -60,25 +60,25 @@ func TestNotWrittenOnce(t *testing.T) {
 	require.Equal(t, TimedOut, c.State, "it was delivered")
 }
 
-// While nothing has arrived on its live session since, the decision is put off, up
+// While nothing has arrived on its live session since, the decision is postponed, up
 // to the deadline.
 func TestLapsedInSilence(t *testing.T) {
 	t.Parallel()
 	c := inState(t, Delivered)
 	due := c.DueAt
 	for name, test := range map[string]struct {
-		now, heard time.Time
-		vm         VM
-		state      CommandState
+		now, lastMessageAt time.Time
+		vm                 VM
+		state              CommandState
 	}{
 		"silent":             {due, t0, live(c), Delivered},
-		"never heard":        {due, time.Time{}, live(c), Delivered},
-		"heard since":        {due, t0.Add(1), live(c), TimedOut},
+		"no message":         {due, time.Time{}, live(c), Delivered},
+		"message since":      {due, t0.Add(1), live(c), TimedOut},
 		"its session ended":  {due, t0, VM{Epoch: 1}, TimedOut},
 		"on another session": {due, t0, VM{Connected: true, Epoch: 2}, TimedOut},
 		"past its deadline":  {c.ExpiresAt, t0, live(c), TimedOut},
 	} {
-		after := c.Lapsed(test.now, test.heard, test.vm)
+		after := c.Lapsed(test.now, test.lastMessageAt, test.vm)
 		require.Equal(t, test.state, after.State, name)
 		if test.state == Delivered {
 			require.Equal(t, due.Add(time.Minute/16), after.DueAt, name)

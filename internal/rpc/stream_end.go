@@ -57,8 +57,8 @@ func ConnectionOf(ctx context.Context) Connection {
 	return c
 }
 
-// ending returns why the stream ended, given what its reader was told.
-func (l *line) ending(told error) *dispatch.EndError {
+// ending returns why the stream ended, given what its reader returned.
+func (l *line) ending(err error) *dispatch.EndError {
 	l.mu.Lock()
 	unsent := l.unsent
 	l.mu.Unlock()
@@ -68,12 +68,12 @@ func (l *line) ending(told error) *dispatch.EndError {
 	read := l.control.request.err
 	_, reset := errors.AsType[http2.StreamError](read)
 	switch {
-	case connect.CodeOf(told) == connect.CodeResourceExhausted:
-		return &dispatch.EndError{Cause: endTooLarge, Err: told}
-	case errors.Is(read, io.EOF) && errors.Is(told, io.EOF):
+	case connect.CodeOf(err) == connect.CodeResourceExhausted:
+		return &dispatch.EndError{Cause: endTooLarge, Err: err}
+	case errors.Is(read, io.EOF) && errors.Is(err, io.EOF):
 		return &dispatch.EndError{Cause: endClosed}
 	case read == nil || errors.Is(read, io.EOF):
-		return &dispatch.EndError{Cause: endProtocol, Err: told}
+		return &dispatch.EndError{Cause: endProtocol, Err: err}
 	case reset:
 		return &dispatch.EndError{Cause: endReset, Err: read}
 	case errors.Is(read, os.ErrDeadlineExceeded) && unsent != nil:

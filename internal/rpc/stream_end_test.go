@@ -29,35 +29,35 @@ func TestEnding(t *testing.T) {
 	unsent := &dispatch.EndError{Cause: endNotSent, Err: io.ErrClosedPipe}
 	cut := &dispatch.EndError{Cause: endWriteTimeout, Err: os.ErrDeadlineExceeded}
 	for name, test := range map[string]struct {
-		read, told error
-		connection Connection
-		unsent     *dispatch.EndError
-		cause      string
-		err        error
+		read, received error
+		connection     Connection
+		unsent         *dispatch.EndError
+		cause          string
+		err            error
 	}{
-		"closed":                {read: io.EOF, told: io.EOF, cause: endClosed},
-		"too large":             {told: connect.NewError(connect.CodeResourceExhausted, gone), cause: endTooLarge, err: gone},
-		"malformed":             {told: gone, cause: endProtocol, err: gone},
-		"ends within a message": {read: io.EOF, told: io.ErrUnexpectedEOF, cause: endProtocol, err: io.ErrUnexpectedEOF},
-		"reset":                 {read: http2.StreamError{Code: http2.ErrCodeCancel}, told: gone, cause: endReset},
-		"write timed out":       {read: os.ErrDeadlineExceeded, told: gone, unsent: cut, cause: endWriteTimeout, err: os.ErrDeadlineExceeded},
-		"not sent":              {read: os.ErrDeadlineExceeded, told: gone, unsent: unsent, cause: endNotSent, err: io.ErrClosedPipe},
-		"unknown connection":    {read: gone, told: gone, cause: endConnectionLost, err: gone},
-		"connection still open": {read: gone, told: gone, connection: endedConn{}, cause: endConnectionLost, err: gone},
-		"connection closed":     {read: gone, told: gone, connection: endedConn{io.EOF}, cause: endConnectionClosed},
-		"connection reset":      {read: gone, told: gone, connection: endedConn{syscall.ECONNRESET}, cause: endConnectionReset, err: syscall.ECONNRESET},
-		"connection broken":     {read: gone, told: gone, connection: endedConn{syscall.EPIPE}, cause: endConnectionReset, err: syscall.EPIPE},
-		"connection silent":     {read: gone, told: gone, connection: endedConn{ErrPingTimeout}, cause: endPingTimeout},
+		"closed":                {read: io.EOF, received: io.EOF, cause: endClosed},
+		"too large":             {received: connect.NewError(connect.CodeResourceExhausted, gone), cause: endTooLarge, err: gone},
+		"malformed":             {received: gone, cause: endProtocol, err: gone},
+		"ends within a message": {read: io.EOF, received: io.ErrUnexpectedEOF, cause: endProtocol, err: io.ErrUnexpectedEOF},
+		"reset":                 {read: http2.StreamError{Code: http2.ErrCodeCancel}, received: gone, cause: endReset},
+		"write timed out":       {read: os.ErrDeadlineExceeded, received: gone, unsent: cut, cause: endWriteTimeout, err: os.ErrDeadlineExceeded},
+		"not sent":              {read: os.ErrDeadlineExceeded, received: gone, unsent: unsent, cause: endNotSent, err: io.ErrClosedPipe},
+		"unknown connection":    {read: gone, received: gone, cause: endConnectionLost, err: gone},
+		"connection still open": {read: gone, received: gone, connection: endedConn{}, cause: endConnectionLost, err: gone},
+		"connection closed":     {read: gone, received: gone, connection: endedConn{io.EOF}, cause: endConnectionClosed},
+		"connection reset":      {read: gone, received: gone, connection: endedConn{syscall.ECONNRESET}, cause: endConnectionReset, err: syscall.ECONNRESET},
+		"connection broken":     {read: gone, received: gone, connection: endedConn{syscall.EPIPE}, cause: endConnectionReset, err: syscall.EPIPE},
+		"connection silent":     {read: gone, received: gone, connection: endedConn{ErrPingTimeout}, cause: endPingTimeout},
 		"connection took no more": {
-			read: gone, told: gone, connection: endedConn{os.ErrDeadlineExceeded}, cause: endWriteTimeout, err: os.ErrDeadlineExceeded,
+			read: gone, received: gone, connection: endedConn{os.ErrDeadlineExceeded}, cause: endWriteTimeout, err: os.ErrDeadlineExceeded,
 		},
-		"connection cut":         {read: gone, told: gone, connection: endedConn{net.ErrClosed}, cause: endConnectionCut, err: gone},
-		"connection unreachable": {read: gone, told: gone, connection: endedConn{syscall.EHOSTUNREACH}, cause: endConnectionLost, err: syscall.EHOSTUNREACH},
+		"connection cut":         {read: gone, received: gone, connection: endedConn{net.ErrClosed}, cause: endConnectionCut, err: gone},
+		"connection unreachable": {read: gone, received: gone, connection: endedConn{syscall.EHOSTUNREACH}, cause: endConnectionLost, err: syscall.EHOSTUNREACH},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			l := &line{control: &callControl{request: &notedBody{err: test.read}}, connection: test.connection, unsent: test.unsent}
-			end := l.ending(test.told)
+			end := l.ending(test.received)
 			require.Equal(t, test.cause, end.Cause)
 			if test.err != nil {
 				require.ErrorIs(t, end.Err, test.err)

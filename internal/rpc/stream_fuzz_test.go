@@ -115,7 +115,7 @@ func (*strictStore) Next(context.Context, fleet.VMID, store.Attempt) (fleet.Comm
 }
 
 func (*strictStore) ResetSessions(context.Context, time.Time) (int, error) { return 0, nil }
-func (*strictStore) Sweep(context.Context, time.Time, store.HeardAt, int) (int, error) {
+func (*strictStore) Sweep(context.Context, time.Time, store.LastMessageAt, int) (int, error) {
 	return 0, nil
 }
 

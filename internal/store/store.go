@@ -90,16 +90,16 @@ type Deliveries interface {
 	Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack, now time.Time) (c fleet.Command, late bool, err error)
 	// Sweep ends the commands whose time is up as of now, or puts the decision off,
 	// as Command.Lapsed says. It looks at limit commands at most and returns how
-	// many it looked at. heardAt must not block.
-	Sweep(ctx context.Context, now time.Time, heardAt HeardAt, limit int) (int, error)
+	// many it looked at. lastMessageAt must not block.
+	Sweep(ctx context.Context, now time.Time, lastMessageAt LastMessageAt, limit int) (int, error)
 	// ListenEarly is Listen without waiting until the changes are durable: a loss of
 	// power may undo them, and whoever asked for them has no answer yet.
 	ListenEarly(fn func([]fleet.Change)) (stop func())
 }
 
-// HeardAt returns when the latest message arrived on the session that a command
+// LastMessageAt returns when the latest message arrived on the session that a command
 // is out on; zero for none, and as long as the command was not written to it.
-type HeardAt func(fleet.Command) time.Time
+type LastMessageAt func(fleet.Command) time.Time
 
 // Attempt is the way a command is about to be delivered.
 type Attempt struct {

@@ -142,7 +142,7 @@ func (db *DB) Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack
 }
 
 // Sweep ends the commands whose time is up.
-func (db *DB) Sweep(ctx context.Context, now time.Time, heardAt store.HeardAt, limit int) (int, error) {
+func (db *DB) Sweep(ctx context.Context, now time.Time, lastMessageAt store.LastMessageAt, limit int) (int, error) {
 	if err := db.writeQuiet(ctx, now); err != nil {
 		return 0, err
 	}
@@ -153,7 +153,7 @@ func (db *DB) Sweep(ctx context.Context, now time.Time, heardAt store.HeardAt, l
 	}
 	err = db.update(ctx, func(t *tx) error {
 		for _, d := range due {
-			if err := t.lapse(d.ID, now, heardAt); err != nil {
+			if err := t.lapse(d.ID, now, lastMessageAt); err != nil {
 				return err
 			}
 		}
@@ -164,7 +164,7 @@ func (db *DB) Sweep(ctx context.Context, now time.Time, heardAt store.HeardAt, l
 
 // lapse ends a command if its time is up, or puts that off. It reads the command
 // again: it may have moved on since.
-func (t *tx) lapse(id fleet.CommandID, now time.Time, heardAt store.HeardAt) error {
+func (t *tx) lapse(id fleet.CommandID, now time.Time, lastMessageAt store.LastMessageAt) error {
 	c, err := t.command(id)
 	if err != nil {
 		return err
@@ -173,7 +173,7 @@ func (t *tx) lapse(id fleet.CommandID, now time.Time, heardAt store.HeardAt) err
 	if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 		return err
 	}
-	switch lapsed := c.Lapsed(now, heardAt(c), v); {
+	switch lapsed := c.Lapsed(now, lastMessageAt(c), v); {
 	case lapsed.State != c.State:
 		return t.putCommand(lapsed, now)
 	case !lapsed.DueAt.Equal(c.DueAt): // no change that anybody wants to know of

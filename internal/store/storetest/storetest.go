@@ -244,12 +244,12 @@ func (f *fixture) drop(vm string, e fleet.Epoch) {
 // is silent.
 func (f *fixture) sweep(limit int) int {
 	f.Helper()
-	n, err := f.Sweep(f.Context(), f.now, f.heardAt, limit)
+	n, err := f.Sweep(f.Context(), f.now, f.lastMessageAt, limit)
 	require.NoError(f, err)
 	return n
 }
 
-func (f *fixture) heardAt(c fleet.Command) time.Time {
+func (f *fixture) lastMessageAt(c fleet.Command) time.Time {
 	if f.silent[c.VM] {
 		return time.Time{}
 	}
