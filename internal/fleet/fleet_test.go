@@ -143,7 +143,7 @@ func TestDiffersInEveryField(t *testing.T) {
 	t.Parallel()
 	full := func() VM { return VM{Runner: &Runner{Labels: []string{"x"}}, Job: &Job{}, Health: &Health{}} }
 	require.False(t, full().Differs(full()), "equal by value")
-	load := []string{"Health", "LastSeenAt", "LastHeartbeatAt", "LastAckAt"}
+	load := []string{"Health", "LastSeenAt", "LastHeartbeatAt", "LastAckAt", "DueAt"}
 	var try func(path string, of func(*VM) reflect.Value)
 	try = func(path string, of func(*VM) reflect.Value) {
 		v := full()

@@ -39,6 +39,8 @@ type VM struct {
 
 	// TokenWait is set while its register_runner waits for a token.
 	TokenWait TokenWait `json:"token_wait,omitzero"`
+	// DueAt is when a Tick of the VM has something to do; zero for never.
+	DueAt time.Time `json:"due_at,omitzero"`
 }
 
 // ReadsNoCommands reports whether a command is likely to be left unread: today's
@@ -60,6 +62,7 @@ func NewVM(id VMID, now time.Time) VM {
 func (v VM) SessionOpened(h Hello, now time.Time) VM {
 	v.Pool, v.Org, v.AgentVersion = h.Pool, h.Org, h.AgentVersion
 	v.Connected, v.ConnectedAt, v.LastSeenAt = true, now, now
+	v.DueAt = time.Time{}
 	v.Epoch++
 	return v
 }
@@ -68,7 +71,7 @@ func (v VM) SessionOpened(h Hello, now time.Time) VM {
 // newest ends without a trace.
 func (v VM) SessionClosed(e Epoch, now time.Time) VM {
 	if v.Connected && v.Epoch == e {
-		v.Connected, v.DisconnectedAt = false, now
+		v.Connected, v.DisconnectedAt, v.DueAt = false, now, time.Time{}
 	}
 	return v
 }
@@ -126,11 +129,11 @@ func (v VM) WithLoad(o VM) VM {
 }
 
 // Differs reports whether v and o differ in more than in what every heartbeat
-// changes: whether a watcher of the fleet wants to know.
+// changes and when a Tick is due: whether a watcher of the fleet wants to know.
 func (v VM) Differs(o VM) bool {
 	if !v.Runner.equal(o.Runner) || !v.Job.equal(o.Job) {
 		return true
 	}
-	v.Runner, v.Job = o.Runner, o.Job
+	v.Runner, v.Job, v.DueAt = o.Runner, o.Job, o.DueAt
 	return v.WithLoad(o) != o
 }

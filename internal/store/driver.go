@@ -206,6 +206,8 @@ type CommandQuery struct {
 	States   []string
 	// Before lets only those with a lower Seq through.
 	Before int64
+	// FinishedSince lets only those through that finished at this time or later.
+	FinishedSince time.Time
 }
 
 // EventQuery chooses events; what is empty lets all through.

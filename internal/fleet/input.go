@@ -1,0 +1,252 @@
+package fleet
+
+import (
+	"math"
+	"time"
+)
+
+// CommandAccepted is a new command of an operator. One whose id is in use is
+// answered with the record that there is if that is for the same request, else with
+// ErrIDTaken. A command that nothing is before is claimed at once for the VM's live
+// session.
+type CommandAccepted struct{ New Command }
+
+// Subject implements Input.
+func (in CommandAccepted) Subject() (VMID, CommandID) { return in.New.VM, in.New.ID }
+
+func (in CommandAccepted) reduce(r *reduction) error {
+	if known, ok := r.State.Command(in.New.ID); ok {
+		if !known.SameRequest(in.New) {
+			return ErrIDTaken
+		}
+		r.Command = known
+		return nil
+	}
+	free := len(r.State.Commands) == 0
+	r.Command = in.New
+	r.accept(in.New)
+	if v := r.vm(); free && v.Connected && !in.New.NeedsToken() {
+		d := Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: r.now}
+		if r.deliver(in.New, d) == nil { // else it is past its deadline already
+			r.claimed = in.New.ID
+		}
+	}
+	return nil
+}
+
+// CancelRequested takes a command back. It returns ErrNotFound, or ErrEnded with the
+// record.
+type CancelRequested struct {
+	VM      VMID
+	Command CommandID
+}
+
+// Subject implements Input.
+func (in CancelRequested) Subject() (VMID, CommandID) { return in.VM, in.Command }
+
+func (in CancelRequested) reduce(r *reduction) error {
+	c, err := r.named(in.Command)
+	if err != nil {
+		return err
+	}
+	r.Command = c
+	cancelled, err := c.Cancelled(r.now)
+	if err != nil || c.State == Cancelled {
+		return err
+	}
+	r.Command = cancelled
+	r.put(cancelled, r.now)
+	return nil
+}
+
+// SessionOpened gives the VM its next session, superseding the one before, and has
+// it registered if it is not in this boot.
+type SessionOpened struct {
+	Hello Hello
+	// Written is the command that was last written on the session before.
+	Written CommandID
+}
+
+// Subject implements Input.
+func (in SessionOpened) Subject() (VMID, CommandID) { return in.Hello.VM, "" }
+
+func (in SessionOpened) reduce(r *reduction) error {
+	r.seen()
+	if r.vm().Connected {
+		r.endDeliveries(in.Written)
+	}
+	r.State.VM = r.vm().SessionOpened(in.Hello, r.now)
+	r.register()
+	return nil
+}
+
+// SessionClosed ends the session with this epoch. The end of one that has been
+// superseded changes nothing.
+type SessionClosed struct {
+	VM    VMID
+	Epoch Epoch
+	// Written is the command that was last written on it.
+	Written CommandID
+}
+
+// Subject implements Input.
+func (in SessionClosed) Subject() (VMID, CommandID) { return in.VM, "" }
+
+func (in SessionClosed) reduce(r *reduction) error {
+	if !r.State.Known() {
+		return ErrNotFound
+	}
+	closed := r.vm().SessionClosed(in.Epoch, r.now)
+	if !r.vm().Connected || closed.Connected {
+		return nil // it was superseded, or has ended before
+	}
+	r.State.VM = closed
+	r.endDeliveries(in.Written)
+	return nil
+}
+
+// ControllerRestarted ends the session that an earlier run left behind. What was
+// last written on it is not known: what was claimed counts as delivered.
+type ControllerRestarted struct{ VM VMID }
+
+// Subject implements Input.
+func (in ControllerRestarted) Subject() (VMID, CommandID) { return in.VM, "" }
+
+func (in ControllerRestarted) reduce(r *reduction) error {
+	if r.State.Known() {
+		r.State.VM = r.vm().SessionClosed(r.vm().Epoch, r.now)
+	}
+	for _, c := range r.State.Commands {
+		r.sessionEnded(c, math.MaxInt64)
+	}
+	return nil
+}
+
+// Polled is a VM that asks for its commands over HTTP. One that is not registered in
+// this boot is to be.
+type Polled struct{ VM VMID }
+
+// Subject implements Input.
+func (in Polled) Subject() (VMID, CommandID) { return in.VM, "" }
+
+func (in Polled) reduce(r *reduction) error {
+	r.seen()
+	r.vm().LastSeenAt = r.now
+	r.register()
+	return nil
+}
+
+// DeliveryClaimed claims a command for an attempt that is about to be made. It
+// returns ErrNotDue when that command is not what State.Next returns now, and
+// ErrSuperseded.
+type DeliveryClaimed struct {
+	VM      VMID
+	Command CommandID
+	Attempt Attempt
+}
+
+// Subject implements Input.
+func (in DeliveryClaimed) Subject() (VMID, CommandID) { return in.VM, "" }
+
+func (in DeliveryClaimed) reduce(r *reduction) error {
+	d, err := r.vm().delivery(in.Attempt)
+	if err != nil {
+		return err
+	}
+	next, err := NextDelivery(r.State.Commands, d, in.Attempt.Written, in.Attempt.WithoutToken)
+	if err != nil || next.ID != in.Command {
+		return ErrNotDue
+	}
+	return r.deliver(next, d)
+}
+
+// DeliveryFailed takes back a delivery on a live session that was not written to
+// the agent in full. It changes nothing if the command has moved on.
+type DeliveryFailed struct {
+	VM      VMID
+	Command CommandID
+	Epoch   Epoch
+}
+
+// Subject implements Input.
+func (in DeliveryFailed) Subject() (VMID, CommandID) { return in.VM, in.Command }
+
+func (in DeliveryFailed) reduce(r *reduction) error {
+	c, err := r.named(in.Command)
+	if err != nil {
+		return err
+	}
+	if c.Out(in.Epoch) {
+		r.put(c.NotWritten(in.Epoch), r.now)
+	}
+	return nil
+}
+
+// TokenUnavailable notes why a register_runner of the VM has no token. What is known
+// already makes no difference.
+type TokenUnavailable struct {
+	VM  VMID
+	Why string
+}
+
+// Subject implements Input.
+func (in TokenUnavailable) Subject() (VMID, CommandID) { return in.VM, "" }
+
+func (in TokenUnavailable) reduce(r *reduction) error {
+	v := r.vm()
+	if !r.State.Known() {
+		return ErrNotFound
+	}
+	v.TokenWait = v.TokenWait.Failed(in.Why, r.now)
+	if v.Connected && !r.now.Before(v.DueAt) {
+		v.DueAt = v.TokenWait.NextTry(r.now)
+	}
+	return nil
+}
+
+// Live is what the session layer knows of the newest session of a VM.
+type Live struct {
+	Epoch Epoch
+	// Written is the command that was last written on it.
+	Written CommandID
+	// LastMessageAt is when the latest message arrived on it.
+	LastMessageAt time.Time
+}
+
+// Tick is the passing of time for a VM and, if it is named, one of its commands. It
+// ends the command if its time is up, or postpones that, as Command.Lapsed says.
+type Tick struct {
+	VM      VMID
+	Command CommandID
+	Live    Live
+}
+
+// Subject implements Input.
+func (in Tick) Subject() (VMID, CommandID) { return in.VM, in.Command }
+
+func (in Tick) reduce(r *reduction) error {
+	if v := r.vm(); !v.DueAt.IsZero() && !r.now.Before(v.DueAt) {
+		v.DueAt = time.Time{}
+		if r.tick = v.Connected && v.TokenWait != (TokenWait{}); r.tick {
+			v.DueAt = v.TokenWait.NextTry(r.now)
+		}
+	}
+	if in.Command == "" {
+		return nil
+	}
+	c, err := r.named(in.Command)
+	if err != nil {
+		return err
+	}
+	var lastMessageAt time.Time
+	if c.Out(in.Live.Epoch) && c.ID == in.Live.Written {
+		lastMessageAt = in.Live.LastMessageAt
+	}
+	switch lapsed := c.Lapsed(r.now, lastMessageAt, r.State.VM); {
+	case lapsed.State != c.State:
+		r.put(lapsed, r.now)
+	case !lapsed.DueAt.Equal(c.DueAt):
+		r.putQuietly(lapsed)
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package fleet
+
+import (
+	"slices"
+	"time"
+)
+
+// Input is something that moves a VM on: a request of an operator, evidence from
+// its agent, or the passing of time.
+type Input interface {
+	// Subject returns the VM that it is about, and the command that it names, if it
+	// names one.
+	Subject() (VMID, CommandID)
+	// reduce applies it. What it has done before it returns an error is dropped.
+	reduce(r *reduction) error
+}
+
+// Rules are what the fleet's own commands are made by.
+type Rules struct {
+	Defaults CommandDefaults
+	// NewID makes up the id of a command.
+	NewID func() CommandID
+}
+
+// Outcome is what an input leads to: a new state, and its consequences.
+type Outcome struct {
+	State State
+	// Command is the one that the input names, as it is now.
+	Command Command
+	// Late is whether an ack came for a command that had ended.
+	Late bool
+	// Stale is whether the input came from a session that has been superseded, and
+	// shows nothing of the VM.
+	Stale bool
+
+	// Commands are those that differ from before, as they are now.
+	Commands []Command
+	// Changes are what those who follow the fleet are to see, in order; that of the VM
+	// itself is not among them, since it may go on changing before anybody looks.
+	Changes []Change
+	// VMRecorded is whether all that differs of the VM is in the heartbeat or the ack
+	// as well.
+	VMRecorded bool
+	// Ready is the command that can be sent on the live session now; the zero value
+	// for none, or when the input has made no difference.
+	Ready Ready
+}
+
+// Ready is a command that can be sent.
+type Ready struct {
+	Command CommandID
+	// Prepare is whether a registration token is to be had first. Such a command is
+	// not claimed before.
+	Prepare bool
+}
+
+// Reduce applies an input that arrived at this time to the state of its VM. The
+// error is one of the domain, and then nothing has changed.
+func (r Rules) Reduce(s State, in Input, now time.Time) (Outcome, error) {
+	red := reduction{rules: r, now: now, vmID: s.VM.ID, Outcome: Outcome{State: s}}
+	if !s.Known() {
+		red.vmID, _ = in.Subject()
+	}
+	if err := in.reduce(&red); err != nil {
+		return Outcome{State: s, Command: red.Command}, err
+	}
+	red.Ready = red.ready(s)
+	return red.Outcome, nil
+}
+
+// reduction is a Reduce under way.
+type reduction struct {
+	rules   Rules
+	now     time.Time
+	vmID    VMID
+	tick    bool      // the time of the VM itself has come
+	claimed CommandID // for the live session, by its acceptance
+	Outcome
+}
+
+func (r *reduction) vm() *VM { return &r.State.VM }
+
+// seen makes the VM known.
+func (r *reduction) seen() {
+	if !r.State.Known() {
+		r.State.VM = NewVM(r.vmID, r.now)
+	}
+}
+
+// named returns the command that the input names, or ErrNotFound.
+func (r *reduction) named(id CommandID) (Command, error) {
+	c, ok := r.State.Command(id)
+	if !ok || c.VM != r.vmID {
+		return c, ErrNotFound
+	}
+	return c, nil
+}
+
+// put has a command moved on, and what its end means to the registration of its VM.
+func (r *reduction) put(c Command, at time.Time) {
+	r.putQuietly(c)
+	if c.State.Terminal() && c.NeedsToken() && r.State.Known() {
+		r.vm().TokenWait, r.vm().DueAt = TokenWait{}, time.Time{}
+		r.State.VM = r.vm().RegistrationEnded(c)
+	}
+	r.Changes = append(r.Changes, Change{At: at, Subject: c.VM, Command: &c})
+}
+
+// putQuietly is put for what nobody wants to know of.
+func (r *reduction) putQuietly(c Command) {
+	r.State = r.State.with(c)
+	for i, moved := range r.Commands {
+		if moved.ID == c.ID {
+			r.Commands[i] = c
+			return
+		}
+	}
+	r.Commands = append(r.Commands, c)
+}
+
+// accept takes in a new command.
+func (r *reduction) accept(c Command) { r.put(c, c.AcceptedAt) }
+
+// deliver claims a command for a delivery.
+func (r *reduction) deliver(c Command, d Delivery) error {
+	claimed, err := c.Delivered(d)
+	if err != nil {
+		return err
+	}
+	if c.NeedsToken() {
+		r.vm().TokenWait, r.vm().DueAt = TokenWait{}, time.Time{}
+	}
+	r.put(claimed, d.At)
+	r.Command = claimed
+	return nil
+}
+
+// register has a VM registered that is not yet in this boot: by the
+// register_runner that is already on its way to it, or else by a new one.
+func (r *reduction) register() {
+	if r.vm().Registration.State != Unregistered {
+		return
+	}
+	for _, c := range r.State.Commands {
+		if c.Type == RegisterRunner {
+			r.State.VM = r.vm().RegistrationRequested(c)
+			return
+		}
+	}
+	c := r.rules.registerRunner(r.vmID, r.now)
+	r.accept(c)
+	r.State.VM = r.vm().RegistrationRequested(c)
+}
+
+// registering reports whether the VM's register_runner is on its way.
+func (r *reduction) registering() bool {
+	g := r.vm().Registration
+	return g.State == Requested && r.State.index(g.Command) >= 0
+}
+
+// prove ends the VM's register_runner that is out: agents may lose an ack, and
+// those that poll send none.
+func (r *reduction) prove(evidence string) {
+	for _, c := range r.State.Commands {
+		if proven, err := c.Proven(evidence, r.now); err == nil && c.Type == RegisterRunner {
+			r.put(proven, r.now)
+			return
+		}
+	}
+}
+
+// endDeliveries ends those of the newest session, which is over: what was written
+// last counts, and what was claimed since was not delivered.
+func (r *reduction) endDeliveries(written CommandID) {
+	e := r.vm().Epoch
+	for _, c := range r.State.Commands {
+		if c.Out(e) && c.ID != written {
+			r.put(c.NotWritten(e), r.now)
+		} else {
+			r.sessionEnded(c, e)
+		}
+	}
+}
+
+// sessionEnded takes the end of the sessions up to e for a command.
+func (r *reduction) sessionEnded(c Command, e Epoch) {
+	if ended := c.SessionEnded(e, r.now); ended.State != c.State || !ended.DueAt.Equal(c.DueAt) {
+		r.put(ended, r.now)
+	}
+}
+
+// ready returns what can be sent on the live session, if anything differs from
+// before. What waits for a token is asked for again when its time has come, not
+// whenever something happens.
+func (r *reduction) ready(before State) Ready {
+	v := r.State.VM
+	if !v.Connected || !r.tick && len(r.Commands) == 0 && !v.Differs(before.VM) {
+		return Ready{}
+	}
+	d := Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: r.now}
+	if r.claimed != "" {
+		return Ready{Command: r.claimed}
+	}
+	if slices.ContainsFunc(r.State.Commands, func(c Command) bool { return c.InFlight(d) }) {
+		return Ready{} // its session has it
+	}
+	noToken := v.TokenWait != (TokenWait{}) && !r.tick
+	next, err := NextDelivery(r.State.Commands, d, "", noToken)
+	if err != nil {
+		return Ready{}
+	}
+	return Ready{Command: next.ID, Prepare: next.NeedsToken()}
+}
+
+// registerRunner is the controller's own pending command to register a VM's runner.
+// Its id begins with "reg-".
+func (r Rules) registerRunner(vm VMID, now time.Time) Command {
+	deadline := now.Add(r.Defaults.TTL)
+	return Command{
+		ID: r.NewID(), VM: vm, Type: RegisterRunner,
+		CreatedAt: now.Truncate(time.Second), AcceptedAt: now, ExpiresAt: deadline,
+		AckTimeout: r.Defaults.AckTimeout, MaxDeliveries: r.Defaults.MaxDeliveries, State: Pending, DueAt: deadline,
+	}
+}

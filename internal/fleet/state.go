@@ -1,0 +1,132 @@
+package fleet
+
+import (
+	"slices"
+	"time"
+)
+
+// Queue is one of the queues that the open commands of a VM are in. What becomes of
+// a VM depends on the first few of each.
+type Queue string
+
+// The queues of a VM.
+const (
+	// QueueOut has what was delivered.
+	QueueOut Queue = "out"
+	// QueuePlain has what is pending and can be sent as it is.
+	QueuePlain Queue = "plain"
+	// QueueToken has what is pending and is sent with a registration token.
+	QueueToken Queue = "token"
+	// QueueNone is where a command is that has ended.
+	QueueNone Queue = ""
+)
+
+// Queues lists every queue but QueueNone.
+var Queues = []Queue{QueueOut, QueuePlain, QueueToken}
+
+// QueueDepth is how many commands of each queue a State needs. One would do for all
+// but QueueOut: a new boot of a VM that polls leaves what was handed out in the one
+// before.
+const QueueDepth = 8
+
+// Queue returns the queue that c is in.
+func (c Command) Queue() Queue {
+	switch {
+	case c.State.Terminal():
+		return QueueNone
+	case c.State == Delivered:
+		return QueueOut
+	case c.NeedsToken():
+		return QueueToken
+	default:
+		return QueuePlain
+	}
+}
+
+// NeedsToken reports whether c is completed with a registration token before it is
+// sent.
+func (c Command) NeedsToken() bool { return c.Type == RegisterRunner }
+
+// State is what the next step of a VM depends on. Its parts are never changed in
+// place: a later State shares nothing with it that it changes.
+type State struct {
+	// VM is the zero VM as long as it was never seen.
+	VM VM
+	// Commands are open commands, oldest first: the first QueueDepth of each queue, at
+	// least.
+	Commands []Command
+	// Named is the command that an input names, if there is one that is not among
+	// Commands: it has ended, or others of its queue come first.
+	Named Command
+}
+
+// Known reports whether the VM was ever seen.
+func (s State) Known() bool { return s.VM.ID != "" }
+
+// Command returns the command with this id, if the state has it.
+func (s State) Command(id CommandID) (Command, bool) {
+	if i := s.index(id); i >= 0 {
+		return s.Commands[i], true
+	}
+	return s.Named, s.Named.ID == id && id != ""
+}
+
+func (s State) index(id CommandID) int {
+	return slices.IndexFunc(s.Commands, func(c Command) bool { return c.ID == id })
+}
+
+// with returns s after c has moved on, or was added.
+func (s State) with(c Command) State {
+	i := s.index(c.ID)
+	switch {
+	case i < 0 && c.State.Terminal():
+		s.Named = c
+	case i < 0 && s.Named.ID == c.ID && c.ID != "": // others of its queue come first
+		s.Named = c
+	case i < 0:
+		s.Commands = append(slices.Clip(s.Commands), c)
+	case !c.State.Terminal():
+		s.Commands = slices.Clone(s.Commands)
+		s.Commands[i] = c
+	case len(s.Commands) == 1:
+		s.Commands = nil // without room for the one that has ended
+	default:
+		s.Commands = slices.Delete(slices.Clone(s.Commands), i, i+1)
+	}
+	return s
+}
+
+// Attempt is the way in which a command is about to be delivered.
+type Attempt struct {
+	Via Route
+	// Epoch is the session that asks, and Written the command that was last written
+	// on it, empty for none; not used over HTTP.
+	Epoch   Epoch
+	Written CommandID
+	// WithoutToken leaves out what needs a registration token.
+	WithoutToken bool
+	At           time.Time
+}
+
+// Next returns the command that may be delivered by this attempt. It returns
+// ErrNothingDue when there is none, also for a poll of a VM that has a session, and
+// ErrSuperseded when a newer session has claimed the VM.
+func (s State) Next(a Attempt) (Command, error) {
+	d, err := s.VM.delivery(a)
+	if err != nil {
+		return Command{}, err
+	}
+	return NextDelivery(s.Commands, d, a.Written, a.WithoutToken)
+}
+
+// delivery is the attempt as the VM's state allows it.
+func (v VM) delivery(a Attempt) (Delivery, error) {
+	switch {
+	case a.Via == Stream && a.Epoch != v.Epoch:
+		return Delivery{}, ErrSuperseded
+	case a.Via == HTTP && v.Connected:
+		return Delivery{}, ErrNothingDue
+	default:
+		return Delivery{Via: a.Via, Epoch: v.Epoch, Boot: v.Boot, At: a.At}, nil
+	}
+}
