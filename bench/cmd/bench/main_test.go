@@ -102,7 +102,7 @@ func memoryDir(t *testing.T) string {
 	if _, err := os.Stat(memory); err != nil {
 		return t.TempDir()
 	}
-	dir, err := os.MkdirTemp(memory, "bench")
+	dir, err := os.MkdirTemp(memory, "bench") //nolint:usetesting // t.TempDir is not in memory
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	return dir
