@@ -18,6 +18,10 @@ const (
 	growth      = 0.15
 	countGrowth = 0.03
 	spareCount  = 20
+	// spareMemory is in MiB. The controller's collector does not run before 32 MiB
+	// of garbage have piled up (internal/app/headroom.go), so that the memory of a
+	// small fleet rises by a few MiB in a short life.
+	spareMemory = 8
 )
 
 const memory = "memory (MiB)"
@@ -51,7 +55,9 @@ type Trend struct {
 // Flat reports whether it grew by no more than it may.
 func (t Trend) Flat() bool {
 	most := t.First * growth
-	if t.Name != memory {
+	if t.Name == memory {
+		most = max(most, spareMemory)
+	} else {
 		most = min(most, t.First*countGrowth+spareCount)
 	}
 	return t.Last-t.First <= most
