@@ -20,7 +20,7 @@ var (
 // How many VMs connect at the same time.
 const (
 	connecting        = 128
-	connectingOfProxy = 16 // on each connection
+	connectingOfProxy = 16 // per connection, on average
 )
 
 // Fleet is many VMs on one server. Each has a place, where another may take its
