@@ -121,6 +121,25 @@ func TestPollWithoutAToken(t *testing.T) {
 	})
 }
 
+// Without a token other commands overtake register_runner in polls as well.
+func TestPollOvertakesAMissingToken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		s.tokens.on(func() error { return errors.New("out of order") })
+		_, err := s.Poll(t.Context(), "vm-1")
+		require.ErrorIs(t, err, fleet.ErrNoToken)
+		register := s.vm("vm-1").Registration.Command
+		s.send("vm-1", "drain")
+		offers := s.poll()
+		require.Len(t, offers, 1)
+		require.Equal(t, fleet.CommandID("drain"), offers[0].Command.ID)
+		require.Equal(t, fleet.Pending, s.command(register).State)
+		require.Zero(t, s.command(register).Attempts)
+		require.Equal(t, "a test's tokens: out of order", s.vm("vm-1").TokenWait.Why)
+	})
+}
+
 // Over HTTP an agent is told that nothing can be stored, and tries again itself.
 func TestPollOutage(t *testing.T) {
 	t.Parallel()
