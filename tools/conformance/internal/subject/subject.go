@@ -81,7 +81,7 @@ func extra(want *conformancev1.ServerCompatRequest) rpc.Extra {
 	}
 }
 
-// reply tells the suite where it is served. Connections wait to be accepted from then on.
+// reply reports to the suite where it is served. Connections wait to be accepted from then on.
 func reply(out io.Writer, addr string, want *conformancev1.ServerCompatRequest) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {

@@ -49,8 +49,8 @@ func client(t *testing.T, where *conformancev1.ServerCompatResponse) conformance
 	return conformancev1connect.NewConformanceServiceClient(&http.Client{Transport: transport}, "http://"+addr, connect.WithGRPC())
 }
 
-// Whichever port is asked for, the suite's service answers there as it is told to, in a
-// whole controller.
+// Whichever port is asked for, the suite's service answers there as the request
+// demands, in a whole controller.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	for _, port := range []string{"http", "grpc"} {
