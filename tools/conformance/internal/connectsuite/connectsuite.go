@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -24,8 +23,8 @@ type Tool struct {
 	Config string
 	// Server is the command that serves what the suite calls.
 	Server []string
-	// Dir is where the output of the last run goes.
-	Dir string
+	// Log is the file for the output of the latest run of all cases.
+	Log string
 }
 
 // The suite runs beside the server on the same processors, and some of its cases are
@@ -51,16 +50,17 @@ func (t Tool) Run(ctx context.Context, list []known.Case, only ...string) (known
 	if ctx.Err() != nil {
 		return known.Verdict{}, fmt.Errorf("connectconformance: %w", context.Cause(ctx))
 	}
-	log := filepath.Join(t.Dir, "connectconformance.log")
-	if err := os.WriteFile(log, said, 0o600); err != nil {
-		return known.Verdict{}, err
+	if len(only) == 0 { // A case that is tried again must not replace the whole.
+		if err := os.WriteFile(t.Log, said, 0o600); err != nil {
+			return known.Verdict{}, err
+		}
 	}
 	v, err := parse(string(said), list)
 	if err != nil {
 		return v, fmt.Errorf("%w (%w): %s", err, failed, said)
 	}
 	if failed != nil && len(v.Unexpected) == 0 {
-		return v, fmt.Errorf("connectconformance: %w; see %s", failed, log)
+		return v, fmt.Errorf("connectconformance: %w: %s", failed, said)
 	}
 	return v, nil
 }

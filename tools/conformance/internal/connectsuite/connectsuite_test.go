@@ -1,12 +1,42 @@
 package connectsuite
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/tools/conformance/internal/known"
 )
+
+// TestMain plays the suite when the arguments are those of a Tool.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "--mode" {
+		fmt.Fprintf(os.Stdout, "%s\nTotal cases: 1\n1 passed, 0 failed\n", strings.Join(os.Args[1:], " "))
+		return
+	}
+	m.Run()
+}
+
+// The log keeps the run of all cases when one of them is tried again.
+func TestLog(t *testing.T) {
+	t.Parallel()
+	tool := Tool{Path: os.Args[0], Log: filepath.Join(t.TempDir(), "suite.log")}
+	_, err := tool.Run(t.Context(), nil)
+	require.NoError(t, err)
+	whole, err := os.ReadFile(tool.Log)
+	require.NoError(t, err)
+	require.Contains(t, string(whole), "Total cases: 1")
+	passes, err := tool.PassesWithin(t.Context(), 1, "case")
+	require.NoError(t, err)
+	require.True(t, passes)
+	now, err := os.ReadFile(tool.Log)
+	require.NoError(t, err)
+	require.Equal(t, string(whole), string(now))
+}
 
 // What the suite says becomes a verdict; what is not understood, or does not add up,
 // is an error and not a pass.

@@ -199,7 +199,8 @@ func (r *runner) connect(ctx context.Context) error {
 		r.begin("connectrpc conformance, %s, plaintext and TLS", name)
 		tool := connectsuite.Tool{
 			Path: filepath.Join(built, "connectconformance"), Config: connConfig,
-			Server: []string{filepath.Join(built, "subject"), port}, Dir: built,
+			Server: []string{filepath.Join(built, "subject"), port},
+			Log:    filepath.Join(built, "connectconformance-"+port+".log"),
 		}
 		v, err := tool.Run(ctx, list)
 		if err != nil {
