@@ -36,6 +36,7 @@ func TestPiped(t *testing.T) {
 		"events-json":            {"events", "--limit", "1", "-o", "json"},
 		"heartbeats":             {"heartbeats", "vm-1"},
 		"heartbeats-wide":        {"heartbeats", "vm-1", "-o", "wide"},
+		"heartbeats-unknown":     {"heartbeats", "vm-9"},
 		"heartbeats-json":        {"heartbeats", "vm-1", "--limit", "1", "-o", "json"},
 		"send":                   {"send", "vm-1", "drain"},
 		"send-json":              {"send", "vm-1", "drain", "--id", "mine", "-o", "json"},

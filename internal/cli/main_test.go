@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -242,12 +241,17 @@ func (f *fakeFleet) GetVM(_ context.Context, req *migcontrollerv1.GetVMRequest) 
 	if err := f.arrive(req); err != nil {
 		return nil, err
 	}
+	v, err := f.findVM(req.VmId)
+	return &migcontrollerv1.GetVMResponse{Vm: v}, err
+}
+
+func (f *fakeFleet) findVM(id string) (*migcontrollerv1.VM, error) {
 	for _, v := range f.vms {
-		if v.VmId == req.VmId {
-			return &migcontrollerv1.GetVMResponse{Vm: v}, nil
+		if v.GetVmId() == id {
+			return v, nil
 		}
 	}
-	return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("VM %q: not found", req.VmId))
+	return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("VM %q: not found", id))
 }
 
 func (f *fakeFleet) ListCommands(
@@ -335,7 +339,10 @@ func (f *fakeFleet) ListHeartbeats(
 	if err := f.arrive(req); err != nil {
 		return nil, err
 	}
-	v := f.vms[slices.IndexFunc(f.vms, func(v *migcontrollerv1.VM) bool { return v.GetVmId() == req.GetVmId() })]
+	v, err := f.findVM(req.GetVmId())
+	if err != nil {
+		return nil, err
+	}
 	stream, http := migcontrollerv1.ReportSource_REPORT_SOURCE_STREAM, migcontrollerv1.ReportSource_REPORT_SOURCE_HTTP
 	beats := []*migcontrollerv1.HeartbeatRecord{
 		{

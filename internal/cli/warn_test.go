@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"testing"
 
+	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
 // An operator learns before sending, not after a timeout, that an agent is likely
@@ -33,4 +37,22 @@ func TestWarnsOfAgentsThatReadNothing(t *testing.T) {
 	d.fleet.vms[0].LastAckAt = stamp(0)
 	_, stderr, _ = d.run("send", "vm-1", "drain")
 	require.NotContains(t, stderr, "Warning", "this one acked something since")
+}
+
+// A look-up that fails is not repeated for each VM, and does not keep the commands
+// from being sent: what comes of them says what is wrong.
+func TestWarnGivesUpWithTheFirstLookUp(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	d.fleet.fail = func(request any) error {
+		if _, ok := request.(*migcontrollerv1.GetVMRequest); ok {
+			return connect.NewError(connect.CodeInternal, errors.New("of the test"))
+		}
+		return nil
+	}
+	const done = migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED
+	d.fleet.becomes = map[string]migcontrollerv1.CommandState{"vm-1": done, "vm-2": done, "vm-3": done}
+	_, stderr, code := d.run("drain", "vm-1", "vm-2", "vm-3")
+	require.Zero(t, code, stderr)
+	require.Len(t, requestsOf[*migcontrollerv1.GetVMRequest](d.fleet), 1)
 }
