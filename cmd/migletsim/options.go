@@ -34,9 +34,10 @@ their runners, take one job each and are then spent, and are replaced by others,
   ideal     No build in the field. It obeys and acks every command, reports "job_running",
             and takes one job after the other. For demonstrations and tests of commands.
 
-The quirks are what else goes wrong in the field; they combine with every kind of agent. All but
---restart-every, --missing-health and --missing-runner-state concern streams only. A SHARE is a
-number from 0 to 1 or a percentage: 0.05 and 5% are the same.
+The quirks are what else goes wrong in the field. They combine with every kind of agent, but those
+of 2025-11 open no stream, so only --restart-every, --duplicate-ids, --missing-health,
+--missing-runner-state and --nan apply to them. Over HTTP, --nan leaves the CPU load out, because
+JSON has no NaN. A SHARE is a number from 0 to 1 or a percentage: 0.05 and 5% are the same.
 
 Exit codes: 0 done, 1 no VM ever reached the controller, 2 wrong options.`
 

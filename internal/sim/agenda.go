@@ -2,8 +2,8 @@ package sim
 
 import "time"
 
-// task is something that an agent does when its time has come and a stream is
-// accepted. An error ends the stream.
+// task is a step of an agent's life that is due at some time: a heartbeat, the end
+// of a job, a crash. An error ends the stream.
 type task func(*stream) error
 
 // agenda holds the tasks ahead, a handful at most. One goroutine uses it.

@@ -122,8 +122,9 @@ func (a *Agent) kick(end error) {
 }
 
 // Run plays the agent until ctx ends, then returns nil, ErrRefused once the
-// controller has refused the VM, or ErrReplaced once the VM is gone. The stream is closed and all goroutines of the
-// agent have ended when it returns. It may be called once.
+// controller has refused the VM, or ErrReplaced once the VM is gone. The stream is
+// closed and all goroutines of the agent have ended when it returns. It may be
+// called once.
 func (a *Agent) Run(ctx context.Context) error {
 	// Agents set no deadline. A deadline of ctx would go to the controller as
 	// the stream's timeout.

@@ -55,9 +55,10 @@ type Timing struct {
 }
 
 // Quirks are what goes wrong beyond what the Kind brings, all off by default.
-// All but RestartEvery, NoHealth and NoRunnerState concern streams only. A field in time is the mean
-// wait of each VM for the next one while it is connected, zero for never. A
-// number is the share of cases, from 0 for never to 1 for always.
+// Agents of Nov2025 open no stream, so only RestartEvery, NoHealth, NoRunnerState
+// and NaN apply to them. A field named Every is the mean time until it happens
+// to a connected VM, zero for never. A number is the share of cases, from 0 for
+// never to 1 for always.
 type Quirks struct {
 	DropEvery    time.Duration // the TCP connection is cut; the agent lives on
 	RestartEvery time.Duration // the agent crashes and forgets its registration
@@ -72,7 +73,7 @@ type Quirks struct {
 	HeartbeatFirst float64 // of streams: a heartbeat overtakes the ConnectRequest
 	NoHealth       float64 // of heartbeats: without health
 	NoRunnerState  float64 // of heartbeats: without runner_state
-	NaN            float64 // of heartbeats: percentages NaN and infinite
+	NaN            float64 // of heartbeats: percentages NaN and infinite; over HTTP no CPU load
 	ForeignIDs     float64 // of heartbeats: preceded by one with another VM's id
 	Garbage        float64 // of heartbeats: preceded by a message that makes no sense
 }

@@ -29,11 +29,8 @@ const (
 	Ideal Kind = "ideal"
 )
 
-// Kinds returns all kinds, the default first.
-func Kinds() []Kind { return []Kind{Today, Dec2025, Nov2025, Ideal} }
-
-// obeys reports whether agents of this kind do what they are told. These report
-// on accepted streams only; builds in the field live on without.
+// obeys reports whether agents of this kind execute all commands. These report on
+// accepted streams only; builds in the field live on without.
 func (k Kind) obeys() bool { return k == Ideal }
 
 // streams reports whether agents of this kind open a stream.
@@ -44,11 +41,12 @@ func (k Kind) streams() bool { return k != Nov2025 }
 func (k Kind) namesState() bool { return k == Today || k == Ideal }
 
 func (k Kind) validate() error {
-	if slices.Contains(Kinds(), k) {
+	kinds := []Kind{Today, Dec2025, Nov2025, Ideal}
+	if slices.Contains(kinds, k) {
 		return nil
 	}
-	names := make([]string, 0, len(Kinds()))
-	for _, known := range Kinds() {
+	names := make([]string, 0, len(kinds))
+	for _, known := range kinds {
 		names = append(names, string(known))
 	}
 	last := len(names) - 1
