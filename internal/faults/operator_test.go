@@ -101,7 +101,7 @@ func testOpenCommandsReasons(t *testing.T) {
 	require.GreaterOrEqual(t, open, 5)
 }
 
-// The log tells the life of each command, once and in order.
+// The log shows the life of each command, once and in order.
 func testLogLines(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -132,7 +132,7 @@ func testLogLines(t *testing.T) {
 		"expired":   {"command accepted", "command expired"},
 		"cancelled": {"command accepted", "command cancelled"},
 	} {
-		await(t, func() bool { return len(c.life(id)) >= len(life) }, "the log does not tell the whole life of %s", id)
+		await(t, func() bool { return len(c.life(id)) >= len(life) }, "the log does not show the whole life of %s", id)
 		require.Equal(t, life, c.life(id), id)
 	}
 }
