@@ -30,7 +30,7 @@ type call struct {
 
 var calls = []call{
 	{rpc: "SendCommand", says: "Tell a VM to drain, and wait for the end of it", body: `{"vmId": "sim-vm-0001", "command": {"type": "drain"}, "wait": "10s"}`, status: http.StatusOK},
-	{rpc: "SendCommand", says: "A VM that was never heard of, for which the command waits", body: `{"vmId": "build-0001", "command": {"id": "level-1", "type": "set_log_level", "stringParams": {"level": "debug"}}}`, status: http.StatusOK},
+	{rpc: "SendCommand", says: "A VM that was never seen, for which the command waits", body: `{"vmId": "build-0001", "command": {"id": "level-1", "type": "set_log_level", "stringParams": {"level": "debug"}}}`, status: http.StatusOK},
 	{rpc: "SendCommand", says: "Another command with the same id", body: `{"vmId": "build-0001", "command": {"id": "level-1", "type": "drain"}}`, status: http.StatusConflict},
 	{rpc: "SendCommand", says: "A field that breaks its rule", body: `{"vmId": "build-0001", "command": {"type": "drain now"}}`, status: http.StatusBadRequest},
 	{rpc: "GetCommand", says: "Look at a command", body: `{"commandId": "level-1"}`, status: http.StatusOK},

@@ -45,7 +45,7 @@ const (
 	// Terminal: never delivered before its deadline.
 	CommandState_COMMAND_STATE_EXPIRED CommandState = 6
 	// Terminal: taken back by an operator. If it had been delivered, the agent
-	// may have acted on it all the same: attempts and ack tell.
+	// may have acted on it all the same: attempts and ack show that.
 	CommandState_COMMAND_STATE_CANCELLED CommandState = 7
 )
 

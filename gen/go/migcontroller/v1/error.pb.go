@@ -43,7 +43,7 @@ const (
 	ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN ErrorReason = 6
 	// The controller is being stopped: call again. Code UNAVAILABLE.
 	ErrorReason_ERROR_REASON_STOPPING ErrorReason = 7
-	// Nothing can be stored or told at the moment: call again, later each time.
+	// Nothing can be stored or read at the moment: call again, later each time.
 	// Code UNAVAILABLE.
 	ErrorReason_ERROR_REASON_UNAVAILABLE ErrorReason = 8
 )

@@ -114,7 +114,7 @@ type VM struct {
 	SessionEpoch int64 `protobuf:"varint,11,opt,name=session_epoch,json=sessionEpoch,proto3" json:"session_epoch,omitempty"`
 	// Which boot of the VM this is, as far as its reports show; starts at 1.
 	Boot int64 `protobuf:"varint,12,opt,name=boot,proto3" json:"boot,omitempty"`
-	// When it was first heard of from the VM itself.
+	// When the VM itself first connected or reported anything.
 	FirstSeenAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=first_seen_at,json=firstSeenAt,proto3" json:"first_seen_at,omitempty"`
 	// When the VM last said anything that is kept: a connect, an event, an ack or
 	// a heartbeat.

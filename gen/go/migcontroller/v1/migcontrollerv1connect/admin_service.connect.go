@@ -76,7 +76,7 @@ type AdminServiceClient interface {
 	// Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
 	// FAILED_PRECONDITION when it has already ended otherwise.
 	CancelCommand(context.Context, *v1.CancelCommandRequest) (*v1.CancelCommandResponse, error)
-	// GetVM shows one VM. Errors: NOT_FOUND for a VM never heard of.
+	// GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
 	GetVM(context.Context, *v1.GetVMRequest) (*v1.GetVMResponse, error)
 	// ListVMs lists VMs in the order of their vm_id.
 	ListVMs(context.Context, *v1.ListVMsRequest) (*v1.ListVMsResponse, error)
@@ -292,7 +292,7 @@ type AdminServiceHandler interface {
 	// Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
 	// FAILED_PRECONDITION when it has already ended otherwise.
 	CancelCommand(context.Context, *v1.CancelCommandRequest) (*v1.CancelCommandResponse, error)
-	// GetVM shows one VM. Errors: NOT_FOUND for a VM never heard of.
+	// GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
 	GetVM(context.Context, *v1.GetVMRequest) (*v1.GetVMResponse, error)
 	// ListVMs lists VMs in the order of their vm_id.
 	ListVMs(context.Context, *v1.ListVMsRequest) (*v1.ListVMsResponse, error)

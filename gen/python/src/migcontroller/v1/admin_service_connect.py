@@ -40,7 +40,7 @@ class AdminService(Protocol):
     fleet. Every list comes in pages of a stable order; a page_token is good only
     with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
     for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
-    told. They carry an ErrorDetail.
+    read. They carry an ErrorDetail.
     """
     async def send_command(self, request: SendCommandRequest, ctx: RequestContext[SendCommandRequest, SendCommandResponse], /) -> SendCommandResponse:
         """
@@ -74,7 +74,7 @@ class AdminService(Protocol):
 
     async def get_vm(self, request: GetVMRequest, ctx: RequestContext[GetVMRequest, GetVMResponse], /) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never heard of.
+        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -246,7 +246,7 @@ class AdminServiceClient(ConnectClient):
     fleet. Every list comes in pages of a stable order; a page_token is good only
     with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
     for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
-    told. They carry an ErrorDetail.
+    read. They carry an ErrorDetail.
     """
     def __init__(
         self,
@@ -383,7 +383,7 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never heard of.
+        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
         """
         return await self.execute_unary(
             request=request,
@@ -533,7 +533,7 @@ class AdminServiceSync(Protocol):
     fleet. Every list comes in pages of a stable order; a page_token is good only
     with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
     for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
-    told. They carry an ErrorDetail.
+    read. They carry an ErrorDetail.
     """
     def send_command(self, request: SendCommandRequest, ctx: RequestContext[SendCommandRequest, SendCommandResponse], /) -> SendCommandResponse:
         """
@@ -567,7 +567,7 @@ class AdminServiceSync(Protocol):
 
     def get_vm(self, request: GetVMRequest, ctx: RequestContext[GetVMRequest, GetVMResponse], /) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never heard of.
+        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -737,7 +737,7 @@ class AdminServiceClientSync(ConnectClientSync):
     fleet. Every list comes in pages of a stable order; a page_token is good only
     with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
     for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
-    told. They carry an ErrorDetail.
+    read. They carry an ErrorDetail.
     """
     def __init__(
         self,
@@ -870,7 +870,7 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never heard of.
+        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
         """
         return self.execute_unary(
             request=request,

@@ -669,7 +669,7 @@ export declare const GetServerInfoResponseSchema: GenMessage<GetServerInfoRespon
  * fleet. Every list comes in pages of a stable order; a page_token is good only
  * with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
  * for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
- * told. They carry an ErrorDetail.
+ * read. They carry an ErrorDetail.
  *
  * @generated from service migcontroller.v1.AdminService
  */
@@ -721,7 +721,7 @@ export declare const AdminService: GenService<{
     output: typeof CancelCommandResponseSchema;
   },
   /**
-   * GetVM shows one VM. Errors: NOT_FOUND for a VM never heard of.
+   * GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
    *
    * @generated from rpc migcontroller.v1.AdminService.GetVM
    */

@@ -161,7 +161,7 @@ export const GetServerInfoResponseSchema = /*@__PURE__*/
  * fleet. Every list comes in pages of a stable order; a page_token is good only
  * with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
  * for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
- * told. They carry an ErrorDetail.
+ * read. They carry an ErrorDetail.
  *
  * @generated from service migcontroller.v1.AdminService
  */

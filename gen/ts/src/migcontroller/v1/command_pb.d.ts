@@ -188,7 +188,7 @@ export enum CommandState {
 
   /**
    * Terminal: taken back by an operator. If it had been delivered, the agent
-   * may have acted on it all the same: attempts and ack tell.
+   * may have acted on it all the same: attempts and ack show that.
    *
    * @generated from enum value: COMMAND_STATE_CANCELLED = 7;
    */

@@ -112,7 +112,7 @@ export enum ErrorReason {
   STOPPING = 7,
 
   /**
-   * Nothing can be stored or told at the moment: call again, later each time.
+   * Nothing can be stored or read at the moment: call again, later each time.
    * Code UNAVAILABLE.
    *
    * @generated from enum value: ERROR_REASON_UNAVAILABLE = 8;

@@ -105,7 +105,7 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
   boot: bigint;
 
   /**
-   * When it was first heard of from the VM itself.
+   * When the VM itself first connected or reported anything.
    *
    * @generated from field: google.protobuf.Timestamp first_seen_at = 13;
    */
