@@ -119,7 +119,8 @@ func (s State) Next(a Attempt) (Command, error) {
 	return NextDelivery(s.Commands, d, a.Written, a.WithoutToken)
 }
 
-// delivery is the attempt as the VM's state allows it.
+// delivery is the attempt as the VM's state allows it. A VM that was never seen is
+// in its first boot.
 func (v VM) delivery(a Attempt) (Delivery, error) {
 	switch {
 	case a.Via == Stream && a.Epoch != v.Epoch:
@@ -127,6 +128,6 @@ func (v VM) delivery(a Attempt) (Delivery, error) {
 	case a.Via == HTTP && v.Connected:
 		return Delivery{}, ErrNothingDue
 	default:
-		return Delivery{Via: a.Via, Epoch: v.Epoch, Boot: v.Boot, At: a.At}, nil
+		return Delivery{Via: a.Via, Epoch: v.Epoch, Boot: max(1, v.Boot), At: a.At}, nil
 	}
 }

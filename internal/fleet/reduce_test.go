@@ -1,0 +1,186 @@
+package fleet
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// t1 is when the inputs of these tests arrive, unless they say otherwise: long
+// before any time is up.
+var t1 = t0.Add(30 * time.Second)
+
+// testRules make commands with the id "reg".
+var testRules = Rules{
+	Defaults: CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute, MaxDeliveries: 3},
+	NewID:    func() CommandID { return "reg" },
+}
+
+// reduceCase is an input to a state, and what it leads to.
+type reduceCase struct {
+	state State
+	in    Input
+	now   time.Time // zero for t1
+	// vm is the VM afterwards; zero for as before.
+	vm VM
+	// moved are the commands that differ, in order.
+	moved []Command
+	// log are the changes; nil for those of moved.
+	log []Change
+	// answer is the command that the input names.
+	answer                Command
+	ready                 Ready
+	late, stale, recorded bool
+	err                   error
+}
+
+// testReduce runs cases, each of which promises what its name says.
+func testReduce(t *testing.T, cases map[string]reduceCase) {
+	t.Helper()
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if c.now.IsZero() {
+				c.now = t1
+			}
+			before := snapshot(t, c.state)
+			out, err := testRules.Reduce(c.state, c.in, c.now)
+			require.Equal(t, before, snapshot(t, c.state), "what was given is as it was")
+			require.ErrorIs(t, err, c.err)
+			require.Equal(t, c.want(), out)
+		})
+	}
+}
+
+func (c reduceCase) want() Outcome {
+	want := Outcome{
+		State: c.state, Command: c.answer, Late: c.late, Stale: c.stale, Commands: c.moved, Changes: c.log,
+		VMRecorded: c.recorded, Ready: c.ready,
+	}
+	if c.vm.ID != "" {
+		want.State.VM = c.vm
+	}
+	for _, m := range c.moved {
+		if c.log == nil {
+			want.Changes = append(want.Changes, commandChange(m, c.now))
+		}
+		want.State = stateAfter(want.State, m)
+	}
+	if len(want.Changes) == 0 {
+		want.Changes = nil
+	}
+	return want
+}
+
+func commandChange(c Command, at time.Time) Change { return Change{At: at, Subject: c.VM, Command: &c} }
+
+// stateAfter is s after one of its commands has become m, or m was accepted.
+func stateAfter(s State, m Command) State {
+	was, open := s.index(m.ID), !m.State.Terminal()
+	switch {
+	case was < 0 && (!open || s.Named.ID == m.ID):
+		s.Named = m
+	case was < 0:
+		s.Commands = append(slices.Clone(s.Commands), m)
+	case open:
+		s.Commands = slices.Clone(s.Commands)
+		s.Commands[was] = m
+	case len(s.Commands) == 1:
+		s.Commands = nil
+	default:
+		s.Commands = slices.Concat(s.Commands[:was], s.Commands[was+1:])
+	}
+	return s
+}
+
+// vmWith is a VM in its first boot, with a registration in this state.
+func vmWith(s RegistrationState) VM {
+	v := NewVM("vm", t0)
+	v.Registration.State = s
+	return v
+}
+
+// offlineVM is a registered VM whose second session is over.
+func offlineVM() VM {
+	v := liveVM().SessionClosed(2, t0)
+	return v
+}
+
+// liveVM is a registered VM on its second session.
+func liveVM() VM {
+	v := vmWith(Registered).SessionOpened(Hello{VM: "vm", Pool: "p"}, t0).SessionOpened(Hello{VM: "vm", Pool: "p"}, t0)
+	v.Registration.ProvenAt, v.Registration.Epoch = t0, 2
+	return v
+}
+
+// requestedVM is a live VM that is to be registered by the command "r".
+func requestedVM() VM { return liveVM().RegistrationRequested(register("r")) }
+
+// drain is a pending command.
+func drain(id CommandID) Command {
+	return Command{
+		ID: id, VM: "vm", Type: "drain", CreatedAt: t0, AcceptedAt: t0, ExpiresAt: t0.Add(time.Hour),
+		AckTimeout: time.Minute, MaxDeliveries: 3, State: Pending, DueAt: t0.Add(time.Hour),
+	}
+}
+
+// register is a pending register_runner.
+func register(id CommandID) Command {
+	c := drain(id)
+	c.Type = RegisterRunner
+	return c
+}
+
+// ownRegister is what the controller makes for itself at t1.
+func ownRegister() Command {
+	c := register("reg")
+	c.CreatedAt, c.AcceptedAt, c.ExpiresAt = t1, t1, t1.Add(time.Hour)
+	c.DueAt = c.ExpiresAt
+	return c
+}
+
+// out is c after one more delivery.
+func (c Command) out(via Route, e Epoch, at time.Time) Command {
+	timeout := c.AckTimeout
+	if via == HTTP && c.Type == RegisterRunner {
+		timeout = 5 * time.Minute
+	}
+	c.State, c.Last, c.DueAt = Delivered, Delivery{Via: via, Epoch: e, Boot: 1, At: at}, at.Add(timeout)
+	c.Attempts++
+	return c
+}
+
+// endedAs is c after its end.
+func (c Command) endedAs(s CommandState, reason string, at time.Time) Command {
+	c.State, c.Reason, c.FinishedAt, c.DueAt = s, reason, at, time.Time{}
+	return c
+}
+
+// waiting is v while it waits for a token since t0, with its next try at due.
+func (v VM) waiting(due time.Time) VM {
+	v.TokenWait, v.DueAt = TokenWait{Why: "no file", Since: t0}, due
+	return v
+}
+
+func stateOf(v VM, open ...Command) State { return State{VM: v, Commands: open} }
+
+// A poll of a VM that was never seen is a poll in its first boot.
+func TestClaimOfUnseenVM(t *testing.T) {
+	t.Parallel()
+	a := Attempt{Via: HTTP, At: t1}
+	c := drain("c").out(HTTP, 0, t1)
+	testReduce(t, map[string]reduceCase{
+		"claimed": {
+			state: State{Commands: []Command{drain("c")}},
+			in:    DeliveryClaimed{VM: "vm", Command: "c", Attempt: a}, moved: []Command{c}, answer: c,
+		},
+		"in flight": {
+			state: State{Commands: []Command{c, drain("d")}},
+			in:    DeliveryClaimed{VM: "vm", Command: "d", Attempt: a}, err: ErrNotDue,
+		},
+	})
+	_, err := State{Commands: []Command{c, drain("d")}}.Next(a)
+	require.ErrorIs(t, err, ErrNothingDue)
+}
