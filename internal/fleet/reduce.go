@@ -190,8 +190,8 @@ func (r *reduction) sessionEnded(c Command, e Epoch) {
 }
 
 // ready returns what can be sent on the live session, if anything differs from
-// before. What waits for a token is asked for again when its time has come, not
-// whenever something happens.
+// before. A token that was not available is asked for again when its time has come,
+// and by a new session, which has none, at once; not whenever something happens.
 func (r *reduction) ready(before State) Ready {
 	v := r.State.VM
 	if !v.Connected || !r.tick && len(r.Commands) == 0 && !v.Differs(before.VM) {
@@ -204,7 +204,7 @@ func (r *reduction) ready(before State) Ready {
 	if slices.ContainsFunc(r.State.Commands, func(c Command) bool { return c.InFlight(d) }) {
 		return Ready{} // its session has it
 	}
-	noToken := v.TokenWait != (TokenWait{}) && !r.tick
+	noToken := v.TokenWait != (TokenWait{}) && r.now.Before(v.DueAt) && !r.tick
 	next, err := NextDelivery(r.State.Commands, d, "", noToken)
 	if err != nil {
 		return Ready{}

@@ -12,6 +12,11 @@ import (
 // before any time is up.
 var t1 = t0.Add(30 * time.Second)
 
+var noTime time.Time
+
+// cancelledOut is the reason of a command that was cancelled too late to be sure.
+const cancelledOut = "cancelled after it was delivered: the agent may have acted on it"
+
 // testRules make commands with the id "reg".
 var testRules = Rules{
 	Defaults: CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute, MaxDeliveries: 3},
