@@ -226,8 +226,8 @@ func (in Tick) Subject() (VMID, CommandID) { return in.VM, in.Command }
 
 func (in Tick) reduce(r *reduction) error {
 	if v := r.vm(); !v.DueAt.IsZero() && !r.now.Before(v.DueAt) {
-		v.DueAt = time.Time{}
-		if r.tick = v.Connected && v.TokenWait != (TokenWait{}); r.tick {
+		v.DueAt = time.Time{} // while another command is out: as soon as it is not
+		if r.tick = v.Connected && v.TokenWait != (TokenWait{}) && !r.inFlight(); r.tick {
 			v.DueAt = v.TokenWait.NextTry(r.now)
 		}
 	}

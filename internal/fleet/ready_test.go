@@ -30,3 +30,29 @@ func TestReadyOnNewSession(t *testing.T) {
 		},
 	})
 }
+
+// The time to ask for a token again is not missed because another command is out:
+// on a VM that is kept busy, it would be so each time.
+func TestReadyAfterBusyTick(t *testing.T) {
+	t.Parallel()
+	busy := requestedVM().waiting(t1)
+	out := drain("c").out(Stream, 2, t0)
+	acked := out.endedAs(Succeeded, "the agent acked it", t1)
+	acked.Ack, acked.AckedAt = &Ack{CommandID: "c", Success: true}, t1
+	later := busy.waiting(noTime)
+	later.LastSeenAt, later.LastAckAt = t1, t1
+	testReduce(t, map[string]reduceCase{
+		"while it is out": {
+			state: stateOf(busy, register("r"), out, drain("d")), in: Tick{VM: "vm"}, vm: busy.waiting(noTime),
+		},
+		"once it is acked": {
+			state: stateOf(busy.waiting(noTime), register("r"), out, drain("d")),
+			in:    AckReceived{"vm", 2, Ack{CommandID: "c", Success: true}},
+			vm:    later, moved: []Command{acked}, answer: acked, recorded: true, ready: Ready{"r", true},
+		},
+		"with nothing out": {
+			state: stateOf(busy, register("r"), drain("d")), in: Tick{VM: "vm"},
+			vm: busy.waiting(busy.TokenWait.NextTry(t1)), ready: Ready{"r", true},
+		},
+	})
+}

@@ -197,19 +197,29 @@ func (r *reduction) ready(before State) Ready {
 	if !v.Connected || !r.tick && len(r.Commands) == 0 && !v.Differs(before.VM) {
 		return Ready{}
 	}
-	d := Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: r.now}
 	if r.claimed != "" {
 		return Ready{Command: r.claimed}
 	}
-	if slices.ContainsFunc(r.State.Commands, func(c Command) bool { return c.InFlight(d) }) {
+	if r.inFlight() {
 		return Ready{} // its session has it
 	}
 	noToken := v.TokenWait != (TokenWait{}) && r.now.Before(v.DueAt) && !r.tick
-	next, err := NextDelivery(r.State.Commands, d, "", noToken)
+	next, err := NextDelivery(r.State.Commands, v.nextOnStream(r.now), "", noToken)
 	if err != nil {
 		return Ready{}
 	}
 	return Ready{Command: next.ID, Prepare: next.NeedsToken()}
+}
+
+// inFlight reports whether a command keeps others from the live session.
+func (r *reduction) inFlight() bool {
+	d := r.vm().nextOnStream(r.now)
+	return slices.ContainsFunc(r.State.Commands, func(c Command) bool { return c.InFlight(d) })
+}
+
+// nextOnStream is a delivery on the newest session.
+func (v VM) nextOnStream(at time.Time) Delivery {
+	return Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: at}
 }
 
 // registerRunner is the controller's own pending command to register a VM's runner.
