@@ -201,6 +201,7 @@ func (in TokenUnavailable) reduce(r *reduction) error {
 	if v.Connected && !r.now.Before(v.DueAt) {
 		v.DueAt = v.TokenWait.NextTry(r.now)
 	}
+	r.overtaken = true
 	return nil
 }
 

@@ -56,3 +56,33 @@ func TestReadyAfterBusyTick(t *testing.T) {
 		},
 	})
 }
+
+// When a token is not available again, the other commands go on.
+func TestReadyWithoutToken(t *testing.T) {
+	t.Parallel()
+	fails := TokenUnavailable{"vm", "no file"}
+	v := requestedVM()
+	next := v.waiting(noTime).TokenWait.NextTry(t1)
+	first := v.waiting(TokenWait{Since: t1}.NextTry(t1))
+	first.TokenWait.Since = t1
+	testReduce(t, map[string]reduceCase{
+		"for the first time": {
+			state: stateOf(v, register("r"), drain("c")), in: fails, vm: first, ready: Ready{"c", false},
+		},
+		"again, after a Tick": {
+			state: stateOf(v.waiting(next), register("r"), drain("c")), in: fails, ready: Ready{"c", false},
+		},
+		"again, on a new session": {
+			state: stateOf(v.waiting(noTime), register("r"), drain("c")), in: fails, vm: v.waiting(next), ready: Ready{"c", false},
+		},
+		"and there is no other": {state: stateOf(v.waiting(next), register("r")), in: fails},
+		"while another is out": {
+			state: stateOf(v.waiting(next), register("r"), drain("c").out(Stream, 2, t0), drain("d")), in: fails,
+		},
+		"to a poll": {
+			state: stateOf(offlineVM(), register("r"), drain("c")), in: fails,
+			vm: func() VM { v := offlineVM(); v.TokenWait = TokenWait{"no file", t1}; return v }(),
+		},
+		"of a VM that is not known": {in: fails, err: ErrNotFound},
+	})
+}

@@ -42,7 +42,8 @@ type Outcome struct {
 	// as well.
 	VMRecorded bool
 	// Ready is the command that can be sent on the live session now; the zero value
-	// for none, or when the input has made no difference.
+	// for none, or when the input has made no difference. That no token is available
+	// makes one, also when it is known.
 	Ready Ready
 }
 
@@ -75,6 +76,8 @@ type reduction struct {
 	vmID    VMID
 	tick    bool      // the time of the VM itself has come
 	claimed CommandID // for the live session, by its acceptance
+	// overtaken is whether others can be sent instead of what waits for a token.
+	overtaken bool
 	Outcome
 }
 
@@ -194,7 +197,7 @@ func (r *reduction) sessionEnded(c Command, e Epoch) {
 // and by a new session, which has none, at once; not whenever something happens.
 func (r *reduction) ready(before State) Ready {
 	v := r.State.VM
-	if !v.Connected || !r.tick && len(r.Commands) == 0 && !v.Differs(before.VM) {
+	if !v.Connected || !r.tick && !r.overtaken && len(r.Commands) == 0 && !v.Differs(before.VM) {
 		return Ready{}
 	}
 	if r.claimed != "" {
