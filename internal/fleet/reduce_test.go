@@ -69,7 +69,11 @@ func (c reduceCase) want() Outcome {
 	}
 	for _, m := range c.moved {
 		if c.log == nil {
-			want.Changes = append(want.Changes, commandChange(m, c.now))
+			at := c.now
+			if _, ok := want.State.Command(m.ID); !ok {
+				at = m.AcceptedAt
+			}
+			want.Changes = append(want.Changes, commandChange(m, at))
 		}
 		want.State = stateAfter(want.State, m)
 	}

@@ -1,0 +1,262 @@
+package fleet
+
+import (
+	"testing"
+	"time"
+)
+
+const (
+	ackedReason     = "the agent acked it"
+	exhaustedReason = "delivered 3 times and never acked: max_deliveries is reached"
+	expiredReason   = "not delivered before its deadline"
+)
+
+// stopped is c after the end of its session, with its ack clock stopped.
+func (c Command) stopped() Command {
+	c.DueAt = c.ExpiresAt
+	return c
+}
+
+// thrice is c on the last of its deliveries, out on the session with this epoch.
+func (c Command) thrice(e Epoch) Command {
+	c = c.out(Stream, e, t0)
+	c.Attempts = 3
+	return c
+}
+
+func TestCommandAccepted(t *testing.T) {
+	t.Parallel()
+	c, r := drain("c"), register("r")
+	claimed := c.out(Stream, 2, t1)
+	both := []Change{commandChange(c, t0), commandChange(claimed, t1)}
+	other := c
+	other.Type = "shutdown"
+	elsewhere := c
+	elsewhere.VM = "vm-2"
+	late := c
+	late.ExpiresAt, late.DueAt = t1, t1
+	ended := c.endedAs(Cancelled, "", t0)
+	accept := CommandAccepted{c}
+	testReduce(t, map[string]reduceCase{
+		"a VM never seen":                 {in: accept, moved: []Command{c}, answer: c},
+		"a VM offline":                    {state: stateOf(offlineVM()), in: accept, moved: []Command{c}, answer: c},
+		"claimed at once":                 {state: stateOf(liveVM()), in: accept, moved: []Command{claimed}, log: both, answer: claimed, ready: Ready{"c", false}},
+		"past its deadline":               {state: stateOf(liveVM()), in: CommandAccepted{late}, moved: []Command{late}, answer: late},
+		"behind one that is out":          {state: stateOf(liveVM(), drain("a").out(Stream, 2, t0)), in: accept, moved: []Command{c}, answer: c},
+		"behind one of a session before":  {state: stateOf(liveVM(), drain("a").out(Stream, 1, t0).stopped()), in: accept, moved: []Command{c}, answer: c, ready: Ready{"a", false}},
+		"behind one handed to a poll":     {state: stateOf(liveVM(), drain("a").out(HTTP, 2, t0)), in: accept, moved: []Command{c}, answer: c},
+		"behind one that is pending":      {state: stateOf(liveVM(), drain("a")), in: accept, moved: []Command{c}, answer: c, ready: Ready{"a", false}},
+		"register_runner":                 {state: stateOf(liveVM()), in: CommandAccepted{r}, moved: []Command{r}, answer: r, ready: Ready{"r", true}},
+		"register_runner without a token": {state: stateOf(liveVM().waiting(t1.Add(1))), in: CommandAccepted{r}, moved: []Command{r}, answer: r},
+		"behind register_runner":          {state: stateOf(requestedVM(), r), in: accept, moved: []Command{c}, answer: c, ready: Ready{"r", true}},
+		"past one without a token":        {state: stateOf(requestedVM().waiting(t1.Add(1)), r), in: accept, moved: []Command{c}, answer: c, ready: Ready{"c", false}},
+		"repeated":                        {state: stateOf(liveVM(), claimed), in: accept, answer: claimed},
+		"repeated after its end":          {state: State{VM: liveVM(), Named: ended}, in: accept, answer: ended},
+		"repeated with another body":      {state: stateOf(liveVM(), claimed), in: CommandAccepted{other}, err: ErrIDTaken},
+		"repeated for another VM":         {state: State{VM: liveVM(), Named: elsewhere}, in: accept, err: ErrIDTaken},
+	})
+}
+
+func TestCancelRequested(t *testing.T) {
+	t.Parallel()
+	in := CancelRequested{"vm", "c"}
+	pending := drain("c").endedAs(Cancelled, "cancelled before it was delivered", t1)
+	out := drain("c").out(Stream, 2, t0)
+	ended := out.endedAs(Cancelled, cancelledOut, t1)
+	r := register("r").endedAs(Cancelled, "cancelled before it was delivered", t1)
+	failed := requestedVM()
+	failed.Registration.State = RegFailed
+	elsewhere := drain("c")
+	elsewhere.VM = "vm-2"
+	cases := map[string]reduceCase{
+		"pending":            {state: stateOf(liveVM(), drain("c")), in: in, moved: []Command{pending}, answer: pending},
+		"of a VM never seen": {state: stateOf(VM{}, drain("c")), in: in, moved: []Command{pending}, answer: pending},
+		"far behind":         {state: State{VM: liveVM(), Commands: []Command{drain("a")}, Named: drain("c")}, in: in, moved: []Command{pending}, answer: pending, ready: Ready{"a", false}},
+		"out":                {state: stateOf(liveVM(), out, drain("d")), in: in, moved: []Command{ended}, answer: ended, ready: Ready{"d", false}},
+		"register_runner": {
+			state: stateOf(requestedVM().waiting(t1.Add(1)), register("r")), in: CancelRequested{"vm", "r"},
+			vm: failed, moved: []Command{r}, answer: r,
+		},
+		"another register_runner": {
+			state: stateOf(requestedVM().RegistrationRequested(register("q")), register("r")), in: CancelRequested{"vm", "r"},
+			moved: []Command{r}, answer: r,
+		},
+		"unknown":       {state: stateOf(liveVM()), in: in, err: ErrNotFound},
+		"of another VM": {state: State{VM: liveVM(), Named: elsewhere}, in: in, err: ErrNotFound},
+		"cancelled":     {state: State{VM: liveVM(), Named: ended}, in: in, answer: ended},
+	}
+	for _, s := range []CommandState{Succeeded, Failed, TimedOut, Expired} {
+		c := out.endedAs(s, "", t0)
+		cases[string(s)] = reduceCase{state: State{VM: liveVM(), Named: c}, in: in, answer: c, err: ErrEnded}
+	}
+	testReduce(t, cases)
+}
+
+func TestSessionOpened(t *testing.T) {
+	t.Parallel()
+	hello := Hello{VM: "vm", Pool: "p"}
+	in := SessionOpened{Hello: hello}
+	out, r := drain("c").out(Stream, 2, t0), register("r")
+	opened := liveVM().SessionOpened(hello, t1)
+	reg := ownRegister()
+	exhausted := r.thrice(2).endedAs(TimedOut, exhaustedReason, t1)
+	unregistered := liveVM().RegistrationRequested(r)
+	unregistered.Registration.State = Unregistered
+	fresh := NewVM("vm", t1).SessionOpened(hello, t1)
+	cases := map[string]reduceCase{
+		"a VM never seen": {in: in, vm: fresh.RegistrationRequested(reg), moved: []Command{reg}, ready: Ready{"reg", true}},
+		"one that has a register_runner": {
+			state: State{Commands: []Command{drain("c"), r}}, in: in,
+			vm: fresh.RegistrationRequested(r), ready: Ready{"c", false},
+		},
+		"nothing to send": {state: stateOf(offlineVM()), in: in, vm: offlineVM().SessionOpened(hello, t1)},
+		"pending": {
+			state: stateOf(offlineVM(), drain("c")), in: in, vm: offlineVM().SessionOpened(hello, t1), ready: Ready{"c", false},
+		},
+		"again": {
+			state: stateOf(offlineVM(), out.stopped()), in: in, vm: offlineVM().SessionOpened(hello, t1), ready: Ready{"c", false},
+		},
+		"not what a poll has": {
+			state: stateOf(offlineVM(), drain("c").out(HTTP, 2, t0), drain("d")), in: in, vm: offlineVM().SessionOpened(hello, t1),
+		},
+		"over one that wrote it": {
+			state: stateOf(liveVM(), out, drain("d")), in: SessionOpened{hello, "c"}, vm: opened,
+			moved: []Command{out.stopped()}, ready: Ready{"c", false},
+		},
+		"over one that did not write it": {
+			state: stateOf(liveVM(), out, drain("d")), in: in, vm: opened, moved: []Command{drain("c")}, ready: Ready{"c", false},
+		},
+		"over the last it may have": {
+			state: stateOf(liveVM(), drain("c").thrice(2), drain("d")), in: SessionOpened{hello, "c"}, vm: opened,
+			moved: []Command{drain("c").thrice(2).endedAs(TimedOut, exhaustedReason, t1)}, ready: Ready{"d", false},
+		},
+		"over the last register_runner": {
+			state: stateOf(requestedVM(), r.thrice(2)), in: SessionOpened{hello, "r"},
+			vm: opened.RegistrationRequested(reg), moved: []Command{exhausted, reg}, ready: Ready{"reg", true},
+		},
+		"register_runner again": {
+			state: stateOf(requestedVM(), r.out(Stream, 2, t0)), in: SessionOpened{hello, "r"},
+			vm: requestedVM().SessionOpened(hello, t1), moved: []Command{r.out(Stream, 2, t0).stopped()}, ready: Ready{"r", true},
+		},
+		"unregistered": {
+			state: stateOf(unregistered), in: in, vm: opened.RegistrationRequested(reg), moved: []Command{reg}, ready: Ready{"reg", true},
+		},
+	}
+	for _, s := range []RegistrationState{Requested, Registered, RegFailed} {
+		v := vmWith(s)
+		cases[string(s)] = reduceCase{state: stateOf(v), in: in, vm: v.SessionOpened(hello, t1)}
+	}
+	testReduce(t, cases)
+}
+
+func TestSessionClosed(t *testing.T) {
+	t.Parallel()
+	closed := liveVM().SessionClosed(2, t1)
+	out := drain("c").out(Stream, 2, t0)
+	waits := requestedVM().waiting(t1.Add(1))
+	testReduce(t, map[string]reduceCase{
+		"a VM never seen":   {in: SessionClosed{"vm", 1, ""}, err: ErrNotFound},
+		"the newest":        {state: stateOf(liveVM(), drain("c")), in: SessionClosed{"vm", 2, ""}, vm: closed},
+		"superseded":        {state: stateOf(liveVM(), out), in: SessionClosed{"vm", 1, ""}},
+		"closed before":     {state: stateOf(offlineVM(), out), in: SessionClosed{"vm", 2, ""}},
+		"with what it sent": {state: stateOf(liveVM(), out), in: SessionClosed{"vm", 2, "c"}, vm: closed, moved: []Command{out.stopped()}},
+		"with its last":     {state: stateOf(liveVM(), drain("c").thrice(2)), in: SessionClosed{"vm", 2, "c"}, vm: closed, moved: []Command{drain("c").thrice(2).endedAs(TimedOut, exhaustedReason, t1)}},
+		"before it sent it": {state: stateOf(liveVM(), out), in: SessionClosed{"vm", 2, "b"}, vm: closed, moved: []Command{drain("c")}},
+		"before a token":    {state: stateOf(waits, register("r")), in: SessionClosed{"vm", 2, ""}, vm: waits.waiting(noTime).SessionClosed(2, t1)},
+	})
+}
+
+func TestControllerRestarted(t *testing.T) {
+	t.Parallel()
+	in := ControllerRestarted{"vm"}
+	out, old := drain("c").out(Stream, 2, t0), drain("b").out(Stream, 1, t0)
+	testReduce(t, map[string]reduceCase{
+		"a VM never seen":   {in: in},
+		"live":              {state: stateOf(liveVM(), old.stopped(), out), in: in, vm: liveVM().SessionClosed(2, t1), moved: []Command{out.stopped()}},
+		"offline":           {state: stateOf(offlineVM(), out), in: in, moved: []Command{out.stopped()}},
+		"the last delivery": {state: stateOf(liveVM(), drain("c").thrice(2)), in: in, vm: liveVM().SessionClosed(2, t1), moved: []Command{drain("c").thrice(2).endedAs(TimedOut, exhaustedReason, t1)}},
+		"handed to a poll":  {state: stateOf(offlineVM(), drain("c").out(HTTP, 2, t0)), in: in},
+	})
+}
+
+func TestPolled(t *testing.T) {
+	t.Parallel()
+	in, reg := Polled{"vm"}, ownRegister()
+	cases := map[string]reduceCase{
+		"never seen": {in: in, vm: NewVM("vm", t1).RegistrationRequested(reg), moved: []Command{reg}},
+	}
+	for _, s := range []RegistrationState{Unregistered, Requested, Registered, RegFailed} {
+		v := vmWith(s)
+		v.LastSeenAt = t1
+		c := reduceCase{state: stateOf(vmWith(s)), in: in, vm: v}
+		if s == Unregistered {
+			c.vm, c.moved = v.RegistrationRequested(reg), []Command{reg}
+			on := c
+			on.state, on.vm, on.moved = stateOf(vmWith(s), register("r").out(HTTP, 0, t0)), v.RegistrationRequested(register("r")), nil
+			cases["its command is on its way"] = on
+		}
+		cases[string(s)] = c
+	}
+	testReduce(t, cases)
+}
+
+func TestDeliveryFailed(t *testing.T) {
+	t.Parallel()
+	out := drain("c").out(Stream, 2, t0)
+	second := drain("c").thrice(2)
+	back := second.stopped()
+	back.Attempts, back.Last.Epoch = 2, 1
+	ended := out.endedAs(Succeeded, ackedReason, t0)
+	testReduce(t, map[string]reduceCase{
+		"the first":       {state: stateOf(liveVM(), out), in: DeliveryFailed{"vm", "c", 2}, moved: []Command{drain("c")}, ready: Ready{"c", false}},
+		"a later one":     {state: stateOf(liveVM(), second), in: DeliveryFailed{"vm", "c", 2}, moved: []Command{back}, ready: Ready{"c", false}},
+		"session is over": {state: stateOf(offlineVM(), out), in: DeliveryFailed{"vm", "c", 2}, moved: []Command{drain("c")}},
+		"another session": {state: stateOf(liveVM(), out), in: DeliveryFailed{"vm", "c", 1}},
+		"pending":         {state: stateOf(liveVM(), drain("c")), in: DeliveryFailed{"vm", "c", 2}},
+		"ended":           {state: State{VM: liveVM(), Named: ended}, in: DeliveryFailed{"vm", "c", 2}},
+		"polled":          {state: stateOf(liveVM(), drain("c").out(HTTP, 2, t0)), in: DeliveryFailed{"vm", "c", 2}},
+		"unknown":         {state: stateOf(liveVM()), in: DeliveryFailed{"vm", "c", 2}, err: ErrNotFound},
+	})
+}
+
+func TestTick(t *testing.T) {
+	t.Parallel()
+	at := t0.Add(time.Hour) // the deadline
+	out := drain("c").out(Stream, 2, t0)
+	ackDue := out.DueAt
+	overdue := out.endedAs(TimedOut, "no ack within 1m0s", ackDue)
+	deferred := out
+	deferred.DueAt = ackDue.Add(time.Minute / 16)
+	expired := drain("c").endedAs(Expired, expiredReason, at)
+	r := register("r").endedAs(Expired, expiredReason, at)
+	again := requestedVM()
+	again.Registration.State = Unregistered
+	heard := Live{Epoch: 2, Written: "c", LastMessageAt: t0.Add(time.Second)}
+	in := Tick{"vm", "c", Live{}}
+	live := liveVM()
+	live.Registration.State = RegFailed // its agent reads
+	testReduce(t, map[string]reduceCase{
+		"a VM with nothing due":  {state: stateOf(liveVM()), in: Tick{VM: "vm"}},
+		"a VM never seen":        {in: Tick{VM: "vm"}},
+		"a VM before its time":   {state: stateOf(requestedVM().waiting(t1.Add(1)), register("r")), in: Tick{VM: "vm"}},
+		"no longer waiting":      {state: stateOf(func() VM { v := liveVM(); v.DueAt = t1; return v }()), in: Tick{VM: "vm"}, vm: liveVM()},
+		"offline":                {state: stateOf(offlineVM().waiting(t1), register("r")), in: Tick{VM: "vm"}, vm: offlineVM().waiting(noTime)},
+		"an unknown command":     {state: stateOf(liveVM()), in: in, err: ErrNotFound},
+		"before the deadline":    {state: stateOf(liveVM(), drain("c"), drain("d")), in: in, now: at.Add(-1)},
+		"at the deadline":        {state: stateOf(live, drain("c")), in: in, now: at, moved: []Command{expired}},
+		"of a VM never seen":     {state: stateOf(VM{}, drain("c")), in: in, now: at, moved: []Command{expired}},
+		"of its register_runner": {state: stateOf(requestedVM(), register("r")), in: Tick{"vm", "r", Live{}}, now: at, vm: again, moved: []Command{r}},
+		"ended":                  {state: State{VM: liveVM(), Named: overdue}, in: in, now: at},
+		"before an ack is due":   {state: stateOf(live, out), in: Tick{"vm", "c", heard}, now: ackDue.Add(-1)},
+		"an ack is overdue":      {state: stateOf(live, out, drain("d")), in: Tick{"vm", "c", heard}, now: ackDue, moved: []Command{overdue}, ready: Ready{"d", false}},
+		"on a silent session":    {state: stateOf(live, out), in: in, now: ackDue, moved: []Command{deferred}, log: []Change{}},
+		"not written there":      {state: stateOf(live, out), in: Tick{"vm", "c", Live{2, "b", heard.LastMessageAt}}, now: ackDue, moved: []Command{deferred}, log: []Change{}},
+		"a message of another":   {state: stateOf(live, out), in: Tick{"vm", "c", Live{1, "c", heard.LastMessageAt}}, now: ackDue, moved: []Command{deferred}, log: []Change{}},
+		"the session was over":   {state: stateOf(offlineVM(), out.stopped()), in: in, now: ackDue},
+		"silent at the deadline": {state: stateOf(live, out), in: in, now: at, moved: []Command{out.endedAs(TimedOut, "delivered, but not acked before its deadline", at)}},
+		"a poll without an answer": {
+			state: stateOf(vmWith(RegFailed), drain("c").out(HTTP, 0, t0)), in: in, now: ackDue,
+			moved: []Command{drain("c").out(HTTP, 0, t0).endedAs(TimedOut, "handed to a poll, and agents that poll send no acks", ackDue)},
+		},
+	})
+}
