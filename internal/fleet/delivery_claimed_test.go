@@ -1,0 +1,146 @@
+package fleet
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A claim gets exactly what Next returns, unless that was claimed before.
+func TestDeliveryClaimed(t *testing.T) {
+	t.Parallel()
+	live, offline := liveVM(), offlineVM()
+	stream := Attempt{Via: Stream, Epoch: 2, At: t1}
+	poll := Attempt{Via: HTTP, At: t1}
+	noToken := stream
+	noToken.WithoutToken = true
+	wrote := stream
+	wrote.Written = "a"
+	old := stream
+	old.Epoch = 1
+	c, r := drain("c"), register("r")
+	out, polled := c.out(Stream, 2, t1), c.out(HTTP, 2, t1)
+	waits := requestedVM().waiting(t1.Add(1))
+	late := c
+	late.ExpiresAt, late.DueAt = t1, t1
+	exhausted := c.thrice(1).stopped()
+	again := c.out(Stream, 1, t0).stopped()
+	for name, test := range map[string]struct {
+		state State
+		a     Attempt
+		claim CommandID
+		vm    VM
+		want  Command
+		err   error // of the claim; that of Next is ErrNothingDue for ErrNotDue
+	}{
+		"on its session":         {stateOf(live, c), stream, "c", VM{}, out, nil},
+		"by a poll":              {stateOf(offline, c), poll, "c", VM{}, polled, nil},
+		"by a poll, with a live": {stateOf(live, c), poll, "c", VM{}, Command{}, ErrNothingDue},
+		"of a session before":    {stateOf(live, c), old, "c", VM{}, Command{}, ErrSuperseded},
+		"while one is out":       {stateOf(live, drain("a").out(Stream, 2, t0), c), wrote, "c", VM{}, Command{}, ErrNotDue},
+		"of what a poll has":     {stateOf(live, c.out(HTTP, 2, t0)), stream, "c", VM{}, Command{}, ErrNotDue},
+		"past its deadline":      {stateOf(live, late), stream, "c", VM{}, Command{}, ErrNotDue},
+		"more often than it may": {stateOf(live, exhausted), stream, "c", VM{}, Command{}, ErrNotDue},
+		"again":                  {stateOf(live, again), stream, "c", VM{}, again.out(Stream, 2, t1), nil},
+		"again, by a poll":       {stateOf(offline, again), poll, "c", VM{}, again.out(HTTP, 2, t1), nil},
+		"with a token":           {stateOf(waits, r, c), stream, "r", waits.waiting(noTime).without(), r.out(Stream, 2, t1), nil},
+		"without a token":        {stateOf(waits, r, c), noToken, "c", VM{}, out, nil},
+		"a token for a poll":     {stateOf(offline, r), poll, "r", VM{}, r.out(HTTP, 2, t1), nil},
+		"of nothing":             {stateOf(live), stream, "c", VM{}, Command{}, ErrNotDue},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			next, err := test.state.Next(test.a)
+			switch {
+			case test.err == nil:
+				require.NoError(t, err)
+				require.Equal(t, test.claim, next.ID)
+			case errors.Is(test.err, ErrNotDue):
+				require.ErrorIs(t, err, ErrNothingDue)
+			default:
+				require.ErrorIs(t, err, test.err)
+			}
+			want := reduceCase{state: test.state, in: DeliveryClaimed{"vm", test.claim, test.a}, vm: test.vm, answer: test.want, err: test.err}
+			wrong := reduceCase{state: test.state, in: DeliveryClaimed{"vm", "x", test.a}, err: test.err}
+			if test.err == nil {
+				want.moved, wrong.err = []Command{test.want}, ErrNotDue
+			}
+			testReduce(t, map[string]reduceCase{"the next": want, "another": wrong})
+		})
+	}
+}
+
+// What was claimed for the session and was not written to it is next, and needs no
+// other claim.
+func TestClaimedAndNotWritten(t *testing.T) {
+	t.Parallel()
+	s := stateOf(liveVM(), drain("c").out(Stream, 2, t0), drain("d"))
+	a := Attempt{Via: Stream, Epoch: 2, At: t1}
+	next, err := s.Next(a)
+	require.NoError(t, err)
+	require.Equal(t, s.Commands[0], next)
+	testReduce(t, map[string]reduceCase{"claimed": {state: s, in: DeliveryClaimed{"vm", "c", a}, err: ErrNotDue}})
+	a.Written = "c"
+	_, err = s.Next(a)
+	require.ErrorIs(t, err, ErrNothingDue)
+}
+
+// without is v when it waits for no token.
+func (v VM) without() VM {
+	v.TokenWait = TokenWait{}
+	return v
+}
+
+// The next try to get a token is set while the VM has a session, and moves on with
+// each Tick. It goes with the session, and with the wait.
+func TestTokenTimer(t *testing.T) {
+	t.Parallel()
+	v, now := requestedVM(), t0
+	s := stateOf(v, register("r"))
+	reduce := func(in Input) Outcome {
+		out, err := testRules.Reduce(s, in, now)
+		require.NoError(t, err)
+		s = out.State
+		return out
+	}
+	missing := TokenUnavailable{"vm", "no file"}
+	reduce(missing)
+	for i, seconds := range []int{1, 2, 4, 8, 15, 15} {
+		due := s.VM.DueAt
+		require.Equal(t, now.Add(time.Duration(seconds)*time.Second), due, i)
+		before := s
+		now = due.Add(-1)
+		require.Equal(t, Outcome{State: before}, reduce(Tick{VM: "vm"}), "not yet")
+		now = due
+		require.Equal(t, Ready{"r", true}, reduce(Tick{VM: "vm"}).Ready)
+		require.True(t, s.VM.DueAt.After(now))
+		before = s
+		require.Equal(t, Outcome{State: before}, reduce(Tick{VM: "vm"}), "once")
+		require.Equal(t, Outcome{State: before}, reduce(missing), "and what is known makes no difference")
+	}
+	waiting := s
+	for name, in := range map[string]Input{
+		"claimed":   DeliveryClaimed{"vm", "r", Attempt{Via: Stream, Epoch: 2, At: now}},
+		"cancelled": CancelRequested{"vm", "r"},
+		"expired":   Tick{"vm", "r", Live{}},
+		"closed":    SessionClosed{"vm", 2, ""},
+		"opened":    SessionOpened{Hello{VM: "vm"}, ""},
+		"restarted": ControllerRestarted{"vm"},
+	} {
+		s, now = waiting, waiting.VM.DueAt
+		if name == "expired" {
+			now = t0.Add(time.Hour)
+		}
+		reduce(in)
+		require.True(t, s.VM.DueAt.IsZero(), name)
+		over := name == "closed" || name == "opened" || name == "restarted"
+		require.Equal(t, over, s.VM.TokenWait != TokenWait{}, name)
+	}
+	s, now = waiting, waiting.VM.DueAt
+	reduce(SessionClosed{"vm", 2, ""})
+	reduce(TokenUnavailable{"vm", "no answer"})
+	require.Equal(t, TokenWait{"no answer", t0}, s.VM.TokenWait)
+	require.True(t, s.VM.DueAt.IsZero(), "a poll asks when it comes")
+}
