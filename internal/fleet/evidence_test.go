@@ -1,0 +1,197 @@
+package fleet
+
+import (
+	"testing"
+	"time"
+)
+
+// acked is c once its agent has answered it.
+func (c Command) acked(success bool, at time.Time) Command {
+	s, reason := Succeeded, ackedReason
+	if !success {
+		s, reason = Failed, "the agent answered that it failed"
+	}
+	c = c.endedAs(s, reason, at)
+	c.Ack, c.AckedAt = &Ack{CommandID: c.ID, Success: success}, at
+	return c
+}
+
+// heardAt is v after an ack.
+func (v VM) heardAt(seen, acked time.Time) VM {
+	v.LastSeenAt, v.LastAckAt = seen, acked
+	return v
+}
+
+func TestAckReceived(t *testing.T) {
+	t.Parallel()
+	in := func(e Epoch, success bool) AckReceived {
+		return AckReceived{"vm", e, Ack{CommandID: "c", Success: success}}
+	}
+	out, heard := drain("c").out(Stream, 2, t0), liveVM().heardAt(t1, t1)
+	timedOut := out.endedAs(TimedOut, "", t0)
+	late := timedOut
+	late.Ack, late.AckedAt = &Ack{CommandID: "c", Success: true}, t1
+	unsent := drain("c").endedAs(Cancelled, "", t0)
+	newer := liveVM().SessionOpened(Hello{VM: "vm"}, t1)
+	elsewhere := out
+	elsewhere.VM = "vm-2"
+	answered := out.acked(true, t1)
+	before := t1.Add(-1)
+	testReduce(t, map[string]reduceCase{
+		"of a VM never seen":       {in: in(1, true), err: ErrNotFound},
+		"of nothing":               {state: stateOf(liveVM()), in: in(2, true), err: ErrNotFound},
+		"of another VM's":          {state: State{VM: liveVM(), Named: elsewhere}, in: in(2, true), err: ErrNotFound},
+		"of what is pending":       {state: stateOf(liveVM(), drain("c")), in: in(2, true), answer: drain("c"), err: ErrNotDelivered},
+		"on a session before":      {state: stateOf(newer, out), in: in(2, true), err: ErrSuperseded},
+		"success":                  {state: stateOf(liveVM(), out, drain("d")), in: in(2, true), vm: heard, moved: []Command{answered}, answer: answered, recorded: true, ready: Ready{"d", false}},
+		"failure":                  {state: stateOf(liveVM(), out), in: in(2, false), vm: heard, moved: []Command{out.acked(false, t1)}, answer: out.acked(false, t1), recorded: true},
+		"of what a poll got":       {state: stateOf(liveVM(), drain("c").out(HTTP, 1, t0)), in: in(2, true), vm: heard, moved: []Command{drain("c").out(HTTP, 1, t0).acked(true, t1)}, answer: drain("c").out(HTTP, 1, t0).acked(true, t1), recorded: true},
+		"after the session":        {state: stateOf(offlineVM(), out), in: in(2, true), vm: offlineVM().heardAt(t1, t1), moved: []Command{answered}, answer: answered, recorded: true},
+		"late":                     {state: State{VM: liveVM(), Named: timedOut}, in: in(2, true), vm: heard, moved: []Command{late}, answer: late, late: true},
+		"late again":               {state: State{VM: liveVM(), Named: late}, in: in(2, false), answer: late, late: true},
+		"of what was never sent":   {state: State{VM: liveVM(), Named: unsent}, in: in(2, true), answer: unsent, late: true},
+		"before the newer session": {state: stateOf(newer, out), in: in(2, true), now: before, vm: newer.heardAt(newer.LastSeenAt, before), moved: []Command{out.acked(true, before)}, answer: out.acked(true, before), recorded: true},
+	})
+}
+
+// An ack of a register_runner says that the agent has the configuration, or refused
+// it.
+func TestAckOfRegisterRunner(t *testing.T) {
+	t.Parallel()
+	v, r := requestedVM(), register("r").out(Stream, 2, t0)
+	failed := v.heardAt(t1, t1)
+	failed.Registration.State = RegFailed
+	for success, vm := range map[bool]VM{true: v.heardAt(t1, t1), false: failed} {
+		testReduce(t, map[string]reduceCase{r.acked(success, t1).Reason: {
+			state: stateOf(v, r), in: AckReceived{"vm", 2, Ack{CommandID: "r", Success: success}},
+			vm: vm, moved: []Command{r.acked(success, t1)}, answer: r.acked(success, t1), recorded: true,
+		}})
+	}
+}
+
+func eventAt(e Epoch, kind string, sent time.Time) Event {
+	o := Origin{VM: "vm", Via: Stream, Epoch: e, ReceivedAt: t1, SentAt: sent}
+	if e == 0 {
+		o.Via = HTTP
+	}
+	return Event{Origin: o, Type: kind}
+}
+
+// kept is the log of an event and of what it led to.
+func kept(e Event, moved ...Command) []Change {
+	log := []Change{{At: e.ReceivedAt, Subject: e.VM, Event: &e}}
+	for _, c := range moved {
+		log = append(log, commandChange(c, t1))
+	}
+	return log
+}
+
+func TestEventReceived(t *testing.T) {
+	t.Parallel()
+	other := eventAt(2, EventJobStarted, t0)
+	other.Pool, other.Org = "q", "o"
+	stale, polled := eventAt(1, EventVMStarted, t1), eventAt(0, EventVMStarted, t1)
+	started := eventAt(2, EventVMStarted, t1)
+	reg, r := ownRegister(), register("r")
+	seen := func(v VM) VM { return v.Seen(started.Origin) }
+	reborn := seen(liveVM()).Started(started, false)
+	repeated := liveVM()
+	repeated.StartedAt = t1
+	onItsWay := requestedVM()
+	onItsWay.Registration.Epoch = 1
+	testReduce(t, map[string]reduceCase{
+		"of a VM never seen":  {in: EventReceived{other}, vm: NewVM("vm", t1).Seen(other.Origin), log: kept(other)},
+		"without a meaning":   {state: stateOf(liveVM(), drain("c")), in: EventReceived{other}, vm: liveVM().Seen(other.Origin), log: kept(other), ready: Ready{"c", false}},
+		"of a session before": {state: stateOf(liveVM()), in: EventReceived{stale}, log: kept(stale), stale: true},
+		"the first start":     {in: EventReceived{polled}, vm: NewVM("vm", t1).Started(polled, false), log: kept(polled)},
+		"a start": {
+			state: stateOf(liveVM()), in: EventReceived{started}, vm: reborn.RegistrationRequested(reg),
+			moved: []Command{reg}, log: kept(started, reg), ready: Ready{"reg", true},
+		},
+		"a start while registering": {
+			state: stateOf(onItsWay, r), in: EventReceived{started}, vm: seen(onItsWay).Started(started, true),
+			log: kept(started), ready: Ready{"r", true},
+		},
+		"a start with another register_runner": {
+			state: stateOf(liveVM(), r), in: EventReceived{started}, vm: reborn.RegistrationRequested(r),
+			log: kept(started), ready: Ready{"r", true},
+		},
+		"a start after a poll": {
+			state: stateOf(liveVM(), drain("c").out(HTTP, 1, t0)), in: EventReceived{started}, vm: reborn.RegistrationRequested(reg),
+			moved: []Command{reg}, log: kept(started, reg), ready: Ready{"c", false}, // that was for the boot before
+		},
+		"a start, offline":   {state: stateOf(offlineVM()), in: EventReceived{polled}, vm: offlineVM().Seen(polled.Origin).Started(polled, false), log: kept(polled)},
+		"the same start":     {state: stateOf(repeated), in: EventReceived{started}, vm: seen(repeated), log: kept(started)},
+		"a start, requested": {state: stateOf(requestedVM(), r), in: EventReceived{started}, vm: seen(requestedVM()), log: kept(started), ready: Ready{}},
+	})
+}
+
+func TestRunnerRegistered(t *testing.T) {
+	t.Parallel()
+	e, polled := eventAt(2, EventRunnerRegistered, t0), eventAt(0, EventRunnerRegistered, t0)
+	r := register("r")
+	out, handed := r.out(Stream, 2, t0), r.out(HTTP, 2, t0)
+	proof := "proven by the event runner_registered"
+	v := requestedVM().Seen(e.Origin).RegistrationProven(t1)
+	offline := offlineVM().RegistrationRequested(r)
+	testReduce(t, map[string]reduceCase{
+		"out": {
+			state: stateOf(requestedVM().waiting(t1.Add(1)), drain("a").out(HTTP, 0, t0), out, register("s"), drain("c")),
+			in:    EventReceived{e}, vm: v, moved: []Command{out.endedAs(Succeeded, proof, t1)},
+			log: kept(e, out.endedAs(Succeeded, proof, t1)), // a poll has a
+		},
+		"handed to a poll": {
+			state: stateOf(offline, handed), in: EventReceived{polled}, vm: offline.Seen(polled.Origin).RegistrationProven(t1),
+			moved: []Command{handed.endedAs(Succeeded, proof, t1)}, log: kept(polled, handed.endedAs(Succeeded, proof, t1)),
+		},
+		"pending":   {state: stateOf(requestedVM(), r), in: EventReceived{e}, vm: v, log: kept(e), ready: Ready{"r", true}},
+		"no runner": {state: stateOf(requestedVM(), drain("c").out(Stream, 2, t0)), in: EventReceived{e}, vm: v, log: kept(e)},
+	})
+}
+
+func TestHeartbeatReceived(t *testing.T) {
+	t.Parallel()
+	beat := func(e Epoch, configured bool) *Heartbeat {
+		o := Origin{VM: "vm", Via: Stream, Epoch: e, ReceivedAt: t1}
+		return &Heartbeat{Origin: o, Status: "idle", Runner: &Runner{Configured: configured}}
+	}
+	h, ready := beat(2, false), beat(2, true)
+	reg, r := ownRegister(), register("r")
+	out := r.out(Stream, 2, t0).endedAs(Succeeded, "proven by a heartbeat of a configured runner", t1)
+	was, gone := liveVM(), offlineVM()
+	was.Registration.Epoch, gone.Registration.Epoch = 1, 1
+	failed := was
+	failed.Registration.State = RegFailed
+	unregistered := liveVM()
+	unregistered.Registration = Registration{State: Unregistered}
+	same := liveVM().Heartbeat(*ready, false)
+	testReduce(t, map[string]reduceCase{
+		"of a VM never seen":  {in: HeartbeatReceived{h}, vm: NewVM("vm", t1).Heartbeat(*h, false), recorded: true},
+		"of a session before": {state: stateOf(liveVM(), drain("c")), in: HeartbeatReceived{beat(1, false)}, stale: true},
+		"of the same":         {state: stateOf(same, drain("c")), in: HeartbeatReceived{ready}, recorded: true},
+		"of something new":    {state: stateOf(liveVM(), drain("c")), in: HeartbeatReceived{ready}, vm: same, recorded: true, ready: Ready{"c", false}},
+		"known there":         {state: stateOf(liveVM()), in: HeartbeatReceived{h}, vm: liveVM().Heartbeat(*h, false), recorded: true},
+		"restarted": {
+			state: stateOf(was), in: HeartbeatReceived{h}, vm: was.Heartbeat(*h, false).RegistrationRequested(reg),
+			moved: []Command{reg}, recorded: true, ready: Ready{"reg", true},
+		},
+		"restarted after a failure": {
+			state: stateOf(failed, r), in: HeartbeatReceived{h}, vm: failed.Heartbeat(*h, false).RegistrationRequested(r),
+			recorded: true, ready: Ready{"r", true},
+		},
+		"restarted and gone": {state: stateOf(gone), in: HeartbeatReceived{h}, vm: gone.Heartbeat(*h, false), recorded: true},
+		"never requested":    {state: stateOf(unregistered), in: HeartbeatReceived{h}, vm: unregistered.Heartbeat(*h, false), recorded: true},
+		"registering":        {state: stateOf(requestedVM(), r), in: HeartbeatReceived{h}, vm: requestedVM().Heartbeat(*h, true), recorded: true, ready: Ready{"r", true}},
+		"proof": {
+			state: stateOf(requestedVM(), r.out(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: requestedVM().Heartbeat(*ready, true),
+			moved: []Command{out}, recorded: true,
+		},
+		"proof of another": {
+			state: stateOf(liveVM(), r.out(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: same, recorded: true,
+		},
+		"proof of what is pending": {
+			state: stateOf(requestedVM(), r), in: HeartbeatReceived{ready}, vm: requestedVM().Heartbeat(*ready, true),
+			recorded: true, ready: Ready{"r", true},
+		},
+	})
+}
