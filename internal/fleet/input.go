@@ -153,7 +153,7 @@ func (in DeliveryClaimed) reduce(r *reduction) error {
 	if err != nil {
 		return err
 	}
-	next, err := NextDelivery(r.State.Commands, d, in.Attempt.Written, in.Attempt.WithoutToken)
+	next, err := r.State.next(d, in.Attempt.Written, in.Attempt.WithoutToken)
 	if err != nil || next.ID != in.Command {
 		return ErrNotDue
 	}

@@ -207,7 +207,7 @@ func (r *reduction) ready(before State) Ready {
 		return Ready{} // its session has it
 	}
 	noToken := v.TokenWait != (TokenWait{}) && r.now.Before(v.DueAt) && !r.tick
-	next, err := NextDelivery(r.State.Commands, v.nextOnStream(r.now), "", noToken)
+	next, err := r.State.next(v.nextOnStream(r.now), "", noToken)
 	if err != nil {
 		return Ready{}
 	}

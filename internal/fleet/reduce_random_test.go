@@ -231,8 +231,8 @@ func (w *world) requireReady(before State, in Input, out Outcome) {
 			return
 		}
 	}
-	if len(open) > len(w.open(QueueDepth)) {
-		return // what is past its deadline may hide others until it is ended
+	if len(open) > len(w.open(QueueDepth-1)) {
+		return // what is past its deadline may hide others until it is ended, and too many may be out
 	}
 	next, err := NextDelivery(open, d, "", !tokenDue)
 	want := Ready{Command: next.ID, Prepare: next.NeedsToken()}

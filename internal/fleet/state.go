@@ -26,7 +26,7 @@ var Queues = []Queue{QueueOut, QueuePlain, QueueToken}
 
 // QueueDepth is how many commands of each queue a State needs. One would do for all
 // but QueueOut: a new boot of a VM that polls leaves what was handed out in the one
-// before.
+// before. No more than that are out, so that a State has all of them.
 const QueueDepth = 8
 
 // Queue returns the queue that c is in.
@@ -116,7 +116,25 @@ func (s State) Next(a Attempt) (Command, error) {
 	if err != nil {
 		return Command{}, err
 	}
-	return NextDelivery(s.Commands, d, a.Written, a.WithoutToken)
+	return s.next(d, a.Written, a.WithoutToken)
+}
+
+// next is NextDelivery as long as QueueOut has room for one more.
+func (s State) next(d Delivery, written CommandID, withoutToken bool) (Command, error) {
+	next, err := NextDelivery(s.Commands, d, written, withoutToken)
+	if err != nil || next.State == Delivered {
+		return next, err
+	}
+	n := 0
+	for _, c := range s.Commands {
+		if c.State == Delivered {
+			n++
+		}
+	}
+	if n >= QueueDepth {
+		return Command{}, ErrNothingDue
+	}
+	return next, nil
 }
 
 // delivery is the attempt as the VM's state allows it. A VM that was never seen is

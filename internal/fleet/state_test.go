@@ -1,0 +1,73 @@
+package fleet
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A VM that polls and starts anew each time does not leave more behind than a State
+// has room for: what is in flight would not be seen.
+func TestQueueOutIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.vm = vmWith(Registered)
+	for i := range 2 * QueueDepth {
+		c := drain(CommandID(strconv.Itoa(i)))
+		c.MaxDeliveries = 1
+		w.order, w.commands[c.ID] = append(w.order, c.ID), c
+	}
+	poll := func() error {
+		w.now = w.now.Add(time.Millisecond)
+		a := Attempt{Via: HTTP, At: w.now}
+		next, err := w.state("").Next(a)
+		if err == nil {
+			w.reduce(DeliveryClaimed{"vm", next.ID, a})
+		}
+		return err
+	}
+	for range QueueDepth {
+		require.NoError(t, poll())
+		require.ErrorIs(t, poll(), ErrNothingDue, "one is in flight")
+		w.restart()
+	}
+	require.ErrorIs(t, poll(), ErrNothingDue, "too many are out")
+	_, err := testRules.Reduce(w.state(""), DeliveryClaimed{"vm", "8", Attempt{Via: HTTP, At: w.now}}, w.now)
+	require.ErrorIs(t, err, ErrNotDue)
+	w.reduce(SessionOpened{Hello{VM: "vm"}, ""})
+	w.reduce(SessionClosed{"vm", 1, ""})
+	w.reduce(CancelRequested{"vm", "3"})
+	require.NoError(t, poll())
+	require.Equal(t, Delivered, w.commands["8"].State)
+	require.ErrorIs(t, poll(), ErrNothingDue)
+}
+
+// Of what is out already, any may go again.
+func TestQueueOutGoesAgain(t *testing.T) {
+	t.Parallel()
+	s := stateOf(liveVM())
+	for i := range QueueDepth {
+		s.Commands = append(s.Commands, drain(CommandID(strconv.Itoa(i))).out(Stream, 1, t0).stopped())
+	}
+	next, err := s.Next(Attempt{Via: Stream, Epoch: 2, At: t1})
+	require.NoError(t, err)
+	require.Equal(t, s.Commands[0], next)
+}
+
+// reduce applies an input that is no error.
+func (w *world) reduce(in Input) {
+	w.Helper()
+	_, named := in.Subject()
+	out, err := w.rules.Reduce(w.state(named), in, w.now)
+	require.NoError(w, err)
+	w.apply(out)
+}
+
+// restart has the VM start anew.
+func (w *world) restart() {
+	w.Helper()
+	w.vm.Boot++ // whatever has shown it
+	w.vm.Registration.State = Registered
+}
