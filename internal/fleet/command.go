@@ -76,8 +76,11 @@ type Ack struct {
 // Command is an operator's or the controller's intent for one VM, with
 // everything that became of it.
 type Command struct {
-	// Seq is the order of acceptance over the fleet; the store gives it.
-	Seq    int64     `json:"-"`
+	// Seq is the order of acceptance over the fleet, and Version counts how often the
+	// record was written; the store gives both.
+	Seq     int64 `json:"-"`
+	Version int64 `json:"-"`
+
 	ID     CommandID `json:"id"`
 	VM     VMID      `json:"vm"`
 	Type   string    `json:"type"`

@@ -50,7 +50,8 @@ func (in EventReceived) Subject() (VMID, CommandID) { return in.Event.VM, "" }
 func (in EventReceived) reduce(r *reduction) error {
 	e := in.Event
 	r.seen()
-	r.Changes = append(r.Changes, Change{At: e.ReceivedAt, Subject: e.VM, Event: &e})
+	r.Event = &e
+	r.Changes = append(r.Changes, Change{At: e.ReceivedAt, Subject: e.VM, Event: r.Event})
 	if r.Stale = r.vm().Stale(e.Origin); r.Stale {
 		return nil
 	}
@@ -95,7 +96,10 @@ func (in HeartbeatReceived) reduce(r *reduction) error {
 	r.seen()
 	registering, before := r.registering(), r.vm().Registration.State
 	r.State.VM = r.vm().Heartbeat(*h, registering)
-	r.VMRecorded = true
+	r.VMRecorded = r.vm().Health == h.Health // else the load is in one before
+	if r.vm().AwaitsRunner && h.Via == Stream && h.Runner != nil {
+		r.State.VM = r.vm().untimed()
+	}
 	switch now := r.vm().Registration.State; {
 	case now == Unregistered && before != Unregistered && r.vm().Connected:
 		r.register()

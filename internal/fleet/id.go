@@ -55,8 +55,14 @@ func ParseVMID(s string) (VMID, error) {
 	return VMID(s), nil
 }
 
-// NewCommandID makes up a command id nobody else has.
-func NewCommandID() CommandID { return CommandID("cmd-" + strings.ToLower(rand.Text())) }
+// NewCommandID makes up an id that nobody else has, for an operator's command.
+func NewCommandID() CommandID { return newID("cmd-") }
+
+// NewRegistrationID makes up an id that nobody else has, for a command of the
+// controller's own.
+func NewRegistrationID() CommandID { return newID("reg-") }
+
+func newID(prefix string) CommandID { return CommandID(prefix + strings.ToLower(rand.Text())) }
 
 func alphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'

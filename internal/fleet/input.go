@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -77,8 +78,16 @@ func (in SessionOpened) reduce(r *reduction) error {
 	}
 	r.State.VM = r.vm().SessionOpened(in.Hello, r.now)
 	r.register()
+	if slices.ContainsFunc(r.State.Commands, Command.repeatsRegistration) {
+		r.vm().AwaitsRunner, r.vm().DueAt = true, r.now.Add(showWithin)
+	}
 	return nil
 }
+
+// showWithin is how long a register_runner that an earlier session was sent waits
+// for the agent to say whether its runner is registered: with the time until a Tick
+// comes, a second.
+const showWithin = 750 * time.Millisecond
 
 // SessionClosed ends the session with this epoch. The end of one that has been
 // superseded changes nothing.
@@ -198,10 +207,10 @@ func (in TokenUnavailable) reduce(r *reduction) error {
 		return ErrNotFound
 	}
 	v.TokenWait = v.TokenWait.Failed(in.Why, r.now)
-	if v.Connected && !r.now.Before(v.DueAt) {
+	if v.Connected {
 		v.DueAt = v.TokenWait.NextTry(r.now)
 	}
-	r.overtaken = true
+	r.again = true // others overtake it
 	return nil
 }
 
@@ -227,7 +236,7 @@ func (in Tick) Subject() (VMID, CommandID) { return in.VM, in.Command }
 
 func (in Tick) reduce(r *reduction) error {
 	if v := r.vm(); !v.DueAt.IsZero() && !r.now.Before(v.DueAt) {
-		v.DueAt = time.Time{} // while another command is out: as soon as it is not
+		*v = v.untimed() // while another command is out: as soon as it is not
 		if r.tick = v.Connected && v.TokenWait != (TokenWait{}) && !r.inFlight(); r.tick {
 			v.DueAt = v.TokenWait.NextTry(r.now)
 		}

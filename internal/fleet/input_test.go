@@ -136,7 +136,7 @@ func TestSessionOpened(t *testing.T) {
 		},
 		"register_runner again": {
 			state: stateOf(requestedVM(), r.out(Stream, 2, t0)), in: SessionOpened{hello, "r"},
-			vm: requestedVM().SessionOpened(hello, t1), moved: []Command{r.out(Stream, 2, t0).stopped()}, ready: Ready{"r", true},
+			vm: awaiting(requestedVM().SessionOpened(hello, t1)), moved: []Command{r.out(Stream, 2, t0).stopped()},
 		},
 		"unregistered": {
 			state: stateOf(unregistered), in: in, vm: opened.RegistrationRequested(reg), moved: []Command{reg}, ready: Ready{"reg", true},

@@ -159,7 +159,7 @@ func FuzzCommandJSON(f *testing.F) {
 func TestCommandJSONHasEveryField(t *testing.T) {
 	t.Parallel()
 	c := Command{
-		Seq: 1, ID: "c", VM: "vm", Type: "drain", Params: Params{List: []string{"x"}}, CreatedAt: t0, AcceptedAt: t0,
+		Seq: 1, Version: 1, ID: "c", VM: "vm", Type: "drain", Params: Params{List: []string{"x"}}, CreatedAt: t0, AcceptedAt: t0,
 		ExpiresAt: t0, AckTimeout: time.Second, State: Succeeded, Last: Delivery{Via: Stream, Epoch: 1, Boot: 1, At: t0},
 		Attempts: 1, DueAt: t0, FinishedAt: t0, Ack: &Ack{CommandID: "c"}, AckedAt: t0, Reason: "acked", MaxDeliveries: 5,
 	}

@@ -29,6 +29,8 @@ type Outcome struct {
 	Command Command
 	// Late is whether an ack came for a command that had ended.
 	Late bool
+	// Event is the one that the input is, as it was kept.
+	Event *Event
 	// Stale is whether the input came from a session that has been superseded, and
 	// shows nothing of the VM.
 	Stale bool
@@ -58,15 +60,26 @@ type Ready struct {
 // Reduce applies an input that arrived at this time to the state of its VM. The
 // error is one of the domain, and then nothing has changed.
 func (r Rules) Reduce(s State, in Input, now time.Time) (Outcome, error) {
-	red := reduction{rules: r, now: now, vmID: s.VM.ID, Outcome: Outcome{State: s}}
-	if !s.Known() {
-		red.vmID, _ = in.Subject()
+	if h, ok := in.(HeartbeatReceived); ok { // as most are: this reduction stays on the stack
+		red := r.begin(s, in, now)
+		return red.done(s, h.reduce(&red))
 	}
-	if err := in.reduce(&red); err != nil {
-		return Outcome{State: s, Command: red.Command}, err
+	red := r.begin(s, in, now)
+	return red.done(s, in.reduce(&red))
+}
+
+func (r Rules) begin(s State, in Input, now time.Time) reduction {
+	vm, _ := in.Subject()
+	return reduction{rules: r, now: now, vmID: vm, Outcome: Outcome{State: s}}
+}
+
+// done returns what a reduction that began with s has led to.
+func (r *reduction) done(s State, err error) (Outcome, error) {
+	if err != nil {
+		return Outcome{State: s, Command: r.Command}, err
 	}
-	red.Ready = red.ready(s)
-	return red.Outcome, nil
+	r.Ready = r.ready(s)
+	return r.Outcome, nil
 }
 
 // reduction is a Reduce under way.
@@ -76,8 +89,9 @@ type reduction struct {
 	vmID    VMID
 	tick    bool      // the time of the VM itself has come
 	claimed CommandID // for the live session, by its acceptance
-	// overtaken is whether others can be sent instead of what waits for a token.
-	overtaken bool
+	// again is whether something else can be sent than before, although nothing that
+	// others see differs.
+	again bool
 	Outcome
 }
 
@@ -103,8 +117,8 @@ func (r *reduction) named(id CommandID) (Command, error) {
 func (r *reduction) put(c Command, at time.Time) {
 	r.putQuietly(c)
 	if c.State.Terminal() && c.NeedsToken() && r.State.Known() {
-		r.vm().TokenWait, r.vm().DueAt = TokenWait{}, time.Time{}
-		r.State.VM = r.vm().RegistrationEnded(c)
+		r.vm().TokenWait = TokenWait{}
+		r.State.VM = r.vm().untimed().RegistrationEnded(c)
 	}
 	r.Changes = append(r.Changes, Change{At: at, Subject: c.VM, Command: &c})
 }
@@ -131,7 +145,8 @@ func (r *reduction) deliver(c Command, d Delivery) error {
 		return err
 	}
 	if c.NeedsToken() {
-		r.vm().TokenWait, r.vm().DueAt = TokenWait{}, time.Time{}
+		r.vm().TokenWait = TokenWait{}
+		r.State.VM = r.vm().untimed()
 	}
 	r.put(claimed, d.At)
 	r.Command = claimed
@@ -197,7 +212,7 @@ func (r *reduction) sessionEnded(c Command, e Epoch) {
 // and by a new session, which has none, at once; not whenever something happens.
 func (r *reduction) ready(before State) Ready {
 	v := r.State.VM
-	if !v.Connected || !r.tick && !r.overtaken && len(r.Commands) == 0 && !v.Differs(before.VM) {
+	if !v.Connected || !r.tick && !r.again && len(r.Commands) == 0 && !v.Differs(before.VM) {
 		return Ready{}
 	}
 	if r.claimed != "" {
@@ -226,7 +241,7 @@ func (v VM) nextOnStream(at time.Time) Delivery {
 }
 
 // registerRunner is the controller's own pending command to register a VM's runner.
-// Its id begins with "reg-".
+// It has no parameters: they are filled in when it is sent.
 func (r Rules) registerRunner(vm VMID, now time.Time) Command {
 	deadline := now.Add(r.Defaults.TTL)
 	return Command{

@@ -152,7 +152,8 @@ func (w *world) requireSound(in Input, out Outcome) {
 	}
 	require.GreaterOrEqual(w, v.Boot, w.vm.Boot)
 	require.False(w, !v.Connected && !v.DueAt.IsZero(), "nobody asks for a token without a session")
-	require.False(w, v.TokenWait == TokenWait{} && v.DueAt.After(w.now), "what ends the wait for a token ends its timer")
+	require.False(w, v.TokenWait == TokenWait{} && !v.AwaitsRunner && v.DueAt.After(w.now), "what ends the wait ends its timer")
+	require.False(w, v.AwaitsRunner && v.DueAt.IsZero(), "who waits for the runner has a timer")
 	moved := map[CommandID]bool{}
 	for _, c := range out.Commands {
 		require.False(w, moved[c.ID], "twice")
@@ -235,6 +236,9 @@ func (w *world) requireReady(before State, in Input, out Outcome) {
 		return // what is past its deadline may hide others until it is ended, and too many may be out
 	}
 	next, err := NextDelivery(open, d, "", !tokenDue)
+	if v.AwaitsRunner && next.repeatsRegistration() {
+		err = ErrNothingDue
+	}
 	want := Ready{Command: next.ID, Prepare: next.NeedsToken()}
 	if err != nil || !v.Connected || !changed || next.Out(v.Epoch) {
 		want = Ready{}

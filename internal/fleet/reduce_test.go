@@ -79,6 +79,8 @@ func (c reduceCase) want() Outcome {
 	}
 	if len(want.Changes) == 0 {
 		want.Changes = nil
+	} else {
+		want.Event = want.Changes[0].Event
 	}
 	return want
 }

@@ -119,11 +119,17 @@ func (s State) Next(a Attempt) (Command, error) {
 	return s.next(d, a.Written, a.WithoutToken)
 }
 
-// next is NextDelivery as long as QueueOut has room for one more.
+// next is NextDelivery as long as QueueOut has room for one more, and unless that
+// waits for the agent to say how its runner is.
 func (s State) next(d Delivery, written CommandID, withoutToken bool) (Command, error) {
 	next, err := NextDelivery(s.Commands, d, written, withoutToken)
-	if err != nil || next.State == Delivered {
+	switch {
+	case err != nil:
 		return next, err
+	case s.VM.AwaitsRunner && next.repeatsRegistration():
+		return Command{}, ErrNothingDue
+	case next.State == Delivered:
+		return next, nil
 	}
 	n := 0
 	for _, c := range s.Commands {
@@ -135,6 +141,12 @@ func (s State) next(d Delivery, written CommandID, withoutToken bool) (Command, 
 		return Command{}, ErrNothingDue
 	}
 	return next, nil
+}
+
+// repeatsRegistration reports whether c, on a new session, would register a runner
+// that may be registered already.
+func (c Command) repeatsRegistration() bool {
+	return c.NeedsToken() && c.Attempts > 0 && c.Last.Via == Stream
 }
 
 // delivery is the attempt as the VM's state allows it. A VM that was never seen is

@@ -39,6 +39,9 @@ type VM struct {
 
 	// TokenWait is set while its register_runner waits for a token.
 	TokenWait TokenWait `json:"token_wait,omitzero"`
+	// AwaitsRunner is whether a register_runner that an earlier session was sent waits
+	// for the agent to say how its runner is: the ack and the proof may have been lost.
+	AwaitsRunner bool `json:"awaits_runner,omitempty"`
 	// DueAt is when a Tick of the VM has something to do; zero for never.
 	DueAt time.Time `json:"due_at,omitzero"`
 }
@@ -62,8 +65,14 @@ func NewVM(id VMID, now time.Time) VM {
 func (v VM) SessionOpened(h Hello, now time.Time) VM {
 	v.Pool, v.Org, v.AgentVersion = h.Pool, h.Org, h.AgentVersion
 	v.Connected, v.ConnectedAt, v.LastSeenAt = true, now, now
-	v.DueAt = time.Time{}
+	v = v.untimed()
 	v.Epoch++
+	return v
+}
+
+// untimed has no Tick do anything.
+func (v VM) untimed() VM {
+	v.AwaitsRunner, v.DueAt = false, time.Time{}
 	return v
 }
 
@@ -71,7 +80,8 @@ func (v VM) SessionOpened(h Hello, now time.Time) VM {
 // newest ends without a trace.
 func (v VM) SessionClosed(e Epoch, now time.Time) VM {
 	if v.Connected && v.Epoch == e {
-		v.Connected, v.DisconnectedAt, v.DueAt = false, now, time.Time{}
+		v = v.untimed()
+		v.Connected, v.DisconnectedAt = false, now
 	}
 	return v
 }
@@ -129,7 +139,7 @@ func (v VM) WithLoad(o VM) VM {
 }
 
 // Differs reports whether v and o differ in more than in what every heartbeat
-// changes and when a Tick is due: whether a watcher of the fleet wants to know.
+// changes and in when a Tick is due: whether a watcher of the fleet wants to know.
 func (v VM) Differs(o VM) bool {
 	if !v.Runner.equal(o.Runner) || !v.Job.equal(o.Job) {
 		return true

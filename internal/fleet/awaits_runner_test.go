@@ -1,0 +1,65 @@
+package fleet
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// awaiting is v after the opening, at t1, of a session on which a register_runner is
+// to be repeated.
+func awaiting(v VM) VM {
+	v.AwaitsRunner, v.DueAt = true, t1.Add(showWithin)
+	return v
+}
+
+// A drop that swallows both the ack and the proof of a registration does not register
+// the runner twice: before register_runner is repeated the agent may say how its runner
+// is. What it says, or its silence, settles it.
+func TestAwaitsRunner(t *testing.T) {
+	t.Parallel()
+	later := t1.Add(time.Millisecond)
+	beat := func(via Route, e Epoch, runner *Runner) Input {
+		return HeartbeatReceived{&Heartbeat{Origin: Origin{VM: "vm", Via: via, Epoch: e, ReceivedAt: later}, Status: "ready", Runner: runner}}
+	}
+	for name, test := range map[string]struct {
+		in      Input
+		now     time.Time
+		settled bool
+		ready   Ready
+	}{
+		"a configured runner":              {beat(Stream, 3, &Runner{Configured: true}), later, true, Ready{}},
+		"an unconfigured runner":           {beat(Stream, 3, &Runner{}), later, true, Ready{"r", true}},
+		"nothing of the runner":            {beat(Stream, 3, nil), later, false, Ready{}},
+		"a runner, on the session before":  {beat(Stream, 2, &Runner{}), later, false, Ready{}},
+		"a runner, over HTTP":              {beat(HTTP, 0, &Runner{}), later, false, Ready{}},
+		"a tick before its time":           {Tick{VM: "vm"}, t1.Add(showWithin - 1), false, Ready{}},
+		"silence":                          {Tick{VM: "vm"}, t1.Add(showWithin), true, Ready{"r", true}},
+		"another command":                  {CommandAccepted{drain("c")}, later, false, Ready{}},
+		"its end":                          {CancelRequested{"vm", "r"}, later, true, Ready{}},
+		"the end of the session":           {SessionClosed{"vm", 3, ""}, later, true, Ready{}},
+		"a newer session, which asks anew": {SessionOpened{Hello{VM: "vm"}, ""}, later, false, Ready{}},
+	} {
+		opened, err := testRules.Reduce(stateOf(requestedVM(), register("r").out(Stream, 2, t0)), SessionOpened{Hello{VM: "vm"}, "r"}, t1)
+		require.NoError(t, err)
+		require.Equal(t, Ready{}, opened.Ready)
+		_, err = opened.State.Next(Attempt{Via: Stream, Epoch: 3, At: t1})
+		require.ErrorIs(t, err, ErrNothingDue)
+
+		out, err := testRules.Reduce(opened.State, test.in, test.now)
+		require.NoError(t, err, name)
+		require.Equal(t, !test.settled, out.State.VM.AwaitsRunner, name)
+		require.Equal(t, test.settled, out.State.VM.DueAt.IsZero(), name)
+		require.Equal(t, test.ready, out.Ready, name)
+	}
+}
+
+// A register_runner that was never sent waits for nothing.
+func TestFirstRegistrationAwaitsNothing(t *testing.T) {
+	t.Parallel()
+	out, err := testRules.Reduce(stateOf(requestedVM(), register("r")), SessionOpened{Hello{VM: "vm"}, ""}, t1)
+	require.NoError(t, err)
+	require.False(t, out.State.VM.AwaitsRunner)
+	require.Equal(t, Ready{"r", true}, out.Ready)
+}

@@ -1,0 +1,80 @@
+package fleet
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// beating is an agent that sent so many heartbeats at intervals; it returns when the
+// last of them was.
+func beating(n int, every time.Duration) (Liveness, time.Time) {
+	l, at := Liveness{OpenedAt: t0, LastMessageAt: t0}, t0
+	for range n {
+		at = at.Add(every)
+		l = l.Received(at).Beat(at)
+	}
+	return l, at
+}
+
+func TestGone(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		say    func(Liveness, time.Time) Liveness
+		beats  int
+		every  time.Duration
+		within time.Duration // zero for never
+	}{
+		"no heartbeat":            {nil, 0, time.Second, 0},
+		"one heartbeat":           {nil, 1, time.Second, 0},
+		"every second":            {nil, 4, time.Second, leastSilence},
+		"every 15 seconds":        {nil, 4, 15 * time.Second, leastSilence},
+		"every minute":            {nil, 4, time.Minute, 3 * time.Minute},
+		"one before its time":     {func(l Liveness, at time.Time) Liveness { return l.Beat(at) }, 4, 32 * time.Second, 93 * time.Second},
+		"a message since":         {func(l Liveness, at time.Time) Liveness { return l.Received(at.Add(time.Minute)) }, 4, time.Second, time.Minute + leastSilence},
+		"in a job":                {func(l Liveness, _ time.Time) Liveness { return l.Event(EventJobStarted) }, 4, time.Second, 0},
+		"after a job":             {func(l Liveness, _ time.Time) Liveness { return l.Event(EventJobStarted).Event(EventJobCompleted) }, 4, time.Second, leastSilence},
+		"a heartbeat in a job":    {func(l Liveness, at time.Time) Liveness { return l.Event(EventJobStarted).Beat(at) }, 4, time.Second, leastSilence},
+		"another event in a job":  {func(l Liveness, _ time.Time) Liveness { return l.Event(EventJobStarted).Event("other") }, 4, time.Second, 0},
+		"reports over HTTP":       {elsewhere, 0, 0, newStream + suspectFor},
+		"over HTTP, every minute": {elsewhere, 2, time.Minute, newStream + 80*time.Second},
+		"and a message since": {func(l Liveness, at time.Time) Liveness {
+			return elsewhere(l, at).Received(at.Add(newStream + time.Second))
+		}, 0, 0, 0},
+	} {
+		l, last := beating(test.beats, test.every)
+		if test.say != nil {
+			l = test.say(l, last)
+		}
+		if test.within == 0 {
+			require.NoError(t, l.Gone(last.Add(24*time.Hour)), name)
+			continue
+		}
+		require.NoError(t, l.Gone(last.Add(test.within)), name)
+		require.ErrorIs(t, l.Gone(last.Add(test.within+1)), ErrSilent, name)
+	}
+}
+
+// elsewhere is a report over HTTP as soon as that means something.
+func elsewhere(l Liveness, at time.Time) Liveness {
+	l, _ = l.ReportedElsewhere(at.Add(newStream))
+	return l
+}
+
+// A stream is suspect once until a message comes, and not while it is new.
+func TestSuspect(t *testing.T) {
+	t.Parallel()
+	l, _ := beating(0, 0)
+	at := func(s int) time.Time { return t0.Add(time.Duration(s) * time.Second) }
+	l, news := l.ReportedElsewhere(at(9))
+	require.False(t, news, "it is new")
+	l, news = l.ReportedElsewhere(at(10))
+	require.True(t, news)
+	l, news = l.ReportedElsewhere(at(12))
+	require.False(t, news, "it is known")
+	require.Equal(t, at(10), l.SuspectAt)
+	l, news = l.Received(at(13)).ReportedElsewhere(at(14))
+	require.True(t, news)
+	require.Equal(t, at(14), l.SuspectAt)
+}
