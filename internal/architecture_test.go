@@ -25,10 +25,10 @@ import (
 var layers = [][]string{
 	{"internal/fleet"},
 	{"internal/store", "internal/auth", "internal/journal"},
-	{"internal/store/sqlstore", "internal/store/storetest", "internal/registration", "internal/control", "internal/dispatch"},
+	{"internal/store/sqlstore", "internal/store/sqlite", "internal/store/memory", "internal/engine", "internal/store/storetest", "internal/registration", "internal/control", "internal/dispatch"},
 	{"internal/rpc", "internal/sim", "internal/cli"},
 	{"internal/app"},
-	{"internal/e2e", "internal/crash", "internal/faults", "internal/testkit", "internal/apidoc", "cmd"},
+	{"internal/e2e", "internal/crash", "internal/faults", "internal/testkit", "internal/store/powerloss", "internal/apidoc", "cmd"},
 }
 
 // beside are the imports within one layer, each with its reason.
@@ -71,11 +71,11 @@ var rules = []struct {
 		why: "delivery must not depend on who asked for it",
 	},
 	{
-		from: everything, except: []string{"internal/store/sqlstore"}, to: []string{"database/sql"},
+		from: everything, except: []string{"internal/store/sqlstore", "internal/store/sqlite"}, to: []string{"database/sql"},
 		why: "a backend can be exchanged only if nobody looks behind the store's interfaces",
 	},
 	{
-		from: everything, except: []string{"internal/app"}, to: []string{"internal/store/sqlstore"},
+		from: everything, except: []string{"internal/app"}, to: []string{"internal/store/sqlstore", "internal/store/sqlite", "internal/store/memory"},
 		why: "which backend is used is decided in one place",
 	},
 	{
@@ -87,7 +87,7 @@ var rules = []struct {
 		why: "what the command line can do, every client of the API can do",
 	},
 	{
-		from: everything, to: []string{"internal/store/storetest", "internal/e2e", "internal/crash", "internal/faults", "internal/testkit"},
+		from: everything, to: []string{"internal/store/storetest", "internal/e2e", "internal/crash", "internal/faults", "internal/testkit", "internal/store/powerloss"},
 		why: "these are for tests",
 	},
 	{

@@ -13,7 +13,11 @@ import (
 //
 // A row is a few columns that queries need, a document, and a version. A driver
 // knows nothing of what columns and documents mean: it returns them as they were
-// committed. Times are in UTC, precise to the nanosecond; a zero time is none.
+// committed. Times are in UTC, precise to the nanosecond; a zero time is none, and
+// an empty document is the same as none. A driver keeps nothing that a caller gave
+// it, and what it returns belongs to the caller.
+//
+// A call whose context is done before it begins returns an error and does nothing.
 //
 // Every method may fail; what an error is about is for people to read, except for
 // those that are named here.
@@ -28,13 +32,14 @@ type Driver interface {
 	Commit(ctx context.Context, w Writes) (Committed, error)
 	// Listen calls fn after every durable commit that has changes, in the order of
 	// their numbers, with the number of its last change, until stop is called. A
-	// call may be left out when a later one covers it. fn must not block. What
-	// another process commits may be reported late.
+	// call may be left out when a later one covers it. fn must not block, nor call
+	// the driver. What another process commits may be reported as late as with the
+	// next commit of this one.
 	Listen(fn func(last int64)) (stop func())
 	// Check returns nil when the database can be written, having tried.
 	Check(ctx context.Context) error
 	// Purge removes rows that are past their time, at most limit of each class, and
-	// returns how many went.
+	// returns how many went: zero only when none is left to go.
 	Purge(ctx context.Context, c Cutoffs, limit int) (int, error)
 	// Close completes what is under way and closes the database. Calls after it
 	// return an error that wraps ErrClosed; closing twice is no error.
@@ -45,7 +50,7 @@ type Driver interface {
 
 // Queries are the lists. Each returns limit rows at most.
 type Queries interface {
-	// VMs lists VMs in the order of their ids.
+	// VMs lists VMs in the order of their ids, byte by byte.
 	VMs(ctx context.Context, q VMQuery, limit int) ([]VMRow, error)
 	// Commands lists commands, the highest Seq first.
 	Commands(ctx context.Context, q CommandQuery, limit int) ([]CommandRow, error)
@@ -57,7 +62,7 @@ type Queries interface {
 	// first: limit of each.
 	Due(ctx context.Context, now time.Time, limit int) (Rows, error)
 	// Changes lists changes, the lowest Seq first. It returns ErrPurged when some of
-	// those after q.After were purged.
+	// those after q.After were purged, of whichever VM.
 	Changes(ctx context.Context, q ChangeQuery, limit int) ([]ChangeRow, error)
 	// LastChange returns the number of the latest change; zero when there was none.
 	LastChange(ctx context.Context) (int64, error)
@@ -87,7 +92,8 @@ func (e *ConflictError) Error() string {
 // Keys names rows to be loaded.
 type Keys struct {
 	// VMs are loaded together with the first of the commands in each of their
-	// Queues, by Seq: Depth of each.
+	// Queues, by Seq: Depth of each. The commands are loaded also when the row of
+	// their VM is not there.
 	VMs    []string
 	Queues []string
 	Depth  int
@@ -122,7 +128,8 @@ type VMRow struct {
 
 // CommandRow is a command.
 type CommandRow struct {
-	// Seq is the order in which commands were committed first; Commit gives it.
+	// Seq is the order in which commands were committed first; Commit gives it, and
+	// it stays. None is given twice, nor of the other rows, even after a purge.
 	Seq int64
 	ID  string
 	// VM and Type never change; they, State and Seq are what commands are listed by.
@@ -155,7 +162,8 @@ type HeartbeatRow struct {
 
 // ChangeRow is an entry of the log of changes. It never changes.
 type ChangeRow struct {
-	// Seq is the order of the changes over all commits, without gaps; Commit gives it.
+	// Seq is the order of the changes over all commits, from one and without gaps;
+	// Commit gives it.
 	Seq int64
 	At  time.Time
 	VM  string
@@ -167,11 +175,13 @@ type ChangeRow struct {
 	// Event is for a commit: the change stands for the event at this place in
 	// Writes.Events, counted from one. Zero is none.
 	Event int
-	// EventSeq is the Seq of that event, when the change is listed.
+	// EventSeq is the Seq of that event, when the change is listed: also when the
+	// event is no longer kept.
 	EventSeq int64
 }
 
-// Writes is what one commit does.
+// Writes is what one commit does. No row is in it twice, and the numbers that
+// Commit gives need not be set. What it lists is committed in this order.
 type Writes struct {
 	VMs        []VMRow
 	Commands   []CommandRow
@@ -184,7 +194,7 @@ type Writes struct {
 
 // Committed are the numbers that a commit gave.
 type Committed struct {
-	// Commands has the Seq of each of Writes.Commands.
+	// Commands has the Seq of each of Writes.Commands, new or not.
 	Commands []int64
 	// Events has the Seq of each of Writes.Events.
 	Events []int64
@@ -239,8 +249,8 @@ type ChangeQuery struct {
 }
 
 // Cutoffs are the times before which rows of each class are removed; zero keeps
-// all. Of changes and heartbeats the oldest go, up to the first that is to be
-// kept; those that are dated later than a day after Now count as past their time.
+// all. Of changes and heartbeats those go that were committed first, up to the
+// first that is to be kept; those that are dated later than a day after Now count as past their time.
 // The latest change always stays.
 type Cutoffs struct {
 	Now        time.Time
@@ -251,6 +261,6 @@ type Cutoffs struct {
 	EventsThrough int64
 	// Commands goes by FinishedAt; those without one stay.
 	Commands time.Time
-	// VMs goes by LastSeenAt; those that are Connected stay.
+	// VMs goes by LastSeenAt; those without one and those that are Connected stay.
 	VMs time.Time
 }

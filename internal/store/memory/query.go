@@ -1,0 +1,148 @@
+package memory
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Load returns the rows that k names.
+func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err error) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	if err := db.usable(ctx); err != nil {
+		return rows, err
+	}
+	ids := slices.Clone(k.Commands)
+	for _, vm := range unique(k.VMs) {
+		if row, found := db.vms[vm]; found {
+			rows.VMs = append(rows.VMs, own(row))
+		}
+		for _, name := range k.Queues {
+			seqs := slices.Sorted(maps.Keys(db.queues[queue{vm, name}]))
+			for _, seq := range seqs[:min(k.Depth, len(seqs))] {
+				ids = append(ids, db.queues[queue{vm, name}][seq])
+			}
+		}
+	}
+	for _, id := range unique(ids) {
+		if row, found := db.commands[id]; found {
+			rows.Commands = append(rows.Commands, own(row))
+		}
+	}
+	return rows, nil
+}
+
+func unique(ids []string) []string { return slices.Compact(slices.Sorted(slices.Values(ids))) }
+
+// choose returns the first rows in an order, of those that fit.
+func choose[K comparable, R any](ctx context.Context, db *DB, all map[K]R, limit int, order func(a, b R) int, fits func(R) bool) ([]R, error) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	if err := db.usable(ctx); err != nil {
+		return nil, err
+	}
+	var rows []R
+	for _, row := range all {
+		if fits(row) {
+			rows = append(rows, row)
+		}
+	}
+	slices.SortFunc(rows, order)
+	rows = rows[:min(limit, len(rows))]
+	for i, row := range rows {
+		rows[i] = own(row)
+	}
+	return rows, nil
+}
+
+// lets reports whether a filter lets a value through.
+func lets(filter, value string) bool { return filter == "" || filter == value }
+
+// VMs lists VMs in the order of their ids.
+func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, error) {
+	order := func(a, b store.VMRow) int { return strings.Compare(a.ID, b.ID) }
+	return choose(ctx, db, db.vms, limit, order, func(row store.VMRow) bool {
+		return row.ID > q.After && lets(q.Pool, row.Pool) && lets(q.Org, row.Org) && lets(q.Status, row.Status) &&
+			(q.Connected == nil || *q.Connected == row.Connected)
+	})
+}
+
+// Commands lists commands, the highest Seq first.
+func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, error) {
+	order := func(a, b store.CommandRow) int { return cmp.Compare(b.Seq, a.Seq) }
+	return choose(ctx, db, db.commands, limit, order, func(row store.CommandRow) bool {
+		return lets(q.VM, row.VM) && lets(q.Type, row.Type) &&
+			(len(q.States) == 0 || slices.Contains(q.States, row.State)) && (q.Before == 0 || row.Seq < q.Before) &&
+			(q.FinishedSince.IsZero() || !row.FinishedAt.IsZero() && !row.FinishedAt.Before(q.FinishedSince))
+	})
+}
+
+// Events lists events, the highest Seq first, or the lowest with After.
+func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, error) {
+	order := func(a, b store.EventRow) int { return cmp.Compare(b.Seq, a.Seq) }
+	if q.After != nil {
+		order = func(a, b store.EventRow) int { return cmp.Compare(a.Seq, b.Seq) }
+	}
+	return choose(ctx, db, db.events, limit, order, func(row store.EventRow) bool {
+		return lets(q.VM, row.VM) && lets(q.Type, row.Type) && !row.ReceivedAt.Before(q.Since) &&
+			(q.Until.IsZero() || row.ReceivedAt.Before(q.Until)) &&
+			(q.Before == 0 || row.Seq < q.Before) && (q.After == nil || row.Seq > *q.After)
+	})
+}
+
+// Heartbeats lists rows of heartbeats, the latest first.
+func (db *DB) Heartbeats(ctx context.Context, q store.HeartbeatQuery, limit int) ([]store.HeartbeatRow, error) {
+	order := func(a, b store.HeartbeatRow) int { return b.At.Compare(a.At) }
+	return choose(ctx, db, db.heartbeats, limit, order, func(row store.HeartbeatRow) bool {
+		return (q.VM == "" || slices.Contains(row.VMs, q.VM)) && (q.Before.IsZero() || row.At.Before(q.Before))
+	})
+}
+
+// Due lists what is due, the earliest first.
+func (db *DB) Due(ctx context.Context, now time.Time, limit int) (store.Rows, error) {
+	due := func(at time.Time) bool { return !at.IsZero() && !at.After(now) }
+	vms, err := choose(ctx, db, db.vms, limit, func(a, b store.VMRow) int { return a.DueAt.Compare(b.DueAt) },
+		func(row store.VMRow) bool { return due(row.DueAt) })
+	commands, err2 := choose(ctx, db, db.commands, limit, func(a, b store.CommandRow) int { return a.DueAt.Compare(b.DueAt) },
+		func(row store.CommandRow) bool { return due(row.DueAt) })
+	return store.Rows{VMs: vms, Commands: commands}, cmp.Or(err, err2)
+}
+
+// Changes lists changes, the lowest Seq first.
+func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (rows []store.ChangeRow, err error) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	if err := db.usable(ctx); err != nil {
+		return nil, err
+	}
+	if q.After < db.purgedChange {
+		return nil, store.ErrPurged
+	}
+	for seq := q.After + 1; seq <= db.lastChange && len(rows) < limit; seq++ {
+		if row := own(db.changes[seq]); lets(q.VM, row.VM) {
+			row.Doc = append(row.Doc, db.events[row.EventSeq].Doc...)
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
+}
+
+// LastChange returns the number of the latest change.
+func (db *DB) LastChange(ctx context.Context) (int64, error) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.lastChange, db.usable(ctx)
+}
+
+// Mark returns the number that was last committed under a name.
+func (db *DB) Mark(ctx context.Context, name string) (int64, error) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.marks[name], db.usable(ctx)
+}

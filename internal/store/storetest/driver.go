@@ -1,0 +1,105 @@
+package storetest
+
+import (
+	"testing"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Drivers opens databases of a kind of driver. What it opens is closed by the test.
+type Drivers struct {
+	// New opens an empty database.
+	New func(t *testing.T) store.Driver
+	// Crash opens what a kill of the process would leave of a database at this
+	// moment: all that is durable, and nothing else. The old driver is of no more
+	// use; it may have been closed before.
+	Crash func(t *testing.T, old store.Driver) store.Driver
+	// Shared opens a database that is open already, as another process would. It is
+	// nil where only one process has a database.
+	Shared func(t *testing.T, d store.Driver) store.Driver
+}
+
+// RunDriver runs the suite that every store.Driver passes. Each of its tests is
+// about one promise of the contract, and its name says which.
+func RunDriver(t *testing.T, d Drivers) {
+	t.Helper()
+	for name, test := range map[string]func(t *testing.T, d Drivers){
+		// driver_commit.go
+		"a new database is empty":                         emptyDatabase,
+		"rows come back as they were committed":           rowsComeBack,
+		"versions count the commits of a row":             versionsCount,
+		"an update replaces the whole row":                updateReplaces,
+		"numbers are in the order of commits":             numbersInOrder,
+		"numbers are not given again after a purge":       numbersStayTaken,
+		"a row that is not as it was loaded conflicts":    staleRowsConflict,
+		"a conflict names every row":                      conflictNamesAll,
+		"a conflict changes nothing":                      conflictChangesNothing,
+		"a row that was purged conflicts":                 purgedRowConflicts,
+		"marks are the latest numbers by name":            marksAreLatest,
+		"documents have any bytes":                        documentBytes,
+		"documents have a mebibyte":                       largeDocuments,
+		"ids and columns have any characters they may":    anyCharacters,
+		"times are kept to the nanosecond":                exactTimes,
+		"callers keep what they gave and what they got":   ownMemory,
+		"a commit with a thousand rows":                   largeCommit,
+		"a context that is done is an error":              doneContext,
+		"a context that ends leaves all of it or nothing": endingContext,
+
+		// driver_load.go
+		"load returns the rows that are there":          loadRows,
+		"load returns the first of each queue":          loadQueues,
+		"load returns no row twice":                     loadOnce,
+		"commands move between queues":                  loadMoved,
+		"queues outlive the row of their VM":            loadWithoutVM,
+		"load returns a thousand VMs with their queues": loadMany,
+
+		// driver_lists.go
+		"VMs are listed by every filter":            listVMs,
+		"commands are listed by every filter":       listCommands,
+		"events are listed by every filter":         listEvents,
+		"heartbeats are listed by VM and time":      listHeartbeats,
+		"heartbeats of one moment are all there":    sameMoment,
+		"due rows are listed, the earliest first":   listDue,
+		"VMs are paged while they change":           pageVMs,
+		"commands are paged while they change":      pageCommands,
+		"events are paged backward while more come": pageEventsBack,
+		"events are paged forward while more come":  pageEventsOn,
+		"heartbeats are paged while more come":      pageHeartbeats,
+
+		// driver_changes.go
+		"changes are listed in their order":             changesInOrder,
+		"a change of an event has its document":         changesOfEvents,
+		"changes that were purged are missed":           changesPurged,
+		"the latest change stays":                       latestChangeStays,
+		"listeners are called for commits with changes": listenersCalled,
+		"a listener that stopped is not called":         listenersStop,
+		"what a listener is called for can be read":     listenersRead,
+
+		// driver_purge.go
+		"purge removes what is before its cutoff": purgeCutoffs,
+		"purge keeps all without cutoffs":         purgeWithoutCutoffs,
+		"purge removes changes in their order":    purgeChanges,
+		"purge removes heartbeats in their order": purgeHeartbeats,
+		"purge is limited for each class":         purgeLimit,
+		"purge empties queues":                    purgeQueues,
+
+		// driver_concurrent.go
+		"no commit of concurrent writers is lost": concurrentWriters,
+		"load is of one moment":                   loadOneMoment,
+		"two drivers share a database":            sharedDatabase,
+		"two drivers write at once":               sharedWriters,
+
+		// driver_close.go
+		"everything survives a crash":                  crashKeeps,
+		"the log of changes goes on after a crash":     crashContinues,
+		"a database has an id of its own":              databaseID,
+		"a closed driver says so":                      closedDriver,
+		"closing completes or refuses commits":         closeAmidCommits,
+		"everything is there after a graceful closing": closeKeeps,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, d)
+		})
+	}
+}

@@ -1,0 +1,91 @@
+package storetest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// A version that is not the row's conflicts, be it lower or higher, and whether the
+// row is there or not.
+func staleRowsConflict(t *testing.T, drivers Drivers) {
+	d := newDatabase(t, drivers)
+	d.commit(store.Writes{VMs: []store.VMRow{aVM("there")}, Commands: []store.CommandRow{aCommand("there", "vm", "")}})
+	d.commit(store.Writes{VMs: []store.VMRow{d.vm("there")}, Commands: []store.CommandRow{d.command("there")}})
+	before := d.contents()
+	for _, row := range []struct {
+		id      string
+		version store.Version
+	}{
+		{"there", 0}, {"there", 1}, {"there", 3}, {"missing", 1},
+	} {
+		vm, c := aVM(row.id), aCommand(row.id, "vm", "")
+		vm.Version, c.Version = row.version, row.version
+		require.Equal(t, &store.ConflictError{VMs: []string{row.id}}, tidyConflict(d.conflict(store.Writes{VMs: []store.VMRow{vm}})), row)
+		require.Equal(t, &store.ConflictError{Commands: []string{row.id}}, tidyConflict(d.conflict(store.Writes{Commands: []store.CommandRow{c}})), row)
+	}
+	require.Equal(t, before, d.contents())
+}
+
+func tidyConflict(e *store.ConflictError) *store.ConflictError {
+	return &store.ConflictError{VMs: append([]string(nil), e.VMs...), Commands: append([]string(nil), e.Commands...)}
+}
+
+// mixed is a commit of rows that conflict and rows that would not, some first and
+// some last.
+func (d *database) mixed() store.Writes {
+	old := full()
+	old.VMs = append([]store.VMRow{aVM("new-1")}, old.VMs...)
+	old.VMs = append(old.VMs, d.vm("fresh"), aVM("new-2"))
+	old.Commands = append([]store.CommandRow{aCommand("new-1", "vm", "normal"), d.command("fresh")}, old.Commands...)
+	missing := aCommand("missing", "vm", "normal")
+	missing.Version = 1
+	old.Commands = append(old.Commands, missing, aCommand("new-2", "vm", "normal"))
+	old.Marks = map[string]int64{"journaled": 99, "swept": 99}
+	return old
+}
+
+func (d *database) fillForConflicts() {
+	d.commit(full())
+	d.commit(store.Writes{VMs: []store.VMRow{aVM("fresh")}, Commands: []store.CommandRow{aCommand("fresh", "vm", "normal")}})
+}
+
+func conflictNamesAll(t *testing.T, drivers Drivers) {
+	d := newDatabase(t, drivers)
+	d.fillForConflicts()
+	conflict := d.conflict(d.mixed())
+	require.ElementsMatch(t, []string{"vm-1", "vm-2", "vm-3"}, conflict.VMs)
+	require.ElementsMatch(t, []string{"c-1", "c-2", "missing"}, conflict.Commands)
+}
+
+func conflictChangesNothing(t *testing.T, drivers Drivers) {
+	d := newDatabase(t, drivers)
+	d.fillForConflicts()
+	before, due := d.contents(), sortedDue(d.due(at(99), all))
+	queue := store.Keys{VMs: []string{"vm", "vm-1", "new-1"}, Queues: []string{"normal"}, Depth: 9}
+	queued := d.load(queue)
+	_ = d.conflict(d.mixed())
+	require.Equal(t, before, d.contents())
+	require.Equal(t, due, sortedDue(d.due(at(99), all)))
+	require.Equal(t, queued, d.load(queue))
+
+	// The numbers of changes go on without a gap.
+	c := d.commit(store.Writes{Changes: []store.ChangeRow{aChange("vm", "next")}})
+	require.Equal(t, before.LastChange+1, c.FirstChange)
+}
+
+func purgedRowConflicts(t *testing.T, drivers Drivers) {
+	d := newDatabase(t, drivers)
+	vm, c := aVM("vm"), aCommand("c", "vm", "")
+	vm.Connected = false
+	d.commit(store.Writes{VMs: []store.VMRow{vm}, Commands: []store.CommandRow{c}})
+	loaded := store.Writes{VMs: []store.VMRow{d.vm("vm")}, Commands: []store.CommandRow{d.command("c")}}
+	require.Equal(t, 2, d.purge(store.Cutoffs{Now: at(9), VMs: at(9), Commands: at(9)}, all))
+	require.Equal(t, &store.ConflictError{VMs: []string{"vm"}, Commands: []string{"c"}}, d.conflict(loaded))
+
+	d.commit(store.Writes{VMs: []store.VMRow{vm}, Commands: []store.CommandRow{c}})
+	require.EqualValues(t, 1, d.vm("vm").Version, "a row that comes back is a new one")
+	require.EqualValues(t, 1, d.command("c").Version)
+}

@@ -1,0 +1,305 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// all is a limit that no test reaches.
+const all = 10_000
+
+// database is a driver under test. Its methods fail the test on errors, and return
+// rows in a form that can be compared.
+type database struct {
+	*testing.T
+	store.Driver
+}
+
+func newDatabase(t *testing.T, d Drivers) *database {
+	t.Helper()
+	return opened(t, d.New(t))
+}
+
+// opened has the driver closed at the end of the test.
+func opened(t *testing.T, d store.Driver) *database {
+	t.Helper()
+	t.Cleanup(func() { _ = d.Close() })
+	return &database{t, d}
+}
+
+// at returns a time: they rise with n, and no digit of theirs is zero by chance.
+func at(n int) time.Time {
+	return time.Date(2026, 2, 3, 4, 5, 6, 123456789, time.UTC).Add(time.Duration(n) * (time.Second + 1))
+}
+
+// A row of each kind with something in every column.
+func aVM(id string) store.VMRow {
+	return store.VMRow{
+		ID: id, Pool: "pool of " + id, Org: "org of " + id, Status: "idle", Connected: true,
+		LastSeenAt: at(1), DueAt: at(2), Doc: []byte("VM " + id),
+	}
+}
+
+func aCommand(id, vm, queue string) store.CommandRow {
+	return store.CommandRow{
+		ID: id, VM: vm, Type: "drain", State: "PENDING", Queue: queue,
+		DueAt: at(3), FinishedAt: at(4), Doc: []byte("command " + id),
+	}
+}
+
+func anEvent(vm, text string) store.EventRow {
+	return store.EventRow{VM: vm, Type: "job_started", ReceivedAt: at(5), Doc: []byte("event " + text)}
+}
+
+func someHeartbeats(when time.Time, vms ...string) store.HeartbeatRow {
+	return store.HeartbeatRow{At: when, VMs: vms, Doc: []byte("heartbeats of " + strings.Join(vms, " "))}
+}
+
+func aChange(vm, text string) store.ChangeRow {
+	return store.ChangeRow{At: at(6), VM: vm, Kind: "vm", Doc: []byte("change " + text)}
+}
+
+// aChangeOf stands for the event at this place in a commit.
+func aChangeOf(vm string, event int) store.ChangeRow {
+	return store.ChangeRow{At: at(7), VM: vm, Kind: "event", Event: event}
+}
+
+// full is a commit with several rows of each kind: some with something in every
+// column, and some with as little as there can be.
+func full() store.Writes {
+	return store.Writes{
+		VMs:        []store.VMRow{aVM("vm-2"), aVM("vm-1"), {ID: "vm-3"}},
+		Commands:   []store.CommandRow{aCommand("c-1", "vm-1", "normal"), {ID: "c-2", VM: "vm-2"}},
+		Events:     []store.EventRow{anEvent("vm-1", "one"), {VM: "vm-2", ReceivedAt: at(6)}, anEvent("vm-2", "three")},
+		Heartbeats: []store.HeartbeatRow{someHeartbeats(at(8), "vm-1", "vm-2"), {At: at(9), VMs: []string{"vm-3"}}},
+		Changes:    []store.ChangeRow{aChange("vm-1", "one"), aChangeOf("vm-2", 3), {At: at(8), VM: "vm-3"}, aChangeOf("vm-1", 1)},
+		Marks:      map[string]int64{"journaled": 1<<62 + 1, "swept": -2},
+	}
+}
+
+// contents is all that a database has, as its lists show it.
+type contents struct {
+	VMs        []store.VMRow
+	Commands   []store.CommandRow
+	Events     []store.EventRow
+	Heartbeats []store.HeartbeatRow
+	Changes    []store.ChangeRow
+	LastChange int64
+	Marks      map[string]int64
+}
+
+// shown returns what a database shows that has had only this commit.
+func shown(w store.Writes, c store.Committed) contents {
+	var want contents
+	for _, row := range w.VMs {
+		row.Version = 1
+		want.VMs = append(want.VMs, row)
+	}
+	for i, row := range w.Commands {
+		row.Version, row.Seq = 1, c.Commands[i]
+		want.Commands = append(want.Commands, row)
+	}
+	for i, row := range w.Events {
+		row.Seq = c.Events[i]
+		want.Events = append(want.Events, row)
+	}
+	for i, row := range w.Changes {
+		row.Seq = c.FirstChange + int64(i)
+		if row.Event > 0 {
+			event := want.Events[row.Event-1]
+			row.Event, row.EventSeq, row.Doc = 0, event.Seq, event.Doc
+		}
+		want.Changes, want.LastChange = append(want.Changes, row), row.Seq
+	}
+	slices.SortFunc(want.VMs, func(a, b store.VMRow) int { return strings.Compare(a.ID, b.ID) })
+	slices.Reverse(want.Commands)
+	slices.Reverse(want.Events)
+	want.Heartbeats = slices.SortedFunc(slices.Values(w.Heartbeats), func(a, b store.HeartbeatRow) int { return b.At.Compare(a.At) })
+	want.Heartbeats = tidy(want.Heartbeats, tidyHeartbeats)
+	want.Marks = map[string]int64{"journaled": w.Marks["journaled"], "swept": w.Marks["swept"]}
+	return want
+}
+
+func (d *database) contents() contents {
+	d.Helper()
+	return contents{
+		VMs:        d.vms(store.VMQuery{}, all),
+		Commands:   d.commands(store.CommandQuery{}, all),
+		Events:     d.events(store.EventQuery{}, all),
+		Heartbeats: d.heartbeats(store.HeartbeatQuery{}, all),
+		Changes:    d.changes(store.ChangeQuery{After: d.purgedChanges()}, all),
+		LastChange: d.lastChange(),
+		Marks:      map[string]int64{"journaled": d.mark("journaled"), "swept": d.mark("swept")},
+	}
+}
+
+// purgedChanges returns the number of the last change that was purged.
+func (d *database) purgedChanges() int64 {
+	d.Helper()
+	for after := int64(0); ; after++ {
+		_, err := d.Changes(d.Context(), store.ChangeQuery{After: after}, 1)
+		if !errors.Is(err, store.ErrPurged) {
+			require.NoError(d, err)
+			return after
+		}
+	}
+}
+
+func (d *database) commit(w store.Writes) store.Committed {
+	d.Helper()
+	c, err := d.Commit(d.Context(), w)
+	require.NoError(d, err)
+	require.Len(d, c.Commands, len(w.Commands))
+	require.Len(d, c.Events, len(w.Events))
+	return c
+}
+
+// conflict commits in vain.
+func (d *database) conflict(w store.Writes) *store.ConflictError {
+	d.Helper()
+	_, err := d.Commit(d.Context(), w)
+	var conflict *store.ConflictError
+	require.ErrorAs(d, err, &conflict)
+	return conflict
+}
+
+// load returns rows in the order of their ids.
+func (d *database) load(k store.Keys) store.Rows {
+	d.Helper()
+	rows, err := d.Load(d.Context(), k)
+	require.NoError(d, err)
+	rows.VMs = tidy(rows.VMs, tidyVM)
+	rows.Commands = tidy(rows.Commands, tidyCommand)
+	slices.SortFunc(rows.VMs, func(a, b store.VMRow) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(rows.Commands, func(a, b store.CommandRow) int { return strings.Compare(a.ID, b.ID) })
+	return rows
+}
+
+func (d *database) vm(id string) store.VMRow {
+	d.Helper()
+	rows := d.load(store.Keys{VMs: []string{id}})
+	require.Len(d, rows.VMs, 1, id)
+	return rows.VMs[0]
+}
+
+func (d *database) command(id string) store.CommandRow {
+	d.Helper()
+	rows := d.load(store.Keys{Commands: []string{id}})
+	require.Len(d, rows.Commands, 1, id)
+	return rows.Commands[0]
+}
+
+func (d *database) vms(q store.VMQuery, limit int) []store.VMRow {
+	d.Helper()
+	rows, err := d.VMs(d.Context(), q, limit)
+	require.NoError(d, err)
+	return tidy(rows, tidyVM)
+}
+
+func (d *database) commands(q store.CommandQuery, limit int) []store.CommandRow {
+	d.Helper()
+	rows, err := d.Commands(d.Context(), q, limit)
+	require.NoError(d, err)
+	return tidy(rows, tidyCommand)
+}
+
+func (d *database) events(q store.EventQuery, limit int) []store.EventRow {
+	d.Helper()
+	rows, err := d.Events(d.Context(), q, limit)
+	require.NoError(d, err)
+	return tidy(rows, tidyEvent)
+}
+
+func (d *database) heartbeats(q store.HeartbeatQuery, limit int) []store.HeartbeatRow {
+	d.Helper()
+	rows, err := d.Heartbeats(d.Context(), q, limit)
+	require.NoError(d, err)
+	return tidy(rows, tidyHeartbeats)
+}
+
+func (d *database) changes(q store.ChangeQuery, limit int) []store.ChangeRow {
+	d.Helper()
+	rows, err := d.Changes(d.Context(), q, limit)
+	require.NoError(d, err)
+	return tidy(rows, tidyChange)
+}
+
+func (d *database) due(now time.Time, limit int) store.Rows {
+	d.Helper()
+	rows, err := d.Due(d.Context(), now, limit)
+	require.NoError(d, err)
+	return store.Rows{VMs: tidy(rows.VMs, tidyVM), Commands: tidy(rows.Commands, tidyCommand)}
+}
+
+func (d *database) lastChange() int64 {
+	d.Helper()
+	n, err := d.LastChange(d.Context())
+	require.NoError(d, err)
+	return n
+}
+
+func (d *database) mark(name string) int64 {
+	d.Helper()
+	n, err := d.Mark(d.Context(), name)
+	require.NoError(d, err)
+	return n
+}
+
+func (d *database) purge(c store.Cutoffs, limit int) int {
+	d.Helper()
+	n, err := d.Purge(d.Context(), c, limit)
+	require.NoError(d, err)
+	return n
+}
+
+// tidy makes rows alike that the contract lets differ: an empty document may be
+// nil, and of heartbeats the VMs may be missing.
+func tidy[R any](rows []R, row func(*R)) []R {
+	if len(rows) == 0 {
+		return nil
+	}
+	rows = slices.Clone(rows)
+	for i := range rows {
+		row(&rows[i])
+	}
+	return rows
+}
+
+func tidyVM(r *store.VMRow)                { r.Doc = tidyDoc(r.Doc) }
+func tidyCommand(r *store.CommandRow)      { r.Doc = tidyDoc(r.Doc) }
+func tidyEvent(r *store.EventRow)          { r.Doc = tidyDoc(r.Doc) }
+func tidyHeartbeats(r *store.HeartbeatRow) { r.VMs, r.Doc = nil, tidyDoc(r.Doc) }
+func tidyChange(r *store.ChangeRow)        { r.Doc = tidyDoc(r.Doc) }
+
+func tidyDoc(doc []byte) []byte {
+	if len(doc) == 0 {
+		return nil
+	}
+	return doc
+}
+
+// ids returns what a function makes of rows, to compare them at a glance.
+func ids[R any](rows []R, id func(R) string) []string {
+	var list []string
+	for _, row := range rows {
+		list = append(list, id(row))
+	}
+	return list
+}
+
+func vmID(r store.VMRow) string              { return r.ID }
+func commandID(r store.CommandRow) string    { return r.ID }
+func docOfEvent(r store.EventRow) string     { return string(r.Doc) }
+func docOfBeats(r store.HeartbeatRow) string { return string(r.Doc) }
+func docOfChange(r store.ChangeRow) string   { return string(r.Doc) }
+
+// numbered returns a name that sorts like its number.
+func numbered(prefix string, n int) string { return fmt.Sprintf("%s-%04d", prefix, n) }
