@@ -1,0 +1,256 @@
+package powerloss_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/store/powerloss"
+)
+
+// The tests of this file show what is safe after a commit failed because the WAL could
+// not be synced. Its frames are in the page cache, whole and valid, but not on the
+// disk, and no later sync writes them.
+
+var careful = options{synchronous: full, cache: -2000}
+
+// bankWithFailedCommit is a bank with a checkpointed part, a commit that is in the WAL,
+// and one of which nothing but a page cache is left. The disk works again.
+func bankWithFailedCommit(t *testing.T) *bank {
+	t.Helper()
+	b := newBank(t, dice(t), careful)
+	b.commits(15)
+	b.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	b.commits(1)
+	b.big = true
+	b.v.FailSyncs(powerloss.WAL, 1, powerloss.None)
+	require.ErrorContains(t, b.commit(), failedSync)
+	b.big = false
+	require.Equal(t, len(b.answered), b.total(), "the process does not see the failed commit")
+	return b
+}
+
+func (b *bank) total() int {
+	b.t.Helper()
+	var n int
+	require.NoError(b.t, b.db.QueryRowContext(b.t.Context(), "SELECT n FROM total").Scan(&n))
+	return n
+}
+
+// killed is the bank after its process was killed and started again.
+func (b *bank) killed() *bank {
+	b.t.Helper()
+	db, v := b.v.Kill(b.t.TempDir())
+	return b.after(db, v, careful)
+}
+
+func requireSome(t *testing.T, wrong map[int]error, what string) {
+	t.Helper()
+	for _, err := range wrong {
+		if strings.HasPrefix(err.Error(), what) {
+			return
+		}
+	}
+	require.Failf(t, "no power loss did this", "%s: %v", what, wrong)
+}
+
+// It is safe to go on with the connections of the same process: the index of the WAL
+// does not have the failed commit, and the next one is written over it. From then on a
+// kill is safe as well.
+func TestGoingOnIsSafe(t *testing.T) {
+	t.Parallel()
+	b := bankWithFailedCommit(t)
+	b.commits(1)
+	next := b.killed()
+	b.commits(3)
+	require.Empty(t, b.powerLosses(0, 30, powerloss.Some))
+	require.Equal(t, len(next.answered), next.total())
+	next.commits(3)
+	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
+}
+
+// The index lives as long as any connection of the process: that the one whose commit
+// failed is closed and opened again changes nothing.
+func TestClosingOneOfTwoIsSafe(t *testing.T) {
+	t.Parallel()
+	b := bankWithFailedCommit(t)
+	other := open(t, b.path, options{vfs: b.v.Name(), synchronous: full})
+	require.NoError(t, other.PingContext(t.Context()))
+	_, err := other.ExecContext(t.Context(), "SELECT n FROM total") // so that it has the WAL open
+	require.NoError(t, err)
+	require.NoError(t, b.db.Close())
+	next := b.after(b.path, b.v, careful)
+	require.Equal(t, len(next.answered), next.total())
+	next.commits(3)
+	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
+}
+
+// A sync that fails for one connection loses what another has written, and the other's
+// commit fails as well: the kernel tells each of them.
+func TestFailedSyncOfAnotherConnectionFailsTheCommit(t *testing.T) {
+	t.Parallel()
+	b := newBank(t, dice(t), options{synchronous: full, cache: 5})
+	b.commits(3)
+	other := open(t, b.path, options{vfs: b.v.Name(), synchronous: full})
+	tx, err := b.db.BeginTx(t.Context(), nil)
+	require.NoError(t, err)
+	before := b.v.Moment()
+	_, err = tx.ExecContext(t.Context(), "INSERT INTO rows VALUES (4, 1, zeroblob(100000), '')")
+	require.NoError(t, err)
+	require.Greater(t, b.v.Moment(), before, "it writes before it commits")
+	b.v.FailSyncs(powerloss.WAL, 1, powerloss.None)
+	_, err = other.ExecContext(t.Context(), "PRAGMA wal_checkpoint(PASSIVE)")
+	require.ErrorContains(t, err, failedSync)
+	require.ErrorContains(t, tx.Commit(), failedSync)
+	_ = tx.Rollback() // it is over
+	b.commits(3)
+	require.Empty(t, b.powerLosses(0, 30, powerloss.Some))
+}
+
+// It is safe as well to empty the WAL by a checkpoint, and to be killed after it.
+func TestTruncatingIsSafe(t *testing.T) {
+	t.Parallel()
+	b := bankWithFailedCommit(t)
+	b.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	require.Empty(t, b.powerLosses(0, 30, powerloss.Some))
+	next := b.killed()
+	require.Equal(t, len(next.answered), next.total())
+	next.commits(3)
+	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
+}
+
+// Closing all connections and opening again is safe if the last close checkpoints: it
+// deletes the WAL.
+func TestClosingIsSafeIfItCheckpoints(t *testing.T) {
+	t.Parallel()
+	b := bankWithFailedCommit(t)
+	require.NoError(t, b.db.Close())
+	require.NoFileExists(t, b.path+"-wal")
+	next := b.after(b.path, b.v, careful)
+	require.Equal(t, len(next.answered), next.total())
+	next.commits(3)
+	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
+}
+
+// If the checkpoint of the last close fails, nobody learns of it, the WAL stays, and
+// the failed commit comes back. Commits that are answered after it are lost.
+func TestClosingThatFailsLosesLaterCommits(t *testing.T) {
+	t.Parallel()
+	for _, file := range []powerloss.File{powerloss.WAL, powerloss.Database} {
+		t.Run("sync of x.db"+string(file), func(t *testing.T) {
+			t.Parallel()
+			b := bankWithFailedCommit(t)
+			b.v.FailSyncs(file, 1, powerloss.None)
+			require.NoError(t, b.db.Close())
+			require.Zero(t, b.v.Failing(file))
+			require.FileExists(t, b.path+"-wal")
+			next := b.after(b.path, b.v, careful)
+			require.Equal(t, len(next.answered)+1, next.total(), "the failed commit is back")
+			next.commits(3)
+			requireSome(t, next.powerLosses(next.answered[len(next.answered)-3].moment, 20, powerloss.Some), "lost")
+		})
+	}
+}
+
+// After a kill the failed commit comes back from the page cache. What is answered then
+// is written behind it, where nobody finds it when the power fails: it is lost.
+func TestKillLosesLaterCommits(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]func(*bank){
+		"at once":                    func(*bank) {},
+		"after a passive checkpoint": func(b *bank) { b.exec("PRAGMA wal_checkpoint(PASSIVE)") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := bankWithFailedCommit(t)
+			before(b)
+			next := b.killed()
+			require.Equal(t, len(next.answered)+1, next.total(), "the failed commit is back")
+			next.commits(3)
+			requireSome(t, next.powerLosses(next.answered[len(next.answered)-3].moment, 20, powerloss.Some), "lost")
+		})
+	}
+}
+
+// A checkpoint at once makes it worse: it writes to the database what the WAL on the
+// disk does not have. A power loss before its end, or after it and before the next
+// commit, corrupts the database.
+func TestCheckpointAfterKillCorrupts(t *testing.T) {
+	t.Parallel()
+	next := bankWithFailedCommit(t).killed()
+	require.Equal(t, len(next.answered)+1, next.total(), "the failed commit is back")
+	next.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	requireSome(t, next.powerLosses(0, 30, powerloss.Some), "corrupt")
+	dir, truncated := t.TempDir(), next.v.Moment()
+	require.ErrorContains(t, next.lost(next.v.Snapshot(dir, powerloss.None), truncated), "corrupt")
+	next.commits(1)
+	committed := next.v.Moment()
+	next.commits(3)
+	require.Empty(t, next.powerLosses(committed, 30, powerloss.Some))
+}
+
+// It is safe to write the WAL over itself and to sync it before SQLite opens the
+// database: what SQLite finds in it is on the disk then.
+func TestRewritingTheWALIsSafe(t *testing.T) {
+	t.Parallel()
+	next := bankWithFailedCommit(t).killedAndRewritten()
+	require.Equal(t, len(next.answered)+1, next.total(), "the failed commit is back")
+	next.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	next.commits(3)
+	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
+}
+
+// This is so for processes that are killed at any time, whichever syncs failed before.
+func TestRewritingTheWALIsAlwaysSafe(t *testing.T) {
+	t.Parallel()
+	b := newBank(t, dice(t), careful)
+	for range 6 {
+		b.v.FailSyncs(powerloss.WAL, b.dice.IntN(3), powerloss.Some(b.dice))
+		for range b.dice.IntN(4) {
+			_ = b.commit() // or not
+		}
+		b.v.FailSyncs(powerloss.Database, b.dice.IntN(2), powerloss.Some(b.dice))
+		if b.dice.IntN(2) == 0 {
+			_, _ = b.db.ExecContext(t.Context(), "PRAGMA wal_checkpoint(TRUNCATE)") // or not
+		}
+		b = b.killedAndRewritten()
+		if b.dice.IntN(2) == 0 {
+			b.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+		}
+		b.commits(b.dice.IntN(3))
+		require.Empty(t, b.powerLosses(0, 15, powerloss.Some))
+	}
+}
+
+// killedAndRewritten is killed for a process that first writes the WAL over itself.
+func (b *bank) killedAndRewritten() *bank {
+	b.t.Helper()
+	db, v := b.v.Kill(b.t.TempDir())
+	if _, err := os.Stat(db + "-wal"); err == nil {
+		v.Rewritten(powerloss.WAL)
+	}
+	return b.after(db, v, careful)
+}
+
+// What a process reads after a kill need not be on the disk, even if no sync ever
+// failed: its predecessor may have been killed between write and sync. A checkpoint
+// makes it durable, and a power loss meanwhile does no harm.
+func TestWhatIsReadAfterKillIsNotDurable(t *testing.T) {
+	t.Parallel()
+	b := newBank(t, dice(t), careful)
+	b.commits(15)
+	b.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	b.commits(1)
+	b.exec("PRAGMA synchronous=OFF") // it is killed before it syncs
+	b.commits(1)
+	next := b.killed()
+	require.Equal(t, len(next.answered), next.total())
+	opened, dir := next.v.Moment(), t.TempDir()
+	require.ErrorContains(t, next.lost(next.v.Snapshot(dir, powerloss.None), opened), "lost")
+	next.exec("PRAGMA wal_checkpoint(TRUNCATE)")
+	require.NoError(t, next.lost(next.v.Snapshot(dir, powerloss.None), next.v.Moment()))
+	next.answered = next.answered[:len(next.answered)-1]
+	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
+}

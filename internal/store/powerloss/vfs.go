@@ -1,0 +1,256 @@
+package powerloss
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// File is one of the files of a database: what its name has that the database's has
+// not. The index of the WAL ("-shm") is memory, and not recorded.
+type File string
+
+// The files of a database.
+const (
+	Database File = ""
+	WAL      File = "-wal"
+	Journal  File = "-journal"
+)
+
+// VFS is a file system of SQLite that records what happens to the files of one
+// database. It is safe for concurrent use.
+type VFS struct {
+	tb testing.TB
+	c  binding
+
+	mu     sync.Mutex
+	db     string // path of the database; empty until it is opened
+	start  *disk
+	events []event // since start
+	now    *disk
+	past   *disk // after some of the events, to look back from
+	passed int   // how many that is
+	fails  map[File]failure
+	failed map[int]int // how often, by the number of the file
+}
+
+type failure struct {
+	times   int
+	reached Keep
+}
+
+// Register makes a new VFS known to SQLite until the end of the test. All connections
+// through it must be closed by then; those that are closed by a cleanup are, if it was
+// added after this call.
+func Register(tb testing.TB) *VFS {
+	tb.Helper()
+	return register(tb, newDisk())
+}
+
+func register(tb testing.TB, start *disk) *VFS {
+	tb.Helper()
+	v := &VFS{tb: tb, start: start, now: start.clone(), past: start.clone()}
+	v.fails, v.failed = map[File]failure{}, map[int]int{}
+	require.NoError(tb, v.bind())
+	tb.Cleanup(func() { require.NoError(tb, v.unbind()) })
+	return v
+}
+
+// Name is what a DSN has to name: "file:/tmp/x.db?vfs=" + v.Name().
+func (v *VFS) Name() string { return v.c.name }
+
+// Moment returns how many operations are recorded. What was answered before the call
+// is among them: a commit that was answered at a moment must survive a power loss at
+// this moment or a later one.
+func (v *VFS) Moment() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.events)
+}
+
+// Snapshot writes the database into a directory as a power loss at this moment would
+// leave it, and returns its path there. It replaces what an earlier call left there.
+// Open it without the VFS, or with a new one: what is there is durable.
+func (v *VFS) Snapshot(dir string, keep Keep) string {
+	v.tb.Helper()
+	return v.SnapshotAt(v.Moment(), dir, keep)
+}
+
+// SnapshotAt is Snapshot for a power loss after the first operations that were
+// recorded, as Moment counts them. It is fastest when moments only increase.
+func (v *VFS) SnapshotAt(moment int, dir string, keep Keep) string {
+	v.tb.Helper()
+	files, err := v.surviving(moment, keep)
+	require.NoError(v.tb, err)
+	return v.write(dir, files)
+}
+
+// surviving returns the files that a power loss leaves, by name.
+func (v *VFS) surviving(moment int, keep Keep) (map[string][]byte, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if moment > len(v.events) {
+		return nil, fmt.Errorf("moment %d is yet to come: %d operations are recorded", moment, len(v.events))
+	}
+	if moment < v.passed {
+		v.past, v.passed = v.start.clone(), 0
+	}
+	for ; v.passed < moment; v.passed++ {
+		v.past.apply(v.events[v.passed])
+	}
+	files := map[string][]byte{}
+	for name, file := range v.past.surviving(keep) {
+		files[name] = v.past.files[file].surviving(keep)
+	}
+	return files, nil
+}
+
+// Kill writes the database into a directory as the death of its process at this moment
+// would leave it, and returns its path there with a VFS for the process after it: what
+// was written is there to read, but whether it is on the disk is as it was. This VFS
+// goes on as if nothing had happened; its connections must be closed all the same.
+func (v *VFS) Kill(dir string) (db string, next *VFS) {
+	v.tb.Helper()
+	v.mu.Lock()
+	start := v.now.clone()
+	v.mu.Unlock()
+	files := map[string][]byte{}
+	for name, file := range start.names {
+		files[name] = start.files[file].cached
+	}
+	db, next = v.write(dir, files), register(v.tb, start)
+	next.db = db
+	return db, next
+}
+
+// write makes a directory hold the files of the database, and no others of it.
+func (v *VFS) write(dir string, files map[string][]byte) string {
+	v.tb.Helper()
+	v.mu.Lock()
+	name := filepath.Base(v.db)
+	v.mu.Unlock()
+	require.NotEqual(v.tb, ".", name, "a database was opened")
+	for _, suffix := range []File{Database, WAL, Journal, "-shm"} {
+		path := filepath.Join(dir, name+string(suffix))
+		content, exists := files[name+string(suffix)]
+		if exists {
+			require.NoError(v.tb, os.WriteFile(path, content, 0o600))
+		} else if err := os.Remove(path); !os.IsNotExist(err) {
+			require.NoError(v.tb, err)
+		}
+	}
+	return filepath.Join(dir, name)
+}
+
+// FailSyncs makes the next syncs of a file fail with SQLITE_IOERR_FSYNC. What reached
+// keeps of the unsynced writes has reached the disk by then. The rest is lost for
+// good, unless it is written again: processes read it, and no later sync fails for it,
+// but it is not on the disk. Each of the other connections that had the file open sees
+// one sync fail as well. (Linux reports a write error once to each open file, and holds
+// the pages to be clean from then on.) A call replaces those before it for the same
+// file; zero times repairs the disk.
+func (v *VFS) FailSyncs(file File, times int, reached Keep) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.fails[file] = failure{times: times, reached: reached}
+}
+
+// Failing returns how many syncs of a file are yet to fail.
+func (v *VFS) Failing(file File) int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.fails[file].times
+}
+
+// Rewritten records that the program has itself, not through SQLite, written a whole
+// file with what processes read there, and synced it and its directory. The file must
+// exist.
+func (v *VFS) Rewritten(file File) {
+	v.tb.Helper()
+	require.True(v.tb, v.rewritten(file), "there is such a file")
+}
+
+func (v *VFS) rewritten(file File) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	n, exists := v.now.names[filepath.Base(v.db)+string(file)]
+	if exists {
+		content := bytes.Clone(v.now.files[n].cached)
+		v.record(event{what: written, file: n, pieces: []piece{{data: content}}})
+		v.record(event{what: synced, file: n})
+	}
+	return exists
+}
+
+// opened fills in which file a handle is for. What is in a file that was not known
+// before is durable.
+func (v *VFS) opened(h *handle, path string, isDatabase bool, content func() ([]byte, error)) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if isDatabase && v.db == "" {
+		v.db = path
+	}
+	if filepath.Dir(path) != filepath.Dir(v.db) || isDatabase && path != v.db {
+		return fmt.Errorf("%s is recorded, not %s", v.db, path)
+	}
+	h.name = filepath.Base(path)
+	if file, known := v.now.names[h.name]; known {
+		h.file, h.failed = file, v.failed[file]
+		return nil
+	}
+	data, err := content()
+	if err != nil {
+		return err
+	}
+	h.file = len(v.now.files) + 1
+	if len(data) > 0 {
+		for _, d := range []*disk{v.start, v.past, v.now} {
+			d.find(h.file, h.name, data)
+		}
+		return nil
+	}
+	v.record(event{what: created, file: h.file, name: h.name})
+	return nil
+}
+
+func (v *VFS) wrote(file int, p piece) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.record(event{what: written, file: file, pieces: []piece{p}})
+}
+
+// synced records a sync, and reports whether it succeeds.
+func (v *VFS) synced(h *handle) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	kind := File(h.name[len(filepath.Base(v.db)):])
+	if f := v.fails[kind]; f.times > 0 {
+		v.fails[kind] = failure{times: f.times - 1, reached: f.reached}
+		v.record(event{what: failed, file: h.file, pieces: f.reached.of(v.now.files[h.file].unsynced)})
+		v.failed[h.file]++
+		h.failed = v.failed[h.file]
+		return false
+	}
+	v.record(event{what: synced, file: h.file})
+	known := h.failed == v.failed[h.file]
+	h.failed = v.failed[h.file]
+	return known
+}
+
+func (v *VFS) deleted(path string, dirSynced bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if name := filepath.Base(path); v.now.names[name] != 0 {
+		v.record(event{what: deleted, name: name, dir: dirSynced})
+	}
+}
+
+func (v *VFS) record(e event) {
+	v.events = append(v.events, e)
+	v.now.apply(e)
+}
