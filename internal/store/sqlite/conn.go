@@ -1,0 +1,214 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+
+	"github.com/gofrs/flock"
+	_ "modernc.org/sqlite" // the driver "sqlite"
+)
+
+// readers is how many reads may run at once.
+const readers = 4
+
+// connections are all that are open to a database file.
+type connections struct {
+	pools   []*sql.DB    // in the order in which they are closed
+	log     *flock.Flock // of the write-ahead log
+	writer  chan *conn
+	readers chan *conn
+	users   sync.WaitGroup
+}
+
+// openFile opens a database file, with the newest schema.
+func openFile(ctx context.Context, path, vfs string, log *slog.Logger) (cs *connections, err error) {
+	cs = &connections{writer: make(chan *conn, 1), readers: make(chan *conn, readers)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, cs.close())
+		}
+	}()
+	if err := secureLog(path); err != nil {
+		return cs, err
+	}
+	writing, err := openPool(path, vfs, 1, writing)
+	if err != nil {
+		return cs, err
+	}
+	cs.pools = append(cs.pools, writing)
+	if err := migrate(ctx, writing, log); err != nil {
+		return cs, fmt.Errorf("migrate: %w", err)
+	}
+	if err := fill(ctx, cs.writer, writing); err != nil {
+		return cs, err
+	}
+	if cs.log, err = lockLog(path); err != nil {
+		return cs, err
+	}
+	reading, err := openPool(path, vfs, readers, "&_pragma=query_only(1)")
+	if err != nil {
+		return cs, err
+	}
+	cs.pools = append([]*sql.DB{reading}, cs.pools...)
+	return cs, fill(ctx, cs.readers, reading)
+}
+
+// writing are the settings of the connection that writes. A longer log before a
+// checkpoint, 16 MB, has pages that are changed often written less often to the
+// file, and its index pages stay in memory, 16 MB of them.
+const writing = "&_txlock=immediate&_pragma=wal_autocheckpoint(4000)&_pragma=cache_size(-16000)"
+
+func openPool(path, vfs string, conns int, settings string) (*sql.DB, error) {
+	// A path may hold any character; in a file: URI it must be escaped.
+	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=rwc" + settings +
+		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"&_pragma=busy_timeout(5000)&_pragma=temp_store(MEMORY)"
+	if vfs != "" {
+		dsn += "&vfs=" + vfs
+	}
+	pool, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, err
+	}
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(conns)
+	return pool, nil
+}
+
+// fill opens as many connections as have room in to.
+func fill(ctx context.Context, to chan *conn, pool *sql.DB) error {
+	for range cap(to) {
+		c, err := pool.Conn(ctx)
+		if err != nil {
+			return err
+		}
+		to <- &conn{sql: c, stmts: map[string]*sql.Stmt{}}
+	}
+	return nil
+}
+
+// close waits until no connection is used, and closes them all. SQLite then moves
+// its log into the database file, without what was not committed, and removes it.
+func (cs *connections) close() error {
+	cs.users.Wait()
+	var errs []error
+	for _, conns := range []chan *conn{cs.readers, cs.writer} {
+		for len(conns) > 0 {
+			errs = append(errs, (<-conns).close())
+		}
+	}
+	for _, pool := range cs.pools {
+		errs = append(errs, pool.Close())
+	}
+	if cs.log != nil {
+		errs = append(errs, cs.log.Unlock())
+	}
+	return errors.Join(errs...)
+}
+
+// take waits for a connection.
+func take(ctx context.Context, conns chan *conn) (*conn, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case c := <-conns:
+		return c, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// conn is a connection with what was prepared on it. It is not safe for concurrent
+// use.
+type conn struct {
+	sql   *sql.Conn
+	stmts map[string]*sql.Stmt // by their text
+}
+
+// stmt returns the prepared form of a statement. There are not many: filters are
+// there or not.
+func (c *conn) stmt(ctx context.Context, q string) (*sql.Stmt, error) {
+	if s, ok := c.stmts[q]; ok {
+		return s, nil
+	}
+	s, err := c.sql.PrepareContext(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("prepare: %w", err)
+	}
+	c.stmts[q] = s
+	return s, nil
+}
+
+func (c *conn) exec(ctx context.Context, q string, args ...any) (sql.Result, error) {
+	s, err := c.stmt(ctx, q) //nolint:sqlclosecheck // closed with the connection
+	if err != nil {
+		return nil, err
+	}
+	return s.ExecContext(ctx, args...)
+}
+
+// insert runs a statement and returns the number of the row it made.
+func (c *conn) insert(ctx context.Context, q string, args ...any) (int64, error) {
+	res, err := c.exec(ctx, q, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.LastInsertId()
+}
+
+// affect runs a statement and returns how many rows it made, changed or removed.
+func (c *conn) affect(ctx context.Context, q string, args ...any) (int64, error) {
+	res, err := c.exec(ctx, q, args...)
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
+}
+
+// number reads one number. It returns zero when there is no row.
+func (c *conn) number(ctx context.Context, q string, args ...any) (n int64, err error) {
+	s, err := c.stmt(ctx, q) //nolint:sqlclosecheck // closed with the connection
+	if err != nil {
+		return 0, err
+	}
+	if err := s.QueryRowContext(ctx, args...).Scan(&n); !errors.Is(err, sql.ErrNoRows) {
+		return n, err
+	}
+	return 0, nil
+}
+
+// transact runs fn in a transaction. begin is the statement that begins it. Where a
+// transaction begins and ends does not depend on when ctx does.
+func (c *conn) transact(ctx context.Context, begin string, fn func() error) error {
+	ctx = context.WithoutCancel(ctx)
+	if _, err := c.exec(ctx, begin); err != nil {
+		return err
+	}
+	err := fn()
+	if err == nil {
+		_, err = c.exec(ctx, "COMMIT")
+	}
+	if err == nil {
+		return nil
+	}
+	// SQLite may have rolled back by itself; then this fails.
+	_, _ = c.exec(ctx, "ROLLBACK")
+	return err
+}
+
+// close closes the statements before their connection. SQLite keeps a connection
+// that has open ones, and then does not move its log into the database file when the
+// last connection is closed.
+func (c *conn) close() error {
+	var errs []error
+	for _, s := range c.stmts {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(append(errs, c.sql.Close())...)
+}

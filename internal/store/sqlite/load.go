@@ -1,0 +1,132 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Load returns the rows that are there of those that k names, as of one moment.
+func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err error) {
+	l := loading{keys: k}
+	if len(k.Queues) > 0 && k.Depth > 0 {
+		l.queues = queuesQuery(len(k.Queues))
+	}
+	queries := len(k.VMs) + len(k.Commands)
+	if l.queues != "" {
+		queries += len(k.VMs)
+	}
+	if queries == 0 {
+		return rows, nil
+	}
+	err = db.read(ctx, func(c *conn) error {
+		l.conn = c
+		if queries == 1 { // one query sees one moment
+			return l.load(ctx)
+		}
+		return c.transact(ctx, "BEGIN", func() error { return l.load(ctx) })
+	})
+	if err != nil {
+		return store.Rows{}, err
+	}
+	return l.rows, nil
+}
+
+// loading is a Load on its way.
+type loading struct {
+	keys   store.Keys
+	queues string // the query of a VM's queues; empty for none
+	conn   *conn
+	rows   store.Rows
+}
+
+const (
+	vmByID      = "SELECT " + vmColumns + " FROM vms WHERE vm_id = ?"
+	commandByID = "SELECT " + commandColumns + " FROM commands WHERE id = ?"
+	headOfQueue = "SELECT " + commandColumns + " FROM (SELECT " + commandColumns +
+		" FROM commands WHERE vm_id = ? AND queue = ? ORDER BY seq LIMIT ?)"
+)
+
+// queuesQuery returns the query of the heads of so many queues.
+func queuesQuery(queues int) string {
+	return strings.TrimSuffix(strings.Repeat(headOfQueue+" UNION ALL ", queues), " UNION ALL ")
+}
+
+// load stops between two VMs when ctx ends. To have each of its queries watch that
+// costs more than the queries, which are short.
+func (l *loading) load(ctx context.Context) error {
+	unwatched := context.WithoutCancel(ctx)
+	vms, commands := map[string]bool{}, map[string]bool{} // that are loaded
+	for _, id := range l.keys.VMs {
+		if vms[id] {
+			continue
+		}
+		vms[id] = true
+		if err := errors.Join(ctx.Err(), l.vm(unwatched, id, commands)); err != nil {
+			return err
+		}
+	}
+	for _, id := range l.keys.Commands {
+		if commands[id] {
+			continue
+		}
+		commands[id] = true
+		found, err := query(unwatched, l.conn, scanCommand, commandByID, id)
+		if err := errors.Join(ctx.Err(), err); err != nil {
+			return err
+		}
+		l.rows.Commands = append(l.rows.Commands, found...)
+	}
+	return nil
+}
+
+// vm loads a VM with its queues, and adds their commands to those that are loaded.
+func (l *loading) vm(ctx context.Context, id string, loaded map[string]bool) error {
+	found, err := query(ctx, l.conn, scanVM, vmByID, id)
+	if err != nil {
+		return err
+	}
+	l.rows.VMs = append(l.rows.VMs, found...)
+	if l.queues == "" {
+		return nil
+	}
+	args := make([]any, 0, 3*len(l.keys.Queues))
+	for _, queue := range l.keys.Queues {
+		args = append(args, id, queue, l.keys.Depth)
+	}
+	commands, err := query(ctx, l.conn, scanCommand, l.queues, args...)
+	if err != nil {
+		return err
+	}
+	for _, c := range commands {
+		if !loaded[c.ID] {
+			loaded[c.ID] = true
+			l.rows.Commands = append(l.rows.Commands, c)
+		}
+	}
+	return nil
+}
+
+const (
+	dueVMs      = "SELECT " + vmColumns + " FROM vms WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+	dueCommands = "SELECT " + commandColumns + " FROM commands WHERE due_at <= ? ORDER BY due_at LIMIT ?"
+)
+
+// Due lists the VMs and the commands that are due, the earliest first.
+func (db *DB) Due(ctx context.Context, now time.Time, limit int) (rows store.Rows, err error) {
+	err = db.read(ctx, func(c *conn) (err error) {
+		at, limit := now.UnixNano(), max(limit, 0)
+		if rows.VMs, err = query(ctx, c, scanVM, dueVMs, at, limit); err != nil {
+			return err
+		}
+		rows.Commands, err = query(ctx, c, scanCommand, dueCommands, at, limit)
+		return err
+	})
+	if err != nil {
+		return store.Rows{}, err
+	}
+	return rows, nil
+}

@@ -1,0 +1,194 @@
+package sqlite
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// No query reads all rows of a table to find a few, nor sorts what it finds.
+func TestQueriesUseIndexes(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	yes, after := true, int64(7)
+	type selected struct {
+		q    string
+		args []any
+	}
+	of := func(q string, args []any) selected { return selected{q, args} }
+	for index, query := range map[string]selected{
+		"USING INDEX sqlite_autoindex_vms_1":           {vmByID, []any{"a"}},
+		"USING INDEX sqlite_autoindex_commands_1":      {commandByID, []any{"c"}},
+		"USING INDEX commands_queue":                   {queuesQuery(2), []any{"a", "out", 1, "a", "plain", 1}},
+		"USING INDEX vms_due":                          {dueVMs, []any{1, 1}},
+		"USING INDEX commands_due":                     {dueCommands, []any{1, 1}},
+		"USING INDEX vms_by_pool":                      of(selectVMs(store.VMQuery{Pool: "p", After: "a"}, 1)),
+		"USING INDEX vms_by_org":                       of(selectVMs(store.VMQuery{Org: "o", After: "a"}, 1)),
+		"USING INDEX vms_by_status":                    of(selectVMs(store.VMQuery{Status: "s", After: "a"}, 1)),
+		"USING INDEX vms_connected":                    of(selectVMs(store.VMQuery{Connected: &yes, After: "a"}, 1)),
+		"USING INDEX sqlite_autoindex_vms_1 (vm_id>?)": of(selectVMs(store.VMQuery{After: "a"}, 1)),
+		"USING INDEX commands_by_vm":                   of(selectCommands(store.CommandQuery{VM: "a", Before: 9}, 1)),
+		"USING INDEX commands_by_type":                 of(selectCommands(store.CommandQuery{Type: "t", Before: 9}, 1)),
+		"commands USING INTEGER PRIMARY KEY":           of(selectCommands(store.CommandQuery{Before: 9}, 1)),
+		"USING INDEX events_by_vm":                     of(selectEvents(store.EventQuery{VM: "a", Before: 9}, 1)),
+		"USING INDEX events_by_type":                   of(selectEvents(store.EventQuery{Type: "a", After: &after}, 1)),
+		"events USING INTEGER PRIMARY KEY":             of(selectEvents(store.EventQuery{After: &after}, 1)),
+		"USING INDEX heartbeats_by_time":               of(selectHeartbeats(store.HeartbeatQuery{VM: "a", Before: t0}, 1)),
+		"c USING INTEGER PRIMARY KEY":                  of(selectChanges(store.ChangeQuery{After: 5}, 1)),
+		"e USING INTEGER PRIMARY KEY":                  of(selectChanges(store.ChangeQuery{After: 5, VM: "a"}, 1)),
+		"INDEX events_by_time":                         {purgeEvents, []any{1, 1, 1}},
+		"INDEX commands_finished":                      {purgeCommands, []any{1, 1}},
+		"INDEX vms_gone":                               {purgeVMs, []any{1, 1}},
+	} {
+		steps := plan(t, db, query.q, query.args...)
+		require.Contains(t, steps, index, query.q)
+		require.NotContains(t, strings.ReplaceAll(steps, "SCAN (subquery", ""), "SCAN ", query.q)
+		require.NotContains(t, steps, "TEMP B-TREE FOR ORDER BY", query.q)
+	}
+}
+
+// Looking for commands in states that few are in does not read all commands.
+func TestFewCommandsAreFoundByIndex(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	for index, states := range map[string][]string{
+		"commands_queue":    {"PENDING", "DELIVERED"},
+		"commands_unqueued": {"PENDING", "DELIVERED"},
+		"commands_failed":   {"FAILED", "TIMED_OUT", "EXPIRED", "CANCELLED"},
+	} {
+		for _, before := range []int64{0, 9} {
+			for n := range states {
+				for _, query := range []store.CommandQuery{
+					{States: states[n:], Before: before},
+					{States: []string{"PENDING", "FAILED"}, Before: before},
+				} {
+					q, args := selectCommands(query, 100)
+					steps := plan(t, db, q, args...)
+					require.Contains(t, steps, "INDEX "+index, q)
+					require.NotContains(t, steps, "SCAN commands\n", q)
+				}
+			}
+		}
+	}
+}
+
+// How commands are looked for does not decide which are found: a driver knows no rule
+// of which states go with a queue.
+func TestStatesFindAll(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	states := []string{"PENDING", "DELIVERED", "SUCCEEDED", "FAILED", "OTHER"}
+	var w store.Writes
+	want := map[string][]string{}
+	for _, state := range states {
+		for _, queue := range []string{"", "plain"} {
+			c := command(state + "-" + queue)
+			c.State, c.Queue = state, queue
+			w.Commands = append(w.Commands, c)
+			want[state] = append(want[state], c.ID)
+		}
+	}
+	commit(t, db, w)
+	for chosen := 1; chosen < 1<<len(states); chosen++ {
+		var q store.CommandQuery
+		var ids, found []string
+		for i, state := range states {
+			if chosen&(1<<i) != 0 {
+				q.States = append(q.States, state, state)
+				ids = append(ids, want[state]...)
+			}
+		}
+		commands, err := db.Commands(t.Context(), q, 100)
+		require.NoError(t, err)
+		for _, c := range commands {
+			found = append(found, c.ID)
+		}
+		require.ElementsMatch(t, ids, found, q.States)
+	}
+}
+
+// plan is how SQLite goes about a query, a step a line.
+func plan(t *testing.T, db *DB, q string, args ...any) string {
+	t.Helper()
+	var steps strings.Builder
+	require.NoError(t, db.read(t.Context(), func(c *conn) error {
+		rows, err := c.sql.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+q, args...)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id, parent, unused int
+			var step string
+			require.NoError(t, rows.Scan(&id, &parent, &unused, &step))
+			fmt.Fprintln(&steps, step)
+		}
+		return rows.Err()
+	}))
+	return steps.String()
+}
+
+// A VM that is listed under the same as before is written to no index of that.
+func TestUpdatesLeaveIndexesAlone(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	var written []string
+	require.NoError(t, db.read(t.Context(), func(c *conn) error {
+		rows, err := c.sql.QueryContext(t.Context(), "EXPLAIN "+touchVM, 1, 2, 3, 4, 5, 6, 7, 8, 9)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var op string
+			var index, unused any
+			require.NoError(t, rows.Scan(&unused, &op, &unused, &unused, &unused, &index, &unused, &unused))
+			if op == "IdxDelete" {
+				written = append(written, fmt.Sprint(index))
+			}
+		}
+		return rows.Err()
+	}))
+	require.ElementsMatch(t, []string{"vms_gone", "vms_due"}, written) // if it is not connected, and if it has a time
+}
+
+// A VM is listed under what it is now, whichever part of that has changed.
+func TestListsFollowUpdates(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	v := vm("vm")
+	commit(t, db, store.Writes{VMs: []store.VMRow{v}})
+	for _, change := range []func(){
+		func() {},
+		func() { v.Pool = "p2" },
+		func() { v.Org = "o2" },
+		func() { v.Status = "busy" },
+		func() { v.Connected = true },
+		func() { v.LastSeenAt, v.DueAt = t0.Add(time.Second), t0.Add(time.Minute) },
+		func() { v.Connected, v.DueAt = false, time.Time{} },
+	} {
+		change()
+		v.Version++
+		commit(t, db, store.Writes{VMs: []store.VMRow{v}})
+		want := v
+		want.Version++
+		for _, q := range []store.VMQuery{{Pool: v.Pool}, {Org: v.Org}, {Status: v.Status}, {Connected: &v.Connected}} {
+			vms, err := db.VMs(t.Context(), q, 10)
+			require.NoError(t, err)
+			require.Equal(t, []store.VMRow{want}, vms, q)
+		}
+		for _, q := range []store.VMQuery{{Pool: "none"}, {Org: "none"}, {Status: "none"}, {Connected: new(!v.Connected)}} {
+			vms, err := db.VMs(t.Context(), q, 10)
+			require.NoError(t, err)
+			require.Empty(t, vms, q)
+		}
+		due, err := db.Due(t.Context(), t0.Add(time.Hour), 10)
+		require.NoError(t, err)
+		require.Equal(t, !v.DueAt.IsZero(), len(due.VMs) == 1)
+	}
+}

@@ -1,0 +1,211 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/store/powerloss"
+)
+
+// disk is a database on a disk whose power can fail.
+type disk struct {
+	*testing.T
+	*powerloss.VFS
+	db       *DB
+	path     string
+	dice     *rand.Rand
+	answered []answered // what was committed
+	doubtful map[string]bool
+}
+
+// answered is a commit that was answered: of this VM, by this moment.
+type answered struct {
+	vm string
+	by int
+}
+
+func newDisk(t *testing.T) *disk {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("POWERLOSS_SEED"); s != "" {
+		var err error
+		seed, err = strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err)
+	}
+	t.Logf("POWERLOSS_SEED=%d", seed)
+	d := &disk{T: t, VFS: powerloss.Register(t), path: filepath.Join(t.TempDir(), "controller.db"), dice: rand.New(rand.NewPCG(seed, 0)), doubtful: map[string]bool{}}
+	d.open()
+	t.Cleanup(func() { _ = d.db.Close() })
+	return d
+}
+
+func (d *disk) open() {
+	d.Helper()
+	var err error
+	d.db, err = open(d.Context(), d.path, d.Name(), slog.New(slog.DiscardHandler))
+	require.NoError(d, err)
+}
+
+// commit adds a VM, a command and a change.
+func (d *disk) commit() error {
+	id := fmt.Sprint("vm-", len(d.answered)+len(d.doubtful))
+	_, err := d.db.Commit(d.Context(), store.Writes{
+		VMs:      []store.VMRow{{ID: id, Doc: make([]byte, d.dice.IntN(9000))}},
+		Commands: []store.CommandRow{{ID: id, VM: id, Queue: "q", Doc: []byte("c")}},
+		Changes:  []store.ChangeRow{{VM: id, Kind: "vm", Doc: []byte("d")}},
+	})
+	if err != nil {
+		d.doubtful[id] = true
+		return err
+	}
+	d.answered = append(d.answered, answered{id, d.Moment()})
+	return nil
+}
+
+// check opens what the power left at a moment. Everything that was answered by then is
+// there, in the order of its commits, and nothing is there in part.
+func (d *disk) check(moment int, dir string, keep powerloss.Keep) {
+	d.Helper()
+	left := d.SnapshotAt(moment, dir, keep)
+	db, err := Open(context.Background(), left, slog.New(slog.DiscardHandler))
+	require.NoError(d, err)
+	defer func() { require.NoError(d, db.Close()) }()
+	var verdict string
+	require.NoError(d, db.read(d.Context(), func(c *conn) error {
+		return c.sql.QueryRowContext(d.Context(), "PRAGMA integrity_check").Scan(&verdict)
+	}))
+	require.Equal(d, "ok", verdict)
+	vms, err := db.VMs(d.Context(), store.VMQuery{}, 10_000)
+	require.NoError(d, err)
+	there := map[string]bool{}
+	for _, v := range vms {
+		there[v.ID] = true
+	}
+	for _, a := range d.answered {
+		require.True(d, there[a.vm] || a.by > moment, "%s was answered by moment %d and is lost at %d", a.vm, a.by, moment)
+	}
+	changes, err := db.Changes(d.Context(), store.ChangeQuery{}, 10_000)
+	require.NoError(d, err)
+	require.Len(d, changes, len(vms), "a commit is there in whole or not at all")
+	commands, err := db.Commands(d.Context(), store.CommandQuery{}, 10_000)
+	require.NoError(d, err)
+	require.Len(d, commands, len(vms))
+	for i, c := range changes {
+		require.EqualValues(d, i+1, c.Seq)
+		require.True(d, there[c.VM])
+	}
+}
+
+// losses is how many losses of power a test tries.
+const losses = 40
+
+// checkSome checks what losses of power leave at random moments.
+func (d *disk) checkSome() {
+	d.Helper()
+	dir := d.TempDir()
+	for range losses {
+		keep := []powerloss.Keep{powerloss.None, powerloss.All, powerloss.Writes(d.dice), powerloss.Sectors(d.dice)}[d.dice.IntN(4)]
+		first := d.answered[0].by
+		d.check(first+d.dice.IntN(d.Moment()-first+1), dir, keep)
+	}
+}
+
+// What was answered survives a loss of power at any moment, also across checkpoints.
+func TestPowerLoss(t *testing.T) {
+	t.Parallel()
+	d := newDisk(t)
+	for n := range 60 {
+		require.NoError(t, d.commit())
+		if n%20 == 19 {
+			d.checkpoint()
+		}
+	}
+	d.checkSome()
+}
+
+func (d *disk) checkpoint() {
+	d.Helper()
+	c := <-d.db.conns.writer
+	defer func() { d.db.conns.writer <- c }()
+	var busy, frames, moved int
+	require.NoError(d, c.sql.QueryRowContext(d.Context(), "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &moved))
+}
+
+// A commit whose sync fails is answered with an error that says so, reads go on, and
+// so do later commits when the disk syncs again. Nothing that was answered is lost, then
+// or with the power.
+func TestFailedSync(t *testing.T) {
+	t.Parallel()
+	d := newDisk(t)
+	for range 4 {
+		require.NoError(t, d.commit())
+		d.FailSyncs(powerloss.WAL, 3, powerloss.Sectors(d.dice))
+		for d.Failing(powerloss.WAL) > 0 {
+			require.ErrorContains(t, d.commit(), "the disk does not sync")
+			vms, err := d.db.VMs(t.Context(), store.VMQuery{}, 1000)
+			require.NoError(t, err)
+			require.Len(t, vms, len(d.answered), "what failed is not there")
+		}
+		require.NoError(t, d.commit())
+		require.NoError(t, d.db.Check(t.Context()))
+	}
+	d.checkSome()
+}
+
+// A process that is killed after a sync has failed leaves a log that only the kernel has
+// in whole. The next process makes it durable before it commits behind it.
+func TestKillAfterFailedSync(t *testing.T) {
+	t.Parallel()
+	for range 5 {
+		d := newDisk(t)
+		require.NoError(t, d.commit())
+		d.FailSyncs(powerloss.WAL, 1, powerloss.None)
+		require.Error(t, d.commit())
+
+		path, next := d.Kill(t.TempDir())
+		require.NoError(t, d.db.Close())
+		d.path, d.VFS = path, next
+		d.answered = d.answered[:1]
+		d.answered[0].by = 0
+		require.NoError(t, secureLog(path))
+		d.Rewritten(powerloss.WAL)
+		d.open()
+		require.NoError(t, d.commit())
+		require.NoError(t, d.commit())
+		d.checkSome()
+		require.NoError(t, d.db.Close())
+	}
+}
+
+// The log is written again as it is, unless the database is open elsewhere.
+func TestSecureLog(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "x.db")
+	require.NoError(t, secureLog(path), "there is none")
+	db, err := Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	require.NoError(t, db.Check(t.Context()))
+	log, err := os.ReadFile(path + "-wal")
+	require.NoError(t, err)
+	require.NotEmpty(t, log)
+
+	copied := filepath.Join(t.TempDir(), "copy.db")
+	require.NoError(t, os.WriteFile(copied+"-wal", log, 0o600))
+	require.NoError(t, secureLog(copied))
+	again, err := os.ReadFile(copied + "-wal")
+	require.NoError(t, err)
+	require.Equal(t, log, again)
+
+	require.NoError(t, os.Chmod(path+"-wal", 0o400))
+	require.NoError(t, secureLog(path), "it is not touched while the database is open")
+}

@@ -1,0 +1,108 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Purge removes rows that are past their time, each class in a transaction of its
+// own, so that commits need not wait for all of them.
+func (db *DB) Purge(ctx context.Context, c store.Cutoffs, limit int) (total int, err error) {
+	if limit <= 0 {
+		return 0, nil
+	}
+	for _, class := range classes(c, limit) {
+		if class.before.IsZero() {
+			continue
+		}
+		err := db.write(ctx, func(ctx context.Context, conn *conn) (int64, error) {
+			n, err := class.purge(ctx, conn)
+			if err != nil {
+				return 0, fmt.Errorf("purge %s: %w", class.name, err)
+			}
+			total += int(n)
+			return 0, nil
+		})
+		if err != nil {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// class is a class of rows that are purged.
+type class struct {
+	name   string
+	before time.Time // zero when all are kept
+	purge  func(context.Context, *conn) (int64, error)
+}
+
+func classes(c store.Cutoffs, limit int) []class {
+	return []class{
+		{"changes", c.Changes, func(ctx context.Context, conn *conn) (int64, error) {
+			return conn.purgeChanges(ctx, c, limit)
+		}},
+		{"events", c.Events, rows(purgeEvents, c.Events.UnixNano(), c.EventsThrough, limit)},
+		{"heartbeats", c.Heartbeats, func(ctx context.Context, conn *conn) (int64, error) {
+			return conn.purgeHeartbeats(ctx, c, limit)
+		}},
+		{"commands", c.Commands, rows(purgeCommands, c.Commands.UnixNano(), limit)},
+		{"vms", c.VMs, rows(purgeVMs, c.VMs.UnixNano(), limit)},
+	}
+}
+
+const (
+	purgeEvents = `DELETE FROM events WHERE seq IN (SELECT seq FROM events
+		WHERE received_at < ? AND seq <= ? ORDER BY received_at LIMIT ?)`
+	purgeCommands = `DELETE FROM commands WHERE seq IN (SELECT seq FROM commands
+		WHERE finished_at < ? ORDER BY finished_at LIMIT ?)`
+	purgeVMs = `DELETE FROM vms WHERE vm_id IN (SELECT vm_id FROM vms
+		WHERE connected = 0 AND last_seen_at > 0 AND last_seen_at < ? ORDER BY last_seen_at LIMIT ?)`
+
+	// The first that is to be kept bounds what goes, or else the last that was looked at.
+	endOfChanges = `SELECT COALESCE(MIN(seq) FILTER (WHERE at BETWEEN ? AND ?) - 1, MAX(seq), 0)
+		FROM (SELECT seq, at FROM changes WHERE seq < (SELECT MAX(seq) FROM changes) ORDER BY seq LIMIT ?)`
+	endOfHeartbeats = `SELECT COALESCE(MIN(seq) FILTER (WHERE at BETWEEN ? AND ?) - 1, MAX(seq), 0)
+		FROM (SELECT seq, at FROM heartbeats ORDER BY seq LIMIT ?)`
+)
+
+func rows(statement string, args ...any) func(context.Context, *conn) (int64, error) {
+	return func(ctx context.Context, conn *conn) (int64, error) {
+		return conn.affect(ctx, statement, args...)
+	}
+}
+
+// tooLate is what rows are dated after by a wrong clock: those that are removed in
+// the order in which they were written must not wait for one of them.
+func tooLate(now time.Time) int64 {
+	if now.IsZero() {
+		return math.MaxInt64
+	}
+	return now.Add(24 * time.Hour).UnixNano()
+}
+
+func (c *conn) purgeHeartbeats(ctx context.Context, cut store.Cutoffs, limit int) (int64, error) {
+	through, err := c.number(ctx, endOfHeartbeats, cut.Heartbeats.UnixNano(), tooLate(cut.Now), limit)
+	if err != nil {
+		return 0, err
+	}
+	return c.affect(ctx, `DELETE FROM heartbeats WHERE seq <= ?`, through)
+}
+
+// purgeChanges remembers how far it went, so that who has not read those before is
+// told.
+func (c *conn) purgeChanges(ctx context.Context, cut store.Cutoffs, limit int) (int64, error) {
+	through, err := c.number(ctx, endOfChanges, cut.Changes.UnixNano(), tooLate(cut.Now), limit)
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.affect(ctx, `DELETE FROM changes WHERE seq <= ?`, through)
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	return n, c.putMarks(ctx, map[string]int64{purgedChange: through})
+}

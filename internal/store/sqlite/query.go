@@ -1,0 +1,257 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// selection builds a query from the filters that are set.
+type selection struct {
+	where []string
+	args  []any
+}
+
+func (s *selection) and(condition string, args ...any) {
+	s.where = append(s.where, condition)
+	s.args = append(s.args, args...)
+}
+
+// andIs has a column have a value, unless that is empty.
+func (s *selection) andIs(column, value string) {
+	if value != "" {
+		s.and(column+" = ?", value)
+	}
+}
+
+// andBefore bounds the numbers of rows, unless seq is zero.
+func (s *selection) andBefore(seq int64) {
+	if seq != 0 {
+		s.and("seq < ?", seq)
+	}
+}
+
+func (s *selection) query(from, order string, limit int) (string, []any) {
+	q := from
+	if len(s.where) > 0 {
+		q += " WHERE " + strings.Join(s.where, " AND ")
+	}
+	return q + " ORDER BY " + order + " LIMIT ?", append(s.args, max(limit, 0))
+}
+
+// VMs lists VMs in the order of their ids.
+func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, error) {
+	text, args := selectVMs(q, limit)
+	return list(ctx, db, scanVM, text, args)
+}
+
+func selectVMs(q store.VMQuery, limit int) (string, []any) {
+	var s selection
+	s.andIs("pool_id", q.Pool)
+	s.andIs("org_id", q.Org)
+	s.andIs("status", q.Status)
+	switch {
+	case q.Connected == nil:
+	case *q.Connected:
+		s.and("connected = 1") // as the partial index has it
+	default:
+		s.and("connected = 0")
+	}
+	if q.After != "" {
+		s.and("vm_id > ?", q.After)
+	}
+	return s.query("SELECT "+vmColumns+" FROM vms", "vm_id", limit)
+}
+
+// Commands lists commands, the highest Seq first.
+func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, error) {
+	text, args := selectCommands(q, limit)
+	return list(ctx, db, scanCommand, text, args)
+}
+
+func selectCommands(q store.CommandQuery, limit int) (string, []any) {
+	var s selection
+	s.andIs("vm_id", q.VM)
+	s.andIs("type", q.Type)
+	s.andStates(q.States)
+	s.andBefore(q.Before)
+	if !q.FinishedSince.IsZero() {
+		s.and("finished_at >= ?", q.FinishedSince.UnixNano())
+	}
+	return s.query("SELECT "+commandColumns+" FROM commands", "seq DESC", limit)
+}
+
+// Most commands are in one state, which no index is about. The others are in partial
+// indexes: in one together with others in a queue, or in one of their own.
+const (
+	commonState = "SUCCEEDED"
+	inQueue     = "SELECT seq FROM commands INDEXED BY commands_queue WHERE queue IS NOT NULL"
+	// As the partial indexes have it, word for word.
+	unqueued = "SELECT seq FROM commands INDEXED BY commands_unqueued" +
+		" WHERE queue IS NULL AND state IN ('PENDING', 'DELIVERED')"
+	isRare = "state NOT IN ('PENDING', 'DELIVERED', 'SUCCEEDED')"
+	rare   = "SELECT seq FROM commands WHERE " + isRare
+)
+
+// queuedStates are those that commands in a queue usually are in.
+var queuedStates = []string{"PENDING", "DELIVERED"}
+
+// andStates has the state be one of those, if there are any. What it adds to that
+// lets all of them through, and is for the choice of an index only.
+func (s *selection) andStates(states []string) {
+	if len(states) == 0 {
+		return
+	}
+	states = slices.Clone(states)
+	slices.Sort(states)
+	states = slices.Compact(states)
+	args := make([]any, len(states))
+	for i, state := range states {
+		args[i] = state
+	}
+	s.and("state IN ("+strings.TrimSuffix(strings.Repeat("?,", len(args)), ",")+")", args...)
+	isQueued := func(state string) bool { return slices.Contains(queuedStates, state) }
+	isOther := func(state string) bool { return !isQueued(state) }
+	switch {
+	case slices.Contains(states, commonState):
+	case !slices.ContainsFunc(states, isOther):
+		s.and("seq IN (" + inQueue + " UNION ALL " + unqueued + ")")
+	case !slices.ContainsFunc(states, isQueued):
+		s.and(isRare)
+	default:
+		s.and("seq IN (" + inQueue + " UNION ALL " + unqueued + " UNION ALL " + rare + ")")
+	}
+}
+
+// Events lists events, the highest Seq first, or the lowest with After.
+func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, error) {
+	text, args := selectEvents(q, limit)
+	return list(ctx, db, scanEvent, text, args)
+}
+
+func selectEvents(q store.EventQuery, limit int) (string, []any) {
+	var s selection
+	s.andIs("vm_id", q.VM)
+	s.andIs("type", q.Type)
+	if !q.Since.IsZero() {
+		s.and("received_at >= ?", q.Since.UnixNano())
+	}
+	if !q.Until.IsZero() {
+		s.and("received_at < ?", q.Until.UnixNano())
+	}
+	s.andBefore(q.Before)
+	order := "seq DESC"
+	if q.After != nil {
+		s.and("seq > ?", *q.After)
+		order = "seq"
+	}
+	return s.query("SELECT "+eventColumns+" FROM events", order, limit)
+}
+
+// Heartbeats lists rows of heartbeats, the latest At first.
+func (db *DB) Heartbeats(ctx context.Context, q store.HeartbeatQuery, limit int) ([]store.HeartbeatRow, error) {
+	text, args := selectHeartbeats(q, limit)
+	return list(ctx, db, scanHeartbeats, text, args)
+}
+
+func selectHeartbeats(q store.HeartbeatQuery, limit int) (string, []any) {
+	var s selection
+	if !q.Before.IsZero() {
+		s.and("at < ?", q.Before.UnixNano())
+	}
+	if q.VM != "" { // A few others are found as well, by parts of two hashes or an equal one.
+		s.and("instr(vms, ?) > 0", hashes(q.VM))
+	}
+	return s.query("SELECT at, docs FROM heartbeats", "at DESC, seq DESC", limit)
+}
+
+// Changes lists changes, the lowest Seq first.
+func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (changes []store.ChangeRow, err error) {
+	var purged int64
+	err = db.read(ctx, func(c *conn) error {
+		text, args := selectChanges(q, limit)
+		if changes, err = query(ctx, c, scanChange, text, args...); err != nil {
+			return err
+		}
+		// Asked after the rows were read, so that a purge before that is noticed.
+		purged, err = c.number(ctx, mark, purgedChange)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case q.After < purged:
+		return nil, store.ErrPurged
+	default:
+		return changes, nil
+	}
+}
+
+func selectChanges(q store.ChangeQuery, limit int) (string, []any) {
+	var s selection
+	s.and("c.seq > ?", q.After)
+	s.andIs("c.vm_id", q.VM)
+	return s.query(`SELECT c.seq, c.at, c.vm_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)
+		FROM changes c LEFT JOIN events e ON e.seq = c.event_seq`, "c.seq", limit)
+}
+
+const (
+	maxChange = `SELECT COALESCE(MAX(seq), 0) FROM changes`
+	mark      = `SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?`
+	// purgedChange is the mark of the last change that was purged.
+	purgedChange = "purged_change"
+)
+
+// LastChange returns the number of the latest change.
+func (db *DB) LastChange(ctx context.Context) (int64, error) { return db.number(ctx, maxChange) }
+
+// Mark returns the number that was last committed under a name.
+func (db *DB) Mark(ctx context.Context, name string) (int64, error) {
+	return db.number(ctx, mark, name)
+}
+
+func (db *DB) number(ctx context.Context, q string, args ...any) (n int64, err error) {
+	err = db.read(ctx, func(c *conn) (err error) {
+		n, err = c.number(ctx, q, args...)
+		return err
+	})
+	return n, err
+}
+
+// list runs a query on a connection for reading.
+func list[T any](
+	ctx context.Context, db *DB, scan func(*sql.Rows) (T, error), q string, args []any,
+) (all []T, err error) {
+	err = db.read(ctx, func(c *conn) (err error) {
+		all, err = query(ctx, c, scan, q, args...)
+		return err
+	})
+	return all, err
+}
+
+// query returns all rows of a query.
+func query[T any](
+	ctx context.Context, c *conn, scan func(*sql.Rows) (T, error), q string, args ...any,
+) (all []T, err error) {
+	stmt, err := c.stmt(ctx, q) //nolint:sqlclosecheck // closed with the connection
+	if err != nil {
+		return nil, err
+	}
+	rows, err := stmt.QueryContext(ctx, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	for rows.Next() {
+		row, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, row)
+	}
+	return all, rows.Err()
+}

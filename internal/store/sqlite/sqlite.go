@@ -1,0 +1,190 @@
+// Package sqlite keeps the rows of the store in an SQLite file.
+//
+// One connection writes, and each commit is synced before it is answered. Reads have
+// connections of their own and see what was committed before they began.
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"modernc.org/sqlite"
+	lib "modernc.org/sqlite/lib"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// The keys of log lines.
+const (
+	keyError = "error"
+	keyPath  = "path"
+	keySeq   = "seq"
+)
+
+// DB is a database in an SQLite file. It is safe for concurrent use.
+type DB struct {
+	path      string
+	id        string
+	log       *slog.Logger
+	conns     *connections
+	listeners listeners
+	failing   atomic.Bool // the latest write failed
+
+	mu     sync.Mutex
+	closed bool
+}
+
+var _ store.Driver = (*DB)(nil)
+
+// Open opens the database file at path, makes it and its directory if they are not
+// there, and brings its schema up to date. The caller keeps other processes from
+// writing to it.
+func Open(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
+	return open(ctx, path, "", log)
+}
+
+// open is Open with the file system of SQLite that has this name; empty is the
+// operating system's.
+func open(ctx context.Context, path, vfs string, log *slog.Logger) (*DB, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, fmt.Errorf("make the database directory: %w", err)
+	}
+	conns, err := openFile(ctx, path, vfs, log)
+	if err != nil {
+		return nil, fmt.Errorf("open the database %s: %w", path, err)
+	}
+	db := &DB{path: path, log: log, conns: conns}
+	if err := db.learn(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("read the database %s: %w", path, err), conns.close())
+	}
+	return db, nil
+}
+
+// learn reads what the DB knows of its database.
+func (db *DB) learn(ctx context.Context) error {
+	err := db.read(ctx, func(c *conn) error {
+		return c.sql.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = 'store_id'`).Scan(&db.id)
+	})
+	if err != nil {
+		return err
+	}
+	db.listeners.last, err = db.LastChange(ctx)
+	return err
+}
+
+// ID names the database.
+func (db *DB) ID() string { return db.id }
+
+// Check writes to the database.
+func (db *DB) Check(ctx context.Context) error {
+	return db.write(ctx, func(ctx context.Context, c *conn) (int64, error) {
+		_, err := c.exec(ctx, `UPDATE meta SET value = value + 1 WHERE key = 'checks'`)
+		return 0, err
+	})
+}
+
+// Listen calls fn with the number of the last change after each commit that has
+// changes. fn must not call stop.
+func (db *DB) Listen(fn func(last int64)) (stop func()) { return db.listeners.add(fn) }
+
+// Close waits for what is under way and closes the database. What is left is one
+// file.
+func (db *DB) Close() error {
+	db.mu.Lock()
+	closed := db.closed
+	db.closed = true
+	db.mu.Unlock()
+	if closed {
+		return nil
+	}
+	return db.conns.close()
+}
+
+// use has the connections stay open until the caller has called done.
+func (db *DB) use() (done func(), err error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if db.closed {
+		return nil, store.ErrClosed
+	}
+	db.conns.users.Add(1)
+	return db.conns.users.Done, nil
+}
+
+// read calls fn with a connection for reading.
+func (db *DB) read(ctx context.Context, fn func(c *conn) error) error {
+	done, err := db.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	c, err := take(ctx, db.conns.readers)
+	if err != nil {
+		return err
+	}
+	defer func() { db.conns.readers <- c }()
+	switch err := fn(c); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		return fmt.Errorf("read the database: %w", err)
+	}
+}
+
+// write runs fn in a transaction, commits it unless fn fails, and notifies the
+// listeners of the change whose number fn returns, if any. Once it has begun it is
+// done or fails as a whole: fn gets a context that does not end with ctx.
+//
+// After a sync that failed the connection goes on: the frames of that commit are in
+// the log, but not in its index, and the next commit writes over them. To close the
+// database and open it again would bring them back, although the disk may not have
+// them. A process that is started later writes the log again, see secureLog.
+func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change int64, err error)) error {
+	done, err := db.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	c, err := take(ctx, db.conns.writer)
+	if err != nil {
+		return err
+	}
+	defer func() { db.conns.writer <- c }()
+	ctx = context.WithoutCancel(ctx)
+	var last int64
+	err = c.transact(ctx, "BEGIN IMMEDIATE", func() (err error) {
+		last, err = fn(ctx, c)
+		return err
+	})
+	if _, conflict := errors.AsType[*store.ConflictError](err); conflict {
+		return err
+	}
+	if err != nil {
+		err = fmt.Errorf("write to the database: %w", explained(err))
+		if !db.failing.Swap(true) {
+			db.log.Error("database cannot be written, trying again with each call", keyPath, db.path, keyError, err)
+		}
+		return err
+	}
+	if db.failing.Swap(false) {
+		db.log.Info("database can be written again", keyPath, db.path)
+	}
+	db.listeners.notify(last) // before another commits
+	return nil
+}
+
+// explained adds what the numbers of SQLite do not say.
+func explained(err error) error {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == lib.SQLITE_IOERR_FSYNC {
+		return fmt.Errorf("the disk does not sync: %w", err)
+	}
+	return err
+}

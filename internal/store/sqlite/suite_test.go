@@ -1,0 +1,62 @@
+package sqlite_test
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/store/sqlite"
+	"github.com/mig-controller/mig-controller/internal/store/storetest"
+)
+
+// TestSuite runs the suite of every driver on files.
+func TestSuite(t *testing.T) {
+	t.Parallel()
+	var paths sync.Map // store.Driver → its file
+	open := func(t *testing.T, path string) store.Driver {
+		t.Helper()
+		db, err := sqlite.Open(t.Context(), path, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, db.Close()) })
+		paths.Store(db, path)
+		return db
+	}
+	pathOf := func(t *testing.T, d store.Driver) string {
+		t.Helper()
+		stored, _ := paths.Load(d)
+		path, ok := stored.(string)
+		require.True(t, ok)
+		return path
+	}
+	storetest.RunDriver(t, storetest.Drivers{
+		New: func(t *testing.T) store.Driver {
+			t.Helper()
+			return open(t, filepath.Join(t.TempDir(), "controller.db"))
+		},
+		// The files as they are at this moment, copied away from under the open
+		// database, are what a kill leaves.
+		Crash: func(t *testing.T, old store.Driver) store.Driver {
+			t.Helper()
+			dir := t.TempDir()
+			for _, suffix := range []string{"", "-wal"} {
+				b, err := os.ReadFile(pathOf(t, old) + suffix)
+				if os.IsNotExist(err) && suffix != "" {
+					continue // it was closed
+				}
+				require.NoError(t, err)
+				require.NoError(t, os.WriteFile(filepath.Join(dir, "copy.db"+suffix), b, 0o600))
+			}
+			require.NoError(t, old.Close())
+			return open(t, filepath.Join(dir, "copy.db"))
+		},
+		Shared: func(t *testing.T, d store.Driver) store.Driver {
+			t.Helper()
+			return open(t, pathOf(t, d))
+		},
+	})
+}
