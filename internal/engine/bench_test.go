@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// BenchmarkEnqueue shows what sharing commits is worth: the time of one durable
+// command alone and with others at the same time.
+func BenchmarkEnqueue(b *testing.B) {
+	for _, callers := range []int{1, 100} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			r, _ := onDisk(b)
+			b.SetParallelism(callers)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					c := drain(b, string(fleet.NewCommandID()), "vm")
+					if _, err := r.Accept(b.Context(), c); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkEnqueueOffline shows the time of a durable command for a VM that is not
+// connected, with others at the same time, whose queue is long already.
+func BenchmarkEnqueueOffline(b *testing.B) {
+	for _, waiting := range []int{0, 1000} {
+		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
+			r, _ := onDisk(b)
+			require.NoError(b, r.change(func(g *group) error {
+				for i := range waiting {
+					if _, err := g.reduce("vm", fleet.CommandAccepted{New: drain(b, name(i), "vm")}, t0); err != nil {
+						return err
+					}
+				}
+				return nil
+			}))
+			b.ResetTimer()
+			b.SetParallelism(50)
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := r.Accept(b.Context(), drain(b, string(fleet.NewCommandID()), "vm")); err != nil {
+						b.Error(err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkHeartbeats shows the time of one durable heartbeat in a group of as many
+// VMs, whose sessions are live.
+func BenchmarkHeartbeats(b *testing.B) {
+	for _, vms := range []int{200, 1000} {
+		b.Run(fmt.Sprintf("vms=%d", vms), func(b *testing.B) {
+			r, _ := onDisk(b)
+			now, load := t0, 12.5
+			group := make([]fleet.Heartbeat, vms)
+			for i := range group {
+				vm := fleet.VMID(fmt.Sprintf("vm-%d", i))
+				v := r.apply(fleet.SessionOpened{Hello: fleet.Hello{VM: vm, Pool: "pool-1"}}, now).State.VM
+				group[i] = fleet.Heartbeat{
+					Origin: fleet.Origin{VM: vm, Pool: "pool-1", Via: fleet.Stream, Epoch: v.Epoch},
+					Status: "idle",
+					Runner: &fleet.Runner{State: "idle", Configured: true, Name: string(vm), Labels: []string{"self-hosted", "linux"}},
+					Health: &fleet.Health{CPUPercent: &load, MemoryPercent: &load, MemoryTotalBytes: 8 << 30, MemoryUsedBytes: 1 << 30},
+				}
+			}
+			for b.Loop() {
+				now = now.Add(50 * time.Millisecond)
+				for i := range group {
+					group[i].ReceivedAt = now
+				}
+				if err := r.RecordHeartbeats(b.Context(), group); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(group)), "ns/heartbeat")
+		})
+	}
+}
+
+// BenchmarkCommandLife shows the time of a command from its acceptance to its ack,
+// with 200 VMs at the same time.
+func BenchmarkCommandLife(b *testing.B) {
+	r, _ := onDisk(b)
+	var vms atomic.Int64
+	b.SetParallelism(100)
+	b.RunParallel(func(pb *testing.PB) {
+		v := r.connect(fleet.VMID(fmt.Sprintf("vm-%d", vms.Add(1))), t0)
+		var written fleet.CommandID
+		for pb.Next() {
+			c := drain(b, string(fleet.NewCommandID()), v.ID)
+			_, err := r.Accept(b.Context(), c)
+			require.NoError(b, err)
+			written, err = r.next(v, written, t0)
+			require.NoError(b, err)
+			r.ack(written, v, t0)
+			_, err = r.next(v, written, t0)
+			require.ErrorIs(b, err, fleet.ErrNothingDue)
+		}
+	})
+}

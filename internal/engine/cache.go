@@ -1,0 +1,164 @@
+package engine
+
+import (
+	"sync"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// maxGone is how many VMs the cache holds that are not connected. Those that are
+// count on top.
+const maxGone = 1000
+
+// cache has VMs as they were committed. The engine's loop alone puts them there. One
+// may be ahead of its row, but only in what is in its heartbeats and acks as well.
+// What another writer has changed is noticed by its version when it is written, and
+// when the change is seen.
+type cache struct {
+	mu   sync.RWMutex
+	vms  map[fleet.VMID]*held
+	gone int // how many of them are not connected
+	// watched has the VMs that were outdated since watch; nil while nobody wants to
+	// know.
+	watched map[fleet.VMID]bool
+}
+
+func newCache() *cache { return &cache{vms: map[fleet.VMID]*held{}} }
+
+// get returns a VM that is as it was committed, as far as is known.
+func (c *cache) get(id fleet.VMID) (held, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	h := c.vms[id]
+	if h == nil || h.version == 0 {
+		return held{}, false
+	}
+	return *h, true
+}
+
+// put takes over what a group has loaded and committed.
+func (c *cache) put(entries map[fleet.VMID]*entry) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, en := range entries {
+		if en.err != nil || en.vm.ID == "" {
+			continue
+		}
+		h := c.vms[id]
+		if h == nil {
+			h = new(held)
+			c.vms[id] = h
+		} else if !h.vm.Connected {
+			c.gone--
+		}
+		if *h = en.afterwards(); !h.vm.Connected {
+			c.gone++
+		}
+		if c.watched[id] { // since it was loaded
+			h.version = 0
+		}
+	}
+	c.forgetGone(maxGone)
+}
+
+func (c *cache) remove(id fleet.VMID) {
+	if old, ok := c.vms[id]; ok {
+		if !old.vm.Connected {
+			c.gone--
+		}
+		delete(c.vms, id)
+	}
+}
+
+// outdate has a VM loaded again that another writer has changed. What its row lacks
+// is kept.
+func (c *cache) outdate(id fleet.VMID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watched != nil {
+		c.watched[id] = true
+	}
+	if h := c.vms[id]; h != nil {
+		h.version = 0
+	}
+}
+
+// watch begins to note which VMs are outdated: put takes over none of them as it was
+// loaded before.
+func (c *cache) watch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watched = map[fleet.VMID]bool{}
+}
+
+func (c *cache) unwatch() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watched = nil
+}
+
+// forget empties the cache but for the VMs that are connected: rows of those are
+// never purged.
+func (c *cache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgetGone(0)
+}
+
+// forgetGone leaves no more than so many that are not connected. None of those
+// is ahead of its row.
+func (c *cache) forgetGone(most int) {
+	for id, h := range c.vms {
+		if c.gone <= most {
+			return
+		}
+		if !h.vm.Connected {
+			c.remove(id)
+		}
+	}
+}
+
+// clear empties the cache.
+func (c *cache) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.vms)
+	c.gone = 0
+}
+
+// ahead returns the VMs whose rows lack something and were written before then.
+func (c *cache) ahead(then time.Time) []fleet.VMID {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	var ids []fleet.VMID
+	for id, h := range c.vms {
+		if h.ahead && h.writtenAt.Before(then) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// completed adds what the row that v was read from lacks.
+func (c *cache) completed(v fleet.VM) fleet.VM {
+	h := held{vm: v}
+	c.complete(&h)
+	return h.vm
+}
+
+// complete adds what is known of a VM that was loaded and its row does not say.
+func (c *cache) complete(h *held) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	known := c.vms[h.vm.ID]
+	if known == nil {
+		return
+	}
+	if known.version == h.version {
+		h.writtenAt = known.writtenAt
+	}
+	if known.vm.LastSeenAt.After(h.vm.LastSeenAt) {
+		h.vm, h.ahead = h.vm.WithLoad(known.vm), true
+	}
+}

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+func someVMs(from, to int, connected bool) map[fleet.VMID]*entry {
+	some := map[fleet.VMID]*entry{}
+	for i := from; i < to; i++ {
+		v := fleet.VM{ID: fleet.VMID(strconv.Itoa(i)), Connected: connected}
+		some[v.ID] = &entry{id: v.ID, vm: v, held: held{version: 1, ahead: connected}}
+	}
+	return some
+}
+
+// The cache keeps to its bound: those that are connected stay, and count on top.
+func TestCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	c := newCache()
+	c.put(someVMs(0, 5, true))
+	c.put(someVMs(5, maxGone+20, false))
+	require.Len(t, c.vms, maxGone+5)
+	require.Len(t, c.ahead(endOfTime), 5)
+	c.forget()
+	require.Len(t, c.vms, 5)
+	c.clear()
+	require.Empty(t, c.vms)
+}
+
+// Whoever was connected and is not any more counts for the bound again.
+func TestCacheCountsWhoIsGone(t *testing.T) {
+	t.Parallel()
+	c := newCache()
+	for _, connected := range []bool{false, true, true, false} {
+		c.put(someVMs(0, 10, connected))
+	}
+	c.put(someVMs(10, maxGone+10, false))
+	require.Len(t, c.vms, maxGone)
+	require.Equal(t, maxGone, c.gone)
+}
+
+// What is unknown or cannot be read is not held.
+func TestCacheHoldsNoFaults(t *testing.T) {
+	t.Parallel()
+	c := newCache()
+	some := someVMs(0, 1, false)
+	some["0"].err = errDamaged
+	some["unknown"] = &entry{id: "unknown"}
+	c.put(some)
+	require.Empty(t, c.vms)
+}
+
+// A VM that is not held is loaded, and one that is held is not.
+func TestVMsAreHeld(t *testing.T) {
+	t.Parallel()
+	r := inMemory(t)
+	v := r.connect("vm", t0)
+	before := r.db.loads.Load()
+	for i := range 10 {
+		r.record(beat(v, t0.Add(time.Duration(i+1)*time.Second), 1))
+		r.accept(name(i), "vm")
+		r.ack(fleet.CommandID(name(i)), v, t0.Add(time.Duration(i+1)*time.Second))
+		r.vm("vm")
+	}
+	require.Equal(t, before, r.db.loads.Load())
+	r.cache.clear()
+	r.vm("vm")
+	require.Equal(t, before+1, r.db.loads.Load())
+}
+
+// A VM that was purged is as good as never seen.
+func TestPurgedVMIsForgotten(t *testing.T) {
+	t.Parallel()
+	r, _ := onDisk(t)
+	v := r.connect("vm", t0)
+	r.apply(fleet.SessionClosed{VM: "vm", Epoch: v.Epoch}, t0)
+	_, err := r.Purge(t.Context(), Retention{VMs: time.Minute}, t0.Add(time.Hour))
+	require.NoError(t, err)
+	_, err = r.VM(t.Context(), "vm")
+	require.ErrorIs(t, err, fleet.ErrNotFound)
+	require.EqualValues(t, 1, r.connect("vm", t0.Add(2*time.Hour)).Epoch)
+}
+
+// However many commands wait for a VM, memory has the first few of each queue, and
+// what is delivered is the same.
+func TestLongQueue(t *testing.T) {
+	t.Parallel()
+	const all = 3*fleet.QueueDepth + 1
+	for _, reason := range []string{"small", strings.Repeat("x", maxHeldParams+1)} {
+		r, _ := onDisk(t)
+		bounded := func() {
+			h, _ := r.cache.get("vm")
+			require.LessOrEqual(t, len(h.commands), 2*fleet.QueueDepth)
+			if len(reason) > maxHeldParams {
+				require.Empty(t, h.commands, "a large command is not held")
+			}
+		}
+		r.event("vm", t0)
+		for i := range all {
+			_, err := r.Accept(t.Context(), drainWith(t, name(i), "vm", reason))
+			require.NoError(t, err)
+			bounded()
+		}
+		v := r.apply(fleet.SessionOpened{Hello: fleet.Hello{VM: "vm"}}, t0).State.VM
+		r.apply(fleet.CancelRequested{VM: "vm", Command: v.Registration.Command}, t0)
+		// Far back in the queue, and never held.
+		r.apply(fleet.CancelRequested{VM: "vm", Command: fleet.CommandID(name(all - 2))}, t0)
+		// One that is named does not overtake those before it that are not held.
+		for _, outdate := range []func(){func() {}, func() { r.cache.outdate("vm") }} {
+			outdate()
+			again, err := r.Accept(t.Context(), drainWith(t, name(all-1), "vm", reason))
+			require.NoError(t, err)
+			require.Equal(t, r.command(again.ID), again)
+			bounded()
+		}
+		r.cache.outdate("vm")
+		_, err := r.Apply(t.Context(), fleet.AckReceived{VM: "vm", Epoch: v.Epoch, Ack: fleet.Ack{CommandID: fleet.CommandID(name(all - 3))}}, t0)
+		require.ErrorIs(t, err, fleet.ErrNotDelivered)
+		var written fleet.CommandID
+		for i := range all {
+			if i == all-2 {
+				continue
+			}
+			now := t0.Add(time.Duration(i) * time.Second)
+			got, err := r.next(v, written, now)
+			require.NoError(t, err)
+			require.EqualValues(t, name(i), got)
+			written = got
+			_, err = r.next(v, written, now)
+			require.ErrorIs(t, err, fleet.ErrNothingDue, "one is out")
+			for range 2 { // a late ack changes nothing
+				r.ack(got, v, now)
+			}
+			bounded()
+		}
+		s, err := r.State(t.Context(), "vm")
+		require.NoError(t, err)
+		require.Empty(t, s.Commands)
+		require.Len(t, reason, len(r.command("c000").Params.Strings["reason"]))
+	}
+}

@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// rowEvery is how often the row of a VM that sends nothing but heartbeats is
+// written. What the row lacks until then is in the heartbeats and acks, which are
+// durable, and ResetSessions finds it there after a crash.
+const rowEvery = time.Minute
+
+// checkpointBatch is how many VMs one group of a checkpoint writes: when a whole
+// fleet falls silent, others must not wait for all of it.
+const checkpointBatch = 500
+
+// checkpointLoop writes the rows of VMs that have said nothing for so long that
+// ResetSessions would soon not find what their rows lack.
+func (e *Engine) checkpointLoop() {
+	tick := time.NewTicker(rowEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-e.stopping:
+			return
+		}
+		if err := e.checkpoint(context.Background(), e.Clock().Add(-2*rowEvery)); err != nil {
+			e.Log.Warn("rows of VMs not written, trying again", keyError, err)
+		}
+	}
+}
+
+// checkpoint writes the rows that lack something and were written before then.
+func (e *Engine) checkpoint(ctx context.Context, then time.Time) error {
+	for some := range slices.Chunk(e.cache.ahead(then), checkpointBatch) {
+		if err := e.do(ctx, rowsOf(some)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endOfTime is later than any row was written.
+var endOfTime = time.Unix(1<<40, 0)
+
+// writeAllRows writes all rows that lack something. The loop calls it at its end.
+func (e *Engine) writeAllRows() {
+	ahead := e.cache.ahead(endOfTime)
+	for some := range slices.Chunk(ahead, checkpointBatch) {
+		o := rowsOf(some)
+		o.done = make(chan struct{})
+		e.settle([]*op{o})
+		if o.err != nil {
+			e.Log.Warn("rows of VMs not written, heartbeats have what they lack", keyCount, len(ahead), keyError, o.err)
+			return
+		}
+	}
+}
+
+// rowsOf writes the rows of VMs as they are.
+func rowsOf(vms []fleet.VMID) *op {
+	return &op{vms: vms, run: func(g *group) error {
+		for _, vm := range vms {
+			if en := g.entries[vm]; en.vm.ID != "" && en.err == nil {
+				en.touch(g, en.vm.LastSeenAt)
+			}
+		}
+		return nil
+	}}
+}

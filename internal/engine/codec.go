@@ -1,0 +1,107 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// errDamaged occurs when a record cannot be read: to try it again is of no use.
+var errDamaged = errors.New("the record is damaged")
+
+func damaged(what, id string, err error) error {
+	return fmt.Errorf("%s %s: %w: %w", what, id, errDamaged, err)
+}
+
+func encodeVM(v fleet.VM, version store.Version) (store.VMRow, error) {
+	doc, err := json.Marshal(v)
+	if err != nil {
+		return store.VMRow{}, fmt.Errorf("write VM %s: %w", v.ID, err)
+	}
+	return store.VMRow{
+		ID: string(v.ID), Pool: v.Pool, Org: v.Org, Status: v.Status, Connected: v.Connected,
+		LastSeenAt: v.LastSeenAt, DueAt: v.DueAt, Version: version, Doc: doc,
+	}, nil
+}
+
+func decodeVM(row store.VMRow) (v fleet.VM, err error) {
+	if err := json.Unmarshal(row.Doc, &v); err != nil {
+		return fleet.VM{}, damaged("VM", row.ID, err)
+	}
+	return v, nil
+}
+
+// commandRoom is enough for the document of most commands.
+const commandRoom = 640
+
+func encodeCommand(c fleet.Command) (store.CommandRow, error) {
+	doc, err := c.AppendJSON(make([]byte, 0, commandRoom))
+	if err != nil {
+		return store.CommandRow{}, fmt.Errorf("write command %s: %w", c.ID, err)
+	}
+	return store.CommandRow{
+		Seq: c.Seq, ID: string(c.ID), VM: string(c.VM), Type: c.Type, State: string(c.State), Queue: string(c.Queue()),
+		DueAt: c.DueAt, FinishedAt: c.FinishedAt, Version: store.Version(c.Version), Doc: doc,
+	}, nil
+}
+
+func decodeCommand(row store.CommandRow) (c fleet.Command, err error) {
+	if err := json.Unmarshal(row.Doc, &c); err != nil {
+		return fleet.Command{}, damaged("command", row.ID, err)
+	}
+	c.Seq, c.Version = row.Seq, int64(row.Version)
+	return c, nil
+}
+
+func encodeEvent(e fleet.Event) (store.EventRow, error) {
+	doc, err := json.Marshal(e)
+	if err != nil {
+		return store.EventRow{}, fmt.Errorf("write event: %w", err)
+	}
+	return store.EventRow{VM: string(e.VM), Type: e.Type, ReceivedAt: e.ReceivedAt, Doc: doc}, nil
+}
+
+func decodeEvent(row store.EventRow) (e fleet.Event, err error) {
+	if err := json.Unmarshal(row.Doc, &e); err != nil {
+		return fleet.Event{}, damaged("event of VM", row.VM, err)
+	}
+	e.Seq = row.Seq
+	return e, nil
+}
+
+func decodeChange(row store.ChangeRow) (c fleet.Change, err error) {
+	c = fleet.Change{Seq: row.Seq, At: row.At, Subject: fleet.VMID(row.VM)}
+	switch {
+	case row.Kind == kindVM:
+		c.VM = new(fleet.VM)
+		err = json.Unmarshal(row.Doc, c.VM)
+	case row.Kind == kindCommand:
+		c.Command = new(fleet.Command)
+		err = json.Unmarshal(row.Doc, c.Command)
+	case len(row.Doc) > 0:
+		c.Event = &fleet.Event{Seq: row.EventSeq}
+		err = json.Unmarshal(row.Doc, c.Event)
+	default: // the event is no longer kept
+		c.Event = &fleet.Event{Seq: row.EventSeq, Origin: fleet.Origin{VM: c.Subject, ReceivedAt: c.At}}
+	}
+	if err != nil {
+		return c, damaged("change of VM", row.VM, err)
+	}
+	return c, nil
+}
+
+// decoded decodes rows.
+func decoded[R, T any](rows []R, decode func(R) (T, error)) ([]T, error) {
+	all := make([]T, 0, len(rows))
+	for _, row := range rows {
+		t, err := decode(row)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}

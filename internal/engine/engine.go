@@ -1,0 +1,272 @@
+// Package engine applies the rules of package fleet to what is stored. It collects
+// what arrives concurrently into groups; for each group it loads the state of the
+// VMs that are concerned, reduces in memory and commits once, so that the price of a
+// durable commit is shared.
+//
+// It decides nothing itself: what an input means is package fleet's, and how rows
+// are kept the driver's. What it owns is the form of the documents, the VMs that it
+// holds in memory, and the feed of changes.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// The keys of log lines.
+const (
+	keyVM      = "vm_id"
+	keyCommand = "command_id"
+	keyCount   = "count"
+	keyError   = "error"
+	keyPanic   = "panic"
+	keyStack   = "stack"
+)
+
+// maxGroup is the most operations that one commit takes: what bounds how long the
+// first waits for the last.
+const maxGroup = 512
+
+// Options are what an Engine is made of. Every field is required.
+type Options struct {
+	// Driver is closed by the Engine.
+	Driver store.Driver
+	Rules  fleet.Rules
+	// Clock tells the time in UTC, without a monotonic part.
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// Engine is safe for concurrent use. Every method that changes something returns
+// once the change is durable, or an error: one of the domain, or one that wraps
+// fleet.ErrUnavailable, after which it is in doubt whether the change was made.
+type Engine struct {
+	Options
+	cache    *cache
+	packer   *zstd.Encoder
+	unpacker *zstd.Decoder
+	spare    spare
+	feed     *feed
+	ready    listeners[func(fleet.VMID, fleet.Ready)]
+
+	ops        chan *op
+	stopping   chan struct{}
+	closeOnce  sync.Once
+	closeErr   error // of the driver
+	done       chan struct{}
+	background sync.WaitGroup
+}
+
+// Start returns an Engine at work on what the driver has.
+func Start(ctx context.Context, o Options) (*Engine, error) {
+	e := &Engine{
+		Options: o, cache: newCache(), ops: make(chan *op, maxGroup),
+		stopping: make(chan struct{}), done: make(chan struct{}),
+	}
+	if err := e.openFrames(); err != nil {
+		return nil, err
+	}
+	last, err := o.Driver.LastChange(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the log of changes: %w", err)
+	}
+	e.feed = newFeed(o.Driver, last, e.cache.outdate, o.Log)
+	go e.loop()
+	e.background.Go(e.checkpointLoop)
+	return e, nil
+}
+
+// Close commits what is under way and closes the driver. Calls after it return
+// fleet.ErrUnavailable. Closing twice is not an error.
+func (e *Engine) Close() error {
+	e.closeOnce.Do(func() {
+		close(e.stopping)
+		<-e.done
+		e.background.Wait()
+		e.feed.close()
+		e.closeErr = e.Driver.Close()
+		e.cache.clear() // A closed store answers nothing.
+	})
+	return e.closeErr
+}
+
+// ID names what is stored: a cursor into one store means nothing in another.
+func (e *Engine) ID() string { return e.Driver.ID() }
+
+// Check returns nil when the store can be written, having tried.
+func (e *Engine) Check(ctx context.Context) error { return unavailable(ctx, e.Driver.Check(ctx)) }
+
+// Listen calls fn with the changes of each commit once they are durable, in their
+// order, until stop is called. fn must not block.
+func (e *Engine) Listen(fn func([]fleet.Change)) (stop func()) { return e.feed.listeners.add(fn) }
+
+// OnReady calls fn when a command of a VM can be sent on its live session, once that
+// is durable, until stop is called. fn must not block.
+func (e *Engine) OnReady(fn func(fleet.VMID, fleet.Ready)) (stop func()) { return e.ready.add(fn) }
+
+// Apply reduces an input that arrived at this time. A context that ends while the
+// input waits for its turn does not stop it.
+func (e *Engine) Apply(ctx context.Context, in fleet.Input, now time.Time) (fleet.Outcome, error) {
+	vm, command := in.Subject()
+	return e.ApplyLate(ctx, vm, command, func() (fleet.Input, time.Time) { return in, now })
+}
+
+// Accept reduces the acceptance of a new command.
+func (e *Engine) Accept(ctx context.Context, c fleet.Command) (fleet.Command, error) {
+	out, err := e.apply(ctx, &op{vms: []fleet.VMID{c.VM}, commands: []fleet.CommandID{c.ID}, areNew: true},
+		func() (fleet.Input, time.Time) { return fleet.CommandAccepted{New: c}, e.Clock() })
+	return out.Command, err
+}
+
+// ApplyLate is Apply for an input that depends on when it is reduced. It is about
+// this VM and names this command, if it names one. with must not block.
+func (e *Engine) ApplyLate(
+	ctx context.Context, vm fleet.VMID, command fleet.CommandID, with func() (fleet.Input, time.Time),
+) (fleet.Outcome, error) {
+	o := &op{vms: []fleet.VMID{vm}}
+	if command != "" {
+		o.commands = []fleet.CommandID{command}
+	}
+	return e.apply(ctx, o, with)
+}
+
+func (e *Engine) apply(ctx context.Context, o *op, with func() (fleet.Input, time.Time)) (out fleet.Outcome, err error) {
+	o.run = func(g *group) (err error) {
+		in, now := with()
+		out, err = g.reduce(o.vms[0], in, now)
+		return err
+	}
+	o.settled = func(g *group) { out.Command = g.numbered(out.Command) }
+	err = e.do(ctx, o)
+	return out, err
+}
+
+// op is one caller's part of a group.
+type op struct {
+	// vms are whose state it needs, and commands those that it names.
+	vms      []fleet.VMID
+	commands []fleet.CommandID
+	// areNew is whether the commands are expected not to be there.
+	areNew bool
+	// run may run more than once: after a conflict with another writer all is loaded
+	// again. settled, if it is not nil, runs after the commit.
+	run     func(*group) error
+	settled func(*group)
+	err     error
+	done    chan struct{}
+}
+
+// errClosed occurs when an Engine is used after its Close.
+var errClosed = fmt.Errorf("%w: %w", fleet.ErrUnavailable, store.ErrClosed)
+
+func (e *Engine) do(ctx context.Context, o *op) error {
+	o.done = make(chan struct{})
+	select {
+	case <-e.stopping:
+		return errClosed
+	default:
+	}
+	select {
+	case e.ops <- o:
+	case <-e.stopping:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-o.done:
+		return o.err
+	case <-e.done:
+		select {
+		case <-o.done:
+			return o.err
+		default:
+			return errClosed
+		}
+	}
+}
+
+func (e *Engine) loop() {
+	defer close(e.done)
+	for {
+		select {
+		case o := <-e.ops:
+			e.settle(e.gather(o))
+		case <-e.stopping:
+			for len(e.ops) > 0 {
+				e.settle(e.gather(<-e.ops))
+			}
+			e.writeAllRows()
+			return
+		}
+	}
+}
+
+func (e *Engine) gather(first *op) []*op {
+	group := []*op{first}
+	for len(group) < maxGroup {
+		select {
+		case o := <-e.ops:
+			group = append(group, o)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// unavailable makes an error of the driver one of the domain.
+func unavailable(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, store.ErrPurged):
+		return fleet.ErrCursorExpired
+	default:
+		return fmt.Errorf("%w: %w", fleet.ErrUnavailable, err)
+	}
+}
+
+// listeners are functions to be called until they are removed. The zero value is
+// ready.
+type listeners[F any] struct {
+	mu     sync.Mutex
+	fns    map[int]F
+	nextID int
+}
+
+func (l *listeners[F]) add(fn F) (remove func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.fns == nil {
+		l.fns = map[int]F{}
+	}
+	id := l.nextID
+	l.nextID++
+	l.fns[id] = fn
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.fns, id)
+	}
+}
+
+// each calls call with each of them.
+func (l *listeners[F]) each(call func(F)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, fn := range l.fns {
+		call(fn)
+	}
+}

@@ -1,0 +1,192 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+const (
+	// feedLength is how many changes the feed holds, at least, for those who are not
+	// far behind.
+	feedLength = 1024
+	// feedBatch is how many changes of other writers are read at a time.
+	feedBatch = 500
+)
+
+// feed has the latest durable changes, in order and without gaps. What its own
+// engine commits is offered to it; what other writers commit it reads from the
+// driver: once, for all who follow.
+type feed struct {
+	driver    store.Driver
+	outdate   func(fleet.VMID)
+	log       *slog.Logger
+	listeners listeners[func([]fleet.Change)]
+	unlisten  func()
+	noted     atomic.Int64  // the latest change that the driver has reported
+	more      chan struct{} // holds one: there may be changes of others
+	stopping  chan struct{}
+	done      chan struct{}
+
+	// turn is held by whoever adds changes, and by the engine from before a commit
+	// until its changes are offered.
+	turn       sync.Mutex
+	committing atomic.Bool
+
+	mu     sync.RWMutex
+	recent []fleet.Change // the last of them is the latest
+	last   int64
+}
+
+func newFeed(driver store.Driver, last int64, outdate func(fleet.VMID), log *slog.Logger) *feed {
+	f := &feed{
+		driver: driver, outdate: outdate, log: log, last: last,
+		more: make(chan struct{}, 1), stopping: make(chan struct{}), done: make(chan struct{}),
+	}
+	f.unlisten = driver.Listen(f.note)
+	go f.loop()
+	return f
+}
+
+func (f *feed) close() {
+	f.unlisten()
+	close(f.stopping)
+	<-f.done
+}
+
+// note is called by the driver with the number of the latest change.
+func (f *feed) note(last int64) {
+	f.noted.Store(last)
+	if !f.committing.Load() { // else the changes are about to be offered
+		f.wake()
+	}
+}
+
+func (f *feed) wake() {
+	select {
+	case f.more <- struct{}{}:
+	default:
+	}
+}
+
+// loop reads what other writers commit.
+func (f *feed) loop() {
+	defer close(f.done)
+	for {
+		select {
+		case <-f.more:
+		case <-f.stopping:
+			return
+		}
+		f.turn.Lock()
+		f.catchUp()
+		f.turn.Unlock()
+	}
+}
+
+// begin announces a commit of the own engine; offer or abandon must follow.
+func (f *feed) begin() {
+	f.turn.Lock()
+	f.committing.Store(true)
+}
+
+// abandon ends a commit that has failed.
+func (f *feed) abandon() { f.offer(nil) }
+
+// offer takes the changes of a commit of the own engine.
+func (f *feed) offer(changes []fleet.Change) {
+	defer f.turn.Unlock()
+	f.committing.Store(false)
+	if len(changes) > 0 && changes[0].Seq == f.lastChange()+1 {
+		f.add(changes)
+	}
+	if f.noted.Load() > f.lastChange() {
+		f.catchUp()
+	}
+}
+
+// catchUp adds what the driver has beyond the latest change that is known. The
+// caller holds turn.
+func (f *feed) catchUp() {
+	for f.noted.Load() > f.lastChange() {
+		rows, err := f.driver.Changes(context.Background(), store.ChangeQuery{After: f.lastChange()}, feedBatch)
+		if err != nil {
+			f.log.Warn("changes of other writers not read", keyError, err)
+			return
+		}
+		if len(rows) == 0 {
+			return
+		}
+		changes := make([]fleet.Change, 0, len(rows))
+		for _, row := range rows {
+			c, err := decodeChange(row)
+			if err != nil {
+				f.log.Error("change left out", keyVM, row.VM, keyError, err)
+			}
+			f.outdate(c.Subject)
+			changes = append(changes, c)
+		}
+		f.add(changes)
+	}
+}
+
+// add adds changes and calls the listeners.
+func (f *feed) add(changes []fleet.Change) {
+	f.mu.Lock()
+	if f.recent = append(f.recent, changes...); len(f.recent) > 2*feedLength {
+		f.recent = slices.Clone(f.recent[len(f.recent)-feedLength:])
+	}
+	f.last = changes[len(changes)-1].Seq
+	f.mu.Unlock()
+	f.listeners.each(func(fn func([]fleet.Change)) { fn(changes) })
+}
+
+func (f *feed) lastChange() int64 {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.last
+}
+
+// since returns the changes after this one, of one VM if it is given, and whether
+// the feed has all of them.
+func (f *feed) since(q store.ChangeQuery, limit int) (changes []fleet.Change, ok bool) {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	if q.After < f.last && (len(f.recent) == 0 || q.After < f.recent[0].Seq-1) {
+		return nil, false
+	}
+	i, _ := slices.BinarySearchFunc(f.recent, q.After+1, func(c fleet.Change, seq int64) int { return cmp.Compare(c.Seq, seq) })
+	for _, c := range f.recent[i:] {
+		if len(changes) == limit {
+			break
+		}
+		if q.VM == "" || string(c.Subject) == q.VM {
+			changes = append(changes, c)
+		}
+	}
+	return changes, true
+}
+
+// Changes returns the durable changes after one, oldest first. It returns
+// fleet.ErrCursorExpired when some of them are no longer kept.
+func (e *Engine) Changes(ctx context.Context, q store.ChangeQuery, limit int) ([]fleet.Change, error) {
+	if changes, ok := e.feed.since(q, limit); ok {
+		return changes, nil
+	}
+	last := e.feed.lastChange()
+	rows, err := e.Driver.Changes(ctx, q, limit)
+	if err != nil {
+		return nil, unavailable(ctx, err)
+	}
+	rows = slices.DeleteFunc(rows, func(row store.ChangeRow) bool { return row.Seq > last }) // not before the listeners
+	return decoded(rows, decodeChange)
+}
+
+// LastChange returns the Seq of the latest durable change; zero when there is none.
+func (e *Engine) LastChange() int64 { return e.feed.lastChange() }

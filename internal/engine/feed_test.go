@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// follower is a listener that has all it was called with.
+type follower struct {
+	mu   sync.Mutex
+	seen []fleet.Change
+}
+
+func follow(r *rig) *follower {
+	f := new(follower)
+	r.Listen(func(cs []fleet.Change) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.seen = append(f.seen, cs...)
+	})
+	return f
+}
+
+func (f *follower) all() []fleet.Change {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]fleet.Change(nil), f.seen...)
+}
+
+// Everybody gets all changes in one order without gaps, whoever made them; and what
+// is in memory is what the database has.
+func TestFeedOfTwoWriters(t *testing.T) {
+	t.Parallel()
+	first, _ := onDisk(t)
+	second := first.second()
+	followers := []*follower{follow(first), follow(second)}
+	var all sync.WaitGroup
+	for i := range 12 {
+		r := first
+		if i%2 == 1 {
+			r = second
+		}
+		all.Go(func() {
+			vm := fleet.VMID(fmt.Sprintf("vm-%d", i))
+			for j := range 10 {
+				id := fmt.Sprintf("%s-%d", vm, j)
+				r.accept(id, vm)
+				r.event(vm, t0.Add(time.Duration(j)*time.Second))
+				r.apply(fleet.CancelRequested{VM: vm, Command: fleet.CommandID(id)}, t0)
+			}
+		})
+	}
+	all.Wait()
+	last, err := first.db.Driver.LastChange(t.Context())
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return first.LastChange() == last && second.LastChange() == last }, 10*time.Second, time.Millisecond)
+	fresh := first.second() // has nothing in memory
+	want, err := fresh.Changes(t.Context(), store.ChangeQuery{}, 10_000)
+	require.NoError(t, err)
+	require.Equal(t, last, want[len(want)-1].Seq)
+	for i, c := range want {
+		require.EqualValues(t, i+1, c.Seq)
+	}
+	for i, r := range []*rig{first, second} {
+		got, err := r.Changes(t.Context(), store.ChangeQuery{}, 10_000)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.Equal(t, want, followers[i].all())
+	}
+}
+
+// Who follows sees nothing before it is durable, and before that nobody is answered.
+func TestListenersAreCalledAfterCommit(t *testing.T) {
+	t.Parallel()
+	r := inMemory(t)
+	f := follow(r)
+	ready := make(chan fleet.Ready, 9)
+	stop := r.OnReady(func(_ fleet.VMID, next fleet.Ready) { ready <- next })
+	r.connect("vm", t0)
+	for len(ready) > 0 {
+		<-ready
+	}
+	before := len(f.all())
+	entered, release := make(chan struct{}), make(chan struct{})
+	r.db.onCommit(func(w store.Writes, next commitFunc) (store.Committed, error) {
+		done, err := next(w)
+		close(entered)
+		<-release
+		return done, err
+	})
+	c, answered := drain(t, "c", "vm"), make(chan error, 1)
+	go func() {
+		_, err := r.Accept(t.Context(), c)
+		answered <- err
+	}()
+	<-entered
+	require.Len(t, f.all(), before)
+	require.Empty(t, answered)
+	require.Empty(t, ready)
+	v := r.vm("vm")
+	require.True(t, v.Connected, "readers do not wait")
+	close(release)
+	require.NoError(t, <-answered)
+	require.Equal(t, fleet.Ready{Command: "c"}, <-ready)
+	require.Len(t, f.all(), before+2)
+	r.db.onCommit(nil)
+	stop()
+	r.ack("c", v, t0)
+	r.accept("d", "vm")
+	require.Empty(t, ready, "it was stopped")
+}
+
+// Who reads slowly gets all of it, from the database what memory no longer has.
+func TestSlowReader(t *testing.T) {
+	t.Parallel()
+	r := inMemory(t)
+	const all = 3*feedLength + 10
+	for range all / 10 {
+		require.NoError(t, r.change(func(g *group) error {
+			for range 10 {
+				if _, err := g.reduce("vm", fleet.EventReceived{Event: fleet.Event{
+					Origin: fleet.Origin{VM: "vm", Via: fleet.HTTP, ReceivedAt: t0}, Type: "error",
+				}}, t0); err != nil {
+					return err
+				}
+			}
+			return nil
+		}))
+	}
+	_, ok := r.feed.since(store.ChangeQuery{After: 1}, 1)
+	require.False(t, ok, "memory is bounded")
+	require.LessOrEqual(t, len(r.feed.recent), 2*feedLength)
+	last := int64(0)
+	for last < r.LastChange() {
+		some, err := r.Changes(t.Context(), store.ChangeQuery{After: last}, 100)
+		require.NoError(t, err)
+		require.NotEmpty(t, some)
+		for _, c := range some {
+			require.Equal(t, last+1, c.Seq)
+			last = c.Seq
+		}
+	}
+	none, err := r.Changes(t.Context(), store.ChangeQuery{After: last}, 100)
+	require.NoError(t, err)
+	require.Empty(t, none)
+}
+
+// However much is purged, the latest change stays, and with it the place of those
+// who have seen all.
+func TestPurgeKeepsLatestChange(t *testing.T) {
+	t.Parallel()
+	r := inMemory(t)
+	r.connect("vm", t0)
+	last := r.LastChange()
+	n, err := r.Purge(t.Context(), Retention{Changes: time.Hour}, t0.Add(24*time.Hour))
+	require.NoError(t, err)
+	require.EqualValues(t, last-1, n)
+	again := r.second()
+	require.Equal(t, last, again.LastChange())
+	changes, err := again.Changes(t.Context(), store.ChangeQuery{After: last}, 10)
+	require.NoError(t, err)
+	require.Empty(t, changes)
+	_, err = again.Changes(t.Context(), store.ChangeQuery{}, 10)
+	require.ErrorIs(t, err, fleet.ErrCursorExpired)
+}
+
+// Steps of a command that share a commit are seen as they were, and so stored.
+func TestStepsOfOneCommit(t *testing.T) {
+	t.Parallel()
+	r := inMemory(t)
+	v := r.connect("vm", t0)
+	f := follow(r)
+	c := drain(t, "c", "vm")
+	c.Params = fleet.Params{} // so that the change is as long as the record
+	_, err := r.Accept(t.Context(), c)
+	require.NoError(t, err)
+	require.NoError(t, r.change(func(g *group) error {
+		for i, in := range []fleet.Input{
+			fleet.SessionOpened{Hello: fleet.Hello{VM: "vm"}, Written: "c"},
+			fleet.DeliveryClaimed{VM: "vm", Command: "c", Attempt: fleet.Attempt{
+				Via: fleet.Stream, Epoch: v.Epoch + 1, At: t0.Add(time.Second),
+			}},
+			fleet.DeliveryFailed{VM: "vm", Command: "c", Epoch: v.Epoch + 1},
+		} {
+			if _, err := g.reduce("vm", in, t0.Add(time.Duration(i)*time.Second)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	seen := f.all()
+	stored, err := r.second().Changes(t.Context(), store.ChangeQuery{After: seen[0].Seq - 1}, 100)
+	require.NoError(t, err)
+	require.Equal(t, seen, stored)
+}
+
+// When changes of others cannot be read, they are as soon as there are more.
+func TestFeedRecovers(t *testing.T) {
+	t.Parallel()
+	first := inMemory(t)
+	second := first.second()
+	first.db.with(func(d *hooked) { d.changes = errors.New("no disk") })
+	second.accept("a", "vm")
+	first.accept("b", "vm2")
+	require.Zero(t, first.LastChange(), "none without those before it")
+	first.db.with(func(d *hooked) { d.changes = nil })
+	second.accept("c", "vm")
+	require.Eventually(t, func() bool { return first.LastChange() == 3 }, 10*time.Second, time.Millisecond)
+}

@@ -1,0 +1,224 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// unstoppable is the context of what a group does: what has begun is done or fails
+// as a whole, whoever still waits for it.
+var unstoppable = context.Background()
+
+// maxTries is how often a group is tried again that conflicts with other writers.
+const maxTries = 10
+
+// settle runs a group and answers everybody. What has to wait until the rest is
+// committed follows in groups of its own.
+func (e *Engine) settle(ops []*op) {
+	for len(ops) > 0 {
+		g := &group{e: e, reload: map[fleet.CommandID]bool{}}
+		err := g.commit(ops)
+		e.cache.unwatch()
+		for _, o := range ops {
+			if err != nil {
+				o.err = unavailable(unstoppable, err)
+			}
+			if err != nil || !slices.Contains(g.deferred, o) {
+				close(o.done)
+			}
+		}
+		e.spare.keep(g)
+		if err != nil {
+			return
+		}
+		ops = g.deferred
+	}
+}
+
+// group is what is committed at once.
+type group struct {
+	e       *Engine
+	entries map[fleet.VMID]*entry
+	order   []*entry // of the first change, so that a commit is repeatable
+	// commands are those that were changed, as they are now, in the order of the first
+	// change, and named are those that were loaded by their ids.
+	commands []fleet.Command
+	placed   map[fleet.CommandID]int // in commands
+	named    map[fleet.CommandID]fleet.Command
+	broken   map[fleet.CommandID]error
+
+	changes    []fleet.Change // in order; those of VMs follow
+	ready      []readyVM
+	heartbeats *block
+	marks      map[string]int64
+	deferred   []*op
+	// reload are commands that turned out to be there.
+	reload map[fleet.CommandID]bool
+}
+
+type readyVM struct {
+	vm    fleet.VMID
+	ready fleet.Ready
+}
+
+// commit runs the operations and makes what they did durable. The error is the
+// driver's, and then nothing is known of what became of them.
+func (g *group) commit(ops []*op) error {
+	vms := 0
+	for _, o := range ops {
+		vms += len(o.vms)
+	}
+	for range maxTries {
+		g.reset(vms)
+		if err := g.load(ops); err != nil {
+			return err
+		}
+		for _, o := range ops {
+			g.run(o)
+		}
+		err := g.write()
+		var conflict *store.ConflictError
+		if !errors.As(err, &conflict) {
+			if err == nil {
+				g.settled(ops)
+			} else {
+				g.doubted()
+			}
+			return err
+		}
+		g.conflicted(conflict)
+	}
+	return errors.New("other writers were always faster")
+}
+
+func (g *group) reset(vms int) {
+	g.e.cache.watch()
+	*g = group{
+		e: g.e, reload: g.reload, entries: make(map[fleet.VMID]*entry, vms),
+		placed: map[fleet.CommandID]int{}, named: map[fleet.CommandID]fleet.Command{}, broken: map[fleet.CommandID]error{},
+	}
+}
+
+// doubted has everything loaded again after a commit of which nobody knows whether
+// it was made.
+func (g *group) doubted() {
+	for id := range g.entries {
+		g.e.cache.outdate(id)
+	}
+}
+
+// conflicted has what has changed since loaded again.
+func (g *group) conflicted(c *store.ConflictError) {
+	for _, id := range c.VMs {
+		g.e.cache.outdate(fleet.VMID(id))
+	}
+	for _, id := range c.Commands {
+		g.reload[fleet.CommandID(id)] = true
+		if i, ok := g.placed[fleet.CommandID(id)]; ok {
+			g.e.cache.outdate(g.commands[i].VM)
+		}
+	}
+}
+
+// run runs an operation, unless the state of one of its VMs is no longer complete.
+func (g *group) run(o *op) {
+	o.err = nil
+	for _, vm := range o.vms {
+		if en := g.entries[vm]; !en.complete() {
+			g.deferred = append(g.deferred, o)
+			return
+		}
+	}
+	o.err = g.attempt(o)
+}
+
+func (g *group) attempt(o *op) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			g.e.Log.Error("an input cannot be applied", keyPanic, p, keyStack, string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return o.run(g)
+}
+
+// reduce applies an input to the state of its VM.
+func (g *group) reduce(vm fleet.VMID, in fleet.Input, now time.Time) (fleet.Outcome, error) {
+	en := g.entries[vm]
+	_, named := in.Subject()
+	if err := g.fault(en, named); err != nil {
+		return fleet.Outcome{}, err
+	}
+	s := fleet.State{VM: en.vm, Commands: en.commands}
+	if _, ok := s.Command(named); !ok && named != "" {
+		s.Named = g.command(named)
+	}
+	out, err := g.e.Rules.Reduce(s, in, now)
+	if err != nil {
+		return out, err
+	}
+	g.take(en, out, now)
+	return out, nil
+}
+
+// fault returns what is wrong with the records that an input needs.
+func (g *group) fault(en *entry, named fleet.CommandID) error {
+	if en.err != nil {
+		return en.err
+	}
+	return g.broken[named]
+}
+
+// command returns a command that an input names, as it is in this group; the zero
+// value for none.
+func (g *group) command(id fleet.CommandID) fleet.Command {
+	if i, ok := g.placed[id]; ok {
+		return g.commands[i]
+	}
+	return g.named[id]
+}
+
+// take takes over an outcome.
+func (g *group) take(en *entry, out fleet.Outcome, now time.Time) {
+	for _, c := range out.Commands {
+		i, ok := g.placed[c.ID]
+		if !ok {
+			i = len(g.commands)
+			g.commands = append(g.commands, c)
+			g.placed[c.ID] = i
+		}
+		g.commands[i] = c
+	}
+	g.changes = append(g.changes, out.Changes...)
+	if out.Ready.Command != "" {
+		g.ready = append(g.ready, readyVM{en.id, out.Ready})
+	}
+	en.take(g, out, now)
+}
+
+// settled completes what the operations answer and reports what can be sent.
+func (g *group) settled(ops []*op) {
+	for _, o := range ops {
+		if o.settled != nil && !slices.Contains(g.deferred, o) {
+			o.settled(g)
+		}
+	}
+	for _, r := range g.ready {
+		g.e.ready.each(func(fn func(fleet.VMID, fleet.Ready)) { fn(r.vm, r.ready) })
+	}
+}
+
+// numbered returns a command with the numbers that the commit gave it.
+func (g *group) numbered(c fleet.Command) fleet.Command {
+	if i, ok := g.placed[c.ID]; ok {
+		c.Seq, c.Version = g.commands[i].Seq, g.commands[i].Version
+	}
+	return c
+}

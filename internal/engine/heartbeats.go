@@ -1,0 +1,174 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// RecordHeartbeats keeps heartbeats, oldest first, and what they show of their VMs.
+// Those from superseded sessions are left out.
+func (e *Engine) RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat) error {
+	order := make([]int, len(hs)) // by VM, and as they came
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(i, j int) int { return strings.Compare(string(hs[i].VM), string(hs[j].VM)) })
+	var vms []fleet.VMID
+	for _, i := range order {
+		if n := len(vms); n == 0 || vms[n-1] != hs[i].VM {
+			vms = append(vms, hs[i].VM)
+		}
+	}
+	return e.do(ctx, &op{vms: vms, run: func(g *group) error {
+		for _, i := range order {
+			if err := g.heartbeat(&hs[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}})
+}
+
+// heartbeat takes a heartbeat. What cannot be applied, because of a damaged record,
+// is kept all the same.
+func (g *group) heartbeat(h *fleet.Heartbeat) error {
+	out, err := g.reduce(h.VM, fleet.HeartbeatReceived{Heartbeat: h}, h.ReceivedAt)
+	if err != nil {
+		g.e.Log.Error("heartbeat not applied", keyVM, h.VM, keyError, err)
+	}
+	if out.Stale {
+		return nil
+	}
+	if g.heartbeats == nil {
+		b := g.e.spare.block
+		g.heartbeats = &b
+	}
+	return g.heartbeats.add(h)
+}
+
+// block is a row of heartbeats: all that are committed together, those of each VM
+// oldest first. Its document is one heartbeat a line, as JSON, in a frame of
+// Zstandard: the documents of many rows, one after the other, are what zstd -d takes.
+type block struct {
+	text  []byte
+	vms   []string
+	since time.Time // when the first was received
+	doc   []byte    // packed
+}
+
+func (b *block) add(h *fleet.Heartbeat) (err error) {
+	if b.text, err = h.AppendJSON(b.text); err != nil {
+		return fmt.Errorf("write heartbeat: %w", err)
+	}
+	b.text = append(b.text, '\n')
+	if n := len(b.vms); n == 0 || b.vms[n-1] != string(h.VM) {
+		b.vms = append(b.vms, string(h.VM))
+	}
+	if b.since.IsZero() || h.ReceivedAt.Before(b.since) {
+		b.since = h.ReceivedAt
+	}
+	return nil
+}
+
+// row returns the row, packed.
+func (b *block) row(packer *zstd.Encoder) store.HeartbeatRow {
+	slices.Sort(b.vms)
+	b.vms = slices.Compact(b.vms)
+	b.doc = packer.EncodeAll(b.text, b.doc[:0])
+	return store.HeartbeatRow{At: b.since, VMs: b.vms, Doc: b.doc}
+}
+
+// maxText is the longest text of a document that is taken for one.
+const maxText = 256 << 20
+
+// openFrames makes what packs and unpacks frames. Both may be used concurrently.
+func (e *Engine) openFrames() (err error) {
+	e.packer, err = zstd.NewWriter(nil,
+		zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
+	if err != nil {
+		return err
+	}
+	e.unpacker, err = zstd.NewReader(nil, zstd.WithDecoderConcurrency(2), zstd.WithDecoderMaxMemory(maxText))
+	return err
+}
+
+// unpack returns the text of a document.
+func (e *Engine) unpack(doc []byte) ([]byte, error) {
+	text, err := e.unpacker.DecodeAll(doc, nil)
+	if err != nil {
+		return nil, damaged("row", "of heartbeats", err)
+	}
+	return text, nil
+}
+
+// vmOf returns the VM of a line, without decoding it: it is the first member.
+func vmOf(line []byte) (id []byte) {
+	_, rest, _ := bytes.Cut(line, []byte(`"vm":"`))
+	id, _, _ = bytes.Cut(rest, []byte{'"'})
+	return id
+}
+
+// heartbeatsOf returns the heartbeats of a VM in a document, oldest first.
+func (e *Engine) heartbeatsOf(doc []byte, vm fleet.VMID) ([]fleet.Heartbeat, error) {
+	text, err := e.unpack(doc)
+	if err != nil {
+		return nil, err
+	}
+	var hs []fleet.Heartbeat
+	for line := range bytes.Lines(text) {
+		if string(vmOf(line)) != string(vm) {
+			continue
+		}
+		var h fleet.Heartbeat
+		if err := json.Unmarshal(line, &h); err != nil {
+			return nil, damaged("heartbeat of VM", string(vm), err)
+		}
+		hs = append(hs, h)
+	}
+	return hs, nil
+}
+
+// heartbeatRows is how many rows are read at a time.
+const heartbeatRows = 50
+
+// Heartbeats lists the heartbeats of a VM that are still kept and were received
+// before this time, zero for all, the latest received first.
+func (e *Engine) Heartbeats(ctx context.Context, vm fleet.VMID, before time.Time, limit int) ([]fleet.Heartbeat, error) {
+	var hs []fleet.Heartbeat
+	q := store.HeartbeatQuery{VM: string(vm), Before: before}
+	for {
+		rows, err := e.Driver.Heartbeats(ctx, q, heartbeatRows)
+		if err != nil {
+			return nil, unavailable(ctx, err)
+		}
+		for _, row := range rows {
+			some, err := e.heartbeatsOf(row.Doc, vm)
+			if err != nil {
+				return nil, err
+			}
+			slices.Reverse(some)
+			for _, h := range some {
+				if before.IsZero() || h.ReceivedAt.Before(before) {
+					hs = append(hs, h)
+				}
+			}
+			if len(hs) >= limit {
+				return hs[:limit], nil
+			}
+		}
+		if len(rows) < heartbeatRows {
+			return hs, nil
+		}
+		q.Before = rows[len(rows)-1].At
+	}
+}

@@ -1,0 +1,282 @@
+package engine_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// history plays random operations on an engine and the model side by side.
+type history struct {
+	*fixture
+	rand  *rand.Rand
+	model model
+	next  int
+}
+
+// random returns a source of random numbers. MODEL_SEED repeats one.
+func random(t *testing.T) *rand.Rand {
+	t.Helper()
+	seed := rand.Uint64()
+	if s := os.Getenv("MODEL_SEED"); s != "" {
+		var err error
+		seed, err = strconv.ParseUint(s, 10, 64)
+		require.NoError(t, err)
+	}
+	t.Logf("MODEL_SEED=%d", seed)
+	return rand.New(rand.NewPCG(seed, 0))
+}
+
+// testModel follows histories of sends, repeated sends, cancels, connects,
+// drops, deliveries, acks, stale sessions, crashes and passing time, with one or two
+// engines on the database.
+func testModel(f *fixture) {
+	f.rules.Defaults.MaxDeliveries = modelDeliveries
+	f.crash()
+	h := &history{
+		fixture: f, rand: random(f.T),
+		model: model{vms: map[string]*modelVM{}, commands: map[string]*modelCommand{}},
+	}
+	ops := []struct {
+		weight int
+		do     func()
+	}{
+		{24, h.opSend},
+		{4, h.opSendAgain},
+		{6, h.opCancel},
+		{12, h.opConnect},
+		{8, h.opDrop},
+		{24, h.opDeliver},
+		{4, h.opDeliverStale},
+		{20, h.opAck},
+		{3, h.opAckStale},
+		{12, h.opTime},
+		{4, h.opOtherEngine},
+	}
+	total := 0
+	for _, op := range ops {
+		total += op.weight
+	}
+	for step := range f.b.Steps {
+		n := h.rand.IntN(total)
+		for _, op := range ops {
+			if n -= op.weight; n < 0 {
+				op.do()
+				break
+			}
+		}
+		if step%997 == 996 {
+			h.opCrash()
+		}
+		if step%499 == 498 {
+			h.compareAll()
+		}
+	}
+	h.compareAll()
+}
+
+func (h *history) anyVM() string { return fmt.Sprintf("vm-%d", h.rand.IntN(6)) }
+
+func (h *history) anyCommand() (string, *modelCommand) {
+	if len(h.model.names) == 0 {
+		h.opSend()
+	}
+	// Mostly the recent ones: old ones have ended.
+	n := len(h.model.names)
+	id := h.model.names[n-1-h.rand.IntN(min(n, 40))]
+	return id, h.model.commands[id]
+}
+
+func (h *history) opSend() {
+	vm, id := h.anyVM(), fmt.Sprintf("c%d", h.next)
+	h.next++
+	r := fleet.CommandRequest{
+		ID: id, VM: vm, Type: "drain",
+		TTL:        time.Duration(1+h.rand.IntN(120)) * time.Second,
+		AckTimeout: time.Duration(1+h.rand.IntN(30)) * time.Second, MaxDeliveries: modelDeliveries,
+	}
+	c, err := r.Accept(defaults, h.now)
+	require.NoError(h, err)
+	_, err = h.enqueue(c)
+	require.NoError(h, err)
+	h.model.send(id, vm, "drain", r.TTL, r.AckTimeout, h.now)
+}
+
+func (h *history) opSendAgain() {
+	id, m := h.anyCommand()
+	c, err := h.enqueue(h.request(id, m.vm, m.kind))
+	require.NoError(h, err)
+	require.Equal(h, m.state, string(c.State))
+	_, err = h.enqueue(h.request(id, m.vm, "another_type"))
+	require.ErrorIs(h, err, fleet.ErrIDTaken)
+}
+
+func (h *history) opCancel() {
+	id, m := h.anyCommand()
+	_, err := h.cancel(fleet.CommandID(id), h.now)
+	switch m.state {
+	case "PENDING", "DELIVERED":
+		require.NoError(h, err)
+		h.model.end(m, "CANCELLED")
+	case "CANCELLED":
+		require.NoError(h, err)
+	default:
+		require.ErrorIs(h, err, fleet.ErrEnded)
+	}
+	h.compare(id)
+}
+
+func (h *history) opConnect() {
+	vm := h.anyVM()
+	v := h.open(fleet.Hello{VM: fleet.VMID(vm)})
+	if h.model.connect(vm, h.now) {
+		register := string(v.Registration.Command)
+		h.model.send(register, vm, fleet.RegisterRunner, defaults.TTL, defaults.AckTimeout, h.now)
+		h.model.vm(vm).registration, h.model.vm(vm).registerID = "requested", register
+	}
+	require.EqualValues(h, h.model.vm(vm).epoch, v.Epoch)
+	require.Equal(h, h.model.vm(vm).registerID, string(v.Registration.Command))
+}
+
+func (h *history) opDrop() {
+	vm := h.anyVM()
+	m := h.model.vm(vm)
+	if m.epoch == 0 {
+		return
+	}
+	h.drop(vm, fleet.Epoch(m.epoch-1)) // an old session's end, perhaps the second
+	require.Equal(h, m.connected, h.vm(vm).Connected)
+	h.drop(vm, fleet.Epoch(m.epoch))
+	h.model.drop(vm)
+	require.False(h, h.vm(vm).Connected)
+	h.sweepAll() // past its deadline, a command out on the session ends with it
+}
+
+func (h *history) opDeliver() {
+	vm := h.anyVM()
+	m := h.model.vm(vm)
+	if !m.connected {
+		return
+	}
+	c, err := h.deliver(vm, fleet.Epoch(m.epoch))
+	want := h.model.deliver(vm, h.now)
+	if want == nil {
+		require.ErrorIs(h, err, fleet.ErrNothingDue)
+		return
+	}
+	require.NoError(h, err)
+	require.Same(h, want, h.model.commands[string(c.ID)], "%s was handed out", c.ID)
+	h.compare(string(c.ID))
+}
+
+func (h *history) opDeliverStale() {
+	vm := h.anyVM()
+	if e := h.model.vm(vm).epoch; e > 0 {
+		_, err := h.deliver(vm, fleet.Epoch(e-1))
+		require.ErrorIs(h, err, fleet.ErrSuperseded)
+	}
+}
+
+func (h *history) opAck() {
+	id, m := h.anyCommand()
+	v := h.model.vm(m.vm)
+	if !v.connected {
+		return
+	}
+	success := h.rand.IntN(3) > 0
+	_, late, err := h.answer(fleet.VMID(m.vm), fleet.Epoch(v.epoch),
+		fleet.Ack{CommandID: fleet.CommandID(id), Success: success}, h.now)
+	if m.state == "PENDING" {
+		require.ErrorIs(h, err, fleet.ErrNotDelivered)
+		return
+	}
+	require.NoError(h, err)
+	require.Equal(h, m.state != "DELIVERED", late)
+	h.model.ack(m, success)
+	h.compare(id)
+}
+
+func (h *history) opAckStale() {
+	id, m := h.anyCommand()
+	if e := h.model.vm(m.vm).epoch; e > 0 {
+		_, _, err := h.answer(fleet.VMID(m.vm), fleet.Epoch(e-1),
+			fleet.Ack{CommandID: fleet.CommandID(id), Success: true}, h.now)
+		require.ErrorIs(h, err, fleet.ErrSuperseded)
+	}
+}
+
+// opTime lets time pass, in which something arrives from some VMs.
+func (h *history) opTime() {
+	clear(h.silent)
+	for range 3 {
+		h.silent[fleet.VMID(h.anyVM())] = true
+	}
+	h.later(time.Duration(h.rand.IntN(8000)) * time.Millisecond)
+	h.sweepAll()
+}
+
+// sweepAll ends what is past its time.
+func (h *history) sweepAll() {
+	const some = 50
+	for n := some; n >= some; {
+		n = h.sweep(some)
+	}
+	h.model.pass(h.now, h.silent)
+}
+
+// opOtherEngine goes on with the other of two engines.
+func (h *history) opOtherEngine() {
+	if h.other == nil {
+		h.pair()
+	}
+	h.swap()
+}
+
+func (h *history) opCrash() {
+	h.crash()
+	_, err := h.ResetSessions(h.Context(), h.now)
+	require.NoError(h, err)
+	h.model.crash()
+	h.sweepAll()
+	h.compareAll()
+}
+
+func (h *history) compare(id string) {
+	h.Helper()
+	h.same(id, h.command(fleet.CommandID(id)))
+}
+
+func (h *history) same(id string, c fleet.Command) {
+	h.Helper()
+	m := h.model.commands[id]
+	require.Equal(h, m.state, string(c.State), id)
+	require.Equal(h, m.attempts, c.Attempts, id)
+	require.Equal(h, m.acked, c.Ack != nil, id)
+	require.Equal(h, m.state == "PENDING" || m.state == "DELIVERED", c.FinishedAt.IsZero(), id)
+}
+
+// compareAll holds every command against the model, and the promise of one
+// command out at a time against the store itself.
+func (h *history) compareAll() {
+	h.Helper()
+	all, err := h.Commands(h.Context(), store.CommandQuery{}, len(h.model.names)+1)
+	require.NoError(h, err)
+	require.Len(h, all, len(h.model.names), "nothing is lost")
+	out := map[fleet.VMID]int{}
+	for i, c := range all {
+		require.Equal(h, h.model.names[len(all)-1-i], string(c.ID), "the order of acceptance")
+		h.same(string(c.ID), c)
+		if c.State == fleet.Delivered {
+			out[c.VM]++
+			require.Equal(h, 1, out[c.VM], "one command out at a time")
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// load has the state that the operations need: what is held in memory, and the rest
+// from the driver.
+func (g *group) load(ops []*op) error {
+	var k store.Keys
+	for _, o := range ops {
+		for _, vm := range o.vms {
+			if g.entries[vm] != nil {
+				continue
+			}
+			en := g.e.spare.entry(vm)
+			g.entries[vm] = en
+			if h, ok := g.e.cache.get(vm); ok {
+				en.begin(h)
+			}
+			if en.held.version == 0 || !en.complete() {
+				k.VMs = append(k.VMs, string(vm))
+			}
+		}
+	}
+	if slices.ContainsFunc(ops, func(o *op) bool { return len(o.commands) > 0 }) {
+		held := g.held()
+		for _, o := range ops {
+			k.Commands = append(k.Commands, g.missing(o, held)...)
+		}
+	}
+	if len(k.VMs) == 0 && len(k.Commands) == 0 {
+		return nil
+	}
+	k.Queues, k.Depth = queueNames, fleet.QueueDepth
+	rows, err := g.e.Driver.Load(unstoppable, k)
+	if err != nil {
+		return err
+	}
+	g.loaded(k, rows)
+	return nil
+}
+
+// missing returns the commands that an operation names and that are to be loaded. One
+// that another VM has open is not in the state of its own.
+func (g *group) missing(o *op, held map[fleet.CommandID]fleet.VMID) (ids []string) {
+	for _, id := range o.commands {
+		vm, ok := held[id]
+		isNew := o.areNew && !g.reload[id] // until it turns out to be there
+		if !isNew && (!ok || !slices.Contains(o.vms, vm)) {
+			ids = append(ids, string(id))
+		}
+	}
+	return ids
+}
+
+var queueNames = func() (names []string) {
+	for _, q := range fleet.Queues {
+		names = append(names, string(q))
+	}
+	return names
+}()
+
+// held returns the open commands that are held in memory, and their VMs.
+func (g *group) held() map[fleet.CommandID]fleet.VMID {
+	held := map[fleet.CommandID]fleet.VMID{}
+	for id, en := range g.entries {
+		for _, c := range en.commands {
+			held[c.ID] = id
+		}
+	}
+	return held
+}
+
+// loaded takes over what was loaded.
+func (g *group) loaded(k store.Keys, rows store.Rows) {
+	for _, id := range k.VMs {
+		en := g.entries[fleet.VMID(id)]
+		en.begin(held{})
+		en.loading = true
+	}
+	for _, row := range rows.VMs {
+		en := g.entries[fleet.VMID(row.ID)]
+		v, err := decodeVM(row)
+		if err != nil {
+			en.err = err
+		}
+		en.held.version, en.held.vm = row.Version, v
+		g.e.cache.complete(&en.held)
+		en.vm = en.held.vm
+	}
+	named := map[string]bool{}
+	for _, id := range k.Commands {
+		named[id] = true
+	}
+	for _, row := range rows.Commands {
+		c, err := decodeCommand(row)
+		if named[row.ID] {
+			g.named[c.ID] = c
+			if err != nil {
+				g.broken[fleet.CommandID(row.ID)] = err
+			}
+		}
+		if en := g.entries[fleet.VMID(row.VM)]; en != nil && en.loading && row.Queue != string(fleet.QueueNone) {
+			en.loaded(c, err)
+		}
+	}
+	for _, id := range k.VMs {
+		g.entries[fleet.VMID(id)].ordered()
+	}
+}
+
+// loaded takes over an open command of the VM.
+func (en *entry) loaded(c fleet.Command, err error) {
+	if err != nil {
+		en.err = err
+		return
+	}
+	en.commands = append(en.commands, c)
+}
+
+// ordered completes what was loaded of the VM. A command that was loaded by its id is
+// left out unless it is among the first of its queue: others that are not held come
+// before it.
+func (en *entry) ordered() {
+	slices.SortFunc(en.commands, func(a, b fleet.Command) int { return cmp.Compare(a.Seq, b.Seq) })
+	count := make(map[fleet.Queue]int, len(fleet.Queues))
+	en.commands = slices.DeleteFunc(en.commands, func(c fleet.Command) bool {
+		count[c.Queue()]++
+		if count[c.Queue()] == fleet.QueueDepth {
+			en.more |= bit(c.Queue())
+		}
+		return count[c.Queue()] > fleet.QueueDepth
+	})
+	en.held.commands, en.held.more = en.commands, en.more
+}

@@ -1,0 +1,303 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/store/memory"
+	"github.com/mig-controller/mig-controller/internal/store/sqlite"
+)
+
+var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+type (
+	commitFunc func(store.Writes) (store.Committed, error)
+	loadFunc   func(store.Keys) (store.Rows, error)
+)
+
+// hooked is a driver whose commits and loads a test has in its hand.
+type hooked struct {
+	store.Driver
+	mu      sync.Mutex
+	commit  func(store.Writes, commitFunc) (store.Committed, error)
+	load    func(store.Keys, loadFunc) (store.Rows, error)
+	changes error // of Changes, if it is not nil
+	commits atomic.Int64
+	loads   atomic.Int64
+}
+
+// with changes the hooks.
+func (d *hooked) with(fn func(*hooked)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fn(d)
+}
+
+func (d *hooked) onCommit(fn func(store.Writes, commitFunc) (store.Committed, error)) {
+	d.with(func(d *hooked) { d.commit = fn })
+}
+
+func (d *hooked) onLoad(fn func(store.Keys, loadFunc) (store.Rows, error)) {
+	d.with(func(d *hooked) { d.load = fn })
+}
+
+func (d *hooked) Commit(ctx context.Context, w store.Writes) (store.Committed, error) {
+	d.commits.Add(1)
+	next := func(w store.Writes) (store.Committed, error) { return d.Driver.Commit(ctx, w) }
+	d.mu.Lock()
+	hook := d.commit
+	d.mu.Unlock()
+	if hook != nil {
+		return hook(w, next)
+	}
+	return next(w)
+}
+
+func (d *hooked) Load(ctx context.Context, k store.Keys) (store.Rows, error) {
+	d.loads.Add(1)
+	next := func(k store.Keys) (store.Rows, error) { return d.Driver.Load(ctx, k) }
+	d.mu.Lock()
+	hook := d.load
+	d.mu.Unlock()
+	if hook != nil {
+		return hook(k, next)
+	}
+	return next(k)
+}
+
+func (d *hooked) Changes(ctx context.Context, q store.ChangeQuery, limit int) ([]store.ChangeRow, error) {
+	d.mu.Lock()
+	err := d.changes
+	d.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return d.Driver.Changes(ctx, q, limit)
+}
+
+// rig is an engine on a hooked driver.
+type rig struct {
+	testing.TB
+	*Engine
+	db *hooked
+}
+
+func newRig(tb testing.TB, d store.Driver) *rig {
+	tb.Helper()
+	h := &hooked{Driver: d}
+	e, err := Start(tb.Context(), Options{
+		Driver: h, Log: slog.New(slog.DiscardHandler), Clock: func() time.Time { return t0 },
+		Rules: fleet.Rules{
+			Defaults: fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute, MaxDeliveries: 5},
+			NewID:    fleet.NewRegistrationID,
+		},
+	})
+	require.NoError(tb, err)
+	tb.Cleanup(func() { _ = e.Close() })
+	return &rig{TB: tb, Engine: e, db: h}
+}
+
+func inMemory(tb testing.TB) *rig {
+	tb.Helper()
+	return newRig(tb, memory.New())
+}
+
+// shared is a database of several engines.
+type shared struct{ store.Driver }
+
+func (shared) Close() error { return nil }
+
+// second is another engine on the same database.
+func (r *rig) second() *rig {
+	r.Helper()
+	return newRig(r.TB, shared{r.db.Driver})
+}
+
+func openFile(tb testing.TB, path string) *rig {
+	tb.Helper()
+	db, err := sqlite.Open(tb.Context(), path, slog.New(slog.DiscardHandler))
+	require.NoError(tb, err)
+	return newRig(tb, db)
+}
+
+// onDisk is an engine on a new file, and crash opens what a kill would leave of it.
+func onDisk(tb testing.TB) (r *rig, crash func() *rig) {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "controller.db")
+	return openFile(tb, path), func() *rig {
+		tb.Helper()
+		left := filepath.Join(tb.TempDir(), "copy.db")
+		for _, suffix := range []string{"", "-wal"} {
+			b, err := os.ReadFile(path + suffix)
+			if suffix != "" && errors.Is(err, os.ErrNotExist) {
+				continue // it was closed before
+			}
+			require.NoError(tb, err)
+			require.NoError(tb, os.WriteFile(left+suffix, b, 0o600))
+		}
+		return openFile(tb, left)
+	}
+}
+
+// group has operations committed together, in this order.
+func (r *rig) group(ops ...func()) {
+	r.Helper()
+	entered, release := make(chan struct{}), make(chan struct{})
+	r.db.onCommit(func(w store.Writes, next commitFunc) (store.Committed, error) {
+		r.db.onCommit(nil)
+		close(entered)
+		<-release
+		return next(w)
+	})
+	var all sync.WaitGroup
+	all.Go(func() { _ = r.MarkJournaled(r.Context(), 1) })
+	<-entered
+	for i, op := range ops {
+		all.Go(op)
+		require.Eventually(r, func() bool { return len(r.ops) == i+1 }, 10*time.Second, time.Millisecond)
+	}
+	close(release)
+	all.Wait()
+}
+
+// change runs part of a group, with the VM "vm".
+func (r *rig) change(fn func(*group) error) error {
+	return r.do(r.Context(), &op{vms: []fleet.VMID{"vm"}, run: fn})
+}
+
+func (r *rig) apply(in fleet.Input, now time.Time) fleet.Outcome {
+	r.Helper()
+	out, err := r.Apply(r.Context(), in, now)
+	require.NoError(r, err)
+	return out
+}
+
+// drain is a command, accepted at t0.
+func drain(tb testing.TB, id string, vm fleet.VMID) fleet.Command {
+	tb.Helper()
+	return drainWith(tb, id, vm, "at the end of the job")
+}
+
+func drainWith(tb testing.TB, id string, vm fleet.VMID, reason string) fleet.Command {
+	tb.Helper()
+	c, err := fleet.CommandRequest{ID: id, VM: string(vm), Type: "drain", Params: fleet.Params{
+		Strings: map[string]string{"reason": reason},
+	}}.Accept(fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute, MaxDeliveries: 5}, t0)
+	require.NoError(tb, err)
+	return c
+}
+
+func (r *rig) accept(id string, vm fleet.VMID) fleet.Command {
+	r.Helper()
+	c, err := r.Accept(r.Context(), drain(r.TB, id, vm))
+	require.NoError(r, err)
+	return c
+}
+
+// connect opens a session whose register_runner does not come in between.
+func (r *rig) connect(vm fleet.VMID, now time.Time) fleet.VM {
+	r.Helper()
+	v := r.apply(fleet.SessionOpened{Hello: fleet.Hello{VM: vm}}, now).State.VM
+	if id := v.Registration.Command; v.Registration.State == fleet.Requested {
+		v = r.apply(fleet.CancelRequested{VM: vm, Command: id}, now).State.VM
+	}
+	return v
+}
+
+func (r *rig) record(hs ...fleet.Heartbeat) {
+	r.Helper()
+	require.NoError(r, r.RecordHeartbeats(r.Context(), hs))
+}
+
+func beat(v fleet.VM, at time.Time, load float64) fleet.Heartbeat {
+	return fleet.Heartbeat{
+		Origin: fleet.Origin{VM: v.ID, Via: fleet.Stream, Epoch: v.Epoch, ReceivedAt: at},
+		Status: "idle", Health: &fleet.Health{CPUPercent: &load},
+	}
+}
+
+func (r *rig) ack(c fleet.CommandID, v fleet.VM, at time.Time) fleet.Outcome {
+	r.Helper()
+	return r.apply(fleet.AckReceived{VM: v.ID, Epoch: v.Epoch, Ack: fleet.Ack{CommandID: c, Success: true}}, at)
+}
+
+func (r *rig) event(vm fleet.VMID, at time.Time) {
+	r.Helper()
+	r.apply(fleet.EventReceived{Event: fleet.Event{
+		Origin: fleet.Origin{VM: vm, Via: fleet.HTTP, ReceivedAt: at}, Type: "error",
+	}}, at)
+}
+
+// next delivers what is next on the VM's session.
+func (r *rig) next(v fleet.VM, written fleet.CommandID, at time.Time) (fleet.CommandID, error) {
+	r.Helper()
+	s, err := r.State(r.Context(), v.ID)
+	require.NoError(r, err)
+	a := fleet.Attempt{Via: fleet.Stream, Epoch: v.Epoch, Written: written, At: at}
+	c, err := s.Next(a)
+	if err == nil && !c.Out(v.Epoch) {
+		r.apply(fleet.DeliveryClaimed{VM: v.ID, Command: c.ID, Attempt: a}, at)
+	}
+	return c.ID, err
+}
+
+// inRow is a VM as its row says.
+func (r *rig) inRow(vm fleet.VMID) fleet.VM {
+	r.Helper()
+	rows, err := r.db.Driver.Load(r.Context(), store.Keys{VMs: []string{string(vm)}})
+	require.NoError(r, err)
+	require.Len(r, rows.VMs, 1)
+	v, err := decodeVM(rows.VMs[0])
+	require.NoError(r, err)
+	return v
+}
+
+func (r *rig) vm(id fleet.VMID) fleet.VM {
+	r.Helper()
+	v, err := r.VM(r.Context(), id)
+	require.NoError(r, err)
+	return v
+}
+
+func (r *rig) command(id fleet.CommandID) fleet.Command {
+	r.Helper()
+	c, err := r.Command(r.Context(), id)
+	require.NoError(r, err)
+	return c
+}
+
+func (r *rig) beats(vm fleet.VMID) []fleet.Heartbeat {
+	r.Helper()
+	hs, err := r.Heartbeats(r.Context(), vm, time.Time{}, 100)
+	require.NoError(r, err)
+	return hs
+}
+
+// reset ends the sessions of the run before.
+func (r *rig) reset(now time.Time) {
+	r.Helper()
+	_, err := r.ResetSessions(r.Context(), now)
+	require.NoError(r, err)
+}
+
+// alive is a session on which something arrives all the time, after a command was
+// written.
+func alive(epoch fleet.Epoch, written fleet.CommandID, at time.Time) func(fleet.VMID) fleet.Live {
+	return func(fleet.VMID) fleet.Live {
+		return fleet.Live{Epoch: epoch, Written: written, LastMessageAt: at}
+	}
+}
+
+func name(i int) string { return fmt.Sprintf("c%03d", i) }

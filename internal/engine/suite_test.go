@@ -1,0 +1,125 @@
+package engine_test
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/store/memory"
+	"github.com/mig-controller/mig-controller/internal/store/sqlite"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// backend is a kind of driver under test. What it opens is closed by the engine.
+type backend struct {
+	// New opens an empty database.
+	New func(t *testing.T) store.Driver
+	// Crash opens what a kill of the database's process would leave behind: all that
+	// is durable now, and nothing else. The old driver cannot commit any more, or
+	// changes nothing of what is left.
+	Crash func(t *testing.T, old store.Driver) store.Driver
+	// Steps is how many operations a random history has.
+	Steps int
+}
+
+// backends returns the drivers that there are.
+func backends() map[string]backend {
+	var paths sync.Map // store.Driver → its file
+	open := func(t *testing.T, path string) store.Driver {
+		t.Helper()
+		db, err := sqlite.Open(t.Context(), path, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		paths.Store(db, path)
+		return db
+	}
+	return map[string]backend{
+		"sqlite": {
+			Steps: 4000, // each is synced
+			New: func(t *testing.T) store.Driver {
+				t.Helper()
+				return open(t, filepath.Join(t.TempDir(), "controller.db"))
+			},
+			// The files as they are at this moment, copied away from under the open
+			// database, are what a kill leaves.
+			Crash: func(t *testing.T, old store.Driver) store.Driver {
+				t.Helper()
+				stored, _ := paths.Load(old)
+				path, ok := stored.(string)
+				require.True(t, ok)
+				dir := t.TempDir()
+				for _, suffix := range []string{"", "-wal"} {
+					b, err := os.ReadFile(path + suffix)
+					require.NoError(t, err)
+					require.NoError(t, os.WriteFile(filepath.Join(dir, "copy.db"+suffix), b, 0o600))
+				}
+				return open(t, filepath.Join(dir, "copy.db"))
+			},
+		},
+		"memory": {
+			Steps: 12000,
+			New:   func(*testing.T) store.Driver { return memory.New() },
+			Crash: func(t *testing.T, old store.Driver) store.Driver {
+				t.Helper()
+				db, ok := old.(*memory.DB)
+				require.True(t, ok)
+				return db.Crash()
+			},
+		},
+	}
+}
+
+// TestEngine runs the suite of the promises on every driver.
+func TestEngine(t *testing.T) {
+	t.Parallel()
+	for driver, b := range backends() {
+		for name, test := range promises {
+			t.Run(driver+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				test(open(t, b))
+			})
+		}
+	}
+}
+
+// promises are tests that every driver passes.
+var promises = map[string]func(*fixture){
+	"a command id is an idempotency key":             testIdempotency,
+	"commands go out in order, one at a time":        testWindow,
+	"a new session delivers again":                   testRedelivery,
+	"a command is claimed as it is accepted":         testClaimedAtOnce,
+	"a lease is for what is next":                    testLeaseNames,
+	"the newest session wins":                        testFencing,
+	"the ack clock stops with the session":           testAckClock,
+	"nothing is delivered after its deadline":        testDeadline,
+	"deliveries are limited":                         testMaxDeliveries,
+	"a delivery that was not written does not count": testNotWritten,
+	"silence puts a timeout off":                     testSilence,
+	"what waits for a token is overtaken":            testTokenWait,
+	"time ends commands":                             testSweep,
+	"cancelling":                                     testCancel,
+	"acks":                                           testAcks,
+	"polls are handed a command once a boot":         testPoll,
+	"registration: a drop does not repeat it":        testRegistrationDrop,
+	"registration: a restart repeats it":             testRegistrationRestart,
+	"registration: vm_started repeats it":            testRegistrationStarted,
+	"registration: proof counts as the ack":          testRegistrationProof,
+	"registration: a queued command serves":          testRegistrationAdopts,
+	"events of superseded sessions show nothing":     testStaleEvent,
+	"events wait for the journal":                    testJournalMark,
+	"heartbeats are kept and shown":                  testHeartbeats,
+	"lists are filtered and paged in a stable order": testLists,
+	"changes are told in order and can be resumed":   testChanges,
+	"purging":                                           testPurge,
+	"everything survives a crash":                       testCrash,
+	"callers share commits":                             testConcurrency,
+	"a closed store is unavailable":                     testClosed,
+	"random histories follow the model":                 testModel,
+	"random inputs make the records that the rules say": testRecords,
+}

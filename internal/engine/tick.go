@@ -1,0 +1,49 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// Tick feeds the passing of time to the VMs and commands whose time has come: limit
+// of each at most. It returns how many there were. live says what is known of the
+// newest session of a VM, and must not block. What is damaged is left out, and the
+// error says so.
+func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (int, error) {
+	due, err := e.Driver.Due(ctx, now, limit)
+	if err != nil {
+		return 0, unavailable(ctx, err)
+	}
+	var ticks []fleet.Tick
+	for _, row := range due.VMs {
+		ticks = append(ticks, fleet.Tick{VM: fleet.VMID(row.ID)})
+	}
+	for _, row := range due.Commands {
+		ticks = append(ticks, fleet.Tick{VM: fleet.VMID(row.VM), Command: fleet.CommandID(row.ID)})
+	}
+	if len(ticks) == 0 {
+		return 0, nil
+	}
+	o := &op{}
+	for _, t := range ticks {
+		o.vms = append(o.vms, t.VM)
+		if t.Command != "" {
+			o.commands = append(o.commands, t.Command)
+		}
+	}
+	o.run = func(g *group) error {
+		var failed error
+		for _, t := range ticks {
+			t.Live = live(t.VM)
+			// One that is no longer there has been purged meanwhile.
+			if _, err := g.reduce(t.VM, t, now); err != nil && !errors.Is(err, fleet.ErrNotFound) {
+				failed = err
+			}
+		}
+		return failed
+	}
+	return len(ticks), e.do(ctx, o)
+}

@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// The kinds of changes.
+const (
+	kindVM      = "vm"
+	kindCommand = "command"
+	kindEvent   = "event"
+)
+
+// write commits what the group has done, and takes over the numbers that it was
+// given.
+func (g *group) write() error {
+	w, written, err := g.writes()
+	if err != nil {
+		return err
+	}
+	var done store.Committed
+	if len(w.VMs)+len(w.Commands)+len(w.Events)+len(w.Heartbeats)+len(w.Marks) > 0 {
+		g.e.feed.begin()
+		if done, err = g.e.Driver.Commit(unstoppable, w); err != nil {
+			g.e.feed.abandon()
+			return err
+		}
+		defer func() { g.e.feed.offer(g.changes) }() // once the VMs are held as they are now
+	}
+	for i := range g.commands {
+		g.commands[i].Version++
+		g.commands[i].Seq = done.Commands[i]
+	}
+	events := 0
+	for i := range g.changes {
+		c := &g.changes[i]
+		c.Seq = done.FirstChange + int64(i)
+		if c.Event != nil {
+			c.Event.Seq = done.Events[events]
+			events++
+		}
+	}
+	for _, en := range written {
+		en.held.version++
+	}
+	g.hold()
+	return nil
+}
+
+// hold has the VMs held in memory as they are now.
+func (g *group) hold() {
+	for _, en := range g.entries {
+		for i, c := range en.commands {
+			if j, ok := g.placed[c.ID]; ok {
+				en.commands[i] = g.commands[j] // with its numbers; the slice is the entry's own, since c has moved on
+			}
+		}
+	}
+	g.e.cache.put(g.entries)
+}
+
+// writes are the rows of what was changed, and the VMs among them. What is not worth
+// a row of its own yet is left out.
+func (g *group) writes() (w store.Writes, written []*entry, err error) {
+	var docs [][]byte // of the changes of VMs
+	w.Marks = g.marks
+	for _, en := range g.order {
+		if en.held.ahead = en.lags(); en.held.ahead {
+			continue
+		}
+		row, err := encodeVM(en.vm, en.held.version)
+		if err != nil {
+			return w, nil, err
+		}
+		w.VMs = append(w.VMs, row)
+		written = append(written, en)
+		en.held.writtenAt = en.at
+		if en.differs() {
+			v := en.vm
+			g.changes = append(g.changes, fleet.Change{At: en.at, Subject: en.id, VM: &v})
+			docs = append(docs, row.Doc)
+		}
+	}
+	for _, c := range g.commands {
+		row, err := encodeCommand(c)
+		if err != nil {
+			return w, nil, err
+		}
+		w.Commands = append(w.Commands, row)
+	}
+	if g.heartbeats != nil && len(g.heartbeats.vms) > 0 {
+		w.Heartbeats = []store.HeartbeatRow{g.heartbeats.row(g.e.packer)}
+	}
+	err = g.writeChanges(&w, docs)
+	return w, written, err
+}
+
+// writeChanges adds the rows of the changes; those of VMs have these documents, in
+// their order.
+func (g *group) writeChanges(w *store.Writes, ofVMs [][]byte) error {
+	w.Changes = make([]store.ChangeRow, 0, len(g.changes))
+	for i := range g.changes {
+		c := &g.changes[i]
+		row := store.ChangeRow{At: c.At, VM: string(c.Subject)}
+		var err error
+		switch {
+		case c.VM != nil:
+			row.Kind, row.Doc, ofVMs = kindVM, ofVMs[0], ofVMs[1:]
+		case c.Command != nil:
+			row.Kind = kindCommand
+			row.Doc, err = g.changeOf(c, w)
+		default:
+			var event store.EventRow
+			event, err = encodeEvent(*c.Event)
+			w.Events = append(w.Events, event)
+			row.Kind, row.Event = kindEvent, len(w.Events)
+		}
+		if err != nil {
+			return fmt.Errorf("write change: %w", err)
+		}
+		w.Changes = append(w.Changes, row)
+	}
+	return nil
+}
+
+// changeOf makes a change one of the command's outline and returns its document:
+// that of the command's row, where both are the same.
+func (g *group) changeOf(change *fleet.Change, w *store.Writes) ([]byte, error) {
+	whole := *change.Command
+	outline := whole.Outline()
+	outline.Seq, outline.Version = 0, 0 // documents do not have them
+	change.Command = &outline
+	i := g.placed[whole.ID]
+	if last := g.commands[i]; last.State == whole.State && last.Attempts == whole.Attempts &&
+		last.Last == whole.Last && last.DueAt.Equal(whole.DueAt) && last.Ack == whole.Ack && whole.Params.Equal(outline.Params) {
+		return w.Commands[i].Doc, nil
+	}
+	return outline.AppendJSON(make([]byte, 0, commandRoom))
+}
