@@ -15,18 +15,18 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/control"
 	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 	"github.com/mig-controller/mig-controller/internal/sim"
-	"github.com/mig-controller/mig-controller/internal/store"
-	"github.com/mig-controller/mig-controller/internal/store/sqlstore"
+	"github.com/mig-controller/mig-controller/internal/store/sqlite"
 )
 
 // controller is the service, put together from its parts.
 type controller struct {
-	store     *sqlstore.DB
+	engine    *engine.Engine
 	journal   *journal.Journal // nil when switched off
 	dispatch  *dispatch.Dispatcher
 	control   *control.Control
@@ -41,7 +41,7 @@ func newService(ctx context.Context, o Options, log *slog.Logger, extra rpc.Extr
 	if err := c.open(ctx, o, log); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
-	c.control = control.New(control.Options{Store: c.store, Defaults: o.commandDefaults(), Clock: now, Log: log})
+	c.control = control.New(control.Options{Engine: c.engine, Defaults: o.commandDefaults(), Clock: now, Log: log})
 	c.handler = rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
 		Agents:   c.dispatch,
 		Commands: rpc.NewStreamService(c.dispatch, Version(), log),
@@ -62,7 +62,7 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	if c.store, err = sqlstore.OpenSQLite(ctx, path, log); err != nil {
+	if c.engine, err = startEngine(ctx, path, o.commandDefaults(), log); err != nil {
 		return err
 	}
 	if o.Journal {
@@ -72,8 +72,8 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 		}
 	}
 	c.dispatch, err = dispatch.Start(ctx, dispatch.Options{
-		Store: c.store, Journal: c.journal, Registrar: c.registrar, Defaults: o.commandDefaults(),
-		Retention: store.Retention{
+		Engine: c.engine, Journal: c.journal, Registrar: c.registrar,
+		Retention: engine.Retention{
 			Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
 			VMs: o.RetainVMs, Changes: o.RetainChanges,
 		},
@@ -88,6 +88,21 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 			"agents are sent a sample registration token, which registers no runner: set --registration-token-file")
 	}
 	return err
+}
+
+// startEngine starts the engine on the database at path.
+func startEngine(ctx context.Context, path string, d fleet.CommandDefaults, log *slog.Logger) (*engine.Engine, error) {
+	db, err := sqlite.Open(ctx, path, log)
+	if err != nil {
+		return nil, err
+	}
+	e, err := engine.Start(ctx, engine.Options{
+		Driver: db, Rules: fleet.Rules{Defaults: d, NewID: fleet.NewRegistrationID}, Clock: now, Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return e, nil
 }
 
 // registrar returns what the options make of runner configuration, or an
@@ -131,7 +146,7 @@ func (c *controller) sessions() int { return c.dispatch.Stats().Sessions }
 // ready tries what the controller needs: to write to its store, and to its
 // journal.
 func (c *controller) ready(ctx context.Context) error {
-	if err := c.store.Check(ctx); err != nil {
+	if err := c.engine.Check(ctx); err != nil {
 		return err
 	}
 	if c.journal == nil {
@@ -167,8 +182,8 @@ func (c *controller) Close() error {
 	if c.journal != nil {
 		errs = append(errs, c.journal.Close())
 	}
-	if c.store != nil {
-		errs = append(errs, c.store.Close())
+	if c.engine != nil {
+		errs = append(errs, c.engine.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -48,7 +48,7 @@ func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Du
 }
 
 func (c *Control) enqueue(ctx context.Context, cmd fleet.Command) (fleet.Command, error) {
-	kept, err := c.store.Enqueue(ctx, cmd, c.clock)
+	kept, err := c.engine.Accept(ctx, cmd)
 	if err != nil {
 		return fleet.Command{}, named(err, "command", string(cmd.ID))
 	}
@@ -90,7 +90,7 @@ func endBefore(ctx context.Context, wait time.Duration) time.Duration {
 func (c *Control) latest(ctx context.Context, cmd fleet.Command) fleet.Command {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
 	defer cancel()
-	now, err := c.store.Command(ctx, cmd.ID)
+	now, err := c.engine.Command(ctx, cmd.ID)
 	if err != nil {
 		c.log.WarnContext(ctx, "awaited command not read", commandIDKey, cmd.ID, errorKey, err)
 		return cmd
@@ -104,7 +104,7 @@ func (c *Control) Command(ctx context.Context, id string) (fleet.Command, error)
 	if err := fleet.CheckID("command_id", id); err != nil {
 		return fleet.Command{}, err
 	}
-	cmd, err := c.store.Command(ctx, fleet.CommandID(id))
+	cmd, err := c.engine.Command(ctx, fleet.CommandID(id))
 	if err != nil {
 		return fleet.Command{}, named(err, "command", id)
 	}
@@ -118,11 +118,15 @@ func (c *Control) Cancel(ctx context.Context, id string) (fleet.Command, error) 
 	if err := fleet.CheckID("command_id", id); err != nil {
 		return fleet.Command{}, err
 	}
-	cmd, err := c.store.Cancel(ctx, fleet.CommandID(id), c.clock())
+	cmd, err := c.engine.Command(ctx, fleet.CommandID(id))
 	if err != nil {
-		return cmd, named(err, "command", id)
+		return fleet.Command{}, named(err, "command", id)
 	}
-	return cmd, nil
+	out, err := c.engine.Apply(ctx, fleet.CancelRequested{VM: cmd.VM, Command: cmd.ID}, c.clock())
+	if err != nil {
+		return out.Command, named(err, "command", id)
+	}
+	return out.Command, nil
 }
 
 // VM returns one VM. Errors: a *fleet.FieldError, fleet.ErrNotFound,
@@ -132,7 +136,7 @@ func (c *Control) VM(ctx context.Context, id string) (fleet.VM, error) {
 	if err != nil {
 		return fleet.VM{}, err
 	}
-	v, err := c.store.VM(ctx, vm)
+	v, err := c.engine.VM(ctx, vm)
 	if err != nil {
 		return fleet.VM{}, named(err, "VM", id)
 	}

@@ -26,7 +26,7 @@ func drain(id string) fleet.CommandRequest {
 // defaults filled in.
 func TestSendAnswersTheKeptRecord(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
+	s := newWorld(t)
 	c := newControl(t, s)
 
 	got, err := c.Send(t.Context(), fleet.CommandRequest{VM: "vm-1", Type: "drain"}, 0)
@@ -46,7 +46,7 @@ func TestSendAnswersTheKeptRecord(t *testing.T) {
 // refused and the error says which.
 func TestSendIsIdempotent(t *testing.T) {
 	t.Parallel()
-	c := newControl(t, newFakeStore())
+	c := newControl(t, newWorld(t))
 
 	first, err := c.Send(t.Context(), drain("c1"), 0)
 	require.NoError(t, err)
@@ -69,29 +69,31 @@ func TestSendWaits(t *testing.T) {
 	tests := []struct {
 		name string
 		// during happens 10 seconds into the wait.
-		during func(ctx context.Context, s *fakeStore, c *control.Control, leave context.CancelFunc)
+		during func(t *testing.T, s *world, c *control.Control, leave context.CancelFunc)
 		state  fleet.CommandState
 		took   time.Duration
 	}{
-		{"until the ack", func(_ context.Context, s *fakeStore, _ *control.Control, _ context.CancelFunc) {
+		{"until the ack", func(_ *testing.T, s *world, _ *control.Control, _ context.CancelFunc) {
 			s.deliver("c1")
 			s.ack("c1")
 		}, fleet.Succeeded, 10 * time.Second},
-		{"until it is cancelled", func(ctx context.Context, _ *fakeStore, c *control.Control, _ context.CancelFunc) {
-			_, _ = c.Cancel(ctx, "c1")
+		{"until it is cancelled", func(t *testing.T, _ *world, c *control.Control, _ context.CancelFunc) {
+			t.Helper()
+			_, _ = c.Cancel(t.Context(), "c1")
 		}, fleet.Cancelled, 10 * time.Second},
-		{"past its delivery", func(_ context.Context, s *fakeStore, _ *control.Control, _ context.CancelFunc) {
+		{"past its delivery", func(_ *testing.T, s *world, _ *control.Control, _ context.CancelFunc) {
 			s.deliver("c1")
 		}, fleet.Delivered, wait},
-		{"past the end of another command", func(ctx context.Context, _ *fakeStore, c *control.Control, _ context.CancelFunc) {
-			_, _ = c.Send(ctx, drain("c2"), 0)
-			_, _ = c.Cancel(ctx, "c2")
+		{"past the end of another command", func(t *testing.T, _ *world, c *control.Control, _ context.CancelFunc) {
+			t.Helper()
+			_, _ = c.Send(t.Context(), drain("c2"), 0)
+			_, _ = c.Cancel(t.Context(), "c2")
 		}, fleet.Pending, wait},
-		{"until the caller leaves", func(_ context.Context, s *fakeStore, _ *control.Control, leave context.CancelFunc) {
+		{"until the caller leaves", func(_ *testing.T, s *world, _ *control.Control, leave context.CancelFunc) {
 			s.deliver("c1")
 			leave()
 		}, fleet.Delivered, 10 * time.Second},
-		{"until the control closes", func(_ context.Context, s *fakeStore, c *control.Control, _ context.CancelFunc) {
+		{"until the control closes", func(_ *testing.T, s *world, c *control.Control, _ context.CancelFunc) {
 			s.deliver("c1")
 			c.Close()
 		}, fleet.Delivered, 10 * time.Second},
@@ -100,11 +102,11 @@ func TestSendWaits(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := newFakeStore()
+				s := newWorld(t)
 				c := newControl(t, s)
 				ctx, leave := context.WithCancel(t.Context())
 				defer leave()
-				time.AfterFunc(10*time.Second, func() { test.during(t.Context(), s, c, leave) })
+				time.AfterFunc(10*time.Second, func() { test.during(t, s, c, leave) })
 
 				began := time.Now()
 				got, err := c.Send(ctx, drain("c1"), wait)
@@ -131,7 +133,7 @@ func TestSendAnswersBeforeTheDeadline(t *testing.T) {
 		t.Run(fmt.Sprint(test.deadline, test.wait), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				c := newControl(t, newFakeStore())
+				c := newControl(t, newWorld(t))
 				ctx, cancel := context.WithTimeout(t.Context(), test.deadline)
 				defer cancel()
 				began := time.Now()
@@ -148,16 +150,17 @@ func TestSendAnswersBeforeTheDeadline(t *testing.T) {
 func TestSendMissesNoEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
-		s.after = func(cmd fleet.Command) {
-			s.deliver(cmd.ID)
-			s.ack(cmd.ID)
+		s := newWorld(t)
+		agent := s.another()
+		s.driver.committed = func() {
+			agent.deliver("c1")
+			agent.ack("c1")
 		}
 		c := newControl(t, s)
 		began := time.Now()
 		got, err := c.Send(t.Context(), drain("c1"), time.Hour)
 		require.NoError(t, err)
-		require.Equal(t, fleet.Succeeded, got.State, "what Enqueue answered was PENDING")
+		require.Equal(t, fleet.Succeeded, got.State, "what the engine answered was PENDING")
 		require.Zero(t, time.Since(began))
 	})
 }
@@ -167,7 +170,7 @@ func TestSendMissesNoEnd(t *testing.T) {
 func TestSendWaitsForTheExisting(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
+		s := newWorld(t)
 		c := newControl(t, s)
 		_, err := c.Send(t.Context(), drain("c1"), 0)
 		require.NoError(t, err)
@@ -189,7 +192,7 @@ func TestSendWaitsForTheExisting(t *testing.T) {
 func TestSendAnswersEveryWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
+		s := newWorld(t)
 		c := newControl(t, s)
 		var wg sync.WaitGroup
 		for range 10 {
@@ -214,10 +217,12 @@ func TestSendAnswersEveryWait(t *testing.T) {
 func TestSendAnswersAnAcceptedCommandAllTheSame(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
-		s.before = func(method string) error {
-			if method == "Command" {
-				return fleet.ErrUnavailable
+		s := newWorld(t)
+		broken := false
+		s.driver.committed = func() { broken = true }
+		s.driver.before = func(string) error {
+			if broken {
+				return errors.New("disk on fire")
 			}
 			return nil
 		}
@@ -247,14 +252,14 @@ func TestSendNamesTheFieldThatIsWrong(t *testing.T) {
 	for _, test := range tests {
 		t.Run(fmt.Sprint(test.field, test.wait), func(t *testing.T) {
 			t.Parallel()
-			s := newFakeStore()
+			s := newWorld(t)
 			r := drain("c1")
 			if test.wrong != nil {
 				test.wrong(&r)
 			}
 			_, err := newControl(t, s).Send(t.Context(), r, test.wait)
 			requireField(t, err, test.field)
-			require.Empty(t, s.commands, "nothing is enqueued")
+			require.Zero(t, s.LastChange(), "nothing is enqueued")
 		})
 	}
 }
@@ -263,7 +268,7 @@ func TestSendNamesTheFieldThatIsWrong(t *testing.T) {
 func TestSendTakesTheLongestWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newControl(t, newFakeStore())
+		c := newControl(t, newWorld(t))
 		began := time.Now()
 		_, err := c.Send(t.Context(), drain("c1"), control.MaxWait)
 		require.NoError(t, err)
@@ -275,7 +280,7 @@ func TestSendTakesTheLongestWait(t *testing.T) {
 // otherwise answers ErrEnded with its record.
 func TestCancel(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
+	s := newWorld(t)
 	c := newControl(t, s)
 	for _, id := range []string{"c1", "c2"} {
 		_, err := c.Send(t.Context(), drain(id), 0)
@@ -297,7 +302,7 @@ func TestCancel(t *testing.T) {
 // What does not exist is named by the error; an id that is none is not repeated.
 func TestWhatIsNotThere(t *testing.T) {
 	t.Parallel()
-	c := newControl(t, newFakeStore())
+	c := newControl(t, newWorld(t))
 	ctx := t.Context()
 	tests := []struct {
 		name, field, what string
@@ -328,38 +333,21 @@ func TestWhatIsNotThere(t *testing.T) {
 // read, and the cause of all others is kept.
 func TestErrorsOfTheStore(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
-	broken := errors.New("disk on fire")
-	s.before = func(method string) error {
-		switch method {
-		case "Command":
-			return fmt.Errorf("select from commands: %w", fleet.ErrNotFound)
-		default:
-			return fmt.Errorf("%w: %w", fleet.ErrUnavailable, broken)
-		}
-	}
+	s := newWorld(t)
 	c := newControl(t, s)
 	_, err := c.Command(t.Context(), "c1")
 	require.EqualError(t, err, `command "c1": not found`)
 
-	_, err = c.Send(t.Context(), drain("c1"), time.Hour)
-	require.ErrorIs(t, err, fleet.ErrUnavailable)
-	require.ErrorIs(t, err, broken)
-	_, err = c.VM(t.Context(), "vm-1")
-	require.ErrorIs(t, err, broken)
-	_, err = c.Cancel(t.Context(), "c1")
-	require.ErrorIs(t, err, broken)
-}
-
-// A Control listens once, and no longer than until Close; closing twice is fine.
-func TestCloseStopsListening(t *testing.T) {
-	t.Parallel()
-	s := newFakeStore()
-	c := newControl(t, s)
-	require.Equal(t, 1, s.listening())
-	c.Close()
-	require.Zero(t, s.listening())
-	c.Close()
-	_, err := c.Send(t.Context(), drain("c1"), time.Hour)
-	require.NoError(t, err, "a wait that begins after Close ends at once")
+	broken := errors.New("disk on fire")
+	s.driver.before = func(string) error { return broken }
+	for name, try := range map[string]func() error{
+		"Send":    func() error { _, err := c.Send(t.Context(), drain("c1"), time.Hour); return err },
+		"Command": func() error { _, err := c.Command(t.Context(), "c1"); return err },
+		"VM":      func() error { _, err := c.VM(t.Context(), "vm-1"); return err },
+		"Cancel":  func() error { _, err := c.Cancel(t.Context(), "c1"); return err },
+	} {
+		err := try()
+		require.ErrorIs(t, err, fleet.ErrUnavailable, name)
+		require.ErrorIs(t, err, broken, name)
+	}
 }

@@ -3,8 +3,8 @@
 // change.
 //
 // It decides what a request must look like, and nothing else: the transitions
-// are package fleet's, and what is true is in the store. A new command reaches
-// its VM through the store; control knows nothing of sessions.
+// are package fleet's, and what is true is with the engine. A new command reaches
+// its VM through the engine; control knows nothing of sessions.
 package control
 
 import (
@@ -14,8 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
-	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // Keys of what is logged.
@@ -24,18 +24,9 @@ const (
 	errorKey     = "error"
 )
 
-// Store is the part of a store.Store that control needs.
-type Store interface {
-	store.Commands
-	store.Fleet
-	store.Changes
-	// ID names the store.
-	ID() string
-}
-
 // Options are what a Control is made of. Every field is required.
 type Options struct {
-	Store Store
+	Engine *engine.Engine
 	// Defaults are the times of a command whose sender named none.
 	Defaults fleet.CommandDefaults
 	// Clock tells the time in UTC, without a monotonic part.
@@ -49,7 +40,7 @@ type Options struct {
 // A wait and a watch each cost one wake-up slot while they are under way, so
 // their number is bounded by whoever calls.
 type Control struct {
-	store    Store
+	engine   *engine.Engine
 	defaults fleet.CommandDefaults
 	clock    func() time.Time
 	log      *slog.Logger
@@ -65,19 +56,19 @@ type Control struct {
 	closed        chan struct{}
 }
 
-// New returns a Control that listens to the store until Close.
+// New returns a Control that listens to the engine until Close.
 func New(o Options) *Control {
 	c := &Control{
-		store: o.Store, defaults: o.Defaults, clock: o.Clock, log: o.Log,
+		engine: o.Engine, defaults: o.Defaults, clock: o.Clock, log: o.Log,
 		closed: make(chan struct{}),
 	}
-	c.stopListening = o.Store.Listen(c.told)
+	c.stopListening = o.Engine.Listen(c.changed)
 	return c
 }
 
 // Close ends all waits, which answer what they have, and all watches, which
 // return an error that wraps fleet.ErrUnavailable. It does not wait for those
-// who called them. Everything else goes on for as long as the store does.
+// who called them. Everything else goes on for as long as the engine does.
 func (c *Control) Close() {
 	c.close.Do(func() {
 		close(c.closed)
@@ -85,8 +76,8 @@ func (c *Control) Close() {
 	})
 }
 
-// told wakes those who wait for one of the changes. It does not block.
-func (c *Control) told(changes []fleet.Change) {
+// changed wakes those who wait for one of the changes. It does not block.
+func (c *Control) changed(changes []fleet.Change) {
 	for _, change := range changes {
 		if change.Command != nil && change.Command.State.Terminal() {
 			c.waits.wake(change.Command.ID, *change.Command)

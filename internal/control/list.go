@@ -27,21 +27,20 @@ const maxPageBytes = 2 << 20
 // the next, empty on the last. A size of zero is DefaultPageSize; the token of
 // the first page is empty. Errors: a *fleet.FieldError, fleet.ErrUnavailable.
 func (c *Control) Commands(
-	ctx context.Context, f store.CommandFilter, size int, token string,
+	ctx context.Context, q store.CommandQuery, size int, token string,
 ) ([]fleet.Command, string, error) {
-	if err := checkCommandFilter(f); err != nil {
+	if err := checkCommandQuery(q); err != nil {
 		return nil, "", err
 	}
 	size, err := pageSize(size)
 	if err != nil {
 		return nil, "", err
 	}
-	scope := scopeOf(c.store.ID(), "commands", string(f.VM), f.Type, stateSet(f.States))
-	before, err := seqPlace(scope, token)
-	if err != nil {
+	scope := scopeOf(c.engine.ID(), "commands", q.VM, q.Type, stateSet(q.States))
+	if q.Before, err = seqPlace(scope, token); err != nil {
 		return nil, "", err
 	}
-	rows, err := c.store.Commands(ctx, f, store.Page{Size: size + 1, Before: before})
+	rows, err := c.engine.Commands(ctx, q, size+1)
 	if err != nil {
 		return nil, "", fmt.Errorf("list commands: %w", err)
 	}
@@ -55,8 +54,8 @@ func (c *Control) Commands(
 
 // VMs lists VMs in the order of their ids, in pages as Commands does. Errors: a
 // *fleet.FieldError, fleet.ErrUnavailable.
-func (c *Control) VMs(ctx context.Context, f store.VMFilter, size int, token string) ([]fleet.VM, string, error) {
-	if err := checkVMFilter(f); err != nil {
+func (c *Control) VMs(ctx context.Context, q store.VMQuery, size int, token string) ([]fleet.VM, string, error) {
+	if err := checkVMQuery(q); err != nil {
 		return nil, "", err
 	}
 	size, err := pageSize(size)
@@ -64,15 +63,14 @@ func (c *Control) VMs(ctx context.Context, f store.VMFilter, size int, token str
 		return nil, "", err
 	}
 	connected := ""
-	if f.Connected != nil {
-		connected = strconv.FormatBool(*f.Connected)
+	if q.Connected != nil {
+		connected = strconv.FormatBool(*q.Connected)
 	}
-	scope := scopeOf(c.store.ID(), "vms", f.Pool, f.Org, f.Status, connected)
-	after, err := vmPlace(scope, token)
-	if err != nil {
+	scope := scopeOf(c.engine.ID(), "vms", q.Pool, q.Org, q.Status, connected)
+	if q.After, err = vmPlace(scope, token); err != nil {
 		return nil, "", err
 	}
-	rows, err := c.store.VMs(ctx, f, store.Page{Size: size + 1, After: after})
+	rows, err := c.engine.VMs(ctx, q, size+1)
 	if err != nil {
 		return nil, "", fmt.Errorf("list VMs: %w", err)
 	}
@@ -86,21 +84,20 @@ func (c *Control) VMs(ctx context.Context, f store.VMFilter, size int, token str
 // Events lists events, the latest received first, in pages as Commands does.
 // Errors: a *fleet.FieldError, fleet.ErrUnavailable.
 func (c *Control) Events(
-	ctx context.Context, f store.EventFilter, size int, token string,
+	ctx context.Context, q store.EventQuery, size int, token string,
 ) ([]fleet.Event, string, error) {
-	if err := checkEventFilter(f); err != nil {
+	if err := checkEventQuery(q); err != nil {
 		return nil, "", err
 	}
 	size, err := pageSize(size)
 	if err != nil {
 		return nil, "", err
 	}
-	scope := scopeOf(c.store.ID(), "events", string(f.VM), f.Type, instant(f.Since), instant(f.Until))
-	before, err := seqPlace(scope, token)
-	if err != nil {
+	scope := scopeOf(c.engine.ID(), "events", q.VM, q.Type, instant(q.Since), instant(q.Until))
+	if q.Before, err = seqPlace(scope, token); err != nil {
 		return nil, "", err
 	}
-	rows, err := c.store.Events(ctx, f, store.Page{Size: size + 1, Before: before})
+	rows, err := c.engine.Events(ctx, q, size+1)
 	if err != nil {
 		return nil, "", fmt.Errorf("list events: %w", err)
 	}
@@ -122,15 +119,19 @@ func (c *Control) Heartbeats(ctx context.Context, id string, size int, token str
 	if size, err = pageSize(size); err != nil {
 		return nil, "", err
 	}
-	scope := scopeOf(c.store.ID(), "heartbeats", id)
-	before, err := seqPlace(scope, token)
+	scope := scopeOf(c.engine.ID(), "heartbeats", id)
+	nanos, err := seqPlace(scope, token)
 	if err != nil {
 		return nil, "", err
 	}
-	if _, err := c.store.VM(ctx, vm); err != nil {
+	var before time.Time
+	if nanos > 0 {
+		before = time.Unix(0, nanos).UTC()
+	}
+	if _, err := c.engine.VM(ctx, vm); err != nil {
 		return nil, "", named(err, "VM", id)
 	}
-	rows, err := c.store.Heartbeats(ctx, vm, store.Page{Size: size + 1, Before: before})
+	rows, err := c.engine.Heartbeats(ctx, vm, before, size+1)
 	if err != nil {
 		return nil, "", fmt.Errorf("list heartbeats: %w", err)
 	}
@@ -141,36 +142,36 @@ func (c *Control) Heartbeats(ctx context.Context, id string, size int, token str
 	return page, sealSeq(scope, page[len(page)-1].ReceivedAt.UnixNano()), nil
 }
 
-func checkCommandFilter(f store.CommandFilter) error {
-	if err := fleet.CheckOptionalID("vm_id", string(f.VM)); err != nil {
+func checkCommandQuery(q store.CommandQuery) error {
+	if err := fleet.CheckOptionalID("vm_id", q.VM); err != nil {
 		return err
 	}
-	for _, s := range f.States {
-		if !slices.Contains(fleet.CommandStates, s) {
+	for _, s := range q.States {
+		if !slices.Contains(fleet.CommandStates, fleet.CommandState(s)) {
 			return fleet.Invalid("states", "must be states of a command")
 		}
 	}
-	return fleet.CheckOptionalID("type", f.Type)
+	return fleet.CheckOptionalID("type", q.Type)
 }
 
-func checkVMFilter(f store.VMFilter) error {
-	if err := fleet.CheckOptionalID("pool_id", f.Pool); err != nil {
+func checkVMQuery(q store.VMQuery) error {
+	if err := fleet.CheckOptionalID("pool_id", q.Pool); err != nil {
 		return err
 	}
-	if err := fleet.CheckOptionalID("org_id", f.Org); err != nil {
+	if err := fleet.CheckOptionalID("org_id", q.Org); err != nil {
 		return err
 	}
-	return fleet.CheckOptionalID("status", f.Status)
+	return fleet.CheckOptionalID("status", q.Status)
 }
 
-func checkEventFilter(f store.EventFilter) error {
-	if err := fleet.CheckOptionalID("vm_id", string(f.VM)); err != nil {
+func checkEventQuery(q store.EventQuery) error {
+	if err := fleet.CheckOptionalID("vm_id", q.VM); err != nil {
 		return err
 	}
-	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Until.After(f.Since) {
+	if !q.Since.IsZero() && !q.Until.IsZero() && !q.Until.After(q.Since) {
 		return fleet.Invalid("until", "must be after since")
 	}
-	return fleet.CheckOptionalID("type", f.Type)
+	return fleet.CheckOptionalID("type", q.Type)
 }
 
 func pageSize(size int) (int, error) {
@@ -194,7 +195,7 @@ func seqPlace(scope, token string) (int64, error) {
 	return seq, nil
 }
 
-func vmPlace(scope, token string) (fleet.VMID, error) {
+func vmPlace(scope, token string) (string, error) {
 	if token == "" {
 		return "", nil
 	}
@@ -202,7 +203,7 @@ func vmPlace(scope, token string) (fleet.VMID, error) {
 	if !ok || fleet.CheckID("page_token", place) != nil {
 		return "", badToken()
 	}
-	return fleet.VMID(place), nil
+	return place, nil
 }
 
 func badToken() error {
@@ -211,13 +212,10 @@ func badToken() error {
 }
 
 // stateSet writes states so that the same ones in another order are the same.
-func stateSet(states []fleet.CommandState) string {
-	names := make([]string, 0, len(states))
-	for _, s := range states {
-		names = append(names, string(s))
-	}
-	slices.Sort(names)
-	return strings.Join(slices.Compact(names), ",")
+func stateSet(states []string) string {
+	states = slices.Clone(states)
+	slices.Sort(states)
+	return strings.Join(slices.Compact(states), ",")
 }
 
 func instant(t time.Time) string {

@@ -1,11 +1,11 @@
 package control_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +19,7 @@ import (
 // lister asks one of the lists for a page, and answers the names of its entries.
 type lister func(size int, token string) (names []string, next string, err error)
 
-func listCommands(t *testing.T, c *control.Control, f store.CommandFilter) lister {
+func listCommands(t *testing.T, c *control.Control, f store.CommandQuery) lister {
 	t.Helper()
 	return func(size int, token string) (names []string, next string, err error) {
 		page, next, err := c.Commands(t.Context(), f, size, token)
@@ -30,7 +30,7 @@ func listCommands(t *testing.T, c *control.Control, f store.CommandFilter) liste
 	}
 }
 
-func listVMs(t *testing.T, c *control.Control, f store.VMFilter) lister {
+func listVMs(t *testing.T, c *control.Control, f store.VMQuery) lister {
 	t.Helper()
 	return func(size int, token string) (names []string, next string, err error) {
 		page, next, err := c.VMs(t.Context(), f, size, token)
@@ -41,7 +41,7 @@ func listVMs(t *testing.T, c *control.Control, f store.VMFilter) lister {
 	}
 }
 
-func listEvents(t *testing.T, c *control.Control, f store.EventFilter) lister {
+func listEvents(t *testing.T, c *control.Control, f store.EventQuery) lister {
 	t.Helper()
 	return func(size int, token string) (names []string, next string, err error) {
 		page, next, err := c.Events(t.Context(), f, size, token)
@@ -70,10 +70,11 @@ func walk(t *testing.T, list lister, size int) (names []string, pages int) {
 }
 
 // populated is a store with seven commands, seven VMs and seven events.
-func populated(t *testing.T) (*fakeStore, *control.Control) {
+func populated(t *testing.T) (*world, *control.Control) {
 	t.Helper()
-	s := newFakeStore()
+	s := newWorld(t)
 	c := newControl(t, s)
+	s.know("vm-1")
 	for i := range 7 {
 		s.addEvent(fleet.Event{
 			Origin: fleet.Origin{VM: "vm-1", ReceivedAt: start.Add(time.Duration(i) * time.Second)},
@@ -83,7 +84,7 @@ func populated(t *testing.T) (*fakeStore, *control.Control) {
 	for i := range 7 {
 		_, err := c.Send(t.Context(), drain(fmt.Sprintf("c%d", i+1)), 0)
 		require.NoError(t, err)
-		s.putVM(fleet.NewVM(fleet.VMID(fmt.Sprintf("vm-%d", 7-i)), start))
+		s.know(fleet.VMID(fmt.Sprintf("vm-%d", 7-i)))
 	}
 	return s, c
 }
@@ -98,9 +99,9 @@ func TestPages(t *testing.T) {
 		list lister
 		want []string
 	}{
-		{"commands", listCommands(t, c, store.CommandFilter{}), []string{"c7", "c6", "c5", "c4", "c3", "c2", "c1"}},
-		{"VMs", listVMs(t, c, store.VMFilter{}), []string{"vm-1", "vm-2", "vm-3", "vm-4", "vm-5", "vm-6", "vm-7"}},
-		{"events", listEvents(t, c, store.EventFilter{}), []string{"e7", "e6", "e5", "e4", "e3", "e2", "e1"}},
+		{"commands", listCommands(t, c, store.CommandQuery{}), []string{"c7", "c6", "c5", "c4", "c3", "c2", "c1"}},
+		{"VMs", listVMs(t, c, store.VMQuery{}), []string{"vm-1", "vm-2", "vm-3", "vm-4", "vm-5", "vm-6", "vm-7"}},
+		{"events", listEvents(t, c, store.EventQuery{}), []string{"e7", "e6", "e5", "e4", "e3", "e2", "e1"}},
 	}
 	for _, test := range lists {
 		for size, pages := range map[int]int{1: 7, 2: 4, 3: 3, 6: 2, 7: 1, 8: 1, 0: 1, control.MaxPageSize: 1} {
@@ -119,7 +120,7 @@ func TestPages(t *testing.T) {
 func TestPagesAreStable(t *testing.T) {
 	t.Parallel()
 	_, c := populated(t)
-	list := listCommands(t, c, store.CommandFilter{})
+	list := listCommands(t, c, store.CommandQuery{})
 	first, next, err := list(4, "")
 	require.NoError(t, err)
 	_, err = c.Send(t.Context(), drain("late"), 0)
@@ -133,12 +134,12 @@ func TestPagesAreStable(t *testing.T) {
 // A page of zero entries asked for is one of a hundred.
 func TestDefaultPageSize(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
+	s := newWorld(t)
 	c := newControl(t, s)
 	for range control.DefaultPageSize + 1 {
 		s.addEvent(fleet.Event{Origin: fleet.Origin{VM: "vm-1"}, Type: "error"})
 	}
-	page, next, err := c.Events(t.Context(), store.EventFilter{}, 0, "")
+	page, next, err := c.Events(t.Context(), store.EventQuery{}, 0, "")
 	require.NoError(t, err)
 	require.Len(t, page, control.DefaultPageSize)
 	require.NotEmpty(t, next)
@@ -147,20 +148,21 @@ func TestDefaultPageSize(t *testing.T) {
 // Large entries make short pages, never an endless or an empty one.
 func TestPagesOfLargeEntries(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
+	s := newWorld(t)
 	c := newControl(t, s)
-	body, err := json.Marshal(map[string]string{"x": string(bytes.Repeat([]byte("x"), 1<<20))})
-	require.NoError(t, err)
-	for range 5 {
-		s.addEvent(fleet.Event{Origin: fleet.Origin{VM: "vm-1"}, Type: "error", Body: body})
+	body := func(size int) []byte {
+		text, err := json.Marshal(map[string]string{"x": strings.Repeat("x", size)})
+		require.NoError(t, err)
+		return text
 	}
-	s.addEvent(fleet.Event{
-		Origin: fleet.Origin{VM: "vm-1"}, Type: "error", Body: bytes.Repeat([]byte("x"), 5<<20),
-	})
+	for range 5 {
+		s.addEvent(fleet.Event{Origin: fleet.Origin{VM: "vm-1"}, Type: "error", Body: body(1 << 20)})
+	}
+	s.addEvent(fleet.Event{Origin: fleet.Origin{VM: "vm-1"}, Type: "error", Body: body(5 << 20)})
 	var seen []int64
 	token := ""
 	for {
-		page, next, err := c.Events(t.Context(), store.EventFilter{}, 0, token)
+		page, next, err := c.Events(t.Context(), store.EventQuery{}, 0, token)
 		require.NoError(t, err)
 		require.NotEmpty(t, page)
 		size := 0
@@ -185,14 +187,15 @@ func TestFilters(t *testing.T) {
 	other.VM, other.Type = "vm-other", "shutdown"
 	_, err := c.Send(t.Context(), other, 0)
 	require.NoError(t, err)
+	s.heartbeat(fleet.Heartbeat{
+		Origin: fleet.Origin{VM: "vm-other", Pool: "p", Org: "o", ReceivedAt: start}, Status: "idle",
+		Runner: &fleet.Runner{Configured: true},
+	})
 	s.deliver("other")
-	v := fleet.NewVM("vm-other", start)
-	v.Pool, v.Org, v.Status, v.Connected = "p", "o", "idle", true
-	s.putVM(v)
 	s.addEvent(fleet.Event{Origin: fleet.Origin{VM: "vm-other", ReceivedAt: start.Add(time.Hour)}, Type: "error"})
 
-	states := []fleet.CommandState{fleet.Delivered, fleet.Failed}
-	for name, f := range map[string]store.CommandFilter{
+	states := []string{string(fleet.Delivered), string(fleet.Failed)}
+	for name, f := range map[string]store.CommandQuery{
 		"VM": {VM: "vm-other"}, "type": {Type: "shutdown"}, "states": {States: states},
 	} {
 		got, _, err := c.Commands(t.Context(), f, 0, "")
@@ -200,7 +203,7 @@ func TestFilters(t *testing.T) {
 		require.Len(t, got, 1, name)
 		require.Equal(t, fleet.CommandID("other"), got[0].ID, name)
 	}
-	for name, f := range map[string]store.VMFilter{
+	for name, f := range map[string]store.VMQuery{
 		"pool": {Pool: "p"}, "org": {Org: "o"}, "status": {Status: "idle"}, "connected": {Connected: &yes},
 	} {
 		got, _, err := c.VMs(t.Context(), f, 0, "")
@@ -208,7 +211,7 @@ func TestFilters(t *testing.T) {
 		require.Len(t, got, 1, name)
 		require.Equal(t, fleet.VMID("vm-other"), got[0].ID, name)
 	}
-	for name, f := range map[string]store.EventFilter{
+	for name, f := range map[string]store.EventQuery{
 		"VM": {VM: "vm-other"}, "type": {Type: "error"}, "since": {Since: start.Add(time.Hour)},
 	} {
 		got, _, err := c.Events(t.Context(), f, 0, "")
@@ -216,7 +219,7 @@ func TestFilters(t *testing.T) {
 		require.Len(t, got, 1, name)
 		require.Equal(t, fleet.VMID("vm-other"), got[0].VM, name)
 	}
-	got, _, err := c.Events(t.Context(), store.EventFilter{Since: start, Until: start.Add(time.Second)}, 0, "")
+	got, _, err := c.Events(t.Context(), store.EventQuery{Since: start, Until: start.Add(time.Second)}, 0, "")
 	require.NoError(t, err)
 	require.Len(t, got, 1)
 }
@@ -227,13 +230,11 @@ func TestTokensBelongToTheirFilters(t *testing.T) {
 	t.Parallel()
 	s, c := populated(t)
 	yes, no := true, false
-	pending := []fleet.CommandState{fleet.Pending, fleet.Delivered}
-	swapped := []fleet.CommandState{fleet.Delivered, fleet.Pending, fleet.Pending}
+	pending := []string{string(fleet.Pending), string(fleet.Delivered)}
+	swapped := []string{string(fleet.Delivered), string(fleet.Pending), string(fleet.Pending)}
 	since := start.Add(-time.Hour)
 	for i := range 7 {
-		v := fleet.NewVM(fleet.VMID(fmt.Sprintf("vm-%d", i+1)), start)
-		v.Connected = true
-		s.putVM(v)
+		s.open(fleet.Hello{VM: fleet.VMID(fmt.Sprintf("vm-%d", i+1))})
 	}
 	token := func(list lister) string {
 		_, next, err := list(2, "")
@@ -241,46 +242,44 @@ func TestTokensBelongToTheirFilters(t *testing.T) {
 		require.NotEmpty(t, next)
 		return next
 	}
-	commands := token(listCommands(t, c, store.CommandFilter{States: pending}))
-	vms := token(listVMs(t, c, store.VMFilter{Connected: &yes}))
-	events := token(listEvents(t, c, store.EventFilter{Since: since}))
+	commands := token(listCommands(t, c, store.CommandQuery{States: pending}))
+	vms := token(listVMs(t, c, store.VMQuery{Connected: &yes}))
+	events := token(listEvents(t, c, store.EventQuery{Since: since}))
 
 	local := since.In(time.FixedZone("local", 3600))
 	for name, good := range map[string]struct {
 		list  lister
 		token string
 	}{
-		"states in another order": {listCommands(t, c, store.CommandFilter{States: swapped}), commands},
-		"connected":               {listVMs(t, c, store.VMFilter{Connected: &yes}), vms},
-		"time in another zone":    {listEvents(t, c, store.EventFilter{Since: local}), events},
+		"states in another order": {listCommands(t, c, store.CommandQuery{States: swapped}), commands},
+		"connected":               {listVMs(t, c, store.VMQuery{Connected: &yes}), vms},
+		"time in another zone":    {listEvents(t, c, store.EventQuery{Since: local}), events},
 	} {
 		_, _, err := good.list(5, good.token)
 		require.NoError(t, err, name)
 	}
 
-	other := newFakeStore()
-	other.id = "store-2"
-	elsewhere := newControl(t, other)
+	elsewhere := newControl(t, newWorld(t))
 	for name, bad := range map[string]struct {
 		list  lister
 		token string
 	}{
-		"no states":         {listCommands(t, c, store.CommandFilter{}), commands},
-		"a VM":              {listCommands(t, c, store.CommandFilter{States: pending, VM: "vm-1"}), commands},
-		"a type":            {listCommands(t, c, store.CommandFilter{States: pending, Type: "drain"}), commands},
-		"another store":     {listCommands(t, elsewhere, store.CommandFilter{States: pending}), commands},
-		"not connected":     {listVMs(t, c, store.VMFilter{Connected: &no}), vms},
-		"either":            {listVMs(t, c, store.VMFilter{}), vms},
-		"a pool":            {listVMs(t, c, store.VMFilter{Connected: &yes, Pool: "p"}), vms},
-		"an org":            {listVMs(t, c, store.VMFilter{Connected: &yes, Org: "p"}), vms},
-		"a status":          {listVMs(t, c, store.VMFilter{Connected: &yes, Status: "idle"}), vms},
-		"no since":          {listEvents(t, c, store.EventFilter{}), events},
-		"until":             {listEvents(t, c, store.EventFilter{Since: since, Until: start.Add(time.Hour)}), events},
-		"an event type":     {listEvents(t, c, store.EventFilter{Since: since, Type: "error"}), events},
-		"a VM's events":     {listEvents(t, c, store.EventFilter{Since: since, VM: "vm-1"}), events},
-		"of commands":       {listEvents(t, c, store.EventFilter{}), commands},
-		"garbage":           {listVMs(t, c, store.VMFilter{}), "garbage"},
-		"garbage, commands": {listCommands(t, c, store.CommandFilter{}), "!"},
+		"no states":         {listCommands(t, c, store.CommandQuery{}), commands},
+		"a VM":              {listCommands(t, c, store.CommandQuery{States: pending, VM: "vm-1"}), commands},
+		"a type":            {listCommands(t, c, store.CommandQuery{States: pending, Type: "drain"}), commands},
+		"another store":     {listCommands(t, elsewhere, store.CommandQuery{States: pending}), commands},
+		"not connected":     {listVMs(t, c, store.VMQuery{Connected: &no}), vms},
+		"either":            {listVMs(t, c, store.VMQuery{}), vms},
+		"a pool":            {listVMs(t, c, store.VMQuery{Connected: &yes, Pool: "p"}), vms},
+		"an org":            {listVMs(t, c, store.VMQuery{Connected: &yes, Org: "p"}), vms},
+		"a status":          {listVMs(t, c, store.VMQuery{Connected: &yes, Status: "idle"}), vms},
+		"no since":          {listEvents(t, c, store.EventQuery{}), events},
+		"until":             {listEvents(t, c, store.EventQuery{Since: since, Until: start.Add(time.Hour)}), events},
+		"an event type":     {listEvents(t, c, store.EventQuery{Since: since, Type: "error"}), events},
+		"a VM's events":     {listEvents(t, c, store.EventQuery{Since: since, VM: "vm-1"}), events},
+		"of commands":       {listEvents(t, c, store.EventQuery{}), commands},
+		"garbage":           {listVMs(t, c, store.VMQuery{}), "garbage"},
+		"garbage, commands": {listCommands(t, c, store.CommandQuery{}), "!"},
 	} {
 		_, _, err := bad.list(5, bad.token)
 		require.Error(t, err, name)
@@ -291,26 +290,26 @@ func TestTokensBelongToTheirFilters(t *testing.T) {
 
 func TestListsNameTheFieldThatIsWrong(t *testing.T) {
 	t.Parallel()
-	c := newControl(t, newFakeStore())
+	c := newControl(t, newWorld(t))
 	tests := []struct {
 		field string
 		list  lister
 		size  int
 	}{
-		{"page_size", listCommands(t, c, store.CommandFilter{}), -1},
-		{"page_size", listCommands(t, c, store.CommandFilter{}), control.MaxPageSize + 1},
-		{"page_size", listVMs(t, c, store.VMFilter{}), -1},
-		{"page_size", listEvents(t, c, store.EventFilter{}), control.MaxPageSize + 1},
-		{"vm_id", listCommands(t, c, store.CommandFilter{VM: "_"}), 0},
-		{"type", listCommands(t, c, store.CommandFilter{Type: "_"}), 0},
-		{"states", listCommands(t, c, store.CommandFilter{States: []fleet.CommandState{"LOST"}}), 0},
-		{"pool_id", listVMs(t, c, store.VMFilter{Pool: "_"}), 0},
-		{"org_id", listVMs(t, c, store.VMFilter{Org: "_"}), 0},
-		{"status", listVMs(t, c, store.VMFilter{Status: "_"}), 0},
-		{"vm_id", listEvents(t, c, store.EventFilter{VM: "_"}), 0},
-		{"type", listEvents(t, c, store.EventFilter{Type: "_"}), 0},
-		{"until", listEvents(t, c, store.EventFilter{Since: start, Until: start}), 0},
-		{"until", listEvents(t, c, store.EventFilter{Since: start, Until: start.Add(-1)}), 0},
+		{"page_size", listCommands(t, c, store.CommandQuery{}), -1},
+		{"page_size", listCommands(t, c, store.CommandQuery{}), control.MaxPageSize + 1},
+		{"page_size", listVMs(t, c, store.VMQuery{}), -1},
+		{"page_size", listEvents(t, c, store.EventQuery{}), control.MaxPageSize + 1},
+		{"vm_id", listCommands(t, c, store.CommandQuery{VM: "_"}), 0},
+		{"type", listCommands(t, c, store.CommandQuery{Type: "_"}), 0},
+		{"states", listCommands(t, c, store.CommandQuery{States: []string{"LOST"}}), 0},
+		{"pool_id", listVMs(t, c, store.VMQuery{Pool: "_"}), 0},
+		{"org_id", listVMs(t, c, store.VMQuery{Org: "_"}), 0},
+		{"status", listVMs(t, c, store.VMQuery{Status: "_"}), 0},
+		{"vm_id", listEvents(t, c, store.EventQuery{VM: "_"}), 0},
+		{"type", listEvents(t, c, store.EventQuery{Type: "_"}), 0},
+		{"until", listEvents(t, c, store.EventQuery{Since: start, Until: start}), 0},
+		{"until", listEvents(t, c, store.EventQuery{Since: start, Until: start.Add(-1)}), 0},
 	}
 	for i, test := range tests {
 		t.Run(fmt.Sprint(i, test.field), func(t *testing.T) {
@@ -324,12 +323,12 @@ func TestListsNameTheFieldThatIsWrong(t *testing.T) {
 // What a list could not read is said with its cause.
 func TestListsPassOnErrors(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
+	s := newWorld(t)
 	broken := errors.New("broken")
-	s.before = func(string) error { return broken }
+	s.driver.before = func(string) error { return broken }
 	c := newControl(t, s)
 	for _, list := range []lister{
-		listCommands(t, c, store.CommandFilter{}), listVMs(t, c, store.VMFilter{}), listEvents(t, c, store.EventFilter{}),
+		listCommands(t, c, store.CommandQuery{}), listVMs(t, c, store.VMQuery{}), listEvents(t, c, store.EventQuery{}),
 	} {
 		_, _, err := list(0, "")
 		require.ErrorIs(t, err, broken)
@@ -340,12 +339,13 @@ func TestListsPassOnErrors(t *testing.T) {
 // that VM alone; a VM that was never seen is an error, not an empty list.
 func TestHeartbeats(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
-	s.vms = []fleet.VM{{ID: "vm-1"}, {ID: "vm-2"}}
+	s := newWorld(t)
 	for i := range 5 {
-		for _, vm := range []fleet.VMID{"vm-1", "vm-2"} {
-			s.beats = append(s.beats, fleet.Heartbeat{Origin: fleet.Origin{VM: vm, ReceivedAt: start.Add(-time.Duration(i) * time.Minute)}})
-		}
+		at := start.Add(time.Duration(i-4) * time.Minute)
+		s.heartbeat(
+			fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1", ReceivedAt: at}},
+			fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-2", ReceivedAt: at}},
+		)
 	}
 	c := newControl(t, s)
 	var got []time.Time

@@ -16,16 +16,11 @@ import (
 // for a page.
 func TestOpenCommandsAreExplained(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
-	s.vms = []fleet.VM{{ID: "vm-off", Epoch: 1, Boot: 1, DisconnectedAt: start.Add(-time.Hour)}}
+	s := newWorld(t)
+	s.know("vm-off")
+	s.open(fleet.Hello{VM: "vm-off"})
+	s.end("vm-off", start.Add(-time.Hour))
 	c := newControl(t, s)
-	looks := 0
-	s.before = func(method string) error {
-		if method == "VM" {
-			looks++
-		}
-		return nil
-	}
 	for i := range 3 {
 		for _, vm := range []string{"vm-off", "vm-new"} {
 			sent, err := c.Send(t.Context(), fleet.CommandRequest{ID: fmt.Sprintf("%s-%d", vm, i), VM: vm, Type: "drain"}, 0)
@@ -38,8 +33,15 @@ func TestOpenCommandsAreExplained(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "VM offline since 2030-01-02T02:04:05Z", one.Waiting.Reason)
 
-	looks = 0
-	page, _, err := c.Commands(t.Context(), store.CommandFilter{}, 0, "")
+	again := s.another() // has none of the VMs in memory
+	looks := 0
+	again.driver.before = func(method string) error {
+		if method == "LoadVMs" {
+			looks++
+		}
+		return nil
+	}
+	page, _, err := newControl(t, again).Commands(t.Context(), store.CommandQuery{}, 0, "")
 	require.NoError(t, err)
 	require.Len(t, page, 6)
 	for _, cmd := range page {
@@ -56,18 +58,9 @@ func TestOpenCommandsAreExplained(t *testing.T) {
 // A command that is delivered while it is looked at does not wait for itself.
 func TestDeliveredWhileExplained(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
-	s.vms = []fleet.VM{{ID: "vm", Epoch: 1, Boot: 1, Connected: true}}
-	s.before = func(method string) error {
-		if method == "Queue" {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			c := &s.commands[0]
-			c.State, c.Attempts, c.DueAt = fleet.Delivered, 1, start.Add(c.AckTimeout)
-			c.Last = fleet.Delivery{Via: fleet.Stream, Epoch: 1, Boot: 1, At: start}
-		}
-		return nil
-	}
+	s := newWorld(t)
+	agent := s.another()
+	s.driver.committed = func() { agent.deliver("a") }
 	sent, err := newControl(t, s).Send(t.Context(), fleet.CommandRequest{ID: "a", VM: "vm", Type: "drain"}, 0)
 	require.NoError(t, err)
 	require.Equal(t, fleet.Delivered, sent.State)
@@ -77,21 +70,19 @@ func TestDeliveredWhileExplained(t *testing.T) {
 // That the reason cannot be found does not keep the command from being shown.
 func TestUnexplainedCommandIsShown(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
+	s := newWorld(t)
 	c := newControl(t, s)
 	_, err := c.Send(t.Context(), fleet.CommandRequest{ID: "a", VM: "vm", Type: "drain"}, 0)
 	require.NoError(t, err)
-	for _, broken := range []string{"VM", "Queue"} {
-		s.before = func(method string) error {
-			if method == broken {
-				return errors.New("out of order")
-			}
-			return nil
+	s.driver.before = func(method string) error {
+		if method == "LoadVMs" {
+			return errors.New("out of order")
 		}
-		cmd, err := c.Command(t.Context(), "a")
-		require.NoError(t, err)
-		require.Equal(t, fleet.Pending, cmd.State)
-		require.Zero(t, cmd.Waiting)
-		require.NotEmpty(t, cmd.WaitsAlone().Reason)
+		return nil
 	}
+	cmd, err := c.Command(t.Context(), "a")
+	require.NoError(t, err)
+	require.Equal(t, fleet.Pending, cmd.State)
+	require.Zero(t, cmd.Waiting)
+	require.NotEmpty(t, cmd.WaitsAlone().Reason)
 }

@@ -37,7 +37,7 @@ func (c *Control) Watch(ctx context.Context, cursor, vm string, send func(Update
 	if err := fleet.CheckOptionalID("vm_id", vm); err != nil {
 		return err
 	}
-	w := watch{Control: c, vm: fleet.VMID(vm), send: send, scope: scopeOf(c.store.ID(), "cursor")}
+	w := watch{Control: c, vm: fleet.VMID(vm), send: send, scope: scopeOf(c.engine.ID(), "cursor")}
 	if err := w.begin(ctx, cursor); err != nil {
 		return err
 	}
@@ -58,10 +58,7 @@ type watch struct {
 
 // begin finds where to begin, and whether all that comes after is still kept.
 func (w *watch) begin(ctx context.Context, cursor string) error {
-	last, err := w.store.LastChange(ctx)
-	if err != nil {
-		return fmt.Errorf("watch: %w", err)
-	}
+	last := w.engine.LastChange()
 	w.at = last
 	if cursor == "" {
 		return nil
@@ -74,7 +71,7 @@ func (w *watch) begin(ctx context.Context, cursor string) error {
 		return fleet.Invalid("cursor", "must not be later than the last change: an older state of the store was restored")
 	}
 	w.at = seq
-	_, err = w.page(ctx, 1)
+	_, err := w.page(ctx, 1)
 	return err
 }
 
@@ -120,9 +117,7 @@ func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
 		last := w.at
 		if w.vm != "" {
 			// Read before the page: what is made in between may be this VM's.
-			if last, err = w.store.LastChange(ctx); err != nil {
-				return sent, fmt.Errorf("watch: %w", err)
-			}
+			last = w.engine.LastChange()
 		}
 		changes, err := w.page(ctx, watchPage)
 		if err != nil {
@@ -145,7 +140,7 @@ func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
 }
 
 func (w *watch) page(ctx context.Context, limit int) ([]fleet.Change, error) {
-	changes, err := w.store.Changes(ctx, store.ChangeFilter{VM: w.vm}, w.at, limit)
+	changes, err := w.engine.Changes(ctx, store.ChangeQuery{VM: string(w.vm), After: w.at}, limit)
 	if err != nil {
 		return nil, fmt.Errorf("watch: %w", err)
 	}

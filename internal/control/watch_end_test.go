@@ -12,13 +12,14 @@ import (
 	"github.com/mig-controller/mig-controller/internal/control"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
 // Close ends every watch with an error that says to come again.
 func TestCloseEndsWatches(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
+		s := newWorld(t)
 		c := newControl(t, s)
 		w := watch(t, c, "", "")
 		cursor := w.bare(t)
@@ -38,7 +39,7 @@ func TestCloseEndsWatches(t *testing.T) {
 // A watch with a thousand changes to send ends at Close, not after them.
 func TestCloseEndsABusyWatch(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
+	s := newWorld(t)
 	c := newControl(t, s)
 	w := watch(t, c, "", "")
 	beginning := w.bare(t)
@@ -62,7 +63,7 @@ func TestWatchEnds(t *testing.T) {
 	t.Parallel()
 	t.Run("when its caller leaves", func(t *testing.T) {
 		t.Parallel()
-		w := watch(t, newControl(t, newFakeStore()), "", "")
+		w := watch(t, newControl(t, newWorld(t)), "", "")
 		w.bare(t)
 		w.leave()
 		require.ErrorIs(t, <-w.ended, context.Canceled)
@@ -70,31 +71,35 @@ func TestWatchEnds(t *testing.T) {
 	broken := errors.New("broken")
 	t.Run("when it cannot send", func(t *testing.T) {
 		t.Parallel()
-		c := newControl(t, newFakeStore())
+		c := newControl(t, newWorld(t))
 		require.ErrorIs(t, c.Watch(t.Context(), "", "", func(control.Update) error { return broken }), broken)
 	})
-	for _, method := range []string{"LastChange", "Changes"} {
-		t.Run("when it cannot read "+method, func(t *testing.T) {
-			t.Parallel()
-			s := newFakeStore()
-			s.before = func(called string) error {
-				if called == method {
-					return broken
-				}
-				return nil
+	t.Run("when it cannot read", func(t *testing.T) {
+		t.Parallel()
+		s := newWorld(t)
+		w := watch(t, newControl(t, s), "", "")
+		cursor := w.bare(t)
+		s.addEvent(event("vm-1"))
+		other := s.another() // has none of the changes in memory
+		other.driver.before = func(method string) error {
+			if method == "Changes" {
+				return broken
 			}
-			err := newControl(t, s).Watch(t.Context(), "", "vm-1", func(control.Update) error { return nil })
-			require.ErrorIs(t, err, broken)
-		})
-	}
+			return nil
+		}
+		err := newControl(t, other).Watch(t.Context(), cursor, "vm-1", func(control.Update) error { return nil })
+		require.ErrorIs(t, err, broken)
+		require.ErrorIs(t, err, fleet.ErrUnavailable)
+	})
 	t.Run("when it is too slow for what is kept", func(t *testing.T) {
 		t.Parallel()
-		s := newFakeStore()
+		s := newWorld(t)
 		c := newControl(t, s)
 		err := c.Watch(t.Context(), "", "", func(control.Update) error {
-			s.addEvent(event("vm-1"))
-			s.addEvent(event("vm-1"))
-			s.forget(2)
+			for range manyChanges {
+				s.addEvent(event("vm-1"))
+			}
+			s.forget()
 			return nil
 		})
 		require.ErrorIs(t, err, fleet.ErrCursorExpired)
@@ -105,29 +110,30 @@ func TestWatchEnds(t *testing.T) {
 // repeated.
 func TestWatchRefusesCursors(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
+	s := newWorld(t)
 	c := newControl(t, s)
 	w := watch(t, c, "", "")
 	w.bare(t)
+	s.know("vm-1")
+	w.seqs(t, 1)
 	for range 3 {
 		s.addEvent(event("vm-1"))
 	}
 	_, cursors := w.seqs(t, 3)
 	last := cursors[2]
 
-	other := newFakeStore()
-	other.id = "store-2"
+	other := newWorld(t)
 	for range 3 {
 		other.addEvent(event("vm-1"))
 	}
-	restored := newFakeStore()
+	restored := openWorld(t, &driver{DB: memory.New(), id: s.ID()})
 	restored.addEvent(event("vm-1"))
-	_, next, err := c.Events(t.Context(), store.EventFilter{}, 1, "")
+	_, next, err := c.Events(t.Context(), store.EventQuery{}, 1, "")
 	require.NoError(t, err)
 
 	tests := []struct {
 		name       string
-		store      *fakeStore
+		store      *world
 		cursor, vm string
 		field      string
 	}{
@@ -153,16 +159,18 @@ func TestWatchRefusesCursors(t *testing.T) {
 // A cursor outlives the controller: it is good for as long as the store is.
 func TestCursorsOutliveTheController(t *testing.T) {
 	t.Parallel()
-	s := newFakeStore()
+	s := newWorld(t)
+	s.know("vm-1")
 	before := newControl(t, s)
 	w := watch(t, before, "", "")
 	cursor := w.bare(t)
 	before.Close()
 	require.ErrorIs(t, <-w.ended, fleet.ErrUnavailable)
 	s.addEvent(event("vm-1"))
+	require.NoError(t, s.Close())
 
-	again := watch(t, newControl(t, s), cursor, "")
+	again := watch(t, newControl(t, openWorld(t, &driver{DB: s.driver.Crash()})), cursor, "")
 	again.bare(t)
 	seqs, _ := again.seqs(t, 1)
-	require.Equal(t, []int64{1}, seqs)
+	require.Equal(t, []int64{2}, seqs)
 }

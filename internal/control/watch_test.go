@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -73,8 +72,12 @@ func (w *watcher) seqs(t *testing.T, n int) (seqs []int64, cursors []string) {
 }
 
 func event(vm fleet.VMID) fleet.Event {
-	return fleet.Event{Origin: fleet.Origin{VM: vm}, Type: "error"}
+	return fleet.Event{Origin: fleet.Origin{VM: vm, ReceivedAt: start}, Type: "error"}
 }
+
+// manyChanges are more than an engine holds in memory, and more than a watch reads
+// at a time.
+const manyChanges = 3000
 
 func from(first, last int64) (seqs []int64) {
 	for seq := first; seq <= last; seq++ {
@@ -88,8 +91,9 @@ func from(first, last int64) (seqs []int64) {
 func TestWatchBeginsNow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
+		s := newWorld(t)
 		c := newControl(t, s)
+		s.know("vm-1", "vm-2")
 		s.addEvent(event("vm-1"))
 		began := time.Now()
 		w := watch(t, c, "", "")
@@ -98,7 +102,7 @@ func TestWatchBeginsNow(t *testing.T) {
 
 		_, err := c.Send(t.Context(), drain("c1"), 0)
 		require.NoError(t, err)
-		s.putVM(fleet.NewVM("vm-1", start))
+		s.open(fleet.Hello{VM: "vm-1"})
 		s.addEvent(event("vm-2"))
 		require.Equal(t, fleet.CommandID("c1"), w.next(t).Change.Command.ID)
 		require.Equal(t, fleet.VMID("vm-1"), w.next(t).Change.VM.ID)
@@ -108,29 +112,33 @@ func TestWatchBeginsNow(t *testing.T) {
 }
 
 // From the cursor of any answer a new watch goes on right after it: nothing is
-// missed and nothing comes twice, over more changes than are read at a time.
+// missed and nothing comes twice, over more changes than are read at a time, and
+// also where they are read from the store.
 func TestWatchGoesOnFromAnyCursor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const n = 1203
-		s := newFakeStore()
+		s := newWorld(t)
 		c := newControl(t, s)
 		w := watch(t, c, "", "")
 		beginning := w.bare(t)
-		for range n {
+		s.know("vm-1")
+		for range n - 1 {
 			s.addEvent(event("vm-1"))
 		}
 		seqs, cursors := w.seqs(t, n)
 		require.Equal(t, from(1, n), seqs)
 		cursors = append([]string{beginning}, cursors...)
 
-		for _, at := range []int64{0, 1, 500, n - 500, n - 1, n} {
-			again := watch(t, c, cursors[at], "")
-			require.Equal(t, cursors[at], again.bare(t), "the first answer has only the cursor")
-			seqs, _ := again.seqs(t, int(n-at))
-			require.Equal(t, from(at+1, n), seqs)
-			synctest.Wait()
-			require.Empty(t, again.updates)
+		for _, c := range []*control.Control{c, newControl(t, s.another())} {
+			for _, at := range []int64{0, 1, 500, n - 500, n - 1, n} {
+				again := watch(t, c, cursors[at], "")
+				require.Equal(t, cursors[at], again.bare(t), "the first answer has only the cursor")
+				seqs, _ := again.seqs(t, int(n-at))
+				require.Equal(t, from(at+1, n), seqs)
+				synctest.Wait()
+				require.Empty(t, again.updates)
+			}
 		}
 	})
 }
@@ -139,8 +147,9 @@ func TestWatchGoesOnFromAnyCursor(t *testing.T) {
 func TestWatchOfOneVM(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
+		s := newWorld(t)
 		c := newControl(t, s)
+		s.know("vm-1", "vm-2")
 		w := watch(t, c, "", "vm-1")
 		w.bare(t)
 		for range 3 {
@@ -148,7 +157,7 @@ func TestWatchOfOneVM(t *testing.T) {
 			s.addEvent(event("vm-2"))
 		}
 		seqs, _ := w.seqs(t, 3)
-		require.Equal(t, []int64{1, 3, 5}, seqs)
+		require.Equal(t, []int64{3, 5, 7}, seqs)
 		synctest.Wait()
 		require.Empty(t, w.updates)
 	})
@@ -159,8 +168,9 @@ func TestWatchOfOneVM(t *testing.T) {
 func TestWatchBreaksTheQuiet(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
+		s := newWorld(t)
 		c := newControl(t, s)
+		s.know("vm-1")
 		w := watch(t, c, "", "")
 		began := time.Now()
 		w.bare(t)
@@ -179,59 +189,28 @@ func TestWatchBreaksTheQuiet(t *testing.T) {
 	})
 }
 
-// A change that is told late, as that of another process may be, is sent at the
-// next break of the quiet, and ends it.
-func TestWatchSendsWhatIsToldLate(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
-		c := newControl(t, s)
-		w := watch(t, c, "", "")
-		w.bare(t)
-		synctest.Wait()
-		began := time.Now()
-		s.mute()
-		s.addEvent(event("vm-1"))
-		w.seqs(t, 1)
-		require.Equal(t, 30*time.Second, time.Since(began))
-		w.bare(t)
-		require.Equal(t, time.Minute, time.Since(began))
-	})
-}
-
-// Being told the same change again is neither a change nor an end of the quiet.
-func TestWatchTakesNoNoticeOfRepetitions(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
-		c := newControl(t, s)
-		w := watch(t, c, "", "")
-		w.bare(t)
-		s.addEvent(event("vm-1"))
-		w.seqs(t, 1)
-		began := time.Now()
-		time.AfterFunc(20*time.Second, s.repeat)
-		w.bare(t)
-		require.Equal(t, 30*time.Second, time.Since(began))
-	})
-}
-
 // A watch of one VM reads from that VM's change on, however much has happened to
 // others.
 func TestWatchOfOneVMSkipsTheOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
+		s := newWorld(t)
+		s.know("vm-1", "vm-2")
 		w := watch(t, newControl(t, s), "", "vm-1")
 		w.bare(t)
 		synctest.Wait()
-		for range 1000 {
+		s.driver.before = func(method string) error {
+			if method == "Changes" {
+				t.Error("changes are read that are no longer in memory")
+			}
+			return nil
+		}
+		for range manyChanges {
 			s.addEvent(event("vm-2"))
 		}
 		s.addEvent(event("vm-1"))
 		seqs, _ := w.seqs(t, 1)
-		require.Equal(t, []int64{1001}, seqs)
-		require.EqualValues(t, 1000, s.readAfter)
+		require.Equal(t, []int64{manyChanges + 3}, seqs)
 	})
 }
 
@@ -240,8 +219,9 @@ func TestWatchOfOneVMSkipsTheOthers(t *testing.T) {
 func TestWatchOfAQuietVMMovesOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
+		s := newWorld(t)
 		c := newControl(t, s)
+		s.know("vm-1", "vm-2")
 		w := watch(t, c, "", "vm-1")
 		began := time.Now()
 		first := w.bare(t)
@@ -253,16 +233,17 @@ func TestWatchOfAQuietVMMovesOn(t *testing.T) {
 		require.Equal(t, 30*time.Second, time.Since(began))
 		require.NotEqual(t, first, moved)
 
-		s.forget(29)
-		err := c.Watch(t.Context(), first, "vm-1", func(control.Update) error { return errors.New("something was sent") })
+		s.forget()
+		other := newControl(t, s.another()) // has none of the changes in memory
+		err := other.Watch(t.Context(), first, "vm-1", func(control.Update) error { return errors.New("something was sent") })
 		require.ErrorIs(t, err, fleet.ErrCursorExpired)
-		again := watch(t, c, moved, "vm-1")
+		again := watch(t, other, moved, "vm-1")
 		require.Equal(t, moved, again.bare(t))
 		s.addEvent(event("vm-1"))
 		seqs, _ := again.seqs(t, 1)
-		require.Equal(t, []int64{30}, seqs)
+		require.Equal(t, []int64{32}, seqs)
 		seqs, _ = w.seqs(t, 1)
-		require.Equal(t, []int64{30}, seqs)
+		require.Equal(t, []int64{32}, seqs)
 	})
 }
 
@@ -270,28 +251,32 @@ func TestWatchOfAQuietVMMovesOn(t *testing.T) {
 // in whichever order they are, is sent and not skipped.
 func TestWatchSkipsNothingThatIsMadeMeanwhile(t *testing.T) {
 	t.Parallel()
-	for _, method := range []string{"LastChange", "Changes"} {
-		t.Run("before "+method, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				var armed atomic.Bool
-				s := newFakeStore()
-				s.before = func(called string) error {
-					if called == method && armed.CompareAndSwap(true, false) {
-						s.addEvent(event("vm-1"))
-						s.addEvent(event("vm-2"))
-					}
-					return nil
-				}
-				w := watch(t, newControl(t, s), "", "vm-1")
-				w.bare(t)
-				synctest.Wait()
-				armed.Store(true)
-				seqs, _ := w.seqs(t, 1)
-				require.Equal(t, []int64{1}, seqs)
-			})
-		})
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newWorld(t)
+		s.know("vm-1", "vm-2")
+		beginning := watch(t, newControl(t, s), "", "vm-1").bare(t)
+		s.addEvent(event("vm-2"))
+
+		other := s.another() // reads the page from the driver
+		reads := 0
+		other.driver.before = func(method string) error {
+			if method != "Changes" {
+				return nil
+			}
+			reads++
+			if reads == 2 { // the first is of whether the changes are kept
+				other.addEvent(event("vm-1"))
+				other.addEvent(event("vm-2"))
+			}
+			return nil
+		}
+		began := time.Now()
+		w := watch(t, newControl(t, other), beginning, "vm-1")
+		w.bare(t)
+		seqs, _ := w.seqs(t, 1)
+		require.Equal(t, []int64{4}, seqs)
+		require.Zero(t, time.Since(began))
+	})
 }
 
 // A change that is made after the page was read and before the watch waits wakes
@@ -299,7 +284,8 @@ func TestWatchSkipsNothingThatIsMadeMeanwhile(t *testing.T) {
 func TestWatchMissesNoWakeUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newFakeStore()
+		s := newWorld(t)
+		s.know("vm-1")
 		c := newControl(t, s)
 		began := time.Now()
 		more := 10
@@ -320,7 +306,7 @@ func TestWatchMissesNoWakeUp(t *testing.T) {
 			return nil
 		})
 		require.ErrorIs(t, err, context.Canceled)
-		require.Equal(t, from(1, 10), seqs)
+		require.Equal(t, from(2, 11), seqs)
 		require.Zero(t, time.Since(began))
 	})
 }
@@ -330,8 +316,9 @@ func TestWatchMissesNoWakeUp(t *testing.T) {
 func TestASlowWatcherSlowsOnlyItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const n = 2000
-		s := newFakeStore()
+		const n = manyChanges
+		s := newWorld(t)
+		s.know("vm-1")
 		c := newControl(t, s)
 		var (
 			slow    []int64
@@ -356,13 +343,13 @@ func TestASlowWatcherSlowsOnlyItself(t *testing.T) {
 			s.addEvent(event("vm-1"))
 		}
 		seqs, _ := quick.seqs(t, n)
-		require.Equal(t, from(1, n), seqs)
+		require.Equal(t, from(2, n+1), seqs)
 
 		close(release)
 		synctest.Wait()
 		leave()
 		require.ErrorIs(t, <-done, context.Canceled)
-		require.Equal(t, from(1, n), slow)
+		require.Equal(t, from(2, n+1), slow)
 	})
 }
 
@@ -370,7 +357,10 @@ func TestASlowWatcherSlowsOnlyItself(t *testing.T) {
 func TestWatchUnderConcurrentChanges(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 100
-	s := newFakeStore()
+	s := newWorld(t)
+	for i := range writers {
+		s.know(fleet.VMID(fmt.Sprintf("vm-%d", i)))
+	}
 	c := newControl(t, s)
 	all, one := watch(t, c, "", ""), watch(t, c, "", "vm-1")
 	all.bare(t)
@@ -385,7 +375,7 @@ func TestWatchUnderConcurrentChanges(t *testing.T) {
 	}
 	wg.Wait()
 	seqs, _ := all.seqs(t, writers*each)
-	require.Equal(t, from(1, writers*each), seqs)
+	require.Equal(t, from(writers+1, writers+writers*each), seqs)
 	seqs, _ = one.seqs(t, each)
 	require.True(t, slices.IsSorted(seqs))
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
-	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // How long a session waits before it looks for commands again, unless it is woken.
@@ -18,31 +17,25 @@ const (
 	lookAgain = time.Minute
 )
 
-// showWithin is how long a register_runner that an earlier session was sent waits
-// for the agent to say whether its runner is registered.
-const showWithin = time.Second
-
-// beginDeliveries makes the session deliver. fresh is whether a register_runner
-// was made for it, which no session before it was sent.
-func (s *Session) beginDeliveries(fresh bool) {
+// beginDeliveries makes the session deliver.
+func (s *Session) beginDeliveries() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.look = time.AfterFunc(lookAgain, s.wakeUp)
-	s.startDeliveries(func(ctx context.Context) {
-		if !fresh {
-			s.awaitRunner(ctx)
-		}
-		s.deliverDue(ctx)
-	})
+	s.look = time.AfterFunc(lookAgain, func() { s.wakeUp(true) })
+	s.startDeliveries()
 }
 
-// wakeUp makes the session look for commands. No goroutine waits for it: most
-// sessions are idle most of the time.
-func (s *Session) wakeUp() {
+// wakeUp makes the session look for commands, with askForToken also for those that
+// wait for a token. No goroutine waits for it: most sessions are idle most of the
+// time.
+func (s *Session) wakeUp(askForToken bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if askForToken {
+		s.noToken = false
+	}
 	if s.look != nil && s.cancel == nil {
-		s.startDeliveries(s.deliverDue)
+		s.startDeliveries()
 		return
 	}
 	select { // for the deliveries that are under way or have not begun
@@ -51,15 +44,15 @@ func (s *Session) wakeUp() {
 	}
 }
 
-// startDeliveries starts deliver, unless the session is over. The caller holds
+// startDeliveries starts deliverDue, unless the session is over. The caller holds
 // s.mu and knows that nothing is delivered at the time.
-func (s *Session) startDeliveries(deliver func(context.Context)) {
+func (s *Session) startDeliveries() {
 	if s.closed || s.cause != nil {
 		return
 	}
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(s.stream)
-	s.deliver.Go(func() { deliver(ctx) })
+	s.deliver.Go(func() { s.deliverDue(ctx) })
 }
 
 // rest ends the deliveries, unless the session was woken since it looked.
@@ -79,38 +72,18 @@ func (s *Session) rest() bool {
 	return true
 }
 
-// awaitRunner puts off the repetition of a register_runner until the agent has
-// said something of its runner: the ack and the proof of the first may have been
-// lost with the session before. It returns after showWithin in any case.
-func (s *Session) awaitRunner(ctx context.Context) {
-	a := store.Attempt{Via: fleet.Stream, Epoch: s.epoch, Written: s.lastWritten(), At: s.d.Clock()}
-	c, err := s.d.Store.Next(ctx, s.vm, a)
-	if err != nil || c.Type != fleet.RegisterRunner || c.Attempts == 0 {
-		return
-	}
-	select {
-	case <-s.shown:
-	case <-time.After(showWithin):
-	case <-ctx.Done():
-	}
-}
-
 // deliverDue hands the VM's commands to the agent, one at a time, until nothing
 // is due or the session is over.
 func (s *Session) deliverDue(ctx context.Context) {
 	retry := firstRetry
-	var tokenDue time.Time // before it no token is asked for, however often the session is woken
 	for {
-		untilToken := time.Until(tokenDue)
-		err := s.deliverNext(ctx, untilToken > 0)
+		err := s.deliverNext(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
 			retry = firstRetry
-		case errors.Is(err, fleet.ErrNothingDue) && untilToken > 0:
-			s.waitForWork(ctx, untilToken)
-		case errors.Is(err, fleet.ErrNothingDue):
+		case errors.Is(err, fleet.ErrNothingDue), errors.Is(err, fleet.ErrNoToken):
 			if s.rest() {
 				return
 			}
@@ -122,8 +95,6 @@ func (s *Session) deliverDue(ctx context.Context) {
 			s.log.Warn("command not sent", keyError, err)
 			s.transport.Interrupt()
 			return
-		case errors.Is(err, fleet.ErrNoToken):
-			tokenDue = time.Now().Add(s.nextToken(ctx))
 		default:
 			s.d.limited(s.log, troubleDelivery, "").Warn("delivery postponed", keyError, err)
 			s.waitForWork(ctx, retry)
@@ -143,23 +114,22 @@ func (s *Session) waitForWork(ctx context.Context, d time.Duration) {
 	}
 }
 
-// nextToken returns how long it is until a token is next asked for, also when the
-// clock was set back.
-func (s *Session) nextToken(ctx context.Context) time.Duration {
-	v, err := s.d.Store.VM(ctx, s.vm)
-	if err != nil {
-		return lastRetry
-	}
-	now := s.d.Clock()
-	return min(v.TokenWait.NextTry(now).Sub(now), lastRetry)
+// withoutToken has the session ask for no token before the engine says that it is
+// time to.
+func (s *Session) withoutToken() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noToken = true
 }
 
 // errNotSent occurs when the stream does not take a message.
 var errNotSent = errors.New("not sent")
 
-func (s *Session) deliverNext(ctx context.Context, withoutToken bool) error {
-	a := store.Attempt{Via: fleet.Stream, Epoch: s.epoch, Written: s.lastWritten(), WithoutToken: withoutToken}
-	o, err := s.d.claim(ctx, s.vm, a)
+func (s *Session) deliverNext(ctx context.Context) error {
+	s.mu.Lock()
+	a := fleet.Attempt{Via: fleet.Stream, Epoch: s.epoch, Written: s.written, WithoutToken: s.noToken}
+	s.mu.Unlock()
+	o, err := s.d.claim(ctx, s.vm, a, s.withoutToken)
 	if err != nil {
 		return err
 	}
@@ -167,7 +137,8 @@ func (s *Session) deliverNext(ctx context.Context, withoutToken bool) error {
 		return ctx.Err() // superseded since: the command is the newer session's
 	}
 	if now := s.d.Clock(); !now.Before(o.Command.ExpiresAt) {
-		return s.d.Store.NotWritten(ctx, o.Command.ID, s.epoch, now)
+		_, err := s.d.Engine.Apply(ctx, fleet.DeliveryFailed{VM: s.vm, Command: o.Command.ID, Epoch: s.epoch}, now)
+		return err
 	}
 	if err := s.transport.Deliver(o.Command, o.Params); err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
 // A VM that connects is sent register_runner by itself, with a token that is
@@ -46,6 +47,43 @@ func TestDelivery(t *testing.T) {
 	})
 }
 
+// Nothing is sent before its delivery is durable: neither what is claimed by a session
+// nor what was claimed for it as it was accepted.
+func TestDeliveriesAreDurable(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		driver := &slowDriver{memory.New(), make(chan struct{}, 1)}
+		s := newSystemOn(t, driver)
+		release := func() {}
+		s.store.on("Lease", func() error {
+			s.store.up("Lease")
+			release = driver.hold()
+			return nil
+		})
+		a := s.connect("vm-1")
+		synctest.Wait()
+		defer release()
+		require.Len(t, driver.turn, 1)
+		a.nothing()
+		release()
+		a.next(true)
+		synctest.Wait()
+
+		release = driver.hold()
+		defer release()
+		accepted := make(chan struct{})
+		go func() {
+			defer close(accepted)
+			s.send("vm-1", "a")
+		}()
+		a.nothing()
+		release()
+		require.Equal(t, fleet.CommandID("a"), a.next().ID)
+		<-accepted
+		s.elapsed(0)
+	})
+}
+
 // Whatever ends the command that is out lets the next one through, without
 // waiting for more.
 func TestNextOne(t *testing.T) {
@@ -79,7 +117,7 @@ func TestNextOne(t *testing.T) {
 
 func (s *system) cancel(id fleet.CommandID) {
 	s.Helper()
-	_, err := s.store.Cancel(s.Context(), id, clock())
+	_, err := s.store.Engine.Apply(s.Context(), fleet.CancelRequested{VM: s.command(id).VM, Command: id}, clock())
 	require.NoError(s, err)
 }
 
@@ -92,7 +130,7 @@ func TestCancelledBeforeItsLease(t *testing.T) {
 		s.tokens.on(func() error {
 			all, err := s.store.Commands(t.Context(), allCommands, onePage)
 			if err == nil && len(all) > 0 {
-				_, err = s.store.Cancel(t.Context(), all[len(all)-1].ID, clock())
+				s.cancel(all[len(all)-1].ID)
 			}
 			s.send("vm-1", "next")
 			return err
@@ -108,7 +146,7 @@ func TestCancelledBeforeItsLease(t *testing.T) {
 func TestRedelivery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t, withoutSweeps)
+		s := newSystem(t)
 		first := s.registered("vm-1")
 		s.send("vm-1", "a", "b")
 		require.Equal(t, fleet.CommandID("a"), first.next().ID)
@@ -161,10 +199,10 @@ func TestWokenBeforeItsRest(t *testing.T) {
 		a := s.registered("vm-1")
 		synctest.Wait() // it rests
 		looks := 0
-		s.store.on("after Next", func() error {
+		s.store.on("after State", func() error {
 			looks++
 			if looks == 2 { // once for what it sends, and now it is to rest
-				s.store.up("after Next")
+				s.store.up("after State")
 				s.cancel("first")
 			}
 			return nil
@@ -279,16 +317,19 @@ func TestSendHangs(t *testing.T) {
 // claimed once.
 func TestDeliveryOutage(t *testing.T) {
 	t.Parallel()
-	for _, method := range []string{"Next", "Lease"} {
+	for _, method := range []string{"State", "Lease"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := newSystem(t, withoutSweeps)
+				s := newSystem(t)
 				s.store.down(method)
 				a := s.connect("vm-1")
+				a.nothing()
+				first := s.store.called(method)
+				require.LessOrEqual(t, first, 2, "whether to wait for the runner, and what to send")
 				time.Sleep(5 * time.Minute) // fake clock
 				a.nothing()
-				require.InDelta(t, 5*time.Minute/lastRetry, s.store.called(method), 5)
+				require.InDelta(t, 5*time.Minute/lastRetry, s.store.called(method)-first, 5)
 				s.store.up(method)
 				require.Equal(t, 1, a.next(true).Attempts)
 				require.False(t, a.stream.isInterrupted())

@@ -2,20 +2,21 @@
 // between an agent and the controller: delivering commands, taking acks, events
 // and heartbeats, ending what has run out of time, and writing the journal.
 //
-// It learns of new commands from the store alone.
+// It learns of new commands from the engine alone.
 package dispatch
 
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/registration"
-	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // The keys of log lines.
@@ -53,15 +54,20 @@ const (
 	keyUnwritten    = "unwritten"
 )
 
-// Store is what a Dispatcher needs of the store.
-type Store interface {
-	store.Deliveries
-	store.Sessions
-	store.Reports
-	// VM is that of store.Fleet, and Listen that of store.Changes.
-	VM(ctx context.Context, id fleet.VMID) (fleet.VM, error)
+// Engine is what a Dispatcher needs of an engine.Engine.
+type Engine interface { //nolint:interfacebloat // it is one thing, of which tests take the place
+	Apply(ctx context.Context, in fleet.Input, now time.Time) (fleet.Outcome, error)
+	ApplyLate(ctx context.Context, vm fleet.VMID, command fleet.CommandID,
+		with func() (fleet.Input, time.Time)) (fleet.Outcome, error)
+	RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat) error
+	Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (int, error)
+	ResetSessions(ctx context.Context, now time.Time) (int, error)
+	State(ctx context.Context, vm fleet.VMID) (fleet.State, error)
+	UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Event, error)
+	MarkJournaled(ctx context.Context, seq int64) error
 	Listen(fn func([]fleet.Change)) (stop func())
-	Purge(ctx context.Context, r store.Retention, now time.Time) (int, error)
+	OnReady(fn func(fleet.VMID, fleet.Ready)) (stop func())
+	Purge(ctx context.Context, r engine.Retention, now time.Time) (int, error)
 }
 
 // lastTries is how long, at the most, each kind of work is still tried once the
@@ -70,12 +76,11 @@ const lastTries = 2 * time.Second
 
 // Options are the parts and settings of a Dispatcher.
 type Options struct {
-	Store     Store
+	Engine    Engine
 	Registrar *registration.Registrar
 	// Journal is nil when it is switched off.
 	Journal   *journal.Journal
-	Defaults  fleet.CommandDefaults
-	Retention store.Retention
+	Retention engine.Retention
 	Clock     func() time.Time
 	Log       *slog.Logger
 	// Hold is how long a stream that is refused or superseded is held before it
@@ -119,7 +124,7 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 	if o.MaxHeld == 0 {
 		o.MaxHeld = 20_000
 	}
-	n, err := o.Store.ResetSessions(ctx, o.Clock())
+	n, err := o.Engine.ResetSessions(ctx, o.Clock())
 	if err != nil {
 		return nil, err
 	}
@@ -135,9 +140,8 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 	d.unended.sessions = map[fleet.VMID]ending{}
 	d.beats = newHeartbeats(d)
 	d.lifelog = newLifelog(o.Log)
-	// A command is on its way while its acceptance is synced.
-	early, durable := o.Store.ListenEarly(d.changed), o.Store.Listen(d.lifelog.add)
-	d.unlisten = func() { early(); durable() }
+	ready, changes := o.Engine.OnReady(d.ready), o.Engine.Listen(d.changed)
+	d.unlisten = func() { ready(); changes() }
 	for _, work := range []func(){d.beats.flushLoop, d.sweepLoop, d.purgeLoop, d.journalLoop} {
 		d.background.Go(work)
 	}
@@ -176,19 +180,18 @@ func (d *Dispatcher) Close() {
 // Stopping returns a channel that is closed when the Dispatcher begins to stop.
 func (d *Dispatcher) Stopping() <-chan struct{} { return d.stopping }
 
-// changed is called by the store after each commit. A session is woken by a
-// command that came or ended, and by what became of its VM: a command that was
-// handed to a poll is due again in a new boot.
+// ready is called by the engine when a command can be sent.
+func (d *Dispatcher) ready(vm fleet.VMID, r fleet.Ready) {
+	if s := d.registry.session(vm); s != nil {
+		s.wakeUp(r.Prepare)
+	}
+}
+
+// changed is called by the engine after each commit.
 func (d *Dispatcher) changed(changes []fleet.Change) {
-	for _, c := range changes {
-		switch {
-		case c.Command != nil && c.Command.State != fleet.Delivered, c.VM != nil:
-			if s := d.registry.session(c.Subject); s != nil {
-				s.wakeUp()
-			}
-		case c.Event != nil:
-			d.wakeJournal()
-		}
+	d.lifelog.add(changes)
+	if slices.ContainsFunc(changes, func(c fleet.Change) bool { return c.Event != nil }) {
+		d.wakeJournal()
 	}
 }
 
@@ -203,10 +206,6 @@ func (d *Dispatcher) receivedAt() time.Time {
 			return time.Unix(0, next).UTC()
 		}
 	}
-}
-
-func (d *Dispatcher) registerCommand(vm fleet.VMID) fleet.Command {
-	return registration.Command(vm, d.Defaults, d.Clock())
 }
 
 // Hold waits for as long as a refused stream is held, or until ctx ends or the

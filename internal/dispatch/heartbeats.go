@@ -201,12 +201,11 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 		return
 	}
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := b.d.Store.RecordHeartbeats(context.Background(), group, b.d.registerCommand)
+		err := b.d.Engine.RecordHeartbeats(context.Background(), group)
 		if err == nil {
 			if b.fault.Swap(nil) != nil {
 				b.d.Log.Info("heartbeats stored again")
 			}
-			b.tell(group)
 			return
 		}
 		if !errors.Is(err, fleet.ErrUnavailable) {
@@ -234,18 +233,6 @@ func (b *heartbeats) flushHalves(group []fleet.Heartbeat, fault error) {
 	half := len(group) / 2
 	b.flush(group[:half])
 	b.flush(group[half:])
-}
-
-// tell tells the sessions whose runners the group has shown.
-func (b *heartbeats) tell(group []fleet.Heartbeat) {
-	for _, h := range group {
-		if h.Runner == nil {
-			continue
-		}
-		if s := b.d.registry.session(h.VM); s != nil && s.epoch == h.Epoch {
-			s.show()
-		}
-	}
 }
 
 // givesUp reports whether it is too late to try again.

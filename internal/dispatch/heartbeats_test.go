@@ -55,7 +55,7 @@ func TestHeartbeatsAreGrouped(t *testing.T) {
 func TestWaitingHeartbeatIsUnstored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t, withoutJournal, withoutSweeps)
+		s := newSystem(t, withoutJournal)
 		a, b := s.registered("vm-1"), s.registered("vm-2")
 		s.store.down("RecordHeartbeats")
 		a.flood(maxBeats)
@@ -121,7 +121,7 @@ func TestHeartbeatBackpressure(t *testing.T) {
 func TestHeartbeatOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t, withoutSweeps)
+		s := newSystem(t)
 		a := s.registered("vm-1")
 		s.store.down("RecordHeartbeats")
 		poll := func(status string) error {
@@ -224,13 +224,11 @@ func TestCloseInAnOutage(t *testing.T) {
 
 // countingStore counts the heartbeats that it is given.
 type countingStore struct {
-	Store
+	Engine
 	stored atomic.Int64
 }
 
-func (s *countingStore) RecordHeartbeats(
-	_ context.Context, hs []fleet.Heartbeat, _ func(fleet.VMID) fleet.Command,
-) error {
+func (s *countingStore) RecordHeartbeats(_ context.Context, hs []fleet.Heartbeat) error {
 	s.stored.Add(int64(len(hs)))
 	return nil
 }
@@ -240,7 +238,7 @@ func TestHeartbeatsRaceWithStop(t *testing.T) {
 	t.Parallel()
 	for range 150 {
 		s := &countingStore{}
-		b := newHeartbeats(&Dispatcher{Options: Options{Store: s}, stopping: make(chan struct{})})
+		b := newHeartbeats(&Dispatcher{Options: Options{Engine: s}, stopping: make(chan struct{})})
 		var taken atomic.Int64
 		var adders, loop sync.WaitGroup
 		loop.Go(b.flushLoop)

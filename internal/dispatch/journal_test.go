@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
 // report keeps an event that came over HTTP.
@@ -38,13 +39,18 @@ func (s *system) hasFiles(vm fleet.VMID, kinds ...string) {
 	}
 }
 
-// crash ends the Dispatcher as a kill would, as far as the store can tell: what
-// it has not marked by now it never marks. The store and the files stay.
+// crash ends the Dispatcher and the engine as a kill would, as far as the driver can
+// tell: what is not committed by now never is. What the driver has and the files stay.
 func (s *system) crash() {
 	s.Helper()
 	s.store.down("MarkJournaled", "CloseSession")
 	s.Close()
 	s.store.up("MarkJournaled", "CloseSession")
+	db, ok := s.driver.(*memory.DB)
+	require.True(s, ok)
+	after := db.Crash()
+	require.NoError(s, s.store.Close())
+	s.open(after)
 }
 
 // Every event has its file as soon as it is stored.
@@ -98,7 +104,7 @@ func TestEventFilesAfterACrash(t *testing.T) {
 func TestEventFilesAfterADiskFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t, withoutSweeps)
+		s := newSystem(t)
 		require.NoError(t, os.RemoveAll(s.dir)) // no file can be made any more
 		for i := range 20 {
 			s.report("vm-1", fmt.Sprintf("kind-%d", i))
@@ -120,7 +126,7 @@ func TestEventFilesAfterADiskFault(t *testing.T) {
 func TestEventFilesOfABlockedVM(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t, withoutSweeps)
+		s := newSystem(t)
 		blocker := filepath.Join(s.dir, "vm-2")
 		require.NoError(t, os.WriteFile(blocker, nil, 0o600))
 		// What the journal tries the disk with cannot be made either.
@@ -197,7 +203,7 @@ func TestJournalOff(t *testing.T) {
 func TestCloseLeavesABacklog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t, withoutSweeps)
+		s := newSystem(t)
 		backlog := true
 		s.store.on("MarkJournaled", func() error {
 			if backlog {

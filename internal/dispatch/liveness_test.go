@@ -11,6 +11,12 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
+// As package fleet has them.
+const (
+	leastSilence = 45 * time.Second
+	suspectFor   = 15 * time.Second
+)
+
 // pulse sends heartbeats at intervals.
 func (a *agent) pulse(n int, every time.Duration) {
 	a.Helper()
@@ -41,7 +47,7 @@ func TestSilentAgent(t *testing.T) {
 				began := time.Now()
 				<-a.ended
 				require.InDelta(t, test.within, time.Since(began), float64(test.within/20))
-				require.ErrorIs(t, a.session.Cause(), ErrSilent)
+				require.ErrorIs(t, a.session.Cause(), fleet.ErrSilent)
 				require.False(t, s.vm("vm-1").Connected)
 			})
 		})

@@ -17,11 +17,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/store"
-	"github.com/mig-controller/mig-controller/internal/store/sqlstore"
+	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -35,10 +36,11 @@ var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Secon
 // everybody waits: what a test sees happen without it moving was not waited for.
 func clock() time.Time { return time.Now().UTC().Round(0) }
 
-// system is a Dispatcher at work on a real store and a real journal.
+// system is a Dispatcher at work on a real engine and a real journal.
 type system struct {
 	*testing.T
 	*Dispatcher
+	driver store.Driver
 	store  *testStore
 	tokens *testTokens
 	log    *lines
@@ -51,42 +53,32 @@ type with func(*system, *Options)
 
 func withoutJournal(_ *system, o *Options) { o.Journal = nil }
 
-func withoutSweeps(s *system, _ *Options) { s.store.idle = true }
-
 // newSystem starts a system in an empty directory. It is closed at the end.
 func newSystem(t *testing.T, change ...with) *system {
 	t.Helper()
-	s := &system{T: t, tokens: &testTokens{}, log: &lines{}, dir: t.TempDir()}
-	path := filepath.Join(t.TempDir(), "controller.db")
-	schema, err := emptyDatabase()
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(path, schema, 0o600))
-	db, err := sqlstore.OpenSQLite(t.Context(), path, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	s.store = &testStore{DB: db}
+	return newSystemOn(t, memory.New(), change...)
+}
+
+// newSystemOn is newSystem on what this driver has.
+func newSystemOn(t *testing.T, driver store.Driver, change ...with) *system {
+	t.Helper()
+	s := &system{T: t, tokens: &testTokens{}, log: &lines{}, dir: t.TempDir(), store: &testStore{}}
+	s.open(driver)
+	t.Cleanup(func() { require.NoError(t, s.store.Close()) })
 	s.start(change...)
 	return s
 }
 
-// emptyDatabase is the file of a store that is empty: migrating one for each
-// test takes longer than the tests.
-var emptyDatabase = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "dispatch")
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	path := filepath.Join(dir, "controller.db")
-	db, err := sqlstore.OpenSQLite(context.Background(), path, slog.New(slog.DiscardHandler))
-	if err != nil {
-		return nil, err
-	}
-	if err := db.Close(); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
-})
+// open starts an engine on a driver, in the place of the one before.
+func (s *system) open(driver store.Driver) {
+	s.Helper()
+	e, err := engine.Start(s.Context(), engine.Options{
+		Driver: driver, Rules: fleet.Rules{Defaults: defaults, NewID: fleet.NewRegistrationID},
+		Clock: clock, Log: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(s, err)
+	s.driver, s.store.Engine = driver, e
+}
 
 // start starts the Dispatcher, or another one in its place.
 func (s *system) start(change ...with) {
@@ -94,7 +86,7 @@ func (s *system) start(change ...with) {
 	registrar, err := registration.New(registration.Options{Source: s.tokens})
 	require.NoError(s, err)
 	o := Options{
-		Store: s.store, Registrar: registrar, Journal: s.openJournal(), Defaults: defaults,
+		Engine: s.store, Registrar: registrar, Journal: s.openJournal(),
 		Clock: clock, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
 	}
 	for _, c := range change {
@@ -138,7 +130,7 @@ func (s *system) sendWith(vm fleet.VMID, id string, times fleet.CommandDefaults)
 	s.Helper()
 	c, err := fleet.CommandRequest{ID: id, VM: string(vm), Type: "drain"}.Accept(times, clock())
 	require.NoError(s, err)
-	_, err = s.store.Enqueue(s.Context(), c, clock)
+	_, err = s.store.Accept(s.Context(), c)
 	require.NoError(s, err)
 }
 
@@ -159,7 +151,7 @@ func (s *system) vm(id fleet.VMID) fleet.VM {
 // events are the types of a VM's events, the first one first.
 func (s *system) events(vm fleet.VMID) []string {
 	s.Helper()
-	es, err := s.store.Events(s.Context(), store.EventFilter{VM: vm}, store.Page{Size: 1000})
+	es, err := s.store.Events(s.Context(), store.EventQuery{VM: string(vm)}, 1000)
 	require.NoError(s, err)
 	var types []string
 	for _, e := range es {
@@ -172,7 +164,7 @@ func (s *system) events(vm fleet.VMID) []string {
 // beats are the states in a VM's heartbeats, the first one first.
 func (s *system) beats(vm fleet.VMID) []string {
 	s.Helper()
-	hs, err := s.store.Heartbeats(s.Context(), vm, store.Page{Size: 10_000})
+	hs, err := s.store.Heartbeats(s.Context(), vm, time.Time{}, 10_000)
 	require.NoError(s, err)
 	var states []string
 	for _, h := range hs {

@@ -20,7 +20,7 @@ func TestReportsOutlastAnOutage(t *testing.T) {
 		t.Run(outage.String(), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := newSystem(t, withoutSweeps)
+				s := newSystem(t)
 				a := s.connect("vm-1")
 				id := a.next().ID
 				s.store.down("RecordEvent", "Ack")
@@ -102,7 +102,7 @@ func TestReportUnderWay(t *testing.T) {
 func TestOutageIsNotAFlood(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t, withoutSweeps)
+		s := newSystem(t)
 		const sessions, minutes = 20, 10
 		s.tokens.on(func() error { return fleet.ErrNoToken })
 		var agents []*agent

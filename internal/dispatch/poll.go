@@ -7,7 +7,6 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/registration"
-	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // Offer is a claimed command as its agent gets it.
@@ -20,26 +19,31 @@ type Offer struct {
 	TokenExpiresAt time.Time
 }
 
-// claim leases the VM's next command, unless it is claimed already. What it is
-// sent with is made ready before: a command whose token is not available stays as
-// it is, and the next one is claimed. The error wraps fleet.ErrNoToken when
-// nothing but such commands is due.
-func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a store.Attempt) (Offer, error) {
-	var noToken error
+// claim claims the VM's next command, unless that is claimed already. What it is
+// sent with is prepared before: a command whose token is not available stays as it
+// is, noToken is called, and the next one is claimed. The error wraps
+// fleet.ErrNoToken when nothing but such commands is due.
+func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a fleet.Attempt, noToken func()) (Offer, error) {
+	var missing error
 	for {
 		a.At = d.Clock()
-		next, err := d.Store.Next(ctx, vm, a)
-		if errors.Is(err, fleet.ErrNothingDue) && noToken != nil {
-			return Offer{}, noToken
+		state, err := d.Engine.State(ctx, vm)
+		if err != nil {
+			return Offer{}, err
+		}
+		next, err := state.Next(a)
+		if errors.Is(err, fleet.ErrNothingDue) && missing != nil {
+			return Offer{}, missing
 		}
 		if err != nil {
 			return Offer{}, err
 		}
 		o := Offer{Params: next.Params}
-		if next.Type == fleet.RegisterRunner {
+		if next.NeedsToken() {
 			o.Params, o.TokenExpiresAt, err = d.Registrar.Fill(ctx, next)
 			if errors.Is(err, fleet.ErrNoToken) && ctx.Err() == nil {
-				noToken, a.WithoutToken = d.tokenMissing(ctx, vm, err), true
+				noToken()
+				missing, a.WithoutToken = d.tokenMissing(ctx, state.VM, err), true
 				continue
 			}
 			if err != nil {
@@ -51,8 +55,8 @@ func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a store.Attempt) 
 			return o, nil
 		}
 		a.At = d.Clock() // later than the end of the command before
-		o.Command, err = d.Store.Lease(ctx, vm, next.ID, a)
-		if !errors.Is(err, fleet.ErrNotDue) {
+		out, err := d.Engine.Apply(ctx, fleet.DeliveryClaimed{VM: vm, Command: next.ID, Attempt: a}, a.At)
+		if o.Command = out.Command; !errors.Is(err, fleet.ErrNotDue) {
 			return o, err
 		}
 		// It was cancelled, has expired or was taken since: look again.
@@ -60,28 +64,27 @@ func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a store.Attempt) 
 }
 
 // tokenMissing notes why a register_runner of the VM has no token and returns err.
-func (d *Dispatcher) tokenMissing(ctx context.Context, vm fleet.VMID, err error) error {
+func (d *Dispatcher) tokenMissing(ctx context.Context, v fleet.VM, err error) error {
 	why := fleet.ErrNoToken.Error()
 	if known, ok := errors.AsType[*fleet.TokenError](err); ok {
 		why = clip(known.Why)
 	}
-	news, failed := d.Store.TokenMissing(ctx, vm, why, d.Clock())
-	if failed != nil {
+	if _, failed := d.Engine.Apply(ctx, fleet.TokenUnavailable{VM: v.ID, Why: why}, d.Clock()); failed != nil {
 		return failed
 	}
-	if news {
-		d.limited(d.Log, troubleToken, "").Warn("register_runner waits for a registration token", keyVM, vm, keyReason, why)
+	if v.TokenWait.Why != why {
+		d.limited(d.Log, troubleToken, "").Warn("register_runner waits for a registration token", keyVM, v.ID, keyReason, why)
 	}
 	return err
 }
 
 // Poll hands out the next command of a VM that has no session: at most one.
 func (d *Dispatcher) Poll(ctx context.Context, vm fleet.VMID) ([]Offer, error) {
-	v, err := d.Store.RequestRegistration(ctx, vm, d.registerCommand(vm), d.receivedAt())
-	if err != nil || v.Connected {
+	out, err := d.Engine.Apply(ctx, fleet.Polled{VM: vm}, d.receivedAt())
+	if err != nil || out.State.VM.Connected {
 		return nil, err
 	}
-	o, err := d.claim(ctx, vm, store.Attempt{Via: fleet.HTTP})
+	o, err := d.claim(ctx, vm, fleet.Attempt{Via: fleet.HTTP}, func() {})
 	switch {
 	case errors.Is(err, fleet.ErrNothingDue):
 		return nil, nil
@@ -113,11 +116,12 @@ func (d *Dispatcher) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, 
 		return fleet.VM{}, e, err
 	}
 	d.suspect(e.VM)
-	v, e, err := d.Store.RecordEvent(ctx, e, d.registerCommand(e.VM))
-	if err == nil {
-		d.Log.Info("event received", keyVM, e.VM, keyEventType, e.Type, keyVia, fleet.HTTP)
+	out, err := d.Engine.Apply(ctx, fleet.EventReceived{Event: e}, arrived)
+	if err != nil {
+		return fleet.VM{}, e, err
 	}
-	return v, e, err
+	d.Log.Info("event received", keyVM, e.VM, keyEventType, e.Type, keyVia, fleet.HTTP)
+	return out.State.VM, *out.Event, nil
 }
 
 // ReportHeartbeat keeps a heartbeat that came over HTTP, to be made durable

@@ -13,11 +13,13 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
+// onePage is more than a test has.
+const onePage = 1000
+
 // What lets everything through.
 var (
-	allCommands store.CommandFilter
-	allEvents   store.EventFilter
-	onePage     = store.Page{Size: 1000}
+	allCommands store.CommandQuery
+	allEvents   store.EventQuery
 )
 
 // poll polls for vm-1.
@@ -143,7 +145,7 @@ func TestPollOvertakesAMissingToken(t *testing.T) {
 // Over HTTP an agent is told that nothing can be stored, and tries again itself.
 func TestPollOutage(t *testing.T) {
 	t.Parallel()
-	for _, method := range []string{"RequestRegistration", "Next", "Lease"} {
+	for _, method := range []string{"RequestRegistration", "State", "Lease"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -188,7 +190,7 @@ func TestReportsOverHTTP(t *testing.T) {
 		require.WithinDuration(t, clock(), e.ReceivedAt, time.Second)
 		require.NoError(t, s.ReportHeartbeat(t.Context(), fleet.Heartbeat{Origin: forged, Status: "idle"}))
 		s.Close()
-		hs, err := s.store.Heartbeats(t.Context(), "vm-1", store.Page{Size: 10})
+		hs, err := s.store.Heartbeats(t.Context(), "vm-1", time.Time{}, 10)
 		require.NoError(t, err)
 		require.Equal(t, fleet.HTTP, hs[0].Via)
 		require.Zero(t, hs[0].Epoch)

@@ -10,6 +10,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
+// showWithin is how long package fleet waits for what an agent says of its runner, and
+// a sweep notices the end of that.
+const showWithin = time.Second
+
 // A drop that swallows both the ack and the proof of a registration does not
 // register the runner twice: before register_runner is repeated the agent may say
 // how its runner is. What it says, or a second of silence, settles it.

@@ -41,8 +41,9 @@ func (s *Session) Ack(a fleet.Ack) error {
 		return nil
 	}
 	var late bool
-	err := s.persist("ack", func(ctx context.Context) (err error) {
-		_, late, err = s.d.Store.Ack(ctx, s.vm, s.epoch, a, arrived)
+	err := s.persist("ack", func(ctx context.Context) error {
+		out, err := s.d.Engine.Apply(ctx, fleet.AckReceived{VM: s.vm, Epoch: s.epoch, Ack: a}, arrived)
+		late = out.Late
 		return err
 	})
 	switch {
@@ -89,7 +90,7 @@ func (s *Session) Event(e fleet.Event) error {
 	}
 	s.alive.event(e.Type)
 	err := s.persist("event", func(ctx context.Context) error {
-		_, _, err := s.d.Store.RecordEvent(ctx, e, s.d.registerCommand(s.vm))
+		_, err := s.d.Engine.Apply(ctx, fleet.EventReceived{Event: e}, arrived)
 		return err
 	})
 	if err == nil {

@@ -46,12 +46,11 @@ type Session struct {
 
 	openedAt time.Time
 	alive    liveness
-	shown    chan struct{} // closed when a heartbeat has shown the runner
-	showing  sync.Once     // closes shown
 
 	mu      sync.Mutex
 	written fleet.CommandID // the latest command that was written in full
 	cause   error           // why it was ended from this side
+	noToken bool            // none was available: it is not asked for again before its time
 	timer   *time.Timer
 	look    *time.Timer        // calls wakeUp; nil before beginDeliveries
 	cancel  context.CancelFunc // ends the deliveries under way; nil when there are none
@@ -69,19 +68,21 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	if !d.registry.enter() {
 		return nil, fleet.ErrStopping
 	}
-	register := d.registerCommand(h.VM)
 	opened := d.receivedAt()
-	v, err := d.Store.OpenSession(ctx, h, register, func() fleet.CommandID { return d.lastWritten(h.VM) }, opened)
+	out, err := d.Engine.ApplyLate(ctx, h.VM, "", func() (fleet.Input, time.Time) {
+		return fleet.SessionOpened{Hello: h, Written: d.lastWritten(h.VM)}, opened
+	})
 	if err != nil {
 		d.registry.leave()
 		return nil, err
 	}
+	v := out.State.VM
 	s := &Session{
 		d: d, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
 		log: d.Log.With(keyVM, h.VM, keyEpoch, v.Epoch), wake: make(chan struct{}, 1),
-		shown: make(chan struct{}), openedAt: opened,
+		openedAt: opened,
 	}
-	s.alive.received(opened)
+	s.alive.opened(opened)
 	s.stream, s.hangUp = context.WithCancel(ctx)
 	s.log.Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
 	if old := d.registry.add(s); old != nil {
@@ -98,7 +99,7 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 		s.end(fleet.ErrStopping)
 	default:
 	}
-	s.beginDeliveries(v.Registration.Command == register.ID) //nolint:contextcheck // as above
+	s.beginDeliveries() //nolint:contextcheck // as above
 	return s, nil
 }
 
@@ -222,7 +223,7 @@ func endingAttrs(own, cause error) []any {
 		ending = &EndError{Cause: "superseded"}
 	case errors.Is(own, fleet.ErrStopping):
 		ending = &EndError{Cause: "controller stopping"}
-	case errors.Is(own, ErrSilent):
+	case errors.Is(own, fleet.ErrSilent):
 		ending = &EndError{Cause: "silent", Err: own}
 	case !ok:
 		ending = &EndError{Cause: "unknown", Err: cause}
@@ -233,6 +234,3 @@ func endingAttrs(own, cause error) []any {
 	}
 	return attrs
 }
-
-// show notes that a heartbeat which shows the runner is stored.
-func (s *Session) show() { s.showing.Do(func() { close(s.shown) }) }

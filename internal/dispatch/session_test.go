@@ -128,7 +128,7 @@ func TestSupersededElsewhere(t *testing.T) {
 		s := newSystem(t)
 		a := s.registered("vm-1")
 		synctest.Wait()
-		_, err := s.store.DB.OpenSession(t.Context(), fleet.Hello{VM: "vm-1"}, s.registerCommand("vm-1"), func() fleet.CommandID { return "" }, clock())
+		_, err := s.store.Engine.Apply(t.Context(), fleet.SessionOpened{Hello: fleet.Hello{VM: "vm-1"}}, clock())
 		require.NoError(t, err)
 		s.send("vm-1", "theirs")
 		<-a.ended

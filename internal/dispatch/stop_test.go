@@ -3,6 +3,8 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -11,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/store/sqlite"
 )
 
 // EndSessions ends every session at once, those that are held as well, and lets
@@ -185,4 +189,48 @@ func TestNextController(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Everything is as well in a file, where the next process finds it.
+func TestNextProcess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "controller.db")
+		s := newSystemOn(t, openFile(t, path))
+		a := s.registered("vm-1")
+		s.send("vm-1", "a", "b")
+		require.Equal(t, fleet.CommandID("a"), a.next(true).ID)
+		require.Equal(t, fleet.CommandID("b"), a.next().ID)
+		a.event("job_started")
+		a.beat("job_running")
+		s.report("vm-2", fleet.EventVMStarted)
+		s.Close()
+		require.NoError(t, s.store.Close())
+
+		s.open(openFile(t, path))
+		s.start()
+		require.Equal(t, []string{"job_started"}, s.events("vm-1"))
+		require.Equal(t, []string{"job_running"}, s.beats("vm-1"))
+		require.Equal(t, "job_running", s.vm("vm-1").Status)
+		require.False(t, s.vm("vm-1").Connected)
+		require.Equal(t, fleet.Succeeded, s.command("a").State)
+		offers, err := s.Poll(t.Context(), "vm-2")
+		require.NoError(t, err)
+		require.Equal(t, fleet.RegisterRunner, offers[0].Command.Type)
+		a = s.connect("vm-1")
+		again := a.next(true)
+		require.Equal(t, fleet.CommandID("b"), again.ID)
+		require.Equal(t, 2, again.Attempts)
+		s.send("vm-1", "c")
+		require.Equal(t, fleet.CommandID("c"), a.next(true).ID)
+		s.hasFiles("vm-2", fleet.EventVMStarted)
+	})
+}
+
+// openFile opens the database in a file. Whoever uses it closes it.
+func openFile(t *testing.T, path string) store.Driver {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	return db
 }

@@ -8,14 +8,15 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
-	"github.com/mig-controller/mig-controller/internal/store/sqlstore"
 )
 
-// testStore is the real store, whose methods can be made to fail or to wait.
+// testStore is the real engine, whose steps can be made to fail or to wait: each
+// method, and each input by a name of its own.
 type testStore struct {
-	*sqlstore.DB
+	*engine.Engine
 	mu    sync.Mutex
 	hooks map[string]func() error
 	calls map[string]int
@@ -23,48 +24,46 @@ type testStore struct {
 	groups []int
 	// broken is a VM of which no heartbeat can be stored.
 	broken fleet.VMID
-	// deaf keeps the store's changes from its listeners.
+	// deaf keeps from the sessions what can be sent.
 	deaf bool
-	// idle is for tests in which much time passes and no command's is up.
-	idle bool
 }
 
-// on calls hook before each call of a method, which fails when hook does.
-func (s *testStore) on(method string, hook func() error) {
+// on calls hook before each step with this name, which fails when hook does.
+func (s *testStore) on(step string, hook func() error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.hooks == nil {
 		s.hooks = map[string]func() error{}
 	}
-	s.hooks[method] = hook
+	s.hooks[step] = hook
 }
 
-// down makes methods fail, up lets them go on.
-func (s *testStore) down(methods ...string) {
-	for _, m := range methods {
-		s.on(m, func() error { return fleet.ErrUnavailable })
+// down makes steps fail, up lets them go on.
+func (s *testStore) down(steps ...string) {
+	for _, step := range steps {
+		s.on(step, func() error { return fleet.ErrUnavailable })
 	}
 }
 
-func (s *testStore) up(methods ...string) {
-	for _, m := range methods {
-		s.on(m, nil)
+func (s *testStore) up(steps ...string) {
+	for _, step := range steps {
+		s.on(step, nil)
 	}
 }
 
-func (s *testStore) called(method string) int {
+func (s *testStore) called(step string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.calls[method]
+	return s.calls[step]
 }
 
-func (s *testStore) before(method string) error {
+func (s *testStore) before(step string) error {
 	s.mu.Lock()
 	if s.calls == nil {
 		s.calls = map[string]int{}
 	}
-	s.calls[method]++
-	hook := s.hooks[method]
+	s.calls[step]++
+	hook := s.hooks[step]
 	s.mu.Unlock()
 	if hook == nil {
 		return nil
@@ -72,86 +71,81 @@ func (s *testStore) before(method string) error {
 	return hook()
 }
 
-func (s *testStore) Next(ctx context.Context, vm fleet.VMID, a store.Attempt) (fleet.Command, error) {
-	if err := s.before("Next"); err != nil {
-		return fleet.Command{}, err
+// stepOf is the name of the step that applies an input.
+func stepOf(in fleet.Input) string {
+	switch in.(type) {
+	case fleet.AckReceived:
+		return "Ack"
+	case fleet.EventReceived:
+		return "RecordEvent"
+	case fleet.SessionClosed:
+		return "CloseSession"
+	case fleet.Polled:
+		return "RequestRegistration"
+	case fleet.DeliveryClaimed:
+		return "Lease"
+	case fleet.DeliveryFailed:
+		return "NotWritten"
+	case fleet.TokenUnavailable:
+		return "TokenMissing"
+	default:
+		panic("an input that the dispatcher does not apply")
 	}
-	c, err := s.DB.Next(ctx, vm, a)
-	return c, cmp.Or(err, s.before("after Next"))
 }
 
-func (s *testStore) Lease(ctx context.Context, vm fleet.VMID, id fleet.CommandID, a store.Attempt) (fleet.Command, error) {
-	if err := s.before("Lease"); err != nil {
-		return fleet.Command{}, err
+func (s *testStore) Apply(ctx context.Context, in fleet.Input, now time.Time) (fleet.Outcome, error) {
+	step := stepOf(in)
+	if err := s.before(step); err != nil {
+		return fleet.Outcome{}, err
 	}
-	c, err := s.DB.Lease(ctx, vm, id, a)
-	return c, cmp.Or(err, s.before("after Lease"))
+	if err := ctx.Err(); err != nil && step == "RecordEvent" {
+		return fleet.Outcome{}, err
+	}
+	out, err := s.Engine.Apply(ctx, in, now)
+	return out, cmp.Or(err, s.before("after "+step))
 }
 
-func (s *testStore) Ack(
-	ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack, now time.Time,
-) (fleet.Command, bool, error) {
-	if err := s.before("Ack"); err != nil {
-		return fleet.Command{}, false, err
+// ApplyLate is for sessions that are opened, and nothing else.
+func (s *testStore) ApplyLate(
+	ctx context.Context, vm fleet.VMID, command fleet.CommandID, with func() (fleet.Input, time.Time),
+) (fleet.Outcome, error) {
+	if err := s.before("OpenSession"); err != nil {
+		return fleet.Outcome{}, err
 	}
-	return s.DB.Ack(ctx, vm, e, a, now)
+	out, err := s.Engine.ApplyLate(ctx, vm, command, func() (fleet.Input, time.Time) {
+		_ = s.before("within OpenSession") // fails for nobody
+		in, now := with()
+		if _, ok := in.(fleet.SessionOpened); !ok {
+			panic("an input that is not applied late")
+		}
+		return in, now
+	})
+	return out, cmp.Or(err, s.before("after OpenSession"))
 }
 
-func (s *testStore) Sweep(ctx context.Context, now time.Time, lastMessageAt store.LastMessageAt, limit int) (int, error) {
-	if err := s.before("Sweep"); err != nil || s.idle {
+func (s *testStore) State(ctx context.Context, vm fleet.VMID) (fleet.State, error) {
+	if err := s.before("State"); err != nil {
+		return fleet.State{}, err
+	}
+	state, err := s.Engine.State(ctx, vm)
+	return state, cmp.Or(err, s.before("after State"))
+}
+
+func (s *testStore) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (int, error) {
+	if err := s.before("Sweep"); err != nil {
 		return 0, err
 	}
-	return s.DB.Sweep(ctx, now, lastMessageAt, limit)
-}
-
-func (s *testStore) OpenSession(
-	ctx context.Context, h fleet.Hello, c fleet.Command, written func() fleet.CommandID, now time.Time,
-) (fleet.VM, error) {
-	if err := s.before("OpenSession"); err != nil {
-		return fleet.VM{}, err
-	}
-	v, err := s.DB.OpenSession(ctx, h, c, func() fleet.CommandID {
-		_ = s.before("within OpenSession") // fails for nobody
-		return written()
-	}, now)
-	return v, cmp.Or(err, s.before("after OpenSession"))
-}
-
-func (s *testStore) CloseSession(
-	ctx context.Context, vm fleet.VMID, e fleet.Epoch, written fleet.CommandID, now time.Time,
-) error {
-	if err := s.before("CloseSession"); err != nil {
-		return err
-	}
-	return s.DB.CloseSession(ctx, vm, e, written, now)
+	return s.Engine.Tick(ctx, now, live, limit)
 }
 
 func (s *testStore) ResetSessions(ctx context.Context, now time.Time) (int, error) {
 	if err := s.before("ResetSessions"); err != nil {
 		return 0, err
 	}
-	return s.DB.ResetSessions(ctx, now)
+	return s.Engine.ResetSessions(ctx, now)
 }
 
-func (s *testStore) RequestRegistration(
-	ctx context.Context, vm fleet.VMID, c fleet.Command, now time.Time,
-) (fleet.VM, error) {
-	if err := s.before("RequestRegistration"); err != nil {
-		return fleet.VM{}, err
-	}
-	return s.DB.RequestRegistration(ctx, vm, c, now)
-}
-
-func (s *testStore) RecordEvent(ctx context.Context, e fleet.Event, c fleet.Command) (fleet.VM, fleet.Event, error) {
-	if err := cmp.Or(s.before("RecordEvent"), ctx.Err()); err != nil {
-		return fleet.VM{}, e, err
-	}
-	return s.DB.RecordEvent(ctx, e, c)
-}
-
-func (s *testStore) RecordHeartbeats(
-	ctx context.Context, hs []fleet.Heartbeat, register func(fleet.VMID) fleet.Command,
-) error {
+func (s *testStore) RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat) error {
 	if err := s.before("RecordHeartbeats"); err != nil {
 		return err
 	}
@@ -161,14 +155,14 @@ func (s *testStore) RecordHeartbeats(
 	s.mu.Lock()
 	s.groups = append(s.groups, len(hs))
 	s.mu.Unlock()
-	return s.DB.RecordHeartbeats(ctx, hs, register)
+	return s.Engine.RecordHeartbeats(ctx, hs)
 }
 
 func (s *testStore) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Event, error) {
 	if err := s.before("UnjournaledEvents"); err != nil {
 		return nil, err
 	}
-	es, err := s.DB.UnjournaledEvents(ctx, limit)
+	es, err := s.Engine.UnjournaledEvents(ctx, limit)
 	return es, cmp.Or(err, s.before("after UnjournaledEvents"))
 }
 
@@ -176,19 +170,37 @@ func (s *testStore) MarkJournaled(ctx context.Context, seq int64) error {
 	if err := s.before("MarkJournaled"); err != nil {
 		return err
 	}
-	return s.DB.MarkJournaled(ctx, seq)
+	return s.Engine.MarkJournaled(ctx, seq)
 }
 
-func (s *testStore) Purge(ctx context.Context, r store.Retention, now time.Time) (int, error) {
+func (s *testStore) Purge(ctx context.Context, r engine.Retention, now time.Time) (int, error) {
 	if err := s.before("Purge"); err != nil {
 		return 0, err
 	}
-	return s.DB.Purge(ctx, r, now)
+	return s.Engine.Purge(ctx, r, now)
 }
 
-func (s *testStore) ListenEarly(fn func([]fleet.Change)) (stop func()) {
+// slowDriver commits in turns.
+type slowDriver struct {
+	store.Driver
+	turn chan struct{} // holds one
+}
+
+// hold keeps commits waiting until release is called.
+func (d *slowDriver) hold() (release func()) {
+	d.turn <- struct{}{}
+	return sync.OnceFunc(func() { <-d.turn })
+}
+
+func (d *slowDriver) Commit(ctx context.Context, w store.Writes) (store.Committed, error) {
+	d.turn <- struct{}{}
+	defer func() { <-d.turn }()
+	return d.Driver.Commit(ctx, w)
+}
+
+func (s *testStore) OnReady(fn func(fleet.VMID, fleet.Ready)) (stop func()) {
 	if s.deaf {
 		return func() {}
 	}
-	return s.DB.ListenEarly(fn)
+	return s.Engine.OnReady(fn)
 }

@@ -90,7 +90,8 @@ func TestAckBeforeTheNewerSession(t *testing.T) {
 	})
 }
 
-// What was blocked for long leaves its stream's reader a second for what is behind.
+// What was blocked for long leaves its stream's reader a second for what is behind,
+// and that two attempts.
 func TestReadersCatchUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -98,7 +99,7 @@ func TestReadersCatchUp(t *testing.T) {
 		at, done := u.add(clock)
 		time.Sleep(time.Minute) // fake clock
 		done()
-		time.Sleep(readersGrace - 1) // fake clock
+		time.Sleep(firstRetry + readersGrace - 1) // fake clock
 		require.Equal(t, at, u.oldest(clock()))
 		time.Sleep(time.Nanosecond) // fake clock
 		synctest.Wait()

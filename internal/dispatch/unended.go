@@ -78,7 +78,7 @@ func (d *Dispatcher) lastWritten(vm fleet.VMID) fleet.CommandID {
 
 // recordEnd records the end of a session, later if the store is unavailable.
 func (d *Dispatcher) recordEnd(ctx context.Context, e ending) error {
-	err := d.Store.CloseSession(ctx, e.vm, e.epoch, e.written, e.at)
+	_, err := d.Engine.Apply(ctx, fleet.SessionClosed{VM: e.vm, Epoch: e.epoch, Written: e.written}, e.at)
 	if err == nil || errors.Is(err, fleet.ErrNotFound) {
 		d.unended.done(e)
 		return nil // a VM that is no longer known has no session

@@ -16,7 +16,7 @@ type unstored struct {
 
 // add stamps a message with when it arrived and keeps that until it is done. oldest
 // misses no message that was stamped before: both are one step. After a long wait
-// done takes effect readersGrace later: what is behind the message in its stream
+// done takes effect a little later: what is behind the message in its stream
 // arrived long ago, too, and is read only now.
 func (u *unstored) add(stamp func() time.Time) (arrived time.Time, done func()) {
 	u.mu.Lock()
@@ -30,7 +30,8 @@ func (u *unstored) add(stamp func() time.Time) (arrived time.Time, done func()) 
 	u.at[id] = arrived
 	return arrived, func() {
 		if time.Since(began) > lateTick {
-			time.AfterFunc(readersGrace, func() { u.forget(id) })
+			// The store may take what is behind it at the second attempt only.
+			time.AfterFunc(firstRetry+readersGrace, func() { u.forget(id) })
 			return
 		}
 		u.forget(id)

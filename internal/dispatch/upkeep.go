@@ -45,19 +45,21 @@ func (d *Dispatcher) judgedAt(now time.Time) time.Time {
 
 func (d *Dispatcher) sweep(ctx context.Context, now time.Time) error {
 	for {
-		n, err := d.Store.Sweep(ctx, now, d.lastMessageAt, sweepBatch)
+		n, err := d.Engine.Tick(ctx, now, d.live, sweepBatch)
 		if err != nil || n < sweepBatch {
 			return err
 		}
 	}
 }
 
-// lastMessageAt is a store.LastMessageAt.
-func (d *Dispatcher) lastMessageAt(c fleet.Command) time.Time {
-	if s := d.registry.session(c.VM); s != nil && c.Out(s.epoch) && s.lastWritten() == c.ID {
-		return s.alive.latest()
+// live returns what is known of the newest session of a VM; the zero value when it
+// has none.
+func (d *Dispatcher) live(vm fleet.VMID) fleet.Live {
+	s := d.registry.session(vm)
+	if s == nil {
+		return fleet.Live{}
 	}
-	return time.Time{}
+	return fleet.Live{Epoch: s.epoch, Written: s.lastWritten(), LastMessageAt: s.alive.now().LastMessageAt}
 }
 
 // purgeLoop forgets what is older than the retention.
@@ -68,7 +70,7 @@ func (d *Dispatcher) purgeLoop() {
 }
 
 func (d *Dispatcher) purgeStore(ctx context.Context) error {
-	n, err := d.Store.Purge(ctx, d.Retention, d.Clock())
+	n, err := d.Engine.Purge(ctx, d.Retention, d.Clock())
 	if n > 0 {
 		d.Log.Info("rows past their retention forgotten", keyCount, n)
 	}
@@ -165,7 +167,7 @@ func (d *Dispatcher) journalLoop() {
 func (d *Dispatcher) journalEvents(ctx context.Context) error {
 	for {
 		began := time.Now()
-		events, err := d.Store.UnjournaledEvents(ctx, journalBatch)
+		events, err := d.Engine.UnjournaledEvents(ctx, journalBatch)
 		if err != nil || len(events) == 0 {
 			return err
 		}
@@ -179,7 +181,7 @@ func (d *Dispatcher) journalEvents(ctx context.Context) error {
 			n, fault = n+1, nil
 		}
 		if n > 0 {
-			if err := d.Store.MarkJournaled(ctx, events[n-1].Seq); err != nil {
+			if err := d.Engine.MarkJournaled(ctx, events[n-1].Seq); err != nil {
 				return err
 			}
 		}

@@ -7,8 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
-	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // Every command ends when its time is up, with a VM there or without.
@@ -19,7 +19,7 @@ func TestSweep(t *testing.T) {
 		enqueue := func(vm fleet.VMID, id string, ttl, timeout time.Duration) {
 			c, err := fleet.CommandRequest{ID: id, VM: string(vm), Type: "drain", TTL: ttl, AckTimeout: timeout}.Accept(defaults, clock())
 			require.NoError(t, err)
-			_, err = s.store.Enqueue(t.Context(), c, clock)
+			_, err = s.store.Accept(t.Context(), c)
 			require.NoError(t, err)
 		}
 		enqueue("vm-offline", "never", 3*time.Second, 0)
@@ -45,8 +45,8 @@ func TestSweep(t *testing.T) {
 func TestPurge(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t, withoutSweeps, func(_ *system, o *Options) {
-			o.Retention = store.Retention{Events: time.Hour, Heartbeats: time.Hour}
+		s := newSystem(t, func(_ *system, o *Options) {
+			o.Retention = engine.Retention{Events: time.Hour, Heartbeats: time.Hour}
 		})
 		a := s.registered("vm-1")
 		s.report("vm-2", "old")
@@ -69,7 +69,7 @@ func TestPurge(t *testing.T) {
 func TestPurgeOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t, withoutSweeps)
+		s := newSystem(t)
 		s.store.down("Purge")
 		s.report("vm-1", "old")
 		time.Sleep(time.Hour + purgeEvery + 1) // fake clock

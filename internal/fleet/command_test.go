@@ -137,33 +137,6 @@ func requireConsistent(tb testing.TB, before, after Command) {
 	require.True(tb, before.SameRequest(after), "no step changes what was asked for")
 }
 
-// A command is claimed as it is accepted for a VM that is connected, unless
-// something is yet to be put in.
-func TestOffered(t *testing.T) {
-	t.Parallel()
-	c := inState(t, Pending)
-	v := VM{ID: "vm", Connected: true, Epoch: 3, Boot: 2}
-	now := t0.Add(time.Second)
-	claimed := c.Offered(v, now)
-	require.Equal(t, Delivered, claimed.State)
-	require.Equal(t, Delivery{Stream, 3, 2, now}, claimed.Last)
-	require.Equal(t, now.Add(c.AckTimeout), claimed.DueAt)
-	for epoch, out := range map[Epoch]bool{2: false, 3: true, 4: false} {
-		require.Equal(t, out, claimed.Out(epoch), epoch)
-	}
-	require.False(t, c.Out(c.Last.Epoch), "it is pending")
-
-	require.Equal(t, c, c.Offered(v, c.ExpiresAt), "its deadline has passed")
-	v.Connected = false
-	require.Equal(t, c, c.Offered(v, now))
-	v.Connected, c.Type = true, RegisterRunner
-	require.Equal(t, c, c.Offered(v, now))
-
-	polled, err := inState(t, Pending).Delivered(Delivery{HTTP, 3, 2, now})
-	require.NoError(t, err)
-	require.False(t, polled.Out(3))
-}
-
 func TestLateAckIsKept(t *testing.T) {
 	t.Parallel()
 	for _, s := range []CommandState{TimedOut, Cancelled} {

@@ -104,20 +104,6 @@ func (c Command) Delivered(d Delivery) (Command, error) {
 	return c, nil
 }
 
-// Offered claims c, as it is accepted, for the session that v has live: nothing
-// of v is before it. What is filled in at delivery may not be available yet, so a
-// RegisterRunner stays pending until it is.
-func (c Command) Offered(v VM, now time.Time) Command {
-	if !v.Connected || c.Type == RegisterRunner {
-		return c
-	}
-	claimed, err := c.Delivered(Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: now})
-	if err != nil {
-		return c
-	}
-	return claimed
-}
-
 // Out reports whether c is out on the session with this epoch.
 func (c Command) Out(e Epoch) bool {
 	return c.State == Delivered && c.Last.Via == Stream && c.Last.Epoch == e
@@ -214,10 +200,4 @@ func NextDelivery(open []Command, d Delivery, written CommandID, withoutToken bo
 		}
 	}
 	return Command{}, ErrNothingDue
-}
-
-// Decides reports whether no command accepted after c matters to NextDelivery at
-// this time: what may be delivered and needs no token was never overtaken.
-func (c Command) Decides(now time.Time) bool {
-	return c.State == Pending && c.Type != RegisterRunner && now.Before(c.ExpiresAt)
 }

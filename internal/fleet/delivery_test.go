@@ -150,7 +150,4 @@ func TestNextDelivery(t *testing.T) {
 		require.Equal(t, test.next, next.ID, name)
 		require.Equal(t, test.next == "", err == ErrNothingDue, name) //nolint:errorlint // it is not wrapped
 	}
-	for c, decides := range map[*Command]bool{&register: false, &lost: false, &a: true, &out: false, &expired: false} {
-		require.Equal(t, decides, c.Decides(t0), c.ID)
-	}
 }

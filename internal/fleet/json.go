@@ -27,23 +27,6 @@ func (h Heartbeat) AppendJSON(b []byte) ([]byte, error) {
 	return append(h.appendLoad(b), '}'), nil
 }
 
-// Repeats reports whether the heartbeat says what o has said, but for the times
-// and the load.
-func (h Heartbeat) Repeats(o Heartbeat) bool {
-	before, now := o.Origin, h.Origin
-	now.ReceivedAt, now.SentAt = before.ReceivedAt, before.SentAt
-	return now == before && h.Status == o.Status && h.RunnerState == o.RunnerState && h.Body == nil && o.Body == nil &&
-		h.Runner.equal(o.Runner) && h.Job.equal(o.Job)
-}
-
-// AppendLoadJSON appends what a heartbeat says that Repeats another, as an object
-// with the member as_before.
-func (h Heartbeat) AppendLoadJSON(b []byte) []byte {
-	b = append(b, `{"as_before":true`...)
-	b = h.Origin.appendTimes(b)
-	return append(h.appendLoad(b), '}')
-}
-
 // AppendJSON appends what json.Marshal makes of the command, in a fraction of the
 // time: it is written at every step that a command takes.
 func (c Command) AppendJSON(b []byte) ([]byte, error) {

@@ -77,39 +77,6 @@ func TestHeartbeatJSONHasEveryField(t *testing.T) {
 	require.Equal(t, string(want), string(got))
 }
 
-// A heartbeat repeats another only if every field is the same but the times and
-// the load, also one that is added some day: what is taken for a repetition is not
-// written again.
-func TestRepeatsInEveryField(t *testing.T) {
-	t.Parallel()
-	full := func() Heartbeat {
-		return Heartbeat{
-			Origin: Origin{VM: "vm", Pool: "p", Org: "o", Via: Stream, Epoch: 1, ReceivedAt: t0, SentAt: t0},
-			Status: "idle", Runner: &Runner{State: "idle"}, RunnerState: "idle", Job: &Job{JobID: "1"}, Health: &Health{},
-		}
-	}
-	requireFull(t, full(), "Body")
-	requireFull(t, full().Origin)
-	require.True(t, full().Repeats(full()), "equal by value")
-	try := func(of func(*Heartbeat) reflect.Value, but ...string) {
-		h := full()
-		for i := range of(&h).NumField() {
-			name := of(&h).Type().Field(i).Name
-			h := full()
-			of(&h).Field(i).SetZero()
-			require.Equal(t, slices.Contains(but, name), h.Repeats(full()), name)
-			require.Equal(t, slices.Contains(but, name), full().Repeats(h), name)
-		}
-	}
-	try(func(h *Heartbeat) reflect.Value { return reflect.ValueOf(h).Elem() }, "Health", "Body")
-	try(func(h *Heartbeat) reflect.Value { return reflect.ValueOf(&h.Origin).Elem() }, "ReceivedAt", "SentAt")
-
-	withBody := full()
-	withBody.Body = json.RawMessage(`{}`)
-	require.False(t, withBody.Repeats(full()))
-	require.False(t, full().Repeats(withBody))
-}
-
 // A load that is no number leaves the document readable.
 func TestHeartbeatJSONWithoutNumber(t *testing.T) {
 	t.Parallel()

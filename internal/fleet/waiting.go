@@ -38,9 +38,10 @@ func (w TokenWait) NextTry(now time.Time) time.Time {
 	return at.Add(max(0, now.Sub(at).Truncate(lastTokenRetry)) + lastTokenRetry)
 }
 
-// Failed notes that no token was available.
+// Failed notes that no token was available. A clock that was set back to before the
+// first attempt begins anew.
 func (w TokenWait) Failed(why string, now time.Time) TokenWait {
-	if w.Since.IsZero() {
+	if w.Since.IsZero() || now.Before(w.Since) {
 		w.Since = now
 	}
 	w.Why = why
@@ -80,8 +81,7 @@ func (v VM) waitingForToken(since, now time.Time) Waiting {
 }
 
 // Waits returns what c waits for; the zero value when it has ended. v is the VM
-// of c, the zero value when it was never seen, and open its open commands, oldest
-// first, up to the first that Decides.
+// of c, the zero value when it was never seen, and open the commands of its State.
 func (c Command) Waits(v VM, open []Command, now time.Time) Waiting {
 	d := Delivery{Via: HTTP, Epoch: v.Epoch, Boot: v.Boot, At: now}
 	if v.Connected {

@@ -28,9 +28,6 @@ const (
 	groupParam = "runner_group"
 )
 
-// commandPrefix marks the ids of the controller's own commands.
-const commandPrefix = "reg-"
-
 const (
 	maxURLLength  = 2048
 	maxNameLength = 256 // of a group or a label, in bytes
@@ -166,19 +163,6 @@ func (r *Registrar) mint(ctx context.Context) (string, time.Time, error) {
 func (r *Registrar) Describe() string {
 	return fmt.Sprintf("runners register at %s in group %q with labels %s; tokens come from %s",
 		r.url, r.group, strings.Join(r.labels, ","), r.source)
-}
-
-// Command is the controller's own pending command to register vm's runner. It
-// has no parameters: Fill fills them in at delivery. Its id begins with
-// "reg-".
-func Command(vm fleet.VMID, d fleet.CommandDefaults, now time.Time) fleet.Command {
-	unique := strings.TrimPrefix(string(fleet.NewCommandID()), "cmd-")
-	deadline := now.Add(d.TTL)
-	return fleet.Command{
-		ID: fleet.CommandID(commandPrefix + unique), VM: vm, Type: fleet.RegisterRunner,
-		CreatedAt: now.Truncate(time.Second), AcceptedAt: now, ExpiresAt: deadline,
-		AckTimeout: d.AckTimeout, MaxDeliveries: d.MaxDeliveries, State: fleet.Pending, DueAt: deadline,
-	}
 }
 
 // checkURL does not let a password in: the URL is shown.

@@ -263,19 +263,6 @@ func requireField(t *testing.T, name string, err error) {
 	require.Equal(t, name, field.Field)
 }
 
-// The controller's own command is one that a sender could have sent, apart from
-// its id, which tells that it was not.
-func TestCommand(t *testing.T) {
-	t.Parallel()
-	d := fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second}
-	got := registration.Command("vm-1", d, start)
-	want, err := fleet.CommandRequest{ID: string(got.ID), VM: "vm-1", Type: fleet.RegisterRunner}.Accept(d, start)
-	require.NoError(t, err)
-	require.Equal(t, want, got)
-	require.Regexp(t, "^reg-[a-z0-9]{20,}$", string(got.ID))
-	require.NotEqual(t, got.ID, registration.Command("vm-1", d, start).ID)
-}
-
 // The start-up lines say all but the token.
 func TestDescribe(t *testing.T) {
 	t.Parallel()

@@ -90,8 +90,8 @@ func (s *adminService) ListCommands(
 	if err != nil {
 		return nil, err
 	}
-	f := store.CommandFilter{VM: fleet.VMID(req.GetVmId()), States: states, Type: req.GetType()}
-	page, next, err := s.control.Commands(ctx, f, int(req.GetPageSize()), req.GetPageToken())
+	q := store.CommandQuery{VM: req.GetVmId(), States: states, Type: req.GetType()}
+	page, next, err := s.control.Commands(ctx, q, int(req.GetPageSize()), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -124,10 +124,10 @@ func (s *adminService) GetVM(
 func (s *adminService) ListVMs(
 	ctx context.Context, req *migcontrollerv1.ListVMsRequest,
 ) (*migcontrollerv1.ListVMsResponse, error) {
-	f := store.VMFilter{
+	q := store.VMQuery{
 		Pool: req.GetPoolId(), Org: req.GetOrgId(), Status: req.GetStatus(), Connected: req.Connected,
 	}
-	page, next, err := s.control.VMs(ctx, f, int(req.GetPageSize()), req.GetPageToken())
+	page, next, err := s.control.VMs(ctx, q, int(req.GetPageSize()), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +148,8 @@ func (s *adminService) ListEvents(
 	if err != nil {
 		return nil, err
 	}
-	f := store.EventFilter{VM: fleet.VMID(req.GetVmId()), Type: req.GetType(), Since: since, Until: until}
-	page, next, err := s.control.Events(ctx, f, int(req.GetPageSize()), req.GetPageToken())
+	q := store.EventQuery{VM: req.GetVmId(), Type: req.GetType(), Since: since, Until: until}
+	page, next, err := s.control.Events(ctx, q, int(req.GetPageSize()), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}

@@ -120,7 +120,7 @@ func TestAdminNamesTheFieldThatIsWrong(t *testing.T) {
 	for _, protocol := range adminProtocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			client := startAdmin(t, nil).clients[protocol]
+			client := startAdmin(t).clients[protocol]
 			for i, test := range badCalls(bad) {
 				err := test.call(t.Context(), client)
 				var told *connect.Error
@@ -139,7 +139,7 @@ func TestAdminNamesTheFieldThatIsWrong(t *testing.T) {
 // Times and durations that only the binary form can carry are refused by name.
 func TestAdminRefusesWhatIsNoTime(t *testing.T) {
 	t.Parallel()
-	s := startAdmin(t, nil)
+	s := startAdmin(t)
 	client := s.clients["gRPC"]
 	for field, req := range map[string]*migcontrollerv1.ListEventsRequest{
 		"since": {Since: &timestamppb.Timestamp{Nanos: -1}},

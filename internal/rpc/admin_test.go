@@ -21,40 +21,49 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/control"
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
-	"github.com/mig-controller/mig-controller/internal/store/sqlstore"
+	"github.com/mig-controller/mig-controller/internal/store/sqlite"
 )
+
+var adminDefaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second}
 
 // adminSystem is AdminService on a real store. The tests are its agents.
 type adminSystem struct {
-	*sqlstore.DB
+	*engine.Engine
 	control *control.Control
 	url     string
 	clients map[string]migcontrollerv1connect.AdminServiceClient
 }
 
-// startAdmin starts an adminSystem. Control gets to see the store through wrap,
-// if it is not nil.
-func startAdmin(t *testing.T, wrap func(control.Store) control.Store) *adminSystem {
+func startAdmin(t *testing.T) *adminSystem {
+	t.Helper()
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "controller.db"), slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	return startAdminOn(t, db)
+}
+
+// startAdminOn starts an adminSystem on this store, also beside others.
+func startAdminOn(t *testing.T, db store.Driver) *adminSystem {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	db, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "controller.db"), log)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	var seen control.Store = db
-	if wrap != nil {
-		seen = wrap(db)
-	}
-	c := control.New(control.Options{
-		Store:    seen,
-		Defaults: fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second},
-		Clock:    adminNow,
-		Log:      log,
-	})
+	e := startEngine(t, db, adminDefaults, log)
+	c := control.New(control.Options{Engine: e, Defaults: adminDefaults, Clock: adminNow, Log: log})
 	url := serveAdmin(t, NewAdminService(c, testServer), log)
 	t.Cleanup(c.Close)
-	return &adminSystem{DB: db, control: c, url: url, clients: adminClients(t, url)}
+	return &adminSystem{Engine: e, control: c, url: url, clients: adminClients(t, url)}
+}
+
+// startEngine starts an engine, which closes the driver at the end of the test.
+func startEngine(t *testing.T, db store.Driver, d fleet.CommandDefaults, log *slog.Logger) *engine.Engine {
+	t.Helper()
+	e, err := engine.Start(t.Context(), engine.Options{
+		Driver: db, Rules: fleet.Rules{Defaults: d, NewID: fleet.NewRegistrationID}, Clock: adminNow, Log: log,
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return e
 }
 
 func adminNow() time.Time { return time.Now().UTC().Round(0) }
@@ -62,36 +71,35 @@ func adminNow() time.Time { return time.Now().UTC().Round(0) }
 // connect opens a session of a VM.
 func (s *adminSystem) connect(t *testing.T, vm fleet.VMID, pool string) fleet.VM {
 	t.Helper()
-	register, err := fleet.CommandRequest{VM: string(vm), Type: fleet.RegisterRunner}.Accept(
-		fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}, adminNow())
+	out, err := s.Apply(t.Context(), fleet.SessionOpened{Hello: fleet.Hello{VM: vm, Pool: pool, AgentVersion: "1.2"}}, adminNow())
 	require.NoError(t, err)
-	v, err := s.OpenSession(t.Context(), fleet.Hello{VM: vm, Pool: pool, AgentVersion: "1.2"}, register, func() fleet.CommandID { return "" }, adminNow())
-	require.NoError(t, err)
-	return v
+	return out.State.VM
 }
 
-// deliver leases a command, and ack answers it.
+// deliver claims a command, and ack answers it.
 func (s *adminSystem) deliver(t *testing.T, v fleet.VM, id fleet.CommandID) {
 	t.Helper()
-	_, err := s.Lease(t.Context(), v.ID, id, store.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: adminNow()})
+	now := adminNow()
+	_, err := s.Apply(t.Context(), fleet.DeliveryClaimed{
+		VM: v.ID, Command: id, Attempt: fleet.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: now},
+	}, now)
 	require.NoError(t, err)
 }
 
 func (s *adminSystem) ack(t *testing.T, v fleet.VM, id fleet.CommandID) {
 	t.Helper()
 	a := fleet.Ack{CommandID: id, Success: true, Message: "done"}
-	_, _, err := s.Ack(t.Context(), v.ID, v.Epoch, a, adminNow())
+	_, err := s.Apply(t.Context(), fleet.AckReceived{VM: v.ID, Epoch: v.Epoch, Ack: a}, adminNow())
 	require.NoError(t, err)
 }
 
 // report records an event that was received at this time.
 func (s *adminSystem) report(t *testing.T, vm fleet.VMID, kind string, at time.Time) {
 	t.Helper()
-	e := fleet.Event{
+	_, err := s.Apply(t.Context(), fleet.EventReceived{Event: fleet.Event{
 		Type: kind, Body: []byte(`{"exit_code":3}`),
 		Origin: fleet.Origin{VM: vm, Via: fleet.HTTP, ReceivedAt: at},
-	}
-	_, _, err := s.RecordEvent(t.Context(), e, fleet.Command{})
+	}}, at)
 	require.NoError(t, err)
 }
 
@@ -108,7 +116,7 @@ func TestAdminCommandLife(t *testing.T) {
 	for _, protocol := range adminProtocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			s := startAdmin(t, nil)
+			s := startAdmin(t)
 			client := s.clients[protocol]
 			sent, err := client.SendCommand(t.Context(), sendDrain("c1", "vm-1"))
 			require.NoError(t, err)
@@ -152,7 +160,7 @@ func TestAdminCommandTimes(t *testing.T) {
 	for _, protocol := range adminProtocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			client := startAdmin(t, nil).clients[protocol]
+			client := startAdmin(t).clients[protocol]
 			req := sendDrain("", "vm-1")
 			req.Ttl, req.AckTimeout = durationpb.New(2*time.Hour), durationpb.New(time.Second)
 			sent, err := client.SendCommand(t.Context(), req)
@@ -172,7 +180,7 @@ func TestAdminRefusals(t *testing.T) {
 	for _, protocol := range adminProtocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			client := startAdmin(t, nil).clients[protocol]
+			client := startAdmin(t).clients[protocol]
 			ctx := t.Context()
 			_, err := client.SendCommand(ctx, sendDrain("c1", "vm-1"))
 			require.NoError(t, err)
@@ -201,7 +209,7 @@ func TestAdminLists(t *testing.T) {
 	for _, protocol := range adminProtocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			s := startAdmin(t, nil)
+			s := startAdmin(t)
 			client := s.clients[protocol]
 			ctx, began := t.Context(), adminNow().Truncate(time.Second)
 			for i := range 5 {
@@ -271,7 +279,7 @@ func TestAdminLists(t *testing.T) {
 // GET for what has no side effects.
 func TestAdminByCurl(t *testing.T) {
 	t.Parallel()
-	s := startAdmin(t, nil)
+	s := startAdmin(t)
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	curl := func(method, path, body string) (int, string) {
@@ -304,52 +312,61 @@ func TestAdminByCurl(t *testing.T) {
 		"debug": {"reason": "ERROR_REASON_INVALID_FIELD", "field": "command", "rule": "must be given"}}]}`, answer)
 }
 
-// brokenStore answers every read with err.
-type brokenStore struct {
-	control.Store
+// brokenDriver answers every read with err, or with damaged rows if it is nil.
+type brokenDriver struct {
+	store.Driver
 	err error
 }
 
-func (s brokenStore) Command(context.Context, fleet.CommandID) (fleet.Command, error) {
-	return fleet.Command{}, s.err
+var damaged = []byte("disk of /var/lib/x")
+
+func (d brokenDriver) Load(context.Context, store.Keys) (store.Rows, error) {
+	return store.Rows{Commands: []store.CommandRow{{ID: "c1", VM: "vm-1", Doc: damaged}}}, d.err
 }
 
-func (s brokenStore) LastChange(context.Context) (int64, error) { return 0, s.err }
+func (d brokenDriver) Changes(context.Context, store.ChangeQuery, int) ([]store.ChangeRow, error) {
+	return []store.ChangeRow{{Seq: 1, VM: "vm-1", Kind: "command", Doc: damaged}}, d.err
+}
 
-func (s brokenStore) VMs(context.Context, store.VMFilter, store.Page) ([]fleet.VM, error) {
-	return nil, s.err
+func (d brokenDriver) VMs(context.Context, store.VMQuery, int) ([]store.VMRow, error) {
+	return []store.VMRow{{ID: "vm-1", Doc: damaged}}, d.err
 }
 
 // What is behind an error of the store is not told.
 func TestAdminKeepsItsSecrets(t *testing.T) {
 	t.Parallel()
-	secret := errors.New("disk of /var/lib/x is full")
 	for _, test := range []struct {
 		err  error
 		code connect.Code
+		text string
 	}{
-		{secret, connect.CodeInternal},
-		{fmt.Errorf("%w: %w", fleet.ErrUnavailable, secret), connect.CodeUnavailable},
+		{nil, connect.CodeInternal, errInternal.Error()},
+		{errors.New("disk of /var/lib/x is full"), connect.CodeUnavailable, fleet.ErrUnavailable.Error()},
 	} {
-		s := startAdmin(t, func(db control.Store) control.Store { return brokenStore{db, test.err} })
+		whole := startAdmin(t)
+		_, cursor := watchFrom(t, whole.clients["gRPC"], "", "")
+		_, err := whole.clients["gRPC"].SendCommand(t.Context(), sendDrain("c1", "vm-1"))
+		require.NoError(t, err)
+		s := startAdminOn(t, brokenDriver{whole.Driver, test.err})
 		for _, client := range s.clients {
 			_, err := client.GetCommand(t.Context(), &migcontrollerv1.GetCommandRequest{CommandId: "c1"})
-			requireSecret(t, err, test.code)
+			requireSecret(t, err, test.code, test.text)
 			_, err = client.ListVMs(t.Context(), &migcontrollerv1.ListVMsRequest{})
-			requireSecret(t, err, test.code)
-			stream, err := client.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{})
+			requireSecret(t, err, test.code, test.text)
+			stream, err := client.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{Cursor: cursor})
 			require.NoError(t, err)
 			require.False(t, stream.Receive())
-			requireSecret(t, stream.Err(), test.code)
+			requireSecret(t, stream.Err(), test.code, test.text)
 			require.NoError(t, stream.Close())
 		}
 	}
 }
 
-func requireSecret(t *testing.T, err error, code connect.Code) {
+// requireSecret requires an error that says nothing but this.
+func requireSecret(t *testing.T, err error, code connect.Code, text string) {
 	t.Helper()
 	require.Equal(t, code, connect.CodeOf(err))
-	require.NotContains(t, err.Error(), "disk")
+	require.EqualError(t, err, code.String()+": "+text)
 }
 
 var testServer = Server{

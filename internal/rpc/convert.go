@@ -89,14 +89,14 @@ func commandStateToProto(s fleet.CommandState) migcontrollerv1.CommandState {
 
 // commandStatesFromProto returns a *fleet.FieldError for the field states when
 // one of them is none.
-func commandStatesFromProto(states []migcontrollerv1.CommandState) ([]fleet.CommandState, error) {
-	var out []fleet.CommandState
+func commandStatesFromProto(states []migcontrollerv1.CommandState) ([]string, error) {
+	var out []string
 	for _, s := range states {
 		name, known := migcontrollerv1.CommandState_name[int32(s)]
 		if !known || s == migcontrollerv1.CommandState_COMMAND_STATE_UNSPECIFIED {
 			return nil, fleet.Invalid("states", "must be states of a command; without any, all fit")
 		}
-		out = append(out, fleet.CommandState(strings.TrimPrefix(name, commandStatePrefix)))
+		out = append(out, strings.TrimPrefix(name, commandStatePrefix))
 	}
 	return out, nil
 }

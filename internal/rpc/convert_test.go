@@ -188,7 +188,7 @@ func TestEnumsMatchTheDomain(t *testing.T) {
 		seen[shown.Number()] = true
 		back, err := commandStatesFromProto([]migcontrollerv1.CommandState{shown})
 		require.NoError(t, err)
-		require.Equal(t, []fleet.CommandState{s}, back)
+		require.Equal(t, []string{string(s)}, back)
 	}
 	require.Len(t, seen, len(migcontrollerv1.CommandState_name))
 

@@ -11,7 +11,6 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -89,7 +88,7 @@ func callLevel(ctx context.Context, err error, code connect.Code) slog.Level {
 	case connect.CodeInternal, connect.CodeUnknown, connect.CodeDataLoss:
 		return slog.LevelError
 	case connect.CodeUnavailable:
-		if ctx.Err() == nil && !errors.Is(err, fleet.ErrStopping) && !errors.Is(err, dispatch.ErrSilent) {
+		if ctx.Err() == nil && !errors.Is(err, fleet.ErrStopping) && !errors.Is(err, fleet.ErrSilent) {
 			return slog.LevelWarn
 		}
 		return slog.LevelDebug

@@ -17,10 +17,11 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/store"
-	"github.com/mig-controller/mig-controller/internal/store/sqlstore"
+	"github.com/mig-controller/mig-controller/internal/store/sqlite"
 )
 
 // agentWindow is how much an agent can be sent ahead of being read.
@@ -40,9 +41,9 @@ type streamSystem struct {
 	log      *callLog
 }
 
-// streamStore is the real store, which can be made to fail.
+// streamStore is a real engine, which can be made to fail.
 type streamStore struct {
-	*sqlstore.DB
+	*engine.Engine
 	mu   sync.Mutex
 	hook func() error // before sessions are opened and events recorded
 }
@@ -63,29 +64,32 @@ func (s *streamStore) before() error {
 	return hook()
 }
 
-func (s *streamStore) OpenSession(
-	ctx context.Context, h fleet.Hello, c fleet.Command, written func() fleet.CommandID, now time.Time,
-) (fleet.VM, error) {
+// ApplyLate opens sessions.
+func (s *streamStore) ApplyLate(
+	ctx context.Context, vm fleet.VMID, id fleet.CommandID, with func() (fleet.Input, time.Time),
+) (fleet.Outcome, error) {
 	if err := s.before(); err != nil {
-		return fleet.VM{}, err
+		return fleet.Outcome{}, err
 	}
-	return s.DB.OpenSession(ctx, h, c, written, now)
+	return s.Engine.ApplyLate(ctx, vm, id, with)
 }
 
-func (s *streamStore) RecordEvent(ctx context.Context, e fleet.Event, c fleet.Command) (fleet.VM, fleet.Event, error) {
-	if err := s.before(); err != nil {
-		return fleet.VM{}, e, err
+// Apply applies everything else.
+func (s *streamStore) Apply(ctx context.Context, in fleet.Input, now time.Time) (fleet.Outcome, error) {
+	if _, ok := in.(fleet.EventReceived); ok {
+		if err := s.before(); err != nil {
+			return fleet.Outcome{}, err
+		}
 	}
-	return s.DB.RecordEvent(ctx, e, c)
+	return s.Engine.Apply(ctx, in, now)
 }
 
 func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	t.Helper()
 	s := &streamSystem{T: t, log: &callLog{}}
-	db, err := sqlstore.OpenSQLite(t.Context(), filepath.Join(t.TempDir(), "controller.db"), slog.New(slog.DiscardHandler))
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "controller.db"), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	s.store = &streamStore{DB: db}
+	s.store = &streamStore{Engine: startEngine(t, db, streamDefaults, s.log.logger())}
 	s.dispatch = startDispatch(t, s.store, hold, s.log.logger())
 
 	c := config(&fakeAgents{})
@@ -123,14 +127,14 @@ func (s *streamSystem) logged() string {
 	return s.log.buf.String()
 }
 
-func startDispatch(tb testing.TB, s dispatch.Store, hold time.Duration, log *slog.Logger) *dispatch.Dispatcher {
+func startDispatch(tb testing.TB, e dispatch.Engine, hold time.Duration, log *slog.Logger) *dispatch.Dispatcher {
 	tb.Helper()
 	registrar, err := registration.New(registration.Options{
 		Source: registration.StaticToken("SECRET-TOKEN", adminNow), Labels: []string{"a", "b"},
 	})
 	require.NoError(tb, err)
 	d, err := dispatch.Start(tb.Context(), dispatch.Options{
-		Store: s, Registrar: registrar, Defaults: streamDefaults, Clock: adminNow, Log: log, Hold: hold,
+		Engine: e, Registrar: registrar, Clock: adminNow, Log: log, Hold: hold,
 	})
 	require.NoError(tb, err)
 	tb.Cleanup(d.Close)
@@ -260,7 +264,7 @@ func (s *streamSystem) vm(id fleet.VMID) fleet.VM {
 
 func (s *streamSystem) events(vm fleet.VMID) []fleet.Event {
 	s.Helper()
-	es, err := s.store.Events(s.Context(), store.EventFilter{VM: vm}, store.Page{Size: 100})
+	es, err := s.store.Events(s.Context(), store.EventQuery{VM: string(vm)}, 100)
 	require.NoError(s, err)
 	return es
 }

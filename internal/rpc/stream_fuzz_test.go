@@ -20,14 +20,14 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
-	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// strictStore keeps nothing and notes what it should never have been given: a
+// strictEngine keeps nothing and notes what it should never have been given: a
 // report of another VM than the session's, or one that no store could keep.
-type strictStore struct {
-	dispatch.Store
+type strictEngine struct {
+	dispatch.Engine
 	mu       sync.Mutex
 	sessions map[fleet.Epoch]fleet.VMID
 	epoch    fleet.Epoch
@@ -35,7 +35,7 @@ type strictStore struct {
 	faults   []string
 }
 
-func (s *strictStore) check(o fleet.Origin, report any, check error, body []byte) {
+func (s *strictEngine) check(o fleet.Origin, report any, check error, body []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, err := json.Marshal(report)
@@ -51,17 +51,26 @@ func (s *strictStore) check(o fleet.Origin, report any, check error, body []byte
 
 // settled returns what was noted since it was last asked, and how many sessions
 // are open.
-func (s *strictStore) settled() (faults []string, open int) {
+func (s *strictEngine) settled() (faults []string, open int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	faults, s.faults = s.faults, nil
 	return faults, s.open
 }
 
-func (s *strictStore) OpenSession(_ context.Context, h fleet.Hello, _ fleet.Command, _ func() fleet.CommandID, _ time.Time) (fleet.VM, error) {
+// ApplyLate opens sessions.
+func (s *strictEngine) ApplyLate(
+	_ context.Context, _ fleet.VMID, _ fleet.CommandID, with func() (fleet.Input, time.Time),
+) (fleet.Outcome, error) {
+	in, _ := with()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := h.Check(); err != nil {
+	opened, ok := in.(fleet.SessionOpened)
+	if !ok {
+		s.faults = append(s.faults, fmt.Sprintf("unexpected: %+v", in))
+		return fleet.Outcome{}, nil
+	}
+	if err := opened.Hello.Check(); err != nil {
 		s.faults = append(s.faults, err.Error())
 	}
 	s.epoch++
@@ -69,36 +78,35 @@ func (s *strictStore) OpenSession(_ context.Context, h fleet.Hello, _ fleet.Comm
 	if s.sessions == nil || s.open == 1 {
 		s.sessions = map[fleet.Epoch]fleet.VMID{}
 	}
-	s.sessions[s.epoch] = h.VM
-	return fleet.VM{ID: h.VM, Epoch: s.epoch}, nil
+	vm := opened.Hello.VM
+	s.sessions[s.epoch] = vm
+	return fleet.Outcome{State: fleet.State{VM: fleet.VM{ID: vm, Epoch: s.epoch}}}, nil
 }
 
-func (s *strictStore) CloseSession(context.Context, fleet.VMID, fleet.Epoch, fleet.CommandID, time.Time) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.open--
-	return nil
-}
-
-func (s *strictStore) Ack(
-	_ context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack, at time.Time,
-) (fleet.Command, bool, error) {
-	s.check(fleet.Origin{VM: vm, Via: fleet.Stream, Epoch: e, ReceivedAt: at}, a,
-		fleet.CheckID("command_id", string(a.CommandID)), nil)
-	if a.Success {
-		return fleet.Command{ID: a.CommandID}, false, nil
+// Apply takes what agents say, and the ends of their sessions.
+func (s *strictEngine) Apply(_ context.Context, in fleet.Input, at time.Time) (fleet.Outcome, error) {
+	switch in := in.(type) {
+	case fleet.SessionClosed:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.open--
+	case fleet.AckReceived:
+		s.check(fleet.Origin{VM: in.VM, Via: fleet.Stream, Epoch: in.Epoch, ReceivedAt: at}, in.Ack,
+			fleet.CheckID("command_id", string(in.Ack.CommandID)), nil)
+		if !in.Ack.Success {
+			return fleet.Outcome{}, fleet.ErrNotFound
+		}
+	case fleet.EventReceived:
+		s.check(in.Event.Origin, in.Event, in.Event.Check(), in.Event.Body)
+	default:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.faults = append(s.faults, fmt.Sprintf("unexpected: %+v", in))
 	}
-	return fleet.Command{}, false, fleet.ErrNotFound
+	return fleet.Outcome{}, nil
 }
 
-func (s *strictStore) RecordEvent(_ context.Context, e fleet.Event, _ fleet.Command) (fleet.VM, fleet.Event, error) {
-	s.check(e.Origin, e, e.Check(), e.Body)
-	return fleet.VM{}, e, nil
-}
-
-func (s *strictStore) RecordHeartbeats(
-	_ context.Context, hs []fleet.Heartbeat, _ func(fleet.VMID) fleet.Command,
-) error {
+func (s *strictEngine) RecordHeartbeats(_ context.Context, hs []fleet.Heartbeat) error {
 	for _, h := range hs {
 		_, err := json.Marshal(h)
 		if check := h.Check(); check != nil || err != nil {
@@ -110,32 +118,32 @@ func (s *strictStore) RecordHeartbeats(
 	return nil
 }
 
-func (*strictStore) Next(context.Context, fleet.VMID, store.Attempt) (fleet.Command, error) {
-	return fleet.Command{}, fleet.ErrNothingDue
+// State has no commands, and the newest session of the VM.
+func (s *strictEngine) State(_ context.Context, vm fleet.VMID) (fleet.State, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state := fleet.State{VM: fleet.VM{ID: vm}}
+	for epoch, of := range s.sessions {
+		if of == vm {
+			state.VM.Epoch = max(state.VM.Epoch, epoch)
+		}
+	}
+	return state, nil
 }
 
-func (*strictStore) ResetSessions(context.Context, time.Time) (int, error) { return 0, nil }
-func (*strictStore) Sweep(context.Context, time.Time, store.LastMessageAt, int) (int, error) {
+func (*strictEngine) ResetSessions(context.Context, time.Time) (int, error) { return 0, nil }
+
+func (*strictEngine) Tick(context.Context, time.Time, func(fleet.VMID) fleet.Live, int) (int, error) {
 	return 0, nil
 }
 
-func (*strictStore) Listen(func([]fleet.Change)) (stop func()) { return func() {} }
+func (*strictEngine) Purge(context.Context, engine.Retention, time.Time) (int, error) { return 0, nil }
 
-func (*strictStore) VM(context.Context, fleet.VMID) (fleet.VM, error) {
-	return fleet.VM{}, fleet.ErrNotFound
-}
+func (*strictEngine) Listen(func([]fleet.Change)) (stop func()) { return func() {} }
 
-func (*strictStore) NotWritten(context.Context, fleet.CommandID, fleet.Epoch, time.Time) error {
-	return nil
-}
+func (*strictEngine) OnReady(func(fleet.VMID, fleet.Ready)) (stop func()) { return func() {} }
 
-func (*strictStore) TokenMissing(context.Context, fleet.VMID, string, time.Time) (bool, error) {
-	return false, nil
-}
-
-func (*strictStore) UnjournaledEvents(context.Context, int) ([]fleet.Event, error) { return nil, nil }
-
-func (*strictStore) ListenEarly(func([]fleet.Change)) (stop func()) { return func() {} }
+func (*strictEngine) UnjournaledEvents(context.Context, int) ([]fleet.Event, error) { return nil, nil }
 
 // seeds are messages of every kind, good and odd.
 func seeds(tb testing.TB) [][]byte {
@@ -182,7 +190,7 @@ func FuzzStreamMessage(f *testing.F) {
 	for _, b := range seeds(f) {
 		f.Add(b)
 	}
-	s := &strictStore{}
+	s := &strictEngine{}
 	d := startDispatch(f, s, time.Nanosecond, slog.New(slog.DiscardHandler))
 	session, err := d.Open(context.Background(), fleet.Hello{VM: "vm-1"}, silent{})
 	require.NoError(f, err)
@@ -235,7 +243,7 @@ func FuzzStreamDecoder(f *testing.F) {
 	require.NoError(f, w.Close())
 	f.Add(byte(0), append(frame(0, seeds(f)[0]), frame(1, bomb.Bytes())...))
 
-	s := &strictStore{}
+	s := &strictEngine{}
 	c := config(&fakeAgents{})
 	c.Commands = NewStreamService(
 		startDispatch(f, s, time.Nanosecond, slog.New(slog.DiscardHandler)), "fuzz", slog.New(slog.DiscardHandler))

@@ -79,7 +79,7 @@ func (s *streamSystem) enqueue(vm, id string, params ...string) {
 	}
 	c, err := request.Accept(streamDefaults, adminNow())
 	require.NoError(s, err)
-	_, err = s.store.Enqueue(s.Context(), c, time.Now)
+	_, err = s.store.Accept(s.Context(), c)
 	require.NoError(s, err)
 }
 

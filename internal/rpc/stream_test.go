@@ -18,7 +18,6 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/registration"
-	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // A stream from its ConnectRequest to its end, in each protocol that is served:
@@ -74,7 +73,7 @@ func TestStream(t *testing.T) {
 					`{"type":"runner_registered","vm_id":"vm-1","data":{"a":"b"},"timestamp":"1700000000"}`,
 					string(s.events("vm-1")[0].Body))
 				s.dispatch.Close()
-				hs, err := s.store.Heartbeats(t.Context(), "vm-1", store.Page{Size: 10})
+				hs, err := s.store.Heartbeats(t.Context(), "vm-1", time.Time{}, 10)
 				require.NoError(t, err)
 				require.Len(t, hs, 1)
 				require.Equal(t, "idle", hs[0].Status)
@@ -98,7 +97,7 @@ func TestStreamCommandParams(t *testing.T) {
 			},
 		}.Accept(streamDefaults, adminNow())
 		require.NoError(t, err)
-		_, err = s.store.Enqueue(t.Context(), c, time.Now)
+		_, err = s.store.Accept(t.Context(), c)
 		require.NoError(t, err)
 		got := s.connect("vm-1").hear().GetCommand()
 		require.True(t, proto.Equal(&commands.Command{

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
@@ -10,8 +11,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/internal/control"
-	"github.com/mig-controller/mig-controller/internal/fleet"
-	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/engine"
 )
 
 type watchStream = connect.ServerStreamForClient[migcontrollerv1.WatchFleetResponse]
@@ -48,7 +48,7 @@ func TestWatchFleet(t *testing.T) {
 	for _, protocol := range adminProtocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			s := startAdmin(t, nil)
+			s := startAdmin(t)
 			client := s.clients[protocol]
 			stream, _ := watchFrom(t, client, "", "")
 			_, err := client.SendCommand(t.Context(), sendDrain("c1", "vm-1"))
@@ -67,7 +67,7 @@ func TestWatchFleet(t *testing.T) {
 
 			s.report(t, "vm-9", "error", adminNow())
 			again := control.New(control.Options{
-				Store: s.DB, Clock: adminNow, Log: new(callLog).logger(),
+				Engine: s.Engine, Clock: adminNow, Log: new(callLog).logger(),
 			})
 			t.Cleanup(again.Close)
 			next := adminClients(t, serveAdmin(t, NewAdminService(again, testServer), new(callLog).logger()))["gRPC"]
@@ -97,7 +97,7 @@ func TestWatchFleetEndsWithItsCaller(t *testing.T) {
 	for _, protocol := range adminProtocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			client := startAdmin(t, nil).clients[protocol]
+			client := startAdmin(t).clients[protocol]
 			ctx, leave := context.WithCancel(t.Context())
 			stream, err := client.WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{})
 			require.NoError(t, err)
@@ -107,13 +107,6 @@ func TestWatchFleetEndsWithItsCaller(t *testing.T) {
 			require.Equal(t, connect.CodeCanceled, connect.CodeOf(stream.Err()))
 		})
 	}
-}
-
-// forgetfulStore no longer has the changes after any cursor.
-type forgetfulStore struct{ control.Store }
-
-func (forgetfulStore) Changes(context.Context, store.ChangeFilter, int64, int) ([]fleet.Change, error) {
-	return nil, fleet.ErrCursorExpired
 }
 
 // A cursor whose changes are gone is OUT_OF_RANGE, which tells a watcher to
@@ -127,12 +120,14 @@ func TestWatchFleetCursors(t *testing.T) {
 		require.False(t, stream.Receive(), "nothing is sent")
 		return connect.CodeOf(stream.Err())
 	}
-	s := startAdmin(t, nil)
+	s := startAdmin(t)
 	_, cursor := watchFrom(t, s.clients["gRPC"], "", "")
-	require.Equal(t, connect.CodeInvalidArgument, watch(startAdmin(t, nil), cursor))
+	require.Equal(t, connect.CodeInvalidArgument, watch(startAdmin(t), cursor))
 
-	forgetful := control.New(control.Options{Store: forgetfulStore{s.DB}, Clock: adminNow, Log: new(callLog).logger()})
-	t.Cleanup(forgetful.Close)
-	url := serveAdmin(t, NewAdminService(forgetful, testServer), new(callLog).logger())
-	require.Equal(t, connect.CodeOutOfRange, watch(&adminSystem{clients: adminClients(t, url)}, cursor))
+	for range 2 {
+		s.report(t, "vm-1", "error", adminNow())
+	}
+	_, err := s.Purge(t.Context(), engine.Retention{Changes: time.Minute}, adminNow().Add(time.Hour))
+	require.NoError(t, err)
+	require.Equal(t, connect.CodeOutOfRange, watch(startAdminOn(t, s.Driver), cursor))
 }

@@ -1,223 +1,269 @@
-// Package store says what must survive a crash, as small interfaces that a
-// backend fulfils and storetest checks.
-//
-// Every method that changes something returns once the change is durable:
-// synced to disk, or committed by the database; Lease says where less will do.
-// Every method may return an error that wraps fleet.ErrUnavailable, and then nothing
-// was changed, unless the disk failed while it was synced. Backends apply the
-// transitions of package fleet; they decide nothing themselves.
+// Package store is the contract of storage drivers: rows of columns that queries need,
+// an opaque document and a version. It knows no rule of the fleet. Package storetest has
+// the suite that every driver passes.
 package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
-
-	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// Store is everything a backend provides.
-type Store interface {
-	Commands
-	Deliveries
-	Sessions
-	Reports
-	Fleet
-	Changes
-	Upkeep
-}
-
-// Commands is what operators do with commands.
-type Commands interface {
-	// Enqueue keeps a pending command. Where nothing of its VM is before it, it is
-	// claimed in the same step for the VM's live session, at the time that now
-	// tells. If its id is in use for the same request Enqueue returns the existing
-	// record, else fleet.ErrIDTaken.
-	Enqueue(ctx context.Context, c fleet.Command, now func() time.Time) (fleet.Command, error)
-	// Cancel takes a command back. It returns fleet.ErrNotFound, or
-	// fleet.ErrEnded with the record.
-	Cancel(ctx context.Context, id fleet.CommandID, now time.Time) (fleet.Command, error)
-	// Command returns one command or fleet.ErrNotFound.
-	Command(ctx context.Context, id fleet.CommandID) (fleet.Command, error)
-	// Commands lists commands, the latest accepted first, before the Seq in page.
-	Commands(ctx context.Context, f CommandFilter, page Page) ([]fleet.Command, error)
-	// Queue returns the open commands of vm, oldest first, at least up to the first
-	// that decides what is delivered next.
-	Queue(ctx context.Context, vm fleet.VMID, now time.Time) ([]fleet.Command, error)
-}
-
-// CommandFilter chooses commands; what is empty lets all through.
-type CommandFilter struct {
-	VM     fleet.VMID
-	States []fleet.CommandState
-	Type   string
-}
-
-// Page asks for part of a list.
-type Page struct {
-	// Size is the most that is returned.
-	Size int
-	// Before is where lists in falling order go on: entries with a lower Seq.
-	// Zero is from the start.
-	Before int64
-	// After is where lists in rising order go on: entries with a higher VM id.
-	After fleet.VMID
-}
-
-// Deliveries is how commands reach agents. At most one command of a VM is out
-// at a time.
-type Deliveries interface {
-	// Next returns the command of vm that may be delivered now, as
-	// fleet.NextDelivery says. It claims nothing. It returns fleet.ErrNothingDue
-	// when there is none, and fleet.ErrSuperseded when a newer session has claimed
-	// the VM.
-	Next(ctx context.Context, vm fleet.VMID, a Attempt) (fleet.Command, error)
-	// Lease claims a command for an attempt that is about to be made. It returns
-	// fleet.ErrNotDue when id is not what Next would return now, and
-	// fleet.ErrSuperseded. A lease for a stream may be lost with the power.
-	Lease(ctx context.Context, vm fleet.VMID, id fleet.CommandID, a Attempt) (fleet.Command, error)
-	// NotWritten takes back a delivery on a live session that was not written to the
-	// agent in full. It does nothing if the command has moved on.
-	NotWritten(ctx context.Context, id fleet.CommandID, e fleet.Epoch, now time.Time) error
-	// TokenMissing notes why a register_runner of vm has no token, and returns
-	// whether that is news: what is known is not written again. Lease and the end of
-	// the command clear it.
-	TokenMissing(ctx context.Context, vm fleet.VMID, why string, now time.Time) (news bool, err error)
-	// Ack records an agent's answer that came on the session with this epoch. It
-	// returns the record and whether the command had already ended. It returns
-	// fleet.ErrNotFound when the VM has no such command,
-	// fleet.ErrNotDelivered when it was never sent, and fleet.ErrSuperseded when it
-	// arrived after a newer session was opened. now is when it arrived.
-	Ack(ctx context.Context, vm fleet.VMID, e fleet.Epoch, a fleet.Ack, now time.Time) (c fleet.Command, late bool, err error)
-	// Sweep ends the commands whose time is up as of now, or puts the decision off,
-	// as Command.Lapsed says. It looks at limit commands at most and returns how
-	// many it looked at. lastMessageAt must not block.
-	Sweep(ctx context.Context, now time.Time, lastMessageAt LastMessageAt, limit int) (int, error)
-	// ListenEarly is Listen without waiting until the changes are durable: a loss of
-	// power may undo them, and whoever asked for them has no answer yet.
-	ListenEarly(fn func([]fleet.Change)) (stop func())
-}
-
-// LastMessageAt returns when the latest message arrived on the session that a command
-// is out on; zero for none, and as long as the command was not written to it.
-type LastMessageAt func(fleet.Command) time.Time
-
-// Attempt is the way a command is about to be delivered.
-type Attempt struct {
-	Via fleet.Route
-	// Epoch is the session that asks, and Written the command that was last written
-	// on it, empty for none; not used over HTTP.
-	Epoch   fleet.Epoch
-	Written fleet.CommandID
-	// WithoutToken leaves out what needs a registration token.
-	WithoutToken bool
-	At           time.Time
-}
-
-// Sessions is what is known of live sessions.
-type Sessions interface {
-	// OpenSession gives the VM its next session, superseding the one before. written
-	// returns the command that was last written on that one, as of when it is called,
-	// and must not block.
-	// When the VM is to be registered in this boot and no command for it is on
-	// its way, register is enqueued in the same step; it is not used otherwise.
-	OpenSession(ctx context.Context, h fleet.Hello, register fleet.Command, written func() fleet.CommandID, now time.Time) (fleet.VM, error)
-	// CloseSession ends a session, on which written is the command that was last
-	// written. The end of one that has been superseded changes nothing.
-	CloseSession(ctx context.Context, vm fleet.VMID, e fleet.Epoch, written fleet.CommandID, now time.Time) error
-	// ResetSessions ends all sessions: those of a controller that is no more. It
-	// returns how many there were.
-	ResetSessions(ctx context.Context, now time.Time) (int, error)
-	// RequestRegistration enqueues register for a VM that polls and is to be
-	// registered in this boot; it does nothing for any other. The VM is known
-	// afterwards.
-	RequestRegistration(ctx context.Context, vm fleet.VMID, register fleet.Command, now time.Time) (fleet.VM, error)
-}
-
-// Reports is what agents tell.
-type Reports interface {
-	// RecordEvent keeps an event and what it shows of its VM, and returns both.
-	// An event from a superseded session is kept and shows nothing. register is
-	// enqueued when the event asks for a live VM to be registered.
-	RecordEvent(ctx context.Context, e fleet.Event, register fleet.Command) (fleet.VM, fleet.Event, error)
-	// RecordHeartbeats keeps heartbeats, oldest first, and what they show of
-	// their VMs. Those from superseded sessions are left out. register makes the
-	// command for a VM that turns out to have restarted.
-	RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat, register func(fleet.VMID) fleet.Command) error
-	// UnjournaledEvents returns events that are not yet marked, oldest first.
-	UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Event, error)
-	// MarkJournaled marks events up to seq as written to the journal.
-	MarkJournaled(ctx context.Context, seq int64) error
-}
-
-// Fleet is what can be asked about the fleet.
-type Fleet interface {
-	// VM returns one VM or fleet.ErrNotFound.
-	VM(ctx context.Context, id fleet.VMID) (fleet.VM, error)
-	// VMs lists VMs in the order of their ids, after the id in page.
-	VMs(ctx context.Context, f VMFilter, page Page) ([]fleet.VM, error)
-	// Events lists events, the latest received first, before the Seq in page.
-	Events(ctx context.Context, f EventFilter, page Page) ([]fleet.Event, error)
-	// Heartbeats lists the heartbeats of a VM that are still kept, the latest
-	// received first; in page, Before is a time of receipt in Unix nanoseconds.
-	Heartbeats(ctx context.Context, vm fleet.VMID, page Page) ([]fleet.Heartbeat, error)
-}
-
-// VMFilter chooses VMs; what is empty lets all through.
-type VMFilter struct {
-	Pool      string
-	Org       string
-	Status    string
-	Connected *bool
-}
-
-// EventFilter chooses events; what is empty lets all through.
-type EventFilter struct {
-	VM   fleet.VMID
-	Type string
-	// Since and Until bound the time of receipt: Since ≤ t < Until.
-	Since time.Time
-	Until time.Time
-}
-
-// Changes is the log of all that happened to the fleet, in order.
-type Changes interface {
-	// Changes returns what came after the change with this Seq, oldest first. It
-	// returns fleet.ErrCursorExpired when some of that is no longer kept.
-	Changes(ctx context.Context, f ChangeFilter, after int64, limit int) ([]fleet.Change, error)
-	// LastChange returns the Seq of the latest change; zero when there is none.
-	LastChange(ctx context.Context) (int64, error)
-	// Listen calls fn after each commit with the changes in it, those of a VM in
-	// their order, until stop is called. fn must not block. A change made by
-	// another process may be told late, and one told twice is no error.
-	Listen(fn func([]fleet.Change)) (stop func())
-}
-
-// ChangeFilter chooses changes; what is empty lets all through.
-type ChangeFilter struct {
-	VM fleet.VMID
-}
-
-// Upkeep is what keeps a store in order.
-type Upkeep interface {
-	// ID names this store: a cursor into one store means nothing in another.
+// Driver keeps rows in a database. It is safe for concurrent use, also by several
+// processes where the database is.
+//
+// A row is a few columns that queries need, a document, and a version. A driver
+// knows nothing of what columns and documents mean: it returns them as they were
+// committed. Times are in UTC, precise to the nanosecond; a zero time is none, and
+// an empty document is the same as none. A driver keeps nothing that a caller gave
+// it, and what it returns belongs to the caller.
+//
+// A call whose context is done before it begins returns an error and does nothing.
+//
+// Every method may fail; what an error is about is for people to read, except for
+// those that are named here.
+type Driver interface {
+	// ID names the database: a number of one means nothing in another.
 	ID() string
-	// Check returns nil when the store can be written, having tried.
+	// Load returns the rows that are there of those that k names, as of one moment.
+	Load(ctx context.Context, k Keys) (Rows, error)
+	// Commit makes all of the writes durable, or none. It returns a *ConflictError
+	// when a row is not as it was loaded. After any other error it is in doubt whether
+	// the writes were made: what is there must be loaded again.
+	Commit(ctx context.Context, w Writes) (Committed, error)
+	// Listen calls fn after every durable commit that has changes, in the order of
+	// their numbers, with the number of its last change, until stop is called. A
+	// call may be left out when a later one covers it. fn must not block, nor call
+	// the driver. What another process commits may be reported as late as with the
+	// next commit of this one.
+	Listen(fn func(last int64)) (stop func())
+	// Check returns nil when the database can be written, having tried.
 	Check(ctx context.Context) error
-	// Purge forgets what is older than the retention, a bounded part at a time,
-	// until nothing is left to forget. It returns how many rows went.
-	Purge(ctx context.Context, r Retention, now time.Time) (int, error)
-	// Close writes what is under way and closes the store. Calls after it return
-	// fleet.ErrUnavailable.
+	// Purge removes rows that are past their time, at most limit of each class, and
+	// returns how many went: zero only when none is left to go.
+	Purge(ctx context.Context, c Cutoffs, limit int) (int, error)
+	// Close completes what is under way and closes the database. Calls after it
+	// return an error that wraps ErrClosed; closing twice is no error.
 	Close() error
+
+	Queries
 }
 
-// Retention is how long each class is kept. Zero is forever.
-type Retention struct {
-	Events     time.Duration
-	Heartbeats time.Duration
-	// Commands counts from when a command ended.
-	Commands time.Duration
-	// VMs counts from when a VM that is not connected was last heard of.
-	VMs     time.Duration
-	Changes time.Duration
+// Queries are the lists. Each returns limit rows at most.
+type Queries interface {
+	// VMs lists VMs in the order of their ids, byte by byte.
+	VMs(ctx context.Context, q VMQuery, limit int) ([]VMRow, error)
+	// Commands lists commands, the highest Seq first.
+	Commands(ctx context.Context, q CommandQuery, limit int) ([]CommandRow, error)
+	// Events lists events, the highest Seq first, or the lowest with After.
+	Events(ctx context.Context, q EventQuery, limit int) ([]EventRow, error)
+	// Heartbeats lists rows of heartbeats, the latest At first.
+	Heartbeats(ctx context.Context, q HeartbeatQuery, limit int) ([]HeartbeatRow, error)
+	// Due lists the VMs and the commands whose DueAt is not after now, the earliest
+	// first: limit of each.
+	Due(ctx context.Context, now time.Time, limit int) (Rows, error)
+	// Changes lists changes, the lowest Seq first. It returns ErrPurged when some of
+	// those after q.After were purged, of whichever VM.
+	Changes(ctx context.Context, q ChangeQuery, limit int) ([]ChangeRow, error)
+	// LastChange returns the number of the latest change; zero when there was none.
+	LastChange(ctx context.Context) (int64, error)
+	// Mark returns the number that was last committed under a name; zero for none.
+	Mark(ctx context.Context, name string) (int64, error)
+}
+
+// The errors of drivers.
+var (
+	// ErrClosed occurs when a driver is used after its Close.
+	ErrClosed = errors.New("the database is closed")
+	// ErrPurged occurs when changes that were asked for are no longer kept.
+	ErrPurged = errors.New("the changes are no longer kept")
+)
+
+// ConflictError says which rows are not as they were loaded: all of a commit, so
+// that one more Load is enough.
+type ConflictError struct {
+	VMs, Commands []string
+}
+
+// Error names the rows.
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("changed since they were loaded: %s", strings.Join(append(append([]string{}, e.VMs...), e.Commands...), ", "))
+}
+
+// Keys names rows to be loaded.
+type Keys struct {
+	// VMs are loaded together with the first of the commands in each of their
+	// Queues, by Seq: Depth of each. The commands are loaded also when the row of
+	// their VM is not there.
+	VMs    []string
+	Queues []string
+	Depth  int
+	// Commands are loaded by their ids.
+	Commands []string
+}
+
+// Rows are rows as they were loaded, in no order unless it is said. No row is there
+// twice.
+type Rows struct {
+	VMs      []VMRow
+	Commands []CommandRow
+}
+
+// Version counts the commits of a row; zero is a row that is not there. A commit
+// with a version replaces the row that has it, and the row then has the next.
+type Version int64
+
+// VMRow is a VM.
+type VMRow struct {
+	ID string
+	// Pool, Org, Status and Connected are what VMs are listed by.
+	Pool, Org, Status string
+	Connected         bool
+	// LastSeenAt is what the Cutoffs of VMs are about.
+	LastSeenAt time.Time
+	// DueAt is when Due lists it.
+	DueAt   time.Time
+	Version Version
+	Doc     []byte
+}
+
+// CommandRow is a command.
+type CommandRow struct {
+	// Seq is the order in which commands were committed first; Commit gives it, and
+	// it stays. None is given twice, nor of the other rows, even after a purge.
+	Seq int64
+	ID  string
+	// VM and Type never change; they, State and Seq are what commands are listed by.
+	VM, Type, State string
+	// Queue is which of the queues of its VM it is in; empty for none.
+	Queue string
+	// DueAt is when Due lists it, and FinishedAt what the Cutoffs of commands are about.
+	DueAt, FinishedAt time.Time
+	Version           Version
+	Doc               []byte
+}
+
+// EventRow is an event. It never changes.
+type EventRow struct {
+	// Seq is the order in which events were committed; Commit gives it.
+	Seq        int64
+	VM, Type   string
+	ReceivedAt time.Time
+	Doc        []byte
+}
+
+// HeartbeatRow holds heartbeats of several VMs. It never changes.
+type HeartbeatRow struct {
+	// At is when the first of them was received. It is what they are listed by.
+	At time.Time
+	// VMs are those whose heartbeats they are, each once. Drivers need not return them.
+	VMs []string
+	Doc []byte
+}
+
+// ChangeRow is an entry of the log of changes. It never changes.
+type ChangeRow struct {
+	// Seq is the order of the changes over all commits, from one and without gaps;
+	// Commit gives it.
+	Seq int64
+	At  time.Time
+	VM  string
+	// Kind says what Doc is of.
+	Kind string
+	// Doc is as committed. Of a change that stands for an event it is that of the
+	// event, or empty when the event is no longer kept.
+	Doc []byte
+	// Event is for a commit: the change stands for the event at this place in
+	// Writes.Events, counted from one. Zero is none.
+	Event int
+	// EventSeq is the Seq of that event, when the change is listed: also when the
+	// event is no longer kept.
+	EventSeq int64
+}
+
+// Writes is what one commit does. No row is in it twice, and the numbers that
+// Commit gives need not be set. What it lists is committed in this order.
+type Writes struct {
+	VMs        []VMRow
+	Commands   []CommandRow
+	Events     []EventRow
+	Heartbeats []HeartbeatRow
+	Changes    []ChangeRow
+	// Marks are numbers to be kept by name.
+	Marks map[string]int64
+}
+
+// Committed are the numbers that a commit gave.
+type Committed struct {
+	// Commands has the Seq of each of Writes.Commands, new or not.
+	Commands []int64
+	// Events has the Seq of each of Writes.Events.
+	Events []int64
+	// FirstChange is the Seq of the first of Writes.Changes; the others follow it.
+	FirstChange int64
+}
+
+// VMQuery chooses VMs; what is empty lets all through.
+type VMQuery struct {
+	Pool, Org, Status string
+	Connected         *bool
+	// After is the id after which the list begins.
+	After string
+}
+
+// CommandQuery chooses commands; what is empty lets all through.
+type CommandQuery struct {
+	VM, Type string
+	States   []string
+	// Before lets only those with a lower Seq through.
+	Before int64
+	// FinishedSince lets only those through that finished at this time or later.
+	FinishedSince time.Time
+}
+
+// EventQuery chooses events; what is empty lets all through.
+type EventQuery struct {
+	VM, Type string
+	// Since and Until bound the time of receipt: Since ≤ t < Until.
+	Since, Until time.Time
+	// Before lets only those with a lower Seq through, and After, if it is not nil,
+	// those with a higher one, the lowest first.
+	Before int64
+	After  *int64
+}
+
+// HeartbeatQuery chooses rows of heartbeats.
+type HeartbeatQuery struct {
+	// VM lets only rows through that have it among their VMs; a driver may let a few
+	// others through as well. Empty is all.
+	VM string
+	// Before lets only rows through whose At is earlier; zero is all.
+	Before time.Time
+}
+
+// ChangeQuery chooses changes.
+type ChangeQuery struct {
+	// VM is whose changes; empty is all.
+	VM string
+	// After lets only those with a higher Seq through.
+	After int64
+}
+
+// Cutoffs are the times before which rows of each class are removed; zero keeps
+// all. Of changes and heartbeats those go that were committed first, up to the
+// first that is to be kept; those that are dated later than a day after Now count as past their time.
+// The latest change always stays.
+type Cutoffs struct {
+	Now        time.Time
+	Changes    time.Time
+	Heartbeats time.Time
+	// Events goes by ReceivedAt, and lets those with a Seq above EventsThrough stay.
+	Events        time.Time
+	EventsThrough int64
+	// Commands goes by FinishedAt; those without one stay.
+	Commands time.Time
+	// VMs goes by LastSeenAt; those without one and those that are Connected stay.
+	VMs time.Time
 }

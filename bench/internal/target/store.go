@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"net/url"
 
-	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
 	"github.com/mig-controller/mig-controller/bench/internal/peer"
@@ -61,28 +61,28 @@ func (s *store) Mark(ctx context.Context) (m Mark, err error) {
 	return m, nil
 }
 
-// packed is the first byte of a row of heartbeats that is a block of Snappy.
-const packed = 1
-
-// Between counts the heartbeats in the rows: each is a line that is an object.
+// Between counts the heartbeats in the rows: each is a line in a frame of Zstandard.
 func (s *store) Between(ctx context.Context, from, to Mark) (n int64, err error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT docs FROM heartbeats WHERE seq > ? AND seq <= ?`, int64(from), int64(to))
 	if err != nil {
 		return 0, fmt.Errorf("count in the controller's database: %w", err)
 	}
 	defer rows.Close()
+	frames, err := zstd.NewReader(nil)
+	if err != nil {
+		return 0, err
+	}
+	defer frames.Close()
 	for rows.Next() {
 		var docs sql.RawBytes
 		if err := rows.Scan(&docs); err != nil {
 			return 0, fmt.Errorf("count in the controller's database: %w", err)
 		}
-		text := []byte(docs)
-		if len(docs) > 0 && docs[0] == packed {
-			if text, err = s2.Decode(nil, docs[1:]); err != nil {
-				return 0, fmt.Errorf("unpack heartbeats: %w", err)
-			}
+		text, err := frames.DecodeAll(docs, nil)
+		if err != nil {
+			return 0, fmt.Errorf("unpack heartbeats: %w", err)
 		}
-		n += int64(bytes.Count(text, []byte("\n{")))
+		n += int64(bytes.Count(text, []byte("\n")))
 	}
 	return n, rows.Err()
 }

@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // The driver keeps the contract.
 func TestMemory(t *testing.T) {
 	t.Parallel()
-	storetest.RunDriver(t, storetest.Drivers{
+	storetest.Run(t, storetest.Drivers{
 		New: func(*testing.T) store.Driver { return memory.New() },
 		Crash: func(t *testing.T, old store.Driver) store.Driver {
 			t.Helper()

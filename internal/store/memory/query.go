@@ -77,9 +77,8 @@ func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRo
 func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, error) {
 	order := func(a, b store.CommandRow) int { return cmp.Compare(b.Seq, a.Seq) }
 	return choose(ctx, db, db.commands, limit, order, func(row store.CommandRow) bool {
-		return lets(q.VM, row.VM) && lets(q.Type, row.Type) &&
-			(len(q.States) == 0 || slices.Contains(q.States, row.State)) && (q.Before == 0 || row.Seq < q.Before) &&
-			(q.FinishedSince.IsZero() || !row.FinishedAt.IsZero() && !row.FinishedAt.Before(q.FinishedSince))
+		return lets(q.VM, row.VM) && lets(q.Type, row.Type) && !row.FinishedAt.Before(q.FinishedSince) &&
+			(len(q.States) == 0 || slices.Contains(q.States, row.State)) && (q.Before == 0 || row.Seq < q.Before)
 	})
 }
 

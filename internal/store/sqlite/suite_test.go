@@ -33,7 +33,7 @@ func TestSuite(t *testing.T) {
 		require.True(t, ok)
 		return path
 	}
-	storetest.RunDriver(t, storetest.Drivers{
+	storetest.Run(t, storetest.Drivers{
 		New: func(t *testing.T) store.Driver {
 			t.Helper()
 			return open(t, filepath.Join(t.TempDir(), "controller.db"))

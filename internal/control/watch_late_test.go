@@ -1,0 +1,73 @@
+package control_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// A change that is reported late, as that of another process may be, is sent once
+// it is, and ends the quiet.
+func TestWatchSendsWhatIsReportedLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newWorld(t)
+		s.know("vm-1")
+		w := watch(t, newControl(t, s), "", "")
+		w.bare(t)
+		synctest.Wait()
+		began := time.Now()
+		s.driver.mute()
+		s.another().addEvent(event("vm-1"))
+		synctest.Wait()
+		require.Empty(t, w.updates)
+		time.AfterFunc(20*time.Second, s.driver.repeat)
+		seqs, _ := w.seqs(t, 1)
+		require.Equal(t, []int64{2}, seqs)
+		require.Equal(t, 20*time.Second, time.Since(began))
+		w.bare(t)
+		require.Equal(t, 50*time.Second, time.Since(began))
+	})
+}
+
+// A change that is reported late is not sent later than the engine's own that come
+// after it.
+func TestWatchKeepsTheOrderOfWhatIsReportedLate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newWorld(t)
+		s.know("vm-1", "vm-2")
+		w := watch(t, newControl(t, s), "", "")
+		w.bare(t)
+		s.driver.mute()
+		s.another().addEvent(event("vm-1"))
+		s.addEvent(event("vm-2"))
+		s.driver.repeat()
+		require.Equal(t, fleet.VMID("vm-1"), w.next(t).Change.Event.VM)
+		require.Equal(t, fleet.VMID("vm-2"), w.next(t).Change.Event.VM)
+		synctest.Wait()
+		require.Empty(t, w.updates)
+	})
+}
+
+// Being told the same change again is neither a change nor an end of the quiet.
+func TestWatchTakesNoNoticeOfRepetitions(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newWorld(t)
+		s.know("vm-1")
+		c := newControl(t, s)
+		w := watch(t, c, "", "")
+		w.bare(t)
+		s.addEvent(event("vm-1"))
+		w.seqs(t, 1)
+		began := time.Now()
+		time.AfterFunc(20*time.Second, s.driver.repeat)
+		w.bare(t)
+		require.Equal(t, 30*time.Second, time.Since(began))
+	})
+}
