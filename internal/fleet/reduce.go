@@ -68,6 +68,19 @@ func (r Rules) Reduce(s State, in Input, now time.Time) (Outcome, error) {
 	return red.done(s, in.reduce(&red))
 }
 
+// reduction is a Reduce under way.
+type reduction struct {
+	rules   Rules
+	now     time.Time
+	vmID    VMID
+	tick    bool      // the time of the VM itself has come
+	claimed CommandID // for the live session, by its acceptance
+	// again is whether something else can be sent than before, although nothing that
+	// others see differs.
+	again bool
+	Outcome
+}
+
 func (r Rules) begin(s State, in Input, now time.Time) reduction {
 	vm, _ := in.Subject()
 	return reduction{rules: r, now: now, vmID: vm, Outcome: Outcome{State: s}}
@@ -80,19 +93,6 @@ func (r *reduction) done(s State, err error) (Outcome, error) {
 	}
 	r.Ready = r.ready(s)
 	return r.Outcome, nil
-}
-
-// reduction is a Reduce under way.
-type reduction struct {
-	rules   Rules
-	now     time.Time
-	vmID    VMID
-	tick    bool      // the time of the VM itself has come
-	claimed CommandID // for the live session, by its acceptance
-	// again is whether something else can be sent than before, although nothing that
-	// others see differs.
-	again bool
-	Outcome
 }
 
 func (r *reduction) vm() *VM { return &r.State.VM }
