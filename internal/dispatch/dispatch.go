@@ -32,7 +32,6 @@ const (
 	keyAttempt      = "attempt"
 	keyState        = "state"
 	keyReason       = "reason"
-	keyNextTry      = "next_try_in"
 	keyStatus       = "status"
 	keySuccess      = "success"
 	keyRegistration = "registration"

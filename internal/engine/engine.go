@@ -24,12 +24,11 @@ import (
 
 // The keys of log lines.
 const (
-	keyVM      = "vm_id"
-	keyCommand = "command_id"
-	keyCount   = "count"
-	keyError   = "error"
-	keyPanic   = "panic"
-	keyStack   = "stack"
+	keyVM    = "vm_id"
+	keyCount = "count"
+	keyError = "error"
+	keyPanic = "panic"
+	keyStack = "stack"
 )
 
 // maxGroup is the most operations that one commit takes: what bounds how long the

@@ -25,28 +25,32 @@ type Drivers struct {
 func Run(t *testing.T, d Drivers) {
 	t.Helper()
 	for name, test := range map[string]func(t *testing.T, d Drivers){
-		// driver_commit.go
-		"a new database is empty":                         emptyDatabase,
-		"rows come back as they were committed":           rowsComeBack,
-		"versions count the commits of a row":             versionsCount,
-		"an update replaces the whole row":                updateReplaces,
-		"numbers are in the order of commits":             numbersInOrder,
-		"numbers are not given again after a purge":       numbersStayTaken,
-		"a row that is not as it was loaded conflicts":    staleRowsConflict,
-		"a conflict names every row":                      conflictNamesAll,
-		"a conflict changes nothing":                      conflictChangesNothing,
-		"a row that was purged conflicts":                 purgedRowConflicts,
-		"marks are the latest numbers by name":            marksAreLatest,
-		"documents have any bytes":                        documentBytes,
-		"documents have a mebibyte":                       largeDocuments,
-		"ids and columns have any characters they may":    anyCharacters,
-		"times are kept to the nanosecond":                exactTimes,
-		"callers keep what they gave and what they got":   ownMemory,
-		"a commit with a thousand rows":                   largeCommit,
+		// commit.go
+		"a new database is empty":                       emptyDatabase,
+		"rows come back as they were committed":         rowsComeBack,
+		"versions count the commits of a row":           versionsCount,
+		"an update replaces the whole row":              updateReplaces,
+		"numbers are in the order of commits":           numbersInOrder,
+		"numbers are not given again after a purge":     numbersStayTaken,
+		"marks are the latest numbers by name":          marksAreLatest,
+		"documents have any bytes":                      documentBytes,
+		"documents have a mebibyte":                     largeDocuments,
+		"ids and columns have any characters they may":  anyCharacters,
+		"times are kept to the nanosecond":              exactTimes,
+		"callers keep what they gave and what they got": ownMemory,
+		"a commit with a thousand rows":                 largeCommit,
+
+		// conflict.go
+		"a row that is not as it was loaded conflicts": staleRowsConflict,
+		"a conflict names every row":                   conflictNamesAll,
+		"a conflict changes nothing":                   conflictChangesNothing,
+		"a row that was purged conflicts":              purgedRowConflicts,
+
+		// context.go
 		"a context that is done is an error":              doneContext,
 		"a context that ends leaves all of it or nothing": endingContext,
 
-		// driver_load.go
+		// load.go
 		"load returns the rows that are there":          loadRows,
 		"load returns the first of each queue":          loadQueues,
 		"load returns no row twice":                     loadOnce,
@@ -54,20 +58,22 @@ func Run(t *testing.T, d Drivers) {
 		"queues outlive the row of their VM":            loadWithoutVM,
 		"load returns a thousand VMs with their queues": loadMany,
 
-		// driver_lists.go
-		"VMs are listed by every filter":            listVMs,
-		"commands are listed by every filter":       listCommands,
-		"events are listed by every filter":         listEvents,
-		"heartbeats are listed by VM and time":      listHeartbeats,
-		"heartbeats of one moment are all there":    sameMoment,
-		"due rows are listed, the earliest first":   listDue,
+		// lists.go
+		"VMs are listed by every filter":          listVMs,
+		"commands are listed by every filter":     listCommands,
+		"events are listed by every filter":       listEvents,
+		"heartbeats are listed by VM and time":    listHeartbeats,
+		"heartbeats of one moment are all there":  sameMoment,
+		"due rows are listed, the earliest first": listDue,
+
+		// paging.go
 		"VMs are paged while they change":           pageVMs,
 		"commands are paged while they change":      pageCommands,
 		"events are paged backward while more come": pageEventsBack,
 		"events are paged forward while more come":  pageEventsOn,
 		"heartbeats are paged while more come":      pageHeartbeats,
 
-		// driver_changes.go
+		// changes.go
 		"changes are listed in their order":             changesInOrder,
 		"a change of an event has its document":         changesOfEvents,
 		"changes that were purged are missed":           changesPurged,
@@ -76,7 +82,7 @@ func Run(t *testing.T, d Drivers) {
 		"a listener that stopped is not called":         listenersStop,
 		"what a listener is called for can be read":     listenersRead,
 
-		// driver_purge.go
+		// purge.go
 		"purge removes what is before its cutoff": purgeCutoffs,
 		"purge keeps all without cutoffs":         purgeWithoutCutoffs,
 		"purge removes changes in their order":    purgeChanges,
@@ -84,13 +90,13 @@ func Run(t *testing.T, d Drivers) {
 		"purge is limited for each class":         purgeLimit,
 		"purge empties queues":                    purgeQueues,
 
-		// driver_concurrent.go
+		// concurrent.go
 		"no commit of concurrent writers is lost": concurrentWriters,
 		"load is of one moment":                   loadOneMoment,
 		"two drivers share a database":            sharedDatabase,
 		"two drivers write at once":               sharedWriters,
 
-		// driver_close.go
+		// close.go
 		"everything survives a crash":                  crashKeeps,
 		"the log of changes goes on after a crash":     crashContinues,
 		"a database has an id of its own":              databaseID,
