@@ -55,8 +55,8 @@ func TestDeliveriesAreDurable(t *testing.T) {
 		driver := &slowDriver{memory.New(), make(chan struct{}, 1)}
 		s := newSystemOn(t, driver)
 		release := func() {}
-		s.store.on("Lease", func() error {
-			s.store.up("Lease")
+		s.store.on("Claim", func() error {
+			s.store.up("Claim")
 			release = driver.hold()
 			return nil
 		})
@@ -123,7 +123,7 @@ func (s *system) cancel(id fleet.CommandID) {
 
 // A command that is cancelled while its token is being minted is not sent, and
 // the next one is.
-func TestCancelledBeforeItsLease(t *testing.T) {
+func TestCancelledBeforeItsClaim(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
@@ -317,7 +317,7 @@ func TestSendHangs(t *testing.T) {
 // claimed once.
 func TestDeliveryOutage(t *testing.T) {
 	t.Parallel()
-	for _, method := range []string{"State", "Lease"} {
+	for _, method := range []string{"State", "Claim"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -355,13 +355,13 @@ func TestDeliveryCountsThroughAnOutage(t *testing.T) {
 
 // A session that was superseded between its claim and its message sends
 // nothing: the newer one does.
-func TestSupersededAfterItsLease(t *testing.T) {
+func TestSupersededAfterItsClaim(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		newer := make(chan *agent, 1)
-		s.store.on("after Lease", func() error {
-			s.store.up("after Lease")
+		s.store.on("after Claim", func() error {
+			s.store.up("after Claim")
 			newer <- s.connect("vm-1")
 			return nil
 		})

@@ -83,11 +83,11 @@ func stepOf(in fleet.Input) string {
 	case fleet.Polled:
 		return "RequestRegistration"
 	case fleet.DeliveryClaimed:
-		return "Lease"
+		return "Claim"
 	case fleet.DeliveryFailed:
 		return "NotWritten"
 	case fleet.TokenUnavailable:
-		return "TokenMissing"
+		return "TokenUnavailable"
 	default:
 		panic("an input that the dispatcher does not apply")
 	}

@@ -191,8 +191,8 @@ func TestDeadlineBeforeTheWrite(t *testing.T) {
 		short.TTL = 10 * time.Second
 		s.sendWith("vm-1", "a", short)
 		s.send("vm-1", "b")
-		s.store.on("after Lease", func() error {
-			s.store.up("after Lease")
+		s.store.on("after Claim", func() error {
+			s.store.up("after Claim")
 			time.Sleep(11 * time.Second) // fake clock
 			return nil
 		})

@@ -22,7 +22,7 @@ var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Secon
 type fixture struct {
 	*testing.T
 	*engine.Engine
-	b backend
+	kind driverKind
 	// driver has the database, and other, if it is not nil, is a second engine on it.
 	driver store.Driver
 	other  *engine.Engine
@@ -40,15 +40,15 @@ type written struct {
 	id    fleet.CommandID
 }
 
-func open(t *testing.T, b backend) *fixture {
+func open(t *testing.T, kind driverKind) *fixture {
 	t.Helper()
-	return openWith(t, b, fleet.Rules{Defaults: defaults, NewID: fleet.NewRegistrationID})
+	return openWith(t, kind, fleet.Rules{Defaults: defaults, NewID: fleet.NewRegistrationID})
 }
 
-func openWith(t *testing.T, b backend, r fleet.Rules) *fixture {
+func openWith(t *testing.T, kind driverKind, r fleet.Rules) *fixture {
 	t.Helper()
-	f := &fixture{T: t, b: b, rules: r, now: start, written: map[fleet.VMID]written{}, silent: map[fleet.VMID]bool{}}
-	f.serve(b.New(t))
+	f := &fixture{T: t, kind: kind, rules: r, now: start, written: map[fleet.VMID]written{}, silent: map[fleet.VMID]bool{}}
+	f.serve(kind.New(t))
 	return f
 }
 
@@ -72,7 +72,7 @@ func (f *fixture) start(d store.Driver) *engine.Engine {
 // crash goes on with what a kill leaves.
 func (f *fixture) crash() {
 	f.Helper()
-	left := f.b.Crash(f.T, f.driver)
+	left := f.kind.Crash(f.T, f.driver)
 	// What they still commit is not in what is left.
 	if f.other != nil {
 		_ = f.other.Close()
@@ -157,17 +157,18 @@ func (f *fixture) connect(vm string) fleet.VM {
 // deliver does what a session does to get its next command.
 func (f *fixture) deliver(vm string, e fleet.Epoch) (fleet.Command, error) {
 	f.Helper()
-	return f.lease(vm, fleet.Attempt{Via: fleet.Stream, Epoch: e, At: f.now})
+	return f.deliverBy(vm, fleet.Attempt{Via: fleet.Stream, Epoch: e, At: f.now})
 }
 
 // poll does what polling does for the VM "vm".
 func (f *fixture) poll() (fleet.Command, error) {
 	f.Helper()
 	f.apply(fleet.Polled{VM: "vm"})
-	return f.lease("vm", fleet.Attempt{Via: fleet.HTTP, At: f.now})
+	return f.deliverBy("vm", fleet.Attempt{Via: fleet.HTTP, At: f.now})
 }
 
-func (f *fixture) lease(vm string, a fleet.Attempt) (fleet.Command, error) {
+// deliverBy delivers what is next for an attempt.
+func (f *fixture) deliverBy(vm string, a fleet.Attempt) (fleet.Command, error) {
 	f.Helper()
 	id := fleet.VMID(vm)
 	if w := f.written[id]; a.Via == fleet.Stream && w.epoch == a.Epoch {
@@ -191,14 +192,14 @@ func (f *fixture) claim(vm string, id fleet.CommandID, a fleet.Attempt) (fleet.C
 	return out.Command, err
 }
 
-// leaseWithoutToken is deliver while no token is available.
-func (f *fixture) leaseWithoutToken(vm string, e fleet.Epoch) (fleet.Command, error) {
+// deliverWithoutToken is deliver while no token is available.
+func (f *fixture) deliverWithoutToken(vm string, e fleet.Epoch) (fleet.Command, error) {
 	f.Helper()
-	return f.lease(vm, fleet.Attempt{Via: fleet.Stream, Epoch: e, WithoutToken: true, At: f.now})
+	return f.deliverBy(vm, fleet.Attempt{Via: fleet.Stream, Epoch: e, WithoutToken: true, At: f.now})
 }
 
-// leaseOnly is deliver by a session that does not come to write the command.
-func (f *fixture) leaseOnly(vm string, e fleet.Epoch) (fleet.Command, error) {
+// claimOnly is deliver by a session that ends before it writes the command.
+func (f *fixture) claimOnly(vm string, e fleet.Epoch) (fleet.Command, error) {
 	f.Helper()
 	before := f.written[fleet.VMID(vm)]
 	defer func() { f.written[fleet.VMID(vm)] = before }()

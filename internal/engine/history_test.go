@@ -65,7 +65,7 @@ func testModel(f *fixture) {
 	for _, op := range ops {
 		total += op.weight
 	}
-	for step := range f.b.Steps {
+	for step := range f.kind.Steps {
 		n := h.rand.IntN(total)
 		for _, op := range ops {
 			if n -= op.weight; n < 0 {

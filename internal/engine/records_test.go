@@ -56,7 +56,7 @@ func testRecords(f *fixture) {
 	for _, op := range ops {
 		total += op.weight
 	}
-	for r.step = range f.b.Steps / 4 {
+	for r.step = range f.kind.Steps / 4 {
 		r.later(time.Duration(1+r.rand.IntN(3e6)) * time.Microsecond / 10)
 		n := r.rand.IntN(total)
 		for _, op := range ops {

@@ -117,7 +117,7 @@ func testClaimedAtOnce(f *fixture) {
 	require.Equal(t, fleet.Pending, f.send("e", "vm").State, "nobody is connected")
 }
 
-func testLeaseNames(f *fixture) {
+func testClaimNames(f *fixture) {
 	t := f.T
 	v := f.registered("vm")
 	f.send("a", "vm")

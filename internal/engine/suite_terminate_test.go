@@ -88,7 +88,7 @@ func testNotWritten(f *fixture) {
 	v := f.registered("vm")
 	f.send("a", "vm")
 	for range 10 { // claimed each time, and never written
-		c, err := f.leaseOnly("vm", v.Epoch)
+		c, err := f.claimOnly("vm", v.Epoch)
 		require.NoError(t, err)
 		require.Equal(t, 1, c.Attempts)
 		v = f.connect("vm")
@@ -99,7 +99,7 @@ func testNotWritten(f *fixture) {
 	f.mustDeliver("vm", v.Epoch)
 	f.drop("vm", v.Epoch)
 	v = f.connect("vm")
-	c, err := f.leaseOnly("vm", v.Epoch)
+	c, err := f.claimOnly("vm", v.Epoch)
 	require.NoError(t, err)
 	require.Equal(t, 2, c.Attempts)
 	require.NoError(t, f.notWritten("a", v.Epoch-1, f.now), "of another session")
@@ -171,15 +171,15 @@ func testTokenWait(f *fixture) {
 	require.Equal(t, fleet.TokenWait{Why: "it is empty", Since: start}, f.vm("vm").TokenWait)
 
 	for _, id := range []string{"a", "b"} {
-		c, err := f.leaseWithoutToken("vm", v.Epoch)
+		c, err := f.deliverWithoutToken("vm", v.Epoch)
 		require.NoError(t, err)
 		require.Equal(t, id, string(c.ID), "others overtake it, in their order")
-		_, err = f.leaseWithoutToken("vm", v.Epoch)
+		_, err = f.deliverWithoutToken("vm", v.Epoch)
 		require.ErrorIs(t, err, fleet.ErrNothingDue, "one at a time")
 		f.nothingDue("vm", v.Epoch)
 		f.ack(c, v.Epoch, true)
 	}
-	_, err := f.leaseWithoutToken("vm", v.Epoch)
+	_, err := f.deliverWithoutToken("vm", v.Epoch)
 	require.ErrorIs(t, err, fleet.ErrNothingDue)
 	require.Equal(t, register, f.mustDeliver("vm", v.Epoch).ID)
 	require.Zero(t, f.vm("vm").TokenWait, "it waits no longer")
@@ -187,7 +187,7 @@ func testTokenWait(f *fixture) {
 	// Out on a session that is over, it blocks as little.
 	v = f.connect("vm")
 	f.send("c", "vm")
-	c, err := f.leaseWithoutToken("vm", v.Epoch)
+	c, err := f.deliverWithoutToken("vm", v.Epoch)
 	require.NoError(t, err)
 	require.Equal(t, "c", string(c.ID))
 	f.nothingDue("vm", v.Epoch)
@@ -208,10 +208,10 @@ func testTokenWait(f *fixture) {
 	}
 	f.send("last", "vm2")
 	v = f.connect("vm2")
-	c, err = f.leaseWithoutToken("vm2", v.Epoch)
+	c, err = f.deliverWithoutToken("vm2", v.Epoch)
 	require.NoError(t, err)
 	require.Equal(t, "last", string(c.ID))
-	_, err = f.leaseWithoutToken("vm2", v.Epoch)
+	_, err = f.deliverWithoutToken("vm2", v.Epoch)
 	require.ErrorIs(t, err, fleet.ErrNothingDue)
 	f.drop("vm2", v.Epoch)
 	require.Equal(t, c.ExpiresAt, f.command("last").DueAt, "its ack clock stops")

@@ -17,8 +17,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// backend is a kind of driver under test. What it opens is closed by the engine.
-type backend struct {
+// driverKind is a kind of driver under test. What it opens is closed by the engine.
+type driverKind struct {
 	// New opens an empty database.
 	New func(t *testing.T) store.Driver
 	// Crash opens what a kill of the database's process would leave behind: all that
@@ -29,8 +29,8 @@ type backend struct {
 	Steps int
 }
 
-// backends returns the drivers that there are.
-func backends() map[string]backend {
+// driverKinds returns every kind of driver, by name.
+func driverKinds() map[string]driverKind {
 	var paths sync.Map // store.Driver → its file
 	open := func(t *testing.T, path string) store.Driver {
 		t.Helper()
@@ -39,7 +39,7 @@ func backends() map[string]backend {
 		paths.Store(db, path)
 		return db
 	}
-	return map[string]backend{
+	return map[string]driverKind{
 		"sqlite": {
 			Steps: 4000, // each is synced
 			New: func(t *testing.T) store.Driver {
@@ -78,11 +78,11 @@ func backends() map[string]backend {
 // TestEngine runs the suite of the promises on every driver.
 func TestEngine(t *testing.T) {
 	t.Parallel()
-	for driver, b := range backends() {
+	for driver, kind := range driverKinds() {
 		for name, test := range promises {
 			t.Run(driver+"/"+name, func(t *testing.T) {
 				t.Parallel()
-				test(open(t, b))
+				test(open(t, kind))
 			})
 		}
 	}
@@ -94,7 +94,7 @@ var promises = map[string]func(*fixture){
 	"commands go out in order, one at a time":        testWindow,
 	"a new session delivers again":                   testRedelivery,
 	"a command is claimed as it is accepted":         testClaimedAtOnce,
-	"a lease is for what is next":                    testLeaseNames,
+	"a claim is for what is next":                    testClaimNames,
 	"the newest session wins":                        testFencing,
 	"the ack clock stops with the session":           testAckClock,
 	"nothing is delivered after its deadline":        testDeadline,
