@@ -7,26 +7,25 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// maxGone is how many VMs the cache holds that are not connected. Those that are
-// count on top.
+// maxGone is how many VMs that are not connected the cache holds, besides those that
+// are.
 const maxGone = 1000
 
-// cache has VMs as they were committed. The engine's loop alone puts them there. One
-// may be ahead of its row, but only in what is in its heartbeats and acks as well.
-// What another writer has changed is noticed by its version when it is written, and
-// when the change is seen.
+// cache has VMs as they were committed. Only the engine's loop puts them there. One
+// may be ahead of its row, but only in what its heartbeats and acks hold as well. A
+// change by another writer is noticed when the feed reads it, or else by the version
+// when the VM is written.
 type cache struct {
 	mu   sync.RWMutex
 	vms  map[fleet.VMID]*held
 	gone int // how many of them are not connected
-	// watched has the VMs that were outdated since watch; nil while nobody wants to
-	// know.
+	// watched has the VMs that were outdated since watch; nil after unwatch.
 	watched map[fleet.VMID]bool
 }
 
 func newCache() *cache { return &cache{vms: map[fleet.VMID]*held{}} }
 
-// get returns a VM that is as it was committed, as far as is known.
+// get returns a VM if it is held and not outdated.
 func (c *cache) get(id fleet.VMID) (held, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -71,8 +70,8 @@ func (c *cache) remove(id fleet.VMID) {
 	}
 }
 
-// outdate has a VM loaded again that another writer has changed. What its row lacks
-// is kept.
+// outdate has a VM loaded again, since another writer has changed it. What its row
+// lacks is kept.
 func (c *cache) outdate(id fleet.VMID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -84,8 +83,8 @@ func (c *cache) outdate(id fleet.VMID) {
 	}
 }
 
-// watch begins to note which VMs are outdated: put takes over none of them as it was
-// loaded before.
+// watch begins to note which VMs are outdated, so that put does not hold them as they
+// were loaded before.
 func (c *cache) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -98,16 +97,15 @@ func (c *cache) unwatch() {
 	c.watched = nil
 }
 
-// forget empties the cache but for the VMs that are connected: rows of those are
-// never purged.
+// forget drops the VMs that are not connected: rows of the others are never purged.
 func (c *cache) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.forgetGone(0)
 }
 
-// forgetGone leaves no more than so many that are not connected. None of those
-// is ahead of its row.
+// forgetGone leaves at most this many that are not connected. None of those is ahead
+// of its row.
 func (c *cache) forgetGone(most int) {
 	for id, h := range c.vms {
 		if c.gone <= most {
@@ -140,14 +138,14 @@ func (c *cache) ahead(then time.Time) []fleet.VMID {
 	return ids
 }
 
-// completed adds what the row that v was read from lacks.
+// completed returns v with what the row that it was read from lacks.
 func (c *cache) completed(v fleet.VM) fleet.VM {
 	h := held{vm: v}
 	c.complete(&h)
 	return h.vm
 }
 
-// complete adds what is known of a VM that was loaded and its row does not say.
+// complete adds to a VM that was loaded what its row lacks.
 func (c *cache) complete(h *held) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

@@ -8,17 +8,17 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// rowEvery is how often the row of a VM that sends nothing but heartbeats is
-// written. What the row lacks until then is in the heartbeats and acks, which are
-// durable, and ResetSessions finds it there after a crash.
+// rowEvery is how often the row of a VM that sends only heartbeats is written. What
+// the row lacks until then is in the heartbeats and acks, which are durable:
+// ResetSessions finds it there after a crash.
 const rowEvery = time.Minute
 
 // checkpointBatch is how many VMs one group of a checkpoint writes: when a whole
-// fleet falls silent, others must not wait for all of it.
+// fleet falls silent, other operations must not wait for all of it.
 const checkpointBatch = 500
 
-// checkpointLoop writes the rows of VMs that have said nothing for so long that
-// ResetSessions would soon not find what their rows lack.
+// checkpointLoop writes the rows of VMs that have been silent for so long that
+// ResetSessions would soon no longer find what their rows lack.
 func (e *Engine) checkpointLoop() {
 	tick := time.NewTicker(rowEvery)
 	defer tick.Stop()
@@ -53,7 +53,7 @@ func (e *Engine) writeAllRows() {
 	for some := range slices.Chunk(ahead, checkpointBatch) {
 		o := rowsOf(some)
 		o.done = make(chan struct{})
-		e.settle([]*op{o})
+		e.runGroup([]*op{o})
 		if o.err != nil {
 			e.Log.Warn("rows of VMs not written, heartbeats have what they lack", keyCount, len(ahead), keyError, o.err)
 			return
@@ -61,7 +61,7 @@ func (e *Engine) writeAllRows() {
 	}
 }
 
-// rowsOf writes the rows of VMs as they are.
+// rowsOf returns an operation that writes the rows of VMs as they are.
 func rowsOf(vms []fleet.VMID) *op {
 	return &op{vms: vms, run: func(g *group) error {
 		for _, vm := range vms {

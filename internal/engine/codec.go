@@ -9,7 +9,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// errDamaged occurs when a record cannot be read: to try it again is of no use.
+// errDamaged occurs when a record cannot be decoded: retrying is useless.
 var errDamaged = errors.New("the record is damaged")
 
 func damaged(what, id string, err error) error {
@@ -34,7 +34,7 @@ func decodeVM(row store.VMRow) (v fleet.VM, err error) {
 	return v, nil
 }
 
-// commandRoom is enough for the document of most commands.
+// commandRoom is a size, in bytes, that the documents of most commands fit in.
 const commandRoom = 640
 
 func encodeCommand(c fleet.Command) (store.CommandRow, error) {

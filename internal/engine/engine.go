@@ -1,11 +1,10 @@
-// Package engine applies the rules of package fleet to what is stored. It collects
-// what arrives concurrently into groups; for each group it loads the state of the
-// VMs that are concerned, reduces in memory and commits once, so that the price of a
-// durable commit is shared.
+// Package engine owns the application of the rules of package fleet to what is
+// stored, the form of the documents, the VMs held in memory, and the feed of changes.
 //
-// It decides nothing itself: what an input means is package fleet's, and how rows
-// are kept the driver's. What it owns is the form of the documents, the VMs that it
-// holds in memory, and the feed of changes.
+// It collects what arrives concurrently into groups; for each group it loads the
+// state of the VMs concerned, reduces in memory and commits once, so that the inputs
+// share the cost of a durable commit. It decides nothing itself: package fleet
+// decides what an input means, and the driver how rows are kept.
 package engine
 
 import (
@@ -31,16 +30,16 @@ const (
 	keyStack = "stack"
 )
 
-// maxGroup is the most operations that one commit takes: what bounds how long the
-// first waits for the last.
+// maxGroup is the most operations that one commit takes. It bounds how long the first
+// waits for the last.
 const maxGroup = 512
 
-// Options are what an Engine is made of. Every field is required.
+// Options are the parts of an Engine. Every field is required.
 type Options struct {
-	// Driver is closed by the Engine.
+	// Driver is closed by Close, but not when Start fails.
 	Driver store.Driver
 	Rules  fleet.Rules
-	// Clock tells the time in UTC, without a monotonic part.
+	// Clock returns the time in UTC, without a monotonic part.
 	Clock func() time.Time
 	Log   *slog.Logger
 }
@@ -48,12 +47,15 @@ type Options struct {
 // Engine is safe for concurrent use. Every method that changes something returns
 // once the change is durable, or an error: one of the domain, or one that wraps
 // fleet.ErrUnavailable, after which it is in doubt whether the change was made.
+// Methods that read return errors that wrap fleet.ErrUnavailable when the driver
+// fails, and others for a damaged record. Either returns the error of its context if
+// that ends first.
 type Engine struct {
 	Options
 	cache    *cache
 	packer   *zstd.Encoder
 	unpacker *zstd.Decoder
-	spare    spare
+	free     freeList
 	feed     *feed
 	ready    listeners[func(fleet.VMID, fleet.Ready)]
 
@@ -65,7 +67,7 @@ type Engine struct {
 	background sync.WaitGroup
 }
 
-// Start returns an Engine at work on what the driver has.
+// Start returns a running Engine. It fails when the driver cannot be read.
 func Start(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
 		Options: o, cache: newCache(), ops: make(chan *op, maxGroup),
@@ -93,15 +95,15 @@ func (e *Engine) Close() error {
 		e.background.Wait()
 		e.feed.close()
 		e.closeErr = e.Driver.Close()
-		e.cache.clear() // A closed store answers nothing.
+		e.cache.clear() // a closed engine answers nothing
 	})
 	return e.closeErr
 }
 
-// ID names what is stored: a cursor into one store means nothing in another.
+// ID names the database: a cursor into one means nothing in another.
 func (e *Engine) ID() string { return e.Driver.ID() }
 
-// Check returns nil when the store can be written, having tried.
+// Check writes to the database and returns nil if that succeeds.
 func (e *Engine) Check(ctx context.Context) error { return unavailable(ctx, e.Driver.Check(ctx)) }
 
 // Listen calls fn with the changes of each commit once they are durable, in their
@@ -119,15 +121,17 @@ func (e *Engine) Apply(ctx context.Context, in fleet.Input, now time.Time) (flee
 	return e.ApplyLate(ctx, vm, command, func() (fleet.Input, time.Time) { return in, now })
 }
 
-// Accept reduces the acceptance of a new command.
+// Accept reduces the acceptance of a new command and returns the record, as
+// fleet.CommandAccepted says.
 func (e *Engine) Accept(ctx context.Context, c fleet.Command) (fleet.Command, error) {
 	out, err := e.apply(ctx, &op{vms: []fleet.VMID{c.VM}, commands: []fleet.CommandID{c.ID}, areNew: true},
 		func() (fleet.Input, time.Time) { return fleet.CommandAccepted{New: c}, e.Clock() })
 	return out.Command, err
 }
 
-// ApplyLate is Apply for an input that depends on when it is reduced. It is about
-// this VM and names this command, if it names one. with must not block.
+// ApplyLate is Apply for an input that depends on when it is reduced: with returns it
+// then, and must not block. The input is about this VM and names this command; empty
+// if it names none.
 func (e *Engine) ApplyLate(
 	ctx context.Context, vm fleet.VMID, command fleet.CommandID, with func() (fleet.Input, time.Time),
 ) (fleet.Outcome, error) {
@@ -144,24 +148,24 @@ func (e *Engine) apply(ctx context.Context, o *op, with func() (fleet.Input, tim
 		out, err = g.reduce(o.vms[0], in, now)
 		return err
 	}
-	o.settled = func(g *group) { out.Command = g.numbered(out.Command) }
+	o.committed = func(g *group) { out.Command = g.numbered(out.Command) }
 	err = e.do(ctx, o)
 	return out, err
 }
 
 // op is one caller's part of a group.
 type op struct {
-	// vms are whose state it needs, and commands those that it names.
+	// vms are those whose state it needs, and commands those that it names.
 	vms      []fleet.VMID
 	commands []fleet.CommandID
-	// areNew is whether the commands are expected not to be there.
+	// areNew is whether the commands are expected not to exist.
 	areNew bool
-	// run may run more than once: after a conflict with another writer all is loaded
-	// again. settled, if it is not nil, runs after the commit.
-	run     func(*group) error
-	settled func(*group)
-	err     error
-	done    chan struct{}
+	// run may run more than once: after a conflict with another writer everything is
+	// loaded again. committed, if it is not nil, runs after the commit.
+	run       func(*group) error
+	committed func(*group)
+	err       error
+	done      chan struct{}
 }
 
 // errClosed occurs when an Engine is used after its Close.
@@ -199,10 +203,10 @@ func (e *Engine) loop() {
 	for {
 		select {
 		case o := <-e.ops:
-			e.settle(e.gather(o))
+			e.runGroup(e.gather(o))
 		case <-e.stopping:
 			for len(e.ops) > 0 {
-				e.settle(e.gather(<-e.ops))
+				e.runGroup(e.gather(<-e.ops))
 			}
 			e.writeAllRows()
 			return
@@ -223,7 +227,7 @@ func (e *Engine) gather(first *op) []*op {
 	return group
 }
 
-// unavailable makes an error of the driver one of the domain.
+// unavailable turns an error of the driver into one of the domain.
 func unavailable(ctx context.Context, err error) error {
 	switch {
 	case err == nil:

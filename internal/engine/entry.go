@@ -16,7 +16,7 @@ type entry struct {
 	commands []fleet.Command
 	more     moreSet
 	dirty    bool
-	recorded bool      // all that differs is in heartbeats and acks as well
+	recorded bool      // all that differs is in heartbeats or acks as well
 	at       time.Time // of the latest change
 	loading  bool      // what the driver has of it is taken over
 	err      error     // a record that cannot be read
@@ -29,7 +29,7 @@ func bit(q fleet.Queue) moreSet { return 1 << slices.Index(fleet.Queues, q) }
 
 func (m moreSet) has(q fleet.Queue) bool { return m&bit(q) != 0 }
 
-// begin makes it a VM as it is held in memory.
+// begin begins with the VM as it is held in memory.
 func (en *entry) begin(h held) {
 	en.held, en.vm, en.commands, en.more = h, h.vm, h.commands, h.more
 }
@@ -69,7 +69,7 @@ func (en *entry) touch(g *group, at time.Time) {
 	en.dirty, en.recorded, en.at = true, false, at
 }
 
-// bound leaves so many commands of each queue as the rules need. A new one comes
+// bound drops the commands of each queue that the rules do not need. A new one comes
 // after those that are not held, and so is not held either.
 func (en *entry) bound() {
 	count := make(map[fleet.Queue]int, len(fleet.Queues))
@@ -88,7 +88,7 @@ func (en *entry) bound() {
 	}
 }
 
-// differs reports whether those who follow the fleet want to know of it.
+// differs reports whether the VM gets a change in the log.
 func (en *entry) differs() bool { return en.held.version == 0 || en.vm.Differs(en.held.vm) }
 
 // lags reports whether the VM's row can be written later.
@@ -97,8 +97,8 @@ func (en *entry) lags() bool {
 		en.at.Sub(en.held.writtenAt) < rowEvery
 }
 
-// maxHeldParams is how many bytes the parameters of a command may have that is held
-// in memory.
+// maxHeldParams is how many bytes the parameters of a command that is held in memory
+// may have.
 const maxHeldParams = 1 << 10
 
 // everything is every queue.
@@ -114,8 +114,8 @@ func (en *entry) afterwards() held {
 	return h
 }
 
-// held is a VM as it is held in memory: as it was committed, and its row may lag
-// behind in what heartbeats and acks say as well.
+// held is a VM as it is held in memory: as it was committed. Its row may lack what
+// heartbeats and acks say as well.
 type held struct {
 	vm       fleet.VM
 	commands []fleet.Command

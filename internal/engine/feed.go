@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// feedLength is how many changes the feed holds, at least, for those who are not
-	// far behind.
+	// feedLength is how many of the latest changes the feed holds, at least; readers of
+	// earlier ones go to the driver.
 	feedLength = 1024
 	// feedBatch is how many changes of other writers are read at a time.
 	feedBatch = 500
 )
 
-// feed has the latest durable changes, in order and without gaps. What its own
-// engine commits is offered to it; what other writers commit it reads from the
-// driver: once, for all who follow.
+// feed has the latest durable changes, in order and without gaps. Its own engine
+// offers it what it commits; what other writers commit it reads from the driver, once
+// for all listeners.
 type feed struct {
 	driver    store.Driver
 	outdate   func(fleet.VMID)
@@ -34,8 +34,8 @@ type feed struct {
 	stopping  chan struct{}
 	done      chan struct{}
 
-	// turn is held by whoever adds changes, and by the engine from before a commit
-	// until its changes are offered.
+	// turn is held while changes are added, and by the engine from before a commit until
+	// its changes are offered.
 	turn       sync.Mutex
 	committing atomic.Bool
 
@@ -90,7 +90,7 @@ func (f *feed) loop() {
 	}
 }
 
-// begin announces a commit of the own engine; offer or abandon must follow.
+// begin announces a commit of the feed's own engine; offer or abandon must follow.
 func (f *feed) begin() {
 	f.turn.Lock()
 	f.committing.Store(true)
@@ -99,7 +99,7 @@ func (f *feed) begin() {
 // abandon ends a commit that has failed.
 func (f *feed) abandon() { f.offer(nil) }
 
-// offer takes the changes of a commit of the own engine.
+// offer adds the changes of a commit of the feed's own engine.
 func (f *feed) offer(changes []fleet.Change) {
 	defer f.turn.Unlock()
 	f.committing.Store(false)
@@ -153,8 +153,8 @@ func (f *feed) lastChange() int64 {
 	return f.last
 }
 
-// since returns the changes after this one, of one VM if it is given, and whether
-// the feed has all of them.
+// since returns the changes that q asks for, limit at most, and whether the feed holds
+// them.
 func (f *feed) since(q store.ChangeQuery, limit int) (changes []fleet.Change, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -173,8 +173,8 @@ func (f *feed) since(q store.ChangeQuery, limit int) (changes []fleet.Change, ok
 	return changes, true
 }
 
-// Changes returns the durable changes after one, oldest first. It returns
-// fleet.ErrCursorExpired when some of them are no longer kept.
+// Changes returns durable changes, oldest first, limit at most. It returns
+// fleet.ErrCursorExpired when some of those after q.After are no longer kept.
 func (e *Engine) Changes(ctx context.Context, q store.ChangeQuery, limit int) ([]fleet.Change, error) {
 	if changes, ok := e.feed.since(q, limit); ok {
 		return changes, nil

@@ -6,46 +6,46 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// spare is room that groups before have left: most are as large as the last, and to
-// make it anew for each would keep the garbage collector busy.
-type spare struct {
-	block block // for the loop
+// freeList keeps memory of earlier groups for the next: most are as large as the
+// last, and to allocate it for each would keep the garbage collector busy.
+type freeList struct {
+	block block // used by the engine's loop alone
 
 	mu      sync.Mutex
 	entries []*entry
 }
 
-// How much room is kept.
+// How much memory is kept.
 const (
-	maxSpareEntries = 1024
-	maxSpareBytes   = 4 << 20
+	maxFreeEntries = 1024
+	maxFreeBytes   = 4 << 20
 )
 
-// entry returns the entry of a VM that nothing is known of.
-func (s *spare) entry(vm fleet.VMID) *entry {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := len(s.entries)
+// entry returns an empty entry for a VM.
+func (f *freeList) entry(vm fleet.VMID) *entry {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.entries)
 	if n == 0 {
 		return &entry{id: vm}
 	}
-	en := s.entries[n-1]
-	s.entries = s.entries[:n-1]
+	en := f.entries[n-1]
+	f.entries = f.entries[:n-1]
 	*en = entry{id: vm}
 	return en
 }
 
-// keep takes back the room of a group that is over.
-func (s *spare) keep(g *group) {
-	if b := g.heartbeats; b != nil && cap(b.text)+cap(b.doc) <= maxSpareBytes {
-		s.block = block{text: b.text[:0], doc: b.doc[:0], vms: b.vms[:0]}
+// keep takes back the memory of a group that is over.
+func (f *freeList) keep(g *group) {
+	if b := g.heartbeats; b != nil && cap(b.text)+cap(b.doc) <= maxFreeBytes {
+		f.block = block{text: b.text[:0], doc: b.doc[:0], vms: b.vms[:0]}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, en := range g.entries {
-		if len(s.entries) == maxSpareEntries {
+		if len(f.entries) == maxFreeEntries {
 			return
 		}
-		s.entries = append(s.entries, en)
+		f.entries = append(f.entries, en)
 	}
 }

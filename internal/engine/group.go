@@ -12,16 +12,16 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// unstoppable is the context of what a group does: what has begun is done or fails
-// as a whole, whoever still waits for it.
+// unstoppable is the context of what a group does: once begun, it succeeds or fails
+// as a whole, whether or not its callers still wait.
 var unstoppable = context.Background()
 
-// maxTries is how often a group is tried again that conflicts with other writers.
+// maxTries is how often a group that conflicts with other writers is tried.
 const maxTries = 10
 
-// settle runs a group and answers everybody. What has to wait until the rest is
-// committed follows in groups of its own.
-func (e *Engine) settle(ops []*op) {
+// runGroup commits operations and answers their callers. Those that have to wait until
+// the rest is committed follow in groups of their own.
+func (e *Engine) runGroup(ops []*op) {
 	for len(ops) > 0 {
 		g := &group{e: e, reload: map[fleet.CommandID]bool{}}
 		err := g.commit(ops)
@@ -34,7 +34,7 @@ func (e *Engine) settle(ops []*op) {
 				close(o.done)
 			}
 		}
-		e.spare.keep(g)
+		e.free.keep(g)
 		if err != nil {
 			return
 		}
@@ -59,7 +59,7 @@ type group struct {
 	heartbeats *block
 	marks      map[string]int64
 	deferred   []*op
-	// reload are commands that turned out to be there.
+	// reload are commands that turned out to exist.
 	reload map[fleet.CommandID]bool
 }
 
@@ -68,8 +68,8 @@ type readyVM struct {
 	ready fleet.Ready
 }
 
-// commit runs the operations and makes what they did durable. The error is the
-// driver's, and then nothing is known of what became of them.
+// commit runs the operations and makes what they did durable. After an error, which
+// is the driver's, it is in doubt whether that was made.
 func (g *group) commit(ops []*op) error {
 	vms := 0
 	for _, o := range ops {
@@ -87,7 +87,7 @@ func (g *group) commit(ops []*op) error {
 		var conflict *store.ConflictError
 		if !errors.As(err, &conflict) {
 			if err == nil {
-				g.settled(ops)
+				g.committed(ops)
 			} else {
 				g.doubted()
 			}
@@ -106,15 +106,14 @@ func (g *group) reset(vms int) {
 	}
 }
 
-// doubted has everything loaded again after a commit of which nobody knows whether
-// it was made.
+// doubted has everything loaded again after a commit that is in doubt.
 func (g *group) doubted() {
 	for id := range g.entries {
 		g.e.cache.outdate(id)
 	}
 }
 
-// conflicted has what has changed since loaded again.
+// conflicted has the rows that conflicted loaded again.
 func (g *group) conflicted(c *store.ConflictError) {
 	for _, id := range c.VMs {
 		g.e.cache.outdate(fleet.VMID(id))
@@ -176,8 +175,8 @@ func (g *group) fault(en *entry, named fleet.CommandID) error {
 	return g.broken[named]
 }
 
-// command returns a command that an input names, as it is in this group; the zero
-// value for none.
+// command returns a command that an input names, as it is in this group, or the zero
+// Command.
 func (g *group) command(id fleet.CommandID) fleet.Command {
 	if i, ok := g.placed[id]; ok {
 		return g.commands[i]
@@ -203,11 +202,11 @@ func (g *group) take(en *entry, out fleet.Outcome, now time.Time) {
 	en.take(g, out, now)
 }
 
-// settled completes what the operations answer and reports what can be sent.
-func (g *group) settled(ops []*op) {
+// committed completes the answers of the operations and announces what can be sent.
+func (g *group) committed(ops []*op) {
 	for _, o := range ops {
-		if o.settled != nil && !slices.Contains(g.deferred, o) {
-			o.settled(g)
+		if o.committed != nil && !slices.Contains(g.deferred, o) {
+			o.committed(g)
 		}
 	}
 	for _, r := range g.ready {

@@ -15,8 +15,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// RecordHeartbeats keeps heartbeats, oldest first, and what they show of their VMs.
-// Those from superseded sessions are left out.
+// RecordHeartbeats stores heartbeats, given oldest first, and what they show of their
+// VMs. Those from superseded sessions are dropped.
 func (e *Engine) RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat) error {
 	order := make([]int, len(hs)) // by VM, and as they came
 	for i := range order {
@@ -39,8 +39,8 @@ func (e *Engine) RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat) err
 	}})
 }
 
-// heartbeat takes a heartbeat. What cannot be applied, because of a damaged record,
-// is kept all the same.
+// heartbeat adds a heartbeat. One that cannot be applied, because of a damaged record,
+// is stored all the same.
 func (g *group) heartbeat(h *fleet.Heartbeat) error {
 	out, err := g.reduce(h.VM, fleet.HeartbeatReceived{Heartbeat: h}, h.ReceivedAt)
 	if err != nil {
@@ -50,7 +50,7 @@ func (g *group) heartbeat(h *fleet.Heartbeat) error {
 		return nil
 	}
 	if g.heartbeats == nil {
-		b := g.e.spare.block
+		b := g.e.free.block
 		g.heartbeats = &b
 	}
 	return g.heartbeats.add(h)
@@ -88,10 +88,10 @@ func (b *block) row(packer *zstd.Encoder) store.HeartbeatRow {
 	return store.HeartbeatRow{At: b.since, VMs: b.vms, Doc: b.doc}
 }
 
-// maxText is the longest text of a document that is taken for one.
+// maxText is how long the text of a document may be, in bytes.
 const maxText = 256 << 20
 
-// openFrames makes what packs and unpacks frames. Both may be used concurrently.
+// openFrames makes the packer and the unpacker, both safe for concurrent use.
 func (e *Engine) openFrames() (err error) {
 	e.packer, err = zstd.NewWriter(nil,
 		zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
@@ -111,7 +111,7 @@ func (e *Engine) unpack(doc []byte) ([]byte, error) {
 	return text, nil
 }
 
-// vmOf returns the VM of a line, without decoding it: it is the first member.
+// vmOf returns the VM of a line without decoding it: the VM is the first member.
 func vmOf(line []byte) (id []byte) {
 	_, rest, _ := bytes.Cut(line, []byte(`"vm":"`))
 	id, _, _ = bytes.Cut(rest, []byte{'"'})
@@ -141,8 +141,8 @@ func (e *Engine) heartbeatsOf(doc []byte, vm fleet.VMID) ([]fleet.Heartbeat, err
 // heartbeatRows is how many rows are read at a time.
 const heartbeatRows = 50
 
-// Heartbeats lists the heartbeats of a VM that are still kept and were received
-// before this time, zero for all, the latest received first.
+// Heartbeats lists the heartbeats of a VM that were received before this time, zero
+// for all, and are still kept: the latest received first, limit at most.
 func (e *Engine) Heartbeats(ctx context.Context, vm fleet.VMID, before time.Time, limit int) ([]fleet.Heartbeat, error) {
 	var hs []fleet.Heartbeat
 	q := store.HeartbeatQuery{VM: string(vm), Before: before}

@@ -8,8 +8,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// load has the state that the operations need: what is held in memory, and the rest
-// from the driver.
+// load fills in the state that the operations need: from memory, and the rest from the
+// driver.
 func (g *group) load(ops []*op) error {
 	var k store.Keys
 	for _, o := range ops {
@@ -17,7 +17,7 @@ func (g *group) load(ops []*op) error {
 			if g.entries[vm] != nil {
 				continue
 			}
-			en := g.e.spare.entry(vm)
+			en := g.e.free.entry(vm)
 			g.entries[vm] = en
 			if h, ok := g.e.cache.get(vm); ok {
 				en.begin(h)
@@ -28,7 +28,7 @@ func (g *group) load(ops []*op) error {
 		}
 	}
 	if slices.ContainsFunc(ops, func(o *op) bool { return len(o.commands) > 0 }) {
-		held := g.held()
+		held := g.openCommands()
 		for _, o := range ops {
 			k.Commands = append(k.Commands, g.missing(o, held)...)
 		}
@@ -45,12 +45,12 @@ func (g *group) load(ops []*op) error {
 	return nil
 }
 
-// missing returns the commands that an operation names and that are to be loaded. One
-// that another VM has open is not in the state of its own.
+// missing returns the commands that an operation names and that have to be loaded:
+// those that are not held, or belong to a VM that is not the operation's.
 func (g *group) missing(o *op, held map[fleet.CommandID]fleet.VMID) (ids []string) {
 	for _, id := range o.commands {
 		vm, ok := held[id]
-		isNew := o.areNew && !g.reload[id] // until it turns out to be there
+		isNew := o.areNew && !g.reload[id] // until it turns out to exist
 		if !isNew && (!ok || !slices.Contains(o.vms, vm)) {
 			ids = append(ids, string(id))
 		}
@@ -65,8 +65,8 @@ var queueNames = func() (names []string) {
 	return names
 }()
 
-// held returns the open commands that are held in memory, and their VMs.
-func (g *group) held() map[fleet.CommandID]fleet.VMID {
+// openCommands returns the open commands held in memory, with their VMs.
+func (g *group) openCommands() map[fleet.CommandID]fleet.VMID {
 	held := map[fleet.CommandID]fleet.VMID{}
 	for id, en := range g.entries {
 		for _, c := range en.commands {

@@ -18,12 +18,13 @@ type Retention struct {
 	Changes time.Duration
 }
 
-// purgeBatch is how many rows of a class are removed at a time, so that a purge
-// never keeps writers waiting long: rows of heartbeats are large.
+// purgeBatch is how many rows of a class are removed at a time, so that a purge does
+// not keep commits waiting for long: rows of heartbeats are large.
 const purgeBatch = 200
 
-// Purge forgets what is older than the retention, a bounded part at a time, until
-// nothing is left to forget. It returns how many rows went.
+// Purge removes what is older than the retention, in bounded steps, until nothing is
+// left to remove. It returns how many rows it removed, also with an error. Events that
+// are not marked as journaled stay.
 func (e *Engine) Purge(ctx context.Context, r Retention, now time.Time) (int, error) {
 	before := func(keep time.Duration) time.Time {
 		if keep == 0 {

@@ -7,8 +7,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// State returns what the next step of a VM depends on, as it was committed last. Its
-// VM is the zero VM if it was never seen.
+// State returns what the next step of a VM depends on, as last committed. Its VM is the
+// zero VM if it was never seen.
 func (e *Engine) State(ctx context.Context, vm fleet.VMID) (fleet.State, error) {
 	g := &group{e: e, entries: map[fleet.VMID]*entry{}}
 	if err := g.load([]*op{{vms: []fleet.VMID{vm}}}); err != nil {
@@ -88,7 +88,7 @@ func (e *Engine) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Even
 	return e.Events(ctx, store.EventQuery{After: &after}, limit)
 }
 
-// MarkJournaled marks events up to seq as written to the journal.
+// MarkJournaled marks the events up to seq as written to the journal.
 func (e *Engine) MarkJournaled(ctx context.Context, seq int64) error {
 	return e.do(ctx, &op{run: func(g *group) error {
 		g.marks = map[string]int64{journaled: seq}

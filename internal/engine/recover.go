@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	// lookBack is how far back there may be heartbeats and acks that the row of a
-	// connected VM lacks: a checkpoint lets it be three times rowEvery, and may be late.
+	// lookBack is how far back heartbeats and acks may lie that the row of a connected VM
+	// lacks: up to three times rowEvery between checkpoints, and those may be late.
 	lookBack = 3*rowEvery + time.Minute
 	// recoverBatch is how many rows are read, and how many VMs are written, at a time.
 	recoverBatch = 500
 )
 
-// lastWord is what a VM last reported, as far as its row may lack it.
-type lastWord struct {
+// lastReport is what a VM last reported, as far as its row may lack it.
+type lastReport struct {
 	heartbeat *fleet.Heartbeat
 	ackedAt   time.Time
 }
 
-// ResetSessions ends all sessions: those of a controller that is no more, whose VMs
-// are brought up to date. It returns how many there were. It is for the start,
-// before anything else.
+// ResetSessions ends the sessions that an earlier run of the controller has left, after
+// it has brought their VMs up to date. It returns how many there were. Call it at the
+// start, before any input is applied.
 func (e *Engine) ResetSessions(ctx context.Context, now time.Time) (int, error) {
 	connected, err := e.connected(ctx)
 	if err != nil {
@@ -37,9 +37,9 @@ func (e *Engine) ResetSessions(ctx context.Context, now time.Time) (int, error) 
 	if err != nil {
 		return 0, err
 	}
-	words := map[fleet.VMID]lastWord{}
+	reports := map[fleet.VMID]lastReport{}
 	if len(connected) > 0 {
-		if words, err = e.lastWords(ctx); err != nil {
+		if reports, err = e.lastReports(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -49,7 +49,7 @@ func (e *Engine) ResetSessions(ctx context.Context, now time.Time) (int, error) 
 	for some := range slices.Chunk(vms, recoverBatch) {
 		err := e.do(ctx, &op{vms: some, run: func(g *group) error {
 			for _, vm := range some {
-				g.entries[vm].catchUp(words[vm])
+				g.entries[vm].catchUp(reports[vm])
 				if _, err := g.reduce(vm, fleet.ControllerRestarted{VM: vm}, now); err != nil {
 					e.Log.Error("session of an earlier run not ended", keyVM, vm, keyError, err)
 				}
@@ -83,7 +83,7 @@ func (e *Engine) connected(ctx context.Context) ([]fleet.VMID, error) {
 	}
 }
 
-// withDeliveries returns the VMs that have commands out.
+// withDeliveries returns the VMs that have delivered commands.
 func (e *Engine) withDeliveries(ctx context.Context) (vms []fleet.VMID, err error) {
 	err = e.eachCommand(ctx, store.CommandQuery{States: []string{string(fleet.Delivered)}}, func(row store.CommandRow) {
 		vms = append(vms, fleet.VMID(row.VM))
@@ -107,14 +107,14 @@ func (e *Engine) eachCommand(ctx context.Context, q store.CommandQuery, fn func(
 	}
 }
 
-// lastWords returns what VMs last reported, of those that did shortly before the end
-// of the run before.
-func (e *Engine) lastWords(ctx context.Context) (map[fleet.VMID]lastWord, error) {
+// lastReports returns what each VM that reported shortly before the end of the earlier
+// run last reported.
+func (e *Engine) lastReports(ctx context.Context) (map[fleet.VMID]lastReport, error) {
 	end, err := e.lastTime(ctx)
 	if err != nil {
 		return nil, err
 	}
-	words := map[fleet.VMID]lastWord{}
+	reports := map[fleet.VMID]lastReport{}
 	q := store.HeartbeatQuery{}
 	for {
 		rows, err := e.Driver.Heartbeats(ctx, q, heartbeatRows)
@@ -126,7 +126,7 @@ func (e *Engine) lastWords(ctx context.Context) (map[fleet.VMID]lastWord, error)
 				rows = nil
 				break
 			}
-			e.lastOf(row, words)
+			e.lastOf(row, reports)
 			q.Before = row.At
 		}
 		if len(rows) < heartbeatRows {
@@ -135,15 +135,15 @@ func (e *Engine) lastWords(ctx context.Context) (map[fleet.VMID]lastWord, error)
 	}
 	states := []string{string(fleet.Succeeded), string(fleet.Failed)}
 	err = e.eachCommand(ctx, store.CommandQuery{States: states, FinishedSince: end.Add(-lookBack)}, func(row store.CommandRow) {
-		word := words[fleet.VMID(row.VM)]
-		if row.FinishedAt.After(word.ackedAt) {
-			if c, err := decodeCommand(row); err == nil && c.AckedAt.After(word.ackedAt) {
-				word.ackedAt = c.AckedAt
-				words[c.VM] = word
+		report := reports[fleet.VMID(row.VM)]
+		if row.FinishedAt.After(report.ackedAt) {
+			if c, err := decodeCommand(row); err == nil && c.AckedAt.After(report.ackedAt) {
+				report.ackedAt = c.AckedAt
+				reports[c.VM] = report
 			}
 		}
 	})
-	return words, err
+	return reports, err
 }
 
 // lastTime returns when the latest change or heartbeat was.
@@ -165,8 +165,8 @@ func (e *Engine) lastTime(ctx context.Context) (time.Time, error) {
 	return at, unavailable(ctx, err)
 }
 
-// lastOf adds the last heartbeat in a row of each VM that has none later.
-func (e *Engine) lastOf(row store.HeartbeatRow, words map[fleet.VMID]lastWord) {
+// lastOf adds each VM's last heartbeat in a row, unless a later row had one.
+func (e *Engine) lastOf(row store.HeartbeatRow, reports map[fleet.VMID]lastReport) {
 	text, err := e.unpack(row.Doc)
 	if err != nil {
 		e.Log.Error("heartbeats left out", keyError, err)
@@ -174,27 +174,27 @@ func (e *Engine) lastOf(row store.HeartbeatRow, words map[fleet.VMID]lastWord) {
 	}
 	last := map[fleet.VMID][]byte{}
 	for line := range bytes.Lines(text) {
-		if vm := fleet.VMID(vmOf(line)); words[vm].heartbeat == nil {
+		if vm := fleet.VMID(vmOf(line)); reports[vm].heartbeat == nil {
 			last[vm] = line
 		}
 	}
 	for vm, line := range last {
-		e.lastLine(vm, line, words)
+		e.lastLine(vm, line, reports)
 	}
 }
 
-func (e *Engine) lastLine(vm fleet.VMID, line []byte, words map[fleet.VMID]lastWord) {
+func (e *Engine) lastLine(vm fleet.VMID, line []byte, reports map[fleet.VMID]lastReport) {
 	h := new(fleet.Heartbeat)
 	if err := json.Unmarshal(line, h); err != nil {
 		e.Log.Error("heartbeat left out", keyVM, vm, keyError, err)
 		return
 	}
-	words[vm] = lastWord{heartbeat: h}
+	reports[vm] = lastReport{heartbeat: h}
 }
 
-// catchUp adds what a crash has kept from the VM's row: the load in its last
-// heartbeat, and that it has acked a command since.
-func (en *entry) catchUp(last lastWord) {
+// catchUp adds what the VM's row lacks after a crash: the load in its last heartbeat,
+// and when it last acked a command.
+func (en *entry) catchUp(last lastReport) {
 	if h := last.heartbeat; h != nil && h.ReceivedAt.After(en.vm.LastHeartbeatAt) {
 		en.vm = en.vm.WithLoad(en.vm.Heartbeat(*h, false))
 	}

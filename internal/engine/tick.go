@@ -8,10 +8,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// Tick feeds the passing of time to the VMs and commands whose time has come: limit
-// of each at most. It returns how many there were. live says what is known of the
-// newest session of a VM, and must not block. What is damaged is left out, and the
-// error says so.
+// Tick applies a fleet.Tick to the VMs and commands that are due, limit of each at
+// most, and returns how many there were. live returns what is known of the newest
+// session of a VM, and must not block. A VM or command that cannot be ticked is left
+// out, and Tick returns the last of their errors.
 func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (int, error) {
 	due, err := e.Driver.Due(ctx, now, limit)
 	if err != nil {
@@ -38,7 +38,7 @@ func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) 
 		var failed error
 		for _, t := range ticks {
 			t.Live = live(t.VM)
-			// One that is no longer there has been purged meanwhile.
+			// One that is not found has been purged meanwhile.
 			if _, err := g.reduce(t.VM, t, now); err != nil && !errors.Is(err, fleet.ErrNotFound) {
 				failed = err
 			}

@@ -14,8 +14,7 @@ const (
 	kindEvent   = "event"
 )
 
-// write commits what the group has done, and takes over the numbers that it was
-// given.
+// write commits what the group has done, and fills in the numbers that the driver gave.
 func (g *group) write() error {
 	w, written, err := g.writes()
 	if err != nil {
@@ -28,7 +27,7 @@ func (g *group) write() error {
 			g.e.feed.abandon()
 			return err
 		}
-		defer func() { g.e.feed.offer(g.changes) }() // once the VMs are held as they are now
+		defer func() { g.e.feed.offer(g.changes) }() // after hold
 	}
 	for i := range g.commands {
 		g.commands[i].Version++
@@ -62,8 +61,8 @@ func (g *group) hold() {
 	g.e.cache.put(g.entries)
 }
 
-// writes are the rows of what was changed, and the VMs among them. What is not worth
-// a row of its own yet is left out.
+// writes returns the rows of what was changed, and the VMs among them. Rows of VMs that
+// can be written later are left out.
 func (g *group) writes() (w store.Writes, written []*entry, err error) {
 	var docs [][]byte // of the changes of VMs
 	w.Marks = g.marks
@@ -126,8 +125,8 @@ func (g *group) writeChanges(w *store.Writes, ofVMs [][]byte) error {
 	return nil
 }
 
-// changeOf makes a change one of the command's outline and returns its document:
-// that of the command's row, where both are the same.
+// changeOf reduces a change to the command's outline and returns its document: that of
+// the command's row, if both are the same.
 func (g *group) changeOf(change *fleet.Change, w *store.Writes) ([]byte, error) {
 	whole := *change.Command
 	outline := whole.Outline()
