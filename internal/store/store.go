@@ -1,6 +1,6 @@
-// Package store is the contract of storage drivers: rows of columns that queries need,
-// an opaque document and a version. It knows no rule of the fleet. Package storetest has
-// the suite that every driver passes.
+// Package store owns the contract of storage drivers: rows with the columns that queries
+// need, an opaque document and a version. It knows no rule of the fleet. Package
+// storetest has the suite that every driver passes.
 package store
 
 import (
@@ -22,30 +22,30 @@ import (
 //
 // A call whose context is done before it begins returns an error and does nothing.
 //
-// Every method may fail; what an error is about is for people to read, except for
-// those that are named here.
+// Every method that returns an error may fail. Callers tell errors apart only where
+// they are named here.
 type Driver interface {
-	// ID names the database: a number of one means nothing in another.
+	// ID names the database: numbers of rows have no meaning in another.
 	ID() string
-	// Load returns the rows that are there of those that k names, as of one moment.
+	// Load returns the rows that k names, as far as they exist, as of one moment.
 	Load(ctx context.Context, k Keys) (Rows, error)
 	// Commit makes all of the writes durable, or none. It returns a *ConflictError
 	// when a row is not as it was loaded. After any other error it is in doubt whether
-	// the writes were made: what is there must be loaded again.
+	// the writes were made: the rows must be loaded again.
 	Commit(ctx context.Context, w Writes) (Committed, error)
 	// Listen calls fn after every durable commit that has changes, in the order of
 	// their numbers, with the number of its last change, until stop is called. A
 	// call may be left out when a later one covers it. fn must not block, nor call
-	// the driver. What another process commits may be reported as late as with the
-	// next commit of this one.
+	// the driver. Commits of another process may be reported as late as with the next
+	// commit of this one.
 	Listen(fn func(last int64)) (stop func())
-	// Check returns nil when the database can be written, having tried.
+	// Check writes to the database and returns nil if that succeeds.
 	Check(ctx context.Context) error
 	// Purge removes rows that are past their time, at most limit of each class, and
-	// returns how many went: zero only when none is left to go.
+	// returns how many it removed: zero only when none is left.
 	Purge(ctx context.Context, c Cutoffs, limit int) (int, error)
 	// Close completes what is under way and closes the database. Calls after it
-	// return an error that wraps ErrClosed; closing twice is no error.
+	// return an error that wraps ErrClosed; closing twice is not an error.
 	Close() error
 
 	Queries
@@ -65,11 +65,11 @@ type Queries interface {
 	// first: limit of each.
 	Due(ctx context.Context, now time.Time, limit int) (Rows, error)
 	// Changes lists changes, the lowest Seq first. It returns ErrPurged when some of
-	// those after q.After were purged, of whichever VM.
+	// those after q.After were purged, whatever their VM.
 	Changes(ctx context.Context, q ChangeQuery, limit int) ([]ChangeRow, error)
 	// LastChange returns the number of the latest change; zero when there was none.
 	LastChange(ctx context.Context) (int64, error)
-	// Mark returns the number that was last committed under a name; zero for none.
+	// Mark returns the number that was last committed under this name; zero for none.
 	Mark(ctx context.Context, name string) (int64, error)
 }
 
@@ -77,12 +77,12 @@ type Queries interface {
 var (
 	// ErrClosed occurs when a driver is used after its Close.
 	ErrClosed = errors.New("the database is closed")
-	// ErrPurged occurs when changes that were asked for are no longer kept.
+	// ErrPurged occurs when some of the requested changes are no longer kept.
 	ErrPurged = errors.New("the changes are no longer kept")
 )
 
-// ConflictError says which rows are not as they were loaded: all of a commit, so
-// that one more Load is enough.
+// ConflictError names the rows that are not as they were loaded: all those of a
+// commit, so that one more Load is enough.
 type ConflictError struct {
 	VMs, Commands []string
 }
@@ -94,9 +94,8 @@ func (e *ConflictError) Error() string {
 
 // Keys names rows to be loaded.
 type Keys struct {
-	// VMs are loaded together with the first of the commands in each of their
-	// Queues, by Seq: Depth of each. The commands are loaded also when the row of
-	// their VM is not there.
+	// VMs are loaded together with the first Depth commands, by Seq, of each of their
+	// Queues. The commands are loaded also when their VM has no row.
 	VMs    []string
 	Queues []string
 	Depth  int
@@ -104,24 +103,23 @@ type Keys struct {
 	Commands []string
 }
 
-// Rows are rows as they were loaded, in no order unless it is said. No row is there
-// twice.
+// Rows are rows as they were loaded, in no order unless stated. No row is there twice.
 type Rows struct {
 	VMs      []VMRow
 	Commands []CommandRow
 }
 
-// Version counts the commits of a row; zero is a row that is not there. A commit
-// with a version replaces the row that has it, and the row then has the next.
+// Version counts the commits of a row; zero stands for a row that does not exist. A
+// commit with a version replaces the row that has it, and the row then has the next.
 type Version int64
 
 // VMRow is a VM.
 type VMRow struct {
 	ID string
-	// Pool, Org, Status and Connected are what VMs are listed by.
+	// Pool, Org, Status and Connected are what VMQuery filters by.
 	Pool, Org, Status string
 	Connected         bool
-	// LastSeenAt is what the Cutoffs of VMs are about.
+	// LastSeenAt is what Cutoffs.VMs is compared with.
 	LastSeenAt time.Time
 	// DueAt is when Due lists it.
 	DueAt   time.Time
@@ -131,15 +129,15 @@ type VMRow struct {
 
 // CommandRow is a command.
 type CommandRow struct {
-	// Seq is the order in which commands were committed first; Commit gives it, and
-	// it stays. None is given twice, nor of the other rows, even after a purge.
+	// Seq is the order in which commands were first committed. Commit assigns it, and
+	// it never changes. No Seq of a class of rows is assigned twice, even after a purge.
 	Seq int64
 	ID  string
-	// VM and Type never change; they, State and Seq are what commands are listed by.
+	// VM and Type never change. CommandQuery filters by them, State, Seq and FinishedAt.
 	VM, Type, State string
-	// Queue is which of the queues of its VM it is in; empty for none.
+	// Queue is the queue of its VM that it is in; empty for none.
 	Queue string
-	// DueAt is when Due lists it, and FinishedAt what the Cutoffs of commands are about.
+	// DueAt is when Due lists it, and FinishedAt what Cutoffs.Commands is compared with.
 	DueAt, FinishedAt time.Time
 	Version           Version
 	Doc               []byte
@@ -147,7 +145,7 @@ type CommandRow struct {
 
 // EventRow is an event. It never changes.
 type EventRow struct {
-	// Seq is the order in which events were committed; Commit gives it.
+	// Seq is the order in which events were committed; Commit assigns it.
 	Seq        int64
 	VM, Type   string
 	ReceivedAt time.Time
@@ -156,9 +154,9 @@ type EventRow struct {
 
 // HeartbeatRow holds heartbeats of several VMs. It never changes.
 type HeartbeatRow struct {
-	// At is when the first of them was received. It is what they are listed by.
+	// At is when the first of them was received. Lists are ordered by it.
 	At time.Time
-	// VMs are those whose heartbeats they are, each once. Drivers need not return them.
+	// VMs are the VMs that have heartbeats in it, each once. Drivers need not return them.
 	VMs []string
 	Doc []byte
 }
@@ -166,14 +164,14 @@ type HeartbeatRow struct {
 // ChangeRow is an entry of the log of changes. It never changes.
 type ChangeRow struct {
 	// Seq is the order of the changes over all commits, from one and without gaps;
-	// Commit gives it.
+	// Commit assigns it.
 	Seq int64
 	At  time.Time
 	VM  string
-	// Kind says what Doc is of.
+	// Kind is what Doc is a document of.
 	Kind string
-	// Doc is as committed. Of a change that stands for an event it is that of the
-	// event, or empty when the event is no longer kept.
+	// Doc is as committed. A change that stands for an event has the event's, empty
+	// when the event is no longer kept.
 	Doc []byte
 	// Event is for a commit: the change stands for the event at this place in
 	// Writes.Events, counted from one. Zero is none.
@@ -183,19 +181,19 @@ type ChangeRow struct {
 	EventSeq int64
 }
 
-// Writes is what one commit does. No row is in it twice, and the numbers that
-// Commit gives need not be set. What it lists is committed in this order.
+// Writes is what one commit does. No row is in it twice, and the numbers that Commit
+// assigns need not be set. The rows of each list are committed in its order.
 type Writes struct {
 	VMs        []VMRow
 	Commands   []CommandRow
 	Events     []EventRow
 	Heartbeats []HeartbeatRow
 	Changes    []ChangeRow
-	// Marks are numbers to be kept by name.
+	// Marks are numbers to be stored by name.
 	Marks map[string]int64
 }
 
-// Committed are the numbers that a commit gave.
+// Committed are the numbers that a commit assigned.
 type Committed struct {
 	// Commands has the Seq of each of Writes.Commands, new or not.
 	Commands []int64
@@ -205,7 +203,7 @@ type Committed struct {
 	FirstChange int64
 }
 
-// VMQuery chooses VMs; what is empty lets all through.
+// VMQuery selects VMs. An empty field selects all.
 type VMQuery struct {
 	Pool, Org, Status string
 	Connected         *bool
@@ -213,57 +211,57 @@ type VMQuery struct {
 	After string
 }
 
-// CommandQuery chooses commands; what is empty lets all through.
+// CommandQuery selects commands. An empty field selects all.
 type CommandQuery struct {
 	VM, Type string
 	States   []string
-	// Before lets only those with a lower Seq through.
+	// Before selects those with a lower Seq.
 	Before int64
-	// FinishedSince lets only those through that finished at this time or later.
+	// FinishedSince selects those that finished at this time or later.
 	FinishedSince time.Time
 }
 
-// EventQuery chooses events; what is empty lets all through.
+// EventQuery selects events. An empty field selects all.
 type EventQuery struct {
 	VM, Type string
 	// Since and Until bound the time of receipt: Since ≤ t < Until.
 	Since, Until time.Time
-	// Before lets only those with a lower Seq through, and After, if it is not nil,
-	// those with a higher one, the lowest first.
+	// Before selects those with a lower Seq, and After, if it is not nil, those with a
+	// higher one, the lowest first.
 	Before int64
 	After  *int64
 }
 
-// HeartbeatQuery chooses rows of heartbeats.
+// HeartbeatQuery selects rows of heartbeats.
 type HeartbeatQuery struct {
-	// VM lets only rows through that have it among their VMs; a driver may let a few
-	// others through as well. Empty is all.
+	// VM selects rows that have it among their VMs; a driver may return a few others as
+	// well. Empty is all.
 	VM string
-	// Before lets only rows through whose At is earlier; zero is all.
+	// Before selects rows whose At is earlier; zero is all.
 	Before time.Time
 }
 
-// ChangeQuery chooses changes.
+// ChangeQuery selects changes.
 type ChangeQuery struct {
-	// VM is whose changes; empty is all.
+	// VM selects the changes of one VM; empty is all.
 	VM string
-	// After lets only those with a higher Seq through.
+	// After selects those with a higher Seq.
 	After int64
 }
 
-// Cutoffs are the times before which rows of each class are removed; zero keeps
-// all. Of changes and heartbeats those go that were committed first, up to the
-// first that is to be kept; those that are dated later than a day after Now count as past their time.
+// Cutoffs are the times before which rows of each class are removed; zero keeps all.
+// Changes and heartbeats are removed in the order of their commits, up to the first
+// that is to be kept; those dated later than a day after Now count as past their time.
 // The latest change always stays.
 type Cutoffs struct {
 	Now        time.Time
 	Changes    time.Time
 	Heartbeats time.Time
-	// Events goes by ReceivedAt, and lets those with a Seq above EventsThrough stay.
+	// Events is compared with ReceivedAt; those with a Seq above EventsThrough stay.
 	Events        time.Time
 	EventsThrough int64
-	// Commands goes by FinishedAt; those without one stay.
+	// Commands is compared with FinishedAt; those without one stay.
 	Commands time.Time
-	// VMs goes by LastSeenAt; those without one and those that are Connected stay.
+	// VMs is compared with LastSeenAt; those without one and those that are Connected stay.
 	VMs time.Time
 }

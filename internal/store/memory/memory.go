@@ -1,5 +1,5 @@
-// Package memory is the smallest driver of package store: rows in maps, for tests
-// and simulations. Nothing of it outlives the process.
+// Package memory owns the smallest driver of package store: rows in maps, for tests.
+// Nothing outlives the process.
 package memory
 
 import (
@@ -22,7 +22,7 @@ type DB struct {
 	closed    bool
 }
 
-// content is what a database has.
+// content is what a database holds.
 type content struct {
 	id         string
 	vms        map[string]store.VMRow
@@ -78,7 +78,7 @@ func (db *DB) Close() error {
 	return nil
 }
 
-// usable returns the error of a call that is too late.
+// usable returns the error of a call after Close or with a context that is done.
 func (db *DB) usable(ctx context.Context) error {
 	if db.closed {
 		return store.ErrClosed
@@ -86,7 +86,7 @@ func (db *DB) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Listen calls fn in Commit. A call of the database in fn would wait forever.
+// Listen calls fn in Commit. fn would wait forever for any call of the database.
 func (db *DB) Listen(fn func(last int64)) (stop func()) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -98,7 +98,8 @@ func (db *DB) Listen(fn func(last int64)) (stop func()) {
 	}
 }
 
-// Commit makes all of the writes, or none when a row is not as it was loaded.
+// Commit makes all of the writes, or none and returns a *store.ConflictError when a row
+// is not as it was loaded.
 func (db *DB) Commit(ctx context.Context, w store.Writes) (given store.Committed, err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -190,7 +191,7 @@ func (db *DB) Purge(ctx context.Context, cut store.Cutoffs, limit int) (int, err
 	if err := db.usable(ctx); err != nil {
 		return 0, err
 	}
-	// What a wrong clock dated does not keep what was committed after it.
+	// Rows that a wrong clock dated do not keep those that were committed after them.
 	past := func(at, cutoff time.Time) bool {
 		return !cutoff.IsZero() && (at.Before(cutoff) || at.After(cut.Now.Add(24*time.Hour)))
 	}
@@ -224,7 +225,8 @@ func purgeFirst[R any](rows map[int64]R, purged *int64, limit int, past func(R) 
 	return n
 }
 
-// purge removes rows for which past is true; it is not called for more than go.
+// purge removes the rows for which past is true, limit at most. It does not call past,
+// which has side effects, for more than it removes.
 func purge[K comparable, R any](rows map[K]R, limit int, past func(R) bool) (n int) {
 	for key, row := range rows {
 		if n < limit && past(row) {

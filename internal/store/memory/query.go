@@ -40,7 +40,7 @@ func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err erro
 
 func unique(ids []string) []string { return slices.Compact(slices.Sorted(slices.Values(ids))) }
 
-// choose returns the first rows in an order, of those that fit.
+// choose returns the first rows that fit, in this order.
 func choose[K comparable, R any](ctx context.Context, db *DB, all map[K]R, limit int, order func(a, b R) int, fits func(R) bool) ([]R, error) {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
@@ -61,7 +61,7 @@ func choose[K comparable, R any](ctx context.Context, db *DB, all map[K]R, limit
 	return rows, nil
 }
 
-// lets reports whether a filter lets a value through.
+// lets reports whether a filter accepts a value.
 func lets(filter, value string) bool { return filter == "" || filter == value }
 
 // VMs lists VMs in the order of their ids.

@@ -29,7 +29,7 @@ type (
 	sizeFunc     = func(tls *libc.TLS, file, size uintptr) int32
 )
 
-// binding is what SQLite holds of a VFS.
+// binding is a VFS as SQLite knows it.
 type binding struct {
 	name   string
 	tls    *libc.TLS
@@ -51,8 +51,8 @@ type handle struct {
 	failed int // how many failures of this file's syncs it has reported
 }
 
-// SQLite passes pointers of its own to the functions below. What they stand for can
-// only be looked up where every VFS finds it.
+// SQLite passes its own pointers to the functions below, which therefore look up what
+// those stand for in global maps.
 var (
 	registered sync.Map // *VFS by its sqlite3_vfs
 	handles    sync.Map // *handle by its sqlite3_file
@@ -69,8 +69,8 @@ func wordOf[F any](f F) uintptr {
 	return *(*uintptr)(unsafe.Pointer(&f)) //nolint:gosec // both are one word
 }
 
-// bind registers the VFS with SQLite. It is a copy of the default one with functions
-// of its own where files are opened and deleted.
+// bind registers the VFS with SQLite: a copy of the default one with its own functions
+// for opening and deleting files.
 func (v *VFS) bind() error {
 	c := &v.c
 	c.tls = libc.NewTLS()
@@ -130,8 +130,8 @@ func copied[T any](tls *libc.TLS, from uintptr) uintptr {
 	return to
 }
 
-// table returns a copy of a table of methods of the parent, with functions of its own
-// where files are changed.
+// table returns a copy of one of the parent's tables of methods, with its own functions
+// for changing files.
 func (c *binding) table(parent uintptr) uintptr {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,7 +157,7 @@ func handleOf(pointer uintptr) *handle {
 	return h.(*handle) //nolint:errcheck // nothing else is stored, and SQLite closes a file last
 }
 
-// openFile has the parent open the file, and takes its methods over.
+// openFile has the parent open the file, and replaces its methods.
 func openFile(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uintptr) int32 {
 	v := vfsOf(vfs)
 	open := as[openFunc](as[*sqlite3.Tsqlite3_vfs](v.c.parent).FxOpen)
@@ -224,7 +224,7 @@ func writeFile(tls *libc.TLS, file, buffer uintptr, n int32, at sqlite3.Tsqlite3
 	h := handleOf(file)
 	rc := as[writeFunc](h.parent.FxWrite)(tls, file, buffer, n, at)
 	if rc == sqlite3.SQLITE_OK {
-		data := unsafe.Slice(as[*byte](buffer), n) //nolint:gosec // SQLite says so
+		data := unsafe.Slice(as[*byte](buffer), n) //nolint:gosec // SQLite passes that many
 		h.vfs.wrote(h.file, piece{at: at, data: bytes.Clone(data)})
 	}
 	return rc
@@ -239,8 +239,8 @@ func truncateFile(tls *libc.TLS, file uintptr, size sqlite3.Tsqlite3_int64) int3
 	return rc
 }
 
-// syncFile is the only one that does not ask its parent: what is on the disk of the
-// machine that the test runs on is of no interest, and takes time.
+// syncFile is the only function that does not call its parent: syncing the disk of the
+// machine that runs the test takes time and proves nothing.
 func syncFile(_ *libc.TLS, file uintptr, _ int32) int32 {
 	h := handleOf(file)
 	if !h.vfs.synced(h) {

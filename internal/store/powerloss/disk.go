@@ -6,11 +6,11 @@ import (
 	"slices"
 )
 
-// sectorSize is what a disk writes whole or not at all. A write of a part of a
-// sector leaves the rest of it alone, as SQLite assumes too ("powersafe overwrite").
+// sectorSize is what a disk writes whole or not at all, in bytes. Writing a part of a
+// sector leaves the rest unchanged, as SQLite assumes too ("powersafe overwrite").
 const sectorSize = 512
 
-// piece is a part of a file that is written, or where the file is cut off.
+// piece is a write to a part of a file, or a truncation.
 type piece struct {
 	at        int64
 	data      []byte
@@ -28,7 +28,7 @@ func (p piece) applyTo(content []byte) []byte {
 	return content
 }
 
-// sectors divides a write where the sectors of the disk end.
+// sectors splits a write at the boundaries of sectors.
 func (p piece) sectors() []piece {
 	if p.truncates {
 		return []piece{p}
@@ -68,14 +68,14 @@ func (f *inode) surviving(keep Keep) []byte {
 	return content
 }
 
-// entry is a change of the directory: a name gets a file, or none.
+// entry is a change of the directory: a name that is given a file, or removed.
 type entry struct {
 	name string
 	file int // 0: none
 }
 
-// disk is a database's directory and its files, as they are after a part of the
-// record. Files are numbered from 1 in the order in which they were first seen.
+// disk is a database's directory and its files after some of the recorded operations.
+// Files are numbered from 1 in the order in which they were first seen.
 type disk struct {
 	files    map[int]*inode
 	names    map[string]int // as processes see the directory
@@ -119,13 +119,13 @@ type event struct {
 	dir    bool    // deleted: the directory is synced as well
 }
 
-// find adds a file that was there, durable, before the record began.
+// find adds a file that existed, durable, before recording began.
 func (d *disk) find(file int, name string, content []byte) {
 	d.files[file] = &inode{cached: bytes.Clone(content), durable: bytes.Clone(content)}
 	d.names[name], d.durable[name] = file, file
 }
 
-// apply continues with the next operation of the record.
+// apply applies the next recorded operation.
 func (d *disk) apply(e event) {
 	switch e.what {
 	case created:
@@ -154,8 +154,8 @@ func (d *disk) apply(e event) {
 	}
 }
 
-// reach makes pieces durable. All else that was unsynced is lost, whatever later
-// syncs say: the kernel holds its pages to be clean.
+// reach makes pieces durable. All else that was unsynced is lost, even if later syncs
+// succeed: the kernel takes its pages for clean.
 func (f *inode) reach(pieces []piece) {
 	for _, p := range pieces {
 		f.durable = p.applyTo(f.durable)

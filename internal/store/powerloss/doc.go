@@ -1,11 +1,11 @@
-// Package powerloss owns the disk beneath an SQLite database in tests: what a loss of
-// power leaves on it, and syncs that fail.
+// Package powerloss owns the simulated disk beneath an SQLite database in tests: what a
+// power loss leaves on it, and syncs that fail.
 //
-// A VFS passes everything on to SQLite's default file system. It records each creation,
-// write, truncation, sync and deletion of the database, its WAL and its rollback
-// journal. From the record it builds what is on the disk if the power fails at any
-// moment: what was synced is there, and Keep chooses which of the later writes are,
-// whole or torn.
+// A VFS passes everything on to SQLite's default file system, except for syncs. It
+// records each creation, write, truncation, sync and deletion of the database, its WAL
+// and its rollback journal. From the record it builds what is on the disk if the power
+// fails at any moment: what was synced is there, and Keep chooses which of the later
+// writes are, whole or torn.
 //
 //	v := powerloss.Register(t)
 //	path := filepath.Join(t.TempDir(), "x.db")
@@ -23,9 +23,9 @@
 // Call Register before adding the cleanup that closes the database, so that the
 // database is closed first.
 //
-// A program can stop in three ways. Snapshot is for a loss of power, Kill is for a
-// process that dies while the kernel lives on, and a process that ends in order closes
-// its database. FailSyncs is for a disk that fails.
+// A program can stop in three ways. Snapshot simulates a power loss, and Kill a process
+// that dies while the kernel lives on; a process that ends gracefully closes its
+// database. FailSyncs simulates a disk that fails.
 //
 // # The model
 //
@@ -36,7 +36,7 @@
 // do on file systems with a journal. A failed sync loses what it should have written,
 // as on Linux: see FailSyncs.
 //
-// The index of the WAL ("-shm") is memory and not recorded. It is gone after a loss of
-// power or a kill. Nothing is synced to the real disk. The record, with all that was
+// The index of the WAL ("-shm") is memory and not recorded. It is gone after a power
+// loss or a kill. Nothing is synced to the real disk. The record, with all that was
 // written, is kept in memory until the test ends.
 package powerloss

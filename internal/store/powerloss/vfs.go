@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// File is one of the files of a database: what its name has that the database's has
-// not. The index of the WAL ("-shm") is memory, and not recorded.
+// File is one of the files of a database: the suffix that its name adds to the
+// database's. The index of the WAL ("-shm") is memory, and not recorded.
 type File string
 
 // The files of a database.
@@ -33,8 +33,8 @@ type VFS struct {
 	start  *disk
 	events []event // since start
 	now    *disk
-	past   *disk // after some of the events, to look back from
-	passed int   // how many that is
+	past   *disk // after the first passed events
+	passed int
 	fails  map[File]failure
 	failed map[int]int // how often, by the number of the file
 }
@@ -44,9 +44,9 @@ type failure struct {
 	reached Keep
 }
 
-// Register makes a new VFS known to SQLite until the end of the test. All connections
-// through it must be closed by then; those that are closed by a cleanup are, if it was
-// added after this call.
+// Register registers a new VFS with SQLite until the end of the test. All connections
+// through it must be closed by then; a cleanup that closes them must be added after
+// this call.
 func Register(tb testing.TB) *VFS {
 	tb.Helper()
 	return register(tb, newDisk())
@@ -61,12 +61,12 @@ func register(tb testing.TB, start *disk) *VFS {
 	return v
 }
 
-// Name is what a DSN has to name: "file:/tmp/x.db?vfs=" + v.Name().
+// Name is the name for a DSN: "file:/tmp/x.db?vfs=" + v.Name().
 func (v *VFS) Name() string { return v.c.name }
 
-// Moment returns how many operations are recorded. What was answered before the call
-// is among them: a commit that was answered at a moment must survive a power loss at
-// this moment or a later one.
+// Moment returns how many operations are recorded. They include all that was answered
+// before the call: a commit answered by then must survive a power loss at this moment
+// or a later one.
 func (v *VFS) Moment() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -74,7 +74,7 @@ func (v *VFS) Moment() int {
 }
 
 // Snapshot writes the database into a directory as a power loss at this moment would
-// leave it, and returns its path there. It replaces what an earlier call left there.
+// leave it, and returns its path there. It replaces the files of an earlier call.
 // Open it without the VFS, or with a new one: what is there is durable.
 func (v *VFS) Snapshot(dir string, keep Keep) string {
 	v.tb.Helper()
@@ -95,7 +95,7 @@ func (v *VFS) surviving(moment int, keep Keep) (map[string][]byte, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if moment > len(v.events) {
-		return nil, fmt.Errorf("moment %d is yet to come: %d operations are recorded", moment, len(v.events))
+		return nil, fmt.Errorf("moment %d is in the future: %d operations are recorded", moment, len(v.events))
 	}
 	if moment < v.passed {
 		v.past, v.passed = v.start.clone(), 0
@@ -111,9 +111,9 @@ func (v *VFS) surviving(moment int, keep Keep) (map[string][]byte, error) {
 }
 
 // Kill writes the database into a directory as the death of its process at this moment
-// would leave it, and returns its path there with a VFS for the process after it: what
-// was written is there to read, but whether it is on the disk is as it was. This VFS
-// goes on as if nothing had happened; its connections must be closed all the same.
+// would leave it, and returns its path there with a VFS for the next process: what was
+// written can be read, and is as durable as before. This VFS goes on as if nothing had
+// happened; its connections must be closed all the same.
 func (v *VFS) Kill(dir string) (db string, next *VFS) {
 	v.tb.Helper()
 	v.mu.Lock()
@@ -147,13 +147,13 @@ func (v *VFS) write(dir string, files map[string][]byte) string {
 	return filepath.Join(dir, name)
 }
 
-// FailSyncs makes the next syncs of a file fail with SQLITE_IOERR_FSYNC. What reached
-// keeps of the unsynced writes has reached the disk by then. The rest is lost for
+// FailSyncs makes the next syncs of a file fail with SQLITE_IOERR_FSYNC. Of the unsynced
+// writes those that reached keeps have reached the disk by then. The rest is lost for
 // good, unless it is written again: processes read it, and no later sync fails for it,
 // but it is not on the disk. Each of the other connections that had the file open sees
-// one sync fail as well. (Linux reports a write error once to each open file, and holds
-// the pages to be clean from then on.) A call replaces those before it for the same
-// file; zero times repairs the disk.
+// one sync fail as well. (Linux reports a write error once to each open file, and takes
+// the pages for clean from then on.) A call replaces earlier ones for the same file;
+// zero times repairs the disk.
 func (v *VFS) FailSyncs(file File, times int, reached Keep) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -167,9 +167,9 @@ func (v *VFS) Failing(file File) int {
 	return v.fails[file].times
 }
 
-// Rewritten records that the program has itself, not through SQLite, written a whole
-// file with what processes read there, and synced it and its directory. The file must
-// exist.
+// Rewritten records that the program itself, not through SQLite, has rewritten a whole
+// file with its content as processes read it, and synced it and its directory. The file
+// must exist.
 func (v *VFS) Rewritten(file File) {
 	v.tb.Helper()
 	require.True(v.tb, v.rewritten(file), "there is such a file")
@@ -187,8 +187,8 @@ func (v *VFS) rewritten(file File) bool {
 	return exists
 }
 
-// opened fills in which file a handle is for. What is in a file that was not known
-// before is durable.
+// opened fills in which file a handle is for. The content of a file that was not known
+// before counts as durable.
 func (v *VFS) opened(h *handle, path string, isDatabase bool, content func() ([]byte, error)) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -8,9 +8,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Commit makes all of the writes durable, or none. It waits no longer for its turn
-// than ctx allows; once it has begun it does not stop. A full disk keeps nothing of
-// it.
+// Commit makes all of the writes durable, or none, also when the disk is full. It waits
+// for its turn as long as ctx allows; once it has begun it ignores ctx. It returns a
+// *store.ConflictError when a row is not as it was loaded.
 func (db *DB) Commit(ctx context.Context, w store.Writes) (done store.Committed, err error) {
 	err = db.write(ctx, func(ctx context.Context, c *conn) (last int64, err error) {
 		done, err = c.commit(ctx, w)
@@ -72,8 +72,7 @@ const (
 		VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (vm_id) DO NOTHING`
 	updateVM = `UPDATE vms SET pool_id = ?, org_id = ?, status = ?, connected = ?,
 		last_seen_at = ?, due_at = ?, version = version + 1, doc = ? WHERE vm_id = ? AND version = ?`
-	// touchVM is updateVM for a row that is listed under the same as before, as most
-	// are. SQLite writes to the indexes of all columns that a statement sets, whether or
+	// touchVM is updateVM for a row that keeps the values it is listed by, as most do. SQLite writes to the indexes of all columns that a statement sets, whether or
 	// not they change.
 	touchVM = `UPDATE vms SET last_seen_at = ?, due_at = ?, version = version + 1, doc = ?
 		WHERE vm_id = ? AND version = ? AND pool_id = ? AND org_id = ? AND status = ? AND connected = ?`
@@ -163,7 +162,7 @@ func (c *conn) addHeartbeats(ctx context.Context, rows []store.HeartbeatRow) err
 	return nil
 }
 
-// changesAtOnce is how many changes a statement adds if there are so many: for each it
+// changesAtOnce is how many changes one statement adds if there are that many: each then
 // takes half the time.
 const changesAtOnce = 8
 
@@ -171,8 +170,8 @@ const addChange = `INSERT INTO changes (at, vm_id, kind, event_seq, doc) VALUES 
 
 var addMoreChanges = addChange + strings.Repeat(`, (?, ?, ?, ?, ?)`, changesAtOnce-1)
 
-// addChanges returns the number of the first. The latest change is never removed and
-// each gets the number after it, so that there are no gaps.
+// addChanges returns the number of the first. The latest change is never removed, and
+// SQLite gives each row the next number, so there are no gaps.
 func (c *conn) addChanges(ctx context.Context, changes []store.ChangeRow, events []int64) (first int64, err error) {
 	args := make([]any, 0, 5*changesAtOnce)
 	for rest := changes; len(rest) > 0; {

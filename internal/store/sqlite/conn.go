@@ -13,19 +13,19 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// readers is how many reads may run at once.
+// readers is how many reads may run concurrently.
 const readers = 4
 
-// connections are all that are open to a database file.
+// connections are all connections to a database file.
 type connections struct {
 	pools   []*sql.DB    // in the order in which they are closed
-	log     *flock.Flock // of the write-ahead log
+	log     *flock.Flock // on the write-ahead log
 	writer  chan *conn
 	readers chan *conn
 	users   sync.WaitGroup
 }
 
-// openFile opens a database file, with the newest schema.
+// openFile opens a database file and migrates it to the newest schema.
 func openFile(ctx context.Context, path, vfs string, log *slog.Logger) (cs *connections, err error) {
 	cs = &connections{writer: make(chan *conn, 1), readers: make(chan *conn, readers)}
 	defer func() {
@@ -33,7 +33,7 @@ func openFile(ctx context.Context, path, vfs string, log *slog.Logger) (cs *conn
 			err = errors.Join(err, cs.close())
 		}
 	}()
-	if err := secureLog(path); err != nil {
+	if err := rewriteLog(path); err != nil {
 		return cs, err
 	}
 	writing, err := openPool(path, vfs, 1, writing)
@@ -58,9 +58,9 @@ func openFile(ctx context.Context, path, vfs string, log *slog.Logger) (cs *conn
 	return cs, fill(ctx, cs.readers, reading)
 }
 
-// writing are the settings of the connection that writes. A longer log before a
-// checkpoint, 16 MB, has pages that are changed often written less often to the
-// file, and its index pages stay in memory, 16 MB of them.
+// writing are the settings of the connection that writes. With a log of up to 16 MB
+// before a checkpoint, pages that change often are written to the file less often; a
+// cache of 16 MB keeps the index pages in memory.
 const writing = "&_txlock=immediate&_pragma=wal_autocheckpoint(4000)&_pragma=cache_size(-16000)"
 
 func openPool(path, vfs string, conns int, settings string) (*sql.DB, error) {
@@ -80,7 +80,7 @@ func openPool(path, vfs string, conns int, settings string) (*sql.DB, error) {
 	return pool, nil
 }
 
-// fill opens as many connections as have room in to.
+// fill opens as many connections as the channel holds.
 func fill(ctx context.Context, to chan *conn, pool *sql.DB) error {
 	for range cap(to) {
 		c, err := pool.Conn(ctx)
@@ -92,8 +92,8 @@ func fill(ctx context.Context, to chan *conn, pool *sql.DB) error {
 	return nil
 }
 
-// close waits until no connection is used, and closes them all. SQLite then moves
-// its log into the database file, without what was not committed, and removes it.
+// close waits until no connection is in use, and closes them all. SQLite then moves
+// what was committed from its log into the database file, and removes the log.
 func (cs *connections) close() error {
 	cs.users.Wait()
 	var errs []error
@@ -131,8 +131,8 @@ type conn struct {
 	stmts map[string]*sql.Stmt // by their text
 }
 
-// stmt returns the prepared form of a statement. There are not many: filters are
-// there or not.
+// stmt returns the prepared form of a statement. All are kept: there are as many as
+// combinations of filters, which are few.
 func (c *conn) stmt(ctx context.Context, q string) (*sql.Stmt, error) {
 	if s, ok := c.stmts[q]; ok {
 		return s, nil
@@ -171,7 +171,7 @@ func (c *conn) affect(ctx context.Context, q string, args ...any) (int64, error)
 	return res.RowsAffected()
 }
 
-// number reads one number. It returns zero when there is no row.
+// number reads one number, zero when there is no row.
 func (c *conn) number(ctx context.Context, q string, args ...any) (n int64, err error) {
 	s, err := c.stmt(ctx, q) //nolint:sqlclosecheck // closed with the connection
 	if err != nil {
@@ -183,8 +183,8 @@ func (c *conn) number(ctx context.Context, q string, args ...any) (n int64, err 
 	return 0, nil
 }
 
-// transact runs fn in a transaction. begin is the statement that begins it. Where a
-// transaction begins and ends does not depend on when ctx does.
+// transact runs fn in a transaction that the statement begin begins, and commits it
+// unless fn fails. It begins and ends the transaction even if ctx is done.
 func (c *conn) transact(ctx context.Context, begin string, fn func() error) error {
 	ctx = context.WithoutCancel(ctx)
 	if _, err := c.exec(ctx, begin); err != nil {
@@ -202,9 +202,8 @@ func (c *conn) transact(ctx context.Context, begin string, fn func() error) erro
 	return err
 }
 
-// close closes the statements before their connection. SQLite keeps a connection
-// that has open ones, and then does not move its log into the database file when the
-// last connection is closed.
+// close closes the statements before their connection: SQLite keeps a connection with
+// open statements, and then does not move its log into the database file at the end.
 func (c *conn) close() error {
 	var errs []error
 	for _, s := range c.stmts {

@@ -9,7 +9,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Load returns the rows that are there of those that k names, as of one moment.
+// Load returns the rows that k names, as far as they exist, as of one moment.
 func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err error) {
 	l := loading{keys: k}
 	if len(k.Queues) > 0 && k.Depth > 0 {
@@ -35,7 +35,7 @@ func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err erro
 	return l.rows, nil
 }
 
-// loading is a Load on its way.
+// loading is a Load under way.
 type loading struct {
 	keys   store.Keys
 	queues string // the query of a VM's queues; empty for none
@@ -50,13 +50,13 @@ const (
 		" FROM commands WHERE vm_id = ? AND queue = ? ORDER BY seq LIMIT ?)"
 )
 
-// queuesQuery returns the query of the heads of so many queues.
+// queuesQuery returns the query of the heads of this many queues.
 func queuesQuery(queues int) string {
 	return strings.TrimSuffix(strings.Repeat(headOfQueue+" UNION ALL ", queues), " UNION ALL ")
 }
 
-// load stops between two VMs when ctx ends. To have each of its queries watch that
-// costs more than the queries, which are short.
+// load stops between two rows when ctx ends. Its queries do not watch ctx: that would
+// cost more than the queries, which are short.
 func (l *loading) load(ctx context.Context) error {
 	unwatched := context.WithoutCancel(ctx)
 	vms, commands := map[string]bool{}, map[string]bool{} // that are loaded

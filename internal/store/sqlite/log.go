@@ -19,13 +19,13 @@ func logOf(path string) string {
 	return path + "-wal"
 }
 
-// secureLog writes the log that a killed process has left again as it is, the same
-// bytes to the same places, and syncs it. Some of it may be in the memory of the
-// kernel alone: when a sync has failed it takes for written what is not, and another
-// sync would know nothing of it. SQLite takes the log as it reads it, and what is
-// committed behind a gap is lost with the power. It does nothing where another process
-// has the database open.
-func secureLog(path string) error {
+// rewriteLog writes the log that a killed process has left once more, the same bytes
+// to the same places, and syncs it. Some of it may be only in the memory of the kernel:
+// after a failed sync the kernel takes pages for written that are not, and another sync
+// does not write them. SQLite trusts the log as it reads it, and a power loss destroys
+// what is committed after a gap. It does nothing when there is no log, or when another
+// process has the database open.
+func rewriteLog(path string) error {
 	path = logOf(path)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -71,8 +71,8 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// lockLog marks the log as that of a database that is open. SQLite itself locks other
-// files.
+// lockLog marks the log as that of an open database, for rewriteLog. SQLite itself locks
+// other files.
 func lockLog(path string) (*flock.Flock, error) {
 	lock := flock.New(logOf(path))
 	if err := lock.RLock(); err != nil {

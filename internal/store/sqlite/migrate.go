@@ -13,7 +13,7 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate brings the schema of a database up to date, or makes it.
+// migrate creates the schema of a database or brings it up to date.
 func migrate(ctx context.Context, pool *sql.DB, log *slog.Logger) error {
 	p, err := migrator(pool, log)
 	if err != nil {

@@ -22,7 +22,7 @@ import (
 // as_before and only what was new. From version 5 on there are only lines of whole
 // heartbeats, in a frame of Zstandard.
 
-// packed is the first byte of an old row that is packed: a block of Snappy follows.
+// packed is the first byte of an old row that is compressed: a block of Snappy follows.
 const packed byte = 1
 
 const newHeartbeats = `CREATE TABLE heartbeats_by_line (
@@ -32,8 +32,8 @@ const newHeartbeats = `CREATE TABLE heartbeats_by_line (
 	docs BLOB NOT NULL     -- behind vms, so that to look there reads none of it
 )`
 
-// convertHeartbeats makes the rows of heartbeats what they are from version 5 on. One
-// that cannot be read is dropped, with a line in the log.
+// convertHeartbeats converts the rows of heartbeats to the form of version 5. A row that
+// cannot be read is dropped and logged.
 func convertHeartbeats(ctx context.Context, tx *sql.Tx, log *slog.Logger) error {
 	if _, err := tx.ExecContext(ctx, newHeartbeats); err != nil {
 		return err
@@ -113,12 +113,12 @@ func convertRow(row []byte) (*convertedRow, error) {
 		}
 	}
 	if len(r.text) == 0 {
-		return nil, errors.New("there are none in the row")
+		return nil, errors.New("no heartbeats in the row")
 	}
 	return r, nil
 }
 
-// heading begins with another VM.
+// heading begins the heartbeats of another VM.
 func (r *convertedRow) heading(line []byte) error {
 	id, previous, _ := bytes.Cut(line, []byte{' '})
 	if _, err := strconv.ParseInt(string(previous), 10, 64); err != nil || len(id) == 0 {
@@ -128,7 +128,7 @@ func (r *convertedRow) heading(line []byte) error {
 	return nil
 }
 
-// changing are the members of a heartbeat that says as_before.
+// changing are the members that a heartbeat with as_before may have.
 var changing = []string{"received_at", "sent_at", "health"}
 
 // heartbeat adds a heartbeat of the VM.
@@ -169,8 +169,8 @@ func (r *convertedRow) heartbeat(line []byte) error {
 	return nil
 }
 
-// complete gives a heartbeat its VM if it does not name one, and takes note of when it
-// was received.
+// complete adds the VM to a heartbeat that does not name one, and notes when it was
+// received.
 func (r *convertedRow) complete(said map[string]json.RawMessage) (err error) {
 	if said["vm"] == nil {
 		if said["vm"], err = json.Marshal(r.vm); err != nil {

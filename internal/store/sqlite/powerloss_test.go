@@ -176,7 +176,7 @@ func TestKillAfterFailedSync(t *testing.T) {
 		d.path, d.VFS = path, next
 		d.answered = d.answered[:1]
 		d.answered[0].by = 0
-		require.NoError(t, secureLog(path))
+		require.NoError(t, rewriteLog(path))
 		d.Rewritten(powerloss.WAL)
 		d.open()
 		require.NoError(t, d.commit())
@@ -190,7 +190,7 @@ func TestKillAfterFailedSync(t *testing.T) {
 func TestSecureLog(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "x.db")
-	require.NoError(t, secureLog(path), "there is none")
+	require.NoError(t, rewriteLog(path), "there is none")
 	db, err := Open(t.Context(), path, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
@@ -201,11 +201,11 @@ func TestSecureLog(t *testing.T) {
 
 	copied := filepath.Join(t.TempDir(), "copy.db")
 	require.NoError(t, os.WriteFile(copied+"-wal", log, 0o600))
-	require.NoError(t, secureLog(copied))
+	require.NoError(t, rewriteLog(copied))
 	again, err := os.ReadFile(copied + "-wal")
 	require.NoError(t, err)
 	require.Equal(t, log, again)
 
 	require.NoError(t, os.Chmod(path+"-wal", 0o400))
-	require.NoError(t, secureLog(path), "it is not touched while the database is open")
+	require.NoError(t, rewriteLog(path), "it is not touched while the database is open")
 }

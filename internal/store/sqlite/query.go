@@ -21,7 +21,7 @@ func (s *selection) and(condition string, args ...any) {
 	s.args = append(s.args, args...)
 }
 
-// andIs has a column have a value, unless that is empty.
+// andIs requires a value in a column, unless the value is empty.
 func (s *selection) andIs(column, value string) {
 	if value != "" {
 		s.and(column+" = ?", value)
@@ -85,12 +85,12 @@ func selectCommands(q store.CommandQuery, limit int) (string, []any) {
 	return s.query("SELECT "+commandColumns+" FROM commands", "seq DESC", limit)
 }
 
-// Most commands are in one state, which no index is about. The others are in partial
-// indexes: in one together with others in a queue, or in one of their own.
+// Most commands are in one state, which has no index. The others are in partial indexes:
+// in that of the queues, or in one for their state.
 const (
 	commonState = "SUCCEEDED"
 	inQueue     = "SELECT seq FROM commands INDEXED BY commands_queue WHERE queue IS NOT NULL"
-	// As the partial indexes have it, word for word.
+	// Word for word the condition of the partial index.
 	unqueued = "SELECT seq FROM commands INDEXED BY commands_unqueued" +
 		" WHERE queue IS NULL AND state IN ('PENDING', 'DELIVERED')"
 	isRare = "state NOT IN ('PENDING', 'DELIVERED', 'SUCCEEDED')"
@@ -100,8 +100,8 @@ const (
 // queuedStates are those that commands in a queue usually are in.
 var queuedStates = []string{"PENDING", "DELIVERED"}
 
-// andStates has the state be one of those, if there are any. What it adds to that
-// lets all of them through, and is for the choice of an index only.
+// andStates requires one of these states, if there are any. The conditions that it adds
+// to that exclude none of them and only make SQLite choose an index.
 func (s *selection) andStates(states []string) {
 	if len(states) == 0 {
 		return
@@ -163,7 +163,7 @@ func selectHeartbeats(q store.HeartbeatQuery, limit int) (string, []any) {
 	if !q.Before.IsZero() {
 		s.and("at < ?", q.Before.UnixNano())
 	}
-	if q.VM != "" { // A few others are found as well, by parts of two hashes or an equal one.
+	if q.VM != "" { // this also finds a few others, by equal hashes or parts of two
 		s.and("instr(vms, ?) > 0", hashes(q.VM))
 	}
 	return s.query("SELECT at, docs FROM heartbeats", "at DESC, seq DESC", limit)
@@ -177,7 +177,7 @@ func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (chan
 		if changes, err = query(ctx, c, scanChange, text, args...); err != nil {
 			return err
 		}
-		// Asked after the rows were read, so that a purge before that is noticed.
+		// Read after the rows, so that a purge before that is noticed.
 		purged, err = c.number(ctx, mark, purgedChange)
 		return err
 	})

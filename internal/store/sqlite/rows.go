@@ -53,7 +53,7 @@ func scanChange(r *sql.Rows) (c store.ChangeRow, err error) {
 	return c, err
 }
 
-// zeroTime is no time in a column that is never null.
+// zeroTime stands for no time in a column that is never null.
 var zeroTime = time.Time{}.UnixNano()
 
 func timeOf(nanoseconds int64) time.Time {
@@ -94,13 +94,13 @@ func blob(doc []byte) []byte {
 	return doc
 }
 
-// hashes are those of the VMs in a row of heartbeats, one after the other.
+// hashes returns the hashes of the VMs in a row of heartbeats, one after the other.
 func hashes(vms ...string) []byte {
 	all := make([]byte, 0, 8*len(vms))
 	h := fnv.New64a()
 	for _, vm := range vms {
 		h.Reset()
-		_, _ = h.Write([]byte(vm)) // It never fails.
+		_, _ = h.Write([]byte(vm)) // never fails
 		all = h.Sum(all)
 	}
 	return all

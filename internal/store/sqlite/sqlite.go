@@ -1,4 +1,4 @@
-// Package sqlite keeps the rows of the store in an SQLite file.
+// Package sqlite owns the rows of package store in an SQLite file.
 //
 // One connection writes, and each commit is synced before it is answered. Reads have
 // connections of their own and see what was committed before they began.
@@ -42,15 +42,14 @@ type DB struct {
 
 var _ store.Driver = (*DB)(nil)
 
-// Open opens the database file at path, makes it and its directory if they are not
-// there, and brings its schema up to date. The caller keeps other processes from
-// writing to it.
+// Open opens the database file at path, creates it and its directory if they do not
+// exist, and brings its schema up to date. The caller makes sure that no other process
+// writes to it.
 func Open(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
 	return open(ctx, path, "", log)
 }
 
-// open is Open with the file system of SQLite that has this name; empty is the
-// operating system's.
+// open is Open with the SQLite VFS of this name; empty is the default.
 func open(ctx context.Context, path, vfs string, log *slog.Logger) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the database directory: %w", err)
@@ -60,14 +59,14 @@ func open(ctx context.Context, path, vfs string, log *slog.Logger) (*DB, error) 
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
 	}
 	db := &DB{path: path, log: log, conns: conns}
-	if err := db.learn(ctx); err != nil {
+	if err := db.readMeta(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("read the database %s: %w", path, err), conns.close())
 	}
 	return db, nil
 }
 
-// learn reads what the DB knows of its database.
-func (db *DB) learn(ctx context.Context) error {
+// readMeta reads the id of the database and the number of its latest change.
+func (db *DB) readMeta(ctx context.Context) error {
 	err := db.read(ctx, func(c *conn) error {
 		return c.sql.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = 'store_id'`).Scan(&db.id)
 	})
@@ -93,8 +92,8 @@ func (db *DB) Check(ctx context.Context) error {
 // changes. fn must not call stop.
 func (db *DB) Listen(fn func(last int64)) (stop func()) { return db.listeners.add(fn) }
 
-// Close waits for what is under way and closes the database. What is left is one
-// file.
+// Close waits for what is under way and closes the database, which then is one file.
+// Closing twice is not an error.
 func (db *DB) Close() error {
 	db.mu.Lock()
 	closed := db.closed
@@ -106,7 +105,8 @@ func (db *DB) Close() error {
 	return db.conns.close()
 }
 
-// use has the connections stay open until the caller has called done.
+// use keeps the connections open until the caller calls done. It returns
+// store.ErrClosed after Close.
 func (db *DB) use() (done func(), err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -140,13 +140,13 @@ func (db *DB) read(ctx context.Context, fn func(c *conn) error) error {
 }
 
 // write runs fn in a transaction, commits it unless fn fails, and notifies the
-// listeners of the change whose number fn returns, if any. Once it has begun it is
-// done or fails as a whole: fn gets a context that does not end with ctx.
+// listeners of the change whose number fn returns, if any. Once begun it succeeds or
+// fails as a whole: fn gets a context that does not end with ctx.
 //
-// After a sync that failed the connection goes on: the frames of that commit are in
-// the log, but not in its index, and the next commit writes over them. To close the
-// database and open it again would bring them back, although the disk may not have
-// them. A process that is started later writes the log again, see secureLog.
+// After a failed sync the connection stays in use: the frames of that commit are in the
+// log, but not in its index, and the next commit overwrites them. Closing the database
+// and opening it again would bring them back, although the disk may not have them. A
+// process that is started later writes the log again, see rewriteLog.
 func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change int64, err error)) error {
 	done, err := db.use()
 	if err != nil {
@@ -181,7 +181,7 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 	return nil
 }
 
-// explained adds what the numbers of SQLite do not say.
+// explained adds what SQLite's error codes do not say.
 func explained(err error) error {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == lib.SQLITE_IOERR_FSYNC {
 		return fmt.Errorf("the disk does not sync: %w", err)
