@@ -18,13 +18,13 @@ const headStart = 500 * time.Millisecond
 const lastLook = 2 * time.Second
 
 // Send accepts a command; it is durable when Send returns without an error. A
-// repeated id with the same request answers the record that there is.
+// repeated id with the same request returns the existing record.
 //
 // With a wait, Send returns when the command has ended, the wait is over, ctx is
 // done or the Control is closed, whichever is first, and answers the record as
 // it is by then. A wait ends half a second before the deadline of ctx, or halfway
 // to one that is nearer than a second. Once the command is accepted Send returns no
-// error: who is told of one would take the command for refused.
+// error: its caller would take the command for refused.
 //
 // Errors: a *fleet.FieldError, fleet.ErrIDTaken, fleet.ErrUnavailable.
 func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Duration) (fleet.Command, error) {

@@ -89,9 +89,9 @@ func (c *Control) changed(changes []fleet.Change) {
 	c.watches.wake("", changes[0].Seq)
 }
 
-// named says which one an error of the store is about. Of an error that the
-// caller can do something about, nothing else is kept: what the store was doing
-// at the time is no news to an operator.
+// named adds to an error of the engine what it is about. An error that the caller can
+// act on is reduced to its sentinel: what the engine was doing at the time does not
+// concern an operator.
 func named(err error, what, id string) error {
 	for _, known := range []error{fleet.ErrNotFound, fleet.ErrEnded, fleet.ErrIDTaken} {
 		if errors.Is(err, known) {

@@ -7,7 +7,7 @@ import (
 )
 
 // explain returns commands with what they wait for. Each VM is looked up once; a
-// command that has moved on meanwhile is as it is by then.
+// command that has moved on meanwhile is returned as it is then.
 func (c *Control) explain(ctx context.Context, cmds []fleet.Command) []fleet.Command {
 	now := c.clock()
 	known := map[fleet.VMID]fleet.State{}

@@ -13,7 +13,7 @@ import (
 const (
 	firstRetry = time.Second
 	lastRetry  = 15 * time.Second
-	// lookAgain is behind the wake-ups, should one be lost.
+	// lookAgain makes up for a lost wake-up.
 	lookAgain = time.Minute
 )
 
@@ -26,7 +26,7 @@ func (s *Session) beginDeliveries() {
 }
 
 // wakeUp makes the session look for commands, with askForToken also for those that
-// wait for a token. No goroutine waits for it: most sessions are idle most of the
+// wait for a token. No goroutine waits to be woken: most sessions are idle most of the
 // time.
 func (s *Session) wakeUp(askForToken bool) {
 	s.mu.Lock()
@@ -114,8 +114,7 @@ func (s *Session) waitForWork(ctx context.Context, d time.Duration) {
 	}
 }
 
-// withoutToken has the session ask for no token before the engine says that it is
-// time to.
+// withoutToken stops the session from asking for tokens until it is woken for that.
 func (s *Session) withoutToken() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,7 +2,7 @@
 // between an agent and the controller: delivering commands, taking acks, events
 // and heartbeats, ending what has run out of time, and writing the journal.
 //
-// It learns of new commands from the engine alone.
+// Only the engine notifies it of new commands.
 package dispatch
 
 import (
@@ -54,7 +54,7 @@ const (
 )
 
 // Engine is what a Dispatcher needs of an engine.Engine.
-type Engine interface { //nolint:interfacebloat // it is one thing, of which tests take the place
+type Engine interface { //nolint:interfacebloat // tests replace it as a whole
 	Apply(ctx context.Context, in fleet.Input, now time.Time) (fleet.Outcome, error)
 	ApplyLate(ctx context.Context, vm fleet.VMID, command fleet.CommandID,
 		with func() (fleet.Input, time.Time)) (fleet.Outcome, error)
@@ -159,7 +159,7 @@ func (d *Dispatcher) EndSessions(ctx context.Context) {
 }
 
 // Close ends what sessions are left, writes what is buffered and stops. The
-// store and the journal stay open. It logs the Stats. Closing twice is not an error.
+// engine and the journal stay open. It logs the Stats. Closing twice is not an error.
 func (d *Dispatcher) Close() {
 	d.closeOnce.Do(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), lastTries)
@@ -179,14 +179,15 @@ func (d *Dispatcher) Close() {
 // Stopping returns a channel that is closed when the Dispatcher begins to stop.
 func (d *Dispatcher) Stopping() <-chan struct{} { return d.stopping }
 
-// ready is called by the engine when a command can be sent.
+// ready wakes the VM's session; the engine calls it when a command can be sent.
 func (d *Dispatcher) ready(vm fleet.VMID, r fleet.Ready) {
 	if s := d.registry.session(vm); s != nil {
 		s.wakeUp(r.Prepare)
 	}
 }
 
-// changed is called by the engine after each commit.
+// changed passes changes on to the log and the journal; the engine calls it after each
+// commit that has any.
 func (d *Dispatcher) changed(changes []fleet.Change) {
 	d.lifelog.add(changes)
 	if slices.ContainsFunc(changes, func(c fleet.Change) bool { return c.Event != nil }) {

@@ -8,12 +8,12 @@ import (
 )
 
 // maxUnlogged is how many changes wait to be logged. Beyond it they are left out
-// and counted: a log that is slow must not hold up the store.
+// and counted: a slow log must not hold up the engine.
 const maxUnlogged = 10_000
 
 // lifelog writes the log lines about the life of commands: one for each step that
-// is durable, in the order of the commits. The store calls it with its changes,
-// and a goroutine writes.
+// is durable, in the order of the commits. The engine calls add, and a goroutine
+// writes.
 type lifelog struct {
 	log *slog.Logger
 

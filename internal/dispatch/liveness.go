@@ -10,62 +10,61 @@ import (
 // liveness is what a session knows of its agent. The reader of the stream writes it,
 // and the sweeper reads it.
 type liveness struct {
-	mu sync.Mutex
-	is fleet.Liveness
+	mu    sync.Mutex
+	state fleet.Liveness
 }
 
 // opened begins with a session that was opened now.
 func (l *liveness) opened(now time.Time) {
-	l.is = fleet.Liveness{OpenedAt: now, LastMessageAt: now}
+	l.state = fleet.Liveness{OpenedAt: now, LastMessageAt: now}
 }
 
-// note changes it.
+// note applies a change to the state.
 func (l *liveness) note(change func(fleet.Liveness) fleet.Liveness) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.is = change(l.is)
+	l.state = change(l.state)
 }
 
 func (l *liveness) received(at time.Time) {
-	l.note(func(is fleet.Liveness) fleet.Liveness { return is.Received(at) })
+	l.note(func(v fleet.Liveness) fleet.Liveness { return v.Received(at) })
 }
 
 func (l *liveness) beat(at time.Time) {
-	l.note(func(is fleet.Liveness) fleet.Liveness { return is.Beat(at) })
+	l.note(func(v fleet.Liveness) fleet.Liveness { return v.Beat(at) })
 }
 
 func (l *liveness) event(kind string) {
-	l.note(func(is fleet.Liveness) fleet.Liveness { return is.Event(kind) })
+	l.note(func(v fleet.Liveness) fleet.Liveness { return v.Event(kind) })
 }
 
-// reportedElsewhere returns whether a report over HTTP makes the stream suspect that
-// was not.
+// reportedElsewhere notes a report over HTTP, and returns whether it makes the stream
+// newly suspect.
 func (l *liveness) reportedElsewhere(now time.Time) (news bool) {
-	l.note(func(is fleet.Liveness) fleet.Liveness {
-		is, news = is.ReportedElsewhere(now)
-		return is
+	l.note(func(v fleet.Liveness) fleet.Liveness {
+		v, news = v.ReportedElsewhere(now)
+		return v
 	})
 	return news
 }
 
-// now returns what is known now.
-func (l *liveness) now() fleet.Liveness {
+// current returns what is known now.
+func (l *liveness) current() fleet.Liveness {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.is
+	return l.state
 }
 
 // endSilent ends the sessions whose agents are gone as of now.
 func (d *Dispatcher) endSilent(now time.Time) {
 	for _, s := range d.registry.sessions() {
-		if err := s.alive.now().Gone(now); err != nil {
+		if err := s.alive.current().Gone(now); err != nil {
 			s.end(err)
 		}
 	}
 }
 
-// suspect notes that the VM reported over HTTP: that is no sign that its stream is
-// up, rather the opposite.
+// suspect notes that the VM reported over HTTP, which suggests that its stream is down.
 func (d *Dispatcher) suspect(vm fleet.VMID) {
 	s := d.registry.session(vm)
 	if s == nil || !s.alive.reportedElsewhere(d.Clock()) {

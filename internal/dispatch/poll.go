@@ -19,10 +19,10 @@ type Offer struct {
 	TokenExpiresAt time.Time
 }
 
-// claim claims the VM's next command, unless that is claimed already. What it is
-// sent with is prepared before: a command whose token is not available stays as it
-// is, noToken is called, and the next one is claimed. The error wraps
-// fleet.ErrNoToken when nothing but such commands is due.
+// claim claims the VM's next command, unless that is claimed already. Its parameters
+// are completed first: when a token is not available, its command stays as it is,
+// noToken is called, and the next command is claimed. The error wraps fleet.ErrNoToken
+// when only such commands are due, and fleet.ErrNothingDue when none is.
 func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a fleet.Attempt, noToken func()) (Offer, error) {
 	var missing error
 	for {
@@ -59,7 +59,7 @@ func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a fleet.Attempt, 
 		if o.Command = out.Command; !errors.Is(err, fleet.ErrNotDue) {
 			return o, err
 		}
-		// It was cancelled, has expired or was taken since: look again.
+		// It was cancelled, expired or claimed meanwhile: look again.
 	}
 }
 

@@ -8,9 +8,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// persist writes what an agent said until the store takes it or the stream is
-// over: agents say nothing twice. The stream is not read meanwhile. A write that
-// has begun goes on when the stream ends.
+// persist retries a write until it succeeds or the stream is over: agents repeat no
+// report. The stream is not read meanwhile. A write that has begun continues when the
+// stream ends.
 func (s *Session) persist(what string, write func(context.Context) error) error {
 	ctx := context.WithoutCancel(s.stream)
 	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {

@@ -162,7 +162,7 @@ func (s *Session) end(cause error) {
 	}
 }
 
-// cut ends the stream, also when its reader waits for the store.
+// cut ends the stream, also when its reader waits for the engine.
 func (s *Session) cut() {
 	s.hangUp()
 	s.transport.Interrupt()
@@ -187,7 +187,7 @@ func (e *EndError) Error() string {
 // Unwrap returns the error behind the end.
 func (e *EndError) Unwrap() error { return e.Err }
 
-// Close ends the session's part in the store and waits for its deliveries to
+// Close records the end of the session and waits for its deliveries to
 // stop. The end of a session that was superseded touches nothing of the newer.
 // cause is why the stream ended, for the log; an *EndError is best. What ended the
 // session from this side takes precedence over it.

@@ -13,7 +13,7 @@ import (
 // endBatch is how many ends of sessions are recorded at a time.
 const endBatch = 100
 
-// unended holds the ends of sessions that the store could not take yet, at most
+// unended holds the ends of sessions that could not be stored yet, at most
 // one a VM. Without them a VM whose stream ended while the store was unavailable
 // would count as connected, and so get nothing when it polls.
 type unended struct {

@@ -6,8 +6,7 @@ import (
 )
 
 // unstored has when each message arrived that was read from an agent and is not
-// in the store yet, but for heartbeats that are in a group. The zero value is
-// ready.
+// stored yet, except for heartbeats in a group. The zero value is ready.
 type unstored struct {
 	mu   sync.Mutex
 	next uint64
@@ -16,8 +15,8 @@ type unstored struct {
 
 // add stamps a message with when it arrived and keeps that until it is done. oldest
 // misses no message that was stamped before: both are one step. After a long wait
-// done takes effect a little later: what is behind the message in its stream
-// arrived long ago, too, and is read only now.
+// done takes effect a little later: the messages after this one in its stream arrived
+// long ago, too, and are read only now.
 func (u *unstored) add(stamp func() time.Time) (arrived time.Time, done func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -30,7 +29,7 @@ func (u *unstored) add(stamp func() time.Time) (arrived time.Time, done func()) 
 	u.at[id] = arrived
 	return arrived, func() {
 		if time.Since(began) > lateTick {
-			// The store may take what is behind it at the second attempt only.
+			// The next message may be stored at the second attempt only.
 			time.AfterFunc(firstRetry+readersGrace, func() { u.forget(id) })
 			return
 		}
@@ -59,8 +58,8 @@ func (u *unstored) oldest(now time.Time) time.Time {
 // What the sweeper does after it was late: the whole process may have stood
 // still, and what has arrived meanwhile was not read.
 const (
-	// lateTick is how long after the one before a tick is late, and a message long on
-	// its way into the store.
+	// lateTick is how long after the one before a tick is late, and how long storing a
+	// message may take before it counts as a long wait.
 	lateTick = time.Second
 	// readersGrace is what the readers get then to catch up.
 	readersGrace = time.Second

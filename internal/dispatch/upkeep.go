@@ -22,7 +22,7 @@ const (
 )
 
 // sweepLoop ends the commands whose time is up, the sessions whose agents are
-// gone, and the sessions whose end the store could not take.
+// gone, and the sessions whose end could not be stored before.
 func (d *Dispatcher) sweepLoop() {
 	var g grace
 	var looked time.Time
@@ -52,24 +52,23 @@ func (d *Dispatcher) sweep(ctx context.Context, now time.Time) error {
 	}
 }
 
-// live returns what is known of the newest session of a VM; the zero value when it
-// has none.
+// live returns what is known of the newest session of a VM, or the zero Live.
 func (d *Dispatcher) live(vm fleet.VMID) fleet.Live {
 	s := d.registry.session(vm)
 	if s == nil {
 		return fleet.Live{}
 	}
-	return fleet.Live{Epoch: s.epoch, Written: s.lastWritten(), LastMessageAt: s.alive.now().LastMessageAt}
+	return fleet.Live{Epoch: s.epoch, Written: s.lastWritten(), LastMessageAt: s.alive.current().LastMessageAt}
 }
 
 // purgeLoop forgets what is older than the retention.
 func (d *Dispatcher) purgeLoop() {
 	d.every(purgeEvery, func(ctx context.Context) error {
-		return errors.Join(d.purgeStore(ctx), d.pruneJournal(ctx))
+		return errors.Join(d.purgeRows(ctx), d.pruneJournal(ctx))
 	}, "purge")
 }
 
-func (d *Dispatcher) purgeStore(ctx context.Context) error {
+func (d *Dispatcher) purgeRows(ctx context.Context) error {
 	n, err := d.Engine.Purge(ctx, d.Retention, d.Clock())
 	if n > 0 {
 		d.Log.Info("rows past their retention forgotten", keyCount, n)
@@ -135,7 +134,7 @@ func (d *Dispatcher) wakeJournal() {
 	}
 }
 
-// journalLoop writes the file of every event that has none yet. The store knows
+// journalLoop writes the file of every event that has none yet. The engine knows
 // which those are, so that neither a crash nor a full disk loses one.
 func (d *Dispatcher) journalLoop() {
 	ctx, cancel := d.until(d.beats.stopped, lastTries)

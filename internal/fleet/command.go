@@ -77,7 +77,7 @@ type Ack struct {
 // everything that became of it.
 type Command struct {
 	// Seq is the order of acceptance over the fleet, and Version counts how often the
-	// record was written; the store gives both.
+	// record was written. The database assigns Seq.
 	Seq     int64 `json:"-"`
 	Version int64 `json:"-"`
 

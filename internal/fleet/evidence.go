@@ -29,7 +29,7 @@ func (in AckReceived) reduce(r *reduction) error {
 	acked, err := c.Acked(in.Ack, r.now)
 	r.Command = acked
 	if err != nil || repeated || acked.Ack == nil {
-		return err // or nothing is kept of it
+		return err // or nothing of it is stored
 	}
 	if r.vm().Epoch == in.Epoch {
 		r.vm().LastSeenAt = r.now
@@ -40,8 +40,8 @@ func (in AckReceived) reduce(r *reduction) error {
 	return nil
 }
 
-// EventReceived is an event. It is kept, also from a session that has been
-// superseded, and then shows nothing.
+// EventReceived is an event. It is always stored. From a superseded session it is Stale
+// and changes nothing else.
 type EventReceived struct{ Event Event }
 
 // Subject implements Input.
@@ -62,8 +62,7 @@ func (in EventReceived) reduce(r *reduction) error {
 	return nil
 }
 
-// reactions are what events mean to the VM that they are of. An event of any other
-// type is kept and means nothing.
+// reactions are what events mean for their VM. Events of other types are only stored.
 var reactions = map[string]func(*reduction, Event){
 	EventVMStarted:        vmStarted,
 	EventRunnerRegistered: runnerRegistered,
@@ -96,7 +95,7 @@ func (in HeartbeatReceived) reduce(r *reduction) error {
 	r.seen()
 	registering, before := r.registering(), r.vm().Registration.State
 	r.State.VM = r.vm().Heartbeat(*h, registering)
-	r.VMRecorded = r.vm().Health == h.Health // else the load is in one before
+	r.VMRecorded = r.vm().Health == h.Health // else the load is that of an earlier heartbeat
 	if r.vm().AwaitsRunner && h.Via == Stream && h.Runner != nil {
 		r.State.VM = r.vm().untimed()
 	}

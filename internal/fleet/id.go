@@ -55,11 +55,10 @@ func ParseVMID(s string) (VMID, error) {
 	return VMID(s), nil
 }
 
-// NewCommandID makes up an id that nobody else has, for an operator's command.
+// NewCommandID returns a new unique id for an operator's command.
 func NewCommandID() CommandID { return newID("cmd-") }
 
-// NewRegistrationID makes up an id that nobody else has, for a command of the
-// controller's own.
+// NewRegistrationID returns a new unique id for a register_runner of the controller.
 func NewRegistrationID() CommandID { return newID("reg-") }
 
 func newID(prefix string) CommandID { return CommandID(prefix + strings.ToLower(rand.Text())) }

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// CommandAccepted is a new command of an operator. One whose id is in use is
-// answered with the record that there is if that is for the same request, else with
-// ErrIDTaken. A command that nothing is before is claimed at once for the VM's live
-// session.
+// CommandAccepted is a new command of an operator. If its id is in use the outcome has
+// the existing record if that is for the same request; else it returns ErrIDTaken. A
+// command with no other before it is claimed at once for the VM's live session.
 type CommandAccepted struct{ New Command }
 
 // Subject implements Input.
@@ -35,8 +34,8 @@ func (in CommandAccepted) reduce(r *reduction) error {
 	return nil
 }
 
-// CancelRequested takes a command back. It returns ErrNotFound, or ErrEnded with the
-// record.
+// CancelRequested cancels a command. It returns ErrNotFound when the VM has no such
+// command, and ErrEnded, with the record, when it has ended otherwise.
 type CancelRequested struct {
 	VM      VMID
 	Command CommandID
@@ -60,8 +59,8 @@ func (in CancelRequested) reduce(r *reduction) error {
 	return nil
 }
 
-// SessionOpened gives the VM its next session, superseding the one before, and has
-// it registered if it is not in this boot.
+// SessionOpened gives the VM its next session, superseding the one before, and requests
+// its registration unless it is registered in this boot.
 type SessionOpened struct {
 	Hello Hello
 	// Written is the command that was last written on the session before.
@@ -84,13 +83,13 @@ func (in SessionOpened) reduce(r *reduction) error {
 	return nil
 }
 
-// showWithin is how long a register_runner that an earlier session was sent waits
-// for the agent to say whether its runner is registered: with the time until a Tick
-// comes, a second.
+// showWithin is how long a register_runner that was sent on an earlier session waits for
+// the agent to report whether its runner is registered. With the time until the next
+// Tick it is a second.
 const showWithin = 750 * time.Millisecond
 
 // SessionClosed ends the session with this epoch. The end of one that has been
-// superseded changes nothing.
+// superseded changes nothing. It returns ErrNotFound when the VM was never seen.
 type SessionClosed struct {
 	VM    VMID
 	Epoch Epoch
@@ -131,8 +130,8 @@ func (in ControllerRestarted) reduce(r *reduction) error {
 	return nil
 }
 
-// Polled is a VM that asks for its commands over HTTP. One that is not registered in
-// this boot is to be.
+// Polled is a VM that asks for its commands over HTTP. It requests the registration of
+// the VM unless it is registered in this boot.
 type Polled struct{ VM VMID }
 
 // Subject implements Input.
@@ -146,8 +145,9 @@ func (in Polled) reduce(r *reduction) error {
 }
 
 // DeliveryClaimed claims a command for an attempt that is about to be made. It
-// returns ErrNotDue when that command is not what State.Next returns now, and
-// ErrSuperseded.
+// returns ErrNotDue when that command is not what State.Next returns now, ErrNothingDue
+// for a poll of a VM that has a session, and ErrSuperseded when a newer session has
+// claimed the VM.
 type DeliveryClaimed struct {
 	VM      VMID
 	Command CommandID
@@ -170,7 +170,8 @@ func (in DeliveryClaimed) reduce(r *reduction) error {
 }
 
 // DeliveryFailed takes back a delivery on a live session that was not written to
-// the agent in full. It changes nothing if the command has moved on.
+// the agent in full. It changes nothing if the command has moved on, and returns
+// ErrNotFound if the VM has no such command.
 type DeliveryFailed struct {
 	VM      VMID
 	Command CommandID
@@ -191,8 +192,8 @@ func (in DeliveryFailed) reduce(r *reduction) error {
 	return nil
 }
 
-// TokenUnavailable notes why a register_runner of the VM has no token. What is known
-// already makes no difference.
+// TokenUnavailable notes why a register_runner of the VM has no token. It returns
+// ErrNotFound when the VM was never seen.
 type TokenUnavailable struct {
 	VM  VMID
 	Why string
@@ -210,7 +211,7 @@ func (in TokenUnavailable) reduce(r *reduction) error {
 	if v.Connected {
 		v.DueAt = v.TokenWait.NextTry(r.now)
 	}
-	r.again = true // others overtake it
+	r.sendable = true // others overtake it
 	return nil
 }
 
@@ -223,8 +224,9 @@ type Live struct {
 	LastMessageAt time.Time
 }
 
-// Tick is the passing of time for a VM and, if it is named, one of its commands. It
-// ends the command if its time is up, or postpones that, as Command.Lapsed says.
+// Tick is the passing of time for a VM and, if named, one of its commands. It ends the
+// command if its time is up, or postpones that, as Command.Lapsed says. It returns
+// ErrNotFound when the VM has no such command.
 type Tick struct {
 	VM      VMID
 	Command CommandID
@@ -236,7 +238,7 @@ func (in Tick) Subject() (VMID, CommandID) { return in.VM, in.Command }
 
 func (in Tick) reduce(r *reduction) error {
 	if v := r.vm(); !v.DueAt.IsZero() && !r.now.Before(v.DueAt) {
-		*v = v.untimed() // while another command is out: as soon as it is not
+		*v = v.untimed() // a command that is out comes first; its end is the next occasion
 		if r.tick = v.Connected && v.TokenWait != (TokenWait{}) && !r.inFlight(); r.tick {
 			v.DueAt = v.TokenWait.NextTry(r.now)
 		}

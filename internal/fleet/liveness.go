@@ -5,29 +5,28 @@ import (
 	"time"
 )
 
-// A ping reveals a dead link, but behind a proxy that ends HTTP/2 it is the proxy
-// that answers. There only what an agent no longer says reveals that it is gone.
+// A ping reveals a dead link, but not behind a proxy that terminates HTTP/2 and answers
+// itself. There only the silence of an agent shows that it is gone.
 const (
 	// missedBeats is how many heartbeats of the observed interval an agent may miss,
 	// and leastSilence how long it may be silent in any case.
 	missedBeats  = 3
 	leastSilence = 45 * time.Second
-	// suspectFor is how long an agent that reports over HTTP may be silent on its
-	// stream, or for four thirds of its interval: it does so when the stream is no
-	// longer up on its side.
+	// suspectFor is how long an agent that reports over HTTP may be silent on its stream,
+	// or four thirds of its interval if that is longer: agents report over HTTP when the
+	// stream is down on their side.
 	suspectFor = 15 * time.Second
-	// newStream is the age under which that means nothing: when it starts an agent
-	// reports over HTTP while it opens its stream.
+	// newStream is the age of a stream below which such a report means nothing: at its
+	// start an agent reports over HTTP while it opens its stream.
 	newStream = 10 * time.Second
 )
 
-// ErrSilent ends a session whose agent has gone without closing its stream, as far
-// as its messages show. It wraps ErrUnavailable: an agent that is there connects
-// again.
+// ErrSilent ends a session whose agent appears to be gone without having closed its
+// stream. It wraps ErrUnavailable: an agent that is still there connects again.
 var ErrSilent = fmt.Errorf("%w: nothing was received on the stream in time", ErrUnavailable)
 
-// Liveness is what the messages of a session show of its agent: whether it is still
-// there. It begins with OpenedAt and LastMessageAt.
+// Liveness is what the messages of a session show of whether its agent is still there.
+// OpenedAt and LastMessageAt must be set at the start.
 type Liveness struct {
 	OpenedAt, LastMessageAt time.Time
 	// LastBeatAt is when the latest heartbeat arrived, zero for none, and Interval the
@@ -57,7 +56,7 @@ func (l Liveness) Beat(at time.Time) Liveness {
 	return l
 }
 
-// Event notes what an event of this type says of jobs.
+// Event notes what an event of this type shows of jobs.
 func (l Liveness) Event(kind string) Liveness {
 	switch kind {
 	case EventJobStarted:
@@ -68,9 +67,8 @@ func (l Liveness) Event(kind string) Liveness {
 	return l
 }
 
-// ReportedElsewhere notes a report over HTTP, which is no sign that the stream is
-// up, rather the opposite. It returns whether that makes a stream suspect that was
-// not.
+// ReportedElsewhere notes a report over HTTP, which suggests that the stream is down.
+// It returns whether that makes the stream newly suspect.
 func (l Liveness) ReportedElsewhere(now time.Time) (Liveness, bool) {
 	if now.Sub(l.OpenedAt) < newStream || l.suspect() {
 		return l, false
@@ -81,7 +79,7 @@ func (l Liveness) ReportedElsewhere(now time.Time) (Liveness, bool) {
 
 func (l Liveness) suspect() bool { return l.SuspectAt.After(l.LastMessageAt) }
 
-// Gone returns an error that wraps ErrSilent if the agent is to be taken for gone.
+// Gone returns an error that wraps ErrSilent if the agent counts as gone, else nil.
 func (l Liveness) Gone(now time.Time) error {
 	if l.suspect() && now.Sub(l.SuspectAt) > max(suspectFor, l.Interval*4/3) {
 		return fmt.Errorf("%w, while the agent reported over HTTP", ErrSilent)

@@ -15,10 +15,10 @@ type Input interface {
 	reduce(r *reduction) error
 }
 
-// Rules are what the fleet's own commands are made by.
+// Rules are the settings for the controller's own commands.
 type Rules struct {
 	Defaults CommandDefaults
-	// NewID makes up the id of a command.
+	// NewID returns a new id for a command.
 	NewID func() CommandID
 }
 
@@ -29,7 +29,7 @@ type Outcome struct {
 	Command Command
 	// Late is whether an ack came for a command that had ended.
 	Late bool
-	// Event is the one that the input is, as it was kept.
+	// Event is the event of an EventReceived, as stored.
 	Event *Event
 	// Stale is whether the input came from a session that has been superseded, and
 	// shows nothing of the VM.
@@ -37,23 +37,22 @@ type Outcome struct {
 
 	// Commands are those that differ from before, as they are now.
 	Commands []Command
-	// Changes are what those who follow the fleet are to see, in order; that of the VM
-	// itself is not among them, since it may go on changing before anybody looks.
+	// Changes are the entries for the log of changes, in order. That of the VM itself is
+	// not among them, since the VM may change again before it is committed.
 	Changes []Change
-	// VMRecorded is whether all that differs of the VM is in the heartbeat or the ack
-	// as well.
+	// VMRecorded is whether the heartbeat or the ack holds all that differs of the VM.
 	VMRecorded bool
 	// Ready is the command that can be sent on the live session now; the zero value
-	// for none, or when the input has made no difference. That no token is available
-	// makes one, also when it is known.
+	// for none, or when the input has changed nothing that matters. A TokenUnavailable
+	// always matters.
 	Ready Ready
 }
 
 // Ready is a command that can be sent.
 type Ready struct {
 	Command CommandID
-	// Prepare is whether a registration token is to be had first. Such a command is
-	// not claimed before.
+	// Prepare is whether it needs a registration token, which must be fetched before the
+	// command is claimed.
 	Prepare bool
 }
 
@@ -75,9 +74,9 @@ type reduction struct {
 	vmID    VMID
 	tick    bool      // the time of the VM itself has come
 	claimed CommandID // for the live session, by its acceptance
-	// again is whether something else can be sent than before, although nothing that
-	// others see differs.
-	again bool
+	// sendable is whether another command can be sent than before, although nothing that
+	// is visible differs.
+	sendable bool
 	Outcome
 }
 
@@ -113,7 +112,8 @@ func (r *reduction) named(id CommandID) (Command, error) {
 	return c, nil
 }
 
-// put has a command moved on, and what its end means to the registration of its VM.
+// put records that a command has moved on, with what its end means for the registration
+// of its VM.
 func (r *reduction) put(c Command, at time.Time) {
 	r.putQuietly(c)
 	if c.State.Terminal() && c.NeedsToken() && r.State.Known() {
@@ -123,7 +123,7 @@ func (r *reduction) put(c Command, at time.Time) {
 	r.Changes = append(r.Changes, Change{At: at, Subject: c.VM, Command: &c})
 }
 
-// putQuietly is put for what nobody wants to know of.
+// putQuietly is put without an entry in the log of changes.
 func (r *reduction) putQuietly(c Command) {
 	r.State = r.State.with(c)
 	for i, moved := range r.Commands {
@@ -135,7 +135,7 @@ func (r *reduction) putQuietly(c Command) {
 	r.Commands = append(r.Commands, c)
 }
 
-// accept takes in a new command.
+// accept adds a new command.
 func (r *reduction) accept(c Command) { r.put(c, c.AcceptedAt) }
 
 // deliver claims a command for a delivery.
@@ -200,7 +200,7 @@ func (r *reduction) endDeliveries(written CommandID) {
 	}
 }
 
-// sessionEnded takes the end of the sessions up to e for a command.
+// sessionEnded applies the end of the sessions up to e to a command.
 func (r *reduction) sessionEnded(c Command, e Epoch) {
 	if ended := c.SessionEnded(e, r.now); ended.State != c.State || !ended.DueAt.Equal(c.DueAt) {
 		r.put(ended, r.now)
@@ -212,7 +212,7 @@ func (r *reduction) sessionEnded(c Command, e Epoch) {
 // and by a new session, which has none, at once; not whenever something happens.
 func (r *reduction) ready(before State) Ready {
 	v := r.State.VM
-	if !v.Connected || !r.tick && !r.again && len(r.Commands) == 0 && !v.Differs(before.VM) {
+	if !v.Connected || !r.tick && !r.sendable && len(r.Commands) == 0 && !v.Differs(before.VM) {
 		return Ready{}
 	}
 	if r.claimed != "" {

@@ -64,7 +64,7 @@ func (o Origin) Check() error {
 
 // Event is something that happened on a VM.
 type Event struct {
-	// Seq is the order of arrival over the fleet; the store gives it.
+	// Seq is the order of arrival over the fleet. The database assigns it.
 	Seq int64 `json:"-"`
 	Origin
 	Type string `json:"type"`

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Queue is one of the queues that the open commands of a VM are in. What becomes of
-// a VM depends on the first few of each.
+// Queue is one of the queues that the open commands of a VM are in. Reduce depends on
+// the first few of each.
 type Queue string
 
 // The queues of a VM.
@@ -24,9 +24,9 @@ const (
 // Queues lists every queue but QueueNone.
 var Queues = []Queue{QueueOut, QueuePlain, QueueToken}
 
-// QueueDepth is how many commands of each queue a State needs. One would do for all
-// but QueueOut: a new boot of a VM that polls leaves what was handed out in the one
-// before. No more than that are out, so that a State has all of them.
+// QueueDepth is how many commands of each queue a State needs. One would do except for
+// QueueOut: in a new boot of a VM that polls, what was handed out in earlier ones is
+// still out. No more than QueueDepth are out at a time, so a State has all of them.
 const QueueDepth = 8
 
 // Queue returns the queue that c is in.
@@ -55,8 +55,8 @@ type State struct {
 	// Commands are open commands, oldest first: the first QueueDepth of each queue, at
 	// least.
 	Commands []Command
-	// Named is the command that an input names, if there is one that is not among
-	// Commands: it has ended, or others of its queue come first.
+	// Named is the command that an input names, if it exists and is not among Commands:
+	// it has ended, or others of its queue come first.
 	Named Command
 }
 
@@ -119,8 +119,8 @@ func (s State) Next(a Attempt) (Command, error) {
 	return s.next(d, a.Written, a.WithoutToken)
 }
 
-// next is NextDelivery as long as QueueOut has room for one more, and unless that
-// waits for the agent to say how its runner is.
+// next is NextDelivery, but ErrNothingDue when QueueOut is full, or when that command
+// waits for the agent to report its runner.
 func (s State) next(d Delivery, written CommandID, withoutToken bool) (Command, error) {
 	next, err := NextDelivery(s.Commands, d, written, withoutToken)
 	switch {
@@ -149,8 +149,8 @@ func (c Command) repeatsRegistration() bool {
 	return c.NeedsToken() && c.Attempts > 0 && c.Last.Via == Stream
 }
 
-// delivery is the attempt as the VM's state allows it. A VM that was never seen is
-// in its first boot.
+// delivery returns the attempt as a Delivery, if the VM's state allows it. A VM that
+// was never seen is in its first boot.
 func (v VM) delivery(a Attempt) (Delivery, error) {
 	switch {
 	case a.Via == Stream && a.Epoch != v.Epoch:

@@ -39,8 +39,8 @@ type VM struct {
 
 	// TokenWait is set while its register_runner waits for a token.
 	TokenWait TokenWait `json:"token_wait,omitzero"`
-	// AwaitsRunner is whether a register_runner that an earlier session was sent waits
-	// for the agent to say how its runner is: the ack and the proof may have been lost.
+	// AwaitsRunner is whether a register_runner that was sent on an earlier session waits
+	// for the agent to report its runner: the ack and the proof may have been lost.
 	AwaitsRunner bool `json:"awaits_runner,omitempty"`
 	// DueAt is when a Tick of the VM has something to do; zero for never.
 	DueAt time.Time `json:"due_at,omitzero"`
@@ -53,7 +53,7 @@ func (v VM) ReadsNoCommands() bool {
 	return v.Registration.State == Registered && !v.LastAckAt.After(v.Registration.ProvenAt)
 }
 
-// NewVM is a VM that was first heard of now.
+// NewVM is a VM that was first seen now.
 func NewVM(id VMID, now time.Time) VM {
 	return VM{
 		ID: id, Boot: 1, FirstSeenAt: now, LastSeenAt: now,
@@ -70,7 +70,7 @@ func (v VM) SessionOpened(h Hello, now time.Time) VM {
 	return v
 }
 
-// untimed has no Tick do anything.
+// untimed returns v with nothing for a Tick to do.
 func (v VM) untimed() VM {
 	v.AwaitsRunner, v.DueAt = false, time.Time{}
 	return v
@@ -131,15 +131,15 @@ func (v VM) Heartbeat(h Heartbeat, registering bool) VM {
 	return v
 }
 
-// WithLoad returns v with o's times of when it was last heard of, and its load:
-// what every heartbeat and ack changes.
+// WithLoad returns v with the times at which o was last seen, and with its load: what
+// every heartbeat and ack changes.
 func (v VM) WithLoad(o VM) VM {
 	v.LastSeenAt, v.LastHeartbeatAt, v.LastAckAt, v.Health = o.LastSeenAt, o.LastHeartbeatAt, o.LastAckAt, o.Health
 	return v
 }
 
-// Differs reports whether v and o differ in more than in what every heartbeat
-// changes and in when a Tick is due: whether a watcher of the fleet wants to know.
+// Differs reports whether v and o differ in what watchers of the fleet see: in more
+// than what every heartbeat changes and when a Tick is due.
 func (v VM) Differs(o VM) bool {
 	if !v.Runner.equal(o.Runner) || !v.Job.equal(o.Job) {
 		return true

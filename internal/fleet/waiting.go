@@ -38,8 +38,8 @@ func (w TokenWait) NextTry(now time.Time) time.Time {
 	return at.Add(max(0, now.Sub(at).Truncate(lastTokenRetry)) + lastTokenRetry)
 }
 
-// Failed notes that no token was available. A clock that was set back to before the
-// first attempt begins anew.
+// Failed notes that no token was available. If the clock was set back to before the
+// first attempt, the attempts start over.
 func (w TokenWait) Failed(why string, now time.Time) TokenWait {
 	if w.Since.IsZero() || now.Before(w.Since) {
 		w.Since = now
