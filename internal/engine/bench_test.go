@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// BenchmarkEnqueue shows what sharing commits is worth: the time of one durable
+// BenchmarkEnqueue shows what sharing commits saves: the time of one durable
 // command alone and with others at the same time.
 func BenchmarkEnqueue(b *testing.B) {
 	for _, callers := range []int{1, 100} {

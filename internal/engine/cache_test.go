@@ -20,7 +20,7 @@ func someVMs(from, to int, connected bool) map[fleet.VMID]*entry {
 	return some
 }
 
-// The cache keeps to its bound: those that are connected stay, and count on top.
+// The cache keeps to its bound, which VMs that are connected do not count for.
 func TestCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	c := newCache()
@@ -34,7 +34,7 @@ func TestCacheIsBounded(t *testing.T) {
 	require.Empty(t, c.vms)
 }
 
-// Whoever was connected and is not any more counts for the bound again.
+// A VM that is no longer connected counts for the bound again.
 func TestCacheCountsWhoIsGone(t *testing.T) {
 	t.Parallel()
 	c := newCache()
@@ -75,7 +75,7 @@ func TestVMsAreHeld(t *testing.T) {
 	require.Equal(t, before+1, r.db.loads.Load())
 }
 
-// A VM that was purged is as good as never seen.
+// A VM that was purged is like one that was never seen.
 func TestPurgedVMIsForgotten(t *testing.T) {
 	t.Parallel()
 	r, _ := onDisk(t)

@@ -12,7 +12,7 @@ import (
 
 var garbage = []byte("{{{")
 
-// damage writes rows with documents that nobody can read, and forgets what is held.
+// damage writes rows with documents that cannot be decoded, and clears the cache.
 func (r *rig) damage(w store.Writes) {
 	r.Helper()
 	for i := range w.VMs {
@@ -34,7 +34,7 @@ func (r *rig) rows(k store.Keys) store.Rows {
 }
 
 // requireDamaged requires an error that names what is damaged, and is not an outage:
-// to try again is of no use.
+// retrying is useless.
 func requireDamaged(t *testing.T, err error, what string) {
 	t.Helper()
 	require.ErrorIs(t, err, errDamaged)
@@ -42,7 +42,7 @@ func requireDamaged(t *testing.T, err error, what string) {
 	require.NotErrorIs(t, err, fleet.ErrUnavailable)
 }
 
-// A VM that is damaged is a fault of what needs it, and of nothing else.
+// A damaged VM fails what needs it, and nothing else.
 func TestDamagedVM(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -75,7 +75,7 @@ func heartbeatsOf2(vms ...fleet.VMID) (hs []fleet.Heartbeat) {
 	return hs
 }
 
-// The same of commands: of one that has ended alone, of one that is open its VM.
+// The same for commands: one that has ended fails alone, an open one with its VM.
 func TestDamagedCommand(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -101,7 +101,7 @@ func TestDamagedCommand(t *testing.T) {
 	_, err = r.Commands(t.Context(), store.CommandQuery{VM: "stopped"}, 10)
 	requireDamaged(t, err, "command open")
 
-	// Time passes for the others, and the error says for whom it does not.
+	// The others are ticked, and the error names the one that is not.
 	n, err := r.Tick(t.Context(), t0.Add(2*time.Hour), alive(0, "", t0), 10)
 	requireDamaged(t, err, "command open")
 	require.Equal(t, 2, n)
@@ -115,10 +115,10 @@ func TestDamagedReports(t *testing.T) {
 	r := inMemory(t)
 	r.event("other", t0)
 	r.record(heartbeatsOf2("vm", "other")...)
-	told := make(chan fleet.Change, 10)
+	reported := make(chan fleet.Change, 10)
 	r.Listen(func(cs []fleet.Change) {
 		for _, c := range cs {
-			told <- c
+			reported <- c
 		}
 	})
 	_, err := r.db.Driver.Commit(t.Context(), store.Writes{
@@ -128,8 +128,8 @@ func TestDamagedReports(t *testing.T) {
 	})
 	require.NoError(t, err)
 	r.event("other", t0)
-	for range 3 { // that is what the listeners get of another writer
-		require.NotZero(t, (<-told).Seq)
+	for range 3 { // as listeners get changes of another writer
+		require.NotZero(t, (<-reported).Seq)
 	}
 	_, err = r.Events(t.Context(), store.EventQuery{VM: "vm"}, 10)
 	requireDamaged(t, err, "event of VM vm")

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// Checkpoint writes the rows that lack something and are as old as the engine lets
-// them be.
+// Checkpoint writes the rows that the engine's loop would write at this time.
 func (e *Engine) Checkpoint(ctx context.Context, now time.Time) error {
 	return e.checkpoint(ctx, now.Add(-2*rowEvery))
 }

@@ -16,8 +16,8 @@ import (
 
 var errDisk = errors.New("the disk is gone")
 
-// While the driver fails, callers get its reason, nothing is shown of what they
-// wanted, and then all is as before.
+// While the driver fails, callers get its reason and nothing of their inputs shows.
+// Afterwards all is as before.
 func TestFailedCommit(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -59,7 +59,7 @@ func TestFailedCommit(t *testing.T) {
 	require.Len(t, f.all(), len(seen)+3)
 }
 
-// The same when nothing can be read.
+// The same holds when nothing can be read.
 func TestFailedLoad(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -80,9 +80,9 @@ func TestFailedLoad(t *testing.T) {
 	r.apply(fleet.Polled{VM: "vm"}, t0)
 }
 
-// A commit that was made, and of which the driver did not know, is found: by those
-// who repeat what they wanted, by who follows, and by what comes after it, also
-// while changes cannot be read.
+// A commit that was made, although the driver returned an error, is found: by callers
+// that retry, by listeners, and by what comes after it, also while changes cannot be
+// read.
 func TestCommitInDoubt(t *testing.T) {
 	t.Parallel()
 	for _, blind := range []bool{false, true} {
@@ -115,7 +115,7 @@ func TestCommitInDoubt(t *testing.T) {
 	}
 }
 
-// A session, a heartbeat and an event that are in doubt are taken up where they are.
+// A session, a heartbeat and an event that are in doubt are found if they were stored.
 func TestReportsInDoubt(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -142,8 +142,8 @@ func TestReportsInDoubt(t *testing.T) {
 	require.Len(t, r.beats("vm"), 3, "one of them twice")
 }
 
-// Who no longer waits for an answer does not undo what was begun, nor keeps others
-// waiting.
+// A caller that no longer waits for its answer does not undo what was begun, nor block
+// others.
 func TestContexts(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -185,7 +185,7 @@ func TestContexts(t *testing.T) {
 	require.ErrorIs(t, err, fleet.ErrNotFound)
 }
 
-// A graceful stop loses nothing that was answered, and answers everybody.
+// A graceful stop loses nothing that was answered, and answers every caller.
 func TestCloseCommitsWhatIsQueued(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// follower is a listener that has all it was called with.
+// follower is a listener that collects the changes it was called with.
 type follower struct {
 	mu   sync.Mutex
 	seen []fleet.Change
@@ -35,8 +35,8 @@ func (f *follower) all() []fleet.Change {
 	return append([]fleet.Change(nil), f.seen...)
 }
 
-// Everybody gets all changes in one order without gaps, whoever made them; and what
-// is in memory is what the database has.
+// Every listener gets all changes in one order without gaps, whichever engine made
+// them; and what is in memory is what the database has.
 func TestFeedOfTwoWriters(t *testing.T) {
 	t.Parallel()
 	first, _ := onDisk(t)
@@ -77,7 +77,7 @@ func TestFeedOfTwoWriters(t *testing.T) {
 	}
 }
 
-// Who follows sees nothing before it is durable, and before that nobody is answered.
+// Listeners see nothing, and callers get no answer, before it is durable.
 func TestListenersAreCalledAfterCommit(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -118,7 +118,7 @@ func TestListenersAreCalledAfterCommit(t *testing.T) {
 	require.Empty(t, ready, "it was stopped")
 }
 
-// Who reads slowly gets all of it, from the database what memory no longer has.
+// A slow reader gets all changes: from the database those that memory no longer has.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -153,8 +153,8 @@ func TestSlowReader(t *testing.T) {
 	require.Empty(t, none)
 }
 
-// However much is purged, the latest change stays, and with it the place of those
-// who have seen all.
+// However much is purged, the latest change stays, and readers that have seen all can
+// go on.
 func TestPurgeKeepsLatestChange(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -202,7 +202,7 @@ func TestStepsOfOneCommit(t *testing.T) {
 	require.Equal(t, seen, stored)
 }
 
-// When changes of others cannot be read, they are as soon as there are more.
+// Changes of others that cannot be read are read with the next ones.
 func TestFeedRecovers(t *testing.T) {
 	t.Parallel()
 	first := inMemory(t)

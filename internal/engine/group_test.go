@@ -53,8 +53,8 @@ func TestTickRespectsAck(t *testing.T) {
 	require.Equal(t, fleet.Succeeded, r.command("first").State)
 }
 
-// Whether an id is there, of the same VM or of another, open or ended, or comes twice
-// in a group: the first has it, and who asks for the same is answered with it.
+// Whether an id is in use by the same VM or another, open or ended, or comes twice in a
+// group: the first command has it, and the same request is answered with that.
 func TestAcceptedIDs(t *testing.T) {
 	t.Parallel()
 	for _, held := range []bool{true, false} {
@@ -95,7 +95,7 @@ func TestAcceptedIDs(t *testing.T) {
 	}
 }
 
-// The same when the other VM is in the group and all there is to know of it is held.
+// The same holds when the other VM is in the group and all of its state is held.
 func TestAcceptedIDOfHeldVM(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -109,8 +109,8 @@ func TestAcceptedIDOfHeldVM(t *testing.T) {
 	require.ErrorIs(t, taken, fleet.ErrIDTaken)
 }
 
-// When a group has used up what is held of a queue, what needs to know more waits
-// until the rest is loaded, and nothing overtakes.
+// When a group has used up what is held of a queue, operations that need more wait until
+// the rest is loaded, and nothing overtakes.
 func TestGroupUsesUpQueue(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -135,7 +135,7 @@ func TestGroupUsesUpQueue(t *testing.T) {
 	require.Len(t, s.Commands, 2, "and the register_runner")
 }
 
-// insist does again what was not done because of other writers.
+// insist retries what failed because of other writers.
 func insist(t *testing.T, do func() error) {
 	t.Helper()
 	for range 1000 {
@@ -149,7 +149,7 @@ func insist(t *testing.T, do func() error) {
 	t.Error("other writers are faster forever")
 }
 
-// Writers that get in each other's way lose nothing, and answer everybody rightly.
+// Writers that conflict lose nothing, and give every caller the right answer.
 func TestConflictingWriters(t *testing.T) {
 	t.Parallel()
 	first, _ := onDisk(t)
@@ -228,7 +228,7 @@ func TestChangeIsSeenDuringGroup(t *testing.T) {
 	}
 }
 
-// A writer that is always slower gives up, and says so.
+// A writer that is always slower gives up with an error.
 func TestEndlessConflict(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)

@@ -17,7 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// heartbeatsOfMany is a heartbeat of each of so many polling VMs.
+// heartbeatsOfMany is a heartbeat of each of this many polling VMs.
 func heartbeatsOfMany(vms int) []fleet.Heartbeat {
 	hs := make([]fleet.Heartbeat, vms)
 	for i := range hs {
@@ -39,8 +39,7 @@ func (r *rig) row() store.HeartbeatRow {
 	return rows[0]
 }
 
-// A row is packed, and says what it would without, to
-// those who ask and after a crash.
+// Packing a row changes nothing of what is read from it, also after a crash.
 func TestRowIsPacked(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)

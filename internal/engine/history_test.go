@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// history plays random operations on an engine and the model side by side.
+// history plays random operations on both an engine and the model.
 type history struct {
 	*fixture
 	rand  *rand.Rand

@@ -26,8 +26,8 @@ type modelVM struct {
 	// registration is "", "requested" or "failed"; none is ever proven here.
 	registration string
 	registerID   string
-	// awaits is until when a register_runner that was sent before waits for the agent
-	// to say how its runner is, which none does here; zero when it does not.
+	// awaits is until when a register_runner that was sent before waits for the agent to
+	// report its runner, which none does here; zero when it does not wait.
 	awaits time.Time
 }
 
@@ -93,7 +93,7 @@ func (m *model) end(c *modelCommand, state string) {
 	}
 }
 
-// pass ends what is past its time, or puts that off where nothing has arrived on
+// pass ends what is past its time, or postpones that where nothing has arrived on
 // the session.
 func (m *model) pass(now time.Time, silent map[fleet.VMID]bool) {
 	for _, v := range m.vms {
@@ -144,7 +144,7 @@ func (m *model) drop(vm string) {
 	}
 }
 
-// sessionOver takes the end of the session that c is out on.
+// sessionOver applies the end of the session that c is out on.
 func (m *model) sessionOver(c *modelCommand) {
 	c.due = c.expires
 	switch {

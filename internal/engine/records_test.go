@@ -13,8 +13,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// records plays random inputs of every kind on an engine and a plain one side by
-// side.
+// records plays random inputs of every kind on both an engine and a plain one.
 type records struct {
 	*fixture
 	rand  *rand.Rand

@@ -27,7 +27,7 @@ type (
 	loadFunc   func(store.Keys) (store.Rows, error)
 )
 
-// hooked is a driver whose commits and loads a test has in its hand.
+// hooked is a driver whose commits and loads a test controls.
 type hooked struct {
 	store.Driver
 	mu      sync.Mutex

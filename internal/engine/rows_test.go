@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// beating has a connected VM send so many heartbeats, a second apart. It returns the
+// beating has a connected VM send this many heartbeats, a second apart. It returns the
 // VM as it was connected, and when the last was.
 func (r *rig) beating(beats int) (fleet.VM, time.Time) {
 	r.Helper()
@@ -23,8 +23,8 @@ func (r *rig) beating(beats int) (fleet.VM, time.Time) {
 	return v, at
 }
 
-// Heartbeats that say nothing new do not rewrite the VM's row, and yet whoever asks
-// gets the last of them.
+// Heartbeats that say nothing new do not rewrite the VM's row, and yet readers get the
+// last of them.
 func TestLoadAheadOfRow(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)
@@ -149,7 +149,7 @@ func TestListsFollowReports(t *testing.T) {
 }
 
 // A VM without a session is in its row as it is: its row may be purged, and after a
-// crash nobody looks for what the row lacks.
+// crash nothing looks for what the row lacks.
 func TestRowOfPollingVMIsNotBehind(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -267,7 +267,7 @@ func TestSilentFleetIsWritten(t *testing.T) {
 	require.NoError(t, r.checkpoint(t.Context(), t0.Add(1)))
 	require.Empty(t, r.cache.ahead(endOfTime))
 	require.Equal(t, before+3, r.db.commits.Load())
-	require.Equal(t, changes, r.LastChange(), "nobody wants to know")
+	require.Equal(t, changes, r.LastChange(), "watchers see no change")
 }
 
 // That a runner is registered proves no command but register_runner.

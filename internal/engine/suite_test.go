@@ -21,9 +21,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type driverKind struct {
 	// New opens an empty database.
 	New func(t *testing.T) store.Driver
-	// Crash opens what a kill of the database's process would leave behind: all that
-	// is durable now, and nothing else. The old driver cannot commit any more, or
-	// changes nothing of what is left.
+	// Crash opens what a kill of the database's process would leave: all that is durable
+	// now, and nothing else. Later commits of the old driver fail, or do not show in it.
 	Crash func(t *testing.T, old store.Driver) store.Driver
 	// Steps is how many operations a random history has.
 	Steps int
@@ -75,7 +74,7 @@ func driverKinds() map[string]driverKind {
 	}
 }
 
-// TestEngine runs the suite of the promises on every driver.
+// TestEngine checks the promises on every kind of driver.
 func TestEngine(t *testing.T) {
 	t.Parallel()
 	for driver, kind := range driverKinds() {
@@ -88,7 +87,7 @@ func TestEngine(t *testing.T) {
 	}
 }
 
-// promises are tests that every driver passes.
+// promises are tests that an engine on any driver passes.
 var promises = map[string]func(*fixture){
 	"a command id is an idempotency key":             testIdempotency,
 	"commands go out in order, one at a time":        testWindow,
@@ -100,7 +99,7 @@ var promises = map[string]func(*fixture){
 	"nothing is delivered after its deadline":        testDeadline,
 	"deliveries are limited":                         testMaxDeliveries,
 	"a delivery that was not written does not count": testNotWritten,
-	"silence puts a timeout off":                     testSilence,
+	"silence postpones a timeout":                    testSilence,
 	"what waits for a token is overtaken":            testTokenWait,
 	"time ends commands":                             testSweep,
 	"cancelling":                                     testCancel,
@@ -115,7 +114,7 @@ var promises = map[string]func(*fixture){
 	"events wait for the journal":                    testJournalMark,
 	"heartbeats are kept and shown":                  testHeartbeats,
 	"lists are filtered and paged in a stable order": testLists,
-	"changes are told in order and can be resumed":   testChanges,
+	"changes are listed in order and can be resumed": testChanges,
 	"purging":                                           testPurge,
 	"everything survives a crash":                       testCrash,
 	"callers share commits":                             testConcurrency,

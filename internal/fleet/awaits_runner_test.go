@@ -15,8 +15,8 @@ func awaiting(v VM) VM {
 }
 
 // A drop that swallows both the ack and the proof of a registration does not register
-// the runner twice: before register_runner is repeated the agent may say how its runner
-// is. What it says, or its silence, settles it.
+// the runner twice: before register_runner is repeated the agent may report its runner.
+// The report, or its absence, decides.
 func TestAwaitsRunner(t *testing.T) {
 	t.Parallel()
 	later := t1.Add(time.Millisecond)
@@ -26,7 +26,7 @@ func TestAwaitsRunner(t *testing.T) {
 	for name, test := range map[string]struct {
 		in      Input
 		now     time.Time
-		settled bool
+		decided bool
 		ready   Ready
 	}{
 		"a configured runner":              {beat(Stream, 3, &Runner{Configured: true}), later, true, Ready{}},
@@ -49,8 +49,8 @@ func TestAwaitsRunner(t *testing.T) {
 
 		out, err := testRules.Reduce(opened.State, test.in, test.now)
 		require.NoError(t, err, name)
-		require.Equal(t, !test.settled, out.State.VM.AwaitsRunner, name)
-		require.Equal(t, test.settled, out.State.VM.DueAt.IsZero(), name)
+		require.Equal(t, !test.decided, out.State.VM.AwaitsRunner, name)
+		require.Equal(t, test.decided, out.State.VM.DueAt.IsZero(), name)
 		require.Equal(t, test.ready, out.Ready, name)
 	}
 }

@@ -16,8 +16,8 @@ func (c Command) acked(success bool, at time.Time) Command {
 	return c
 }
 
-// heardAt is v after an ack.
-func (v VM) heardAt(seen, acked time.Time) VM {
+// seenAt is v after an ack.
+func (v VM) seenAt(seen, acked time.Time) VM {
 	v.LastSeenAt, v.LastAckAt = seen, acked
 	return v
 }
@@ -27,7 +27,7 @@ func TestAckReceived(t *testing.T) {
 	in := func(e Epoch, success bool) AckReceived {
 		return AckReceived{"vm", e, Ack{CommandID: "c", Success: success}}
 	}
-	out, heard := drain("c").out(Stream, 2, t0), liveVM().heardAt(t1, t1)
+	out, seen := drain("c").out(Stream, 2, t0), liveVM().seenAt(t1, t1)
 	timedOut := out.endedAs(TimedOut, "", t0)
 	late := timedOut
 	late.Ack, late.AckedAt = &Ack{CommandID: "c", Success: true}, t1
@@ -43,14 +43,14 @@ func TestAckReceived(t *testing.T) {
 		"of another VM's":          {state: State{VM: liveVM(), Named: elsewhere}, in: in(2, true), err: ErrNotFound},
 		"of what is pending":       {state: stateOf(liveVM(), drain("c")), in: in(2, true), answer: drain("c"), err: ErrNotDelivered},
 		"on a session before":      {state: stateOf(newer, out), in: in(2, true), err: ErrSuperseded},
-		"success":                  {state: stateOf(liveVM(), out, drain("d")), in: in(2, true), vm: heard, moved: []Command{answered}, answer: answered, recorded: true, ready: Ready{"d", false}},
-		"failure":                  {state: stateOf(liveVM(), out), in: in(2, false), vm: heard, moved: []Command{out.acked(false, t1)}, answer: out.acked(false, t1), recorded: true},
-		"of what a poll got":       {state: stateOf(liveVM(), drain("c").out(HTTP, 1, t0)), in: in(2, true), vm: heard, moved: []Command{drain("c").out(HTTP, 1, t0).acked(true, t1)}, answer: drain("c").out(HTTP, 1, t0).acked(true, t1), recorded: true},
-		"after the session":        {state: stateOf(offlineVM(), out), in: in(2, true), vm: offlineVM().heardAt(t1, t1), moved: []Command{answered}, answer: answered, recorded: true},
-		"late":                     {state: State{VM: liveVM(), Named: timedOut}, in: in(2, true), vm: heard, moved: []Command{late}, answer: late, late: true},
+		"success":                  {state: stateOf(liveVM(), out, drain("d")), in: in(2, true), vm: seen, moved: []Command{answered}, answer: answered, recorded: true, ready: Ready{"d", false}},
+		"failure":                  {state: stateOf(liveVM(), out), in: in(2, false), vm: seen, moved: []Command{out.acked(false, t1)}, answer: out.acked(false, t1), recorded: true},
+		"of what a poll got":       {state: stateOf(liveVM(), drain("c").out(HTTP, 1, t0)), in: in(2, true), vm: seen, moved: []Command{drain("c").out(HTTP, 1, t0).acked(true, t1)}, answer: drain("c").out(HTTP, 1, t0).acked(true, t1), recorded: true},
+		"after the session":        {state: stateOf(offlineVM(), out), in: in(2, true), vm: offlineVM().seenAt(t1, t1), moved: []Command{answered}, answer: answered, recorded: true},
+		"late":                     {state: State{VM: liveVM(), Named: timedOut}, in: in(2, true), vm: seen, moved: []Command{late}, answer: late, late: true},
 		"late again":               {state: State{VM: liveVM(), Named: late}, in: in(2, false), answer: late, late: true},
 		"of what was never sent":   {state: State{VM: liveVM(), Named: unsent}, in: in(2, true), answer: unsent, late: true},
-		"before the newer session": {state: stateOf(newer, out), in: in(2, true), now: before, vm: newer.heardAt(newer.LastSeenAt, before), moved: []Command{out.acked(true, before)}, answer: out.acked(true, before), recorded: true},
+		"before the newer session": {state: stateOf(newer, out), in: in(2, true), now: before, vm: newer.seenAt(newer.LastSeenAt, before), moved: []Command{out.acked(true, before)}, answer: out.acked(true, before), recorded: true},
 	})
 }
 
@@ -59,9 +59,9 @@ func TestAckReceived(t *testing.T) {
 func TestAckOfRegisterRunner(t *testing.T) {
 	t.Parallel()
 	v, r := requestedVM(), register("r").out(Stream, 2, t0)
-	failed := v.heardAt(t1, t1)
+	failed := v.seenAt(t1, t1)
 	failed.Registration.State = RegFailed
-	for success, vm := range map[bool]VM{true: v.heardAt(t1, t1), false: failed} {
+	for success, vm := range map[bool]VM{true: v.seenAt(t1, t1), false: failed} {
 		testReduce(t, map[string]reduceCase{r.acked(success, t1).Reason: {
 			state: stateOf(v, r), in: AckReceived{"vm", 2, Ack{CommandID: "r", Success: success}},
 			vm: vm, moved: []Command{r.acked(success, t1)}, answer: r.acked(success, t1), recorded: true,

@@ -231,7 +231,7 @@ func TestTick(t *testing.T) {
 	r := register("r").endedAs(Expired, expiredReason, at)
 	again := requestedVM()
 	again.Registration.State = Unregistered
-	heard := Live{Epoch: 2, Written: "c", LastMessageAt: t0.Add(time.Second)}
+	seen := Live{Epoch: 2, Written: "c", LastMessageAt: t0.Add(time.Second)}
 	in := Tick{"vm", "c", Live{}}
 	live := liveVM()
 	live.Registration.State = RegFailed // its agent reads
@@ -247,11 +247,11 @@ func TestTick(t *testing.T) {
 		"of a VM never seen":     {state: stateOf(VM{}, drain("c")), in: in, now: at, moved: []Command{expired}},
 		"of its register_runner": {state: stateOf(requestedVM(), register("r")), in: Tick{"vm", "r", Live{}}, now: at, vm: again, moved: []Command{r}},
 		"ended":                  {state: State{VM: liveVM(), Named: overdue}, in: in, now: at},
-		"before an ack is due":   {state: stateOf(live, out), in: Tick{"vm", "c", heard}, now: ackDue.Add(-1)},
-		"an ack is overdue":      {state: stateOf(live, out, drain("d")), in: Tick{"vm", "c", heard}, now: ackDue, moved: []Command{overdue}, ready: Ready{"d", false}},
+		"before an ack is due":   {state: stateOf(live, out), in: Tick{"vm", "c", seen}, now: ackDue.Add(-1)},
+		"an ack is overdue":      {state: stateOf(live, out, drain("d")), in: Tick{"vm", "c", seen}, now: ackDue, moved: []Command{overdue}, ready: Ready{"d", false}},
 		"on a silent session":    {state: stateOf(live, out), in: in, now: ackDue, moved: []Command{deferred}, log: []Change{}},
-		"not written there":      {state: stateOf(live, out), in: Tick{"vm", "c", Live{2, "b", heard.LastMessageAt}}, now: ackDue, moved: []Command{deferred}, log: []Change{}},
-		"a message of another":   {state: stateOf(live, out), in: Tick{"vm", "c", Live{1, "c", heard.LastMessageAt}}, now: ackDue, moved: []Command{deferred}, log: []Change{}},
+		"not written there":      {state: stateOf(live, out), in: Tick{"vm", "c", Live{2, "b", seen.LastMessageAt}}, now: ackDue, moved: []Command{deferred}, log: []Change{}},
+		"a message of another":   {state: stateOf(live, out), in: Tick{"vm", "c", Live{1, "c", seen.LastMessageAt}}, now: ackDue, moved: []Command{deferred}, log: []Change{}},
 		"the session was over":   {state: stateOf(offlineVM(), out.stopped()), in: in, now: ackDue},
 		"silent at the deadline": {state: stateOf(live, out), in: in, now: at, moved: []Command{out.endedAs(TimedOut, "delivered, but not acked before its deadline", at)}},
 		"a poll without an answer": {

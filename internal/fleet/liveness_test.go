@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// beating is an agent that sent so many heartbeats at intervals; it returns when the
+// beating is an agent that sent this many heartbeats at intervals; it returns when the
 // last of them was.
 func beating(n int, every time.Duration) (Liveness, time.Time) {
 	l, at := Liveness{OpenedAt: t0, LastMessageAt: t0}, t0

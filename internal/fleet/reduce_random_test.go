@@ -52,7 +52,7 @@ func (w *world) below(n int) int {
 	return int(b) % n
 }
 
-// open returns the open commands, oldest first, up to so many of each queue.
+// open returns the open commands, oldest first, up to this many of each queue.
 func (w *world) open(depth int) (open []Command) {
 	taken := map[Queue]int{}
 	for _, id := range w.order {

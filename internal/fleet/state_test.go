@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A VM that polls and starts anew each time does not leave more behind than a State
-// has room for: what is in flight would not be seen.
+// A VM that polls and boots again each time does not have more commands out than a State
+// holds: those in flight would be missed.
 func TestQueueOutIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -56,7 +56,7 @@ func TestQueueOutGoesAgain(t *testing.T) {
 	require.Equal(t, s.Commands[0], next)
 }
 
-// reduce applies an input that is no error.
+// reduce applies an input that must not fail.
 func (w *world) reduce(in Input) {
 	w.Helper()
 	_, named := in.Subject()
@@ -65,7 +65,7 @@ func (w *world) reduce(in Input) {
 	w.apply(out)
 }
 
-// restart has the VM start anew.
+// restart has the VM boot again.
 func (w *world) restart() {
 	w.Helper()
 	w.vm.Boot++ // whatever has shown it

@@ -29,7 +29,7 @@ const (
 	timesVariable = "POWERLOSS_TIMES"
 )
 
-// dice are random numbers that the log of a failed test tells how to repeat.
+// dice are random numbers; the log of a failed test says how to repeat them.
 func dice(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()
@@ -57,7 +57,7 @@ func open(t *testing.T, path string, o options) *sql.DB {
 	return db
 }
 
-// connect is open for those who close it themselves.
+// connect is open for callers that close it themselves.
 func connect(t *testing.T, path string, o options) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", fmt.Sprintf("file:%s?vfs=%s&_pragma=busy_timeout(5000)&_pragma=synchronous(%s)&_pragma=wal_autocheckpoint(%d)&_pragma=cache_size(%d)",
@@ -172,7 +172,7 @@ func tag(id, number int) string { return fmt.Sprintf("%d/%d", id, number) }
 // nothing when it is whole, and holds what was answered until then.
 func (b *bank) lost(path string, moment int) error {
 	b.t.Helper()
-	// The pragmas are for speed: what is durable after this is of no interest.
+	// The pragmas are for speed: what is durable after this does not matter.
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=locking_mode(EXCLUSIVE)&_pragma=synchronous(OFF)")
 	require.NoError(b.t, err)
 	defer db.Close()

@@ -88,7 +88,7 @@ func TestClosingOneOfTwoIsSafe(t *testing.T) {
 }
 
 // A sync that fails for one connection loses what another has written, and the other's
-// commit fails as well: the kernel tells each of them.
+// commit fails as well: the kernel reports the error to each of them.
 func TestFailedSyncOfAnotherConnectionFailsTheCommit(t *testing.T) {
 	t.Parallel()
 	b := newBank(t, dice(t), options{synchronous: full, cache: 5})
@@ -109,7 +109,7 @@ func TestFailedSyncOfAnotherConnectionFailsTheCommit(t *testing.T) {
 	require.Empty(t, b.powerLosses(0, 30, powerloss.Some))
 }
 
-// It is safe as well to empty the WAL by a checkpoint, and to be killed after it.
+// Emptying the WAL by a checkpoint, and a kill after it, are safe as well.
 func TestTruncatingIsSafe(t *testing.T) {
 	t.Parallel()
 	b := bankWithFailedCommit(t)
@@ -134,7 +134,7 @@ func TestClosingIsSafeIfItCheckpoints(t *testing.T) {
 	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
 }
 
-// If the checkpoint of the last close fails, nobody learns of it, the WAL stays, and
+// If the checkpoint of the last close fails, no error is returned, the WAL stays, and
 // the failed commit comes back. Commits that are answered after it are lost.
 func TestClosingThatFailsLosesLaterCommits(t *testing.T) {
 	t.Parallel()

@@ -90,8 +90,8 @@ func TestConflict(t *testing.T) {
 func TestChangesAreInOrder(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
-	var told []int64
-	stop := db.Listen(func(last int64) { told = append(told, last) })
+	var calls []int64
+	stop := db.Listen(func(last int64) { calls = append(calls, last) })
 	var all sync.WaitGroup
 	for i := range 8 {
 		all.Go(func() {
@@ -107,8 +107,8 @@ func TestChangesAreInOrder(t *testing.T) {
 	}
 	all.Wait()
 	stop()
-	require.Len(t, told, 80)
-	for i, last := range told {
+	require.Len(t, calls, 80)
+	for i, last := range calls {
 		require.EqualValues(t, 2*(i+1), last)
 	}
 	changes, err := db.Changes(t.Context(), store.ChangeQuery{}, 1000)
@@ -118,7 +118,7 @@ func TestChangesAreInOrder(t *testing.T) {
 	}
 	done := commit(t, db, store.Writes{Changes: []store.ChangeRow{change("a")}})
 	require.EqualValues(t, 161, done.FirstChange)
-	require.Len(t, told, 80, "none after stop")
+	require.Len(t, calls, 80, "none after stop")
 }
 
 // A commit that waits for its turn longer than its context allows is not made.

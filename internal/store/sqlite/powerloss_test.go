@@ -140,7 +140,7 @@ func (d *disk) checkpoint() {
 	require.NoError(d, c.sql.QueryRowContext(d.Context(), "PRAGMA wal_checkpoint(PASSIVE)").Scan(&busy, &frames, &moved))
 }
 
-// A commit whose sync fails is answered with an error that says so, reads go on, and
+// A commit whose sync fails returns an error that names the cause, reads go on, and
 // so do later commits when the disk syncs again. Nothing that was answered is lost, then
 // or with the power.
 func TestFailedSync(t *testing.T) {
@@ -162,7 +162,7 @@ func TestFailedSync(t *testing.T) {
 }
 
 // A process that is killed after a sync has failed leaves a log that only the kernel has
-// in whole. The next process makes it durable before it commits behind it.
+// in whole. The next process makes it durable before it appends to it.
 func TestKillAfterFailedSync(t *testing.T) {
 	t.Parallel()
 	for range 5 {

@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// purge removes all that is past its time, and returns how many rows went in each step.
+// purge removes all that is past its time, and returns how many rows each step removed.
 func purge(t *testing.T, db *DB, c store.Cutoffs, limit int) (steps []int) {
 	t.Helper()
 	for {
@@ -36,8 +36,9 @@ func changesAt(t *testing.T, db *DB, hours ...int) {
 
 func hour(n int) time.Time { return t0.Add(time.Duration(n) * time.Hour) }
 
-// The oldest changes go up to the first that is kept, which is not one that a wrong
-// clock has dated. The latest stays, and those who have not read what went are told.
+// The oldest changes are removed up to the first that is kept, which is not one that a
+// wrong clock has dated. The latest stays, and readers that have missed some get
+// ErrPurged.
 func TestPurgeChanges(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -65,7 +66,7 @@ func TestPurgeChanges(t *testing.T) {
 	}
 }
 
-// Heartbeats go like changes, a few rows at a time, and the latest too.
+// Heartbeats are removed like changes, a few rows at a time, and the latest too.
 func TestPurgeHeartbeats(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -76,7 +77,7 @@ func TestPurgeHeartbeats(t *testing.T) {
 	require.Equal(t, []int{1}, purge(t, db, store.Cutoffs{Now: hour(30), Heartbeats: hour(11)}, 1)[1:])
 }
 
-// Of the others, those are kept that the cutoffs are not about.
+// Of the other classes, rows that no cutoff covers are kept.
 func TestPurgeRows(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)

@@ -87,8 +87,8 @@ func change(kind string) store.ChangeRow {
 	return store.ChangeRow{At: t0, VM: "vm", Kind: kind, Doc: []byte(`{"kind":"` + kind + `"}`)}
 }
 
-// What makes a commit survive a loss of power cannot be seen from within a process:
-// SQLite is told to sync each commit before it answers.
+// What makes a commit survive a power loss cannot be seen from within a process:
+// SQLite is configured to sync each commit before it returns.
 func TestDurability(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -103,8 +103,8 @@ func TestDurability(t *testing.T) {
 	}))
 }
 
-// A path may hold characters that mean something in a URI, directories that are not
-// there, and lead through a link.
+// A path may hold characters that are special in a URI, name directories that do not
+// exist, and lead through a link.
 func TestPaths(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"100%25 b?mode=ro&c#d.db", "ü/new/c.db"} {
@@ -125,7 +125,7 @@ func TestPaths(t *testing.T) {
 	require.Len(t, rows.VMs, 1)
 }
 
-// A closed database is one file: whoever copies it after a stop has everything.
+// A closed database is one file: a copy made after a stop has everything.
 func TestCloseLeavesOneFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")

@@ -67,8 +67,8 @@ func changesOfEvents(t *testing.T, drivers Drivers) {
 	require.Equal(t, want, d.changes(store.ChangeQuery{}, all))
 }
 
-// Whoever has missed changes is told, also when none of those was of the VM in
-// question; whoever has not can go on.
+// A reader that has missed changes gets an error, also when none of them was of the VM
+// in question; one that has not can go on.
 func changesPurged(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	for n := range 6 {
@@ -174,7 +174,7 @@ func listenersStop(t *testing.T, drivers Drivers) {
 	first := change()
 	stopped.await(first)
 	stopped.stop()
-	stopped.stop() // once more does no harm
+	stopped.stop() // harmless the second time
 	change()
 	last := change()
 	before.await(last)
@@ -182,7 +182,7 @@ func listenersStop(t *testing.T, drivers Drivers) {
 	require.Empty(t, stopped.calls)
 }
 
-// A call comes when the commit is durable: whoever then asks is answered with it.
+// A call comes once the commit is durable, and can be read.
 func listenersRead(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	l := d.listen()

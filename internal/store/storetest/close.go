@@ -84,8 +84,8 @@ func closeKeeps(t *testing.T, drivers Drivers) {
 	require.Equal(t, id, d.ID())
 }
 
-// A commit that Close overtakes either succeeds, and then it is there, or is told
-// that the driver is closed.
+// A commit that Close overtakes either succeeds, and then it is there, or returns
+// ErrClosed.
 func closeAmidCommits(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	const writers = 4

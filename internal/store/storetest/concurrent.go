@@ -14,8 +14,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// counting has writers that each add one to numbers in rows, some of them the same,
-// as often as they say, and followers that read the log.
+// counting has writers that each add one to numbers in rows, some of them shared, rounds
+// times each, and followers that read the log.
 type counting struct {
 	writers, rounds, rows int
 	// latest is the highest change of a commit that has been answered.
@@ -96,7 +96,7 @@ func (c *counting) follow(ctx context.Context, d store.Driver, calls <-chan int6
 		select {
 		case last = <-calls:
 		case <-written:
-			written, previous = nil, -1 // that is no call
+			written, previous = nil, -1 // this is not a call
 		case <-ctx.Done():
 			return fmt.Errorf("no call after change %d: %w", cursor, ctx.Err())
 		}

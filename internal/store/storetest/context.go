@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Whatever is called with a context that is done fails and does nothing.
+// Every method called with a context that is done fails and does nothing.
 func doneContext(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	d.commit(full())

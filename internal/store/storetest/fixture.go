@@ -162,7 +162,7 @@ func (d *database) commit(w store.Writes) store.Committed {
 	return c
 }
 
-// conflict commits in vain.
+// conflict makes a commit that must conflict.
 func (d *database) conflict(w store.Writes) *store.ConflictError {
 	d.Helper()
 	_, err := d.Commit(d.Context(), w)
@@ -260,8 +260,8 @@ func (d *database) purge(c store.Cutoffs, limit int) int {
 	return n
 }
 
-// tidy makes rows alike that the contract lets differ: an empty document may be
-// nil, and of heartbeats the VMs may be missing.
+// tidy normalizes what the contract leaves open: an empty document may be nil, and the
+// VMs of heartbeats may be missing.
 func tidy[R any](rows []R, row func(*R)) []R {
 	if len(rows) == 0 {
 		return nil
@@ -286,7 +286,7 @@ func tidyDoc(doc []byte) []byte {
 	return doc
 }
 
-// ids returns what a function makes of rows, to compare them at a glance.
+// ids returns a short name of each row, for comparisons.
 func ids[R any](rows []R, id func(R) string) []string {
 	var list []string
 	for _, row := range rows {

@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// limits are what each query is made with.
+// limits are the limits that each query is tried with.
 var limits = []int{1, 3, all}
 
 // chosen returns the first rows that fit, in the order that rows are in.
@@ -25,11 +25,11 @@ func chosen[R any](rows []R, limit int, fits func(R) bool) []R {
 	return list
 }
 
-// lets reports whether a filter lets a value through.
+// lets reports whether a filter accepts a value.
 func lets(filter, value string) bool { return filter == "" || filter == value }
 
-// Filters are asked for in every combination. What is listed must be what the
-// plainest way to choose rows gives.
+// Filters are tried in every combination. The result must be that of the simplest way
+// to select rows.
 func listVMs(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	var w store.Writes
@@ -231,7 +231,7 @@ func listDue(t *testing.T, drivers Drivers) {
 	}
 	once = d.command("once")
 	once.DueAt = time.Time{}
-	d.commit(store.Writes{Commands: []store.CommandRow{once}}) // it was due and is no more
+	d.commit(store.Writes{Commands: []store.CommandRow{once}}) // no longer due
 	slices.SortFunc(w.VMs, func(a, b store.VMRow) int { return a.DueAt.Compare(b.DueAt) })
 	slices.SortFunc(w.Commands, func(a, b store.CommandRow) int { return a.DueAt.Compare(b.DueAt) })
 

@@ -29,8 +29,8 @@ func paged[R any](t *testing.T, next func(last *R) []R, between func(page int)) 
 	}
 }
 
-// Whoever reads a list by pages gets every row once that is there all the time,
-// whatever is added and changed meanwhile.
+// A reader of pages gets every row that exists all the time exactly once, whatever is
+// added and changed meanwhile.
 func pageVMs(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	var w store.Writes

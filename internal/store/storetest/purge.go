@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Rows go that are before the cutoff, and not those that are of that very moment.
+// Rows before the cutoff are removed, and not those of that very moment.
 func purgeCutoffs(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	vm := func(id string, seen time.Time, connected bool) store.VMRow {
@@ -65,7 +65,7 @@ func purgeWithoutCutoffs(t *testing.T, drivers Drivers) {
 	require.Zero(t, d.purge(store.Cutoffs{Now: at(9), Events: at(99)}, all), "no event is below zero")
 	require.Equal(t, before, d.contents())
 
-	// A cutoff is of one class.
+	// A cutoff affects one class only.
 	require.Equal(t, 2, d.purge(store.Cutoffs{Now: at(9), VMs: at(99)}, all))
 	before.VMs = before.VMs[2:]
 	require.Equal(t, before, d.contents())
@@ -119,8 +119,8 @@ func purgeHeartbeats(t *testing.T, drivers Drivers) {
 	require.Empty(t, d.heartbeats(store.HeartbeatQuery{}, all))
 }
 
-// A purge removes a bounded part, and may remove less than the bound; whoever wants
-// all gone calls it until nothing goes.
+// A purge removes a bounded part, possibly less than the bound. Repeating it until it
+// removes nothing removes all.
 func purgeLimit(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	var w store.Writes

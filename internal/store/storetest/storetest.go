@@ -1,4 +1,4 @@
-// Package storetest holds the suite that every store.Driver passes.
+// Package storetest owns the suite that every store.Driver passes.
 package storetest
 
 import (
@@ -12,16 +12,16 @@ type Drivers struct {
 	// New opens an empty database.
 	New func(t *testing.T) store.Driver
 	// Crash opens what a kill of the process would leave of a database at this
-	// moment: all that is durable, and nothing else. The old driver is of no more
-	// use; it may have been closed before.
+	// moment: all that is durable, and nothing else. The old driver is not used again;
+	// it may have been closed before.
 	Crash func(t *testing.T, old store.Driver) store.Driver
 	// Shared opens a database that is open already, as another process would. It is
 	// nil where only one process has a database.
 	Shared func(t *testing.T, d store.Driver) store.Driver
 }
 
-// Run runs the suite that every store.Driver passes. Each of its tests is
-// about one promise of the contract, and its name says which.
+// Run runs the suite that every store.Driver passes. Each of its tests checks one
+// promise of the contract, which its name states.
 func Run(t *testing.T, d Drivers) {
 	t.Helper()
 	for name, test := range map[string]func(t *testing.T, d Drivers){
@@ -76,7 +76,7 @@ func Run(t *testing.T, d Drivers) {
 		// changes.go
 		"changes are listed in their order":             changesInOrder,
 		"a change of an event has its document":         changesOfEvents,
-		"changes that were purged are missed":           changesPurged,
+		"a reader that missed changes gets ErrPurged":   changesPurged,
 		"the latest change stays":                       latestChangeStays,
 		"listeners are called for commits with changes": listenersCalled,
 		"a listener that stopped is not called":         listenersStop,
@@ -100,7 +100,7 @@ func Run(t *testing.T, d Drivers) {
 		"everything survives a crash":                  crashKeeps,
 		"the log of changes goes on after a crash":     crashContinues,
 		"a database has an id of its own":              databaseID,
-		"a closed driver says so":                      closedDriver,
+		"a closed driver returns ErrClosed":            closedDriver,
 		"closing completes or refuses commits":         closeAmidCommits,
 		"everything is there after a graceful closing": closeKeeps,
 	} {
