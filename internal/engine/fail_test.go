@@ -162,25 +162,14 @@ func TestContexts(t *testing.T) {
 	require.NotErrorIs(t, err, fleet.ErrUnavailable)
 
 	// The queue is full and the driver does not answer.
-	entered, release := make(chan struct{}), make(chan struct{})
-	r.db.onCommit(func(w store.Writes, next commitFunc) (store.Committed, error) {
-		r.db.onCommit(nil)
-		close(entered)
-		<-release
-		return next(w)
+	r.held(func(all *sync.WaitGroup) {
+		for range cap(r.ops) {
+			all.Go(r.mark)
+		}
+		r.queued(cap(r.ops))
+		_, err = r.Accept(ended, drain(t, "d", "vm"))
+		require.ErrorIs(t, err, context.Canceled)
 	})
-	var all sync.WaitGroup
-	mark := func() { _ = r.MarkJournaled(t.Context(), 1) }
-	all.Go(mark)
-	<-entered
-	for range cap(r.ops) {
-		all.Go(mark)
-	}
-	require.Eventually(t, func() bool { return len(r.ops) == cap(r.ops) }, 10*time.Second, time.Millisecond)
-	_, err = r.Accept(ended, drain(t, "d", "vm"))
-	require.ErrorIs(t, err, context.Canceled)
-	close(release)
-	all.Wait()
 	_, err = r.Command(t.Context(), "d")
 	require.ErrorIs(t, err, fleet.ErrNotFound)
 }

@@ -151,8 +151,8 @@ func onDisk(tb testing.TB) (r *rig, crash func() *rig) {
 	}
 }
 
-// group has operations committed together, in this order.
-func (r *rig) group(ops ...func()) {
+// held runs fn while the driver holds a commit, so that other operations queue up.
+func (r *rig) held(fn func(all *sync.WaitGroup)) {
 	r.Helper()
 	entered, release := make(chan struct{}), make(chan struct{})
 	r.db.onCommit(func(w store.Writes, next commitFunc) (store.Committed, error) {
@@ -162,14 +162,31 @@ func (r *rig) group(ops ...func()) {
 		return next(w)
 	})
 	var all sync.WaitGroup
-	all.Go(func() { _ = r.MarkJournaled(r.Context(), 1) })
+	all.Go(r.mark)
 	<-entered
-	for i, op := range ops {
-		all.Go(op)
-		require.Eventually(r, func() bool { return len(r.ops) == i+1 }, 10*time.Second, time.Millisecond)
-	}
-	close(release)
-	all.Wait()
+	defer all.Wait()
+	defer close(release)
+	fn(&all)
+}
+
+// mark is an operation that needs no VM.
+func (r *rig) mark() { _ = r.MarkJournaled(r.Context(), 1) }
+
+// queued waits until this many operations are queued.
+func (r *rig) queued(n int) {
+	r.Helper()
+	require.Eventually(r, func() bool { return len(r.ops) == n }, 10*time.Second, time.Millisecond)
+}
+
+// group has operations committed together, in this order.
+func (r *rig) group(ops ...func()) {
+	r.Helper()
+	r.held(func(all *sync.WaitGroup) {
+		for i, op := range ops {
+			all.Go(op)
+			r.queued(i + 1)
+		}
+	})
 }
 
 // change runs part of a group, with the VM "vm".

@@ -56,6 +56,22 @@ func requireSome(t *testing.T, wrong map[int]error, what string) {
 	require.Failf(t, "no power loss did this", "%s: %v", what, wrong)
 }
 
+// requireSafe requires that the failed commit is gone, and that later ones survive.
+func (b *bank) requireSafe() {
+	b.t.Helper()
+	require.Equal(b.t, len(b.answered), b.total())
+	b.commits(3)
+	require.Empty(b.t, b.powerLosses(0, 30, powerloss.Some))
+}
+
+// requireLost requires that the failed commit is back, and that later ones are lost.
+func (b *bank) requireLost() {
+	b.t.Helper()
+	require.Equal(b.t, len(b.answered)+1, b.total(), "the failed commit is back")
+	b.commits(3)
+	requireSome(b.t, b.powerLosses(b.answered[len(b.answered)-3].moment, 20, powerloss.Some), "lost")
+}
+
 // It is safe to go on with the connections of the same process: the index of the WAL
 // does not have the failed commit, and the next one is written over it. From then on a
 // kill is safe as well.
@@ -66,9 +82,7 @@ func TestGoingOnIsSafe(t *testing.T) {
 	next := b.killed()
 	b.commits(3)
 	require.Empty(t, b.powerLosses(0, 30, powerloss.Some))
-	require.Equal(t, len(next.answered), next.total())
-	next.commits(3)
-	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
+	next.requireSafe()
 }
 
 // The index lives as long as any connection of the process: that the one whose commit
@@ -82,9 +96,7 @@ func TestClosingOneOfTwoIsSafe(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, b.db.Close())
 	next := b.after(b.path, b.v, careful)
-	require.Equal(t, len(next.answered), next.total())
-	next.commits(3)
-	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
+	next.requireSafe()
 }
 
 // A sync that fails for one connection loses what another has written, and the other's
@@ -116,9 +128,7 @@ func TestTruncatingIsSafe(t *testing.T) {
 	b.exec("PRAGMA wal_checkpoint(TRUNCATE)")
 	require.Empty(t, b.powerLosses(0, 30, powerloss.Some))
 	next := b.killed()
-	require.Equal(t, len(next.answered), next.total())
-	next.commits(3)
-	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
+	next.requireSafe()
 }
 
 // Closing all connections and opening again is safe if the last close checkpoints: it
@@ -129,9 +139,7 @@ func TestClosingIsSafeIfItCheckpoints(t *testing.T) {
 	require.NoError(t, b.db.Close())
 	require.NoFileExists(t, b.path+"-wal")
 	next := b.after(b.path, b.v, careful)
-	require.Equal(t, len(next.answered), next.total())
-	next.commits(3)
-	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
+	next.requireSafe()
 }
 
 // If the checkpoint of the last close fails, no error is returned, the WAL stays, and
@@ -147,15 +155,13 @@ func TestClosingThatFailsLosesLaterCommits(t *testing.T) {
 			require.Zero(t, b.v.Failing(file))
 			require.FileExists(t, b.path+"-wal")
 			next := b.after(b.path, b.v, careful)
-			require.Equal(t, len(next.answered)+1, next.total(), "the failed commit is back")
-			next.commits(3)
-			requireSome(t, next.powerLosses(next.answered[len(next.answered)-3].moment, 20, powerloss.Some), "lost")
+			next.requireLost()
 		})
 	}
 }
 
 // After a kill the failed commit comes back from the page cache. What is answered then
-// is written behind it, where nobody finds it when the power fails: it is lost.
+// is written after it, where nothing finds it when the power fails: it is lost.
 func TestKillLosesLaterCommits(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]func(*bank){
@@ -167,9 +173,7 @@ func TestKillLosesLaterCommits(t *testing.T) {
 			b := bankWithFailedCommit(t)
 			before(b)
 			next := b.killed()
-			require.Equal(t, len(next.answered)+1, next.total(), "the failed commit is back")
-			next.commits(3)
-			requireSome(t, next.powerLosses(next.answered[len(next.answered)-3].moment, 20, powerloss.Some), "lost")
+			next.requireLost()
 		})
 	}
 }
