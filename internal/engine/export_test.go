@@ -2,10 +2,33 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 // Checkpoint writes the rows that the engine's loop would write at this time.
 func (e *Engine) Checkpoint(ctx context.Context, now time.Time) error {
 	return e.checkpoint(ctx, now.Add(-2*rowEvery))
+}
+
+// CopyFile returns a copy of an SQLite database as it is in its files at this moment:
+// what a kill of its process would leave.
+func CopyFile(tb testing.TB, path string) string {
+	tb.Helper()
+	left := filepath.Join(tb.TempDir(), "copy.db")
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(path + suffix)
+		if suffix != "" && errors.Is(err, fs.ErrNotExist) {
+			continue // the database was closed before
+		}
+		require.NoError(tb, err)
+		require.NoError(tb, os.WriteFile(left+suffix, b, 0o600))
+	}
+	return left
 }

@@ -2,10 +2,8 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -138,16 +136,7 @@ func onDisk(tb testing.TB) (r *rig, crash func() *rig) {
 	path := filepath.Join(tb.TempDir(), "controller.db")
 	return openFile(tb, path), func() *rig {
 		tb.Helper()
-		left := filepath.Join(tb.TempDir(), "copy.db")
-		for _, suffix := range []string{"", "-wal"} {
-			b, err := os.ReadFile(path + suffix)
-			if suffix != "" && errors.Is(err, os.ErrNotExist) {
-				continue // it was closed before
-			}
-			require.NoError(tb, err)
-			require.NoError(tb, os.WriteFile(left+suffix, b, 0o600))
-		}
-		return openFile(tb, left)
+		return openFile(tb, CopyFile(tb, path))
 	}
 }
 

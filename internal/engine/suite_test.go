@@ -2,7 +2,6 @@ package engine_test
 
 import (
 	"log/slog"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/store"
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 	"github.com/mig-controller/mig-controller/internal/store/sqlite"
@@ -45,20 +45,12 @@ func driverKinds() map[string]driverKind {
 				t.Helper()
 				return open(t, filepath.Join(t.TempDir(), "controller.db"))
 			},
-			// The files as they are at this moment, copied away from under the open
-			// database, are what a kill leaves.
 			Crash: func(t *testing.T, old store.Driver) store.Driver {
 				t.Helper()
 				stored, _ := paths.Load(old)
 				path, ok := stored.(string)
 				require.True(t, ok)
-				dir := t.TempDir()
-				for _, suffix := range []string{"", "-wal"} {
-					b, err := os.ReadFile(path + suffix)
-					require.NoError(t, err)
-					require.NoError(t, os.WriteFile(filepath.Join(dir, "copy.db"+suffix), b, 0o600))
-				}
-				return open(t, filepath.Join(dir, "copy.db"))
+				return open(t, engine.CopyFile(t, path))
 			},
 		},
 		"memory": {
