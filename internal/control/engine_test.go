@@ -141,7 +141,7 @@ func (d *driver) repeat() {
 	}
 }
 
-// world is an engine at work; tests are the agents of its VMs.
+// world is a running engine; tests are the agents of its VMs.
 type world struct {
 	*engine.Engine
 	t      *testing.T
@@ -166,7 +166,7 @@ func openWorld(t *testing.T, d *driver) *world {
 	return &world{Engine: e, t: t, driver: d}
 }
 
-// another is a second engine at work on the same database, with nothing in memory.
+// another is a second engine on the same database, with nothing in memory.
 func (w *world) another() *world {
 	w.t.Helper()
 	return openWorld(w.t, &driver{DB: w.driver.DB, id: w.driver.id})

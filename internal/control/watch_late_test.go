@@ -54,7 +54,7 @@ func TestWatchKeepsTheOrderOfWhatIsReportedLate(t *testing.T) {
 	})
 }
 
-// Being told the same change again is neither a change nor an end of the quiet.
+// A repeated notification of a change is neither a change nor an end of the quiet.
 func TestWatchTakesNoNoticeOfRepetitions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -36,7 +36,7 @@ var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Secon
 // everybody waits: what a test sees happen without it moving was not waited for.
 func clock() time.Time { return time.Now().UTC().Round(0) }
 
-// system is a Dispatcher at work on a real engine and a real journal.
+// system is a Dispatcher on a real engine and a real journal.
 type system struct {
 	*testing.T
 	*Dispatcher

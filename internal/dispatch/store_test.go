@@ -24,7 +24,7 @@ type testStore struct {
 	groups []int
 	// broken is a VM of which no heartbeat can be stored.
 	broken fleet.VMID
-	// deaf keeps from the sessions what can be sent.
+	// deaf withholds from the sessions that a command can be sent.
 	deaf bool
 }
 
@@ -105,7 +105,7 @@ func (s *testStore) Apply(ctx context.Context, in fleet.Input, now time.Time) (f
 	return out, cmp.Or(err, s.before("after "+step))
 }
 
-// ApplyLate is for sessions that are opened, and nothing else.
+// ApplyLate opens sessions, and applies nothing else.
 func (s *testStore) ApplyLate(
 	ctx context.Context, vm fleet.VMID, command fleet.CommandID, with func() (fleet.Input, time.Time),
 ) (fleet.Outcome, error) {
@@ -113,7 +113,7 @@ func (s *testStore) ApplyLate(
 		return fleet.Outcome{}, err
 	}
 	out, err := s.Engine.ApplyLate(ctx, vm, command, func() (fleet.Input, time.Time) {
-		_ = s.before("within OpenSession") // fails for nobody
+		_ = s.before("within OpenSession") // its hooks do not fail
 		in, now := with()
 		if _, ok := in.(fleet.SessionOpened); !ok {
 			panic("an input that is not applied late")

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A ping reveals a dead link, but not behind a proxy that terminates HTTP/2 and answers
-// itself. There only the silence of an agent shows that it is gone.
+// A ping reveals a dead link, but behind a proxy that terminates HTTP/2 the proxy answers
+// it. There only the silence of an agent shows that it is gone.
 const (
 	// missedBeats is how many heartbeats of the observed interval an agent may miss,
 	// and leastSilence how long it may be silent in any case.

@@ -112,7 +112,7 @@ func TestStatesFindAll(t *testing.T) {
 	}
 }
 
-// plan is how SQLite goes about a query, a step a line.
+// plan is SQLite's plan for a query, one step per line.
 func plan(t *testing.T, db *DB, q string, args ...any) string {
 	t.Helper()
 	var steps strings.Builder
