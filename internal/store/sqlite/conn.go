@@ -13,7 +13,8 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// readers is how many reads may run concurrently.
+// readers is how many lists may be read concurrently. What a commit waits for has a
+// connection of its own.
 const readers = 4
 
 // connections are all connections to a database file.
@@ -22,12 +23,13 @@ type connections struct {
 	log     *flock.Flock // on the write-ahead log
 	writer  chan *conn
 	readers chan *conn
+	loader  chan *conn
 	users   sync.WaitGroup
 }
 
 // openFile opens a database file and migrates it to the newest schema.
 func openFile(ctx context.Context, path, vfs string, log *slog.Logger) (cs *connections, err error) {
-	cs = &connections{writer: make(chan *conn, 1), readers: make(chan *conn, readers)}
+	cs = &connections{writer: make(chan *conn, 1), readers: make(chan *conn, readers), loader: make(chan *conn, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, cs.close())
@@ -50,11 +52,14 @@ func openFile(ctx context.Context, path, vfs string, log *slog.Logger) (cs *conn
 	if cs.log, err = lockLog(path); err != nil {
 		return cs, err
 	}
-	reading, err := openPool(path, vfs, readers, "&_pragma=query_only(1)")
+	reading, err := openPool(path, vfs, readers+1, "&_pragma=query_only(1)")
 	if err != nil {
 		return cs, err
 	}
 	cs.pools = append([]*sql.DB{reading}, cs.pools...)
+	if err := fill(ctx, cs.loader, reading); err != nil {
+		return cs, err
+	}
 	return cs, fill(ctx, cs.readers, reading)
 }
 
@@ -97,7 +102,7 @@ func fill(ctx context.Context, to chan *conn, pool *sql.DB) error {
 func (cs *connections) close() error {
 	cs.users.Wait()
 	var errs []error
-	for _, conns := range []chan *conn{cs.readers, cs.writer} {
+	for _, conns := range []chan *conn{cs.readers, cs.loader, cs.writer} {
 		for len(conns) > 0 {
 			errs = append(errs, (<-conns).close())
 		}

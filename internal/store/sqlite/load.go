@@ -22,7 +22,7 @@ func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err erro
 	if queries == 0 {
 		return rows, nil
 	}
-	err = db.read(ctx, func(c *conn) error {
+	err = db.load(ctx, func(c *conn) error {
 		l.conn = c
 		if queries == 1 { // one query sees one moment
 			return l.load(ctx)
@@ -117,7 +117,7 @@ const (
 
 // Due lists the VMs and the commands that are due, the earliest first.
 func (db *DB) Due(ctx context.Context, now time.Time, limit int) (rows store.Rows, err error) {
-	err = db.read(ctx, func(c *conn) (err error) {
+	err = db.load(ctx, func(c *conn) (err error) {
 		at, limit := now.UnixNano(), max(limit, 0)
 		if rows.VMs, err = query(ctx, c, scanVM, dueVMs, at, limit); err != nil {
 			return err

@@ -80,7 +80,7 @@ func selectCommands(q store.CommandQuery, limit int) (string, []any) {
 	s.andStates(q.States)
 	s.andBefore(q.Before)
 	if !q.FinishedSince.IsZero() {
-		s.and("finished_at >= ?", q.FinishedSince.UnixNano())
+		s.and("seq IN (SELECT seq FROM commands INDEXED BY commands_finished WHERE finished_at >= ?)", q.FinishedSince.UnixNano())
 	}
 	return s.query("SELECT "+commandColumns+" FROM commands", "seq DESC", limit)
 }
@@ -215,7 +215,7 @@ func (db *DB) Mark(ctx context.Context, name string) (int64, error) {
 }
 
 func (db *DB) number(ctx context.Context, q string, args ...any) (n int64, err error) {
-	err = db.read(ctx, func(c *conn) (err error) {
+	err = db.load(ctx, func(c *conn) (err error) {
 		n, err = c.number(ctx, q, args...)
 		return err
 	})

@@ -117,18 +117,27 @@ func (db *DB) use() (done func(), err error) {
 	return db.conns.users.Done, nil
 }
 
-// read calls fn with a connection for reading.
+// read calls fn with a connection for lists.
 func (db *DB) read(ctx context.Context, fn func(c *conn) error) error {
+	return db.readOn(ctx, db.conns.readers, fn)
+}
+
+// load calls fn with the connection for what must not wait for lists.
+func (db *DB) load(ctx context.Context, fn func(c *conn) error) error {
+	return db.readOn(ctx, db.conns.loader, fn)
+}
+
+func (db *DB) readOn(ctx context.Context, conns chan *conn, fn func(c *conn) error) error {
 	done, err := db.use()
 	if err != nil {
 		return err
 	}
 	defer done()
-	c, err := take(ctx, db.conns.readers)
+	c, err := take(ctx, conns)
 	if err != nil {
 		return err
 	}
-	defer func() { db.conns.readers <- c }()
+	defer func() { conns <- c }()
 	switch err := fn(c); {
 	case err == nil:
 		return nil
