@@ -192,8 +192,8 @@ func (in DeliveryFailed) reduce(r *reduction) error {
 	return nil
 }
 
-// TokenUnavailable notes why a register_runner of the VM has no token. It returns
-// ErrNotFound when the VM was never seen.
+// TokenUnavailable notes why a register_runner of the VM has no token. It changes nothing
+// once that has ended. It returns ErrNotFound when the VM was never seen.
 type TokenUnavailable struct {
 	VM  VMID
 	Why string
@@ -206,6 +206,9 @@ func (in TokenUnavailable) reduce(r *reduction) error {
 	v := r.vm()
 	if !r.State.Known() {
 		return ErrNotFound
+	}
+	if !slices.ContainsFunc(r.State.Commands, Command.NeedsToken) {
+		return nil // it has ended meanwhile
 	}
 	v.TokenWait = v.TokenWait.Failed(in.Why, r.now)
 	if v.Connected {

@@ -57,6 +57,8 @@ func (v VM) Waiting(now time.Time) Waiting {
 		return Waiting{}
 	case !v.Connected && v.Epoch > 0:
 		return v.offline(r.RequestedAt)
+	case v.AwaitsRunner:
+		return Waiting{"waits for its agent to report whether the runner is registered already", v.ConnectedAt}
 	case v.TokenWait != TokenWait{}:
 		return v.waitingForToken(r.RequestedAt, now)
 	default:
@@ -105,7 +107,9 @@ func (c Command) Waits(v VM, open []Command, now time.Time) Waiting {
 		return Waiting{"the VM has no session yet", c.AcceptedAt}
 	case !v.Connected:
 		return v.offline(c.AcceptedAt)
-	case c.Type == RegisterRunner && v.TokenWait != TokenWait{}:
+	case v.AwaitsRunner && c.repeatsRegistration():
+		return Waiting{"waits for the agent to report whether its runner is registered already", v.ConnectedAt}
+	case c.NeedsToken() && v.TokenWait != TokenWait{}:
 		return v.waitingForToken(c.AcceptedAt, now)
 	}
 	next, err := NextDelivery(open, d, "", v.TokenWait != TokenWait{})
