@@ -42,9 +42,12 @@ func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a fleet.Attempt, 
 		if next.NeedsToken() {
 			o.Params, o.TokenExpiresAt, err = d.Registrar.Fill(ctx, next)
 			if errors.Is(err, fleet.ErrNoToken) && ctx.Err() == nil {
-				noToken()
-				missing, a.WithoutToken = d.tokenMissing(ctx, state.VM, err), true
-				continue
+				err = d.tokenMissing(ctx, state.VM, err)
+				if errors.Is(err, fleet.ErrNoToken) { // and that is kept
+					noToken()
+					missing, a.WithoutToken = err, true
+					continue
+				}
 			}
 			if err != nil {
 				return Offer{}, err

@@ -93,8 +93,9 @@ func (en *entry) differs() bool { return en.held.version == 0 || en.vm.Differs(e
 
 // lags reports whether the VM's row can be written later.
 func (en *entry) lags() bool {
+	age := en.at.Sub(en.held.writtenAt) // negative after the clock was set back
 	return en.recorded && !en.differs() && en.vm.DueAt.Equal(en.held.vm.DueAt) && en.vm.Connected &&
-		en.at.Sub(en.held.writtenAt) < rowEvery
+		age >= 0 && age < rowEvery
 }
 
 // maxHeldParams is how many bytes the parameters of a command that is held in memory

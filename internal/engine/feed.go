@@ -3,10 +3,12 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
@@ -18,6 +20,8 @@ const (
 	feedLength = 1024
 	// feedBatch is how many changes of other writers are read at a time.
 	feedBatch = 500
+	// retryRead is how long after a failure that is tried again.
+	retryRead = time.Second
 )
 
 // feed has the latest durable changes, in order and without gaps. Its own engine
@@ -38,6 +42,8 @@ type feed struct {
 	// its changes are offered.
 	turn       sync.Mutex
 	committing atomic.Bool
+	failing    bool        // to read what others commit
+	retry      *time.Timer // nil before the first failure
 
 	mu     sync.RWMutex
 	recent []fleet.Change // the last of them is the latest
@@ -104,7 +110,7 @@ func (f *feed) offer(changes []fleet.Change) {
 	defer f.turn.Unlock()
 	f.committing.Store(false)
 	if len(changes) > 0 && changes[0].Seq == f.lastChange()+1 {
-		f.add(changes)
+		f.add(changes, changes[len(changes)-1].Seq)
 	}
 	if f.noted.Load() > f.lastChange() {
 		f.catchUp()
@@ -116,34 +122,65 @@ func (f *feed) offer(changes []fleet.Change) {
 func (f *feed) catchUp() {
 	for f.noted.Load() > f.lastChange() {
 		rows, err := f.driver.Changes(context.Background(), store.ChangeQuery{After: f.lastChange()}, feedBatch)
-		if err != nil {
-			f.log.Warn("changes of other writers not read", keyError, err)
+		if errors.Is(err, store.ErrPurged) { // who follows is told by the driver
+			f.log.Warn("changes of other writers were purged before they were read")
+			f.skip(f.noted.Load())
 			return
 		}
+		if err != nil {
+			f.failed(err)
+			return
+		}
+		f.failing = false
 		if len(rows) == 0 {
 			return
 		}
 		changes := make([]fleet.Change, 0, len(rows))
 		for _, row := range rows {
 			c, err := decodeChange(row)
+			f.outdate(c.Subject)
 			if err != nil {
 				f.log.Error("change left out", keyVM, row.VM, keyError, err)
+				continue
 			}
-			f.outdate(c.Subject)
 			changes = append(changes, c)
 		}
-		f.add(changes)
+		f.add(changes, rows[len(rows)-1].Seq)
 	}
 }
 
-// add adds changes and calls the listeners.
-func (f *feed) add(changes []fleet.Change) {
+// failed has what was not read tried again.
+func (f *feed) failed(err error) {
+	if !f.failing {
+		f.failing = true
+		f.log.Warn("changes of other writers not read, trying again", keyError, err)
+	}
+	if f.retry == nil {
+		f.retry = time.AfterFunc(retryRead, f.wake)
+	} else {
+		f.retry.Reset(retryRead)
+	}
+}
+
+// skip leaves out all changes up to this one.
+func (f *feed) skip(last int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.recent, f.last = nil, last
+}
+
+// add adds changes, the last of which has the number last unless that is left out,
+// and calls the listeners.
+func (f *feed) add(changes []fleet.Change, last int64) {
 	f.mu.Lock()
 	if f.recent = append(f.recent, changes...); len(f.recent) > 2*feedLength {
 		f.recent = slices.Clone(f.recent[len(f.recent)-feedLength:])
 	}
-	f.last = changes[len(changes)-1].Seq
+	f.last = last
 	f.mu.Unlock()
+	if len(changes) == 0 {
+		return
+	}
 	f.listeners.each(func(fn func([]fleet.Change)) { fn(changes) })
 }
 

@@ -215,3 +215,32 @@ func TestFeedRecovers(t *testing.T) {
 	second.accept("c", "vm")
 	require.Eventually(t, func() bool { return first.LastChange() == 3 }, 10*time.Second, time.Millisecond)
 }
+
+// Changes that were purged before the feed has read them are left out, and it goes on.
+func TestFeedGoesOnAfterPurge(t *testing.T) {
+	t.Parallel()
+	r := inMemory(t)
+	r.event("vm", t0)
+	r.db.onCommit(func(w store.Writes, next commitFunc) (store.Committed, error) {
+		r.db.onCommit(nil)
+		r.db.with(func(d *hooked) { d.changes = errors.New("disk") })
+		_, err := next(w)
+		require.NoError(t, err)
+		return store.Committed{}, errors.New("lost")
+	})
+	for i := range 3 { // in doubt, and not read since
+		e := fleet.Event{Origin: fleet.Origin{VM: fleet.VMID(fmt.Sprint("vm", i)), Via: fleet.HTTP, ReceivedAt: t0}, Type: "error"}
+		_, _ = r.Apply(t.Context(), fleet.EventReceived{Event: e}, t0)
+	}
+	r.db.with(func(d *hooked) { d.changes = nil })
+	_, err := r.Purge(t.Context(), Retention{Changes: time.Hour}, t0.Add(2*time.Hour))
+	require.NoError(t, err)
+	for range 3 {
+		r.event("vm", t0)
+	}
+	last, err := r.db.LastChange(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, last, r.LastChange())
+	_, err = r.Changes(t.Context(), store.ChangeQuery{After: 1}, 10)
+	require.ErrorIs(t, err, fleet.ErrCursorExpired)
+}

@@ -54,7 +54,8 @@ type group struct {
 	named    map[fleet.CommandID]fleet.Command
 	broken   map[fleet.CommandID]error
 
-	changes    []fleet.Change // in order; those of VMs follow
+	changes    []fleet.Change   // in order; those of VMs follow
+	events     []store.EventRow // of the changes, in their order
 	ready      []readyVM
 	heartbeats *block
 	marks      map[string]int64
@@ -106,10 +107,12 @@ func (g *group) reset(vms int) {
 	}
 }
 
-// doubted has everything loaded again after a commit that is in doubt.
+// doubted has everything loaded again after a commit that is in doubt, and sessions
+// look at what is there.
 func (g *group) doubted() {
 	for id := range g.entries {
 		g.e.cache.outdate(id)
+		g.e.ready.each(func(fn func(fleet.VMID, fleet.Ready)) { fn(id, fleet.Ready{}) })
 	}
 }
 
@@ -163,6 +166,13 @@ func (g *group) reduce(vm fleet.VMID, in fleet.Input, now time.Time) (fleet.Outc
 	if err != nil {
 		return out, err
 	}
+	if out.Event != nil { // one that cannot be written is its sender's fault alone
+		row, err := encodeEvent(*out.Event)
+		if err != nil {
+			return out, err
+		}
+		g.events = append(g.events, row)
+	}
 	g.take(en, out, now)
 	return out, nil
 }
@@ -196,10 +206,13 @@ func (g *group) take(en *entry, out fleet.Outcome, now time.Time) {
 		g.commands[i] = c
 	}
 	g.changes = append(g.changes, out.Changes...)
-	if out.Ready.Command != "" {
-		g.ready = append(g.ready, readyVM{en.id, out.Ready})
-	}
 	en.take(g, out, now)
+	switch {
+	case out.Ready.Command != "":
+		g.ready = append(g.ready, readyVM{en.id, out.Ready})
+	case len(out.Commands) > 0 && en.vm.Connected && !en.complete(): // there may be one that is not held
+		g.ready = append(g.ready, readyVM{en.id, fleet.Ready{Prepare: true}})
+	}
 }
 
 // committed completes the answers of the operations and announces what can be sent.

@@ -144,6 +144,7 @@ func (h *history) opConnect() {
 	}
 	require.EqualValues(h, h.model.vm(vm).epoch, v.Epoch)
 	require.Equal(h, h.model.vm(vm).registerID, string(v.Registration.Command))
+	h.sweepAll() // as in opDrop
 }
 
 func (h *history) opDrop() {

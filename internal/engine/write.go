@@ -100,7 +100,9 @@ func (g *group) writes() (w store.Writes, written []*entry, err error) {
 // writeChanges adds the rows of the changes; those of VMs have these documents, in
 // their order.
 func (g *group) writeChanges(w *store.Writes, ofVMs [][]byte) error {
+	w.Events = g.events
 	w.Changes = make([]store.ChangeRow, 0, len(g.changes))
+	events := 0
 	for i := range g.changes {
 		c := &g.changes[i]
 		row := store.ChangeRow{At: c.At, VM: string(c.Subject)}
@@ -112,10 +114,8 @@ func (g *group) writeChanges(w *store.Writes, ofVMs [][]byte) error {
 			row.Kind = kindCommand
 			row.Doc, err = g.changeOf(c, w)
 		default:
-			var event store.EventRow
-			event, err = encodeEvent(*c.Event)
-			w.Events = append(w.Events, event)
-			row.Kind, row.Event = kindEvent, len(w.Events)
+			events++
+			row.Kind, row.Event = kindEvent, events
 		}
 		if err != nil {
 			return fmt.Errorf("write change: %w", err)
