@@ -300,3 +300,41 @@ func TestReadersOfState(t *testing.T) {
 	close(done)
 	all.Wait()
 }
+
+// After a commit in doubt sessions look at what is there: it may have been made.
+func TestLookAfterDoubt(t *testing.T) {
+	t.Parallel()
+	r := inMemory(t)
+	r.connect("vm", t0)
+	var looks []fleet.VMID
+	r.OnReady(func(vm fleet.VMID, _ fleet.Ready) { looks = append(looks, vm) })
+	r.db.onCommit(func(w store.Writes, next commitFunc) (store.Committed, error) {
+		r.db.onCommit(nil)
+		_, err := next(w)
+		require.NoError(t, err)
+		return store.Committed{}, errors.New("lost")
+	})
+	_, err := r.Accept(t.Context(), drain(t, "a", "vm"))
+	require.ErrorIs(t, err, fleet.ErrUnavailable)
+	require.Equal(t, []fleet.VMID{"vm"}, looks)
+	require.Equal(t, fleet.Delivered, r.command("a").State)
+}
+
+// An event that cannot be written fails alone.
+func TestEventThatCannotBeWritten(t *testing.T) {
+	t.Parallel()
+	r := inMemory(t)
+	var bad, good error
+	r.group(
+		func() {
+			e := fleet.Event{Origin: fleet.Origin{VM: "bad", Via: fleet.HTTP, ReceivedAt: t0}, Type: "error", Body: []byte("{")}
+			_, bad = r.Apply(t.Context(), fleet.EventReceived{Event: e}, t0)
+		},
+		func() { _, good = r.Accept(t.Context(), drain(t, "a", "vm")) },
+	)
+	require.Error(t, bad)
+	require.NotErrorIs(t, bad, fleet.ErrUnavailable, "to try it again is of no use")
+	require.NoError(t, good)
+	_, err := r.VM(t.Context(), "bad")
+	require.ErrorIs(t, err, fleet.ErrNotFound)
+}

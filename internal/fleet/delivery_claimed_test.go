@@ -144,3 +144,12 @@ func TestTokenTimer(t *testing.T) {
 	require.Equal(t, TokenWait{"no answer", t0}, s.VM.TokenWait)
 	require.True(t, s.VM.DueAt.IsZero(), "a poll asks when it comes")
 }
+
+// That a token is missing means nothing once no command waits for one.
+func TestTokenUnavailableForNothing(t *testing.T) {
+	t.Parallel()
+	s := stateOf(liveVM(), drain("c"))
+	out, err := testRules.Reduce(s, TokenUnavailable{"vm", "no file"}, t1)
+	require.NoError(t, err)
+	require.Equal(t, Outcome{State: s}, out)
+}

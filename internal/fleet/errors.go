@@ -24,9 +24,9 @@ var (
 	ErrNothingDue = errors.New("nothing due")
 	// ErrSuperseded occurs when a newer session has claimed the VM.
 	ErrSuperseded = errors.New("a newer session has claimed the VM")
-	// ErrUnavailable occurs when nothing can be stored or told at the moment: a
+	// ErrUnavailable occurs when nothing can be stored or read at the moment: a
 	// full disk, a lost database, a stop in progress.
-	ErrUnavailable = errors.New("nothing can be stored or told at the moment")
+	ErrUnavailable = errors.New("nothing can be stored or read at the moment")
 	// ErrStopping occurs when the controller is being stopped. It wraps
 	// ErrUnavailable.
 	ErrStopping = fmt.Errorf("%w: the controller is stopping", ErrUnavailable)

@@ -36,7 +36,7 @@ type Driver interface {
 	// Listen calls fn after every durable commit that has changes, in the order of
 	// their numbers, with the number of its last change, until stop is called. A
 	// call may be left out when a later one covers it. fn must not block, nor call
-	// the driver. Commits of another process may be reported as late as with the next
+	// the driver or stop. Commits of another process may be reported as late as with the next
 	// commit of this one.
 	Listen(fn func(last int64)) (stop func())
 	// Check writes to the database and returns nil if that succeeds.
