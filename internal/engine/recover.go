@@ -49,8 +49,9 @@ func (e *Engine) ResetSessions(ctx context.Context, now time.Time) (int, error) 
 	for some := range slices.Chunk(vms, recoverBatch) {
 		err := e.do(ctx, &op{vms: some, run: func(g *group) error {
 			for _, vm := range some {
-				g.entries[vm].catchUp(reports[vm])
-				if _, err := g.reduce(vm, fleet.ControllerRestarted{VM: vm}, now); err != nil {
+				last := reports[vm]
+				in := fleet.ControllerRestarted{VM: vm, LastHeartbeat: last.heartbeat, LastAckAt: last.ackedAt}
+				if _, err := g.reduce(vm, in, now); err != nil {
 					e.Log.Error("session of an earlier run not ended", keyVM, vm, keyError, err)
 				}
 			}
@@ -190,18 +191,4 @@ func (e *Engine) lastLine(vm fleet.VMID, line []byte, reports map[fleet.VMID]las
 		return
 	}
 	reports[vm] = lastReport{heartbeat: h}
-}
-
-// catchUp adds what the VM's row lacks after a crash: the load in its last heartbeat,
-// and when it last acked a command.
-func (en *entry) catchUp(last lastReport) {
-	if h := last.heartbeat; h != nil && h.ReceivedAt.After(en.vm.LastHeartbeatAt) {
-		en.vm = en.vm.WithLoad(en.vm.Heartbeat(*h, false))
-	}
-	if last.ackedAt.After(en.vm.LastSeenAt) {
-		en.vm.LastSeenAt = last.ackedAt
-	}
-	if last.ackedAt.After(en.vm.LastAckAt) {
-		en.vm.LastAckAt = last.ackedAt
-	}
 }

@@ -127,7 +127,7 @@ func TestTokenTimer(t *testing.T) {
 		"expired":   Tick{"vm", "r", Live{}},
 		"closed":    SessionClosed{"vm", 2, ""},
 		"opened":    SessionOpened{Hello{VM: "vm"}, ""},
-		"restarted": ControllerRestarted{"vm"},
+		"restarted": ControllerRestarted{VM: "vm"},
 	} {
 		s, now = waiting, waiting.VM.DueAt
 		if name == "expired" {

@@ -115,14 +115,21 @@ func (in SessionClosed) reduce(r *reduction) error {
 
 // ControllerRestarted ends the session that an earlier run left behind. What was
 // last written on it is not known: what was claimed counts as delivered.
-type ControllerRestarted struct{ VM VMID }
+type ControllerRestarted struct {
+	VM VMID
+	// LastHeartbeat and LastAckAt are the latest of what a crash may have kept from
+	// the record of the VM: nil and zero for none.
+	LastHeartbeat *Heartbeat
+	LastAckAt     time.Time
+}
 
 // Subject implements Input.
 func (in ControllerRestarted) Subject() (VMID, CommandID) { return in.VM, "" }
 
 func (in ControllerRestarted) reduce(r *reduction) error {
 	if r.State.Known() {
-		r.State.VM = r.vm().SessionClosed(r.vm().Epoch, r.now)
+		v := r.vm().caughtUp(in.LastHeartbeat, in.LastAckAt)
+		r.State.VM = v.SessionClosed(v.Epoch, r.now)
 	}
 	for _, c := range r.State.Commands {
 		r.sessionEnded(c, math.MaxInt64)

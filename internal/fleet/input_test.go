@@ -3,6 +3,8 @@ package fleet
 import (
 	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 )
 
 const (
@@ -168,7 +170,7 @@ func TestSessionClosed(t *testing.T) {
 
 func TestControllerRestarted(t *testing.T) {
 	t.Parallel()
-	in := ControllerRestarted{"vm"}
+	in := ControllerRestarted{VM: "vm"}
 	out, old := drain("c").out(Stream, 2, t0), drain("b").out(Stream, 1, t0)
 	testReduce(t, map[string]reduceCase{
 		"a VM never seen":   {in: in},
@@ -259,4 +261,23 @@ func TestTick(t *testing.T) {
 			moved: []Command{drain("c").out(HTTP, 0, t0).endedAs(TimedOut, "handed to a poll, and agents that poll send no acks", ackDue)},
 		},
 	})
+}
+
+// What a crash has kept from a VM's record is taken over, where it is newer.
+func TestRestartedAfterACrash(t *testing.T) {
+	t.Parallel()
+	cpu := 12.5
+	last := &Heartbeat{Origin: Origin{VM: "vm", Via: Stream, Epoch: 2, ReceivedAt: t1}, Status: "draining", Health: &Health{CPUPercent: &cpu}}
+	now := t1.Add(time.Hour)
+	out, err := testRules.Reduce(stateOf(liveVM()), ControllerRestarted{VM: "vm", LastHeartbeat: last, LastAckAt: t1.Add(1)}, now)
+	require.NoError(t, err)
+	want := liveVM().SessionClosed(2, now)
+	want.LastHeartbeatAt, want.LastSeenAt, want.LastAckAt, want.Health = t1, t1.Add(1), t1.Add(1), last.Health
+	require.Equal(t, want, out.State.VM, "the load and the times, nothing else")
+
+	known := liveVM()
+	known.LastHeartbeatAt, known.LastSeenAt, known.LastAckAt = now, now, now
+	out, err = testRules.Reduce(stateOf(known), ControllerRestarted{VM: "vm", LastHeartbeat: last, LastAckAt: t1}, now)
+	require.NoError(t, err)
+	require.Equal(t, known.SessionClosed(2, now), out.State.VM)
 }

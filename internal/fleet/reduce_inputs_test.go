@@ -43,7 +43,7 @@ func (w *world) input() Input {
 	case 5:
 		return SessionClosed{"vm", w.epoch(), w.id()}
 	case 6:
-		return decide[Input](w, ControllerRestarted{"vm"}, Polled{"vm"}, Polled{"vm"})
+		return decide[Input](w, ControllerRestarted{VM: "vm"}, Polled{"vm"}, Polled{"vm"})
 	case 7, 8, 9, 10:
 		return w.claim()
 	case 11:

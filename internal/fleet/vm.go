@@ -131,6 +131,16 @@ func (v VM) Heartbeat(h Heartbeat, registering bool) VM {
 	return v
 }
 
+// caughtUp takes over the load that the VM last reported and that it has acked a
+// command since, where its record lacks them.
+func (v VM) caughtUp(last *Heartbeat, ackedAt time.Time) VM {
+	if last != nil && last.ReceivedAt.After(v.LastHeartbeatAt) {
+		v = v.WithLoad(v.Heartbeat(*last, false))
+	}
+	v.LastSeenAt, v.LastAckAt = later(v.LastSeenAt, ackedAt), later(v.LastAckAt, ackedAt)
+	return v
+}
+
 // WithLoad returns v with the times at which o was last seen, and with its load: what
 // every heartbeat and ack changes.
 func (v VM) WithLoad(o VM) VM {
