@@ -88,13 +88,17 @@ func (b *block) row(packer *zstd.Encoder) store.HeartbeatRow {
 	return store.HeartbeatRow{At: b.since, VMs: b.vms, Doc: b.doc}
 }
 
+// packedWindow is how far back what repeats is found. More costs memory and finds
+// little: heartbeats resemble those next to them.
+const packedWindow = 256 << 10
+
 // maxText is how long the text of a document may be, in bytes.
 const maxText = 256 << 20
 
 // openFrames makes the packer and the unpacker, both safe for concurrent use.
 func (e *Engine) openFrames() (err error) {
-	e.packer, err = zstd.NewWriter(nil,
-		zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithLowerEncoderMem(true))
+	e.packer, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
+		zstd.WithWindowSize(packedWindow), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return err
 	}
