@@ -1,5 +1,4 @@
-// Package memory owns the smallest driver of package store: rows in maps, for tests.
-// Nothing outlives the process.
+// Package memory owns the smallest driver of package store, for tests: rows in maps.
 package memory
 
 import (
@@ -54,8 +53,7 @@ func New() *DB {
 	}}
 }
 
-// Crash closes the database and returns what a process that starts after a crash
-// would open: all that was committed.
+// Crash closes the database and returns one with all that was committed.
 func (db *DB) Crash() *DB {
 	_ = db.Close()
 	return &DB{listeners: map[*func(int64)]bool{}, content: db.content}
