@@ -85,25 +85,20 @@ func (e *Engine) connected(ctx context.Context) ([]fleet.VMID, error) {
 }
 
 // withDeliveries returns the VMs that have delivered commands.
-func (e *Engine) withDeliveries(ctx context.Context) (vms []fleet.VMID, err error) {
-	err = e.eachCommand(ctx, store.CommandQuery{States: []string{string(fleet.Delivered)}}, func(row store.CommandRow) {
-		vms = append(vms, fleet.VMID(row.VM))
-	})
-	return vms, err
-}
-
-func (e *Engine) eachCommand(ctx context.Context, q store.CommandQuery, fn func(store.CommandRow)) error {
+func (e *Engine) withDeliveries(ctx context.Context) ([]fleet.VMID, error) {
+	q := store.CommandQuery{States: []string{string(fleet.Delivered)}}
+	var vms []fleet.VMID
 	for {
 		rows, err := e.Driver.Commands(ctx, q, recoverBatch)
 		if err != nil {
-			return unavailable(ctx, err)
+			return nil, unavailable(ctx, err)
 		}
 		for _, row := range rows {
-			fn(row)
+			vms = append(vms, fleet.VMID(row.VM))
 			q.Before = row.Seq
 		}
 		if len(rows) < recoverBatch {
-			return nil
+			return vms, nil
 		}
 	}
 }
@@ -135,16 +130,15 @@ func (e *Engine) lastReports(ctx context.Context) (map[fleet.VMID]lastReport, er
 		}
 	}
 	states := []string{string(fleet.Succeeded), string(fleet.Failed)}
-	err = e.eachCommand(ctx, store.CommandQuery{States: states, FinishedSince: end.Add(-lookBack)}, func(row store.CommandRow) {
-		report := reports[fleet.VMID(row.VM)]
-		if row.FinishedAt.After(report.ackedAt) {
-			if c, err := decodeCommand(row); err == nil && c.AckedAt.After(report.ackedAt) {
-				report.ackedAt = c.AckedAt
-				reports[c.VM] = report
-			}
+	rows, err := e.Driver.LastFinished(ctx, states, end.Add(-lookBack))
+	for _, row := range rows {
+		if c, err := decodeCommand(row); err == nil {
+			report := reports[c.VM]
+			report.ackedAt = c.AckedAt // zero if it was only proven
+			reports[c.VM] = report
 		}
-	})
-	return reports, err
+	}
+	return reports, unavailable(ctx, err)
 }
 
 // lastTime returns when the latest change or heartbeat was.

@@ -36,8 +36,8 @@ type Driver interface {
 	// Listen calls fn after every durable commit that has changes, in the order of
 	// their numbers, with the number of its last change, until stop is called. A
 	// call may be left out when a later one covers it. fn must not block, nor call
-	// the driver or stop. Commits of another process may be reported as late as with the next
-	// commit of this one.
+	// the driver or stop. Commits of another process may be reported as late as with
+	// the next commit of this one.
 	Listen(fn func(last int64)) (stop func())
 	// Check writes to the database and returns nil if that succeeds.
 	Check(ctx context.Context) error
@@ -51,12 +51,15 @@ type Driver interface {
 	Queries
 }
 
-// Queries are the lists. Each returns limit rows at most.
+// Queries are the lists. Each returns limit rows at most, if it has a limit.
 type Queries interface {
 	// VMs lists VMs in the order of their ids, byte by byte.
 	VMs(ctx context.Context, q VMQuery, limit int) ([]VMRow, error)
 	// Commands lists commands, the highest Seq first.
 	Commands(ctx context.Context, q CommandQuery, limit int) ([]CommandRow, error)
+	// LastFinished returns of each VM the command in one of these states that finished
+	// last, at this time or later. It has no limit.
+	LastFinished(ctx context.Context, states []string, since time.Time) ([]CommandRow, error)
 	// Events lists events, the highest Seq first, or the lowest with After.
 	Events(ctx context.Context, q EventQuery, limit int) ([]EventRow, error)
 	// Heartbeats lists rows of heartbeats, the latest At first.
@@ -217,8 +220,6 @@ type CommandQuery struct {
 	States   []string
 	// Before selects those with a lower Seq.
 	Before int64
-	// FinishedSince selects those that finished at this time or later.
-	FinishedSince time.Time
 }
 
 // EventQuery selects events. An empty field selects all.

@@ -42,14 +42,9 @@ type queue struct{ vm, name string }
 // New returns an empty database.
 func New() *DB {
 	return &DB{listeners: map[*func(int64)]bool{}, content: content{
-		id:         rand.Text(),
-		vms:        map[string]store.VMRow{},
-		commands:   map[string]store.CommandRow{},
-		queues:     map[queue]map[int64]string{},
-		events:     map[int64]store.EventRow{},
-		heartbeats: map[int64]store.HeartbeatRow{},
-		changes:    map[int64]store.ChangeRow{},
-		marks:      map[string]int64{},
+		id: rand.Text(), vms: map[string]store.VMRow{}, commands: map[string]store.CommandRow{},
+		queues: map[queue]map[int64]string{}, events: map[int64]store.EventRow{}, marks: map[string]int64{},
+		heartbeats: map[int64]store.HeartbeatRow{}, changes: map[int64]store.ChangeRow{},
 	}}
 }
 
@@ -63,10 +58,7 @@ func (db *DB) Crash() *DB {
 func (db *DB) ID() string { return db.id }
 
 // Check returns nil unless the database is closed.
-func (db *DB) Check(ctx context.Context) error {
-	_, err := db.LastChange(ctx)
-	return err
-}
+func (db *DB) Check(ctx context.Context) error { _, err := db.LastChange(ctx); return err }
 
 // Close closes the database.
 func (db *DB) Close() error {
@@ -96,8 +88,7 @@ func (db *DB) Listen(fn func(last int64)) (stop func()) {
 	}
 }
 
-// Commit makes all of the writes, or none and returns a *store.ConflictError when a row
-// is not as it was loaded.
+// Commit makes all of the writes, or none and returns a *store.ConflictError.
 func (db *DB) Commit(ctx context.Context, w store.Writes) (given store.Committed, err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -213,8 +204,7 @@ func (db *DB) Purge(ctx context.Context, cut store.Cutoffs, limit int) (int, err
 	return n, nil
 }
 
-// purgeFirst removes the rows after the last that was purged, up to the first that
-// is not past its time.
+// purgeFirst removes the first rows, up to one that is not past its time.
 func purgeFirst[R any](rows map[int64]R, purged *int64, limit int, past func(R) bool) (n int) {
 	for ; n < limit && past(rows[*purged+1]); n++ {
 		*purged++
@@ -223,8 +213,7 @@ func purgeFirst[R any](rows map[int64]R, purged *int64, limit int, past func(R) 
 	return n
 }
 
-// purge removes the rows for which past is true, limit at most. It does not call past,
-// which has side effects, for more than it removes.
+// purge removes rows. It does not call past, which has side effects, beyond the limit.
 func purge[K comparable, R any](rows map[K]R, limit int, past func(R) bool) (n int) {
 	for key, row := range rows {
 		if n < limit && past(row) {

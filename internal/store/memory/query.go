@@ -77,9 +77,20 @@ func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRo
 func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, error) {
 	order := func(a, b store.CommandRow) int { return cmp.Compare(b.Seq, a.Seq) }
 	return choose(ctx, db, db.commands, limit, order, func(row store.CommandRow) bool {
-		return lets(q.VM, row.VM) && lets(q.Type, row.Type) && !row.FinishedAt.Before(q.FinishedSince) &&
-			(len(q.States) == 0 || slices.Contains(q.States, row.State)) && (q.Before == 0 || row.Seq < q.Before)
+		return lets(q.VM, row.VM) && lets(q.Type, row.Type) && (q.Before == 0 || row.Seq < q.Before) &&
+			(len(q.States) == 0 || slices.Contains(q.States, row.State))
 	})
+}
+
+// LastFinished returns the command of each VM that finished last.
+func (db *DB) LastFinished(ctx context.Context, states []string, since time.Time) ([]store.CommandRow, error) {
+	order := func(a, b store.CommandRow) int {
+		return cmp.Or(cmp.Compare(a.VM, b.VM), b.FinishedAt.Compare(a.FinishedAt))
+	}
+	rows, err := choose(ctx, db, db.commands, len(db.commands), order, func(row store.CommandRow) bool {
+		return slices.Contains(states, row.State) && !row.FinishedAt.IsZero() && !row.FinishedAt.Before(since)
+	})
+	return slices.CompactFunc(rows, func(a, b store.CommandRow) bool { return a.VM == b.VM }), err
 }
 
 // Events lists events, the highest Seq first, or the lowest with After.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/mig-controller/mig-controller/internal/store"
 )
@@ -73,15 +74,28 @@ func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]
 	return list(ctx, db, scanCommand, text, args)
 }
 
+// LastFinished returns the command of each VM that finished last.
+func (db *DB) LastFinished(ctx context.Context, states []string, since time.Time) ([]store.CommandRow, error) {
+	text, args := selectLastFinished(states, since)
+	return list(ctx, db, scanCommand, text, args)
+}
+
+// selectLastFinished relies on SQLite, where columns beside MAX are those of its row.
+func selectLastFinished(states []string, since time.Time) (string, []any) {
+	args := []any{since.UnixNano()}
+	for _, state := range states {
+		args = append(args, state)
+	}
+	return "SELECT " + commandColumns + " FROM (SELECT " + commandColumns + ", MAX(finished_at)" +
+		" FROM commands INDEXED BY commands_finished WHERE finished_at >= ? AND " + stateIn(len(states)) + " GROUP BY vm_id)", args
+}
+
 func selectCommands(q store.CommandQuery, limit int) (string, []any) {
 	var s selection
 	s.andIs("vm_id", q.VM)
 	s.andIs("type", q.Type)
 	s.andStates(q.States)
 	s.andBefore(q.Before)
-	if !q.FinishedSince.IsZero() {
-		s.and("seq IN (SELECT seq FROM commands INDEXED BY commands_finished WHERE finished_at >= ?)", q.FinishedSince.UnixNano())
-	}
 	return s.query("SELECT "+commandColumns+" FROM commands", "seq DESC", limit)
 }
 
@@ -96,6 +110,11 @@ const (
 	isRare = "state NOT IN ('PENDING', 'DELIVERED', 'SUCCEEDED')"
 	rare   = "SELECT seq FROM commands WHERE " + isRare
 )
+
+// stateIn is the condition that a command is in one of so many states.
+func stateIn(states int) string {
+	return "state IN (" + strings.TrimSuffix(strings.Repeat("?,", states), ",") + ")"
+}
 
 // queuedStates are those that commands in a queue usually are in.
 var queuedStates = []string{"PENDING", "DELIVERED"}
@@ -113,7 +132,7 @@ func (s *selection) andStates(states []string) {
 	for i, state := range states {
 		args[i] = state
 	}
-	s.and("state IN ("+strings.TrimSuffix(strings.Repeat("?,", len(args)), ",")+")", args...)
+	s.and(stateIn(len(args)), args...)
 	isQueued := func(state string) bool { return slices.Contains(queuedStates, state) }
 	isOther := func(state string) bool { return !isQueued(state) }
 	switch {

@@ -86,9 +86,6 @@ func listCommands(t *testing.T, drivers Drivers) {
 		row := aCommand(numbered("c", 99-n), fmt.Sprint("vm", n%2), "normal")
 		row.Type = fmt.Sprint("t", n/2%2)
 		row.State = "PENDING"
-		if n%3 > 0 {
-			row.FinishedAt = at(n)
-		}
 		w.Commands = append(w.Commands, row)
 	}
 	rows := w.Commands
@@ -106,10 +103,49 @@ func listCommands(t *testing.T, drivers Drivers) {
 		for _, limit := range limits {
 			require.Equal(t, chosen(rows, limit, func(r store.CommandRow) bool {
 				return lets(q.VM, r.VM) && lets(q.Type, r.Type) && (q.Before == 0 || r.Seq < q.Before) &&
-					(len(q.States) == 0 || slices.Contains(q.States, r.State)) &&
-					(q.FinishedSince.IsZero() || !r.FinishedAt.IsZero() && !r.FinishedAt.Before(q.FinishedSince))
+					(len(q.States) == 0 || slices.Contains(q.States, r.State))
 			}), d.commands(q, limit), "%+v", q)
 		}
+	}
+}
+
+// Of each VM the last that finished is found, whatever was accepted or finished since
+// in another state.
+func lastFinished(t *testing.T, drivers Drivers) {
+	d := newDatabase(t, drivers)
+	var w store.Writes
+	finished := func(id, vm, state string, when time.Time) {
+		row := aCommand(id, vm, "")
+		row.State, row.FinishedAt = state, when
+		w.Commands = append(w.Commands, row)
+	}
+	finished("a last", "a", "done", at(9))
+	finished("a before", "a", "done", at(8))
+	finished("a in another state", "a", "gone", at(10))
+	finished("a open", "a", "done", time.Time{})
+	finished("b of that moment", "b", "failed", at(7))
+	finished("c just before", "c", "done", at(7).Add(-1))
+	for i, seq := range d.commit(w).Commands {
+		w.Commands[i].Seq, w.Commands[i].Version = seq, 1
+	}
+	for _, test := range []struct {
+		states []string
+		since  time.Time
+		want   []int
+	}{
+		{[]string{"done", "failed"}, at(7), []int{0, 4}},
+		{[]string{"done"}, at(7), []int{0}},
+		{[]string{"gone"}, at(0), []int{2}},
+		{[]string{"done"}, at(0), []int{0, 5}},
+		{[]string{"done", "failed"}, at(9).Add(1), nil},
+	} {
+		var want []store.CommandRow
+		for _, i := range test.want {
+			want = append(want, w.Commands[i])
+		}
+		rows, err := d.LastFinished(t.Context(), test.states, test.since)
+		require.NoError(t, err)
+		require.ElementsMatch(t, want, rows, "%+v", test)
 	}
 }
 
@@ -118,9 +154,7 @@ func commandQueries(rows []store.CommandRow) (list []store.CommandQuery) {
 		for _, kind := range []string{"", "t1"} {
 			for _, states := range [][]string{nil, {}, {"S1"}, {"S0", "S3"}, {"S2", "S2", "none"}, {"PENDING"}} {
 				for _, before := range []int64{0, rows[23].Seq, rows[11].Seq, rows[0].Seq + 99} {
-					for _, since := range []time.Time{{}, at(11), at(11).Add(1)} {
-						list = append(list, store.CommandQuery{VM: vm, Type: kind, States: states, Before: before, FinishedSince: since})
-					}
+					list = append(list, store.CommandQuery{VM: vm, Type: kind, States: states, Before: before})
 				}
 			}
 		}

@@ -61,6 +61,7 @@ func Run(t *testing.T, d Drivers) {
 		// lists.go
 		"VMs are listed by every filter":          listVMs,
 		"commands are listed by every filter":     listCommands,
+		"of each VM the last that finished":       lastFinished,
 		"events are listed by every filter":       listEvents,
 		"heartbeats are listed by VM and time":    listHeartbeats,
 		"heartbeats of one moment are all there":  sameMoment,
