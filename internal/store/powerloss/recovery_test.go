@@ -1,7 +1,8 @@
 package powerloss_test
 
 import (
-	"os"
+	"io"
+	"math"
 	"strings"
 	"testing"
 
@@ -242,8 +243,12 @@ func TestRewritingTheWALIsAlwaysSafe(t *testing.T) {
 func (b *bank) killedAndRewritten() *bank {
 	b.t.Helper()
 	db, v := b.v.Kill(b.t.TempDir())
-	if _, err := os.Stat(db + "-wal"); err == nil {
-		v.Rewritten(powerloss.WAL)
+	if wal, err := v.OpenFile(powerloss.WAL); err == nil {
+		content, err := io.ReadAll(io.NewSectionReader(wal, 0, math.MaxInt64))
+		require.NoError(b.t, err)
+		_, err = wal.WriteAt(content, 0)
+		require.NoError(b.t, err)
+		require.NoError(b.t, wal.Sync())
 	}
 	return b.after(db, v, careful)
 }

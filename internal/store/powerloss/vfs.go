@@ -1,7 +1,6 @@
 package powerloss
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -165,26 +164,6 @@ func (v *VFS) Failing(file File) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.fails[file].times
-}
-
-// Rewritten records that the program itself, not through SQLite, has rewritten a whole
-// file with its content as processes read it, and synced it and its directory. The file
-// must exist.
-func (v *VFS) Rewritten(file File) {
-	v.tb.Helper()
-	require.True(v.tb, v.rewritten(file), "there is such a file")
-}
-
-func (v *VFS) rewritten(file File) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	n, exists := v.now.names[filepath.Base(v.db)+string(file)]
-	if exists {
-		content := bytes.Clone(v.now.files[n].cached)
-		v.record(event{what: written, file: n, pieces: []piece{{data: content}}})
-		v.record(event{what: synced, file: n})
-	}
-	return exists
 }
 
 // opened fills in which file a handle is for. The content of a file that was not known

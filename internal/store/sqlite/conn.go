@@ -28,17 +28,17 @@ type connections struct {
 }
 
 // openFile opens a database file and migrates it to the newest schema.
-func openFile(ctx context.Context, path, vfs string, log *slog.Logger) (cs *connections, err error) {
+func openFile(ctx context.Context, path string, sys system, log *slog.Logger) (cs *connections, err error) {
 	cs = &connections{writer: make(chan *conn, 1), readers: make(chan *conn, readers), loader: make(chan *conn, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, cs.close())
 		}
 	}()
-	if err := rewriteLog(path); err != nil {
+	if err := sys.rewriteLog(path); err != nil {
 		return cs, err
 	}
-	writing, err := openPool(path, vfs, 1, writing)
+	writing, err := openPool(path, sys.vfs, 1, writing)
 	if err != nil {
 		return cs, err
 	}
@@ -52,7 +52,7 @@ func openFile(ctx context.Context, path, vfs string, log *slog.Logger) (cs *conn
 	if cs.log, err = lockLog(path); err != nil {
 		return cs, err
 	}
-	reading, err := openPool(path, vfs, readers+1, "&_pragma=query_only(1)")
+	reading, err := openPool(path, sys.vfs, readers+1, "&_pragma=query_only(1)")
 	if err != nil {
 		return cs, err
 	}

@@ -11,6 +11,25 @@ import (
 	"github.com/gofrs/flock"
 )
 
+// system is what a database stands on.
+type system struct {
+	// vfs is the name of SQLite's file system; empty is the default.
+	vfs string
+	// openLog opens the write-ahead log past SQLite.
+	openLog func(path string) (logFile, error)
+}
+
+// logFile is the part of *os.File that rewriteLog needs.
+type logFile interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Sync() error
+}
+
+// operatingSystem is the system of every database but those of tests.
+var operatingSystem = system{openLog: func(path string) (logFile, error) { return os.OpenFile(path, os.O_RDWR, 0) }}
+
 // logOf returns the path of the write-ahead log of a database, past symbolic links.
 func logOf(path string) string {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
@@ -25,7 +44,7 @@ func logOf(path string) string {
 // does not write them. SQLite trusts the log as it reads it, and a power loss destroys
 // what is committed after a gap. It does nothing when there is no log, or when another
 // process has the database open.
-func rewriteLog(path string) error {
+func (s system) rewriteLog(path string) error {
 	path = logOf(path)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -34,15 +53,15 @@ func rewriteLog(path string) error {
 	if alone, err := lock.TryLock(); err != nil || !alone {
 		return err
 	}
-	err := rewrite(path)
+	err := s.rewrite(path)
 	if err == nil {
 		err = syncDir(filepath.Dir(path))
 	}
 	return errors.Join(err, lock.Unlock())
 }
 
-func rewrite(path string) (err error) {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
+func (s system) rewrite(path string) (err error) {
+	f, err := s.openLog(path)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -51,7 +52,8 @@ func newDisk(t *testing.T) *disk {
 func (d *disk) open() {
 	d.Helper()
 	var err error
-	d.db, err = open(d.Context(), d.path, d.Name(), slog.New(slog.DiscardHandler))
+	sys := system{vfs: d.Name(), openLog: func(string) (logFile, error) { return d.OpenFile(powerloss.WAL) }}
+	d.db, err = open(d.Context(), d.path, sys, slog.New(slog.DiscardHandler))
 	require.NoError(d, err)
 }
 
@@ -113,9 +115,8 @@ func (d *disk) checkSome() {
 	d.Helper()
 	dir := d.TempDir()
 	for range losses {
-		keep := []powerloss.Keep{powerloss.None, powerloss.All, powerloss.Writes(d.dice), powerloss.Sectors(d.dice)}[d.dice.IntN(4)]
 		first := d.answered[0].by
-		d.check(first+d.dice.IntN(d.Moment()-first+1), dir, keep)
+		d.check(first+d.dice.IntN(d.Moment()-first+1), dir, powerloss.Some(d.dice))
 	}
 }
 
@@ -162,7 +163,7 @@ func TestFailedSync(t *testing.T) {
 }
 
 // A process that is killed after a sync has failed leaves a log that only the kernel has
-// in whole. The next process makes it durable before it appends to it.
+// in whole. The next process makes it durable before anyone reads it.
 func TestKillAfterFailedSync(t *testing.T) {
 	t.Parallel()
 	for range 5 {
@@ -173,12 +174,14 @@ func TestKillAfterFailedSync(t *testing.T) {
 
 		path, next := d.Kill(t.TempDir())
 		require.NoError(t, d.db.Close())
-		d.path, d.VFS = path, next
-		d.answered = d.answered[:1]
-		d.answered[0].by = 0
-		require.NoError(t, rewriteLog(path))
-		d.Rewritten(powerloss.WAL)
+		d.path, d.VFS, d.answered = path, next, nil
 		d.open()
+		vms, err := d.db.VMs(t.Context(), store.VMQuery{}, 10)
+		require.NoError(t, err)
+		require.Len(t, vms, 2, "what failed is back")
+		for _, vm := range vms {
+			d.answered = append(d.answered, answered{vm.ID, d.Moment()})
+		}
 		require.NoError(t, d.commit())
 		require.NoError(t, d.commit())
 		d.checkSome()
@@ -186,26 +189,45 @@ func TestKillAfterFailedSync(t *testing.T) {
 	}
 }
 
-// The log is written again as it is, unless the database is open elsewhere.
-func TestSecureLog(t *testing.T) {
+// The log is written again as it is, also when the path is a symbolic link to the
+// database, unless the database is open elsewhere.
+func TestRewriteLog(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "x.db")
-	require.NoError(t, rewriteLog(path), "there is none")
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x.db")
+	require.NoError(t, operatingSystem.rewriteLog(path), "there is none")
 	db, err := Open(t.Context(), path, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	require.NoError(t, db.Check(t.Context()))
-	log, err := os.ReadFile(path + "-wal")
-	require.NoError(t, err)
-	require.NotEmpty(t, log)
+	require.False(t, rewritten(t, path, path), "it is open")
 
-	copied := filepath.Join(t.TempDir(), "copy.db")
-	require.NoError(t, os.WriteFile(copied+"-wal", log, 0o600))
-	require.NoError(t, rewriteLog(copied))
-	again, err := os.ReadFile(copied + "-wal")
-	require.NoError(t, err)
-	require.Equal(t, log, again)
+	killed, link := filepath.Join(dir, "killed.db"), filepath.Join(t.TempDir(), "link.db")
+	require.NoError(t, os.Symlink(killed, link))
+	for _, suffix := range []string{"", "-wal"} {
+		content, err := os.ReadFile(path + suffix)
+		require.NoError(t, err)
+		require.NotEmpty(t, content)
+		require.NoError(t, os.WriteFile(killed+suffix, content, 0o600))
+	}
+	require.True(t, rewritten(t, killed, killed))
+	require.True(t, rewritten(t, link, killed))
+}
 
-	require.NoError(t, os.Chmod(path+"-wal", 0o400))
-	require.NoError(t, rewriteLog(path), "it is not touched while the database is open")
+// rewritten reports whether rewriteLog writes the log of a database. What the log holds
+// stays the same.
+func rewritten(t *testing.T, path, database string) bool {
+	t.Helper()
+	log := database + "-wal"
+	before, err := os.ReadFile(log)
+	require.NoError(t, err)
+	past := time.Unix(1, 0)
+	require.NoError(t, os.Chtimes(log, past, past))
+	require.NoError(t, operatingSystem.rewriteLog(path))
+	after, err := os.ReadFile(log)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
+	info, err := os.Stat(log)
+	require.NoError(t, err)
+	return !info.ModTime().Equal(past)
 }

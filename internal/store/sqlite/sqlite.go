@@ -46,15 +46,14 @@ var _ store.Driver = (*DB)(nil)
 // exist, and brings its schema up to date. The caller makes sure that no other process
 // writes to it.
 func Open(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
-	return open(ctx, path, "", log)
+	return open(ctx, path, operatingSystem, log)
 }
 
-// open is Open with the SQLite VFS of this name; empty is the default.
-func open(ctx context.Context, path, vfs string, log *slog.Logger) (*DB, error) {
+func open(ctx context.Context, path string, sys system, log *slog.Logger) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the database directory: %w", err)
 	}
-	conns, err := openFile(ctx, path, vfs, log)
+	conns, err := openFile(ctx, path, sys, log)
 	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
 	}
