@@ -49,6 +49,7 @@ type Driver interface {
 	Close() error
 
 	Queries
+	Numbers
 }
 
 // Queries are the lists. Each returns limit rows at most, if it has a limit.
@@ -58,7 +59,7 @@ type Queries interface {
 	// Commands lists commands, the highest Seq first.
 	Commands(ctx context.Context, q CommandQuery, limit int) ([]CommandRow, error)
 	// LastFinished returns of each VM the command in one of these states that finished
-	// last, at this time or later. It has no limit.
+	// last, at this time or later. It has no limit: it is for a start.
 	LastFinished(ctx context.Context, states []string, since time.Time) ([]CommandRow, error)
 	// Events lists events, the highest Seq first, or the lowest with After.
 	Events(ctx context.Context, q EventQuery, limit int) ([]EventRow, error)
@@ -70,6 +71,10 @@ type Queries interface {
 	// Changes lists changes, the lowest Seq first. It returns ErrPurged when some of
 	// those after q.After were purged, whatever their VM.
 	Changes(ctx context.Context, q ChangeQuery, limit int) ([]ChangeRow, error)
+}
+
+// Numbers are single numbers.
+type Numbers interface {
 	// LastChange returns the number of the latest change; zero when there was none.
 	LastChange(ctx context.Context) (int64, error)
 	// Mark returns the number that was last committed under this name; zero for none.
@@ -133,7 +138,8 @@ type VMRow struct {
 // CommandRow is a command.
 type CommandRow struct {
 	// Seq is the order in which commands were first committed. Commit assigns it, and
-	// it never changes. No Seq of a class of rows is assigned twice, even after a purge.
+	// it never changes: in a commit it is zero or as it was loaded, and another one is a
+	// conflict. No Seq of a class of rows is assigned twice, even after a purge.
 	Seq int64
 	ID  string
 	// VM and Type never change. CommandQuery filters by them, State, Seq and FinishedAt.
@@ -192,7 +198,8 @@ type Writes struct {
 	Events     []EventRow
 	Heartbeats []HeartbeatRow
 	Changes    []ChangeRow
-	// Marks are numbers to be stored by name.
+	// Marks are numbers to be stored by name. A driver returns an error for a name that
+	// it uses itself.
 	Marks map[string]int64
 }
 
@@ -255,6 +262,7 @@ type ChangeQuery struct {
 // that is to be kept; those dated later than a day after Now count as past their time.
 // The latest change always stays.
 type Cutoffs struct {
+	// Now is required.
 	Now        time.Time
 	Changes    time.Time
 	Heartbeats time.Time

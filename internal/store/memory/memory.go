@@ -26,24 +26,21 @@ type content struct {
 	id         string
 	vms        map[string]store.VMRow
 	commands   map[string]store.CommandRow
-	queues     map[queue]map[int64]string // ids of commands by their Seq
+	queues     map[[2]string]map[int64]string // by VM and name: ids of commands by their Seq
 	events     map[int64]store.EventRow
 	heartbeats map[int64]store.HeartbeatRow // by the order of their commits
 	changes    map[int64]store.ChangeRow    // without the documents of events
 	marks      map[string]int64
-
 	// The latest numbers given, and the latest of those that were purged in order.
 	lastCommand, lastEvent, lastHeartbeat, lastChange int64
 	purgedHeartbeat, purgedChange                     int64
 }
 
-type queue struct{ vm, name string }
-
 // New returns an empty database.
 func New() *DB {
 	return &DB{listeners: map[*func(int64)]bool{}, content: content{
 		id: rand.Text(), vms: map[string]store.VMRow{}, commands: map[string]store.CommandRow{},
-		queues: map[queue]map[int64]string{}, events: map[int64]store.EventRow{}, marks: map[string]int64{},
+		queues: map[[2]string]map[int64]string{}, events: map[int64]store.EventRow{}, marks: map[string]int64{},
 		heartbeats: map[int64]store.HeartbeatRow{}, changes: map[int64]store.ChangeRow{},
 	}}
 }
@@ -58,7 +55,10 @@ func (db *DB) Crash() *DB {
 func (db *DB) ID() string { return db.id }
 
 // Check returns nil unless the database is closed.
-func (db *DB) Check(ctx context.Context) error { _, err := db.LastChange(ctx); return err }
+func (db *DB) Check(ctx context.Context) error {
+	_, err := db.LastChange(ctx)
+	return err
+}
 
 // Close closes the database.
 func (db *DB) Close() error {
@@ -129,7 +129,8 @@ func (c *content) conflict(w store.Writes) error {
 		}
 	}
 	for _, row := range w.Commands {
-		if row.Version != c.commands[row.ID].Version {
+		old := c.commands[row.ID]
+		if row.Version != old.Version || row.Seq != 0 && old.Seq != 0 && row.Seq != old.Seq {
 			e.Commands = append(e.Commands, row.ID)
 		}
 	}
@@ -143,14 +144,14 @@ func (c *content) conflict(w store.Writes) error {
 func (c *content) put(row store.CommandRow) int64 {
 	if old, found := c.commands[row.ID]; found {
 		row.Seq = old.Seq
-		delete(c.queues[queue{old.VM, old.Queue}], old.Seq)
+		delete(c.queues[[2]string{old.VM, old.Queue}], old.Seq)
 	} else {
 		c.lastCommand++
 		row.Seq = c.lastCommand
 	}
 	row.Version++
 	c.commands[row.ID] = own(row)
-	q := queue{row.VM, row.Queue}
+	q := [2]string{row.VM, row.Queue}
 	if c.queues[q] == nil {
 		c.queues[q] = map[int64]string{}
 	}
@@ -197,7 +198,7 @@ func (db *DB) Purge(ctx context.Context, cut store.Cutoffs, limit int) (int, err
 	n += purge(db.commands, limit, func(row store.CommandRow) bool {
 		goes := !row.FinishedAt.IsZero() && row.FinishedAt.Before(cut.Commands)
 		if goes {
-			delete(db.queues[queue{row.VM, row.Queue}], row.Seq)
+			delete(db.queues[[2]string{row.VM, row.Queue}], row.Seq)
 		}
 		return goes
 	})

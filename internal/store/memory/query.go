@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -24,9 +25,9 @@ func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err erro
 			rows.VMs = append(rows.VMs, own(row))
 		}
 		for _, name := range k.Queues {
-			seqs := slices.Sorted(maps.Keys(db.queues[queue{vm, name}]))
+			seqs := slices.Sorted(maps.Keys(db.queues[[2]string{vm, name}]))
 			for _, seq := range seqs[:min(k.Depth, len(seqs))] {
-				ids = append(ids, db.queues[queue{vm, name}][seq])
+				ids = append(ids, db.queues[[2]string{vm, name}][seq])
 			}
 		}
 	}
@@ -50,15 +51,11 @@ func choose[K comparable, R any](ctx context.Context, db *DB, all map[K]R, limit
 	var rows []R
 	for _, row := range all {
 		if fits(row) {
-			rows = append(rows, row)
+			rows = append(rows, own(row))
 		}
 	}
 	slices.SortFunc(rows, order)
-	rows = rows[:min(limit, len(rows))]
-	for i, row := range rows {
-		rows[i] = own(row)
-	}
-	return rows, nil
+	return rows[:min(limit, len(rows))], nil
 }
 
 // lets reports whether a filter accepts a value.
@@ -87,7 +84,7 @@ func (db *DB) LastFinished(ctx context.Context, states []string, since time.Time
 	order := func(a, b store.CommandRow) int {
 		return cmp.Or(cmp.Compare(a.VM, b.VM), b.FinishedAt.Compare(a.FinishedAt))
 	}
-	rows, err := choose(ctx, db, db.commands, len(db.commands), order, func(row store.CommandRow) bool {
+	rows, err := choose(ctx, db, db.commands, math.MaxInt, order, func(row store.CommandRow) bool {
 		return slices.Contains(states, row.State) && !row.FinishedAt.IsZero() && !row.FinishedAt.Before(since)
 	})
 	return slices.CompactFunc(rows, func(a, b store.CommandRow) bool { return a.VM == b.VM }), err
@@ -145,14 +142,16 @@ func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (rows
 
 // LastChange returns the number of the latest change.
 func (db *DB) LastChange(ctx context.Context) (int64, error) {
-	db.mu.RLock()
-	defer db.mu.RUnlock()
-	return db.lastChange, db.usable(ctx)
+	return db.number(ctx, func() int64 { return db.lastChange })
 }
 
 // Mark returns the number that was last committed under a name.
 func (db *DB) Mark(ctx context.Context, name string) (int64, error) {
+	return db.number(ctx, func() int64 { return db.marks[name] })
+}
+
+func (db *DB) number(ctx context.Context, read func() int64) (int64, error) {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
-	return db.marks[name], db.usable(ctx)
+	return read(), db.usable(ctx)
 }

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/mig-controller/mig-controller/internal/store"
@@ -46,8 +47,13 @@ func (c *conn) commit(ctx context.Context, w store.Writes) (done store.Committed
 	if done.FirstChange, err = c.addChanges(ctx, w.Changes, done.Events); err != nil {
 		return done, fmt.Errorf("change: %w", err)
 	}
-	if err := c.putMarks(ctx, w.Marks); err != nil {
-		return done, fmt.Errorf("mark: %w", err)
+	for name, n := range w.Marks {
+		if slices.Contains(ownNumbers, name) {
+			return done, fmt.Errorf("mark: the name %s is the driver's", name)
+		}
+		if err := c.putMark(ctx, name, n); err != nil {
+			return done, fmt.Errorf("mark: %w", err)
+		}
 	}
 	return done, nil
 }
@@ -72,8 +78,9 @@ const (
 		VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (vm_id) DO NOTHING`
 	updateVM = `UPDATE vms SET pool_id = ?, org_id = ?, status = ?, connected = ?,
 		last_seen_at = ?, due_at = ?, version = version + 1, doc = ? WHERE vm_id = ? AND version = ?`
-	// touchVM is updateVM for a row that keeps the values it is listed by, as most do. SQLite writes to the indexes of all columns that a statement sets, whether or
-	// not they change.
+	// touchVM is updateVM for a row that keeps the values it is listed by, as most do.
+	// SQLite writes to the indexes of all columns that a statement sets, whether or not
+	// they change.
 	touchVM = `UPDATE vms SET last_seen_at = ?, due_at = ?, version = version + 1, doc = ?
 		WHERE vm_id = ? AND version = ? AND pool_id = ? AND org_id = ? AND status = ? AND connected = ?`
 )
@@ -126,14 +133,15 @@ func (c *conn) addCommand(ctx context.Context, r *store.CommandRow) (seq, writte
 }
 
 func (c *conn) updateCommand(ctx context.Context, r *store.CommandRow) (seq, written int64, err error) {
+	// A number that is given saves a search.
 	if seq = r.Seq; seq == 0 {
 		if seq, err = c.number(ctx, `SELECT seq FROM commands WHERE id = ?`, r.ID); err != nil {
 			return 0, 0, err
 		}
 	}
 	written, err = c.affect(ctx, `UPDATE commands SET state = ?, queue = ?, due_at = ?, finished_at = ?,
-		version = version + 1, doc = ? WHERE seq = ? AND version = ?`,
-		r.State, textOrNull(r.Queue), timeOrNull(r.DueAt), timeOrNull(r.FinishedAt), blob(r.Doc), seq, int64(r.Version))
+		version = version + 1, doc = ? WHERE seq = ? AND id = ? AND version = ?`,
+		r.State, textOrNull(r.Queue), timeOrNull(r.DueAt), timeOrNull(r.FinishedAt), blob(r.Doc), seq, r.ID, int64(r.Version))
 	return seq, written, err
 }
 
@@ -209,13 +217,9 @@ func appendChange(args []any, r *store.ChangeRow, events []int64) ([]any, error)
 	return append(args, r.At.UnixNano(), r.VM, r.Kind, event, doc), nil
 }
 
-func (c *conn) putMarks(ctx context.Context, marks map[string]int64) error {
-	for name, n := range marks {
-		_, err := c.exec(ctx, `INSERT INTO meta (key, value) VALUES (?, ?)
-			ON CONFLICT (key) DO UPDATE SET value = excluded.value`, name, n)
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+// putMark stores a number under a name.
+func (c *conn) putMark(ctx context.Context, name string, n int64) error {
+	_, err := c.exec(ctx, `INSERT INTO meta (key, value) VALUES (?, ?)
+		ON CONFLICT (key) DO UPDATE SET value = excluded.value`, name, n)
+	return err
 }

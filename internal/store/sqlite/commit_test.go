@@ -149,6 +149,22 @@ func TestChangeOfUnknownEvent(t *testing.T) {
 	require.ErrorContains(t, err, "no event 2 among 1")
 }
 
+// A mark cannot overwrite what the driver stores by name.
+func TestMarkOfTheDriver(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	id := db.ID()
+	for _, name := range []string{"store_id", "checks", "purged_change"} {
+		_, err := db.Commit(t.Context(), store.Writes{Marks: map[string]int64{name: 9}})
+		require.ErrorContains(t, err, "the name "+name+" is the driver's")
+		n, err := db.Mark(t.Context(), name)
+		require.NoError(t, err)
+		require.NotEqualValues(t, 9, n)
+	}
+	require.NoError(t, db.readID(t.Context()))
+	require.Equal(t, id, db.ID())
+}
+
 // A full disk gives errors, loses nothing that was committed, and is over when there
 // is room again. The limit is SQLite's own, so the error is the one a full disk gives.
 func TestFullDisk(t *testing.T) {

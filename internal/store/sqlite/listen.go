@@ -7,7 +7,6 @@ type listeners struct {
 	mu     sync.Mutex
 	fns    map[int]func(last int64)
 	nextID int
-	last   int64 // of the changes they were notified of
 }
 
 func (l *listeners) add(fn func(last int64)) (remove func()) {
@@ -26,15 +25,10 @@ func (l *listeners) add(fn func(last int64)) (remove func()) {
 	}
 }
 
-// notify calls the listeners unless they were notified of this change, or a later
-// one, before.
+// notify calls the listeners.
 func (l *listeners) notify(last int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if last <= l.last {
-		return
-	}
-	l.last = last
 	for _, fn := range l.fns {
 		fn(last)
 	}

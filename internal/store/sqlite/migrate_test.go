@@ -165,13 +165,13 @@ func TestMigrationOfHeartbeats(t *testing.T) {
 		fmt.Fprintf(&large, "vm-%d 1\n"+`{"vm":"vm-%d","received_at":"%s"}`+"\n"+`{"as_before":true,"received_at":"%s"}`+"\n", i, i, at(10), at(11))
 	}
 	add(11, append([]byte{1}, s2.EncodeSnappy(nil, []byte(large.String()))...))
-	for _, damaged := range []string{"", "\x01damaged", "a 0\n", "a 0\n{\"vm\":\n", "heading\n{}\n", `{"vm":"a"}` + "\n", "a 0\n" + `{"received_at":5}` + "\n"} {
+	for _, damaged := range []string{"", "\x01damaged", "a 0\n", "a 0\n{\"vm\":\n", "heading\n{}\n", `{"vm":"a"}` + "\n", "a 0\n" + `{"received_at":5}` + "\n", " 0\n{\"vm\":\"a\"}\n"} {
 		add(5, []byte(damaged))
 	}
 	add(12, []byte("a 1\n"+`{"as_before":true}`+"\n"))
 
 	db, log := openLogged(t, path)
-	require.Equal(t, 7, log.count("damaged heartbeats dropped"))
+	require.Equal(t, 8, log.count("damaged heartbeats dropped"))
 	rows, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{}, 10)
 	require.NoError(t, err)
 	require.Len(t, rows, 3)

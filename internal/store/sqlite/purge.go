@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/store"
@@ -79,12 +78,7 @@ func rows(statement string, args ...any) func(context.Context, *conn) (int64, er
 
 // tooLate is the time after which only a wrong clock dates rows. Rows that are removed
 // in the order of their commits must not wait for one of those.
-func tooLate(now time.Time) int64 {
-	if now.IsZero() {
-		return math.MaxInt64
-	}
-	return now.Add(24 * time.Hour).UnixNano()
-}
+func tooLate(now time.Time) int64 { return now.Add(24 * time.Hour).UnixNano() }
 
 func (c *conn) purgeHeartbeats(ctx context.Context, cut store.Cutoffs, limit int) (int64, error) {
 	through, err := c.number(ctx, endOfHeartbeats, cut.Heartbeats.UnixNano(), tooLate(cut.Now), limit)
@@ -104,5 +98,5 @@ func (c *conn) purgeChanges(ctx context.Context, cut store.Cutoffs, limit int) (
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	return n, c.putMarks(ctx, map[string]int64{purgedChange: through})
+	return n, c.putMark(ctx, purgedChange, through)
 }

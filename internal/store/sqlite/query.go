@@ -221,9 +221,12 @@ func selectChanges(q store.ChangeQuery, limit int) (string, []any) {
 const (
 	maxChange = `SELECT COALESCE(MAX(seq), 0) FROM changes`
 	mark      = `SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?`
-	// purgedChange is the mark of the last change that was purged.
+	// purgedChange has the number of the last change that was purged.
 	purgedChange = "purged_change"
 )
+
+// ownNumbers are what the driver stores by name, beside the marks of its callers.
+var ownNumbers = []string{"store_id", "checks", purgedChange}
 
 // LastChange returns the number of the latest change.
 func (db *DB) LastChange(ctx context.Context) (int64, error) { return db.number(ctx, maxChange) }

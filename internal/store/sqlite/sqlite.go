@@ -58,22 +58,17 @@ func open(ctx context.Context, path string, sys system, log *slog.Logger) (*DB, 
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
 	}
 	db := &DB{path: path, log: log, conns: conns}
-	if err := db.readMeta(ctx); err != nil {
+	if err := db.readID(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("read the database %s: %w", path, err), conns.close())
 	}
 	return db, nil
 }
 
-// readMeta reads the id of the database and the number of its latest change.
-func (db *DB) readMeta(ctx context.Context) error {
-	err := db.read(ctx, func(c *conn) error {
+// readID reads the id of the database.
+func (db *DB) readID(ctx context.Context) error {
+	return db.read(ctx, func(c *conn) error {
 		return c.sql.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = 'store_id'`).Scan(&db.id)
 	})
-	if err != nil {
-		return err
-	}
-	db.listeners.last, err = db.LastChange(ctx)
-	return err
 }
 
 // ID names the database.
@@ -166,7 +161,7 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 		return err
 	}
 	defer func() { db.conns.writer <- c }()
-	ctx = context.WithoutCancel(ctx)
+	ctx = context.WithoutCancel(ctx) // for fn; transact does the same for itself
 	var last int64
 	err = c.transact(ctx, "BEGIN IMMEDIATE", func() (err error) {
 		last, err = fn(ctx, c)
@@ -185,7 +180,9 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 	if db.failing.Swap(false) {
 		db.log.Info("database can be written again", keyPath, db.path)
 	}
-	db.listeners.notify(last) // before another commits
+	if last > 0 {
+		db.listeners.notify(last) // before another commits
+	}
 	return nil
 }
 

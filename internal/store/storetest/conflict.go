@@ -29,6 +29,22 @@ func staleRowsConflict(t *testing.T, drivers Drivers) {
 	require.Equal(t, before, d.contents())
 }
 
+// A command's Seq is as it was loaded, or left out; that of another command changes
+// neither.
+func foreignSeqConflicts(t *testing.T, drivers Drivers) {
+	d := newDatabase(t, drivers)
+	seqs := d.commit(store.Writes{Commands: []store.CommandRow{aCommand("one", "vm", "normal"), aCommand("two", "vm", "normal")}}).Commands
+	before := d.contents()
+	c := d.command("one")
+	for _, c.Seq = range []int64{seqs[1], seqs[1] + 1, -1} {
+		require.Equal(t, []string{"one"}, d.conflict(store.Writes{Commands: []store.CommandRow{c}}).Commands, c.Seq)
+	}
+	require.Equal(t, before, d.contents())
+	c.Seq = 0
+	require.Equal(t, seqs[:1], d.commit(store.Writes{Commands: []store.CommandRow{c}}).Commands)
+	require.Equal(t, seqs[0], d.command("one").Seq)
+}
+
 func tidyConflict(e *store.ConflictError) *store.ConflictError {
 	return &store.ConflictError{VMs: append([]string(nil), e.VMs...), Commands: append([]string(nil), e.Commands...)}
 }

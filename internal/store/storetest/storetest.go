@@ -42,6 +42,7 @@ func Run(t *testing.T, d Drivers) {
 
 		// conflict.go
 		"a row that is not as it was loaded conflicts": staleRowsConflict,
+		"the Seq of another command conflicts":         foreignSeqConflicts,
 		"a conflict names every row":                   conflictNamesAll,
 		"a conflict changes nothing":                   conflictChangesNothing,
 		"a row that was purged conflicts":              purgedRowConflicts,
