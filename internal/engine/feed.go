@@ -64,6 +64,11 @@ func (f *feed) close() {
 	f.unlisten()
 	close(f.stopping)
 	<-f.done
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	if f.retry != nil {
+		f.retry.Stop()
+	}
 }
 
 // note is called by the driver with the number of the latest change.
@@ -122,7 +127,7 @@ func (f *feed) offer(changes []fleet.Change) {
 func (f *feed) catchUp() {
 	for f.noted.Load() > f.lastChange() {
 		rows, err := f.driver.Changes(context.Background(), store.ChangeQuery{After: f.lastChange()}, feedBatch)
-		if errors.Is(err, store.ErrPurged) { // who follows is told by the driver
+		if errors.Is(err, store.ErrPurged) { // followers get the same error
 			f.log.Warn("changes of other writers were purged before they were read")
 			f.skip(f.noted.Load())
 			return

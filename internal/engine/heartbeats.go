@@ -115,7 +115,8 @@ func (e *Engine) unpack(doc []byte) ([]byte, error) {
 	return text, nil
 }
 
-// vmOf returns the VM of a line without decoding it: the VM is the first member.
+// vmOf returns the VM of a line without decoding it. Before its member "vm" there is at
+// most a time of receipt.
 func vmOf(line []byte) (id []byte) {
 	_, rest, _ := bytes.Cut(line, []byte(`"vm":"`))
 	id, _, _ = bytes.Cut(rest, []byte{'"'})
