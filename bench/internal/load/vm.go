@@ -38,7 +38,7 @@ type vm struct {
 }
 
 // live runs the agent until the context ends or it leaves: it connects, does
-// what it is told, and comes back when the stream ends.
+// what its commands say, and comes back when the stream ends.
 func (v *vm) live(ctx context.Context) {
 	defer close(v.over)
 	for ctx.Err() == nil {
@@ -149,7 +149,7 @@ func (v *vm) accepted(a *commands.ConnectAck) error {
 	return nil
 }
 
-// obey acks a command. A runner that is told to register does so at once.
+// obey acks a command. A register_runner is followed at once by the proof.
 func (v *vm) obey(c *commands.Command) error {
 	ack := &commands.CommandAck{CommandId: c.GetId(), Success: true, Message: "done"}
 	if err := v.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{CommandAck: ack}}); err != nil {

@@ -39,7 +39,7 @@ const (
 	// The changes after the cursor are no longer kept: list the fleet, and watch
 	// without a cursor. Code OUT_OF_RANGE.
 	ErrorReason_ERROR_REASON_CURSOR_EXPIRED ErrorReason = 5
-	// No registration token is to be had at the moment. Code UNAVAILABLE.
+	// No registration token is available at the moment. Code UNAVAILABLE.
 	ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN ErrorReason = 6
 	// The controller is being stopped: call again. Code UNAVAILABLE.
 	ErrorReason_ERROR_REASON_STOPPING ErrorReason = 7

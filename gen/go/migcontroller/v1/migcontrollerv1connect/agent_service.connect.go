@@ -65,7 +65,7 @@ type AgentServiceClient interface {
 	// HTTP: GET /api/v1/vms/{vm_id}/commands.
 	PollCommands(context.Context, *v1.PollCommandsRequest) (*v1.PollCommandsResponse, error)
 	// RequestRegistrationToken mints a runner registration token. Errors:
-	// UNAVAILABLE also while no token is to be had.
+	// UNAVAILABLE also while no token is available.
 	// HTTP: POST /api/v1/vms/{vm_id}/registration-token, the body is the request.
 	RequestRegistrationToken(context.Context, *v1.RequestRegistrationTokenRequest) (*v1.RequestRegistrationTokenResponse, error)
 }
@@ -170,7 +170,7 @@ type AgentServiceHandler interface {
 	// HTTP: GET /api/v1/vms/{vm_id}/commands.
 	PollCommands(context.Context, *v1.PollCommandsRequest) (*v1.PollCommandsResponse, error)
 	// RequestRegistrationToken mints a runner registration token. Errors:
-	// UNAVAILABLE also while no token is to be had.
+	// UNAVAILABLE also while no token is available.
 	// HTTP: POST /api/v1/vms/{vm_id}/registration-token, the body is the request.
 	RequestRegistrationToken(context.Context, *v1.RequestRegistrationTokenRequest) (*v1.RequestRegistrationTokenResponse, error)
 }

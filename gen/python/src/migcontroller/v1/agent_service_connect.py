@@ -72,7 +72,7 @@ class AgentService(Protocol):
     async def request_registration_token(self, request: RequestRegistrationTokenRequest, ctx: RequestContext[RequestRegistrationTokenRequest, RequestRegistrationTokenResponse], /) -> RequestRegistrationTokenResponse:
         """
         RequestRegistrationToken mints a runner registration token. Errors:
-        UNAVAILABLE also while no token is to be had.
+        UNAVAILABLE also while no token is available.
         HTTP: POST /api/v1/vms/{vm_id}/registration-token, the body is the request.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
@@ -263,7 +263,7 @@ class AgentServiceClient(ConnectClient):
     ) -> RequestRegistrationTokenResponse:
         """
         RequestRegistrationToken mints a runner registration token. Errors:
-        UNAVAILABLE also while no token is to be had.
+        UNAVAILABLE also while no token is available.
         HTTP: POST /api/v1/vms/{vm_id}/registration-token, the body is the request.
         """
         return await self.execute_unary(
@@ -317,7 +317,7 @@ class AgentServiceSync(Protocol):
     def request_registration_token(self, request: RequestRegistrationTokenRequest, ctx: RequestContext[RequestRegistrationTokenRequest, RequestRegistrationTokenResponse], /) -> RequestRegistrationTokenResponse:
         """
         RequestRegistrationToken mints a runner registration token. Errors:
-        UNAVAILABLE also while no token is to be had.
+        UNAVAILABLE also while no token is available.
         HTTP: POST /api/v1/vms/{vm_id}/registration-token, the body is the request.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
@@ -503,7 +503,7 @@ class AgentServiceClientSync(ConnectClientSync):
     ) -> RequestRegistrationTokenResponse:
         """
         RequestRegistrationToken mints a runner registration token. Errors:
-        UNAVAILABLE also while no token is to be had.
+        UNAVAILABLE also while no token is available.
         HTTP: POST /api/v1/vms/{vm_id}/registration-token, the body is the request.
         """
         return self.execute_unary(

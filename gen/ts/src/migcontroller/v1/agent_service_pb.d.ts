@@ -405,7 +405,7 @@ export declare const AgentService: GenService<{
   },
   /**
    * RequestRegistrationToken mints a runner registration token. Errors:
-   * UNAVAILABLE also while no token is to be had.
+   * UNAVAILABLE also while no token is available.
    * HTTP: POST /api/v1/vms/{vm_id}/registration-token, the body is the request.
    *
    * @generated from rpc migcontroller.v1.AgentService.RequestRegistrationToken

@@ -98,7 +98,7 @@ export enum ErrorReason {
   CURSOR_EXPIRED = 5,
 
   /**
-   * No registration token is to be had at the moment. Code UNAVAILABLE.
+   * No registration token is available at the moment. Code UNAVAILABLE.
    *
    * @generated from enum value: ERROR_REASON_NO_REGISTRATION_TOKEN = 6;
    */
