@@ -49,10 +49,9 @@ type Driver interface {
 	Close() error
 
 	Queries
-	Numbers
 }
 
-// Queries are the lists. Each returns limit rows at most, if it has a limit.
+// Queries are lists and numbers. Each list has limit rows at most, if it has a limit.
 type Queries interface {
 	// VMs lists VMs in the order of their ids, byte by byte.
 	VMs(ctx context.Context, q VMQuery, limit int) ([]VMRow, error)
@@ -71,6 +70,8 @@ type Queries interface {
 	// Changes lists changes, the lowest Seq first. It returns ErrPurged when some of
 	// those after q.After were purged, whatever their VM.
 	Changes(ctx context.Context, q ChangeQuery, limit int) ([]ChangeRow, error)
+
+	Numbers
 }
 
 // Numbers are single numbers.
