@@ -148,6 +148,7 @@ func TestRedelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		first := s.registered("vm-1")
+		first.beatRunner(true)
 		s.send("vm-1", "a", "b")
 		require.Equal(t, fleet.CommandID("a"), first.next().ID)
 		time.Sleep(defaults.AckTimeout / 2) // fake clock

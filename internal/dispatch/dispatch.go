@@ -35,6 +35,9 @@ const (
 	keyStatus       = "status"
 	keySuccess      = "success"
 	keyRegistration = "registration"
+	keyFailures     = "failures"
+	keyNextAttempt  = "next_attempt_at"
+	keyBoot         = "boot"
 	keyWhat         = "what"
 	keyHint         = "hint"
 	keyCode         = "code"
@@ -66,6 +69,7 @@ type Engine interface { //nolint:interfacebloat // tests replace it as a whole
 	MarkJournaled(ctx context.Context, seq int64) error
 	Listen(fn func([]fleet.Change)) (stop func())
 	OnReady(fn func(fleet.VMID, fleet.Ready)) (stop func())
+	OnNotice(fn func(fleet.Notice)) (stop func())
 	Purge(ctx context.Context, r engine.Retention, now time.Time) (int, error)
 }
 
@@ -138,9 +142,9 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 	d.registry.live = map[*Session]bool{}
 	d.unended.sessions = map[fleet.VMID]ending{}
 	d.beats = newHeartbeats(d)
-	d.lifelog = newLifelog(o.Log)
-	ready, changes := o.Engine.OnReady(d.ready), o.Engine.Listen(d.changed)
-	d.unlisten = func() { ready(); changes() }
+	d.lifelog = newLifelog(o.Log, d.writeNotice)
+	ready, changes, notices := o.Engine.OnReady(d.ready), o.Engine.Listen(d.changed), o.Engine.OnNotice(d.lifelog.note)
+	d.unlisten = func() { ready(); changes(); notices() }
 	for _, work := range []func(){d.beats.flushLoop, d.sweepLoop, d.purgeLoop, d.journalLoop} {
 		d.background.Go(work)
 	}

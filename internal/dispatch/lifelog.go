@@ -11,21 +11,23 @@ import (
 // and counted: a slow log must not hold up the engine.
 const maxUnlogged = 10_000
 
-// lifelog writes the log lines about the life of commands: one for each step that
-// is durable, in the order of the commits. The engine calls add, and a goroutine
-// writes.
+// lifelog writes the log lines about the life of commands, one for each step that is
+// durable, in the order of the commits, and those of notices. The engine calls add and
+// note, and a goroutine writes.
 type lifelog struct {
-	log *slog.Logger
+	log    *slog.Logger
+	notice func(fleet.Notice) // writes one
 
 	mu         sync.Mutex
 	unlogged   []fleet.Change
+	notices    []fleet.Notice
 	suppressed int
 	closed     bool
 	more       chan struct{} // holds one
 }
 
-func newLifelog(log *slog.Logger) *lifelog {
-	return &lifelog{log: log, more: make(chan struct{}, 1)}
+func newLifelog(log *slog.Logger, notice func(fleet.Notice)) *lifelog {
+	return &lifelog{log: log, notice: notice, more: make(chan struct{}, 1)}
 }
 
 // add takes the changes of a commit. It does not block.
@@ -40,6 +42,18 @@ func (l *lifelog) add(changes []fleet.Change) {
 		default:
 			l.unlogged = append(l.unlogged, c)
 		}
+	}
+	l.signal()
+}
+
+// note takes a notice. It does not block.
+func (l *lifelog) note(n fleet.Notice) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.notices) == maxUnlogged {
+		l.suppressed++
+	} else {
+		l.notices = append(l.notices, n)
 	}
 	l.signal()
 }
@@ -62,9 +76,12 @@ func (l *lifelog) signal() {
 // run writes lines until close.
 func (l *lifelog) run() {
 	for range l.more {
-		some, suppressed, closed := l.take()
+		some, notices, suppressed, closed := l.take()
 		for _, c := range some {
 			l.write(c)
+		}
+		for _, n := range notices {
+			l.notice(n)
 		}
 		if suppressed > 0 {
 			l.log.Warn("command log lines left out: the log is too slow", keySuppressed, suppressed)
@@ -75,12 +92,12 @@ func (l *lifelog) run() {
 	}
 }
 
-func (l *lifelog) take() (some []fleet.Change, suppressed int, closed bool) {
+func (l *lifelog) take() (some []fleet.Change, notices []fleet.Notice, suppressed int, closed bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	some, suppressed = l.unlogged, l.suppressed
-	l.unlogged, l.suppressed = nil, 0
-	return some, suppressed, l.closed
+	some, notices, suppressed = l.unlogged, l.notices, l.suppressed
+	l.unlogged, l.notices, l.suppressed = nil, nil, 0
+	return some, notices, suppressed, l.closed
 }
 
 func (l *lifelog) write(change fleet.Change) {

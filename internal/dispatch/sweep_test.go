@@ -268,7 +268,7 @@ func TestAckOfWhatWasNeverDelivered(t *testing.T) {
 func TestLifelogIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t)
-	l := newLifelog(s.Dispatcher.Log)
+	l := newLifelog(s.Dispatcher.Log, nil)
 	accepted := fleet.Change{Command: &fleet.Command{State: fleet.Pending}}
 	for range maxUnlogged + 7 {
 		l.add([]fleet.Change{accepted})

@@ -28,6 +28,8 @@ const (
 	troubleSuperseded trouble = "superseded"
 	troubleSuspect    trouble = "suspect"
 	troubleAck        trouble = "ack"
+	troubleContested  trouble = "contested"
+	troubleCrashed    trouble = "crashed"
 )
 
 // The kinds that are about the controller, whatever the VM: what every session
@@ -36,6 +38,7 @@ const (
 	troubleHeld     trouble = "held"
 	troubleDelivery trouble = "delivery"
 	troubleToken    trouble = "token"
+	troubleFailed   trouble = "registration failed"
 	troubleUnended  trouble = "unended"
 	troubleJournal  trouble = "journal"
 )

@@ -58,6 +58,7 @@ type Engine struct {
 	free     freeList
 	feed     *feed
 	ready    listeners[func(fleet.VMID, fleet.Ready)]
+	notices  listeners[func(fleet.Notice)]
 
 	ops        chan *op
 	stopping   chan struct{}
@@ -113,6 +114,10 @@ func (e *Engine) Listen(fn func([]fleet.Change)) (stop func()) { return e.feed.l
 // OnReady calls fn when a command of a VM can be sent on its live session, once that
 // is durable, until stop is called. fn must not block.
 func (e *Engine) OnReady(fn func(fleet.VMID, fleet.Ready)) (stop func()) { return e.ready.add(fn) }
+
+// OnNotice calls fn with each notice once what it is about is durable, until stop is
+// called. fn must not block.
+func (e *Engine) OnNotice(fn func(fleet.Notice)) (stop func()) { return e.notices.add(fn) }
 
 // Apply reduces an input that arrived at this time. A context that ends while the
 // input waits for its turn does not stop it.

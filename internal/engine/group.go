@@ -57,6 +57,7 @@ type group struct {
 	changes    []fleet.Change   // in order; those of VMs follow
 	events     []store.EventRow // of the changes, in their order
 	ready      []readyVM
+	notices    []fleet.Notice
 	heartbeats *block
 	marks      map[string]int64
 	deferred   []*op
@@ -206,6 +207,7 @@ func (g *group) take(en *entry, out fleet.Outcome, now time.Time) {
 		g.commands[i] = c
 	}
 	g.changes = append(g.changes, out.Changes...)
+	g.notices = append(g.notices, out.Notices...)
 	en.take(g, out, now)
 	switch {
 	case out.Ready.Command != "":
@@ -215,7 +217,7 @@ func (g *group) take(en *entry, out fleet.Outcome, now time.Time) {
 	}
 }
 
-// committed completes the answers of the operations and announces what can be sent.
+// committed completes the answers of the operations and announces what they led to.
 func (g *group) committed(ops []*op) {
 	for _, o := range ops {
 		if o.committed != nil && !slices.Contains(g.deferred, o) {
@@ -224,6 +226,9 @@ func (g *group) committed(ops []*op) {
 	}
 	for _, r := range g.ready {
 		g.e.ready.each(func(fn func(fleet.VMID, fleet.Ready)) { fn(r.vm, r.ready) })
+	}
+	for _, n := range g.notices {
+		g.e.notices.each(func(fn func(fleet.Notice)) { fn(n) })
 	}
 }
 

@@ -73,6 +73,7 @@ func testModel(f *fixture) {
 				break
 			}
 		}
+		h.settle()
 		if step%997 == 996 {
 			h.opCrash()
 		}
@@ -125,7 +126,7 @@ func (h *history) opCancel() {
 	switch m.state {
 	case "PENDING", "DELIVERED":
 		require.NoError(h, err)
-		h.model.end(m, "CANCELLED")
+		h.model.end(m, "CANCELLED", h.now)
 	case "CANCELLED":
 		require.NoError(h, err)
 	default:
@@ -137,14 +138,35 @@ func (h *history) opCancel() {
 func (h *history) opConnect() {
 	vm := h.anyVM()
 	v := h.open(fleet.Hello{VM: fleet.VMID(vm)})
-	if h.model.connect(vm, h.now) {
-		register := string(v.Registration.Command)
-		h.model.send(register, vm, fleet.RegisterRunner, defaults.TTL, defaults.AckTimeout, h.now)
-		h.model.vm(vm).registration, h.model.vm(vm).registerID = "requested", register
-	}
+	h.model.connect(vm, h.now)
+	h.settle()
 	require.EqualValues(h, h.model.vm(vm).epoch, v.Epoch)
-	require.Equal(h, h.model.vm(vm).registerID, string(v.Registration.Command))
 	h.sweepAll() // as in opDrop
+}
+
+// settle follows what the VMs' registrations have come to.
+func (h *history) settle() {
+	for name, m := range h.model.vms {
+		if m.epoch == 0 {
+			continue
+		}
+		g := h.vm(name).Registration
+		if m.registration == "failed" && m.next.IsZero() {
+			delay := min(15*time.Minute, 30*time.Second<<min(m.failures-2, 10))
+			require.InDelta(h, delay, g.NextAttemptAt.Sub(g.LastFailure.At), float64(delay/4))
+			m.next = g.NextAttemptAt
+		}
+		if m.registers(h.now) {
+			register := string(g.Command)
+			require.NotEqual(h, m.registerID, register)
+			h.model.send(register, name, fleet.RegisterRunner, defaults.TTL, defaults.AckTimeout, h.now)
+			m.registration, m.registerID, m.requested, m.grace = "requested", register, h.now, time.Time{}
+		}
+		if m.registerID != "" {
+			require.Equal(h, m.registerID, string(g.Command))
+		}
+		require.EqualValues(h, m.failures, g.Failures)
+	}
 }
 
 func (h *history) opDrop() {
@@ -156,7 +178,7 @@ func (h *history) opDrop() {
 	h.drop(vm, fleet.Epoch(m.epoch-1)) // an old session's end, perhaps the second
 	require.Equal(h, m.connected, h.vm(vm).Connected)
 	h.drop(vm, fleet.Epoch(m.epoch))
-	h.model.drop(vm)
+	h.model.drop(vm, h.now)
 	require.False(h, h.vm(vm).Connected)
 	h.sweepAll() // past its deadline, a command out on the session ends with it
 }
@@ -201,7 +223,7 @@ func (h *history) opAck() {
 	}
 	require.NoError(h, err)
 	require.Equal(h, m.state != "DELIVERED", late)
-	h.model.ack(m, success)
+	h.model.ack(m, success, h.now)
 	h.compare(id)
 }
 
@@ -231,6 +253,7 @@ func (h *history) sweepAll() {
 		n = h.sweep(some)
 	}
 	h.model.pass(h.now, h.silent)
+	h.settle()
 }
 
 // opOtherEngine goes on with the other of two engines.
@@ -245,7 +268,7 @@ func (h *history) opCrash() {
 	h.crash()
 	_, err := h.ResetSessions(h.Context(), h.now)
 	require.NoError(h, err)
-	h.model.crash()
+	h.model.crash(h.now)
 	h.sweepAll()
 	h.compareAll()
 }

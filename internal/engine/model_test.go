@@ -23,9 +23,15 @@ type modelVM struct {
 	epoch     int
 	connected bool
 	queue     []*modelCommand // what has not ended, in order
-	// registration is "", "requested" or "failed"; none is ever proven here.
+	// registration is "", "requested", "acked", "failed" or "cancelled"; none is ever
+	// proven here. In "" and "failed" the next attempt is made at next, if it is connected.
 	registration string
 	registerID   string
+	failures     int
+	next         time.Time
+	// requested and acked are when, and grace is when an acked one fails because of its
+	// session; zero for not.
+	requested, acked, grace time.Time
 	// awaits is until when a register_runner that was sent before waits for the agent to
 	// report its runner, which none does here; zero when it does not wait.
 	awaits time.Time
@@ -36,6 +42,7 @@ type modelCommand struct {
 	expires, due    time.Time
 	ackTimeout      time.Duration
 	epoch, attempts int
+	accepted        time.Time
 	delivered       time.Time
 	sent, acked     bool
 }
@@ -50,7 +57,7 @@ func (m *model) vm(name string) *modelVM {
 func (m *model) send(id, vm, kind string, ttl, ackTimeout time.Duration, now time.Time) {
 	c := &modelCommand{
 		vm: vm, kind: kind, state: "PENDING",
-		expires: now.Add(ttl), due: now.Add(ttl), ackTimeout: ackTimeout,
+		accepted: now, expires: now.Add(ttl), due: now.Add(ttl), ackTimeout: ackTimeout,
 	}
 	m.commands[id] = c
 	m.names = append(m.names, id)
@@ -70,27 +77,51 @@ func (m *model) claim(c *modelCommand, now time.Time) {
 	c.sent, c.delivered = false, now
 }
 
-func (m *model) end(c *modelCommand, state string) {
+func (m *model) end(c *modelCommand, state string, now time.Time) {
 	c.state = state
 	v := m.vm(c.vm)
+	defer v.unqueue(c)
 	if c.kind == fleet.RegisterRunner {
 		v.awaits = time.Time{}
 	}
+	if v.registerID == "" || m.commands[v.registerID] != c || v.registration != "requested" {
+		return
+	}
+	switch state {
+	case "EXPIRED":
+		v.registration, v.next = "", c.accepted.Add(time.Minute)
+	case "SUCCEEDED":
+		v.registration = "acked"
+	case "TIMED_OUT", "FAILED":
+		v.fail(now)
+	case "CANCELLED":
+		v.registration = "cancelled"
+	}
+}
+
+func (v *modelVM) unqueue(c *modelCommand) {
 	for i, q := range v.queue {
 		if q == c {
 			v.queue = append(v.queue[:i:i], v.queue[i+1:]...)
 			break
 		}
 	}
-	if v.registerID == "" || m.commands[v.registerID] != c || v.registration != "requested" {
-		return
+}
+
+// fail ends an attempt to register the runner. The next is made at once after the first
+// failure, and else later: history fills in when, which is left to chance within limits.
+func (v *modelVM) fail(now time.Time) {
+	v.failures++
+	v.registration, v.grace, v.next = "failed", time.Time{}, now
+	if v.failures > 1 {
+		v.next = time.Time{}
 	}
-	switch state {
-	case "EXPIRED", "TIMED_OUT":
-		v.registration = ""
-	case "FAILED", "CANCELLED":
-		v.registration = "failed"
-	}
+}
+
+// registers returns whether a register_runner is requested now.
+func (v *modelVM) registers(now time.Time) bool {
+	waits := v.registration == "" || v.registration == "failed"
+	return waits && v.connected && !now.Before(v.next)
 }
 
 // pass ends what is past its time, or postpones that where nothing has arrived on
@@ -107,19 +138,27 @@ func (m *model) pass(now time.Time, silent map[fleet.VMID]bool) {
 		switch {
 		case c.due.After(now):
 		case c.state == "PENDING":
-			m.end(c, "EXPIRED")
+			m.end(c, "EXPIRED", now)
 		case c.state != "DELIVERED":
 		case v.connected && c.epoch == v.epoch && now.Before(c.expires) && (!c.sent || silent[fleet.VMID(c.vm)] || !now.After(c.delivered)):
 			c.due = now.Add(max(time.Second, min(now.Sub(c.delivered)/16, 15*time.Second)))
 		default:
-			m.end(c, "TIMED_OUT")
+			m.end(c, "TIMED_OUT", now)
+		}
+	}
+	for _, v := range m.vms {
+		late := v.requested
+		if v.acked.After(late) {
+			late = v.acked
+		}
+		if v.registration == "acked" && (!late.Add(5*time.Minute).After(now) || !v.grace.IsZero() && !v.grace.After(now)) {
+			v.fail(now)
 		}
 	}
 }
 
-// connect returns whether a register_runner is asked for.
-func (m *model) connect(vm string, now time.Time) (registers bool) {
-	m.drop(vm)
+func (m *model) connect(vm string, now time.Time) {
+	m.drop(vm, now)
 	v := m.vm(vm)
 	v.epoch++
 	v.connected = true
@@ -128,24 +167,26 @@ func (m *model) connect(vm string, now time.Time) (registers bool) {
 			v.awaits = now.Add(750 * time.Millisecond)
 		}
 	}
-	return v.registration == ""
 }
 
-func (m *model) drop(vm string) {
+func (m *model) drop(vm string, now time.Time) {
 	v := m.vm(vm)
 	if !v.connected {
 		return
 	}
 	v.connected, v.awaits = false, time.Time{}
+	if v.registration == "acked" && v.grace.IsZero() {
+		v.grace = now.Add(time.Minute)
+	}
 	for _, c := range slices.Clone(v.queue) {
 		if c.state == "DELIVERED" && c.epoch == v.epoch {
-			m.sessionOver(c)
+			m.sessionOver(c, now)
 		}
 	}
 }
 
 // sessionOver applies the end of the session that c is out on.
-func (m *model) sessionOver(c *modelCommand) {
+func (m *model) sessionOver(c *modelCommand, now time.Time) {
 	c.due = c.expires
 	switch {
 	case !c.sent:
@@ -154,17 +195,17 @@ func (m *model) sessionOver(c *modelCommand) {
 			c.state = "PENDING"
 		}
 	case c.attempts == modelDeliveries:
-		m.end(c, "TIMED_OUT")
+		m.end(c, "TIMED_OUT", now)
 	}
 }
 
 // crash is drop for all, in which what was not sent counts as sent.
-func (m *model) crash() {
+func (m *model) crash(now time.Time) {
 	for vm, v := range m.vms {
 		for _, c := range v.queue {
 			c.sent = true
 		}
-		m.drop(vm)
+		m.drop(vm, now)
 	}
 }
 
@@ -194,15 +235,16 @@ func (m *model) deliver(vm string, now time.Time) *modelCommand {
 	return nil
 }
 
-func (m *model) ack(c *modelCommand, success bool) {
-	if c.attempts > 0 {
+func (m *model) ack(c *modelCommand, success bool, now time.Time) {
+	if c.attempts > 0 && !c.acked {
 		c.acked = true
+		m.vm(c.vm).acked = now
 	}
 	switch {
 	case c.state != "DELIVERED":
 	case success:
-		m.end(c, "SUCCEEDED")
+		m.end(c, "SUCCEEDED", now)
 	default:
-		m.end(c, "FAILED")
+		m.end(c, "FAILED", now)
 	}
 }

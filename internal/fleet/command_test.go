@@ -177,11 +177,6 @@ func TestPolledDelivery(t *testing.T) {
 	require.True(t, c.Deliverable(Delivery{Stream, 1, 2, t0}))
 	require.Equal(t, c, c.SessionEnded(1, t0))
 
-	c = inState(t, Pending)
-	c.Type = RegisterRunner
-	c, err = c.Delivered(Delivery{HTTP, 0, 1, t0})
-	require.NoError(t, err)
-	require.Equal(t, t0.Add(5*time.Minute), c.DueAt, "its ack is the proof, which takes longer")
 }
 
 func TestStreamRedeliveryNeedsANewSession(t *testing.T) {

@@ -9,11 +9,6 @@ import (
 // sender or an option says otherwise.
 const DefaultMaxDeliveries = 5
 
-// proofTimeout is how long a RegisterRunner command handed out to a poll may go
-// without its proof. Agents that poll never ack; the event runner_registered
-// counts instead, and a runner takes minutes, not seconds, to register.
-const proofTimeout = 5 * time.Minute
-
 // The decision about an overdue ack is postponed, while nothing arrives on the
 // session, by a share of the time since the delivery, within these bounds: many
 // commands may wait like this at once, each for long.
@@ -93,14 +88,10 @@ func (c Command) Delivered(d Delivery) (Command, error) {
 	if !c.Deliverable(d) {
 		return c, ErrNotDue
 	}
-	timeout := c.AckTimeout
-	if d.Via == HTTP && c.Type == RegisterRunner {
-		timeout = max(timeout, proofTimeout)
-	}
 	c.State = Delivered
 	c.Last = d
 	c.Attempts++
-	c.DueAt = d.At.Add(timeout)
+	c.DueAt = d.At.Add(c.AckTimeout)
 	return c, nil
 }
 

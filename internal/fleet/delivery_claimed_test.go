@@ -108,14 +108,14 @@ func TestTokenTimer(t *testing.T) {
 	missing := TokenUnavailable{"vm", "no file"}
 	reduce(missing)
 	for i, seconds := range []int{1, 2, 4, 8, 15, 15} {
-		due := s.VM.DueAt
+		due := s.VM.TokenWait.RetryAt
 		require.Equal(t, now.Add(time.Duration(seconds)*time.Second), due, i)
 		before := s
 		now = due.Add(-1)
 		require.Equal(t, Outcome{State: before}, reduce(Tick{VM: "vm"}), "not yet")
 		now = due
 		require.Equal(t, Ready{"r", true}, reduce(Tick{VM: "vm"}).Ready)
-		require.True(t, s.VM.DueAt.After(now))
+		require.True(t, s.VM.TokenWait.RetryAt.After(now))
 		before = s
 		require.Equal(t, Outcome{State: before}, reduce(Tick{VM: "vm"}), "once")
 		require.Equal(t, Outcome{State: before}, reduce(missing), "and what is known makes no difference")
@@ -129,20 +129,20 @@ func TestTokenTimer(t *testing.T) {
 		"opened":    SessionOpened{Hello{VM: "vm"}, ""},
 		"restarted": ControllerRestarted{VM: "vm"},
 	} {
-		s, now = waiting, waiting.VM.DueAt
+		s, now = waiting, waiting.VM.TokenWait.RetryAt
 		if name == "expired" {
 			now = t0.Add(time.Hour)
 		}
 		reduce(in)
-		require.True(t, s.VM.DueAt.IsZero(), name)
+		require.Zero(t, s.VM.TokenWait.RetryAt, name)
 		over := name == "closed" || name == "opened" || name == "restarted"
 		require.Equal(t, over, s.VM.TokenWait != TokenWait{}, name)
 	}
-	s, now = waiting, waiting.VM.DueAt
+	s, now = waiting, waiting.VM.TokenWait.RetryAt
 	reduce(SessionClosed{"vm", 2, ""})
 	reduce(TokenUnavailable{"vm", "no answer"})
-	require.Equal(t, TokenWait{"no answer", t0}, s.VM.TokenWait)
-	require.True(t, s.VM.DueAt.IsZero(), "a poll asks when it comes")
+	require.Equal(t, TokenWait{Why: "no answer", Since: t0}, s.VM.TokenWait)
+	require.Zero(t, s.VM.TokenWait.RetryAt, "a poll asks when it comes")
 }
 
 // That a token is missing means nothing once no command waits for one.

@@ -1,5 +1,10 @@
 package fleet
 
+import "time"
+
+// noTime is the zero time.
+var noTime time.Time
+
 // AckReceived is an agent's answer that came on the session with this epoch. It
 // returns ErrNotFound when the VM has no such command, ErrNotDelivered when it was
 // never sent, and ErrSuperseded when the ack arrived after a newer session was
@@ -34,9 +39,13 @@ func (in AckReceived) reduce(r *reduction) error {
 	if r.vm().Epoch == in.Epoch {
 		r.vm().LastSeenAt = r.now
 	}
+	restarted := acked.Type == RegisterRunner && !r.Late && acked.ID != r.vm().Registration.Probe && r.vm().ReadsNoCommands()
 	r.vm().LastAckAt = r.now
 	r.VMRecorded = !r.Late // when the command ended says it
 	r.put(acked, r.now)
+	if restarted {
+		r.restartAcked(acked)
+	}
 	return nil
 }
 
@@ -56,7 +65,7 @@ func (in EventReceived) reduce(r *reduction) error {
 		return nil
 	}
 	r.State.VM = r.vm().Seen(e.Origin)
-	if react, ok := reactions[e.Type]; ok {
+	if react, ok := reactions[e.Type]; ok && !r.vm().overtaken(e) {
 		react(r, e)
 	}
 	return nil
@@ -66,19 +75,72 @@ func (in EventReceived) reduce(r *reduction) error {
 var reactions = map[string]func(*reduction, Event){
 	EventVMStarted:        vmStarted,
 	EventRunnerRegistered: runnerRegistered,
+	EventRunnerCrashed:    runnerCrashed,
+	EventJobStarted:       jobStarted,
+	EventJobCompleted:     jobCompleted,
 }
 
 func vmStarted(r *reduction, e Event) {
-	r.State.VM = r.vm().Started(e, r.registering())
-	if r.vm().Connected {
-		r.register()
+	if c, ok := r.State.Command(r.vm().Registration.Command); ok && r.registering() {
+		handed := c.State == Delivered && c.Last.Via == HTTP && c.Last.Boot == r.vm().Boot
+		if handed && !e.SentAt.Equal(r.vm().StartedAt) && r.mayBoot(e.ReceivedAt) {
+			r.vm().Boot++ // which the command serves as well
+			r.vm().StartedAt, r.vm().BootedAt = e.SentAt, e.ReceivedAt
+		}
+	} else {
+		r.bootShown(e.Origin, e.SentAt)
+	}
+	if r.vm().StartedAt.IsZero() {
+		r.vm().StartedAt = e.SentAt
 	}
 }
 
-func runnerRegistered(r *reduction, e Event) {
-	r.State.VM = r.vm().RegistrationProven(e.ReceivedAt)
-	r.prove("proven by the event runner_registered")
+// overtaken reports whether an event about a job was received after one that its agent
+// sent later.
+func (v VM) overtaken(e Event) bool {
+	return e.Type != EventVMStarted && e.Type != EventRunnerRegistered &&
+		notAfter(e.SentAt.Add(time.Second), v.EvidenceSentAt, latest)
 }
+
+// evidence notes when the agent sent a report about its runner or job.
+func (r *reduction) evidence(e Event) {
+	v := r.vm()
+	v.MovesOn, v.BootSeenAt, v.Registration.ProbeAt = true, noTime, noTime
+	v.EvidenceSentAt = e.SentAt
+}
+
+func runnerRegistered(r *reduction, e Event) {
+	r.evidence(e)
+	r.vm().CrashedAt = noTime
+	r.prove(e.Origin, provenByEvent)
+}
+
+// runnerCrashed leaves the registration alone: an agent in the field still counts its
+// runner as configured, and takes no command for another.
+func runnerCrashed(r *reduction, e Event) {
+	r.evidence(e)
+	v := r.vm()
+	v.Job, v.CrashedAt = nil, e.ReceivedAt
+	v.Runner = v.Runner.offline()
+	r.notice(NoticeRunnerCrashed)
+}
+
+func jobStarted(r *reduction, e Event) {
+	r.evidence(e)
+	r.vm().CrashedAt = noTime
+	r.State.VM = r.vm().jobStarted(*jobOf(e))
+}
+
+func jobCompleted(r *reduction, e Event) {
+	r.evidence(e)
+	r.State.VM = r.vm().jobEnded(e.ReceivedAt)
+}
+
+// How a runner is proven to be registered.
+const (
+	provenByEvent     = "proven by the event runner_registered"
+	provenByHeartbeat = "proven by a heartbeat of a configured runner"
+)
 
 // HeartbeatReceived is a heartbeat. One from a session that has been superseded is
 // Stale and changes nothing.
@@ -93,17 +155,43 @@ func (in HeartbeatReceived) reduce(r *reduction) error {
 		return nil
 	}
 	r.seen()
-	registering, before := r.registering(), r.vm().Registration.State
-	r.State.VM = r.vm().Heartbeat(*h, registering)
+	late := r.vm().Late(*h)
+	r.State.VM = r.vm().Heartbeat(*h, late)
 	r.VMRecorded = r.vm().Health == h.Health // else the load is that of an earlier heartbeat
-	if r.vm().AwaitsRunner && h.Via == Stream && h.Runner != nil {
-		r.State.VM = r.vm().untimed()
-	}
-	switch now := r.vm().Registration.State; {
-	case now == Unregistered && before != Unregistered && r.vm().Connected:
-		r.register()
-	case registering && now == Registered:
-		r.prove("proven by a heartbeat of a configured runner")
+	if !late && !h.ReceivedAt.Before(r.vm().BootedAt) {
+		r.agentShown(h)
 	}
 	return nil
+}
+
+// agentShown draws the conclusions of how a heartbeat shows the agent and its runner.
+func (r *reduction) agentShown(h *Heartbeat) {
+	v := r.vm()
+	configured := h.Runner != nil && h.Runner.Configured
+	if configured || h.Job != nil || h.Status != "" && !startsIn(h.Status) {
+		v.MovesOn, v.BootSeenAt, v.Registration.ProbeAt = true, noTime, noTime
+	}
+	if h.Via == Stream && h.Runner != nil {
+		v.AwaitsRunnerUntil = noTime
+	}
+	busy := h.Status == StatusJobRunning || h.Status == StatusDraining || h.Status == StatusShuttingDown
+	newer := h.Via == HTTP && !v.Connected || h.Epoch > v.Registration.Epoch
+	switch {
+	case configured:
+		if v.Registration.State != Registered || v.Registration.Epoch < v.Epoch || v.Registration.Probe != "" {
+			r.prove(h.Origin, provenByHeartbeat)
+		}
+	case r.registering(), v.Registration.State == Unregistered:
+	case r.attempting() && h.Status == StatusError:
+		r.failAttempt("its agent reported the state error")
+	case r.attempting() && (busy || h.Status == StatusRegistering):
+		if newer { // the drop came while the agent was registering; it still is
+			r.continueAttempt(h.Origin)
+		}
+	case h.Status == StatusInitializing, h.Status == StatusConnecting, h.Status == StatusReady && v.MovesOn:
+		r.bootShown(h.Origin, noTime)
+	case busy, h.Status == StatusRegistering: // an agent may give its runner up when it drains
+	case h.Runner != nil && v.MovesOn:
+		r.bootShown(h.Origin, noTime)
+	}
 }

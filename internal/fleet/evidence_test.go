@@ -59,14 +59,19 @@ func TestAckReceived(t *testing.T) {
 func TestAckOfRegisterRunner(t *testing.T) {
 	t.Parallel()
 	v, r := requestedVM(), register("r").out(Stream, 2, t0)
-	failed := v.seenAt(t1, t1)
-	failed.Registration.State = RegFailed
-	for success, vm := range map[bool]VM{true: v.seenAt(t1, t1), false: failed} {
-		testReduce(t, map[string]reduceCase{r.acked(success, t1).Reason: {
-			state: stateOf(v, r), in: AckReceived{"vm", 2, Ack{CommandID: "r", Success: success}},
-			vm: vm, moved: []Command{r.acked(success, t1)}, answer: r.acked(success, t1), recorded: true,
-		}})
-	}
+	reg := ownRegister()
+	failed := v.seenAt(t1, t1).failedBy("r", "the agent refused it: ", t1).requestedBy(reg)
+	testReduce(t, map[string]reduceCase{
+		"taken": {
+			state: stateOf(v, r), in: AckReceived{"vm", 2, Ack{CommandID: "r", Success: true}},
+			vm: v.seenAt(t1, t1), moved: []Command{r.acked(true, t1)}, answer: r.acked(true, t1), recorded: true,
+		},
+		"refused": {
+			state: stateOf(v, r), in: AckReceived{"vm", 2, Ack{CommandID: "r"}}, vm: failed,
+			moved: []Command{r.acked(false, t1), reg}, answer: r.acked(false, t1), recorded: true, ready: Ready{"reg", true},
+			notices: []NoticeKind{NoticeRegistrationFailed},
+		},
+	})
 }
 
 func eventAt(e Epoch, kind string, sent time.Time) Event {
@@ -88,41 +93,16 @@ func kept(e Event, moved ...Command) []Change {
 
 func TestEventReceived(t *testing.T) {
 	t.Parallel()
-	other := eventAt(2, EventJobStarted, t0)
+	other := eventAt(2, "other", t0)
 	other.Pool, other.Org = "q", "o"
 	stale, polled := eventAt(1, EventVMStarted, t1), eventAt(0, EventVMStarted, t1)
-	started := eventAt(2, EventVMStarted, t1)
-	reg, r := ownRegister(), register("r")
-	seen := func(v VM) VM { return v.Seen(started.Origin) }
-	reborn := seen(liveVM()).Started(started, false)
-	repeated := liveVM()
-	repeated.StartedAt = t1
-	onItsWay := requestedVM()
-	onItsWay.Registration.Epoch = 1
+	first := NewVM("vm", t1).Seen(polled.Origin)
+	first.StartedAt = t1
 	testReduce(t, map[string]reduceCase{
 		"of a VM never seen":  {in: EventReceived{other}, vm: NewVM("vm", t1).Seen(other.Origin), log: kept(other)},
 		"without a meaning":   {state: stateOf(liveVM(), drain("c")), in: EventReceived{other}, vm: liveVM().Seen(other.Origin), log: kept(other), ready: Ready{"c", false}},
 		"of a session before": {state: stateOf(liveVM()), in: EventReceived{stale}, log: kept(stale), stale: true},
-		"the first start":     {in: EventReceived{polled}, vm: NewVM("vm", t1).Started(polled, false), log: kept(polled)},
-		"a start": {
-			state: stateOf(liveVM()), in: EventReceived{started}, vm: reborn.RegistrationRequested(reg),
-			moved: []Command{reg}, log: kept(started, reg), ready: Ready{"reg", true},
-		},
-		"a start while registering": {
-			state: stateOf(onItsWay, r), in: EventReceived{started}, vm: seen(onItsWay).Started(started, true),
-			log: kept(started), ready: Ready{"r", true},
-		},
-		"a start with another register_runner": {
-			state: stateOf(liveVM(), r), in: EventReceived{started}, vm: reborn.RegistrationRequested(r),
-			log: kept(started), ready: Ready{"r", true},
-		},
-		"a start after a poll": {
-			state: stateOf(liveVM(), drain("c").out(HTTP, 1, t0)), in: EventReceived{started}, vm: reborn.RegistrationRequested(reg),
-			moved: []Command{reg}, log: kept(started, reg), ready: Ready{"c", false}, // that was for the boot before
-		},
-		"a start, offline":   {state: stateOf(offlineVM()), in: EventReceived{polled}, vm: offlineVM().Seen(polled.Origin).Started(polled, false), log: kept(polled)},
-		"the same start":     {state: stateOf(repeated), in: EventReceived{started}, vm: seen(repeated), log: kept(started)},
-		"a start, requested": {state: stateOf(requestedVM(), r), in: EventReceived{started}, vm: seen(requestedVM()), log: kept(started), ready: Ready{}},
+		"the first start":     {in: EventReceived{polled}, vm: first, log: kept(polled)},
 	})
 }
 
@@ -132,8 +112,14 @@ func TestRunnerRegistered(t *testing.T) {
 	r := register("r")
 	out, handed := r.out(Stream, 2, t0), r.out(HTTP, 2, t0)
 	proof := "proven by the event runner_registered"
-	v := requestedVM().Seen(e.Origin).RegistrationProven(t1)
+	proven := func(v VM) VM {
+		v = v.Seen(e.Origin).RegistrationProven(t1)
+		v.MovesOn, v.EvidenceSentAt = true, t0
+		return v
+	}
+	v := proven(requestedVM())
 	offline := offlineVM().RegistrationRequested(r)
+	withdrawn := r.endedAs(Cancelled, "not needed any more: "+proof, t1)
 	testReduce(t, map[string]reduceCase{
 		"out": {
 			state: stateOf(requestedVM().waiting(t1.Add(1)), drain("a").out(HTTP, 0, t0), out, register("s"), drain("c")),
@@ -141,10 +127,11 @@ func TestRunnerRegistered(t *testing.T) {
 			log: kept(e, out.endedAs(Succeeded, proof, t1)), // a poll has a
 		},
 		"handed to a poll": {
-			state: stateOf(offline, handed), in: EventReceived{polled}, vm: offline.Seen(polled.Origin).RegistrationProven(t1),
+			state: stateOf(offline, handed), in: EventReceived{polled}, vm: proven(offline),
 			moved: []Command{handed.endedAs(Succeeded, proof, t1)}, log: kept(polled, handed.endedAs(Succeeded, proof, t1)),
 		},
-		"pending":   {state: stateOf(requestedVM(), r), in: EventReceived{e}, vm: v, log: kept(e), ready: Ready{"r", true}},
+		"pending":   {state: stateOf(requestedVM(), r), in: EventReceived{e}, vm: v, moved: []Command{withdrawn}, log: kept(e, withdrawn)},
+		"another":   {state: stateOf(requestedVM(), register("q")), in: EventReceived{e}, vm: v, log: kept(e), ready: Ready{"q", true}},
 		"no runner": {state: stateOf(requestedVM(), drain("c").out(Stream, 2, t0)), in: EventReceived{e}, vm: v, log: kept(e)},
 	})
 }
@@ -156,42 +143,35 @@ func TestHeartbeatReceived(t *testing.T) {
 		return &Heartbeat{Origin: o, Status: "idle", Runner: &Runner{Configured: configured}}
 	}
 	h, ready := beat(2, false), beat(2, true)
-	reg, r := ownRegister(), register("r")
+	r := register("r")
 	out := r.out(Stream, 2, t0).endedAs(Succeeded, "proven by a heartbeat of a configured runner", t1)
-	was, gone := liveVM(), offlineVM()
-	was.Registration.Epoch, gone.Registration.Epoch = 1, 1
-	failed := was
-	failed.Registration.State = RegFailed
-	unregistered := liveVM()
+	withdrawn := r.endedAs(Cancelled, "not needed any more: proven by a heartbeat of a configured runner", t1)
+	after := func(v VM, h *Heartbeat) VM {
+		v = v.Heartbeat(*h, false)
+		v.MovesOn = true
+		return v
+	}
+	unregistered := liveVM().SessionClosed(2, t0)
 	unregistered.Registration = Registration{State: Unregistered}
-	same := liveVM().Heartbeat(*ready, false)
+	same, registered := after(liveVM(), ready), after(requestedVM(), ready).RegistrationProven(t1)
 	testReduce(t, map[string]reduceCase{
-		"of a VM never seen":  {in: HeartbeatReceived{h}, vm: NewVM("vm", t1).Heartbeat(*h, false), recorded: true},
+		"of a VM never seen":  {in: HeartbeatReceived{h}, vm: after(NewVM("vm", t1), h), recorded: true},
 		"of a session before": {state: stateOf(liveVM(), drain("c")), in: HeartbeatReceived{beat(1, false)}, stale: true},
 		"of the same":         {state: stateOf(same, drain("c")), in: HeartbeatReceived{ready}, recorded: true},
 		"of something new":    {state: stateOf(liveVM(), drain("c")), in: HeartbeatReceived{ready}, vm: same, recorded: true, ready: Ready{"c", false}},
-		"known there":         {state: stateOf(liveVM()), in: HeartbeatReceived{h}, vm: liveVM().Heartbeat(*h, false), recorded: true},
-		"restarted": {
-			state: stateOf(was), in: HeartbeatReceived{h}, vm: was.Heartbeat(*h, false).RegistrationRequested(reg),
-			moved: []Command{reg}, recorded: true, ready: Ready{"reg", true},
-		},
-		"restarted after a failure": {
-			state: stateOf(failed, r), in: HeartbeatReceived{h}, vm: failed.Heartbeat(*h, false).RegistrationRequested(r),
-			recorded: true, ready: Ready{"r", true},
-		},
-		"restarted and gone": {state: stateOf(gone), in: HeartbeatReceived{h}, vm: gone.Heartbeat(*h, false), recorded: true},
-		"never requested":    {state: stateOf(unregistered), in: HeartbeatReceived{h}, vm: unregistered.Heartbeat(*h, false), recorded: true},
-		"registering":        {state: stateOf(requestedVM(), r), in: HeartbeatReceived{h}, vm: requestedVM().Heartbeat(*h, true), recorded: true, ready: Ready{"r", true}},
+		"known there":         {state: stateOf(liveVM()), in: HeartbeatReceived{h}, vm: after(liveVM(), h), recorded: true},
+		"never requested":     {state: stateOf(unregistered), in: HeartbeatReceived{h}, vm: after(unregistered, h), recorded: true},
+		"registering":         {state: stateOf(requestedVM(), r), in: HeartbeatReceived{h}, vm: after(requestedVM(), h), recorded: true, ready: Ready{"r", true}},
 		"proof": {
-			state: stateOf(requestedVM(), r.out(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: requestedVM().Heartbeat(*ready, true),
+			state: stateOf(requestedVM(), r.out(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: registered,
 			moved: []Command{out}, recorded: true,
 		},
 		"proof of another": {
 			state: stateOf(liveVM(), r.out(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: same, recorded: true,
 		},
 		"proof of what is pending": {
-			state: stateOf(requestedVM(), r), in: HeartbeatReceived{ready}, vm: requestedVM().Heartbeat(*ready, true),
-			recorded: true, ready: Ready{"r", true},
+			state: stateOf(requestedVM(), r), in: HeartbeatReceived{ready}, vm: registered,
+			moved: []Command{withdrawn}, recorded: true,
 		},
 	})
 }

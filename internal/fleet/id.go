@@ -59,7 +59,7 @@ func ParseVMID(s string) (VMID, error) {
 func NewCommandID() CommandID { return newID("cmd-") }
 
 // NewRegistrationID returns a new unique id for a register_runner of the controller.
-func NewRegistrationID() CommandID { return newID("reg-") }
+func NewRegistrationID(VMID) CommandID { return newID("reg-") }
 
 func newID(prefix string) CommandID { return CommandID(prefix + strings.ToLower(rand.Text())) }
 

@@ -31,6 +31,10 @@ func (in CommandAccepted) reduce(r *reduction) error {
 			r.claimed = in.New.ID
 		}
 	}
+	if g := &r.vm().Registration; in.New.NeedsToken() && r.State.Known() && (g.State == RegFailed || g.State == Unregistered) {
+		g.State, g.NextAttemptAt = Unregistered, noTime // by this command
+		r.register()
+	}
 	return nil
 }
 
@@ -73,14 +77,38 @@ func (in SessionOpened) Subject() (VMID, CommandID) { return in.Hello.VM, "" }
 func (in SessionOpened) reduce(r *reduction) error {
 	r.seen()
 	if r.vm().Connected {
-		r.endDeliveries(in.Written)
+		r.endSession(in.Written)
 	}
 	r.State.VM = r.vm().SessionOpened(in.Hello, r.now)
-	r.register()
+	v := r.vm()
+	if seen := !v.BootSeenAt.IsZero(); seen && v.begun() && !r.registering() {
+		r.boot(r.now, noTime)
+	}
+	v.BootSeenAt = noTime
+	if v.Registration.State == Registered {
+		v.Registration.ProbeAt = r.now.Add(v.probeDelay())
+	}
+	if r.attempting() && v.Registration.CheckAt.IsZero() { // begun by an earlier version
+		v.Registration.CheckAt = r.now.Add(r.rules.registrationTimeout())
+	}
 	if slices.ContainsFunc(r.State.Commands, Command.repeatsRegistration) {
-		r.vm().AwaitsRunner, r.vm().DueAt = true, r.now.Add(showWithin)
+		v.AwaitsRunnerUntil = r.now.Add(showWithin)
 	}
 	return nil
+}
+
+// endSession ends what the newest session was there for. An attempt to register the
+// runner goes on if its agent shows that within a grace period.
+func (r *reduction) endSession(written CommandID) {
+	r.endDeliveries(written)
+	r.sessionOver()
+}
+
+func (r *reduction) sessionOver() {
+	r.endProbe()
+	if g := &r.vm().Registration; r.attempting() && g.GraceUntil.IsZero() {
+		g.GraceUntil = r.now.Add(registrationGrace)
+	}
 }
 
 // showWithin is how long a register_runner that was sent on an earlier session waits for
@@ -109,7 +137,7 @@ func (in SessionClosed) reduce(r *reduction) error {
 		return nil // it was superseded, or has ended before
 	}
 	r.State.VM = closed
-	r.endDeliveries(in.Written)
+	r.endSession(in.Written)
 	return nil
 }
 
@@ -127,12 +155,13 @@ type ControllerRestarted struct {
 func (in ControllerRestarted) Subject() (VMID, CommandID) { return in.VM, "" }
 
 func (in ControllerRestarted) reduce(r *reduction) error {
+	for _, c := range r.State.Commands {
+		r.sessionEnded(c, math.MaxInt64)
+	}
 	if r.State.Known() {
 		v := r.vm().caughtUp(in.LastHeartbeat, in.LastAckAt)
 		r.State.VM = v.SessionClosed(v.Epoch, r.now)
-	}
-	for _, c := range r.State.Commands {
-		r.sessionEnded(c, math.MaxInt64)
+		r.sessionOver()
 	}
 	return nil
 }
@@ -219,7 +248,7 @@ func (in TokenUnavailable) reduce(r *reduction) error {
 	}
 	v.TokenWait = v.TokenWait.Failed(in.Why, r.now)
 	if v.Connected {
-		v.DueAt = v.TokenWait.NextTry(r.now)
+		v.TokenWait.RetryAt = v.TokenWait.NextTry(r.now)
 	}
 	r.sendable = true // others overtake it
 	return nil
@@ -247,12 +276,7 @@ type Tick struct {
 func (in Tick) Subject() (VMID, CommandID) { return in.VM, in.Command }
 
 func (in Tick) reduce(r *reduction) error {
-	if v := r.vm(); !v.DueAt.IsZero() && !r.now.Before(v.DueAt) {
-		*v = v.untimed() // a command that is out comes first; its end is the next occasion
-		if r.tick = v.Connected && v.TokenWait != (TokenWait{}) && !r.inFlight(); r.tick {
-			v.DueAt = v.TokenWait.NextTry(r.now)
-		}
-	}
+	r.tickVM()
 	if in.Command == "" {
 		return nil
 	}
@@ -271,4 +295,25 @@ func (in Tick) reduce(r *reduction) error {
 		r.putQuietly(lapsed)
 	}
 	return nil
+}
+
+// tickVM does what is due of the VM itself.
+func (r *reduction) tickVM() {
+	due := func(at time.Time) bool { return !at.IsZero() && !r.now.Before(at) }
+	v := r.vm()
+	if due(v.AwaitsRunnerUntil) {
+		v.AwaitsRunnerUntil = noTime
+	}
+	if w := &v.TokenWait; due(w.RetryAt) { // a command that is out comes first; its end is the next occasion
+		w.RetryAt = noTime
+		if r.tick = v.Connected && !r.inFlight(); r.tick {
+			w.RetryAt = w.NextTry(r.now)
+		}
+	}
+	if g := v.Registration; due(g.CheckAt) || due(g.GraceUntil) {
+		r.checkAttempt()
+	}
+	if due(v.Registration.ProbeAt) {
+		r.probe()
+	}
 }

@@ -94,32 +94,41 @@ func TestCancelRequested(t *testing.T) {
 	testReduce(t, cases)
 }
 
+// opened is v on its next session, since t1.
+func (v VM) opened(h Hello) VM {
+	v = v.SessionOpened(h, t1)
+	if v.Registration.State == Registered {
+		v.Registration.ProbeAt = t1.Add(30 * time.Second)
+	}
+	return v
+}
+
 func TestSessionOpened(t *testing.T) {
 	t.Parallel()
 	hello := Hello{VM: "vm", Pool: "p"}
 	in := SessionOpened{Hello: hello}
 	out, r := drain("c").out(Stream, 2, t0), register("r")
-	opened := liveVM().SessionOpened(hello, t1)
+	opened := liveVM().opened(hello)
 	reg := ownRegister()
 	exhausted := r.thrice(2).endedAs(TimedOut, exhaustedReason, t1)
 	unregistered := liveVM().RegistrationRequested(r)
 	unregistered.Registration.State = Unregistered
-	fresh := NewVM("vm", t1).SessionOpened(hello, t1)
+	fresh := NewVM("vm", t1).opened(hello)
 	cases := map[string]reduceCase{
-		"a VM never seen": {in: in, vm: fresh.RegistrationRequested(reg), moved: []Command{reg}, ready: Ready{"reg", true}},
+		"a VM never seen": {in: in, vm: fresh.requestedBy(reg), moved: []Command{reg}, ready: Ready{"reg", true}},
 		"one that has a register_runner": {
 			state: State{Commands: []Command{drain("c"), r}}, in: in,
-			vm: fresh.RegistrationRequested(r), ready: Ready{"c", false},
+			vm: fresh.requestedBy(r), ready: Ready{"c", false},
 		},
-		"nothing to send": {state: stateOf(offlineVM()), in: in, vm: offlineVM().SessionOpened(hello, t1)},
+		"nothing to send": {state: stateOf(offlineVM()), in: in, vm: offlineVM().opened(hello)},
 		"pending": {
-			state: stateOf(offlineVM(), drain("c")), in: in, vm: offlineVM().SessionOpened(hello, t1), ready: Ready{"c", false},
+			state: stateOf(offlineVM(), drain("c")), in: in, vm: offlineVM().opened(hello), ready: Ready{"c", false},
 		},
 		"again": {
-			state: stateOf(offlineVM(), out.stopped()), in: in, vm: offlineVM().SessionOpened(hello, t1), ready: Ready{"c", false},
+			state: stateOf(offlineVM(), out.stopped()), in: in, vm: offlineVM().opened(hello), ready: Ready{"c", false},
 		},
 		"not what a poll has": {
-			state: stateOf(offlineVM(), drain("c").out(HTTP, 2, t0), drain("d")), in: in, vm: offlineVM().SessionOpened(hello, t1),
+			state: stateOf(offlineVM(), drain("c").out(HTTP, 2, t0), drain("d")), in: in, vm: offlineVM().opened(hello),
 		},
 		"over one that wrote it": {
 			state: stateOf(liveVM(), out, drain("d")), in: SessionOpened{hello, "c"}, vm: opened,
@@ -134,19 +143,25 @@ func TestSessionOpened(t *testing.T) {
 		},
 		"over the last register_runner": {
 			state: stateOf(requestedVM(), r.thrice(2)), in: SessionOpened{hello, "r"},
-			vm: opened.RegistrationRequested(reg), moved: []Command{exhausted, reg}, ready: Ready{"reg", true},
+			vm: requestedVM().failedBy("r", exhaustedReason, t1).opened(hello).requestedBy(reg), moved: []Command{exhausted, reg}, ready: Ready{"reg", true},
+			notices: []NoticeKind{NoticeRegistrationFailed},
 		},
 		"register_runner again": {
 			state: stateOf(requestedVM(), r.out(Stream, 2, t0)), in: SessionOpened{hello, "r"},
-			vm: awaiting(requestedVM().SessionOpened(hello, t1)), moved: []Command{r.out(Stream, 2, t0).stopped()},
+			vm: awaiting(requestedVM().opened(hello)), moved: []Command{r.out(Stream, 2, t0).stopped()},
 		},
 		"unregistered": {
-			state: stateOf(unregistered), in: in, vm: opened.RegistrationRequested(reg), moved: []Command{reg}, ready: Ready{"reg", true},
+			state: stateOf(unregistered), in: in, vm: opened.requestedBy(reg), moved: []Command{reg}, ready: Ready{"reg", true},
 		},
 	}
 	for _, s := range []RegistrationState{Requested, Registered, RegFailed} {
 		v := vmWith(s)
-		cases[string(s)] = reduceCase{state: stateOf(v), in: in, vm: v.SessionOpened(hello, t1)}
+		cases[string(s)] = reduceCase{state: stateOf(v), in: in, vm: v.opened(hello)}
+		if s == Requested { // by an earlier version, which did not look at it again
+			opened := v.opened(hello)
+			opened.Registration.CheckAt = t1.Add(DefaultRegistrationTimeout)
+			cases[string(s)] = reduceCase{state: stateOf(v), in: in, vm: opened}
+		}
 	}
 	testReduce(t, cases)
 }
@@ -185,16 +200,16 @@ func TestPolled(t *testing.T) {
 	t.Parallel()
 	in, reg := Polled{"vm"}, ownRegister()
 	cases := map[string]reduceCase{
-		"never seen": {in: in, vm: NewVM("vm", t1).RegistrationRequested(reg), moved: []Command{reg}},
+		"never seen": {in: in, vm: NewVM("vm", t1).requestedBy(reg), moved: []Command{reg}},
 	}
 	for _, s := range []RegistrationState{Unregistered, Requested, Registered, RegFailed} {
 		v := vmWith(s)
 		v.LastSeenAt = t1
 		c := reduceCase{state: stateOf(vmWith(s)), in: in, vm: v}
 		if s == Unregistered {
-			c.vm, c.moved = v.RegistrationRequested(reg), []Command{reg}
+			c.vm, c.moved = v.requestedBy(reg), []Command{reg}
 			on := c
-			on.state, on.vm, on.moved = stateOf(vmWith(s), register("r").out(HTTP, 0, t0)), v.RegistrationRequested(register("r")), nil
+			on.state, on.vm, on.moved = stateOf(vmWith(s), register("r").out(HTTP, 0, t0)), v.requestedBy(register("r")), nil
 			cases["its command is on its way"] = on
 		}
 		cases[string(s)] = c
@@ -231,8 +246,10 @@ func TestTick(t *testing.T) {
 	deferred.DueAt = ackDue.Add(time.Minute / 16)
 	expired := drain("c").endedAs(Expired, expiredReason, at)
 	r := register("r").endedAs(Expired, expiredReason, at)
-	again := requestedVM()
-	again.Registration.State = Unregistered
+	reg := register("reg")
+	reg.CreatedAt, reg.AcceptedAt, reg.ExpiresAt, reg.DueAt = at, at, at.Add(time.Hour), at.Add(time.Hour)
+	again := requestedVM().RegistrationRequested(reg)
+	again.Registration.CheckAt = at.Add(DefaultRegistrationTimeout)
 	seen := Live{Epoch: 2, Written: "c", LastMessageAt: t0.Add(time.Second)}
 	in := Tick{"vm", "c", Live{}}
 	live := liveVM()
@@ -247,7 +264,7 @@ func TestTick(t *testing.T) {
 		"before the deadline":    {state: stateOf(liveVM(), drain("c"), drain("d")), in: in, now: at.Add(-1)},
 		"at the deadline":        {state: stateOf(live, drain("c")), in: in, now: at, moved: []Command{expired}},
 		"of a VM never seen":     {state: stateOf(VM{}, drain("c")), in: in, now: at, moved: []Command{expired}},
-		"of its register_runner": {state: stateOf(requestedVM(), register("r")), in: Tick{"vm", "r", Live{}}, now: at, vm: again, moved: []Command{r}},
+		"of its register_runner": {state: stateOf(requestedVM(), register("r")), in: Tick{"vm", "r", Live{}}, now: at, vm: again, moved: []Command{r, reg}, ready: Ready{"reg", true}},
 		"ended":                  {state: State{VM: liveVM(), Named: overdue}, in: in, now: at},
 		"before an ack is due":   {state: stateOf(live, out), in: Tick{"vm", "c", seen}, now: ackDue.Add(-1)},
 		"an ack is overdue":      {state: stateOf(live, out, drain("d")), in: Tick{"vm", "c", seen}, now: ackDue, moved: []Command{overdue}, ready: Ready{"d", false}},

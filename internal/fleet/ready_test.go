@@ -81,7 +81,7 @@ func TestReadyWithoutToken(t *testing.T) {
 		},
 		"to a poll": {
 			state: stateOf(offlineVM(), register("r"), drain("c")), in: fails,
-			vm: func() VM { v := offlineVM(); v.TokenWait = TokenWait{"no file", t1}; return v }(),
+			vm: func() VM { v := offlineVM(); v.TokenWait = TokenWait{Why: "no file", Since: t1}; return v }(),
 		},
 		"of a VM that is not known": {in: fails, err: ErrNotFound},
 	})

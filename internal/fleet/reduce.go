@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -18,8 +19,11 @@ type Input interface {
 // Rules are the settings for the controller's own commands.
 type Rules struct {
 	Defaults CommandDefaults
-	// NewID returns a new id for a command.
-	NewID func() CommandID
+	// RegistrationTimeout is how long a runner may take to register once its agent has the
+	// configuration; zero for DefaultRegistrationTimeout.
+	RegistrationTimeout time.Duration
+	// NewID returns a new id for a command of a VM.
+	NewID func(VMID) CommandID
 }
 
 // Outcome is what an input leads to: a new state, and its consequences.
@@ -40,6 +44,8 @@ type Outcome struct {
 	// Changes are the entries for the log of changes, in order. That of the VM itself is
 	// not among them, since the VM may change again before it is committed.
 	Changes []Change
+	// Notices are for the log.
+	Notices []Notice
 	// VMRecorded is whether the heartbeat or the ack holds all that differs of the VM.
 	VMRecorded bool
 	// Ready is the command that can be sent on the live session now; the zero value
@@ -90,6 +96,10 @@ func (r *reduction) done(s State, err error) (Outcome, error) {
 	if err != nil {
 		return Outcome{State: s, Command: r.Command}, err
 	}
+	if r.vm().Connected {
+		r.register()
+	}
+	r.vm().DueAt = r.vm().dueAt()
 	r.Ready = r.ready(s)
 	return r.Outcome, nil
 }
@@ -117,8 +127,8 @@ func (r *reduction) named(id CommandID) (Command, error) {
 func (r *reduction) put(c Command, at time.Time) {
 	r.putQuietly(c)
 	if c.State.Terminal() && c.NeedsToken() && r.State.Known() {
-		r.vm().TokenWait = TokenWait{}
-		r.State.VM = r.vm().untimed().RegistrationEnded(c)
+		r.vm().TokenWait, r.vm().AwaitsRunnerUntil = TokenWait{}, noTime
+		r.registerRunnerEnded(c)
 	}
 	r.Changes = append(r.Changes, Change{At: at, Subject: c.VM, Command: &c})
 }
@@ -145,46 +155,14 @@ func (r *reduction) deliver(c Command, d Delivery) error {
 		return err
 	}
 	if c.NeedsToken() {
-		r.vm().TokenWait = TokenWait{}
-		r.State.VM = r.vm().untimed()
+		r.vm().TokenWait, r.vm().AwaitsRunnerUntil = TokenWait{}, noTime
+		if d.Via == HTTP { // agents that poll send no acks: the proof counts instead
+			claimed.DueAt = d.At.Add(max(c.AckTimeout, r.rules.registrationTimeout()))
+		}
 	}
 	r.put(claimed, d.At)
 	r.Command = claimed
 	return nil
-}
-
-// register has a VM registered that is not yet in this boot: by the
-// register_runner that is already on its way to it, or else by a new one.
-func (r *reduction) register() {
-	if r.vm().Registration.State != Unregistered {
-		return
-	}
-	for _, c := range r.State.Commands {
-		if c.Type == RegisterRunner {
-			r.State.VM = r.vm().RegistrationRequested(c)
-			return
-		}
-	}
-	c := r.rules.registerRunner(r.vmID, r.now)
-	r.accept(c)
-	r.State.VM = r.vm().RegistrationRequested(c)
-}
-
-// registering reports whether the VM's register_runner is on its way.
-func (r *reduction) registering() bool {
-	g := r.vm().Registration
-	return g.State == Requested && r.State.index(g.Command) >= 0
-}
-
-// prove ends the VM's register_runner that is out: agents may lose an ack, and
-// those that poll send none.
-func (r *reduction) prove(evidence string) {
-	for _, c := range r.State.Commands {
-		if proven, err := c.Proven(evidence, r.now); err == nil && c.Type == RegisterRunner {
-			r.put(proven, r.now)
-			return
-		}
-	}
 }
 
 // endDeliveries ends those of the newest session, which is over: what was written
@@ -221,7 +199,7 @@ func (r *reduction) ready(before State) Ready {
 	if r.inFlight() {
 		return Ready{} // its session has it
 	}
-	noToken := v.TokenWait != (TokenWait{}) && r.now.Before(v.DueAt) && !r.tick
+	noToken := v.TokenWait != (TokenWait{}) && r.now.Before(v.TokenWait.RetryAt) && !r.tick
 	next, err := r.State.next(v.nextOnStream(r.now), "", noToken)
 	if err != nil {
 		return Ready{}
@@ -235,6 +213,10 @@ func (r *reduction) inFlight() bool {
 	return slices.ContainsFunc(r.State.Commands, func(c Command) bool { return c.InFlight(d) })
 }
 
+func (r Rules) registrationTimeout() time.Duration {
+	return cmp.Or(r.RegistrationTimeout, DefaultRegistrationTimeout)
+}
+
 // nextOnStream is a delivery on the newest session.
 func (v VM) nextOnStream(at time.Time) Delivery {
 	return Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: at}
@@ -245,7 +227,7 @@ func (v VM) nextOnStream(at time.Time) Delivery {
 func (r Rules) registerRunner(vm VMID, now time.Time) Command {
 	deadline := now.Add(r.Defaults.TTL)
 	return Command{
-		ID: r.NewID(), VM: vm, Type: RegisterRunner,
+		ID: r.NewID(vm), VM: vm, Type: RegisterRunner,
 		CreatedAt: now.Truncate(time.Second), AcceptedAt: now, ExpiresAt: deadline,
 		AckTimeout: r.Defaults.AckTimeout, MaxDeliveries: r.Defaults.MaxDeliveries, State: Pending, DueAt: deadline,
 	}

@@ -96,13 +96,17 @@ func (w *world) origin() Origin {
 }
 
 func (w *world) event() Input {
-	e := Event{Origin: w.origin(), Type: decide(w, EventVMStarted, EventVMStarted, EventRunnerRegistered, "other")}
+	e := Event{Origin: w.origin(), Type: decide(w, EventVMStarted, EventVMStarted, EventRunnerRegistered, EventRunnerCrashed, EventJobStarted, EventJobCompleted, "other")}
 	e.SentAt = decide(w, w.now, w.vm.StartedAt, time.Time{})
 	return EventReceived{e}
 }
 
 func (w *world) heartbeat() Input {
-	h := &Heartbeat{Origin: w.origin(), Status: decide(w, "", "idle", StatusRegistering, StatusJobRunning)}
+	h := &Heartbeat{Origin: w.origin(), Status: decide(w, "", "idle", StatusConnecting, StatusReady, StatusRegistering, StatusJobRunning, StatusError)}
+	h.SentAt = decide(w, w.now, w.now.Add(-time.Minute), time.Time{})
+	if w.below(4) == 0 {
+		h.Job = &Job{JobID: decide(w, "job:", "1")}
+	}
 	if h.Via == HTTP {
 		h.RunnerState = decide(w, "", "idle")
 	} else if w.below(4) > 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -38,7 +39,7 @@ func newWorld(tb testing.TB, data []byte) *world {
 	tb.Helper()
 	w := &world{TB: tb, data: data, now: t0, commands: map[CommandID]Command{}}
 	w.rules = testRules
-	w.rules.NewID = func() CommandID { return CommandID(fmt.Sprint("reg-", len(w.order))) }
+	w.rules.NewID = func(VMID) CommandID { return CommandID(fmt.Sprint("reg-", len(w.order))) }
 	return w
 }
 
@@ -151,9 +152,10 @@ func (w *world) requireSound(in Input, out Outcome) {
 		require.Equal(w, w.vm.Epoch, v.Epoch)
 	}
 	require.GreaterOrEqual(w, v.Boot, w.vm.Boot)
-	require.False(w, !v.Connected && !v.DueAt.IsZero(), "nobody asks for a token without a session")
-	require.False(w, v.TokenWait == TokenWait{} && !v.AwaitsRunner && v.DueAt.After(w.now), "what ends the wait ends its timer")
-	require.False(w, v.AwaitsRunner && v.DueAt.IsZero(), "who waits for the runner has a timer")
+	require.False(w, !v.Connected && !v.TokenWait.RetryAt.IsZero(), "nobody asks for a token without a session")
+	require.False(w, !v.AwaitsRunnerUntil.IsZero() && v.DueAt.IsZero(), "who waits for the runner has a timer")
+	require.True(w, v.DueAt.IsZero() || v.DueAt.After(w.now) || !isTick(in), "a Tick leaves nothing due: %+v", v)
+	requireSoundRegistration(w, v, out.State)
 	moved := map[CommandID]bool{}
 	for _, c := range out.Commands {
 		require.False(w, moved[c.ID], "twice")
@@ -168,6 +170,23 @@ func (w *world) requireSound(in Input, out Outcome) {
 		require.True(w, moved[c.ID] || c.ID == w.commands[c.ID].ID)
 	}
 }
+
+func requireSoundRegistration(w *world, v VM, s State) {
+	w.Helper()
+	g := v.Registration
+	require.True(w, g.State == Requested || g.CheckAt.IsZero() && g.GraceUntil.IsZero(), "only an attempt is looked at: %+v", g)
+	require.True(w, g.State == Registered || g.Probe == "" && g.ProbeAt.IsZero(), "only a registered runner is probed: %+v", g)
+	require.True(w, v.Connected || g.Probe == "" && g.ProbeAt.IsZero(), "only on a session: %+v", g)
+	require.True(w, g.State != Registered || g.Failures == 0 && g.NextAttemptAt.IsZero(), "a proof ends all failures: %+v", g)
+	require.True(w, g.State != RegFailed || g.Failures > 0 || g.NextAttemptAt.IsZero(), "%+v", g)
+	require.True(w, g.Failures == 0 || !g.LastFailure.At.IsZero())
+	if g.Probe != "" {
+		require.GreaterOrEqual(w, s.index(g.Probe), 0, "a probe that is over is forgotten")
+	}
+	require.False(w, v.Job != nil && !v.SpentAt.IsZero(), "a spent VM has no job")
+}
+
+func isTick(in Input) bool { _, ok := in.(Tick); return ok }
 
 func (w *world) requireSoundCommand(before, after Command) {
 	w.Helper()
@@ -218,14 +237,14 @@ func (w *world) requireReady(before State, in Input, out Outcome) {
 	w.Helper()
 	open, d, v := w.open(len(w.order)), w.delivery(), w.vm
 	changed := len(out.Commands) > 0 || v.Differs(before.VM)
-	tokenDue := v.TokenWait == TokenWait{} || !w.now.Before(v.DueAt)
+	tokenDue := v.TokenWait == TokenWait{} || !w.now.Before(v.TokenWait.RetryAt)
 	switch in := in.(type) {
 	case Tick:
-		due := before.VM.DueAt
+		due := before.VM.TokenWait.RetryAt
 		asks := !due.IsZero() && !w.now.Before(due) && v.TokenWait != TokenWait{}
-		changed, tokenDue = changed || asks && v.DueAt.After(w.now), tokenDue || asks
+		changed, tokenDue = changed || asks && v.TokenWait.RetryAt.After(w.now), tokenDue || asks
 	case TokenUnavailable:
-		changed = true
+		changed = changed || slices.ContainsFunc(open, Command.NeedsToken)
 	case CommandAccepted:
 		if c := w.commands[in.New.ID]; len(out.Commands) > 0 && c.Out(v.Epoch) {
 			require.Equal(w, Ready{Command: c.ID}, out.Ready, "claimed")
@@ -236,7 +255,7 @@ func (w *world) requireReady(before State, in Input, out Outcome) {
 		return // what is past its deadline may hide others until it is ended, and too many may be out
 	}
 	next, err := NextDelivery(open, d, "", !tokenDue)
-	if v.AwaitsRunner && next.repeatsRegistration() {
+	if !v.AwaitsRunnerUntil.IsZero() && next.repeatsRegistration() {
 		err = ErrNothingDue
 	}
 	want := Ready{Command: next.ID, Prepare: next.NeedsToken()}

@@ -12,15 +12,13 @@ import (
 // before any time is up.
 var t1 = t0.Add(30 * time.Second)
 
-var noTime time.Time
-
 // cancelledOut is the reason of a command that was cancelled too late to be sure.
 const cancelledOut = "cancelled after it was delivered: the agent may have acted on it"
 
 // testRules make commands with the id "reg".
 var testRules = Rules{
 	Defaults: CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute, MaxDeliveries: 3},
-	NewID:    func() CommandID { return "reg" },
+	NewID:    func(VMID) CommandID { return "reg" },
 }
 
 // reduceCase is an input to a state, and what it leads to.
@@ -38,6 +36,7 @@ type reduceCase struct {
 	answer                Command
 	ready                 Ready
 	late, stale, recorded bool
+	notices               []NoticeKind
 	err                   error
 }
 
@@ -54,6 +53,12 @@ func testReduce(t *testing.T, cases map[string]reduceCase) {
 			out, err := testRules.Reduce(c.state, c.in, c.now)
 			require.Equal(t, before, snapshot(t, c.state), "what was given is as it was")
 			require.ErrorIs(t, err, c.err)
+			for i, n := range out.Notices {
+				require.Equal(t, c.vm.ID, n.VM.ID)
+				require.Equal(t, c.notices[i], n.Kind)
+			}
+			require.Len(t, out.Notices, len(c.notices))
+			out.Notices = nil
 			require.Equal(t, c.want(), out)
 		})
 	}
@@ -66,6 +71,9 @@ func (c reduceCase) want() Outcome {
 	}
 	if c.vm.ID != "" {
 		want.State.VM = c.vm
+	}
+	if c.err == nil {
+		want.State.VM.DueAt = want.State.VM.dueAt()
 	}
 	for _, m := range c.moved {
 		if c.log == nil {
@@ -156,7 +164,7 @@ func ownRegister() Command {
 func (c Command) out(via Route, e Epoch, at time.Time) Command {
 	timeout := c.AckTimeout
 	if via == HTTP && c.Type == RegisterRunner {
-		timeout = 5 * time.Minute
+		timeout = DefaultRegistrationTimeout
 	}
 	c.State, c.Last, c.DueAt = Delivered, Delivery{Via: via, Epoch: e, Boot: 1, At: at}, at.Add(timeout)
 	c.Attempts++
@@ -171,7 +179,25 @@ func (c Command) endedAs(s CommandState, reason string, at time.Time) Command {
 
 // waiting is v while it waits for a token since t0, with its next try at due.
 func (v VM) waiting(due time.Time) VM {
-	v.TokenWait, v.DueAt = TokenWait{Why: "no file", Since: t0}, due
+	v.TokenWait = TokenWait{Why: "no file", Since: t0, RetryAt: due}
+	v.DueAt = v.dueAt()
+	return v
+}
+
+// requestedBy is v once it is to be registered by a command that was accepted at t1.
+func (v VM) requestedBy(c Command) VM {
+	v = v.RegistrationRequested(c)
+	v.Registration.CheckAt = t1.Add(DefaultRegistrationTimeout)
+	return v
+}
+
+// failedBy is v after the attempt to register it by a command has failed at this time.
+func (v VM) failedBy(id CommandID, reason string, at time.Time) VM {
+	g := &v.Registration
+	*g = Registration{
+		State: RegFailed, Command: id, RequestedAt: g.RequestedAt, Epoch: g.Epoch, Failures: g.Failures + 1,
+		LastFailure: RegistrationFailure{At: at, Command: id, Reason: reason}, NextAttemptAt: at,
+	}
 	return v
 }
 

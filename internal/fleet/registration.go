@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"hash/fnv"
+	"time"
+)
 
 // RegistrationState is how far the VM's runner has come, in this boot, on its
 // way to being registered.
@@ -14,117 +17,242 @@ const (
 	RegFailed    RegistrationState = "FAILED"
 )
 
-// Registration is a desired state, kept per boot of a VM: requested once,
-// proven by what the agent reports, not repeated after a network drop, repeated
-// after a restart.
-//
-// Nothing on the wire tells a restart from a network drop: both are a new
-// session with the same vm_id. What tells them apart is what the agent says
-// next, since only a restarted agent has lost its runner.
+const (
+	// DefaultRegistrationTimeout is how long a runner may take to register once its
+	// agent has the configuration, unless an option says otherwise.
+	DefaultRegistrationTimeout = 5 * time.Minute
+	// registrationGrace is how long after the end of its session an agent that was
+	// registering its runner may take to show that it still is.
+	registrationGrace = time.Minute
+	// leastAttempt is how long after a register_runner that nobody took, in time, the
+	// next is requested at the earliest.
+	leastAttempt = time.Minute
+)
+
+// After the first failure in a row the next attempt is made at once, after the second
+// after firstRetryDelay, and then after twice as long each time, up to lastRetryDelay;
+// each a quarter more or less, so that a fleet does not retry in step.
+const (
+	firstRetryDelay = 30 * time.Second
+	lastRetryDelay  = 15 * time.Minute
+)
+
+// Registration is a desired state, kept per boot of a VM: requested, proven by what
+// the agent reports, not repeated after a network drop, repeated after a restart and,
+// after a while, when it has failed.
 type Registration struct {
 	State RegistrationState `json:"state"`
-	// Command is the register_runner of this boot; empty before it is requested.
+	// Command is the register_runner of the latest attempt in this boot; empty before
+	// the first.
 	Command     CommandID `json:"command,omitempty"`
 	RequestedAt time.Time `json:"requested_at,omitzero"`
 	ProvenAt    time.Time `json:"proven_at,omitzero"`
-	// Epoch is the newest session on which the agent is known to be in this
-	// boot. An unconfigured runner on a newer one shows a restart.
+	// Epoch is the newest session on which the agent is known to be in this boot.
 	Epoch Epoch `json:"epoch,omitempty"`
+
+	// CheckAt is when an attempt is looked at again, and GraceUntil when it fails
+	// because its session has ended; zero for never.
+	CheckAt    time.Time `json:"check_at,omitzero"`
+	GraceUntil time.Time `json:"grace_until,omitzero"`
+
+	// Failures counts the attempts that have failed since the runner was last registered.
+	Failures    int64               `json:"failures,omitempty"`
+	LastFailure RegistrationFailure `json:"last_failure,omitzero"`
+	// NextAttemptAt is before when no other attempt is made. In RegFailed zero stands for
+	// never: an operator cancelled it.
+	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
+
+	// Probe is the register_runner that is to show whether a silent agent has lost its
+	// runner, and ProbeAt when it is sent; empty and zero for none.
+	Probe   CommandID `json:"probe,omitempty"`
+	ProbeAt time.Time `json:"probe_at,omitzero"`
+}
+
+// RegistrationFailure is the end of an attempt that did not register the runner.
+type RegistrationFailure struct {
+	At      time.Time `json:"at"`
+	Command CommandID `json:"command"`
+	Reason  string    `json:"reason"`
+}
+
+// again returns the registration in a new boot: what has failed is not forgotten.
+func (g Registration) again() Registration {
+	next := Registration{
+		State: Unregistered, Failures: g.Failures, LastFailure: g.LastFailure, NextAttemptAt: g.NextAttemptAt,
+	}
+	if g.State == RegFailed && !g.NextAttemptAt.IsZero() {
+		next.State, next.Command = RegFailed, g.Command
+	}
+	return next
+}
+
+// retryDelay returns how long after this many failures in a row the next attempt is
+// made.
+func retryDelay(vm VMID, failures int64) time.Duration {
+	if failures < 2 {
+		return 0
+	}
+	delay := firstRetryDelay
+	for n := int64(2); n < failures && delay < lastRetryDelay; n++ {
+		delay *= 2
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(vm))
+	_, _ = h.Write([]byte{byte(failures)})
+	quarter := min(delay, lastRetryDelay) / 4
+	return 3*quarter + 2*quarter/1000*time.Duration(h.Sum32()%1001)
 }
 
 // RegistrationRequested notes that cmd is to register the VM in this boot.
 func (v VM) RegistrationRequested(cmd Command) VM {
-	v.Registration = Registration{
-		State: Requested, Command: cmd.ID, RequestedAt: cmd.AcceptedAt, Epoch: v.Epoch,
-	}
+	g := v.Registration.again()
+	g.State, g.Command, g.RequestedAt, g.Epoch = Requested, cmd.ID, cmd.AcceptedAt, v.Epoch
+	g.NextAttemptAt = time.Time{}
+	v.Registration = g
 	return v
 }
 
 // RegistrationProven notes that the runner is registered, as the agent of the
-// VM's newest session says.
+// VM's newest session reports.
 func (v VM) RegistrationProven(now time.Time) VM {
-	if v.Registration.State != Registered {
-		v.Registration.State, v.Registration.ProvenAt = Registered, now
+	g := &v.Registration
+	if g.State != Registered {
+		*g = Registration{State: Registered, Command: g.Command, RequestedAt: g.RequestedAt, ProvenAt: now, LastFailure: g.LastFailure, Probe: g.Probe}
 	}
-	v.Registration.Epoch = v.Epoch
+	g.Epoch = v.Epoch
 	return v
 }
 
-// RegistrationEnded notes that cmd has ended. It says nothing for any command
-// but the one that is to register the VM in this boot.
-//
-// A success means only that the agent has the configuration. A command that ran
-// out of time before it was sent, or unacked on its stream, leaves the VM to be
-// registered when it next asks or connects; one that was handed to a poll does
-// not, since polls are never acked. One that was cancelled does not either: an
-// operator did not want it.
-func (v VM) RegistrationEnded(cmd Command) VM {
-	if v.Registration.State != Requested || v.Registration.Command != cmd.ID {
-		return v
+// registerAt returns when the VM is to be registered; false for not at all. A
+// registration never interrupts a job.
+func (v VM) registerAt() (time.Time, bool) {
+	g := v.Registration
+	switch {
+	case v.Job != nil:
+		return time.Time{}, false
+	case g.State == Unregistered, g.State == RegFailed && !g.NextAttemptAt.IsZero():
+		return later(g.NextAttemptAt, v.contestedUntil()), true
+	default:
+		return time.Time{}, false
 	}
-	switch cmd.State {
-	case Succeeded:
-		v.Registration.Epoch = max(v.Registration.Epoch, cmd.Last.Epoch)
-	case Expired:
-		v.Registration.State = Unregistered
-	case TimedOut:
-		v.Registration.State = Unregistered
-		if cmd.Last.Via == HTTP {
-			v.Registration.State = RegFailed
+}
+
+// register has a VM registered that is to be, if its time has come: by the
+// register_runner that is already on its way to it, or else by a new one.
+func (r *reduction) register() {
+	if at, wanted := r.vm().registerAt(); !wanted || r.now.Before(at) {
+		return
+	}
+	for _, c := range r.State.Commands {
+		if c.Type == RegisterRunner {
+			r.requested(c)
+			return
 		}
-	case Failed, Cancelled:
-		v.Registration.State = RegFailed
-		v.Registration.Epoch = max(v.Registration.Epoch, cmd.Last.Epoch)
-	case Pending, Delivered:
 	}
-	return v
+	c := r.rules.registerRunner(r.vmID, r.now)
+	r.accept(c)
+	r.requested(c)
 }
 
-// runnerReported draws the conclusions of a runner seen on the newest session.
-func (v VM) runnerReported(r Runner, h Heartbeat, registering bool) VM {
-	busy := h.Status == StatusJobRunning || h.Status == StatusDraining || h.Status == StatusShuttingDown
-	switch {
-	case r.Configured:
-		return v.RegistrationProven(h.ReceivedAt)
-	case registering || v.Registration.State == Unregistered || h.Epoch <= v.Registration.Epoch:
-		return v
-	case v.Registration.State != Registered && (busy || h.Status == StatusRegistering):
-		// The drop came while the agent was registering; it still is.
-		v.Registration.Epoch = h.Epoch
-		return v
-	case busy: // an agent may give its runner up when it drains
-		return v
+func (r *reduction) requested(c Command) {
+	r.State.VM = r.vm().RegistrationRequested(c)
+	r.vm().Registration.CheckAt = r.now.Add(r.rules.registrationTimeout())
+}
+
+// registering reports whether the VM's register_runner is on its way.
+func (r *reduction) registering() bool {
+	g := r.vm().Registration
+	return g.State == Requested && r.State.index(g.Command) >= 0
+}
+
+// attempting reports whether the agent has the configuration and the proof is missing.
+func (r *reduction) attempting() bool {
+	return r.vm().Registration.State == Requested && !r.registering()
+}
+
+// attemptFailsAt is when an attempt fails for which no proof has come.
+func (r *reduction) attemptFailsAt() time.Time {
+	v := r.vm()
+	at := later(v.LastAckAt, v.Registration.RequestedAt).Add(r.rules.registrationTimeout())
+	if g := v.Registration.GraceUntil; !g.IsZero() && g.Before(at) {
+		return g
+	}
+	return at
+}
+
+// checkAttempt fails an attempt whose time is up, or has it looked at again.
+func (r *reduction) checkAttempt() {
+	v := r.vm()
+	switch at := r.attemptFailsAt(); {
+	case r.registering():
+		v.Registration.CheckAt = r.now.Add(r.rules.registrationTimeout())
+	case r.now.Before(at):
+		v.Registration.CheckAt = at
+	case !v.Registration.GraceUntil.IsZero():
+		r.failAttempt("its session ended, and nothing showed within a minute that its agent still registers it")
 	default:
-		return v.rebooted(time.Time{}, h.ReceivedAt)
+		r.failAttempt("no proof came within " + r.rules.registrationTimeout().String() + " after its agent had the configuration")
 	}
 }
 
-// Started takes the event vm_started. A repetition of the event, or one that
-// comes late on the session which registration was requested on, is the same
-// boot. registering is as for Heartbeat: a command on its way serves the new
-// boot as well.
-func (v VM) Started(e Event, registering bool) VM {
-	late := e.Via == Stream && v.Registration.State == Requested && v.Registration.Epoch == e.Epoch
+// continueAttempt notes that the agent is still registering its runner, as it says on
+// the session with this epoch, or over HTTP.
+func (r *reduction) continueAttempt(o Origin) {
+	g := &r.vm().Registration
+	g.GraceUntil = time.Time{}
+	g.Epoch = max(g.Epoch, o.Epoch)
+}
+
+// failAttempt ends the attempt to register the VM.
+func (r *reduction) failAttempt(reason string) {
+	g := &r.vm().Registration
+	failures := g.Failures + 1
+	*g = Registration{
+		State: RegFailed, Command: g.Command, RequestedAt: g.RequestedAt, Epoch: g.Epoch, Failures: failures,
+		LastFailure:   RegistrationFailure{At: r.now, Command: g.Command, Reason: reason},
+		NextAttemptAt: r.now.Add(retryDelay(r.vmID, failures)),
+	}
+	r.notice(NoticeRegistrationFailed)
+}
+
+// registerRunnerEnded draws the conclusions of the end of a register_runner.
+func (r *reduction) registerRunnerEnded(c Command) {
+	g := &r.vm().Registration
 	switch {
-	case late, !e.SentAt.IsZero() && e.SentAt.Equal(v.StartedAt):
-		return v
-	case v.StartedAt.IsZero() && v.Registration.State == Unregistered && v.Registration.Command == "":
-		v.StartedAt = e.SentAt
-		return v
-	case registering:
-		v.Boot++
-		v.StartedAt, v.BootedAt = e.SentAt, e.ReceivedAt
-		return v
+	case c.ID == g.Probe:
+		g.Probe = ""
+		if c.Ack != nil {
+			r.restartAcked(c)
+		}
+	case g.State != Requested || g.Command != c.ID:
+	case c.State == Succeeded: // the agent has the configuration
+		g.Epoch = max(g.Epoch, c.Last.Epoch)
+	case c.State == Expired: // nobody took it: the next session or poll, or time, has another one requested
+		g.State, g.CheckAt, g.NextAttemptAt = Unregistered, noTime, c.AcceptedAt.Add(leastAttempt)
+	case c.State == Cancelled: // an operator did not want it
+		g.State, g.CheckAt = RegFailed, noTime
+		g.Epoch = max(g.Epoch, c.Last.Epoch)
+	case c.State == Failed:
+		g.Epoch = max(g.Epoch, c.Last.Epoch)
+		r.failAttempt("the agent refused it: " + c.Ack.Message)
 	default:
-		return v.rebooted(e.SentAt, e.ReceivedAt)
+		r.failAttempt(c.Reason)
 	}
 }
 
-// rebooted begins a new boot, in which nothing has been registered.
-func (v VM) rebooted(startedAt, now time.Time) VM {
-	v.Boot++
-	v.StartedAt, v.BootedAt = startedAt, now
-	v.Runner, v.Job = nil, nil
-	v.Registration = Registration{State: Unregistered}
-	return v
+// prove notes that the runner is registered. It ends the VM's register_runner: agents
+// may lose an ack, those that poll send none, and one that is pending is not needed.
+func (r *reduction) prove(o Origin, evidence string) {
+	wanted := r.registering()
+	probe := r.vm().Registration.Probe
+	if r.vm().Registration.State != Registered {
+		r.vm().EvidenceSentAt = o.SentAt
+	}
+	r.State.VM = r.vm().RegistrationProven(o.ReceivedAt)
+	for _, c := range r.State.Commands {
+		own := wanted && c.ID == r.vm().Registration.Command || c.ID == probe
+		if own || c.State == Delivered && c.Type == RegisterRunner && evidence == provenByEvent {
+			r.put(c.Unneeded(evidence, r.now), r.now)
+		}
+	}
 }

@@ -1,52 +1,287 @@
 package fleet
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
 
-// afterDrop is a VM in a state of registration that has come back on session 2.
-func afterDrop(s RegistrationState) VM {
-	v := NewVM("vm", t0).SessionOpened(Hello{VM: "vm"}, t0)
-	v = v.RegistrationRequested(Command{ID: "r"})
-	if s == Registered {
-		v = v.RegistrationProven(t0)
-	}
-	return v.SessionOpened(Hello{VM: "vm"}, t0)
+// story is a VM to which things happen one after the other.
+type story struct {
+	*testing.T
+	now     time.Time
+	clock   time.Duration // by which the agent's clock is ahead
+	state   State
+	notices []NoticeKind
+	ids     int
+	rules   Rules
 }
 
-// Without a runner an agent that works, or is on its way down, was not started
-// anew; any other was.
-func TestUnconfiguredRunner(t *testing.T) {
-	t.Parallel()
-	for status, boot := range map[string]int64{
-		StatusJobRunning: 1, StatusDraining: 1, StatusShuttingDown: 1, "idle": 2, "ready": 2, "": 2,
-	} {
-		for _, s := range []RegistrationState{Requested, Registered} {
-			v := afterDrop(s).Heartbeat(Heartbeat{
-				Origin: Origin{VM: "vm", Via: Stream, Epoch: 2, ReceivedAt: t0.Add(time.Second)}, Status: status, Runner: &Runner{},
-			}, false)
-			require.Equal(t, boot, v.Boot, "%s, %s", s, status)
+func newStory(t *testing.T) *story {
+	t.Helper()
+	s := &story{T: t, now: t0, rules: testRules}
+	s.rules.NewID = func(VMID) CommandID {
+		s.ids++
+		return CommandID([]string{"", "r1", "r2", "r3", "r4", "r5", "r6"}[s.ids])
+	}
+	return s
+}
+
+func (s *story) input(in Input) {
+	s.Helper()
+	out, err := s.rules.Reduce(s.state, in, s.now)
+	require.NoError(s, err)
+	s.state = out.State
+	for _, n := range out.Notices {
+		s.notices = append(s.notices, n.Kind)
+	}
+}
+
+// after lets time pass, with a Tick of whatever is due.
+func (s *story) after(d time.Duration) *story {
+	s.Helper()
+	for end := s.now.Add(d); ; {
+		next, command := s.state.VM.DueAt, CommandID("")
+		for _, c := range s.state.Commands {
+			if next.IsZero() || c.DueAt.Before(next) {
+				next, command = c.DueAt, c.ID
+			}
 		}
+		if next.IsZero() || next.After(end) {
+			s.now = end
+			return s
+		}
+		s.now = later(s.now, next)
+		s.input(Tick{VM: "vm", Command: command, Live: Live{LastMessageAt: s.now}})
 	}
 }
 
-// A heartbeat from before the start of the VM proves nothing for the boot after,
-// also when the command for that boot was already on its way.
-func TestHeartbeatFromBeforeTheStart(t *testing.T) {
-	t.Parallel()
-	started := t0.Add(time.Minute)
-	v := afterDrop(Requested).Started(Event{
-		Origin: Origin{VM: "vm", Via: HTTP, ReceivedAt: started, SentAt: started}, Type: EventVMStarted,
-	}, true)
-	require.EqualValues(t, 2, v.Boot)
-	beat := func(at time.Time) VM {
-		return v.Heartbeat(Heartbeat{
-			Origin: Origin{VM: "vm", Via: Stream, Epoch: 2, ReceivedAt: at}, Runner: &Runner{Configured: true},
-		}, true)
+func (s *story) origin(via Route) Origin {
+	s.now = s.now.Add(time.Second)
+	o := Origin{VM: "vm", Via: via, ReceivedAt: s.now, SentAt: s.now.Add(s.clock).Truncate(time.Second)}
+	if via == Stream {
+		o.Epoch = s.state.VM.Epoch
 	}
-	require.Equal(t, Requested, beat(started.Add(-1)).Registration.State)
-	require.Equal(t, Registered, beat(started.Add(1)).Registration.State)
+	return o
+}
+
+func (s *story) connect() *story {
+	s.Helper()
+	s.now = s.now.Add(time.Second)
+	s.input(SessionOpened{Hello{VM: "vm"}, ""})
+	return s
+}
+
+func (s *story) drop() *story {
+	s.Helper()
+	s.now = s.now.Add(time.Second)
+	s.input(SessionClosed{"vm", s.state.VM.Epoch, "r1"})
+	return s
+}
+
+// deliver sends what is next, and returns its id.
+func (s *story) deliver() CommandID {
+	s.Helper()
+	a := Attempt{Via: Stream, Epoch: s.state.VM.Epoch, At: s.now}
+	next, err := s.state.Next(a)
+	require.NoError(s, err)
+	s.input(DeliveryClaimed{"vm", next.ID, a})
+	return next.ID
+}
+
+func (s *story) ack(success bool) *story {
+	s.Helper()
+	id := s.deliver()
+	s.now = s.now.Add(time.Second)
+	s.input(AckReceived{"vm", s.state.VM.Epoch, Ack{CommandID: id, Success: success, Message: "no"}})
+	return s
+}
+
+func (s *story) event(via Route, kind string, members ...string) *story {
+	s.Helper()
+	body := map[string]any{}
+	for i := 0; i < len(members); i += 2 {
+		body[members[i]] = members[i+1]
+	}
+	if via == Stream {
+		body = map[string]any{"data": body}
+	}
+	doc, err := json.Marshal(body)
+	require.NoError(s, err)
+	s.input(EventReceived{Event{Origin: s.origin(via), Type: kind, Body: doc}})
+	return s
+}
+
+// beat has the agent send a heartbeat in a state, over a stream also with its runner.
+func (s *story) beat(via Route, status string, configured bool) *story {
+	s.Helper()
+	h := Heartbeat{Origin: s.origin(via), Status: status}
+	if via == Stream {
+		h.Runner = &Runner{Configured: configured}
+	}
+	s.input(HeartbeatReceived{&h})
+	return s
+}
+
+// late has a heartbeat arrive that was sent some time ago.
+func (s *story) late(via Route, status string, ago time.Duration) *story {
+	s.Helper()
+	h := Heartbeat{Origin: s.origin(via), Status: status}
+	h.SentAt = h.SentAt.Add(-ago)
+	s.input(HeartbeatReceived{&h})
+	return s
+}
+
+// registering is a VM of today's agent whose command was acked.
+func registering(t *testing.T) *story {
+	t.Helper()
+	return newStory(t).connect().beat(Stream, StatusReady, false).ack(true).beat(Stream, StatusRegistering, false)
+}
+
+// registered is a VM of today's agent whose runner was proven to be registered.
+func registered(t *testing.T) *story {
+	t.Helper()
+	return registering(t).after(10*time.Second).event(Stream, EventRunnerRegistered).beat(Stream, "idle", true)
+}
+
+// Each row of the table in docs/registration.md: what is seen, and what it means.
+func TestWhatIsSeen(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		seen    func(*testing.T) *story
+		state   RegistrationState
+		boot    int64
+		ids     int // of register_runner
+		notices []NoticeKind
+	}{
+		"configured runner": {registered, Registered, 1, 1, nil},
+		"drop, then configured": {func(t *testing.T) *story {
+			return registered(t).drop().connect().beat(Stream, "idle", true).after(time.Hour)
+		}, Registered, 1, 1, nil},
+		"drop, and silence of less than a probe's delay": {func(t *testing.T) *story { return registered(t).drop().connect().after(29 * time.Second) }, Registered, 1, 1, nil},
+		"restart, seen over HTTP before the stream":      {func(t *testing.T) *story { return registered(t).drop().beat(HTTP, StatusConnecting, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart, ready over HTTP":                       {func(t *testing.T) *story { return registered(t).drop().beat(HTTP, StatusReady, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart, seen over HTTP, offline":               {func(t *testing.T) *story { return registered(t).drop().beat(HTTP, StatusReady, false) }, Unregistered, 2, 1, []NoticeKind{NoticeBooted}},
+		"restart, seen over HTTP after the stream":       {func(t *testing.T) *story { return registered(t).drop().connect().beat(HTTP, StatusReady, false) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart, all of its states": {func(t *testing.T) *story {
+			return registered(t).drop().beat(HTTP, StatusInitializing, false).beat(HTTP, StatusConnecting, false).connect().beat(HTTP, StatusReady, false).beat(Stream, StatusReady, false)
+		}, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart, seen on the stream":             {func(t *testing.T) *story { return registered(t).drop().connect().beat(Stream, StatusReady, false) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart of an agent that names no state": {func(t *testing.T) *story { return registered(t).drop().connect().beat(Stream, "", false) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart with a clock that was set back": {func(t *testing.T) *story {
+			s := registered(t).drop()
+			s.clock = -time.Hour
+			return s.beat(HTTP, StatusConnecting, false).beat(HTTP, StatusReady, false).connect()
+		}, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"over HTTP, while the session is live": {func(t *testing.T) *story { return registered(t).beat(HTTP, StatusReady, false).after(time.Hour) }, Registered, 1, 1, nil},
+		"which the next session takes up":      {func(t *testing.T) *story { return registered(t).beat(HTTP, StatusReady, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"unless the live session shows its runner": {func(t *testing.T) *story {
+			return registered(t).beat(HTTP, StatusReady, false).beat(Stream, "idle", true).connect()
+		}, Registered, 1, 1, nil},
+		"late, on the same session": {func(t *testing.T) *story { return registered(t).beat(Stream, StatusReady, false).after(time.Minute) }, Registered, 1, 1, nil},
+		"late, over HTTP": {func(t *testing.T) *story {
+			return registered(t).drop().late(HTTP, StatusReady, 20*time.Second).connect()
+		}, Registered, 1, 1, nil},
+		"late, on the next session": {func(t *testing.T) *story {
+			return registered(t).drop().connect().late(Stream, StatusReady, 20*time.Second)
+		}, Registered, 1, 1, nil},
+		"agent that is always ready": {func(t *testing.T) *story {
+			s := newStory(t).connect().beat(Stream, StatusReady, false).ack(true)
+			s.input(EventReceived{Event{Origin: s.origin(Stream), Type: EventRunnerRegistered}})
+			s.state.VM.MovesOn = false // it has shown nothing but the event
+			return s.beat(Stream, StatusReady, false).drop().connect().beat(Stream, StatusReady, false)
+		}, Registered, 1, 1, nil},
+		"gives its runner up as it goes": {func(t *testing.T) *story {
+			return registered(t).drop().connect().beat(Stream, StatusShuttingDown, false)
+		}, Registered, 1, 1, nil},
+
+		"attempt: proof": {registering, Requested, 1, 1, nil},
+		"attempt: drop, still registering": {func(t *testing.T) *story {
+			return registering(t).drop().connect().beat(Stream, StatusRegistering, false).after(2 * time.Minute)
+		}, Requested, 1, 1, nil},
+		"attempt: drop, then the proof":           {func(t *testing.T) *story { return registering(t).drop().connect().event(Stream, EventRunnerRegistered) }, Registered, 1, 1, nil},
+		"attempt: drop, the proof over HTTP":      {func(t *testing.T) *story { return registering(t).drop().event(HTTP, EventRunnerRegistered) }, Registered, 1, 1, nil},
+		"attempt: restart":                        {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusConnecting, false) }, RegFailed, 2, 1, []NoticeKind{NoticeRegistrationFailed, NoticeBooted}},
+		"attempt: restart, retried":               {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusConnecting, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeRegistrationFailed, NoticeBooted}},
+		"attempt: error":                          {func(t *testing.T) *story { return registering(t).beat(Stream, StatusError, false).drop() }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: error over HTTP":                {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusError, false) }, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: late ready on the same session": {func(t *testing.T) *story { return registering(t).beat(Stream, StatusReady, false).after(time.Minute) }, Requested, 1, 1, nil},
+		"attempt: late ready over HTTP": {func(t *testing.T) *story {
+			return registering(t).late(HTTP, StatusReady, 5*time.Second).after(time.Minute)
+		}, Requested, 1, 1, nil},
+		"attempt: nothing after its session": {func(t *testing.T) *story { return registering(t).drop().after(time.Minute) }, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: nothing within the grace":  {func(t *testing.T) *story { return registering(t).drop().connect().after(50 * time.Second) }, Requested, 1, 1, nil},
+		"attempt: no proof in time":          {func(t *testing.T) *story { return registering(t).after(DefaultRegistrationTimeout - 2*time.Second) }, Requested, 1, 1, nil},
+		"attempt: no proof, too late":        {func(t *testing.T) *story { return registering(t).after(DefaultRegistrationTimeout) }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: refused":                   {func(t *testing.T) *story { return newStory(t).connect().ack(false) }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: a late proof": {func(t *testing.T) *story {
+			return registering(t).drop().after(2*time.Minute).connect().event(Stream, EventRunnerRegistered)
+		}, Registered, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+
+		"silence":          {func(t *testing.T) *story { return registered(t).drop().connect().after(30 * time.Second) }, Registered, 1, 2, nil},
+		"silence, acked":   {func(t *testing.T) *story { return registered(t).drop().connect().after(30 * time.Second).ack(true) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"silence, refused": {func(t *testing.T) *story { return registered(t).drop().connect().after(30 * time.Second).ack(false) }, Requested, 2, 3, []NoticeKind{NoticeBooted, NoticeRegistrationFailed}},
+		"silence, no answer": {func(t *testing.T) *story {
+			s := registered(t).drop().connect().after(30 * time.Second)
+			s.deliver()
+			return s.after(time.Hour)
+		}, Registered, 1, 2, nil},
+		"silence, then its runner": {func(t *testing.T) *story {
+			s := registered(t).drop().connect().after(30 * time.Second)
+			s.deliver()
+			return s.beat(Stream, "idle", true).after(time.Hour)
+		}, Registered, 1, 2, nil},
+		"silence, and another drop": {func(t *testing.T) *story {
+			return registered(t).drop().connect().after(30 * time.Second).drop().connect().after(20 * time.Second)
+		}, Registered, 1, 2, nil},
+		"silence during a job": {func(t *testing.T) *story {
+			return registered(t).event(Stream, EventJobStarted).drop().connect().after(24 * time.Hour)
+		}, Registered, 1, 1, nil},
+
+		"vm_started, the first": {func(t *testing.T) *story { return newStory(t).event(HTTP, EventVMStarted).connect() }, Requested, 1, 1, nil},
+		"vm_started, again and again": {func(t *testing.T) *story {
+			return newStory(t).event(HTTP, EventVMStarted).event(HTTP, EventVMStarted).connect().event(Stream, EventVMStarted).event(HTTP, EventVMStarted)
+		}, Requested, 1, 1, nil},
+		"vm_started after the proof":    {func(t *testing.T) *story { return registered(t).drop().event(HTTP, EventVMStarted).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"vm_started, live":              {func(t *testing.T) *story { return registered(t).event(HTTP, EventVMStarted).after(time.Hour) }, Registered, 1, 1, nil},
+		"vm_started, live, then newer":  {func(t *testing.T) *story { return registered(t).event(HTTP, EventVMStarted).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"vm_started on a newer session": {func(t *testing.T) *story { return registered(t).drop().connect().event(Stream, EventVMStarted) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"vm_started on the same":        {func(t *testing.T) *story { return registered(t).event(Stream, EventVMStarted) }, Registered, 1, 1, nil},
+		"vm_started in 1970 each time": {func(t *testing.T) *story {
+			s := newStory(t)
+			s.clock = -(56 * 365 * 24 * time.Hour)
+			s.connect().ack(true).event(Stream, EventRunnerRegistered)
+			s.clock -= time.Minute
+			return s.drop().event(HTTP, EventVMStarted).connect()
+		}, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"an older vm_started again": {func(t *testing.T) *story {
+			s := registered(t).drop()
+			o := s.origin(HTTP)
+			o.SentAt = t0.Truncate(time.Second)
+			s.input(EventReceived{Event{Origin: o, Type: EventVMStarted}})
+			return s.connect()
+		}, Registered, 1, 1, nil},
+		"vm_started during a job": {func(t *testing.T) *story {
+			return registered(t).event(Stream, EventJobStarted).drop().event(HTTP, EventVMStarted)
+		}, Registered, 1, 1, nil},
+		"two clones over HTTP": {func(t *testing.T) *story {
+			s := newStory(t).event(HTTP, EventVMStarted)
+			for range 3 {
+				s.event(HTTP, EventRunnerRegistered).event(HTTP, EventVMStarted)
+			}
+			s.input(Polled{"vm"})
+			return s
+		}, Registered, 2, 0, []NoticeKind{NoticeBooted, NoticeContested, NoticeContested}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := test.seen(t)
+			require.Equal(t, test.state, s.state.VM.Registration.State)
+			require.Equal(t, test.boot, s.state.VM.Boot, "boot")
+			require.Equal(t, test.ids, s.ids, "register_runner")
+			require.Equal(t, test.notices, s.notices)
+		})
+	}
 }

@@ -11,16 +11,25 @@ import (
 const (
 	EventVMStarted        = "vm_started"
 	EventRunnerRegistered = "runner_registered"
+	EventRunnerCrashed    = "runner_crashed"
 	EventJobStarted       = "job_started"
 	EventJobCompleted     = "job_completed"
 )
 
-// The miglet_states that no agent is in right after it was started.
+// The miglet_states that an agent is in right after it was started.
+const (
+	StatusInitializing = "initializing"
+	StatusConnecting   = "connecting"
+	StatusReady        = "ready"
+)
+
+// Miglet_states that no agent is in right after it was started.
 const (
 	StatusRegistering  = "registering_runner"
 	StatusJobRunning   = "job_running"
 	StatusDraining     = "draining"
 	StatusShuttingDown = "shutting_down"
+	StatusError        = "error"
 )
 
 // Hello is how an agent opens its session.
@@ -118,6 +127,16 @@ func (r *Runner) equal(o *Runner) bool {
 		return r == o
 	}
 	return r.State == o.State && r.Configured == o.Configured && r.Name == o.Name && slices.Equal(r.Labels, o.Labels)
+}
+
+// offline returns the runner with this state, whatever the agent reports.
+func (r *Runner) offline() *Runner {
+	var o Runner
+	if r != nil {
+		o = *r
+	}
+	o.State = "offline"
+	return &o
 }
 
 // Job is the job a VM runs.

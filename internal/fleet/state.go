@@ -126,7 +126,7 @@ func (s State) next(d Delivery, written CommandID, withoutToken bool) (Command, 
 	switch {
 	case err != nil:
 		return next, err
-	case s.VM.AwaitsRunner && next.repeatsRegistration():
+	case !s.VM.AwaitsRunnerUntil.IsZero() && next.repeatsRegistration():
 		return Command{}, ErrNothingDue
 	case next.State == Delivered:
 		return next, nil

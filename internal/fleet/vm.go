@@ -21,6 +21,16 @@ type VM struct {
 	// BootedAt is when this boot was noticed; zero for the first. Heartbeats wait
 	// to be stored, so one from before can come after.
 	BootedAt time.Time `json:"booted_at,omitzero"`
+	// BootSeenAt is when a report over HTTP showed a new boot that the next session takes
+	// up, and ContestedAt when boots last came too fast to be of one VM.
+	BootSeenAt  time.Time `json:"boot_seen_at,omitzero"`
+	ContestedAt time.Time `json:"contested_at,omitzero"`
+	// MovesOn is whether its agent was ever seen in a state that it was not started in.
+	// One that reports nothing else cannot be seen to start.
+	MovesOn bool `json:"moves_on,omitempty"`
+	// EvidenceSentAt is the agent's time in the last report about its runner or job, of
+	// this boot.
+	EvidenceSentAt time.Time `json:"evidence_sent_at,omitzero"`
 
 	// Status is the agent's miglet_state.
 	Status       string       `json:"status,omitempty"`
@@ -28,21 +38,32 @@ type VM struct {
 	Job          *Job         `json:"job,omitempty"`
 	Health       *Health      `json:"health,omitempty"`
 	Registration Registration `json:"registration"`
+	// SpentAt is when the job of an ephemeral runner ended, after which it takes no
+	// other, and CrashedAt when the runner ended with an error; of this boot.
+	SpentAt   time.Time `json:"spent_at,omitzero"`
+	CrashedAt time.Time `json:"crashed_at,omitzero"`
+	// Persistent is whether its runner was seen to take more than one job.
+	Persistent bool `json:"persistent,omitempty"`
 
 	FirstSeenAt     time.Time `json:"first_seen_at"`
 	LastSeenAt      time.Time `json:"last_seen_at"`
 	ConnectedAt     time.Time `json:"connected_at,omitzero"`
 	DisconnectedAt  time.Time `json:"disconnected_at,omitzero"`
 	LastHeartbeatAt time.Time `json:"last_heartbeat_at,omitzero"`
+	// BeatSentAt is the agent's time in that heartbeat, and BeatInterval the time between
+	// heartbeats, as observed: zero before two came on one session.
+	BeatSentAt   time.Time     `json:"beat_sent_at,omitzero"`
+	BeatInterval time.Duration `json:"beat_interval,omitempty"`
 	// LastAckAt is when the agent last acked a command.
 	LastAckAt time.Time `json:"last_ack_at,omitzero"`
 
 	// TokenWait is set while its register_runner waits for a token.
 	TokenWait TokenWait `json:"token_wait,omitzero"`
-	// AwaitsRunner is whether a register_runner that was sent on an earlier session waits
-	// for the agent to report its runner: the ack and the proof may have been lost.
-	AwaitsRunner bool `json:"awaits_runner,omitempty"`
-	// DueAt is when a Tick of the VM has something to do; zero for never.
+	// AwaitsRunnerUntil is until when a register_runner that was sent on an earlier session
+	// waits for the agent to report its runner: the ack and the proof may have been lost.
+	AwaitsRunnerUntil time.Time `json:"awaits_runner_until,omitzero"`
+	// DueAt is when a Tick of the VM has something to do; zero for never. Reduce derives it
+	// from the other times.
 	DueAt time.Time `json:"due_at,omitzero"`
 }
 
@@ -65,22 +86,46 @@ func NewVM(id VMID, now time.Time) VM {
 func (v VM) SessionOpened(h Hello, now time.Time) VM {
 	v.Pool, v.Org, v.AgentVersion = h.Pool, h.Org, h.AgentVersion
 	v.Connected, v.ConnectedAt, v.LastSeenAt = true, now, now
-	v = v.untimed()
+	v = v.sessionless()
 	v.Epoch++
 	return v
 }
 
-// untimed returns v with nothing for a Tick to do.
-func (v VM) untimed() VM {
-	v.AwaitsRunner, v.DueAt = false, time.Time{}
+// sessionless returns v without what only a session waits for.
+func (v VM) sessionless() VM {
+	v.AwaitsRunnerUntil, v.TokenWait.RetryAt, v.Registration.ProbeAt = time.Time{}, time.Time{}, time.Time{}
 	return v
+}
+
+// dueAt returns when a Tick has something to do, zero for never.
+func (v VM) dueAt() time.Time {
+	g := v.Registration
+	due := earliest(g.CheckAt, g.GraceUntil)
+	if !v.Connected {
+		return due
+	}
+	due = earliest(due, v.AwaitsRunnerUntil, v.TokenWait.RetryAt, g.ProbeAt)
+	if at, wanted := v.registerAt(); wanted {
+		due = earliest(due, at)
+	}
+	return due
+}
+
+// earliest returns the earliest time that is not zero, or zero.
+func earliest(times ...time.Time) (first time.Time) {
+	for _, t := range times {
+		if first.IsZero() || !t.IsZero() && t.Before(first) {
+			first = t
+		}
+	}
+	return first
 }
 
 // SessionClosed ends the session with this epoch. A session that is not the
 // newest ends without a trace.
 func (v VM) SessionClosed(e Epoch, now time.Time) VM {
 	if v.Connected && v.Epoch == e {
-		v = v.untimed()
+		v = v.sessionless()
 		v.Connected, v.DisconnectedAt = false, now
 	}
 	return v
@@ -102,24 +147,31 @@ func (v VM) Seen(o Origin) VM {
 // Stale reports whether a report comes from a session that has been superseded.
 func (v VM) Stale(o Origin) bool { return o.Via == Stream && o.Epoch < v.Epoch }
 
-// Heartbeat takes over what the heartbeat says. The caller has made sure that
-// it is not Stale. registering is whether the VM's register_runner command is
-// still on its way.
-func (v VM) Heartbeat(h Heartbeat, registering bool) VM {
+// Heartbeat takes over what the heartbeat reports. The caller has made sure that it is
+// not Stale. From one that is late only the time is taken.
+func (v VM) Heartbeat(h Heartbeat, late bool) VM {
+	if h.Via == Stream && v.LastHeartbeatAt.After(v.ConnectedAt) {
+		v.BeatInterval = max(h.ReceivedAt.Sub(v.LastHeartbeatAt), v.BeatInterval*31/32) // as Liveness.Beat
+	}
 	v = v.Seen(h.Origin)
-	v.LastHeartbeatAt = h.ReceivedAt
+	v.LastHeartbeatAt, v.BeatSentAt = h.ReceivedAt, h.SentAt
+	if late {
+		return v
+	}
 	if h.Status != "" {
 		v.Status = h.Status
 	}
 	if h.Health != nil {
 		v.Health = h.Health
 	}
-	v.Job = h.Job
+	if h.ReceivedAt.Before(v.BootedAt) { // what it reports of the runner is over
+		return v
+	}
+	v.Persistent = v.Persistent || h.Status == StatusJobRunning
+	v = v.jobShown(&h)
 	switch {
-	case h.ReceivedAt.Before(v.BootedAt): // what it says of the runner is over
 	case h.Runner != nil:
 		v.Runner = h.Runner
-		v = v.runnerReported(*h.Runner, h, registering)
 	case h.RunnerState != "":
 		r := Runner{}
 		if v.Runner != nil {
@@ -128,6 +180,9 @@ func (v VM) Heartbeat(h Heartbeat, registering bool) VM {
 		r.State = h.RunnerState
 		v.Runner = &r
 	}
+	if !v.CrashedAt.IsZero() {
+		v.Runner = v.Runner.offline()
+	}
 	return v
 }
 
@@ -135,7 +190,9 @@ func (v VM) Heartbeat(h Heartbeat, registering bool) VM {
 // command since, where its record lacks them.
 func (v VM) caughtUp(last *Heartbeat, ackedAt time.Time) VM {
 	if last != nil && last.ReceivedAt.After(v.LastHeartbeatAt) {
+		interval := v.BeatInterval // those between are not known
 		v = v.WithLoad(v.Heartbeat(*last, false))
+		v.BeatInterval = interval
 	}
 	v.LastSeenAt, v.LastAckAt = later(v.LastSeenAt, ackedAt), later(v.LastAckAt, ackedAt)
 	return v
@@ -145,6 +202,7 @@ func (v VM) caughtUp(last *Heartbeat, ackedAt time.Time) VM {
 // every heartbeat and ack changes.
 func (v VM) WithLoad(o VM) VM {
 	v.LastSeenAt, v.LastHeartbeatAt, v.LastAckAt, v.Health = o.LastSeenAt, o.LastHeartbeatAt, o.LastAckAt, o.Health
+	v.BeatSentAt, v.BeatInterval = o.BeatSentAt, o.BeatInterval
 	return v
 }
 
@@ -154,6 +212,8 @@ func (v VM) Differs(o VM) bool {
 	if !v.Runner.equal(o.Runner) || !v.Job.equal(o.Job) {
 		return true
 	}
-	v.Runner, v.Job, v.DueAt = o.Runner, o.Job, o.DueAt
+	v.Runner, v.Job, v.DueAt, v.TokenWait.RetryAt = o.Runner, o.Job, o.DueAt, o.TokenWait.RetryAt
+	g := &v.Registration
+	g.CheckAt, g.GraceUntil, g.ProbeAt = o.Registration.CheckAt, o.Registration.GraceUntil, o.Registration.ProbeAt
 	return v.WithLoad(o) != o
 }

@@ -18,6 +18,8 @@ type TokenWait struct {
 	Why string `json:"why"`
 	// Since is when the first attempt to get one failed.
 	Since time.Time `json:"since"`
+	// RetryAt is when the session asks again; zero while it has a reason of its own to.
+	RetryAt time.Time `json:"retry_at,omitzero"`
 }
 
 // The attempts to get a token follow the first, at Since, after one second, two
@@ -53,11 +55,13 @@ func (w TokenWait) Failed(why string, now time.Time) TokenWait {
 func (v VM) Waiting(now time.Time) Waiting {
 	r := v.Registration
 	switch {
+	case r.State == RegFailed && !r.NextAttemptAt.IsZero():
+		return Waiting{"waits to try again at " + r.NextAttemptAt.Format(time.RFC3339) + ": " + r.LastFailure.Reason, r.LastFailure.At}
 	case r.State != Requested:
 		return Waiting{}
 	case !v.Connected && v.Epoch > 0:
 		return v.offline(r.RequestedAt)
-	case v.AwaitsRunner:
+	case !v.AwaitsRunnerUntil.IsZero():
 		return Waiting{"waits for its agent to report whether the runner is registered already", v.ConnectedAt}
 	case v.TokenWait != TokenWait{}:
 		return v.waitingForToken(r.RequestedAt, now)
@@ -107,7 +111,7 @@ func (c Command) Waits(v VM, open []Command, now time.Time) Waiting {
 		return Waiting{"the VM has no session yet", c.AcceptedAt}
 	case !v.Connected:
 		return v.offline(c.AcceptedAt)
-	case v.AwaitsRunner && c.repeatsRegistration():
+	case !v.AwaitsRunnerUntil.IsZero() && c.repeatsRegistration():
 		return Waiting{"waits for the agent to report whether its runner is registered already", v.ConnectedAt}
 	case c.NeedsToken() && v.TokenWait != TokenWait{}:
 		return v.waitingForToken(c.AcceptedAt, now)

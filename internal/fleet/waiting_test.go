@@ -81,7 +81,7 @@ func TestWaits(t *testing.T) {
 func TestNextTry(t *testing.T) {
 	t.Parallel()
 	w := TokenWait{}.Failed("it is empty", t0)
-	require.Equal(t, TokenWait{"it is too long", t0}, w.Failed("it is too long", t0.Add(time.Hour)), "since stays")
+	require.Equal(t, TokenWait{Why: "it is too long", Since: t0}, w.Failed("it is too long", t0.Add(time.Hour)), "since stays")
 	var tries []int
 	for now := t0; len(tries) < 7; {
 		now = w.NextTry(now)
@@ -90,7 +90,7 @@ func TestNextTry(t *testing.T) {
 	require.Equal(t, []int{1, 3, 7, 15, 30, 45, 60}, tries)
 	require.Equal(t, t0.Add(8*time.Hour), w.NextTry(t0.Add(8*time.Hour-1)))
 	require.Equal(t, t0.Add(time.Second), w.NextTry(t0.Add(-time.Hour)), "a clock that was set back")
-	require.Equal(t, TokenWait{"it is empty", t0.Add(-time.Hour)}, w.Failed("it is empty", t0.Add(-time.Hour)), "until the next attempt")
+	require.Equal(t, TokenWait{Why: "it is empty", Since: t0.Add(-time.Hour)}, w.Failed("it is empty", t0.Add(-time.Hour)), "until the next attempt")
 }
 
 // While its runner is to be registered a VM says what that waits for.

@@ -141,6 +141,7 @@ func (*strictEngine) Purge(context.Context, engine.Retention, time.Time) (int, e
 
 func (*strictEngine) Listen(func([]fleet.Change)) (stop func()) { return func() {} }
 
+func (*strictEngine) OnNotice(func(fleet.Notice)) (stop func())           { return func() {} }
 func (*strictEngine) OnReady(func(fleet.VMID, fleet.Ready)) (stop func()) { return func() {} }
 
 func (*strictEngine) UnjournaledEvents(context.Context, int) ([]fleet.Event, error) { return nil, nil }
