@@ -80,10 +80,8 @@ func TestFailedRegistration_WithoutAStream(t *testing.T) {
 	s.command(t, "c-1", "register_runner")
 	s.ack(t)
 	s.close(t, nil)
-	for {
-		if within(t, c.beats, "a heartbeat over HTTP")["miglet_state"] == "error" {
-			break
-		}
+	for state := any(nil); state != "error"; {
+		state = within(t, c.beats, "a heartbeat over HTTP")["miglet_state"]
 	}
 	c.accept(t)
 	require.EqualValues(t, 1, agent.Snapshot().Restarts)
