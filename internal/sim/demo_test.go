@@ -57,6 +57,7 @@ func (h *happenings) watch(ctx context.Context, c *controller) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-c.beats:
 		case s := <-c.sessions:
 			sessions.Go(func() { h.serve(s) })
 		}

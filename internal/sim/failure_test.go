@@ -264,7 +264,7 @@ func TestClock1970(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
 	cfg := quickKind(c, sim.Today)
-	cfg.Quirks.Clock1970 = true
+	cfg.Quirks.Clock1970, cfg.Quirks.RepeatedStarts = true, 1
 	cfg.Timing.JobEvery, cfg.Timing.JobLength = time.Millisecond, time.Millisecond
 	agent, _ := start(t, cfg)
 	for _, id := range []string{"c-1", "c-2"} {
@@ -275,6 +275,7 @@ func TestClock1970(t *testing.T) {
 		s.command(t, id, "register_runner")
 		require.InDelta(t, 20, s.heartbeat(t, "registering_runner").GetTimestamp(), 10)
 		require.InDelta(t, 20, s.event(t, "job_completed").GetTimestamp(), 10)
+		require.Contains(t, within(t, c.posts, "vm_started")["timestamp"], "1970-01-01T00:00:")
 		agent.Restart()
 		s.gone(t)
 	}
