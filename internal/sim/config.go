@@ -69,7 +69,7 @@ type Quirks struct {
 	// agent reports the state error, if its kind names states, and exits; after
 	// Timing.Restart it is back and knows nothing.
 	FailedRegistrations    float64 // of registrations: fail
-	FirstRegistrationsFail int     // so many registrations of an agent fail, then the share above holds
+	FirstRegistrationsFail int     // this many registrations of an agent fail, then the share above applies
 	// RestartRegistered is how long after the first time that its runner is
 	// registered the agent crashes, before it takes a job; zero: never.
 	RestartRegistered time.Duration
