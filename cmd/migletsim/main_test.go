@@ -137,7 +137,8 @@ func TestParse_Options(t *testing.T) {
 		--heartbeat-interval 1s --register-time 2s --job-every 0 --job-length 4s --power-on-after 5s --backoff 6s
 		--agent 2025-12 --replace-after 11s --drop-every 7s --restart-every 8s --reopen-every 9s --duplicate-ids 2 --lost-acks 1% --slow-acks 0.02
 		--slow-ack-delay 10s --duplicate-acks 3% --heartbeat-first 4% --missing-health 5% --missing-runner-state 6%
-		--nan 7% --foreign-ids 8% --garbage 9% --insecure-skip-verify --token-file `+token),
+		--nan 7% --foreign-ids 8% --garbage 9% --late-heartbeats 10% --failed-registrations 11%
+		--first-registrations-fail 3 --restart-registered 12s --runner-crashes 13% --repeated-starts 14% --clock-1970 --insecure-skip-verify --token-file `+token),
 		&bytes.Buffer{}, &bytes.Buffer{})
 	require.False(t, done)
 	got, err := opts.fleetConfig()
@@ -157,6 +158,8 @@ func TestParse_Options(t *testing.T) {
 		DropEvery: 7 * time.Second, RestartEvery: 8 * time.Second, ReopenEvery: 9 * time.Second, ReopenBurst: 5,
 		LostAcks: 0.01, SlowAcks: 0.02, SlowAckDelay: 10 * time.Second, DuplicateAcks: 0.03,
 		HeartbeatFirst: 0.04, NoHealth: 0.05, NoRunnerState: 0.06, NaN: 0.07, ForeignIDs: 0.08, Garbage: 0.09,
+		LateHeartbeats: 0.1, FailedRegistrations: 0.11, FirstRegistrationsFail: 3, RestartRegistered: 12 * time.Second,
+		RunnerCrashes: 0.13, RepeatedStarts: 0.14, Clock1970: true,
 	}
 	require.Equal(t, want, got)
 }
@@ -188,6 +191,13 @@ func TestParse_WrongOptions(t *testing.T) {
 		"--ca-file=/nonexistent":    "--ca-file must be a readable file",
 		"--no-such-option":          "--no-such-option",
 		"stray":                     "stray",
+
+		"--failed-registrations=2":      "--failed-registrations must be between 0 and 1",
+		"--runner-crashes=2":            "--runner-crashes must be between 0 and 1",
+		"--repeated-starts=2":           "--repeated-starts must be between 0 and 1",
+		"--late-heartbeats=2":           "--late-heartbeats must be between 0 and 1",
+		"--restart-registered=-1s":      "--restart-registered must not be negative",
+		"--first-registrations-fail=-1": "--first-registrations-fail must not be negative",
 	} {
 		var out, errs bytes.Buffer
 		require.Equal(t, exitBadOption, run([]string{args}, &out, &errs), args)
@@ -234,8 +244,11 @@ func TestSummaryLine(t *testing.T) {
 	s.Errors, s.RegisterRepeats = map[string]int64{"dial": 2}, 1
 	require.Contains(t, summaryLine(s, 3, 0), "REPEATED REGISTRATIONS 1  errors 2")
 	require.Contains(t, finalSummary(s, 3, 0), "4: drain 3, shutdown 1\n")
-	s = sim.Snapshot{Posts: 4, Spent: 2, Replaced: 1, Unread: 3}
-	require.Contains(t, summaryLine(s, 3, 0), "over HTTP 4  spent 2  replaced 1  unread 3")
+	s = sim.Snapshot{Posts: 4, Spent: 2, Replaced: 1, Unread: 3, RegisterFailures: 5, RunnerCrashes: 6}
+	require.Contains(t, summaryLine(s, 3, 0),
+		"over HTTP 4  spent 2  replaced 1  failed registrations 5  runner crashes 6  unread 3")
+	require.Regexp(t, `failed registrations +5\n`, finalSummary(s, 3, 0))
+	require.Regexp(t, `runner crashes +6\n`, finalSummary(s, 3, 0))
 	require.Regexp(t, `spent VMs replaced +1\n`, finalSummary(s, 3, 0))
 	require.Regexp(t, `never read +3\n`, finalSummary(s, 3, 0))
 }

@@ -35,9 +35,9 @@ their runners, take one job each and are then spent, and are replaced by others,
             and takes one job after the other. For demonstrations and tests of commands.
 
 The quirks are what else goes wrong in the field. They combine with every kind of agent, but those
-of 2025-11 open no stream, so only --restart-every, --duplicate-ids, --missing-health,
---missing-runner-state and --nan apply to them. Over HTTP, --nan leaves the CPU load out, because
-JSON has no NaN. A SHARE is a number from 0 to 1 or a percentage: 0.05 and 5% are the same.
+of 2025-11 open no stream and are sent no commands, so what concerns streams or acks does not
+apply to them. Over HTTP, --nan leaves the CPU load out, because JSON has no NaN. A SHARE is a
+number from 0 to 1 or a percentage: 0.05 and 5% are the same.
 
 Exit codes: 0 done, 1 no VM ever reached the controller, 2 wrong options.`
 
@@ -65,6 +65,14 @@ type options struct {
 	ReplaceAfter      time.Duration `group:"Behaviour" default:"30s" placeholder:"TIME" help:"A spent VM is replaced after this long by one with a new id; 0 never. [${default}]"`
 	PowerOn           time.Duration `group:"Behaviour" name:"power-on-after" default:"20s" placeholder:"TIME" help:"A VM that was shut down boots again after this long. [${default}]"`
 	Backoff           time.Duration `group:"Behaviour" default:"0s" placeholder:"TIME" help:"Wait before each reconnect. Agents in the field have no such wait. [${default}]"`
+
+	FailedRegistrations    share         `group:"Quirks" name:"failed-registrations" default:"0" placeholder:"SHARE" help:"After this share of register_runner commands, which are acked as always, the runner is not registered: the agent exits and is restarted."`
+	FirstRegistrationsFail int           `group:"Quirks" name:"first-registrations-fail" default:"0" placeholder:"N" help:"The first N registrations of each VM fail in this way."`
+	RestartRegistered      time.Duration `group:"Quirks" name:"restart-registered" default:"0s" placeholder:"TIME" help:"Crash each agent once, this long after its runner was registered and before its first job; 0 never."`
+	RunnerCrashes          share         `group:"Quirks" name:"runner-crashes" default:"0" placeholder:"SHARE" help:"In this share of jobs the runner crashes."`
+	RepeatedStarts         share         `group:"Quirks" name:"repeated-starts" default:"0" placeholder:"SHARE" help:"Amid this share of jobs, send vm_started over HTTP."`
+	LateHeartbeats         share         `group:"Quirks" name:"late-heartbeats" default:"0" placeholder:"SHARE" help:"Send this share of heartbeats one to two intervals late, after newer ones."`
+	Clock1970              bool          `group:"Quirks" name:"clock-1970" help:"The clock of each agent begins in 1970 whenever it starts."`
 
 	DropEvery          time.Duration `group:"Quirks" default:"0s" placeholder:"TIME" help:"Cut the TCP connection of each VM about this often; 0 never."`
 	RestartEvery       time.Duration `group:"Quirks" default:"0s" placeholder:"TIME" help:"Crash each agent about this often, so that it must register again; 0 never."`
@@ -191,6 +199,10 @@ func (o options) fleetConfig() (sim.FleetConfig, error) {
 
 func (o options) quirks(q sim.Quirks) sim.Quirks {
 	q.DropEvery, q.RestartEvery, q.ReopenEvery = o.DropEvery, o.RestartEvery, o.ReopenEvery
+	q.FailedRegistrations, q.FirstRegistrationsFail = float64(o.FailedRegistrations), o.FirstRegistrationsFail
+	q.RestartRegistered, q.RunnerCrashes = o.RestartRegistered, float64(o.RunnerCrashes)
+	q.RepeatedStarts, q.LateHeartbeats = float64(o.RepeatedStarts), float64(o.LateHeartbeats)
+	q.Clock1970 = o.Clock1970
 	q.LostAcks, q.DuplicateAcks = float64(o.LostAcks), float64(o.DuplicateAcks)
 	q.SlowAcks, q.SlowAckDelay = float64(o.SlowAcks), o.SlowAckDelay
 	q.HeartbeatFirst = float64(o.HeartbeatFirst)
@@ -264,6 +276,13 @@ var optionNames = map[string]string{
 	"Quirks.NaN":            "--nan",
 	"Quirks.ForeignIDs":     "--foreign-ids",
 	"Quirks.Garbage":        "--garbage",
+
+	"Quirks.FailedRegistrations":    "--failed-registrations",
+	"Quirks.FirstRegistrationsFail": "--first-registrations-fail",
+	"Quirks.RestartRegistered":      "--restart-registered",
+	"Quirks.RunnerCrashes":          "--runner-crashes",
+	"Quirks.RepeatedStarts":         "--repeated-starts",
+	"Quirks.LateHeartbeats":         "--late-heartbeats",
 }
 
 // nameOption puts the option's name in the place of the field's.

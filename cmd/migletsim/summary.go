@@ -27,6 +27,8 @@ func summaryLine(s sim.Snapshot, agents int, elapsed time.Duration) string {
 		{"over HTTP", s.Posts},
 		{"spent", s.Spent},
 		{"replaced", s.Replaced},
+		{"failed registrations", s.RegisterFailures},
+		{"runner crashes", s.RunnerCrashes},
 		{"unread", s.Unread},
 		{"duplicates", s.Duplicates},
 		{"drops", s.Drops},
@@ -58,6 +60,8 @@ func finalSummary(s sim.Snapshot, agents int, elapsed time.Duration) string {
 	row("shutdowns", "%d", s.Shutdowns)
 	row("spent VMs replaced", "%d", s.Replaced)
 	row("runners registered", "%d", s.RunnersRegistered)
+	row("failed registrations", "%d", s.RegisterFailures)
+	row("runner crashes", "%d", s.RunnerCrashes)
 	row("repeated registrations", "%d (and %d that the controller could not know of)", s.RegisterRepeats, s.RegisterRaces)
 	row("vm_started over HTTP", "%d", s.VMStarted)
 	row("commands received", "%d%s", s.TotalCommands(), byName(s.Commands))
@@ -67,6 +71,7 @@ func finalSummary(s sim.Snapshot, agents int, elapsed time.Duration) string {
 	row("acks sent", "%d (%d left out on purpose)", s.Acks, s.AcksLost)
 	row("events sent", "%d", s.Events)
 	row("heartbeats sent", "%d", s.Heartbeats)
+	row("  held back", "%d", s.LateBeats)
 	row("of both over HTTP", "%d", s.Posts)
 	row("senseless messages sent", "%d", s.Strays)
 	row("errors", "%d%s", s.TotalErrors(), byName(s.Errors))

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"strings"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
 // announce tells the operator what has been started: as one log record when the
@@ -58,6 +60,11 @@ func (a *App) print(facts []slog.Attr) {
 	fmt.Fprintf(&b, "MIG Controller %s\n", Version())
 	for _, f := range facts {
 		fmt.Fprintf(&b, "  %-10s  %s\n", strings.ReplaceAll(f.Key, "_", " "), f.Value)
+	}
+	if a.options.Simulate > 0 {
+		for _, line := range sim.DemoLegend(a.options.Simulate) {
+			fmt.Fprintf(&b, "  %-10s  %s\n", "", line)
+		}
 	}
 	fmt.Fprint(a.stdout, b.String())
 }

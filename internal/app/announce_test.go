@@ -1,12 +1,15 @@
 package app
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
 // The operator is told where everything is, and never the token.
@@ -28,6 +31,28 @@ func TestAnnounceText(t *testing.T) {
 		require.Contains(t, logged.String(), want)
 	}
 	require.NotContains(t, out.String()+logged.String(), "hush")
+}
+
+// Whoever runs a simulation reads what there is to see. A JSON log has the number.
+func TestAnnounceSimulation(t *testing.T) {
+	t.Parallel()
+	for format, shown := range map[string]bool{"text": true, formatJSON: false} {
+		o := testOptions(t)
+		o.Simulate, o.LogFormat = 5, format
+		var out, logged output
+		a, err := newApp(t.Context(), o, newLogger(o, &logged), &out, newFakeService().wiring())
+		require.NoError(t, err)
+		a.simulate = func(ctx context.Context) error { <-ctx.Done(); return nil }
+		require.NoError(t, startApp(t, a)())
+		if !shown {
+			require.Contains(t, logged.String(), `"simulated":5`)
+			require.Empty(t, out.String())
+			continue
+		}
+		for _, line := range sim.DemoLegend(5) {
+			require.Contains(t, out.String(), "\n              "+line+"\n")
+		}
+	}
 }
 
 // The gate lets nothing in once it is shut, and tells when the last has left.

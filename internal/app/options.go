@@ -49,7 +49,7 @@ type Options struct {
 	LogLevel  string `name:"log-level" group:"Log" default:"info" placeholder:"LEVEL" help:"Least level that is logged: debug, info, warn or error."`
 	LogFormat string `name:"log-format" group:"Log" default:"text" placeholder:"FORMAT" help:"Form of the log, which goes to stderr: text or json."`
 
-	Simulate int `name:"simulate" group:"Trying it out" default:"0" placeholder:"N" help:"Run N simulated agents in this process, at most 1000: the first obeys every command, the rest behave as today's agents do, one job and the VM is replaced. Default ports that are taken are then replaced by free ones."`
+	Simulate int `name:"simulate" group:"Trying it out" default:"0" placeholder:"N" help:"Run N simulated agents in this process, at most 1000: the first obeys every command, the rest behave as today's agents do, one job and the VM is replaced; the fourth fails its first registration, the fifth restarts. Default ports that are taken are then replaced by free ones."`
 
 	Config string `name:"config" group:"Configuration file" placeholder:"FILE" help:"YAML file that sets options by their names."`
 

@@ -188,17 +188,14 @@ func (c *controller) Close() error {
 	return errors.Join(errs...)
 }
 
-// simulate runs o.Simulate simulated agents until ctx ends. The first obeys every
-// command, the rest behave as today's builds do.
+// simulate runs o.Simulate simulated agents until ctx ends.
 func simulate(ctx context.Context, o Options, grpcAddr string, secure *tls.Config) error {
 	cfg := sim.DefaultConfig()
 	cfg.Controller = grpcAddr
 	if secure != nil {
 		cfg.Controller, cfg.TLS = "https://"+grpcAddr, secure
 	}
-	f, err := sim.NewFleet(sim.FleetConfig{
-		Agent: cfg, VMs: o.Simulate, IdealVMs: 1, VMPrefix: "sim-vm-", StartRate: 10,
-	})
+	f, err := sim.NewFleet(sim.Demo(cfg, o.Simulate))
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,11 @@ type Agent struct {
 	foreignID string // the id that Quirks.ForeignIDs borrows
 	contested bool   // another agent has the same vm_id
 	warned    bool   // of a registration that it did not get
+	// registrations are those that began, restarted reports whether
+	// Quirks.RestartRegistered has happened. Both outlive boots.
+	registrations int
+	restarted     bool
+	bootedAt      time.Time // when the process of this boot began
 
 	line *line
 	http *http.Client // for what does not go over a stream
@@ -155,7 +160,7 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) boot(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	b := &boot{outbox: outbox{ctx: ctx, agent: a}}
-	a.line = newLine(a.cfg, a.baseURL)
+	a.line, a.bootedAt = newLine(a.cfg, a.baseURL), time.Now()
 	defer a.endBoot(b, stop)
 	a.setState(b, stateInitializing)
 	if !a.cfg.Kind.streams() {
@@ -179,7 +184,7 @@ func (a *Agent) boot(ctx context.Context) error {
 // endsBoot reports whether not only the stream has ended.
 func endsBoot(end error) bool {
 	return errors.Is(end, ErrRefused) || errors.Is(end, ErrReplaced) ||
-		errors.Is(end, errRestart) || errors.Is(end, errShutdown)
+		errors.Is(end, errRestart) || errors.Is(end, errExit) || errors.Is(end, errShutdown)
 }
 
 // endBoot leaves nothing of the process behind.
@@ -198,7 +203,7 @@ func (a *Agent) endBoot(b *boot, stop context.CancelFunc) {
 // awaitReconnect lives on without a stream until it is time for the next.
 func (a *Agent) awaitReconnect(ctx context.Context, b *boot) error {
 	end := a.offline(ctx, b).live(time.Now().Add(a.reconnectWait()))
-	if errors.Is(end, errRestart) {
+	if errors.Is(end, errRestart) || errors.Is(end, errExit) {
 		a.counters.restarts.Add(1)
 	}
 	return end
@@ -262,7 +267,7 @@ func (a *Agent) count(end error) {
 	case errors.Is(end, ErrReplaced): // the fleet counts it
 	case errors.Is(end, errDrop):
 		c.drops.Add(1)
-	case errors.Is(end, errRestart):
+	case errors.Is(end, errRestart), errors.Is(end, errExit):
 		c.restarts.Add(1)
 	case errors.Is(end, errReopen):
 		c.reopens.Add(1)

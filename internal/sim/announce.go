@@ -52,9 +52,7 @@ func (a *Agent) announce(ctx context.Context) (started, error) {
 }
 
 func (a *Agent) postStarted(ctx context.Context) (started, error) {
-	body := a.httpEvent(eventVMStarted)
-	body["version"], body["build_time"] = devVersion, "unknown"
-	text, err := a.post(ctx, routeEvents, body)
+	text, err := a.post(ctx, routeEvents, a.startedEvent())
 	if err != nil {
 		return started{}, err
 	}
@@ -66,4 +64,10 @@ func (a *Agent) postStarted(ctx context.Context) (started, error) {
 		return started{}, errors.New("post vm_started: not acknowledged")
 	}
 	return answer, nil
+}
+
+func (a *Agent) startedEvent() map[string]any {
+	body := a.httpEvent(eventVMStarted)
+	body["version"], body["build_time"] = devVersion, "unknown"
+	return body
 }

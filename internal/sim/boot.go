@@ -12,6 +12,7 @@ const (
 	stateJobRunning   = "job_running"
 	stateDraining     = "draining"
 	stateShuttingDown = "shutting_down"
+	stateError        = "error"
 )
 
 // boot is what an agent knows until its process ends. It outlives streams and
@@ -23,6 +24,7 @@ type boot struct {
 	proven      bool // the controller knows that it is
 	drained     bool // no more jobs in this boot
 	spent       bool // the runner had its only job
+	falseStart  bool // vm_started was sent amid a job
 	unread      int  // commands in the buffer that the agent does not read any more
 	job         *commands.JobInfo
 	labels      []string

@@ -127,7 +127,7 @@ func (s *stream) register(c *commands.Command) {
 	}
 }
 
-// configure registers the runner, which takes its time.
+// configure registers the runner, which takes its time and can fail.
 func (s *stream) configure(url, group string, labels []string) {
 	a := s.agent
 	s.registering = true
@@ -135,14 +135,18 @@ func (s *stream) configure(url, group string, labels []string) {
 	if s.state != stateDraining {
 		s.changeState(stateRegistering)
 	}
-	s.agenda.after(a.around(a.cfg.Timing.Register), (*stream).registered)
+	end := (*stream).registered
+	if a.failsToRegister() {
+		end = (*stream).registrationFailed
+	}
+	s.agenda.after(a.around(a.cfg.Timing.Register), end)
 }
 
 // countRepeat blames the controller for a register_runner that it should not
 // have sent, if it had to know.
 func (s *stream) countRepeat() {
 	s.settleProof()
-	if s.proven && !s.agent.contested && s.agent.cfg.Kind.namesState() {
+	if s.proven && !s.falseStart && !s.agent.contested && s.agent.cfg.Kind.namesState() {
 		s.agent.counters.registerRepeats.Add(1)
 		s.agent.log.Warn("register_runner for a registered runner")
 		return

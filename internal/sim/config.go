@@ -55,15 +55,27 @@ type Timing struct {
 }
 
 // Quirks are what goes wrong beyond what the Kind brings, all off by default.
-// Agents of Nov2025 open no stream, so only RestartEvery, NoHealth, NoRunnerState
-// and NaN apply to them. A field named Every is the mean time until it happens
-// to a connected VM, zero for never. A number is the share of cases, from 0 for
-// never to 1 for always.
+// Agents of Nov2025 open no stream and get no commands: what concerns streams or
+// acks does not apply to them. A field named Every is the mean time until it
+// happens to a connected VM, zero for never. A number is the share of cases, from 0
+// for never to 1 for always.
 type Quirks struct {
 	DropEvery    time.Duration // the TCP connection is cut; the agent lives on
 	RestartEvery time.Duration // the agent crashes and forgets its registration
 	ReopenEvery  time.Duration // a hot reconnect on the same TCP connection
 	ReopenBurst  int           // streams opened by one hot reconnect, at least 1
+
+	// A registration that fails is acked like any other. Timing.Register later the
+	// agent reports the state error, if its kind names states, and exits; after
+	// Timing.Restart it is back and knows nothing.
+	FailedRegistrations    float64 // of registrations: fail
+	FirstRegistrationsFail int     // this many registrations of an agent fail, then the share above applies
+	// RestartRegistered is how long after the first time that its runner is
+	// registered the agent crashes, before it takes a job; zero: never.
+	RestartRegistered time.Duration
+	RunnerCrashes     float64 // of jobs: the runner exits with a failure, which ends the job
+	RepeatedStarts    float64 // of jobs: vm_started comes over HTTP amid the job
+	Clock1970         bool    // in each boot the agent's clock begins in 1970
 
 	LostAcks      float64       // of acks: never sent
 	SlowAcks      float64       // of acks: sent after SlowAckDelay
@@ -75,6 +87,7 @@ type Quirks struct {
 	NoRunnerState  float64 // of heartbeats: without runner_state
 	NaN            float64 // of heartbeats: percentages NaN and infinite; over HTTP no CPU load
 	ForeignIDs     float64 // of heartbeats: preceded by one with another VM's id
+	LateHeartbeats float64 // of heartbeats: sent after one or two newer ones
 	Garbage        float64 // of heartbeats: preceded by a message that makes no sense
 }
 
@@ -140,6 +153,9 @@ func (c Config) Validate() error {
 	if c.Quirks.ReopenBurst < 1 {
 		return &ConfigError{"Quirks.ReopenBurst", "must be at least 1"}
 	}
+	if c.Quirks.FirstRegistrationsFail < 0 {
+		return &ConfigError{"Quirks.FirstRegistrationsFail", "must not be negative"}
+	}
 	for _, d := range c.durations() {
 		if d.value < 0 {
 			return &ConfigError{d.field, "must not be negative"}
@@ -176,12 +192,17 @@ func (c Config) durations() []field[time.Duration] {
 		{"Quirks.RestartEvery", q.RestartEvery},
 		{"Quirks.ReopenEvery", q.ReopenEvery},
 		{"Quirks.SlowAckDelay", q.SlowAckDelay},
+		{"Quirks.RestartRegistered", q.RestartRegistered},
 	}
 }
 
 func (c Config) shares() []field[float64] {
 	q := c.Quirks
 	return []field[float64]{
+		{"Quirks.FailedRegistrations", q.FailedRegistrations},
+		{"Quirks.RunnerCrashes", q.RunnerCrashes},
+		{"Quirks.RepeatedStarts", q.RepeatedStarts},
+		{"Quirks.LateHeartbeats", q.LateHeartbeats},
 		{"Quirks.LostAcks", q.LostAcks},
 		{"Quirks.SlowAcks", q.SlowAcks},
 		{"Quirks.DuplicateAcks", q.DuplicateAcks},

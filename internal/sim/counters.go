@@ -16,6 +16,8 @@ type Snapshot struct {
 	Connects          int64 // accepted streams
 	Refused           int64 // agents that gave up: accepted was false
 	RunnersRegistered int64
+	RegisterFailures  int64 // registrations that were acked and then failed
+	RunnerCrashes     int64 // jobs that ended so
 	Drops             int64 // TCP connections cut
 	Restarts          int64 // agents crashed, or exited without a registration
 	Reopens           int64 // streams closed to open another at once
@@ -34,15 +36,16 @@ type Snapshot struct {
 	// Timing.ProofGrace on one stream.
 	RegisterRepeats int64
 	// RegisterRaces are the same before the controller had to know, for a VM
-	// that two agents claim, or for an agent whose heartbeats do not name its
-	// state: it could have restarted.
+	// that two agents claim, after Quirks.RepeatedStarts, or for an agent whose
+	// heartbeats do not name its state: it could have restarted.
 	RegisterRaces int64
 
 	Acks       int64 // sent, duplicates included
 	AcksLost   int64 // left out by Quirks.LostAcks
 	Events     int64 // sent, over HTTP those that were acknowledged
 	Heartbeats int64 // sent, over HTTP those that were answered with 200
-	Posts      int64 // those of the two that went over HTTP
+	LateBeats  int64 // heartbeats held back by Quirks.LateHeartbeats
+	Posts      int64 // events and heartbeats that went over HTTP
 	Strays     int64 // foreign and senseless messages sent
 
 	// Errors are by kind. Of a stream's end: the gRPC code that the controller
@@ -73,6 +76,8 @@ type counters struct {
 	connected, registered, spent atomic.Int64
 
 	connects, refused, runnersRegistered  atomic.Int64
+	registerFailures, runnerCrashes       atomic.Int64
+	lateBeats                             atomic.Int64
 	drops, restarts, reopens, shutdowns   atomic.Int64
 	replaced, vmStarted, posts            atomic.Int64
 	duplicates, unread, overflows         atomic.Int64
@@ -90,6 +95,8 @@ func (c *counters) snapshot() Snapshot {
 		Connects:          c.connects.Load(),
 		Refused:           c.refused.Load(),
 		RunnersRegistered: c.runnersRegistered.Load(),
+		RegisterFailures:  c.registerFailures.Load(),
+		RunnerCrashes:     c.runnerCrashes.Load(),
 		Drops:             c.drops.Load(),
 		Restarts:          c.restarts.Load(),
 		Reopens:           c.reopens.Load(),
@@ -106,6 +113,7 @@ func (c *counters) snapshot() Snapshot {
 		AcksLost:          c.acksLost.Load(),
 		Events:            c.events.Load(),
 		Heartbeats:        c.beats.Load(),
+		LateBeats:         c.lateBeats.Load(),
 		Posts:             c.posts.Load(),
 		Strays:            c.strays.Load(),
 		Errors:            c.errors.copy(),

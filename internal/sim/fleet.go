@@ -13,9 +13,11 @@ const minStartRate = 0.01
 // FleetConfig describes a fleet. Agent holds for each of its agents, except
 // that the fleet sets VMID and Seed.
 type FleetConfig struct {
-	Agent    Config
-	VMs      int // at a time
-	IdealVMs int // of these, the first: their agents are Ideal, whatever Agent.Kind is
+	Agent Config
+	VMs   int // at a time
+	// Place, unless it is nil, changes what Agent holds for one VM, the i-th from 0,
+	// and for those that replace it.
+	Place func(i int, c *Config)
 	// VMPrefix begins the ids of the VMs: <prefix>0001, <prefix>0002, … A VM
 	// that replaces a spent one has that one's number plus VMs.
 	VMPrefix  string
@@ -34,8 +36,6 @@ func (c FleetConfig) Validate() error {
 		return &ConfigError{"StartRate", "must be at least 0.01"}
 	case c.DuplicateIDs < 0 || c.DuplicateIDs > c.VMs:
 		return &ConfigError{"DuplicateIDs", "must be between 0 and the number of VMs"}
-	case c.IdealVMs < 0 || c.IdealVMs > c.VMs:
-		return &ConfigError{"IdealVMs", "must be between 0 and the number of VMs"}
 	}
 	return c.Agent.Validate()
 }
@@ -68,23 +68,23 @@ func NewFleet(cfg FleetConfig) (*Fleet, error) {
 func (f *Fleet) newAgent(i, replaced int) (*Agent, error) {
 	vm, base := i%f.cfg.VMs, replaced*f.cfg.VMs
 	cfg := f.cfg.Agent
-	cfg.VMID = f.vmID(base + vm)
-	cfg.Seed = agentSeed(cfg.Seed, i+replaced*(f.cfg.VMs+f.cfg.DuplicateIDs))
-	if vm < f.cfg.IdealVMs {
-		cfg.Kind = Ideal
+	if f.cfg.Place != nil {
+		f.cfg.Place(vm, &cfg)
 	}
+	cfg.VMID = vmID(f.cfg.VMPrefix, base+vm)
+	cfg.Seed = agentSeed(cfg.Seed, i+replaced*(f.cfg.VMs+f.cfg.DuplicateIDs))
 	a, err := newAgent(cfg, &f.counters)
 	if err != nil {
 		return nil, err
 	}
 	a.contested = vm < f.cfg.DuplicateIDs
 	if f.cfg.VMs > 1 {
-		a.foreignID = f.vmID(base + (vm+1)%f.cfg.VMs)
+		a.foreignID = vmID(f.cfg.VMPrefix, base+(vm+1)%f.cfg.VMs)
 	}
 	return a, nil
 }
 
-func (f *Fleet) vmID(i int) string { return fmt.Sprintf("%s%04d", f.cfg.VMPrefix, i+1) }
+func vmID(prefix string, i int) string { return fmt.Sprintf("%s%04d", prefix, i+1) }
 
 // agentSeed gives every agent choices of its own.
 func agentSeed(seed uint64, i int) uint64 {

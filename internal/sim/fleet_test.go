@@ -95,7 +95,12 @@ func TestFleet_ReplacesSpentVMs(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
 	cfg := fleetConfig(c, 3)
-	cfg.Agent.Kind, cfg.IdealVMs = sim.Today, 1
+	cfg.Agent.Kind = sim.Today
+	cfg.Place = func(i int, c *sim.Config) {
+		if i == 0 {
+			c.Kind = sim.Ideal
+		}
+	}
 	cfg.Agent.Timing.JobEvery = time.Millisecond
 	cfg.Agent.Timing.ReplaceAfter = time.Millisecond
 	fleet, err := sim.NewFleet(cfg)
@@ -159,7 +164,6 @@ func TestFleetConfig_Validate(t *testing.T) {
 		"VMs":                 func(c *sim.FleetConfig) { c.VMs = 0 },
 		"StartRate":           func(c *sim.FleetConfig) { c.StartRate = math.NaN() },
 		"DuplicateIDs":        func(c *sim.FleetConfig) { c.DuplicateIDs = 4 },
-		"IdealVMs":            func(c *sim.FleetConfig) { c.IdealVMs = 4 },
 		"Kind":                func(c *sim.FleetConfig) { c.Agent.Kind = "tomorrow" },
 		"Controller":          func(c *sim.FleetConfig) { c.Agent.Controller = "localhost" },
 		"Timing.Heartbeat":    func(c *sim.FleetConfig) { c.Agent.Timing.Heartbeat = 0 },

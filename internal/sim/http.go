@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
@@ -71,7 +72,7 @@ func (a *Agent) post(ctx context.Context, route string, body any) ([]byte, error
 func (a *Agent) httpEvent(kind string) map[string]any {
 	body := map[string]any{
 		"type":      kind,
-		"timestamp": time.Now(),
+		"timestamp": a.now(),
 		"vm_id":     a.cfg.VMID,
 		"pool_id":   a.cfg.PoolID,
 	}
@@ -91,16 +92,20 @@ func (s *stream) httpReport(kind string, data map[string]string) map[string]any 
 	if text, ok := data["success"]; ok {
 		body["success"] = text == "true"
 	}
+	if code, err := strconv.Atoi(data[exitCode]); err == nil {
+		body[exitCode] = code
+	}
 	if kind == eventRegistered {
 		body["labels"] = s.labels
 	}
 	return body
 }
 
-// httpHeartbeat says over HTTP what h says, which is less: not whether the
-// runner is configured.
-func (s *stream) httpHeartbeat(h *commands.Heartbeat) map[string]any {
+// httpHeartbeat says over HTTP what h, which was made at the given time, says. That
+// is less: not whether the runner is configured.
+func (s *stream) httpHeartbeat(h *commands.Heartbeat, made time.Time) map[string]any {
 	body := s.agent.httpEvent("job_heartbeat")
+	body["timestamp"] = made
 	if state := h.GetMigletState(); state != "" {
 		body["miglet_state"] = state
 	}
@@ -112,7 +117,7 @@ func (s *stream) httpHeartbeat(h *commands.Heartbeat) map[string]any {
 	}
 	if job := h.GetCurrentJob(); job != nil {
 		body["current_job"] = map[string]any{
-			"job_id": job.GetJobId(), "run_id": job.GetRunId(), "started_at": time.Now(),
+			"job_id": job.GetJobId(), "run_id": job.GetRunId(), "started_at": made,
 		}
 	}
 	return body

@@ -51,16 +51,31 @@ func (s *stream) beat() {
 		s.stray(s.garbage())
 	}
 	h := s.heartbeat()
-	if !s.send(wrap(h)) {
-		if !a.cfg.Kind.obeys() {
-			s.outbox.add(report{routeHeartbeat, s.httpHeartbeat(h), &a.counters.beats})
-		}
+	if a.chance(q.LateHeartbeats) {
+		s.beatLate(h)
 		return
 	}
-	a.counters.beats.Add(1)
-	if s.proofAt.IsZero() && h.GetRunnerState().GetConfigured() {
+	if s.deliver(h, a.now()) && s.proofAt.IsZero() && h.GetRunnerState().GetConfigured() {
 		s.proofAt = time.Now()
 	}
+}
+
+// deliver reports whether the heartbeat, which was made at the given time, was
+// handed to the stream.
+func (s *stream) deliver(h *commands.Heartbeat, made time.Time) bool {
+	a := s.agent
+	sent := s.send(wrap(h))
+	switch {
+	case sent:
+		a.counters.beats.Add(1)
+	case !a.cfg.Kind.obeys():
+		s.postHeartbeat(h, made)
+	}
+	return sent
+}
+
+func (s *stream) postHeartbeat(h *commands.Heartbeat, made time.Time) {
+	s.outbox.add(report{routeHeartbeat, s.httpHeartbeat(h, made), &s.agent.counters.beats})
 }
 
 func wrap(h *commands.Heartbeat) *commands.MIGletMessage {
@@ -74,7 +89,7 @@ func (s *stream) heartbeat() *commands.Heartbeat {
 		PoolId:     a.cfg.PoolID,
 		OrgId:      a.cfg.OrgID,
 		CurrentJob: s.currentJob(),
-		Timestamp:  time.Now().Unix(),
+		Timestamp:  a.now().Unix(),
 	}
 	if a.cfg.Kind.namesState() {
 		h.MigletState = s.state
@@ -160,7 +175,7 @@ func (s *stream) event(kind string, data map[string]string) bool {
 		PoolId:    a.cfg.PoolID,
 		OrgId:     a.cfg.OrgID,
 		Data:      data,
-		Timestamp: time.Now().Unix(),
+		Timestamp: a.now().Unix(),
 	}}})
 	switch {
 	case sent:

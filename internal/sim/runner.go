@@ -11,7 +11,13 @@ import (
 
 const (
 	eventRegistered = "runner_registered"
+	exitCode        = "exit_code"
+	eventCrashed    = "runner_crashed"
 	failures        = 0.1 // of jobs
+
+	// lastWords is how long a process that exits still lives, which gets its last
+	// report onto its way.
+	lastWords = 100 * time.Millisecond
 )
 
 // registered is the runner's registration coming through.
@@ -29,7 +35,28 @@ func (s *stream) registered() error {
 	if !a.cfg.Kind.namesState() {
 		s.agenda.after(a.cfg.Timing.Heartbeat, (*stream).beatAgain)
 	}
+	if wait := a.cfg.Quirks.RestartRegistered; wait > 0 && !a.restarted {
+		a.restarted = true
+		s.agenda.after(wait, func(*stream) error { return errRestart })
+		return nil
+	}
 	s.awaitJob()
+	return nil
+}
+
+// failsToRegister decides how the next registration ends.
+func (a *Agent) failsToRegister() bool {
+	q := a.cfg.Quirks
+	a.registrations++
+	return a.registrations <= q.FirstRegistrationsFail || a.chance(q.FailedRegistrations)
+}
+
+// registrationFailed is what an agent does whose runner cannot be configured or
+// started: it says so, as far as it can before its process is gone.
+func (s *stream) registrationFailed() error {
+	s.agent.counters.registerFailures.Add(1)
+	s.changeState(stateError)
+	s.agenda.after(lastWords, func(*stream) error { return errExit })
 	return nil
 }
 
@@ -56,10 +83,35 @@ func (s *stream) awaitJob() {
 // startOnlyJob starts a job as builds in the field see it, in the runner's log:
 // without a true id, and without a change of the agent's state.
 func (s *stream) startOnlyJob() error {
-	a := s.agent
 	s.job = &commands.JobInfo{JobId: "job:", Status: "running"}
 	s.event("job_started", map[string]string{"job_id": s.job.GetJobId(), "run_id": s.job.GetRunId()})
-	s.agenda.after(a.around(a.cfg.Timing.JobLength), (*stream).endOnlyJob)
+	s.endLater((*stream).endOnlyJob, (*stream).crashOnlyRunner)
+	return nil
+}
+
+// endLater plans the end of the job that begins, and what happens during it.
+func (s *stream) endLater(end, crash task) {
+	a := s.agent
+	length := a.around(a.cfg.Timing.JobLength)
+	if a.chance(a.cfg.Quirks.RunnerCrashes) {
+		end = crash
+	}
+	if a.chance(a.cfg.Quirks.RepeatedStarts) {
+		s.agenda.after(length/2, (*stream).startAgain)
+	}
+	s.agenda.after(length, end)
+}
+
+// crashed reports that the runner is gone in the middle of its job.
+func (s *stream) crashed() {
+	s.agent.counters.runnerCrashes.Add(1)
+	s.job = nil
+	s.event(eventCrashed, map[string]string{exitCode: "1"})
+}
+
+func (s *stream) crashOnlyRunner() error {
+	s.crashed()
+	s.spend()
 	return nil
 }
 
@@ -82,7 +134,7 @@ func (s *stream) currentJob() *commands.JobInfo {
 	}
 	return &commands.JobInfo{
 		JobId: s.job.GetJobId(), RunId: s.job.GetRunId(), Status: s.job.GetStatus(),
-		StartedAt: time.Now().Unix(),
+		StartedAt: s.agent.now().Unix(),
 	}
 }
 
@@ -99,7 +151,7 @@ func (s *stream) startJob() error {
 		Branch:     "main",
 		Commit:     fmt.Sprintf("%016x%016x%08x", a.rng.Uint64(), a.rng.Uint64(), a.rng.Uint32()),
 		Status:     "in_progress",
-		StartedAt:  time.Now().Unix(),
+		StartedAt:  a.now().Unix(),
 	}
 	s.event("job_started", map[string]string{
 		"job_id":     s.job.GetJobId(),
@@ -109,7 +161,7 @@ func (s *stream) startJob() error {
 		"commit":     s.job.GetCommit(),
 	})
 	s.changeState(stateJobRunning)
-	s.agenda.after(a.around(a.cfg.Timing.JobLength), (*stream).endJob)
+	s.endLater((*stream).endJob, (*stream).crashRunner)
 	return nil
 }
 
@@ -122,12 +174,22 @@ func (s *stream) endJob() error {
 		exit = "1"
 	}
 	s.event("job_completed", map[string]string{
-		"job_id":    job.GetJobId(),
-		"run_id":    job.GetRunId(),
-		"success":   strconv.FormatBool(success),
-		"exit_code": exit,
-		"duration":  strconv.FormatInt(time.Now().Unix()-job.GetStartedAt(), 10),
+		"job_id":   job.GetJobId(),
+		"run_id":   job.GetRunId(),
+		"success":  strconv.FormatBool(success),
+		exitCode:   exit,
+		"duration": strconv.FormatInt(s.agent.now().Unix()-job.GetStartedAt(), 10),
 	})
+	return s.afterJob()
+}
+
+// crashRunner costs an ideal agent its job. It starts another runner.
+func (s *stream) crashRunner() error {
+	s.crashed()
+	return s.afterJob()
+}
+
+func (s *stream) afterJob() error {
 	if s.state == stateDraining {
 		s.agenda.after(s.agent.cfg.Timing.Drain, (*stream).endDrain)
 		return nil

@@ -255,7 +255,7 @@ func (s *stream) close(end error) {
 	switch {
 	case errors.Is(end, errShutdown):
 		s.sayGoodbye()
-	case errors.Is(end, errDrop), errors.Is(end, errRestart), errors.Is(end, ErrReplaced):
+	case errors.Is(end, errDrop), errors.Is(end, errRestart), errors.Is(end, errExit), errors.Is(end, ErrReplaced):
 		a.line.cut()
 		a.line = newLine(a.cfg, a.baseURL)
 	}
