@@ -161,7 +161,9 @@ func (in ControllerRestarted) reduce(r *reduction) error {
 	if r.State.Known() {
 		v := r.vm().caughtUp(in.LastHeartbeat, in.LastAckAt)
 		r.State.VM = v.SessionClosed(v.Epoch, r.now)
-		r.sessionOver()
+		if v.Connected {
+			r.sessionOver()
+		}
 	}
 	return nil
 }
