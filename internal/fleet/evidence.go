@@ -69,7 +69,7 @@ var reactions = map[string]func(*reduction, Event){
 }
 
 func vmStarted(r *reduction, e Event) {
-	r.State.VM = r.vm().Started(e, r.registering())
+	r.State.VM = r.vm().Started(e, r.registering()).Described(e)
 	if r.vm().Connected {
 		r.register()
 	}

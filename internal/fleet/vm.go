@@ -27,6 +27,7 @@ type VM struct {
 	Runner       *Runner      `json:"runner,omitempty"`
 	Job          *Job         `json:"job,omitempty"`
 	Health       *Health      `json:"health,omitempty"`
+	Machine      *Machine     `json:"machine,omitempty"`
 	Registration Registration `json:"registration"`
 
 	FirstSeenAt     time.Time `json:"first_seen_at"`
@@ -151,9 +152,9 @@ func (v VM) WithLoad(o VM) VM {
 // Differs reports whether v and o differ in what watchers of the fleet see: in more
 // than what every heartbeat changes and when a Tick is due.
 func (v VM) Differs(o VM) bool {
-	if !v.Runner.equal(o.Runner) || !v.Job.equal(o.Job) {
+	if !v.Runner.equal(o.Runner) || !v.Job.equal(o.Job) || !v.Machine.equal(o.Machine) {
 		return true
 	}
-	v.Runner, v.Job, v.DueAt = o.Runner, o.Job, o.DueAt
+	v.Runner, v.Job, v.Machine, v.DueAt = o.Runner, o.Job, o.Machine, o.DueAt
 	return v.WithLoad(o) != o
 }
