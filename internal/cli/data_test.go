@@ -33,6 +33,9 @@ func fixedVMs() []*migcontrollerv1.VM {
 			Health: &migcontrollerv1.Health{
 				CpuUsagePercent: new(68.7), MemoryUsagePercent: new(50.0), MemoryTotalBytes: 8 << 30, MemoryUsedBytes: 4 << 30,
 			},
+			Machine: &migcontrollerv1.Machine{
+				MachineType: "e2-standard-2", Region: "europe-west1", Cpu: 2, MemoryBytes: 8 << 30, DiskBytes: 251 << 30,
+			},
 			AgentVersion: "1.4.0", SessionEpoch: 3, Boot: 1, FirstSeenAt: stamp(-72 * time.Hour), LastSeenAt: stamp(-3 * time.Second),
 			ConnectedAt: stamp(-2 * time.Hour), LastHeartbeatAt: stamp(-3 * time.Second), LastAckAt: stamp(-time.Hour),
 		},

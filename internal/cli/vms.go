@@ -210,6 +210,10 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 		t.field("  began", in.whenBoth(job.GetStartedAt()))
 		t.field("  branch", plain(job.GetBranch()))
 	}
+	t.field("Machine", plain(machineText(v.GetMachine())))
+	if region := v.GetMachine().GetRegion(); region != "" {
+		t.field("  region", plain(region))
+	}
 	t.field("CPU", cpu)
 	t.field("Memory", share(memory, v.GetHealth().GetMemoryTotalBytes()))
 	t.field("Disk", share(disk, v.GetHealth().GetDiskTotalBytes()))
@@ -228,9 +232,32 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 // share adds what the percentage is of.
 func share(c cell, total int64) cell {
 	if c.text != "" && total > 0 {
-		c.text += fmt.Sprintf(" of %.1f GiB", float64(total)/(1<<30))
+		c.text += " of " + gib(total)
 	}
 	return c
+}
+
+func gib(bytes int64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) }
+
+// machineText describes a machine by what is known of it.
+func machineText(m *migcontrollerv1.Machine) string {
+	var parts []string
+	if m.GetMachineType() != "" {
+		parts = append(parts, m.GetMachineType())
+	}
+	switch n := m.GetCpu(); {
+	case n == 1:
+		parts = append(parts, "1 CPU")
+	case n > 1:
+		parts = append(parts, fmt.Sprintf("%d CPUs", n))
+	}
+	if n := m.GetMemoryBytes(); n > 0 {
+		parts = append(parts, gib(n)+" memory")
+	}
+	if n := m.GetDiskBytes(); n > 0 {
+		parts = append(parts, gib(n)+" disk")
+	}
+	return strings.Join(parts, ", ")
 }
 
 type poolsCmd struct{ vmFilter }

@@ -99,6 +99,7 @@ func TestHeartbeatRouteShowsTheVM(t *testing.T) {
 			}, " "))
 			h := v.GetHealth()
 			require.InDelta(t, 1.5, h.GetCpuUsagePercent(), 0)
+			require.Equal(t, []float64{50, 75}, []float64{h.GetMemoryUsagePercent(), h.GetDiskUsagePercent()})
 			require.Equal(t, []int64{1 << 20, 2 << 20, 3 << 30, 4 << 30},
 				[]int64{h.GetMemoryUsedBytes(), h.GetMemoryTotalBytes(), h.GetDiskUsedBytes(), h.GetDiskTotalBytes()})
 		})

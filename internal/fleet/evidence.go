@@ -81,7 +81,9 @@ var reactions = map[string]func(*reduction, Event){
 }
 
 func vmStarted(r *reduction, e Event) {
-	if c, ok := r.State.Command(r.vm().Registration.Command); ok && r.registering() {
+	r.State.VM = r.vm().Described(e)
+	if r.registering() {
+		c, _ := r.State.Command(r.vm().Registration.Command)
 		handed := c.State == Delivered && c.Last.Via == HTTP && c.Last.Boot == r.vm().Boot
 		if handed && !e.SentAt.Equal(r.vm().StartedAt) && r.mayBoot(e.ReceivedAt) {
 			r.vm().Boot++ // which the command serves as well

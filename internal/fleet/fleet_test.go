@@ -141,7 +141,9 @@ func TestDiffers(t *testing.T) {
 // some day: a change that is not seen is never written.
 func TestDiffersInEveryField(t *testing.T) {
 	t.Parallel()
-	full := func() VM { return VM{Runner: &Runner{Labels: []string{"x"}}, Job: &Job{}, Health: &Health{}} }
+	full := func() VM {
+		return VM{Runner: &Runner{Labels: []string{"x"}}, Job: &Job{}, Health: &Health{}, Machine: &Machine{}}
+	}
 	require.False(t, full().Differs(full()), "equal by value")
 	load := []string{"Health", "LastSeenAt", "LastHeartbeatAt", "LastAckAt", "BeatSentAt", "BeatInterval", "DueAt", "TokenWait.RetryAt",
 		"Registration.CheckAt", "Registration.GraceUntil", "Registration.ProbeAt"}

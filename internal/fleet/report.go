@@ -157,7 +157,8 @@ func (j *Job) equal(o *Job) bool {
 	return *j == *o
 }
 
-// Health is the load of a VM. A percentage that could not be measured is nil.
+// Health is the load of a VM. A percentage that could not be measured is nil. Those of
+// memory and disk do not contradict the bytes: see UsedPercent.
 type Health struct {
 	CPUPercent       *float64 `json:"cpu_percent,omitempty"`
 	MemoryPercent    *float64 `json:"memory_percent,omitempty"`

@@ -37,6 +37,7 @@ type VM struct {
 	Runner       *Runner      `json:"runner,omitempty"`
 	Job          *Job         `json:"job,omitempty"`
 	Health       *Health      `json:"health,omitempty"`
+	Machine      *Machine     `json:"machine,omitempty"`
 	Registration Registration `json:"registration"`
 	// SpentAt is when the job of an ephemeral runner ended, after which it takes no
 	// other, and CrashedAt when the runner ended with an error; of this boot.
@@ -209,10 +210,10 @@ func (v VM) WithLoad(o VM) VM {
 // Differs reports whether v and o differ in what watchers of the fleet see: in more
 // than what every heartbeat changes and when a Tick is due.
 func (v VM) Differs(o VM) bool {
-	if !v.Runner.equal(o.Runner) || !v.Job.equal(o.Job) {
+	if !v.Runner.equal(o.Runner) || !v.Job.equal(o.Job) || !v.Machine.equal(o.Machine) {
 		return true
 	}
-	v.Runner, v.Job, v.DueAt, v.TokenWait.RetryAt = o.Runner, o.Job, o.DueAt, o.TokenWait.RetryAt
+	v.Runner, v.Job, v.Machine, v.DueAt, v.TokenWait.RetryAt = o.Runner, o.Job, o.Machine, o.DueAt, o.TokenWait.RetryAt
 	g := &v.Registration
 	g.CheckAt, g.GraceUntil, g.ProbeAt = o.Registration.CheckAt, o.Registration.GraceUntil, o.Registration.ProbeAt
 	return v.WithLoad(o) != o

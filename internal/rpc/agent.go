@@ -253,7 +253,7 @@ func jobOf(o object) *fleet.Job {
 }
 
 // healthOf returns nil when the agent says nothing of its load. Memory comes in
-// MB and disk in GB, of 2²⁰ and 2³⁰ bytes.
+// MB and disk in GB, of 2²⁰ and 2³⁰ bytes, and without percentages.
 func healthOf(o object) *fleet.Health {
 	h := fleet.Health{
 		CPUPercent:      o.number("cpu_load"),
@@ -263,6 +263,8 @@ func healthOf(o object) *fleet.Health {
 	if h == (fleet.Health{}) {
 		return nil
 	}
+	h.MemoryPercent = usedPercent(math.NaN(), h.MemoryUsedBytes, h.MemoryTotalBytes)
+	h.DiskPercent = usedPercent(math.NaN(), h.DiskUsedBytes, h.DiskTotalBytes)
 	return &h
 }
 

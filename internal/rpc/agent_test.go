@@ -98,6 +98,7 @@ func TestHeartbeatOf(t *testing.T) {
 				Health: &fleet.Health{
 					CPUPercent: load(1.5), MemoryUsedBytes: 512<<20 + 1<<19, MemoryTotalBytes: 1 << 30,
 					DiskUsedBytes: 1 << 29, DiskTotalBytes: 100 << 30,
+					MemoryPercent: load(50.048828125), DiskPercent: load(0.5),
 				},
 				Job: &fleet.Job{
 					JobID: "j", RunID: "123456789012", Repository: "a/b", Branch: "main", Commit: "c", Status: "s",
@@ -113,6 +114,7 @@ func TestHeartbeatOf(t *testing.T) {
 			`{"vm_health":{"memory_used":-1,"memory_total":1e300,"disk_used":8589934591.9999999,"disk_total":8589934592}}`,
 			fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}, Health: &fleet.Health{
 				MemoryTotalBytes: math.MaxInt64, DiskUsedBytes: math.MaxInt64, DiskTotalBytes: math.MaxInt64,
+				DiskPercent: load(100),
 			}},
 		},
 	} {

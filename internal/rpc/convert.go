@@ -124,6 +124,7 @@ func vmToProto(v fleet.VM, now time.Time) *migcontrollerv1.VM {
 		Registration:    registrationToProto(v.Registration),
 		CurrentJob:      jobToProto(v.Job),
 		Health:          healthToProto(v.Health),
+		Machine:         machineToProto(v.Machine),
 		AgentVersion:    v.AgentVersion,
 		SessionEpoch:    int64(v.Epoch),
 		Boot:            v.Boot,
@@ -172,6 +173,15 @@ func healthToProto(h *fleet.Health) *migcontrollerv1.Health {
 		CpuUsagePercent: h.CPUPercent, MemoryUsagePercent: h.MemoryPercent, DiskUsagePercent: h.DiskPercent,
 		MemoryTotalBytes: h.MemoryTotalBytes, MemoryUsedBytes: h.MemoryUsedBytes,
 		DiskTotalBytes: h.DiskTotalBytes, DiskUsedBytes: h.DiskUsedBytes,
+	}
+}
+
+func machineToProto(m *fleet.Machine) *migcontrollerv1.Machine {
+	if m == nil {
+		return nil
+	}
+	return &migcontrollerv1.Machine{
+		MachineType: m.Type, Region: m.Region, Cpu: int32(m.CPU), MemoryBytes: m.MemoryBytes, DiskBytes: m.DiskBytes,
 	}
 }
 

@@ -51,6 +51,7 @@ func fullVM() fleet.VM {
 			CPUPercent: &cpu, MemoryPercent: &memory, DiskPercent: &disk,
 			MemoryTotalBytes: 4, MemoryUsedBytes: 3, DiskTotalBytes: 2, DiskUsedBytes: 1,
 		},
+		Machine: &fleet.Machine{Type: "m1", Region: "r1", CPU: 8, MemoryBytes: 5, DiskBytes: 6},
 		Registration: fleet.Registration{
 			State: fleet.Requested, Command: "c1", RequestedAt: minute(3), ProvenAt: minute(4), Epoch: 3,
 		},
@@ -133,6 +134,7 @@ func TestConversionsAreComplete(t *testing.T) {
 			"cpu_usage_percent": 1.5, "memory_usage_percent": 2.5, "disk_usage_percent": 0,
 			"memory_total_bytes": "4", "memory_used_bytes": "3", "disk_total_bytes": "2", "disk_used_bytes": "1"
 		},
+		"machine": {"machine_type": "m1", "region": "r1", "cpu": 8, "memory_bytes": "5", "disk_bytes": "6"},
 		"agent_version": "1.2", "session_epoch": "3", "boot": "2",
 		"first_seen_at": "2030-01-02T03:05:00Z", "last_seen_at": "2030-01-02T03:06:00Z",
 		"connected_at": "2030-01-02T03:07:00Z", "disconnected_at": "2030-01-02T03:08:00Z",

@@ -146,6 +146,8 @@ func readHealth(b []byte, h *fleet.Health) bool {
 			return false
 		}
 	})
+	percents[1] = fleet.UsedPercent(percents[1], h.MemoryUsedBytes, h.MemoryTotalBytes)
+	percents[2] = fleet.UsedPercent(percents[2], h.DiskUsedBytes, h.DiskTotalBytes)
 	for i, target := range targets {
 		if !math.IsNaN(percents[i]) && !math.IsInf(percents[i], 0) {
 			*target = &percents[i]

@@ -53,6 +53,7 @@ func FuzzHeartbeatReader(f *testing.F) {
 		encode(func(h *commands.Heartbeat) { h.RunnerState, h.CurrentJob, h.Health = nil, nil, nil }),
 		encode(func(h *commands.Heartbeat) { h.CurrentJob = &commands.JobInfo{} }),
 		encode(func(h *commands.Heartbeat) { h.Health = &commands.VMHealth{} }),
+		encode(func(h *commands.Heartbeat) { h.Health.DiskUsagePercent, h.Health.DiskTotalBytes = 0, 3 }),
 		encode(func(h *commands.Heartbeat) { h.MigletState, h.Timestamp = "", math.MinInt64 }),
 		append(encode(func(*commands.Heartbeat) {}), full...),
 		append(encode(func(*commands.Heartbeat) {}), memory...), // merged

@@ -79,11 +79,16 @@ func healthFromProto(h *commands.VMHealth) *fleet.Health {
 	}
 	return &fleet.Health{
 		CPUPercent:       finite(h.GetCpuUsagePercent()),
-		MemoryPercent:    finite(h.GetMemoryUsagePercent()),
-		DiskPercent:      finite(h.GetDiskUsagePercent()),
+		MemoryPercent:    usedPercent(h.GetMemoryUsagePercent(), h.GetMemoryUsedBytes(), h.GetMemoryTotalBytes()),
+		DiskPercent:      usedPercent(h.GetDiskUsagePercent(), h.GetDiskUsedBytes(), h.GetDiskTotalBytes()),
 		MemoryTotalBytes: h.GetMemoryTotalBytes(), MemoryUsedBytes: h.GetMemoryUsedBytes(),
 		DiskTotalBytes: h.GetDiskTotalBytes(), DiskUsedBytes: h.GetDiskUsedBytes(),
 	}
+}
+
+// usedPercent is fleet.UsedPercent; nil where it is not known.
+func usedPercent(reported float64, used, total int64) *float64 {
+	return finite(fleet.UsedPercent(reported, used, total))
 }
 
 // finite returns nil for what agents send when they could not measure.

@@ -80,6 +80,16 @@ func TestHeartbeatFromProto(t *testing.T) {
 			}},
 			fleet.Heartbeat{Health: &fleet.Health{}},
 		},
+		"percentages that the bytes contradict": {
+			&commands.Heartbeat{Health: &commands.VMHealth{
+				CpuUsagePercent: 7, MemoryUsagePercent: math.NaN(), DiskUsagePercent: 0,
+				MemoryUsedBytes: 1, MemoryTotalBytes: 4, DiskUsedBytes: 3, DiskTotalBytes: 4,
+			}},
+			fleet.Heartbeat{Health: &fleet.Health{
+				CPUPercent: figure(7), MemoryPercent: figure(25), DiskPercent: figure(75),
+				MemoryUsedBytes: 1, MemoryTotalBytes: 4, DiskUsedBytes: 3, DiskTotalBytes: 4,
+			}},
+		},
 		"everything": {
 			&commands.Heartbeat{
 				VmId: "v", PoolId: "p", OrgId: "o", Timestamp: 1, MigletState: "idle",

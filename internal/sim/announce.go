@@ -69,5 +69,7 @@ func (a *Agent) postStarted(ctx context.Context) (started, error) {
 func (a *Agent) startedEvent() map[string]any {
 	body := a.httpEvent(eventVMStarted)
 	body["version"], body["build_time"] = devVersion, "unknown"
+	body["machine_type"], body["region"] = "e2-standard-2", "europe-west1"
+	body["cpu"], body["memory"], body["disk"] = 2, memoryTotal>>20, diskTotal>>30
 	return body
 }

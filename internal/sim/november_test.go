@@ -29,6 +29,9 @@ func TestNov2025_LivesOverHTTP(t *testing.T) {
 		require.Equal(t, "vm-1", post["vm_id"])
 		require.Equal(t, "vm-1", post["path_vm_id"])
 		require.Equal(t, "dev", post["version"])
+		for _, member := range []string{"machine_type", "region", "cpu", "memory", "disk"} {
+			require.Contains(t, post, member)
+		}
 		stamp, _ := post["timestamp"].(string)
 		_, err := time.Parse(time.RFC3339, stamp)
 		require.NoError(t, err)

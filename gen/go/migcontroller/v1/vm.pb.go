@@ -131,7 +131,10 @@ type VM struct {
 	// When its agent last acked a command; unset before it did. An agent whose
 	// runner is registered reads no commands as a rule: if this is before
 	// registration.registered_at, expect TIMED_OUT.
-	LastAckAt     *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=last_ack_at,json=lastAckAt,proto3" json:"last_ack_at,omitempty"`
+	LastAckAt *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=last_ack_at,json=lastAckAt,proto3" json:"last_ack_at,omitempty"`
+	// The machine, as the last vm_started that said anything of it described it; unset
+	// before that. Today's agents send none.
+	Machine       *Machine `protobuf:"bytes,20,opt,name=machine,proto3" json:"machine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +302,96 @@ func (x *VM) GetLastAckAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *VM) GetMachine() *Machine {
+	if x != nil {
+		return x.Machine
+	}
+	return nil
+}
+
+// Machine is the hardware of a VM. What the agent did not say, or what could not be
+// read, is empty or 0.
+type Machine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its type, such as e2-standard-4.
+	MachineType string `protobuf:"bytes,1,opt,name=machine_type,json=machineType,proto3" json:"machine_type,omitempty"`
+	// The region that it is in.
+	Region string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
+	// The number of processors.
+	Cpu int32 `protobuf:"varint,3,opt,name=cpu,proto3" json:"cpu,omitempty"`
+	// All memory, in bytes.
+	MemoryBytes int64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// The whole disk, in bytes.
+	DiskBytes     int64 `protobuf:"varint,5,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Machine) Reset() {
+	*x = Machine{}
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Machine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Machine) ProtoMessage() {}
+
+func (x *Machine) ProtoReflect() protoreflect.Message {
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Machine.ProtoReflect.Descriptor instead.
+func (*Machine) Descriptor() ([]byte, []int) {
+	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Machine) GetMachineType() string {
+	if x != nil {
+		return x.MachineType
+	}
+	return ""
+}
+
+func (x *Machine) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Machine) GetCpu() int32 {
+	if x != nil {
+		return x.Cpu
+	}
+	return 0
+}
+
+func (x *Machine) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Machine) GetDiskBytes() int64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
 // Runner is the GitHub Actions runner on a VM.
 type Runner struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -316,7 +409,7 @@ type Runner struct {
 
 func (x *Runner) Reset() {
 	*x = Runner{}
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[1]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -328,7 +421,7 @@ func (x *Runner) String() string {
 func (*Runner) ProtoMessage() {}
 
 func (x *Runner) ProtoReflect() protoreflect.Message {
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[1]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -341,7 +434,7 @@ func (x *Runner) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Runner.ProtoReflect.Descriptor instead.
 func (*Runner) Descriptor() ([]byte, []int) {
-	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{1}
+	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Runner) GetState() string {
@@ -389,7 +482,7 @@ type Registration struct {
 
 func (x *Registration) Reset() {
 	*x = Registration{}
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[2]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +494,7 @@ func (x *Registration) String() string {
 func (*Registration) ProtoMessage() {}
 
 func (x *Registration) ProtoReflect() protoreflect.Message {
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[2]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +507,7 @@ func (x *Registration) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Registration.ProtoReflect.Descriptor instead.
 func (*Registration) Descriptor() ([]byte, []int) {
-	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{2}
+	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Registration) GetState() RegistrationState {
@@ -468,7 +561,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[3]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -480,7 +573,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[3]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -493,7 +586,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{3}
+	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Job) GetJobId() string {
@@ -546,7 +639,8 @@ func (x *Job) GetStartedAt() *timestamppb.Timestamp {
 }
 
 // Health is the load of a VM. A figure that the agent could not measure is
-// unset.
+// unset. Percentages of memory and disk that the agent did not report, or that the
+// bytes contradict, are computed from the bytes.
 type Health struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Processor time in use, in percent; from older agents, the load they report.
@@ -569,7 +663,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[4]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +675,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[4]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +688,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{4}
+	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Health) GetCpuUsagePercent() float64 {
@@ -650,7 +744,7 @@ var File_migcontroller_v1_vm_proto protoreflect.FileDescriptor
 
 const file_migcontroller_v1_vm_proto_rawDesc = "" +
 	"\n" +
-	"\x19migcontroller/v1/vm.proto\x12\x10migcontroller.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/waiting.proto\"\xf8\x06\n" +
+	"\x19migcontroller/v1/vm.proto\x12\x10migcontroller.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/waiting.proto\"\xad\a\n" +
 	"\x02VM\x12\x13\n" +
 	"\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x17\n" +
 	"\apool_id\x18\x02 \x01(\tR\x06poolId\x12\x15\n" +
@@ -673,7 +767,15 @@ const file_migcontroller_v1_vm_proto_rawDesc = "" +
 	"\x0fdisconnected_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x0edisconnectedAt\x12F\n" +
 	"\x11last_heartbeat_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastHeartbeatAt\x123\n" +
 	"\awaiting\x18\x12 \x01(\v2\x19.migcontroller.v1.WaitingR\awaiting\x12:\n" +
-	"\vlast_ack_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\tlastAckAt\"j\n" +
+	"\vlast_ack_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\tlastAckAt\x123\n" +
+	"\amachine\x18\x14 \x01(\v2\x19.migcontroller.v1.MachineR\amachine\"\x98\x01\n" +
+	"\aMachine\x12!\n" +
+	"\fmachine_type\x18\x01 \x01(\tR\vmachineType\x12\x16\n" +
+	"\x06region\x18\x02 \x01(\tR\x06region\x12\x10\n" +
+	"\x03cpu\x18\x03 \x01(\x05R\x03cpu\x12!\n" +
+	"\fmemory_bytes\x18\x04 \x01(\x03R\vmemoryBytes\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x05 \x01(\x03R\tdiskBytes\"j\n" +
 	"\x06Runner\x12\x14\n" +
 	"\x05state\x18\x01 \x01(\tR\x05state\x12\x1e\n" +
 	"\n" +
@@ -730,38 +832,40 @@ func file_migcontroller_v1_vm_proto_rawDescGZIP() []byte {
 }
 
 var file_migcontroller_v1_vm_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_migcontroller_v1_vm_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_migcontroller_v1_vm_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_migcontroller_v1_vm_proto_goTypes = []any{
 	(RegistrationState)(0),        // 0: migcontroller.v1.RegistrationState
 	(*VM)(nil),                    // 1: migcontroller.v1.VM
-	(*Runner)(nil),                // 2: migcontroller.v1.Runner
-	(*Registration)(nil),          // 3: migcontroller.v1.Registration
-	(*Job)(nil),                   // 4: migcontroller.v1.Job
-	(*Health)(nil),                // 5: migcontroller.v1.Health
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*Waiting)(nil),               // 7: migcontroller.v1.Waiting
+	(*Machine)(nil),               // 2: migcontroller.v1.Machine
+	(*Runner)(nil),                // 3: migcontroller.v1.Runner
+	(*Registration)(nil),          // 4: migcontroller.v1.Registration
+	(*Job)(nil),                   // 5: migcontroller.v1.Job
+	(*Health)(nil),                // 6: migcontroller.v1.Health
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*Waiting)(nil),               // 8: migcontroller.v1.Waiting
 }
 var file_migcontroller_v1_vm_proto_depIdxs = []int32{
-	2,  // 0: migcontroller.v1.VM.runner:type_name -> migcontroller.v1.Runner
-	3,  // 1: migcontroller.v1.VM.registration:type_name -> migcontroller.v1.Registration
-	4,  // 2: migcontroller.v1.VM.current_job:type_name -> migcontroller.v1.Job
-	5,  // 3: migcontroller.v1.VM.health:type_name -> migcontroller.v1.Health
-	6,  // 4: migcontroller.v1.VM.first_seen_at:type_name -> google.protobuf.Timestamp
-	6,  // 5: migcontroller.v1.VM.last_seen_at:type_name -> google.protobuf.Timestamp
-	6,  // 6: migcontroller.v1.VM.connected_at:type_name -> google.protobuf.Timestamp
-	6,  // 7: migcontroller.v1.VM.disconnected_at:type_name -> google.protobuf.Timestamp
-	6,  // 8: migcontroller.v1.VM.last_heartbeat_at:type_name -> google.protobuf.Timestamp
-	7,  // 9: migcontroller.v1.VM.waiting:type_name -> migcontroller.v1.Waiting
-	6,  // 10: migcontroller.v1.VM.last_ack_at:type_name -> google.protobuf.Timestamp
-	0,  // 11: migcontroller.v1.Registration.state:type_name -> migcontroller.v1.RegistrationState
-	6,  // 12: migcontroller.v1.Registration.requested_at:type_name -> google.protobuf.Timestamp
-	6,  // 13: migcontroller.v1.Registration.registered_at:type_name -> google.protobuf.Timestamp
-	6,  // 14: migcontroller.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	3,  // 0: migcontroller.v1.VM.runner:type_name -> migcontroller.v1.Runner
+	4,  // 1: migcontroller.v1.VM.registration:type_name -> migcontroller.v1.Registration
+	5,  // 2: migcontroller.v1.VM.current_job:type_name -> migcontroller.v1.Job
+	6,  // 3: migcontroller.v1.VM.health:type_name -> migcontroller.v1.Health
+	7,  // 4: migcontroller.v1.VM.first_seen_at:type_name -> google.protobuf.Timestamp
+	7,  // 5: migcontroller.v1.VM.last_seen_at:type_name -> google.protobuf.Timestamp
+	7,  // 6: migcontroller.v1.VM.connected_at:type_name -> google.protobuf.Timestamp
+	7,  // 7: migcontroller.v1.VM.disconnected_at:type_name -> google.protobuf.Timestamp
+	7,  // 8: migcontroller.v1.VM.last_heartbeat_at:type_name -> google.protobuf.Timestamp
+	8,  // 9: migcontroller.v1.VM.waiting:type_name -> migcontroller.v1.Waiting
+	7,  // 10: migcontroller.v1.VM.last_ack_at:type_name -> google.protobuf.Timestamp
+	2,  // 11: migcontroller.v1.VM.machine:type_name -> migcontroller.v1.Machine
+	0,  // 12: migcontroller.v1.Registration.state:type_name -> migcontroller.v1.RegistrationState
+	7,  // 13: migcontroller.v1.Registration.requested_at:type_name -> google.protobuf.Timestamp
+	7,  // 14: migcontroller.v1.Registration.registered_at:type_name -> google.protobuf.Timestamp
+	7,  // 15: migcontroller.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_migcontroller_v1_vm_proto_init() }
@@ -770,14 +874,14 @@ func file_migcontroller_v1_vm_proto_init() {
 		return
 	}
 	file_migcontroller_v1_waiting_proto_init()
-	file_migcontroller_v1_vm_proto_msgTypes[4].OneofWrappers = []any{}
+	file_migcontroller_v1_vm_proto_msgTypes[5].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_migcontroller_v1_vm_proto_rawDesc), len(file_migcontroller_v1_vm_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -25,7 +25,7 @@ REGISTRATION_STATE_REGISTERED: RegistrationState
 REGISTRATION_STATE_FAILED: RegistrationState
 
 class VM(_message.Message):
-    __slots__ = ("vm_id", "pool_id", "org_id", "connected", "status", "runner", "registration", "current_job", "health", "agent_version", "session_epoch", "boot", "first_seen_at", "last_seen_at", "connected_at", "disconnected_at", "last_heartbeat_at", "waiting", "last_ack_at")
+    __slots__ = ("vm_id", "pool_id", "org_id", "connected", "status", "runner", "registration", "current_job", "health", "agent_version", "session_epoch", "boot", "first_seen_at", "last_seen_at", "connected_at", "disconnected_at", "last_heartbeat_at", "waiting", "last_ack_at", "machine")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     POOL_ID_FIELD_NUMBER: _ClassVar[int]
     ORG_ID_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +45,7 @@ class VM(_message.Message):
     LAST_HEARTBEAT_AT_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     LAST_ACK_AT_FIELD_NUMBER: _ClassVar[int]
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     pool_id: str
     org_id: str
@@ -64,7 +65,22 @@ class VM(_message.Message):
     last_heartbeat_at: _timestamp_pb2.Timestamp
     waiting: _waiting_pb2.Waiting
     last_ack_at: _timestamp_pb2.Timestamp
-    def __init__(self, vm_id: _Optional[str] = ..., pool_id: _Optional[str] = ..., org_id: _Optional[str] = ..., connected: bool = ..., status: _Optional[str] = ..., runner: _Optional[_Union[Runner, _Mapping]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., current_job: _Optional[_Union[Job, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., agent_version: _Optional[str] = ..., session_epoch: _Optional[int] = ..., boot: _Optional[int] = ..., first_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., connected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., disconnected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., waiting: _Optional[_Union[_waiting_pb2.Waiting, _Mapping]] = ..., last_ack_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    machine: Machine
+    def __init__(self, vm_id: _Optional[str] = ..., pool_id: _Optional[str] = ..., org_id: _Optional[str] = ..., connected: bool = ..., status: _Optional[str] = ..., runner: _Optional[_Union[Runner, _Mapping]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., current_job: _Optional[_Union[Job, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., agent_version: _Optional[str] = ..., session_epoch: _Optional[int] = ..., boot: _Optional[int] = ..., first_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., connected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., disconnected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., waiting: _Optional[_Union[_waiting_pb2.Waiting, _Mapping]] = ..., last_ack_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ...) -> None: ...
+
+class Machine(_message.Message):
+    __slots__ = ("machine_type", "region", "cpu", "memory_bytes", "disk_bytes")
+    MACHINE_TYPE_FIELD_NUMBER: _ClassVar[int]
+    REGION_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    machine_type: str
+    region: str
+    cpu: int
+    memory_bytes: int
+    disk_bytes: int
+    def __init__(self, machine_type: _Optional[str] = ..., region: _Optional[str] = ..., cpu: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., disk_bytes: _Optional[int] = ...) -> None: ...
 
 class Runner(_message.Message):
     __slots__ = ("state", "configured", "name", "labels")

@@ -156,6 +156,14 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
    * @generated from field: google.protobuf.Timestamp last_ack_at = 19;
    */
   lastAckAt?: Timestamp | undefined;
+
+  /**
+   * The machine, as the last vm_started that said anything of it described it; unset
+   * before that. Today's agents send none.
+   *
+   * @generated from field: migcontroller.v1.Machine machine = 20;
+   */
+  machine?: Machine | undefined;
 };
 
 /**
@@ -163,6 +171,55 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
  * Use `create(VMSchema)` to create a new message.
  */
 export declare const VMSchema: GenMessage<VM>;
+
+/**
+ * Machine is the hardware of a VM. What the agent did not say, or what could not be
+ * read, is empty or 0.
+ *
+ * @generated from message migcontroller.v1.Machine
+ */
+export declare type Machine = Message<"migcontroller.v1.Machine"> & {
+  /**
+   * Its type, such as e2-standard-4.
+   *
+   * @generated from field: string machine_type = 1;
+   */
+  machineType: string;
+
+  /**
+   * The region that it is in.
+   *
+   * @generated from field: string region = 2;
+   */
+  region: string;
+
+  /**
+   * The number of processors.
+   *
+   * @generated from field: int32 cpu = 3;
+   */
+  cpu: number;
+
+  /**
+   * All memory, in bytes.
+   *
+   * @generated from field: int64 memory_bytes = 4;
+   */
+  memoryBytes: bigint;
+
+  /**
+   * The whole disk, in bytes.
+   *
+   * @generated from field: int64 disk_bytes = 5;
+   */
+  diskBytes: bigint;
+};
+
+/**
+ * Describes the message migcontroller.v1.Machine.
+ * Use `create(MachineSchema)` to create a new message.
+ */
+export declare const MachineSchema: GenMessage<Machine>;
 
 /**
  * Runner is the GitHub Actions runner on a VM.
@@ -310,7 +367,8 @@ export declare const JobSchema: GenMessage<Job>;
 
 /**
  * Health is the load of a VM. A figure that the agent could not measure is
- * unset.
+ * unset. Percentages of memory and disk that the agent did not report, or that the
+ * bytes contradict, are computed from the bytes.
  *
  * @generated from message migcontroller.v1.Health
  */
