@@ -41,7 +41,13 @@ func fixedVMs() []*migcontrollerv1.VM {
 		},
 		{
 			VmId: "vm-2", PoolId: "builders", OrgId: "tools", Status: "idle",
-			Registration: &migcontrollerv1.Registration{State: migcontrollerv1.RegistrationState_REGISTRATION_STATE_FAILED},
+			Registration: &migcontrollerv1.Registration{
+				State: migcontrollerv1.RegistrationState_REGISTRATION_STATE_FAILED, CommandId: "reg-0002", ConsecutiveFailures: 3,
+				LastFailure: &migcontrollerv1.RegistrationFailure{
+					FailedAt: stamp(-2 * time.Minute), CommandId: "reg-0002", Reason: "its agent was started again before the runner was registered",
+				},
+				NextAttemptAt: stamp(time.Minute),
+			},
 			SessionEpoch: 9, Boot: 4, LastSeenAt: stamp(-3 * time.Minute), DisconnectedAt: stamp(-3 * time.Minute),
 		},
 		{

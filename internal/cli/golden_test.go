@@ -20,6 +20,7 @@ func TestPiped(t *testing.T) {
 		"vms-colour":             {"vms", "--color", "always"},
 		"vm":                     {"vm", "vm-1"},
 		"vm-json":                {"vm", "vm-1", "-o", "json"},
+		"vm-failed":              {"vm", "vm-2"},
 		"vm-unknown":             {"vm", "vm-9"},
 		"pools":                  {"pools"},
 		"pools-json":             {"pools", "-o", "json"},

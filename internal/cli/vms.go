@@ -94,8 +94,8 @@ func (in *invocation) vmTable(vms []*migcontrollerv1.VM) table {
 	for _, v := range vms {
 		cpu, memory, disk := figures(v.GetHealth())
 		t.add(
-			plain(v.GetVmId()), plain(v.GetPoolId()), plain(v.GetOrgId()), connectedCell(v), statusCell(v.GetStatus()),
-			registrationCell(v.GetRegistration().GetState()), plain(jobText(v.GetCurrentJob())), in.when(v.GetLastSeenAt()),
+			plain(v.GetVmId()), plain(v.GetPoolId()), plain(v.GetOrgId()), connectedCell(v), vmStatusCell(v),
+			registrationCell(v.GetRegistration()), plain(jobText(v.GetCurrentJob())), in.when(v.GetLastSeenAt()),
 			plain(v.GetRunner().GetState()), plain(strings.Join(v.GetRunner().GetLabels(), ",")), plain(v.GetAgentVersion()),
 			plain(strconv.FormatInt(v.GetBoot(), 10)),
 			cpu, memory, disk,
@@ -119,6 +119,16 @@ func connectedCell(v *migcontrollerv1.VM) cell {
 	return cell{text: "no", tone: bad}
 }
 
+// vmStatusCell shows what the agent reports, and that the VM is spent, which it does not
+// report.
+func vmStatusCell(v *migcontrollerv1.VM) cell {
+	status := v.GetStatus()
+	if v.SpentAt != nil {
+		return cell{text: strings.TrimPrefix(status+", spent", ", "), tone: waiting}
+	}
+	return statusCell(status)
+}
+
 func statusCell(status string) cell {
 	tones := map[string]tone{
 		"idle": good, "ready": good, "job_running": busy, "error": bad,
@@ -128,7 +138,8 @@ func statusCell(status string) cell {
 	return cell{text: status, tone: tones[status]}
 }
 
-func registrationCell(state migcontrollerv1.RegistrationState) cell {
+func registrationCell(r *migcontrollerv1.Registration) cell {
+	state, n := r.GetState(), r.GetConsecutiveFailures()
 	text := strings.ToLower(strings.TrimPrefix(state.String(), "REGISTRATION_STATE_"))
 	switch state {
 	case migcontrollerv1.RegistrationState_REGISTRATION_STATE_UNSPECIFIED:
@@ -136,8 +147,14 @@ func registrationCell(state migcontrollerv1.RegistrationState) cell {
 	case migcontrollerv1.RegistrationState_REGISTRATION_STATE_REGISTERED:
 		return cell{text: text, tone: good}
 	case migcontrollerv1.RegistrationState_REGISTRATION_STATE_FAILED:
+		if n > 0 {
+			text = fmt.Sprintf("%s (%d)", text, n)
+		}
 		return cell{text: text, tone: bad}
 	default:
+		if n > 0 {
+			text = fmt.Sprintf("%s (%d failed)", text, n)
+		}
 		return cell{text: text, tone: waiting}
 	}
 }
@@ -194,13 +211,30 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 	t.field("Pool", plain(v.GetPoolId()))
 	t.field("Organisation", plain(v.GetOrgId()))
 	t.field("Connected", connectedCell(v))
-	t.field("Status", statusCell(v.GetStatus()))
+	t.field("Status", vmStatusCell(v))
+	if v.SpentAt != nil {
+		t.field("  job ended", in.whenBoth(v.GetSpentAt()))
+	}
 	t.field("Runner", plain(v.GetRunner().GetState()))
+	if v.RunnerCrashedAt != nil {
+		t.field("  crashed", in.whenBoth(v.GetRunnerCrashedAt()))
+	}
 	t.field("Runner name", plain(v.GetRunner().GetName()))
 	t.field("Labels", plain(strings.Join(v.GetRunner().GetLabels(), ",")))
-	t.field("Registration", registrationCell(registration.GetState()))
+	t.field("Registration", registrationCell(registration))
 	t.field("  by command", plain(registration.GetCommandId()))
 	t.field("  registered", in.whenBoth(registration.GetRegisteredAt()))
+	if f := registration.GetLastFailure(); f != nil {
+		t.field("  last failed", in.whenBoth(f.GetFailedAt()))
+		t.field("  because", plain(f.GetReason()))
+		t.field("  of command", plain(f.GetCommandId()))
+	}
+	if registration.NextAttemptAt != nil {
+		t.field("  next attempt", in.whenBoth(registration.GetNextAttemptAt()))
+	}
+	if v.ContestedAt != nil {
+		t.field("  contested", in.whenBoth(v.GetContestedAt()))
+	}
 	if waiting := v.GetWaiting(); waiting != nil {
 		t.field("  waits for", plain(waiting.GetReason()))
 		t.field("  since", in.whenBoth(waiting.GetSince()))
@@ -264,12 +298,14 @@ type poolsCmd struct{ vmFilter }
 
 // poolCount is how the VMs of one pool are.
 type poolCount struct {
-	Pool       string         `json:"poolId"`
-	VMs        int            `json:"vms"`
-	Connected  int            `json:"connected"`
-	Offline    int            `json:"offline"`
-	Registered int            `json:"registered"`
-	Statuses   map[string]int `json:"statuses"`
+	Pool       string `json:"poolId"`
+	VMs        int    `json:"vms"`
+	Connected  int    `json:"connected"`
+	Offline    int    `json:"offline"`
+	Registered int    `json:"registered"`
+	// Statuses counts those that are connected by what their agents report; those that are
+	// spent count as spent instead.
+	Statuses map[string]int `json:"statuses"`
 }
 
 // Run counts VMs by pool.
@@ -293,12 +329,14 @@ func (cmd poolsCmd) Run(ctx context.Context, in *invocation) error {
 		{title: "REGISTERED"},
 		{title: "IDLE"},
 		{title: "JOB_RUNNING"},
+		{title: "SPENT"},
 		{title: "ERROR"},
 	}}
 	for _, p := range pools {
 		t.add(
 			plain(p.Pool), count(p.VMs, neutral), count(p.Connected, neutral), count(p.Offline, bad), count(p.Registered, neutral),
-			count(p.Statuses["idle"], neutral), count(p.Statuses["job_running"], neutral), count(p.Statuses["error"], bad),
+			count(p.Statuses["idle"], neutral), count(p.Statuses["job_running"], neutral),
+			count(p.Statuses["spent"], neutral), count(p.Statuses["error"], bad),
 		)
 	}
 	in.writeTable(t, noVM)
@@ -332,7 +370,10 @@ func countPools(vms []*migcontrollerv1.VM) []poolCount {
 			continue
 		}
 		p.Connected++
-		if v.GetStatus() != "" {
+		switch {
+		case v.SpentAt != nil:
+			p.Statuses["spent"]++
+		case v.GetStatus() != "":
 			p.Statuses[v.GetStatus()]++
 		}
 	}

@@ -198,7 +198,7 @@ func (in *invocation) showChange(change *migcontrollerv1.WatchFleetResponse) err
 	switch {
 	case change.GetVm() != nil:
 		v := change.GetVm()
-		text := fmt.Sprintf("%s registration=%s", orDash(v.GetStatus()), registrationCell(v.GetRegistration().GetState()).text)
+		text := fmt.Sprintf("%s registration=%s", orDash(vmStatusCell(v).text), registrationCell(v.GetRegistration()).text)
 		if job := jobText(v.GetCurrentJob()); job != "" {
 			text += " job=" + job
 		}

@@ -135,6 +135,9 @@ func vmToProto(v fleet.VM, now time.Time) *migcontrollerv1.VM {
 		LastHeartbeatAt: timeToProto(v.LastHeartbeatAt),
 		LastAckAt:       timeToProto(v.LastAckAt),
 		Waiting:         waitingToProto(v.Waiting(now)),
+		SpentAt:         timeToProto(v.SpentAt),
+		RunnerCrashedAt: timeToProto(v.CrashedAt),
+		ContestedAt:     timeToProto(v.ContestedAt),
 	}
 }
 
@@ -152,7 +155,17 @@ func registrationToProto(r fleet.Registration) *migcontrollerv1.Registration {
 		CommandId:    string(r.Command),
 		RequestedAt:  timeToProto(r.RequestedAt),
 		RegisteredAt: timeToProto(r.ProvenAt),
+
+		ConsecutiveFailures: int32(r.Failures), LastFailure: failureToProto(r.LastFailure),
+		NextAttemptAt: timeToProto(r.NextAttemptAt),
 	}
+}
+
+func failureToProto(f fleet.RegistrationFailure) *migcontrollerv1.RegistrationFailure {
+	if f == (fleet.RegistrationFailure{}) {
+		return nil
+	}
+	return &migcontrollerv1.RegistrationFailure{FailedAt: timeToProto(f.At), CommandId: string(f.Command), Reason: f.Reason}
 }
 
 func jobToProto(j *fleet.Job) *migcontrollerv1.Job {

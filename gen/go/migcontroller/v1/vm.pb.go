@@ -29,14 +29,16 @@ type RegistrationState int32
 const (
 	// Not a state.
 	RegistrationState_REGISTRATION_STATE_UNSPECIFIED RegistrationState = 0
-	// No register_runner has been requested in this boot.
+	// No register_runner has been requested in this boot, or the last one was not taken.
 	RegistrationState_REGISTRATION_STATE_UNREGISTERED RegistrationState = 1
-	// register_runner is on its way or received; the proof is still missing.
+	// register_runner is on its way or received; the proof is still missing. When none
+	// comes in time, or the agent shows that it failed, the state is FAILED.
 	RegistrationState_REGISTRATION_STATE_REQUESTED RegistrationState = 2
 	// Proven by the event runner_registered or by a heartbeat whose runner is
 	// configured.
 	RegistrationState_REGISTRATION_STATE_REGISTERED RegistrationState = 3
-	// register_runner ended without the agent taking it.
+	// The last attempt failed. The next is made at next_attempt_at; if that is unset, the
+	// command was cancelled and no other attempt is made in this boot.
 	RegistrationState_REGISTRATION_STATE_FAILED RegistrationState = 4
 )
 
@@ -104,7 +106,7 @@ type VM struct {
 	Runner *Runner `protobuf:"bytes,6,opt,name=runner,proto3" json:"runner,omitempty"`
 	// How far the runner's registration has come.
 	Registration *Registration `protobuf:"bytes,7,opt,name=registration,proto3" json:"registration,omitempty"`
-	// The job that was running at the last heartbeat; unset when none was.
+	// The job that is running, as far as events and heartbeats show; unset when none is.
 	CurrentJob *Job `protobuf:"bytes,8,opt,name=current_job,json=currentJob,proto3" json:"current_job,omitempty"`
 	// The load as last reported; unset before it was.
 	Health *Health `protobuf:"bytes,9,opt,name=health,proto3" json:"health,omitempty"`
@@ -125,8 +127,8 @@ type VM struct {
 	DisconnectedAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=disconnected_at,json=disconnectedAt,proto3" json:"disconnected_at,omitempty"`
 	// When its last heartbeat came; unset before the first.
 	LastHeartbeatAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=last_heartbeat_at,json=lastHeartbeatAt,proto3" json:"last_heartbeat_at,omitempty"`
-	// What the registration of its runner waits for, such as a token; unset unless
-	// registration.state is REQUESTED.
+	// What the registration of its runner waits for, such as a token or its next attempt;
+	// unset when it waits for nothing.
 	Waiting *Waiting `protobuf:"bytes,18,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// When its agent last acked a command; unset before it did. An agent whose
 	// runner is registered reads no commands as a rule: if this is before
@@ -134,7 +136,16 @@ type VM struct {
 	LastAckAt *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=last_ack_at,json=lastAckAt,proto3" json:"last_ack_at,omitempty"`
 	// The machine, as the last vm_started that said anything of it described it; unset
 	// before that. Today's agents send none.
-	Machine       *Machine `protobuf:"bytes,20,opt,name=machine,proto3" json:"machine,omitempty"`
+	Machine *Machine `protobuf:"bytes,20,opt,name=machine,proto3" json:"machine,omitempty"`
+	// When the job of its ephemeral runner ended, in this boot; unset when it can still
+	// take one. A spent VM takes no other job, though its agent reports idle.
+	SpentAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=spent_at,json=spentAt,proto3" json:"spent_at,omitempty"`
+	// When its runner ended with an error, in this boot; unset when it did not. Its state is
+	// shown as offline from then on, whatever the agent reports.
+	RunnerCrashedAt *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=runner_crashed_at,json=runnerCrashedAt,proto3" json:"runner_crashed_at,omitempty"`
+	// When it last reported starts faster than one VM can start; unset when it never did.
+	// Several VMs may have its id, such as clones; it is not registered for the next minute.
+	ContestedAt   *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=contested_at,json=contestedAt,proto3" json:"contested_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +320,27 @@ func (x *VM) GetMachine() *Machine {
 	return nil
 }
 
+func (x *VM) GetSpentAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SpentAt
+	}
+	return nil
+}
+
+func (x *VM) GetRunnerCrashedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RunnerCrashedAt
+	}
+	return nil
+}
+
+func (x *VM) GetContestedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ContestedAt
+	}
+	return nil
+}
+
 // Machine is the hardware of a VM. What the agent did not say, or what could not be
 // read, is empty or 0.
 type Machine struct {
@@ -475,7 +507,15 @@ type Registration struct {
 	// When that command was accepted; unset before.
 	RequestedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
 	// When the proof came; unset before.
-	RegisteredAt  *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
+	RegisteredAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
+	// How many attempts have failed since the runner was last registered.
+	ConsecutiveFailures int32 `protobuf:"varint,5,opt,name=consecutive_failures,json=consecutiveFailures,proto3" json:"consecutive_failures,omitempty"`
+	// The last attempt that failed; unset when none did. It stays after a proof.
+	LastFailure *RegistrationFailure `protobuf:"bytes,6,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	// When the next attempt is made, if the VM is connected then or polls; unset when none
+	// is to be. A changed token, a restart of the controller with other options, or an
+	// operator's register_runner has it made at once.
+	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -538,6 +578,92 @@ func (x *Registration) GetRegisteredAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Registration) GetConsecutiveFailures() int32 {
+	if x != nil {
+		return x.ConsecutiveFailures
+	}
+	return 0
+}
+
+func (x *Registration) GetLastFailure() *RegistrationFailure {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
+func (x *Registration) GetNextAttemptAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextAttemptAt
+	}
+	return nil
+}
+
+// RegistrationFailure is the end of an attempt that did not register the runner.
+type RegistrationFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the attempt failed.
+	FailedAt *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
+	// Its register_runner. That may have SUCCEEDED: then its agent had the configuration
+	// and did not register the runner with it.
+	CommandId string `protobuf:"bytes,2,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
+	// Why it counts as failed, for people to read.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegistrationFailure) Reset() {
+	*x = RegistrationFailure{}
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegistrationFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegistrationFailure) ProtoMessage() {}
+
+func (x *RegistrationFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegistrationFailure.ProtoReflect.Descriptor instead.
+func (*RegistrationFailure) Descriptor() ([]byte, []int) {
+	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RegistrationFailure) GetFailedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FailedAt
+	}
+	return nil
+}
+
+func (x *RegistrationFailure) GetCommandId() string {
+	if x != nil {
+		return x.CommandId
+	}
+	return ""
+}
+
+func (x *RegistrationFailure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // Job is the job a VM runs.
 type Job struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -561,7 +687,7 @@ type Job struct {
 
 func (x *Job) Reset() {
 	*x = Job{}
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[4]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -573,7 +699,7 @@ func (x *Job) String() string {
 func (*Job) ProtoMessage() {}
 
 func (x *Job) ProtoReflect() protoreflect.Message {
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[4]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -586,7 +712,7 @@ func (x *Job) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Job.ProtoReflect.Descriptor instead.
 func (*Job) Descriptor() ([]byte, []int) {
-	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{4}
+	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Job) GetJobId() string {
@@ -663,7 +789,7 @@ type Health struct {
 
 func (x *Health) Reset() {
 	*x = Health{}
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[5]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -675,7 +801,7 @@ func (x *Health) String() string {
 func (*Health) ProtoMessage() {}
 
 func (x *Health) ProtoReflect() protoreflect.Message {
-	mi := &file_migcontroller_v1_vm_proto_msgTypes[5]
+	mi := &file_migcontroller_v1_vm_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -688,7 +814,7 @@ func (x *Health) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Health.ProtoReflect.Descriptor instead.
 func (*Health) Descriptor() ([]byte, []int) {
-	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{5}
+	return file_migcontroller_v1_vm_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Health) GetCpuUsagePercent() float64 {
@@ -744,7 +870,7 @@ var File_migcontroller_v1_vm_proto protoreflect.FileDescriptor
 
 const file_migcontroller_v1_vm_proto_rawDesc = "" +
 	"\n" +
-	"\x19migcontroller/v1/vm.proto\x12\x10migcontroller.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/waiting.proto\"\xad\a\n" +
+	"\x19migcontroller/v1/vm.proto\x12\x10migcontroller.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/waiting.proto\"\xeb\b\n" +
 	"\x02VM\x12\x13\n" +
 	"\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x17\n" +
 	"\apool_id\x18\x02 \x01(\tR\x06poolId\x12\x15\n" +
@@ -768,7 +894,10 @@ const file_migcontroller_v1_vm_proto_rawDesc = "" +
 	"\x11last_heartbeat_at\x18\x11 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastHeartbeatAt\x123\n" +
 	"\awaiting\x18\x12 \x01(\v2\x19.migcontroller.v1.WaitingR\awaiting\x12:\n" +
 	"\vlast_ack_at\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampR\tlastAckAt\x123\n" +
-	"\amachine\x18\x14 \x01(\v2\x19.migcontroller.v1.MachineR\amachine\"\x98\x01\n" +
+	"\amachine\x18\x14 \x01(\v2\x19.migcontroller.v1.MachineR\amachine\x125\n" +
+	"\bspent_at\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\aspentAt\x12F\n" +
+	"\x11runner_crashed_at\x18\x16 \x01(\v2\x1a.google.protobuf.TimestampR\x0frunnerCrashedAt\x12=\n" +
+	"\fcontested_at\x18\x17 \x01(\v2\x1a.google.protobuf.TimestampR\vcontestedAt\"\x98\x01\n" +
 	"\aMachine\x12!\n" +
 	"\fmachine_type\x18\x01 \x01(\tR\vmachineType\x12\x16\n" +
 	"\x06region\x18\x02 \x01(\tR\x06region\x12\x10\n" +
@@ -782,13 +911,21 @@ const file_migcontroller_v1_vm_proto_rawDesc = "" +
 	"configured\x18\x02 \x01(\bR\n" +
 	"configured\x12\x12\n" +
 	"\x04name\x18\x03 \x01(\tR\x04name\x12\x16\n" +
-	"\x06labels\x18\x04 \x03(\tR\x06labels\"\xe8\x01\n" +
+	"\x06labels\x18\x04 \x03(\tR\x06labels\"\xa9\x03\n" +
 	"\fRegistration\x129\n" +
 	"\x05state\x18\x01 \x01(\x0e2#.migcontroller.v1.RegistrationStateR\x05state\x12\x1d\n" +
 	"\n" +
 	"command_id\x18\x02 \x01(\tR\tcommandId\x12=\n" +
 	"\frequested_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vrequestedAt\x12?\n" +
-	"\rregistered_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\"\xd6\x01\n" +
+	"\rregistered_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fregisteredAt\x121\n" +
+	"\x14consecutive_failures\x18\x05 \x01(\x05R\x13consecutiveFailures\x12H\n" +
+	"\flast_failure\x18\x06 \x01(\v2%.migcontroller.v1.RegistrationFailureR\vlastFailure\x12B\n" +
+	"\x0fnext_attempt_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\rnextAttemptAt\"\x85\x01\n" +
+	"\x13RegistrationFailure\x127\n" +
+	"\tfailed_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\bfailedAt\x12\x1d\n" +
+	"\n" +
+	"command_id\x18\x02 \x01(\tR\tcommandId\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\xd6\x01\n" +
 	"\x03Job\x12\x15\n" +
 	"\x06job_id\x18\x01 \x01(\tR\x05jobId\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x1e\n" +
@@ -832,40 +969,47 @@ func file_migcontroller_v1_vm_proto_rawDescGZIP() []byte {
 }
 
 var file_migcontroller_v1_vm_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_migcontroller_v1_vm_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_migcontroller_v1_vm_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_migcontroller_v1_vm_proto_goTypes = []any{
 	(RegistrationState)(0),        // 0: migcontroller.v1.RegistrationState
 	(*VM)(nil),                    // 1: migcontroller.v1.VM
 	(*Machine)(nil),               // 2: migcontroller.v1.Machine
 	(*Runner)(nil),                // 3: migcontroller.v1.Runner
 	(*Registration)(nil),          // 4: migcontroller.v1.Registration
-	(*Job)(nil),                   // 5: migcontroller.v1.Job
-	(*Health)(nil),                // 6: migcontroller.v1.Health
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*Waiting)(nil),               // 8: migcontroller.v1.Waiting
+	(*RegistrationFailure)(nil),   // 5: migcontroller.v1.RegistrationFailure
+	(*Job)(nil),                   // 6: migcontroller.v1.Job
+	(*Health)(nil),                // 7: migcontroller.v1.Health
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*Waiting)(nil),               // 9: migcontroller.v1.Waiting
 }
 var file_migcontroller_v1_vm_proto_depIdxs = []int32{
 	3,  // 0: migcontroller.v1.VM.runner:type_name -> migcontroller.v1.Runner
 	4,  // 1: migcontroller.v1.VM.registration:type_name -> migcontroller.v1.Registration
-	5,  // 2: migcontroller.v1.VM.current_job:type_name -> migcontroller.v1.Job
-	6,  // 3: migcontroller.v1.VM.health:type_name -> migcontroller.v1.Health
-	7,  // 4: migcontroller.v1.VM.first_seen_at:type_name -> google.protobuf.Timestamp
-	7,  // 5: migcontroller.v1.VM.last_seen_at:type_name -> google.protobuf.Timestamp
-	7,  // 6: migcontroller.v1.VM.connected_at:type_name -> google.protobuf.Timestamp
-	7,  // 7: migcontroller.v1.VM.disconnected_at:type_name -> google.protobuf.Timestamp
-	7,  // 8: migcontroller.v1.VM.last_heartbeat_at:type_name -> google.protobuf.Timestamp
-	8,  // 9: migcontroller.v1.VM.waiting:type_name -> migcontroller.v1.Waiting
-	7,  // 10: migcontroller.v1.VM.last_ack_at:type_name -> google.protobuf.Timestamp
+	6,  // 2: migcontroller.v1.VM.current_job:type_name -> migcontroller.v1.Job
+	7,  // 3: migcontroller.v1.VM.health:type_name -> migcontroller.v1.Health
+	8,  // 4: migcontroller.v1.VM.first_seen_at:type_name -> google.protobuf.Timestamp
+	8,  // 5: migcontroller.v1.VM.last_seen_at:type_name -> google.protobuf.Timestamp
+	8,  // 6: migcontroller.v1.VM.connected_at:type_name -> google.protobuf.Timestamp
+	8,  // 7: migcontroller.v1.VM.disconnected_at:type_name -> google.protobuf.Timestamp
+	8,  // 8: migcontroller.v1.VM.last_heartbeat_at:type_name -> google.protobuf.Timestamp
+	9,  // 9: migcontroller.v1.VM.waiting:type_name -> migcontroller.v1.Waiting
+	8,  // 10: migcontroller.v1.VM.last_ack_at:type_name -> google.protobuf.Timestamp
 	2,  // 11: migcontroller.v1.VM.machine:type_name -> migcontroller.v1.Machine
-	0,  // 12: migcontroller.v1.Registration.state:type_name -> migcontroller.v1.RegistrationState
-	7,  // 13: migcontroller.v1.Registration.requested_at:type_name -> google.protobuf.Timestamp
-	7,  // 14: migcontroller.v1.Registration.registered_at:type_name -> google.protobuf.Timestamp
-	7,  // 15: migcontroller.v1.Job.started_at:type_name -> google.protobuf.Timestamp
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	8,  // 12: migcontroller.v1.VM.spent_at:type_name -> google.protobuf.Timestamp
+	8,  // 13: migcontroller.v1.VM.runner_crashed_at:type_name -> google.protobuf.Timestamp
+	8,  // 14: migcontroller.v1.VM.contested_at:type_name -> google.protobuf.Timestamp
+	0,  // 15: migcontroller.v1.Registration.state:type_name -> migcontroller.v1.RegistrationState
+	8,  // 16: migcontroller.v1.Registration.requested_at:type_name -> google.protobuf.Timestamp
+	8,  // 17: migcontroller.v1.Registration.registered_at:type_name -> google.protobuf.Timestamp
+	5,  // 18: migcontroller.v1.Registration.last_failure:type_name -> migcontroller.v1.RegistrationFailure
+	8,  // 19: migcontroller.v1.Registration.next_attempt_at:type_name -> google.protobuf.Timestamp
+	8,  // 20: migcontroller.v1.RegistrationFailure.failed_at:type_name -> google.protobuf.Timestamp
+	8,  // 21: migcontroller.v1.Job.started_at:type_name -> google.protobuf.Timestamp
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_migcontroller_v1_vm_proto_init() }
@@ -874,14 +1018,14 @@ func file_migcontroller_v1_vm_proto_init() {
 		return
 	}
 	file_migcontroller_v1_waiting_proto_init()
-	file_migcontroller_v1_vm_proto_msgTypes[5].OneofWrappers = []any{}
+	file_migcontroller_v1_vm_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_migcontroller_v1_vm_proto_rawDesc), len(file_migcontroller_v1_vm_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

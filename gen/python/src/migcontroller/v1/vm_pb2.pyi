@@ -25,7 +25,7 @@ REGISTRATION_STATE_REGISTERED: RegistrationState
 REGISTRATION_STATE_FAILED: RegistrationState
 
 class VM(_message.Message):
-    __slots__ = ("vm_id", "pool_id", "org_id", "connected", "status", "runner", "registration", "current_job", "health", "agent_version", "session_epoch", "boot", "first_seen_at", "last_seen_at", "connected_at", "disconnected_at", "last_heartbeat_at", "waiting", "last_ack_at", "machine")
+    __slots__ = ("vm_id", "pool_id", "org_id", "connected", "status", "runner", "registration", "current_job", "health", "agent_version", "session_epoch", "boot", "first_seen_at", "last_seen_at", "connected_at", "disconnected_at", "last_heartbeat_at", "waiting", "last_ack_at", "machine", "spent_at", "runner_crashed_at", "contested_at")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     POOL_ID_FIELD_NUMBER: _ClassVar[int]
     ORG_ID_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +46,9 @@ class VM(_message.Message):
     WAITING_FIELD_NUMBER: _ClassVar[int]
     LAST_ACK_AT_FIELD_NUMBER: _ClassVar[int]
     MACHINE_FIELD_NUMBER: _ClassVar[int]
+    SPENT_AT_FIELD_NUMBER: _ClassVar[int]
+    RUNNER_CRASHED_AT_FIELD_NUMBER: _ClassVar[int]
+    CONTESTED_AT_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     pool_id: str
     org_id: str
@@ -66,7 +69,10 @@ class VM(_message.Message):
     waiting: _waiting_pb2.Waiting
     last_ack_at: _timestamp_pb2.Timestamp
     machine: Machine
-    def __init__(self, vm_id: _Optional[str] = ..., pool_id: _Optional[str] = ..., org_id: _Optional[str] = ..., connected: bool = ..., status: _Optional[str] = ..., runner: _Optional[_Union[Runner, _Mapping]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., current_job: _Optional[_Union[Job, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., agent_version: _Optional[str] = ..., session_epoch: _Optional[int] = ..., boot: _Optional[int] = ..., first_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., connected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., disconnected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., waiting: _Optional[_Union[_waiting_pb2.Waiting, _Mapping]] = ..., last_ack_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ...) -> None: ...
+    spent_at: _timestamp_pb2.Timestamp
+    runner_crashed_at: _timestamp_pb2.Timestamp
+    contested_at: _timestamp_pb2.Timestamp
+    def __init__(self, vm_id: _Optional[str] = ..., pool_id: _Optional[str] = ..., org_id: _Optional[str] = ..., connected: bool = ..., status: _Optional[str] = ..., runner: _Optional[_Union[Runner, _Mapping]] = ..., registration: _Optional[_Union[Registration, _Mapping]] = ..., current_job: _Optional[_Union[Job, _Mapping]] = ..., health: _Optional[_Union[Health, _Mapping]] = ..., agent_version: _Optional[str] = ..., session_epoch: _Optional[int] = ..., boot: _Optional[int] = ..., first_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., connected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., disconnected_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., last_heartbeat_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., waiting: _Optional[_Union[_waiting_pb2.Waiting, _Mapping]] = ..., last_ack_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., machine: _Optional[_Union[Machine, _Mapping]] = ..., spent_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., runner_crashed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., contested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Machine(_message.Message):
     __slots__ = ("machine_type", "region", "cpu", "memory_bytes", "disk_bytes")
@@ -95,16 +101,32 @@ class Runner(_message.Message):
     def __init__(self, state: _Optional[str] = ..., configured: bool = ..., name: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Registration(_message.Message):
-    __slots__ = ("state", "command_id", "requested_at", "registered_at")
+    __slots__ = ("state", "command_id", "requested_at", "registered_at", "consecutive_failures", "last_failure", "next_attempt_at")
     STATE_FIELD_NUMBER: _ClassVar[int]
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
     REQUESTED_AT_FIELD_NUMBER: _ClassVar[int]
     REGISTERED_AT_FIELD_NUMBER: _ClassVar[int]
+    CONSECUTIVE_FAILURES_FIELD_NUMBER: _ClassVar[int]
+    LAST_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    NEXT_ATTEMPT_AT_FIELD_NUMBER: _ClassVar[int]
     state: RegistrationState
     command_id: str
     requested_at: _timestamp_pb2.Timestamp
     registered_at: _timestamp_pb2.Timestamp
-    def __init__(self, state: _Optional[_Union[RegistrationState, str]] = ..., command_id: _Optional[str] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., registered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    consecutive_failures: int
+    last_failure: RegistrationFailure
+    next_attempt_at: _timestamp_pb2.Timestamp
+    def __init__(self, state: _Optional[_Union[RegistrationState, str]] = ..., command_id: _Optional[str] = ..., requested_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., registered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., consecutive_failures: _Optional[int] = ..., last_failure: _Optional[_Union[RegistrationFailure, _Mapping]] = ..., next_attempt_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+
+class RegistrationFailure(_message.Message):
+    __slots__ = ("failed_at", "command_id", "reason")
+    FAILED_AT_FIELD_NUMBER: _ClassVar[int]
+    COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    failed_at: _timestamp_pb2.Timestamp
+    command_id: str
+    reason: str
+    def __init__(self, failed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., command_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
     __slots__ = ("job_id", "run_id", "repository", "branch", "commit", "status", "started_at")

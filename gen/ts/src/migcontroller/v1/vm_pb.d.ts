@@ -70,7 +70,7 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
   registration?: Registration | undefined;
 
   /**
-   * The job that was running at the last heartbeat; unset when none was.
+   * The job that is running, as far as events and heartbeats show; unset when none is.
    *
    * @generated from field: migcontroller.v1.Job current_job = 8;
    */
@@ -141,8 +141,8 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
   lastHeartbeatAt?: Timestamp | undefined;
 
   /**
-   * What the registration of its runner waits for, such as a token; unset unless
-   * registration.state is REQUESTED.
+   * What the registration of its runner waits for, such as a token or its next attempt;
+   * unset when it waits for nothing.
    *
    * @generated from field: migcontroller.v1.Waiting waiting = 18;
    */
@@ -164,6 +164,30 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
    * @generated from field: migcontroller.v1.Machine machine = 20;
    */
   machine?: Machine | undefined;
+
+  /**
+   * When the job of its ephemeral runner ended, in this boot; unset when it can still
+   * take one. A spent VM takes no other job, though its agent reports idle.
+   *
+   * @generated from field: google.protobuf.Timestamp spent_at = 21;
+   */
+  spentAt?: Timestamp | undefined;
+
+  /**
+   * When its runner ended with an error, in this boot; unset when it did not. Its state is
+   * shown as offline from then on, whatever the agent reports.
+   *
+   * @generated from field: google.protobuf.Timestamp runner_crashed_at = 22;
+   */
+  runnerCrashedAt?: Timestamp | undefined;
+
+  /**
+   * When it last reported starts faster than one VM can start; unset when it never did.
+   * Several VMs may have its id, such as clones; it is not registered for the next minute.
+   *
+   * @generated from field: google.protobuf.Timestamp contested_at = 23;
+   */
+  contestedAt?: Timestamp | undefined;
 };
 
 /**
@@ -295,6 +319,29 @@ export declare type Registration = Message<"migcontroller.v1.Registration"> & {
    * @generated from field: google.protobuf.Timestamp registered_at = 4;
    */
   registeredAt?: Timestamp | undefined;
+
+  /**
+   * How many attempts have failed since the runner was last registered.
+   *
+   * @generated from field: int32 consecutive_failures = 5;
+   */
+  consecutiveFailures: number;
+
+  /**
+   * The last attempt that failed; unset when none did. It stays after a proof.
+   *
+   * @generated from field: migcontroller.v1.RegistrationFailure last_failure = 6;
+   */
+  lastFailure?: RegistrationFailure | undefined;
+
+  /**
+   * When the next attempt is made, if the VM is connected then or polls; unset when none
+   * is to be. A changed token, a restart of the controller with other options, or an
+   * operator's register_runner has it made at once.
+   *
+   * @generated from field: google.protobuf.Timestamp next_attempt_at = 7;
+   */
+  nextAttemptAt?: Timestamp | undefined;
 };
 
 /**
@@ -302,6 +349,41 @@ export declare type Registration = Message<"migcontroller.v1.Registration"> & {
  * Use `create(RegistrationSchema)` to create a new message.
  */
 export declare const RegistrationSchema: GenMessage<Registration>;
+
+/**
+ * RegistrationFailure is the end of an attempt that did not register the runner.
+ *
+ * @generated from message migcontroller.v1.RegistrationFailure
+ */
+export declare type RegistrationFailure = Message<"migcontroller.v1.RegistrationFailure"> & {
+  /**
+   * When the attempt failed.
+   *
+   * @generated from field: google.protobuf.Timestamp failed_at = 1;
+   */
+  failedAt?: Timestamp | undefined;
+
+  /**
+   * Its register_runner. That may have SUCCEEDED: then its agent had the configuration
+   * and did not register the runner with it.
+   *
+   * @generated from field: string command_id = 2;
+   */
+  commandId: string;
+
+  /**
+   * Why it counts as failed, for people to read.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message migcontroller.v1.RegistrationFailure.
+ * Use `create(RegistrationFailureSchema)` to create a new message.
+ */
+export declare const RegistrationFailureSchema: GenMessage<RegistrationFailure>;
 
 /**
  * Job is the job a VM runs.
@@ -444,14 +526,15 @@ export enum RegistrationState {
   UNSPECIFIED = 0,
 
   /**
-   * No register_runner has been requested in this boot.
+   * No register_runner has been requested in this boot, or the last one was not taken.
    *
    * @generated from enum value: REGISTRATION_STATE_UNREGISTERED = 1;
    */
   UNREGISTERED = 1,
 
   /**
-   * register_runner is on its way or received; the proof is still missing.
+   * register_runner is on its way or received; the proof is still missing. When none
+   * comes in time, or the agent shows that it failed, the state is FAILED.
    *
    * @generated from enum value: REGISTRATION_STATE_REQUESTED = 2;
    */
@@ -466,7 +549,8 @@ export enum RegistrationState {
   REGISTERED = 3,
 
   /**
-   * register_runner ended without the agent taking it.
+   * The last attempt failed. The next is made at next_attempt_at; if that is unset, the
+   * command was cancelled and no other attempt is made in this boot.
    *
    * @generated from enum value: REGISTRATION_STATE_FAILED = 4;
    */
