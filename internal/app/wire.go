@@ -120,7 +120,7 @@ func (o Options) registrar() (*registration.Registrar, error) {
 func (o Options) tokenSource() registration.TokenSource {
 	switch {
 	case o.RegistrationTokenFile != "":
-		return registration.TokenFile(o.RegistrationTokenFile, now)
+		return registration.TokenFile(o.RegistrationTokenFile)
 	case o.RegistrationToken != "":
 		return registration.StaticToken(o.RegistrationToken.Reveal(), now)
 	default:
