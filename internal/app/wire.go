@@ -31,6 +31,7 @@ type controller struct {
 	dispatch  *dispatch.Dispatcher
 	control   *control.Control
 	registrar *registration.Registrar
+	tokenFile *registration.FileWatch // nil without a token file
 	handler   http.Handler
 	summary   summary
 }
@@ -82,10 +83,9 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 	if absolute, aerr := filepath.Abs(path); aerr == nil {
 		path = absolute
 	}
-	c.summary = summary{Database: "sqlite " + path, Runners: c.registrar.Describe()}
-	if o.RegistrationToken == "" && o.RegistrationTokenFile == "" {
-		c.summary.Warnings = append(c.summary.Warnings,
-			"agents are sent a sample registration token, which registers no runner: set --registration-token-file")
+	c.summary = summary{Database: "sqlite " + path, Runners: c.registrar.Describe(), Warnings: o.runnerWarnings()}
+	if o.RegistrationTokenFile != "" {
+		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log)
 	}
 	return err
 }
@@ -158,8 +158,11 @@ func (c *controller) ready(ctx context.Context) error {
 	return nil
 }
 
-// Run has nothing to add: the parts keep themselves in order.
+// Run watches the token file. The parts keep themselves in order.
 func (c *controller) Run(ctx context.Context) error {
+	if c.tokenFile != nil {
+		c.tokenFile.Run(ctx)
+	}
 	<-ctx.Done()
 	return nil
 }
