@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -225,7 +226,7 @@ func (w *world) requireReady(before State, in Input, out Outcome) {
 		asks := !due.IsZero() && !w.now.Before(due) && v.TokenWait != TokenWait{}
 		changed, tokenDue = changed || asks && v.DueAt.After(w.now), tokenDue || asks
 	case TokenUnavailable:
-		changed = true
+		changed = changed || slices.ContainsFunc(open, Command.NeedsToken)
 	case CommandAccepted:
 		if c := w.commands[in.New.ID]; len(out.Commands) > 0 && c.Out(v.Epoch) {
 			require.Equal(w, Ready{Command: c.ID}, out.Ready, "claimed")
