@@ -76,6 +76,7 @@ func (in SessionOpened) reduce(r *reduction) error {
 		r.endDeliveries(in.Written)
 	}
 	r.State.VM = r.vm().SessionOpened(in.Hello, r.now)
+	r.sessionBegan()
 	r.register()
 	if slices.ContainsFunc(r.State.Commands, Command.repeatsRegistration) {
 		r.vm().AwaitsRunner, r.vm().DueAt = true, r.now.Add(showWithin)

@@ -55,7 +55,8 @@ func (v VM) RegistrationProven(now time.Time) VM {
 //
 // A success means only that the agent has the configuration. A command that ran
 // out of time before it was sent, or unacked on its stream, leaves the VM to be
-// registered when it next asks or connects; one that was handed to a poll does
+// registered when it next asks or connects, and so does one that was in an answer to
+// vm_started, which not all agents look at; one that was handed to a poll does
 // not, since polls are never acked. One that was cancelled does not either: an
 // operator did not want it.
 func (v VM) RegistrationEnded(cmd Command) VM {
@@ -69,7 +70,7 @@ func (v VM) RegistrationEnded(cmd Command) VM {
 		v.Registration.State = Unregistered
 	case TimedOut:
 		v.Registration.State = Unregistered
-		if cmd.Last.Via == HTTP {
+		if cmd.Last.Via == HTTP && !cmd.Last.Started {
 			v.Registration.State = RegFailed
 		}
 	case Failed, Cancelled:
