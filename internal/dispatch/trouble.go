@@ -36,6 +36,7 @@ const (
 	troubleHeld     trouble = "held"
 	troubleDelivery trouble = "delivery"
 	troubleToken    trouble = "token"
+	troubleStarted  trouble = "started"
 	troubleUnended  trouble = "unended"
 	troubleJournal  trouble = "journal"
 )
