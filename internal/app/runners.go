@@ -1,14 +1,19 @@
 package app
 
 // runnerWarnings are for the operator, at the start: about options with which no runner
-// registers.
-func (o Options) runnerWarnings() []string {
+// registers, or with which others than agents get a token.
+func (o Options) runnerWarnings() (warnings []string) {
 	switch {
 	case o.RegistrationToken == "" && o.RegistrationTokenFile == "":
-		return []string{"agents are sent a sample registration token, which registers no runner: set --registration-token-file"}
+		warnings = append(warnings,
+			"agents are sent a sample registration token, which registers no runner: set --registration-token-file")
 	case o.RunnerURL == "":
-		return []string{"agents are sent a registration token with a sample URL, where no runner can register: set --runner-url"}
-	default:
-		return nil
+		warnings = append(warnings,
+			"agents are sent a registration token with a sample URL, where no runner can register: set --runner-url")
 	}
+	if o.TokenInVMStarted {
+		warnings = append(warnings,
+			"--token-in-vm-started: whoever reaches these addresses gets a registration token by reporting vm_started")
+	}
+	return warnings
 }

@@ -18,6 +18,7 @@ func TestRunnerWarnings(t *testing.T) {
 		sampleToken = "WARN  agents are sent a sample registration token"
 		sampleURL   = "WARN  agents are sent a registration token with a sample URL, where no runner can register: set --runner-url\n"
 		noToken     = "WARN  the token file gives no registration token  token_file="
+		inAnswer    = "WARN  --token-in-vm-started: whoever reaches these addresses gets a registration token by reporting vm_started\n"
 		old         = "WARN  the token file is old: its registration token has expired, unless it lives longer than an hour  token_file="
 	)
 	dir := t.TempDir()
@@ -37,6 +38,7 @@ func TestRunnerWarnings(t *testing.T) {
 		"a file and a URL":    {func(o *Options) { o.RegistrationTokenFile, o.RunnerURL = fresh, "https://ci.example/o" }, nil},
 		"an old file":         {func(o *Options) { o.RegistrationTokenFile, o.RunnerURL = stale, "https://ci.example/o" }, []string{old + stale}},
 		"an old file, no URL": {func(o *Options) { o.RegistrationTokenFile = stale }, []string{sampleURL, old + stale}},
+		"a token in answers":  {func(o *Options) { o.RegistrationToken, o.TokenInVMStarted = "hush", true }, []string{sampleURL, inAnswer}},
 		"no file": {
 			func(o *Options) { o.RegistrationTokenFile = missing },
 			[]string{sampleURL, noToken + missing + ` reason="no such file or directory"`},

@@ -78,7 +78,7 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 			Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
 			VMs: o.RetainVMs, Changes: o.RetainChanges,
 		},
-		Clock: now, Log: log,
+		Clock: now, Log: log, TokenInVMStarted: o.TokenInVMStarted,
 	})
 	if absolute, aerr := filepath.Abs(path); aerr == nil {
 		path = absolute
