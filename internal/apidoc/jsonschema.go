@@ -119,6 +119,8 @@ func wellKnown(m protoreflect.MessageDescriptor) *jsonSchema {
 		return &jsonSchema{Type: "string", Pattern: `^-?[0-9]+(\.[0-9]{1,9})?s$`, Examples: []any{"1.5s"}}
 	case "google.protobuf.Struct":
 		return &jsonSchema{Type: "object", Additional: true}
+	case "google.protobuf.ListValue":
+		return &jsonSchema{Type: "array", Items: &jsonSchema{}}
 	default:
 		panic(fmt.Sprintf("apidoc: %s was in no schema before: say here what its JSON is", m.FullName()))
 	}

@@ -68,6 +68,7 @@ func trials() map[string]trial {
 		"allow-origins":           {func(o Options) any { return o.AllowOrigins }, [2]string{"https://a.example", "http://b:1,https://c"}, [2]any{[]string{"https://a.example"}, []string{"http://b:1", "https://c"}}, map[string]string{"*": originRule, "https://*.example": originRule, "null": originRule, "https://a/": originRule, "a.example": originRule, "ftp://a": originRule, "https://A.example": originRule, "https://u@a": originRule}},
 		"registration-token":      texts(func(o Options) any { return o.RegistrationToken.Reveal() }, "a", "b", map[string]string{"hush\tup": "must be without white space"}),
 		"registration-token-file": texts(func(o Options) any { return o.RegistrationTokenFile }, "a", "b", nil),
+		"token-in-vm-started":     switches(func(o Options) any { return o.TokenInVMStarted }),
 		"command-ttl":             durations(func(o Options) any { return o.CommandTTL }, limit),
 		"ack-timeout":             {func(o Options) any { return o.AckTimeout }, [2]string{"1m", "1d"}, [2]any{time.Minute, 24 * time.Hour}, map[string]string{"0s": "must be more than 0 and at most 24h", "25h": "must be more than 0 and at most 24h", "x": durationRule}},
 		"max-deliveries":          {func(o Options) any { return o.MaxDeliveries }, [2]string{"1", "100"}, [2]any{1, 100}, map[string]string{"0": "from 1 to 100", "101": "from 1 to 100", "many": "must be a whole number"}},
@@ -109,7 +110,7 @@ func writeConfig(t *testing.T, text string) string {
 // yamlForm quotes what is a text in YAML.
 func yamlForm(option, text string) string {
 	switch option {
-	case "insecure", "journal", "simulate", "max-deliveries":
+	case "insecure", "journal", "simulate", "max-deliveries", "token-in-vm-started":
 		return text
 	}
 	return fmt.Sprintf("%q", text)

@@ -31,6 +31,7 @@ type controller struct {
 	dispatch  *dispatch.Dispatcher
 	control   *control.Control
 	registrar *registration.Registrar
+	tokenFile *registration.FileWatch // nil without a token file
 	handler   http.Handler
 	summary   summary
 }
@@ -77,15 +78,14 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 			Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
 			VMs: o.RetainVMs, Changes: o.RetainChanges,
 		},
-		Clock: now, Log: log,
+		Clock: now, Log: log, TokenInVMStarted: o.TokenInVMStarted,
 	})
 	if absolute, aerr := filepath.Abs(path); aerr == nil {
 		path = absolute
 	}
-	c.summary = summary{Database: "sqlite " + path, Runners: c.registrar.Describe()}
-	if o.RegistrationToken == "" && o.RegistrationTokenFile == "" {
-		c.summary.Warnings = append(c.summary.Warnings,
-			"agents are sent a sample registration token, which registers no runner: set --registration-token-file")
+	c.summary = summary{Database: "sqlite " + path, Runners: c.registrar.Describe(), Warnings: o.runnerWarnings()}
+	if o.RegistrationTokenFile != "" {
+		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log)
 	}
 	return err
 }
@@ -120,7 +120,7 @@ func (o Options) registrar() (*registration.Registrar, error) {
 func (o Options) tokenSource() registration.TokenSource {
 	switch {
 	case o.RegistrationTokenFile != "":
-		return registration.TokenFile(o.RegistrationTokenFile, now)
+		return registration.TokenFile(o.RegistrationTokenFile)
 	case o.RegistrationToken != "":
 		return registration.StaticToken(o.RegistrationToken.Reveal(), now)
 	default:
@@ -158,8 +158,11 @@ func (c *controller) ready(ctx context.Context) error {
 	return nil
 }
 
-// Run has nothing to add: the parts keep themselves in order.
+// Run watches the token file. The parts keep themselves in order.
 func (c *controller) Run(ctx context.Context) error {
+	if c.tokenFile != nil {
+		c.tokenFile.Run(ctx)
+	}
 	<-ctx.Done()
 	return nil
 }

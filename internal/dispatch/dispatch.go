@@ -86,6 +86,8 @@ type Options struct {
 	Retention engine.Retention
 	Clock     func() time.Time
 	Log       *slog.Logger
+	// TokenInVMStarted makes AnswerStarted deliver.
+	TokenInVMStarted bool
 	// Hold is how long a stream that is refused or superseded is held before it
 	// ends: agents reconnect at once. Zero is 5 s. It must stay under the 10 s
 	// in which a superseded stream is to end.

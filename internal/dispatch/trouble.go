@@ -39,6 +39,7 @@ const (
 	troubleDelivery trouble = "delivery"
 	troubleToken    trouble = "token"
 	troubleFailed   trouble = "registration failed"
+	troubleStarted  trouble = "started"
 	troubleUnended  trouble = "unended"
 	troubleJournal  trouble = "journal"
 )

@@ -58,9 +58,10 @@ func (r *reduction) bootShown(o Origin, sentAt time.Time) {
 	v := r.vm()
 	known := v.Registration.Epoch
 	plausible := o.ReceivedAt.Sub(o.SentAt).Abs() < plausibleClock
+	repeated := !sentAt.IsZero() && sentAt.Equal(v.StartedAt)
 	switch {
 	case !v.begun(), o.ReceivedAt.Before(v.Registration.ProvenAt), o.Via == Stream && o.Epoch <= known:
-	case plausible && notAfter(o.SentAt, v.EvidenceSentAt, latestStart):
+	case plausible && (repeated || notAfter(o.SentAt, v.EvidenceSentAt, latestStart)):
 	case o.Via == HTTP && (v.Connected && v.Epoch <= known || v.Job != nil && v.Epoch > 0):
 		v.BootSeenAt = o.ReceivedAt
 	default:

@@ -37,6 +37,11 @@ func inState(tb testing.TB, s CommandState) Command {
 	return c
 }
 
+// via is a delivery, but none in an answer to vm_started.
+func via(r Route, e Epoch, boot int64, at time.Time) Delivery {
+	return Delivery{Via: r, Epoch: e, Boot: boot, At: at}
+}
+
 // step is a transition tried on a command; it returns the command after it.
 type step struct {
 	name string
@@ -44,9 +49,9 @@ type step struct {
 }
 
 var steps = []step{
-	{"deliver", func(c Command) (Command, error) { return c.Delivered(Delivery{Stream, 1, 1, t0}) }},
-	{"deliver on a newer session", func(c Command) (Command, error) { return c.Delivered(Delivery{Stream, 2, 1, t0}) }},
-	{"deliver too late", func(c Command) (Command, error) { return c.Delivered(Delivery{Stream, 2, 1, t0.Add(2 * time.Hour)}) }},
+	{"deliver", func(c Command) (Command, error) { return c.Delivered(via(Stream, 1, 1, t0)) }},
+	{"deliver on a newer session", func(c Command) (Command, error) { return c.Delivered(via(Stream, 2, 1, t0)) }},
+	{"deliver too late", func(c Command) (Command, error) { return c.Delivered(via(Stream, 2, 1, t0.Add(2*time.Hour))) }},
 	{"ack success", func(c Command) (Command, error) { return c.Acked(Ack{CommandID: "c", Success: true}, t0) }},
 	{"ack failure", func(c Command) (Command, error) { return c.Acked(Ack{CommandID: "c"}, t0) }},
 	{"prove", func(c Command) (Command, error) { return c.Proven("seen", t0) }},
@@ -55,6 +60,7 @@ var steps = []step{
 	{"lapse in silence", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Minute), t0, live(c)), nil }},
 	{"not written", func(c Command) (Command, error) { return c.NotWritten(c.Last.Epoch), nil }},
 	{"cancel", func(c Command) (Command, error) { return c.Cancelled(t0) }},
+	{"begin a session", func(c Command) (Command, error) { return c.SessionBegan(t0), nil }},
 	{"end the session", func(c Command) (Command, error) { return c.SessionEnded(1, t0), nil }},
 }
 
@@ -160,21 +166,21 @@ func TestAckClock(t *testing.T) {
 	require.Equal(t, c, c.SessionEnded(0, t0), "another session's end")
 	c = c.SessionEnded(1, t0)
 	require.Equal(t, c.ExpiresAt, c.DueAt)
-	c, err := c.Delivered(Delivery{Stream, 2, 1, t0.Add(30 * time.Minute)})
+	c, err := c.Delivered(via(Stream, 2, 1, t0.Add(30*time.Minute)))
 	require.NoError(t, err)
 	require.Equal(t, t0.Add(31*time.Minute), c.DueAt)
 }
 
 func TestPolledDelivery(t *testing.T) {
 	t.Parallel()
-	c, err := inState(t, Pending).Delivered(Delivery{HTTP, 0, 1, t0})
+	c, err := inState(t, Pending).Delivered(via(HTTP, 0, 1, t0))
 	require.NoError(t, err)
 	require.Equal(t, t0.Add(time.Minute), c.DueAt)
-	for _, d := range []Delivery{{HTTP, 0, 1, t0}, {Stream, 1, 1, t0}, {HTTP, 5, 1, t0}} {
+	for _, d := range []Delivery{via(HTTP, 0, 1, t0), via(Stream, 1, 1, t0), via(HTTP, 5, 1, t0)} {
 		require.False(t, c.Deliverable(d), "handed to a poll once a boot")
 	}
-	require.True(t, c.Deliverable(Delivery{HTTP, 0, 2, t0}))
-	require.True(t, c.Deliverable(Delivery{Stream, 1, 2, t0}))
+	require.True(t, c.Deliverable(via(HTTP, 0, 2, t0)))
+	require.True(t, c.Deliverable(via(Stream, 1, 2, t0)))
 	require.Equal(t, c, c.SessionEnded(1, t0))
 
 }
@@ -182,8 +188,8 @@ func TestPolledDelivery(t *testing.T) {
 func TestStreamRedeliveryNeedsANewSession(t *testing.T) {
 	t.Parallel()
 	c := inState(t, Delivered)
-	require.False(t, c.Deliverable(Delivery{Stream, 1, 2, t0}), "not on the same stream, whatever the boot")
-	require.True(t, c.Deliverable(Delivery{HTTP, 1, 1, t0}), "the stream is over for an agent that polls")
+	require.False(t, c.Deliverable(via(Stream, 1, 2, t0)), "not on the same stream, whatever the boot")
+	require.True(t, c.Deliverable(via(HTTP, 1, 1, t0)), "the stream is over for an agent that polls")
 }
 
 // FuzzTransitions plays any sequence of steps and holds the invariants.

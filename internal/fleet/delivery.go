@@ -37,16 +37,22 @@ type Delivery struct {
 	Boot int64 `json:"boot,omitempty"`
 	// At is when.
 	At time.Time `json:"at,omitzero"`
+	// Started is whether it is in the answer to a vm_started that came over HTTP.
+	// Only a RegisterRunner can be. Older agents take it from there; those that open
+	// a stream do not look at it.
+	Started bool `json:"started,omitempty"`
 }
 
 // Deliverable reports whether d may be the next delivery of c: before its
 // deadline, and at most MaxDeliveries times. A pending command may go any way.
 // One that is out goes out again on a newer session, or to a poll once the stream
 // it went out on is over; what was handed to a poll is not handed out again in
-// that boot.
+// that boot. Neither is what was in an answer to vm_started, except on a newer
+// session, whose agent may have ignored the answer, and when vm_started is repeated,
+// whose agent did not get it.
 func (c Command) Deliverable(d Delivery) bool {
 	switch {
-	case c.State.Terminal(), !d.At.Before(c.ExpiresAt), c.exhausted():
+	case c.State.Terminal(), !d.At.Before(c.ExpiresAt), c.exhausted(), d.Started && c.Type != RegisterRunner:
 		return false
 	case c.State == Pending:
 		return true
@@ -54,7 +60,13 @@ func (c Command) Deliverable(d Delivery) bool {
 		return false
 	}
 	newer := d.Via == HTTP || d.Epoch > c.Last.Epoch
-	return newer && (c.Last.Via == Stream || d.Boot > c.Last.Boot)
+	return newer && (c.Last.Via == Stream || d.Boot > c.Last.Boot || c.Last.unused(d))
+}
+
+// unused reports whether d was in an answer to vm_started that the agent has not used, as
+// far as the next delivery shows: it opened a session since, or repeats vm_started.
+func (d Delivery) unused(next Delivery) bool {
+	return d.Started && (next.Started || next.Via == Stream && next.Epoch > d.Epoch)
 }
 
 // InFlight reports whether c keeps d from delivering another command of its VM:
@@ -65,7 +77,7 @@ func (c Command) InFlight(d Delivery) bool {
 	case c.State != Delivered:
 		return false
 	case c.Last.Via == HTTP:
-		return c.Last.Boot == d.Boot
+		return c.Last.Boot == d.Boot && (d.Started || !c.Last.unused(d))
 	default:
 		return d.Via == Stream && c.Last.Epoch == d.Epoch
 	}
@@ -122,15 +134,28 @@ func (c Command) NotWritten(e Epoch) Command {
 // for longer than the ack timeout would give up a command that it had claimed and
 // never sent. A command that has had all its deliveries ends.
 func (c Command) SessionEnded(e Epoch, now time.Time) Command {
-	switch {
-	case c.State != Delivered || c.Last.Via != Stream || c.Last.Epoch > e:
-		return c
-	case c.exhausted():
-		return c.ended(TimedOut, fmt.Sprintf("delivered %d times and never acked: max_deliveries is reached", c.Attempts), now)
-	default:
-		c.DueAt = c.ExpiresAt
+	if c.State != Delivered || c.Last.Via != Stream || c.Last.Epoch > e {
 		return c
 	}
+	return c.unclocked(now)
+}
+
+// SessionBegan takes the beginning of a newer session. Of a command that was in an answer
+// to vm_started the ack clock stops as in SessionEnded: it is due on that session.
+func (c Command) SessionBegan(now time.Time) Command {
+	if c.State != Delivered || !c.Last.Started {
+		return c
+	}
+	return c.unclocked(now)
+}
+
+// unclocked is c with its ack clock stopped; if it has had all its deliveries, it ends.
+func (c Command) unclocked(now time.Time) Command {
+	if c.exhausted() {
+		return c.ended(TimedOut, fmt.Sprintf("delivered %d times and never acked: max_deliveries is reached", c.Attempts), now)
+	}
+	c.DueAt = c.ExpiresAt
+	return c
 }
 
 // Lapsed ends c if its time is up: Expired when it was never delivered before
@@ -158,6 +183,8 @@ func (c Command) Lapsed(now, lastMessageAt time.Time, v VM) Command {
 func (c Command) unackedReason(now time.Time, v VM) string {
 	reason := fmt.Sprintf("no ack within %s", c.AckTimeout)
 	switch {
+	case c.Last.Started:
+		reason = "handed out in the answer to vm_started, and no runner_registered came"
 	case c.Last.Via == HTTP:
 		reason = "handed to a poll, and agents that poll send no acks"
 	case !now.Before(c.ExpiresAt):
@@ -172,14 +199,16 @@ func (c Command) unackedReason(now time.Time, v VM) string {
 // NextDelivery returns which of the open commands of a VM, oldest first, d is to
 // deliver, or ErrNothingDue: none while another is in flight, else the first that
 // may be delivered. That is also the one that is claimed for the session of d
-// already and was not written to it yet; written is the latest command that was.
-// withoutToken leaves RegisterRunner out, so that one that waits for a token
-// blocks nothing.
+// already and was not written to it yet; written is the latest command that was; and
+// the one that goes out again in the answer to a repeated vm_started. withoutToken
+// leaves RegisterRunner out, so that one that waits for a token blocks nothing.
 func NextDelivery(open []Command, d Delivery, written CommandID, withoutToken bool) (Command, error) {
 	for _, c := range open {
 		switch {
 		case !c.InFlight(d):
 		case c.Out(d.Epoch) && c.ID != written && d.At.Before(c.ExpiresAt):
+			return c, nil
+		case d.Started && c.Deliverable(d) && !withoutToken:
 			return c, nil
 		default:
 			return Command{}, ErrNothingDue

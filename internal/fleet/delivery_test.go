@@ -36,7 +36,7 @@ func TestExhausted(t *testing.T) {
 	c := inState(t, Pending)
 	for epoch := Epoch(1); epoch <= 3; epoch++ {
 		var err error
-		c, err = c.Delivered(Delivery{Stream, epoch, 1, t0})
+		c, err = c.Delivered(via(Stream, epoch, 1, t0))
 		require.NoError(t, err)
 		require.Equal(t, Delivered, c.State)
 		c = c.SessionEnded(epoch, t0)
@@ -49,12 +49,12 @@ func TestExhausted(t *testing.T) {
 // late, and the end of the session after it. The delivery before still counts.
 func TestNotWrittenOnce(t *testing.T) {
 	t.Parallel()
-	c, err := inState(t, Delivered).SessionEnded(1, t0).Delivered(Delivery{Stream, 2, 1, t0})
+	c, err := inState(t, Delivered).SessionEnded(1, t0).Delivered(via(Stream, 2, 1, t0))
 	require.NoError(t, err)
 	c = c.NotWritten(2)
 	require.Equal(t, 1, c.Attempts)
 	require.False(t, c.Out(2))
-	require.False(t, c.InFlight(Delivery{Stream, 2, 1, t0}), "it blocks nothing")
+	require.False(t, c.InFlight(via(Stream, 2, 1, t0)), "it blocks nothing")
 	require.Equal(t, c, c.NotWritten(2))
 	c = c.Lapsed(c.ExpiresAt, time.Time{}, VM{})
 	require.Equal(t, TimedOut, c.State, "it was delivered")
@@ -88,7 +88,7 @@ func TestLapsedInSilence(t *testing.T) {
 		c.DueAt = t0.Add(since)
 		require.Equal(t, c.DueAt.Add(wait), c.Lapsed(c.DueAt, t0, live(c)).DueAt, since)
 	}
-	polled, err := inState(t, Pending).Delivered(Delivery{HTTP, 1, 1, t0})
+	polled, err := inState(t, Pending).Delivered(via(HTTP, 1, 1, t0))
 	require.NoError(t, err)
 	require.Equal(t, TimedOut, polled.Lapsed(polled.DueAt, t0, live(polled)).State, "there is no session to wait for")
 }
@@ -108,7 +108,7 @@ func TestTimeoutReasons(t *testing.T) {
 
 func TestNextDelivery(t *testing.T) {
 	t.Parallel()
-	d := Delivery{Stream, 2, 1, t0}
+	d := via(Stream, 2, 1, t0)
 	command := func(id, kind string, s CommandState, last Delivery) Command {
 		c := inState(t, Pending)
 		c.ID, c.Type, c.State, c.Last = CommandID(id), kind, s, last
@@ -118,10 +118,10 @@ func TestNextDelivery(t *testing.T) {
 		return c
 	}
 	register := command("r", RegisterRunner, Pending, Delivery{})
-	lost := command("r", RegisterRunner, Delivered, Delivery{Stream, 1, 1, t0})
+	lost := command("r", RegisterRunner, Delivered, via(Stream, 1, 1, t0))
 	a, b := command("a", "drain", Pending, Delivery{}), command("b", "drain", Pending, Delivery{})
-	out := command("o", "drain", Delivered, Delivery{Stream, 2, 1, t0})
-	polled := command("p", "drain", Delivered, Delivery{HTTP, 2, 1, t0})
+	out := command("o", "drain", Delivered, via(Stream, 2, 1, t0))
+	polled := command("p", "drain", Delivered, via(HTTP, 2, 1, t0))
 	expired := command("x", "drain", Pending, Delivery{})
 	expired.ExpiresAt = t0
 	overdue := out

@@ -80,6 +80,7 @@ func (in SessionOpened) reduce(r *reduction) error {
 		r.endSession(in.Written)
 	}
 	r.State.VM = r.vm().SessionOpened(in.Hello, r.now)
+	r.sessionBegan()
 	v := r.vm()
 	if seen := !v.BootSeenAt.IsZero(); seen && v.begun() && !r.registering() {
 		r.boot(r.now, noTime)

@@ -71,6 +71,9 @@ func (d Delivery) appendObject(b []byte) []byte {
 	b = appendNumber(b, "epoch", int64(d.Epoch))
 	b = appendNumber(b, "boot", d.Boot)
 	b = appendSetTime(b, "at", d.At)
+	if d.Started {
+		b = append(appendName(b, "started"), "true"...)
+	}
 	return append(b, '}')
 }
 

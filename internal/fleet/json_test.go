@@ -110,7 +110,7 @@ func FuzzCommandJSON(f *testing.F) {
 			c.Last = Delivery{Via: Stream, Epoch: Epoch(n), Boot: wait}
 		}
 		if has(3) {
-			c.Last.At, c.DueAt = when, when
+			c.Last.At, c.Last.Started, c.DueAt = when, has(5), when
 		}
 		if has(4) {
 			c.Ack, c.AckedAt = &Ack{CommandID: c.ID, Success: has(5), Message: text}, when
@@ -127,7 +127,7 @@ func TestCommandJSONHasEveryField(t *testing.T) {
 	t.Parallel()
 	c := Command{
 		Seq: 1, Version: 1, ID: "c", VM: "vm", Type: "drain", Params: Params{List: []string{"x"}}, CreatedAt: t0, AcceptedAt: t0,
-		ExpiresAt: t0, AckTimeout: time.Second, State: Succeeded, Last: Delivery{Via: Stream, Epoch: 1, Boot: 1, At: t0},
+		ExpiresAt: t0, AckTimeout: time.Second, State: Succeeded, Last: Delivery{Via: HTTP, Epoch: 1, Boot: 1, At: t0, Started: true},
 		Attempts: 1, DueAt: t0, FinishedAt: t0, Ack: &Ack{CommandID: "c"}, AckedAt: t0, Reason: "acked", MaxDeliveries: 5,
 	}
 	requireFull(t, c, "Waiting") // which is never stored

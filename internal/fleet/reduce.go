@@ -185,6 +185,15 @@ func (r *reduction) sessionEnded(c Command, e Epoch) {
 	}
 }
 
+// sessionBegan applies the beginning of the newest session to all commands.
+func (r *reduction) sessionBegan() {
+	for _, c := range r.State.Commands {
+		if began := c.SessionBegan(r.now); began.State != c.State || !began.DueAt.Equal(c.DueAt) {
+			r.put(began, r.now)
+		}
+	}
+}
+
 // ready returns what can be sent on the live session, if anything differs from
 // before. A token that was not available is asked for again when its time has come,
 // and by a new session, which has none, at once; not whenever something happens.

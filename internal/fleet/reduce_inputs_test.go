@@ -78,7 +78,7 @@ func (w *world) request() Command {
 func (w *world) claim() Input {
 	a := Attempt{Via: Stream, Epoch: w.epoch(), Written: w.id(), WithoutToken: w.below(2) == 0, At: w.now}
 	if w.below(3) == 0 || !w.vm.Connected && a.Epoch == w.vm.Epoch {
-		a.Via = HTTP
+		a.Via, a.Started = HTTP, w.below(2) == 0
 	}
 	next, err := w.state("").Next(a)
 	if err != nil || w.below(8) == 0 {

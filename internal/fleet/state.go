@@ -99,6 +99,8 @@ func (s State) with(c Command) State {
 // Attempt is the way in which a command is about to be delivered.
 type Attempt struct {
 	Via Route
+	// Started is whether it is the answer to a vm_started, over HTTP.
+	Started bool
 	// Epoch is the session that asks, and Written the command that was last written
 	// on it, empty for none; not used over HTTP.
 	Epoch   Epoch
@@ -158,6 +160,6 @@ func (v VM) delivery(a Attempt) (Delivery, error) {
 	case a.Via == HTTP && v.Connected:
 		return Delivery{}, ErrNothingDue
 	default:
-		return Delivery{Via: a.Via, Epoch: v.Epoch, Boot: max(1, v.Boot), At: a.At}, nil
+		return Delivery{Via: a.Via, Epoch: v.Epoch, Boot: max(1, v.Boot), At: a.At, Started: a.Started}, nil
 	}
 }

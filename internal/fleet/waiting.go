@@ -130,7 +130,7 @@ func (c Command) WaitsAlone() Waiting {
 		return Waiting{}
 	case c.State == Pending:
 		return Waiting{"waits to be delivered", c.AcceptedAt}
-	case c.Last.Via == Stream && c.DueAt.Equal(c.ExpiresAt): // its session is over
+	case (c.Last.Via == Stream || c.Last.Started) && c.DueAt.Equal(c.ExpiresAt): // its session is over, or began since
 		return Waiting{"waits to be delivered again", c.Last.At}
 	default:
 		return c.waitingForAck(VM{})
@@ -144,6 +144,8 @@ func (c Command) behind(o Command, since time.Time) Waiting {
 func (c Command) waitingForAck(v VM) Waiting {
 	until := " until " + c.DueAt.Format(time.RFC3339)
 	switch {
+	case c.Last.Started:
+		return Waiting{"handed out in the answer to vm_started, waits for a sign of what became of it" + until, c.Last.At}
 	case c.Last.Via == HTTP:
 		return Waiting{"handed to a poll, waits for a sign of what became of it" + until, c.Last.At}
 	case c.DueAt.After(c.Last.At.Add(c.AckTimeout)):

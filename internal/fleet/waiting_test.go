@@ -19,8 +19,10 @@ func TestWaits(t *testing.T) {
 	register, a, b := pending("reg-1", RegisterRunner, 1), pending("a", "drain", 2), pending("b", "drain", 3)
 	out := inState(t, Delivered)
 	out.ID = "out"
-	polled, err := inState(t, Pending).Delivered(Delivery{HTTP, 1, 1, t0})
+	polled, err := inState(t, Pending).Delivered(via(HTTP, 1, 1, t0))
 	require.NoError(t, err)
+	started := polled
+	started.Last.Started = true
 	deferred := out
 	deferred.DueAt = out.DueAt.Add(time.Second)
 
@@ -67,6 +69,12 @@ func TestWaits(t *testing.T) {
 			[]Command{polled},
 			"handed to a poll, waits for a sign of what became of it until 2026-01-02T03:05:05Z", t0,
 		},
+		"with an answer to vm_started": {
+			started, offline,
+			[]Command{started},
+			"handed out in the answer to vm_started, waits for a sign of what became of it until 2026-01-02T03:05:05Z", t0,
+		},
+		"an answer to vm_started, then a session": {started, live(started), []Command{started}, "about to be delivered", t0},
 		"ended": {inState(t, Succeeded), connected, nil, "", time.Time{}},
 	} {
 		require.Equal(t, Waiting{test.reason, test.since}, test.c.Waits(test.vm, test.open, now), name)
@@ -75,6 +83,7 @@ func TestWaits(t *testing.T) {
 		require.Equal(t, s.Terminal(), inState(t, s).WaitsAlone() == Waiting{}, s)
 	}
 	require.Equal(t, "waits to be delivered again", inState(t, Delivered).SessionEnded(1, t0).WaitsAlone().Reason)
+	require.Equal(t, "waits to be delivered again", started.SessionBegan(t0).WaitsAlone().Reason)
 }
 
 // The attempts to get a token come fast at first and then every 15 seconds.
@@ -119,7 +128,7 @@ func TestStep(t *testing.T) {
 	t.Parallel()
 	pending := inState(t, Pending)
 	at := t0.Add(time.Second)
-	out, err := pending.Delivered(Delivery{Stream, 1, 1, at})
+	out, err := pending.Delivered(via(Stream, 1, 1, at))
 	require.NoError(t, err)
 	acked, err := out.Acked(Ack{CommandID: "c", Success: true}, at.Add(1))
 	require.NoError(t, err)

@@ -19,12 +19,12 @@ const redacted = "[redacted]"
 
 // Runner is what an agent needs to register its runner.
 //
-// Token is a secret: printed, logged or marshalled, a Runner shows everything
-// but that. The one gap: within a value that is printed, it must not sit in an
-// unexported field, where fmt calls no methods.
+// Token is a secret, and ExpiresAt a guess: printed, logged or marshalled, a Runner
+// shows everything but these two. The one gap: within a value that is printed, it must
+// not sit in an unexported field, where fmt calls no methods.
 type Runner struct {
 	Token string
-	// ExpiresAt is when the token stops working, at the latest.
+	// ExpiresAt is when the token is taken to stop working.
 	ExpiresAt time.Time
 	URL       string
 	Group     string
@@ -33,8 +33,7 @@ type Runner struct {
 
 // String describes the runner without its token.
 func (r Runner) String() string {
-	return fmt.Sprintf("runner at %s, group %q, labels %q, token %s until %s",
-		r.URL, r.Group, r.Labels, r.shownToken(), r.ExpiresAt.Format(time.RFC3339))
+	return fmt.Sprintf("runner at %s, group %q, labels %q, token %s", r.URL, r.Group, r.Labels, r.shownToken())
 }
 
 // Format prints String for every verb.
@@ -46,8 +45,7 @@ func (r Runner) LogValue() slog.Value { return slog.StringValue(r.String()) }
 // MarshalJSON is the runner as an object, without its token.
 func (r Runner) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{
-		"url": r.URL, "group": r.Group, "labels": r.Labels,
-		"token": r.shownToken(), "expires_at": r.ExpiresAt,
+		"url": r.URL, "group": r.Group, "labels": r.Labels, "token": r.shownToken(),
 	})
 }
 

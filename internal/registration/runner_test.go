@@ -23,7 +23,7 @@ const keyRunner = "runner"
 func clock() time.Time { return start }
 
 // However a runner is printed, alone or within something, its token is not in
-// it, and what may be known is.
+// it, nor the guess when that expires, and what may be known is.
 func TestARunnerNeverShowsItsToken(t *testing.T) {
 	t.Parallel()
 	r := registration.Runner{
@@ -43,6 +43,7 @@ func TestARunnerNeverShowsItsToken(t *testing.T) {
 		outputs["slog text"], outputs["slog json"] = logged(v)
 		for how, out := range outputs {
 			requireNoToken(t, out, fmt.Sprintf("%s as %s: %s", name, how, out))
+			require.NotContains(t, out, start.Format("T15:04"), "%s as %s", name, how)
 		}
 		for _, how := range []string{"json", "%v", "%+v", "slog text", "slog json"} {
 			require.Contains(t, outputs[how], "builders", "%s as %s", name, how)

@@ -14,8 +14,7 @@ import (
 )
 
 const (
-	// tokenLifetime is how long GitHub's registration tokens live. Of a token
-	// whose age is not known it is an upper bound.
+	// tokenLifetime is how long GitHub's registration tokens live.
 	tokenLifetime = time.Hour
 	maxTokenSize  = 4 << 10
 	sampleToken   = "SAMPLE-TOKEN-THAT-REGISTERS-NOTHING" //nolint:gosec // it is no credential
@@ -24,8 +23,9 @@ const (
 // TokenSource is where registration tokens come from. Its methods may be called
 // at the same time.
 type TokenSource interface {
-	// Token returns a token and when it stops working, at the latest. Its errors
-	// never hold a token.
+	// Token returns a token and when it is taken to stop working. That time is a
+	// guess, which agents are given and nobody else is shown. Its errors never hold
+	// a token.
 	Token(ctx context.Context) (token string, expiresAt time.Time, err error)
 	// String says what the source is, without a token.
 	String() string
@@ -34,9 +34,9 @@ type TokenSource interface {
 // source keeps what it knows of tokens in a function, where printing does not
 // reach.
 type source struct {
-	name  string
-	read  func() (string, error)
-	clock func() time.Time
+	name string
+	// read returns a token and when it was made, as far as that is known.
+	read func() (token string, made time.Time, err error)
 }
 
 func (s source) String() string { return s.name }
@@ -45,47 +45,50 @@ func (s source) Token(ctx context.Context) (string, time.Time, error) {
 	if err := ctx.Err(); err != nil {
 		return "", time.Time{}, err
 	}
-	token, err := s.read()
+	token, made, err := s.read()
+	if err == nil {
+		err = checkToken(token)
+	}
 	if err != nil {
 		return "", time.Time{}, noToken(s.name, err)
 	}
-	if err := checkToken(token); err != nil {
-		return "", time.Time{}, noToken(s.name, err)
-	}
-	return token, s.clock().Add(tokenLifetime), nil
+	return token, made.Add(tokenLifetime), nil
 }
 
 // noToken says which source has no token and why. The name of a file is in that of
 // its source.
 func noToken(source string, why error) error {
-	text := why.Error()
+	return &fleet.TokenError{Why: source + ": " + reason(why), Cause: why}
+}
+
+// reason is the text of an error, without the name of a file.
+func reason(why error) string {
 	if file, ok := errors.AsType[*fs.PathError](why); ok {
-		text = file.Err.Error()
+		return file.Err.Error()
 	}
-	return &fleet.TokenError{Why: source + ": " + text, Cause: why}
+	return why.Error()
 }
 
 // StaticToken always gives the same token. Its age is not known: it is said
 // to expire an hour from now, the most that GitHub gives a token.
 func StaticToken(token string, clock func() time.Time) TokenSource {
 	return source{
-		name:  "a fixed token",
-		read:  func() (string, error) { return token, nil },
-		clock: clock,
+		name: "a fixed token",
+		read: func() (string, time.Time, error) { return token, clock(), nil },
 	}
 }
 
 // TokenFile reads the token from a file each time, so that the file can be
 // replaced while the controller runs; white space around the token is dropped.
-// The token is said to expire an hour from now, as with StaticToken.
+// The token is said to expire an hour after the file was last written, also when that
+// is in the past: it is given all the same, since it may be one that lives longer.
 //
 // When the file cannot be read, is not a regular file, or holds no well-formed
 // token, the error is a *fleet.TokenError that names the file.
-func TokenFile(path string, clock func() time.Time) TokenSource {
+func TokenFile(path string) TokenSource {
 	return source{
-		name:  fmt.Sprintf("token file %q", path),
-		read:  func() (string, error) { return readToken(path) },
-		clock: clock,
+		name: fmt.Sprintf("token file %q", path),
+		read: func() (string, time.Time, error) { return readToken(path) },
 	}
 }
 
@@ -93,34 +96,37 @@ func TokenFile(path string, clock func() time.Time) TokenSource {
 // out.
 func SampleToken(clock func() time.Time) TokenSource {
 	return source{
-		name:  "a sample token, which registers nothing",
-		read:  func() (string, error) { return sampleToken, nil },
-		clock: clock,
+		name: "a sample token, which registers nothing",
+		read: func() (string, time.Time, error) { return sampleToken, clock(), nil },
 	}
 }
 
-func readToken(path string) (string, error) {
+// readToken returns the content of a file and when it was last written.
+func readToken(path string) (token string, written time.Time, err error) {
 	// Opening a pipe would wait for someone to write to it.
 	info, err := os.Stat(path)
 	if err != nil {
-		return "", err
+		return "", time.Time{}, err
 	}
 	if !info.Mode().IsRegular() {
-		return "", errNotRegular
+		return "", time.Time{}, errNotRegular
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", err
+		return "", time.Time{}, err
 	}
 	defer func() { _ = f.Close() }()
+	if info, err = f.Stat(); err != nil { // it may be another file by now
+		return "", time.Time{}, err
+	}
 	content, err := io.ReadAll(io.LimitReader(f, maxTokenSize+1))
 	if err != nil {
-		return "", err
+		return "", time.Time{}, err
 	}
 	if len(content) > maxTokenSize {
-		return "", errTooLong
+		return "", time.Time{}, errTooLong
 	}
-	return strings.TrimSpace(string(content)), nil
+	return strings.TrimSpace(string(content)), info.ModTime().UTC(), nil
 }
 
 // What can be wrong with a token. None of these says what the token is.

@@ -15,24 +15,27 @@ import (
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
-// Each source gives its token and says that it lasts an hour at the most.
+// Each source gives its token and says when it is taken to expire: an hour after the
+// file was written, and else an hour from now.
 func TestSourcesGiveTheirToken(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
-	require.NoError(t, os.WriteFile(file, []byte("\n\t "+secret+" \r\n"), 0o600))
+	written := start.Add(-20 * time.Minute)
+	writeToken(t, file, "\n\t "+secret+" \r\n", written)
 	for name, c := range map[string]struct {
 		source registration.TokenSource
 		token  string
+		made   time.Time
 		says   string
 	}{
-		"static": {registration.StaticToken(secret, clock), secret, "a fixed token"},
-		"file":   {registration.TokenFile(file, clock), secret, file},
-		"sample": {registration.SampleToken(clock), "SAMPLE-TOKEN-THAT-REGISTERS-NOTHING", "sample"},
+		"static": {registration.StaticToken(secret, clock), secret, start, "a fixed token"},
+		"file":   {registration.TokenFile(file), secret, written, file},
+		"sample": {registration.SampleToken(clock), "SAMPLE-TOKEN-THAT-REGISTERS-NOTHING", start, "sample"},
 	} {
 		token, expiresAt, err := c.source.Token(t.Context())
 		require.NoError(t, err, name)
 		require.Equal(t, c.token, token, name)
-		require.Equal(t, start.Add(time.Hour), expiresAt, name)
+		require.True(t, c.made.Add(time.Hour).Equal(expiresAt), "%s: %s", name, expiresAt)
 		require.Contains(t, c.source.String(), c.says, name)
 	}
 }
@@ -41,7 +44,7 @@ func TestSourcesGiveTheirToken(t *testing.T) {
 func TestTokenFileIsReadEachTime(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
-	s := registration.TokenFile(file, clock)
+	s := registration.TokenFile(file)
 	_, _, err := s.Token(t.Context())
 	require.ErrorIs(t, err, fleet.ErrNoToken)
 	require.ErrorIs(t, err, os.ErrNotExist)
@@ -69,7 +72,7 @@ func TestBadTokenFiles(t *testing.T) {
 	} {
 		file := filepath.Join(t.TempDir(), "token")
 		require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
-		token, _, err := registration.TokenFile(file, clock).Token(t.Context())
+		token, _, err := registration.TokenFile(file).Token(t.Context())
 		require.ErrorIs(t, err, fleet.ErrNoToken, name)
 		require.ErrorContains(t, err, file, name)
 		require.NotContains(t, err.Error(), secret, name)
@@ -78,7 +81,7 @@ func TestBadTokenFiles(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	longest := strings.Repeat("x", 4<<10)
 	require.NoError(t, os.WriteFile(file, []byte(longest), 0o600))
-	token, _, err := registration.TokenFile(file, clock).Token(t.Context())
+	token, _, err := registration.TokenFile(file).Token(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, longest, token)
 }
@@ -90,7 +93,7 @@ func TestTokenFileMustBeRegular(t *testing.T) {
 	pipe := filepath.Join(dir, "pipe")
 	require.NoError(t, syscall.Mkfifo(pipe, 0o600))
 	for _, path := range []string{dir, pipe} {
-		_, _, err := registration.TokenFile(path, clock).Token(t.Context())
+		_, _, err := registration.TokenFile(path).Token(t.Context())
 		require.ErrorIs(t, err, fleet.ErrNoToken)
 		require.ErrorContains(t, err, "not a regular file")
 	}
@@ -114,4 +117,15 @@ func TestSourcesStopWithTheirContext(t *testing.T) {
 	token, _, err := registration.StaticToken(secret, clock).Token(ctx)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, token)
+}
+
+// An old file is used all the same: its token may be one that lives longer.
+func TestOldTokenFileIsUsed(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	writeToken(t, file, secret, start.Add(-48*time.Hour))
+	token, expiresAt, err := registration.TokenFile(file).Token(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, secret, token)
+	require.True(t, start.Add(-47*time.Hour).Equal(expiresAt), expiresAt)
 }

@@ -23,6 +23,10 @@ type agents interface {
 	// ReportEvent keeps an event; it is durable when this returns. It returns
 	// the VM as it is then and the event as it is kept.
 	ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fleet.Event, error)
+	// AnswerStarted delivers the VM's register_runner in the answer to vm_started.
+	// It returns nil when there is nothing to deliver, and always unless that is
+	// switched on.
+	AnswerStarted(ctx context.Context, vm fleet.VM) (*dispatch.Offer, error)
 	// ReportHeartbeat keeps a heartbeat.
 	ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error
 	// Poll hands out the VM's next command: at most one.
@@ -70,10 +74,26 @@ func (s agentService) ReportEvent(ctx context.Context, req *migcontrollerv1.Repo
 			Status: statusReceived, VmId: req.GetVmId(), Message: "the event is recorded",
 		}, nil
 	}
-	return &migcontrollerv1.ReportEventResponse{
+	resp := &migcontrollerv1.ReportEventResponse{
 		Status: statusAcknowledged, Acknowledged: true, VmId: req.GetVmId(), PoolId: &vm.Pool, OrgId: &vm.Org,
 		Message: "the start of the VM is recorded", Timestamp: timeToProto(e.ReceivedAt),
-	}, nil
+	}
+	o, err := s.agents.AnswerStarted(ctx, vm)
+	if err != nil {
+		return nil, err
+	}
+	if o != nil {
+		addRegistration(resp, *o)
+	}
+	return resp, nil
+}
+
+// addRegistration adds a register_runner to the answer to vm_started.
+func addRegistration(resp *migcontrollerv1.ReportEventResponse, o dispatch.Offer) {
+	text := func(name string) *string { return new(o.Params.Strings[name]) }
+	resp.RegistrationToken, resp.ExpiresAt = text(fleet.RegistrationTokenParam), timeToProto(o.TokenExpiresAt)
+	resp.RunnerUrl, resp.RunnerGroup = text("runner_url"), text("runner_group")
+	resp.Labels = listValue(o.Params.List).GetListValue()
 }
 
 // ReportHeartbeat implements AgentService.

@@ -248,6 +248,35 @@ func TestReportEvent(t *testing.T) {
 	require.Len(t, fake.events, 2)
 }
 
+// With a register_runner to deliver the answer to vm_started has its parameters, and the
+// answer to another event has not.
+func TestReportEventDelivers(t *testing.T) {
+	t.Parallel()
+	expires := time.Date(2026, 1, 2, 4, 4, 5, 0, time.UTC)
+	fake := &fakeAgents{vm: fleet.VM{ID: "vm-1"}, started: &dispatch.Offer{
+		Params: fleet.Params{
+			Strings: map[string]string{"registration_token": "tok", "runner_url": "https://runners.example/x", "runner_group": "g", "more": "m"},
+			List:    []string{"linux", "x64"},
+		},
+		TokenExpiresAt: expires,
+	}}
+	report := func(kind string) *migcontrollerv1.ReportEventResponse {
+		resp, err := agentService{fake}.ReportEvent(t.Context(), &migcontrollerv1.ReportEventRequest{
+			VmId: "vm-1", Event: parse(t, `{"type":"`+kind+`"}`),
+		})
+		require.NoError(t, err)
+		return resp
+	}
+	started := report("vm_started")
+	require.True(t, started.GetAcknowledged())
+	require.Equal(t, "tok", started.GetRegistrationToken())
+	require.Equal(t, expires, started.GetExpiresAt().AsTime())
+	require.Equal(t, "https://runners.example/x", started.GetRunnerUrl())
+	require.Equal(t, "g", started.GetRunnerGroup())
+	require.Equal(t, []any{"linux", "x64"}, started.GetLabels().AsSlice())
+	require.Nil(t, report("job_started").RegistrationToken)
+}
+
 // A polled command has all its parameters in one object, and what
 // register_runner needs is there under the names agents know.
 func TestPolledCommand(t *testing.T) {

@@ -54,9 +54,10 @@ func fullVM() fleet.VM {
 		Machine: &fleet.Machine{Type: "m1", Region: "r1", CPU: 8, MemoryBytes: 5, DiskBytes: 6},
 		Registration: fleet.Registration{
 			State: fleet.Requested, Command: "c1", RequestedAt: minute(3), ProvenAt: minute(4), Epoch: 3,
+			Failures: 2, LastFailure: fleet.RegistrationFailure{At: minute(11), Command: "c0", Reason: "refused"}, NextAttemptAt: minute(12),
 		},
 		FirstSeenAt: minute(5), LastSeenAt: minute(6), ConnectedAt: minute(7), DisconnectedAt: minute(8),
-		LastHeartbeatAt: minute(9), LastAckAt: minute(10),
+		LastHeartbeatAt: minute(9), LastAckAt: minute(10), SpentAt: minute(13), CrashedAt: minute(14), ContestedAt: minute(15),
 	}
 }
 
@@ -124,7 +125,9 @@ func TestConversionsAreComplete(t *testing.T) {
 		"runner": {"state": "idle", "configured": true, "name": "r", "labels": ["l"]},
 		"registration": {
 			"state": "REGISTRATION_STATE_REQUESTED", "command_id": "c1",
-			"requested_at": "2030-01-02T03:03:00Z", "registered_at": "2030-01-02T03:04:00Z"
+			"requested_at": "2030-01-02T03:03:00Z", "registered_at": "2030-01-02T03:04:00Z", "consecutive_failures": 2,
+			"last_failure": {"failed_at": "2030-01-02T03:11:00Z", "command_id": "c0", "reason": "refused"},
+			"next_attempt_at": "2030-01-02T03:12:00Z"
 		},
 		"current_job": {
 			"job_id": "j", "run_id": "n", "repository": "a/b", "branch": "main", "commit": "abc", "status": "busy",
@@ -139,6 +142,7 @@ func TestConversionsAreComplete(t *testing.T) {
 		"first_seen_at": "2030-01-02T03:05:00Z", "last_seen_at": "2030-01-02T03:06:00Z",
 		"connected_at": "2030-01-02T03:07:00Z", "disconnected_at": "2030-01-02T03:08:00Z",
 		"last_heartbeat_at": "2030-01-02T03:09:00Z", "last_ack_at": "2030-01-02T03:10:00Z",
+		"spent_at": "2030-01-02T03:13:00Z", "runner_crashed_at": "2030-01-02T03:14:00Z", "contested_at": "2030-01-02T03:15:00Z",
 		"waiting": {"reason": "waits for its runner to register, by command c1", "since": "2030-01-02T03:03:00Z"}
 	}`, vm)
 	requireJSON(t, `{

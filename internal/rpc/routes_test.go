@@ -35,6 +35,7 @@ func TestRoutesAnswer(t *testing.T) {
 		},
 	}
 	base := "http://" + serve(t, NewHandler(config(fake))) + "/api/v1/vms/vm-1"
+	delivering := "http://" + serve(t, NewHandler(config(&fakeAgents{vm: fake.vm, started: &fake.offers[0]}))) + "/api/v1/vms/vm-1"
 	idle := "http://" + serve(t, NewHandler(config(&fakeAgents{}))) + "/api/v1/vms/vm-1"
 
 	for name, version := range httpVersions {
@@ -46,6 +47,13 @@ func TestRoutesAnswer(t *testing.T) {
 					"POST", base + "/events", `{"type":"vm_started","vm_id":"vm-1","odd":{"a":[1]}}`,
 					`{"status":"acknowledged","acknowledged":true,"vm_id":"vm-1","pool_id":"pool-1","org_id":"",` +
 						`"message":"the start of the VM is recorded","timestamp":"2026-01-02T03:04:05.060Z"}`,
+				},
+				{
+					"POST", delivering + "/events", `{"type":"vm_started"}`,
+					`{"status":"acknowledged","acknowledged":true,"vm_id":"vm-1","pool_id":"pool-1","org_id":"",` +
+						`"message":"the start of the VM is recorded","timestamp":"2026-01-02T03:04:05.060Z",` +
+						`"registration_token":"tok","expires_at":"2026-01-02T04:04:05Z","runner_url":"https://runners.example/a?b&c",` +
+						`"runner_group":"","labels":["linux","x64"]}`,
 				},
 				{
 					"POST", base + "/events", `{"type":"job_started","job_id":"1"}`,

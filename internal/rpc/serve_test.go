@@ -34,10 +34,12 @@ type fakeAgents struct {
 	polls      []fleet.VMID
 	tokens     []tokenCall
 
-	vm     fleet.VM
-	offers []dispatch.Offer
-	runner registration.Runner
-	err    error
+	vm fleet.VM
+	// started is what the answer to vm_started delivers.
+	started *dispatch.Offer
+	offers  []dispatch.Offer
+	runner  registration.Runner
+	err     error
 }
 
 type tokenCall struct {
@@ -55,6 +57,10 @@ func (f *fakeAgents) ReportEvent(_ context.Context, e fleet.Event) (fleet.VM, fl
 	f.events = append(f.events, e)
 	e.ReceivedAt = receivedAt
 	return f.vm, e, f.err
+}
+
+func (f *fakeAgents) AnswerStarted(context.Context, fleet.VM) (*dispatch.Offer, error) {
+	return f.started, f.err
 }
 
 func (f *fakeAgents) ReportHeartbeat(_ context.Context, h fleet.Heartbeat) error {

@@ -97,7 +97,19 @@ type ReportEventResponse struct {
 	// The same, for people to read.
 	Message string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
 	// When the event was received; only for vm_started.
-	Timestamp     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	Timestamp *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
+	// The token to register the runner with. A secret. This and what follows is
+	// set only when the answer delivers register_runner, all of it at once.
+	RegistrationToken *string `protobuf:"bytes,8,opt,name=registration_token,json=registrationToken,proto3,oneof" json:"registration_token,omitempty"`
+	// When the token probably stops working: an hour after the token file was last
+	// written, or an hour from now for another token. It can be in the past.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The URL to register the runner at.
+	RunnerUrl *string `protobuf:"bytes,10,opt,name=runner_url,json=runnerUrl,proto3,oneof" json:"runner_url,omitempty"`
+	// The runner group to join.
+	RunnerGroup *string `protobuf:"bytes,11,opt,name=runner_group,json=runnerGroup,proto3,oneof" json:"runner_group,omitempty"`
+	// The runner's labels, a list of texts.
+	Labels        *structpb.ListValue `protobuf:"bytes,12,opt,name=labels,proto3" json:"labels,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -177,6 +189,41 @@ func (x *ReportEventResponse) GetMessage() string {
 func (x *ReportEventResponse) GetTimestamp() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Timestamp
+	}
+	return nil
+}
+
+func (x *ReportEventResponse) GetRegistrationToken() string {
+	if x != nil && x.RegistrationToken != nil {
+		return *x.RegistrationToken
+	}
+	return ""
+}
+
+func (x *ReportEventResponse) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *ReportEventResponse) GetRunnerUrl() string {
+	if x != nil && x.RunnerUrl != nil {
+		return *x.RunnerUrl
+	}
+	return ""
+}
+
+func (x *ReportEventResponse) GetRunnerGroup() string {
+	if x != nil && x.RunnerGroup != nil {
+		return *x.RunnerGroup
+	}
+	return ""
+}
+
+func (x *ReportEventResponse) GetLabels() *structpb.ListValue {
+	if x != nil {
+		return x.Labels
 	}
 	return nil
 }
@@ -413,7 +460,8 @@ type PolledCommand struct {
 	// What to do, such as register_runner.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// All parameters by name. register_runner has registration_token, runner_url,
-	// runner_group, labels (a list) and expires_at (RFC 3339). The list parameter
+	// runner_group, labels (a list) and expires_at (RFC 3339, a guess as in
+	// RequestRegistrationTokenResponse). The list parameter
 	// of any other type is named string_array_params.
 	Parameters *structpb.Struct `protobuf:"bytes,3,opt,name=parameters,proto3" json:"parameters,omitempty"`
 	// When the command was made, by its sender's clock.
@@ -567,7 +615,8 @@ type RequestRegistrationTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The token. A secret.
 	RegistrationToken string `protobuf:"bytes,1,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`
-	// When the token stops working, at the latest.
+	// When the token probably stops working: an hour after the token file was last
+	// written, or an hour from now for another token. It can be in the past.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// The URL to register the runner at.
 	RunnerUrl string `protobuf:"bytes,3,opt,name=runner_url,json=runnerUrl,proto3" json:"runner_url,omitempty"`
@@ -651,7 +700,7 @@ const file_migcontroller_v1_agent_service_proto_rawDesc = "" +
 	"$migcontroller/v1/agent_service.proto\x12\x10migcontroller.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n" +
 	"\x12ReportEventRequest\x12\x13\n" +
 	"\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12-\n" +
-	"\x05event\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05event\"\x8b\x02\n" +
+	"\x05event\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x05event\"\xb1\x04\n" +
 	"\x13ReportEventResponse\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\tR\x06status\x12\"\n" +
 	"\facknowledged\x18\x02 \x01(\bR\facknowledged\x12\x13\n" +
@@ -659,10 +708,21 @@ const file_migcontroller_v1_agent_service_proto_rawDesc = "" +
 	"\apool_id\x18\x04 \x01(\tH\x00R\x06poolId\x88\x01\x01\x12\x1a\n" +
 	"\x06org_id\x18\x05 \x01(\tH\x01R\x05orgId\x88\x01\x01\x12\x18\n" +
 	"\amessage\x18\x06 \x01(\tR\amessage\x128\n" +
-	"\ttimestamp\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\ttimestampB\n" +
+	"\ttimestamp\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\ttimestamp\x122\n" +
+	"\x12registration_token\x18\b \x01(\tH\x02R\x11registrationToken\x88\x01\x01\x129\n" +
+	"\n" +
+	"expires_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\"\n" +
+	"\n" +
+	"runner_url\x18\n" +
+	" \x01(\tH\x03R\trunnerUrl\x88\x01\x01\x12&\n" +
+	"\frunner_group\x18\v \x01(\tH\x04R\vrunnerGroup\x88\x01\x01\x122\n" +
+	"\x06labels\x18\f \x01(\v2\x1a.google.protobuf.ListValueR\x06labelsB\n" +
 	"\n" +
 	"\b_pool_idB\t\n" +
-	"\a_org_id\"d\n" +
+	"\a_org_idB\x15\n" +
+	"\x13_registration_tokenB\r\n" +
+	"\v_runner_urlB\x0f\n" +
+	"\r_runner_group\"d\n" +
 	"\x16ReportHeartbeatRequest\x12\x13\n" +
 	"\x05vm_id\x18\x01 \x01(\tR\x04vmId\x125\n" +
 	"\theartbeat\x18\x02 \x01(\v2\x17.google.protobuf.StructR\theartbeat\"`\n" +
@@ -729,28 +789,31 @@ var file_migcontroller_v1_agent_service_proto_goTypes = []any{
 	(*RequestRegistrationTokenResponse)(nil), // 8: migcontroller.v1.RequestRegistrationTokenResponse
 	(*structpb.Struct)(nil),                  // 9: google.protobuf.Struct
 	(*timestamppb.Timestamp)(nil),            // 10: google.protobuf.Timestamp
+	(*structpb.ListValue)(nil),               // 11: google.protobuf.ListValue
 }
 var file_migcontroller_v1_agent_service_proto_depIdxs = []int32{
 	9,  // 0: migcontroller.v1.ReportEventRequest.event:type_name -> google.protobuf.Struct
 	10, // 1: migcontroller.v1.ReportEventResponse.timestamp:type_name -> google.protobuf.Timestamp
-	9,  // 2: migcontroller.v1.ReportHeartbeatRequest.heartbeat:type_name -> google.protobuf.Struct
-	6,  // 3: migcontroller.v1.PollCommandsResponse.commands:type_name -> migcontroller.v1.PolledCommand
-	9,  // 4: migcontroller.v1.PolledCommand.parameters:type_name -> google.protobuf.Struct
-	10, // 5: migcontroller.v1.PolledCommand.created_at:type_name -> google.protobuf.Timestamp
-	10, // 6: migcontroller.v1.RequestRegistrationTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	0,  // 7: migcontroller.v1.AgentService.ReportEvent:input_type -> migcontroller.v1.ReportEventRequest
-	2,  // 8: migcontroller.v1.AgentService.ReportHeartbeat:input_type -> migcontroller.v1.ReportHeartbeatRequest
-	4,  // 9: migcontroller.v1.AgentService.PollCommands:input_type -> migcontroller.v1.PollCommandsRequest
-	7,  // 10: migcontroller.v1.AgentService.RequestRegistrationToken:input_type -> migcontroller.v1.RequestRegistrationTokenRequest
-	1,  // 11: migcontroller.v1.AgentService.ReportEvent:output_type -> migcontroller.v1.ReportEventResponse
-	3,  // 12: migcontroller.v1.AgentService.ReportHeartbeat:output_type -> migcontroller.v1.ReportHeartbeatResponse
-	5,  // 13: migcontroller.v1.AgentService.PollCommands:output_type -> migcontroller.v1.PollCommandsResponse
-	8,  // 14: migcontroller.v1.AgentService.RequestRegistrationToken:output_type -> migcontroller.v1.RequestRegistrationTokenResponse
-	11, // [11:15] is the sub-list for method output_type
-	7,  // [7:11] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	10, // 2: migcontroller.v1.ReportEventResponse.expires_at:type_name -> google.protobuf.Timestamp
+	11, // 3: migcontroller.v1.ReportEventResponse.labels:type_name -> google.protobuf.ListValue
+	9,  // 4: migcontroller.v1.ReportHeartbeatRequest.heartbeat:type_name -> google.protobuf.Struct
+	6,  // 5: migcontroller.v1.PollCommandsResponse.commands:type_name -> migcontroller.v1.PolledCommand
+	9,  // 6: migcontroller.v1.PolledCommand.parameters:type_name -> google.protobuf.Struct
+	10, // 7: migcontroller.v1.PolledCommand.created_at:type_name -> google.protobuf.Timestamp
+	10, // 8: migcontroller.v1.RequestRegistrationTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	0,  // 9: migcontroller.v1.AgentService.ReportEvent:input_type -> migcontroller.v1.ReportEventRequest
+	2,  // 10: migcontroller.v1.AgentService.ReportHeartbeat:input_type -> migcontroller.v1.ReportHeartbeatRequest
+	4,  // 11: migcontroller.v1.AgentService.PollCommands:input_type -> migcontroller.v1.PollCommandsRequest
+	7,  // 12: migcontroller.v1.AgentService.RequestRegistrationToken:input_type -> migcontroller.v1.RequestRegistrationTokenRequest
+	1,  // 13: migcontroller.v1.AgentService.ReportEvent:output_type -> migcontroller.v1.ReportEventResponse
+	3,  // 14: migcontroller.v1.AgentService.ReportHeartbeat:output_type -> migcontroller.v1.ReportHeartbeatResponse
+	5,  // 15: migcontroller.v1.AgentService.PollCommands:output_type -> migcontroller.v1.PollCommandsResponse
+	8,  // 16: migcontroller.v1.AgentService.RequestRegistrationToken:output_type -> migcontroller.v1.RequestRegistrationTokenResponse
+	13, // [13:17] is the sub-list for method output_type
+	9,  // [9:13] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_migcontroller_v1_agent_service_proto_init() }

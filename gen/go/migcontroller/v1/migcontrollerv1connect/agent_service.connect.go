@@ -50,7 +50,11 @@ const (
 // AgentServiceClient is a client for the migcontroller.v1.AgentService service.
 type AgentServiceClient interface {
 	// ReportEvent records an event; it is durable when this answers. The answer
-	// to vm_started is the acknowledgement the agent waits for.
+	// to vm_started is the acknowledgement the agent waits for. With the option
+	// --token-in-vm-started it also delivers the VM's register_runner, as a poll
+	// would: the oldest agents take it from there alone. It does so unless a session
+	// of the VM is live, its runner is registered in this boot, a poll was handed a
+	// command in this boot, or no token is available.
 	// HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
 	ReportEvent(context.Context, *v1.ReportEventRequest) (*v1.ReportEventResponse, error)
 	// ReportHeartbeat records a heartbeat; at most the last 100 ms of heartbeats
@@ -155,7 +159,11 @@ func (c *agentServiceClient) RequestRegistrationToken(ctx context.Context, req *
 // AgentServiceHandler is an implementation of the migcontroller.v1.AgentService service.
 type AgentServiceHandler interface {
 	// ReportEvent records an event; it is durable when this answers. The answer
-	// to vm_started is the acknowledgement the agent waits for.
+	// to vm_started is the acknowledgement the agent waits for. With the option
+	// --token-in-vm-started it also delivers the VM's register_runner, as a poll
+	// would: the oldest agents take it from there alone. It does so unless a session
+	// of the VM is live, its runner is registered in this boot, a poll was handed a
+	// command in this boot, or no token is available.
 	// HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
 	ReportEvent(context.Context, *v1.ReportEventRequest) (*v1.ReportEventResponse, error)
 	// ReportHeartbeat records a heartbeat; at most the last 100 ms of heartbeats

@@ -45,7 +45,11 @@ class AgentService(Protocol):
     async def report_event(self, request: ReportEventRequest, ctx: RequestContext[ReportEventRequest, ReportEventResponse], /) -> ReportEventResponse:
         """
         ReportEvent records an event; it is durable when this answers. The answer
-        to vm_started is the acknowledgement the agent waits for.
+        to vm_started is the acknowledgement the agent waits for. With the option
+        --token-in-vm-started it also delivers the VM's register_runner, as a poll
+        would: the oldest agents take it from there alone. It does so unless a session
+        of the VM is live, its runner is registered in this boot, a poll was handed a
+        command in this boot, or no token is available.
         HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
@@ -185,7 +189,11 @@ class AgentServiceClient(ConnectClient):
     ) -> ReportEventResponse:
         """
         ReportEvent records an event; it is durable when this answers. The answer
-        to vm_started is the acknowledgement the agent waits for.
+        to vm_started is the acknowledgement the agent waits for. With the option
+        --token-in-vm-started it also delivers the VM's register_runner, as a poll
+        would: the oldest agents take it from there alone. It does so unless a session
+        of the VM is live, its runner is registered in this boot, a poll was handed a
+        command in this boot, or no token is available.
         HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
         """
         return await self.execute_unary(
@@ -290,7 +298,11 @@ class AgentServiceSync(Protocol):
     def report_event(self, request: ReportEventRequest, ctx: RequestContext[ReportEventRequest, ReportEventResponse], /) -> ReportEventResponse:
         """
         ReportEvent records an event; it is durable when this answers. The answer
-        to vm_started is the acknowledgement the agent waits for.
+        to vm_started is the acknowledgement the agent waits for. With the option
+        --token-in-vm-started it also delivers the VM's register_runner, as a poll
+        would: the oldest agents take it from there alone. It does so unless a session
+        of the VM is live, its runner is registered in this boot, a poll was handed a
+        command in this boot, or no token is available.
         HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
@@ -428,7 +440,11 @@ class AgentServiceClientSync(ConnectClientSync):
     ) -> ReportEventResponse:
         """
         ReportEvent records an event; it is durable when this answers. The answer
-        to vm_started is the acknowledgement the agent waits for.
+        to vm_started is the acknowledgement the agent waits for. With the option
+        --token-in-vm-started it also delivers the VM's register_runner, as a poll
+        would: the oldest agents take it from there alone. It does so unless a session
+        of the VM is live, its runner is registered in this boot, a poll was handed a
+        command in this boot, or no token is available.
         HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
         """
         return self.execute_unary(

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$migcontroller/v1/agent_service.proto\x12\x10migcontroller.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n\x12ReportEventRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12-\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x05\x65vent\"\x8b\x02\n\x13ReportEventResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status\x12\"\n\x0c\x61\x63knowledged\x18\x02 \x01(\x08R\x0c\x61\x63knowledged\x12\x13\n\x05vm_id\x18\x03 \x01(\tR\x04vmId\x12\x1c\n\x07pool_id\x18\x04 \x01(\tH\x00R\x06poolId\x88\x01\x01\x12\x1a\n\x06org_id\x18\x05 \x01(\tH\x01R\x05orgId\x88\x01\x01\x12\x18\n\x07message\x18\x06 \x01(\tR\x07message\x12\x38\n\ttimestamp\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ttimestampB\n\n\x08_pool_idB\t\n\x07_org_id\"d\n\x16ReportHeartbeatRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x35\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\theartbeat\"`\n\x17ReportHeartbeatResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status\x12\x13\n\x05vm_id\x18\x02 \x01(\tR\x04vmId\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\"*\n\x13PollCommandsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\"h\n\x14PollCommandsResponse\x12;\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x1f.migcontroller.v1.PolledCommandR\x08\x63ommands\x12\x13\n\x05vm_id\x18\x02 \x01(\tR\x04vmId\"\xa7\x01\n\rPolledCommand\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x37\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\nparameters\x12\x39\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\"\xa1\x01\n\x1fRequestRegistrationTokenRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x15\n\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x17\n\x07pool_id\x18\x03 \x01(\tR\x06poolId\x12!\n\x0crunner_group\x18\x04 \x01(\tR\x0brunnerGroup\x12\x16\n\x06labels\x18\x05 \x03(\tR\x06labels\"\xe6\x01\n RequestRegistrationTokenResponse\x12-\n\x12registration_token\x18\x01 \x01(\tR\x11registrationToken\x12\x39\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1d\n\nrunner_url\x18\x03 \x01(\tR\trunnerUrl\x12!\n\x0crunner_group\x18\x04 \x01(\tR\x0brunnerGroup\x12\x16\n\x06labels\x18\x05 \x03(\tR\x06labels2\xb5\x03\n\x0c\x41gentService\x12Z\n\x0bReportEvent\x12$.migcontroller.v1.ReportEventRequest\x1a%.migcontroller.v1.ReportEventResponse\x12\x66\n\x0fReportHeartbeat\x12(.migcontroller.v1.ReportHeartbeatRequest\x1a).migcontroller.v1.ReportHeartbeatResponse\x12]\n\x0cPollCommands\x12%.migcontroller.v1.PollCommandsRequest\x1a&.migcontroller.v1.PollCommandsResponse\x12\x81\x01\n\x18RequestRegistrationToken\x12\x31.migcontroller.v1.RequestRegistrationTokenRequest\x1a\x32.migcontroller.v1.RequestRegistrationTokenResponseB\xdc\x01\n\x14\x63om.migcontroller.v1B\x11\x41gentServiceProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$migcontroller/v1/agent_service.proto\x12\x10migcontroller.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"X\n\x12ReportEventRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12-\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\x05\x65vent\"\xb1\x04\n\x13ReportEventResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status\x12\"\n\x0c\x61\x63knowledged\x18\x02 \x01(\x08R\x0c\x61\x63knowledged\x12\x13\n\x05vm_id\x18\x03 \x01(\tR\x04vmId\x12\x1c\n\x07pool_id\x18\x04 \x01(\tH\x00R\x06poolId\x88\x01\x01\x12\x1a\n\x06org_id\x18\x05 \x01(\tH\x01R\x05orgId\x88\x01\x01\x12\x18\n\x07message\x18\x06 \x01(\tR\x07message\x12\x38\n\ttimestamp\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ttimestamp\x12\x32\n\x12registration_token\x18\x08 \x01(\tH\x02R\x11registrationToken\x88\x01\x01\x12\x39\n\nexpires_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12\"\n\nrunner_url\x18\n \x01(\tH\x03R\trunnerUrl\x88\x01\x01\x12&\n\x0crunner_group\x18\x0b \x01(\tH\x04R\x0brunnerGroup\x88\x01\x01\x12\x32\n\x06labels\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.ListValueR\x06labelsB\n\n\x08_pool_idB\t\n\x07_org_idB\x15\n\x13_registration_tokenB\r\n\x0b_runner_urlB\x0f\n\r_runner_group\"d\n\x16ReportHeartbeatRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x35\n\theartbeat\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructR\theartbeat\"`\n\x17ReportHeartbeatResponse\x12\x16\n\x06status\x18\x01 \x01(\tR\x06status\x12\x13\n\x05vm_id\x18\x02 \x01(\tR\x04vmId\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message\"*\n\x13PollCommandsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\"h\n\x14PollCommandsResponse\x12;\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x1f.migcontroller.v1.PolledCommandR\x08\x63ommands\x12\x13\n\x05vm_id\x18\x02 \x01(\tR\x04vmId\"\xa7\x01\n\rPolledCommand\x12\x0e\n\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x37\n\nparameters\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructR\nparameters\x12\x39\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tcreatedAt\"\xa1\x01\n\x1fRequestRegistrationTokenRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x15\n\x06org_id\x18\x02 \x01(\tR\x05orgId\x12\x17\n\x07pool_id\x18\x03 \x01(\tR\x06poolId\x12!\n\x0crunner_group\x18\x04 \x01(\tR\x0brunnerGroup\x12\x16\n\x06labels\x18\x05 \x03(\tR\x06labels\"\xe6\x01\n RequestRegistrationTokenResponse\x12-\n\x12registration_token\x18\x01 \x01(\tR\x11registrationToken\x12\x39\n\nexpires_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1d\n\nrunner_url\x18\x03 \x01(\tR\trunnerUrl\x12!\n\x0crunner_group\x18\x04 \x01(\tR\x0brunnerGroup\x12\x16\n\x06labels\x18\x05 \x03(\tR\x06labels2\xb5\x03\n\x0c\x41gentService\x12Z\n\x0bReportEvent\x12$.migcontroller.v1.ReportEventRequest\x1a%.migcontroller.v1.ReportEventResponse\x12\x66\n\x0fReportHeartbeat\x12(.migcontroller.v1.ReportHeartbeatRequest\x1a).migcontroller.v1.ReportHeartbeatResponse\x12]\n\x0cPollCommands\x12%.migcontroller.v1.PollCommandsRequest\x1a&.migcontroller.v1.PollCommandsResponse\x12\x81\x01\n\x18RequestRegistrationToken\x12\x31.migcontroller.v1.RequestRegistrationTokenRequest\x1a\x32.migcontroller.v1.RequestRegistrationTokenResponseB\xdc\x01\n\x14\x63om.migcontroller.v1B\x11\x41gentServiceProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,21 +37,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPORTEVENTREQUEST']._serialized_start=121
   _globals['_REPORTEVENTREQUEST']._serialized_end=209
   _globals['_REPORTEVENTRESPONSE']._serialized_start=212
-  _globals['_REPORTEVENTRESPONSE']._serialized_end=479
-  _globals['_REPORTHEARTBEATREQUEST']._serialized_start=481
-  _globals['_REPORTHEARTBEATREQUEST']._serialized_end=581
-  _globals['_REPORTHEARTBEATRESPONSE']._serialized_start=583
-  _globals['_REPORTHEARTBEATRESPONSE']._serialized_end=679
-  _globals['_POLLCOMMANDSREQUEST']._serialized_start=681
-  _globals['_POLLCOMMANDSREQUEST']._serialized_end=723
-  _globals['_POLLCOMMANDSRESPONSE']._serialized_start=725
-  _globals['_POLLCOMMANDSRESPONSE']._serialized_end=829
-  _globals['_POLLEDCOMMAND']._serialized_start=832
-  _globals['_POLLEDCOMMAND']._serialized_end=999
-  _globals['_REQUESTREGISTRATIONTOKENREQUEST']._serialized_start=1002
-  _globals['_REQUESTREGISTRATIONTOKENREQUEST']._serialized_end=1163
-  _globals['_REQUESTREGISTRATIONTOKENRESPONSE']._serialized_start=1166
-  _globals['_REQUESTREGISTRATIONTOKENRESPONSE']._serialized_end=1396
-  _globals['_AGENTSERVICE']._serialized_start=1399
-  _globals['_AGENTSERVICE']._serialized_end=1836
+  _globals['_REPORTEVENTRESPONSE']._serialized_end=773
+  _globals['_REPORTHEARTBEATREQUEST']._serialized_start=775
+  _globals['_REPORTHEARTBEATREQUEST']._serialized_end=875
+  _globals['_REPORTHEARTBEATRESPONSE']._serialized_start=877
+  _globals['_REPORTHEARTBEATRESPONSE']._serialized_end=973
+  _globals['_POLLCOMMANDSREQUEST']._serialized_start=975
+  _globals['_POLLCOMMANDSREQUEST']._serialized_end=1017
+  _globals['_POLLCOMMANDSRESPONSE']._serialized_start=1019
+  _globals['_POLLCOMMANDSRESPONSE']._serialized_end=1123
+  _globals['_POLLEDCOMMAND']._serialized_start=1126
+  _globals['_POLLEDCOMMAND']._serialized_end=1293
+  _globals['_REQUESTREGISTRATIONTOKENREQUEST']._serialized_start=1296
+  _globals['_REQUESTREGISTRATIONTOKENREQUEST']._serialized_end=1457
+  _globals['_REQUESTREGISTRATIONTOKENRESPONSE']._serialized_start=1460
+  _globals['_REQUESTREGISTRATIONTOKENRESPONSE']._serialized_end=1690
+  _globals['_AGENTSERVICE']._serialized_start=1693
+  _globals['_AGENTSERVICE']._serialized_end=2130
 # @@protoc_insertion_point(module_scope)

@@ -19,7 +19,7 @@ class ReportEventRequest(_message.Message):
     def __init__(self, vm_id: _Optional[str] = ..., event: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class ReportEventResponse(_message.Message):
-    __slots__ = ("status", "acknowledged", "vm_id", "pool_id", "org_id", "message", "timestamp")
+    __slots__ = ("status", "acknowledged", "vm_id", "pool_id", "org_id", "message", "timestamp", "registration_token", "expires_at", "runner_url", "runner_group", "labels")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     VM_ID_FIELD_NUMBER: _ClassVar[int]
@@ -27,6 +27,11 @@ class ReportEventResponse(_message.Message):
     ORG_ID_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    REGISTRATION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
+    RUNNER_URL_FIELD_NUMBER: _ClassVar[int]
+    RUNNER_GROUP_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     status: str
     acknowledged: bool
     vm_id: str
@@ -34,7 +39,12 @@ class ReportEventResponse(_message.Message):
     org_id: str
     message: str
     timestamp: _timestamp_pb2.Timestamp
-    def __init__(self, status: _Optional[str] = ..., acknowledged: bool = ..., vm_id: _Optional[str] = ..., pool_id: _Optional[str] = ..., org_id: _Optional[str] = ..., message: _Optional[str] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    registration_token: str
+    expires_at: _timestamp_pb2.Timestamp
+    runner_url: str
+    runner_group: str
+    labels: _struct_pb2.ListValue
+    def __init__(self, status: _Optional[str] = ..., acknowledged: bool = ..., vm_id: _Optional[str] = ..., pool_id: _Optional[str] = ..., org_id: _Optional[str] = ..., message: _Optional[str] = ..., timestamp: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., registration_token: _Optional[str] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., runner_url: _Optional[str] = ..., runner_group: _Optional[str] = ..., labels: _Optional[_Union[_struct_pb2.ListValue, _Mapping]] = ...) -> None: ...
 
 class ReportHeartbeatRequest(_message.Message):
     __slots__ = ("vm_id", "heartbeat")

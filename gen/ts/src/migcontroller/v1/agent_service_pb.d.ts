@@ -4,7 +4,7 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { JsonObject, Message } from "@bufbuild/protobuf";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { ListValue, Timestamp } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file migcontroller/v1/agent_service.proto.
@@ -95,6 +95,43 @@ export declare type ReportEventResponse = Message<"migcontroller.v1.ReportEventR
    * @generated from field: google.protobuf.Timestamp timestamp = 7;
    */
   timestamp?: Timestamp | undefined;
+
+  /**
+   * The token to register the runner with. A secret. This and what follows is
+   * set only when the answer delivers register_runner, all of it at once.
+   *
+   * @generated from field: optional string registration_token = 8;
+   */
+  registrationToken?: string | undefined;
+
+  /**
+   * When the token probably stops working: an hour after the token file was last
+   * written, or an hour from now for another token. It can be in the past.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 9;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * The URL to register the runner at.
+   *
+   * @generated from field: optional string runner_url = 10;
+   */
+  runnerUrl?: string | undefined;
+
+  /**
+   * The runner group to join.
+   *
+   * @generated from field: optional string runner_group = 11;
+   */
+  runnerGroup?: string | undefined;
+
+  /**
+   * The runner's labels, a list of texts.
+   *
+   * @generated from field: google.protobuf.ListValue labels = 12;
+   */
+  labels?: ListValue | undefined;
 };
 
 /**
@@ -237,7 +274,8 @@ export declare type PolledCommand = Message<"migcontroller.v1.PolledCommand"> & 
 
   /**
    * All parameters by name. register_runner has registration_token, runner_url,
-   * runner_group, labels (a list) and expires_at (RFC 3339). The list parameter
+   * runner_group, labels (a list) and expires_at (RFC 3339, a guess as in
+   * RequestRegistrationTokenResponse). The list parameter
    * of any other type is named string_array_params.
    *
    * @generated from field: google.protobuf.Struct parameters = 3;
@@ -320,7 +358,8 @@ export declare type RequestRegistrationTokenResponse = Message<"migcontroller.v1
   registrationToken: string;
 
   /**
-   * When the token stops working, at the latest.
+   * When the token probably stops working: an hour after the token file was last
+   * written, or an hour from now for another token. It can be in the past.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 2;
    */
@@ -366,7 +405,11 @@ export declare const RequestRegistrationTokenResponseSchema: GenMessage<RequestR
 export declare const AgentService: GenService<{
   /**
    * ReportEvent records an event; it is durable when this answers. The answer
-   * to vm_started is the acknowledgement the agent waits for.
+   * to vm_started is the acknowledgement the agent waits for. With the option
+   * --token-in-vm-started it also delivers the VM's register_runner, as a poll
+   * would: the oldest agents take it from there alone. It does so unless a session
+   * of the VM is live, its runner is registered in this boot, a poll was handed a
+   * command in this boot, or no token is available.
    * HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
    *
    * @generated from rpc migcontroller.v1.AgentService.ReportEvent

@@ -1,0 +1,81 @@
+package registration
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// The keys of log lines.
+const (
+	keyFile    = "token_file"
+	keyReason  = "reason"
+	keyWritten = "written_at"
+)
+
+// lookEvery is how often a FileWatch looks at its file.
+const lookEvery = 15 * time.Second
+
+// FileWatch logs what is wrong with a token file: that it gives no token, or that it is
+// older than its tokens live. Each state is logged once, when it begins, and so is that
+// the file is in order again. It is for one goroutine.
+type FileWatch struct {
+	path  string
+	clock func() time.Time
+	log   *slog.Logger
+	last  fileState
+}
+
+// fileState is what is wrong with a token file; the zero value is for nothing.
+type fileState struct {
+	old bool
+	// reason is why there is no token, empty while there is one.
+	reason string
+}
+
+// NewFileWatch returns a FileWatch for the file at path, which begins as one that is in
+// order.
+func NewFileWatch(path string, clock func() time.Time, log *slog.Logger) *FileWatch {
+	return &FileWatch{path: path, clock: clock, log: log.With(keyFile, path)}
+}
+
+// Run looks at the file at once, and then at intervals until ctx ends.
+func (w *FileWatch) Run(ctx context.Context) {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		w.Look()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Look looks at the file once.
+func (w *FileWatch) Look() {
+	var now fileState
+	token, written, err := readToken(w.path)
+	if err == nil {
+		err = checkToken(token)
+	}
+	if err != nil {
+		now.reason = reason(err)
+	} else {
+		now.old = w.clock().Sub(written) >= tokenLifetime
+	}
+	if now == w.last {
+		return
+	}
+	w.last = now
+	switch {
+	case now.reason != "":
+		w.log.Warn("the token file gives no registration token", keyReason, now.reason)
+	case now.old:
+		w.log.Warn("the token file is old: its registration token has expired, unless it lives longer than an hour",
+			keyWritten, written)
+	default:
+		w.log.Info("the token file is in order again")
+	}
+}

@@ -1,0 +1,149 @@
+package registration_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/registration"
+)
+
+const (
+	noTokenLine = `level=WARN msg="the token file gives no registration token"`
+	oldLine     = `level=WARN msg="the token file is old: its registration token has expired, unless it lives longer than an hour"`
+	mendedLine  = `level=INFO msg="the token file is in order again"`
+)
+
+// writeToken writes a file as if that had been done at this time.
+func writeToken(t *testing.T, file, content string, at time.Time) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
+	require.NoError(t, os.Chtimes(file, at, at))
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lines) reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.b.Reset()
+}
+
+func watchLog(l *lines) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// Each state of a token file is logged when it begins, and never again while it lasts.
+// No line holds the token, or when it expires.
+func TestFileWatch(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	now := start
+	var log lines
+	w := registration.NewFileWatch(file, func() time.Time { return now }, watchLog(&log))
+	write := func(content string, at time.Time) func() {
+		return func() { writeToken(t, file, content, at) }
+	}
+	for _, step := range []struct {
+		name string
+		do   func()
+		want string
+	}{
+		{"no file", func() {}, noTokenLine},
+		{"a fresh one", write(secret, start), mendedLine},
+		{"just before an hour", func() { now = start.Add(time.Hour - 1) }, ""},
+		{"an hour later", func() { now = start.Add(time.Hour) }, oldLine},
+		{"replaced", write(secret, start.Add(time.Minute)), mendedLine},
+		{"replaced by an old one", write(secret, start.Add(-time.Hour)), oldLine},
+		{"emptied", write(" \n", now), noTokenLine},
+		{"not well formed", write(secret+" x", now), noTokenLine},
+		{"from the future", write(secret, start.Add(24*time.Hour)), mendedLine},
+		{"gone", func() { require.NoError(t, os.Remove(file)) }, noTokenLine},
+		{"old again", write(secret, start.Add(-48*time.Hour)), oldLine},
+	} {
+		log.reset()
+		step.do()
+		for range 3 {
+			w.Look()
+		}
+		if step.want == "" {
+			require.Empty(t, log.String(), step.name)
+			continue
+		}
+		require.Equal(t, 1, strings.Count(log.String(), "\n"), step.name+log.String())
+		require.Contains(t, log.String(), step.want, step.name)
+		require.Contains(t, log.String(), "token_file="+file, step.name)
+		requireNoToken(t, log.String(), step.name)
+	}
+	require.Contains(t, log.String(), "written_at="+start.Add(-48*time.Hour).Format("2006-01-02T15:04:05"))
+	require.NotContains(t, log.String(), start.Add(-47*time.Hour).Format("2006-01-02T15:04"), "when it expires is a guess")
+}
+
+// A file that cannot be used is named with the reason, and a new reason is logged.
+func TestFileWatchSaysWhy(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var log lines
+	registration.NewFileWatch(dir, clock, watchLog(&log)).Look()
+	require.Contains(t, log.String(), noTokenLine+" token_file="+dir+` reason="it is not a regular file"`)
+	log.reset()
+	w := registration.NewFileWatch(filepath.Join(dir, "x"), clock, watchLog(&log))
+	w.Look()
+	require.Contains(t, log.String(), `reason="no such file or directory"`)
+	writeToken(t, filepath.Join(dir, "x"), "", start)
+	w.Look()
+	require.Contains(t, log.String(), `reason="it is empty"`)
+}
+
+// A file is looked at when the watch begins, and then every 15 seconds.
+func TestFileWatchRuns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "token")
+		writeToken(t, file, secret, time.Now())
+		var log lines
+		w := registration.NewFileWatch(file, time.Now, watchLog(&log))
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { defer close(ended); w.Run(ctx) }()
+		time.Sleep(time.Hour - time.Second) // fake clock
+		synctest.Wait()
+		require.Empty(t, log.String())
+		time.Sleep(time.Second) // fake clock
+		synctest.Wait()
+		require.Contains(t, log.String(), oldLine)
+		writeToken(t, file, secret, time.Now())
+		time.Sleep(15 * time.Second) // fake clock
+		synctest.Wait()
+		require.Contains(t, log.String(), mendedLine)
+		cancel()
+		<-ended
+
+		require.NoError(t, os.Remove(file))
+		registration.NewFileWatch(file, time.Now, watchLog(&log)).Run(ctx)
+		require.Contains(t, log.String(), noTokenLine, "it looks before it waits")
+	})
+}
