@@ -17,6 +17,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/mig-controller/mig-controller/internal/clock"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
@@ -39,7 +40,8 @@ type Options struct {
 	// Driver is closed by Close, but not when Start fails.
 	Driver store.Driver
 	Rules  fleet.Rules
-	// Clock returns the time in UTC, without a monotonic part.
+	// Clock returns the time in UTC, without a monotonic part. It jumps only in
+	// AdoptClock.
 	Clock func() time.Time
 	Log   *slog.Logger
 }
@@ -59,7 +61,14 @@ type Engine struct {
 	feed     *feed
 	ready    listeners[func(fleet.VMID, fleet.Ready)]
 
+	purging purgeClock
+	// jump is the latest step of the clock, and moving is set until all times are moved
+	// with it. Both are the loop's.
+	jump   clock.Jump
+	moving *move
+
 	ops        chan *op
+	between    chan func() // for the loop, between two groups
 	stopping   chan struct{}
 	closeOnce  sync.Once
 	closeErr   error // of the driver
@@ -70,7 +79,7 @@ type Engine struct {
 // Start returns a running Engine. It fails when the driver cannot be read.
 func Start(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
-		Options: o, cache: newCache(), ops: make(chan *op, maxGroup),
+		Options: o, cache: newCache(), ops: make(chan *op, maxGroup), between: make(chan func()),
 		stopping: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := e.openFrames(); err != nil {
@@ -79,6 +88,9 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	last, err := o.Driver.LastChange(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the log of changes: %w", err)
+	}
+	if err := e.openPurgeClock(ctx); err != nil {
+		return nil, fmt.Errorf("read as of when was purged: %w", err)
 	}
 	e.feed = newFeed(o.Driver, last, e.cache.outdate, o.Log)
 	go e.loop()
@@ -204,6 +216,8 @@ func (e *Engine) loop() {
 		select {
 		case o := <-e.ops:
 			e.runGroup(e.gather(o))
+		case fn := <-e.between:
+			fn()
 		case <-e.stopping:
 			for len(e.ops) > 0 {
 				e.runGroup(e.gather(<-e.ops))
