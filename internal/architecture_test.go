@@ -23,7 +23,7 @@ import (
 // from the layers below its own. A new package needs a place here, and in the
 // table of CONTRIBUTING.md.
 var layers = [][]string{
-	{"internal/fleet", "internal/clock"},
+	{"internal/fleet", "internal/wallclock"},
 	{"internal/store", "internal/auth", "internal/journal"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/dispatch"},
@@ -50,7 +50,7 @@ var rules = []struct {
 		why: "the rules of the fleet must outlive every library",
 	},
 	{
-		from: "internal/clock", to: []string{thirdParty},
+		from: "internal/wallclock", to: []string{thirdParty},
 		why: "what all others stand on stands on nothing",
 	},
 	{

@@ -5,9 +5,9 @@ import (
 	"maps"
 	"time"
 
-	"github.com/mig-controller/mig-controller/internal/clock"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 // seenLately is how long before a step of the clock VMs that are not connected were last
@@ -17,7 +17,7 @@ const seenLately = time.Hour
 
 // move is a step of the clock whose times are being moved. The loop owns it.
 type move struct {
-	jump clock.Jump
+	jump wallclock.Jump
 	// vms and commands are those that were moved, or that are younger than the step: all
 	// that were part of a group since.
 	vms      map[fleet.VMID]bool
@@ -31,7 +31,7 @@ type move struct {
 // movedWith is the mark of the latest commit that may have moved times with the clock.
 const movedWith = "moved_with_clock"
 
-func newMove(j clock.Jump) *move {
+func newMove(j wallclock.Jump) *move {
 	return &move{jump: j, vms: map[fleet.VMID]bool{}, commands: map[fleet.CommandID]bool{}, number: j.At.UnixNano()}
 }
 
@@ -40,8 +40,8 @@ func newMove(j clock.Jump) *move {
 // VM's commands are moved, as fleet.ClockMoved says; inputs that were made before the
 // step count as made right after it. MoveDeadlines must follow, and succeed, before the
 // next AdoptClock. It needs no database.
-func (e *Engine) AdoptClock(ctx context.Context, adopt func() clock.Jump) (clock.Jump, error) {
-	var j clock.Jump
+func (e *Engine) AdoptClock(ctx context.Context, adopt func() wallclock.Jump) (wallclock.Jump, error) {
+	var j wallclock.Jump
 	err := e.betweenGroups(ctx, func() {
 		if j = adopt(); j.By != 0 {
 			e.jump, e.moving = j, newMove(j)

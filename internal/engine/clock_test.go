@@ -6,9 +6,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mig-controller/mig-controller/internal/clock"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 // Times move once, also when it is in doubt whether a commit that has moved them was
@@ -23,7 +23,7 @@ func TestTimesMoveOnce(t *testing.T) {
 			before := r.accept("old", "vm")
 			connectedAt := r.vm("vm").ConnectedAt
 			by := -time.Hour
-			_, err := r.AdoptClock(t.Context(), func() clock.Jump { return clock.Jump{At: t0, By: by} })
+			_, err := r.AdoptClock(t.Context(), func() wallclock.Jump { return wallclock.Jump{At: t0, By: by} })
 			require.NoError(t, err)
 			fail := func(w store.Writes, next commitFunc) (store.Committed, error) {
 				if made {
@@ -55,7 +55,7 @@ func TestNoJump(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	r.connect("vm", t0)
-	adopt := func() clock.Jump { return clock.Jump{At: t0} }
+	adopt := func() wallclock.Jump { return wallclock.Jump{At: t0} }
 	before := r.LastChange()
 	_, err := r.AdoptClock(t.Context(), adopt)
 	require.NoError(t, err)

@@ -17,9 +17,9 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/mig-controller/mig-controller/internal/clock"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 // The keys of log lines.
@@ -64,7 +64,7 @@ type Engine struct {
 	purging purgeClock
 	// jump is the latest step of the clock, and moving is set until all times are moved
 	// with it. Both are the loop's.
-	jump   clock.Jump
+	jump   wallclock.Jump
 	moving *move
 
 	ops        chan *op

@@ -5,8 +5,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/mig-controller/mig-controller/internal/clock"
 	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 // Retention is how long each class is kept. Zero is forever.
@@ -92,7 +92,7 @@ type purgeClock struct {
 	mu    sync.Mutex
 	shown time.Time // zero before the first purge of a database
 	last  time.Time // when it last advanced in this process, or this began
-	jump  clock.Jump
+	jump  wallclock.Jump
 }
 
 // openPurgeClock goes on with what the database has.
@@ -106,7 +106,7 @@ func (e *Engine) openPurgeClock(ctx context.Context) error {
 }
 
 // moved takes over a step of the clock: no time has passed in it.
-func (p *purgeClock) moved(j clock.Jump) {
+func (p *purgeClock) moved(j wallclock.Jump) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.jump, p.last = j, p.last.Add(j.By)

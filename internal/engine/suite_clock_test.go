@@ -7,10 +7,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mig-controller/mig-controller/internal/clock"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 const day = 24 * time.Hour
@@ -18,12 +18,12 @@ const day = 24 * time.Hour
 // jump has the clock step, and moves nothing yet.
 func (f *fixture) jump(by time.Duration) {
 	f.Helper()
-	j, err := f.AdoptClock(f.Context(), func() clock.Jump {
+	j, err := f.AdoptClock(f.Context(), func() wallclock.Jump {
 		f.clock.Store(f.later(by).UnixNano())
-		return clock.Jump{At: f.now, By: by}
+		return wallclock.Jump{At: f.now, By: by}
 	})
 	require.NoError(f, err)
-	require.Equal(f, clock.Jump{At: f.now, By: by}, j)
+	require.Equal(f, wallclock.Jump{At: f.now, By: by}, j)
 }
 
 // pass lets time pass.

@@ -1,4 +1,4 @@
-package clock_test
+package wallclock_test
 
 import (
 	"testing"
@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mig-controller/mig-controller/internal/clock"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
@@ -19,8 +19,8 @@ type sources struct {
 	read    func() // while the wall clock is read; nil for nothing
 }
 
-func (s *sources) clock() *clock.Clock {
-	return clock.New(func() time.Time {
+func (s *sources) clock() *wallclock.Clock {
+	return wallclock.New(func() time.Time {
 		at := s.wall
 		if s.read != nil {
 			s.read()
@@ -49,7 +49,7 @@ func TestClock(t *testing.T) {
 			require.Equal(t, start.Add(time.Minute), c.Now(), "it does not step by itself")
 			require.Equal(t, by, c.Off())
 			s.pass(time.Second)
-			require.Equal(t, clock.Jump{At: start.Add(time.Minute + time.Second + by), By: by}, c.Adopt())
+			require.Equal(t, wallclock.Jump{At: start.Add(time.Minute + time.Second + by), By: by}, c.Adopt())
 			s.pass(time.Second)
 			require.Equal(t, start.Add(time.Minute+2*time.Second+by), c.Now())
 			require.Zero(t, c.Off())
@@ -88,7 +88,7 @@ func TestStoppedBetweenTheClocks(t *testing.T) {
 func TestSystem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := clock.System()
+		c := wallclock.System()
 		time.Sleep(time.Hour) // fake clock
 		require.Equal(t, time.Now().UTC().Round(0), c.Now())
 		require.Zero(t, c.Off())
@@ -100,13 +100,13 @@ func TestStale(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{-time.Hour, -3 * time.Second, 3 * time.Second, 40 * 24 * time.Hour} {
 		before := start
-		j := clock.Jump{At: before.Add(by), By: by}
+		j := wallclock.Jump{At: before.Add(by), By: by}
 		now := j.At.Add(100 * time.Millisecond)
 		require.Equal(t, by, j.Stale(before.Add(-time.Second), now), by)
 		require.Equal(t, by, j.Stale(before, now), by)
 		require.Zero(t, j.Stale(j.At, now), by)
 		require.Zero(t, j.Stale(now, now), by)
 		require.Zero(t, j.Stale(now.Add(5), now), "two that came in one nanosecond")
-		require.Zero(t, clock.Jump{}.Stale(before, now))
+		require.Zero(t, wallclock.Jump{}.Stale(before, now))
 	}
 }

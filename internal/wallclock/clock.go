@@ -1,10 +1,10 @@
-// Package clock owns the time of the process: a clock that runs with the monotonic
+// Package wallclock owns the time of the process: a clock that runs with the monotonic
 // clock of the system, and steps only when it is made to.
 //
 // Whatever compares a time with the present may trust that it does not jump by itself.
 // Who adopts the wall clock after a jump moves what is compared with the present in the
 // same step: the engine does, between two groups.
-package clock
+package wallclock
 
 import (
 	"sync/atomic"
