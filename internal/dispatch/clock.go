@@ -95,9 +95,9 @@ func (b *heartbeats) move(by time.Duration) {
 	b.taken = moved(b.taken, by)
 }
 
-// moved returns g after a step of the clock.
-func (g grace) moved(by time.Duration) grace {
-	return grace{last: moved(g.last, by), frozen: moved(g.frozen, by), until: moved(g.until, by)}
+// move makes g go on after a step of the clock.
+func (g *grace) move(by time.Duration) {
+	g.last, g.frozen, g.until = moved(g.last, by), moved(g.frozen, by), moved(g.until, by)
 }
 
 // moved returns a time after a step of the clock; the zero time as it is.

@@ -77,6 +77,7 @@ func (w *wall) state(id fleet.CommandID) fleet.CommandState {
 
 // onWalls runs a test in a bubble, with each jump.
 func onWalls(t *testing.T, test func(w *wall, by time.Duration)) {
+	t.Helper()
 	for _, by := range []time.Duration{-time.Hour, 40 * day} {
 		t.Run(by.String(), func(t *testing.T) {
 			t.Parallel()
@@ -291,12 +292,12 @@ func TestJumpAndFiles(t *testing.T) {
 func TestGraceMoves(t *testing.T) {
 	t.Parallel()
 	var g grace
-	g = g.moved(-time.Hour)
+	g.move(-time.Hour)
 	at := time.Unix(100_000, 0)
 	require.Equal(t, at, g.asOf(at))
 	late := at.Add(time.Minute)
 	require.Equal(t, at, g.asOf(late), "the process stood still")
-	g = g.moved(-time.Hour)
+	g.move(-time.Hour)
 	now := late.Add(sweepEvery - time.Hour)
 	require.Equal(t, at.Add(-time.Hour), g.asOf(now))
 	now = now.Add(readersGrace)

@@ -29,7 +29,8 @@ func (d *Dispatcher) sweepLoop() {
 	var looked time.Time
 	d.every(sweepEvery, func(ctx context.Context) error {
 		by, unmoved := d.followClock(ctx)
-		g, looked = g.moved(by), moved(looked, by)
+		g.move(by)
+		looked = moved(looked, by)
 		now := d.judgedAt(g.asOf(d.Clock()))
 		if passed := now.Sub(looked); passed < 0 || passed >= silenceEvery {
 			looked = now

@@ -64,13 +64,13 @@ func testClockDeadlines(f *fixture, by time.Duration) {
 	require.Equal(t, fleet.CommandID("vm-0"), f.mustDeliver("vm", v.Epoch).ID)
 	f.pass(10 * time.Second)
 	f.jump(by)
-	require.Zero(t, len(f.endedAt()), "nothing ends because of the jump")
+	require.Empty(t, f.endedAt(), "nothing ends because of the jump")
 	f.beat("vm", v.Epoch, "idle", true) // some are moved by what comes
 	require.NoError(t, f.MoveDeadlines(t.Context()))
 	require.NoError(t, f.MoveDeadlines(t.Context()), "nothing is left to move")
 
 	f.pass(20*time.Second - 1)
-	require.Zero(t, len(f.endedAt()))
+	require.Empty(t, f.endedAt())
 	f.pass(1)
 	require.Equal(t, map[fleet.CommandID]fleet.CommandState{"vm-0": fleet.TimedOut}, f.endedAt(), "by its ack timeout")
 	f.pass(30*time.Second - 1)
@@ -82,7 +82,8 @@ func testClockDeadlines(f *fixture, by time.Duration) {
 // endedAt returns the commands for operators that have ended once the sweeper was here.
 func (f *fixture) endedAt() map[fleet.CommandID]fleet.CommandState {
 	f.Helper()
-	for f.sweep(100) == 100 {
+	for n := 100; n == 100; {
+		n = f.sweep(100)
 	}
 	ended := map[fleet.CommandID]fleet.CommandState{}
 	cs, err := f.Commands(f.Context(), store.CommandQuery{Type: "drain"}, 1000)

@@ -28,7 +28,7 @@ func times(name string, v reflect.Value) map[string]*time.Time {
 	found := map[string]*time.Time{}
 	switch {
 	case v.Type() == reflect.TypeFor[time.Time]():
-		found[name] = v.Addr().Interface().(*time.Time)
+		found[name], _ = reflect.TypeAssert[*time.Time](v.Addr())
 	case v.Kind() == reflect.Struct:
 		for i := range v.NumField() {
 			maps.Copy(found, times(name+"."+v.Type().Field(i).Name, v.Field(i)))
