@@ -22,10 +22,12 @@ import (
 	"github.com/mig-controller/mig-controller/internal/rpc"
 	"github.com/mig-controller/mig-controller/internal/sim"
 	"github.com/mig-controller/mig-controller/internal/store/sqlite"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 // controller is the service, put together from its parts.
 type controller struct {
+	clock     *wallclock.Clock
 	engine    *engine.Engine
 	journal   *journal.Journal // nil when switched off
 	dispatch  *dispatch.Dispatcher
@@ -38,11 +40,11 @@ type controller struct {
 
 // newService opens what the controller keeps and starts its upkeep.
 func newService(ctx context.Context, o Options, log *slog.Logger, extra rpc.Extra) (service, error) {
-	c := &controller{}
+	c := &controller{clock: wallclock.System()}
 	if err := c.open(ctx, o, log); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
-	c.control = control.New(control.Options{Engine: c.engine, Defaults: o.commandDefaults(), Clock: now, Log: log})
+	c.control = control.New(control.Options{Engine: c.engine, Defaults: o.commandDefaults(), Clock: c.clock.Now, Log: log})
 	c.handler = rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
 		Agents:   c.dispatch,
 		Commands: rpc.NewStreamService(c.dispatch, Version(), log),
@@ -63,11 +65,11 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	if c.engine, err = startEngine(ctx, path, o.commandDefaults(), log); err != nil {
+	if c.engine, err = startEngine(ctx, path, o.commandDefaults(), c.clock.Now, log); err != nil {
 		return err
 	}
 	if o.Journal {
-		c.journal, err = journal.Open(journal.Options{Dir: o.DataDir, Retention: o.RetainFiles, Clock: now, Log: log})
+		c.journal, err = journal.Open(journal.Options{Dir: o.DataDir, Retention: o.RetainFiles, Clock: c.clock.Now, Log: log})
 		if err != nil {
 			return err
 		}
@@ -78,7 +80,7 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 			Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
 			VMs: o.RetainVMs, Changes: o.RetainChanges,
 		},
-		Clock: now, Log: log, TokenInVMStarted: o.TokenInVMStarted,
+		Clock: c.clock.Now, Follow: c.clock, Log: log, TokenInVMStarted: o.TokenInVMStarted,
 	})
 	if absolute, aerr := filepath.Abs(path); aerr == nil {
 		path = absolute
@@ -91,13 +93,15 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 }
 
 // startEngine starts the engine on the database at path.
-func startEngine(ctx context.Context, path string, d fleet.CommandDefaults, log *slog.Logger) (*engine.Engine, error) {
+func startEngine(
+	ctx context.Context, path string, d fleet.CommandDefaults, clock func() time.Time, log *slog.Logger,
+) (*engine.Engine, error) {
 	db, err := sqlite.Open(ctx, path, log)
 	if err != nil {
 		return nil, err
 	}
 	e, err := engine.Start(ctx, engine.Options{
-		Driver: db, Rules: fleet.Rules{Defaults: d, NewID: fleet.NewRegistrationID}, Clock: now, Log: log,
+		Driver: db, Rules: fleet.Rules{Defaults: d, NewID: fleet.NewRegistrationID}, Clock: clock, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())

@@ -17,6 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 // The keys of log lines.
@@ -54,6 +55,9 @@ const (
 	keyRefused      = "refused"
 	keySuperseded   = "superseded"
 	keyUnwritten    = "unwritten"
+	keyBy           = "by" // how far the clock jumped
+	keyFrom         = "from"
+	keyTo           = "to"
 )
 
 // Engine is what a Dispatcher needs of an engine.Engine.
@@ -71,6 +75,9 @@ type Engine interface { //nolint:interfacebloat // tests replace it as a whole
 	OnReady(fn func(fleet.VMID, fleet.Ready)) (stop func())
 	OnNotice(fn func(fleet.Notice)) (stop func())
 	Purge(ctx context.Context, r engine.Retention, now time.Time) (int, error)
+	PurgeTime(ctx context.Context, now time.Time) (time.Time, error)
+	AdoptClock(ctx context.Context, adopt func() wallclock.Jump) (wallclock.Jump, error)
+	MoveDeadlines(ctx context.Context) error
 }
 
 // lastTries is how long, at the most, each kind of work is still tried once the
@@ -85,7 +92,10 @@ type Options struct {
 	Journal   *journal.Journal
 	Retention engine.Retention
 	Clock     func() time.Time
-	Log       *slog.Logger
+	// Follow is the clock that Clock reads, which the Dispatcher makes follow the wall
+	// clock when that jumps. Nil is for a Clock that never does.
+	Follow *wallclock.Clock
+	Log    *slog.Logger
 	// TokenInVMStarted makes AnswerStarted deliver.
 	TokenInVMStarted bool
 	// Hold is how long a stream that is refused or superseded is held before it
@@ -109,7 +119,8 @@ type Dispatcher struct {
 	troubles troubles
 	lifelog  *lifelog
 	holds    chan struct{}
-	lastSeen atomic.Int64 // the latest receive time, in Unix nanoseconds
+	stamps   stamps
+	unmoved  bool // not everything has moved with the clock; the sweeper's own
 
 	stopping   chan struct{}
 	stopOnce   sync.Once
@@ -198,19 +209,6 @@ func (d *Dispatcher) changed(changes []fleet.Change) {
 	d.lifelog.add(changes)
 	if slices.ContainsFunc(changes, func(c fleet.Change) bool { return c.Event != nil }) {
 		d.wakeJournal()
-	}
-}
-
-// receivedAt is the time now, later than every time it gave before: the receive
-// time of a report identifies it.
-func (d *Dispatcher) receivedAt() time.Time {
-	now := d.Clock().UnixNano()
-	for {
-		last := d.lastSeen.Load()
-		next := max(now, last+1)
-		if d.lastSeen.CompareAndSwap(last, next) {
-			return time.Unix(0, next).UTC()
-		}
 	}
 }
 

@@ -37,7 +37,8 @@ type heartbeats struct {
 	mu     sync.Mutex
 	group  []fleet.Heartbeat
 	vms    map[fleet.VMID]struct{} // of the group
-	since  time.Time               // when the group got its first
+	since  time.Time               // when the group got its first, for the wait
+	first  time.Time               // when that arrived
 	spare  []fleet.Heartbeat       // what was stored last, for its room
 	taken  time.Time               // when the first arrived of what is being stored; zero for nothing
 	room   chan struct{}           // closed when the group is taken
@@ -94,7 +95,7 @@ func (b *heartbeats) put(h *fleet.Heartbeat) (room <-chan struct{}, ok bool) {
 	b.group = append(b.group, *h)
 	b.vms[h.VM] = struct{}{}
 	if len(b.group) == 1 {
-		b.since = time.Now()
+		b.since, b.first = time.Now(), h.ReceivedAt
 		b.begun <- struct{}{} // the one before was received before its group was taken
 	}
 	if b.isFull() {
@@ -111,7 +112,7 @@ func (b *heartbeats) take() []fleet.Heartbeat {
 	defer b.mu.Unlock()
 	taken := b.group
 	if len(taken) > 0 {
-		b.taken = taken[0].ReceivedAt
+		b.taken = b.first
 	}
 	clear(b.spare) // it keeps its room, not what the heartbeats hold
 	b.group, b.spare = b.spare[:0], taken
@@ -140,8 +141,8 @@ func (b *heartbeats) oldest(now time.Time) time.Time {
 	switch {
 	case !b.taken.IsZero() && b.taken.Before(now):
 		return b.taken
-	case len(b.group) > 0 && b.group[0].ReceivedAt.Before(now):
-		return b.group[0].ReceivedAt
+	case len(b.group) > 0 && b.first.Before(now):
+		return b.first
 	default:
 		return now
 	}

@@ -26,14 +26,6 @@ func (l *liveness) note(change func(fleet.Liveness) fleet.Liveness) {
 	l.state = change(l.state)
 }
 
-func (l *liveness) received(at time.Time) {
-	l.note(func(v fleet.Liveness) fleet.Liveness { return v.Received(at) })
-}
-
-func (l *liveness) beat(at time.Time) {
-	l.note(func(v fleet.Liveness) fleet.Liveness { return v.Beat(at) })
-}
-
 func (l *liveness) event(kind string) {
 	l.note(func(v fleet.Liveness) fleet.Liveness { return v.Event(kind) })
 }

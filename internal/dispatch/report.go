@@ -104,8 +104,7 @@ func (s *Session) Event(e fleet.Event) error {
 // session goes on. render makes its file for the journal; it is called once at
 // most, and perhaps after Heartbeat has returned.
 func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
-	arrived := s.arrive()
-	s.alive.beat(arrived)
+	arrived := s.d.arrivedAt(&s.alive, beatReceived)
 	if errors.Is(s.Cause(), fleet.ErrSuperseded) || !s.admit("heartbeat", &h.Origin, arrived) {
 		return nil
 	}
@@ -142,10 +141,10 @@ func (s *Session) refuse(what string, why error) {
 // arrive stamps a message that was read just now: it is judged by that time,
 // however long it takes to be stored.
 func (s *Session) arrive() time.Time {
-	at := s.d.receivedAt()
-	s.alive.received(at)
-	return at
+	return s.d.arrivedAt(&s.alive, fleet.Liveness.Received)
 }
+
+func beatReceived(l fleet.Liveness, at time.Time) fleet.Liveness { return l.Received(at).Beat(at) }
 
 // admit makes a report one of this session's. It refuses one that names another
 // VM.

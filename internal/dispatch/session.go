@@ -44,8 +44,7 @@ type Session struct {
 	wake    chan struct{} // for deliverDue; holds one
 	deliver sync.WaitGroup
 
-	openedAt time.Time
-	alive    liveness
+	alive liveness
 
 	mu      sync.Mutex
 	written fleet.CommandID // the latest command that was written in full
@@ -80,7 +79,6 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	s := &Session{
 		d: d, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
 		log: d.Log.With(keyVM, h.VM, keyEpoch, v.Epoch), wake: make(chan struct{}, 1),
-		openedAt: opened,
 	}
 	s.alive.opened(opened)
 	s.stream, s.hangUp = context.WithCancel(ctx)
@@ -109,7 +107,7 @@ const flapping = 30 * time.Second
 
 func (s *Session) tellSuperseded(now time.Time) {
 	level, hint := slog.LevelInfo, "its agent is back before the old link was known to be down"
-	if now.Sub(s.openedAt) < flapping {
+	if now.Sub(s.alive.current().OpenedAt) < flapping {
 		level, hint = slog.LevelWarn, "it was young: if this goes on, two agents claim the VM"
 	}
 	s.d.limited(s.log, troubleSuperseded, s.vm).

@@ -180,6 +180,13 @@ func (s *testStore) Purge(ctx context.Context, r engine.Retention, now time.Time
 	return s.Engine.Purge(ctx, r, now)
 }
 
+func (s *testStore) MoveDeadlines(ctx context.Context) error {
+	if err := s.before("MoveDeadlines"); err != nil {
+		return err
+	}
+	return s.Engine.MoveDeadlines(ctx)
+}
+
 // slowDriver commits in turns.
 type slowDriver struct {
 	store.Driver

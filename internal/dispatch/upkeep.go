@@ -22,15 +22,22 @@ const (
 )
 
 // sweepLoop ends the commands whose time is up, the sessions whose agents are
-// gone, and the sessions whose end could not be stored before.
+// gone, and the sessions whose end could not be stored before. First it has everything
+// follow the clock.
 func (d *Dispatcher) sweepLoop() {
 	var g grace
 	var looked time.Time
 	d.every(sweepEvery, func(ctx context.Context) error {
+		by, unmoved := d.followClock(ctx)
+		g.move(by)
+		looked = moved(looked, by)
 		now := d.judgedAt(g.asOf(d.Clock()))
 		if passed := now.Sub(looked); passed < 0 || passed >= silenceEvery {
 			looked = now
 			d.endSilent(now)
+		}
+		if unmoved != nil {
+			return errors.Join(unmoved, d.recordEnds(ctx))
 		}
 		return errors.Join(d.recordEnds(ctx), d.sweep(ctx, now))
 	}, "sweep")
@@ -80,11 +87,12 @@ func (d *Dispatcher) pruneJournal(ctx context.Context) error {
 	if d.Journal == nil {
 		return nil
 	}
-	n, err := d.Journal.Prune(ctx, d.Clock())
+	asOf, notStored := d.Engine.PurgeTime(ctx, d.Clock())
+	n, err := d.Journal.Prune(ctx, asOf)
 	if n > 0 {
 		d.Log.Info("files past their retention removed", keyCount, n)
 	}
-	return err
+	return errors.Join(notStored, err)
 }
 
 // every calls work at intervals until the Dispatcher stops. It logs the first

@@ -19,6 +19,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 // The keys of log lines.
@@ -39,7 +40,8 @@ type Options struct {
 	// Driver is closed by Close, but not when Start fails.
 	Driver store.Driver
 	Rules  fleet.Rules
-	// Clock returns the time in UTC, without a monotonic part.
+	// Clock returns the time in UTC, without a monotonic part. It jumps only in
+	// AdoptClock.
 	Clock func() time.Time
 	Log   *slog.Logger
 }
@@ -60,7 +62,14 @@ type Engine struct {
 	ready    listeners[func(fleet.VMID, fleet.Ready)]
 	notices  listeners[func(fleet.Notice)]
 
+	purging purgeClock
+	// jump is the latest step of the clock, and moving is set until all times are moved
+	// with it. Both are the loop's.
+	jump   wallclock.Jump
+	moving *move
+
 	ops        chan *op
+	between    chan func() // for the loop, between two groups
 	stopping   chan struct{}
 	closeOnce  sync.Once
 	closeErr   error // of the driver
@@ -71,7 +80,7 @@ type Engine struct {
 // Start returns a running Engine. It fails when the driver cannot be read.
 func Start(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
-		Options: o, cache: newCache(), ops: make(chan *op, maxGroup),
+		Options: o, cache: newCache(), ops: make(chan *op, maxGroup), between: make(chan func()),
 		stopping: make(chan struct{}), done: make(chan struct{}),
 	}
 	if err := e.openFrames(); err != nil {
@@ -80,6 +89,9 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	last, err := o.Driver.LastChange(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the log of changes: %w", err)
+	}
+	if err := e.openPurgeClock(ctx); err != nil {
+		return nil, fmt.Errorf("read as of when was purged: %w", err)
 	}
 	e.feed = newFeed(o.Driver, last, e.cache.outdate, o.Log)
 	go e.loop()
@@ -209,6 +221,8 @@ func (e *Engine) loop() {
 		select {
 		case o := <-e.ops:
 			e.runGroup(e.gather(o))
+		case fn := <-e.between:
+			fn()
 		case <-e.stopping:
 			for len(e.ops) > 0 {
 				e.runGroup(e.gather(<-e.ops))

@@ -232,9 +232,9 @@ func TestFeedGoesOnAfterPurge(t *testing.T) {
 		e := fleet.Event{Origin: fleet.Origin{VM: fleet.VMID(fmt.Sprint("vm", i)), Via: fleet.HTTP, ReceivedAt: t0}, Type: "error"}
 		_, _ = r.Apply(t.Context(), fleet.EventReceived{Event: e}, t0)
 	}
-	r.db.with(func(d *hooked) { d.changes = nil })
 	_, err := r.Purge(t.Context(), Retention{Changes: time.Hour}, t0.Add(2*time.Hour))
 	require.NoError(t, err)
+	r.db.with(func(d *hooked) { d.changes = nil })
 	for range 3 {
 		r.event("vm", t0)
 	}

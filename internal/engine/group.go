@@ -60,6 +60,7 @@ type group struct {
 	notices    []fleet.Notice
 	heartbeats *block
 	marks      map[string]int64
+	moved      *move // what it has moved with the clock; nil when that has not stepped
 	deferred   []*op
 	// reload are commands that turned out to exist.
 	reload map[fleet.CommandID]bool
@@ -82,12 +83,16 @@ func (g *group) commit(ops []*op) error {
 		if err := g.load(ops); err != nil {
 			return err
 		}
+		if err := g.followClock(ops); err != nil {
+			return err
+		}
 		for _, o := range ops {
 			g.run(o)
 		}
 		err := g.write()
 		var conflict *store.ConflictError
 		if !errors.As(err, &conflict) {
+			g.movedOn(err)
 			if err == nil {
 				g.committed(ops)
 			} else {
@@ -155,6 +160,7 @@ func (g *group) attempt(o *op) (err error) {
 // reduce applies an input to the state of its VM.
 func (g *group) reduce(vm fleet.VMID, in fleet.Input, now time.Time) (fleet.Outcome, error) {
 	en := g.entries[vm]
+	in, now = g.e.afterJump(in, now)
 	_, named := in.Subject()
 	if err := g.fault(en, named); err != nil {
 		return fleet.Outcome{}, err

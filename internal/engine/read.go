@@ -91,7 +91,15 @@ func (e *Engine) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Even
 // MarkJournaled marks the events up to seq as written to the journal.
 func (e *Engine) MarkJournaled(ctx context.Context, seq int64) error {
 	return e.do(ctx, &op{run: func(g *group) error {
-		g.marks = map[string]int64{journaled: seq}
+		g.mark(journaled, seq)
 		return nil
 	}})
+}
+
+// mark stores a number under a name with the group.
+func (g *group) mark(name string, n int64) {
+	if g.marks == nil {
+		g.marks = map[string]int64{}
+	}
+	g.marks[name] = n
 }

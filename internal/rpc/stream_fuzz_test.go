@@ -22,6 +22,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 // strictEngine keeps nothing and notes what it should never have been given: a
@@ -138,6 +139,14 @@ func (*strictEngine) Tick(context.Context, time.Time, func(fleet.VMID) fleet.Liv
 }
 
 func (*strictEngine) Purge(context.Context, engine.Retention, time.Time) (int, error) { return 0, nil }
+
+func (*strictEngine) PurgeTime(_ context.Context, now time.Time) (time.Time, error) { return now, nil }
+
+func (*strictEngine) AdoptClock(context.Context, func() wallclock.Jump) (wallclock.Jump, error) {
+	return wallclock.Jump{}, nil
+}
+
+func (*strictEngine) MoveDeadlines(context.Context) error { return nil }
 
 func (*strictEngine) Listen(func([]fleet.Change)) (stop func()) { return func() {} }
 

@@ -1,0 +1,95 @@
+package fleet
+
+import "time"
+
+// ClockMoved is a step of the controller's clock by so much, below zero for back. It
+// moves the times of the VM, or of the command if it names one, that are compared with
+// the present, so that nothing ends earlier or later than without it: every time that
+// the controller's clock has set, except those that are history. It shows in the log of changes
+// as a change of the VM, since the VM's times can be seen; not as steps of its commands.
+//
+// It must be applied once to each record that is older than the step, and to none that
+// is younger. It returns ErrNotFound when the VM has no such command.
+type ClockMoved struct {
+	VM      VMID
+	Command CommandID
+	By      time.Duration
+}
+
+// Subject implements Input.
+func (in ClockMoved) Subject() (VMID, CommandID) { return in.VM, in.Command }
+
+func (in ClockMoved) reduce(r *reduction) error {
+	if in.Command == "" {
+		if r.State.Known() {
+			r.State.VM = r.vm().clockMoved(in.By)
+		}
+		return nil
+	}
+	c, err := r.named(in.Command)
+	if err != nil || c.State.Terminal() {
+		return err
+	}
+	r.putQuietly(c.clockMoved(in.By))
+	return nil
+}
+
+// clockMoved returns v with its times moved. FirstSeenAt is history, and those when
+// something was sent or began are the agent's.
+func (v VM) clockMoved(by time.Duration) VM {
+	g := &v.Registration
+	for _, t := range []*time.Time{
+		&v.BootedAt, &v.BootSeenAt, &v.ContestedAt, &v.SpentAt, &v.CrashedAt, &v.LastSeenAt, &v.ConnectedAt, &v.DisconnectedAt,
+		&v.LastHeartbeatAt, &v.LastAckAt, &v.AwaitsRunnerUntil, &v.TokenWait.Since, &v.TokenWait.RetryAt, &v.DueAt,
+		&g.RequestedAt, &g.ProvenAt, &g.CheckAt, &g.GraceUntil, &g.LastFailure.At, &g.NextAttemptAt, &g.ProbeAt,
+	} {
+		moveTime(t, by)
+	}
+	return v
+}
+
+// clockMoved returns an open command with its times moved. CreatedAt is the caller's,
+// and the others are set when it ends.
+func (c Command) clockMoved(by time.Duration) Command {
+	for _, t := range []*time.Time{&c.AcceptedAt, &c.ExpiresAt, &c.Last.At, &c.DueAt} {
+		moveTime(t, by)
+	}
+	return c
+}
+
+// ClockMoved returns what is known of a session with its times moved.
+func (l Liveness) ClockMoved(by time.Duration) Liveness {
+	for _, t := range []*time.Time{&l.OpenedAt, &l.LastMessageAt, &l.LastBeatAt, &l.SuspectAt} {
+		moveTime(t, by)
+	}
+	return l
+}
+
+// moveTime moves a time that is set.
+func moveTime(t *time.Time, by time.Duration) {
+	if !t.IsZero() {
+		*t = t.Add(by)
+	}
+}
+
+// AfterJump returns an input that was made before the clock stepped by so much and is
+// reduced after it: with the times that it brings moved.
+func AfterJump(in Input, by time.Duration) Input {
+	switch in := in.(type) {
+	case CommandAccepted:
+		in.New = in.New.clockMoved(by)
+		return in
+	case DeliveryClaimed:
+		in.Attempt.At = in.Attempt.At.Add(by)
+		return in
+	case EventReceived:
+		in.Event.ReceivedAt = in.Event.ReceivedAt.Add(by)
+		return in
+	case HeartbeatReceived:
+		h := *in.Heartbeat
+		h.ReceivedAt = h.ReceivedAt.Add(by)
+		return HeartbeatReceived{Heartbeat: &h}
+	default:
+		return in
+	}
+}

@@ -1,0 +1,176 @@
+package fleet
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// notMoved are the times that stay when the clock steps, each with the reason.
+var notMoved = map[string]string{
+	"VM.StartedAt":      "the agent's clock set it",
+	"VM.Job.StartedAt":  "the agent's clock set it",
+	"VM.FirstSeenAt":    "history: it is compared with nothing",
+	"VM.BeatSentAt":     "the agent's clock set it",
+	"VM.EvidenceSentAt": "the agent's clock set it",
+
+	"Command.CreatedAt":     "the caller's clock set it",
+	"Command.FinishedAt":    "an open command has none",
+	"Command.AckedAt":       "an open command has none",
+	"Command.Waiting.Since": "derived when it is read, and never stored",
+}
+
+// times returns the times in a value by their names, once all of its pointers to structs
+// point somewhere.
+func times(name string, v reflect.Value) map[string]*time.Time {
+	found := map[string]*time.Time{}
+	switch {
+	case v.Type() == reflect.TypeFor[time.Time]():
+		found[name], _ = reflect.TypeAssert[*time.Time](v.Addr())
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			maps.Copy(found, times(name+"."+v.Type().Field(i).Name, v.Field(i)))
+		}
+	case v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct:
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		found = times(name, v.Elem())
+	}
+	return found
+}
+
+// filled sets all times of a value, each to another one, and returns them.
+func filled(name string, v any) map[string]*time.Time {
+	found := times(name, reflect.ValueOf(v).Elem())
+	for i, name := range slices.Sorted(maps.Keys(found)) {
+		*found[name] = t0.Add(time.Duration(i) * time.Minute)
+	}
+	return found
+}
+
+// requireMoved requires that all times have moved but those that have a reason not to.
+func requireMoved(t *testing.T, before, after map[string]*time.Time, by time.Duration) {
+	t.Helper()
+	require.NotEmpty(t, before)
+	for name, was := range before {
+		want := was.Add(by)
+		if notMoved[name] != "" {
+			want = *was
+		}
+		require.Equal(t, want, *after[name], "%s: move it in clockMoved, or give it a reason in notMoved", name)
+	}
+}
+
+// Every time that is compared with the present moves with the clock: also those that
+// are added to these types later.
+func TestClockMovesEveryTime(t *testing.T) {
+	t.Parallel()
+	for _, by := range []time.Duration{-time.Hour, 40 * 24 * time.Hour} {
+		var v VM
+		var c Command
+		var l Liveness
+		vm, command, liveness := filled("VM", &v), filled("Command", &c), filled("Liveness", &l)
+		for name := range notMoved {
+			require.True(t, vm[name] != nil || command[name] != nil, "%s is a time", name)
+		}
+		movedVM, movedCommand, movedLiveness := v.clockMoved(by), c.clockMoved(by), l.ClockMoved(by)
+		requireMoved(t, vm, times("VM", reflect.ValueOf(&movedVM).Elem()), by)
+		requireMoved(t, command, times("Command", reflect.ValueOf(&movedCommand).Elem()), by)
+		requireMoved(t, liveness, times("Liveness", reflect.ValueOf(&movedLiveness).Elem()), by)
+	}
+	require.Equal(t, VM{}, VM{}.clockMoved(time.Hour), "what is not set stays so")
+	require.Equal(t, Command{}, Command{}.clockMoved(time.Hour))
+}
+
+// clockState is a VM with a command that is out and one that is pending.
+func clockState() (State, Command, Command) {
+	out := Command{
+		Seq: 1, ID: "out", VM: "vm", Type: "drain", State: Delivered, Attempts: 1, AcceptedAt: t0, ExpiresAt: t0.Add(time.Hour),
+		Last: Delivery{Via: Stream, Epoch: 1, Boot: 1, At: t0.Add(time.Second)}, DueAt: t0.Add(time.Minute),
+	}
+	pending := Command{
+		Seq: 2, ID: "pending", VM: "vm", Type: "drain", State: Pending,
+		AcceptedAt: t0.Add(time.Second), ExpiresAt: t0.Add(time.Hour), DueAt: t0.Add(time.Hour),
+	}
+	v := NewVM("vm", t0)
+	v.Connected, v.Epoch, v.ConnectedAt = true, 1, t0
+	v.Registration.State = Registered
+	return State{VM: v, Commands: []Command{out, pending}}, out, pending
+}
+
+// A step of the clock moves the VM, or the command that is named, and looks like no step
+// of a command: none is logged as accepted or delivered once more.
+func TestClockMoved(t *testing.T) {
+	t.Parallel()
+	s, out, pending := clockState()
+	by := -time.Hour
+	vm := s.VM.clockMoved(by)
+	moved := func(c Command) Command { return c.clockMoved(by) }
+	ended := Command{ID: "ended", VM: "vm", State: Succeeded, FinishedAt: t0}
+	testReduce(t, map[string]reduceCase{
+		"the VM": {state: s, in: ClockMoved{VM: "vm", By: by}, vm: vm},
+		"a VM that was never seen": {
+			state: State{Commands: s.Commands}, in: ClockMoved{VM: "vm", By: by},
+		},
+		"a command that is out": {
+			state: s, in: ClockMoved{VM: "vm", Command: "out", By: by},
+			moved: []Command{moved(out)}, log: []Change{},
+		},
+		"a pending one": {
+			state: s, in: ClockMoved{VM: "vm", Command: "pending", By: by},
+			moved: []Command{moved(pending)}, log: []Change{},
+		},
+		"one that is not among the first": {
+			state: State{VM: s.VM, Commands: []Command{out}, Named: pending}, in: ClockMoved{VM: "vm", Command: "pending", By: by},
+			moved: []Command{moved(pending)}, log: []Change{},
+		},
+		"one that has ended":            {state: State{VM: s.VM, Named: ended}, in: ClockMoved{VM: "vm", Command: "ended", By: by}},
+		"one that the VM does not have": {state: s, in: ClockMoved{VM: "vm", Command: "other", By: by}, err: ErrNotFound},
+	})
+}
+
+// What was not due before a step is not due right after it, and is when as much has
+// passed as without it.
+func TestTickAfterClockMoved(t *testing.T) {
+	t.Parallel()
+	for _, by := range []time.Duration{-time.Hour, 40 * 24 * time.Hour} {
+		s, out, pending := clockState()
+		now := t0.Add(30 * time.Second)
+		for _, id := range []CommandID{"", "out", "pending"} {
+			moved, err := testRules.Reduce(s, ClockMoved{VM: "vm", Command: id, By: by}, now.Add(by))
+			require.NoError(t, err)
+			s = moved.State
+		}
+		for _, c := range []Command{out, pending} {
+			live := Live{Epoch: 1, Written: "out", LastMessageAt: now.Add(by)}
+			early, err := testRules.Reduce(s, Tick{VM: "vm", Command: c.ID, Live: live}, c.DueAt.Add(by-1))
+			require.NoError(t, err)
+			require.Empty(t, early.Commands)
+			due, err := testRules.Reduce(s, Tick{VM: "vm", Command: c.ID, Live: live}, c.DueAt.Add(by))
+			require.NoError(t, err)
+			require.True(t, due.Commands[0].State.Terminal())
+		}
+	}
+}
+
+// What was under way when the clock stepped is reduced as if it came right after.
+func TestAfterJump(t *testing.T) {
+	t.Parallel()
+	by := -time.Hour
+	_, out, _ := clockState()
+	require.Equal(t, CommandAccepted{out.clockMoved(by)}, AfterJump(CommandAccepted{out}, by))
+	require.Equal(t,
+		DeliveryClaimed{VM: "vm", Command: "out", Attempt: Attempt{At: t0.Add(by)}},
+		AfterJump(DeliveryClaimed{VM: "vm", Command: "out", Attempt: Attempt{At: t0}}, by))
+	at := func(at time.Time) Origin { return Origin{VM: "vm", ReceivedAt: at, SentAt: t0} }
+	require.Equal(t, EventReceived{Event{Origin: at(t0.Add(by))}}, AfterJump(EventReceived{Event{Origin: at(t0)}}, by))
+	h := &Heartbeat{Origin: at(t0)}
+	require.Equal(t, HeartbeatReceived{&Heartbeat{Origin: at(t0.Add(by))}}, AfterJump(HeartbeatReceived{h}, by))
+	require.Equal(t, t0, h.ReceivedAt, "it is its sender's")
+	require.Equal(t, Polled{"vm"}, AfterJump(Polled{"vm"}, by))
+}
