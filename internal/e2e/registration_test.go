@@ -139,14 +139,16 @@ func TestConfiguredRunnerProvesRegistration(t *testing.T) {
 	shared.onlyCommand(t, a)
 }
 
-// TestStartOverHTTPRegistersAgain defends a VM with a live session that says it
-// has started anew.
+// TestStartOverHTTPRegistersAgain defends a VM that reports over HTTP that it has started
+// again, while its old session still counts as live: the next session takes it up.
 func TestStartOverHTTPRegistersAgain(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
 	a := shared.connectRegistered(t, vm)
 	boot := time.Now()
 	shared.startedOverHTTP(t, vm, boot)
+	shared.onlyCommand(t, a)
+	a = shared.connect(t, vm)
 	a.register()
 	v := shared.awaitVM(t, vm, "registered", isRegistered)
 	require.EqualValues(t, 2, v.GetBoot())

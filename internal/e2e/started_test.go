@@ -111,7 +111,7 @@ func TestAnswerToVMStarted(t *testing.T) {
 	c.awaitVM(t, streaming, "registered", isRegistered)
 	c.onlyCommand(t, a)
 	require.NotContains(t, c.started(t, streaming, boot.Add(time.Minute)), "registration_token", "it has a session")
-	a.register()
+	c.connect(t, streaming).register()
 	require.Len(t, c.registrations(t, streaming), 2)
 	require.Len(t, c.log.lines("--token-in-vm-started: whoever reaches"), 1)
 }

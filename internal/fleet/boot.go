@@ -25,11 +25,11 @@ func startsIn(status string) bool {
 	return status == StatusInitializing || status == StatusConnecting || status == StatusReady
 }
 
-// notAfter reports whether the agent sent something no later than it had sent
-// something else. Agents give whole seconds.
-func notAfter(sent, other time.Time, within time.Duration) bool {
-	behind := other.Truncate(time.Second).Sub(sent.Truncate(time.Second))
-	return !sent.IsZero() && !other.IsZero() && behind >= 0 && behind <= within
+// sentBefore reports whether the agent sent something in an earlier second than something
+// else, since on a stream agents give whole seconds, and within this time before it.
+func sentBefore(sent, other time.Time, within time.Duration) bool {
+	behind := other.Truncate(time.Second).Sub(sent)
+	return !sent.IsZero() && !other.IsZero() && behind > 0 && behind <= within
 }
 
 // Late reports whether a heartbeat was received after one that its agent sent later,
@@ -38,9 +38,8 @@ func (v VM) Late(h Heartbeat) bool {
 	if h.SentAt.IsZero() || v.BeatSentAt.IsZero() {
 		return false
 	}
-	earlier := h.SentAt.Before(v.BeatSentAt.Truncate(time.Second)) && v.BeatSentAt.Sub(h.SentAt) <= latest
 	took, usual := h.ReceivedAt.Sub(h.SentAt), v.LastHeartbeatAt.Sub(v.BeatSentAt)
-	return earlier || h.Via == HTTP && took-usual > slowest
+	return sentBefore(h.SentAt, v.BeatSentAt, latest) || h.Via == HTTP && took-usual > slowest
 }
 
 // begun reports whether anything was seen in this boot that an agent does not do at
@@ -61,7 +60,7 @@ func (r *reduction) bootShown(o Origin, sentAt time.Time) {
 	repeated := !sentAt.IsZero() && sentAt.Equal(v.StartedAt)
 	switch {
 	case !v.begun(), o.ReceivedAt.Before(v.Registration.ProvenAt), o.Via == Stream && o.Epoch <= known:
-	case plausible && (repeated || notAfter(o.SentAt, v.EvidenceSentAt, latestStart)):
+	case plausible && (repeated || sentBefore(o.SentAt, v.EvidenceSentAt, latestStart)):
 	case o.Via == HTTP && (v.Connected && v.Epoch <= known || v.Job != nil && v.Epoch > 0):
 		v.BootSeenAt = o.ReceivedAt
 	default:

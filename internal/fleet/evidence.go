@@ -101,7 +101,7 @@ func vmStarted(r *reduction, e Event) {
 // sent later.
 func (v VM) overtaken(e Event) bool {
 	return e.Type != EventVMStarted && e.Type != EventRunnerRegistered &&
-		notAfter(e.SentAt.Add(time.Second), v.EvidenceSentAt, latest)
+		sentBefore(e.SentAt, v.EvidenceSentAt, latest)
 }
 
 // evidence notes when the agent sent a report about its runner or job.

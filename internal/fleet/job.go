@@ -90,11 +90,11 @@ func (v VM) jobEnded(at time.Time) VM {
 	return v
 }
 
-// jobShown takes over what a heartbeat shows of the VM's job, unless an event says
-// otherwise that was sent no earlier.
+// jobShown takes over what a heartbeat shows of the VM's job, unless it was sent before
+// the last event about that, or in the same second: the event then knows better.
 func (v VM) jobShown(h *Heartbeat) VM {
 	switch {
-	case !v.CrashedAt.IsZero(), notAfter(h.SentAt, v.EvidenceSentAt, latest):
+	case !v.CrashedAt.IsZero(), sentBefore(h.SentAt, v.EvidenceSentAt.Add(time.Second), latest):
 		return v
 	case h.Job != nil:
 		return v.jobStarted(*h.Job)
