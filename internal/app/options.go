@@ -46,6 +46,8 @@ type Options struct {
 	CommandTTL time.Duration `name:"command-ttl" group:"Commands" default:"1h" placeholder:"TIME" help:"How long a command waits to be delivered when its sender does not say; at most 30d."`
 	AckTimeout time.Duration `name:"ack-timeout" group:"Commands" default:"30s" placeholder:"TIME" help:"How long an agent has to acknowledge a command when its sender does not say; at most 24h."`
 
+	RegistrationTimeout time.Duration `name:"registration-timeout" group:"Commands" default:"5m" placeholder:"TIME" help:"How long a runner may take to register once its agent has acknowledged register_runner; after that the registration has failed, and is tried again. At most 24h."`
+
 	MaxDeliveries int `name:"max-deliveries" group:"Commands" default:"5" placeholder:"N" help:"How many times a command is delivered at most, when its sender does not say: after the last it ends as TIMED_OUT; 1 to 100."`
 
 	LogLevel  string `name:"log-level" group:"Log" default:"info" placeholder:"LEVEL" help:"Least level that is logged: debug, info, warn or error."`

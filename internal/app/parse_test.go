@@ -71,6 +71,7 @@ func trials() map[string]trial {
 		"token-in-vm-started":     switches(func(o Options) any { return o.TokenInVMStarted }),
 		"command-ttl":             durations(func(o Options) any { return o.CommandTTL }, limit),
 		"ack-timeout":             {func(o Options) any { return o.AckTimeout }, [2]string{"1m", "1d"}, [2]any{time.Minute, 24 * time.Hour}, map[string]string{"0s": "must be more than 0 and at most 24h", "25h": "must be more than 0 and at most 24h", "x": durationRule}},
+		"registration-timeout":    {func(o Options) any { return o.RegistrationTimeout }, [2]string{"10m", "1d"}, [2]any{10 * time.Minute, 24 * time.Hour}, map[string]string{"0s": "must be more than 0 and at most 24h", "25h": "must be more than 0 and at most 24h", "x": durationRule}},
 		"max-deliveries":          {func(o Options) any { return o.MaxDeliveries }, [2]string{"1", "100"}, [2]any{1, 100}, map[string]string{"0": "from 1 to 100", "101": "from 1 to 100", "many": "must be a whole number"}},
 		"log-level":               texts(func(o Options) any { return o.LogLevel }, "debug", "error", map[string]string{"loud": "must be debug, info, warn or error", "INFO": "must be debug"}),
 		"log-format":              {func(o Options) any { return o.LogFormat }, [2]string{"json", "text"}, [2]any{"json", "text"}, map[string]string{"xml": "must be text or json"}},
@@ -215,7 +216,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, Options{
 		HTTPAddr: "localhost:8080", GRPCAddr: "localhost:50051", DataDir: "./controller_data", Journal: true,
 		RetainEvents: 30 * day, RetainHeartbeats: time.Hour, RetainCommands: 30 * day, RetainVMs: 30 * day,
-		RetainChanges: 6 * time.Hour, RetainFiles: day, CommandTTL: time.Hour, AckTimeout: 30 * time.Second, MaxDeliveries: 5,
+		RetainChanges: 6 * time.Hour, RetainFiles: day, CommandTTL: time.Hour, AckTimeout: 30 * time.Second, RegistrationTimeout: 5 * time.Minute, MaxDeliveries: 5,
 		LogLevel: "info", LogFormat: "text",
 	}, o)
 }

@@ -65,7 +65,7 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
-	if c.engine, err = startEngine(ctx, path, o.commandDefaults(), c.clock.Now, log); err != nil {
+	if c.engine, err = startEngine(ctx, path, o.rules(), c.clock.Now, log); err != nil {
 		return err
 	}
 	if o.Journal {
@@ -88,20 +88,23 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 	c.summary = summary{Database: "sqlite " + path, Runners: c.registrar.Describe(), Warnings: o.runnerWarnings()}
 	if o.RegistrationTokenFile != "" {
 		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log)
+		if err == nil {
+			c.tokenFile.Changed = c.dispatch.RunnersConfigured
+		}
 	}
 	return err
 }
 
 // startEngine starts the engine on the database at path.
 func startEngine(
-	ctx context.Context, path string, d fleet.CommandDefaults, clock func() time.Time, log *slog.Logger,
+	ctx context.Context, path string, rules fleet.Rules, clock func() time.Time, log *slog.Logger,
 ) (*engine.Engine, error) {
 	db, err := sqlite.Open(ctx, path, log)
 	if err != nil {
 		return nil, err
 	}
 	e, err := engine.Start(ctx, engine.Options{
-		Driver: db, Rules: fleet.Rules{Defaults: d, NewID: fleet.NewRegistrationID}, Clock: clock, Log: log,
+		Driver: db, Rules: rules, Clock: clock, Log: log,
 	})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
@@ -129,6 +132,12 @@ func (o Options) tokenSource() registration.TokenSource {
 		return registration.StaticToken(o.RegistrationToken.Reveal(), now)
 	default:
 		return registration.SampleToken(now)
+	}
+}
+
+func (o Options) rules() fleet.Rules {
+	return fleet.Rules{
+		Defaults: o.commandDefaults(), RegistrationTimeout: o.RegistrationTimeout, NewID: fleet.NewRegistrationID,
 	}
 }
 

@@ -119,8 +119,11 @@ type Dispatcher struct {
 	troubles troubles
 	lifelog  *lifelog
 	holds    chan struct{}
-	stamps   stamps
-	unmoved  bool // not everything has moved with the clock; the sweeper's own
+	// configuredAt is when what runners are registered with last changed, or the start, in
+	// Unix nanoseconds.
+	configuredAt atomic.Int64
+	stamps       stamps
+	unmoved      bool // not everything has moved with the clock; the sweeper's own
 
 	stopping   chan struct{}
 	stopOnce   sync.Once
@@ -151,6 +154,7 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 		Options: o, holds: make(chan struct{}, o.MaxHeld),
 		stopping: make(chan struct{}), journaling: make(chan struct{}, 1),
 	}
+	d.configuredAt.Store(o.Clock().UnixNano())
 	d.registry.newest = map[fleet.VMID]*Session{}
 	d.registry.live = map[*Session]bool{}
 	d.unended.sessions = map[fleet.VMID]ending{}

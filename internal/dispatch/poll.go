@@ -83,8 +83,8 @@ func (d *Dispatcher) tokenMissing(ctx context.Context, v fleet.VM, err error) er
 
 // Poll hands out the next command of a VM that has no session: at most one.
 func (d *Dispatcher) Poll(ctx context.Context, vm fleet.VMID) ([]Offer, error) {
-	out, err := d.Engine.Apply(ctx, fleet.Polled{VM: vm}, d.receivedAt())
-	if err != nil || out.State.VM.Connected {
+	v, err := d.polled(ctx, vm)
+	if err != nil || v.Connected {
 		return nil, err
 	}
 	o, err := d.claim(ctx, vm, fleet.Attempt{Via: fleet.HTTP}, func() {})
@@ -96,6 +96,17 @@ func (d *Dispatcher) Poll(ctx context.Context, vm fleet.VMID) ([]Offer, error) {
 	}
 	d.counters.delivered.Add(1)
 	return []Offer{o}, nil
+}
+
+// polled notes that a VM asks for its commands, and returns the VM as it is then.
+func (d *Dispatcher) polled(ctx context.Context, vm fleet.VMID) (fleet.VM, error) {
+	out, err := d.Engine.Apply(ctx, fleet.Polled{VM: vm}, d.receivedAt())
+	if err == nil && d.outdated(out.State.VM) {
+		if err = d.retry(ctx, out.State.VM); err == nil {
+			out, err = d.Engine.Apply(ctx, fleet.Polled{VM: vm}, d.receivedAt())
+		}
+	}
+	return out.State.VM, err
 }
 
 // Token mints a runner configuration for a VM.

@@ -98,6 +98,11 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	default:
 	}
 	s.beginDeliveries() //nolint:contextcheck // as above
+	if d.outdated(v) {
+		if err := d.retry(ctx, v); err != nil {
+			d.limited(s.log, troubleDelivery, "").Warn("registration not tried again at once", keyError, err)
+		}
+	}
 	return s, nil
 }
 

@@ -17,8 +17,8 @@ func (d *Dispatcher) AnswerStarted(ctx context.Context, vm fleet.VM) (*Offer, er
 	if !d.TokenInVMStarted || !awaitsAnswer(vm) {
 		return nil, nil //nolint:nilnil // as documented
 	}
-	out, err := d.Engine.Apply(ctx, fleet.Polled{VM: vm.ID}, d.receivedAt())
-	if err != nil || !awaitsAnswer(out.State.VM) {
+	now, err := d.polled(ctx, vm.ID)
+	if err != nil || !awaitsAnswer(now) {
 		return nil, err
 	}
 	o, err := d.claim(ctx, vm.ID, fleet.Attempt{Via: fleet.HTTP, Started: true}, func() {})

@@ -169,6 +169,32 @@ func (in ControllerRestarted) reduce(r *reduction) error {
 	return nil
 }
 
+// RunnersConfigured is a change of what runners are registered with, such as the token: a
+// VM whose registration failed before that need not wait for its next attempt. It returns
+// ErrNotFound when the VM was never seen.
+type RunnersConfigured struct {
+	VM VMID
+	At time.Time
+}
+
+// Subject implements Input.
+func (in RunnersConfigured) Subject() (VMID, CommandID) { return in.VM, "" }
+
+func (in RunnersConfigured) reduce(r *reduction) error {
+	if !r.State.Known() {
+		return ErrNotFound
+	}
+	if g := &r.vm().Registration; g.Delayed(r.now) && g.LastFailure.At.Before(in.At) {
+		g.NextAttemptAt = r.now
+	}
+	return nil
+}
+
+// Delayed reports whether another attempt is to be made later than now.
+func (g Registration) Delayed(now time.Time) bool {
+	return g.State == RegFailed && g.NextAttemptAt.After(now)
+}
+
 // Polled is a VM that asks for its commands over HTTP. It requests the registration of
 // the VM unless it is registered in this boot.
 type Polled struct{ VM VMID }

@@ -2,6 +2,7 @@ package registration
 
 import (
 	"context"
+	"crypto/sha256"
 	"log/slog"
 	"time"
 )
@@ -24,6 +25,10 @@ type FileWatch struct {
 	clock func() time.Time
 	log   *slog.Logger
 	last  fileState
+	token [sha256.Size]byte // a sum of the last that was read; zero for none
+
+	// Changed is called when the file has another token than before; nil for nobody.
+	Changed func(context.Context)
 }
 
 // fileState is what is wrong with a token file; the zero value is for nothing.
@@ -44,7 +49,7 @@ func (w *FileWatch) Run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		w.Look()
+		w.Look(ctx)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -54,7 +59,7 @@ func (w *FileWatch) Run(ctx context.Context) {
 }
 
 // Look looks at the file once.
-func (w *FileWatch) Look() {
+func (w *FileWatch) Look(ctx context.Context) {
 	var now fileState
 	token, written, err := readToken(w.path)
 	if err == nil {
@@ -63,6 +68,7 @@ func (w *FileWatch) Look() {
 	if err != nil {
 		now.reason = reason(err)
 	} else {
+		w.compare(ctx, token)
 		now.old = w.clock().Sub(written) >= tokenLifetime
 	}
 	if now == w.last {
@@ -77,5 +83,14 @@ func (w *FileWatch) Look() {
 			keyWritten, written)
 	default:
 		w.log.Info("the token file is in order again")
+	}
+}
+
+// compare calls Changed when the token differs from the one before.
+func (w *FileWatch) compare(ctx context.Context, token string) {
+	before := w.token
+	w.token = sha256.Sum256([]byte(token))
+	if before != ([sha256.Size]byte{}) && before != w.token && w.Changed != nil {
+		w.Changed(ctx)
 	}
 }

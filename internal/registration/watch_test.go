@@ -87,7 +87,7 @@ func TestFileWatch(t *testing.T) {
 		log.reset()
 		step.do()
 		for range 3 {
-			w.Look()
+			w.Look(t.Context())
 		}
 		if step.want == "" {
 			require.Empty(t, log.String(), step.name)
@@ -107,14 +107,14 @@ func TestFileWatchSaysWhy(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var log lines
-	registration.NewFileWatch(dir, clock, watchLog(&log)).Look()
+	registration.NewFileWatch(dir, clock, watchLog(&log)).Look(t.Context())
 	require.Contains(t, log.String(), noTokenLine+" token_file="+dir+` reason="it is not a regular file"`)
 	log.reset()
 	w := registration.NewFileWatch(filepath.Join(dir, "x"), clock, watchLog(&log))
-	w.Look()
+	w.Look(t.Context())
 	require.Contains(t, log.String(), `reason="no such file or directory"`)
 	writeToken(t, filepath.Join(dir, "x"), "", start)
-	w.Look()
+	w.Look(t.Context())
 	require.Contains(t, log.String(), `reason="it is empty"`)
 }
 
