@@ -23,6 +23,6 @@ func (d *Dispatcher) writeNotice(n fleet.Notice) {
 	case fleet.NoticeBooted:
 		log.Info("agent was started again", keyBoot, v.Boot)
 	case fleet.NoticeRunnerCrashed:
-		d.limited(log, troubleCrashed, v.ID).Warn("runner crashed", keyHint, "its VM takes no other job; the agent's log has the exit status")
+		d.limited(log, troubleCrashed, v.ID).Warn("runner crashed", keyHint, "its agent exits as a rule, and is registered again; its log on the VM has the exit status")
 	}
 }
