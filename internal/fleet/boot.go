@@ -15,6 +15,8 @@ const (
 	// plausibleClock is how far an agent's clock may be off for its order of reports to
 	// say something about the boots: some begin in 1970 at each.
 	plausibleClock = 24 * time.Hour
+	// leastRun is how long a runner runs after its registration, at least, if that was good.
+	leastRun = time.Minute
 	// leastBoot is how long a boot lasts, at least, if no session began or ended in it.
 	leastBoot = time.Minute
 )
@@ -75,13 +77,26 @@ func (r *reduction) boot(now, startedAt time.Time) {
 	if !r.mayBoot(now) {
 		return
 	}
-	failed := r.attempting()
+	attempting, crashed := r.attempting(), v.crashedEarly()
 	*v = v.rebooted(startedAt, now)
-	if failed {
+	g := &v.Registration
+	switch {
+	case attempting:
 		r.failAttempt("its agent was started again before the runner was registered")
+	case crashed: // the proof was none: GitHub may have rejected the runner
+		g.Failures, g.Crashes = g.Crashes, g.Crashes+1
+		r.failAttempt("its runner crashed as soon as it was registered")
+	default:
+		g.Crashes = 0
 	}
-	v.Registration = v.Registration.again()
+	*g = g.again()
 	r.notice(NoticeBooted)
+}
+
+// crashedEarly reports whether the runner of this boot crashed right after it had
+// registered.
+func (v VM) crashedEarly() bool {
+	return v.Registration.State == Registered && !v.CrashedAt.IsZero() && v.CrashedAt.Sub(v.Registration.ProvenAt) < leastRun
 }
 
 // mayBoot reports whether a new boot counts: at most one in a session or in a minute.

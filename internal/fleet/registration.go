@@ -55,8 +55,10 @@ type Registration struct {
 	CheckAt    time.Time `json:"check_at,omitzero"`
 	GraceUntil time.Time `json:"grace_until,omitzero"`
 
-	// Failures counts the attempts that have failed since the runner was last registered.
+	// Failures counts the attempts that have failed since the runner was last registered,
+	// and Crashes the boots in a row whose runner crashed right after that.
 	Failures    int64               `json:"failures,omitempty"`
+	Crashes     int64               `json:"crashes,omitempty"`
 	LastFailure RegistrationFailure `json:"last_failure,omitzero"`
 	// NextAttemptAt is before when no other attempt is made. In RegFailed zero stands for
 	// never: an operator cancelled it.
@@ -78,7 +80,7 @@ type RegistrationFailure struct {
 // again returns the registration in a new boot: what has failed is not forgotten.
 func (g Registration) again() Registration {
 	next := Registration{
-		State: Unregistered, Failures: g.Failures, LastFailure: g.LastFailure, NextAttemptAt: g.NextAttemptAt,
+		State: Unregistered, Failures: g.Failures, Crashes: g.Crashes, LastFailure: g.LastFailure, NextAttemptAt: g.NextAttemptAt,
 	}
 	if g.State == RegFailed && !g.NextAttemptAt.IsZero() {
 		next.State, next.Command = RegFailed, g.Command
@@ -117,7 +119,10 @@ func (v VM) RegistrationRequested(cmd Command) VM {
 func (v VM) RegistrationProven(now time.Time) VM {
 	g := &v.Registration
 	if g.State != Registered {
-		*g = Registration{State: Registered, Command: g.Command, RequestedAt: g.RequestedAt, ProvenAt: now, LastFailure: g.LastFailure, Probe: g.Probe}
+		*g = Registration{
+			State: Registered, Command: g.Command, RequestedAt: g.RequestedAt, ProvenAt: now,
+			Crashes: g.Crashes, LastFailure: g.LastFailure,
+		}
 	}
 	g.Epoch = v.Epoch
 	return v
@@ -208,7 +213,8 @@ func (r *reduction) failAttempt(reason string) {
 	g := &r.vm().Registration
 	failures := g.Failures + 1
 	*g = Registration{
-		State: RegFailed, Command: g.Command, RequestedAt: g.RequestedAt, Epoch: g.Epoch, Failures: failures,
+		State: RegFailed, Command: g.Command, RequestedAt: g.RequestedAt, Epoch: g.Epoch,
+		Failures: failures, Crashes: g.Crashes,
 		LastFailure:   RegistrationFailure{At: r.now, Command: g.Command, Reason: reason},
 		NextAttemptAt: r.now.Add(retryDelay(r.vmID, failures)),
 	}

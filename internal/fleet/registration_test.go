@@ -220,6 +220,19 @@ func TestWhatIsSeen(t *testing.T) {
 			return registering(t).drop().after(2*time.Minute).connect().event(Stream, EventRunnerRegistered)
 		}, Registered, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
 
+		"crash right after the proof": {func(t *testing.T) *story {
+			return registered(t).event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect()
+		}, Requested, 2, 2, []NoticeKind{NoticeRunnerCrashed, NoticeRegistrationFailed, NoticeBooted}},
+		"crash right after the proof, twice": {func(t *testing.T) *story {
+			s := registered(t).event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect().ack(true)
+			return s.event(Stream, EventRunnerRegistered).event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect()
+		}, RegFailed, 3, 2, []NoticeKind{
+			NoticeRunnerCrashed, NoticeRegistrationFailed, NoticeBooted, NoticeRunnerCrashed, NoticeRegistrationFailed, NoticeBooted,
+		}},
+		"crash some time after the proof": {func(t *testing.T) *story {
+			return registered(t).after(2*time.Minute).event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect()
+		}, Requested, 2, 2, []NoticeKind{NoticeRunnerCrashed, NoticeBooted}},
+
 		"silence":          {func(t *testing.T) *story { return registered(t).drop().connect().after(30 * time.Second) }, Registered, 1, 2, nil},
 		"silence, acked":   {func(t *testing.T) *story { return registered(t).drop().connect().after(30 * time.Second).ack(true) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
 		"silence, refused": {func(t *testing.T) *story { return registered(t).drop().connect().after(30 * time.Second).ack(false) }, Requested, 2, 3, []NoticeKind{NoticeBooted, NoticeRegistrationFailed}},
