@@ -186,6 +186,9 @@ func (r *reduction) agentShown(h *Heartbeat) {
 	case r.registering(), v.Registration.State == Unregistered:
 	case r.attempting() && h.Status == StatusError:
 		r.failAttempt("its agent reported the state error")
+		if v.Connected { // it exits, and is not to get the next command before it is back
+			v.Registration.GraceUntil = r.now.Add(registrationGrace)
+		}
 	case r.attempting() && (busy || h.Status == StatusRegistering):
 		if newer { // the drop came while the agent was registering; it still is
 			r.continueAttempt(h.Origin)

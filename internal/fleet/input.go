@@ -32,7 +32,7 @@ func (in CommandAccepted) reduce(r *reduction) error {
 		}
 	}
 	if g := &r.vm().Registration; in.New.NeedsToken() && r.State.Known() && (g.State == RegFailed || g.State == Unregistered) {
-		g.State, g.NextAttemptAt = Unregistered, noTime // by this command
+		g.State, g.NextAttemptAt, g.GraceUntil = Unregistered, noTime, noTime // by this command
 		r.register()
 	}
 	return nil
@@ -86,6 +86,9 @@ func (in SessionOpened) reduce(r *reduction) error {
 		r.boot(r.now, noTime)
 	}
 	v.BootSeenAt = noTime
+	if v.Registration.State == RegFailed {
+		v.Registration.GraceUntil = noTime
+	}
 	if v.Registration.State == Registered {
 		v.Registration.ProbeAt = r.now.Add(v.probeDelay())
 	}
@@ -185,7 +188,7 @@ func (in RunnersConfigured) reduce(r *reduction) error {
 		return ErrNotFound
 	}
 	if g := &r.vm().Registration; g.Delayed(r.now) && g.LastFailure.At.Before(in.At) {
-		g.NextAttemptAt = r.now
+		g.NextAttemptAt, g.GraceUntil = r.now, noTime
 	}
 	return nil
 }
@@ -339,7 +342,7 @@ func (r *reduction) tickVM() {
 			w.RetryAt = w.NextTry(r.now)
 		}
 	}
-	if g := v.Registration; due(g.CheckAt) || due(g.GraceUntil) {
+	if g := v.Registration; g.State == Requested && (due(g.CheckAt) || due(g.GraceUntil)) {
 		r.checkAttempt()
 	}
 	if due(v.Registration.ProbeAt) {

@@ -174,7 +174,7 @@ func (w *world) requireSound(in Input, out Outcome) {
 func requireSoundRegistration(w *world, v VM, s State) {
 	w.Helper()
 	g := v.Registration
-	require.True(w, g.State == Requested || g.CheckAt.IsZero() && g.GraceUntil.IsZero(), "only an attempt is looked at: %+v", g)
+	require.True(w, g.State == Requested || g.CheckAt.IsZero() && (g.State == RegFailed || g.GraceUntil.IsZero()), "only an attempt is looked at: %+v", g)
 	require.True(w, g.State == Registered || g.Probe == "" && g.ProbeAt.IsZero(), "only a registered runner is probed: %+v", g)
 	require.True(w, v.Connected || g.Probe == "" && g.ProbeAt.IsZero(), "only on a session: %+v", g)
 	require.True(w, g.State != Registered || g.Failures == 0 && g.NextAttemptAt.IsZero(), "a proof ends all failures: %+v", g)

@@ -50,8 +50,9 @@ type Registration struct {
 	// Epoch is the newest session on which the agent is known to be in this boot.
 	Epoch Epoch `json:"epoch,omitempty"`
 
-	// CheckAt is when an attempt is looked at again, and GraceUntil when it fails
-	// because its session has ended; zero for never.
+	// CheckAt is when an attempt is looked at again; zero for never. GraceUntil is when an
+	// attempt fails because its session has ended, and in RegFailed until when the next one
+	// waits for a new session, since the agent is about to exit; zero for not.
 	CheckAt    time.Time `json:"check_at,omitzero"`
 	GraceUntil time.Time `json:"grace_until,omitzero"`
 
@@ -136,7 +137,7 @@ func (v VM) registerAt() (time.Time, bool) {
 	case v.Job != nil:
 		return time.Time{}, false
 	case g.State == Unregistered, g.State == RegFailed && !g.NextAttemptAt.IsZero():
-		return later(g.NextAttemptAt, v.contestedUntil()), true
+		return later(later(g.NextAttemptAt, g.GraceUntil), v.contestedUntil()), true
 	default:
 		return time.Time{}, false
 	}

@@ -201,11 +201,15 @@ func TestWhatIsSeen(t *testing.T) {
 		"attempt: drop, still registering": {func(t *testing.T) *story {
 			return registering(t).drop().connect().beat(Stream, StatusRegistering, false).after(2 * time.Minute)
 		}, Requested, 1, 1, nil},
-		"attempt: drop, then the proof":           {func(t *testing.T) *story { return registering(t).drop().connect().event(Stream, EventRunnerRegistered) }, Registered, 1, 1, nil},
-		"attempt: drop, the proof over HTTP":      {func(t *testing.T) *story { return registering(t).drop().event(HTTP, EventRunnerRegistered) }, Registered, 1, 1, nil},
-		"attempt: restart":                        {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusConnecting, false) }, RegFailed, 2, 1, []NoticeKind{NoticeRegistrationFailed, NoticeBooted}},
-		"attempt: restart, retried":               {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusConnecting, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeRegistrationFailed, NoticeBooted}},
-		"attempt: error":                          {func(t *testing.T) *story { return registering(t).beat(Stream, StatusError, false).drop() }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: drop, then the proof":      {func(t *testing.T) *story { return registering(t).drop().connect().event(Stream, EventRunnerRegistered) }, Registered, 1, 1, nil},
+		"attempt: drop, the proof over HTTP": {func(t *testing.T) *story { return registering(t).drop().event(HTTP, EventRunnerRegistered) }, Registered, 1, 1, nil},
+		"attempt: restart":                   {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusConnecting, false) }, RegFailed, 2, 1, []NoticeKind{NoticeRegistrationFailed, NoticeBooted}},
+		"attempt: restart, retried":          {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusConnecting, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeRegistrationFailed, NoticeBooted}},
+		"attempt: error": {func(t *testing.T) *story {
+			return registering(t).beat(Stream, StatusError, false).after(30 * time.Second)
+		}, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: error, then its next session":   {func(t *testing.T) *story { return registering(t).beat(Stream, StatusError, false).drop().connect() }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: error, and it stays":            {func(t *testing.T) *story { return registering(t).beat(Stream, StatusError, false).after(time.Minute) }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
 		"attempt: error over HTTP":                {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusError, false) }, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
 		"attempt: late ready on the same session": {func(t *testing.T) *story { return registering(t).beat(Stream, StatusReady, false).after(time.Minute) }, Requested, 1, 1, nil},
 		"attempt: late ready over HTTP": {func(t *testing.T) *story {

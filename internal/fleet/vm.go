@@ -100,8 +100,10 @@ func (v VM) sessionless() VM {
 
 // dueAt returns when a Tick has something to do, zero for never.
 func (v VM) dueAt() time.Time {
-	g := v.Registration
-	due := earliest(g.CheckAt, g.GraceUntil)
+	g, due := v.Registration, time.Time{}
+	if g.State == Requested {
+		due = earliest(g.CheckAt, g.GraceUntil)
+	}
 	if !v.Connected {
 		return due
 	}
