@@ -32,3 +32,11 @@ func TestVMState(t *testing.T) {
 		Pool: "p", VMs: 4, Connected: 3, Offline: 1, Registered: 1, Statuses: map[string]int{"idle": 1, "spent": 2},
 	}}, pools)
 }
+
+// A size is shown in a unit in which it is not zero.
+func TestSize(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "251.0 GiB", size(251<<30))
+	require.Equal(t, "1.0 GiB", size(1<<30))
+	require.Equal(t, "9.5 MiB", size(19<<19))
+}

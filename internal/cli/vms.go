@@ -266,12 +266,19 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 // share adds what the percentage is of.
 func share(c cell, total int64) cell {
 	if c.text != "" && total > 0 {
-		c.text += " of " + gib(total)
+		c.text += " of " + size(total)
 	}
 	return c
 }
 
-func gib(bytes int64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) }
+// size shows bytes in the unit that suits them: the memory that today's agents report is
+// that of their own process.
+func size(bytes int64) string {
+	if bytes < 1<<30 {
+		return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
+}
 
 // machineText describes a machine by what is known of it.
 func machineText(m *migcontrollerv1.Machine) string {
@@ -286,10 +293,10 @@ func machineText(m *migcontrollerv1.Machine) string {
 		parts = append(parts, fmt.Sprintf("%d CPUs", n))
 	}
 	if n := m.GetMemoryBytes(); n > 0 {
-		parts = append(parts, gib(n)+" memory")
+		parts = append(parts, size(n)+" memory")
 	}
 	if n := m.GetDiskBytes(); n > 0 {
-		parts = append(parts, gib(n)+" disk")
+		parts = append(parts, size(n)+" disk")
 	}
 	return strings.Join(parts, ", ")
 }
