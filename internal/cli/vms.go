@@ -123,7 +123,7 @@ func connectedCell(v *migcontrollerv1.VM) cell {
 // report.
 func vmStatusCell(v *migcontrollerv1.VM) cell {
 	status := v.GetStatus()
-	if v.SpentAt != nil {
+	if v.GetSpentAt() != nil {
 		return cell{text: strings.TrimPrefix(status+", spent", ", "), tone: waiting}
 	}
 	return statusCell(status)
@@ -212,11 +212,11 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 	t.field("Organisation", plain(v.GetOrgId()))
 	t.field("Connected", connectedCell(v))
 	t.field("Status", vmStatusCell(v))
-	if v.SpentAt != nil {
+	if v.GetSpentAt() != nil {
 		t.field("  job ended", in.whenBoth(v.GetSpentAt()))
 	}
 	t.field("Runner", plain(v.GetRunner().GetState()))
-	if v.RunnerCrashedAt != nil {
+	if v.GetRunnerCrashedAt() != nil {
 		t.field("  crashed", in.whenBoth(v.GetRunnerCrashedAt()))
 	}
 	t.field("Runner name", plain(v.GetRunner().GetName()))
@@ -229,10 +229,10 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 		t.field("  because", plain(f.GetReason()))
 		t.field("  of command", plain(f.GetCommandId()))
 	}
-	if registration.NextAttemptAt != nil {
+	if registration.GetNextAttemptAt() != nil {
 		t.field("  next attempt", in.whenBoth(registration.GetNextAttemptAt()))
 	}
-	if v.ContestedAt != nil {
+	if v.GetContestedAt() != nil {
 		t.field("  contested", in.whenBoth(v.GetContestedAt()))
 	}
 	if waiting := v.GetWaiting(); waiting != nil {
@@ -378,7 +378,7 @@ func countPools(vms []*migcontrollerv1.VM) []poolCount {
 		}
 		p.Connected++
 		switch {
-		case v.SpentAt != nil:
+		case v.GetSpentAt() != nil:
 			p.Statuses["spent"]++
 		case v.GetStatus() != "":
 			p.Statuses[v.GetStatus()]++

@@ -182,7 +182,6 @@ func TestPolledDelivery(t *testing.T) {
 	require.True(t, c.Deliverable(via(HTTP, 0, 2, t0)))
 	require.True(t, c.Deliverable(via(Stream, 1, 2, t0)))
 	require.Equal(t, c, c.SessionEnded(1, t0))
-
 }
 
 func TestStreamRedeliveryNeedsANewSession(t *testing.T) {

@@ -169,34 +169,65 @@ func (in HeartbeatReceived) reduce(r *reduction) error {
 // agentShown draws the conclusions of how a heartbeat shows the agent and its runner.
 func (r *reduction) agentShown(h *Heartbeat) {
 	v := r.vm()
-	configured := h.Runner != nil && h.Runner.Configured
-	if configured || h.Job != nil || h.Status != "" && !startsIn(h.Status) {
+	if h.beyondStart() {
 		v.MovesOn, v.BootSeenAt, v.Registration.ProbeAt = true, noTime, noTime
 	}
 	if h.Via == Stream && h.Runner != nil {
 		v.AwaitsRunnerUntil = noTime
 	}
-	busy := h.Status == StatusJobRunning || h.Status == StatusDraining || h.Status == StatusShuttingDown
-	newer := h.Via == HTTP && !v.Connected || h.Epoch > v.Registration.Epoch
 	switch {
-	case configured:
-		if v.Registration.State != Registered || v.Registration.Epoch < v.Epoch || v.Registration.Probe != "" {
+	case h.configured():
+		if g := v.Registration; g.State != Registered || g.Epoch < v.Epoch || g.Probe != "" {
 			r.prove(h.Origin, provenByHeartbeat)
 		}
 	case r.registering(), v.Registration.State == Unregistered:
-	case r.attempting() && h.Status == StatusError:
+	case h.showsStart(v.MovesOn):
+		r.bootShown(h.Origin, noTime)
+	case r.attempting():
+		r.attemptShown(h)
+	}
+}
+
+// attemptShown takes what a heartbeat shows of an attempt to register the runner.
+func (r *reduction) attemptShown(h *Heartbeat) {
+	v := r.vm()
+	switch {
+	case h.Status == StatusError:
 		r.failAttempt("its agent reported the state error")
 		if v.Connected { // it exits, and is not to get the next command before it is back
 			v.Registration.GraceUntil = r.now.Add(registrationGrace)
 		}
-	case r.attempting() && (busy || h.Status == StatusRegistering):
-		if newer { // the drop came while the agent was registering; it still is
-			r.continueAttempt(h.Origin)
-		}
-	case h.Status == StatusInitializing, h.Status == StatusConnecting, h.Status == StatusReady && v.MovesOn:
-		r.bootShown(h.Origin, noTime)
-	case busy, h.Status == StatusRegistering: // an agent may give its runner up when it drains
-	case h.Runner != nil && v.MovesOn:
-		r.bootShown(h.Origin, noTime)
+	case !h.busy() && h.Status != StatusRegistering:
+	case h.Via == HTTP && !v.Connected, h.Epoch > v.Registration.Epoch: // the drop came while it was registering
+		r.continueAttempt(h.Origin)
+	}
+}
+
+func (h Heartbeat) configured() bool { return h.Runner != nil && h.Runner.Configured }
+
+// busy reports whether the agent works, or is on its way down.
+func (h Heartbeat) busy() bool {
+	return h.Status == StatusJobRunning || h.Status == StatusDraining || h.Status == StatusShuttingDown
+}
+
+// beyondStart reports whether the agent does what it does not do right after it was
+// started.
+func (h Heartbeat) beyondStart() bool {
+	return h.configured() || h.Job != nil || h.Status != "" && !startsIn(h.Status)
+}
+
+// showsStart reports whether an agent that was started before, and moves on from that or
+// not, sends this only after it was started again. One that goes down may give its runner
+// up.
+func (h Heartbeat) showsStart(movesOn bool) bool {
+	switch h.Status {
+	case StatusInitializing, StatusConnecting:
+		return true
+	case StatusReady:
+		return movesOn
+	case StatusRegistering, StatusError:
+		return false
+	default:
+		return movesOn && h.Runner != nil && !h.busy()
 	}
 }

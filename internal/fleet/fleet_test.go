@@ -145,8 +145,10 @@ func TestDiffersInEveryField(t *testing.T) {
 		return VM{Runner: &Runner{Labels: []string{"x"}}, Job: &Job{}, Health: &Health{}, Machine: &Machine{}}
 	}
 	require.False(t, full().Differs(full()), "equal by value")
-	load := []string{"Health", "LastSeenAt", "LastHeartbeatAt", "LastAckAt", "BeatSentAt", "BeatInterval", "DueAt", "TokenWait.RetryAt",
-		"Registration.CheckAt", "Registration.GraceUntil", "Registration.ProbeAt"}
+	load := []string{
+		"Health", "LastSeenAt", "LastHeartbeatAt", "LastAckAt", "BeatSentAt", "BeatInterval", "DueAt", "TokenWait.RetryAt",
+		"Registration.CheckAt", "Registration.GraceUntil", "Registration.ProbeAt",
+	}
 	var try func(path string, of func(*VM) reflect.Value)
 	try = func(path string, of func(*VM) reflect.Value) {
 		v := full()

@@ -1,7 +1,6 @@
 package fleet
 
 import (
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -99,18 +98,9 @@ func (s *story) ack(success bool) *story {
 	return s
 }
 
-func (s *story) event(via Route, kind string, members ...string) *story {
+func (s *story) event(via Route, kind string) *story {
 	s.Helper()
-	body := map[string]any{}
-	for i := 0; i < len(members); i += 2 {
-		body[members[i]] = members[i+1]
-	}
-	if via == Stream {
-		body = map[string]any{"data": body}
-	}
-	doc, err := json.Marshal(body)
-	require.NoError(s, err)
-	s.input(EventReceived{Event{Origin: s.origin(via), Type: kind, Body: doc}})
+	s.input(EventReceived{Event{Origin: s.origin(via), Type: kind}})
 	return s
 }
 
@@ -134,157 +124,156 @@ func (s *story) late(via Route, status string, ago time.Duration) *story {
 	return s
 }
 
-// registering is a VM of today's agent whose command was acked.
-func registering(t *testing.T) *story {
-	t.Helper()
-	return newStory(t).connect().beat(Stream, StatusReady, false).ack(true).beat(Stream, StatusRegistering, false)
+// registering has today's agent connect and ack its command.
+func (s *story) registering() *story {
+	s.Helper()
+	return s.connect().beat(Stream, StatusReady, false).ack(true).beat(Stream, StatusRegistering, false)
 }
 
-// registered is a VM of today's agent whose runner was proven to be registered.
-func registered(t *testing.T) *story {
-	t.Helper()
-	return registering(t).after(10*time.Second).event(Stream, EventRunnerRegistered).beat(Stream, "idle", true)
+// registered has it prove that its runner is registered.
+func (s *story) registered() *story {
+	s.Helper()
+	return s.registering().after(10*time.Second).event(Stream, EventRunnerRegistered).beat(Stream, "idle", true)
 }
 
 // Each row of the table in docs/registration.md: what is seen, and what it means.
 func TestWhatIsSeen(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		seen    func(*testing.T) *story
+		seen    func(*story) *story
 		state   RegistrationState
 		boot    int64
 		ids     int // of register_runner
 		notices []NoticeKind
 	}{
-		"configured runner": {registered, Registered, 1, 1, nil},
-		"drop, then configured": {func(t *testing.T) *story {
-			return registered(t).drop().connect().beat(Stream, "idle", true).after(time.Hour)
+		"configured runner": {(*story).registered, Registered, 1, 1, nil},
+		"drop, then configured": {func(s *story) *story {
+			return s.registered().drop().connect().beat(Stream, "idle", true).after(time.Hour)
 		}, Registered, 1, 1, nil},
-		"drop, and silence of less than a probe's delay": {func(t *testing.T) *story { return registered(t).drop().connect().after(29 * time.Second) }, Registered, 1, 1, nil},
-		"restart, seen over HTTP before the stream":      {func(t *testing.T) *story { return registered(t).drop().beat(HTTP, StatusConnecting, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"restart, ready over HTTP":                       {func(t *testing.T) *story { return registered(t).drop().beat(HTTP, StatusReady, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"restart, seen over HTTP, offline":               {func(t *testing.T) *story { return registered(t).drop().beat(HTTP, StatusReady, false) }, Unregistered, 2, 1, []NoticeKind{NoticeBooted}},
-		"restart, seen over HTTP after the stream":       {func(t *testing.T) *story { return registered(t).drop().connect().beat(HTTP, StatusReady, false) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"restart, all of its states": {func(t *testing.T) *story {
-			return registered(t).drop().beat(HTTP, StatusInitializing, false).beat(HTTP, StatusConnecting, false).connect().beat(HTTP, StatusReady, false).beat(Stream, StatusReady, false)
+		"drop, and silence of less than a probe's delay": {func(s *story) *story { return s.registered().drop().connect().after(29 * time.Second) }, Registered, 1, 1, nil},
+		"restart, seen over HTTP before the stream":      {func(s *story) *story { return s.registered().drop().beat(HTTP, StatusConnecting, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart, ready over HTTP":                       {func(s *story) *story { return s.registered().drop().beat(HTTP, StatusReady, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart, seen over HTTP, offline":               {func(s *story) *story { return s.registered().drop().beat(HTTP, StatusReady, false) }, Unregistered, 2, 1, []NoticeKind{NoticeBooted}},
+		"restart, seen over HTTP after the stream":       {func(s *story) *story { return s.registered().drop().connect().beat(HTTP, StatusReady, false) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart, all of its states": {func(s *story) *story {
+			return s.registered().drop().beat(HTTP, StatusInitializing, false).beat(HTTP, StatusConnecting, false).connect().beat(HTTP, StatusReady, false).beat(Stream, StatusReady, false)
 		}, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"restart, seen on the stream":             {func(t *testing.T) *story { return registered(t).drop().connect().beat(Stream, StatusReady, false) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"restart of an agent that names no state": {func(t *testing.T) *story { return registered(t).drop().connect().beat(Stream, "", false) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"restart with a clock that was set back": {func(t *testing.T) *story {
-			s := registered(t).drop()
+		"restart, seen on the stream":             {func(s *story) *story { return s.registered().drop().connect().beat(Stream, StatusReady, false) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart of an agent that names no state": {func(s *story) *story { return s.registered().drop().connect().beat(Stream, "", false) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart with a clock that was set back": {func(s *story) *story {
+			s.registered().drop()
 			s.clock = -time.Hour
 			return s.beat(HTTP, StatusConnecting, false).beat(HTTP, StatusReady, false).connect()
 		}, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"over HTTP, while the session is live": {func(t *testing.T) *story { return registered(t).beat(HTTP, StatusReady, false).after(time.Hour) }, Registered, 1, 1, nil},
-		"which the next session takes up":      {func(t *testing.T) *story { return registered(t).beat(HTTP, StatusReady, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"unless the live session shows its runner": {func(t *testing.T) *story {
-			return registered(t).beat(HTTP, StatusReady, false).beat(Stream, "idle", true).connect()
+		"over HTTP, while the session is live": {func(s *story) *story { return s.registered().beat(HTTP, StatusReady, false).after(time.Hour) }, Registered, 1, 1, nil},
+		"which the next session takes up":      {func(s *story) *story { return s.registered().beat(HTTP, StatusReady, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"unless the live session shows its runner": {func(s *story) *story {
+			return s.registered().beat(HTTP, StatusReady, false).beat(Stream, "idle", true).connect()
 		}, Registered, 1, 1, nil},
-		"late, on the same session": {func(t *testing.T) *story { return registered(t).beat(Stream, StatusReady, false).after(time.Minute) }, Registered, 1, 1, nil},
-		"late, over HTTP": {func(t *testing.T) *story {
-			return registered(t).drop().late(HTTP, StatusReady, 20*time.Second).connect()
+		"late, on the same session": {func(s *story) *story { return s.registered().beat(Stream, StatusReady, false).after(time.Minute) }, Registered, 1, 1, nil},
+		"late, over HTTP": {func(s *story) *story {
+			return s.registered().drop().late(HTTP, StatusReady, 20*time.Second).connect()
 		}, Registered, 1, 1, nil},
-		"late, on the next session": {func(t *testing.T) *story {
-			return registered(t).drop().connect().late(Stream, StatusReady, 20*time.Second)
+		"late, on the next session": {func(s *story) *story {
+			return s.registered().drop().connect().late(Stream, StatusReady, 20*time.Second)
 		}, Registered, 1, 1, nil},
-		"agent that is always ready": {func(t *testing.T) *story {
-			s := newStory(t).connect().beat(Stream, StatusReady, false).ack(true)
+		"agent that is always ready": {func(s *story) *story {
+			s.connect().beat(Stream, StatusReady, false).ack(true)
 			s.input(EventReceived{Event{Origin: s.origin(Stream), Type: EventRunnerRegistered}})
 			s.state.VM.MovesOn = false // it has shown nothing but the event
 			return s.beat(Stream, StatusReady, false).drop().connect().beat(Stream, StatusReady, false)
 		}, Registered, 1, 1, nil},
-		"gives its runner up as it goes": {func(t *testing.T) *story {
-			return registered(t).drop().connect().beat(Stream, StatusShuttingDown, false)
+		"gives its runner up as it goes": {func(s *story) *story {
+			return s.registered().drop().connect().beat(Stream, StatusShuttingDown, false)
 		}, Registered, 1, 1, nil},
 
-		"attempt: proof": {registering, Requested, 1, 1, nil},
-		"attempt: drop, still registering": {func(t *testing.T) *story {
-			return registering(t).drop().connect().beat(Stream, StatusRegistering, false).after(2 * time.Minute)
+		"attempt: proof": {(*story).registering, Requested, 1, 1, nil},
+		"attempt: drop, still registering": {func(s *story) *story {
+			return s.registering().drop().connect().beat(Stream, StatusRegistering, false).after(2 * time.Minute)
 		}, Requested, 1, 1, nil},
-		"attempt: drop, then the proof":      {func(t *testing.T) *story { return registering(t).drop().connect().event(Stream, EventRunnerRegistered) }, Registered, 1, 1, nil},
-		"attempt: drop, the proof over HTTP": {func(t *testing.T) *story { return registering(t).drop().event(HTTP, EventRunnerRegistered) }, Registered, 1, 1, nil},
-		"attempt: restart":                   {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusConnecting, false) }, RegFailed, 2, 1, []NoticeKind{NoticeRegistrationFailed, NoticeBooted}},
-		"attempt: restart, retried":          {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusConnecting, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeRegistrationFailed, NoticeBooted}},
-		"attempt: error": {func(t *testing.T) *story {
-			return registering(t).beat(Stream, StatusError, false).after(30 * time.Second)
+		"attempt: drop, then the proof":      {func(s *story) *story { return s.registering().drop().connect().event(Stream, EventRunnerRegistered) }, Registered, 1, 1, nil},
+		"attempt: drop, the proof over HTTP": {func(s *story) *story { return s.registering().drop().event(HTTP, EventRunnerRegistered) }, Registered, 1, 1, nil},
+		"attempt: restart":                   {func(s *story) *story { return s.registering().drop().beat(HTTP, StatusConnecting, false) }, RegFailed, 2, 1, []NoticeKind{NoticeRegistrationFailed, NoticeBooted}},
+		"attempt: restart, retried":          {func(s *story) *story { return s.registering().drop().beat(HTTP, StatusConnecting, false).connect() }, Requested, 2, 2, []NoticeKind{NoticeRegistrationFailed, NoticeBooted}},
+		"attempt: error": {func(s *story) *story {
+			return s.registering().beat(Stream, StatusError, false).after(30 * time.Second)
 		}, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
-		"attempt: error, then its next session":   {func(t *testing.T) *story { return registering(t).beat(Stream, StatusError, false).drop().connect() }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
-		"attempt: error, and it stays":            {func(t *testing.T) *story { return registering(t).beat(Stream, StatusError, false).after(time.Minute) }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
-		"attempt: error over HTTP":                {func(t *testing.T) *story { return registering(t).drop().beat(HTTP, StatusError, false) }, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
-		"attempt: late ready on the same session": {func(t *testing.T) *story { return registering(t).beat(Stream, StatusReady, false).after(time.Minute) }, Requested, 1, 1, nil},
-		"attempt: late ready over HTTP": {func(t *testing.T) *story {
-			return registering(t).late(HTTP, StatusReady, 5*time.Second).after(time.Minute)
+		"attempt: error, then its next session":   {func(s *story) *story { return s.registering().beat(Stream, StatusError, false).drop().connect() }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: error, and it stays":            {func(s *story) *story { return s.registering().beat(Stream, StatusError, false).after(time.Minute) }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: error over HTTP":                {func(s *story) *story { return s.registering().drop().beat(HTTP, StatusError, false) }, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: late ready on the same session": {func(s *story) *story { return s.registering().beat(Stream, StatusReady, false).after(time.Minute) }, Requested, 1, 1, nil},
+		"attempt: late ready over HTTP": {func(s *story) *story {
+			return s.registering().late(HTTP, StatusReady, 5*time.Second).after(time.Minute)
 		}, Requested, 1, 1, nil},
-		"attempt: nothing after its session": {func(t *testing.T) *story { return registering(t).drop().after(time.Minute) }, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
-		"attempt: nothing within the grace":  {func(t *testing.T) *story { return registering(t).drop().connect().after(50 * time.Second) }, Requested, 1, 1, nil},
-		"attempt: no proof in time":          {func(t *testing.T) *story { return registering(t).after(DefaultRegistrationTimeout - 2*time.Second) }, Requested, 1, 1, nil},
-		"attempt: no proof, too late":        {func(t *testing.T) *story { return registering(t).after(DefaultRegistrationTimeout) }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
-		"attempt: refused":                   {func(t *testing.T) *story { return newStory(t).connect().ack(false) }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
-		"attempt: a late proof": {func(t *testing.T) *story {
-			return registering(t).drop().after(2*time.Minute).connect().event(Stream, EventRunnerRegistered)
+		"attempt: nothing after its session": {func(s *story) *story { return s.registering().drop().after(time.Minute) }, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: nothing within the grace":  {func(s *story) *story { return s.registering().drop().connect().after(50 * time.Second) }, Requested, 1, 1, nil},
+		"attempt: no proof in time":          {func(s *story) *story { return s.registering().after(DefaultRegistrationTimeout - 2*time.Second) }, Requested, 1, 1, nil},
+		"attempt: no proof, too late":        {func(s *story) *story { return s.registering().after(DefaultRegistrationTimeout) }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: refused":                   {func(s *story) *story { return s.connect().ack(false) }, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+		"attempt: a late proof": {func(s *story) *story {
+			return s.registering().drop().after(2*time.Minute).connect().event(Stream, EventRunnerRegistered)
 		}, Registered, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
 
-		"crash right after the proof": {func(t *testing.T) *story {
-			return registered(t).event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect()
+		"crash right after the proof": {func(s *story) *story {
+			return s.registered().event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect()
 		}, Requested, 2, 2, []NoticeKind{NoticeRunnerCrashed, NoticeRegistrationFailed, NoticeBooted}},
-		"crash right after the proof, twice": {func(t *testing.T) *story {
-			s := registered(t).event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect().ack(true)
+		"crash right after the proof, twice": {func(s *story) *story {
+			s.registered().event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect().ack(true)
 			return s.event(Stream, EventRunnerRegistered).event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect()
 		}, RegFailed, 3, 2, []NoticeKind{
 			NoticeRunnerCrashed, NoticeRegistrationFailed, NoticeBooted, NoticeRunnerCrashed, NoticeRegistrationFailed, NoticeBooted,
 		}},
-		"crash some time after the proof": {func(t *testing.T) *story {
-			return registered(t).after(2*time.Minute).event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect()
+		"crash some time after the proof": {func(s *story) *story {
+			return s.registered().after(2*time.Minute).event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect()
 		}, Requested, 2, 2, []NoticeKind{NoticeRunnerCrashed, NoticeBooted}},
 
-		"silence":          {func(t *testing.T) *story { return registered(t).drop().connect().after(30 * time.Second) }, Registered, 1, 2, nil},
-		"silence, acked":   {func(t *testing.T) *story { return registered(t).drop().connect().after(30 * time.Second).ack(true) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"silence, refused": {func(t *testing.T) *story { return registered(t).drop().connect().after(30 * time.Second).ack(false) }, Requested, 2, 3, []NoticeKind{NoticeBooted, NoticeRegistrationFailed}},
-		"silence, no answer": {func(t *testing.T) *story {
-			s := registered(t).drop().connect().after(30 * time.Second)
+		"silence":          {func(s *story) *story { return s.registered().drop().connect().after(30 * time.Second) }, Registered, 1, 2, nil},
+		"silence, acked":   {func(s *story) *story { return s.registered().drop().connect().after(30 * time.Second).ack(true) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"silence, refused": {func(s *story) *story { return s.registered().drop().connect().after(30 * time.Second).ack(false) }, Requested, 2, 3, []NoticeKind{NoticeBooted, NoticeRegistrationFailed}},
+		"silence, no answer": {func(s *story) *story {
+			s.registered().drop().connect().after(30 * time.Second)
 			s.deliver()
 			return s.after(time.Hour)
 		}, Registered, 1, 2, nil},
-		"silence, then its runner": {func(t *testing.T) *story {
-			s := registered(t).drop().connect().after(30 * time.Second)
+		"silence, then its runner": {func(s *story) *story {
+			s.registered().drop().connect().after(30 * time.Second)
 			s.deliver()
 			return s.beat(Stream, "idle", true).after(time.Hour)
 		}, Registered, 1, 2, nil},
-		"silence, and another drop": {func(t *testing.T) *story {
-			return registered(t).drop().connect().after(30 * time.Second).drop().connect().after(20 * time.Second)
+		"silence, and another drop": {func(s *story) *story {
+			return s.registered().drop().connect().after(30 * time.Second).drop().connect().after(20 * time.Second)
 		}, Registered, 1, 2, nil},
-		"silence during a job": {func(t *testing.T) *story {
-			return registered(t).event(Stream, EventJobStarted).drop().connect().after(24 * time.Hour)
+		"silence during a job": {func(s *story) *story {
+			return s.registered().event(Stream, EventJobStarted).drop().connect().after(24 * time.Hour)
 		}, Registered, 1, 1, nil},
 
-		"vm_started, the first": {func(t *testing.T) *story { return newStory(t).event(HTTP, EventVMStarted).connect() }, Requested, 1, 1, nil},
-		"vm_started, again and again": {func(t *testing.T) *story {
-			return newStory(t).event(HTTP, EventVMStarted).event(HTTP, EventVMStarted).connect().event(Stream, EventVMStarted).event(HTTP, EventVMStarted)
+		"vm_started, the first": {func(s *story) *story { return s.event(HTTP, EventVMStarted).connect() }, Requested, 1, 1, nil},
+		"vm_started, again and again": {func(s *story) *story {
+			return s.event(HTTP, EventVMStarted).event(HTTP, EventVMStarted).connect().event(Stream, EventVMStarted).event(HTTP, EventVMStarted)
 		}, Requested, 1, 1, nil},
-		"vm_started after the proof":    {func(t *testing.T) *story { return registered(t).drop().event(HTTP, EventVMStarted).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"vm_started, live":              {func(t *testing.T) *story { return registered(t).event(HTTP, EventVMStarted).after(time.Hour) }, Registered, 1, 1, nil},
-		"vm_started, live, then newer":  {func(t *testing.T) *story { return registered(t).event(HTTP, EventVMStarted).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"vm_started on a newer session": {func(t *testing.T) *story { return registered(t).drop().connect().event(Stream, EventVMStarted) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"vm_started on the same":        {func(t *testing.T) *story { return registered(t).event(Stream, EventVMStarted) }, Registered, 1, 1, nil},
-		"vm_started in 1970 each time": {func(t *testing.T) *story {
-			s := newStory(t)
+		"vm_started after the proof":    {func(s *story) *story { return s.registered().drop().event(HTTP, EventVMStarted).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"vm_started, live":              {func(s *story) *story { return s.registered().event(HTTP, EventVMStarted).after(time.Hour) }, Registered, 1, 1, nil},
+		"vm_started, live, then newer":  {func(s *story) *story { return s.registered().event(HTTP, EventVMStarted).connect() }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"vm_started on a newer session": {func(s *story) *story { return s.registered().drop().connect().event(Stream, EventVMStarted) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"vm_started on the same":        {func(s *story) *story { return s.registered().event(Stream, EventVMStarted) }, Registered, 1, 1, nil},
+		"vm_started in 1970 each time": {func(s *story) *story {
 			s.clock = -(56 * 365 * 24 * time.Hour)
 			s.connect().ack(true).event(Stream, EventRunnerRegistered)
 			s.clock -= time.Minute
 			return s.drop().event(HTTP, EventVMStarted).connect()
 		}, Requested, 2, 2, []NoticeKind{NoticeBooted}},
-		"an older vm_started again": {func(t *testing.T) *story {
-			s := registered(t).drop()
+		"an older vm_started again": {func(s *story) *story {
+			s.registered().drop()
 			o := s.origin(HTTP)
 			o.SentAt = t0.Truncate(time.Second)
 			s.input(EventReceived{Event{Origin: o, Type: EventVMStarted}})
 			return s.connect()
 		}, Registered, 1, 1, nil},
-		"vm_started during a job": {func(t *testing.T) *story {
-			return registered(t).event(Stream, EventJobStarted).drop().event(HTTP, EventVMStarted)
+		"vm_started during a job": {func(s *story) *story {
+			return s.registered().event(Stream, EventJobStarted).drop().event(HTTP, EventVMStarted)
 		}, Registered, 1, 1, nil},
-		"two clones over HTTP": {func(t *testing.T) *story {
-			s := newStory(t).event(HTTP, EventVMStarted)
+		"two clones over HTTP": {func(s *story) *story {
+			s.event(HTTP, EventVMStarted)
 			for range 3 {
 				s.event(HTTP, EventRunnerRegistered).event(HTTP, EventVMStarted)
 			}
@@ -294,7 +283,8 @@ func TestWhatIsSeen(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := test.seen(t)
+			s := newStory(t)
+			test.seen(s)
 			require.Equal(t, test.state, s.state.VM.Registration.State)
 			require.Equal(t, test.boot, s.state.VM.Boot, "boot")
 			require.Equal(t, test.ids, s.ids, "register_runner")
