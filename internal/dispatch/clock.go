@@ -68,6 +68,7 @@ func (d *Dispatcher) adoptClock() (j wallclock.Jump) {
 		defer d.stamps.mu.Unlock()
 		j = d.Follow.Adopt()
 		d.stamps.last += int64(j.By)
+		d.configuredAt.Add(int64(j.By))
 		for _, s := range d.registry.sessions() {
 			s.alive.note(func(l fleet.Liveness) fleet.Liveness { return l.ClockMoved(j.By) })
 		}

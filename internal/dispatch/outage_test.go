@@ -26,7 +26,7 @@ func TestReportsOutlastAnOutage(t *testing.T) {
 				s.store.down("RecordEvent", "Ack")
 				said := make(chan string, 4)
 				go func() {
-					a.event("job_started")
+					a.event("vm_shutting_down")
 					said <- "event"
 					a.ack(id, true)
 					said <- "ack"
@@ -37,7 +37,7 @@ func TestReportsOutlastAnOutage(t *testing.T) {
 
 				s.store.up("RecordEvent")
 				require.Equal(t, "event", <-said)
-				require.Equal(t, []string{"job_started"}, s.events("vm-1"))
+				require.Equal(t, []string{"vm_shutting_down"}, s.events("vm-1"))
 				require.LessOrEqual(t, time.Since(s.began), outage+lastRetry)
 				synctest.Wait()
 				require.Empty(t, said)

@@ -89,6 +89,7 @@ func TestRestartedAgentIsRegisteredAgain(t *testing.T) {
 	a := shared.connectRegistered(t, vm)
 	first := shared.registrations(t, vm)[0].GetCommand().GetId()
 	a.beat("idle", withRunner(true))
+	shared.awaitVM(t, vm, "idle", func(v *migcontrollerv1.VM) bool { return v.GetStatus() == "idle" })
 	a.cut()
 	a = shared.connect(t, vm)
 	a.beat("ready", withRunner(false))

@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// latest is how long after a later report an agent's report may be received: agents
@@ -41,27 +44,31 @@ func (v VM) Late(h Heartbeat) bool {
 		return false
 	}
 	took, usual := h.ReceivedAt.Sub(h.SentAt), v.LastHeartbeatAt.Sub(v.BeatSentAt)
-	return sentBefore(h.SentAt, v.BeatSentAt, latest) || h.Via == HTTP && took-usual > slowest
+	slow := h.Via == HTTP && took-usual > slowest && took-usual < plausibleClock
+	return slow || sentBefore(h.SentAt, v.BeatSentAt, latest)
 }
 
-// begun reports whether anything was seen in this boot that an agent does not do at
-// its start.
-func (v VM) begun() bool {
-	return v.LastAckAt.After(v.BootedAt) || v.Registration.State == Registered || v.Job != nil ||
-		!v.SpentAt.IsZero() || v.Status != "" && !startsIn(v.Status)
+// begun reports whether anything was seen in this boot that an agent does not do before
+// it reports this state; empty for vm_started. After a failed attempt it may still be
+// ready, as it may be without one.
+func (v VM) begun(status string) bool {
+	g := v.Registration
+	tried := g.State == Requested || g.State == Registered ||
+		g.State == RegFailed && !g.RequestedAt.IsZero() && status != StatusReady
+	return tried || v.Job != nil || !v.SpentAt.IsZero() || v.Status != "" && !startsIn(v.Status)
 }
 
 // bootShown applies a report that only an agent makes which was just started. It shows
 // a new boot only after something that an agent does later. On a stream that is a newer
 // session than the one on which the agent is known to be in this boot. Over HTTP it
 // changes nothing for such a session: its successor takes it up.
-func (r *reduction) bootShown(o Origin, sentAt time.Time) {
+func (r *reduction) bootShown(o Origin, status string, sentAt time.Time) {
 	v := r.vm()
 	known := v.Registration.Epoch
 	plausible := o.ReceivedAt.Sub(o.SentAt).Abs() < plausibleClock
 	repeated := !sentAt.IsZero() && sentAt.Equal(v.StartedAt)
 	switch {
-	case !v.begun(), o.ReceivedAt.Before(v.Registration.ProvenAt), o.Via == Stream && o.Epoch <= known:
+	case !v.begun(status), o.ReceivedAt.Before(v.Registration.ProvenAt), o.Via == Stream && o.Epoch <= known:
 	case plausible && (repeated || sentBefore(o.SentAt, v.EvidenceSentAt, latestStart)):
 	case o.Via == HTTP && (v.Connected && v.Epoch <= known || v.Job != nil && v.Epoch > 0):
 		v.BootSeenAt = o.ReceivedAt
@@ -74,7 +81,11 @@ func (r *reduction) bootShown(o Origin, sentAt time.Time) {
 // fast are of several VMs that have the same id.
 func (r *reduction) boot(now, startedAt time.Time) {
 	v := r.vm()
-	if !r.mayBoot(now) {
+	if !v.mayBoot(now) {
+		if v.Registration.State != RegFailed { // else it is one that fails in a loop
+			v.ContestedAt, v.BootSeenAt = now, now // it may be one, after all
+			r.notice(NoticeContested)
+		}
 		return
 	}
 	attempting, crashed := r.attempting(), v.crashedEarly()
@@ -82,7 +93,7 @@ func (r *reduction) boot(now, startedAt time.Time) {
 	g := &v.Registration
 	switch {
 	case attempting:
-		r.failAttempt("its agent was started again before the runner was registered")
+		r.failAttempt(restartedUnregistered)
 	case crashed: // the proof was none: GitHub may have rejected the runner
 		g.Failures, g.Crashes = g.Crashes, g.Crashes+1
 		r.failAttempt("its runner crashed as soon as it was registered")
@@ -101,14 +112,21 @@ func (v VM) crashedEarly() bool {
 
 // mayBoot reports whether a new boot counts: at most one in a session or in a minute.
 // Beyond that several VMs have the same id, and it is not registered for now.
-func (r *reduction) mayBoot(now time.Time) bool {
+func (v VM) mayBoot(now time.Time) bool {
+	return later(v.ConnectedAt, v.DisconnectedAt).After(v.BootedAt) || now.Sub(v.BootedAt) >= leastBoot
+}
+
+// takeUpBoot begins the boot that was seen when it could not begin. It changes nothing
+// while it still cannot.
+func (r *reduction) takeUpBoot() {
 	v := r.vm()
-	if later(v.ConnectedAt, v.DisconnectedAt).After(v.BootedAt) || now.Sub(v.BootedAt) >= leastBoot {
-		return true
+	if v.BootSeenAt.IsZero() || !v.mayBoot(r.now) {
+		return
 	}
-	v.ContestedAt = now
-	r.notice(NoticeContested)
-	return false
+	if v.begun("") && !r.registering() {
+		r.boot(r.now, noTime)
+	}
+	v.BootSeenAt = noTime
 }
 
 // rebooted is v at the beginning of its next boot.
@@ -138,7 +156,6 @@ func (v VM) contestedUntil() time.Time {
 func (r *reduction) restartAcked(c Command) {
 	v := r.vm()
 	*v = v.rebooted(time.Time{}, r.now)
-	v.LastAckAt = r.now.Add(1) // the answer belongs to the new boot
 	r.requested(c)
 	r.notice(NoticeBooted)
 	if !c.Ack.Success {
@@ -155,6 +172,7 @@ func (r *reduction) probe() {
 	case !v.Connected || v.Registration.State != Registered:
 	case v.Job != nil:
 		v.Registration.ProbeAt = r.now.Add(v.probeDelay())
+	case slices.ContainsFunc(r.State.Commands, Command.NeedsToken): // an operator's shows the same
 	default:
 		c := r.rules.registerRunner(r.vmID, r.now)
 		r.accept(c)

@@ -82,6 +82,9 @@ func AfterJump(in Input, by time.Duration) Input {
 	case DeliveryClaimed:
 		in.Attempt.At = in.Attempt.At.Add(by)
 		return in
+	case RunnersConfigured:
+		in.At = in.At.Add(by)
+		return in
 	case EventReceived:
 		in.Event.ReceivedAt = in.Event.ReceivedAt.Add(by)
 		return in

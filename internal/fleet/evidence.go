@@ -83,17 +83,31 @@ var reactions = map[string]func(*reduction, Event){
 func vmStarted(r *reduction, e Event) {
 	r.State.VM = r.vm().Described(e)
 	if r.registering() {
-		c, _ := r.State.Command(r.vm().Registration.Command)
-		handed := c.State == Delivered && c.Last.Via == HTTP && c.Last.Boot == r.vm().Boot
-		if handed && !e.SentAt.Equal(r.vm().StartedAt) && r.mayBoot(e.ReceivedAt) {
-			r.vm().Boot++ // which the command serves as well
-			r.vm().StartedAt, r.vm().BootedAt = e.SentAt, e.ReceivedAt
-		}
+		r.startedUnproven(e)
 	} else {
-		r.bootShown(e.Origin, e.SentAt)
+		r.bootShown(e.Origin, "", e.SentAt)
 	}
 	if r.vm().StartedAt.IsZero() {
 		r.vm().StartedAt = e.SentAt
+	}
+}
+
+// startedUnproven takes a start of the VM while its register_runner is on its way. If that
+// was handed out over HTTP, this is another boot: after a poll the command serves it as
+// well, and in an answer to vm_started it was of no use.
+func (r *reduction) startedUnproven(e Event) {
+	v := r.vm()
+	c, _ := r.State.Command(v.Registration.Command)
+	if c.State != Delivered || c.Last.Via != HTTP || c.Last.Boot != v.Boot || e.SentAt.Equal(v.StartedAt) {
+		return
+	}
+	if v.mayBoot(e.ReceivedAt) {
+		v.Boot++
+		v.BootedAt = e.ReceivedAt
+	}
+	v.StartedAt = e.SentAt
+	if c.Last.Started && e.ReceivedAt.Sub(c.Last.At) >= leastAttemptTime {
+		r.put(c.ended(TimedOut, restartedUnregistered, r.now), r.now)
 	}
 }
 
@@ -107,7 +121,7 @@ func (v VM) overtaken(e Event) bool {
 // evidence notes when the agent sent a report about its runner or job.
 func (r *reduction) evidence(e Event) {
 	v := r.vm()
-	v.MovesOn, v.BootSeenAt, v.Registration.ProbeAt = true, noTime, noTime
+	v.BootSeenAt, v.Registration.ProbeAt = noTime, noTime
 	v.EvidenceSentAt = e.SentAt
 }
 
@@ -131,6 +145,9 @@ func jobStarted(r *reduction, e Event) {
 	r.evidence(e)
 	r.vm().CrashedAt = noTime
 	r.State.VM = r.vm().jobStarted(*jobOf(e))
+	if e.Via == Stream && r.vm().Registration.State != Registered { // only a registered runner gets one
+		r.prove(e.Origin, "proven by the event job_started")
+	}
 }
 
 func jobCompleted(r *reduction, e Event) {
@@ -182,7 +199,7 @@ func (r *reduction) agentShown(h *Heartbeat) {
 		}
 	case r.registering(), v.Registration.State == Unregistered:
 	case h.showsStart(v.MovesOn):
-		r.bootShown(h.Origin, noTime)
+		r.bootShown(h.Origin, h.Status, noTime)
 	case r.attempting():
 		r.attemptShown(h)
 	}
@@ -197,7 +214,7 @@ func (r *reduction) attemptShown(h *Heartbeat) {
 		if v.Connected { // it exits, and is not to get the next command before it is back
 			v.Registration.GraceUntil = r.now.Add(registrationGrace)
 		}
-	case !h.busy() && h.Status != StatusRegistering:
+	case h.Status == "":
 	case h.Via == HTTP && !v.Connected, h.Epoch > v.Registration.Epoch: // the drop came while it was registering
 		r.continueAttempt(h.Origin)
 	}

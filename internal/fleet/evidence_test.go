@@ -114,7 +114,7 @@ func TestRunnerRegistered(t *testing.T) {
 	proof := "proven by the event runner_registered"
 	proven := func(v VM) VM {
 		v = v.Seen(e.Origin).RegistrationProven(t1)
-		v.MovesOn, v.EvidenceSentAt = true, t0
+		v.EvidenceSentAt = t0
 		return v
 	}
 	v := proven(requestedVM())

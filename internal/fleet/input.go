@@ -82,18 +82,17 @@ func (in SessionOpened) reduce(r *reduction) error {
 	r.State.VM = r.vm().SessionOpened(in.Hello, r.now)
 	r.sessionBegan()
 	v := r.vm()
-	if seen := !v.BootSeenAt.IsZero(); seen && v.begun() && !r.registering() {
-		r.boot(r.now, noTime)
-	}
-	v.BootSeenAt = noTime
-	if v.Registration.State == RegFailed {
-		v.Registration.GraceUntil = noTime
-	}
-	if v.Registration.State == Registered {
-		v.Registration.ProbeAt = r.now.Add(v.probeDelay())
-	}
-	if r.attempting() && v.Registration.CheckAt.IsZero() { // begun by an earlier version
-		v.Registration.CheckAt = r.now.Add(r.rules.registrationTimeout())
+	r.takeUpBoot()
+	g := &v.Registration
+	switch {
+	case r.attempting() && g.CheckAt.IsZero(): // begun by an earlier version
+		g.CheckAt = r.now.Add(r.rules.registrationTimeout())
+	case g.State == RegFailed && g.LastFailure.At.IsZero(): // in an earlier version
+		g.NextAttemptAt = r.now
+	case g.State == RegFailed:
+		g.GraceUntil = noTime
+	case v.ReadsNoCommands():
+		g.ProbeAt = r.now.Add(v.probeDelay())
 	}
 	if slices.ContainsFunc(r.State.Commands, Command.repeatsRegistration) {
 		v.AwaitsRunnerUntil = r.now.Add(showWithin)
@@ -208,6 +207,7 @@ func (in Polled) Subject() (VMID, CommandID) { return in.VM, "" }
 func (in Polled) reduce(r *reduction) error {
 	r.seen()
 	r.vm().LastSeenAt = r.now
+	r.takeUpBoot()
 	r.register()
 	return nil
 }

@@ -68,6 +68,7 @@ func TestCancelRequested(t *testing.T) {
 	r := register("r").endedAs(Cancelled, "cancelled before it was delivered", t1)
 	failed := requestedVM()
 	failed.Registration.State = RegFailed
+	failed.Registration.LastFailure = RegistrationFailure{At: t1, Command: "r", Reason: "an operator cancelled it"}
 	elsewhere := drain("c")
 	elsewhere.VM = "vm-2"
 	cases := map[string]reduceCase{
@@ -161,6 +162,13 @@ func TestSessionOpened(t *testing.T) {
 			opened := v.opened(hello)
 			opened.Registration.CheckAt = t1.Add(DefaultRegistrationTimeout)
 			cases[string(s)] = reduceCase{state: stateOf(v), in: in, vm: opened}
+		}
+		if s == RegFailed { // in an earlier version, which did not try again
+			cases[string(s)] = reduceCase{
+				state: stateOf(v), in: in, vm: v.opened(hello).requestedBy(reg), moved: []Command{reg}, ready: Ready{"reg", true},
+			}
+			v.Registration.LastFailure.At = t0
+			cases["cancelled"] = reduceCase{state: stateOf(v), in: in, vm: v.opened(hello)}
 		}
 	}
 	testReduce(t, cases)

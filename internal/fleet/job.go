@@ -98,7 +98,7 @@ func (v VM) jobShown(h *Heartbeat) VM {
 		return v
 	case h.Job != nil:
 		return v.jobStarted(*h.Job)
-	case v.Job != nil:
+	case v.Job != nil && !startsIn(h.Status): // else the boot decides
 		return v.jobEnded(h.ReceivedAt)
 	default:
 		return v

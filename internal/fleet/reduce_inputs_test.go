@@ -49,7 +49,7 @@ func (w *world) input() Input {
 	case 11:
 		return DeliveryFailed{"vm", w.id(), w.epoch()}
 	case 12:
-		return TokenUnavailable{"vm", decide(w, "no file", "no answer")}
+		return decide[Input](w, TokenUnavailable{"vm", "no file"}, TokenUnavailable{"vm", "no answer"}, RunnersConfigured{"vm", w.now})
 	case 13, 14:
 		return AckReceived{"vm", w.epoch(), Ack{CommandID: w.id(), Success: w.below(2) == 0}}
 	case 15:

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"hash/fnv"
+	"slices"
 	"time"
 )
 
@@ -24,6 +25,10 @@ const (
 	// registrationGrace is how long after the end of its session an agent that was
 	// registering its runner may take to show that it still is.
 	registrationGrace = time.Minute
+	// leastAttemptTime is how long an agent that was handed its configuration in the answer
+	// to vm_started tries to register its runner, at least: one that reports vm_started again
+	// before has not had the answer.
+	leastAttemptTime = 2 * time.Second
 	// leastAttempt is how long after a register_runner that nobody took, in time, the
 	// next is requested at the earliest.
 	leastAttempt = time.Minute
@@ -129,6 +134,9 @@ func (v VM) RegistrationProven(now time.Time) VM {
 	return v
 }
 
+// restartedUnregistered is the reason of an attempt whose agent did not survive it.
+const restartedUnregistered = "its agent was started again before the runner was registered"
+
 // registerAt returns when the VM is to be registered; false for not at all. A
 // registration never interrupts a job.
 func (v VM) registerAt() (time.Time, bool) {
@@ -143,17 +151,19 @@ func (v VM) registerAt() (time.Time, bool) {
 	}
 }
 
-// register has a VM registered that is to be, if its time has come: by the
-// register_runner that is already on its way to it, or else by a new one.
+// register has a VM registered that is to be: by the register_runner that is already on
+// its way to it, or else by a new one if its time has come.
 func (r *reduction) register() {
-	if at, wanted := r.vm().registerAt(); !wanted || r.now.Before(at) {
+	at, wanted := r.vm().registerAt()
+	if !wanted {
 		return
 	}
-	for _, c := range r.State.Commands {
-		if c.Type == RegisterRunner {
-			r.requested(c)
-			return
-		}
+	if i := slices.IndexFunc(r.State.Commands, Command.NeedsToken); i >= 0 {
+		r.requested(r.State.Commands[i])
+		return
+	}
+	if r.now.Before(at) {
+		return
 	}
 	c := r.rules.registerRunner(r.vmID, r.now)
 	r.accept(c)
@@ -179,11 +189,10 @@ func (r *reduction) attempting() bool {
 // attemptFailsAt is when an attempt fails for which no proof has come.
 func (r *reduction) attemptFailsAt() time.Time {
 	v := r.vm()
-	at := later(v.LastAckAt, v.Registration.RequestedAt).Add(r.rules.registrationTimeout())
-	if g := v.Registration.GraceUntil; !g.IsZero() && g.Before(at) {
+	if g := v.Registration.GraceUntil; !g.IsZero() {
 		return g
 	}
-	return at
+	return later(v.LastAckAt, v.Registration.RequestedAt).Add(r.rules.registrationTimeout())
 }
 
 // checkAttempt fails an attempt whose time is up, or has it looked at again.
@@ -228,8 +237,11 @@ func (r *reduction) registerRunnerEnded(c Command) {
 	switch {
 	case c.ID == g.Probe:
 		g.Probe = ""
-		if c.Ack != nil {
+		switch {
+		case c.Ack != nil:
 			r.restartAcked(c)
+		case c.State == Expired: // there was no token
+			g.ProbeAt = r.now.Add(r.vm().probeDelay())
 		}
 	case g.State != Requested || g.Command != c.ID:
 	case c.State == Succeeded: // the agent has the configuration
@@ -238,6 +250,7 @@ func (r *reduction) registerRunnerEnded(c Command) {
 		g.State, g.CheckAt, g.NextAttemptAt = Unregistered, noTime, c.AcceptedAt.Add(leastAttempt)
 	case c.State == Cancelled: // an operator did not want it
 		g.State, g.CheckAt = RegFailed, noTime
+		g.LastFailure = RegistrationFailure{At: r.now, Command: c.ID, Reason: "an operator cancelled it"}
 		g.Epoch = max(g.Epoch, c.Last.Epoch)
 	case c.State == Failed:
 		g.Epoch = max(g.Epoch, c.Last.Epoch)

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -23,7 +24,7 @@ func newStory(t *testing.T) *story {
 	s := &story{T: t, now: t0, rules: testRules}
 	s.rules.NewID = func(VMID) CommandID {
 		s.ids++
-		return CommandID([]string{"", "r1", "r2", "r3", "r4", "r5", "r6"}[s.ids])
+		return CommandID(fmt.Sprint("r", s.ids))
 	}
 	return s
 }
@@ -98,6 +99,42 @@ func (s *story) ack(success bool) *story {
 	return s
 }
 
+// operator has an operator send a command of this type.
+func (s *story) operator(id CommandID, kind string) *story {
+	s.Helper()
+	c := drain(id)
+	c.Type, c.AcceptedAt, c.ExpiresAt = kind, s.now, s.now.Add(time.Hour)
+	c.DueAt = c.ExpiresAt
+	s.input(CommandAccepted{c})
+	return s
+}
+
+// ackID has the agent ack a command that was claimed as it was accepted.
+func (s *story) ackID(id CommandID, success bool) *story {
+	s.Helper()
+	s.now = s.now.Add(time.Second)
+	s.input(AckReceived{"vm", s.state.VM.Epoch, Ack{CommandID: id, Success: success}})
+	return s
+}
+
+// cancel has an operator cancel a command.
+func (s *story) cancel(id CommandID) *story {
+	s.Helper()
+	s.input(CancelRequested{"vm", id})
+	return s
+}
+
+// started has the oldest agents report their start, and be handed what is due then.
+func (s *story) started() *story {
+	s.Helper()
+	s.event(HTTP, EventVMStarted).input(Polled{"vm"})
+	a := Attempt{Via: HTTP, Started: true, At: s.now}
+	if next, err := s.state.Next(a); err == nil {
+		s.input(DeliveryClaimed{"vm", next.ID, a})
+	}
+	return s
+}
+
 func (s *story) event(via Route, kind string) *story {
 	s.Helper()
 	s.input(EventReceived{Event{Origin: s.origin(via), Type: kind}})
@@ -128,6 +165,19 @@ func (s *story) late(via Route, status string, ago time.Duration) *story {
 func (s *story) registering() *story {
 	s.Helper()
 	return s.connect().beat(Stream, StatusReady, false).ack(true).beat(Stream, StatusRegistering, false)
+}
+
+// newer has the attempt fail, and the next one begin if it may.
+func (s *story) newer() *story {
+	s.Helper()
+	if s.state.VM.Epoch == 0 {
+		s.registering()
+	}
+	s.drop().beat(HTTP, StatusConnecting, false).connect()
+	if s.state.VM.Registration.State == Requested {
+		s.ack(true).beat(Stream, StatusRegistering, false)
+	}
+	return s
 }
 
 // registered has it prove that its runner is registered.
@@ -180,7 +230,6 @@ func TestWhatIsSeen(t *testing.T) {
 		"agent that is always ready": {func(s *story) *story {
 			s.connect().beat(Stream, StatusReady, false).ack(true)
 			s.input(EventReceived{Event{Origin: s.origin(Stream), Type: EventRunnerRegistered}})
-			s.state.VM.MovesOn = false // it has shown nothing but the event
 			return s.beat(Stream, StatusReady, false).drop().connect().beat(Stream, StatusReady, false)
 		}, Registered, 1, 1, nil},
 		"gives its runner up as it goes": {func(s *story) *story {
@@ -226,6 +275,62 @@ func TestWhatIsSeen(t *testing.T) {
 		"crash some time after the proof": {func(s *story) *story {
 			return s.registered().after(2*time.Minute).event(Stream, EventRunnerCrashed).drop().beat(HTTP, StatusConnecting, false).connect()
 		}, Requested, 2, 2, []NoticeKind{NoticeRunnerCrashed, NoticeBooted}},
+
+		"attempt: a job starts": {func(s *story) *story { return s.registering().event(Stream, EventJobStarted).after(6 * time.Minute) }, Registered, 1, 1, nil},
+		"attempt: pending as a job starts": {func(s *story) *story {
+			return s.registered().drop().event(HTTP, EventVMStarted).connect().event(Stream, EventJobStarted)
+		}, Registered, 2, 2, []NoticeKind{NoticeBooted}},
+		"attempt: idle over HTTP": {func(s *story) *story {
+			return s.registering().drop().beat(HTTP, "idle", false).after(50 * time.Second)
+		}, Requested, 1, 1, nil},
+		"attempt: the controller was down": {func(s *story) *story {
+			s.registering().now = s.now.Add(10 * time.Minute)
+			s.input(ControllerRestarted{VM: "vm"})
+			return s.after(time.Second)
+		}, Requested, 1, 1, nil},
+		"delay: an operator's is adopted": {func(s *story) *story {
+			s.registering().drop().beat(HTTP, StatusConnecting, false).connect().ack(true).beat(Stream, StatusRegistering, false)
+			s.operator("op", RegisterRunner).drop().beat(HTTP, StatusConnecting, false).connect().ack(true)
+			return s.after(time.Minute)
+		}, Requested, 3, 2, []NoticeKind{NoticeRegistrationFailed, NoticeBooted, NoticeRegistrationFailed, NoticeBooted}},
+		"delay: ready on its session": {func(s *story) *story {
+			s.newer().newer().operator("d", "drain").ackID("d", false)
+			return s.after(10*time.Second).beat(Stream, StatusReady, false)
+		}, RegFailed, 3, 2, []NoticeKind{NoticeRegistrationFailed, NoticeBooted, NoticeRegistrationFailed, NoticeBooted}},
+		"cancelled: not by a drop": {func(s *story) *story {
+			s.registered().drop().beat(HTTP, StatusConnecting, false).connect().cancel("r2").operator("d", "drain").ackID("d", false)
+			return s.drop().connect().beat(Stream, StatusReady, false)
+		}, RegFailed, 2, 2, []NoticeKind{NoticeBooted}},
+		"cancelled: by a restart": {func(s *story) *story {
+			return s.connect().beat(Stream, StatusReady, false).cancel("r1").drop().beat(HTTP, StatusConnecting, false).connect()
+		}, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"answers to vm_started, in a loop": {func(s *story) *story {
+			for range 4 {
+				s.started().after(8 * time.Second)
+			}
+			return s
+		}, RegFailed, 2, 2, []NoticeKind{NoticeRegistrationFailed, NoticeRegistrationFailed}},
+		"two restarts within a minute, polling": {func(s *story) *story {
+			s.event(HTTP, EventVMStarted).event(HTTP, EventRunnerRegistered).after(time.Hour)
+			s.event(HTTP, EventVMStarted).event(HTTP, EventRunnerRegistered).after(20*time.Second).event(HTTP, EventVMStarted)
+			s.after(10 * time.Minute).input(Polled{"vm"})
+			return s
+		}, Requested, 3, 1, []NoticeKind{NoticeBooted, NoticeContested, NoticeBooted}},
+		"restart with a clock that is decades behind": {func(s *story) *story {
+			s.registered().drop().clock = -40 * 365 * 24 * time.Hour
+			return s.beat(HTTP, StatusReady, false).connect()
+		}, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"silence of an agent that reads commands": {func(s *story) *story {
+			return s.registered().operator("d", "drain").ackID("d", true).drop().connect().after(time.Hour)
+		}, Registered, 1, 1, nil},
+		"silence, with an operator's own": {func(s *story) *story {
+			s.registered().drop().connect().operator("op", RegisterRunner).deliver()
+			return s.after(31 * time.Second)
+		}, Registered, 1, 1, nil},
+		"silence, without a token until the deadline": {func(s *story) *story {
+			s.registered().drop().connect().after(30 * time.Second).input(TokenUnavailable{"vm", "none"})
+			return s.after(time.Hour + 30*time.Second)
+		}, Registered, 1, 3, nil},
 
 		"silence":          {func(s *story) *story { return s.registered().drop().connect().after(30 * time.Second) }, Registered, 1, 2, nil},
 		"silence, acked":   {func(s *story) *story { return s.registered().drop().connect().after(30 * time.Second).ack(true) }, Requested, 2, 2, []NoticeKind{NoticeBooted}},
@@ -291,4 +396,29 @@ func TestWhatIsSeen(t *testing.T) {
 			require.Equal(t, test.notices, s.notices)
 		})
 	}
+}
+
+// A boot state that comes over HTTP beside a live session does not end the session's job,
+// and a job that goes on does not make its runner one that takes several.
+func TestJobOutlivesLateStates(t *testing.T) {
+	t.Parallel()
+	s := newStory(t).registered().event(Stream, EventJobStarted).after(5*time.Second).beat(HTTP, StatusReady, false)
+	require.NotNil(t, s.state.VM.Job)
+	h := Heartbeat{Origin: s.origin(Stream), Status: "idle", Runner: &Runner{Configured: true, State: "running"}, Job: &Job{JobID: "job:"}}
+	s.input(HeartbeatReceived{&h})
+	require.Zero(t, s.state.VM.SpentAt)
+	require.False(t, s.state.VM.Persistent)
+	s.event(Stream, EventJobCompleted)
+	require.Nil(t, s.state.VM.Job)
+	require.Equal(t, s.now, s.state.VM.SpentAt)
+}
+
+// What was received before a start, and is stored after it, is not shown as the state of
+// the new boot.
+func TestStateBeforeTheStart(t *testing.T) {
+	t.Parallel()
+	s := newStory(t).registered().drop()
+	h := Heartbeat{Origin: s.origin(HTTP), Status: "idle"}
+	s.event(HTTP, EventVMStarted).input(HeartbeatReceived{&h})
+	require.Empty(t, s.state.VM.Status)
 }

@@ -43,7 +43,8 @@ type VM struct {
 	// other, and CrashedAt when the runner ended with an error; of this boot.
 	SpentAt   time.Time `json:"spent_at,omitzero"`
 	CrashedAt time.Time `json:"crashed_at,omitzero"`
-	// Persistent is whether its runner was seen to take more than one job.
+	// Persistent is whether its runner was seen to take more than one job, or its agent
+	// reports the state job_running, as only those do whose runner takes more.
 	Persistent bool `json:"persistent,omitempty"`
 
 	FirstSeenAt     time.Time `json:"first_seen_at"`
@@ -158,7 +159,7 @@ func (v VM) Heartbeat(h Heartbeat, late bool) VM {
 	}
 	v = v.Seen(h.Origin)
 	v.LastHeartbeatAt, v.BeatSentAt = h.ReceivedAt, h.SentAt
-	if late {
+	if late || h.ReceivedAt.Before(v.BootedAt) { // what it reports is over
 		return v
 	}
 	if h.Status != "" {
@@ -166,9 +167,6 @@ func (v VM) Heartbeat(h Heartbeat, late bool) VM {
 	}
 	if h.Health != nil {
 		v.Health = h.Health
-	}
-	if h.ReceivedAt.Before(v.BootedAt) { // what it reports of the runner is over
-		return v
 	}
 	v.Persistent = v.Persistent || h.Status == StatusJobRunning
 	v = v.jobShown(&h)
