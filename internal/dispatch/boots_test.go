@@ -425,3 +425,38 @@ func TestRepeatedStartIsNoBoot(t *testing.T) {
 		})
 	}
 }
+
+// An event about a job overrules the heartbeats that were made before it, or in the same
+// second, and no later ones. An older event does not overrule it either.
+func TestEventsOverruleOlderHeartbeats(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		a := s.proven("vm-1")
+		busy := func() bool {
+			time.Sleep(beatWindow) // fake clock
+			synctest.Wait()
+			return s.vm("vm-1").Job != nil
+		}
+		a.reports(fleet.EventJobStarted)
+		a.shows("idle", true)
+		require.True(t, busy(), "a heartbeat of the same second")
+		time.Sleep(10 * time.Second) // fake clock
+		before := clock()
+		time.Sleep(10 * time.Second) // fake clock
+		a.reports(fleet.EventJobCompleted)
+		a.showsJob()
+		require.False(t, busy(), "a heartbeat of the same second")
+		spent := s.vm("vm-1").SpentAt
+		require.NotZero(t, spent)
+		_, _, err := s.ReportEvent(t.Context(), fleet.Event{
+			Origin: fleet.Origin{VM: "vm-1", SentAt: before}, Type: fleet.EventJobStarted, Body: json.RawMessage(`{}`),
+		})
+		require.NoError(t, err)
+		require.False(t, busy(), "an event that was overtaken")
+		require.Equal(t, spent, s.vm("vm-1").SpentAt)
+		time.Sleep(10 * time.Second) // fake clock
+		a.showsJob()
+		require.True(t, busy(), "a later heartbeat")
+	})
+}
