@@ -23,7 +23,11 @@ const (
 // shows sends a heartbeat that has the agent's time, in whole seconds as on a stream.
 func (a *agent) shows(status string, configured bool) {
 	a.Helper()
-	sent := clock().Truncate(time.Second)
+	a.showsAt(clock().Truncate(time.Second), status, configured)
+}
+
+func (a *agent) showsAt(sent time.Time, status string, configured bool) {
+	a.Helper()
 	require.NoError(a, a.say(func(s *Session) error {
 		return s.Heartbeat(fleet.Heartbeat{
 			Origin: fleet.Origin{SentAt: sent}, Status: status, Runner: &fleet.Runner{State: "idle", Configured: configured},
@@ -353,110 +357,5 @@ func TestProbeEndsWithItsSession(t *testing.T) {
 		require.Equal(t, fleet.Cancelled, s.command(probe.ID).State)
 		require.Equal(t, fleet.Registered, s.vm("vm-1").Registration.State)
 		require.NotEqual(t, probe.ID, a.next().ID, "still silent")
-	})
-}
-
-// slowest is how much longer than the one before a heartbeat over HTTP may take.
-const slowest = time.Minute
-
-// showsJob sends a heartbeat of a job that no event has shown.
-func (a *agent) showsJob() {
-	a.Helper()
-	sent := clock().Truncate(time.Second)
-	require.NoError(a, a.say(func(s *Session) error {
-		return s.Heartbeat(fleet.Heartbeat{
-			Origin: fleet.Origin{SentAt: sent}, Status: "idle", Job: &fleet.Job{JobID: "job:"},
-			Runner: &fleet.Runner{State: "running", Configured: true},
-		}, noFile)
-	}))
-}
-
-// A heartbeat that was overtaken by a newer one, as over HTTP, changes nothing: neither
-// the job nor whether the runner is spent. One that took far longer than the one before
-// is late as well.
-func TestLateHeartbeatProvesNothing(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t)
-		a := s.proven("vm-1")
-		for _, late := range []struct{ made, took time.Duration }{
-			{-5 * time.Second, 0},
-			{time.Second, 2 * slowest},
-		} {
-			made := clock().Add(late.made)
-			a.showsJob()
-			time.Sleep(late.took) // fake clock
-			require.NoError(t, s.ReportHeartbeat(t.Context(), fleet.Heartbeat{
-				Origin: fleet.Origin{VM: "vm-1", SentAt: made}, Status: fleet.StatusReady, RunnerState: "idle",
-			}))
-			time.Sleep(5 * time.Second) // fake clock
-			synctest.Wait()
-			v := s.vm("vm-1")
-			require.NotNil(t, v.Job, late)
-			require.Equal(t, "running", v.Runner.State)
-			require.Equal(t, "idle", v.Status)
-			require.Zero(t, v.SpentAt)
-		}
-	})
-}
-
-// A vm_started that was sent before the proof is a repetition, whatever the proof was.
-func TestRepeatedStartIsNoBoot(t *testing.T) {
-	t.Parallel()
-	for name, prove := range map[string]func(a *agent){
-		"the event":   func(a *agent) { a.reports(fleet.EventRunnerRegistered) },
-		"a heartbeat": func(a *agent) { a.shows("idle", true) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				s := newSystem(t)
-				a := s.connect("vm-1")
-				a.next(true)
-				time.Sleep(5 * time.Second) // fake clock
-				prove(a)
-				time.Sleep(3 * time.Minute) // fake clock
-				a.quit()
-				s.reportStarted("vm-1", clock().Add(-4*time.Minute))
-				s.connect("vm-1").nothing()
-				require.EqualValues(t, 1, s.vm("vm-1").Boot)
-				require.Equal(t, 1, s.registrations("vm-1"))
-			})
-		})
-	}
-}
-
-// An event about a job overrules the heartbeats that were made before it, or in the same
-// second, and no later ones. An older event does not overrule it either.
-func TestEventsOverruleOlderHeartbeats(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t)
-		a := s.proven("vm-1")
-		busy := func() bool {
-			time.Sleep(beatWindow) // fake clock
-			synctest.Wait()
-			return s.vm("vm-1").Job != nil
-		}
-		a.reports(fleet.EventJobStarted)
-		a.shows("idle", true)
-		require.True(t, busy(), "a heartbeat of the same second")
-		time.Sleep(10 * time.Second) // fake clock
-		before := clock()
-		time.Sleep(10 * time.Second) // fake clock
-		a.reports(fleet.EventJobCompleted)
-		a.showsJob()
-		require.False(t, busy(), "a heartbeat of the same second")
-		spent := s.vm("vm-1").SpentAt
-		require.NotZero(t, spent)
-		_, _, err := s.ReportEvent(t.Context(), fleet.Event{
-			Origin: fleet.Origin{VM: "vm-1", SentAt: before}, Type: fleet.EventJobStarted, Body: json.RawMessage(`{}`),
-		})
-		require.NoError(t, err)
-		require.False(t, busy(), "an event that was overtaken")
-		require.Equal(t, spent, s.vm("vm-1").SpentAt)
-		time.Sleep(10 * time.Second) // fake clock
-		a.showsJob()
-		require.True(t, busy(), "a later heartbeat")
 	})
 }
