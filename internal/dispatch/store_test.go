@@ -88,6 +88,8 @@ func stepOf(in fleet.Input) string {
 		return "NotWritten"
 	case fleet.TokenUnavailable:
 		return "TokenUnavailable"
+	case fleet.RunnersConfigured:
+		return "RunnersConfigured"
 	default:
 		panic("an input that the dispatcher does not apply")
 	}

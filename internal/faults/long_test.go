@@ -10,6 +10,7 @@ var long = func() scenarios {
 		"reports-over-http": testReportsOverHTTP,
 		"silent-agent":      testSilentAgent,
 		"kinds-of-agents":   testKindsOfAgents,
+		"silent-restart":    testSilentRestart,
 	}
 	maps.Copy(all, proxyScenarios())
 	return all

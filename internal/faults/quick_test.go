@@ -20,4 +20,6 @@ var quick = scenarios{
 	"disconnect-causes":     testDisconnectCauses,
 	"migctl-warns":          testMigctlWarns,
 	"killed-controller":     testKilledController,
+	"failing-registrations": testFailingRegistrations,
+	"clock-1970":            testClock1970,
 }

@@ -38,9 +38,10 @@ func sentBefore(sent, other time.Time, within time.Duration) bool {
 }
 
 // Late reports whether a heartbeat was received after one that its agent sent later,
-// or long after it was sent: it proves nothing.
+// or long after it was sent: it proves nothing. The times of an agent whose clock is far
+// off say neither.
 func (v VM) Late(h Heartbeat) bool {
-	if h.SentAt.IsZero() || v.BeatSentAt.IsZero() {
+	if h.SentAt.IsZero() || v.BeatSentAt.IsZero() || h.ReceivedAt.Sub(h.SentAt).Abs() >= plausibleClock {
 		return false
 	}
 	took, usual := h.ReceivedAt.Sub(h.SentAt), v.LastHeartbeatAt.Sub(v.BeatSentAt)

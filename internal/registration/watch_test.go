@@ -147,3 +147,55 @@ func TestFileWatchRuns(t *testing.T) {
 		require.Contains(t, log.String(), noTokenLine, "it looks before it waits")
 	})
 }
+
+// Whoever waits for another token is notified when the file has one, once. What was read
+// at first is none, nor is the same token that was written anew, or that is there again
+// after the file could not be used.
+func TestFileWatchNotifiesOfAnotherToken(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	var log lines
+	w := registration.NewFileWatch(file, clock, watchLog(&log))
+	type key struct{}
+	ctx, changes := context.WithValue(t.Context(), key{}, "the look's"), 0
+	w.Changed = func(ctx context.Context) {
+		require.Equal(t, "the look's", ctx.Value(key{}))
+		changes++
+	}
+	write := func(content string, at time.Time) func() {
+		return func() { writeToken(t, file, content, at) }
+	}
+	remove := func() { require.NoError(t, os.Remove(file)) }
+	for _, step := range []struct {
+		name string
+		do   func()
+		want int
+	}{
+		{"no file", func() {}, 0},
+		{"the first", write(secret, start), 0},
+		{"the same, later", write(secret, start.Add(time.Minute)), 0},
+		{"the same, with space around it", write("\n "+secret+"\n", start.Add(time.Minute)), 0},
+		{"another", write(secret+"2", start.Add(time.Minute)), 1},
+		{"emptied", write("", start.Add(time.Minute)), 0},
+		{"the same after that", write(secret+"2", start.Add(time.Minute)), 0},
+		{"not well formed", write(secret+" 2", start), 0},
+		{"the same after that as well", write(secret+"2", start), 0},
+		{"gone", remove, 0},
+		{"back", write(secret+"2", start), 0},
+		{"gone again", remove, 0},
+		{"back with another", write(secret+"3", start), 1},
+		{"another at the same time", write(secret+"4", start), 1},
+		{"an old one", write(secret, start.Add(-48*time.Hour)), 1},
+	} {
+		step.do()
+		changes = 0
+		for range 3 {
+			w.Look(ctx)
+		}
+		require.Equal(t, step.want, changes, step.name)
+	}
+	requireNoToken(t, log.String(), "the log")
+	w.Changed = nil
+	writeToken(t, file, secret+"5", start)
+	w.Look(ctx)
+}

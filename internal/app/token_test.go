@@ -1,0 +1,87 @@
+package app
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// wire is the stream of an agent. It carries the commands that it is sent.
+type wire struct{ got chan fleet.Params }
+
+func (wire) Accept() error { return nil }
+func (wire) Interrupt()    {}
+func (wire) Abort()        {}
+
+func (l wire) Deliver(c fleet.Command, p fleet.Params) error {
+	p.Strings[commandID] = string(c.ID)
+	l.got <- p
+	return nil
+}
+
+const commandID = "id" // beside the parameters of a command
+
+// next returns what the next command holds.
+func (l wire) next(t *testing.T) map[string]string {
+	t.Helper()
+	select {
+	case p := <-l.got:
+		return p.Strings
+	case <-time.After(time.Minute):
+		require.FailNow(t, "nothing was sent")
+		return nil
+	}
+}
+
+// A VM whose registration failed is tried at once, and with the new token, when the token
+// file has another: the file that is watched is the one of the option, and the sessions
+// that are woken are the controller's.
+func TestAnotherTokenInTheFileIsTriedAtOnce(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(token string) { require.NoError(t, os.WriteFile(file, []byte(token), 0o600)) }
+	write("OLD")
+	o := testOptions(t)
+	o.RegistrationTokenFile, o.RunnerURL = file, "https://ci.example/o"
+	svc, err := newService(t.Context(), o, quiet(), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, svc.Close()) })
+	c, ok := svc.(*controller)
+	require.True(t, ok)
+	c.tokenFile.Look(t.Context()) // as Run begins
+
+	agent := wire{make(chan fleet.Params, 10)}
+	session, err := c.dispatch.Open(t.Context(), fleet.Hello{VM: "vm-1"}, agent)
+	require.NoError(t, err)
+	defer session.Close(&dispatch.EndError{Cause: "over"})
+	for range 2 { // the second attempt is made at once, the third is not
+		sent := agent.next(t)
+		require.Equal(t, "OLD", sent[fleet.RegistrationTokenParam])
+		require.NoError(t, session.Ack(fleet.Ack{CommandID: fleet.CommandID(sent[commandID])}))
+	}
+	require.Eventually(t, func() bool { return registrationOf(t.Context(), c, "vm-1").Failures == 2 }, time.Minute, time.Millisecond)
+	require.Greater(t, time.Until(registrationOf(t.Context(), c, "vm-1").NextAttemptAt), 10*time.Second)
+	c.tokenFile.Look(t.Context())
+	require.Empty(t, agent.got)
+
+	write("NEW")
+	began := time.Now()
+	c.tokenFile.Look(t.Context())
+	require.Equal(t, "NEW", agent.next(t)[fleet.RegistrationTokenParam])
+	require.Less(t, time.Since(began), 10*time.Second, "the delay is over")
+}
+
+func registrationOf(ctx context.Context, c *controller, vm fleet.VMID) fleet.Registration {
+	state, err := c.engine.State(ctx, vm)
+	if err != nil {
+		return fleet.Registration{}
+	}
+	return state.VM.Registration
+}
