@@ -44,11 +44,11 @@ func (a *agent) reports(kind string) {
 	}))
 }
 
-// shows reports a state over HTTP, which has nothing of the runner.
-func (s *system) shows(vm fleet.VMID, status string) {
+// showsHTTP reports a state of vm-1 over HTTP, which has nothing of the runner.
+func (s *system) showsHTTP(status string) {
 	s.Helper()
 	require.NoError(s, s.ReportHeartbeat(s.Context(), fleet.Heartbeat{
-		Origin: fleet.Origin{VM: vm, SentAt: clock()}, Status: status,
+		Origin: fleet.Origin{VM: "vm-1", SentAt: clock()}, Status: status,
 	}))
 }
 
@@ -70,11 +70,11 @@ func (s *system) proven(vm fleet.VMID) *agent {
 	return a
 }
 
-// registrations is how many register_runner there were for a VM.
-func (s *system) registrations(vm fleet.VMID) int {
+// registrations is how many register_runner there were for vm-1.
+func (s *system) registrations() int {
 	s.Helper()
 	q := allCommands
-	q.VM, q.Type = string(vm), fleet.RegisterRunner
+	q.VM, q.Type = "vm-1", fleet.RegisterRunner
 	all, err := s.store.Commands(s.Context(), q, onePage)
 	require.NoError(s, err)
 	return len(all)
@@ -89,7 +89,7 @@ func TestRestartSeenOverHTTP(t *testing.T) {
 	report := func(states ...string) func(*system) {
 		return func(s *system) {
 			for _, state := range states {
-				s.shows("vm-1", state)
+				s.showsHTTP(state)
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func TestRestartSeenOverHTTP(t *testing.T) {
 				v := s.vm("vm-1")
 				require.Equal(t, fleet.Registered, v.Registration.State)
 				require.EqualValues(t, 2, v.Boot)
-				require.Equal(t, 2, s.registrations("vm-1"))
+				require.Equal(t, 2, s.registrations())
 				require.Equal(t, 1, s.log.count("agent was started again"))
 			})
 		})
@@ -162,8 +162,8 @@ func TestLiveSessionIsNotRestartedOverHTTP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		a := s.proven("vm-1")
-		s.shows("vm-1", fleet.StatusConnecting)
-		s.shows("vm-1", fleet.StatusReady)
+		s.showsHTTP(fleet.StatusConnecting)
+		s.showsHTTP(fleet.StatusReady)
 		s.reportStarted("vm-1", clock())
 		for range 10 {
 			time.Sleep(15 * time.Second) // fake clock
@@ -176,7 +176,7 @@ func TestLiveSessionIsNotRestartedOverHTTP(t *testing.T) {
 		a.shows("idle", true)
 		time.Sleep(10 * time.Second) // fake clock
 		a.nothing()
-		require.Equal(t, 1, s.registrations("vm-1"), "its runner was shown since")
+		require.Equal(t, 1, s.registrations(), "its runner was shown since")
 	})
 }
 
@@ -228,7 +228,7 @@ func TestSilentRestartIsProbed(t *testing.T) {
 				time.Sleep(10 * time.Minute) // fake clock
 				a.nothing()
 				require.Equal(t, fleet.Registered, s.vm("vm-1").Registration.State)
-				require.Equal(t, 2, s.registrations("vm-1"))
+				require.Equal(t, 2, s.registrations())
 				require.Zero(t, s.log.count("registration failed"))
 			})
 		})
@@ -262,7 +262,7 @@ func TestUnansweredProbe(t *testing.T) {
 				require.Zero(t, v.Registration.Failures)
 				require.Zero(t, v.Registration.LastFailure)
 				require.EqualValues(t, 1, v.Boot)
-				require.Equal(t, 2, s.registrations("vm-1"))
+				require.Equal(t, 2, s.registrations())
 				require.Zero(t, s.log.count("registration failed"))
 				require.Zero(t, s.log.count("agent was started again"))
 			})
@@ -283,11 +283,11 @@ func TestProbeWaitsForTheJob(t *testing.T) {
 		time.Sleep(5 * time.Hour) // fake clock
 		a.nothing()
 		require.NotNil(t, s.vm("vm-1").Job)
-		require.Equal(t, 1, s.registrations("vm-1"))
+		require.Equal(t, 1, s.registrations())
 		a.reports(fleet.EventJobCompleted)
 		time.Sleep(time.Hour) // fake clock
 		a.nothing()
-		require.Equal(t, 1, s.registrations("vm-1"), "the end of the job is a sign of its runner")
+		require.Equal(t, 1, s.registrations(), "the end of the job is a sign of its runner")
 	})
 }
 
@@ -322,7 +322,7 @@ func TestDropsNeverRegisterTwice(t *testing.T) {
 					live(a)
 				}
 				a.nothing()
-				require.Equal(t, 1, s.registrations("vm-1"))
+				require.Equal(t, 1, s.registrations())
 				require.EqualValues(t, 1, s.vm("vm-1").Boot)
 				require.Equal(t, fleet.Registered, s.vm("vm-1").Registration.State)
 			})

@@ -61,10 +61,10 @@ func (c *controller) simulate(t *testing.T, change ...func(*sim.Config)) *simula
 // awaitKnown waits until a VM has reported anything.
 func (c *controller) awaitKnown(t *testing.T, vm string) {
 	t.Helper()
-	await(t, vm, func() error {
+	await(t, vm, func() bool {
 		_, err := c.admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: vm})
-		return err
-	}, func(err error) bool { return err == nil })
+		return err == nil
+	}, func(known bool) bool { return known })
 }
 
 // awaitRegistered waits for the registration of so many boots.

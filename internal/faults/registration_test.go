@@ -73,7 +73,7 @@ func testSilentRestart(t *testing.T) {
 // within two seconds of its connect, although its next heartbeat is a minute away.
 func testClock1970(t *testing.T) {
 	c := startController(t)
-	c.startSim(t, "--vms=1", "--vm-prefix=vm-", "--register-time=200ms", "--job-every=0",
+	c.startSim(t, "--vms=1", "--vm-prefix=vm-", "--register-time=3s", "--job-every=0",
 		"--heartbeat-interval=1m", "--clock-1970", "--restart-registered=2s")
 	await(t, func() bool {
 		vms := c.vms(t)
