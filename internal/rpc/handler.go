@@ -73,17 +73,17 @@ type Extra func(options ...connect.HandlerOption) (prefix string, service http.H
 func NewHandler(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mount := func(prefix string, h http.Handler) {
-		mux.Handle(prefix, methodsOnly(prefix, h))
+		mux.Handle(prefix, methodsOnly(prefix, explained(h)))
 		// Without this the mux answers with a redirect.
-		mux.HandleFunc(strings.TrimSuffix(prefix, "/"), writeNotFound)
+		mux.HandleFunc(strings.TrimSuffix(prefix, "/"), writeElsewhere)
 	}
 	agent := agentService{c.Agents}
 	ready := readiness(c.Ready)
 	options := connect.WithHandlerOptions(c.Options...)
-	small, large := connect.WithReadMaxBytes(maxAgentMessage), connect.WithReadMaxBytes(maxAdminMessage)
+	small, large := withReadLimit(maxAgentMessage), withReadLimit(maxAdminMessage)
 
 	prefix, commands := commandsconnect.NewCommandServiceHandler(c.Commands, options,
-		connect.WithReadMaxBytes(maxStreamMessage), connect.WithCodec(agentCodec{}))
+		withReadLimit(maxStreamMessage), connect.WithCodec(agentCodec{}))
 	mount(prefix, withStreamControl(commands))
 	mount(migcontrollerv1connect.NewAgentServiceHandler(agent, options, small))
 	mount(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large, withStrictJSON()))
@@ -102,7 +102,7 @@ func NewHandler(c Config) http.Handler {
 	mux.Handle("/ready", page(ready.writeReady))
 	mux.Handle("/openapi.json", page(serveOpenAPI()))
 	mux.Handle("/{$}", page(writeIndex))
-	mux.HandleFunc("/", writeNotFound)
+	mux.HandleFunc("/", writeElsewhere)
 	return canonical(mux)
 }
 
@@ -117,16 +117,13 @@ func methodsOnly(prefix string, next http.Handler) http.Handler {
 	if !ours {
 		return next
 	}
-	writer := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		method := strings.TrimPrefix(r.URL.Path, prefix)
 		if service.Methods().ByName(protoreflect.Name(method)) != nil {
 			next.ServeHTTP(w, r)
 			return
 		}
-		setAnswerHeaders(w.Header())
-		err := fmt.Errorf("%s has no method %q", name, method)
-		_ = writer.Write(w, r, connect.NewError(connect.CodeUnimplemented, err)) // fails for those who have gone
+		writeUnimplemented(w, r, fmt.Sprintf("%s has no method %q", name, method))
 	})
 }
 
@@ -188,12 +185,13 @@ func refuse(status int, message string) *refusal { return &refusal{status, messa
 
 // refusalCodes are the codes that stand beside the statuses of refusals.
 var refusalCodes = map[int]connect.Code{
-	http.StatusBadRequest:            connect.CodeInvalidArgument,
-	http.StatusNotFound:              connect.CodeNotFound,
-	http.StatusMethodNotAllowed:      connect.CodeUnimplemented,
-	http.StatusRequestTimeout:        connect.CodeDeadlineExceeded,
-	http.StatusRequestEntityTooLarge: connect.CodeResourceExhausted,
-	http.StatusUnsupportedMediaType:  connect.CodeInvalidArgument,
+	http.StatusBadRequest:              connect.CodeInvalidArgument,
+	http.StatusNotFound:                connect.CodeNotFound,
+	http.StatusMethodNotAllowed:        connect.CodeUnimplemented,
+	http.StatusRequestTimeout:          connect.CodeDeadlineExceeded,
+	http.StatusRequestEntityTooLarge:   connect.CodeResourceExhausted,
+	http.StatusUnsupportedMediaType:    connect.CodeInvalidArgument,
+	http.StatusHTTPVersionNotSupported: connect.CodeUnimplemented,
 }
 
 // errorBody is the JSON of every error, as Connect writes it.
