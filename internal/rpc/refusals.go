@@ -25,13 +25,16 @@ type explainer struct {
 }
 
 // WriteHeader implements http.ResponseWriter. connect-go writes no body after these
-// statuses: it has no code that maps to one of them.
+// statuses: it has no code that maps to one of them. Clients that read none make the
+// code unknown of them, so it stands in the body too. Those of gRPC expect no JSON.
 func (e *explainer) WriteHeader(status int) {
-	switch message := e.message(status); message {
-	case "":
+	switch message := e.message(status); {
+	case message == "":
 		e.ResponseWriter.WriteHeader(status)
+	case strings.HasPrefix(e.request.Header.Get("Content-Type"), "application/grpc"):
+		http.Error(e.ResponseWriter, message, status)
 	default:
-		writeRefusal(e.ResponseWriter, refuse(status, message))
+		writeJSON(e.ResponseWriter, status, errorBody{Code: connect.CodeUnknown.String(), Message: message})
 	}
 }
 
@@ -68,29 +71,40 @@ var procedurePath = regexp.MustCompile(`^/([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)/[A-Z
 // protocol that it is not implemented, whoever else that there is no such page.
 func writeElsewhere(w http.ResponseWriter, r *http.Request) {
 	service := procedurePath.FindStringSubmatch(r.URL.Path)
+	byHand := service != nil && r.Method == http.MethodPost && connect.NewErrorWriter().IsSupported(r)
+	message := "there is nothing at this path"
+	if service != nil {
+		message = "there is no service " + service[1]
+	}
 	switch {
-	case service != nil && connect.NewErrorWriter().IsSupported(r) && (r.Method == http.MethodPost || isCall(r)):
-		writeUnimplemented(w, r, "there is no service "+service[1])
-	case isCall(r):
-		writeUnimplemented(w, r, "there is nothing at this path")
-	default:
+	case !isCall(r) && !byHand:
 		writeNotFound(w, r)
+	case isFramed(r):
+		writeUnimplemented(w, r, message)
+	default: // Connect has this status for services, and 501 for methods
+		writeJSON(w, http.StatusNotFound, errorBody{Code: connect.CodeUnimplemented.String(), Message: message})
 	}
 }
 
 // isCall reports whether a request has what none but an RPC has. An RPC by hand may
 // lack it: curl sends JSON by POST.
 func isCall(r *http.Request) bool {
-	contentType := r.Header.Get("Content-Type")
 	switch r.Method {
 	case http.MethodGet:
 		return r.URL.Query().Get("connect") == "v1"
 	case http.MethodPost:
-		return r.Header.Get("Connect-Protocol-Version") != "" || strings.HasPrefix(contentType, "application/grpc") ||
-			strings.HasPrefix(contentType, "application/connect+")
+		return r.Header.Get("Connect-Protocol-Version") != "" || isFramed(r)
 	default:
 		return false
 	}
+}
+
+// isFramed reports whether an RPC is in a protocol whose status is always 200: gRPC,
+// gRPC-Web, or Connect with streams.
+func isFramed(r *http.Request) bool {
+	contentType := r.Header.Get("Content-Type")
+	return r.Method == http.MethodPost &&
+		(strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+"))
 }
 
 // writeUnimplemented answers a call of what there is not, in the caller's protocol.

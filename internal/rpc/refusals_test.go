@@ -39,7 +39,7 @@ func TestRefusedCallsAreExplained(t *testing.T) {
 		{"GET", get, "", "", 1, 415, "encoding=json"},
 		{"GET", get + "?encoding=yaml&message=1", "", "", 1, 415, "encoding=json"},
 		{"GET", get + "?encoding=json&message=%7B%7D", contentJSON, "{}", 1, 415, "no body"},
-		{"POST", commandsconnect.CommandServiceStreamCommandsProcedure, "application/grpc", "", 1, 505, "HTTP/2"},
+		{"POST", commandsconnect.CommandServiceStreamCommandsProcedure, "application/connect+json", "", 1, 505, "HTTP/2"},
 	}
 	for _, test := range tests {
 		name := test.method + " " + test.path + " " + test.contentType
@@ -50,7 +50,14 @@ func TestRefusedCallsAreExplained(t *testing.T) {
 		got := do(t, client(t, test.http), test.method, base+test.path, test.body, headers...)
 		require.Equal(t, test.status, got.status, name)
 		requireError(t, got)
+		require.Contains(t, got.body, `"code":"unknown"`, "as clients make of the status")
 		require.Contains(t, got.body, test.says, name)
+	}
+	for _, contentType := range []string{"application/grpc", "application/grpc+xml"} {
+		got := do(t, client(t, 1), "POST", base+commandsconnect.CommandServiceStreamCommandsProcedure, "", "Content-Type", contentType)
+		require.Equal(t, 505, got.status)
+		require.Equal(t, "text/plain; charset=utf-8", got.header.Get("Content-Type"))
+		require.Contains(t, got.body, "HTTP/2")
 	}
 	got := do(t, client(t, 1), http.MethodHead, base+get, "")
 	require.Equal(t, 405, got.status)
@@ -82,7 +89,7 @@ func TestUnknownService(t *testing.T) {
 			do(t, c, "GET", base+path+"?connect=v1&encoding=json&message=%7B%7D", ""),
 			do(t, c, "POST", base+"/nowhere", "{}", "Connect-Protocol-Version", "1", "Content-Type", contentJSON),
 		} {
-			require.Equal(t, 501, got.status)
+			require.Equal(t, 404, got.status)
 			requireError(t, got)
 			require.Contains(t, got.body, `"code":"unimplemented"`)
 		}
@@ -97,6 +104,7 @@ func TestUnknownService(t *testing.T) {
 		} {
 			require.Equal(t, 404, got.status)
 			requireError(t, got)
+			require.Contains(t, got.body, `"code":"not_found"`)
 		}
 	}
 }
