@@ -14,6 +14,8 @@ type jsonSchema struct {
 	Type        string      `json:"type,omitempty"`
 	Format      string      `json:"format,omitempty"`
 	Pattern     string      `json:"pattern,omitempty"`
+	Minimum     *int        `json:"minimum,omitempty"`
+	Maximum     *int        `json:"maximum,omitempty"`
 	Encoding    string      `json:"contentEncoding,omitempty"`
 	Enum        []string    `json:"enum,omitempty"`
 	Examples    []any       `json:"examples,omitempty"`

@@ -152,6 +152,7 @@ func pathOf(m protoreflect.MethodDescriptor) string {
 
 func (s Schema) components(admin, agent protoreflect.ServiceDescriptor) object {
 	var out object
+	var requests []protoreflect.MessageDescriptor // whose members are all known
 	add := func(d dialect, roots ...protoreflect.MessageDescriptor) {
 		for _, found := range reach(roots...) {
 			name := string(found.Name())
@@ -162,11 +163,19 @@ func (s Schema) components(admin, agent protoreflect.ServiceDescriptor) object {
 			case protoreflect.EnumDescriptor:
 				out = append(out, member{name, enum(found)})
 			case protoreflect.MessageDescriptor:
-				out = append(out, member{name, d.message(found)})
+				schema := d.message(found)
+				if d == connectJSON {
+					schema = constrain(found, schema)
+				}
+				if slices.Contains(requests, found) {
+					schema.Additional = false
+				}
+				out = append(out, member{name, schema})
 			}
 		}
 	}
 	for _, m := range methods(admin) {
+		requests = append(requests, m.Input())
 		add(connectJSON, m.Input(), m.Output())
 	}
 	for _, m := range methods(agent) {
@@ -178,7 +187,7 @@ func (s Schema) components(admin, agent protoreflect.ServiceDescriptor) object {
 
 func (s Schema) adminOperation(m protoreflect.MethodDescriptor) operation {
 	o := operation{
-		ID: string(m.Name()), Tags: []string{string(m.Parent().Name())},
+		ID: operationID(string(m.Parent().Name()), m), Tags: []string{string(m.Parent().Name())},
 		Summary: summary(comment(m)), Description: comment(m),
 		Request: &body{Required: true, Content: object{{jsonType, content{ref(m.Input().Name()), examples(m, false)}}}},
 	}
@@ -191,20 +200,41 @@ func (s Schema) adminOperation(m protoreflect.MethodDescriptor) operation {
 		}}}
 	}
 	o.Responses = object{{"200", answer}}
-	if !m.IsStreamingServer() {
-		o.Responses = append(o.Responses, errorResponses(m)...)
+	if m.IsStreamingServer() {
+		o.Responses = append(o.Responses, wrongMethod("unknown"), wrongType("unknown"))
+		return o
 	}
+	o.Responses = append(o.Responses, errorResponses(m, wrongMethod("unknown"), wrongType("unknown"))...)
 	return o
+}
+
+// operationID names an operation. Generators make names of it, such as that of its
+// response, which must not be those of messages.
+func operationID(tag string, m protoreflect.MethodDescriptor) string {
+	return tag + "_" + string(m.Name())
+}
+
+// wrongMethod and wrongType are the answers to requests that cannot be such a call.
+func wrongMethod(code string) member {
+	return member{"405", errorResponse("Code " + code + ": another HTTP method.")}
+}
+
+func wrongType(code string) member {
+	return member{"415", errorResponse("Code " + code + ": another content type.")}
+}
+
+func errorResponse(description string) body {
+	return body{Description: description, Content: object{{jsonType, content{Schema: ref("Error")}}}}
 }
 
 func routeOperation(r rpc.Route, m protoreflect.MethodDescriptor) operation {
 	vm := m.Input().Fields().ByName("vm_id")
 	o := operation{
-		ID: r.RPC, Tags: []string{routesTag}, Summary: summary(comment(m)), Description: comment(m),
-		Parameters: []parameter{{"vm_id", "path", comment(vm), true, &jsonSchema{Type: "string"}}},
+		ID: operationID(routesTag, m), Tags: []string{routesTag}, Summary: summary(comment(m)), Description: comment(m),
+		Parameters: []parameter{{"vm_id", "path", comment(vm), true, &jsonSchema{Type: "string", Pattern: "^" + idPattern + "$"}}},
 		Responses: append(object{{"200", body{
 			Description: comment(m.Output()), Content: object{{jsonType, content{Schema: ref(m.Output().Name())}}},
-		}}}, errorResponses(m)...),
+		}}}, errorResponses(m, routeRefusals(r)...)...),
 	}
 	if r.Body == "" {
 		return o
@@ -218,22 +248,28 @@ func routeOperation(r rpc.Route, m protoreflect.MethodDescriptor) operation {
 	return o
 }
 
-// errorResponses are the statuses of the codes that the method may answer, and
-// one response for all others.
-func errorResponses(m protoreflect.MethodDescriptor) object {
+func routeRefusals(r rpc.Route) []member {
+	refusals := []member{wrongMethod("unimplemented")}
+	if r.Body != "" {
+		refusals = append(refusals, wrongType("invalid_argument"))
+	}
+	return refusals
+}
+
+// errorResponses are the statuses of the codes that the method may answer, those of
+// requests that cannot be such a call, and one response for all others.
+func errorResponses(m protoreflect.MethodDescriptor, refusals ...member) object {
 	codes := map[string][]string{}
 	for _, code := range codesOf(m) {
 		status := strconv.Itoa(statuses[code])
 		codes[status] = append(codes[status], code.String())
 	}
-	response := func(description string) body {
-		return body{Description: description, Content: object{{jsonType, content{Schema: ref("Error")}}}}
-	}
-	var out object
+	out := object(refusals)
 	for _, status := range slices.Sorted(maps.Keys(codes)) {
-		out = append(out, member{status, response("Code " + strings.Join(codes[status], " or ") + ".")})
+		out = append(out, member{status, errorResponse("Code " + strings.Join(codes[status], " or ") + ".")})
 	}
-	return append(out, member{"default", response("Any other error.")})
+	slices.SortFunc(out, func(a, b member) int { return strings.Compare(a.name, b.name) })
+	return append(out, member{"default", errorResponse("Any other error.")})
 }
 
 // examples are the requests of the calls of a method, or of its route, that

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -19,6 +20,8 @@ import (
 	"github.com/pb33f/libopenapi-validator/config"
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
 // The document that the controller serves is what the schema says.
@@ -44,6 +47,7 @@ func TestOpenAPIBites(t *testing.T) {
 	t.Parallel()
 	v := newStrictValidator(t, openAPI(t, loadSchema(t)))
 	const getVM, commands = "/" + adminService + "/GetVM", "/api/v1/vms/vm-1/commands"
+	const listVMs, send = "/" + adminService + "/ListVMs", "/" + adminService + "/SendCommand"
 	for _, test := range []struct {
 		method, path, sent string
 		status             int
@@ -56,6 +60,19 @@ func TestOpenAPIBites(t *testing.T) {
 		{"POST", getVM, `{"vmId":"vm-1"}`, 200, `{"vm":{"weather":"fine"}}`, false},
 		{"POST", getVM, `{"vmId":"vm-1"}`, 200, `{"vm":{"registration":{"state":"LOST"}}}`, false},
 		{"POST", getVM, `{"vmId":1}`, 200, `{}`, false},
+		{"POST", getVM, `{}`, 200, `{}`, false},
+		{"POST", getVM, `{"vmId":""}`, 200, `{}`, false},
+		{"POST", getVM, `{"vmId":"-vm"}`, 200, `{}`, false},
+		{"POST", getVM, `{"vmId":"vm 1"}`, 200, `{}`, false},
+		{"POST", listVMs, `{"pageSize":1000}`, 200, `{}`, true},
+		{"POST", listVMs, `{"pageSize":1001}`, 200, `{}`, false},
+		{"POST", listVMs, `{"pageSize":-1}`, 200, `{}`, false},
+		{"POST", send, `{"vmId":"vm-1","command":{"type":"drain"}}`, 200, `{}`, true},
+		{"POST", send, `{"vmId":"vm-1","command":{"id":"-","type":"drain"}}`, 200, `{}`, false},
+		{"POST", send, `{"vmId":"vm-1","command":{}}`, 200, `{}`, false},
+		{"POST", send, `{"vmId":"vm-1"}`, 200, `{}`, false},
+		{"POST", getVM, `{"vmId":"vm-1"}`, 405, `{"code":"unknown","message":"the method must be GET or POST"}`, true},
+		{"POST", getVM, `{"vmId":"vm-1"}`, 415, `{"code":"unknown","message":"Content-Type must be"}`, true},
 		{"POST", getVM, `{"vmId":"vm-1"}`, 404, `{"code":"not_found","message":"not found"}`, true},
 		{"POST", getVM, `{"vmId":"vm-1"}`, 404, `{"code":"lost"}`, false},
 		{"POST", getVM, `{"vmId":"vm-1"}`, 404, `{}`, false},
@@ -178,4 +195,52 @@ func newValidator(t *testing.T, data []byte) validator.Validator {
 	require.Empty(t, errs)
 	t.Cleanup(v.Release)
 	return v
+}
+
+// Every operation says what a wrong HTTP method and, if it has a body, a wrong content
+// type are answered with; the requests of AdminService, and they alone, have no members
+// but those that are named; and no operation makes a name that a message has.
+func TestOpenAPIIsComplete(t *testing.T) {
+	t.Parallel()
+	var document struct {
+		Paths map[string]map[string]struct {
+			ID        string         `json:"operationId"`
+			Request   map[string]any `json:"requestBody"`
+			Responses map[string]any `json:"responses"`
+		} `json:"paths"`
+		Components struct {
+			Schemas map[string]map[string]any `json:"schemas"`
+		} `json:"components"`
+	}
+	require.NoError(t, json.Unmarshal(openAPI(t, loadSchema(t)), &document))
+	schemas := document.Components.Schemas
+	for path, operations := range document.Paths {
+		for _, o := range operations {
+			require.Contains(t, o.Responses, "405", path)
+			if o.Request != nil {
+				require.Contains(t, o.Responses, "415", path)
+			}
+			for _, suffix := range []string{"", "Request", "Response", "JSONBody", "JSONRequestBody", "Params"} {
+				require.NotContains(t, schemas, strings.ReplaceAll(o.ID, "_", "")+suffix, "oapi-codegen makes this of %s", path)
+				require.NotContains(t, schemas, o.ID+suffix, path)
+			}
+		}
+	}
+	for name, schema := range schemas {
+		closed, given := schema["additionalProperties"]
+		require.Equal(t, strings.HasSuffix(name, "Request"), given, name)
+		require.True(t, !given || closed == false, name)
+	}
+}
+
+// The pattern of ids accepts what the controller does.
+func TestIDPattern(t *testing.T) {
+	t.Parallel()
+	pattern := regexp.MustCompile("^" + idPattern + "$")
+	for _, id := range []string{
+		"", "a", "0", "-a", ".a", "_a", "a.b_c-D9", "a b", "\u00e4", "a/b", strings.Repeat("x", 128), strings.Repeat("x", 129),
+	} {
+		_, err := fleet.ParseVMID(id)
+		require.Equal(t, err == nil, pattern.MatchString(id), id)
+	}
 }

@@ -50,6 +50,7 @@ func newService(ctx context.Context, o Options, log *slog.Logger, extra rpc.Extr
 		Commands: rpc.NewStreamService(c.dispatch, Version(), log),
 		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessions}),
 		Ready:    c.ready,
+		Stopping: c.dispatch.Stopping(),
 		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
 		Extra:    extra,
 	}), o.AllowOrigins)

@@ -90,7 +90,6 @@ func badCalls(bad string) []struct {
 		}},
 		{"vm_id", listCommands(&migcontrollerv1.ListCommandsRequest{VmId: bad})},
 		{"type", listCommands(&migcontrollerv1.ListCommandsRequest{Type: bad})},
-		{"states", listCommands(&migcontrollerv1.ListCommandsRequest{States: []migcontrollerv1.CommandState{0}})},
 		{"states", listCommands(&migcontrollerv1.ListCommandsRequest{States: []migcontrollerv1.CommandState{42}})},
 		{"page_size", listCommands(&migcontrollerv1.ListCommandsRequest{PageSize: -1})},
 		{"page_size", listCommands(&migcontrollerv1.ListCommandsRequest{PageSize: 1001})},

@@ -237,6 +237,11 @@ func TestAdminLists(t *testing.T) {
 				require.Len(t, page.GetCommands(), 2)
 			}
 			require.Equal(t, []string{"c4", "c3", "c2", "c1", "c0"}, ids)
+			all, err := client.ListCommands(ctx, &migcontrollerv1.ListCommandsRequest{
+				VmId: "vm-1", States: []migcontrollerv1.CommandState{migcontrollerv1.CommandState_COMMAND_STATE_UNSPECIFIED},
+			})
+			require.NoError(t, err)
+			require.Len(t, all.GetCommands(), 5, "unspecified is any state")
 
 			connected := true
 			vms, err := client.ListVMs(ctx, &migcontrollerv1.ListVMsRequest{PoolId: "p", Connected: &connected, PageSize: 1})

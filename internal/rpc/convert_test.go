@@ -262,7 +262,7 @@ func TestCommandFromProto(t *testing.T) {
 
 func TestStatesFromProtoRefuses(t *testing.T) {
 	t.Parallel()
-	for _, bad := range []migcontrollerv1.CommandState{0, -1, 8, 99} {
+	for _, bad := range []migcontrollerv1.CommandState{-1, 8, 99} {
 		states := []migcontrollerv1.CommandState{migcontrollerv1.CommandState_COMMAND_STATE_PENDING, bad}
 		_, err := commandStatesFromProto(states)
 		requireBadField(t, err, "states")
@@ -270,6 +270,19 @@ func TestStatesFromProtoRefuses(t *testing.T) {
 	none, err := commandStatesFromProto(nil)
 	require.NoError(t, err)
 	require.Empty(t, none)
+	_, err = commandStatesFromProto([]migcontrollerv1.CommandState{migcontrollerv1.CommandState_COMMAND_STATE_UNSPECIFIED, 99})
+	requireBadField(t, err, "states")
+}
+
+// Unspecified is any state, as the schema says, whatever stands beside it.
+func TestUnspecifiedStateIsAny(t *testing.T) {
+	t.Parallel()
+	const unspecified, pending = migcontrollerv1.CommandState_COMMAND_STATE_UNSPECIFIED, migcontrollerv1.CommandState_COMMAND_STATE_PENDING
+	for _, states := range [][]migcontrollerv1.CommandState{{unspecified}, {pending, unspecified}} {
+		got, err := commandStatesFromProto(states)
+		require.NoError(t, err)
+		require.Empty(t, got)
+	}
 }
 
 func TestTimesAndDurationsFromProto(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 
 	"connectrpc.com/connect"
@@ -44,7 +45,8 @@ var serviceNames = []string{
 	grpchealth.HealthV1ServiceName,
 }
 
-// Config is what the handler is made of. All of it is required but Options and Extra.
+// Config is what the handler is made of. All of it is required but Stopping, Options
+// and Extra.
 type Config struct {
 	// Agents does what agents without a stream ask for.
 	Agents agents
@@ -56,6 +58,9 @@ type Config struct {
 	// not; anyone who can connect gets to read it. Its context ends after a few
 	// seconds.
 	Ready func(context.Context) error
+	// Stopping is closed when the controller begins to stop, which ends the watches of
+	// its health; nil for never.
+	Stopping <-chan struct{}
 	// Options are those of all services but health. The outermost interceptor in
 	// them is that of NewErrorInterceptor.
 	Options []connect.HandlerOption
@@ -73,24 +78,24 @@ type Extra func(options ...connect.HandlerOption) (prefix string, service http.H
 func NewHandler(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mount := func(prefix string, h http.Handler) {
-		mux.Handle(prefix, methodsOnly(prefix, h))
+		mux.Handle(prefix, methodsOnly(prefix, explained(h)))
 		// Without this the mux answers with a redirect.
-		mux.HandleFunc(strings.TrimSuffix(prefix, "/"), writeNotFound)
+		mux.HandleFunc(strings.TrimSuffix(prefix, "/"), writeElsewhere)
 	}
 	agent := agentService{c.Agents}
 	ready := readiness(c.Ready)
 	options := connect.WithHandlerOptions(c.Options...)
-	small, large := connect.WithReadMaxBytes(maxAgentMessage), connect.WithReadMaxBytes(maxAdminMessage)
+	small, large := withReadLimit(maxAgentMessage), withReadLimit(maxAdminMessage)
 
 	prefix, commands := commandsconnect.NewCommandServiceHandler(c.Commands, options,
-		connect.WithReadMaxBytes(maxStreamMessage), connect.WithCodec(agentCodec{}))
+		withReadLimit(maxStreamMessage), connect.WithCodec(agentCodec{}))
 	mount(prefix, withStreamControl(commands))
 	mount(migcontrollerv1connect.NewAgentServiceHandler(agent, options, small))
 	mount(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large, withStrictJSON()))
 	reflector := grpcreflect.NewStaticReflector(serviceNames...)
 	mount(grpcreflect.NewHandlerV1(reflector, options, small))
 	mount(grpcreflect.NewHandlerV1Alpha(reflector, options, small))
-	mount(grpchealth.NewHandler(ready, small))
+	mount(newHealthHandler(&healthWatch{ready: ready, interval: healthInterval, stopping: c.Stopping}, small))
 	mountRoutes(mux, agent, options)
 	if c.Extra != nil {
 		// What only one of ours has, this one has too: all of it is to be tested.
@@ -102,32 +107,52 @@ func NewHandler(c Config) http.Handler {
 	mux.Handle("/ready", page(ready.writeReady))
 	mux.Handle("/openapi.json", page(serveOpenAPI()))
 	mux.Handle("/{$}", page(writeIndex))
-	mux.HandleFunc("/", writeNotFound)
+	mux.HandleFunc("/", writeElsewhere)
 	return canonical(mux)
 }
 
 // methodsOnly lets only calls of the methods that the service at prefix has
 // through to next. Of the others generated handlers say in plain text that there
-// is no such page, which no client reads. Services whose schema is not ours are
-// left to their handlers.
+// is no such page, which no client reads. A service whose methods are not known is
+// left to its handler.
 func methodsOnly(prefix string, next http.Handler) http.Handler {
 	name := strings.Trim(prefix, "/")
-	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
-	service, ours := found.(protoreflect.ServiceDescriptor)
-	if !ours {
+	methods := methodsOf(name)
+	if methods == nil {
 		return next
 	}
-	writer := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		method := strings.TrimPrefix(r.URL.Path, prefix)
-		if service.Methods().ByName(protoreflect.Name(method)) != nil {
+		if slices.Contains(methods, method) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		setAnswerHeaders(w.Header())
-		err := fmt.Errorf("%s has no method %q", name, method)
-		_ = writer.Write(w, r, connect.NewError(connect.CodeUnimplemented, err)) // fails for those who have gone
+		writeUnimplemented(w, r, fmt.Sprintf("%s has no method %q", name, method))
 	})
+}
+
+// foreignMethods are the methods that the services of others have here.
+var foreignMethods = map[string][]string{
+	grpchealth.HealthV1ServiceName:        {"Check", "Watch"},
+	grpcreflect.ReflectV1ServiceName:      {"ServerReflectionInfo"},
+	grpcreflect.ReflectV1AlphaServiceName: {"ServerReflectionInfo"},
+}
+
+// methodsOf returns the methods of a service; nil if they are not known.
+func methodsOf(service string) []string {
+	if methods := foreignMethods[service]; methods != nil {
+		return methods
+	}
+	found, _ := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(service))
+	described, ours := found.(protoreflect.ServiceDescriptor)
+	if !ours {
+		return nil
+	}
+	var methods []string
+	for i := range described.Methods().Len() {
+		methods = append(methods, string(described.Methods().Get(i).Name()))
+	}
+	return methods
 }
 
 // canonical refuses paths that can be written in a shorter way, which the mux

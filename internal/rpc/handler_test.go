@@ -201,6 +201,7 @@ func TestUnknownMethod(t *testing.T) {
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
 	for _, service := range []string{
 		migcontrollerv1connect.AdminServiceName, migcontrollerv1connect.AgentServiceName, commandsconnect.CommandServiceName,
+		grpchealth.HealthV1ServiceName, grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
 	} {
 		url := base + "/" + service + "/ListPools"
 		says := service + ` has no method "ListPools"`

@@ -30,11 +30,14 @@ func (f readiness) Check(ctx context.Context, req *grpchealth.CheckRequest) (*gr
 	if req.Service != "" && !slices.Contains(serviceNames, req.Service) {
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("service must be one of %q, or empty", serviceNames))
 	}
-	status := grpchealth.StatusServing
+	return &grpchealth.CheckResponse{Status: f.status(ctx)}, nil
+}
+
+func (f readiness) status(ctx context.Context) grpchealth.Status {
 	if f.check(ctx) != nil {
-		status = grpchealth.StatusNotServing
+		return grpchealth.StatusNotServing
 	}
-	return &grpchealth.CheckResponse{Status: status}, nil
+	return grpchealth.StatusServing
 }
 
 // probeBody is the answer to a probe over HTTP.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -49,7 +50,7 @@ func (i errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) (err error) {
 		began := time.Now()
 		defer func() { err = i.settle(ctx, conn.Spec().Procedure, began, recover(), err) }()
-		return next(ctx, conn)
+		return next(ctx, peerConn{conn})
 	}
 }
 
@@ -80,10 +81,43 @@ func (i errorInterceptor) settle(
 	return told
 }
 
+// peerConn is the connection of a stream. It returns what the caller did wrong as a
+// *peerError, whichever code connect-go gives it: Internal, for one, to a request
+// without an envelope.
+type peerConn struct{ connect.StreamingHandlerConn }
+
+// peerError is the failure to read what a caller sends, or to send to one that has
+// gone.
+type peerError struct{ error }
+
+func (e *peerError) Unwrap() error { return e.error }
+
+// Receive implements connect.StreamingHandlerConn.
+func (c peerConn) Receive(m any) error {
+	err := c.StreamingHandlerConn.Receive(m)
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return &peerError{err}
+}
+
+// Send implements connect.StreamingHandlerConn. A message that cannot be encoded is
+// a fault of the controller: connect-go gives only that the code Internal.
+func (c peerConn) Send(m any) error {
+	err := c.StreamingHandlerConn.Send(m)
+	if err == nil || errors.Is(err, io.EOF) || connect.CodeOf(err) == connect.CodeInternal {
+		return err
+	}
+	return &peerError{err}
+}
+
 // callLevel is how much a failure matters to whoever runs the controller. Callers'
-// mistakes are theirs, and so is what fails because they have gone. What a stop
-// ends is no failure.
+// mistakes are theirs, and so is what fails because they have gone: they can be
+// repeated at will, and are logged at debug level only. What a stop ends is no failure.
 func callLevel(ctx context.Context, err error, code connect.Code) slog.Level {
+	if _, theirs := errors.AsType[*peerError](err); theirs {
+		return slog.LevelDebug
+	}
 	switch code {
 	case connect.CodeInternal, connect.CodeUnknown, connect.CodeDataLoss:
 		return slog.LevelError

@@ -18,6 +18,7 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -228,4 +229,66 @@ func TestCallLevelOfAbandonedCalls(t *testing.T) {
 	require.Equal(t, slog.LevelDebug, callLevel(t.Context(), fleet.ErrStopping, connect.CodeUnavailable))
 	require.Equal(t, slog.LevelDebug, callLevel(t.Context(), context.Canceled, connect.CodeCanceled))
 	require.Equal(t, slog.LevelError, callLevel(gone, errInternal, connect.CodeInternal))
+}
+
+// What a caller sends is its own affair, on every stream and in every protocol: it
+// can be repeated at will, so it is logged at debug level only, whichever code
+// connect-go gives it.
+func TestMalformedRequestsAreNotLoud(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{
+		migcontrollerv1connect.AdminServiceWatchFleetProcedure,
+		commandsconnect.CommandServiceStreamCommandsProcedure,
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+	} {
+		for _, contentType := range []string{"application/connect+json", "application/grpc", "application/grpc-web+proto"} {
+			for name, body := range map[string]string{
+				"no envelope":    "{}",
+				"cut short":      "\x00\x00\x00\x00\x09{}",
+				"not compressed": "\x01\x00\x00\x00\x02{}",
+				"malformed":      "\x00\x00\x00\x00\x02{\xff",
+				"other flags":    "\x40\x00\x00\x00\x02{}",
+			} {
+				log := new(callLog)
+				c := config(&fakeAgents{})
+				c.Commands = fakeStreams(func(_ context.Context, stream *agentStream) error {
+					_, err := stream.Receive()
+					return err
+				})
+				c.Admin = failingAdmin{fail: func(context.Context) error { return fleet.ErrNotFound }}
+				c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(log.logger()))}
+				url := "http://" + serve(t, NewHandler(c)) + path
+				do(t, client(t, 2), http.MethodPost, url, body, "Content-Type", contentType)
+				for _, r := range log.records(t, "call failed") {
+					require.Equal(t, "DEBUG", r["level"], "%s %s %s: %v", path, contentType, name, r)
+				}
+			}
+		}
+	}
+}
+
+// A message that the controller cannot encode is its own fault.
+func TestUnsendableMessageIsLoud(t *testing.T) {
+	t.Parallel()
+	log := new(callLog)
+	url := serveAdmin(t, unsendable{}, log.logger())
+	stream, err := adminClients(t, url)["gRPC"].WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{})
+	require.NoError(t, err)
+	defer stream.Close()
+	require.False(t, stream.Receive())
+	require.Equal(t, connect.CodeInternal, connect.CodeOf(stream.Err()))
+	logged := log.records(t, "call failed")
+	require.Len(t, logged, 1)
+	require.Equal(t, "ERROR", logged[0]["level"])
+}
+
+// unsendable sends what is not UTF-8.
+type unsendable struct {
+	migcontrollerv1connect.UnimplementedAdminServiceHandler
+}
+
+func (unsendable) WatchFleet(
+	_ context.Context, _ *migcontrollerv1.WatchFleetRequest, stream *connect.ServerStream[migcontrollerv1.WatchFleetResponse],
+) error {
+	return stream.Send(&migcontrollerv1.WatchFleetResponse{Cursor: "\xff"})
 }

@@ -1,0 +1,63 @@
+package apidoc
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/mig-controller/mig-controller/internal/control"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// idPattern is what fleet.CheckID accepts.
+var idPattern = fmt.Sprintf("[A-Za-z0-9][A-Za-z0-9._-]{0,%d}", fleet.MaxIDLength-1)
+
+// rules are what the messages of requests demand of their fields beyond the type; of a
+// nested one also in answers, which it holds for as well.
+var rules = map[protoreflect.FullName]struct {
+	required []string
+	// ids are those of required that are ids, filters ids that may be empty.
+	ids, filters []string
+	// most is the largest value of a number, whose smallest is 0.
+	most map[string]int
+}{
+	"miglet.commands.Command":                {required: []string{"type"}, filters: []string{"id"}},
+	"migcontroller.v1.SendCommandRequest":    {required: []string{"vmId", "command"}, ids: []string{"vmId"}, most: map[string]int{"maxDeliveries": fleet.MostDeliveries}},
+	"migcontroller.v1.GetCommandRequest":     {required: []string{"commandId"}, ids: []string{"commandId"}},
+	"migcontroller.v1.ListCommandsRequest":   {filters: []string{"vmId"}, most: pages},
+	"migcontroller.v1.CancelCommandRequest":  {required: []string{"commandId"}, ids: []string{"commandId"}},
+	"migcontroller.v1.GetVMRequest":          {required: []string{"vmId"}, ids: []string{"vmId"}},
+	"migcontroller.v1.ListVMsRequest":        {most: pages},
+	"migcontroller.v1.ListEventsRequest":     {filters: []string{"vmId"}, most: pages},
+	"migcontroller.v1.ListHeartbeatsRequest": {required: []string{"vmId"}, ids: []string{"vmId"}, most: pages},
+	"migcontroller.v1.WatchFleetRequest":     {filters: []string{"vmId"}},
+}
+
+var pages = map[string]int{"pageSize": control.MaxPageSize}
+
+// constrain adds the rules of m to its schema, in Connect's JSON.
+func constrain(m protoreflect.MessageDescriptor, s *jsonSchema) *jsonSchema {
+	r := rules[m.FullName()]
+	s.Required = append(s.Required, r.required...)
+	for _, name := range r.ids {
+		property(s, name).Pattern = "^" + idPattern + "$"
+	}
+	for _, name := range r.filters {
+		property(s, name).Pattern = "^(" + idPattern + ")?$"
+	}
+	for name, most := range r.most {
+		least := 0
+		property(s, name).Minimum, property(s, name).Maximum = &least, &most
+	}
+	return s
+}
+
+// property returns the schema of a property that there is.
+func property(s *jsonSchema, name string) *jsonSchema {
+	for _, p := range s.Properties {
+		if found, ok := p.value.(*jsonSchema); ok && p.name == name {
+			return found
+		}
+	}
+	panic(fmt.Sprintf("apidoc: a rule is about %s, which there is not", name))
+}

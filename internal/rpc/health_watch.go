@@ -1,0 +1,147 @@
+package rpc
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// healthInterval is how often readiness is checked while somebody watches it.
+const healthInterval = 5 * time.Second
+
+// statusServiceUnknown is what the watch of an unknown service gets, which may be
+// known later; grpchealth has no name for it.
+const statusServiceUnknown grpchealth.Status = 3
+
+// newHealthHandler returns grpc.health.v1.Health. Check asks for readiness itself,
+// Watch for what was found last.
+func newHealthHandler(w *healthWatch, options ...connect.HandlerOption) (prefix string, h http.Handler) {
+	prefix, check := grpchealth.NewHandler(w.ready, options...)
+	_, watch := grpchealth.NewHandler(w, options...)
+	mux := http.NewServeMux()
+	mux.Handle(prefix, check)
+	mux.Handle(prefix+"Watch", watch)
+	return prefix, mux
+}
+
+// healthWatch finds out for all watches together whether the controller is ready: as
+// each begins, then once per interval, and not at all when there is none. It is safe
+// for concurrent use.
+type healthWatch struct {
+	ready    readiness
+	interval time.Duration
+	stopping <-chan struct{} // ends all watches; nil for never
+
+	mu       sync.Mutex
+	last     grpchealth.Status
+	watchers map[*func()]bool // what to call after a change
+	poll     *healthPoll      // nil while there are none
+}
+
+// healthPoll is a goroutine that keeps healthWatch.last up to date.
+type healthPoll struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// Check implements grpchealth.Checker for watches, which call it as they begin and
+// after each change.
+func (w *healthWatch) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	select {
+	case <-w.stopping:
+		return nil, toConnect(fleet.ErrStopping)
+	default:
+	}
+	if req.Service != "" && !slices.Contains(serviceNames, req.Service) {
+		return &grpchealth.CheckResponse{Status: statusServiceUnknown}, nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return &grpchealth.CheckResponse{Status: w.last}, nil
+}
+
+// Watch implements grpchealth.Watcher. Once stop has returned for the last watch, no
+// goroutine is left.
+func (w *healthWatch) Watch(ctx context.Context, _ *grpchealth.CheckRequest, changed func()) (stop func(), err error) {
+	w.update(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.watchers == nil {
+		w.watchers = map[*func()]bool{}
+	}
+	w.watchers[&changed] = true
+	if w.poll == nil {
+		// It goes on for others when this watch has ended.
+		polling, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		w.poll = &healthPoll{cancel, make(chan struct{})}
+		go w.run(polling, w.poll.done)
+	}
+	return func() { w.remove(&changed) }, nil
+}
+
+func (w *healthWatch) remove(changed *func()) {
+	w.mu.Lock()
+	delete(w.watchers, changed)
+	poll := w.poll
+	if len(w.watchers) > 0 {
+		poll = nil
+	}
+	if poll != nil {
+		w.poll = nil
+	}
+	w.mu.Unlock()
+	if poll != nil {
+		poll.cancel()
+		<-poll.done
+	}
+}
+
+// run checks until ctx ends.
+func (w *healthWatch) run(ctx context.Context, done chan<- struct{}) {
+	defer close(done)
+	ticker := time.NewTicker(w.interval)
+	defer ticker.Stop()
+	stopping := w.stopping
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-stopping:
+			stopping = nil
+			w.notify()
+		case <-ticker.C:
+			w.update(ctx)
+		}
+	}
+}
+
+// update checks readiness, and notifies the watches if it has changed. A check that
+// ctx has ended says nothing.
+func (w *healthWatch) update(ctx context.Context) {
+	status := w.ready.status(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	w.mu.Lock()
+	same := status == w.last
+	w.last = status
+	w.mu.Unlock()
+	if !same {
+		w.notify()
+	}
+}
+
+func (w *healthWatch) notify() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for changed := range w.watchers {
+		(*changed)() // returns at once
+	}
+}

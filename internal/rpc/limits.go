@@ -1,0 +1,45 @@
+package rpc
+
+import (
+	"compress/gzip"
+	"errors"
+	"io"
+
+	"connectrpc.com/connect"
+)
+
+// errInflated ends the decompression of a message that is too large.
+var errInflated = errors.New("no more of it is decompressed")
+
+// withReadLimit limits the messages of a service to so many bytes, compressed or not.
+// WithReadMaxBytes alone is not enough: connect-go decompresses what is above the limit
+// to the end, only to tell its size.
+func withReadLimit(bytes int) connect.HandlerOption {
+	decompressor := func() connect.Decompressor { return &limitedGzip{limit: int64(bytes) + 1} }
+	compressor := func() connect.Compressor { return gzip.NewWriter(io.Discard) }
+	return connect.WithHandlerOptions(
+		connect.WithReadMaxBytes(bytes), connect.WithCompression("gzip", decompressor, compressor))
+}
+
+// limitedGzip decompresses at most limit bytes of each message, and then fails. That is
+// one byte more than a message may have: connect-go sees by it that there is more.
+type limitedGzip struct {
+	gzip.Reader
+	limit, left int64
+}
+
+// Reset implements connect.Decompressor.
+func (g *limitedGzip) Reset(r io.Reader) error {
+	g.left = g.limit
+	return g.Reader.Reset(r)
+}
+
+// Read implements io.Reader.
+func (g *limitedGzip) Read(p []byte) (int, error) {
+	if g.left == 0 {
+		return 0, errInflated
+	}
+	n, err := g.Reader.Read(p[:min(int64(len(p)), g.left)])
+	g.left -= int64(n)
+	return n, err
+}

@@ -1,0 +1,115 @@
+package rpc
+
+import (
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"connectrpc.com/connect"
+)
+
+// explained gives the refusals of next, a handler that connect-go made, a body that
+// says what is wrong: it answers a wrong HTTP method, content type or version of HTTP
+// with the status alone.
+func explained(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(&explainer{ResponseWriter: w, request: r}, r)
+	})
+}
+
+// explainer is the answer to one call.
+type explainer struct {
+	http.ResponseWriter
+	request *http.Request
+}
+
+// WriteHeader implements http.ResponseWriter. connect-go writes no body after these
+// statuses: it has no code that maps to one of them. Clients that read none make the
+// code unknown of them, so it stands in the body too. Those of gRPC expect no JSON.
+func (e *explainer) WriteHeader(status int) {
+	switch message := e.message(status); {
+	case message == "":
+		e.ResponseWriter.WriteHeader(status)
+	case strings.HasPrefix(e.request.Header.Get("Content-Type"), "application/grpc"):
+		http.Error(e.ResponseWriter, message, status)
+	default:
+		writeJSON(e.ResponseWriter, status, errorBody{Code: connect.CodeUnknown.String(), Message: message})
+	}
+}
+
+func (e *explainer) message(status int) string {
+	switch status {
+	case http.StatusMethodNotAllowed:
+		return "the method must be " + strings.ReplaceAll(e.Header().Get("Allow"), ", ", " or ")
+	case http.StatusHTTPVersionNotSupported:
+		return "the call needs HTTP/2"
+	case http.StatusUnsupportedMediaType:
+		if e.request.Method == http.MethodGet {
+			return "a call by GET must have no body, and in its query encoding=json or encoding=proto, and message"
+		}
+		return "Content-Type must be one of " + e.Header().Get("Accept-Post")
+	default:
+		return ""
+	}
+}
+
+// Flush implements http.Flusher, without which connect-go serves no streams.
+func (e *explainer) Flush() {
+	if f, ok := e.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (e *explainer) Unwrap() http.ResponseWriter { return e.ResponseWriter }
+
+// procedurePath is how the path of an RPC looks; the service is in a package.
+var procedurePath = regexp.MustCompile(`^/([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)/[A-Za-z_]\w*$`)
+
+// writeElsewhere answers what is for no handler. Callers of RPCs are told in their
+// protocol that it is not implemented, whoever else that there is no such page.
+func writeElsewhere(w http.ResponseWriter, r *http.Request) {
+	service := procedurePath.FindStringSubmatch(r.URL.Path)
+	byHand := service != nil && r.Method == http.MethodPost && connect.NewErrorWriter().IsSupported(r)
+	message := "there is nothing at this path"
+	if service != nil {
+		message = "there is no service " + service[1]
+	}
+	switch {
+	case !isCall(r) && !byHand:
+		writeNotFound(w, r)
+	case isFramed(r):
+		writeUnimplemented(w, r, message)
+	default: // Connect has this status for services, and 501 for methods
+		writeJSON(w, http.StatusNotFound, errorBody{Code: connect.CodeUnimplemented.String(), Message: message})
+	}
+}
+
+// isCall reports whether a request has what none but an RPC has. An RPC by hand may
+// lack it: curl sends JSON by POST.
+func isCall(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet:
+		return r.URL.Query().Get("connect") == "v1"
+	case http.MethodPost:
+		return r.Header.Get("Connect-Protocol-Version") != "" || isFramed(r)
+	default:
+		return false
+	}
+}
+
+// isFramed reports whether an RPC is in a protocol whose status is always 200: gRPC,
+// gRPC-Web, or Connect with streams.
+func isFramed(r *http.Request) bool {
+	contentType := r.Header.Get("Content-Type")
+	return r.Method == http.MethodPost &&
+		(strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+"))
+}
+
+// writeUnimplemented answers a call of what there is not, in the caller's protocol.
+func writeUnimplemented(w http.ResponseWriter, r *http.Request, message string) {
+	setAnswerHeaders(w.Header())
+	err := connect.NewError(connect.CodeUnimplemented, errors.New(message))
+	_ = connect.NewErrorWriter().Write(w, r, err) // fails for those who have gone
+}
