@@ -36,6 +36,7 @@ const (
 	runnersKey    = "runners"
 	signalKey     = "signal"
 	simulatedKey  = "simulated"
+	suppressedKey = "suppressed"
 	tlsKey        = "tls"
 	validFromKey  = "valid_from"
 	validUntilKey = "valid_until"
@@ -53,6 +54,15 @@ func newLogger(o Options, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: utcTime}))
 	}
 	return slog.New(newLineHandler(w, level))
+}
+
+// lostLines is the line of the log that says how many are missing before it. It is
+// written whatever the level of the log.
+func (o Options) lostLines(lost int) []byte {
+	var line bytes.Buffer
+	o.LogLevel = "info"
+	newLogger(o, &line).Warn("log lines left out: they could not be written in time", suppressedKey, lost)
+	return line.Bytes()
 }
 
 func utcTime(groups []string, a slog.Attr) slog.Attr {
