@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -81,7 +82,7 @@ func TestLinesDoNotBlock(t *testing.T) {
 	require.True(t, found)
 	kept := strings.Count(all+"\n", line)
 	require.LessOrEqual(t, kept, 2*maxUnwritten/1024)
-	require.Equal(t, fmt.Sprint(written+1-kept), lost)
+	require.Equal(t, strconv.Itoa(written+1-kept), lost)
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {
