@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 const formatJSON = "json"
@@ -53,6 +55,15 @@ func newLogger(o Options, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: utcTime}))
 	}
 	return slog.New(newLineHandler(w, level))
+}
+
+// lostLines is the line of the log that says how many are missing before it. It is
+// written whatever the level of the log.
+func (o Options) lostLines(lost int) []byte {
+	var line bytes.Buffer
+	o.LogLevel = "info"
+	newLogger(o, &line).Warn("log lines left out: they could not be written in time", loglimit.KeySuppressed, lost)
+	return line.Bytes()
 }
 
 func utcTime(groups []string, a slog.Attr) slog.Attr {
@@ -134,8 +145,11 @@ func (h *lineHandler) WithGroup(name string) slog.Handler {
 
 // serverLog takes what net/http logs. Most of it is what peers do wrong, which
 // is for debugging; a panic in a handler and a listener that cannot accept are
-// ours.
-type serverLog struct{ slog.Handler }
+// ours, and some of many of them are logged.
+type serverLog struct {
+	slog.Handler
+	limiter *loglimit.Limiter
+}
 
 // Enabled lets all through: Handle finds the level.
 func (serverLog) Enabled(context.Context, slog.Level) bool { return true }
@@ -152,7 +166,11 @@ func (s serverLog) Handle(ctx context.Context, r slog.Record) error {
 	if !s.Handler.Enabled(ctx, level) {
 		return nil
 	}
+	log := slog.New(s.Handler)
+	if level > slog.LevelDebug {
+		log = s.limiter.Limited(log, message, "", r.Time)
+	}
 	told := slog.NewRecord(r.Time, level, message, r.PC)
 	told.AddAttrs(slog.String(detailKey, r.Message))
-	return s.Handler.Handle(ctx, told)
+	return log.Handler().Handle(ctx, told)
 }

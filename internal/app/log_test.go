@@ -3,10 +3,13 @@ package app
 import (
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // A text line reads time, level, message, attributes, with nothing lost.
@@ -61,4 +64,17 @@ func TestJSONLog(t *testing.T) {
 	require.Equal(t, "this", record["msg"])
 	require.Regexp(t, "Z$", record["time"])
 	require.NotContains(t, out.String(), "hush")
+}
+
+// What peers can cause at will does not fill the log.
+func TestServerLogIsRationed(t *testing.T) {
+	t.Parallel()
+	var out output
+	s := newServer(nil, nil, newLogger(Options{LogLevel: "info", LogFormat: "text"}, &out))
+	for range 3 * loglimit.Lines {
+		s.http1.ErrorLog.Print("http: Accept error: too many open files; retrying")
+		s.http1.ErrorLog.Print("http: panic serving 127.0.0.1:1: oh")
+	}
+	require.Equal(t, loglimit.Lines, strings.Count(out.String(), "a connection could not be accepted"))
+	require.Equal(t, loglimit.Lines, strings.Count(out.String(), "a request panicked"))
 }

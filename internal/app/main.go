@@ -22,7 +22,9 @@ const (
 
 // Main runs the controller until it is told to stop and returns the status to
 // exit with: 0 after a stop by SIGINT or SIGTERM, 1 after a failure or a second
-// signal, 2 when an option breaks a rule.
+// signal, 2 when an option breaks a rule. Once the options are read, stdout and stderr
+// may block or fail without effect on anything but what is written to them. SIGHUP is
+// ignored.
 func Main(args []string, stdout, stderr io.Writer) int {
 	var background sync.WaitGroup
 	stop := make(chan struct{})
@@ -32,6 +34,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
+	// A terminal that is closed, and a log that nobody reads any more, end nothing.
+	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGHUP, syscall.SIGPIPE)
 	p := program{environ: os.Environ(), stdout: stdout, stderr: stderr, signals: signals, burst: signalBurst, wiring: defaultWiring()}
 	return p.run(args)
 }
@@ -58,6 +63,9 @@ func (p program) run(args []string) int {
 	case err != nil:
 		return p.refuse(err)
 	}
+	stdout, stderr := newLineQueue(p.stdout, nil), newLineQueue(p.stderr, o.lostLines)
+	defer flush(stdout, stderr)
+	p.stdout, p.stderr = stdout, stderr
 	log := newLogger(o, p.stderr)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

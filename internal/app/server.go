@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/net/http2"
 
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 )
 
@@ -47,7 +48,7 @@ func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(serverLog{log.Handler()}, slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(serverLog{log.Handler(), new(loglimit.Limiter)}, slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
 			// The headers of an answer are sent once on most connections.
 			MaxEncoderHeaderTableSize: 1,

@@ -70,8 +70,15 @@ func cleanEnvironment() []string {
 // serves. What is still alive when the test is over is killed.
 func launch(t *testing.T, dir string, cmd *exec.Cmd) *controller {
 	t.Helper()
-	c := &controller{cmd: cmd, dir: dir, log: newLogTail(), gone: make(chan struct{})}
-	cmd.Stderr = c.log
+	log := newLogTail()
+	cmd.Stderr = log
+	return launchLogged(t, dir, cmd, log)
+}
+
+// launchLogged is launch for a process whose log reaches log by itself.
+func launchLogged(t *testing.T, dir string, cmd *exec.Cmd, log *logTail) *controller {
+	t.Helper()
+	c := &controller{cmd: cmd, dir: dir, log: log, gone: make(chan struct{})}
 	require.NoError(t, cmd.Start())
 	go func() {
 		defer close(c.gone)

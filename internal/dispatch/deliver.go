@@ -92,7 +92,7 @@ func (s *Session) deliverDue(ctx context.Context) {
 			s.end(fleet.ErrSuperseded)
 			return
 		case errors.Is(err, errNotSent):
-			s.log.Warn("command not sent", keyError, err)
+			s.d.limited(s.log, troubleNotSent, s.vm).Warn("command not sent", keyError, err)
 			s.transport.Interrupt()
 			return
 		default:

@@ -16,6 +16,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
@@ -47,7 +48,7 @@ const (
 	keyCount        = "count"
 	keySize         = "size_bytes"
 	keyLimit        = "limit_bytes"
-	keySuppressed   = "suppressed" // how many lines of this kind were left out
+	keySuppressed   = loglimit.KeySuppressed
 	keyError        = "error"
 	keyCause        = "cause" // why a session ended
 	keyDelivered    = "delivered"
@@ -116,7 +117,7 @@ type Dispatcher struct {
 	unstored unstored
 	beats    *heartbeats
 	counters counters
-	troubles troubles
+	limiter  loglimit.Limiter
 	lifelog  *lifelog
 	holds    chan struct{}
 	// configuredAt is when what runners are registered with last changed, or the start, in

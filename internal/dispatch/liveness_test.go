@@ -1,7 +1,6 @@
 package dispatch
 
 import (
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -151,27 +150,4 @@ func TestSuspect(t *testing.T) {
 		require.Equal(t, fleet.Delivered, s.command(b.ID).State, "the reports are no reason to give it up")
 		require.Equal(t, b.ID, s.connect("vm-1").next(true).ID)
 	})
-}
-
-// Of one kind and VM ten lines a minute are written. Many VMs cost no memory that
-// is not given back.
-func TestTroubles(t *testing.T) {
-	t.Parallel()
-	var l troubles
-	now := time.Unix(1000, 0)
-	for _, vm := range []fleet.VMID{"vm-1", "vm-2"} {
-		for i := range 25 {
-			_, ok := l.due(troubleRefused, vm, now)
-			require.Equal(t, i < troubleLines, ok)
-		}
-		_, ok := l.due(troubleReported, vm, now)
-		require.True(t, ok, "another kind")
-	}
-	suppressed, ok := l.due(troubleRefused, "vm-1", now.Add(troublePeriod))
-	require.True(t, ok)
-	require.Equal(t, 15, suppressed)
-	for i := range 3 * maxTroubles {
-		l.due(troubleRefused, fleet.VMID(strconv.Itoa(i)), now)
-	}
-	require.LessOrEqual(t, len(l.known), maxTroubles)
 }

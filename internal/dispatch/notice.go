@@ -21,7 +21,7 @@ func (d *Dispatcher) writeNotice(n fleet.Notice) {
 		d.limited(log, troubleContested, v.ID).Warn("VM starts too often: not registered for now",
 			keyHint, "several VMs may have this id, such as clones of one image")
 	case fleet.NoticeBooted:
-		log.Info("agent was started again", keyBoot, v.Boot)
+		d.limited(log, troubleBooted, v.ID).Info("agent was started again", keyBoot, v.Boot)
 	case fleet.NoticeRunnerCrashed:
 		d.limited(log, troubleCrashed, v.ID).Warn("runner crashed", keyHint, "its agent exits as a rule, and is registered again; its log on the VM has the exit status")
 	}

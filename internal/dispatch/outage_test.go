@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // While the store is unavailable, what an agent says is tried again until it is
@@ -121,10 +122,10 @@ func TestOutageIsNotAFlood(t *testing.T) {
 		s.wakeJournal()
 		time.Sleep(minutes * time.Minute) // fake clock
 		for message, most := range map[string]int{
-			"register_runner waits for a registration token":  (minutes + 1) * troubleLines,
-			"store unavailable, holding back":                 (minutes + 1) * troubleLines,
-			"session end not recorded, trying again":          (minutes + 1) * troubleLines,
-			"events not written to the journal, trying again": (minutes + 1) * troubleLines,
+			"register_runner waits for a registration token":  (minutes + 1) * loglimit.Lines,
+			"store unavailable, holding back":                 (minutes + 1) * loglimit.Lines,
+			"session end not recorded, trying again":          (minutes + 1) * loglimit.Lines,
+			"events not written to the journal, trying again": (minutes + 1) * loglimit.Lines,
 			"heartbeats not stored, trying again":             1,
 			"upkeep failed":                                   1,
 		} {

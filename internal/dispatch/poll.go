@@ -115,7 +115,7 @@ func (d *Dispatcher) Token(
 ) (registration.Runner, error) {
 	r, err := d.Registrar.Runner(ctx, group, labels)
 	if err == nil {
-		d.Log.Info("registration token handed out", keyVM, vm)
+		d.limited(d.Log, troubleHandedOut, vm).Info("registration token handed out", keyVM, vm)
 	}
 	return r, err
 }
@@ -134,7 +134,7 @@ func (d *Dispatcher) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, 
 	if err != nil {
 		return fleet.VM{}, e, err
 	}
-	d.Log.Info("event received", keyVM, e.VM, keyEventType, e.Type, keyVia, fleet.HTTP)
+	d.limited(d.Log, troubleEvent, e.VM).Info("event received", keyVM, e.VM, keyEventType, e.Type, keyVia, fleet.HTTP)
 	return out.State.VM, *out.Event, nil
 }
 

@@ -25,7 +25,7 @@ func (s *Session) persist(what string, write func(context.Context) error) error 
 		case <-s.stream.Done():
 		case <-s.d.stopping:
 		}
-		s.log.Error("report lost", keyWhat, what, keyError, err)
+		s.d.limited(s.log, troubleLost, s.vm).Error("report lost", keyWhat, what, keyError, err)
 		return err
 	}
 }
@@ -94,7 +94,7 @@ func (s *Session) Event(e fleet.Event) error {
 		return err
 	})
 	if err == nil {
-		s.log.Info("event received", keyEventType, e.Type)
+		s.d.limited(s.log, troubleEvent, s.vm).Info("event received", keyEventType, e.Type)
 	}
 	return err
 }

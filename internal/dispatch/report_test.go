@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // Messages that break a rule are refused and counted; they cost nothing else,
@@ -118,13 +119,36 @@ func TestLogIsRationed(t *testing.T) {
 				return nil
 			}))
 		}
-		require.Equal(t, troubleLines, s.log.count("message refused"))
-		require.Equal(t, troubleLines, s.log.count("agent reported an error"))
+		require.Equal(t, loglimit.Lines, s.log.count("message refused"))
+		require.Equal(t, loglimit.Lines, s.log.count("agent reported an error"))
 		require.Less(t, len(s.log.String())-size, 20<<10)
 		require.Equal(t, int64(500), s.Stats().Refused)
-		time.Sleep(troublePeriod) // fake clock
+		time.Sleep(loglimit.Period) // fake clock
 		require.NoError(t, a.say(func(s *Session) error { s.Refuse("event", errors.New("must not")); return nil }))
-		require.Equal(t, troubleLines+1, s.log.count("message refused"))
+		require.Equal(t, loglimit.Lines+1, s.log.count("message refused"))
 		require.Contains(t, s.log.String(), `"suppressed":490`)
+	})
+}
+
+// Nor can it by coming and going, by its events or by asking for tokens.
+func TestLogOfWhatAgentsRepeatIsRationed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		for range 3 * loglimit.Lines {
+			a := s.connect("vm-1")
+			a.event("job_started")
+			a.leave()
+			<-a.ended
+			_, err := s.Token(t.Context(), "vm-1", "", nil)
+			require.NoError(t, err)
+		}
+		s.connect("vm-2")
+		for message, want := range map[string]int{
+			"agent connected": loglimit.Lines + 1, "agent disconnected": loglimit.Lines,
+			"event received": loglimit.Lines, "registration token handed out": loglimit.Lines,
+		} {
+			require.Equal(t, want, s.log.count(message), message)
+		}
 	})
 }

@@ -82,7 +82,7 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	}
 	s.alive.opened(opened)
 	s.stream, s.hangUp = context.WithCancel(ctx)
-	s.log.Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
+	d.limited(s.log, troubleConnected, s.vm).Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
 	if old := d.registry.add(s); old != nil {
 		d.counters.superseded.Add(1)
 		old.tellSuperseded(d.Clock())
@@ -213,7 +213,7 @@ func (s *Session) Close(cause error) {
 		defer cancel()
 		_ = s.d.recordEnd(ctx, ending{s.vm, s.epoch, s.lastWritten(), s.d.receivedAt()}) // if not now, then later
 	}
-	s.log.Info("agent disconnected", endingAttrs(s.Cause(), cause)...)
+	s.d.limited(s.log, troubleEnded, s.vm).Info("agent disconnected", endingAttrs(s.Cause(), cause)...)
 	s.d.registry.leave()
 }
 

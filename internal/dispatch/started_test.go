@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 func tokenInVMStarted(_ *system, o *Options) { o.TokenInVMStarted = true }
@@ -144,10 +145,10 @@ func TestAnswerStartedWithoutAToken(t *testing.T) {
 		s.tokens.on(nil)
 		require.NotNil(t, s.started("vm-1", sent))
 		s.tokens.on(func() error { return errors.New("no such file") })
-		for range 2 * troubleLines {
+		for range 2 * loglimit.Lines {
 			require.Nil(t, s.started("vm-1", sent), "again")
 		}
-		require.Equal(t, troubleLines, s.log.count("vm_started answered without a registration token"))
+		require.Equal(t, loglimit.Lines, s.log.count("vm_started answered without a registration token"))
 	})
 }
 

@@ -1,0 +1,148 @@
+package app
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// pipe is a file that is written to. It blocks while it is held, and takes room bytes
+// before it fails.
+type pipe struct {
+	hold sync.Mutex
+
+	mu    sync.Mutex
+	bytes bytes.Buffer
+	room  int
+}
+
+var errPipe = errors.New("no room")
+
+func (p *pipe) Write(b []byte) (int, error) {
+	p.hold.Lock()
+	defer p.hold.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := min(len(b), p.room)
+	p.room -= n
+	p.bytes.Write(b[:n])
+	if n < len(b) {
+		return n, errPipe
+	}
+	return n, nil
+}
+
+func (p *pipe) makeRoom(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.room = n
+}
+
+func (p *pipe) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.bytes.String()
+}
+
+func lostForTest(n int) []byte { return fmt.Appendf(nil, "%d lost\n", n) }
+
+// Who logs does not wait for a reader that reads nothing. What does not fit is counted,
+// and reported where it is missing.
+func TestLinesDoNotBlock(t *testing.T) {
+	t.Parallel()
+	out := &pipe{room: 1 << 30}
+	q := newLineQueue(out, lostForTest)
+	out.hold.Lock()
+	line := strings.Repeat("x", 1023) + "\n"
+	write := func(lines string) {
+		n, err := q.Write([]byte(lines))
+		require.NoError(t, err)
+		require.Len(t, lines, n)
+	}
+	const written = 3 * maxUnwritten / 1024
+	for range written {
+		write(line)
+	}
+	write("short, but later than what was left out\n")
+	out.hold.Unlock()
+	require.Eventually(t, func() bool { return strings.HasSuffix(out.String(), " lost\n") }, 10*time.Second, time.Millisecond)
+	write("after\n")
+	flush(q)
+	all, after, found := strings.Cut(out.String(), " lost\n")
+	require.True(t, found)
+	require.Equal(t, "after\n", after)
+	all, lost, found := cutLast(all, "\n")
+	require.True(t, found)
+	kept := strings.Count(all+"\n", line)
+	require.LessOrEqual(t, kept, 2*maxUnwritten/1024)
+	require.Equal(t, strconv.Itoa(written+1-kept), lost)
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	i := strings.LastIndex(s, sep)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(sep):], true
+}
+
+// A file that cannot be written for a while, as on a full disk, says afterwards how
+// many lines are missing. One that was torn ends before the next.
+func TestLinesThatCannotBeWrittenAreCounted(t *testing.T) {
+	t.Parallel()
+	out := &pipe{room: 7}
+	q := newLineQueue(out, lostForTest)
+	step := func(lines string) {
+		_, err := q.Write([]byte(lines))
+		require.NoError(t, err)
+		require.Eventually(t, func() bool {
+			out.hold.Lock()
+			defer out.hold.Unlock()
+			return out.full()
+		}, 10*time.Second, time.Millisecond)
+	}
+	step("one\ntwo\nthree\n")
+	out.makeRoom(1 << 20)
+	_, err := q.Write([]byte("four\n"))
+	require.NoError(t, err)
+	flush(q)
+	require.Equal(t, "one\ntwo\n2 lost\nfour\n", out.String())
+}
+
+func (p *pipe) full() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.room == 0
+}
+
+// The end of the process waits for the log, but not for one that nobody reads.
+func TestFlushIsBounded(t *testing.T) {
+	t.Parallel()
+	out := &pipe{room: 1 << 20}
+	out.hold.Lock()
+	q := newLineQueue(out, nil)
+	_, err := q.Write([]byte("line\n"))
+	require.NoError(t, err)
+	began := time.Now()
+	flush(q, q)
+	require.GreaterOrEqual(t, time.Since(began), flushTime)
+	require.Less(t, time.Since(began), 10*time.Second)
+	out.hold.Unlock()
+	<-q.done
+	require.Equal(t, "line\n", out.String())
+}
+
+// What says that lines are missing is a line of the log's own form, whatever its level.
+func TestLostLines(t *testing.T) {
+	t.Parallel()
+	text := Options{LogLevel: "error", LogFormat: "text"}.lostLines(3)
+	require.Regexp(t, `^\S+Z WARN  log lines left out: they could not be written in time  suppressed=3\n$`, string(text))
+	requireJSONLines(t, string(Options{LogLevel: "error", LogFormat: "json"}.lostLines(3)), "log lines left out")
+}
