@@ -1,6 +1,8 @@
 package crash
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,4 +32,24 @@ func TestDataDirectoryHasOneController(t *testing.T) {
 	first.kill()
 	next := start(t, dir)
 	require.Equal(t, pending, next.command(t, "cmd-2").GetState())
+}
+
+// A database has one controller, whatever path leads to it. The second one is refused,
+// also within another data directory, and the first does not notice.
+func TestDatabaseHasOneController(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := start(t, dir)
+	connectAgent(t, first, "vm-1")
+	database := filepath.Join(dir, "_state", "controller.db")
+	hard, symbolic := filepath.Join(t.TempDir(), "hard.db"), filepath.Join(t.TempDir(), "symbolic.db")
+	require.NoError(t, os.Link(database, hard))
+	require.NoError(t, os.Symlink(database, symbolic))
+	for _, path := range []string{database, hard, symbolic} {
+		status, _, stderr := run(t, command(t, t.TempDir(), "--database-url", path))
+		require.Equal(t, 1, status, stderr)
+		require.Contains(t, stderr, "another controller uses the database "+path)
+	}
+	require.True(t, first.vm(t, "vm-1").GetConnected(), "the second ended no session")
+	first.mustSend(t, "vm-2", "cmd-2")
 }

@@ -20,7 +20,7 @@ const readers = 4
 // connections are all connections to a database file.
 type connections struct {
 	pools   []*sql.DB    // in the order in which they are closed
-	log     *flock.Flock // on the write-ahead log
+	lock    *flock.Flock // of the database
 	writer  chan *conn
 	readers chan *conn
 	loader  chan *conn
@@ -35,7 +35,7 @@ func openFile(ctx context.Context, path string, sys system, log *slog.Logger) (c
 			err = errors.Join(err, cs.close())
 		}
 	}()
-	if err := sys.rewriteLog(path); err != nil {
+	if err := cs.own(path, sys); err != nil {
 		return cs, err
 	}
 	writing, err := openPool(path, sys.vfs, 1, writing)
@@ -49,9 +49,6 @@ func openFile(ctx context.Context, path string, sys system, log *slog.Logger) (c
 	if err := fill(ctx, cs.writer, writing); err != nil {
 		return cs, err
 	}
-	if cs.log, err = lockLog(path); err != nil {
-		return cs, err
-	}
 	reading, err := openPool(path, sys.vfs, readers+1, "&_pragma=query_only(1)")
 	if err != nil {
 		return cs, err
@@ -61,6 +58,18 @@ func openFile(ctx context.Context, path string, sys system, log *slog.Logger) (c
 		return cs, err
 	}
 	return cs, fill(ctx, cs.readers, reading)
+}
+
+// own locks the database and repairs its log, before SQLite opens either.
+func (cs *connections) own(path string, sys system) (err error) {
+	var alone bool
+	if cs.lock, alone, err = sys.lock(path); err != nil || !alone {
+		return err
+	}
+	if err := sys.rewriteLog(path); err != nil || !sys.shared {
+		return err
+	}
+	return cs.lock.RLock()
 }
 
 // writing are the settings of the connection that writes. With a log of up to 16 MB
@@ -110,8 +119,8 @@ func (cs *connections) close() error {
 	for _, pool := range cs.pools {
 		errs = append(errs, pool.Close())
 	}
-	if cs.log != nil {
-		errs = append(errs, cs.log.Unlock())
+	if cs.lock != nil {
+		errs = append(errs, cs.lock.Unlock())
 	}
 	return errors.Join(errs...)
 }

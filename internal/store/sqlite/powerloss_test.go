@@ -189,14 +189,14 @@ func TestKillAfterFailedSync(t *testing.T) {
 	}
 }
 
-// The log is written again as it is, also when the path is a symbolic link to the
-// database, unless the database is open elsewhere.
+// The log is written again as it is when a database is opened, also through a symbolic
+// link, unless the database is open elsewhere.
 func TestRewriteLog(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.db")
 	require.NoError(t, operatingSystem.rewriteLog(path), "there is none")
-	db, err := Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	db, err := OpenShared(t.Context(), path, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, db.Close()) }()
 	require.NoError(t, db.Check(t.Context()))
@@ -214,8 +214,8 @@ func TestRewriteLog(t *testing.T) {
 	require.True(t, rewritten(t, link, killed))
 }
 
-// rewritten reports whether rewriteLog writes the log of a database. What the log holds
-// stays the same.
+// rewritten reports whether the log of a database is written again before SQLite opens
+// it. What the log holds stays the same.
 func rewritten(t *testing.T, path, database string) bool {
 	t.Helper()
 	log := database + "-wal"
@@ -223,7 +223,11 @@ func rewritten(t *testing.T, path, database string) bool {
 	require.NoError(t, err)
 	past := time.Unix(1, 0)
 	require.NoError(t, os.Chtimes(log, past, past))
-	require.NoError(t, operatingSystem.rewriteLog(path))
+	sys := operatingSystem
+	sys.shared = true
+	cs := new(connections)
+	require.NoError(t, cs.own(path, sys))
+	require.NoError(t, cs.lock.Unlock())
 	after, err := os.ReadFile(log)
 	require.NoError(t, err)
 	require.Equal(t, before, after)

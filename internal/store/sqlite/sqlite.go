@@ -43,8 +43,8 @@ type DB struct {
 var _ store.Driver = (*DB)(nil)
 
 // Open opens the database file at path, creates it and its directory if they do not
-// exist, and brings its schema up to date. The caller makes sure that no other process
-// writes to it.
+// exist, and brings its schema up to date. The database is locked until Close: an
+// ErrInUse occurs when it is open elsewhere, by whatever path.
 func Open(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
 	return open(ctx, path, operatingSystem, log)
 }
