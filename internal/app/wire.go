@@ -64,6 +64,7 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
+	warnEmptyDatabase(path, o.DataDir, log)
 	if c.engine, err = startEngine(ctx, path, o.rules(), c.clock.Now, log); err != nil {
 		return err
 	}

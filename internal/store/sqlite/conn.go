@@ -35,7 +35,7 @@ func openFile(ctx context.Context, path string, sys system, log *slog.Logger) (c
 			err = errors.Join(err, cs.close())
 		}
 	}()
-	if err := cs.own(path, sys); err != nil {
+	if err := cs.own(path, sys, log); err != nil {
 		return cs, err
 	}
 	writing, err := openPool(path, sys.vfs, 1, writing)
@@ -60,10 +60,14 @@ func openFile(ctx context.Context, path string, sys system, log *slog.Logger) (c
 	return cs, fill(ctx, cs.readers, reading)
 }
 
-// own locks the database and repairs its log, before SQLite opens either.
-func (cs *connections) own(path string, sys system) (err error) {
+// own locks the database, looks for files that are not of it and repairs its log, all
+// before SQLite opens any of them.
+func (cs *connections) own(path string, sys system, log *slog.Logger) (err error) {
 	var alone bool
 	if cs.lock, alone, err = sys.lock(path); err != nil || !alone {
+		return err
+	}
+	if err := checkStrays(path, log); err != nil {
 		return err
 	}
 	if err := sys.rewriteLog(path); err != nil || !sys.shared {

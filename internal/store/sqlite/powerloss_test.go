@@ -226,7 +226,7 @@ func rewritten(t *testing.T, path, database string) bool {
 	sys := operatingSystem
 	sys.shared = true
 	cs := new(connections)
-	require.NoError(t, cs.own(path, sys))
+	require.NoError(t, cs.own(path, sys, slog.New(slog.DiscardHandler)))
 	require.NoError(t, cs.lock.Unlock())
 	after, err := os.ReadFile(log)
 	require.NoError(t, err)

@@ -22,9 +22,10 @@ import (
 
 // The keys of log lines.
 const (
-	keyError = "error"
-	keyPath  = "path"
-	keySeq   = "seq"
+	keyError   = "error"
+	keyPath    = "path"
+	keyRenamed = "renamed_to"
+	keySeq     = "seq"
 )
 
 // DB is a database in an SQLite file. It is safe for concurrent use.
@@ -44,7 +45,9 @@ var _ store.Driver = (*DB)(nil)
 
 // Open opens the database file at path, creates it and its directory if they do not
 // exist, and brings its schema up to date. The database is locked until Close: an
-// ErrInUse occurs when it is open elsewhere, by whatever path.
+// ErrInUse occurs when it is open elsewhere, by whatever path. Files beside it that do not
+// belong to it are logged. An ErrLaterSchema occurs when a later version of the program
+// has migrated it.
 func Open(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
 	return open(ctx, path, operatingSystem, log)
 }
