@@ -1,11 +1,15 @@
 package crash
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
 // A data directory has one controller. A second one is refused with status 1 and
@@ -52,4 +56,18 @@ func TestDatabaseHasOneController(t *testing.T) {
 	}
 	require.True(t, first.vm(t, "vm-1").GetConnected(), "the second ended no session")
 	first.mustSend(t, "vm-2", "cmd-2")
+}
+
+// Nothing is accepted once the data directory is removed, and the controller says why.
+func TestRemovedDataDirectory(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	c := start(t, dir)
+	c.mustSend(t, "vm-1", "cmd-1")
+	require.NoError(t, os.RemoveAll(filepath.Join(dir, "_state")))
+	_, err := c.send(t.Context(), "cmd-2", &migcontrollerv1.SendCommandRequest{VmId: "vm-1"})
+	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
+	status, answer := c.get(t, "/ready")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, answer, "was removed")
 }

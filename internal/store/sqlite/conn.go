@@ -27,8 +27,8 @@ type connections struct {
 	users   sync.WaitGroup
 }
 
-// openFile opens a database file and migrates it to the newest schema.
-func openFile(ctx context.Context, path string, sys system, log *slog.Logger) (cs *connections, err error) {
+// openDatabase opens a database file and migrates it to the newest schema.
+func openDatabase(ctx context.Context, path string, sys system, log *slog.Logger) (cs *connections, err error) {
 	cs = &connections{writer: make(chan *conn, 1), readers: make(chan *conn, readers), loader: make(chan *conn, 1)}
 	defer func() {
 		if err != nil {

@@ -34,6 +34,7 @@ type DB struct {
 	id        string
 	log       *slog.Logger
 	conns     *connections
+	files     openFiles
 	listeners listeners
 	failing   atomic.Bool // the latest write failed
 
@@ -56,13 +57,16 @@ func open(ctx context.Context, path string, sys system, log *slog.Logger) (*DB, 
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the database directory: %w", err)
 	}
-	conns, err := openFile(ctx, path, sys, log)
+	conns, err := openDatabase(ctx, path, sys, log)
 	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
 	}
 	db := &DB{path: path, log: log, conns: conns}
 	if err := db.readID(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("read the database %s: %w", path, err), conns.close())
+	}
+	if db.files, err = filesOf(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the database %s: %w", path, err), conns.close())
 	}
 	return db, nil
 }
@@ -135,6 +139,9 @@ func (db *DB) readOn(ctx context.Context, conns chan *conn, fn func(c *conn) err
 		return err
 	}
 	defer func() { conns <- c }()
+	if err := db.files.check(); err != nil {
+		return fmt.Errorf("read the database: %w", err)
+	}
 	switch err := fn(c); {
 	case err == nil:
 		return nil
@@ -166,10 +173,15 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 	defer func() { db.conns.writer <- c }()
 	ctx = context.WithoutCancel(ctx) // for fn; transact does the same for itself
 	var last int64
-	err = c.transact(ctx, "BEGIN IMMEDIATE", func() (err error) {
-		last, err = fn(ctx, c)
-		return err
-	})
+	if err = db.files.check(); err == nil {
+		err = c.transact(ctx, "BEGIN IMMEDIATE", func() (err error) {
+			last, err = fn(ctx, c)
+			return err
+		})
+	}
+	if err == nil {
+		err = db.files.check() // what was committed to a removed file is lost
+	}
 	if _, conflict := errors.AsType[*store.ConflictError](err); conflict {
 		return err
 	}
