@@ -38,7 +38,7 @@ func openDatabase(ctx context.Context, path string, sys system, log *slog.Logger
 	if err := cs.own(path, sys, log); err != nil {
 		return cs, err
 	}
-	writing, err := openPool(path, sys.vfs, 1, writing)
+	writing, err := openPool(path, sys.vfs, 1, writing+fmt.Sprintf("&_pragma=journal_size_limit(%d)", logLimit))
 	if err != nil {
 		return cs, err
 	}

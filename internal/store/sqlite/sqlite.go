@@ -26,6 +26,8 @@ const (
 	keyPath    = "path"
 	keyRenamed = "renamed_to"
 	keySeq     = "seq"
+	keySince   = "since_checkpoint"
+	keySize    = "size_bytes"
 )
 
 // DB is a database in an SQLite file. It is safe for concurrent use.
@@ -37,6 +39,8 @@ type DB struct {
 	files     openFiles
 	listeners listeners
 	failing   atomic.Bool // the latest write failed
+
+	checkpoints checkpoints // for the holder of the connection that writes
 
 	mu     sync.Mutex
 	closed bool
@@ -61,7 +65,7 @@ func open(ctx context.Context, path string, sys system, log *slog.Logger) (*DB, 
 	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
 	}
-	db := &DB{path: path, log: log, conns: conns}
+	db := &DB{path: path, log: log, conns: conns, checkpoints: newCheckpoints()}
 	if err := db.readID(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("read the database %s: %w", path, err), conns.close())
 	}
@@ -198,6 +202,7 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 	if last > 0 {
 		db.listeners.notify(last) // before another commits
 	}
+	db.checkpoints.run(ctx, c, db.path, db.log)
 	return nil
 }
 
