@@ -20,4 +20,7 @@ var quick = scenarios{
 	"disconnect-causes":     testDisconnectCauses,
 	"migctl-warns":          testMigctlWarns,
 	"killed-controller":     testKilledController,
+	"second-controller":     testSecondController,
+	"removed-database":      testRemovedDatabase,
+	"lost-database":         testLostDatabase,
 }
