@@ -8,55 +8,40 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// dataLock keeps a second controller out of a data directory and its database.
-// The operating system drops it when the process ends, however it ends.
-type dataLock struct{ held []*flock.Flock }
+// dataLock keeps a second controller out of a data directory. The operating system
+// drops it when the process ends, however it ends. The database has a lock of its own.
+type dataLock struct{ held *flock.Flock }
 
-// lockData creates the data directory, if need be, and locks it, and the
-// database when it is elsewhere.
+// lockData creates the data directory and that of the database, if need be, and locks
+// the data directory.
 func lockData(dataDir, database string) (*dataLock, error) {
 	state := filepath.Join(dataDir, stateDir)
 	if err := os.MkdirAll(state, 0o750); err != nil {
 		return nil, fmt.Errorf("create the data directory %s: %w; --data-dir names another", absolute(dataDir), err)
 	}
-	l := &dataLock{}
-	if err := l.add(filepath.Join(state, "lock"), "the data directory "+absolute(dataDir), "--data-dir"); err != nil {
-		return nil, err
-	}
-	if filepath.Dir(absolute(database)) == absolute(state) {
-		return l, nil
-	}
 	if err := os.MkdirAll(filepath.Dir(database), 0o750); err != nil {
-		l.release()
 		return nil, fmt.Errorf("create the directory of the database %s: %w; --database-url names another", absolute(database), err)
 	}
-	if err := l.add(database+".lock", "the database "+absolute(database), "--database-url"); err != nil {
-		l.release()
-		return nil, err
+	l := &dataLock{flock.New(filepath.Join(state, "lock"))}
+	got, err := l.held.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("lock the data directory %s: %w", absolute(dataDir), err)
+	}
+	if !got {
+		return nil, inUse("the data directory "+absolute(dataDir), "--data-dir")
 	}
 	return l, nil
 }
 
-func (l *dataLock) add(path, what, option string) error {
-	f := flock.New(path)
-	got, err := f.TryLock()
-	if err != nil {
-		return fmt.Errorf("lock %s: %w", what, err)
-	}
-	if !got {
-		return fmt.Errorf("another controller uses %s: stop it, or give this one its own with %s", what, option)
-	}
-	l.held = append(l.held, f)
-	return nil
+// inUse is the error for what another controller uses.
+func inUse(what, option string) error {
+	return fmt.Errorf("another controller uses %s: stop it, or give this one its own with %s", what, option)
 }
 
-// release lets other controllers in. The files stay: removing a lock file lets
-// two processes lock two files of one name.
+// release lets other controllers in. The file stays: removing a lock file lets two
+// processes lock two files of one name.
 func (l *dataLock) release() {
-	for _, f := range l.held {
-		_ = f.Unlock() // The process's end unlocks what this could not.
-	}
-	l.held = nil
+	_ = l.held.Unlock() // The process's end unlocks what this could not.
 }
 
 func absolute(path string) string {

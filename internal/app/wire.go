@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -66,6 +65,7 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 	if err != nil {
 		return err
 	}
+	warnEmptyDatabase(path, o.DataDir, log)
 	if c.engine, err = startEngine(ctx, path, o.rules(), c.clock.Now, log); err != nil {
 		return err
 	}
@@ -83,10 +83,7 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 		},
 		Clock: c.clock.Now, Follow: c.clock, Log: log, TokenInVMStarted: o.TokenInVMStarted,
 	})
-	if absolute, aerr := filepath.Abs(path); aerr == nil {
-		path = absolute
-	}
-	c.summary = summary{Database: "sqlite " + path, Runners: c.registrar.Describe(), Warnings: o.runnerWarnings()}
+	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Warnings: o.runnerWarnings()}
 	if o.RegistrationTokenFile != "" {
 		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log)
 		if err == nil {
@@ -101,6 +98,9 @@ func startEngine(
 	ctx context.Context, path string, rules fleet.Rules, clock func() time.Time, log *slog.Logger,
 ) (*engine.Engine, error) {
 	db, err := sqlite.Open(ctx, path, log)
+	if errors.Is(err, sqlite.ErrInUse) {
+		return nil, inUse("the database "+absolute(path), "--database-url")
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // of returns the lines that have a message.
@@ -150,14 +151,14 @@ func TestFailedRegistrationsOfAFleet(t *testing.T) {
 			a.quit()
 		}
 		synctest.Wait()
-		require.Len(t, s.log.of("registration failed"), troubleLines)
-		time.Sleep(troublePeriod) // fake clock
+		require.Len(t, s.log.of("registration failed"), loglimit.Lines)
+		time.Sleep(loglimit.Period) // fake clock
 		s.connect("vm-late").next(false)
 		synctest.Wait()
 		lines := s.log.of("registration failed")
-		require.Len(t, lines, troubleLines+1)
-		require.Equal(t, "vm-late", lines[troubleLines]["vm_id"])
-		require.EqualValues(t, 50-troubleLines, lines[troubleLines]["suppressed"])
+		require.Len(t, lines, loglimit.Lines+1)
+		require.Equal(t, "vm-late", lines[loglimit.Lines]["vm_id"])
+		require.EqualValues(t, 50-loglimit.Lines, lines[loglimit.Lines]["suppressed"])
 	})
 }
 
@@ -168,7 +169,7 @@ func TestContestedVM(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		s.reportStarted("vm-1", clock())
-		for n := range 3 * troubleLines {
+		for n := range 3 * loglimit.Lines {
 			time.Sleep(time.Second) // fake clock
 			s.report("vm-1", fleet.EventRunnerRegistered)
 			time.Sleep(time.Second / 2) // fake clock
@@ -177,7 +178,7 @@ func TestContestedVM(t *testing.T) {
 		}
 		synctest.Wait()
 		lines := s.log.of("VM starts too often: not registered for now")
-		require.Len(t, lines, troubleLines)
+		require.Len(t, lines, loglimit.Lines)
 		require.Equal(t, "WARN", lines[0]["level"])
 		require.Equal(t, "vm-1", lines[0]["vm_id"])
 		require.Contains(t, lines[0]["hint"], "several VMs may have this id")
@@ -204,7 +205,7 @@ func TestCrashedRunner(t *testing.T) {
 		s := newSystem(t)
 		a := s.proven("vm-1")
 		before := s.vm("vm-1").Registration
-		for range 2 * troubleLines {
+		for range 2 * loglimit.Lines {
 			a.reports(fleet.EventJobStarted)
 			synctest.Wait()
 			require.NotNil(t, s.vm("vm-1").Job)
@@ -218,7 +219,7 @@ func TestCrashedRunner(t *testing.T) {
 			require.Equal(t, clock(), v.CrashedAt)
 		}
 		lines := s.log.of("runner crashed")
-		require.Len(t, lines, troubleLines)
+		require.Len(t, lines, loglimit.Lines)
 		require.Equal(t, "WARN", lines[0]["level"])
 		require.Equal(t, "vm-1", lines[0]["vm_id"])
 		a.shows("idle", true)
@@ -228,8 +229,8 @@ func TestCrashedRunner(t *testing.T) {
 		a.reports(fleet.EventRunnerCrashed)
 		synctest.Wait()
 		lines = s.log.of("runner crashed")
-		require.Len(t, lines, troubleLines+1)
-		require.EqualValues(t, troubleLines, lines[troubleLines]["suppressed"])
+		require.Len(t, lines, loglimit.Lines+1)
+		require.EqualValues(t, loglimit.Lines, lines[loglimit.Lines]["suppressed"])
 	})
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,33 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
+
+// encoding is the version of the documents. It is raised with each change of what they
+// have, since a program that does not know a member drops it when it writes the document
+// again. encodingMark is the mark of the latest version that has written to a database.
+const (
+	encoding     = 1
+	encodingMark = "encoding"
+)
+
+// errLaterEncoding occurs when a later version of the program has written to the database.
+var errLaterEncoding = errors.New("a later version of the program has written to the database")
+
+// checkEncoding returns errLaterEncoding for a database that this program would damage,
+// and otherwise marks it with the version that it writes.
+func (e *Engine) checkEncoding(ctx context.Context) error {
+	found, err := e.Driver.Mark(ctx, encodingMark)
+	switch {
+	case err != nil:
+		return err
+	case found > encoding:
+		return fmt.Errorf("%w: its documents are version %d, and this program knows only versions up to %d", errLaterEncoding, found, encoding)
+	case found == encoding:
+		return nil
+	}
+	_, err = e.Driver.Commit(ctx, store.Writes{Marks: map[string]int64{encodingMark: encoding}})
+	return err
+}
 
 // errDamaged occurs when a record cannot be decoded: retrying is useless.
 var errDamaged = errors.New("the record is damaged")

@@ -77,7 +77,8 @@ type Engine struct {
 	background sync.WaitGroup
 }
 
-// Start returns a running Engine. It fails when the driver cannot be read.
+// Start returns a running Engine. It fails when the driver cannot be used, or when a later
+// version of the program has written documents that this one does not know.
 func Start(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
 		Options: o, cache: newCache(), ops: make(chan *op, maxGroup), between: make(chan func()),
@@ -85,6 +86,9 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	}
 	if err := e.openFrames(); err != nil {
 		return nil, err
+	}
+	if err := e.checkEncoding(ctx); err != nil {
+		return nil, fmt.Errorf("check the version of the documents: %w", err)
 	}
 	last, err := o.Driver.LastChange(ctx)
 	if err != nil {

@@ -22,4 +22,7 @@ var quick = scenarios{
 	"killed-controller":     testKilledController,
 	"failing-registrations": testFailingRegistrations,
 	"clock-1970":            testClock1970,
+	"second-controller":     testSecondController,
+	"removed-database":      testRemovedDatabase,
+	"lost-database":         testLostDatabase,
 }

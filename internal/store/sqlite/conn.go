@@ -20,25 +20,25 @@ const readers = 4
 // connections are all connections to a database file.
 type connections struct {
 	pools   []*sql.DB    // in the order in which they are closed
-	log     *flock.Flock // on the write-ahead log
+	lock    *flock.Flock // of the database
 	writer  chan *conn
 	readers chan *conn
 	loader  chan *conn
 	users   sync.WaitGroup
 }
 
-// openFile opens a database file and migrates it to the newest schema.
-func openFile(ctx context.Context, path string, sys system, log *slog.Logger) (cs *connections, err error) {
+// openDatabase opens a database file and migrates it to the newest schema.
+func openDatabase(ctx context.Context, path string, sys system, log *slog.Logger) (cs *connections, err error) {
 	cs = &connections{writer: make(chan *conn, 1), readers: make(chan *conn, readers), loader: make(chan *conn, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, cs.close())
 		}
 	}()
-	if err := sys.rewriteLog(path); err != nil {
+	if err := cs.own(path, sys, log); err != nil {
 		return cs, err
 	}
-	writing, err := openPool(path, sys.vfs, 1, writing)
+	writing, err := openPool(path, sys.vfs, 1, writing+fmt.Sprintf("&_pragma=journal_size_limit(%d)", logLimit))
 	if err != nil {
 		return cs, err
 	}
@@ -47,9 +47,6 @@ func openFile(ctx context.Context, path string, sys system, log *slog.Logger) (c
 		return cs, fmt.Errorf("migrate: %w", err)
 	}
 	if err := fill(ctx, cs.writer, writing); err != nil {
-		return cs, err
-	}
-	if cs.log, err = lockLog(path); err != nil {
 		return cs, err
 	}
 	reading, err := openPool(path, sys.vfs, readers+1, "&_pragma=query_only(1)")
@@ -61,6 +58,22 @@ func openFile(ctx context.Context, path string, sys system, log *slog.Logger) (c
 		return cs, err
 	}
 	return cs, fill(ctx, cs.readers, reading)
+}
+
+// own locks the database, looks for files that are not of it and repairs its log, all
+// before SQLite opens any of them.
+func (cs *connections) own(path string, sys system, log *slog.Logger) (err error) {
+	var alone bool
+	if cs.lock, alone, err = sys.lock(path); err != nil || !alone {
+		return err
+	}
+	if err := checkStrays(path, log); err != nil {
+		return err
+	}
+	if err := sys.rewriteLog(path); err != nil || !sys.shared {
+		return err
+	}
+	return cs.lock.RLock()
 }
 
 // writing are the settings of the connection that writes. With a log of up to 16 MB
@@ -110,8 +123,8 @@ func (cs *connections) close() error {
 	for _, pool := range cs.pools {
 		errs = append(errs, pool.Close())
 	}
-	if cs.log != nil {
-		errs = append(errs, cs.log.Unlock())
+	if cs.lock != nil {
+		errs = append(errs, cs.lock.Unlock())
 	}
 	return errors.Join(errs...)
 }

@@ -2,13 +2,10 @@ package sqlite
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/gofrs/flock"
 )
 
 // system is what a database stands on.
@@ -17,6 +14,8 @@ type system struct {
 	vfs string
 	// openLog opens the write-ahead log past SQLite.
 	openLog func(path string) (logFile, error)
+	// shared lets several DBs have the database open at once, if all of them are shared.
+	shared bool
 }
 
 // logFile is the part of *os.File that rewriteLog needs.
@@ -30,34 +29,32 @@ type logFile interface {
 // operatingSystem is the system of every database but those of tests.
 var operatingSystem = system{openLog: func(path string) (logFile, error) { return os.OpenFile(path, os.O_RDWR, 0) }}
 
-// logOf returns the path of the write-ahead log of a database, past symbolic links.
-func logOf(path string) string {
+// resolved returns the path of a database past symbolic links, as far as they exist.
+func resolved(path string) string {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
+		return target
 	}
-	return path + "-wal"
+	return path
 }
+
+// logOf returns the path of the write-ahead log of a database.
+func logOf(path string) string { return resolved(path) + "-wal" }
 
 // rewriteLog writes the log that a killed process has left once more, the same bytes
 // to the same places, and syncs it. Some of it may be only in the memory of the kernel:
 // after a failed sync the kernel takes pages for written that are not, and another sync
 // does not write them. SQLite trusts the log as it reads it, and a power loss destroys
-// what is committed after a gap. It does nothing when there is no log, or when another
-// process has the database open.
+// what is committed after a gap. It does nothing when there is no log. The caller holds
+// the lock of the database, alone.
 func (s system) rewriteLog(path string) error {
 	path = logOf(path)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	lock := flock.New(path)
-	if alone, err := lock.TryLock(); err != nil || !alone {
+	if err := s.rewrite(path); err != nil {
 		return err
 	}
-	err := s.rewrite(path)
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	return errors.Join(err, lock.Unlock())
+	return syncDir(filepath.Dir(path))
 }
 
 func (s system) rewrite(path string) (err error) {
@@ -88,14 +85,4 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// lockLog marks the log as that of an open database, for rewriteLog. SQLite itself locks
-// other files.
-func lockLog(path string) (*flock.Flock, error) {
-	lock := flock.New(logOf(path))
-	if err := lock.RLock(); err != nil {
-		return nil, fmt.Errorf("lock the log: %w", err)
-	}
-	return lock, nil
 }

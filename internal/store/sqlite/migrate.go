@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 
@@ -13,11 +15,23 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrate creates the schema of a database or brings it up to date.
+// ErrLaterSchema occurs when the schema of a database is later than the program: it may
+// mean what the program does not know, and would damage.
+var ErrLaterSchema = errors.New("a later version of the program has migrated the database")
+
+// migrate creates the schema of a database or brings it up to date. It returns
+// ErrLaterSchema when the database is of a later version than the newest migration.
 func migrate(ctx context.Context, pool *sql.DB, log *slog.Logger) error {
 	p, err := migrator(pool, log)
 	if err != nil {
 		return err
+	}
+	version, newest, err := p.GetVersions(ctx)
+	if err != nil {
+		return err
+	}
+	if version > newest {
+		return fmt.Errorf("%w: its schema is version %d, and this program knows only versions up to %d", ErrLaterSchema, version, newest)
 	}
 	_, err = p.Up(ctx)
 	return err

@@ -1,9 +1,11 @@
 package sqlite
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -62,6 +64,27 @@ func TestSchema(t *testing.T) {
 		openOld(t, path, version)
 		require.Equal(t, want, schema(openTest(t, path)))
 	}
+}
+
+// A database of a later version is refused, and stays as it is.
+func TestLaterSchema(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "controller.db")
+	db := openTest(t, path)
+	require.NoError(t, db.write(t.Context(), func(ctx context.Context, c *conn) (int64, error) {
+		_, err := c.exec(ctx, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (1000, 1)`)
+		return 0, err
+	}))
+	require.NoError(t, db.Close())
+	before, err := os.ReadFile(path)
+	require.NoError(t, err)
+	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, err, ErrLaterSchema)
+	require.ErrorContains(t, err, "version 1000")
+	require.ErrorContains(t, err, "up to 5")
+	after, err := os.ReadFile(path)
+	require.NoError(t, err)
+	require.Equal(t, before, after)
 }
 
 // text scans into an entry of a map.

@@ -22,9 +22,12 @@ import (
 
 // The keys of log lines.
 const (
-	keyError = "error"
-	keyPath  = "path"
-	keySeq   = "seq"
+	keyError   = "error"
+	keyPath    = "path"
+	keyRenamed = "renamed_to"
+	keySeq     = "seq"
+	keySince   = "since_checkpoint"
+	keySize    = "size_bytes"
 )
 
 // DB is a database in an SQLite file. It is safe for concurrent use.
@@ -33,8 +36,11 @@ type DB struct {
 	id        string
 	log       *slog.Logger
 	conns     *connections
+	files     openFiles
 	listeners listeners
 	failing   atomic.Bool // the latest write failed
+
+	checkpoints checkpoints // for the holder of the connection that writes
 
 	mu     sync.Mutex
 	closed bool
@@ -43,8 +49,10 @@ type DB struct {
 var _ store.Driver = (*DB)(nil)
 
 // Open opens the database file at path, creates it and its directory if they do not
-// exist, and brings its schema up to date. The caller makes sure that no other process
-// writes to it.
+// exist, and brings its schema up to date. The database is locked until Close: an
+// ErrInUse occurs when it is open elsewhere, by whatever path. Files beside it that do not
+// belong to it are logged. An ErrLaterSchema occurs when a later version of the program
+// has migrated it.
 func Open(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
 	return open(ctx, path, operatingSystem, log)
 }
@@ -53,13 +61,16 @@ func open(ctx context.Context, path string, sys system, log *slog.Logger) (*DB, 
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the database directory: %w", err)
 	}
-	conns, err := openFile(ctx, path, sys, log)
+	conns, err := openDatabase(ctx, path, sys, log)
 	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
 	}
-	db := &DB{path: path, log: log, conns: conns}
+	db := &DB{path: path, log: log, conns: conns, checkpoints: newCheckpoints()}
 	if err := db.readID(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("read the database %s: %w", path, err), conns.close())
+	}
+	if db.files, err = filesOf(path); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the database %s: %w", path, err), conns.close())
 	}
 	return db, nil
 }
@@ -132,6 +143,9 @@ func (db *DB) readOn(ctx context.Context, conns chan *conn, fn func(c *conn) err
 		return err
 	}
 	defer func() { conns <- c }()
+	if err := db.files.check(); err != nil {
+		return fmt.Errorf("read the database: %w", err)
+	}
 	switch err := fn(c); {
 	case err == nil:
 		return nil
@@ -163,10 +177,15 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 	defer func() { db.conns.writer <- c }()
 	ctx = context.WithoutCancel(ctx) // for fn; transact does the same for itself
 	var last int64
-	err = c.transact(ctx, "BEGIN IMMEDIATE", func() (err error) {
-		last, err = fn(ctx, c)
-		return err
-	})
+	if err = db.files.check(); err == nil {
+		err = c.transact(ctx, "BEGIN IMMEDIATE", func() (err error) {
+			last, err = fn(ctx, c)
+			return err
+		})
+	}
+	if err == nil {
+		err = db.files.check() // what was committed to a removed file is lost
+	}
 	if _, conflict := errors.AsType[*store.ConflictError](err); conflict {
 		return err
 	}
@@ -183,6 +202,7 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 	if last > 0 {
 		db.listeners.notify(last) // before another commits
 	}
+	db.checkpoints.run(ctx, c, db.path, db.log)
 	return nil
 }
 

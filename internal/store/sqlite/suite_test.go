@@ -20,7 +20,7 @@ func TestSuite(t *testing.T) {
 	var paths sync.Map // store.Driver → its file
 	open := func(t *testing.T, path string) store.Driver {
 		t.Helper()
-		db, err := sqlite.Open(t.Context(), path, slog.New(slog.DiscardHandler))
+		db, err := sqlite.OpenShared(t.Context(), path, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
 		paths.Store(db, path)

@@ -1,0 +1,34 @@
+package app
+
+import (
+	"bytes"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A controller that begins with an empty database beside files of VMs says so.
+func TestEmptyDatabaseBesideVMs(t *testing.T) {
+	t.Parallel()
+	o := testOptions(t)
+	database := filepath.Join(o.DataDir, stateDir, "controller.db")
+	warnings := func() int {
+		var text bytes.Buffer
+		a, err := New(t.Context(), o, slog.New(slog.NewTextHandler(&text, nil)), io.Discard)
+		require.NoError(t, err)
+		require.NoError(t, a.Close())
+		return strings.Count(text.String(), "the database is empty")
+	}
+	require.Zero(t, warnings(), "all is new")
+	require.NoError(t, os.Mkdir(filepath.Join(o.DataDir, "vm-1"), 0o750))
+	require.Zero(t, warnings(), "the database has content")
+	require.NoError(t, os.Truncate(database, 0))
+	require.Equal(t, 1, warnings())
+	require.NoError(t, os.Remove(database))
+	require.Equal(t, 1, warnings())
+}

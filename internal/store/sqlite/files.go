@@ -1,0 +1,50 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+// errRemoved occurs when a path no longer leads to the file that SQLite has open. What is
+// committed then is lost when the process ends.
+var errRemoved = errors.New("the file was removed or replaced while the controller was using it")
+
+// openFiles are the files of an open database, the database first.
+type openFiles []openFile
+
+type openFile struct {
+	path   string
+	opened fs.FileInfo
+}
+
+// filesOf returns the files of a database that SQLite has read from.
+func filesOf(path string) (openFiles, error) {
+	var files openFiles
+	for _, p := range []string{path, logOf(path), resolved(path) + "-shm"} {
+		info, err := os.Stat(p)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, openFile{p, info})
+	}
+	return files, nil
+}
+
+// check returns an error that names a file and wraps errRemoved when a path does not lead
+// to the file that was opened.
+func (f openFiles) check() error {
+	for _, file := range f {
+		found, err := os.Stat(file.path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("%s: %w", file.path, errRemoved)
+		case err != nil:
+			return err
+		case !os.SameFile(file.opened, found):
+			return fmt.Errorf("%s: %w", file.path, errRemoved)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,56 @@
+package sqlite
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Once a file of the database is removed or replaced, nothing is accepted or answered, and
+// the error and the log say why. When the file is back, all goes on.
+func TestRemovedFiles(t *testing.T) {
+	t.Parallel()
+	for name, file := range map[string]string{
+		"database": "controller.db", "log": "controller.db-wal", "index": "controller.db-shm", "directory": ".",
+	} {
+		for _, replaced := range []bool{false, true} {
+			dir := filepath.Join(t.TempDir(), "state")
+			db, log := openLogged(t, filepath.Join(dir, "controller.db"))
+			path := filepath.Join(dir, file)
+			away := filepath.Join(t.TempDir(), "away")
+			require.NoError(t, os.Rename(path, away))
+			if replaced && file != "." {
+				require.NoError(t, os.WriteFile(path, []byte("another"), 0o600))
+			}
+			for method, call := range everyMethod(db) {
+				err := call(t.Context())
+				require.ErrorIs(t, err, errRemoved, "%s: %s", name, method)
+				require.ErrorContains(t, err, dir)
+			}
+			require.Equal(t, 1, log.count("database cannot be written"))
+
+			require.NoError(t, os.Rename(away, path))
+			require.NoError(t, db.Check(t.Context()), name)
+			vms, err := db.VMs(t.Context(), store.VMQuery{}, 10)
+			require.NoError(t, err)
+			require.Empty(t, vms)
+		}
+	}
+}
+
+// A commit during which the file is removed is not answered as done.
+func TestRemovedDuringCommit(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	err := db.write(t.Context(), func(ctx context.Context, c *conn) (int64, error) {
+		require.NoError(t, os.Remove(db.path))
+		_, err := c.commit(ctx, store.Writes{VMs: []store.VMRow{vm("a")}})
+		return 0, err
+	})
+	require.ErrorIs(t, err, errRemoved)
+}

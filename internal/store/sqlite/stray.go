@@ -1,0 +1,100 @@
+package sqlite
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// checkStrays logs a warning for each file that SQLite would take for one of the
+// database, or that looks like one, and is not. What SQLite would delete it sets aside,
+// under another name. It must be called before SQLite opens the database.
+func checkStrays(path string, log *slog.Logger) error {
+	for _, suffix := range []string{"-wal", "-journal"} {
+		s := stray{path: resolved(path) + suffix, within: copiedWithin, log: log}
+		if beside := path + suffix; beside != s.path && size(beside) > 0 && !sameFile(beside, s.path) {
+			log.Warn("this file belongs to another database: the database is elsewhere, where the link leads", keyPath, beside)
+		}
+		if size(s.path) == 0 {
+			continue
+		}
+		if err := s.check(resolved(path), suffix); err != nil {
+			return fmt.Errorf("check %s: %w", s.path, err)
+		}
+	}
+	return nil
+}
+
+// stray is a file with content that may belong to the database beside it.
+type stray struct {
+	path   string
+	within time.Duration
+	log    *slog.Logger
+}
+
+// copiedWithin is how far apart the files of one database are made when all of them are
+// copied, in any order. Otherwise the log is made after the database.
+const copiedWithin = time.Minute
+
+func (s stray) check(database, suffix string) error {
+	if size(database) == 0 {
+		return s.setAside()
+	}
+	header, err := readHeader(database)
+	if err != nil {
+		return err
+	}
+	switch {
+	case suffix == "-journal" && header[18] == walVersion:
+		s.log.Warn("this file does not belong to the database, which has no rollback journal: was the database copied over another?", keyPath, s.path)
+	case suffix == "-wal" && bornAfter(database, s.path) > s.within:
+		s.log.Warn("this file is older than the database and does not belong to it: was a backup put beside the log of another database?", keyPath, s.path)
+	}
+	return nil
+}
+
+// setAside renames the file: SQLite deletes it when the database is empty, although it
+// may hold the only copy of what was committed.
+func (s stray) setAside() error {
+	aside := s.path + ".stray-" + time.Now().UTC().Format("20060102T150405.000000000Z")
+	if err := os.Rename(s.path, aside); err != nil {
+		return err
+	}
+	s.log.Warn("this file was beside an empty database and does not belong to it: it was renamed", keyPath, s.path, keyRenamed, aside)
+	return syncDir(filepath.Dir(aside))
+}
+
+// walVersion is the version of the format, in byte 18 of the header, of a database whose
+// commits are in a write-ahead log.
+const walVersion = 2
+
+// readHeader returns the header of a database, with zeros for what is missing.
+func readHeader(path string) (header [100]byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return header, err
+	}
+	if _, err = io.ReadFull(f, header[:]); errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil // SQLite has better words for it
+	}
+	return header, errors.Join(err, f.Close())
+}
+
+// size returns the size of a file, zero when there is none.
+func size(path string) int64 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
