@@ -70,7 +70,7 @@ func (cmd broadcastCmd) preview(in *invocation, vms []*migcontrollerv1.VM) error
 	if err := writeList(in, vms, in.vmTable(vms), noVM); err != nil {
 		return err
 	}
-	fmt.Fprintf(in.stderr, "%s would be sent to %s. Nothing was sent.\n", cmd.Type, vmCount(len(vms)))
+	fmt.Fprintf(in.stderr, "%s would be sent to %s. Nothing was sent.\n", printable(cmd.Type), vmCount(len(vms)))
 	return nil
 }
 

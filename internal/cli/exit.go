@@ -108,6 +108,7 @@ func (in *invocation) tellProgram(name string, f *failure) {
 		out.Reason = f.detail.GetReason().String()
 	}
 	document, err := json.Marshal(map[string]told{"error": out})
+	document = escapeJSON(document)
 	if err == nil && in.Output == outYAML {
 		document, err = jsonToYAML(document)
 		document = append([]byte("---\n"), document...)

@@ -50,7 +50,7 @@ func (cmd watchCmd) Run(ctx context.Context, in *invocation) error {
 		in.freshLine()
 	}
 	if cursor != cmd.Cursor && !in.structured() {
-		fmt.Fprintf(in.stderr, "To go on from here: migctl watch --cursor %s\n", cursor)
+		fmt.Fprintf(in.stderr, "To go on from here: migctl watch --cursor %s\n", printable(cursor))
 	}
 	return err
 }
