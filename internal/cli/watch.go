@@ -17,7 +17,7 @@ import (
 const (
 	// silenceLimit ends a stream that is dead: the controller says something at
 	// least every 30 seconds.
-	silenceLimit = 90 * time.Second
+	silenceLimit = 45 * time.Second
 	// The pauses between two tries to watch again double from the first to the
 	// longest.
 	firstPause   = 500 * time.Millisecond
