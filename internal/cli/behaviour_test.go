@@ -160,7 +160,12 @@ func TestErrors(t *testing.T) {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
 			d := newDesk(t)
-			d.fleet.fail = func(any) error { return connect.NewError(code, errors.New("command.type must be given")) }
+			d.fleet.fail = func(any) error {
+				if code == connect.CodeNotFound {
+					return notFound("command.type must be given")
+				}
+				return connect.NewError(code, errors.New("command.type must be given"))
+			}
 			d.golden("error-"+code.String(), "vm", "vm-1")
 			_, _, got := d.run("vm", "vm-1")
 			require.Equal(t, exit, got)

@@ -70,7 +70,7 @@ func (cmd broadcastCmd) preview(in *invocation, vms []*migcontrollerv1.VM) error
 	if err := writeList(in, vms, in.vmTable(vms), noVM); err != nil {
 		return err
 	}
-	fmt.Fprintf(in.stderr, "%s would be sent to %s. Nothing was sent.\n", cmd.Type, vmCount(len(vms)))
+	fmt.Fprintf(in.stderr, "%s would be sent to %s. Nothing was sent.\n", printable(cmd.Type), vmCount(len(vms)))
 	return nil
 }
 
@@ -130,11 +130,29 @@ func (cmd broadcastCmd) confirm(ctx context.Context, in *invocation, n int) erro
 	}
 }
 
-// sent is what became of the command for one VM: a record, or an error.
+// sent is what became of the command for one VM. One that was accepted has a
+// record, with an error if its end could not be waited for.
 type sent struct {
 	vm     string
 	record *migcontrollerv1.CommandRecord
 	err    error
+	// id is that of a command that may or may not have been accepted; otherwise
+	// empty.
+	id string
+}
+
+// sendOne sends the command to one VM, unless ctx has ended.
+func (in *invocation) sendOne(ctx context.Context, req *migcontrollerv1.SendCommandRequest, vm string, wait time.Duration) sent {
+	own := proto.CloneOf(req)
+	own.VmId, own.Command.Id = vm, in.newID()
+	if err := ctx.Err(); err != nil {
+		return sent{vm: vm, err: err}
+	}
+	record, err := in.send(ctx, own, wait)
+	if record == nil && in.uncertain(err) {
+		return sent{vm: vm, err: err, id: own.Command.Id}
+	}
+	return sent{vm: vm, record: record, err: err}
 }
 
 // sendAll sends the same command to each VM, so many at a time, shows how far it
@@ -150,15 +168,7 @@ func (in *invocation) sendAll(
 	for range min(parallel, len(vms)) {
 		senders.Go(func() {
 			for i := range next {
-				if ctx.Err() != nil {
-					results[i] = sent{vm: vms[i], err: ctx.Err()}
-					done <- i
-					continue
-				}
-				own := proto.CloneOf(req)
-				own.VmId, own.Command.Id = vms[i], in.newID()
-				record, err := in.send(ctx, own, wait)
-				results[i] = sent{vms[i], record, err}
+				results[i] = in.sendOne(ctx, req, vms[i], wait)
 				done <- i
 			}
 		})
@@ -191,7 +201,11 @@ func (p *progress) step(s sent, waited bool) {
 	if s.err != nil || waited && !succeeded(s.record) {
 		p.failed++
 	}
-	if s.err != nil && !errors.Is(s.err, context.Canceled) {
+	switch {
+	case s.id != "":
+		p.wipe()
+		p.in.tellUncertain(s)
+	case s.err != nil && !errors.Is(s.err, context.Canceled):
 		p.wipe()
 		p.in.tellFailure(s.vm, s.err)
 	}
@@ -212,40 +226,77 @@ func (p *progress) end() {
 	p.in.fresh = true
 }
 
+// tellUncertain tells of a command that may or may not have been accepted.
+func (in *invocation) tellUncertain(s sent) {
+	f := *in.explain(s.err)
+	if errors.Is(s.err, context.Canceled) {
+		f = failure{code: exitInterrupted, text: "interrupted"}
+	}
+	f.text += fmt.Sprintf("; %s may have been accepted", s.id)
+	f.hint = lookHint(s.id)
+	in.tell(s.vm, &f)
+}
+
+// tally counts what became of the commands of a broadcast.
+type tally struct {
+	records []*migcontrollerv1.CommandRecord
+	// refusal is the last error of a command that was not accepted, or of which
+	// this is not known.
+	refusal                                error
+	refused, uncertain, unsuccessful, open int
+}
+
+func tallyOf(results []sent, waited bool) (t tally) {
+	for _, s := range results {
+		if s.record == nil {
+			t.refused++
+			t.refusal = s.err
+			if s.id != "" {
+				t.uncertain++
+			}
+			continue
+		}
+		t.records = append(t.records, s.record)
+		switch {
+		case waited && !ended(s.record):
+			t.open++
+		case waited && !succeeded(s.record):
+			t.unsuccessful++
+		}
+	}
+	return t
+}
+
 // summarise shows the commands that were accepted, and counts on stderr.
 func (in *invocation) summarise(ctx context.Context, results []sent, waited bool) error {
-	var records []*migcontrollerv1.CommandRecord
-	var refusal error
-	refused, lost, open := 0, 0, 0
-	for _, s := range results {
-		switch {
-		case s.err != nil:
-			refused++
-			refusal = s.err
-			continue
-		case waited && !ended(s.record):
-			open++
-		case waited && !succeeded(s.record):
-			lost++
-		}
-		records = append(records, s.record)
+	t := tallyOf(results, waited)
+	none := "Nothing was sent."
+	if t.uncertain > 0 {
+		none = "No command is known to have been accepted."
 	}
-	if err := writeList(in, records, in.commandTable(records), "Nothing was sent."); err != nil {
+	if err := writeList(in, t.records, in.commandTable(t.records), none); err != nil {
 		return err
 	}
-	fmt.Fprintf(in.stderr, "%d of %d accepted", len(records), len(results))
+	fmt.Fprintf(in.stderr, "%d of %d accepted", len(t.records), len(results))
+	if t.uncertain > 0 {
+		fmt.Fprintf(in.stderr, ", unknown of %d", t.uncertain)
+	}
 	if waited {
-		fmt.Fprintf(in.stderr, ", %d succeeded, %d ended otherwise, %d not ended", len(records)-lost-open, lost, open)
+		succeeded := len(t.records) - t.unsuccessful - t.open
+		fmt.Fprintf(in.stderr, ", %d succeeded, %d ended otherwise, %d not ended", succeeded, t.unsuccessful, t.open)
 	}
 	fmt.Fprintln(in.stderr, ".")
+	if t.uncertain > 0 && !in.structured() {
+		fmt.Fprintln(in.stderr, "  migctl command ID shows whether one was accepted; migctl cancel ID takes it back.")
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case refused == len(results):
-		return silent(in.explain(refusal).code)
-	case refused > 0 || lost > 0:
+	case t.refused == len(results):
+		return silent(in.explain(t.refusal).code)
+	case t.refused > 0 || t.unsuccessful > 0:
 		return silent(exitFailed)
-	case open > 0:
+	case t.open > 0:
 		return silent(exitNotEnded)
 	default:
 		return nil

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -219,30 +220,50 @@ func (cmd cancelCmd) Run(ctx context.Context, in *invocation) error {
 	}
 	var cancelled []*migcontrollerv1.CommandRecord
 	var first error
+	none := "Nothing was cancelled."
 	for _, id := range cmd.IDs {
 		res, err := ask(ctx, in, 0, in.client.CancelCommand, &migcontrollerv1.CancelCommandRequest{CommandId: id})
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err == nil:
+		if err == nil {
 			cancelled = append(cancelled, res.GetCommand())
-		case len(cmd.IDs) == 1:
-			return absent{err, commandsHint}
-		default:
-			in.tellFailure(id, err)
-			if first == nil {
-				first = err
-			}
+			continue
+		}
+		if in.uncertain(err) {
+			none = "No command is known to have been cancelled."
+		}
+		first = cmp.Or(first, err)
+		in.tellNotCancelled(ctx, id, len(cmd.IDs) > 1, err)
+		if ctx.Err() != nil {
+			break
 		}
 	}
-	none := "Nothing was cancelled."
-	if err := writeList(in, cancelled, in.commandTable(cancelled), none); err != nil {
-		return err
+	if len(cmd.IDs) > 1 || first == nil {
+		if err := writeList(in, cancelled, in.commandTable(cancelled), none); err != nil {
+			return err
+		}
 	}
 	if first != nil {
 		return silent(in.explain(first).code)
 	}
 	return nil
+}
+
+// tellNotCancelled tells why a command, the only one or one of many, was not
+// cancelled, or is not known to have been.
+func (in *invocation) tellNotCancelled(ctx context.Context, id string, many bool, err error) {
+	f := *in.explain(absent{err, commandsHint})
+	if ctx.Err() != nil {
+		in.freshLine()
+		f = failure{code: exitInterrupted, text: "interrupted"}
+	}
+	if in.uncertain(err) {
+		f.text += fmt.Sprintf("; %s may have been cancelled", id)
+		f.hint = fmt.Sprintf("migctl command %s shows whether it was.", id)
+	}
+	if many {
+		in.tell(id, &f)
+	} else {
+		in.tell("", &f)
+	}
 }
 
 // tellFailure tells what went wrong for one of many.

@@ -66,6 +66,7 @@ func (p program) complete(ctx context.Context, model *kong.Application, words []
 	if len(words) == 0 {
 		words = []string{""}
 	}
+	words, cut := joinColons(words)
 	last := words[len(words)-1]
 	spot := locate(model, words[:len(words)-1])
 	lead := ""
@@ -90,10 +91,31 @@ func (p program) complete(ctx context.Context, model *kong.Application, words []
 		}
 	}
 	for _, word := range found {
-		if strings.HasPrefix(word, last) {
-			fmt.Fprintln(p.stdout, lead+word)
+		if strings.HasPrefix(word, last) && printable(word) == word {
+			fmt.Fprintln(p.stdout, strings.TrimPrefix(lead+word, cut))
 		}
 	}
+}
+
+// joinColons puts together what bash splits: it makes colons words of their own,
+// in addresses for instance. cut is what the last word begins with that bash will
+// not replace.
+func joinColons(words []string) (joined []string, cut string) {
+	open := false
+	for _, word := range words {
+		colon := word != "" && strings.Trim(word, ":") == ""
+		last := len(joined) - 1
+		if last >= 0 && word != "" && (colon || open) {
+			if cut = joined[last]; colon {
+				cut += word
+			}
+			joined[last] += word
+		} else {
+			joined, cut = append(joined, word), ""
+		}
+		open = colon
+	}
+	return joined, cut
 }
 
 // place is where in the grammar a line of words has come to.
@@ -193,7 +215,7 @@ func (p program) argumentValues(ctx context.Context, spot place) []string {
 	case spot.argument.Name == "vm":
 		return p.vmIDs(ctx, spot.given)
 	case spot.argument.Name == "type":
-		return []string{"drain", "register_runner", "set_log_level", "shutdown", "update_config"}
+		return commandTypes
 	case spot.argument.Name == "name" && slices.Contains([]string{"use-context", "set-context", "delete-context"}, spot.node.Name):
 		return p.contextNames()
 	default:

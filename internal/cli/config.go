@@ -39,15 +39,16 @@ func (p program) configPath() (string, error) {
 	return "", usage("there is no HOME to find the config file in: set %s", configEnv)
 }
 
-// loadConfig reads the file of contexts. One that does not exist is empty.
+// loadConfig reads the file of contexts. One that does not exist is empty; the
+// contexts are never nil.
 func (p program) loadConfig() (config, error) {
 	path, err := p.configPath()
 	if err != nil {
-		return config{}, nil //nolint:nilerr // without a home there are no contexts
+		return config{Contexts: map[string]target{}}, nil //nolint:nilerr // without a home there are no contexts
 	}
 	content, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return config{}, nil
+		return config{Contexts: map[string]target{}}, nil
 	}
 	if err != nil {
 		return config{}, fmt.Errorf("config file: %w", err)
@@ -57,6 +58,9 @@ func (p program) loadConfig() (config, error) {
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
 		return config{}, &failure{code: exitUsage, text: fmt.Sprintf("config file %s: %v", path, err)}
+	}
+	if c.Contexts == nil {
+		c.Contexts = map[string]target{}
 	}
 	for name, t := range c.Contexts {
 		c.Contexts[name] = t.absolute(filepath.Dir(path))
@@ -199,9 +203,6 @@ func (cmd setContextCmd) Run(in *invocation) error {
 	t, err := cmd.change(in, c.Contexts[cmd.Name])
 	if err != nil {
 		return err
-	}
-	if c.Contexts == nil {
-		c.Contexts = map[string]target{}
 	}
 	c.Contexts[cmd.Name] = t
 	if c.Current == "" {

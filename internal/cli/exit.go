@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,8 @@ const (
 type failure struct {
 	code int
 	text string
+	// told is set when everything has been said already.
+	told bool
 	// hint is empty when there is nothing to try.
 	hint string
 	// status and detail are what the controller told; empty and nil when it did
@@ -45,7 +48,7 @@ func usage(format string, args ...any) error {
 }
 
 // silent is the error of an outcome that has already been told.
-func silent(code int) error { return &failure{code: code} }
+func silent(code int) error { return &failure{code: code, told: true} }
 
 // absent is an error about something that may not exist, with the place to look
 // for it.
@@ -63,7 +66,7 @@ func (in *invocation) report(err error) int {
 		return exitOK
 	}
 	f := in.explain(err)
-	if f.text != "" {
+	if !f.told {
 		in.tell("", f)
 	}
 	return f.code
@@ -81,8 +84,8 @@ func (in *invocation) tell(name string, f *failure) {
 		return
 	}
 	fmt.Fprintf(in.stderr, "migctl: %s\n", printable(f.text))
-	if f.hint != "" {
-		fmt.Fprintf(in.stderr, "  %s\n", f.hint)
+	for line := range strings.Lines(f.hint) {
+		fmt.Fprintf(in.stderr, "  %s\n", printable(strings.TrimSpace(line)))
 	}
 }
 
@@ -105,6 +108,7 @@ func (in *invocation) tellProgram(name string, f *failure) {
 		out.Reason = f.detail.GetReason().String()
 	}
 	document, err := json.Marshal(map[string]told{"error": out})
+	document = escapeJSON(document)
 	if err == nil && in.Output == outYAML {
 		document, err = jsonToYAML(document)
 		document = append([]byte("---\n"), document...)
@@ -126,14 +130,27 @@ func (in *invocation) explain(err error) *failure {
 		return &failure{code: exitFailed, text: err.Error()}
 	case told.Code() == connect.CodeUnauthenticated || told.Code() == connect.CodePermissionDenied:
 		return &failure{
-			code: exitNotAllowed, text: fmt.Sprintf("%s does not let you in: %s", in.address, told.Message()), status: told.Code().String(),
+			code: exitNotAllowed, text: fmt.Sprintf("%s does not let you in: %s", in.address, messageOf(told)), status: told.Code().String(),
 			hint: "A token is given by --token-file, MIGCTL_TOKEN or the context; migctl config view\n  shows what the context has.",
 		}
-	case connect.IsWireError(err):
+	case connect.IsWireError(err) && !foreign(told):
 		return in.refused(err, told)
 	default:
 		return in.unreached(err, told)
 	}
+}
+
+// messageOf returns what an error says; what stands before a controller may say
+// nothing but a status.
+func messageOf(told *connect.Error) string {
+	return cmp.Or(told.Message(), "it answers "+told.Code().String()+", without a message")
+}
+
+// foreign reports whether an answer is from something else than a controller's
+// AdminService: a gateway, or another path of the controller. AdminService says
+// what is wrong, and gives its reason when it is that something does not exist.
+func foreign(told *connect.Error) bool {
+	return told.Message() == "" || told.Code() == connect.CodeNotFound && ownDetail(told) == nil
 }
 
 // unreached returns what a person is told when no controller has answered.
@@ -147,11 +164,11 @@ func (in *invocation) unreached(err error, told *connect.Error) *failure {
 	case hint != "":
 		f.text, f.hint = fmt.Sprintf("no safe connection to %s: %s", in.address, told.Message()), hint
 	case told.Code() == connect.CodeUnavailable:
-		f.text = fmt.Sprintf("cannot reach the controller at %s: %s", in.address, told.Message())
+		f.text = fmt.Sprintf("cannot reach the controller at %s: %s", in.address, messageOf(told))
 		f.hint = "Is the controller running? --address or MIGCTL_ADDRESS names another place, and\n  migctl config get-contexts lists those you have named."
 	default:
-		f.text = fmt.Sprintf("what answers at %s is no controller that migctl understands: %s", in.address, told.Message())
-		f.hint = "Check --address (http or https?), and that migctl and the controller have the\n  same version."
+		f.text = fmt.Sprintf("what answers at %s is no controller that migctl understands: %s", in.address, messageOf(told))
+		f.hint = "Check --address (http or https? is a path in it right?), and that migctl and the\n  controller have the same version."
 		if rest, plain := strings.CutPrefix(in.address, "http://"); plain && told.Message() == "400 Bad Request" {
 			f.hint = "It may speak TLS: try --address https://" + rest
 		}
@@ -159,13 +176,8 @@ func (in *invocation) unreached(err error, told *connect.Error) *failure {
 	return f
 }
 
-// detailOf returns the error's ErrorDetail. Where a controller sends none, the
-// code tells the reason.
-func detailOf(err error) *migcontrollerv1.ErrorDetail {
-	told, ok := errors.AsType[*connect.Error](err)
-	if !ok {
-		return nil
-	}
+// ownDetail returns the ErrorDetail that the controller attached; nil for none.
+func ownDetail(told *connect.Error) *migcontrollerv1.ErrorDetail {
 	for _, d := range told.Details() {
 		if value, bad := d.Value(); bad == nil {
 			if detail, ok := value.(*migcontrollerv1.ErrorDetail); ok {
@@ -173,9 +185,21 @@ func detailOf(err error) *migcontrollerv1.ErrorDetail {
 			}
 		}
 	}
+	return nil
+}
+
+// detailOf returns the error's ErrorDetail. Where a controller sends none, the
+// code tells the reason, unless anything on the way could have sent it.
+func detailOf(err error) *migcontrollerv1.ErrorDetail {
+	told, ok := errors.AsType[*connect.Error](err)
+	if !ok {
+		return nil
+	}
+	if detail := ownDetail(told); detail != nil {
+		return detail
+	}
 	byCode := map[connect.Code]migcontrollerv1.ErrorReason{
 		connect.CodeInvalidArgument:    migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD,
-		connect.CodeNotFound:           migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND,
 		connect.CodeAlreadyExists:      migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN,
 		connect.CodeFailedPrecondition: migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED,
 		connect.CodeOutOfRange:         migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED,

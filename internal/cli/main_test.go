@@ -154,6 +154,17 @@ type fakeFleet struct {
 	streams []func(*migcontrollerv1.WatchFleetRequest, *connect.ServerStream[migcontrollerv1.WatchFleetResponse]) error
 }
 
+// notFound is the error of the controller for what does not exist.
+func notFound(format string, args ...any) error {
+	err := connect.NewError(connect.CodeNotFound, fmt.Errorf(format, args...))
+	detail, bad := connect.NewErrorDetail(&migcontrollerv1.ErrorDetail{Reason: migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND})
+	if bad != nil {
+		panic(bad)
+	}
+	err.AddDetail(detail)
+	return err
+}
+
 func (f *fakeFleet) now() time.Time {
 	f.lock.Lock()
 	defer f.lock.Unlock()
@@ -251,7 +262,7 @@ func (f *fakeFleet) findVM(id string) (*migcontrollerv1.VM, error) {
 			return v, nil
 		}
 	}
-	return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("VM %q: not found", id))
+	return nil, notFound("VM %q: not found", id)
 }
 
 func (f *fakeFleet) ListCommands(
@@ -270,7 +281,7 @@ func (f *fakeFleet) find(id string) (*migcontrollerv1.CommandRecord, error) {
 			return c, nil
 		}
 	}
-	return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("command %q: not found", id))
+	return nil, notFound("command %q: not found", id)
 }
 
 func (f *fakeFleet) GetCommand(
@@ -286,6 +297,9 @@ func (f *fakeFleet) GetCommand(
 func (f *fakeFleet) CancelCommand(
 	_ context.Context, req *migcontrollerv1.CancelCommandRequest,
 ) (*migcontrollerv1.CancelCommandResponse, error) {
+	if err := f.arrive(req); err != nil {
+		return nil, err
+	}
 	c, err := f.find(req.CommandId)
 	if err == nil && ended(c) {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("command %q: the command has already ended", req.CommandId))

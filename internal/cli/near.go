@@ -46,6 +46,31 @@ func (in *invocation) nearVMs(ctx context.Context, id string) []string {
 	return near[:min(len(near), suggested)]
 }
 
+// commandTypes are those that the agents' contract names; an agent may know more.
+var commandTypes = []string{"drain", "register_runner", "set_log_level", "shutdown", "update_config"}
+
+// checkType returns the error of a type that somebody who meant a known one may
+// have typed: the controller would deliver it, and the agent would not obey.
+func checkType(kind string) error {
+	if slices.Contains(commandTypes, kind) {
+		return nil
+	}
+	folded := strings.ReplaceAll(strings.ToLower(strings.TrimSpace(kind)), "-", "_")
+	nearest, least := "", typos+1
+	for _, known := range commandTypes {
+		if d := distance(folded, known); d < least {
+			nearest, least = known, d
+		}
+	}
+	if nearest == "" {
+		return nil
+	}
+	return &failure{
+		code: exitUsage, text: fmt.Sprintf("%q is not a known type of command", kind),
+		hint: fmt.Sprintf("Did you mean %s? --any-type sends %s all the same.", nearest, printable(kind)),
+	}
+}
+
 // distance is how many letters have to be put in, taken out or exchanged to make
 // a into b; above typos it is more than that, and not exact.
 func distance(a, b string) int {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -85,7 +84,7 @@ func (in *invocation) writeLine(record proto.Message) error {
 		fmt.Fprintln(in.stdout, "---")
 		return in.writeValue(document)
 	}
-	_, err = fmt.Fprintf(in.stdout, "%s\n", document)
+	_, err = fmt.Fprintf(in.stdout, "%s\n", escapeJSON(document))
 	return err
 }
 
@@ -95,7 +94,7 @@ func (in *invocation) writeValue(v any) error {
 	if err != nil {
 		return fmt.Errorf("output: %w", err)
 	}
-	document = append(document, '\n')
+	document = append(escapeJSON(document), '\n')
 	if in.Output == outYAML {
 		if document, err = jsonToYAML(document); err != nil {
 			return fmt.Errorf("output: %w", err)
@@ -117,31 +116,6 @@ func protoDocument(m proto.Message) (json.RawMessage, error) {
 		return nil, fmt.Errorf("output: %w", err)
 	}
 	return compact.Bytes(), nil
-}
-
-// jsonToYAML keeps the order of the fields, and texts texts.
-func jsonToYAML(document []byte) ([]byte, error) {
-	var node yaml.Node
-	if err := yaml.Unmarshal(document, &node); err != nil {
-		return nil, err
-	}
-	plainStyle(&node)
-	var out bytes.Buffer
-	encoder := yaml.NewEncoder(&out)
-	encoder.SetIndent(2)
-	if err := encoder.Encode(&node); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
-}
-
-func plainStyle(n *yaml.Node) {
-	if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
-		n.Style = 0
-	}
-	for _, child := range n.Content {
-		plainStyle(child)
-	}
 }
 
 // when shows a point in time: how long ago, or in wide output RFC 3339.

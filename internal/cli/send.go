@@ -34,11 +34,16 @@ type parameters struct {
 	TTL        span     `name:"ttl" placeholder:"TIME" help:"How long it may wait to be delivered. The controller's default is an hour, unless configured."`
 	AckTimeout span     `placeholder:"TIME" help:"How long the agent may take to ack. The controller's default is 30s, unless configured."`
 
+	AnyType bool `help:"Send a type that looks misspelt all the same."`
+
 	MaxDeliveries int32 `placeholder:"N" help:"How many times it is delivered at most. The controller's default is 5, unless configured."`
 }
 
 // request returns what to send, for no VM yet.
 func (p parameters) request(kind string) (*migcontrollerv1.SendCommandRequest, error) {
+	if err := checkType(kind); err != nil && !p.AnyType {
+		return nil, err
+	}
 	command := &commands.Command{Type: kind, StringArrayParams: p.List}
 	var err error
 	if command.StringParams, err = pairs("--param", p.Param, "a text", func(s string) (string, error) { return s, nil }); err != nil {
@@ -115,13 +120,21 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 	}
 	in.warn(ctx, cmd.Type, []string{cmd.VM})
 	record, err := in.send(ctx, req, time.Duration(cmd.Wait))
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		in.freshLine()
-		fmt.Fprintf(in.stderr, "It may have been accepted: migctl command %s tells, migctl cancel %s takes it back.\n", printable(id), printable(id))
+		in.tellInterrupted(record, id)
 		return ctx.Err()
-	}
-	if err != nil {
-		return in.uncertain(err, req)
+	case err != nil && record != nil:
+		f := *in.explain(err)
+		f.hint = fmt.Sprintf("%s was accepted, and goes on. %s", id, lookHint(id))
+		return &f
+	case in.uncertain(err):
+		f := *in.explain(err)
+		f.hint += fmt.Sprintf("\n  It may have been accepted: migctl command %s tells. To send it again without\n  sending it twice, add --id %s.", id, id)
+		return &f
+	case err != nil:
+		return err
 	}
 	if err := in.writeRecord(record, in.commandFields(record)); err != nil {
 		return err
@@ -129,16 +142,36 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 	return in.outcome(record, cmd.Wait > 0)
 }
 
-// uncertain adds, to an error after which the command may or may not have been
-// accepted, how to find out.
-func (in *invocation) uncertain(err error, req *migcontrollerv1.SendCommandRequest) error {
-	f := in.explain(err)
-	if dial, ok := errors.AsType[*net.OpError](err); f.code != exitUnavailable || ok && dial.Op == "dial" {
-		return err // Nothing was sent.
+// tellInterrupted tells what is known of a command after an interrupt: that it was
+// accepted, if there is a record of it, or else that it may have been.
+func (in *invocation) tellInterrupted(record *migcontrollerv1.CommandRecord, id string) {
+	f := &failure{code: exitInterrupted, text: fmt.Sprintf("interrupted; %s may have been accepted", id), hint: lookHint(id)}
+	if record != nil {
+		f.text = fmt.Sprintf("interrupted; %s was accepted, and goes on", id)
 	}
-	id := req.GetCommand().GetId()
-	f.hint += fmt.Sprintf("\n  It may have been accepted: migctl command %s tells. To send it again without\n  sending it twice, add --id %s.", id, id)
-	return f
+	in.tell("", f)
+}
+
+// lookHint says how to look at a command, and how to take it back.
+func lookHint(id string) string {
+	return fmt.Sprintf("Look: migctl command %s. Take it back: migctl cancel %s", id, id)
+}
+
+// uncertain reports whether a request that changes something may have been carried
+// out although it ended with this error: no answer of the controller says that it
+// was not, and it may have reached it.
+func (in *invocation) uncertain(err error) bool {
+	if err == nil {
+		return false
+	}
+	if errors.Is(err, context.Canceled) {
+		return true
+	}
+	if dial, ok := errors.AsType[*net.OpError](err); ok && dial.Op == "dial" {
+		return false
+	}
+	code := connect.CodeOf(err)
+	return in.explain(err).code == exitUnavailable || code == connect.CodeInternal || code == connect.CodeUnknown
 }
 
 // outcome tells on stderr what to know of a command that was sent, and returns
@@ -164,7 +197,9 @@ func (in *invocation) outcome(c *migcontrollerv1.CommandRecord, waited bool) err
 
 // send sends a command and waits for its end. The same id is asked for again and
 // again, which sends nothing twice; so once the command has been accepted, a
-// controller that goes away for a while does not end the wait.
+// controller that goes away for a while does not end the wait. The record is nil
+// only if the command is not known to have been accepted; with a record, the error
+// says why the wait ended before the command.
 func (in *invocation) send(
 	ctx context.Context, req *migcontrollerv1.SendCommandRequest, wait time.Duration,
 ) (*migcontrollerv1.CommandRecord, error) {
@@ -184,10 +219,10 @@ func (in *invocation) send(
 		case err == nil:
 			record = res.GetCommand()
 		case record == nil || ctx.Err() != nil || !passing(err):
-			return nil, err
+			return record, err
 		default:
 			if err := in.pause(ctx, retryPause); err != nil {
-				return nil, err
+				return record, err
 			}
 		}
 		if ended(record) || !in.now().Before(until) {

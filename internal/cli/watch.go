@@ -17,7 +17,7 @@ import (
 const (
 	// silenceLimit ends a stream that is dead: the controller says something at
 	// least every 30 seconds.
-	silenceLimit = 90 * time.Second
+	silenceLimit = 45 * time.Second
 	// The pauses between two tries to watch again double from the first to the
 	// longest.
 	firstPause   = 500 * time.Millisecond
@@ -50,7 +50,7 @@ func (cmd watchCmd) Run(ctx context.Context, in *invocation) error {
 		in.freshLine()
 	}
 	if cursor != cmd.Cursor && !in.structured() {
-		fmt.Fprintf(in.stderr, "To go on from here: migctl watch --cursor %s\n", cursor)
+		fmt.Fprintf(in.stderr, "To go on from here: migctl watch --cursor %s\n", printable(cursor))
 	}
 	return err
 }

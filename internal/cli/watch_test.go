@@ -239,3 +239,10 @@ func TestWatchExpired(t *testing.T) {
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "Watch without --cursor")
 }
+
+// The controller answers at least every 30 seconds: a stream that is silent for
+// half as long again is broken.
+func TestSilenceLimit(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, 45*time.Second, silenceLimit)
+}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from connectrpc.protocol import ProtocolType
-from pyqwest import Client, HTTPTransport, HTTPVersion, SyncClient, SyncHTTPTransport
+from pyqwest import Client, HTTPTransport, HTTPVersion, Proxy, SyncClient, SyncHTTPTransport
 
 from migcontroller.v1.admin_service_connect import (
     AdminServiceClient,
@@ -25,6 +25,15 @@ from miglet.commands.commands_connect import (
     CommandServiceClient,
     CommandServiceClientSync,
 )
+
+from ._process import (
+    Agent,
+    AgentSync,
+    Commands,
+    CommandsSync,
+    check_process,
+)
+from ._watches import Admin, AdminSync
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -40,10 +49,17 @@ if TYPE_CHECKING:
         tls_ca_cert: bytes
         tls_cert: bytes
         tls_key: bytes
+        proxy: Proxy
 
 
 DEFAULT_ADDRESS = "http://localhost:8080"
 """Where a controller on this machine listens unless told otherwise."""
+
+_SILENCE = 45.0
+"""After how many seconds without an answer a watch is broken: one comes at least every 30."""
+
+_NO_PROXY = Proxy("http://127.0.0.1:9", no_proxy="localhost,127.0.0.0/8,::1")
+"""Takes the place of the environment's proxy, and is not used for loopback addresses."""
 
 
 class Controller:
@@ -63,25 +79,30 @@ class Controller:
     def __init__(
         self,
         address: str,
-        transport: SyncHTTPTransport,
+        options: _TransportOptions,
         protocol: ProtocolType,
         auth: list[_Bearer],
     ) -> None:
-        self._transport = transport
-        http = SyncClient(transport)
-        self.admin = AdminServiceClientSync(
+        self._transport = SyncHTTPTransport(**options)
+        self._watches = SyncHTTPTransport(**options, read_timeout=_SILENCE)
+        http = SyncClient(self._transport)
+        watches = AdminServiceClientSync(
+            address, http_client=SyncClient(self._watches), protocol=protocol, interceptors=auth
+        )
+        self.admin = AdminSync(
+            address, http_client=http, protocol=protocol, interceptors=auth, watches=watches
+        )
+        self.agent = AgentSync(
             address, http_client=http, protocol=protocol, interceptors=auth
         )
-        self.agent = AgentServiceClientSync(
-            address, http_client=http, protocol=protocol, interceptors=auth
-        )
-        self.commands = CommandServiceClientSync(
+        self.commands = CommandsSync(
             address, http_client=http, protocol=protocol, interceptors=auth
         )
 
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
+        self._watches.close()
 
     def __enter__(self) -> Controller:
         return self
@@ -110,22 +131,31 @@ class AsyncController:
     """The agent's stream."""
 
     def __init__(
-        self, address: str, transport: HTTPTransport, protocol: ProtocolType, auth: list[_Bearer]
+        self,
+        address: str,
+        options: _TransportOptions,
+        protocol: ProtocolType,
+        auth: list[_Bearer],
     ) -> None:
-        self._transport = transport
-        http = Client(transport)
-        self.admin = AdminServiceClient(
+        self._transport = HTTPTransport(**options)
+        self._watches = HTTPTransport(**options, read_timeout=_SILENCE)
+        http = Client(self._transport)
+        watches = AdminServiceClient(
+            address, http_client=Client(self._watches), protocol=protocol, interceptors=auth
+        )
+        self.admin = Admin(
+            address, http_client=http, protocol=protocol, interceptors=auth, watches=watches
+        )
+        self.agent = Agent(
             address, http_client=http, protocol=protocol, interceptors=auth
         )
-        self.agent = AgentServiceClient(
-            address, http_client=http, protocol=protocol, interceptors=auth
-        )
-        self.commands = CommandServiceClient(
+        self.commands = Commands(
             address, http_client=http, protocol=protocol, interceptors=auth
         )
 
     async def close(self) -> None:
         """Close the connection."""
+        await self._watches.aclose()
         await self._transport.aclose()
 
     async def __aenter__(self) -> AsyncController:
@@ -161,10 +191,17 @@ def connect(
 
     Raises ValueError for an argument that breaks its rule, and OSError for a file that
     cannot be read. Whether the controller answers shows with the first call.
+
+    After a fork of a process that has connected, connections do not work in the child:
+    this and every call raises RuntimeError there. A child that connects first is fine.
+
+    No proxy is used for a controller on this machine. A watch that gets no answer for 45
+    seconds ends with UNAVAILABLE.
     """
+    check_process()
     address, auth = _check(address, token, protocol, plaintext_token)
     options = _transport_options(address, ca_file, cert_file, key_file)
-    return Controller(address, SyncHTTPTransport(**options), protocol, auth)
+    return Controller(address, options, protocol, auth)
 
 
 def connect_async(
@@ -178,10 +215,11 @@ def connect_async(
     plaintext_token: bool = False,
 ) -> AsyncController:
     """Connect to the controller, for asyncio. The arguments are those of `connect`."""
+    check_process()
     address, auth = _check(address, token, protocol, plaintext_token)
     options = _transport_options(address, ca_file, cert_file, key_file)
     _settle_at_exit()
-    return AsyncController(address, HTTPTransport(**options), protocol, auth)
+    return AsyncController(address, options, protocol, auth)
 
 
 @functools.cache
@@ -275,6 +313,8 @@ def _transport_options(
         raise ValueError("cert_file and key_file must be given together")
     # A redirect is no answer of the controller, and could carry the token elsewhere.
     options: _TransportOptions = {"follow_redirects": False}
+    if _loopback(urlsplit(address).hostname or ""):
+        options["proxy"] = _NO_PROXY
     if address.startswith("http://"):
         if ca_file is not None or cert_file is not None:
             raise ValueError("ca_file and cert_file must come with an https address")

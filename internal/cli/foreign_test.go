@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+)
+
+// Whatever a gateway answers, migctl says something, and that something does not
+// exist it says only when the controller does.
+func TestForeignAnswers(t *testing.T) {
+	t.Parallel()
+	bodies := map[string]string{
+		"application/json": `{"error":"no route"}`, "application/json; charset=utf-8": `{"code":404,"message":"no route"}`,
+		"text/html": "<html>no route</html>", "application/problem+json": `{"code":"not_found","message":"no route"}`, "text/plain": "", "": "{}",
+	}
+	lines := []string{
+		"vms", "vm vm-1", "command c1", "send vm-1 drain", "drain vm-1", "cancel c1", "watch", "events -f", "version", "vms -o json",
+	}
+	for _, status := range []int{301, 400, 404, 405, 429, 500, 502, 503, 504} {
+		for kind, body := range bodies {
+			gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", kind)
+				w.WriteHeader(status)
+				_, _ = io.WriteString(w, body)
+			}))
+			for _, line := range lines {
+				what := fmt.Sprintf("%s after %d %s %s", line, status, kind, body)
+				_, stderr, code := newDesk(t).run(append(strings.Fields(line), "--address", gateway.URL)...)
+				require.NotEmpty(t, stderr, what)
+				require.NotContains(t, stderr, ": \n", what)
+				require.NotContains(t, []int{exitOK, exitNotFound}, code, what)
+			}
+			gateway.Close()
+		}
+	}
+}
+
+// A path in the address that is no controller's is told as such.
+func TestForeignPath(t *testing.T) {
+	t.Parallel()
+	mux := http.NewServeMux()
+	mux.Handle(migcontrollerv1connect.NewAdminServiceHandler(newFakeFleet()))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { // as the controller does
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = io.WriteString(w, `{"code":"not_found","message":"there is nothing at this path; / says what there is"}`)
+	})
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	for _, line := range []string{"vms", "vm vm-1", "command ctl-aa02", "send vm-1 drain", "drain vm-1", "version"} {
+		_, stderr, code := newDesk(t).run(append(strings.Fields(line), "--address", server.URL+"/foo")...)
+		require.Equal(t, exitUnavailable, code, line)
+		require.NotContains(t, stderr, "never been seen", line)
+		if !strings.HasPrefix(line, "drain") {
+			require.Contains(t, stderr, "is a path in it right?", line)
+		}
+	}
+}
+
+// Completion understands words that bash split at colons, and gives back the part
+// after the last of them.
+func TestJoinColons(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		words, joined []string
+		cut           string
+	}{
+		{[]string{"--address", "http", ":", "//h", ":", "80", "vm", ""}, []string{"--address", "http://h:80", "vm", ""}, ""},
+		{[]string{"--address", "=", "http", ":", "//[", "::", "1]", ":", "80", "vm", "a"}, []string{"--address", "=", "http://[::1]:80", "vm", "a"}, ""},
+		{[]string{"vm", "a", ":", "b"}, []string{"vm", "a:b"}, "a:"},
+		{[]string{"vm", "a", ":"}, []string{"vm", "a:"}, "a:"},
+		{[]string{"vm", "a:b"}, []string{"vm", "a:b"}, ""},
+		{[]string{""}, []string{""}, ""},
+	} {
+		joined, cut := joinColons(test.words)
+		require.Equal(t, test.joined, joined)
+		require.Equal(t, test.cut, cut)
+	}
+}
+
+// Without contexts, what is shown of the config file has none.
+func TestConfigViewEmpty(t *testing.T) {
+	t.Parallel()
+	stdout, _, code := newDesk(t).run("config", "view", "-o", "json")
+	require.Zero(t, code)
+	require.JSONEq(t, `{"contexts":{}}`, stdout)
+}
