@@ -150,7 +150,7 @@ func (in *invocation) sendOne(ctx context.Context, req *migcontrollerv1.SendComm
 	}
 	record, err := in.send(ctx, own, wait)
 	if record == nil && in.uncertain(err) {
-		return sent{vm: vm, err: err, id: own.Command.Id}
+		return sent{vm: vm, err: err, id: own.GetCommand().GetId()}
 	}
 	return sent{vm: vm, record: record, err: err}
 }

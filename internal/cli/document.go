@@ -108,7 +108,7 @@ var (
 	// that mean something.
 	bare = regexp.MustCompile(`^[A-Za-z_/](?:[A-Za-z0-9 _./@+-]|:[A-Za-z0-9_/])*$`)
 	// number is what a text that begins with a digit, sign or point may be.
-	number = regexp.MustCompile(`^[-+.]?[0-9]`)
+	number = regexp.MustCompile(`^[-+.]?\d`)
 	words  = map[string]bool{
 		"": true, "y": true, "n": true, "yes": true, "no": true, "on": true, "off": true, "true": true, "false": true, "null": true,
 	}

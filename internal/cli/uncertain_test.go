@@ -23,7 +23,8 @@ func interruptedWhile(t *testing.T, nth int) *desk {
 	d.fleet.fail = func(request any) error {
 		switch request.(type) {
 		case *migcontrollerv1.SendCommandRequest, *migcontrollerv1.CancelCommandRequest:
-			if seen++; seen == nth {
+			seen++
+			if seen == nth {
 				cancel()
 			}
 		}
@@ -114,7 +115,7 @@ func TestBroadcastUnknown(t *testing.T) {
 func TestMistypedType(t *testing.T) {
 	t.Parallel()
 	for typed, meant := range map[string]string{
-		"drian": "drain", "DRAIN": "drain", "drain ": "drain", "set-log-level": "set_log_level", "shutdwon": "shutdown", "updateconfig": "update_config",
+		"drian": "drain", "DRAIN": "drain", "drain_": "drain", "set-log-level": "set_log_level", "shutdwon": "shutdown", "updateconfig": "update_config",
 		"register-runer": "register_runner",
 	} {
 		for _, args := range [][]string{{"send", "vm-1", typed}, {"broadcast", typed, "--yes"}} {
