@@ -115,7 +115,7 @@ func TestBroadcastUnknown(t *testing.T) {
 func TestMistypedType(t *testing.T) {
 	t.Parallel()
 	for typed, meant := range map[string]string{
-		"drian": "drain", "DRAIN": "drain", "drain\t": "drain", "set-log-level": "set_log_level", "shutdwon": "shutdown", "updateconfig": "update_config",
+		"drian": "drain", "DRAIN": "drain", "drain_": "drain", "set-log-level": "set_log_level", "shutdwon": "shutdown", "updateconfig": "update_config",
 		"register-runer": "register_runner",
 	} {
 		for _, args := range [][]string{{"send", "vm-1", typed}, {"broadcast", typed, "--yes"}} {

@@ -57,8 +57,10 @@ export interface ControllerTransport extends Transport {
  * Returns a transport over HTTP/2, for all kinds of calls, the agent's stream
  * too. The connection is made with the first call, shared by all, and made anew
  * when it is lost. While calls are under way it is probed, so that a watch on a
- * dead network ends within a minute, with an error. It throws a TypeError for an
- * option that breaks its rule.
+ * dead network ends within a minute, with an error. What ends a call without an
+ * answer of the controller has the code UNAVAILABLE; a call that changes nothing is
+ * made once more when its connection breaks. It throws a TypeError for an option
+ * that breaks its rule.
  *
  * ```js
  * const admin = createClient(AdminService, createTransport());

@@ -1,5 +1,6 @@
 import { Http2SessionManager, createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { checkBaseUrl, checkProtocol, interceptorsOf } from "./options.js";
+import { unavailable } from "./unavailable.js";
 
 export * from "./index.js";
 
@@ -14,7 +15,7 @@ export function createTransport(options = {}) {
   if (options.tls && !baseUrl.startsWith("https:")) {
     throw new TypeError("tls must only be given with a baseUrl that begins with https://");
   }
-  const interceptors = interceptorsOf(options, baseUrl);
+  const interceptors = [...interceptorsOf(options, baseUrl), unavailable];
   const sessionManager = new Http2SessionManager(baseUrl, liveness, /** @type {Tls} */ (options.tls));
   const transport = open(protocol, { baseUrl, interceptors, sessionManager });
   return {

@@ -136,8 +136,8 @@ test("tls decides who is trusted, and shows the client's certificate", { timeout
     assert.equal(await told(node.createTransport({ baseUrl, protocol, tls: { ca: cert, servername, cert, key } })), "none");
     assert.equal(await told(node.createTransport({ baseUrl, protocol, tls: { rejectUnauthorized: false } })), "none");
     assert.deepEqual(shown, [false, true, false]);
-    await assert.rejects(told(node.createTransport({ baseUrl, protocol })), /self-signed certificate/);
-    await assert.rejects(told(node.createTransport({ baseUrl, protocol, tls: { ca: cert } })), /altnames/);
+    await assert.rejects(told(node.createTransport({ baseUrl, protocol })), /\[unavailable\] self-signed certificate/);
+    await assert.rejects(told(node.createTransport({ baseUrl, protocol, tls: { ca: cert } })), /\[unavailable\].*altnames/);
   }
 });
 
