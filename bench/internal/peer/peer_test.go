@@ -108,7 +108,7 @@ func TestPeerCommands(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(o.Close)
 	require.NoError(t, o.Command(t.Context(), f.ID(3)))
-	require.Equal(t, int64(vms+1), tally(t, tallies).Acks)
+	require.Eventually(t, func() bool { return tally(t, tallies).Acks == vms+1 }, patience, time.Millisecond)
 	require.ErrorContains(t, o.Command(t.Context(), "nobody"), "not connected")
 }
 
