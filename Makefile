@@ -39,6 +39,7 @@ build: ## Build the programs into bin/
 test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector, and those of the clients
 	@tools/require cc
 	@tools/require curl
+	@tools/require openssl
 	@echo "==> go vet"
 	@go vet ./...
 	@echo "==> go test -race (MODEL_SEED=$(MODEL_SEED) repeats its random histories; TESTFLAGS adds flags)"

@@ -33,7 +33,7 @@ func TestAnnounceText(t *testing.T) {
 	require.NotContains(t, out.String()+logged.String(), "hush")
 }
 
-// Whoever runs a simulation reads what there is to see. A JSON log has the number.
+// The start-up text of a simulation lists what there is to see. A JSON log has the number.
 func TestAnnounceSimulation(t *testing.T) {
 	t.Parallel()
 	for format, shown := range map[string]bool{"text": true, formatJSON: false} {

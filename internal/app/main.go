@@ -107,7 +107,7 @@ func (p program) awaitStop(ended <-chan error) (forced bool, err error) {
 	}
 }
 
-// serve is one life of an App. A stop before it is up is no error.
+// serve is one life of an App. A stop before it is up is not an error.
 func (p program) serve(ctx context.Context, o Options, log *slog.Logger) error {
 	if limit, known := openFiles(); known {
 		warnFewFiles(limit, log)

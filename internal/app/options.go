@@ -41,7 +41,7 @@ type Options struct {
 	RegistrationToken     Secret `name:"registration-token" group:"Runners" placeholder:"TOKEN" help:"Token that runners register with. Prefer the environment or a file: flags are visible in the list of processes."`
 	RegistrationTokenFile string `name:"registration-token-file" group:"Runners" placeholder:"FILE" help:"File that holds the token; instead of --registration-token."`
 
-	TokenInVMStarted bool `name:"token-in-vm-started" group:"Runners" help:"Put the token into the answer to vm_started, for agents of 2025-11, which exit without it: whoever reports vm_started then gets a token."`
+	TokenInVMStarted bool `name:"token-in-vm-started" group:"Runners" help:"Put the token into the answer to vm_started, for agents of 2025-11, which exit without it: every sender of vm_started then gets a token."`
 
 	CommandTTL time.Duration `name:"command-ttl" group:"Commands" default:"1h" placeholder:"TIME" help:"How long a command waits to be delivered when its sender does not say; at most 30d."`
 	AckTimeout time.Duration `name:"ack-timeout" group:"Commands" default:"30s" placeholder:"TIME" help:"How long an agent has to acknowledge a command when its sender does not say; at most 24h."`

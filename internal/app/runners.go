@@ -13,7 +13,7 @@ func (o Options) runnerWarnings() (warnings []string) {
 	}
 	if o.TokenInVMStarted {
 		warnings = append(warnings,
-			"--token-in-vm-started: whoever reaches these addresses gets a registration token by reporting vm_started")
+			"--token-in-vm-started: everyone who can reach these addresses can get a registration token by reporting vm_started")
 	}
 	return warnings
 }

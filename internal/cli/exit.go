@@ -29,11 +29,11 @@ const (
 type failure struct {
 	code int
 	text string
-	// told is set when everything has been said already.
-	told bool
+	// reported is set when everything has been printed already.
+	reported bool
 	// hint is empty when there is nothing to try.
 	hint string
-	// status and detail are what the controller told; empty and nil when it did
+	// status and detail are what the controller answered; empty and nil when it did
 	// not.
 	status string
 	detail *migcontrollerv1.ErrorDetail
@@ -48,7 +48,7 @@ func usage(format string, args ...any) error {
 }
 
 // silent is the error of an outcome that has already been told.
-func silent(code int) error { return &failure{code: code, told: true} }
+func silent(code int) error { return &failure{code: code, reported: true} }
 
 // absent is an error about something that may not exist, with the place to look
 // for it.
@@ -66,7 +66,7 @@ func (in *invocation) report(err error) int {
 		return exitOK
 	}
 	f := in.explain(err)
-	if !f.told {
+	if !f.reported {
 		in.tell("", f)
 	}
 	return f.code

@@ -43,7 +43,7 @@ func TestForeignAnswers(t *testing.T) {
 	}
 }
 
-// A path in the address that is no controller's is told as such.
+// A path in the address at which there is no controller is reported as such.
 func TestForeignPath(t *testing.T) {
 	t.Parallel()
 	mux := http.NewServeMux()

@@ -84,8 +84,8 @@ func TestInterruptedCancel(t *testing.T) {
 	require.Contains(t, stdout, "CANCELLED", "the first one was")
 }
 
-// An error that does not say whether the command was accepted is told as such; a
-// refusal is not.
+// An error that leaves open whether the command was accepted is reported as an unknown
+// outcome; a refusal is not.
 func TestBroadcastUnknown(t *testing.T) {
 	t.Parallel()
 	for code, unknown := range map[connect.Code]bool{

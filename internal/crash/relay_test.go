@@ -84,7 +84,7 @@ func (r *relay) serve(ctx context.Context, in net.Conn) {
 	}
 	var back sync.WaitGroup
 	back.Go(func() {
-		_, _ = io.Copy(in, out) // a crash is no error here
+		_, _ = io.Copy(in, out) // a crash is not an error here
 		_ = in.Close()
 	})
 	_, _ = io.Copy(out, in)

@@ -152,7 +152,7 @@ func TestAnswerStartedWithoutAToken(t *testing.T) {
 	})
 }
 
-// While nothing can be stored the agent is told so, and tries again.
+// While nothing can be stored the agent gets an error, and tries again.
 func TestAnswerStartedOutage(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"RequestRegistration", "State", "Claim"} {

@@ -176,7 +176,7 @@ func TestNextController(t *testing.T) {
 				s.send("vm-1", "a")
 				a.next()
 				stop(s)
-				s.Close() // once more is no error
+				s.Close() // closing again is not an error
 				s.elapsed(0)
 				require.Equal(t, name == "crashed", s.vm("vm-1").Connected)
 

@@ -92,9 +92,8 @@ require("https").get(url, { ca: require("fs").readFileSync(file) }, (answer) => 
 
 func needs(t *testing.T, program string) {
 	t.Helper()
-	if _, err := exec.LookPath(program); err != nil {
-		t.Skipf("%s is not installed", program)
-	}
+	_, err := exec.LookPath(program)
+	require.NoError(t, err, "make test installs it")
 }
 
 // inDir runs a program and returns what it prints.

@@ -116,7 +116,7 @@ func TestCancelTakesACommandBack(t *testing.T) {
 	r := shared.cancelCommand(t, queued)
 	require.Equal(t, cancelled, r.GetState())
 	require.Zero(t, r.GetAttempts())
-	require.True(t, proto.Equal(r, shared.cancelCommand(t, queued)), "cancelling twice is no error")
+	require.True(t, proto.Equal(r, shared.cancelCommand(t, queued)), "cancelling twice is not an error")
 	r = shared.cancelCommand(t, out)
 	require.Equal(t, cancelled, r.GetState())
 	require.EqualValues(t, 1, r.GetAttempts())

@@ -113,7 +113,7 @@ func TestAnswerToVMStarted(t *testing.T) {
 	require.NotContains(t, c.started(t, streaming, boot.Add(time.Minute)), "registration_token", "it has a session")
 	c.connect(t, streaming).register()
 	require.Len(t, c.registrations(t, streaming), 2)
-	require.Len(t, c.log.lines("--token-in-vm-started: whoever reaches"), 1)
+	require.Len(t, c.log.lines("--token-in-vm-started: everyone who can reach"), 1)
 }
 
 // TestWhenATokenExpiresIsShownToAgentsOnly defends that the guess, an hour after the

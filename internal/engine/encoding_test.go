@@ -43,7 +43,7 @@ func TestLaterEncoding(t *testing.T) {
 }
 
 // What documents have is as it was when the version of the encoding was last raised:
-// whoever changes one raises the other, and then runs this test with UPDATE_ENCODING=1.
+// a change of one must raise the other; then run this test with UPDATE_ENCODING=1.
 func TestEncodingHasItsVersion(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder

@@ -20,7 +20,7 @@ func FuzzHeartbeatJSON(f *testing.F) {
 		configured bool, name, label string, cpu, memory float64, bytes int64, parts uint8,
 	) {
 		if math.IsNaN(cpu) || math.IsInf(cpu, 0) || math.IsNaN(memory) || math.IsInf(memory, 0) {
-			t.Skip("JSON has no such numbers")
+			return // JSON has no such numbers
 		}
 		has := func(bit uint8) bool { return parts&(1<<bit) != 0 }
 		h := Heartbeat{

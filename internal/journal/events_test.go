@@ -285,7 +285,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// A closed journal takes nothing more, and closing it twice is no error.
+// A closed journal takes nothing more, and closing it twice is not an error.
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	j := open(t, Options{})

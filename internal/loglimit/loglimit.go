@@ -18,7 +18,7 @@ const (
 const KeySuppressed = "suppressed"
 
 const (
-	// maxKnown is how many kinds and subjects are told apart at a time. Beyond it
+	// maxKnown is how many kinds and subjects are distinguished at a time. Beyond it
 	// those that have been quiet for a period are forgotten, and if there are none, all
 	// further subjects of a kind share its lines.
 	maxKnown = 100_000
@@ -36,7 +36,7 @@ type Limiter struct {
 
 type key struct{ kind, about string }
 
-// others stands for the subjects that are not told apart. No id is like it.
+// others stands for the subjects that are not distinguished. No id is like it.
 const others = "*"
 
 type count struct {

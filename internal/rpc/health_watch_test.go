@@ -39,8 +39,8 @@ func serveHealth(t *testing.T, w *healthWatch) *connect.Client[health.HealthChec
 		client(t, 2), "http://"+serve(t, mux)+prefix+"Watch", connect.WithGRPC())
 }
 
-// Whoever watches gets the status at once, each change, and UNAVAILABLE when the
-// controller stops. A service that is not known is no error, as gRPC's clients expect.
+// A watch gets the status at once, each change, and UNAVAILABLE when the
+// controller stops. An unknown service is not an error, as gRPC's clients expect.
 func TestHealthWatch(t *testing.T) {
 	t.Parallel()
 	var ready switchable

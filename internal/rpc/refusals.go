@@ -67,8 +67,8 @@ func (e *explainer) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 // procedurePath is how the path of an RPC looks; the service is in a package.
 var procedurePath = regexp.MustCompile(`^/([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)/[A-Za-z_]\w*$`)
 
-// writeElsewhere answers what is for no handler. Callers of RPCs are told in their
-// protocol that it is not implemented, whoever else that there is no such page.
+// writeElsewhere answers requests that no handler serves. RPCs get UNIMPLEMENTED in their
+// own protocol, and other requests a page that there is nothing at this path.
 func writeElsewhere(w http.ResponseWriter, r *http.Request) {
 	service := procedurePath.FindStringSubmatch(r.URL.Path)
 	byHand := service != nil && r.Method == http.MethodPost && connect.NewErrorWriter().IsSupported(r)

@@ -12,8 +12,8 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 )
 
-// Who calls a method in a way that it is not served in is told how it is, in the one
-// form that errors have.
+// A call of a method in a way that is not served gets an error in the usual form, which
+// says how the method is served.
 func TestRefusedCallsAreExplained(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
@@ -64,8 +64,8 @@ func TestRefusedCallsAreExplained(t *testing.T) {
 	require.Equal(t, "GET, POST", got.header.Get("Allow"))
 }
 
-// Who calls a service that its controller does not have is told so as for a method, in
-// every protocol; what is no call gets the answer of a page that is not there.
+// A call of an unknown service gets UNIMPLEMENTED in its own protocol, as one of an
+// unknown method does; a request that is not a call gets a page not found.
 func TestUnknownService(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))

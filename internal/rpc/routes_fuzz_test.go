@@ -30,7 +30,7 @@ func FuzzRoutes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, path, contentType string, body []byte) {
 		target, err := url.ParseRequestURI(path)
 		if err != nil || !strings.HasPrefix(target.Path, "/api/") {
-			t.Skip()
+			return // it is not for the agents' routes
 		}
 		recorder := httptest.NewRecorder()
 		handler.ServeHTTP(recorder, &http.Request{

@@ -148,7 +148,7 @@ func TestAgent_DropKeepsTheRegistration(t *testing.T) {
 	got := agent.Snapshot()
 	require.EqualValues(t, 1, got.Drops)
 	require.EqualValues(t, 1, got.RunnersRegistered)
-	require.Zero(t, got.TotalErrors(), "what the agent does itself is no error")
+	require.Zero(t, got.TotalErrors(), "what the agent does itself is not an error")
 }
 
 // A registration that was under way when the network dropped comes through on

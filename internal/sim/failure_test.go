@@ -41,7 +41,7 @@ func TestFailedRegistration_Today(t *testing.T) {
 			require.EqualValues(t, 2, agent.Snapshot().RegisterFailures)
 			s := c.accept(t)
 			require.EqualValues(t, 2, agent.Snapshot().Restarts)
-			require.Zero(t, agent.Snapshot().TotalErrors(), "what the agent does itself is no error")
+			require.Zero(t, agent.Snapshot().TotalErrors(), "what the agent does itself is not an error")
 			if quirks.FirstRegistrationsFail > 0 {
 				s.registerRunner(t, "c-3")
 				require.EqualValues(t, 1, agent.Snapshot().RunnersRegistered)

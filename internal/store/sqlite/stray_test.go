@@ -55,10 +55,11 @@ func TestStrayLog(t *testing.T) {
 	backup := filepath.Join(t.TempDir(), "controller.db")
 	require.NoError(t, openTest(t, backup).Close())
 	require.NoError(t, os.Rename(backup, path))
-	if bornAfter(path, path+"-wal") == 0 {
-		t.Skip("this system does not know when a file was made")
+	older := 1
+	if bornAfter(path, path+"-wal") == 0 { // this system does not record when a file was made
+		older = 0
 	}
-	for within, warnings := range map[time.Duration]int{0: 1, copiedWithin: 0} {
+	for within, warnings := range map[time.Duration]int{0: older, copiedWithin: 0} {
 		text := new(logs)
 		s := stray{path: path + "-wal", within: within, log: slog.New(slog.NewTextHandler(text, nil))}
 		require.NoError(t, s.check(path, "-wal"))

@@ -64,7 +64,7 @@ const (
 type AdminServiceClient interface {
 	// SendCommand accepts a command for a VM. It is durable when this answers,
 	// and is delivered at least once unless it is cancelled or expires. A VM that
-	// is offline, or was never seen, is no error: the command waits as PENDING.
+	// is offline, or was never seen, is not an error: the command waits as PENDING.
 	// Errors: ALREADY_EXISTS for a command.id in use for another command.
 	SendCommand(context.Context, *v1.SendCommandRequest) (*v1.SendCommandResponse, error)
 	// GetCommand shows one command. Errors: NOT_FOUND.
@@ -280,7 +280,7 @@ func (c *adminServiceClient) GetServerInfo(ctx context.Context, req *v1.GetServe
 type AdminServiceHandler interface {
 	// SendCommand accepts a command for a VM. It is durable when this answers,
 	// and is delivered at least once unless it is cancelled or expires. A VM that
-	// is offline, or was never seen, is no error: the command waits as PENDING.
+	// is offline, or was never seen, is not an error: the command waits as PENDING.
 	// Errors: ALREADY_EXISTS for a command.id in use for another command.
 	SendCommand(context.Context, *v1.SendCommandRequest) (*v1.SendCommandResponse, error)
 	// GetCommand shows one command. Errors: NOT_FOUND.

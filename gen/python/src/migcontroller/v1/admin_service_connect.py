@@ -46,7 +46,7 @@ class AdminService(Protocol):
         """
         SendCommand accepts a command for a VM. It is durable when this answers,
         and is delivered at least once unless it is cancelled or expires. A VM that
-        is offline, or was never seen, is no error: the command waits as PENDING.
+        is offline, or was never seen, is not an error: the command waits as PENDING.
         Errors: ALREADY_EXISTS for a command.id in use for another command.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
@@ -282,7 +282,7 @@ class AdminServiceClient(ConnectClient):
         """
         SendCommand accepts a command for a VM. It is durable when this answers,
         and is delivered at least once unless it is cancelled or expires. A VM that
-        is offline, or was never seen, is no error: the command waits as PENDING.
+        is offline, or was never seen, is not an error: the command waits as PENDING.
         Errors: ALREADY_EXISTS for a command.id in use for another command.
         """
         return await self.execute_unary(
@@ -539,7 +539,7 @@ class AdminServiceSync(Protocol):
         """
         SendCommand accepts a command for a VM. It is durable when this answers,
         and is delivered at least once unless it is cancelled or expires. A VM that
-        is offline, or was never seen, is no error: the command waits as PENDING.
+        is offline, or was never seen, is not an error: the command waits as PENDING.
         Errors: ALREADY_EXISTS for a command.id in use for another command.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
@@ -773,7 +773,7 @@ class AdminServiceClientSync(ConnectClientSync):
         """
         SendCommand accepts a command for a VM. It is durable when this answers,
         and is delivered at least once unless it is cancelled or expires. A VM that
-        is offline, or was never seen, is no error: the command waits as PENDING.
+        is offline, or was never seen, is not an error: the command waits as PENDING.
         Errors: ALREADY_EXISTS for a command.id in use for another command.
         """
         return self.execute_unary(

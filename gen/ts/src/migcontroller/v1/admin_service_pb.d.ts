@@ -677,7 +677,7 @@ export declare const AdminService: GenService<{
   /**
    * SendCommand accepts a command for a VM. It is durable when this answers,
    * and is delivered at least once unless it is cancelled or expires. A VM that
-   * is offline, or was never seen, is no error: the command waits as PENDING.
+   * is offline, or was never seen, is not an error: the command waits as PENDING.
    * Errors: ALREADY_EXISTS for a command.id in use for another command.
    *
    * @generated from rpc migcontroller.v1.AdminService.SendCommand
