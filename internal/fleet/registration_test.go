@@ -114,6 +114,33 @@ func TestWhatIsSeen(t *testing.T) {
 			s.operator("op", RegisterRunner).drop().beat(HTTP, StatusConnecting, false).connect().ack(true)
 			return s.after(time.Minute)
 		}, Requested, 3, 2, []NoticeKind{NoticeRegistrationFailed, NoticeBooted, NoticeRegistrationFailed, NoticeBooted}},
+		"on its way: boot states": {func(s *story) *story {
+			return s.connect().beat(HTTP, StatusConnecting, false).beat(Stream, StatusReady, false).beat(HTTP, StatusReady, false)
+		}, Requested, 1, 1, nil},
+		"on its way: no answer": {func(s *story) *story {
+			s.connect().deliver()
+			return s.after(time.Minute)
+		}, Requested, 1, 2, []NoticeKind{NoticeRegistrationFailed}},
+		"on its way: no token until its deadline": {func(s *story) *story {
+			s.connect().input(TokenUnavailable{"vm", "none"})
+			return s.after(time.Hour)
+		}, Requested, 1, 2, nil},
+		"on its way: no token, and no session": {func(s *story) *story {
+			s.connect().input(TokenUnavailable{"vm", "none"})
+			return s.drop().after(time.Hour)
+		}, Unregistered, 1, 1, nil},
+		"cancelled: not tried again": {func(s *story) *story { return s.connect().cancel("r1").after(24 * time.Hour) }, RegFailed, 1, 1, nil},
+		"delay: another token": {func(s *story) *story {
+			s.newer().newer().input(RunnersConfigured{"vm", s.now.Add(1)})
+			return s
+		}, Requested, 3, 3, []NoticeKind{NoticeRegistrationFailed, NoticeBooted, NoticeRegistrationFailed, NoticeBooted}},
+		"delay: the token before": {func(s *story) *story {
+			s.newer().newer().input(RunnersConfigured{"vm", t0})
+			return s
+		}, RegFailed, 3, 2, []NoticeKind{NoticeRegistrationFailed, NoticeBooted, NoticeRegistrationFailed, NoticeBooted}},
+		"delay: over": {func(s *story) *story { return s.newer().newer().after(38 * time.Second) }, Requested, 3, 3, []NoticeKind{
+			NoticeRegistrationFailed, NoticeBooted, NoticeRegistrationFailed, NoticeBooted,
+		}},
 		"delay: ready on its session": {func(s *story) *story {
 			s.newer().newer().operator("d", "drain").ackID("d", false)
 			return s.after(10*time.Second).beat(Stream, StatusReady, false)

@@ -54,7 +54,7 @@ func (s *story) after(d time.Duration) *story {
 			return s
 		}
 		s.now = later(s.now, next)
-		s.input(Tick{VM: "vm", Command: command, Live: Live{LastMessageAt: s.now}})
+		s.input(Tick{VM: "vm", Command: command, Live: Live{Epoch: s.state.VM.Epoch, Written: command, LastMessageAt: s.now}})
 	}
 }
 
