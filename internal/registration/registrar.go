@@ -110,7 +110,8 @@ func (r *Registrar) Runner(ctx context.Context, group string, labels []string) (
 
 // Fill returns the parameters of a register_runner command as its agent gets
 // them, with a token minted for it, and when that token is taken to stop working. The
-// URL, the group and the labels are put in where the sender left them empty. The error is a *fleet.TokenError when no token is available.
+// URL, the group and the labels are filled in where the sender left them empty. The
+// error is a *fleet.TokenError when no token is available.
 //
 // What is returned is a copy that must go nowhere but to the agent: c is not
 // changed, so that the token cannot reach a store. A command of another type
