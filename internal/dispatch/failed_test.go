@@ -76,7 +76,7 @@ func TestFailedRegistrationIsLoggedAndTriedAgain(t *testing.T) {
 			require.Equal(t, c.ID, g.LastFailure.Command)
 			if n > 1 {
 				require.Equal(t, fleet.RegFailed, g.State)
-				require.WithinDuration(t, g.NextAttemptAt, next, time.Second)
+				require.WithinDuration(t, g.Next(), next, time.Second)
 			}
 			a.quit()
 			a = s.connect("vm-1")

@@ -15,7 +15,7 @@ func (d *Dispatcher) writeNotice(n fleet.Notice) {
 	case fleet.NoticeRegistrationFailed:
 		g := v.Registration
 		d.limited(log, troubleFailed, "").Warn("registration failed", keyCommand, g.LastFailure.Command,
-			keyReason, g.LastFailure.Reason, keyFailures, g.Failures, keyNextAttempt, g.NextAttemptAt.Format(time.RFC3339),
+			keyReason, g.LastFailure.Reason, keyFailures, g.Failures, keyNextAttempt, g.Next().Format(time.RFC3339),
 			keyHint, "is the token expired, or the runner URL wrong? the agent's log on the VM has what config.sh printed")
 	case fleet.NoticeContested:
 		d.limited(log, troubleContested, v.ID).Warn("VM starts too often: not registered for now",

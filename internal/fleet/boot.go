@@ -39,7 +39,7 @@ func sentBefore(sent, other time.Time, within time.Duration) bool {
 
 // Late reports whether a heartbeat was received after one that its agent sent later,
 // or long after it was sent: it proves nothing. The times of an agent whose clock is far
-// off say neither.
+// off prove neither.
 func (v VM) Late(h Heartbeat) bool {
 	if h.SentAt.IsZero() || v.BeatSentAt.IsZero() || h.ReceivedAt.Sub(h.SentAt).Abs() >= plausibleClock {
 		return false
@@ -94,10 +94,10 @@ func (r *reduction) boot(now, startedAt time.Time) {
 	g := &v.Registration
 	switch {
 	case attempting:
-		r.failAttempt(restartedUnregistered)
+		r.failAttempt(restartedUnregistered, noTime)
 	case crashed: // the proof was none: GitHub may have rejected the runner
 		g.Failures, g.Crashes = g.Crashes, g.Crashes+1
-		r.failAttempt("its runner crashed as soon as it was registered")
+		r.failAttempt("its runner crashed as soon as it was registered", noTime)
 	default:
 		g.Crashes = 0
 	}

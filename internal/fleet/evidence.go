@@ -174,10 +174,10 @@ func (in HeartbeatReceived) reduce(r *reduction) error {
 		return nil
 	}
 	r.seen()
-	late := r.vm().Late(*h)
+	late := r.vm().Late(*h) || h.ReceivedAt.Before(r.vm().BootedAt) // what it reports is over
 	r.State.VM = r.vm().Heartbeat(*h, late)
 	r.VMRecorded = r.vm().Health == h.Health // else the load is that of an earlier heartbeat
-	if !late && !h.ReceivedAt.Before(r.vm().BootedAt) {
+	if !late {
 		r.agentShown(h)
 	}
 	return nil
@@ -210,10 +210,11 @@ func (r *reduction) attemptShown(h *Heartbeat) {
 	v := r.vm()
 	switch {
 	case h.Status == StatusError:
-		r.failAttempt("its agent reported the state error")
+		grace := noTime
 		if v.Connected { // it exits, and is not to get the next command before it is back
-			v.Registration.GraceUntil = r.now.Add(registrationGrace)
+			grace = r.now.Add(registrationGrace)
 		}
+		r.failAttempt("its agent reported the state error", grace)
 	case h.Status == "":
 	case h.Via == HTTP && !v.Connected, h.Epoch > v.Registration.Epoch: // the drop came while it was registering
 		r.continueAttempt(h.Origin)

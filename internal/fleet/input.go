@@ -187,7 +187,7 @@ func (in RunnersConfigured) reduce(r *reduction) error {
 		return ErrNotFound
 	}
 	if g := &r.vm().Registration; g.Delayed(r.now) && g.LastFailure.At.Before(in.At) {
-		g.NextAttemptAt, g.GraceUntil = r.now, noTime
+		g.NextAttemptAt = r.now
 	}
 	return nil
 }

@@ -1,50 +1,14 @@
 package fleet
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
-// jobOf returns the job that an event names. Over HTTP its fields are those of the
-// event, on a stream those of its data. An event without any is still about a job.
+// jobOf returns the job that an event names. An event without any is still about a job.
 func jobOf(e Event) *Job {
-	var body struct {
-		jobFields
-		Data jobFields `json:"data"`
-	}
-	_ = json.Unmarshal(e.Body, &body) // what cannot be read is not shown
-	f := body.jobFields
-	if f == (jobFields{}) {
-		f = body.Data
-	}
+	m := e.members()
 	return &Job{
-		JobID: string(f.JobID), RunID: string(f.RunID), Repository: string(f.Repository), Branch: string(f.Branch),
-		Commit: string(f.Commit), StartedAt: e.SentAt,
+		JobID: m.name("job_id"), RunID: m.name("run_id"), Repository: m.text("repository"), Branch: m.text("branch"),
+		Commit: m.text("commit"), StartedAt: e.SentAt,
 	}
-}
-
-type jobFields struct {
-	JobID      looseText `json:"job_id"`
-	RunID      looseText `json:"run_id"`
-	Repository looseText `json:"repository"`
-	Branch     looseText `json:"branch"`
-	Commit     looseText `json:"commit"`
-}
-
-// looseText is a text; a number counts as one, and anything else as none.
-type looseText string
-
-// UnmarshalJSON implements json.Unmarshaler. It never fails.
-func (t *looseText) UnmarshalJSON(b []byte) error {
-	var text string
-	var number json.Number
-	switch {
-	case json.Unmarshal(b, &text) == nil:
-		*t = looseText(text)
-	case json.Unmarshal(b, &number) == nil:
-		*t = looseText(number)
-	}
-	return nil
 }
 
 // jobStarted notes the job that the VM runs. What was known of it stays where this
@@ -91,7 +55,7 @@ func (v VM) jobEnded(at time.Time) VM {
 }
 
 // jobShown takes over what a heartbeat shows of the VM's job, unless it was sent before
-// the last event about that, or in the same second: the event then knows better.
+// the last event about that, or in the same second: the event then takes precedence.
 func (v VM) jobShown(h *Heartbeat) VM {
 	switch {
 	case !v.CrashedAt.IsZero(), sentBefore(h.SentAt, v.EvidenceSentAt.Add(time.Second), latest):

@@ -50,11 +50,15 @@ func (l Liveness) Received(at time.Time) Liveness {
 // gap counts, and less with each that is shorter.
 func (l Liveness) Beat(at time.Time) Liveness {
 	if !l.LastBeatAt.IsZero() {
-		l.Interval = max(at.Sub(l.LastBeatAt), l.Interval*31/32)
+		l.Interval = longestGap(l.Interval, at.Sub(l.LastBeatAt))
 	}
 	l.LastBeatAt, l.InJob = at, false
 	return l
 }
+
+// longestGap returns the longest of the gaps between heartbeats, of which those before
+// count less with each one since.
+func longestGap(before, gap time.Duration) time.Duration { return max(gap, before*31/32) }
 
 // Event notes what an event of this type shows of jobs.
 func (l Liveness) Event(kind string) Liveness {

@@ -22,7 +22,7 @@ type Rules struct {
 	// RegistrationTimeout is how long a runner may take to register once its agent has the
 	// configuration; zero for DefaultRegistrationTimeout.
 	RegistrationTimeout time.Duration
-	// NewID returns a new id for a command of a VM.
+	// NewID returns a new id for a command of this VM.
 	NewID func(VMID) CommandID
 }
 

@@ -29,8 +29,8 @@ const (
 	// to vm_started tries to register its runner, at least: one that reports vm_started again
 	// before has not had the answer.
 	leastAttemptTime = 2 * time.Second
-	// leastAttempt is how long after a register_runner that nobody took, in time, the
-	// next is requested at the earliest.
+	// leastAttempt is how long after a register_runner that expired undelivered the next
+	// is requested, at the earliest.
 	leastAttempt = time.Minute
 )
 
@@ -82,6 +82,9 @@ type RegistrationFailure struct {
 	Command CommandID `json:"command"`
 	Reason  string    `json:"reason"`
 }
+
+// Next returns when the next attempt is made, unless a new session begins before.
+func (g Registration) Next() time.Time { return later(g.NextAttemptAt, g.GraceUntil) }
 
 // again returns the registration in a new boot: what has failed is not forgotten.
 func (g Registration) again() Registration {
@@ -145,7 +148,7 @@ func (v VM) registerAt() (time.Time, bool) {
 	case v.Job != nil:
 		return time.Time{}, false
 	case g.State == Unregistered, g.State == RegFailed && !g.NextAttemptAt.IsZero():
-		return later(later(g.NextAttemptAt, g.GraceUntil), v.contestedUntil()), true
+		return later(g.Next(), v.contestedUntil()), true
 	default:
 		return time.Time{}, false
 	}
@@ -204,13 +207,13 @@ func (r *reduction) checkAttempt() {
 	case r.now.Before(at):
 		v.Registration.CheckAt = at
 	case !v.Registration.GraceUntil.IsZero():
-		r.failAttempt("its session ended, and nothing showed within a minute that its agent still registers it")
+		r.failAttempt("its session ended, and nothing showed within a minute that its agent still registers it", noTime)
 	default:
-		r.failAttempt("no proof came within " + r.rules.registrationTimeout().String() + " after its agent had the configuration")
+		r.failAttempt("no proof came within "+r.rules.registrationTimeout().String()+" after its agent had the configuration", noTime)
 	}
 }
 
-// continueAttempt notes that the agent is still registering its runner, as it says on
+// continueAttempt notes that the agent is still registering its runner, as it reports on
 // the session with this epoch, or over HTTP.
 func (r *reduction) continueAttempt(o Origin) {
 	g := &r.vm().Registration
@@ -218,15 +221,16 @@ func (r *reduction) continueAttempt(o Origin) {
 	g.Epoch = max(g.Epoch, o.Epoch)
 }
 
-// failAttempt ends the attempt to register the VM.
-func (r *reduction) failAttempt(reason string) {
+// failAttempt ends the attempt to register the VM. The next one waits for a new session
+// until grace; zero for not.
+func (r *reduction) failAttempt(reason string, grace time.Time) {
 	g := &r.vm().Registration
 	failures := g.Failures + 1
 	*g = Registration{
 		State: RegFailed, Command: g.Command, RequestedAt: g.RequestedAt, Epoch: g.Epoch,
 		Failures: failures, Crashes: g.Crashes,
 		LastFailure:   RegistrationFailure{At: r.now, Command: g.Command, Reason: reason},
-		NextAttemptAt: r.now.Add(retryDelay(r.vmID, failures)),
+		NextAttemptAt: r.now.Add(retryDelay(r.vmID, failures)), GraceUntil: grace,
 	}
 	r.notice(NoticeRegistrationFailed)
 }
@@ -246,7 +250,7 @@ func (r *reduction) registerRunnerEnded(c Command) {
 	case g.State != Requested || g.Command != c.ID:
 	case c.State == Succeeded: // the agent has the configuration
 		g.Epoch = max(g.Epoch, c.Last.Epoch)
-	case c.State == Expired: // nobody took it: the next session or poll, or time, has another one requested
+	case c.State == Expired: // undelivered: the next session or poll, or time, has another one requested
 		g.State, g.CheckAt, g.NextAttemptAt = Unregistered, noTime, c.AcceptedAt.Add(leastAttempt)
 	case c.State == Cancelled: // an operator did not want it
 		g.State, g.CheckAt = RegFailed, noTime
@@ -254,9 +258,9 @@ func (r *reduction) registerRunnerEnded(c Command) {
 		g.Epoch = max(g.Epoch, c.Last.Epoch)
 	case c.State == Failed:
 		g.Epoch = max(g.Epoch, c.Last.Epoch)
-		r.failAttempt("the agent refused it: " + c.Ack.Message)
+		r.failAttempt("the agent refused it: "+c.Ack.Message, noTime)
 	default:
-		r.failAttempt(c.Reason)
+		r.failAttempt(c.Reason, noTime)
 	}
 }
 

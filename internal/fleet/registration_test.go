@@ -43,10 +43,10 @@ func TestWhatIsSeen(t *testing.T) {
 		}, Registered, 1, 1, nil},
 		"late, on the same session": {func(s *story) *story { return s.registered().beat(Stream, StatusReady, false).after(time.Minute) }, Registered, 1, 1, nil},
 		"late, over HTTP": {func(s *story) *story {
-			return s.registered().drop().late(HTTP, StatusReady, 20*time.Second).connect()
+			return s.registered().drop().late(HTTP, 20*time.Second).connect()
 		}, Registered, 1, 1, nil},
 		"late, on the next session": {func(s *story) *story {
-			return s.registered().drop().connect().late(Stream, StatusReady, 20*time.Second)
+			return s.registered().drop().connect().late(Stream, 20*time.Second)
 		}, Registered, 1, 1, nil},
 		"agent that is always ready": {func(s *story) *story {
 			s.connect().beat(Stream, StatusReady, false).ack(true)
@@ -73,7 +73,7 @@ func TestWhatIsSeen(t *testing.T) {
 		"attempt: error over HTTP":                {func(s *story) *story { return s.registering().drop().beat(HTTP, StatusError, false) }, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
 		"attempt: late ready on the same session": {func(s *story) *story { return s.registering().beat(Stream, StatusReady, false).after(time.Minute) }, Requested, 1, 1, nil},
 		"attempt: late ready over HTTP": {func(s *story) *story {
-			return s.registering().late(HTTP, StatusReady, 5*time.Second).after(time.Minute)
+			return s.registering().late(HTTP, 5*time.Second).after(time.Minute)
 		}, Requested, 1, 1, nil},
 		"attempt: nothing after its session": {func(s *story) *story { return s.registering().drop().after(time.Minute) }, RegFailed, 1, 1, []NoticeKind{NoticeRegistrationFailed}},
 		"attempt: nothing within the grace":  {func(s *story) *story { return s.registering().drop().connect().after(50 * time.Second) }, Requested, 1, 1, nil},
@@ -102,7 +102,7 @@ func TestWhatIsSeen(t *testing.T) {
 			return s.registered().drop().event(HTTP, EventVMStarted).connect().event(Stream, EventJobStarted)
 		}, Registered, 2, 2, []NoticeKind{NoticeBooted}},
 		"attempt: idle over HTTP": {func(s *story) *story {
-			return s.registering().drop().beat(HTTP, "idle", false).after(50 * time.Second)
+			return s.registering().drop().beat(HTTP, "idle", false).after(90 * time.Second)
 		}, Requested, 1, 1, nil},
 		"attempt: the controller was down": {func(s *story) *story {
 			s.registering().now = s.now.Add(10 * time.Minute)
@@ -140,6 +140,48 @@ func TestWhatIsSeen(t *testing.T) {
 		}, RegFailed, 3, 2, []NoticeKind{NoticeRegistrationFailed, NoticeBooted, NoticeRegistrationFailed, NoticeBooted}},
 		"delay: over": {func(s *story) *story { return s.newer().newer().after(38 * time.Second) }, Requested, 3, 3, []NoticeKind{
 			NoticeRegistrationFailed, NoticeBooted, NoticeRegistrationFailed, NoticeBooted,
+		}},
+		"on its way: ready on the next session": {func(s *story) *story {
+			return s.connect().drop().connect().beat(Stream, StatusReady, false)
+		}, Requested, 1, 1, nil},
+		"on its way: another a minute later, at the earliest": {func(s *story) *story {
+			s.rules.Defaults.TTL = 10 * time.Second
+			return s.connect().after(50 * time.Second)
+		}, Unregistered, 1, 1, nil},
+		"on its way: another a minute later": {func(s *story) *story {
+			s.rules.Defaults.TTL = 10 * time.Second
+			return s.connect().after(61 * time.Second)
+		}, Requested, 1, 2, nil},
+		"attempt: late states, two in a row": {func(s *story) *story {
+			return s.registering().drop().late(HTTP, 9*time.Second).late(HTTP, 8*time.Second)
+		}, Requested, 1, 1, nil},
+		"restart, connecting on the stream": {func(s *story) *story {
+			return s.registered().drop().connect().beat(Stream, StatusConnecting, false)
+		}, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"restart, initializing on the stream": {func(s *story) *story {
+			return s.registered().drop().connect().beat(Stream, StatusInitializing, false)
+		}, Requested, 2, 2, []NoticeKind{NoticeBooted}},
+		"gives its runner up as it drains": {func(s *story) *story {
+			return s.registered().drop().connect().beat(Stream, StatusDraining, false)
+		}, Registered, 1, 1, nil},
+		"without its runner in a job": {func(s *story) *story {
+			return s.registered().drop().connect().beat(Stream, StatusJobRunning, false)
+		}, Registered, 1, 1, nil},
+		"late, sent before the end of its job": {func(s *story) *story {
+			s.registered().after(time.Minute).event(Stream, EventJobCompleted).drop().late(HTTP, 5*time.Second)
+			return s.connect()
+		}, Registered, 1, 1, nil},
+		"vm_started after a later state": {func(s *story) *story {
+			return s.event(HTTP, EventVMStarted).beat(HTTP, StatusRegistering, false).event(HTTP, EventVMStarted)
+		}, Unregistered, 2, 0, []NoticeKind{NoticeBooted}},
+		"vm_started after a job": {func(s *story) *story {
+			return s.event(HTTP, EventVMStarted).event(HTTP, EventJobStarted).event(HTTP, EventVMStarted)
+		}, Unregistered, 2, 0, []NoticeKind{NoticeBooted}},
+		"contested: not for a minute": {func(s *story) *story { return s.contested().after(58 * time.Second).connect() }, Unregistered, 3, 0, []NoticeKind{
+			NoticeBooted, NoticeContested, NoticeBooted,
+		}},
+		"contested: after a minute": {func(s *story) *story { return s.contested().after(57 * time.Second).connect().after(5 * time.Second) }, Requested, 3, 1, []NoticeKind{
+			NoticeBooted, NoticeContested, NoticeBooted,
 		}},
 		"delay: ready on its session": {func(s *story) *story {
 			s.newer().newer().operator("d", "drain").ackID("d", false)

@@ -117,6 +117,16 @@ func (s *story) ackID(id CommandID, success bool) *story {
 	return s
 }
 
+// contested has several VMs report their start under one id, the last of them before
+// anything is registered.
+func (s *story) contested() *story {
+	s.Helper()
+	for range 2 {
+		s.event(HTTP, EventVMStarted).beat(HTTP, StatusRegistering, false)
+	}
+	return s.event(HTTP, EventVMStarted)
+}
+
 // cancel has an operator cancel a command.
 func (s *story) cancel(id CommandID) *story {
 	s.Helper()
@@ -152,10 +162,10 @@ func (s *story) beat(via Route, status string, configured bool) *story {
 	return s
 }
 
-// late has a heartbeat arrive that was sent some time ago.
-func (s *story) late(via Route, status string, ago time.Duration) *story {
+// late has a heartbeat in the state ready arrive that was sent some time ago.
+func (s *story) late(via Route, ago time.Duration) *story {
 	s.Helper()
-	h := Heartbeat{Origin: s.origin(via), Status: status}
+	h := Heartbeat{Origin: s.origin(via), Status: StatusReady}
 	h.SentAt = h.SentAt.Add(-ago)
 	s.input(HeartbeatReceived{&h})
 	return s

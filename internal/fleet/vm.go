@@ -155,11 +155,14 @@ func (v VM) Stale(o Origin) bool { return o.Via == Stream && o.Epoch < v.Epoch }
 // not Stale. From one that is late only the time is taken.
 func (v VM) Heartbeat(h Heartbeat, late bool) VM {
 	if h.Via == Stream && v.LastHeartbeatAt.After(v.ConnectedAt) {
-		v.BeatInterval = max(h.ReceivedAt.Sub(v.LastHeartbeatAt), v.BeatInterval*31/32) // as Liveness.Beat
+		v.BeatInterval = longestGap(v.BeatInterval, h.ReceivedAt.Sub(v.LastHeartbeatAt))
 	}
 	v = v.Seen(h.Origin)
-	v.LastHeartbeatAt, v.BeatSentAt = h.ReceivedAt, h.SentAt
-	if late || h.ReceivedAt.Before(v.BootedAt) { // what it reports is over
+	v.LastHeartbeatAt = h.ReceivedAt
+	if !sentBefore(h.SentAt, v.BeatSentAt, latest) { // else the next late one would not be
+		v.BeatSentAt = h.SentAt
+	}
+	if late {
 		return v
 	}
 	if h.Status != "" {

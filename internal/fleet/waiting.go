@@ -56,7 +56,7 @@ func (v VM) Waiting(now time.Time) Waiting {
 	r := v.Registration
 	switch {
 	case r.State == RegFailed && !r.NextAttemptAt.IsZero():
-		return Waiting{"waits to try again at " + r.NextAttemptAt.Format(time.RFC3339) + ": " + r.LastFailure.Reason, r.LastFailure.At}
+		return Waiting{"waits to try again at " + r.Next().Format(time.RFC3339) + ": " + r.LastFailure.Reason, r.LastFailure.At}
 	case r.State != Requested:
 		return Waiting{}
 	case !v.Connected && v.Epoch > 0:

@@ -24,7 +24,7 @@ const (
 // at the same time.
 type TokenSource interface {
 	// Token returns a token and when it is taken to stop working. That time is a
-	// guess, which agents are given and nobody else is shown. Its errors never hold
+	// guess, which only agents get. Its errors never hold
 	// a token.
 	Token(ctx context.Context) (token string, expiresAt time.Time, err error)
 	// String says what the source is, without a token.

@@ -27,7 +27,7 @@ type FileWatch struct {
 	last  fileState
 	token [sha256.Size]byte // a sum of the last that was read; zero for none
 
-	// Changed is called when the file has another token than before; nil for nobody.
+	// Changed is called when the file has another token than before. It may be nil.
 	Changed func(context.Context)
 }
 

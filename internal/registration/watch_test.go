@@ -148,7 +148,7 @@ func TestFileWatchRuns(t *testing.T) {
 	})
 }
 
-// A listener that waits for another token is notified when the file has one, once. What was read
+// Changed is called when the file has another token, once. What was read
 // at first is none, nor is the same token that was written anew, or that is there again
 // after the file could not be used.
 func TestFileWatchNotifiesOfAnotherToken(t *testing.T) {

@@ -162,7 +162,7 @@ func registrationToProto(r fleet.Registration) *migcontrollerv1.Registration {
 		RegisteredAt: timeToProto(r.ProvenAt),
 
 		ConsecutiveFailures: int32(r.Failures), LastFailure: failureToProto(r.LastFailure),
-		NextAttemptAt: timeToProto(r.NextAttemptAt),
+		NextAttemptAt: timeToProto(r.Next()),
 	}
 }
 

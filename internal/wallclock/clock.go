@@ -2,8 +2,8 @@
 // clock of the system, and steps only when it is made to.
 //
 // Whatever compares a time with the present may trust that it does not jump by itself.
-// Who adopts the wall clock after a jump moves what is compared with the present in the
-// same step: the engine does, between two groups.
+// The caller of Adopt moves what is compared with the present in the same step: the
+// engine does, between two groups.
 package wallclock
 
 import (
@@ -23,7 +23,7 @@ const (
 // Clock shows the wall clock's time at its start plus what has passed since. Its methods
 // are safe for concurrent use.
 //
-// What has passed is what the monotonic clock says, which on Linux stands still while
+// What has passed is what the monotonic clock shows, which on Linux stands still while
 // the machine is suspended: to the process that looks like a jump forward by the length
 // of the suspension. Deadlines move with it, so that a suspended machine ends no command;
 // and connections are judged as if no time had passed.
