@@ -48,7 +48,7 @@ var calls = []call{
 
 	{rpc: "ReportEvent", vm: "build-0002", says: "A VM has started", body: `{"type": "vm_started", "timestamp": "2026-01-02T03:04:05Z", "pool_id": "pool-1", "machine_type": "e2-standard-4", "region": "europe-west1", "cpu": 4, "memory": 16384, "disk": 251}`, status: http.StatusOK},
 	{rpc: "ReportEvent", vm: "build-0002", says: "An event of another VM", body: `{"type": "job_started", "vm_id": "build-0003"}`, status: http.StatusBadRequest},
-	{rpc: "ReportEvent", says: "The same method without its route", body: `{"vmId": "build-0002", "event": {"type": "job_started", "job_id": "7", "repository": "example/app"}}`, status: http.StatusOK},
+	{rpc: "ReportEvent", says: "The same method without its route", body: `{"vmId": "build-0002", "event": {"type": "error", "message": "the disk is nearly full"}}`, status: http.StatusOK},
 	{rpc: "ReportHeartbeat", vm: "build-0002", says: "A heartbeat", body: `{"type": "job_heartbeat", "miglet_state": "idle", "runner_state": "idle", "vm_health": {"cpu_load": 0.5, "memory_used": 4096, "memory_total": 16384, "disk_used": 178, "disk_total": 251}}`, status: http.StatusOK},
 	{rpc: "ReportHeartbeat", says: "The same method without its route", body: `{"vmId": "build-0002", "heartbeat": {"type": "job_heartbeat", "miglet_state": "idle"}}`, status: http.StatusOK},
 	{rpc: "PollCommands", vm: "build-0002", says: "Ask what there is to do", status: http.StatusOK},
