@@ -1,7 +1,7 @@
 # The project's commands. `make` alone lists them.
 #
 # Needed beforehand: Go, Node 20 or later with npm, Python 3.11 or later with
-# venv, a C compiler for the race detector, curl, bash. Everything else is pinned and
+# venv, a C compiler for the race detector, curl, openssl, bash. Everything else is pinned and
 # installed on demand: Go tools by tools/go.mod, npm packages by
 # tools/package-lock.json, Python packages by tools/requirements.txt.
 
@@ -40,10 +40,12 @@ test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector, a
 	@tools/require cc
 	@tools/require curl
 	@tools/require openssl
+	@tools/require node
+	@PYTHON=$(PYTHON) tools/require python
 	@echo "==> go vet"
 	@go vet ./...
 	@echo "==> go test -race (MODEL_SEED=$(MODEL_SEED) repeats its random histories; TESTFLAGS adds flags)"
-	@MODEL_SEED=$(MODEL_SEED) CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
+	@PYTHON=$(PYTHON) MODEL_SEED=$(MODEL_SEED) CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
 	@echo "==> go test -bench, every benchmark once"
 	@CGO_ENABLED=1 go test -race -run - -bench . -benchtime 1x $(BENCHMARKED)
 	@echo "==> go test in bench/, every measure at toy sizes"

@@ -59,5 +59,5 @@ func property(s *jsonSchema, name string) *jsonSchema {
 			return found
 		}
 	}
-	panic(fmt.Sprintf("apidoc: a rule is about %s, which there is not", name))
+	panic(fmt.Sprintf("apidoc: a rule is about %s, which does not exist", name))
 }

@@ -20,8 +20,8 @@ const (
 
 // lineQueue writes lines to a file that may block, as a pipe does that nobody reads,
 // or fail. Write never does either: beyond maxUnwritten, lines are left out and counted,
-// until some have been written. lost makes the line that is written in their place as
-// soon as that is possible; nil stands for none.
+// until some have been written. lost makes the line that is written in their place, with
+// the next line that can be written; nil stands for none.
 type lineQueue struct {
 	out  io.Writer
 	lost func(lines int) []byte

@@ -20,8 +20,9 @@ const completionTimeout = 2 * time.Second
 
 var completionScripts = map[string]string{
 	"bash": `_migctl() {
-  local IFS=$'\n'
-  COMPREPLY=($(migctl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+  local word
+  COMPREPLY=()
+  while IFS= read -r word; do COMPREPLY+=("$word"); done < <(migctl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
 }
 complete -o default -F _migctl migctl
 `,

@@ -16,7 +16,7 @@ import (
 )
 
 // escapeJSON returns the same document with an escape for each character that
-// could steer a terminal or mislead who reads it: controls, those that change the
+// could steer a terminal or mislead its reader: controls, those that change the
 // direction of text, and others without a form of their own.
 func escapeJSON(document []byte) []byte {
 	return escape(document, func(r rune) string {

@@ -150,7 +150,8 @@ func messageOf(told *connect.Error) string {
 // AdminService: a gateway, or another path of the controller. AdminService says
 // what is wrong, and gives its reason when it is that something does not exist.
 func foreign(told *connect.Error) bool {
-	return told.Message() == "" || told.Code() == connect.CodeNotFound && ownDetail(told) == nil
+	elsewhere := told.Code() == connect.CodeUnimplemented && told.Message() == "there is nothing at this path"
+	return elsewhere || told.Message() == "" || told.Code() == connect.CodeNotFound && ownDetail(told) == nil
 }
 
 // unreached returns what a person is told when no controller has answered.
@@ -167,7 +168,7 @@ func (in *invocation) unreached(err error, told *connect.Error) *failure {
 		f.text = fmt.Sprintf("cannot reach the controller at %s: %s", in.address, messageOf(told))
 		f.hint = "Is the controller running? --address or MIGCTL_ADDRESS names another place, and\n  migctl config get-contexts lists those you have named."
 	default:
-		f.text = fmt.Sprintf("what answers at %s is no controller that migctl understands: %s", in.address, messageOf(told))
+		f.text = fmt.Sprintf("what answers at %s is not a controller that migctl understands: %s", in.address, messageOf(told))
 		f.hint = "Check --address (http or https? is a path in it right?), and that migctl and the\n  controller have the same version."
 		if rest, plain := strings.CutPrefix(in.address, "http://"); plain && told.Message() == "400 Bad Request" {
 			f.hint = "It may speak TLS: try --address https://" + rest

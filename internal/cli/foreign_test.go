@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -24,7 +27,7 @@ func TestForeignAnswers(t *testing.T) {
 	lines := []string{
 		"vms", "vm vm-1", "command c1", "send vm-1 drain", "drain vm-1", "cancel c1", "watch", "events -f", "version", "vms -o json",
 	}
-	for _, status := range []int{301, 400, 404, 405, 429, 500, 502, 503, 504} {
+	for _, status := range []int{200, 301, 400, 404, 405, 429, 500, 502, 503, 504} {
 		for kind, body := range bodies {
 			gateway := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", kind)
@@ -51,7 +54,7 @@ func TestForeignPath(t *testing.T) {
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { // as the controller does
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusNotFound)
-		_, _ = io.WriteString(w, `{"code":"not_found","message":"there is nothing at this path; / says what there is"}`)
+		_, _ = io.WriteString(w, `{"code":"unimplemented","message":"there is nothing at this path"}`)
 	})
 	server := httptest.NewServer(mux)
 	defer server.Close()
@@ -59,6 +62,7 @@ func TestForeignPath(t *testing.T) {
 		_, stderr, code := newDesk(t).run(append(strings.Fields(line), "--address", server.URL+"/foo")...)
 		require.Equal(t, exitUnavailable, code, line)
 		require.NotContains(t, stderr, "never been seen", line)
+		require.NotContains(t, stderr, "may have been accepted", line)
 		if !strings.HasPrefix(line, "drain") {
 			require.Contains(t, stderr, "is a path in it right?", line)
 		}
@@ -92,4 +96,28 @@ func TestConfigViewEmpty(t *testing.T) {
 	stdout, _, code := newDesk(t).run("config", "view", "-o", "json")
 	require.Zero(t, code)
 	require.JSONEq(t, `{"contexts":{}}`, stdout)
+}
+
+// A watch that was answered before does not wait for ever for what answers with pages now.
+func TestWatchThatMeetsAGateway(t *testing.T) {
+	t.Parallel()
+	fleet := newFakeFleet()
+	fleet.streams = []watchStream{sends(nil, cursorOnly("c0"))}
+	_, handler := migcontrollerv1connect.NewAdminServiceHandler(fleet)
+	var calls atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) == 1 {
+			handler.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, "<html>back soon</html>")
+	}))
+	defer server.Close()
+	d := newDesk(t)
+	d.program.pause = func(context.Context, time.Duration) error { return nil }
+	_, stderr, code := d.run("watch", "--address", server.URL)
+	require.Equal(t, exitUnavailable, code, stderr)
+	require.Contains(t, stderr, "is not a controller that migctl understands")
+	require.EqualValues(t, 2, calls.Load())
 }

@@ -171,6 +171,9 @@ func (in *invocation) uncertain(err error) bool {
 		return false
 	}
 	code := connect.CodeOf(err)
+	if code == connect.CodeUnimplemented || code == connect.CodeNotFound {
+		return false // it was not carried out
+	}
 	return in.explain(err).code == exitUnavailable || code == connect.CodeInternal || code == connect.CodeUnknown
 }
 
@@ -234,5 +237,12 @@ func (in *invocation) send(
 // passing reports whether the same call may succeed in a while.
 func passing(err error) bool {
 	code := connect.CodeOf(err)
-	return code == connect.CodeUnavailable || code == connect.CodeDeadlineExceeded || !connect.IsWireError(err)
+	return code == connect.CodeUnavailable || code == connect.CodeDeadlineExceeded || !connect.IsWireError(err) && !rubbish(err)
+}
+
+// rubbish reports whether an answer is none of a controller's, such as a page. connect
+// has no code for that.
+func rubbish(err error) bool {
+	e, ok := errors.AsType[*connect.Error](err)
+	return ok && strings.HasPrefix(e.Message(), "invalid content-type")
 }

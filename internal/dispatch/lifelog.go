@@ -13,7 +13,7 @@ const maxUnlogged = 10_000
 
 // lifelog writes the log lines about the life of commands, one for each step that is
 // durable, in the order of the commits, and those of notices. The engine calls add and
-// note, and a goroutine writes.
+// note, and a goroutine writes: formatting the lines would hold up the engine.
 type lifelog struct {
 	log    *slog.Logger
 	notice func(fleet.Notice) // writes one

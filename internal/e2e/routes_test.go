@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/internal/app"
+	"github.com/mig-controller/mig-controller/internal/cli"
 )
 
 func decode[T any](t *testing.T, body []byte) T {
@@ -200,4 +202,18 @@ func TestBearerTokenIsTolerated(t *testing.T) {
 	defer res.Body.Close()
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Empty(t, shared.log.lines("whatever-it-is"))
+}
+
+// TestMigctlWithAForeignPath defends a person whose --address has a path in it: migctl says
+// so, and does not leave open whether a command was accepted.
+func TestMigctlWithAForeignPath(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{"vms", "watch", "send vm-1 drain"} {
+		var out, trouble bytes.Buffer
+		args := append(strings.Fields(line), "--address", "http://"+shared.httpAddr+"/foo")
+		code := cli.Main(args, strings.NewReader(""), &out, &trouble)
+		require.Equal(t, 4, code, "%s: %s", line, trouble.String())
+		require.Contains(t, trouble.String(), "is a path in it right?", line)
+		require.NotContains(t, trouble.String(), "may have been accepted", line)
+	}
 }

@@ -26,8 +26,8 @@ const (
 	forgetEvery = time.Second
 )
 
-// Limiter limits log lines and counts what it leaves out. The zero value is ready. It
-// is safe for concurrent use.
+// Limiter limits log lines and counts what it leaves out; the counts of subjects that are
+// forgotten are lost. The zero value is ready. It is safe for concurrent use.
 type Limiter struct {
 	mu        sync.Mutex
 	known     map[key]*count

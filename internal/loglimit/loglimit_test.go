@@ -30,6 +30,11 @@ func TestLinesAreLimited(t *testing.T) {
 	require.NotContains(t, out.String(), KeySuppressed)
 	l.Limited(log, "refused", "vm-1", now.Add(Period)).Info("again")
 	require.Contains(t, out.String(), "again suppressed=15\n")
+	for range Lines {
+		l.Limited(log, "refused", "vm-1", now.Add(Period)).Info("more")
+	}
+	l.Limited(log, "refused", "vm-1", now.Add(-time.Hour)).Info("earlier")
+	require.Contains(t, out.String(), "earlier", "the clock was set back")
 }
 
 // Many subjects neither cost memory without end nor get around the limit.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -88,19 +87,21 @@ func commandStateToProto(s fleet.CommandState) migcontrollerv1.CommandState {
 	return migcontrollerv1.CommandState(migcontrollerv1.CommandState_value[commandStatePrefix+string(s)])
 }
 
-// commandStatesFromProto returns the states that a filter lets through; none for all,
-// as when one of them is unspecified. It returns a *fleet.FieldError for the field
-// states when one of them is none.
+// commandStatesFromProto returns the states that a filter accepts; nil means any, also when
+// one of them is unspecified. It returns a *fleet.FieldError for the field states when
+// one of them is unknown.
 func commandStatesFromProto(states []migcontrollerv1.CommandState) ([]string, error) {
 	var out []string
+	anyState := false
 	for _, s := range states {
 		name, known := migcontrollerv1.CommandState_name[int32(s)]
 		if !known {
 			return nil, fleet.Invalid("states", "must be states of a command; without any, all fit")
 		}
+		anyState = anyState || s == migcontrollerv1.CommandState_COMMAND_STATE_UNSPECIFIED
 		out = append(out, strings.TrimPrefix(name, commandStatePrefix))
 	}
-	if slices.Contains(states, migcontrollerv1.CommandState_COMMAND_STATE_UNSPECIFIED) {
+	if anyState {
 		return nil, nil
 	}
 	return out, nil

@@ -39,6 +39,8 @@ type healthWatch struct {
 	interval time.Duration
 	stopping <-chan struct{} // ends all watches; nil for never
 
+	checking sync.Mutex // held while one checks, so that the latest result stays
+
 	mu       sync.Mutex
 	last     grpchealth.Status
 	watchers map[*func()]bool // what to call after a change
@@ -125,6 +127,8 @@ func (w *healthWatch) run(ctx context.Context, done chan<- struct{}) {
 // update checks readiness, and notifies the watches if it has changed. A check that
 // ctx has ended says nothing.
 func (w *healthWatch) update(ctx context.Context) {
+	w.checking.Lock()
+	defer w.checking.Unlock()
 	status := w.ready.status(ctx)
 	if ctx.Err() != nil {
 		return

@@ -113,7 +113,7 @@ func (c peerConn) Send(m any) error {
 
 // callLevel is how much a failure matters to whoever runs the controller. Callers'
 // mistakes are theirs, and so is what fails because they have gone: they can be
-// repeated at will, and are logged at debug level only. What a stop ends is no failure.
+// repeated at will, and are logged at debug level only. A call ended by a stop is not a failure.
 func callLevel(ctx context.Context, err error, code connect.Code) slog.Level {
 	if _, theirs := errors.AsType[*peerError](err); theirs {
 		return slog.LevelDebug

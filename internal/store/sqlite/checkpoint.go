@@ -67,7 +67,7 @@ func (c *conn) checkpoint(ctx context.Context, mode string) (done bool, err erro
 	}
 	var busy, frames, moved int
 	err = c.sql.QueryRowContext(ctx, "PRAGMA wal_checkpoint("+mode+")").Scan(&busy, &frames, &moved)
-	if _, again := c.sql.ExecContext(ctx, "PRAGMA busy_timeout(5000)"); err == nil {
+	if _, again := c.sql.ExecContext(ctx, "PRAGMA busy_timeout("+busyTimeout+")"); err == nil {
 		err = again
 	}
 	return busy == 0 && frames == moved, err

@@ -62,6 +62,22 @@ func TestLogThatGrows(t *testing.T) {
 	require.Equal(t, warned, log.count("write-ahead log grows"))
 }
 
+// A checkpoint that a reader keeps from the end of the log is not complete, also while the
+// log is small.
+func TestCheckpointBehindAReader(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	commit(t, db, store.Writes{VMs: []store.VMRow{vm("a")}})
+	db.checkpoints.every = 0
+	end := reading(t, db)
+	defer end()
+	commit(t, db, store.Writes{VMs: []store.VMRow{vm("b")}})
+	before := time.Now().Add(-time.Hour)
+	db.checkpoints.completed = before
+	require.NoError(t, db.Check(t.Context()))
+	require.Equal(t, before, db.checkpoints.completed)
+}
+
 // The log that a large transaction or a reader has left is cut by what is committed later,
 // without a checkpoint of ours.
 func TestLogIsCut(t *testing.T) {

@@ -48,7 +48,7 @@ func (c *conn) commit(ctx context.Context, w store.Writes) (done store.Committed
 		return done, fmt.Errorf("change: %w", err)
 	}
 	for name, n := range w.Marks {
-		if slices.Contains(ownNumbers, name) {
+		if slices.Contains(reservedNames, name) {
 			return done, fmt.Errorf("mark: the name %s is the driver's", name)
 		}
 		if err := c.putMark(ctx, name, n); err != nil {

@@ -81,11 +81,14 @@ func (cs *connections) own(path string, sys system, log *slog.Logger) (err error
 // cache of 16 MB keeps the index pages in memory.
 const writing = "&_txlock=immediate&_pragma=wal_autocheckpoint(4000)&_pragma=cache_size(-16000)"
 
+// busyTimeout is how many milliseconds a statement waits for locks of others.
+const busyTimeout = "5000"
+
 func openPool(path, vfs string, conns int, settings string) (*sql.DB, error) {
 	// A path may hold any character; in a file: URI it must be escaped.
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=rwc" + settings +
 		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
-		"&_pragma=busy_timeout(5000)&_pragma=temp_store(MEMORY)"
+		"&_pragma=busy_timeout(" + busyTimeout + ")&_pragma=temp_store(MEMORY)"
 	if vfs != "" {
 		dsn += "&vfs=" + vfs
 	}

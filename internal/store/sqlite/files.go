@@ -9,7 +9,7 @@ import (
 
 // errRemoved occurs when a path no longer leads to the file that SQLite has open. What is
 // committed then is lost when the process ends.
-var errRemoved = errors.New("the file was removed or replaced while the controller was using it")
+var errRemoved = errors.New("the file was removed, or the path leads to another one, while the controller was using it")
 
 // openFiles are the files of an open database, the database first.
 type openFiles []openFile

@@ -8,8 +8,8 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// ErrInUse occurs when another process, or another DB of this one, has the database
-// open, by whatever path.
+// ErrInUse occurs when another process has the database open, by whatever path. Another DB
+// of the same process gets it too, but the attempt drops the locks of SQLite on the first.
 var ErrInUse = errors.New("the database is open elsewhere")
 
 // databaseMode is the mode of a new database file, before the umask: SQLite's.

@@ -225,8 +225,8 @@ const (
 	purgedChange = "purged_change"
 )
 
-// ownNumbers are what the driver stores by name, beside the marks of its callers.
-var ownNumbers = []string{"store_id", "checks", purgedChange}
+// reservedNames are names in meta that marks of callers must not use.
+var reservedNames = []string{"store_id", "checks", purgedChange}
 
 // LastChange returns the number of the latest change.
 func (db *DB) LastChange(ctx context.Context) (int64, error) { return db.number(ctx, maxChange) }
