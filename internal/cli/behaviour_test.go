@@ -197,7 +197,7 @@ func TestUnreachable(t *testing.T) {
 	defer other.Close()
 	_, stderr, code := d.run("vms", "--address", other.URL)
 	require.Equal(t, exitUnavailable, code)
-	require.Contains(t, stderr, "is no controller")
+	require.Contains(t, stderr, "is not a controller")
 }
 
 // A controller that does not answer is given up after --timeout.
@@ -326,7 +326,7 @@ func TestVersionNoController(t *testing.T) {
 	defer other.Close()
 	_, stderr, code := newDesk(t).run("version", "--address", other.URL)
 	require.Equal(t, exitUnavailable, code)
-	require.Contains(t, stderr, "is no controller")
+	require.Contains(t, stderr, "is not a controller")
 }
 
 // What could not be written shows in the exit status, in every form.
