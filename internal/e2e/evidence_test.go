@@ -98,8 +98,9 @@ func TestFailedRegistrationsAreShown(t *testing.T) {
 	t.Parallel()
 	c := start(t) // what its log has of these is limited for the whole fleet
 	s := c.simulate(t, func(c *sim.Config) { c.Quirks.FirstRegistrationsFail = 2 })
-	v := c.awaitVM(t, s.vm, "failed", func(v *migcontrollerv1.VM) bool {
-		return v.GetRegistration().GetState() == regFailed && v.GetRegistration().GetConsecutiveFailures() == 2
+	v := c.awaitVM(t, s.vm, "failed, and back", func(v *migcontrollerv1.VM) bool {
+		g := v.GetRegistration()
+		return g.GetState() == regFailed && g.GetConsecutiveFailures() == 2 && v.GetSessionEpoch() == 3
 	})
 	g := v.GetRegistration()
 	require.InDelta(t, 30, time.Until(g.GetNextAttemptAt().AsTime()).Seconds(), 10)

@@ -75,7 +75,7 @@ func testRemovedDatabase(t *testing.T) {
 	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
 	status, text := c.ready(t)
 	require.Equal(t, http.StatusServiceUnavailable, status)
-	require.Contains(t, text, "was removed or replaced")
+	require.Contains(t, text, "the file was removed")
 	require.NoError(t, os.Rename(state+".away", state))
 	status, _ = c.ready(t)
 	require.Equal(t, http.StatusOK, status)
