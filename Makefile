@@ -26,13 +26,13 @@ PYTHON_TOOLS := tools/.venv/.installed
 ##@ Everyday
 
 .PHONY: run
-run: ## Run a controller with five simulated MIGlets, until Ctrl-C
-	@go build -o bin/controller ./cmd/controller
+run: build ## Run a controller with five simulated MIGlets, until Ctrl-C
 	@exec bin/controller --simulate 5
 
 .PHONY: build
 build: ## Build the programs into bin/
 	@echo "==> Building into bin/"
+	@[[ -e bin/controller ]] || echo "    The first time this downloads up to 95 MB of modules and takes a minute or two."
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test

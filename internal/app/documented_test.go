@@ -9,31 +9,31 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The README's table of options is the one that the options make. With
-// UPDATE_README=1 in the environment this test writes the table instead.
-func TestReadmeOptions(t *testing.T) {
+// The documented table of options is the one that the options make. With
+// UPDATE_OPTIONS=1 in the environment this test writes the table instead.
+func TestDocumentedOptions(t *testing.T) {
 	t.Parallel()
 	const begin, end = "<!-- options -->\n", "<!-- /options -->"
-	path := filepath.Join("..", "..", "README.md")
+	path := filepath.Join("..", "..", "docs", "configuration.md")
 	content, err := os.ReadFile(path)
 	require.NoError(t, err)
 	head, rest, begun := strings.Cut(string(content), begin)
 	table, tail, ended := strings.Cut(rest, end)
-	require.True(t, begun && ended, "README.md has the table between %q and %q", begin, end)
-	if os.Getenv("UPDATE_README") == "1" {
+	require.True(t, begun && ended, "the page has the table between %q and %q", begin, end)
+	if os.Getenv("UPDATE_OPTIONS") == "1" {
 		require.NoError(t, os.WriteFile(path, []byte(head+begin+OptionTable()+end+tail), 0o644))
 		return
 	}
 	require.Equal(t, OptionTable(), table,
-		"refresh it with: UPDATE_README=1 go test ./internal/app -run TestReadmeOptions")
+		"refresh it with: UPDATE_OPTIONS=1 go test ./internal/app -run TestDocumentedOptions")
 }
 
-// The README's programs are the examples that the clients' tests run. That of
-// the Go client is held against its example where it is run.
-func TestReadmeClients(t *testing.T) {
+// The programs of docs/clients.md are the examples that the clients' tests run. That
+// of the Go client is held against its example where it is run.
+func TestDocumentedClients(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join("..", "..")
-	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	page, err := os.ReadFile(filepath.Join(root, "docs", "clients.md"))
 	require.NoError(t, err)
 	const printed = "\nsim-vm-0001 set_log_level PENDING\n" +
 		"sim-vm-0001 set_log_level DELIVERED\nsim-vm-0001 set_log_level SUCCEEDED\n```\n"
@@ -44,7 +44,7 @@ func TestReadmeClients(t *testing.T) {
 		program, err := os.ReadFile(filepath.Join(root, filepath.FromSlash(client.example)))
 		require.NoError(t, err)
 		shown := strings.Replace(string(program), "// @ts-check\n", "", 1)
-		require.Contains(t, string(readme), "```"+client.language+"\n"+shown+"```\n")
-		require.Contains(t, string(readme), "$ "+client.run+printed)
+		require.Contains(t, string(page), "```"+client.language+"\n"+shown+"```\n")
+		require.Contains(t, string(page), "$ "+client.run+printed)
 	}
 }
