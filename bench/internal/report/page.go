@@ -16,12 +16,19 @@ import (
 type part struct{ begin, end string }
 
 var (
-	figuresPart = part{"<!-- bench report: generated from here -->", "<!-- bench report: to here -->"}
-	soakPart    = part{"<!-- bench report -soak: generated from here -->", "<!-- bench report -soak: to here -->"}
+	resultsPart    = partOf("bench report")
+	soakPart       = partOf("bench report -soak")
+	goroutinesPart = partOf("bench report -soak, appendix")
+	figuresPart    = partOf("bench report, appendix")
 )
 
+func partOf(name string) part {
+	return part{"<!-- " + name + ": generated from here -->", "<!-- " + name + ": to here -->"}
+}
+
 // newPage is the page where there is none yet.
-var newPage = "# Performance\n\n" + figuresPart.empty()
+var newPage = "# Performance\n\n" + resultsPart.empty() + "\n" + soakPart.empty() +
+	"\n## Appendix\n\n" + goroutinesPart.empty() + "\n" + figuresPart.empty()
 
 func (p part) empty() string { return p.begin + "\n" + p.end + "\n" }
 
@@ -35,24 +42,29 @@ func (p part) fill(page, body string) (string, error) {
 	return before + p.begin + "\n\n" + body + "\n" + p.end + after, nil
 }
 
-// Write writes the plots into the directory beside the page that has its name,
-// and what goes with them into the page, between its marks.
+// Write writes the plots into the directory beside the page that has its name, and what
+// goes with them into the page, between its marks: the results, and all figures in the
+// appendix.
 func Write(r result.Results, page string) error {
 	plots := Plots(r)
 	return write(page, plots, func(text, dir string) (string, error) {
-		return figuresPart.fill(text, body(r, plots, dir))
+		text, err := resultsPart.fill(text, body(r, plots, dir))
+		if err != nil {
+			return "", err
+		}
+		return figuresPart.fill(text, "### All figures\n\n"+Figures(r))
 	})
 }
 
-// WriteSoak is Write for a soak. Its part comes after the other one where the
-// page has none yet.
+// WriteSoak is Write for a soak.
 func WriteSoak(v soak.Verdict, page string) error {
-	plot := soakPlot(v)
-	return write(page, []Plot{plot}, func(text, dir string) (string, error) {
-		if !strings.Contains(text, soakPart.begin) {
-			text = strings.Replace(text, figuresPart.end+"\n", figuresPart.end+"\n\n"+soakPart.empty(), 1)
+	memory, goroutines := soakPlots(v)
+	return write(page, []Plot{memory, goroutines}, func(text, dir string) (string, error) {
+		text, err := soakPart.fill(text, soakBody(v, memory, dir))
+		if err != nil {
+			return "", err
 		}
-		return soakPart.fill(text, soakBody(v, plot, dir))
+		return goroutinesPart.fill(text, "### Goroutines\n"+goroutines.image(dir))
 	})
 }
 
@@ -92,8 +104,6 @@ func body(r result.Results, plots []Plot, dir string) string {
 	for _, p := range plots {
 		b.WriteString(p.image(dir))
 	}
-	b.WriteString("\n### All figures\n\n")
-	b.WriteString(Figures(r))
 	return b.String()
 }
 
@@ -104,5 +114,5 @@ func madeBy(m result.Meta) string {
 }
 
 func (p Plot) image(dir string) string {
-	return fmt.Sprintf("\n![%s](%s/%s.svg)\n", p.Title, dir, p.Name)
+	return fmt.Sprintf("\n%s\n\n![%s](%s/%s.svg)\n", p.Says, p.Title, dir, p.Name)
 }

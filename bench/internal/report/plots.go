@@ -1,8 +1,6 @@
 package report
 
 import (
-	"fmt"
-
 	"github.com/mig-controller/mig-controller/bench/internal/result"
 )
 
@@ -11,24 +9,62 @@ type Plot struct {
 	// Name is the file's, without its end.
 	Name  string
 	Title string
-	SVG   string
+	// Says is a sentence: what the picture shows, and which direction is better.
+	Says string
+	SVG  string
 }
 
 // The figures that are shown as bars.
-var barPlots = []struct{ name, title, measure, value string }{
-	{"flood", "Heartbeats stored each second, 50 VMs that send all they can", "flood", "per_second"},
-	{"paced", "Server CPU for a heartbeat, 2,000 VMs, 4,000 heartbeats a second (µs)", "paced", "cpu_us"},
-	{"idle", "Memory for an idle VM, 10,000 VMs (KiB)", "idle", "kib_per_stream"},
-	{"connect", "VMs connected and registered each second", "connect", "per_second"},
-	{"round-trip", "From SendCommand to the recorded ack, median (µs)", "round-trip", "p50_us"},
-	{"commands", "Commands acked and recorded each second, 1,000 VMs", "commands", "per_second"},
+var barPlots = []struct{ name, title, says, axis, measure, value string }{
+	{
+		"flood", "Heartbeats stored, 50 VMs that send all they can",
+		"How many heartbeats are stored in a second when 50 VMs send all they can: longer bars are better.",
+		"heartbeats per second", "flood", "per_second",
+	},
+	{
+		"paced", "CPU for a heartbeat, 2,000 VMs, 4,000 heartbeats a second",
+		"What one heartbeat costs the server when 2,000 VMs send 4,000 a second: shorter bars are better.",
+		"µs of the server's CPU per heartbeat", "paced", "cpu_us",
+	},
+	{
+		"idle", "Memory for an idle VM, 10,000 VMs",
+		"What an idle VM takes of the server's memory, among 10,000: shorter bars are better.",
+		"KiB of memory per VM", "idle", "kib_per_stream",
+	},
+	{
+		"connect", "VMs connected and registered",
+		"How many VMs connect and get their runners registered in a second: longer bars are better.",
+		"VMs per second", "connect", "per_second",
+	},
+	{
+		"round-trip", "From SendCommand to the recorded ack, median",
+		"How long a command takes until its ack is recorded, one at a time: shorter bars are better.",
+		"µs", "round-trip", "p50_us",
+	},
+	{
+		"commands", "Commands acked and recorded, 1,000 VMs",
+		"How many commands for 1,000 VMs are acked and recorded in a second: longer bars are better.",
+		"commands per second", "commands", "per_second",
+	},
 }
 
 // The figures that are shown as lines.
-var linePlots = []struct{ name, title, axis, measure, value string }{
-	{"growth-heartbeat", "Server CPU for a heartbeat (µs)", "VMs", "growth-vms", "heartbeat_cpu_us"},
-	{"growth-command", "Server CPU for a command (µs)", "VMs", "growth-vms", "command_cpu_us"},
-	{"growth-stored", "Server CPU for a command (µs)", "stored commands", "growth-stored", "command_cpu_us"},
+var linePlots = []struct{ name, title, says, xAxis, yAxis, measure, value string }{
+	{
+		"growth-heartbeat", "CPU for a heartbeat by the number of VMs",
+		"What one heartbeat costs the server as the fleet grows: lower is better, and a flat line is best.",
+		"VMs", "µs of the server's CPU per heartbeat", "growth-vms", "heartbeat_cpu_us",
+	},
+	{
+		"growth-command", "CPU for a command by the number of VMs",
+		"What one command costs the server as the fleet grows: lower is better, and a flat line is best.",
+		"VMs", "µs of the server's CPU per command", "growth-vms", "command_cpu_us",
+	},
+	{
+		"growth-stored", "CPU for a command by the number of stored commands",
+		"What one command costs the server as more are stored: lower is better, and a flat line is best.",
+		"stored commands", "µs of the server's CPU per command", "growth-stored", "command_cpu_us",
+	},
 }
 
 // Plots draws what there are results for.
@@ -42,26 +78,30 @@ func Plots(r result.Results) []Plot {
 			}
 		}
 		if len(bars) > 0 {
-			plots = append(plots, Plot{p.name, p.title, drawBars(p.title, bars)})
+			plots = append(plots, Plot{p.name, p.title, p.says, drawBars(p.title, p.axis, bars)})
 		}
 	}
 	for _, p := range linePlots {
-		var lines []line
-		for _, t := range titles {
-			l := line{title: t.title, class: t.server}
-			for _, at := range r.Sizes(p.measure) {
-				if values := r.Of(p.measure, t.server, p.value, at); len(values) > 0 {
-					l.points = append(l.points, point{float64(at), result.SpreadOf(values)})
-				}
-			}
-			if len(l.points) > 1 {
-				lines = append(lines, l)
-			}
-		}
-		if len(lines) > 0 {
-			title := fmt.Sprintf("%s by the number of %s", p.title, p.axis)
-			plots = append(plots, Plot{p.name, title, drawLines(title, lines)})
+		if lines := linesOf(r, p.measure, p.value); len(lines) > 0 {
+			plots = append(plots, Plot{p.name, p.title, p.says, drawLines(p.title, p.xAxis, p.yAxis, lines)})
 		}
 	}
 	return plots
+}
+
+// linesOf returns a line for each server that was measured at more than one size.
+func linesOf(r result.Results, measure, value string) []line {
+	var lines []line
+	for _, t := range titles {
+		l := line{title: t.title, class: t.server}
+		for _, at := range r.Sizes(measure) {
+			if values := r.Of(measure, t.server, value, at); len(values) > 0 {
+				l.points = append(l.points, point{float64(at), result.SpreadOf(values)})
+			}
+		}
+		if len(l.points) > 1 {
+			lines = append(lines, l)
+		}
+	}
+	return lines
 }

@@ -71,10 +71,14 @@ func TestPlots(t *testing.T) {
 	require.Equal(t, "flood", plots[0].Name)
 	require.Equal(t, 2, strings.Count(plots[0].SVG, "<rect"), "a bar for each server")
 	require.Contains(t, plots[0].SVG, ">100,000</text>")
+	require.Contains(t, plots[0].SVG, ">heartbeats per second</text>")
 	require.Equal(t, "growth-command", plots[2].Name)
 	require.Equal(t, 2, strings.Count(plots[2].SVG, "<circle"), "a point for each size")
+	require.Contains(t, plots[2].SVG, ">VMs (logarithmic)</text>")
+	require.Contains(t, plots[2].SVG, ">µs of the server&#39;s CPU per command</text>")
 	for _, p := range plots {
 		requireDrawn(t, p)
+		require.Contains(t, p.Says, "better", "the direction is said")
 	}
 }
 
@@ -97,11 +101,11 @@ func requireDrawn(t *testing.T, p Plot) {
 func TestWriteKeepsThePage(t *testing.T) {
 	t.Parallel()
 	page := filepath.Join(t.TempDir(), "performance.md")
-	require.NoError(t, os.WriteFile(page, []byte("# Speed\n\nBefore.\n\n"+figuresPart.begin+"\nold\n"+figuresPart.end+"\n\nAfter.\n"), 0o600))
+	require.NoError(t, os.WriteFile(page, []byte("# Speed\n\nBefore.\n\n"+resultsPart.begin+"\nold\n"+resultsPart.end+"\n\nAfter.\n\n"+figuresPart.empty()), 0o600))
 	require.NoError(t, Write(results(), page))
 	first, err := os.ReadFile(page)
 	require.NoError(t, err)
-	require.Regexp(t, `(?s)^# Speed\n\nBefore\.\n.*0\.25×.*\nAfter\.\n$`, string(first))
+	require.Regexp(t, `(?s)^# Speed\n\nBefore\.\n.*0\.25×.*\nAfter\.\n.*### All figures.*\n$`, string(first))
 	require.NotContains(t, string(first), "old")
 	require.NoError(t, Write(results(), page))
 	second, err := os.ReadFile(page)
@@ -117,7 +121,7 @@ func TestPublishedPage(t *testing.T) {
 	docs := filepath.Join("..", "..", "..", "docs")
 	content, err := os.ReadFile(filepath.Join(docs, "performance.md"))
 	require.NoError(t, err)
-	for _, p := range []part{figuresPart, soakPart} {
+	for _, p := range []part{resultsPart, soakPart} {
 		_, rest, _ := strings.Cut(string(content), p.begin)
 		generated, _, ended := strings.Cut(rest, p.end)
 		require.True(t, ended, p.begin)
@@ -139,8 +143,8 @@ func TestWriteNeedsTheMarks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	page := filepath.Join(dir, "a.md")
-	require.NoError(t, os.WriteFile(page, []byte(figuresPart.end+"\n"+figuresPart.begin), 0o600))
-	require.ErrorContains(t, Write(results(), page), "must have the lines "+figuresPart.begin)
+	require.NoError(t, os.WriteFile(page, []byte(resultsPart.end+"\n"+resultsPart.begin), 0o600))
+	require.ErrorContains(t, Write(results(), page), "must have the lines "+resultsPart.begin)
 	require.NoError(t, Write(results(), filepath.Join(dir, "b.md")))
 	require.FileExists(t, filepath.Join(dir, "b.md"))
 }

@@ -46,24 +46,33 @@ func yes(it bool) string {
 }
 
 // soakBody is what is generated of a soak.
-func soakBody(v soak.Verdict, plot Plot, dir string) string {
+func soakBody(v soak.Verdict, memory Plot, dir string) string {
 	title := "An hour"
 	if v.For != time.Hour {
 		title = "A soak of " + v.For.String()
 	}
-	return fmt.Sprintf("## %s\n\n%s VMs lived for %s. %s%s%s", title, figure(float64(v.VMs)), v.For, madeBy(v.Meta), SoakTable(v), plot.image(dir))
+	return fmt.Sprintf("## %s\n\n%s VMs lived for %s. %s%s%s",
+		title, figure(float64(v.VMs)), v.For, madeBy(v.Meta), SoakTable(v), memory.image(dir))
 }
 
-// soakPlot draws how a soak went.
-func soakPlot(v soak.Verdict) Plot {
-	const title = "Memory and goroutines while the fleet lives; lines break where the controller was killed"
-	memory, goroutines := strip{title: "memory (MiB)"}, strip{title: "goroutines"}
-	var at []float64
+// soakPlots draws how a soak went.
+func soakPlots(v soak.Verdict) (memory, goroutines Plot) {
+	var at, mebibytes, routines []float64
 	var lives []int
 	for _, s := range v.Samples {
 		at, lives = append(at, s.At), append(lives, s.Life)
-		memory.values = append(memory.values, float64(s.RSS)/(1<<20))
-		goroutines.values = append(goroutines.values, float64(s.Goroutines))
+		mebibytes = append(mebibytes, float64(s.RSS)/(1<<20))
+		routines = append(routines, float64(s.Goroutines))
 	}
-	return Plot{"soak", title, drawStrips(title, at, lives, memory, goroutines)}
+	memory = Plot{
+		Name: "soak", Title: "Memory while the fleet lives",
+		Says: "The controller's memory; the line breaks where the controller was killed, and a flat one means that nothing leaks.",
+	}
+	memory.SVG = drawCourse(memory.Title, "MiB", at, lives, mebibytes)
+	goroutines = Plot{
+		Name: "soak-goroutines", Title: "Goroutines while the fleet lives",
+		Says: "The controller's goroutines in the same time: a flat line means that none is left behind.",
+	}
+	goroutines.SVG = drawCourse(goroutines.Title, "goroutines", at, lives, routines)
+	return memory, goroutines
 }

@@ -30,7 +30,7 @@ func hour() soak.Verdict {
 // whether it is flat, what was done and failed, and how long each kill cost.
 func TestSoakBody(t *testing.T) {
 	t.Parallel()
-	plot := soakPlot(hour())
+	plot, _ := soakPlots(hour())
 	text := soakBody(hour(), plot, "performance")
 	for _, line := range []string{
 		"## An hour\n", "5,000 VMs lived for 1h0m0s. `bench soak` at commit `abc`,",
@@ -49,29 +49,35 @@ func TestSoakBody(t *testing.T) {
 	require.Contains(t, text, "## A soak of 1m0s\n", "a minute is no hour")
 }
 
-// The plot has a line for each life of each strip, and the figures at its axes.
-func TestSoakPlot(t *testing.T) {
+// The plots have a line for each life, and round figures at their axes.
+func TestSoakPlots(t *testing.T) {
 	t.Parallel()
-	p := soakPlot(hour())
-	requireDrawn(t, p)
-	require.Equal(t, 4, strings.Count(p.SVG, "<polyline"))
-	for _, text := range []string{">310<", ">15,020<", ">60 min<", ">memory (MiB)<", ">goroutines<"} {
-		require.Contains(t, p.SVG, text)
+	memory, goroutines := soakPlots(hour())
+	for _, p := range []Plot{memory, goroutines} {
+		requireDrawn(t, p)
+		require.Equal(t, 2, strings.Count(p.SVG, "<polyline"))
+		require.Contains(t, p.SVG, ">minutes<")
+		require.Contains(t, p.SVG, ">60<")
+		require.Contains(t, p.SVG, "650.0,", "the last sample is at the end")
 	}
-	require.Contains(t, p.SVG, "650.0,", "the last sample is at the end")
+	for _, text := range []string{">300<", ">MiB<"} {
+		require.Contains(t, memory.SVG, text)
+	}
+	for _, text := range []string{">15,000<", ">goroutines<"} {
+		require.Contains(t, goroutines.SVG, text)
+	}
 }
 
-// A soak is written after the figures, and then in its place; the figures leave
-// it alone, and it them.
+// A soak is written in its place; the figures leave it alone, and it them.
 func TestWriteSoakKeepsThePage(t *testing.T) {
 	t.Parallel()
 	page := filepath.Join(t.TempDir(), "performance.md")
-	require.NoError(t, os.WriteFile(page, []byte("# Speed\n\n"+figuresPart.empty()+"\nAfter.\n"), 0o600))
+	require.NoError(t, os.WriteFile(page, []byte(newPage+"\nAfter.\n"), 0o600))
 	require.NoError(t, Write(results(), page))
 	require.NoError(t, WriteSoak(hour(), page))
 	first, err := os.ReadFile(page)
 	require.NoError(t, err)
-	require.Regexp(t, `(?s)^# Speed\n.*0\.25×.*## An hour\n.*\nAfter\.\n$`, string(first))
+	require.Regexp(t, `(?s)^# Performance\n.*0\.25×.*## An hour\n.*## Appendix\n.*### Goroutines\n.*### All figures\n.*\nAfter\.\n$`, string(first))
 	require.FileExists(t, filepath.Join(filepath.Dir(page), "performance", "soak.svg"))
 	require.NoError(t, WriteSoak(hour(), page))
 	require.NoError(t, Write(results(), page))
