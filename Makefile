@@ -65,7 +65,7 @@ faults: ## Break what stands around the controller, in two minutes: docs/faults.
 		awk '/^=== |^ +--- PASS/ { next } { sub(/^ +suite_test.go:[0-9]+: /, ""); print; fflush() }'
 
 .PHONY: lint
-lint: ## Check style: golangci-lint with its formatters, buf lint, buf format
+lint: ## Check style: golangci-lint with its formatters, buf lint, buf format, the graph of packages
 	@echo "==> golangci-lint (built first if need be, which takes minutes)"
 	@$(TOOL) golangci-lint run
 	@cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml
@@ -74,6 +74,8 @@ lint: ## Check style: golangci-lint with its formatters, buf lint, buf format
 	@$(TOOL) buf lint
 	@echo "==> buf format"
 	@$(TOOL) buf format --diff --exit-code
+	@echo "==> the graph of packages in docs/architecture.md"
+	@$(PYTHON) tools/dependencies --check
 
 .PHONY: fmt
 fmt: ## Format Go and proto files in place
