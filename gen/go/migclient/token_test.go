@@ -24,7 +24,7 @@ func TestPlaintextToken(t *testing.T) {
 		require.NoError(t, err, address)
 	}
 	for _, address := range []string{
-		"http://controller.example:8080", "http://localhost.example", "http://a.localhost", "http://192.0.2.1", "http://127.0.0.1.example",
+		"http://controller.example:8080", "http://localhost.example", "http://a.localhost", "http://10.0.0.1", "http://0.0.0.0", "http://127.0.0.1.example",
 	} {
 		_, err := migclient.WithToken(address, "s3cret")
 		require.ErrorIs(t, err, migclient.ErrPlaintextToken, address)
