@@ -77,8 +77,8 @@ func (p program) run(ctx context.Context, args []string) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	if args[0] == completeWord {
-		p.complete(ctx, parser.Model, args[1:])
+	if args[0] == completeWord || args[0] == completeBash {
+		p.complete(ctx, parser.Model, args[0], args[1:])
 		return exitOK
 	}
 	parsed, err := parser.Parse(args)
