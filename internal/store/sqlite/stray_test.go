@@ -130,6 +130,35 @@ func TestForeignLog(t *testing.T) {
 	}
 }
 
+// A log fits the version for which it was begun and those that are in it.
+func TestLogFor(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	addVMs(t, db, "a", 1)
+	backUp(t, db, filepath.Join(t.TempDir(), "backup")) // the next commit begins the log anew
+	header, err := readHeader(db.path)
+	require.NoError(t, err)
+	begun := versionIn(header[:])
+	addVMs(t, db, "b", 200)
+	backUp(t, db, filepath.Join(t.TempDir(), "backup"))
+	header, err = readHeader(db.path)
+	require.NoError(t, err)
+	last := versionIn(header[:])
+	require.Greater(t, last.pages, begun.pages)
+	for v, fits := range map[version]bool{
+		begun: true, last: true,
+		{begun.counter - 1, begun.pages}: true, // the first change of this connection to the first page is in the log
+		{begun.counter - 2, begun.pages}: false,
+		{begun.counter + 1, begun.pages}: false,
+		{begun.counter, begun.pages - 1}: false,
+		{last.counter, last.pages + 1}:   false,
+	} {
+		own, err := logFor(logOf(db.path), v)
+		require.NoError(t, err)
+		require.Equal(t, fits, own, v)
+	}
+}
+
 // What a killed process leaves is accepted at any point of its life: what was committed is
 // in the log and in the database in parts that vary.
 func TestOwnLogIsAccepted(t *testing.T) {
