@@ -32,10 +32,11 @@ func TestJoinColons(t *testing.T) {
 // whichever quote was typed.
 func TestBashReadsCompletions(t *testing.T) {
 	t.Parallel()
-	meant := "~é"
+	every := []rune("~é")
 	for r := ' '; r <= '~'; r++ {
-		meant += string(r)
+		every = append(every, r)
 	}
+	meant := string(every)
 	for _, quote := range []string{"", "'", `"`} {
 		words, written := fromBash([]string{"vms", quote + "x"})
 		require.Equal(t, []string{"vms", "x"}, words)

@@ -86,7 +86,7 @@ func (in *invocation) watch(
 		err := w.follow(watched, &migcontrollerv1.WatchFleetRequest{Cursor: cursor, VmId: vm})
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // interrupted
+			return nil // interrupted
 		case w.begun && !w.failed && !w.lost && expired(err):
 			fmt.Fprintln(in.stderr, "What changed in between is no longer kept; listing again.")
 			cursor, w.lost = "", true
