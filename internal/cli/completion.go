@@ -12,8 +12,12 @@ import (
 )
 
 // completeWord is the hidden first argument with which the completion scripts
-// ask what may come next.
-const completeWord = "__complete"
+// ask what may come next. With completeBash the words are as they were typed, and
+// bash can put the answers in their place.
+const (
+	completeWord = "__complete"
+	completeBash = "__complete-bash"
+)
 
 // completionTimeout is how long somebody who pressed Tab waits for the VMs.
 const completionTimeout = 2 * time.Second
@@ -22,21 +26,21 @@ var completionScripts = map[string]string{
 	"bash": `_migctl() {
   local word
   COMPREPLY=()
-  while IFS= read -r word; do COMPREPLY+=("$word"); done < <(migctl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
+  while IFS= read -r word; do COMPREPLY+=("$word"); done < <(migctl __complete-bash "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)
 }
 complete -o default -F _migctl migctl
 `,
 	"zsh": `#compdef migctl
 _migctl() {
   local -a found
-  found=("${(@f)$(migctl __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  found=("${(@f)$(migctl __complete "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" 2>/dev/null)}")
   compadd -a found
 }
 compdef _migctl migctl
 `,
 	"fish": `function __migctl
   set -l words (commandline -opc)
-  set -l last (commandline -ct)
+  set -l last (commandline -ct | string unescape)
   migctl __complete $words[2..-1] "$last" 2>/dev/null
 end
 complete -c migctl -f -a '(__migctl)'
@@ -63,11 +67,21 @@ func (cmd completionCmd) Run(in *invocation) error {
 
 // complete prints what may stand in the place of the last word. It never fails:
 // where nothing is known, it prints nothing.
-func (p program) complete(ctx context.Context, model *kong.Application, words []string) {
+func (p program) complete(ctx context.Context, model *kong.Application, how string, words []string) {
 	if len(words) == 0 {
 		words = []string{""}
 	}
-	words, cut := joinColons(words)
+	written := func(word string) string { return word }
+	if how == completeBash {
+		words, written = fromBash(words)
+	}
+	for _, word := range p.completions(ctx, model, words) {
+		fmt.Fprintln(p.stdout, written(word))
+	}
+}
+
+// completions returns what may stand in the place of the last word.
+func (p program) completions(ctx context.Context, model *kong.Application, words []string) (fitting []string) {
 	last := words[len(words)-1]
 	spot := locate(model, words[:len(words)-1])
 	lead := ""
@@ -93,30 +107,10 @@ func (p program) complete(ctx context.Context, model *kong.Application, words []
 	}
 	for _, word := range found {
 		if strings.HasPrefix(word, last) && printable(word) == word {
-			fmt.Fprintln(p.stdout, strings.TrimPrefix(lead+word, cut))
+			fitting = append(fitting, lead+word)
 		}
 	}
-}
-
-// joinColons puts together what bash splits: it makes colons words of their own,
-// in addresses for instance. cut is what the last word begins with that bash will
-// not replace.
-func joinColons(words []string) (joined []string, cut string) {
-	open := false
-	for _, word := range words {
-		colon := word != "" && strings.Trim(word, ":") == ""
-		last := len(joined) - 1
-		if last >= 0 && word != "" && (colon || open) {
-			if cut = joined[last]; colon {
-				cut += word
-			}
-			joined[last] += word
-		} else {
-			joined, cut = append(joined, word), ""
-		}
-		open = colon
-	}
-	return joined, cut
+	return fitting
 }
 
 // place is where in the grammar a line of words has come to.

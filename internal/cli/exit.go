@@ -10,6 +10,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/mig-controller/mig-controller/gen/go/migclient"
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
@@ -151,7 +152,7 @@ func messageOf(told *connect.Error) string {
 // what is wrong, and gives its reason when it is that something does not exist.
 func foreign(told *connect.Error) bool {
 	elsewhere := told.Code() == connect.CodeUnimplemented && told.Message() == "there is nothing at this path"
-	return elsewhere || told.Message() == "" || told.Code() == connect.CodeNotFound && ownDetail(told) == nil
+	return elsewhere || told.Message() == "" || told.Code() == connect.CodeNotFound && migclient.ErrorDetail(told) == nil
 }
 
 // unreached returns what a person is told when no controller has answered.
@@ -177,18 +178,6 @@ func (in *invocation) unreached(err error, told *connect.Error) *failure {
 	return f
 }
 
-// ownDetail returns the ErrorDetail that the controller attached; nil for none.
-func ownDetail(told *connect.Error) *migcontrollerv1.ErrorDetail {
-	for _, d := range told.Details() {
-		if value, bad := d.Value(); bad == nil {
-			if detail, ok := value.(*migcontrollerv1.ErrorDetail); ok {
-				return detail
-			}
-		}
-	}
-	return nil
-}
-
 // detailOf returns the error's ErrorDetail. Where a controller sends none, the
 // code tells the reason, unless anything on the way could have sent it.
 func detailOf(err error) *migcontrollerv1.ErrorDetail {
@@ -196,7 +185,7 @@ func detailOf(err error) *migcontrollerv1.ErrorDetail {
 	if !ok {
 		return nil
 	}
-	if detail := ownDetail(told); detail != nil {
+	if detail := migclient.ErrorDetail(told); detail != nil {
 		return detail
 	}
 	byCode := map[connect.Code]migcontrollerv1.ErrorReason{

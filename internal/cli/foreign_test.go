@@ -69,27 +69,6 @@ func TestForeignPath(t *testing.T) {
 	}
 }
 
-// Completion understands words that bash split at colons, and gives back the part
-// after the last of them.
-func TestJoinColons(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		words, joined []string
-		cut           string
-	}{
-		{[]string{"--address", "http", ":", "//h", ":", "80", "vm", ""}, []string{"--address", "http://h:80", "vm", ""}, ""},
-		{[]string{"--address", "=", "http", ":", "//[", "::", "1]", ":", "80", "vm", "a"}, []string{"--address", "=", "http://[::1]:80", "vm", "a"}, ""},
-		{[]string{"vm", "a", ":", "b"}, []string{"vm", "a:b"}, "a:"},
-		{[]string{"vm", "a", ":"}, []string{"vm", "a:"}, "a:"},
-		{[]string{"vm", "a:b"}, []string{"vm", "a:b"}, ""},
-		{[]string{""}, []string{""}, ""},
-	} {
-		joined, cut := joinColons(test.words)
-		require.Equal(t, test.joined, joined)
-		require.Equal(t, test.cut, cut)
-	}
-}
-
 // Without contexts, what is shown of the config file has none.
 func TestConfigViewEmpty(t *testing.T) {
 	t.Parallel()

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"connectrpc.com/connect"
 	"github.com/alecthomas/kong"
 
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
@@ -52,12 +51,12 @@ func (in *invocation) dial() error {
 		MaxIdleConnsPerHost: broadcastLimit,
 		ForceAttemptHTTP2:   true,
 	}
-	way, err := in.transportTo(t)
+	options, err := in.connectTo(t)
 	if err != nil {
 		return err
 	}
 	in.client = migcontrollerv1connect.NewAdminServiceClient(
-		&http.Client{Transport: way, CheckRedirect: stay}, in.address, connect.WithReadMaxBytes(answerLimit),
+		&http.Client{Transport: in.transport, CheckRedirect: stay}, in.address, options...,
 	)
 	return nil
 }

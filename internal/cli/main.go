@@ -19,6 +19,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
+
+	"github.com/mig-controller/mig-controller/gen/go/migclient"
 )
 
 // Main runs one command line and returns the status to exit with; the help of
@@ -37,7 +39,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		stdin:   stdin, stdout: stdout, stderr: stderr,
 		asks: isTerminal(stdin), reports: isTerminal(stderr), width: width,
 		now:   func() time.Time { return time.Now().UTC().Round(0) },
-		pause: pause, silence: silenceLimit,
+		pause: pause, silence: migclient.Silence,
 		newID: newCommandID,
 	}
 	return p.run(ctx, args)
@@ -57,7 +59,7 @@ type program struct {
 	now   func() time.Time
 	// pause waits, or ends early with the error of its context.
 	pause func(context.Context, time.Duration) error
-	// silence is how long a watch may hear nothing until it connects again.
+	// silence is after how long without an answer a watch is broken.
 	silence time.Duration
 	// newID makes up the id of a command.
 	newID func() string
@@ -75,8 +77,8 @@ func (p program) run(ctx context.Context, args []string) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	if args[0] == completeWord {
-		p.complete(ctx, parser.Model, args[1:])
+	if args[0] == completeWord || args[0] == completeBash {
+		p.complete(ctx, parser.Model, args[0], args[1:])
 		return exitOK
 	}
 	parsed, err := parser.Parse(args)

@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/mig-controller/mig-controller/gen/go/migclient"
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
@@ -78,7 +79,7 @@ func newDesk(t *testing.T) *desk {
 				fleet.advance(d)
 				return ctx.Err()
 			},
-			silence: silenceLimit,
+			silence: migclient.Silence,
 			newID: func() string {
 				lock.Lock()
 				defer lock.Unlock()

@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/mig-controller/mig-controller/gen/go/migclient"
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
@@ -221,7 +222,7 @@ func (in *invocation) send(
 		switch {
 		case err == nil:
 			record = res.GetCommand()
-		case record == nil || ctx.Err() != nil || !passing(err):
+		case record == nil || ctx.Err() != nil || !migclient.Retryable(err):
 			return record, err
 		default:
 			if err := in.pause(ctx, retryPause); err != nil {
@@ -232,17 +233,4 @@ func (in *invocation) send(
 			return record, nil
 		}
 	}
-}
-
-// passing reports whether the same call may succeed in a while.
-func passing(err error) bool {
-	code := connect.CodeOf(err)
-	return code == connect.CodeUnavailable || code == connect.CodeDeadlineExceeded || !connect.IsWireError(err) && !rubbish(err)
-}
-
-// rubbish reports whether an answer is none of a controller's, such as a page. connect
-// has no code for that.
-func rubbish(err error) bool {
-	e, ok := errors.AsType[*connect.Error](err)
-	return ok && strings.HasPrefix(e.Message(), "invalid content-type")
 }

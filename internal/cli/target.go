@@ -7,13 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"connectrpc.com/connect"
+
+	"github.com/mig-controller/mig-controller/gen/go/migclient"
 )
 
 const (
@@ -142,9 +144,10 @@ func (t target) invalid(field, rule string, args ...any) error {
 	return usage("%s %s", t.fieldName(field), fmt.Sprintf(rule, args...))
 }
 
-// transportTo returns how to reach the controller, or the error of the first field
-// that breaks a rule. What is unsafe, and allowed, is warned of.
-func (in *invocation) transportTo(t target) (http.RoundTripper, error) {
+// connectTo prepares the transport for the controller and returns the options of its
+// clients, or the error of the first field that breaks a rule. What is unsafe, and
+// allowed, is warned of.
+func (in *invocation) connectTo(t target) ([]connect.ClientOption, error) {
 	secure, err := t.tlsConfig()
 	if err != nil {
 		return nil, err
@@ -152,15 +155,13 @@ func (in *invocation) transportTo(t target) (http.RoundTripper, error) {
 	if t.InsecureSkipVerify {
 		in.warnf("insecure_skip_verify is on: whoever answers at %s is believed to be the controller", t.Address)
 	}
-	token, err := in.bearer(t)
-	if err != nil {
-		return nil, err
-	}
 	in.transport.TLSClientConfig = secure
-	if token == "" {
-		return in.transport, nil
+	options := []connect.ClientOption{connect.WithReadMaxBytes(answerLimit)}
+	bearer, err := in.bearer(t)
+	if bearer != nil {
+		options = append(options, bearer)
 	}
-	return bearer{token: token, next: in.transport}, nil
+	return options, err
 }
 
 // firstTLSField returns the name of the first TLS field that is set; empty for
@@ -226,35 +227,39 @@ func (t target) tlsConfig() (*tls.Config, error) {
 	return secure, nil
 }
 
-// bearer returns the token to send, which no error shows; empty for none.
-func (in *invocation) bearer(t target) (string, error) {
+// bearer returns what sends the token, which no error shows; nil for none.
+func (in *invocation) bearer(t target) (connect.ClientOption, error) {
 	if t.Token == "" && t.TokenFile == "" {
-		return "", nil
+		return nil, nil //nolint:nilnil // no token
 	}
 	if t.Token != "" && t.TokenFile != "" {
-		return "", t.invalid("token", "must not be given with token_file")
+		return nil, t.invalid("token", "must not be given with token_file")
 	}
 	token, what := t.Token, cmp.Or(t.tokenSource, t.fieldName("token"))
 	if t.TokenFile != "" {
 		what = cmp.Or(t.tokenSource, t.fieldName("token_file"))
 		content, err := readToken(t.TokenFile)
 		if err != nil {
-			return "", usage("%s must be a file that can be read: %v", what, err)
+			return nil, usage("%s must be a file that can be read: %v", what, err)
 		}
 		in.warnReadable(t.TokenFile)
 		token = strings.TrimSpace(content)
 	}
-	visible := func(r rune) bool { return r > ' ' && r <= '~' }
-	if token == "" || len(token) > tokenLimit || strings.TrimFunc(token, visible) != "" {
-		return "", usage("%s must have one token: 1 to %d visible ASCII characters without spaces", what, tokenLimit)
+	var options []migclient.TokenOption
+	if t.PlaintextToken {
+		options = append(options, migclient.PlaintextToken)
 	}
-	if u, err := url.Parse(t.Address); !t.PlaintextToken && (err != nil || u.Scheme != "https" && !loopback(u.Hostname())) {
-		return "", &failure{
+	bearer, err := migclient.WithToken(t.Address, token, options...)
+	if errors.Is(err, migclient.ErrPlaintextToken) {
+		return nil, &failure{
 			code: exitUsage, text: fmt.Sprintf("the token was not sent to %s: others could read it on its way", t.Address),
 			hint: "Use an https address. --plaintext-token sends it all the same.",
 		}
 	}
-	return token, nil
+	if err != nil || len(token) > tokenLimit {
+		return nil, usage("%s must have one token: 1 to %d visible ASCII characters without spaces", what, tokenLimit)
+	}
+	return bearer, nil
 }
 
 func readToken(path string) (string, error) {
@@ -268,12 +273,6 @@ func readToken(path string) (string, error) {
 	return string(content), err
 }
 
-// loopback reports whether what is sent to host stays on this machine.
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
 // warnReadable warns of a file with a secret that others can read.
 func (in *invocation) warnReadable(path string) {
 	info, err := os.Stat(path)
@@ -285,19 +284,6 @@ func (in *invocation) warnReadable(path string) {
 
 func (in *invocation) warnf(format string, args ...any) {
 	fmt.Fprintf(in.stderr, "migctl: warning: %s\n", printable(fmt.Sprintf(format, args...)))
-}
-
-// bearer sends a token with every request.
-type bearer struct {
-	token string
-	next  http.RoundTripper
-}
-
-// RoundTrip sends the request with the token.
-func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+b.token)
-	return b.next.RoundTrip(r)
 }
 
 // absolute makes the paths of the files absolute; relative ones begin at dir.

@@ -150,7 +150,8 @@ func TestScreenTables(t *testing.T) {
 func TestScreenBash(t *testing.T) {
 	t.Parallel()
 	address := fleetOf(t, 2)
-	s := open(t, 100, []string{addressEnv + "=" + address, "PS1=> "}, "bash", "--norc", "--noprofile", "-i")
+	contexts := put(t, "config.yaml", "contexts:\n  my lab: {address: 'http://a'}\n  my $HOME's (2): {address: 'http://b'}\n  a:b c: {address: 'http://c'}\n")
+	s := open(t, 100, []string{addressEnv + "=" + address, configEnv + "=" + contexts, "PS1=> "}, "bash", "--norc", "--noprofile", "-i")
 	s.sees(">")
 	s.types("source <(migctl completion bash)\r")
 	for _, line := range []struct{ typed, shown string }{
@@ -163,6 +164,13 @@ func TestScreenBash(t *testing.T) {
 		{"migctl vms --output=y\t", "migctl vms --output=yaml "},
 		{"migctl send sim-vm-0001 set_\t", "migctl send sim-vm-0001 set_log_level "},
 		{"migctl vms --off\t", "migctl vms --offline "},
+		{"migctl config use-context my\\ l\t", `migctl config use-context my\ lab `},
+		{"migctl config use-context 'my l\t", `migctl config use-context 'my lab' `},
+		{"migctl config use-context \"my l\t", `migctl config use-context "my lab" `},
+		{"migctl config use-context my\\ $\t", `migctl config use-context my\ \$HOME\'s\ \(2\) `},
+		{"migctl config use-context \"my \\$\t", `migctl config use-context "my \$HOME's (2)" `},
+		{"migctl config use-context a:\t", `migctl config use-context a:b\ c `},
+		{"migctl vms --context=my\\ l\t", `migctl vms --context=my\ lab `},
 	} {
 		s.types("clear\r")
 		s.until("a clear screen", func() bool { return s.text() == ">" })

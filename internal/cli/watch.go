@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -11,17 +10,8 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/mig-controller/mig-controller/gen/go/migclient"
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
-)
-
-const (
-	// silenceLimit ends a stream that is dead: the controller says something at
-	// least every 30 seconds.
-	silenceLimit = 45 * time.Second
-	// The pauses between two tries to watch again double from the first to the
-	// longest.
-	firstPause   = 500 * time.Millisecond
-	longestPause = 10 * time.Second
 )
 
 type watchCmd struct {
@@ -77,64 +67,87 @@ func (cmd watchCmd) again(
 	return nil
 }
 
-// watch calls show with everything that WatchFleet tells, those answers too that
-// have only a cursor. When the stream breaks off it goes on from the last cursor;
-// when what came after it is no longer kept, it begins anew, and calls again with
-// the first new cursor. It fails when the first try does, when the controller
-// refuses otherwise, and when show or again does; the end of ctx is no failure.
+// watch calls show with every answer of WatchFleet, those too that have only a cursor.
+// When the stream breaks off it goes on from the last cursor; when what came after it
+// is no longer kept, it begins anew, and calls again with the first new cursor. It
+// fails when the first try does, when the controller refuses otherwise, and when show
+// or again does; the end of ctx is not a failure.
 func (in *invocation) watch(
 	ctx context.Context, cursor, vm string, show func(*migcontrollerv1.WatchFleetResponse) error, again func(cursor string) error,
 ) error {
-	w := watching{in: in, show: show, again: again, cursor: cursor, wait: firstPause}
+	watched, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	// Until the first answer, patience is that of any other call.
+	late := connect.NewError(connect.CodeDeadlineExceeded, context.DeadlineExceeded)
+	first := time.AfterFunc(time.Duration(in.Timeout), func() { cancel(late) })
+	defer first.Stop()
+	w := watching{in: in, show: show, again: again, first: first}
 	for {
-		w.failed = false
-		err := in.watchOnce(ctx, w.cursor, vm, w.answer)
+		err := w.follow(watched, &migcontrollerv1.WatchFleetRequest{Cursor: cursor, VmId: vm})
 		switch {
 		case ctx.Err() != nil:
-			return nil //nolint:nilerr // interrupted
+			return nil // interrupted
 		case w.begun && !w.failed && !w.lost && expired(err):
 			fmt.Fprintln(in.stderr, "What changed in between is no longer kept; listing again.")
-			w.cursor, w.lost = "", true
-			continue
-		case w.failed || !w.begun || !passing(err):
+			cursor, w.lost = "", true
+		default:
 			return err
 		}
-		if w.wait == firstPause {
-			fmt.Fprintln(in.stderr, "The controller is gone; trying to reach it again.")
-		}
-		if in.pause(ctx, w.wait) != nil {
-			return nil //nolint:nilerr // interrupted
-		}
-		w.wait = min(2*w.wait, longestPause)
 	}
 }
 
 // watching is how far a watch has come, over all its streams.
 type watching struct {
-	in     *invocation
-	show   func(*migcontrollerv1.WatchFleetResponse) error
-	again  func(cursor string) error
-	cursor string
-	wait   time.Duration
-	// begun is set once there was an answer, lost while changes are missing, and
-	// failed when show or again did.
-	begun, lost, failed bool
+	in    *invocation
+	show  func(*migcontrollerv1.WatchFleetResponse) error
+	again func(cursor string) error
+	first *time.Timer // runs until the first answer
+	// begun is set once there was an answer, away while the controller cannot be
+	// reached, lost while changes are missing, and failed when show or again did.
+	begun, away, lost, failed bool
 }
 
-// answer takes what a stream tells.
-func (w *watching) answer(change *migcontrollerv1.WatchFleetResponse) (err error) {
-	if !w.begun || w.wait > firstPause {
+// follow passes on answers until there is an error, which it returns.
+func (w *watching) follow(ctx context.Context, request *migcontrollerv1.WatchFleetRequest) error {
+	follower := migclient.Follower{Admin: w.in.client, Broken: w.broken, Silence: w.in.silence, Pause: w.in.pause}
+	for change, err := range follower.Follow(ctx, request) {
+		if err != nil {
+			return err
+		}
+		if err := w.answer(change); err != nil {
+			w.failed = true
+			return err
+		}
+	}
+	return nil
+}
+
+// broken reports that the controller is gone. Before the first answer it gives up.
+func (w *watching) broken(err error) error {
+	if !w.begun {
+		return err
+	}
+	if !w.away {
+		fmt.Fprintln(w.in.stderr, "The controller is gone; trying to reach it again.")
+	}
+	w.away = true
+	return nil
+}
+
+// answer takes what a stream sends.
+func (w *watching) answer(change *migcontrollerv1.WatchFleetResponse) error {
+	w.first.Stop()
+	if !w.begun || w.away {
 		w.in.noteWatch(w.begun, w.lost)
 	}
-	if w.lost {
-		err = w.again(change.GetCursor())
+	lost := w.lost
+	w.begun, w.away, w.lost = true, false, false
+	if lost {
+		if err := w.again(change.GetCursor()); err != nil {
+			return err
+		}
 	}
-	w.begun, w.lost, w.wait = true, false, firstPause
-	if err == nil {
-		err = w.show(change)
-	}
-	w.failed, w.cursor = err != nil, change.GetCursor()
-	return err
+	return w.show(change)
 }
 
 // expired reports whether the changes after a cursor are no longer kept.
@@ -152,39 +165,6 @@ func (in *invocation) noteWatch(again, lost bool) {
 	case in.reports:
 		fmt.Fprintf(in.stderr, "Watching %s; Ctrl-C ends it.\n", in.address)
 	}
-}
-
-// watchOnce is one stream. Its end is an error, whatever ended it.
-func (in *invocation) watchOnce(
-	ctx context.Context, cursor, vm string, show func(*migcontrollerv1.WatchFleetResponse) error,
-) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	// Until the first answer, patience is that of any other call.
-	watchdog := time.AfterFunc(time.Duration(in.Timeout), cancel)
-	defer watchdog.Stop()
-	stream, err := in.client.WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{Cursor: cursor, VmId: vm})
-	if err != nil {
-		return silence(ctx, err)
-	}
-	for stream.Receive() {
-		watchdog.Reset(in.silence)
-		if err := show(stream.Msg()); err != nil {
-			return err
-		}
-	}
-	if err := stream.Err(); err != nil {
-		return silence(ctx, err)
-	}
-	return connect.NewError(connect.CodeUnavailable, io.ErrUnexpectedEOF)
-}
-
-// silence tells a stream that the watchdog ended from one that failed.
-func silence(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return connect.NewError(connect.CodeDeadlineExceeded, context.DeadlineExceeded)
-	}
-	return err
 }
 
 func (in *invocation) showChange(change *migcontrollerv1.WatchFleetResponse) error {

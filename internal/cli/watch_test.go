@@ -74,31 +74,6 @@ func TestWatch(t *testing.T) {
 	d.golden("terminal-watch", "watch")
 }
 
-// The pauses between two tries grow up to the longest, and begin anew once there
-// was an answer.
-func TestWatchPauses(t *testing.T) {
-	t.Parallel()
-	d := newDesk(t)
-	var pauses []time.Duration
-	pause := d.program.pause
-	d.program.pause = func(ctx context.Context, length time.Duration) error {
-		pauses = append(pauses, length)
-		return pause(ctx, length)
-	}
-	answered := sends(nil, cursorOnly("c0"))
-	d.fleet.streams = []watchStream{answered}
-	for range 6 {
-		d.fleet.streams = append(d.fleet.streams, sends(nil))
-	}
-	d.fleet.streams = append(d.fleet.streams, answered, sends(errRefused))
-	_, stderr, code := d.run("watch")
-	require.Equal(t, exitFailed, code, stderr)
-	seconds := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
-	require.Equal(t, []time.Duration{
-		seconds(0.5), seconds(1), seconds(2), seconds(4), seconds(8), seconds(10), seconds(10), seconds(0.5),
-	}, pauses)
-}
-
 // --timeout is for the first answer: a watch may then be silent for longer.
 func TestWatchOutlastsTimeout(t *testing.T) {
 	t.Parallel()
@@ -122,7 +97,7 @@ func TestWatchOutlastsTimeout(t *testing.T) {
 func TestWatchGivesUpOnSilence(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
-	d.program.silence = time.Millisecond
+	d.program.silence = time.Second
 	over := make(chan struct{})
 	t.Cleanup(func() { close(over) })
 	d.fleet.streams = []watchStream{
@@ -238,11 +213,4 @@ func TestWatchExpired(t *testing.T) {
 	_, stderr, code := d.run("watch", "--cursor", "c1")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, stderr, "Watch without --cursor")
-}
-
-// The controller answers at least every 30 seconds: a stream that is silent for
-// half as long again is broken.
-func TestSilenceLimit(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, 45*time.Second, silenceLimit)
 }

@@ -16,10 +16,10 @@ type Blackhole struct {
 	Addr string
 	to   string
 
-	mu        sync.Mutex
-	swallowed bool
-	open      []io.Closer
-	running   sync.WaitGroup
+	mu      sync.Mutex
+	dead    *bool // of the connections since the latest Mend
+	open    []io.Closer
+	running sync.WaitGroup
 }
 
 // NewBlackhole forwards connections to an address until Swallow, Cut or the end of
@@ -28,7 +28,7 @@ func NewBlackhole(t *testing.T, to string) *Blackhole {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	h := &Blackhole{Addr: l.Addr().String(), to: to, open: []io.Closer{l}}
+	h := &Blackhole{Addr: l.Addr().String(), to: to, dead: new(bool), open: []io.Closer{l}}
 	h.running.Go(func() {
 		for {
 			near, err := l.Accept()
@@ -51,16 +51,25 @@ func (h *Blackhole) connect(t *testing.T, near net.Conn) {
 	}
 	h.mu.Lock()
 	h.open = append(h.open, near, far)
+	dead := h.dead
 	h.mu.Unlock()
-	h.running.Go(func() { h.forward(near, far) })
-	h.running.Go(func() { h.forward(far, near) })
+	h.running.Go(func() { h.forward(near, far, dead) })
+	h.running.Go(func() { h.forward(far, near, dead) })
 }
 
 // Swallow has it discard what it receives from now on.
 func (h *Blackhole) Swallow() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.swallowed = true
+	*h.dead = true
+}
+
+// Mend has it forward the connections that are made from now on. The others stay as they
+// are.
+func (h *Blackhole) Mend() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.dead = new(bool)
 }
 
 // Cut closes all connections, and accepts no more.
@@ -74,7 +83,7 @@ func (h *Blackhole) Cut() {
 }
 
 // forward copies or discards what it reads. It closes nothing.
-func (h *Blackhole) forward(to io.Writer, from io.Reader) {
+func (h *Blackhole) forward(to io.Writer, from io.Reader, dead *bool) {
 	b := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(b)
@@ -82,7 +91,7 @@ func (h *Blackhole) forward(to io.Writer, from io.Reader) {
 			return
 		}
 		h.mu.Lock()
-		if !h.swallowed {
+		if !*dead {
 			_, err = to.Write(b[:n])
 		}
 		h.mu.Unlock()

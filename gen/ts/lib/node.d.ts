@@ -58,9 +58,9 @@ export interface ControllerTransport extends Transport {
  * too. The connection is made with the first call, shared by all, and made anew
  * when it is lost. While calls are under way it is probed, so that a watch on a
  * dead network ends within a minute, with an error. What ends a call without an
- * answer of the controller has the code UNAVAILABLE; a call that changes nothing is
- * made once more when its connection breaks. It throws a TypeError for an option
- * that breaks its rule.
+ * answer of the controller has the code UNAVAILABLE. When its connection breaks, a call
+ * is made once more if it changes nothing, or if it was not processed. It throws a
+ * TypeError for an option that breaks its rule.
  *
  * ```js
  * const admin = createClient(AdminService, createTransport());

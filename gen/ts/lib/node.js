@@ -1,5 +1,6 @@
-import { Http2SessionManager, createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
+import { createConnectTransport, createGrpcTransport, createGrpcWebTransport } from "@connectrpc/connect-node";
 import { checkBaseUrl, checkProtocol, interceptorsOf } from "./options.js";
+import { Sessions } from "./sessions.js";
 import { unavailable } from "./unavailable.js";
 
 export * from "./index.js";
@@ -16,7 +17,7 @@ export function createTransport(options = {}) {
     throw new TypeError("tls must only be given with a baseUrl that begins with https://");
   }
   const interceptors = [...interceptorsOf(options, baseUrl), unavailable];
-  const sessionManager = new Http2SessionManager(baseUrl, liveness, /** @type {Tls} */ (options.tls));
+  const sessionManager = new Sessions(baseUrl, liveness, /** @type {Tls} */ (options.tls));
   const transport = open(protocol, { baseUrl, interceptors, sessionManager });
   return {
     unary: transport.unary,
@@ -27,7 +28,7 @@ export function createTransport(options = {}) {
 
 /**
  * @param {"connect" | "grpc" | "grpc-web"} protocol
- * @param {{ baseUrl: string, interceptors: import("@connectrpc/connect").Interceptor[], sessionManager: Http2SessionManager }} options
+ * @param {{ baseUrl: string, interceptors: import("@connectrpc/connect").Interceptor[], sessionManager: Sessions }} options
  */
 function open(protocol, options) {
   switch (protocol) {

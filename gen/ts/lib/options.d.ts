@@ -9,10 +9,10 @@ export interface CommonOptions {
   token?: string | (() => string | Promise<string>) | undefined;
 
   /**
-   * Whether the token may go over plain http to another machine, where whoever
-   * listens can read it. Unless this is true, that is refused.
+   * Whether the token may cross the network in plaintext, over http to another machine,
+   * where others can read it on its way. Unless this is true, that is refused.
    */
-  allowPlaintextToken?: boolean | undefined;
+  plaintextToken?: boolean | undefined;
 
   /** What every call passes through, the first one outermost. */
   interceptors?: readonly Interceptor[] | undefined;

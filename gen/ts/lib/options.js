@@ -23,13 +23,13 @@ export function checkProtocol(protocol, protocols) {
 }
 
 /** @type {typeof import("./options.js").interceptorsOf} */
-export function interceptorsOf({ token, allowPlaintextToken, interceptors }, baseUrl) {
+export function interceptorsOf({ token, plaintextToken, interceptors }, baseUrl) {
   const all = [...(interceptors ?? [])];
   if (token === undefined) return all;
   if (typeof token !== "function") checkToken(token);
   const url = new URL(baseUrl);
-  if (url.protocol === "http:" && !isLoopback(url.hostname) && !allowPlaintextToken) {
-    throw new TypeError("token must not go over plain http to another machine: use https, or set allowPlaintextToken");
+  if (url.protocol === "http:" && !isLoopback(url.hostname) && !plaintextToken) {
+    throw new TypeError("token must not cross the network in plaintext: use an https address, or plaintextToken: true to send it all the same");
   }
   all.push((next) => async (req) => {
     const now = typeof token === "function" ? checkToken(await token()) : token;
@@ -52,5 +52,5 @@ function checkToken(token) {
 
 /** @param {string} host */
 function isLoopback(host) {
-  return host === "localhost" || host.endsWith(".localhost") || host === "[::1]" || /^127(\.\d+){3}$/.test(host);
+  return host === "localhost" || host === "[::1]" || /^127(\.\d+){3}$/.test(host);
 }

@@ -1,20 +1,23 @@
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { isRefusedStream } from "./sessions.js";
 
 /**
- * Makes UNAVAILABLE of what ends a call without an answer of the controller, and
- * makes a call that changes nothing once more if its connection broke.
+ * Makes UNAVAILABLE of what ends a call without an answer of the controller, and makes
+ * a call once more if its connection broke and that is safe: the call changes nothing,
+ * or was not processed.
  * @type {import("@connectrpc/connect").Interceptor}
  */
 export const unavailable = (next) => async (req) => {
-  const again = !req.stream && req.method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
-  for (let last = !again; ; last = true) {
+  const safe = req.method.idempotency === MethodOptions_IdempotencyLevel.NO_SIDE_EFFECTS;
+  for (let last = req.stream; ; last = true) {
     try {
       const res = await next(req);
       return res.stream ? { ...res, message: received(res.message, req.signal) } : res;
     } catch (err) {
-      const told = asUnavailable(err, req.signal);
-      if (last || told === err || distrusted(err)) throw told;
+      const reported = asUnavailable(err, req.signal);
+      const again = isRefusedStream(reported) || (safe && reported !== err && !distrusted(err));
+      if (last || !again) throw reported;
     }
   }
 };

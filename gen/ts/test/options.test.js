@@ -52,16 +52,17 @@ test("a bad option is refused by its name and rule", () => {
     [{ baseUrl: "http://user@localhost:8080" }, /^TypeError: baseUrl must have no user/],
     [{ baseUrl: "http://localhost:8080?a=b" }, /^TypeError: baseUrl must have no user/],
     [{ baseUrl: plain, protocol: "rest" }, /^TypeError: protocol must be one of connect, /],
-    [{ baseUrl: plain, token: "t" }, /^TypeError: token must not go over plain http/],
-    [{ baseUrl: plain, token: () => "t" }, /^TypeError: token must not go over plain http/],
-    [{ baseUrl: "http://127.0.0.1.example", token: "t" }, /^TypeError: token must not go over plain http/],
+    [{ baseUrl: plain, token: "t" }, /^TypeError: token must not cross the network in plaintext.*plaintextToken: true/],
+    [{ baseUrl: plain, token: () => "t" }, /^TypeError: token must not cross the network in plaintext.*plaintextToken: true/],
+    [{ baseUrl: "http://a.localhost", token: "t" }, /^TypeError: token must not cross the network/],
+    [{ baseUrl: "http://127.0.0.1.example", token: "t" }, /^TypeError: token must not cross the network in plaintext.*plaintextToken: true/],
     [{ baseUrl: "http://localhost", token: "" }, /^TypeError: token must be printable/],
     [{ baseUrl: "http://localhost", token: "a\nb" }, /^TypeError: token must be printable/],
   ];
   for (const { createTransport } of [node, web]) {
     for (const [options, message] of bad) assert.throws(() => createTransport(options), message, JSON.stringify(options));
-    createTransport({ baseUrl: plain, token: "t", allowPlaintextToken: true });
-    for (const host of ["localhost", "127.0.0.1", "[::1]", "a.localhost"]) createTransport({ baseUrl: `http://${host}`, token: "t" });
+    createTransport({ baseUrl: plain, token: "t", plaintextToken: true });
+    for (const host of ["localhost", "LOCALHOST", "127.0.0.1", "[::1]"]) createTransport({ baseUrl: `http://${host}`, token: "t" });
     createTransport({ baseUrl: "https://controller.example", token: "t" });
   }
   assert.throws(() => node.createTransport({ tls: {} }), /^TypeError: tls must only be given/);

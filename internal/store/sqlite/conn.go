@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"sync"
 
-	"github.com/gofrs/flock"
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
@@ -20,7 +19,7 @@ const readers = 4
 // connections are all connections to a database file.
 type connections struct {
 	pools   []*sql.DB    // in the order in which they are closed
-	lock    *flock.Flock // of the database
+	release func() error // lets others open the database
 	writer  chan *conn
 	readers chan *conn
 	loader  chan *conn
@@ -35,7 +34,7 @@ func openDatabase(ctx context.Context, path string, sys system, log *slog.Logger
 			err = errors.Join(err, cs.close())
 		}
 	}()
-	if err := cs.own(path, sys, log); err != nil {
+	if cs.release, err = sys.claim(sys, path, log); err != nil {
 		return cs, err
 	}
 	writing, err := openPool(path, sys.vfs, 1, writing+fmt.Sprintf("&_pragma=journal_size_limit(%d)", logLimit))
@@ -58,22 +57,6 @@ func openDatabase(ctx context.Context, path string, sys system, log *slog.Logger
 		return cs, err
 	}
 	return cs, fill(ctx, cs.readers, reading)
-}
-
-// own locks the database, looks for files that are not of it and repairs its log, all
-// before SQLite opens any of them.
-func (cs *connections) own(path string, sys system, log *slog.Logger) (err error) {
-	var alone bool
-	if cs.lock, alone, err = sys.lock(path); err != nil || !alone {
-		return err
-	}
-	if err := checkStrays(path, log); err != nil {
-		return err
-	}
-	if err := sys.rewriteLog(path); err != nil || !sys.shared {
-		return err
-	}
-	return cs.lock.RLock()
 }
 
 // writing are the settings of the connection that writes. With a log of up to 16 MB
@@ -126,8 +109,8 @@ func (cs *connections) close() error {
 	for _, pool := range cs.pools {
 		errs = append(errs, pool.Close())
 	}
-	if cs.lock != nil {
-		errs = append(errs, cs.lock.Unlock())
+	if cs.release != nil {
+		errs = append(errs, cs.release())
 	}
 	return errors.Join(errs...)
 }

@@ -5,9 +5,9 @@ import (
 	"log/slog"
 )
 
-// OpenShared is Open for a database that others opened by OpenShared may share.
-func OpenShared(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
+// Join is Open for a database that another DB owns. It must be closed before the other.
+func Join(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
 	sys := operatingSystem
-	sys.shared = true
+	sys.claim = func(system, string, *slog.Logger) (func() error, error) { return func() error { return nil }, nil }
 	return open(ctx, path, sys, log)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 
 	"github.com/gofrs/flock"
 )
@@ -15,23 +16,26 @@ var ErrInUse = errors.New("the database is open elsewhere")
 // databaseMode is the mode of a new database file, before the umask: SQLite's.
 const databaseMode fs.FileMode = 0o644
 
-// lock locks the database, which it creates if it does not exist. The lock is on the
-// file itself, so that symbolic and hard links to it make no difference. It returns
-// ErrInUse when the lock is taken; alone reports whether nobody else has the database
-// open, which is always so unless the system is shared.
+// own locks the database, which it creates if it does not exist, looks for files that are
+// not of it, and repairs its log. The lock is on the file itself, so that symbolic and hard
+// links to it make no difference. It returns ErrInUse when the lock is taken.
 //
 // The lock must be taken before SQLite opens the file and released after SQLite has
 // closed it: to close any descriptor of a file drops SQLite's own locks on it.
-func (s system) lock(path string) (lock *flock.Flock, alone bool, err error) {
-	lock = flock.New(lockedFile(path), flock.SetPermissions(databaseMode))
-	alone, err = lock.TryLock()
-	switch {
+func (s system) own(path string, log *slog.Logger) (release func() error, err error) {
+	lock := flock.New(lockedFile(path), flock.SetPermissions(databaseMode))
+	switch alone, err := lock.TryLock(); {
 	case err != nil:
-		return nil, false, fmt.Errorf("lock the database: %w", err)
-	case !alone && s.shared:
-		err = lock.RLock()
+		return nil, fmt.Errorf("lock the database: %w", err)
 	case !alone:
-		return nil, false, ErrInUse
+		return nil, ErrInUse
 	}
-	return lock, alone, err
+	err = checkStrays(path, log)
+	if err == nil {
+		err = s.rewriteLog(path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
+	return lock.Unlock, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 )
@@ -14,8 +15,9 @@ type system struct {
 	vfs string
 	// openLog opens the write-ahead log past SQLite.
 	openLog func(path string) (logFile, error)
-	// shared lets several DBs have the database open at once, if all of them are shared.
-	shared bool
+	// claim prepares the files of a database before SQLite opens any of them, and keeps
+	// others away from it until release.
+	claim func(sys system, path string, log *slog.Logger) (release func() error, err error)
 }
 
 // logFile is the part of *os.File that rewriteLog needs.
@@ -27,7 +29,10 @@ type logFile interface {
 }
 
 // operatingSystem is the system of every database but those of tests.
-var operatingSystem = system{openLog: func(path string) (logFile, error) { return os.OpenFile(path, os.O_RDWR, 0) }}
+var operatingSystem = system{
+	openLog: func(path string) (logFile, error) { return os.OpenFile(path, os.O_RDWR, 0) },
+	claim:   system.own,
+}
 
 // resolved returns the path of a database past symbolic links, as far as they exist.
 func resolved(path string) string {
@@ -45,7 +50,7 @@ func logOf(path string) string { return resolved(path) + "-wal" }
 // after a failed sync the kernel takes pages for written that are not, and another sync
 // does not write them. SQLite trusts the log as it reads it, and a power loss destroys
 // what is committed after a gap. It does nothing when there is no log. The caller holds
-// the lock of the database, alone.
+// the lock of the database.
 func (s system) rewriteLog(path string) error {
 	path = logOf(path)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -52,7 +53,8 @@ func newDisk(t *testing.T) *disk {
 func (d *disk) open() {
 	d.Helper()
 	var err error
-	sys := system{vfs: d.Name(), openLog: func(string) (logFile, error) { return d.OpenFile(powerloss.WAL) }}
+	sys := operatingSystem
+	sys.vfs, sys.openLog = d.Name(), func(string) (logFile, error) { return d.OpenFile(powerloss.WAL) }
 	d.db, err = open(d.Context(), d.path, sys, slog.New(slog.DiscardHandler))
 	require.NoError(d, err)
 }
@@ -201,9 +203,7 @@ func TestRewriteLog(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.db")
 	require.NoError(t, operatingSystem.rewriteLog(path), "there is none")
-	db, err := OpenShared(t.Context(), path, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, db.Close()) }()
+	db := openTest(t, path)
 	require.NoError(t, db.Check(t.Context()))
 	require.False(t, rewritten(t, path, path), "it is open")
 
@@ -228,11 +228,11 @@ func rewritten(t *testing.T, path, database string) bool {
 	require.NoError(t, err)
 	past := time.Unix(1, 0)
 	require.NoError(t, os.Chtimes(log, past, past))
-	sys := operatingSystem
-	sys.shared = true
-	cs := new(connections)
-	require.NoError(t, cs.own(path, sys, slog.New(slog.DiscardHandler)))
-	require.NoError(t, cs.lock.Unlock())
+	release, err := operatingSystem.own(path, slog.New(slog.DiscardHandler))
+	if !errors.Is(err, ErrInUse) {
+		require.NoError(t, err)
+		require.NoError(t, release())
+	}
 	after, err := os.ReadFile(log)
 	require.NoError(t, err)
 	require.Equal(t, before, after)

@@ -10,9 +10,15 @@ import (
 	"time"
 )
 
+// errForeignLog occurs when the write-ahead log beside a database was written for another
+// content of it. SQLite knows no such difference: it would replace pages of the database by
+// those of the log, and corrupt it.
+var errForeignLog = errors.New("the log was not written for this database, and would corrupt it: was a backup copied over the database? Move the log away if the database is the right one")
+
 // checkStrays logs a warning for each file that SQLite would take for one of the
 // database, or that looks like one, and is not. What SQLite would delete it sets aside,
-// under another name. It must be called before SQLite opens the database.
+// under another name; for what would corrupt the database it returns errForeignLog. It
+// must be called before SQLite opens the database.
 func checkStrays(path string, log *slog.Logger) error {
 	for _, suffix := range []string{"-wal", "-journal"} {
 		s := stray{path: resolved(path) + suffix, within: copiedWithin, log: log}
@@ -47,6 +53,11 @@ func (s stray) check(database, suffix string) error {
 	header, err := readHeader(database)
 	if err != nil {
 		return err
+	}
+	if suffix == "-wal" {
+		if of, err := logFor(s.path, versionIn(header[:])); err != nil || !of {
+			return errors.Join(err, errForeignLog)
+		}
 	}
 	switch {
 	case suffix == "-journal" && header[18] == walVersion:

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // A log or a journal that is not of the database is logged. What SQLite would delete is
@@ -92,4 +95,132 @@ func TestOwnLogIsNotStray(t *testing.T) {
 	}
 	_, log := openLogged(t, copied)
 	require.Zero(t, log.count("level=WARN"))
+}
+
+// A log that was written for another content of the database is refused before SQLite
+// applies it: a backup was copied over the database of a killed process. Nothing is
+// changed, and without the log the backup is opened.
+func TestForeignLog(t *testing.T) {
+	t.Parallel()
+	path, dir := filepath.Join(t.TempDir(), "controller.db"), t.TempDir()
+	db := openTest(t, path)
+	addVMs(t, db, "a", 100)
+	backUp(t, db, filepath.Join(dir, "earlier run"))
+	require.NoError(t, db.Close())
+	db = openTest(t, path)
+	addVMs(t, db, "b", 100)
+	backUp(t, db, filepath.Join(dir, "same run"))
+	addVMs(t, db, "c", 2000)
+	backUp(t, db, filepath.Join(dir, "begin of the log"))
+	addVMs(t, db, "d", 10)
+
+	for backup, vms := range map[string]int{"earlier run": 100, "same run": 200, "begin of the log": 2210} {
+		restored := filepath.Join(t.TempDir(), "controller.db")
+		copyFile(t, path+"-wal", restored+"-wal")
+		copyFile(t, filepath.Join(dir, backup), restored)
+		if vms < 2210 { // else the log is the database's own
+			_, err := Open(t.Context(), restored, slog.New(slog.DiscardHandler))
+			require.ErrorIs(t, err, errForeignLog, backup)
+			require.ErrorContains(t, err, restored+"-wal")
+			require.Equal(t, readFile(t, filepath.Join(dir, backup)), readFile(t, restored))
+			require.Equal(t, readFile(t, path+"-wal"), readFile(t, restored+"-wal"))
+			require.NoError(t, os.Remove(restored+"-wal"))
+		}
+		requireVMs(t, openTest(t, restored), vms)
+	}
+}
+
+// A log fits the version for which it was begun and those that are in it.
+func TestLogFor(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	addVMs(t, db, "a", 1)
+	backUp(t, db, filepath.Join(t.TempDir(), "backup")) // the next commit begins the log anew
+	header, err := readHeader(db.path)
+	require.NoError(t, err)
+	begun := versionIn(header[:])
+	addVMs(t, db, "b", 200)
+	backUp(t, db, filepath.Join(t.TempDir(), "backup"))
+	header, err = readHeader(db.path)
+	require.NoError(t, err)
+	last := versionIn(header[:])
+	require.Greater(t, last.pages, begun.pages)
+	for v, fits := range map[version]bool{
+		begun: true, last: true,
+		{begun.counter - 1, begun.pages}: true, // the first change of this connection to the first page is in the log
+		{begun.counter - 2, begun.pages}: false,
+		{begun.counter + 1, begun.pages}: false,
+		{begun.counter, begun.pages - 1}: false,
+		{last.counter, last.pages + 1}:   false,
+	} {
+		own, err := logFor(logOf(db.path), v)
+		require.NoError(t, err)
+		require.Equal(t, fits, own, v)
+	}
+}
+
+// What a killed process leaves is accepted at any point of its life: what was committed is
+// in the log and in the database in parts that vary.
+func TestOwnLogIsAccepted(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "controller.db")
+	for run := range 3 {
+		db := openTest(t, path)
+		for i := range 12 {
+			addVMs(t, db, fmt.Sprintf("%d-%d", run, i), i*20)
+			killed := filepath.Join(t.TempDir(), "controller.db")
+			if i%5 == 4 {
+				backUp(t, db, killed)
+			}
+			copyFile(t, path, killed)
+			copyFile(t, path+"-wal", killed+"-wal")
+			other, log := openLogged(t, killed)
+			require.Zero(t, log.count("level=WARN"))
+			require.NoError(t, other.Close())
+		}
+		require.NoError(t, db.Close())
+	}
+}
+
+// addVMs commits VMs one by one.
+func addVMs(t *testing.T, db *DB, prefix string, n int) {
+	t.Helper()
+	for i := range n {
+		commit(t, db, store.Writes{VMs: []store.VMRow{vm(fmt.Sprintf("%s-%d", prefix, i))}})
+	}
+}
+
+// requireVMs requires that a database is whole and has so many VMs.
+func requireVMs(t *testing.T, db *DB, n int) {
+	t.Helper()
+	var vms int
+	var whole string
+	require.NoError(t, db.read(t.Context(), func(c *conn) error {
+		return c.sql.QueryRowContext(t.Context(), "SELECT (SELECT count(*) FROM vms), integrity_check FROM pragma_integrity_check").Scan(&vms, &whole)
+	}))
+	require.Equal(t, "ok", whole)
+	require.Equal(t, n, vms)
+}
+
+// backUp makes a copy that has everything, as after a stop.
+func backUp(t *testing.T, db *DB, to string) {
+	t.Helper()
+	c := <-db.conns.writer
+	defer func() { db.conns.writer <- c }()
+	done, err := c.checkpoint(t.Context(), "PASSIVE")
+	require.NoError(t, err)
+	require.True(t, done)
+	copyFile(t, db.path, to)
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(to, readFile(t, from), 0o600))
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return content
 }

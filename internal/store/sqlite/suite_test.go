@@ -1,6 +1,7 @@
 package sqlite_test
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -18,9 +19,10 @@ import (
 func TestSuite(t *testing.T) {
 	t.Parallel()
 	var paths sync.Map // store.Driver → its file
-	open := func(t *testing.T, path string) store.Driver {
+	type opener = func(context.Context, string, *slog.Logger) (*sqlite.DB, error)
+	open := func(t *testing.T, by opener, path string) store.Driver {
 		t.Helper()
-		db, err := sqlite.OpenShared(t.Context(), path, slog.New(slog.DiscardHandler))
+		db, err := by(t.Context(), path, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
 		paths.Store(db, path)
@@ -36,7 +38,7 @@ func TestSuite(t *testing.T) {
 	storetest.Run(t, storetest.Drivers{
 		New: func(t *testing.T) store.Driver {
 			t.Helper()
-			return open(t, filepath.Join(t.TempDir(), "controller.db"))
+			return open(t, sqlite.Open, filepath.Join(t.TempDir(), "controller.db"))
 		},
 		// The files as they are at this moment, copied away from under the open
 		// database, are what a kill leaves.
@@ -52,11 +54,11 @@ func TestSuite(t *testing.T) {
 				require.NoError(t, os.WriteFile(filepath.Join(dir, "copy.db"+suffix), b, 0o600))
 			}
 			require.NoError(t, old.Close())
-			return open(t, filepath.Join(dir, "copy.db"))
+			return open(t, sqlite.Open, filepath.Join(dir, "copy.db"))
 		},
 		Shared: func(t *testing.T, d store.Driver) store.Driver {
 			t.Helper()
-			return open(t, pathOf(t, d))
+			return open(t, sqlite.Join, pathOf(t, d))
 		},
 	})
 }

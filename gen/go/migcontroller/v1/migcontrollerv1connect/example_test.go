@@ -2,7 +2,6 @@ package migcontrollerv1connect_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/mig-controller/mig-controller/gen/go/migclient"
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
@@ -98,21 +98,13 @@ func ExampleAdminServiceClient_SendCommand_error() {
 	})
 	fmt.Println("code:", connect.CodeOf(err))
 
-	var refused *connect.Error
-	if !errors.As(err, &refused) {
-		log.Fatal(err)
+	detail := migclient.ErrorDetail(err)
+	if detail == nil {
+		log.Fatal(err) // not the controller's word: no connection, for instance
 	}
-	for _, encoded := range refused.Details() {
-		message, err := encoded.Value()
-		if err != nil {
-			continue // a detail of a kind that is not known here
-		}
-		if detail, ok := message.(*migcontrollerv1.ErrorDetail); ok {
-			fmt.Println("reason:", detail.GetReason())
-			fmt.Println("field:", detail.GetField())
-			fmt.Println("rule:", detail.GetRule())
-		}
-	}
+	fmt.Println("reason:", detail.GetReason())
+	fmt.Println("field:", detail.GetField())
+	fmt.Println("rule:", detail.GetRule())
 
 	// Output:
 	// code: invalid_argument

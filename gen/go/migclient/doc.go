@@ -1,0 +1,3 @@
+// Package migclient owns what programs need beside the generated clients: watching
+// without an end, tokens, and the reasons of errors.
+package migclient

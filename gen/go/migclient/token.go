@@ -1,0 +1,88 @@
+package migclient
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"strings"
+
+	"connectrpc.com/connect"
+)
+
+// ErrPlaintextToken occurs when others could read a token on its way.
+var ErrPlaintextToken = errors.New(
+	"token must not cross the network in plaintext: use an https address, or the option PlaintextToken to send it all the same",
+)
+
+// TokenOption changes how a token is sent.
+type TokenOption func(*bearer)
+
+// PlaintextToken lets a token go over plaintext http to another machine, where others can
+// read it on its way.
+func PlaintextToken(b *bearer) { b.plaintext = true }
+
+// WithToken returns the option for a client of the controller at address that sends a
+// token with every call, as "Authorization: Bearer". No other host gets it. It returns
+// ErrPlaintextToken for an http address of another machine, unless PlaintextToken is
+// given, and an error that does not show the token when either argument is invalid.
+//
+//	auth, err := migclient.WithToken(address, token)
+//	...
+//	admin := migcontrollerv1connect.NewAdminServiceClient(http.DefaultClient, address, auth)
+func WithToken(address, token string, options ...TokenOption) (connect.ClientOption, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return nil, errors.New("address must be http://HOST:PORT or https://HOST:PORT")
+	}
+	visible := func(r rune) bool { return r > ' ' && r <= '~' }
+	if token == "" || strings.TrimFunc(token, visible) != "" {
+		return nil, errors.New("token must be printable ASCII without spaces, and not empty")
+	}
+	b := &bearer{host: u.Host, header: "Bearer " + token}
+	for _, option := range options {
+		option(b)
+	}
+	if u.Scheme == "http" && !b.plaintext && !loopback(u.Hostname()) {
+		return nil, ErrPlaintextToken
+	}
+	return connect.WithInterceptors(b), nil
+}
+
+// loopback reports whether what is sent to a host stays on this machine.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// bearer is the interceptor that sends a token.
+type bearer struct {
+	host, header string
+	plaintext    bool
+}
+
+// WrapUnary covers calls with one answer.
+func (b *bearer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
+		if request.Peer().Addr == b.host {
+			request.Header().Set("Authorization", b.header)
+		}
+		return next(ctx, request)
+	}
+}
+
+// WrapStreamingClient covers streams.
+func (b *bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		stream := next(ctx, spec)
+		if stream.Peer().Addr == b.host {
+			stream.RequestHeader().Set("Authorization", b.header)
+		}
+		return stream
+	}
+}
+
+// WrapStreamingHandler is for servers.
+func (b *bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
