@@ -131,6 +131,7 @@ type line struct {
 	version    string
 	within     time.Duration // how long a message may take to be sent
 	connection Connection    // nil when the server says nothing of it
+	exchange   *exchange     // whose limits are replaced by those of the stream
 
 	mu sync.Mutex
 	// control is nil once the stream is over: it must not be used after the
@@ -140,10 +141,12 @@ type line struct {
 }
 
 func newLine(ctx context.Context, stream *agentStream, version string) *line {
-	return &line{
+	l := &line{
 		stream: stream, version: version, within: writeTimeout,
-		connection: ConnectionOf(ctx), control: streamControl(ctx),
+		connection: ConnectionOf(ctx), exchange: exchangeOf(ctx), control: streamControl(ctx),
 	}
+	l.exchange.suspend()
+	return l
 }
 
 // hello returns the agent's ConnectRequest. Heartbeats can overtake it: what
@@ -256,6 +259,7 @@ func (l *line) Abort() {
 }
 
 func (l *line) hangUp() {
+	l.exchange.resume()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.control = nil
