@@ -50,7 +50,7 @@ func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *server {
 		MaxHeaderBytes:    64 << 10,
 		// Otherwise OPTIONS * is answered before the handler, without limits.
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:          slog.NewLogLogger(serverLog{log.Handler(), new(loglimit.Limiter)}, slog.LevelDebug),
+		ErrorLog:                     slog.NewLogLogger(serverLog{log.Handler(), new(loglimit.Limiter)}, slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
 			// The headers of an answer are sent once on most connections.
 			MaxEncoderHeaderTableSize: 1,

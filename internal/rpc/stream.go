@@ -16,6 +16,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // helloTimeout is how long a stream may go without the ConnectRequest that
@@ -32,6 +33,7 @@ type streamService struct {
 	dispatch *dispatch.Dispatcher
 	version  string
 	log      *slog.Logger
+	limiter  loglimit.Limiter
 }
 
 var _ commandsconnect.CommandServiceHandler = (*streamService)(nil)
@@ -70,7 +72,8 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream)
 
 // reject tells the agent to give up for good.
 func (s *streamService) reject(ctx context.Context, l *line, why error) error {
-	s.log.Warn("agent rejected", callErrorKey, why)
+	// All together: what they call themselves is not an id, and they can change it.
+	s.limiter.Limited(s.log, "agent rejected", "", time.Now()).Warn("agent rejected", callErrorKey, why)
 	err := l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Message: why.Error(), ServerVersion: s.version},
 	}})
