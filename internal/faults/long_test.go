@@ -11,6 +11,8 @@ var long = func() scenarios {
 		"silent-agent":      testSilentAgent,
 		"kinds-of-agents":   testKindsOfAgents,
 		"silent-restart":    testSilentRestart,
+		"unfinished-bodies": testUnfinishedBodies,
+		"unread-watch":      testUnreadWatch,
 	}
 	maps.Copy(all, proxyScenarios())
 	return all
