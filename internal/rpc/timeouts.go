@@ -29,18 +29,32 @@ const maxWrite = 64 << 10
 // It wraps all other handlers: those that answer without reading the body leave that to
 // the server, which waits for it.
 func WithTimeouts(next http.Handler, timeout time.Duration) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &exchange{
-			ResponseWriter: w, control: http.NewResponseController(w), timeout: timeout, http2: r.ProtoMajor == 2,
-		}
-		body := r.Body
-		// A copy: the server goes by the body of its own.
-		r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
-		r.Body = timedBody{body, x}
-		x.begin(body != http.NoBody)
-		next.ServeHTTP(x, r)
-		x.limitWrite() // of what is still buffered
-	})
+	return &timeouts{next, timeout}
+}
+
+// timeouts is what WithTimeouts returns. What it does is not in ServeHTTP, since an
+// agent's stream keeps the stack of that for as long as it lives: see withStreamControl.
+type timeouts struct {
+	next    http.Handler
+	timeout time.Duration
+}
+
+// ServeHTTP serves one request.
+func (t *timeouts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	x, r := t.begin(w, r)
+	t.next.ServeHTTP(x, r)
+	x.limitWrite() // of what is still buffered
+}
+
+func (t *timeouts) begin(w http.ResponseWriter, r *http.Request) (*exchange, *http.Request) {
+	x := &exchange{
+		ResponseWriter: w, control: http.NewResponseController(w), body: r.Body, timeout: t.timeout, http2: r.ProtoMajor == 2,
+	}
+	// A copy: the server goes by the body of its own.
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	r.Body = timedBody{x.body, x}
+	x.begin()
+	return x, r
 }
 
 // exchange is one request and its response. Deadlines can be set on every connection of
@@ -48,6 +62,7 @@ func WithTimeouts(next http.Handler, timeout time.Duration) http.Handler {
 type exchange struct {
 	http.ResponseWriter
 	control *http.ResponseController
+	body    io.ReadCloser
 	timeout time.Duration
 	http2   bool
 	// due is when the body must have arrived; zero when it has, or has no limit. Only
@@ -69,14 +84,23 @@ func exchangeOf(ctx context.Context) *exchange {
 // read the body to its end; without a body there must be none, since HTTP/1.1 reads on for
 // as long as the handler runs, to notice that the caller has gone. HTTP/2 ignores a
 // deadline that passes after the end of the body.
-func (x *exchange) begin(hasBody bool) {
-	if hasBody {
+func (x *exchange) begin() {
+	if x.body != http.NoBody {
 		x.due = time.Now().Add(x.timeout)
 		_ = x.control.SetReadDeadline(x.due)
 	}
 	if !x.http2 {
 		x.limitWrite() // for 100 Continue, which is written when the body is read
 	}
+}
+
+// bare returns the body of a request below its limit, for a stream that suspends that: each
+// frame of its stack is kept for as long as it lives.
+func bare(r *http.Request) io.ReadCloser {
+	if x := exchangeOf(r.Context()); x != nil {
+		return x.body
+	}
+	return r.Body
 }
 
 // suspend lifts the limits until resume. Both do nothing with a nil exchange. No call may
@@ -155,7 +179,7 @@ func (b timedBody) Read(p []byte) (int, error) {
 	switch {
 	case err == io.EOF && !b.of.http2: //nolint:errorlint // readers return it bare
 		b.of.due = time.Time{}
-	case errors.Is(err, os.ErrDeadlineExceeded) && !b.of.unlimited:
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		err = connect.NewError(connect.CodeDeadlineExceeded, lateError(b.of.timeout))
 	}
 	return n, err
