@@ -178,15 +178,16 @@ func callUnread(t *testing.T, conn *grpc.ClientConn, method string, request prot
 // some lines of each kind.
 func testLogFlood(t *testing.T) {
 	c := startController(t, "--registration-token-file="+t.TempDir()+"/missing", "--runner-url=https://github.com/example/app")
+	client := &http.Client{Transport: newTransport(t)}
 	over := time.Now().Add(10 * time.Second)
 	rounds := 0
 	for ; rounds < 100 && time.Now().Before(over); rounds++ {
-		c.post(t, adminPath+"WatchFleet", "application/connect+json", "{}")
-		c.post(t, adminPath+"WatchFleet", "application/connect+json", "\x00"+string(binary.BigEndian.AppendUint32(nil, 2))+"[]")
-		c.post(t, adminPath+"SendCommand", "application/json", "{}")
-		c.post(t, adminPath+"Nothing", "application/json", "{}")
-		c.post(t, "/api/v1/vms/vm-1/registration-token", "application/json", "{}")
-		c.post(t, "/api/v1/vms/vm-1/events", "application/json", `{"type":"error"}`)
+		c.post(t, client, adminPath+"WatchFleet", "application/connect+json", "{}")
+		c.post(t, client, adminPath+"WatchFleet", "application/connect+json", "\x00"+string(binary.BigEndian.AppendUint32(nil, 2))+"[]")
+		c.post(t, client, adminPath+"SendCommand", "application/json", "{}")
+		c.post(t, client, adminPath+"Nothing", "application/json", "{}")
+		c.post(t, client, "/api/v1/vms/vm-1/registration-token", "application/json", "{}")
+		c.post(t, client, "/api/v1/vms/vm-1/events", "application/json", `{"type":"error"}`)
 		conn := dial(t, c.addr)
 		connectOnce(t, conn, "not an id")
 		connectOnce(t, conn, "vm-2")
@@ -207,12 +208,12 @@ func testLogFlood(t *testing.T) {
 }
 
 // post sends a request whose answer does not matter.
-func (c *controller) post(t *testing.T, path, contentType, body string) {
+func (c *controller) post(t *testing.T, client *http.Client, path, contentType, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.addr+path, strings.NewReader(body))
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", contentType)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := client.Do(req)
 	require.NoError(t, err)
 	_, err = io.Copy(io.Discard, resp.Body)
 	require.NoError(t, err)

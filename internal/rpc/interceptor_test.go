@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -236,7 +237,7 @@ func TestErrorInterceptorLimitsLines(t *testing.T) {
 			_, err := call(t.Context(), connect.NewRequest(&migcontrollerv1.GetVMRequest{}))
 			require.Error(t, err)
 		}
-		lines := append(log.records(t, "call failed")[2*loglimit.Lines:], log.records(t, "call panicked")[loglimit.Lines:]...)
+		lines := slices.Concat(log.records(t, "call failed")[2*loglimit.Lines:], log.records(t, "call panicked")[loglimit.Lines:])
 		require.Len(t, lines, len(all))
 		for _, line := range lines {
 			require.EqualValues(t, 2*loglimit.Lines, line[loglimit.KeySuppressed])
