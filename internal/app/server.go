@@ -48,7 +48,9 @@ func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *server {
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(serverLog{log.Handler(), new(loglimit.Limiter)}, slog.LevelDebug),
+		// Otherwise OPTIONS * is answered before the handler, without limits.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(serverLog{log.Handler(), new(loglimit.Limiter)}, slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
 			// The headers of an answer are sent once on most connections.
 			MaxEncoderHeaderTableSize: 1,

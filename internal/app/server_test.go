@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/rpc"
 )
 
 // pipeListener accepts in-memory connections, whose deadlines follow the fake
@@ -116,6 +118,33 @@ func TestPeerThatDoesNotReadIsClosed(t *testing.T) {
 			_, err = io.WriteString(c, ping)
 		}
 		require.InDelta(t, 10, time.Since(began).Seconds(), 2)
+	})
+}
+
+// What a caller leaves unfinished, the request or the reading of the response, ends after
+// 30 seconds, also where the server would answer by itself.
+func TestUnfinishedCallsEnd(t *testing.T) {
+	t.Parallel()
+	endless := rpc.WithTimeouts(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.URL.Path == "/endless" && r.Context().Err() == nil {
+			_, _ = w.Write(make([]byte, 1<<10))
+		}
+	}), rpc.CallTimeout)
+	serveBubble(t, endless, nil, func(t *testing.T, _ *server, l *pipeListener) {
+		t.Helper()
+		const rest = " HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf"
+		require.Equal(t, rpc.CallTimeout, untilClosed(t, l, "POST /x"+rest))
+		require.Equal(t, rpc.CallTimeout, untilClosed(t, l, "OPTIONS *"+rest))
+
+		c := l.dial()
+		defer c.Close()
+		_, err := io.WriteString(c, "GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+		require.NoError(t, err)
+		time.Sleep(rpc.CallTimeout + time.Second) // fake clock
+		began := time.Now()
+		_, err = io.Copy(io.Discard, c)
+		require.NoError(t, err)
+		require.Zero(t, time.Since(began), "it is closed")
 	})
 }
 

@@ -92,7 +92,8 @@ func (c *Control) latest(ctx context.Context, cmd fleet.Command) fleet.Command {
 	defer cancel()
 	now, err := c.engine.Command(ctx, cmd.ID)
 	if err != nil {
-		c.log.WarnContext(ctx, "awaited command not read", commandIDKey, cmd.ID, errorKey, err)
+		c.limiter.Limited(c.log, "awaited command not read", "", c.clock()).
+			WarnContext(ctx, "awaited command not read", commandIDKey, cmd.ID, errorKey, err)
 		return cmd
 	}
 	return now

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // Keys of what is logged.
@@ -44,6 +45,7 @@ type Control struct {
 	defaults fleet.CommandDefaults
 	clock    func() time.Time
 	log      *slog.Logger
+	limiter  loglimit.Limiter
 
 	// waits are woken when their command has ended, with its outline.
 	waits wakers[fleet.CommandID, fleet.Command]

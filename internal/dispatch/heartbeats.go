@@ -205,7 +205,7 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 		err := b.d.Engine.RecordHeartbeats(context.Background(), group)
 		if err == nil {
 			if b.fault.Swap(nil) != nil {
-				b.d.Log.Info("heartbeats stored again")
+				b.d.limited(b.d.Log, troubleStored, "").Info("heartbeats stored again")
 			}
 			return
 		}
@@ -218,7 +218,7 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 			return
 		}
 		if b.fault.Swap(&err) == nil {
-			b.d.Log.Error("heartbeats not stored, trying again", keyCount, len(group), keyError, err)
+			b.d.limited(b.d.Log, troubleUnstored, "").Error("heartbeats not stored, trying again", keyCount, len(group), keyError, err)
 		}
 		b.pause(wait)
 	}
@@ -228,7 +228,8 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 // VM cost no other's.
 func (b *heartbeats) flushHalves(group []fleet.Heartbeat, fault error) {
 	if len(group) == 1 {
-		b.d.Log.Error("heartbeats lost", keyVM, group[0].VM, keyCount, 1, keyError, fault)
+		vm := group[0].VM
+		b.d.limited(b.d.Log, troubleBeatsLost, vm).Error("heartbeats lost", keyVM, vm, keyCount, 1, keyError, fault)
 		return
 	}
 	half := len(group) / 2

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
@@ -151,6 +152,33 @@ func TestEventFilesOfABlockedVM(t *testing.T) {
 		s.report("vm-2", "after")
 		synctest.Wait()
 		s.hasFiles("vm-2", "after")
+	})
+}
+
+// A VM whose events have no place is logged some times a minute, however many it reports;
+// so is one whose heartbeats cannot be stored.
+func TestLinesOfOneVMAreLimited(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		s.store.broken = "vm-9"
+		require.NoError(t, os.WriteFile(filepath.Join(s.dir, "vm-2"), nil, 0o600))
+		a := s.connect("vm-9")
+		again := func(i int) {
+			s.report("vm-2", fmt.Sprintf("kind-%d", i))
+			a.beat("ready")
+			time.Sleep(time.Second) // fake clock
+		}
+		for i := range 3 * loglimit.Lines {
+			again(i)
+		}
+		require.Equal(t, loglimit.Lines, s.log.count("event passed over by the journal"))
+		require.Equal(t, loglimit.Lines, s.log.count("heartbeats lost"))
+		require.Equal(t, int64(3*loglimit.Lines), s.Stats().Unwritten, "all are counted")
+		time.Sleep(loglimit.Period) // fake clock
+		a = s.connect("vm-9")       // its session was silent
+		again(0)
+		require.Equal(t, 3, strings.Count(s.log.String(), `"suppressed":20`), "of event received as well")
 	})
 }
 

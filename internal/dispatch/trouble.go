@@ -25,6 +25,8 @@ const (
 	troubleAck        trouble = "ack"
 	troubleContested  trouble = "contested"
 	troubleCrashed    trouble = "crashed"
+	troubleBeatsLost  trouble = "heartbeats lost"
+	troublePassedOver trouble = "passed over"
 )
 
 // The kinds that are about the controller, whatever the VM: what every session
@@ -37,6 +39,8 @@ const (
 	troubleStarted  trouble = "started"
 	troubleUnended  trouble = "unended"
 	troubleJournal  trouble = "journal"
+	troubleUnstored trouble = "heartbeats not stored"
+	troubleStored   trouble = "heartbeats stored again"
 )
 
 // limited returns log for one line of a kind about a VM, or a log that discards it

@@ -184,7 +184,8 @@ func (d *Dispatcher) journalEvents(ctx context.Context) error {
 		}
 		if ofOneVM(fault) && d.Journal.Check() == nil {
 			d.counters.unwritten.Add(1)
-			d.Log.Error("event passed over by the journal", keyVM, events[n].VM, keyEventType, events[n].Type, keyError, fault)
+			d.limited(d.Log, troublePassedOver, events[n].VM).Error("event passed over by the journal",
+				keyVM, events[n].VM, keyEventType, events[n].Type, keyError, fault)
 			n, fault = n+1, nil
 		}
 		if n > 0 {

@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/store"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
@@ -55,6 +56,7 @@ type Options struct {
 type Engine struct {
 	Options
 	cache    *cache
+	limiter  loglimit.Limiter
 	packer   *zstd.Encoder
 	unpacker *zstd.Decoder
 	free     freeList
@@ -75,6 +77,12 @@ type Engine struct {
 	closeErr   error // of the driver
 	done       chan struct{}
 	background sync.WaitGroup
+}
+
+// limited returns a log for one line of a kind about a VM, empty for none, or one that
+// discards it when there were too many.
+func (e *Engine) limited(kind string, vm fleet.VMID) *slog.Logger {
+	return e.limiter.Limited(e.Log, kind, string(vm), e.Clock())
 }
 
 // Start returns a running Engine. It fails when the driver cannot be used, or when a later

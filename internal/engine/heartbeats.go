@@ -44,7 +44,7 @@ func (e *Engine) RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat) err
 func (g *group) heartbeat(h *fleet.Heartbeat) error {
 	out, err := g.reduce(h.VM, fleet.HeartbeatReceived{Heartbeat: h}, h.ReceivedAt)
 	if err != nil {
-		g.e.Log.Error("heartbeat not applied", keyVM, h.VM, keyError, err)
+		g.e.limited("heartbeat not applied", h.VM).Error("heartbeat not applied", keyVM, h.VM, keyError, err)
 	}
 	if out.Stale {
 		return nil

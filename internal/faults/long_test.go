@@ -12,6 +12,8 @@ var long = func() scenarios {
 		"kinds-of-agents":   testKindsOfAgents,
 		"silent-restart":    testSilentRestart,
 		"silent-watch":      testSilentWatch,
+		"unfinished-bodies": testUnfinishedBodies,
+		"unread-watch":      testUnreadWatch,
 	}
 	maps.Copy(all, proxyScenarios())
 	return all

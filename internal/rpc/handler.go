@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -122,13 +123,16 @@ func methodsOnly(prefix string, next http.Handler) http.Handler {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		method := strings.TrimPrefix(r.URL.Path, prefix)
-		if slices.Contains(methods, method) {
+		if slices.Contains(methods, strings.TrimPrefix(r.URL.Path, prefix)) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		writeUnimplemented(w, r, fmt.Sprintf("%s has no method %q", name, method))
+		writeNoMethod(w, r, name)
 	})
+}
+
+func writeNoMethod(w http.ResponseWriter, r *http.Request, service string) {
+	writeUnimplemented(w, r, fmt.Sprintf("%s has no method %q", service, strings.TrimPrefix(r.URL.Path, "/"+service+"/")))
 }
 
 // foreignMethods are the methods that the services of others have here.
@@ -159,14 +163,18 @@ func methodsOf(service string) []string {
 // would answer with a redirect: agents and RPC clients follow none.
 func canonical(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		escaped := r.URL.EscapedPath()
-		short := path.Clean(escaped)
-		if escaped != short && escaped != short+"/" || escaped == "//" || !strings.HasPrefix(escaped, "/") {
+		if !isCanonical(r.URL) {
 			writeRefusal(w, refuse(http.StatusBadRequest, "the path must begin with / and have no empty, . or .. segments"))
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func isCanonical(u *url.URL) bool {
+	escaped := u.EscapedPath()
+	short := path.Clean(escaped)
+	return (escaped == short || escaped == short+"/") && escaped != "//" && strings.HasPrefix(escaped, "/")
 }
 
 // page serves something to be looked at, by GET and HEAD alone.

@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // Keys of what is logged of a call.
@@ -26,14 +27,17 @@ const (
 )
 
 // errorInterceptor makes the errors that handlers return into what callers are
-// told, and logs them once with what is behind them. A handler that panics costs
-// its own call, nothing more.
-type errorInterceptor struct{ log *slog.Logger }
+// told, and logs them once with what is behind them; of what callers can repeat, ten a
+// minute of each procedure and code. A handler that panics costs its own call, nothing more.
+type errorInterceptor struct {
+	log     *slog.Logger
+	limiter *loglimit.Limiter
+}
 
 // NewErrorInterceptor returns the interceptor for handlers of every service. It
 // is the outermost, so that it sees the errors of the others too.
 func NewErrorInterceptor(log *slog.Logger) connect.Interceptor {
-	return errorInterceptor{log: log}
+	return errorInterceptor{log: log, limiter: new(loglimit.Limiter)}
 }
 
 // WrapUnary implements connect.Interceptor.
@@ -68,7 +72,7 @@ func (i errorInterceptor) settle(
 		panic(panicked)
 	}
 	if panicked != nil {
-		i.log.ErrorContext(ctx, "call panicked", callProcedureKey, procedure,
+		i.limiter.Limited(i.log, "panic", procedure, time.Now()).ErrorContext(ctx, "call panicked", callProcedureKey, procedure,
 			callDurationKey, time.Since(began), callPanicKey, fmt.Sprint(panicked), callStackKey, string(debug.Stack()))
 		return connect.NewError(connect.CodeInternal, errInternal)
 	}
@@ -76,7 +80,11 @@ func (i errorInterceptor) settle(
 		return nil
 	}
 	told := toConnect(err)
-	i.log.Log(ctx, callLevel(ctx, err, told.Code()), "call failed", callProcedureKey, procedure,
+	log, level := i.log, callLevel(ctx, err, told.Code())
+	if level > slog.LevelDebug {
+		log = i.limiter.Limited(log, told.Code().String(), procedure, time.Now())
+	}
+	log.Log(ctx, level, "call failed", callProcedureKey, procedure,
 		callCodeKey, told.Code().String(), callDurationKey, time.Since(began), callErrorKey, err)
 	return told
 }

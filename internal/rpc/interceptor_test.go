@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -20,6 +22,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // callLog keeps what was logged, one record an entry.
@@ -206,6 +209,40 @@ func TestErrorInterceptorRecovers(t *testing.T) {
 		require.Contains(t, logged[0]["stack"], "failingAdmin")
 		require.Empty(t, log.records(t, "call failed"), "logged once")
 	}
+}
+
+// What callers can repeat at will is logged some times a minute, of each procedure and
+// code, with the number of lines that are left out.
+func TestErrorInterceptorLimitsLines(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		log, next := new(callLog), error(nil)
+		call := NewErrorInterceptor(log.logger()).WrapUnary(func(context.Context, connect.AnyRequest) (connect.AnyResponse, error) {
+			if next == nil {
+				panic("bug in a handler")
+			}
+			return nil, next
+		})
+		all := []error{fleet.ErrUnavailable, errors.New("disk full"), nil}
+		for range 3 * loglimit.Lines {
+			for _, next = range all {
+				_, err := call(t.Context(), connect.NewRequest(&migcontrollerv1.GetVMRequest{}))
+				require.Error(t, err)
+			}
+		}
+		require.Len(t, log.records(t, "call failed"), 2*loglimit.Lines)
+		require.Len(t, log.records(t, "call panicked"), loglimit.Lines)
+		time.Sleep(loglimit.Period) // fake clock
+		for _, next = range all {
+			_, err := call(t.Context(), connect.NewRequest(&migcontrollerv1.GetVMRequest{}))
+			require.Error(t, err)
+		}
+		lines := slices.Concat(log.records(t, "call failed")[2*loglimit.Lines:], log.records(t, "call panicked")[loglimit.Lines:])
+		require.Len(t, lines, len(all))
+		for _, line := range lines {
+			require.EqualValues(t, 2*loglimit.Lines, line[loglimit.KeySuppressed])
+		}
+	})
 }
 
 // http.ErrAbortHandler is how a handler asks net/http to cut the connection: it

@@ -10,11 +10,9 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/vanguard"
@@ -38,8 +36,6 @@ const (
 	// maxAnswer is the most that an answer may have: a command at its largest,
 	// with every character escaped.
 	maxAnswer = 16 << 20
-	// bodyTimeout is how long the body of a request may take to come.
-	bodyTimeout = 30 * time.Second
 )
 
 // Route is one of the HTTP routes for agents without a stream: a method of
@@ -78,7 +74,7 @@ func (r Route) rule() *annotations.HttpRule {
 func mountRoutes(mux *http.ServeMux, svc migcontrollerv1connect.AgentServiceHandler, opts ...connect.HandlerOption) {
 	transcoder := newTranscoder(svc, opts...)
 	for _, r := range agentRoutes {
-		mux.Handle(r.Pattern, routeHandler{Route: r, next: transcoder, patience: bodyTimeout})
+		mux.Handle(r.Pattern, routeHandler{Route: r, next: transcoder})
 	}
 }
 
@@ -115,8 +111,6 @@ func newTranscoder(svc migcontrollerv1connect.AgentServiceHandler, opts ...conne
 type routeHandler struct {
 	Route
 	next http.Handler
-	// patience is how long a body may take to come.
-	patience time.Duration
 }
 
 // ServeHTTP answers one request.
@@ -179,13 +173,14 @@ func (h routeHandler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, 
 	if e := r.Header.Get("Content-Encoding"); e != "" && e != "identity" {
 		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Encoding must be absent: the body must not be compressed")
 	}
-	body, err := readWithin(w, r, h.patience)
+	body, err := readAll(w, r)
 	var tooLarge *http.MaxBytesError
+	var late lateError
 	switch {
 	case errors.As(err, &tooLarge):
 		return nil, refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body must have at most %d bytes", maxBody))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, refuse(http.StatusRequestTimeout, fmt.Sprintf("the body must come within %s", h.patience))
+	case errors.As(err, &late):
+		return nil, refuse(http.StatusRequestTimeout, late.Error())
 	case err != nil:
 		return nil, refuse(http.StatusBadRequest, "the body must come as a whole")
 	}
@@ -195,12 +190,8 @@ func (h routeHandler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, 
 	return body, nil
 }
 
-// readWithin returns the body of r if it comes in time and has no more than
-// maxBody bytes. The server lifts the deadline when the body has ended; when it
-// has not, the deadline stays for whatever the server reads of the rest.
-func readWithin(w http.ResponseWriter, r *http.Request, patience time.Duration) ([]byte, error) {
-	// A writer that knows no deadlines has no connection that could be slow.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(patience))
+// readAll returns the body of r if it has no more than maxBody bytes.
+func readAll(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	var body []byte
 	var err error = &http.MaxBytesError{Limit: maxBody}
 	if r.ContentLength <= maxBody {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"strings"
 	"testing"
 	"time"
@@ -127,69 +126,4 @@ func TestTornBody(t *testing.T) {
 	defer func() { _ = resp.Body.Close() }()
 	require.Equal(t, 400, resp.StatusCode)
 	require.Zero(t, fake.calls())
-}
-
-// A body that does not come ends its own request, in good time; on HTTP/2 the
-// connection goes on.
-func TestSlowBody(t *testing.T) {
-	t.Parallel()
-	fake := &fakeAgents{}
-	mux := http.NewServeMux()
-	r := agentRoutes[0]
-	mux.Handle(r.Pattern, routeHandler{Route: r, next: newTranscoder(agentService{fake}), patience: 50 * time.Millisecond})
-	address := serve(t, mux)
-	got := raw(t, address, "POST /api/v1/vms/vm-1/events HTTP/1.1\r\nHost: x\r\n"+
-		"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
-	require.Equal(t, 408, got.status)
-	requireError(t, got)
-
-	http2 := client(t, 2)
-	unending, write := io.Pipe()
-	defer func() { _ = write.Close() }()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+"/api/v1/vms/vm-1/events", unending)
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http2.Do(req)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Equal(t, 408, resp.StatusCode)
-	require.Zero(t, fake.calls())
-
-	reused := false
-	trace := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
-		GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused },
-	})
-	req, err = http.NewRequestWithContext(trace, http.MethodPost, "http://"+address+"/api/v1/vms/vm-1/events", strings.NewReader(`{"type":"x"}`))
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err = http2.Do(req)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Equal(t, 200, resp.StatusCode)
-	require.True(t, reused)
-}
-
-// The deadline of a body does not outlive it: a slow store does not make the
-// agent seem gone.
-func TestBodyDeadlineEnds(t *testing.T) {
-	t.Parallel()
-	const patience = 30 * time.Millisecond
-	r := agentRoutes[0]
-	mux := http.NewServeMux()
-	mux.Handle(r.Pattern, routeHandler{Route: r, patience: patience, next: http.HandlerFunc(
-		func(w http.ResponseWriter, r *http.Request) {
-			select {
-			case <-r.Context().Done():
-				w.WriteHeader(http.StatusTeapot)
-			case <-time.After(4 * patience):
-			}
-		})})
-	base := "http://" + serve(t, mux)
-	for name, version := range httpVersions {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c := client(t, version)
-			require.Equal(t, 200, post(t, c, base+"/api/v1/vms/vm-1/events", `{"type":"x"}`).status)
-		})
-	}
 }

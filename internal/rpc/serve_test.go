@@ -124,6 +124,12 @@ func config(a *fakeAgents) Config {
 // address.
 func serve(t *testing.T, h http.Handler) string {
 	t.Helper()
+	return serveWithin(t, h, CallTimeout)
+}
+
+// serveWithin is serve for callers that have less time.
+func serveWithin(t *testing.T, h http.Handler, timeout time.Duration) string {
+	t.Helper()
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -131,7 +137,7 @@ func serve(t *testing.T, h http.Handler) string {
 	// pause.
 	var connections sync.WaitGroup
 	server := &http.Server{
-		Handler: h, Protocols: &protocols, ReadHeaderTimeout: 5 * time.Second,
+		Handler: WithTimeouts(h, timeout), Protocols: &protocols, ReadHeaderTimeout: 5 * time.Second,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 		ConnState: func(_ net.Conn, state http.ConnState) {
 			switch state {

@@ -16,6 +16,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // helloTimeout is how long a stream may go without the ConnectRequest that
@@ -32,6 +33,7 @@ type streamService struct {
 	dispatch *dispatch.Dispatcher
 	version  string
 	log      *slog.Logger
+	limiter  loglimit.Limiter
 }
 
 var _ commandsconnect.CommandServiceHandler = (*streamService)(nil)
@@ -70,7 +72,8 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream)
 
 // reject tells the agent to give up for good.
 func (s *streamService) reject(ctx context.Context, l *line, why error) error {
-	s.log.Warn("agent rejected", callErrorKey, why)
+	// All together: what they call themselves is not an id, and they can change it.
+	s.limiter.Limited(s.log, "agent rejected", "", time.Now()).Warn("agent rejected", callErrorKey, why)
 	err := l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Message: why.Error(), ServerVersion: s.version},
 	}})
@@ -131,6 +134,7 @@ type line struct {
 	version    string
 	within     time.Duration // how long a message may take to be sent
 	connection Connection    // nil when the server says nothing of it
+	exchange   *exchange     // whose limits are replaced by those of the stream
 
 	mu sync.Mutex
 	// control is nil once the stream is over: it must not be used after the
@@ -140,10 +144,12 @@ type line struct {
 }
 
 func newLine(ctx context.Context, stream *agentStream, version string) *line {
-	return &line{
+	l := &line{
 		stream: stream, version: version, within: writeTimeout,
-		connection: ConnectionOf(ctx), control: streamControl(ctx),
+		connection: ConnectionOf(ctx), exchange: exchangeOf(ctx), control: streamControl(ctx),
 	}
+	l.exchange.suspend()
+	return l
 }
 
 // hello returns the agent's ConnectRequest. Heartbeats can overtake it: what
@@ -256,6 +262,7 @@ func (l *line) Abort() {
 }
 
 func (l *line) hangUp() {
+	l.exchange.resume()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.control = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
@@ -269,6 +271,29 @@ func TestStreamLeft(t *testing.T) {
 		began := time.Now()
 		s.dispatch.EndSessions(t.Context())
 		require.Zero(t, time.Since(began))
+	})
+}
+
+// Agents without a valid id come back at once, under any name. They share the lines of the
+// log.
+func TestRejectedAgentsAreLoggedSomeTimes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startStreams(t, time.Millisecond)
+		reject := func(vm string) {
+			a := s.open()
+			a.say(hello(vm))
+			a.hear()
+			a.quit()
+		}
+		for i := range 3 * loglimit.Lines {
+			reject("not an id " + strconv.Itoa(i))
+		}
+		require.Len(t, s.log.records(t, "agent rejected"), loglimit.Lines)
+		time.Sleep(loglimit.Period) // fake clock
+		reject("")
+		last := s.log.records(t, "agent rejected")[loglimit.Lines]
+		require.EqualValues(t, 2*loglimit.Lines, last[loglimit.KeySuppressed])
 	})
 }
 

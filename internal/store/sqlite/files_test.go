@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
@@ -41,6 +42,21 @@ func TestRemovedFiles(t *testing.T) {
 			require.Empty(t, vms)
 		}
 	}
+}
+
+// A fault that comes and goes with each write is logged some times a minute.
+func TestFlappingFaultIsLoggedSomeTimes(t *testing.T) {
+	t.Parallel()
+	db, log := openLogged(t, filepath.Join(t.TempDir(), "controller.db"))
+	away := db.path + ".away"
+	for range 3 * loglimit.Lines {
+		require.NoError(t, os.Rename(db.path, away))
+		require.Error(t, db.Check(t.Context()))
+		require.NoError(t, os.Rename(away, db.path))
+		require.NoError(t, db.Check(t.Context()))
+	}
+	require.Equal(t, loglimit.Lines, log.count("database cannot be written"))
+	require.Equal(t, loglimit.Lines, log.count("database can be written again"))
 }
 
 // A commit during which the file is removed is not answered as done.

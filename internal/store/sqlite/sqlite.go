@@ -13,10 +13,12 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
@@ -39,6 +41,7 @@ type DB struct {
 	files     openFiles
 	listeners listeners
 	failing   atomic.Bool // the latest write failed
+	limiter   loglimit.Limiter
 
 	checkpoints checkpoints // for the holder of the connection that writes
 
@@ -192,12 +195,13 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 	if err != nil {
 		err = fmt.Errorf("write to the database: %w", explained(err))
 		if !db.failing.Swap(true) {
-			db.log.Error("database cannot be written, trying again with each call", keyPath, db.path, keyError, err)
+			db.limiter.Limited(db.log, "failing", "", time.Now()).
+				Error("database cannot be written, trying again with each call", keyPath, db.path, keyError, err)
 		}
 		return err
 	}
 	if db.failing.Swap(false) {
-		db.log.Info("database can be written again", keyPath, db.path)
+		db.limiter.Limited(db.log, "written", "", time.Now()).Info("database can be written again", keyPath, db.path)
 	}
 	if last > 0 {
 		db.listeners.notify(last) // before another commits
