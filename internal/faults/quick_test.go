@@ -25,4 +25,5 @@ var quick = scenarios{
 	"second-controller":     testSecondController,
 	"removed-database":      testRemovedDatabase,
 	"lost-database":         testLostDatabase,
+	"log-reader-stalled":    testLogReaderStalled,
 }
