@@ -11,6 +11,7 @@ var long = func() scenarios {
 		"silent-agent":      testSilentAgent,
 		"kinds-of-agents":   testKindsOfAgents,
 		"silent-restart":    testSilentRestart,
+		"blocked-reader":    testBlockedReader,
 	}
 	maps.Copy(all, proxyScenarios())
 	return all

@@ -26,4 +26,10 @@ var quick = scenarios{
 	"removed-database":      testRemovedDatabase,
 	"lost-database":         testLostDatabase,
 	"log-reader-stalled":    testLogReaderStalled,
+	"later-schema":          testLaterSchema,
+	"interrupted-drain":     testInterruptedDrain,
+	"mistyped-command":      testMistypedCommand,
+	"hostile-text":          testHostileText,
+	"foreign-gateway":       testForeignGateway,
+	"wrong-requests":        testWrongRequests,
 }
