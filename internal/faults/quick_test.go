@@ -32,4 +32,8 @@ var quick = scenarios{
 	"hostile-text":          testHostileText,
 	"foreign-gateway":       testForeignGateway,
 	"wrong-requests":        testWrongRequests,
+	"crash-restart":         testCrashRestart,
+	"network-drop":          testNetworkDrop,
+	"runner-crashed-in-job": testRunnerCrashedInJob,
+	"late-heartbeats":       testLateHeartbeats,
 }
