@@ -49,10 +49,12 @@ func (r *logReader) wait() {
 
 // run reads until the pipe ends.
 func (r *logReader) run() {
-	part := make([]byte, 4<<10)
-	for n, err := 0, error(nil); err == nil; n, err = r.pipe.Read(part) {
+	for part := make([]byte, 4<<10); ; r.wait() {
+		n, err := r.pipe.Read(part)
 		_, _ = r.Write(part[:n]) // never fails
-		r.wait()
+		if err != nil {
+			return
+		}
 	}
 }
 
@@ -73,6 +75,9 @@ func (c *controller) startLogging(t *testing.T) *logReader {
 		_ = r.Close() // a test may have closed it
 		log.resume()
 		reading.Wait()
+		if t.Failed() {
+			t.Logf("its log:\n%s", log)
+		}
 	})
 	awaitListener(t, c.addr, c.child)
 	return log
@@ -127,7 +132,7 @@ func (c *controller) requireStop(t *testing.T) {
 	require.Less(t, time.Since(asked), 11*time.Second)
 }
 
-// Whoever reads the log and does so no more, or is gone, stops nothing, and a terminal
+// A log that is not read any more, or whose reader is gone, stops nothing, and a terminal
 // that is closed ends nothing. Lines that were lost are counted.
 func testLogReaderStalled(t *testing.T) {
 	c := newController(t, "--log-level=debug")

@@ -24,7 +24,10 @@ import (
 // reply is an answer to a request, with what its body says in JSON.
 type reply struct {
 	status int
-	said   struct{ Code, Message string }
+	said   struct {
+		Code    string `json:"code"`
+		Message string `json:"message"`
+	}
 }
 
 // request makes a request whose answer must be JSON.
@@ -90,9 +93,10 @@ func testWrongRequests(t *testing.T) {
 		require.Equal(t, connect.CodeResourceExhausted.String(), got.said.Code, got)
 	}
 	c.terminate(t)
-	require.Less(t, c.cmd.ProcessState.UserTime(), time.Second)
+	require.Less(t, c.cmd.ProcessState.UserTime(), time.Second, "of CPU, since its start")
 	_, err = health.Recv()
 	require.Equal(t, codes.Unavailable, status.Code(err), err)
+	require.ErrorContains(t, err, "the controller is stopping", "it is ended, not cut off")
 }
 
 // requireUnknownService requires that a call of a service that there is not is answered in

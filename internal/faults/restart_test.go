@@ -82,6 +82,14 @@ func ofStart(h *commands.Heartbeat) {
 	h.MigletState, h.RunnerState = "ready", &commands.RunnerState{State: "offline"}
 }
 
+// sent is a heartbeat that was sent so many seconds from now.
+func sent(seconds int64, change func(*commands.Heartbeat)) func(*commands.Heartbeat) {
+	return func(h *commands.Heartbeat) {
+		change(h)
+		h.Timestamp += seconds
+	}
+}
+
 // A runner ends with an error amid its job. The job is over and the runner offline,
 // whatever the next heartbeat shows. The next boot is registered at once.
 func testRunnerCrashedInJob(t *testing.T) {
@@ -92,7 +100,7 @@ func testRunnerCrashedInJob(t *testing.T) {
 	require.NotNil(t, c.beats(t, a, withJob).GetCurrentJob())
 	a.report(t, "runner_crashed", "")
 	c.awaitLine(t, ofMessage("runner crashed"), ofVM("vm-1"), `"level":"WARN"`)
-	vm := c.beats(t, a, withJob)
+	vm := c.beats(t, a, sent(5, withJob))
 	require.Nil(t, vm.GetCurrentJob())
 	require.Equal(t, "offline", vm.GetRunner().GetState())
 	require.NotNil(t, vm.GetRunnerCrashedAt())
@@ -101,7 +109,7 @@ func testRunnerCrashedInJob(t *testing.T) {
 
 	a.hangUp()
 	a = c.connect(t, "vm-1")
-	c.beats(t, a, ofStart)
+	c.beats(t, a, sent(10, ofStart))
 	a.register(t)
 	await(t, func() bool { return c.vm(t, "vm-1").GetRegistration().GetState() == registered }, "it is not registered again")
 	vm = c.vm(t, "vm-1")
@@ -114,12 +122,6 @@ func testRunnerCrashedInJob(t *testing.T) {
 // the last one: no boot, no job, no state.
 func testLateHeartbeats(t *testing.T) {
 	c := startController(t)
-	late := func(change func(*commands.Heartbeat)) func(*commands.Heartbeat) {
-		return func(h *commands.Heartbeat) {
-			change(h)
-			h.Timestamp -= 10
-		}
-	}
 	a := c.connectRegistered(t, "vm-1")
 	a.report(t, "job_started", "")
 	await(t, func() bool { return c.vm(t, "vm-1").GetCurrentJob() != nil }, "no job")
@@ -132,14 +134,14 @@ func testLateHeartbeats(t *testing.T) {
 	}
 	overHTTP := func() *migcontrollerv1.VM {
 		return c.awaitBeat(t, "vm-1", func() {
-			sent := time.Now().Add(-10 * time.Second).UTC().Format(time.RFC3339)
-			got := c.request(t, "POST", "/api/v1/vms/vm-1/heartbeat", `{"miglet_state":"ready","timestamp":"`+sent+`"}`,
+			at := time.Now().Add(-10 * time.Second).UTC().Format(time.RFC3339)
+			got := c.request(t, "POST", "/api/v1/vms/vm-1/heartbeat", `{"miglet_state":"ready","timestamp":"`+at+`"}`,
 				"Content-Type", jsonContent)
 			require.Equal(t, 200, got.status)
 		})
 	}
 	for range 2 { // on the session of the proof, and on the next one
-		for _, vm := range []*migcontrollerv1.VM{c.beats(t, a, late(ofStart)), overHTTP()} {
+		for _, vm := range []*migcontrollerv1.VM{c.beats(t, a, sent(-10, ofStart)), overHTTP()} {
 			requireUnchanged(vm)
 			require.NotNil(t, vm.GetCurrentJob())
 		}
@@ -147,10 +149,14 @@ func testLateHeartbeats(t *testing.T) {
 		a = c.connect(t, "vm-1")
 		require.NotNil(t, c.beats(t, a, withJob).GetCurrentJob())
 	}
-	a.report(t, "job_completed", "")
+	completed := eventOf("vm-1", "job_completed", "")
+	completed.GetEvent().Timestamp += 10
+	a.say(t, completed)
 	await(t, func() bool { return c.vm(t, "vm-1").GetCurrentJob() == nil }, "the job does not end")
-	vm := c.beats(t, a, late(withJob))
-	requireUnchanged(vm)
-	require.Nil(t, vm.GetCurrentJob())
-	require.NotNil(t, vm.GetSpentAt())
+	for _, seconds := range []int64{-10, 0} { // before the last heartbeat, and only before the event
+		vm := c.beats(t, a, sent(seconds, withJob))
+		requireUnchanged(vm)
+		require.Nil(t, vm.GetCurrentJob())
+		require.NotNil(t, vm.GetSpentAt())
+	}
 }

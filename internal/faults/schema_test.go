@@ -18,7 +18,7 @@ func (c *controller) database(t *testing.T) string {
 }
 
 // openDatabase opens the controller's database as another program would, on one
-// connection. It changes nothing unless the test does.
+// connection. The controller, which is tested, has the driver.
 func (c *controller) openDatabase(t *testing.T) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", c.database(t))
