@@ -128,8 +128,7 @@ func (c *controller) requireStop(t *testing.T) {
 	asked := time.Now()
 	c.terminate(t)
 	require.Zero(t, c.cmd.ProcessState.ExitCode())
-	// One second more: so long the end waits for the output of children.
-	require.Less(t, time.Since(asked), 11*time.Second)
+	require.Less(t, time.Since(asked), 10*time.Second)
 }
 
 // A log that is not read any more, or whose reader is gone, stops nothing, and a terminal
@@ -138,7 +137,7 @@ func testLogReaderStalled(t *testing.T) {
 	c := newController(t, "--log-level=debug")
 	log := c.startLogging(t)
 	a := c.connectRegistered(t, "vm-"+strings.Repeat("x", 124))
-	a.flood(t, 32_000) // more than the pipe and the queue hold
+	a.flood(t, 24_000) // more than the pipe and the queue hold
 	require.NoError(t, c.cmd.Process.Signal(syscall.SIGHUP))
 	c.requireServing(t, a, "while-stalled")
 

@@ -23,7 +23,7 @@ func testCrashRestart(t *testing.T) {
 	}, "it is not registered again")
 	vm := c.vm(t, simVM)
 	require.EqualValues(t, 2, vm.GetSessionEpoch())
-	require.Less(t, c.registration(t, simVM).GetDeliveredAt().AsTime().Sub(vm.GetConnectedAt().AsTime()), 5*time.Second)
+	require.Less(t, c.registration(t, simVM).GetDeliveredAt().AsTime().Sub(vm.GetConnectedAt().AsTime()), 10*time.Second)
 	require.Len(t, c.commands(t, simVM), 2)
 	require.Empty(t, c.out.lines(ofMessage("registration failed")))
 }
