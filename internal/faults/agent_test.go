@@ -43,6 +43,12 @@ func dial(t *testing.T, addr string) *grpc.ClientConn {
 // open opens a stream, which nobody reads yet, and says what VM it is.
 func open(t *testing.T, conn *grpc.ClientConn, vm string) *agent {
 	t.Helper()
+	return openVersion(t, conn, vm, "1.0")
+}
+
+// openVersion is open for an agent of a version.
+func openVersion(t *testing.T, conn *grpc.ClientConn, vm, version string) *agent {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
@@ -53,7 +59,7 @@ func open(t *testing.T, conn *grpc.ClientConn, vm string) *agent {
 		inbox: make(chan *commands.ControllerMessage, 100),
 	}
 	a.say(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{
-		Connect: &commands.ConnectRequest{VmId: vm, PoolId: "pool-1", OrgId: "org-1", Version: "1.0"},
+		Connect: &commands.ConnectRequest{VmId: vm, PoolId: "pool-1", OrgId: "org-1", Version: version},
 	}})
 	return a
 }
@@ -66,7 +72,12 @@ func connectTo(t *testing.T, addr, vm string) *agent {
 
 func openAccepted(t *testing.T, conn *grpc.ClientConn, vm string) *agent {
 	t.Helper()
-	a := open(t, conn, vm)
+	return open(t, conn, vm).accepted(t)
+}
+
+// accepted reads the stream from now on, and waits until it is accepted.
+func (a *agent) accepted(t *testing.T) *agent {
+	t.Helper()
 	go a.read()
 	require.True(t, a.message(t).GetConnectAck().GetAccepted())
 	return a

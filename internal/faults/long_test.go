@@ -14,6 +14,7 @@ var long = func() scenarios {
 		"silent-watch":      testSilentWatch,
 		"unfinished-bodies": testUnfinishedBodies,
 		"unread-watch":      testUnreadWatch,
+		"blocked-reader":    testBlockedReader,
 	}
 	maps.Copy(all, proxyScenarios())
 	return all

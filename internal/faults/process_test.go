@@ -27,10 +27,14 @@ type child struct {
 }
 
 // startChild starts a process. It and its children are killed at the end of the test.
+// What it says is kept, but for a stderr that the command has already.
 func startChild(t *testing.T, cmd *exec.Cmd) *child {
 	t.Helper()
 	c := &child{cmd: cmd, gone: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = &c.out, &c.out
+	cmd.Stdout = &c.out
+	if cmd.Stderr == nil {
+		cmd.Stderr = &c.out
+	}
 	cmd.SysProcAttr = childProcess()
 	// A child that outlives its parent for a moment holds the output open.
 	cmd.WaitDelay = time.Second

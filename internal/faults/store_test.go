@@ -53,8 +53,14 @@ func testSecondController(t *testing.T) {
 // ready returns the status and the text of /ready.
 func (c *controller) ready(t *testing.T) (status int, text string) {
 	t.Helper()
+	return c.get(t, "/ready")
+}
+
+// get returns the status and the text of a page.
+func (c *controller) get(t *testing.T, path string) (status int, text string) {
+	t.Helper()
 	client := &http.Client{Transport: newTransport(t)}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+c.addr+"/ready", http.NoBody)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+c.addr+path, http.NoBody)
 	require.NoError(t, err)
 	answer, err := client.Do(req)
 	require.NoError(t, err)
