@@ -43,13 +43,20 @@ type controller struct {
 // startController starts a controller.
 func startController(t *testing.T, options ...string) *controller {
 	t.Helper()
+	c := newController(t, options...)
+	c.start(t)
+	return c
+}
+
+// newController returns a controller that has not been started.
+func newController(t *testing.T, options ...string) *controller {
+	t.Helper()
 	c := &controller{addr: freePorts(t, 1)[0]}
 	c.options = append([]string{
 		"--http-addr=" + c.addr, "--grpc-addr=" + c.addr, "--log-format=json",
 		"--data-dir=" + filepath.Join(t.TempDir(), "data"),
 	}, options...)
 	c.admin = migcontrollerv1connect.NewAdminServiceClient(&http.Client{Transport: newTransport(t)}, "http://"+c.addr)
-	c.start(t)
 	return c
 }
 
@@ -57,6 +64,12 @@ func startController(t *testing.T, options ...string) *controller {
 func (c *controller) start(t *testing.T) {
 	t.Helper()
 	c.child = startChild(t, exec.CommandContext(t.Context(), program(t, "controller"), c.options...))
+	c.awaitStart(t)
+}
+
+// awaitStart waits until the controller serves.
+func (c *controller) awaitStart(t *testing.T) {
+	t.Helper()
 	awaitListener(t, c.addr, c.child)
 	c.awaitLine(t, ofMessage("controller started"))
 }

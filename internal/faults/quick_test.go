@@ -25,4 +25,7 @@ var quick = scenarios{
 	"second-controller":     testSecondController,
 	"removed-database":      testRemovedDatabase,
 	"lost-database":         testLostDatabase,
+	"browser-pages":         testBrowserPages,
+	"rapid-reset":           testRapidReset,
+	"idle-peers":            testIdlePeers,
 }
