@@ -45,8 +45,9 @@ func (s *server) warnOfResets(c net.Conn) {
 const fewConnections = 10
 
 // crowd counts the open connections of each source. Once there are as many as there may
-// be, only sources with few of them get more. Who has many cannot lock out who has none,
-// an operator for instance who looks at what is wrong. It is safe for concurrent use.
+// be, only sources with few of them get more: a source that has many cannot lock out one
+// that has none, such as an operator who looks at what is wrong. It is safe for concurrent
+// use.
 type crowd struct {
 	crowded int // 0 is without limit
 

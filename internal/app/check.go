@@ -77,7 +77,7 @@ func isNoHost(text string) bool {
 	return err != nil && !hostNames.MatchString(text)
 }
 
-// hostNames are names of labels; that they are not too long nobody minds.
+// hostNames are names of labels, of any length.
 var hostNames = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$`)
 
 const hostRule = "must be host names or IP addresses without scheme and port, such as ci.example.com"
