@@ -73,6 +73,17 @@ func (o Options) resolve(ctx context.Context, option, addr string, lookup lookup
 	return e, nil
 }
 
+// ownHosts are the names by which the addresses may be called, besides those of loopback.
+func (o Options) ownHosts() []string {
+	hosts := slices.Clone(o.AllowedHosts)
+	for _, addr := range []string{o.HTTPAddr, o.GRPCAddr} {
+		if host, _, err := net.SplitHostPort(addr); err == nil && host != "" {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
+
 // hostIPs returns the addresses of host, IPv4 first, as net.Listen prefers it.
 func hostIPs(ctx context.Context, host string, lookup lookupFunc) ([]netip.Addr, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {

@@ -99,7 +99,7 @@ func TestServerLog(t *testing.T) {
 		"http: Accept error: too many open files; retry": "WARN  a connection could not be accepted",
 	} {
 		var out output
-		newServer(nil, nil, newLogger(Options{LogLevel: "debug", LogFormat: "text"}, &out)).http1.ErrorLog.Print(text)
+		newServer(nil, nil, access{}, newLogger(Options{LogLevel: "debug", LogFormat: "text"}, &out)).http1.ErrorLog.Print(text)
 		require.Contains(t, out.String(), level)
 		require.Contains(t, out.String(), strings.TrimSpace(text))
 	}

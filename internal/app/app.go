@@ -91,7 +91,7 @@ func newApp(ctx context.Context, o Options, log *slog.Logger, stdout io.Writer, 
 	if cert != nil {
 		serving, calling = cert.config(), cert.clientConfig()
 	}
-	a.server = newServer(a.gate, serving, log)
+	a.server = newServer(a.gate, serving, o.access(), log)
 	a.simulate = func(ctx context.Context) error { return w.simulate(ctx, o, a.GRPCAddr(), calling) }
 	return a, nil
 }

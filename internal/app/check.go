@@ -1,7 +1,10 @@
 package app
 
 import (
+	"errors"
+	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -25,6 +28,8 @@ func (o Options) check() error {
 		{"http-addr", isAddress(o.HTTPAddr), addressRule},
 		{"grpc-addr", isAddress(o.GRPCAddr), addressRule},
 		{"allow-origins", !slices.ContainsFunc(o.AllowOrigins, isNoOrigin), originRule},
+		{"allowed-hosts", !slices.ContainsFunc(o.AllowedHosts, isNoHost), hostRule},
+		{"proxies", !slices.ContainsFunc(o.Proxies, isNoPrefix), prefixRule},
 		{"data-dir", o.DataDir != "", "must name a directory"},
 		{"registration-token", !strings.ContainsFunc(o.RegistrationToken.Reveal(), unicode.IsSpace), "must be without white space"},
 		{"command-ttl", o.CommandTTL > 0 && o.CommandTTL <= fleet.MaxTTL, "must be more than 0 and at most 30d"},
@@ -65,6 +70,50 @@ func isNoOrigin(text string) bool {
 }
 
 const originRule = "must be a scheme, a host and perhaps a port each, such as https://ci.example.com, in small letters"
+
+// isNoHost reports whether text is neither a host name nor an IP address.
+func isNoHost(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err != nil && !hostNames.MatchString(text)
+}
+
+// hostNames are names of labels, of any length.
+var hostNames = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$`)
+
+const hostRule = "must be host names or IP addresses without scheme and port, such as ci.example.com"
+
+func isNoPrefix(text string) bool {
+	_, err := parsePrefix(text)
+	return err != nil
+}
+
+const prefixRule = "must be IP addresses such as 10.1.2.3, or ranges such as 10.1.0.0/16"
+
+// parsePrefix reads an IP address, which may be an IPv4 one that is written as IPv6, or a
+// range of them.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
+		ip = ip.Unmap()
+		return netip.PrefixFrom(ip, ip.BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	if err == nil && prefix.Addr().Is4In6() {
+		return netip.Prefix{}, errors.New("a range of IPv4 is written as such")
+	}
+	return prefix, err
+}
+
+// access returns what peers are granted, once o is checked.
+func (o Options) access() access {
+	limit, known := openFiles()
+	granted := access{crowded: crowdedAt(limit, known, o.Simulate)}
+	for _, text := range o.Proxies {
+		if prefix, err := parsePrefix(text); err == nil {
+			granted.proxies = append(granted.proxies, prefix)
+		}
+	}
+	return granted
+}
 
 const retentionRule = "must be 0, which is forever, or more"
 

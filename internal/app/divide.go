@@ -101,15 +101,26 @@ func readPreface(c net.Conn, within time.Duration) (read []byte, isHTTP2 bool, e
 // replayedConn is a connection of which the first bytes have been read.
 type replayedConn struct {
 	net.Conn
-	all io.Reader
+	all    io.Reader
+	closed func() // called after each Close
 }
 
-func replay(read []byte, c net.Conn) net.Conn {
-	replayed := &replayedConn{c, io.MultiReader(bytes.NewReader(read), c)}
-	if secure, ok := c.(*tls.Conn); ok {
-		return replayedTLS{replayed, secure}
+func replay(read []byte, c net.Conn) *replayedConn {
+	return &replayedConn{c, io.MultiReader(bytes.NewReader(read), c), func() {}}
+}
+
+// conn returns c as net/http has to see it.
+func (c *replayedConn) conn() net.Conn {
+	if secure, ok := c.Conn.(*tls.Conn); ok {
+		return replayedTLS{c, secure}
 	}
-	return replayed
+	return c
+}
+
+// Close implements net.Conn.
+func (c *replayedConn) Close() error {
+	defer c.closed()
+	return c.Conn.Close()
 }
 
 // Read implements net.Conn.

@@ -62,7 +62,7 @@ func TestHalfReadRequestIsAnswered(t *testing.T) {
 	t.Parallel()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := newServer(http.NotFoundHandler(), nil, quiet())
+	s := newServer(http.NotFoundHandler(), nil, access{}, quiet())
 	ended := make(chan struct{})
 	s.http1.ConnState = func(_ net.Conn, state http.ConnState) {
 		if state == http.StateClosed {
@@ -114,7 +114,7 @@ func TestAcceptGoesOnAfterAnError(t *testing.T) {
 		for range 3 {
 			l.failures <- noFileError{errors.New("too many open files")}
 		}
-		s := newServer(http.NotFoundHandler(), nil, quiet())
+		s := newServer(http.NotFoundHandler(), nil, access{}, quiet())
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(l) }()
 		c := l.dial()
@@ -141,7 +141,7 @@ func TestShutdown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release = make(chan struct{})
 		l := newPipeListener()
-		s := newServer(h, nil, quiet())
+		s := newServer(h, nil, access{}, quiet())
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(l) }()
 		silent, half, idle, busy := l.dial(), l.dial(), l.dial(), l.dial()

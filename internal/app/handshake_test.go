@@ -315,7 +315,7 @@ func TestPlaintextPeersAreTold(t *testing.T) {
 	log := newLogger(Options{LogLevel: "debug", LogFormat: "text"}, &logged)
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipeListener()
-		s := newServer(http.NotFoundHandler(), cert.config(), log)
+		s := newServer(http.NotFoundHandler(), cert.config(), access{}, log)
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = s.Serve(l) })
 		began := time.Now()

@@ -38,6 +38,7 @@ const (
 	runnersKey    = "runners"
 	signalKey     = "signal"
 	simulatedKey  = "simulated"
+	sourceKey     = "source"
 	tlsKey        = "tls"
 	validFromKey  = "valid_from"
 	validUntilKey = "valid_until"

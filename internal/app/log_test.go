@@ -70,7 +70,7 @@ func TestJSONLog(t *testing.T) {
 func TestServerLogIsRationed(t *testing.T) {
 	t.Parallel()
 	var out output
-	s := newServer(nil, nil, newLogger(Options{LogLevel: "info", LogFormat: "text"}, &out))
+	s := newServer(nil, nil, access{}, newLogger(Options{LogLevel: "info", LogFormat: "text"}, &out))
 	for range 3 * loglimit.Lines {
 		s.http1.ErrorLog.Print("http: Accept error: too many open files; retrying")
 		s.http1.ErrorLog.Print("http: panic serving 127.0.0.1:1: oh")

@@ -23,6 +23,10 @@ type Options struct {
 	TLSKey  string `name:"tls-key" group:"Addresses" placeholder:"FILE" help:"PEM file of that certificate's key."`
 	// AllowOrigins are scheme, host and perhaps port.
 	AllowOrigins []string `name:"allow-origins" group:"Addresses" placeholder:"ORIGIN,..." help:"Web origins, such as https://ci.example.com, whose pages may call the controller from a browser, separated by commas."`
+	// AllowedHosts are names and addresses without port.
+	AllowedHosts []string `name:"allowed-hosts" group:"Addresses" placeholder:"HOST,..." help:"Names and IP addresses, without port, by which HTTP/1.1 requests may call a loopback address, besides localhost and those of the two addresses: what a proxy on this machine passes on as Host. Separated by commas."`
+	// Proxies are IP addresses and prefixes.
+	Proxies []string `name:"proxies" group:"Addresses" placeholder:"ADDRESS,..." help:"IP addresses and ranges, such as 10.1.2.3 or 10.1.0.0/16, of proxies that carry many agents on one connection: each may have 1000 streams on it, others 100. Separated by commas."`
 
 	DataDir          string        `name:"data-dir" group:"Data" default:"./controller_data" placeholder:"DIR" help:"Directory of the database and of the JSON files of each VM. One controller at a time uses it."`
 	DatabaseURL      string        `name:"database-url" group:"Data" placeholder:"URL" help:"SQLite file to use instead of the one in the data directory: a path, file:PATH or sqlite:///PATH."`

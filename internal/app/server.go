@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -21,14 +22,28 @@ import (
 // connections of HTTP/1.1 alone: it would keep the buffers that it reads a request
 // with for as long as an HTTP/2 connection lives.
 type server struct {
-	http1 *http.Server
-	http2 *http2.Server //nolint:staticcheck // deprecated for what keeps the buffers
-	tls   *tls.Config   // nil for plaintext
+	http1   *http.Server
+	http2   *http2.Server  //nolint:staticcheck // deprecated for what keeps the buffers
+	proxied *http2.Server  //nolint:staticcheck // as above; it serves the proxies
+	proxies []netip.Prefix // whose connections carry many agents
+	crowd   *crowd
+	tls     *tls.Config // nil for plaintext
+	log     *slog.Logger
+	limiter *loglimit.Limiter
 
 	mu      sync.Mutex
 	conns   map[net.Conn]bool // whether it is known to speak HTTP/2
 	closing bool
 	serving sync.WaitGroup // conns; nothing is added once closing is set
+}
+
+// access is what peers are granted.
+type access struct {
+	// proxies are those whose connections may have more streams than others.
+	proxies []netip.Prefix
+	// crowded is how many connections there may be before sources that have many get no
+	// more; 0 is without limit.
+	crowded int
 }
 
 // newServer returns a server of h, with TLS unless that is nil.
@@ -38,24 +53,28 @@ type server struct {
 // bytes, IdleTimeout without a request, SendPingTimeout+PingTimeout to show that
 // it is there (an idle stream lives on as long as it answers pings), and
 // WriteByteTimeout to take what is sent to it.
-func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *server {
+func newServer(h http.Handler, secure *tls.Config, granted access, log *slog.Logger) *server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	s := &server{http2: new(http2.Server), tls: secure, conns: map[net.Conn]bool{}} //nolint:staticcheck // as above
+	s := &server{
+		http2:   &http2.Server{MaxConcurrentStreams: maxStreams},        //nolint:staticcheck // as above
+		proxied: &http2.Server{MaxConcurrentStreams: maxProxiedStreams}, //nolint:staticcheck // as above
+		proxies: granted.proxies, crowd: newCrowd(granted.crowded), tls: secure,
+		log: log, limiter: new(loglimit.Limiter), conns: map[net.Conn]bool{},
+	}
 	s.http1 = &http.Server{
 		Handler:           h,
 		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		BaseContext:       contextOf,
 		MaxHeaderBytes:    64 << 10,
 		// Otherwise OPTIONS * is answered before the handler, without limits.
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(serverLog{log.Handler(), new(loglimit.Limiter)}, slog.LevelDebug),
+		ErrorLog:                     slog.NewLogLogger(serverLog{log.Handler(), s.limiter}, slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
 			// The headers of an answer are sent once on most connections.
 			MaxEncoderHeaderTableSize: 1,
-			// An agent uses one; a proxy may carry many agents.
-			MaxConcurrentStreams: 1000,
 			// A connection keeps a buffer as large as its largest frame.
 			MaxReadFrameSize: 16 << 10,
 			// What one agent can queue before it is read: some 1,200 heartbeats.
@@ -71,8 +90,10 @@ func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *server {
 		},
 	}
 	// So that a Shutdown of http1 tells HTTP/2 peers as well.
-	if err := http2.ConfigureServer(s.http1, s.http2); err != nil { //nolint:staticcheck // as above
-		panic(fmt.Sprintf("settings of the server: %v", err))
+	for _, h2 := range []*http2.Server{s.http2, s.proxied} { //nolint:staticcheck // as above
+		if err := http2.ConfigureServer(s.http1, h2); err != nil { //nolint:staticcheck // as above
+			panic(fmt.Sprintf("settings of the server: %v", err))
+		}
 	}
 	return s
 }
@@ -81,30 +102,56 @@ func newServer(h http.Handler, secure *tls.Config, log *slog.Logger) *server {
 // http.ErrServerClosed then; or until l fails.
 func (s *server) Serve(l net.Listener) error { return s.http1.Serve(newDivider(l, s)) }
 
+// contextOf is the context of the HTTP/1.1 requests that come to a listener.
+func contextOf(l net.Listener) context.Context {
+	if addressOf(l.Addr()).IsLoopback() {
+		return rpc.WithLoopback(context.Background())
+	}
+	return context.Background()
+}
+
 // attend serves c if it speaks HTTP/2, and hands it over if not.
 func (s *server) attend(c net.Conn, handOver func(net.Conn)) {
+	source := sourceOf(c.RemoteAddr())
+	if !s.admit(source) {
+		_ = c.Close()
+		return
+	}
 	if !s.add(c) {
 		_ = c.Close() // as if it had not been accepted
+		s.crowd.leave(source)
 		return
 	}
 	go func() {
 		defer s.remove(c)
-		opened, err := s.open(c)
-		if err != nil {
-			_ = c.Close()
+		if rest := s.serve(c); rest != nil {
+			rest.closed = sync.OnceFunc(func() { s.crowd.leave(source) })
+			handOver(rest.conn())
 			return
 		}
-		read, isHTTP2, err := readPreface(opened, s.http1.ReadHeaderTimeout)
-		switch {
-		case err != nil:
-			_ = c.Close() // it said nothing
-		case !isHTTP2:
-			handOver(replay(read, opened))
-		default:
-			s.recognise(c)
-			s.serveHTTP2(opened)
-		}
+		s.crowd.leave(source)
 	}()
+}
+
+// serve serves c until it is closed if it speaks HTTP/2. If not, it returns c.
+func (s *server) serve(c net.Conn) *replayedConn {
+	opened, err := s.open(c)
+	if err != nil {
+		_ = c.Close()
+		return nil
+	}
+	read, isHTTP2, err := readPreface(opened, s.http1.ReadHeaderTimeout)
+	switch {
+	case err != nil:
+		_ = c.Close() // it said nothing
+		return nil
+	case !isHTTP2:
+		return replay(read, opened)
+	default:
+		s.recognise(c)
+		s.serveHTTP2(opened)
+		return nil
+	}
 }
 
 // serveHTTP2 serves c until it is closed. What panics costs c alone.
@@ -115,15 +162,20 @@ func (s *server) serveHTTP2(c net.Conn) {
 			_ = c.Close() // nobody is there to be told
 		}
 	}()
-	var observed *observedConn
-	if secure, ok := c.(*tls.Conn); ok { // it reads whole records by itself
-		observed, _ = secure.NetConn().(*observedConn)
-	} else {
-		observed = s.observe(newBufferedConn(c))
-		c = observed
+	h2, streams := s.http2, maxStreams
+	if s.isProxy(c.RemoteAddr()) {
+		h2, streams = s.proxied, maxProxiedStreams
 	}
-	s.http2.ServeConn(c, &http2.ServeConnOpts{ //nolint:staticcheck // as above
-		Context:    rpc.WithConnection(context.Background(), observed),
+	counted := &countedConn{budget: resetBudget{streams: streams}, exceeded: func() { s.warnOfResets(c) }}
+	if secure, ok := c.(*tls.Conn); ok { // it reads whole records by itself
+		counted.observed, _ = secure.NetConn().(*observedConn)
+		counted.Conn, c = c, countedTLS{counted, secure}
+	} else {
+		counted.observed = s.observe(newBufferedConn(c))
+		counted.Conn, c = counted.observed, counted
+	}
+	h2.ServeConn(c, &http2.ServeConnOpts{ //nolint:staticcheck // as above
+		Context:    rpc.WithConnection(context.Background(), counted.observed),
 		BaseConfig: s.http1, SawClientPreface: true,
 	})
 }

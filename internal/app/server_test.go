@@ -57,7 +57,7 @@ func serveBubble(t *testing.T, h http.Handler, secure *tls.Config, test func(t *
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipeListener()
-		s := newServer(h, secure, quiet())
+		s := newServer(h, secure, access{}, quiet())
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = s.Serve(l) })
 		defer func() {
@@ -188,7 +188,7 @@ func TestHTTP2Settings(t *testing.T) {
 		require.NoError(t, err)
 		got, err := readSettings(c)
 		require.NoError(t, err)
-		require.EqualValues(t, 1000, got[0x3], "MAX_CONCURRENT_STREAMS")
+		require.EqualValues(t, 100, got[0x3], "MAX_CONCURRENT_STREAMS")
 		require.EqualValues(t, 256<<10, got[0x4], "INITIAL_WINDOW_SIZE")
 		require.EqualValues(t, 16<<10, got[0x5], "MAX_FRAME_SIZE")
 		require.InDelta(t, 64<<10, got[0x6], 1<<10, "MAX_HEADER_LIST_SIZE")

@@ -44,7 +44,7 @@ func newService(ctx context.Context, o Options, log *slog.Logger, extra rpc.Extr
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
 	c.control = control.New(control.Options{Engine: c.engine, Defaults: o.commandDefaults(), Clock: c.clock.Now, Log: log})
-	c.handler = rpc.WithTimeouts(rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
+	handler := rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
 		Agents:   c.dispatch,
 		Commands: rpc.NewStreamService(c.dispatch, Version(), log),
 		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessions}),
@@ -52,7 +52,9 @@ func newService(ctx context.Context, o Options, log *slog.Logger, extra rpc.Extr
 		Stopping: c.dispatch.Stopping(),
 		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
 		Extra:    extra,
-	}), o.AllowOrigins), rpc.CallTimeout)
+	}), o.AllowOrigins)
+	handler = rpc.RestrictBrowsers(handler, rpc.BrowserRules{Origins: o.AllowOrigins, Hosts: o.ownHosts(), Log: log})
+	c.handler = rpc.WithTimeouts(handler, rpc.CallTimeout)
 	return c, nil
 }
 

@@ -48,7 +48,7 @@ func startController(t *testing.T, options ...string) *controller {
 	return c
 }
 
-// newController returns a controller that has yet to be started.
+// newController returns a controller that has not been started.
 func newController(t *testing.T, options ...string) *controller {
 	t.Helper()
 	c := &controller{addr: freePorts(t, 1)[0]}
@@ -64,6 +64,12 @@ func newController(t *testing.T, options ...string) *controller {
 func (c *controller) start(t *testing.T) {
 	t.Helper()
 	c.child = startChild(t, exec.CommandContext(t.Context(), program(t, "controller"), c.options...))
+	c.awaitStart(t)
+}
+
+// awaitStart waits until the controller serves.
+func (c *controller) awaitStart(t *testing.T) {
+	t.Helper()
 	awaitListener(t, c.addr, c.child)
 	c.awaitLine(t, ofMessage("controller started"))
 }

@@ -37,4 +37,7 @@ var quick = scenarios{
 	"network-drop":          testNetworkDrop,
 	"runner-crashed-in-job": testRunnerCrashedInJob,
 	"late-heartbeats":       testLateHeartbeats,
+	"browser-pages":         testBrowserPages,
+	"rapid-reset":           testRapidReset,
+	"idle-peers":            testIdlePeers,
 }

@@ -5,14 +5,15 @@ import (
 	"syscall"
 )
 
-// spareFiles is what a process needs beside its connections.
+// spareFiles is what a process needs beside its connections. A controller keeps a tenth
+// on top of that for peers at other addresses.
 const spareFiles = 256
 
 // NeedConnections raises the limit of open files, of this process and of those
 // that it starts, to what so many connections take. It returns an error when
 // the limit cannot be raised so far.
 func NeedConnections(n int) error {
-	need := uint64(n + spareFiles)
+	need := uint64(n+spareFiles) * 10 / 9
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("read the limit of open files: %w", err)

@@ -131,6 +131,7 @@ func (p Programs) Launch(kind Kind, dir string, ports Ports) (*Server, error) {
 	case Controller, TLS:
 		program, args = p.Controller, []string{
 			"--data-dir=" + data, "--grpc-addr=" + ports.grpc, "--http-addr=" + ports.http, "--log-format=json",
+			"--proxies=127.0.0.1", // that is what some fleets are like: they share connections
 		}
 		args = append(args, p.Options...)
 		if kind == TLS {

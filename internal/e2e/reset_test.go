@@ -1,0 +1,131 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/app"
+	"github.com/mig-controller/mig-controller/internal/testkit"
+)
+
+// resetsAtKey is the environment variable that makes TestResetter reset streams, at the
+// address that is its value.
+const resetsAtKey = "E2E_RESETS_AT"
+
+// resetters is how many connections streams are reset on at a time.
+const resetters = 8
+
+// TestResetter tests nothing: it is the peer of BenchmarkRapidReset, in a process of its
+// own, until that ends.
+func TestResetter(t *testing.T) {
+	t.Parallel()
+	addr := os.Getenv(resetsAtKey)
+	if addr == "" {
+		t.Skip("it is for BenchmarkRapidReset")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var resetting sync.WaitGroup
+	for range resetters {
+		resetting.Go(func() {
+			for ctx.Err() == nil {
+				_ = testkit.RapidReset(ctx, addr, streamMethod) // and again
+			}
+		})
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	cancel()
+	resetting.Wait()
+}
+
+// startResetter starts the peer, which ends with what is returned.
+func startResetter(b *testing.B, addr string) (stop func()) {
+	b.Helper()
+	peer := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^TestResetter$")
+	peer.Env = append(os.Environ(), resetsAtKey+"="+addr, "GOMAXPROCS=1")
+	stdin, err := peer.StdinPipe()
+	require.NoError(b, err)
+	require.NoError(b, peer.Start())
+	return func() {
+		require.NoError(b, stdin.Close())
+		require.NoError(b, peer.Wait())
+	}
+}
+
+// BenchmarkRapidReset measures a command to an agent and back, durable and one at a time,
+// while nobody disturbs; and while a peer opens and resets streams on other connections:
+// one that may have as many as any, and one that is named as a proxy.
+func BenchmarkRapidReset(b *testing.B) {
+	for _, bench := range []struct {
+		name    string
+		proxies []string
+		resets  bool
+	}{
+		{"quiet", nil, false},
+		{"peer", nil, true},
+		{"proxy", []string{"127.0.0.1"}, true},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			o := testOptions(b.TempDir())
+			o.HTTPAddr, o.GRPCAddr, o.Proxies = "127.0.0.1:0", "127.0.0.1:0", bench.proxies
+			benchmarkRoundTrip(b, o, bench.resets)
+		})
+	}
+}
+
+func benchmarkRoundTrip(b *testing.B, o app.Options, resets bool) {
+	b.Helper()
+	c, err := startController(context.WithoutCancel(b.Context()), o)
+	require.NoError(b, err)
+	defer func() { require.NoError(b, c.end()) }()
+	conn, err := newConn(c.grpcAddr)
+	require.NoError(b, err)
+	defer func() { _ = conn.Close() }()
+	s, err := openStream(b.Context(), conn)
+	require.NoError(b, err)
+	defer s.end()
+	const vm = "vm-bench"
+	require.NoError(b, s.registerAs(vm))
+
+	if resets {
+		defer startResetter(b, c.grpcAddr)()
+	}
+	var longest time.Duration
+	for b.Loop() {
+		began := time.Now()
+		require.NoError(b, c.roundTrip(b.Context(), s, vm))
+		longest = max(longest, time.Since(began))
+	}
+	b.ReportMetric(float64(longest.Microseconds())/1000, "ms-longest")
+}
+
+var errNotAcked = errors.New("the command did not end as acked")
+
+// roundTrip sends a command, has the agent ack it, and returns when that is recorded.
+func (c *controller) roundTrip(ctx context.Context, s *stream, vm string) error {
+	acked := make(chan error, 1)
+	go func() {
+		cmd, err := s.command()
+		if err == nil {
+			err = s.ack(&commands.CommandAck{CommandId: cmd.GetId(), Success: true})
+		}
+		acked <- err
+	}()
+	sent, err := c.grpcAdmin.SendCommand(ctx, request(vm, "set_log_level", withWait(patience)))
+	if err := errors.Join(err, <-acked); err != nil {
+		return err
+	}
+	if state := sent.GetCommand().GetState(); state != succeeded {
+		return fmt.Errorf("%w: it is %s", errNotAcked, state)
+	}
+	return nil
+}
