@@ -51,7 +51,7 @@ func (r *messageReader) takeHeartbeat(b []byte) error {
 		if err != nil {
 			return nil, err
 		}
-		return protoJSON(m)
+		return messageJSON(m)
 	})
 }
 
@@ -99,7 +99,7 @@ func (r *messageReader) takeDecoded(m *commands.MIGletMessage) error {
 		}
 		return r.session.Event(e)
 	case *commands.MIGletMessage_Heartbeat:
-		return r.session.Heartbeat(heartbeatFromProto(m.Heartbeat), func() ([]byte, error) { return protoJSON(m.Heartbeat) })
+		return r.session.Heartbeat(heartbeatFromProto(m.Heartbeat), func() ([]byte, error) { return messageJSON(m.Heartbeat) })
 	case *commands.MIGletMessage_Error:
 		r.session.Reported(m.Error.GetCode(), m.Error.GetMessage())
 	case *commands.MIGletMessage_Connect:
