@@ -125,6 +125,9 @@ type Dispatcher struct {
 	configuredAt atomic.Int64
 	stamps       stamps
 	unmoved      bool // not everything has moved with the clock; the sweeper's own
+	// pausedAt is the Seq of the first event without a file since the journal was paused;
+	// zero for none. The journal's loop alone uses it.
+	pausedAt int64
 
 	stopping   chan struct{}
 	stopOnce   sync.Once

@@ -168,9 +168,9 @@ func Open(o Options) (*Journal, error) {
 		budget: newBudget(
 			ratelimit.NewLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), ratelimit.NewLimit(fleetBurst, fleetPerSecond)),
 		eventBudget: newEventBudget(),
-		queue:   make(chan page, o.QueueSize),
-		enough:  make(chan struct{}, 1),
-		written: make(chan struct{}),
+		queue:       make(chan page, o.QueueSize),
+		enough:      make(chan struct{}, 1),
+		written:     make(chan struct{}),
 	}
 	go j.writeHeartbeats()
 	return j, nil
