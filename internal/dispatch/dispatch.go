@@ -56,6 +56,8 @@ const (
 	keyRefused      = "refused"
 	keySuperseded   = "superseded"
 	keyUnwritten    = "unwritten"
+	keyThrottled    = "throttled"
+	keyRule         = "rule"
 	keyBy           = "by" // how far the clock jumped
 	keyFrom         = "from"
 	keyTo           = "to"
@@ -115,6 +117,7 @@ type Dispatcher struct {
 	registry registry
 	unended  unended
 	unstored unstored
+	pace     pace
 	beats    *heartbeats
 	counters counters
 	limiter  loglimit.Limiter
@@ -155,7 +158,7 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 		o.Log.Info("sessions of an earlier run ended", keyCount, n)
 	}
 	d := &Dispatcher{
-		Options: o, holds: make(chan struct{}, o.MaxHeld),
+		Options: o, holds: make(chan struct{}, o.MaxHeld), pace: newPace(),
 		stopping: make(chan struct{}), journaling: make(chan struct{}, 1),
 	}
 	d.configuredAt.Store(o.Clock().UnixNano())
@@ -197,7 +200,7 @@ func (d *Dispatcher) Close() {
 		d.logging.Wait()
 		n := d.Stats()
 		d.Log.Info("agents served", keyDelivered, n.Delivered, keyLateAcks, n.LateAcks,
-			keyRefused, n.Refused, keySuperseded, n.Superseded, keyUnwritten, n.Unwritten)
+			keyRefused, n.Refused, keySuperseded, n.Superseded, keyUnwritten, n.Unwritten, keyThrottled, n.Throttled)
 	})
 }
 
@@ -261,9 +264,11 @@ type Stats struct {
 	Delivered int64
 	// Unwritten is how many events the journal could not write.
 	Unwritten int64
+	// Throttled is how many times a VM began to report more than it may.
+	Throttled int64
 }
 
-type counters struct{ superseded, refused, lateAcks, delivered, unwritten atomic.Int64 }
+type counters struct{ superseded, refused, lateAcks, delivered, unwritten, throttled atomic.Int64 }
 
 // Stats returns the counts as they are now.
 func (d *Dispatcher) Stats() Stats {
@@ -274,5 +279,6 @@ func (d *Dispatcher) Stats() Stats {
 		LateAcks:   d.counters.lateAcks.Load(),
 		Delivered:  d.counters.delivered.Load(),
 		Unwritten:  d.counters.unwritten.Load(),
+		Throttled:  d.counters.throttled.Load(),
 	}
 }

@@ -25,6 +25,7 @@ const (
 	troubleAck        trouble = "ack"
 	troubleContested  trouble = "contested"
 	troubleCrashed    trouble = "crashed"
+	troubleThrottled  trouble = "throttled"
 )
 
 // The kinds that are about the controller, whatever the VM: what every session

@@ -67,7 +67,10 @@ func (d *Dispatcher) live(vm fleet.VMID) fleet.Live {
 	if s == nil {
 		return fleet.Live{}
 	}
-	return fleet.Live{Epoch: s.epoch, Written: s.lastWritten(), LastMessageAt: s.alive.current().LastMessageAt}
+	// The ack may be among what waits to be read: what was read last may have arrived
+	// before it.
+	arrived := s.alive.current().LastMessageAt.Add(-s.backlog.lag())
+	return fleet.Live{Epoch: s.epoch, Written: s.lastWritten(), LastMessageAt: arrived}
 }
 
 // purgeLoop forgets what is older than the retention.

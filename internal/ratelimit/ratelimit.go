@@ -18,9 +18,6 @@ func NewLimit(burst int, perSecond float64) Limit {
 	return Limit{every: every, fill: time.Duration(burst) * every}
 }
 
-// maxDebt is how far a bucket can be below empty.
-const maxDebt = time.Minute
-
 // lacks returns how long it takes until a bucket that will be full at fullAt has n tokens;
 // zero when it has them.
 func (l Limit) lacks(fullAt, now time.Duration, n int) time.Duration {
@@ -42,10 +39,7 @@ func (l Limit) spent(fullAt, now time.Duration, n int) time.Duration {
 // sane returns when a bucket will be full, given when it was to be: if the clock was set
 // back since, as of an empty one.
 func (l Limit) sane(fullAt, now time.Duration) time.Duration {
-	if fullAt-now > max(0, l.fill)+maxDebt {
-		return now + max(0, l.fill)
-	}
-	return fullAt
+	return min(fullAt, now+max(0, l.fill))
 }
 
 // Rule is the limit that was exceeded.
@@ -63,6 +57,7 @@ const (
 // to fill. They are not safe for concurrent use.
 type Buckets[K comparable] struct {
 	count, bytes Limit
+	overdraft    bool      // and so the clock is steady
 	base         time.Time // what times are counted from
 	// Buckets spent from since the last turn, and since the one before: a turn
 	// comes no sooner than a bucket's fill after the last, so the older ones are
@@ -77,9 +72,16 @@ type level struct {
 	refused                             bool
 }
 
-// New returns buckets for things and for bytes.
+// New returns buckets for things and for bytes that cannot be overdrawn. The clock may be
+// set back.
 func New[K comparable](count, bytes Limit) *Buckets[K] {
 	return &Buckets[K]{count: count, bytes: bytes}
+}
+
+// NewOverdraft returns buckets that can be overdrawn. The clock must be steady, as that of
+// time.Now is.
+func NewOverdraft[K comparable](count, bytes Limit) *Buckets[K] {
+	return &Buckets[K]{count: count, bytes: bytes, overdraft: true}
 }
 
 // Verdict is what became of an attempt to spend.
@@ -107,13 +109,19 @@ func (b *Buckets[K]) Spend(key K, size int, now time.Time) Verdict {
 	return b.settle(key, v, l, at, size, v.Rule == None)
 }
 
-// Overdraw takes the tokens of one thing of so many bytes in any case. Its verdict is
-// about what comes next: Wait is how long it takes until the buckets are no longer below
-// empty.
+// Overdraw takes the tokens of one thing of so many bytes in any case; it is for buckets
+// of NewOverdraft. Its verdict says how long it takes until they are no longer below empty.
 func (b *Buckets[K]) Overdraw(key K, size int, now time.Time) Verdict {
 	_, l, at := b.judge(key, 0, 0, now)
 	l = b.spend(l, at, size)
 	return b.settle(key, b.verdict(l, at, 0, 0), l, at, size, false)
+}
+
+// Overdrawn returns how long it takes until the buckets of a key are no longer below
+// empty; zero when they are not.
+func (b *Buckets[K]) Overdrawn(key K, now time.Time) time.Duration {
+	v, _, _ := b.judge(key, 0, 0, now)
+	return v.Wait
 }
 
 // Len returns how many keys are held.
@@ -133,7 +141,9 @@ func (b *Buckets[K]) judge(key K, things, size int, now time.Time) (Verdict, lev
 	if !known {
 		l = level{countFullAt: at, bytesFullAt: at}
 	}
-	l.countFullAt, l.bytesFullAt = b.count.sane(l.countFullAt, at), b.bytes.sane(l.bytesFullAt, at)
+	if !b.overdraft {
+		l.countFullAt, l.bytesFullAt = b.count.sane(l.countFullAt, at), b.bytes.sane(l.bytesFullAt, at)
+	}
 	return b.verdict(l, at, things, size), l, at
 }
 
@@ -160,7 +170,7 @@ func (b *Buckets[K]) settle(key K, v Verdict, l level, at time.Duration, size in
 		l = b.spend(l, at, size)
 	}
 	if v.Rule != None {
-		v.New = !l.refused || at-l.refusedAt > boutGap || at < l.refusedAt
+		v.New = !l.refused || (at-l.refusedAt).Abs() > boutGap
 		l.refused, l.refusedAt = true, at
 	}
 	b.turn(at)

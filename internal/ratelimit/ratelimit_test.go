@@ -38,7 +38,7 @@ func TestSpendIsBurstThenRate(t *testing.T) {
 // Without a limit there is always enough, and nothing is held.
 func TestWithoutLimits(t *testing.T) {
 	t.Parallel()
-	b := New[string](Limit{}, Limit{})
+	b := NewOverdraft[string](Limit{}, Limit{})
 	for range 1000 {
 		require.Equal(t, Verdict{}, b.Spend("a", 1<<30, start))
 		require.Equal(t, Verdict{}, b.Overdraw("a", 1<<30, start))
@@ -50,14 +50,15 @@ func TestWithoutLimits(t *testing.T) {
 // spend does not forgive it.
 func TestOverdraw(t *testing.T) {
 	t.Parallel()
-	b := New[string](NewLimit(1000, 100), NewLimit(1000, 100))
+	b := NewOverdraft[string](NewLimit(1000, 100), NewLimit(1000, 100))
 	require.Zero(t, b.Overdraw("a", 1000, start).Wait)
 	v := b.Overdraw("a", 500, start)
 	require.Equal(t, Verdict{Rule: Bytes, Wait: 5 * time.Second, New: true}, v)
 	require.Equal(t, Verdict{Rule: Bytes, Wait: 5*time.Second + 10*time.Millisecond}, b.Spend("a", 1, start))
 	require.Equal(t, 6*time.Second, b.Overdraw("a", 100, start).Wait)
 	require.Zero(t, b.Overdraw("b", 1000, start).Wait)
-	require.Zero(t, b.Overdraw("a", 0, start.Add(6*time.Second)).Wait)
+	require.Equal(t, time.Nanosecond, b.Overdrawn("a", start.Add(6*time.Second-1)))
+	require.Zero(t, b.Overdrawn("a", start.Add(6*time.Second)))
 	require.Equal(t, Bytes, b.Has("a", 1, start.Add(6*time.Second)).Rule)
 	require.Equal(t, None, b.Has("a", 1, start.Add(6*time.Second+10*time.Millisecond)).Rule)
 }
@@ -81,7 +82,7 @@ func TestFullBucketsAreForgotten(t *testing.T) {
 	b.Spend("0", 1, start.Add(24*time.Hour))
 	most := 0
 	for i := range 30_000 {
-		b.Overdraw(fmt.Sprint(i), 1, start.Add(time.Duration(i)*10*time.Millisecond))
+		b.Spend(fmt.Sprint(i), 1, start.Add(time.Duration(i)*10*time.Millisecond))
 		most = max(most, b.Len())
 	}
 	require.LessOrEqual(t, most, 2*20*100+1, "no more than the keys of two times 20 s")

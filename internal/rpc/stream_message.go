@@ -18,6 +18,7 @@ import (
 type messageReader struct {
 	session    *dispatch.Session
 	heartbeats heartbeatReader
+	size       int // of the message that was taken last, in bytes
 }
 
 // take takes a message. One that is malformed or larger than maxAgentMessage is
@@ -25,6 +26,7 @@ type messageReader struct {
 // command would be sent again and again.
 func (r *messageReader) take(m *commands.MIGletMessage) error {
 	b := undecoded(m)
+	r.size = len(b)
 	if b == nil { // from JSON, or not so large that agentCodec leaves it undecoded
 		return r.takeSized(m, proto.Size(m))
 	}
@@ -57,6 +59,7 @@ func (r *messageReader) takeHeartbeat(b []byte) error {
 
 // takeSized takes a message that could be decoded from so many bytes.
 func (r *messageReader) takeSized(m *commands.MIGletMessage, size int) error {
+	r.size = size
 	if size <= maxAgentMessage {
 		return r.takeDecoded(m)
 	}
