@@ -97,6 +97,11 @@ func scalarText(want reflect.Type, n *yaml.Node) (text, rule string) {
 			return n.Value, ""
 		}
 		return "", durationRule
+	case want == reflect.TypeFor[Size]():
+		if tag == "!!str" || tag == "!!int" && n.Value == "0" {
+			return n.Value, ""
+		}
+		return "", sizeRule
 	case want == reflect.TypeFor[[]string]():
 		return listText(n, tag)
 	case want.Kind() == reflect.Bool:

@@ -70,7 +70,9 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 		return err
 	}
 	if o.Journal {
-		c.journal, err = journal.Open(journal.Options{Dir: o.DataDir, Retention: o.RetainFiles, Clock: c.clock.Now, Log: log})
+		c.journal, err = journal.Open(journal.Options{
+			Dir: o.DataDir, Retention: o.RetainFiles, MinFree: int64(o.MinFreeSpace), Clock: c.clock.Now, Log: log,
+		})
 		if err != nil {
 			return err
 		}
