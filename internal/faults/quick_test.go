@@ -25,4 +25,6 @@ var quick = scenarios{
 	"second-controller":     testSecondController,
 	"removed-database":      testRemovedDatabase,
 	"lost-database":         testLostDatabase,
+	"event-flood":           testEventFlood,
+	"low-space":             testLowSpace,
 }
