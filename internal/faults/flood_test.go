@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
@@ -73,8 +74,8 @@ func testEventFlood(t *testing.T) {
 // within a second each.
 func (c *controller) requirePromptUntil(t *testing.T, a *agent, prefix string, end time.Time) {
 	t.Helper()
-	for round := prefix; time.Now().Before(end); round += "x" {
-		began := time.Now()
+	for i := 0; time.Now().Before(end); i++ {
+		round, began := fmt.Sprint(prefix, "-", i), time.Now()
 		c.send(t, a.vm, round)
 		a.expect(t, round)
 		a.ack(t, round)
