@@ -25,15 +25,15 @@ func (s *system) charged(vm fleet.VMID) *agent {
 
 // takes has the agent's reader take one large event as rpc does, and returns false when
 // the stream is not to be read any more.
-func (a *agent) takes(size int) bool {
+func (a *agent) takes() bool {
 	going := true
 	_ = a.say(func(s *Session) error {
 		if going = s.Wait(); !going {
 			return nil
 		}
-		body := json.RawMessage(`{"x":"` + strings.Repeat("x", size) + `"}`)
+		body := json.RawMessage(`{"x":"` + strings.Repeat("x", large) + `"}`)
 		err := s.Event(fleet.Event{Type: "flood", Body: body})
-		s.Charge(size)
+		s.Charge(large)
 		return err
 	})
 	return going
@@ -43,7 +43,7 @@ func (a *agent) takes(size int) bool {
 func (a *agent) exhaust() {
 	a.Helper()
 	for range paceBurst/(large+messageCost) + 1 {
-		require.True(a, a.takes(large))
+		require.True(a, a.takes())
 	}
 	a.elapsed(0)
 }
@@ -58,12 +58,12 @@ func TestFloodIsThrottled(t *testing.T) {
 		a.exhaust()
 		const more = 60
 		for range more {
-			require.True(t, a.takes(large))
+			require.True(t, a.takes())
 		}
 		want := float64(more*(large+messageCost)) / pacePerSecond
 		require.InDelta(t, want, time.Since(s.began).Seconds(), 2)
 		s.began = time.Now()
-		require.True(t, neighbour.takes(large))
+		require.True(t, neighbour.takes())
 		s.elapsed(0)
 		require.Len(t, s.events("vm-1"), paceBurst/(large+messageCost)+1+more)
 		require.Equal(t, 1, s.log.count("agent throttled"))
@@ -100,7 +100,7 @@ func TestReconnectingRefillsNothing(t *testing.T) {
 		a.exhaust()
 		a.quit()
 		a = s.connect("vm-1")
-		a.takes(large)
+		a.takes()
 		require.NotZero(t, time.Since(s.began))
 	})
 }
@@ -165,13 +165,13 @@ func TestThrottledAcksAreNotLate(t *testing.T) {
 		s := newSystem(t, withoutJournal)
 		a := s.charged("vm-1")
 		a.exhaust()
-		require.True(t, a.takes(large)) // the bout begins
+		require.True(t, a.takes()) // the bout begins
 		times := defaults
 		times.AckTimeout = time.Second
 		s.sendWith("vm-1", "behind", times)
 		a.next()
 		for range 256 / 60 { // a window's worth of events are ahead of the ack
-			require.True(t, a.takes(large))
+			require.True(t, a.takes())
 		}
 		require.Greater(t, time.Since(s.began), 2*time.Second)
 		require.Equal(t, fleet.Delivered, s.command("behind").State)
@@ -181,7 +181,7 @@ func TestThrottledAcksAreNotLate(t *testing.T) {
 		s.sendWith("vm-1", "never", times)
 		a.next()
 		for range 3 * mostUnread / large { // more than can have been ahead of it
-			require.True(t, a.takes(large))
+			require.True(t, a.takes())
 		}
 		require.Equal(t, fleet.TimedOut, s.command("never").State)
 	})
@@ -194,7 +194,7 @@ func TestAckTimeoutAfterAFlood(t *testing.T) {
 		s := newSystem(t, withoutJournal)
 		a := s.charged("vm-1")
 		a.exhaust()
-		require.True(t, a.takes(large))
+		require.True(t, a.takes())
 		time.Sleep(10 * time.Second) // fake clock
 		times := defaults
 		times.AckTimeout = time.Second

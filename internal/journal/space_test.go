@@ -3,9 +3,9 @@ package journal
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -110,11 +110,11 @@ func TestRequiredSpace(t *testing.T) {
 	}
 }
 
-// eventsEvery returns events of a VM that are received at intervals, beginning at a time.
-func eventsEvery(vm fleet.VMID, n int, begin time.Time, every time.Duration) []fleet.Event {
+// eventsEvery returns events of vm-1 that are received at intervals, beginning at a time.
+func eventsEvery(n int, begin time.Time, every time.Duration) []fleet.Event {
 	es := make([]fleet.Event, n)
 	for i := range es {
-		es[i] = event(vm, 0)
+		es[i] = event("vm-1", 0)
 		es[i].Seq = int64(i + 1)
 		es[i].ReceivedAt = begin.Add(time.Duration(i) * every)
 	}
@@ -136,7 +136,7 @@ func TestEventFilesHaveABudget(t *testing.T) {
 	var log bytes.Buffer
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir, Log: slog.New(slog.NewTextHandler(&log, nil))})
-	es := eventsEvery("vm-1", eventBurst+200, start, time.Millisecond)
+	es := eventsEvery(eventBurst+200, start, time.Millisecond)
 	other := event("vm-2", 0)
 	other.Seq = int64(len(es) + 1)
 	n, err := j.WriteEvents(t.Context(), append(es, other))
@@ -154,7 +154,7 @@ func TestEventBudgetGoesByTheTimeOfReceipt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir})
-	es := eventsEvery("vm-1", eventBurst+200, start, time.Second)
+	es := eventsEvery(eventBurst+200, start, time.Second)
 	n, err := j.WriteEvents(t.Context(), es)
 	require.NoError(t, err)
 	require.Equal(t, len(es), n)
@@ -167,7 +167,7 @@ func TestEventBudgetChargesOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir})
-	es := eventsEvery("vm-1", eventBurst+10, start, 0)
+	es := eventsEvery(eventBurst+10, start, 0)
 	for i := range es {
 		es[i].ReceivedAt = start.Add(time.Duration(i))
 	}
@@ -194,7 +194,7 @@ func TestEventFilesHaveABudgetOfBytes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir})
-	es := eventsEvery("vm-1", 40, start, time.Nanosecond)
+	es := eventsEvery(40, start, time.Nanosecond)
 	for i := range es {
 		es[i].Body = append(append([]byte(`{"n":[0`), bytes.Repeat([]byte(",1"), 200_000)...), `]}`...) // 1.4 MB indented
 	}
@@ -221,6 +221,6 @@ func TestEventBudgetAndTheClock(t *testing.T) {
 		b.begin(int64(i*10_000 + eventBurst + 2))
 		require.Empty(t, b.decided, "what is not tried again is forgotten")
 		want := []int{eventBurst, eventBurst, 2 * eventBurst, 2 * eventBurst}[i]
-		require.Equal(t, want, spent, fmt.Sprint(i))
+		require.Equal(t, want, spent, strconv.Itoa(i))
 	}
 }

@@ -1,7 +1,7 @@
 package ratelimit
 
 import (
-	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -82,7 +82,7 @@ func TestFullBucketsAreForgotten(t *testing.T) {
 	b.Spend("0", 1, start.Add(24*time.Hour))
 	most := 0
 	for i := range 30_000 {
-		b.Spend(fmt.Sprint(i), 1, start.Add(time.Duration(i)*10*time.Millisecond))
+		b.Spend(strconv.Itoa(i), 1, start.Add(time.Duration(i)*10*time.Millisecond))
 		most = max(most, b.Len())
 	}
 	require.LessOrEqual(t, most, 2*20*100+1, "no more than the keys of two times 20 s")

@@ -128,7 +128,8 @@ func bodyToProto(body json.RawMessage) *structpb.Struct {
 	if !ok {
 		object = map[string]any{"body": value}
 	}
-	shown, err := structpb.NewStruct(showNumbers(object).(map[string]any)) //nolint:forcetypeassert // as it was
+	showNumbers(object)
+	shown, err := structpb.NewStruct(object)
 	if err != nil {
 		// What json makes of a text is always fit for a Struct.
 		return nil
@@ -136,8 +137,9 @@ func bodyToProto(body json.RawMessage) *structpb.Struct {
 	return shown
 }
 
-// showNumbers puts what a Struct can show in place of the numbers in a value: a double, or
-// the text of one that is a whole number beyond 2⁵³ or beyond the range of a double.
+// showNumbers returns a value with what a Struct can show in place of its numbers: a double,
+// or the text of one that is a whole number beyond 2⁵³ or beyond the range of a double.
+// Those inside an object or a list are replaced there.
 func showNumbers(value any) any {
 	switch v := value.(type) {
 	case map[string]any:

@@ -134,15 +134,6 @@ func converse(ctx context.Context, r *messageReader, l *line) error {
 	}
 }
 
-// receive returns the next message, once its VM may report.
-func (l *line) receive(session *dispatch.Session) (*commands.MIGletMessage, error) {
-	if err := l.throttle(session); err != nil {
-		return nil, err
-	}
-	l.control.await()
-	return l.stream.Receive()
-}
-
 // line is one agent's stream as a dispatch.Transport.
 type line struct {
 	stream     *agentStream
@@ -163,6 +154,15 @@ func newLine(ctx context.Context, stream *agentStream, version string) *line {
 		stream: stream, version: version, within: writeTimeout,
 		connection: ConnectionOf(ctx), control: streamControl(ctx),
 	}
+}
+
+// receive returns the next message, once its VM may report.
+func (l *line) receive(session *dispatch.Session) (*commands.MIGletMessage, error) {
+	if err := l.throttle(session); err != nil {
+		return nil, err
+	}
+	l.control.await()
+	return l.stream.Receive()
 }
 
 // hello returns the agent's ConnectRequest. Heartbeats can overtake it: what

@@ -68,7 +68,8 @@ func (u *unreadStreams) enter(c Connection) (leave func(), ok bool) {
 func (u *unreadStreams) leave(c Connection) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.on[c]--; u.on[c] == 0 {
+	u.on[c]--
+	if u.on[c] == 0 {
 		delete(u.on, c)
 	}
 }
