@@ -37,6 +37,7 @@ func (o Options) check() error {
 		{"retain-vms", o.RetainVMs >= 0, retentionRule},
 		{"retain-changes", o.RetainChanges >= 0, retentionRule},
 		{"retain-files", o.RetainFiles >= 0, retentionRule},
+		{"report-rate", o.ReportRate == 0 || o.ReportRate >= 16<<10 && o.ReportRate <= 1<<30, reportRateRule},
 		{"log-level", slices.Contains(logLevels, o.LogLevel), "must be debug, info, warn or error"},
 		{"log-format", slices.Contains(logFormats, o.LogFormat), "must be text or json"},
 		{"simulate", o.Simulate >= 0 && o.Simulate <= maxSimulated, "must be a whole number from 0 to 1000"},
@@ -65,6 +66,8 @@ func isNoOrigin(text string) bool {
 }
 
 const originRule = "must be a scheme, a host and perhaps a port each, such as https://ci.example.com, in small letters"
+
+const reportRateRule = "must be 0, which is no limit, or from 16KiB to 1GiB"
 
 const retentionRule = "must be 0, which is forever, or more"
 

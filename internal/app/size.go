@@ -17,7 +17,7 @@ type Size int64
 
 const (
 	autoSize = "auto"
-	sizeRule = "must be auto, 0, or a whole number with a unit, such as 500MiB or 2GiB"
+	sizeRule = "must be 0 or a whole number with a unit, such as 500MiB or 2GiB"
 )
 
 // sizeUnits are the units of sizes.

@@ -101,6 +101,10 @@ type Options struct {
 	Log    *slog.Logger
 	// TokenInVMStarted makes AnswerStarted deliver.
 	TokenInVMStarted bool
+	// ReportRate is how much a VM may report in the long run, in bytes a second, and 64
+	// times that at once; what is beyond it has to wait. Zero is 64 KiB, and below zero
+	// there is no limit.
+	ReportRate int
 	// Hold is how long a stream that is refused or superseded is held before it
 	// ends: agents reconnect at once. Zero is 5 s. It must stay under the 10 s
 	// in which a superseded stream is to end.
@@ -150,6 +154,9 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 	if o.MaxHeld == 0 {
 		o.MaxHeld = 20_000
 	}
+	if o.ReportRate == 0 {
+		o.ReportRate = defaultReportRate
+	}
 	n, err := o.Engine.ResetSessions(ctx, o.Clock())
 	if err != nil {
 		return nil, err
@@ -158,7 +165,7 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 		o.Log.Info("sessions of an earlier run ended", keyCount, n)
 	}
 	d := &Dispatcher{
-		Options: o, holds: make(chan struct{}, o.MaxHeld), pace: newPace(),
+		Options: o, holds: make(chan struct{}, o.MaxHeld), pace: newPace(o.ReportRate),
 		stopping: make(chan struct{}), journaling: make(chan struct{}, 1),
 	}
 	d.configuredAt.Store(o.Clock().UnixNano())

@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -8,28 +9,34 @@ import (
 	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
 
-// What a VM may report, on its streams and over HTTP together, in bytes. An agent sends a
-// heartbeat each 15 s and a few events for each job: it does not come near.
 const (
-	paceBurst     = 4 << 20
-	pacePerSecond = 64 << 10
+	// defaultReportRate is how much a VM may report, on its streams and over HTTP together,
+	// in bytes a second. An agent sends a heartbeat each 15 s and a few events for each job:
+	// it does not come near.
+	defaultReportRate = 64 << 10
+	// reportBurst is how many seconds' worth of it a VM may report at once.
+	reportBurst = 64
 	// messageCost is what a message counts besides its size: about what is stored with it.
 	messageCost = 1 << 10
 )
-
-// paceRule is the limit as the log names it.
-const paceRule = "64 KiB a second, 4 MiB at once"
 
 // pace limits what VMs report. It goes by VM: who connects again has no more. It holds
 // nothing of VMs that have been quiet for two minutes.
 type pace struct {
 	mu      sync.Mutex
 	buckets *ratelimit.Buckets[fleet.VMID]
+	rule    string // as the log names it
 }
 
-func newPace() pace {
-	return pace{buckets: ratelimit.NewOverdraft[fleet.VMID](
-		ratelimit.Limit{}, ratelimit.NewLimit(paceBurst, pacePerSecond))}
+// newPace returns limits of so many bytes a second; below zero, there are none.
+func newPace(rate int) pace {
+	if rate < 0 {
+		return pace{buckets: ratelimit.NewOverdraft[fleet.VMID](ratelimit.Limit{}, ratelimit.Limit{})}
+	}
+	return pace{
+		buckets: ratelimit.NewOverdraft[fleet.VMID](ratelimit.Limit{}, ratelimit.NewLimit(reportBurst*rate, float64(rate))),
+		rule:    fmt.Sprintf("%d bytes a second, %d at once", rate, reportBurst*rate),
+	}
 }
 
 // charge counts a message that was read from a stream.
@@ -66,7 +73,7 @@ func (d *Dispatcher) admitReport(vm fleet.VMID, size int) error {
 func (d *Dispatcher) noteThrottled(vm fleet.VMID, via fleet.Route, v ratelimit.Verdict) {
 	if v.New {
 		d.counters.throttled.Add(1)
-		d.limited(d.Log, troubleThrottled, vm).Warn("agent throttled", keyVM, vm, keyVia, via, keyRule, paceRule)
+		d.limited(d.Log, troubleThrottled, vm).Warn("agent throttled", keyVM, vm, keyVia, via, keyRule, d.pace.rule)
 	}
 }
 

@@ -42,7 +42,7 @@ func (a *agent) takes() bool {
 // exhaust has the agent report as much as it may at once.
 func (a *agent) exhaust() {
 	a.Helper()
-	for range paceBurst/(large+messageCost) + 1 {
+	for range (reportBurst*defaultReportRate)/(large+messageCost) + 1 {
 		require.True(a, a.takes())
 	}
 	a.elapsed(0)
@@ -60,16 +60,16 @@ func TestFloodIsThrottled(t *testing.T) {
 		for range more {
 			require.True(t, a.takes())
 		}
-		want := float64(more*(large+messageCost)) / pacePerSecond
+		want := float64(more*(large+messageCost)) / defaultReportRate
 		require.InDelta(t, want, time.Since(s.began).Seconds(), 2)
 		s.began = time.Now()
 		require.True(t, neighbour.takes())
 		s.elapsed(0)
-		require.Len(t, s.events("vm-1"), paceBurst/(large+messageCost)+1+more)
+		require.Len(t, s.events("vm-1"), (reportBurst*defaultReportRate)/(large+messageCost)+1+more)
 		require.Equal(t, 1, s.log.count("agent throttled"))
-		require.Contains(t, s.log.String(), `"msg":"agent throttled","vm_id":"vm-1","via":"stream","rule":"64 KiB a second, 4 MiB at once"`)
+		require.Contains(t, s.log.String(), `"msg":"agent throttled","vm_id":"vm-1","via":"stream","rule":"65536 bytes a second, 4194304 at once"`)
 		require.EqualValues(t, 1, s.Stats().Throttled)
-		time.Sleep(2 * paceBurst / pacePerSecond * time.Second) // fake clock
+		time.Sleep(2 * reportBurst * time.Second) // fake clock
 		s.began = time.Now()
 		a.exhaust()
 		require.EqualValues(t, 2, s.Stats().Throttled, "another bout")
@@ -82,7 +82,7 @@ func TestManySmallMessagesAreThrottled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, withoutJournal)
 		a := s.charged("vm-1")
-		for range paceBurst / messageCost {
+		for range (reportBurst * defaultReportRate) / messageCost {
 			a.session.Charge(0)
 		}
 		require.False(t, a.session.Overdrawn())
@@ -148,11 +148,11 @@ func TestAcksThatWereAskedForAreFree(t *testing.T) {
 			id := string(rune('a' + i))
 			s.send("vm-1", id)
 			a.next(true)
-			a.session.Charge(10 * paceBurst)
+			a.session.Charge(10 * (reportBurst * defaultReportRate))
 			require.False(t, a.session.Overdrawn())
 		}
 		a.ack("a", true)
-		a.session.Charge(2 * paceBurst)
+		a.session.Charge(2 * (reportBurst * defaultReportRate))
 		require.True(t, a.session.Overdrawn())
 	})
 }
@@ -223,7 +223,7 @@ func TestReportsOverHTTPAreThrottled(t *testing.T) {
 				err = s.ReportHeartbeat(t.Context(), beat)
 			}
 		}
-		require.InDelta(t, paceBurst/2/large, taken, 2)
+		require.InDelta(t, (reportBurst*defaultReportRate)/2/large, taken, 2)
 		for range 10 {
 			_, _, err = s.ReportEvent(t.Context(), event)
 			require.ErrorIs(t, err, fleet.ErrThrottled)
@@ -235,5 +235,39 @@ func TestReportsOverHTTPAreThrottled(t *testing.T) {
 		s.report("vm-2", "vm_started")
 		time.Sleep(throttled.After) // fake clock
 		require.NoError(t, s.ReportHeartbeat(t.Context(), beat))
+	})
+}
+
+// Without a limit nobody waits.
+func TestWithoutReportRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, withoutJournal, func(_ *system, o *Options) { o.ReportRate = -1 })
+		a := s.charged("vm-1")
+		for range 1000 {
+			a.session.Charge(1 << 30)
+		}
+		require.False(t, a.session.Overdrawn())
+		s.report("vm-1", "vm_started")
+		require.Zero(t, s.log.count("agent throttled"))
+	})
+}
+
+// A session whose stream is not read is not silent, however long that takes.
+func TestThrottledSessionIsNotSilent(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t, withoutJournal)
+		a := s.charged("vm-1")
+		a.beat("idle")
+		time.Sleep(time.Second) // fake clock
+		a.beat("idle")
+		a.session.Charge((reportBurst + 300) * defaultReportRate)
+		require.True(t, a.takes()) // five minutes later
+		require.Greater(t, time.Since(s.began), 4*time.Minute)
+		require.NoError(t, a.session.Cause())
+		time.Sleep(time.Minute) // fake clock
+		synctest.Wait()
+		require.ErrorIs(t, a.session.Cause(), fleet.ErrSilent)
 	})
 }

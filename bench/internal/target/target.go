@@ -131,6 +131,7 @@ func (p Programs) Launch(kind Kind, dir string, ports Ports) (*Server, error) {
 	case Controller, TLS:
 		program, args = p.Controller, []string{
 			"--data-dir=" + data, "--grpc-addr=" + ports.grpc, "--http-addr=" + ports.http, "--log-format=json",
+			"--report-rate=0", // a flood is to measure the controller, not its limit
 		}
 		args = append(args, p.Options...)
 		if kind == TLS {
