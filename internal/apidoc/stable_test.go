@@ -26,6 +26,7 @@ var volatile = map[string]bool{
 	"sessionEpoch": true, "registration_token": true, "registrationToken": true,
 	"cpuUsagePercent": true, "memoryUsagePercent": true, "diskUsagePercent": true,
 	"memoryUsedBytes": true, "diskUsedBytes": true, "goroutines": true,
+	"timestamp": true, // a number, in what came off the stream
 }
 
 // stable returns an answer without what differs from run to run. That it is
@@ -72,9 +73,9 @@ func withoutVolatile(name string, value any) any {
 // all others are not.
 func TestStable(t *testing.T) {
 	t.Parallel()
-	const answer = `{"id": "cmd-3qcmkwt3flq3wapc23rc4vnye3", "createdAt": "1795463644", "at": "2026-11-23T19:54:04.019Z", "cpuUsagePercent": 3.5, "attempts": 1}`
+	const answer = `{"id": "cmd-3qcmkwt3flq3wapc23rc4vnye3", "createdAt": "1795463644", "at": "2026-11-23T19:54:04.019Z", "cpuUsagePercent": 3.5, "attempts": 1, "timestamp": 1795463644}`
 	for _, same := range []string{
-		`{"attempts":1, "id": "cmd-aaaaaaaaaaaaaaaaaaaaaaaaaa", "createdAt": "1895463644", "at": "2027-11-23T19:54:04Z", "cpuUsagePercent": 4}`,
+		`{"attempts":1, "id": "cmd-aaaaaaaaaaaaaaaaaaaaaaaaaa", "createdAt": "1895463644", "at": "2027-11-23T19:54:04Z", "cpuUsagePercent": 4, "timestamp": 1895463644}`,
 	} {
 		require.Equal(t, stable(t, answer), stable(t, same))
 	}

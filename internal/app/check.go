@@ -42,6 +42,7 @@ func (o Options) check() error {
 		{"retain-vms", o.RetainVMs >= 0, retentionRule},
 		{"retain-changes", o.RetainChanges >= 0, retentionRule},
 		{"retain-files", o.RetainFiles >= 0, retentionRule},
+		{"report-rate", o.ReportRate == 0 || o.ReportRate >= 16<<10 && o.ReportRate <= 1<<30, reportRateRule},
 		{"log-level", slices.Contains(logLevels, o.LogLevel), "must be debug, info, warn or error"},
 		{"log-format", slices.Contains(logFormats, o.LogFormat), "must be text or json"},
 		{"simulate", o.Simulate >= 0 && o.Simulate <= maxSimulated, "must be a whole number from 0 to 1000"},
@@ -114,6 +115,8 @@ func (o Options) access() access {
 	}
 	return granted
 }
+
+const reportRateRule = "must be 0, which is no limit, or from 16KiB to 1GiB"
 
 const retentionRule = "must be 0, which is forever, or more"
 

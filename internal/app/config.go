@@ -93,10 +93,9 @@ func scalarText(want reflect.Type, n *yaml.Node) (text, rule string) {
 	}
 	switch {
 	case want == reflect.TypeFor[time.Duration]():
-		if tag == "!!str" || tag == "!!int" && n.Value == "0" {
-			return n.Value, ""
-		}
-		return "", durationRule
+		return unitText(n, tag, durationRule)
+	case want == reflect.TypeFor[Size]():
+		return unitText(n, tag, sizeRule)
 	case want == reflect.TypeFor[[]string]():
 		return listText(n, tag)
 	case want.Kind() == reflect.Bool:
@@ -114,6 +113,14 @@ func scalarText(want reflect.Type, n *yaml.Node) (text, rule string) {
 	default:
 		return "", "must be a text: put it in quotes"
 	}
+}
+
+// unitText returns a value that needs a unit unless it is 0.
+func unitText(n *yaml.Node, tag, unitRule string) (text, rule string) {
+	if tag == "!!str" || tag == "!!int" && n.Value == "0" {
+		return n.Value, ""
+	}
+	return "", unitRule
 }
 
 func listText(n *yaml.Node, tag string) (text, rule string) {

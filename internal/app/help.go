@@ -29,7 +29,7 @@ that --config names, in which options go by their names:
     retain-events: 90d
     runner-labels: [linux, x64]
 
-A TIME or an AGE is written 30s, 15m, 24h or 30d.
+A TIME or an AGE is written 30s, 15m, 24h or 30d, a SIZE 500MiB or 2GiB.
 `
 
 // helpText is what --help prints.

@@ -37,6 +37,9 @@ type Options struct {
 	RetainVMs        time.Duration `name:"retain-vms" group:"Data" default:"30d" placeholder:"AGE" help:"How long a VM that is gone is remembered; 0 is forever."`
 	RetainChanges    time.Duration `name:"retain-changes" group:"Data" default:"6h" placeholder:"AGE" help:"How far back those who watch the fleet can resume; 0 is forever."`
 	RetainFiles      time.Duration `name:"retain-files" group:"Data" default:"24h" placeholder:"AGE" help:"How long JSON files are kept; 0 is forever."`
+	MinFreeSpace     Size          `name:"min-free-space" group:"Data" default:"auto" placeholder:"SIZE" help:"How much space must be free for JSON files to be written, such as 2GiB; with less, there is the database alone. 0 is no limit, and auto is 1GiB, or a twentieth of the file system if that is less."`
+
+	ReportRate Size `name:"report-rate" group:"Data" default:"64KiB" placeholder:"SIZE" help:"How much a VM may report in a second in the long run, and 64 times that at once: beyond it, its agent has to wait. From 16KiB to 1GiB; 0 is no limit."`
 
 	RunnerURL    string   `name:"runner-url" group:"Runners" placeholder:"URL" help:"The organisation or repository that runners register with."`
 	RunnerGroup  string   `name:"runner-group" group:"Runners" placeholder:"NAME" help:"Runner group that runners join."`

@@ -72,6 +72,7 @@ func newParser(line *commandLine) (*kong.Kong, error) {
 		kong.KindMapper(reflect.Int, kong.MapperFunc(decodeNumber)),
 		kong.KindMapper(reflect.Bool, switchMapper{}),
 		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
+		kong.TypeMapper(reflect.TypeFor[Size](), kong.MapperFunc(decodeSize)),
 		kong.TypeMapper(reflect.TypeFor[[]string](), kong.MapperFunc(decodeList)),
 	)
 }

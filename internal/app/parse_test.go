@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/journal"
 )
 
 // trial is what the tests know of an option: two texts that it may have, and
@@ -62,6 +64,8 @@ func trials() map[string]trial {
 		"retain-vms":              durations(func(o Options) any { return o.RetainVMs }, age),
 		"retain-changes":          durations(func(o Options) any { return o.RetainChanges }, age),
 		"retain-files":            durations(func(o Options) any { return o.RetainFiles }, age),
+		"min-free-space":          {func(o Options) any { return o.MinFreeSpace }, [2]string{"auto", "2GiB"}, [2]any{Size(-1), Size(2 << 30)}, map[string]string{"-1": sizeRule, "5": sizeRule, "1.5GiB": sizeRule, "GiB": sizeRule, "9TiBs": sizeRule, "9999999999TiB": sizeRule, "much": sizeRule}},
+		"report-rate":             {func(o Options) any { return o.ReportRate }, [2]string{"0", "1MiB"}, [2]any{Size(0), Size(1 << 20)}, map[string]string{"auto": reportRateRule, "15KiB": reportRateRule, "2GiB": reportRateRule, "64": sizeRule, "fast": sizeRule}},
 		"runner-url":              texts(func(o Options) any { return o.RunnerURL }, "https://a/b", "http://c/d", url),
 		"runner-group":            texts(func(o Options) any { return o.RunnerGroup }, "a b", "ü", map[string]string{"a\tb": "printable"}),
 		"runner-labels":           {func(o Options) any { return o.RunnerLabels }, [2]string{"a", "b, c d"}, [2]any{[]string{"a"}, []string{"b", "c d"}}, map[string]string{"a,,b": "printable text, with no comma", "a,": "printable text, with no comma", strings.Repeat("a,", 100) + "a": "at most 100"}},
@@ -218,7 +222,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, Options{
 		HTTPAddr: "localhost:8080", GRPCAddr: "localhost:50051", DataDir: "./controller_data", Journal: true,
 		RetainEvents: 30 * day, RetainHeartbeats: time.Hour, RetainCommands: 30 * day, RetainVMs: 30 * day,
-		RetainChanges: 6 * time.Hour, RetainFiles: day, CommandTTL: time.Hour, AckTimeout: 30 * time.Second, RegistrationTimeout: 5 * time.Minute, MaxDeliveries: 5,
+		RetainChanges: 6 * time.Hour, RetainFiles: day, MinFreeSpace: journal.AutoMinFree, ReportRate: 64 << 10, CommandTTL: time.Hour, AckTimeout: 30 * time.Second, RegistrationTimeout: 5 * time.Minute, MaxDeliveries: 5,
 		LogLevel: "info", LogFormat: "text",
 	}, o)
 }

@@ -72,7 +72,9 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 		return err
 	}
 	if o.Journal {
-		c.journal, err = journal.Open(journal.Options{Dir: o.DataDir, Retention: o.RetainFiles, Clock: c.clock.Now, Log: log})
+		c.journal, err = journal.Open(journal.Options{
+			Dir: o.DataDir, Retention: o.RetainFiles, MinFree: int64(o.MinFreeSpace), Clock: c.clock.Now, Log: log,
+		})
 		if err != nil {
 			return err
 		}
@@ -84,6 +86,7 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 			VMs: o.RetainVMs, Changes: o.RetainChanges,
 		},
 		Clock: c.clock.Now, Follow: c.clock, Log: log, TokenInVMStarted: o.TokenInVMStarted,
+		ReportRate: o.reportRate(),
 	})
 	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Warnings: o.runnerWarnings()}
 	if o.RegistrationTokenFile != "" {
@@ -136,6 +139,14 @@ func (o Options) tokenSource() registration.TokenSource {
 	default:
 		return registration.SampleToken(now)
 	}
+}
+
+// reportRate is the option as package dispatch has it.
+func (o Options) reportRate() int {
+	if o.ReportRate == 0 {
+		return -1
+	}
+	return int(o.ReportRate)
 }
 
 func (o Options) rules() fleet.Rules {

@@ -139,6 +139,7 @@ func (s *Session) deliverNext(ctx context.Context) error {
 		_, err := s.d.Engine.Apply(ctx, fleet.DeliveryFailed{VM: s.vm, Command: o.Command.ID, Epoch: s.epoch}, now)
 		return err
 	}
+	s.unacked.Add(1)
 	if err := s.transport.Deliver(o.Command, o.Params); err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}

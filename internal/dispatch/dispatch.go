@@ -56,6 +56,8 @@ const (
 	keyRefused      = "refused"
 	keySuperseded   = "superseded"
 	keyUnwritten    = "unwritten"
+	keyThrottled    = "throttled"
+	keyRule         = "rule"
 	keyBy           = "by" // how far the clock jumped
 	keyFrom         = "from"
 	keyTo           = "to"
@@ -99,6 +101,10 @@ type Options struct {
 	Log    *slog.Logger
 	// TokenInVMStarted makes AnswerStarted deliver.
 	TokenInVMStarted bool
+	// ReportRate is how much a VM may report in the long run, in bytes a second, and 64
+	// times that at once; what is beyond it has to wait. Zero is 64 KiB, and below zero
+	// there is no limit.
+	ReportRate int
 	// Hold is how long a stream that is refused or superseded is held before it
 	// ends: agents reconnect at once. Zero is 5 s. It must stay under the 10 s
 	// in which a superseded stream is to end.
@@ -115,6 +121,7 @@ type Dispatcher struct {
 	registry registry
 	unended  unended
 	unstored unstored
+	pace     pace
 	beats    *heartbeats
 	counters counters
 	limiter  loglimit.Limiter
@@ -125,6 +132,9 @@ type Dispatcher struct {
 	configuredAt atomic.Int64
 	stamps       stamps
 	unmoved      bool // not everything has moved with the clock; the sweeper's own
+	// pausedAt is the Seq of the first event without a file since the journal was paused;
+	// zero for none. The journal's loop alone uses it.
+	pausedAt int64
 
 	stopping   chan struct{}
 	stopOnce   sync.Once
@@ -144,6 +154,9 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 	if o.MaxHeld == 0 {
 		o.MaxHeld = 20_000
 	}
+	if o.ReportRate == 0 {
+		o.ReportRate = defaultReportRate
+	}
 	n, err := o.Engine.ResetSessions(ctx, o.Clock())
 	if err != nil {
 		return nil, err
@@ -152,7 +165,7 @@ func Start(ctx context.Context, o Options) (*Dispatcher, error) {
 		o.Log.Info("sessions of an earlier run ended", keyCount, n)
 	}
 	d := &Dispatcher{
-		Options: o, holds: make(chan struct{}, o.MaxHeld),
+		Options: o, holds: make(chan struct{}, o.MaxHeld), pace: newPace(o.ReportRate),
 		stopping: make(chan struct{}), journaling: make(chan struct{}, 1),
 	}
 	d.configuredAt.Store(o.Clock().UnixNano())
@@ -194,7 +207,7 @@ func (d *Dispatcher) Close() {
 		d.logging.Wait()
 		n := d.Stats()
 		d.Log.Info("agents served", keyDelivered, n.Delivered, keyLateAcks, n.LateAcks,
-			keyRefused, n.Refused, keySuperseded, n.Superseded, keyUnwritten, n.Unwritten)
+			keyRefused, n.Refused, keySuperseded, n.Superseded, keyUnwritten, n.Unwritten, keyThrottled, n.Throttled)
 	})
 }
 
@@ -258,9 +271,11 @@ type Stats struct {
 	Delivered int64
 	// Unwritten is how many events the journal could not write.
 	Unwritten int64
+	// Throttled is how many times a VM began to report more than it may.
+	Throttled int64
 }
 
-type counters struct{ superseded, refused, lateAcks, delivered, unwritten atomic.Int64 }
+type counters struct{ superseded, refused, lateAcks, delivered, unwritten, throttled atomic.Int64 }
 
 // Stats returns the counts as they are now.
 func (d *Dispatcher) Stats() Stats {
@@ -271,5 +286,6 @@ func (d *Dispatcher) Stats() Stats {
 		LateAcks:   d.counters.lateAcks.Load(),
 		Delivered:  d.counters.delivered.Load(),
 		Unwritten:  d.counters.unwritten.Load(),
+		Throttled:  d.counters.throttled.Load(),
 	}
 }

@@ -2,20 +2,20 @@ package dispatch
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
@@ -182,27 +182,76 @@ func TestLinesOfOneVMAreLimited(t *testing.T) {
 	})
 }
 
-// Only what a person has to mend is passed over; what is short will be there
-// again.
-func TestOfOneVM(t *testing.T) {
+// While too little space is free events are stored without files, and what is past its
+// retention does not wait for them. What is left gets its files when there is space.
+func TestEventFilesAfterAPause(t *testing.T) {
 	t.Parallel()
-	for fault, want := range map[error]bool{
-		nil:                             false,
-		fleet.Invalid("type", "rule"):   true,
-		syscall.ENOTDIR:                 true,
-		fs.ErrExist:                     true,
-		syscall.EACCES:                  true,
-		syscall.ENOSPC:                  false,
-		syscall.EMFILE:                  false,
-		syscall.EIO:                     false,
-		errors.New("something unknown"): false,
-	} {
-		wrapped := fault
-		if fault != nil {
-			wrapped = fmt.Errorf("journal: %w", fault)
+	synctest.Test(t, func(t *testing.T) {
+		var free atomic.Uint64
+		s := newSystem(t, func(s *system, o *Options) {
+			j, err := journal.Open(journal.Options{
+				Dir: s.dir, Clock: clock, Retention: time.Hour, MinFree: 1000, Log: o.Log,
+				FreeSpace: func() (journal.Space, error) { return journal.Space{Free: free.Load()}, nil },
+			})
+			require.NoError(s, err)
+			s.Cleanup(func() { _ = j.Close() })
+			o.Journal, o.Retention = j, engine.Retention{Events: 2 * time.Hour}
+		})
+		for i := range 3 {
+			s.report("vm-1", fmt.Sprintf("early-%d", i))
 		}
-		require.Equal(t, want, ofOneVM(wrapped), "%v", fault)
-	}
+		time.Sleep(90 * time.Minute) // fake clock
+		s.report("vm-1", "late")
+		time.Sleep(31 * time.Minute) // fake clock
+		synctest.Wait()
+		require.Equal(t, []string{"late"}, s.events("vm-1"), "none waits for its file")
+		require.Empty(t, s.files("vm-1"))
+		require.Equal(t, 1, s.log.count("journal paused: too little space is free"))
+		require.LessOrEqual(t, s.store.called("UnjournaledEvents"), 2, "the database is not read for nothing")
+
+		free.Store(1 << 30)
+		time.Sleep(journalRetry) // fake clock
+		synctest.Wait()
+		s.hasFiles("vm-1", "late")
+		require.Equal(t, 1, s.log.count("journal resumed"))
+		require.Contains(t, s.log.String(), `"msg":"events removed while the journal was paused have no file","count":3}`)
+		require.EqualValues(t, 3, s.Stats().Unwritten)
+		require.Zero(t, s.log.count("events not written to the journal, trying again"))
+		s.report("vm-1", "after")
+		synctest.Wait()
+		s.hasFiles("vm-1", "late", "after")
+		require.EqualValues(t, 3, s.Stats().Unwritten)
+	})
+}
+
+// A pause during which nothing is removed costs nothing, and neither does a stop in it.
+func TestStopDuringAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var free atomic.Uint64
+		paused := func(s *system, o *Options) {
+			j, err := journal.Open(journal.Options{
+				Dir: s.dir, Clock: clock, MinFree: 1000,
+				FreeSpace: func() (journal.Space, error) { return journal.Space{Free: free.Load()}, nil },
+			})
+			require.NoError(s, err)
+			s.Cleanup(func() { _ = j.Close() })
+			o.Journal, o.Retention = j, engine.Retention{Events: time.Hour}
+		}
+		s := newSystem(t, paused)
+		s.report("vm-1", "first")
+		s.report("vm-1", "second")
+		s.Close()
+		require.Zero(t, s.log.count("events left for the next run to write to the journal"))
+		s.start(paused)
+		synctest.Wait()
+		require.Empty(t, s.files("vm-1"))
+		free.Store(1 << 30)
+		time.Sleep(journalRetry) // fake clock
+		synctest.Wait()
+		s.hasFiles("vm-1", "first", "second")
+		require.Zero(t, s.Stats().Unwritten)
+	})
 }
 
 // With the journal switched off events are only marked: switched on again, it

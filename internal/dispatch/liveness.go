@@ -50,6 +50,9 @@ func (l *liveness) current() fleet.Liveness {
 // endSilent ends the sessions whose agents are gone as of now.
 func (d *Dispatcher) endSilent(now time.Time) {
 	for _, s := range d.registry.sessions() {
+		if s.backlog.lag() > 0 {
+			continue // it is not read: what it sent is not known
+		}
 		if err := s.alive.current().Gone(now); err != nil {
 			s.end(err)
 		}

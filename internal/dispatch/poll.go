@@ -121,12 +121,16 @@ func (d *Dispatcher) Token(
 }
 
 // ReportEvent keeps an event that came over HTTP; it is durable when
-// ReportEvent returns. It returns the VM as it is then and the event as kept.
+// ReportEvent returns. It returns the VM as it is then and the event as kept, or a
+// *fleet.ThrottledError when the VM reports more than it may.
 func (d *Dispatcher) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fleet.Event, error) {
 	arrived, done := d.unstored.add(d.receivedAt)
 	defer done()
 	e.Via, e.Epoch, e.ReceivedAt = fleet.HTTP, 0, arrived
 	if err := e.Check(); err != nil {
+		return fleet.VM{}, e, err
+	}
+	if err := d.admitReport(e.VM, len(e.Body)); err != nil {
 		return fleet.VM{}, e, err
 	}
 	d.suspect(e.VM)
@@ -139,10 +143,14 @@ func (d *Dispatcher) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, 
 }
 
 // ReportHeartbeat keeps a heartbeat that came over HTTP, to be made durable
-// with others within 100 ms.
+// with others within 100 ms. It returns a *fleet.ThrottledError when the VM reports more
+// than it may.
 func (d *Dispatcher) ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error {
 	h.Via, h.Epoch, h.ReceivedAt = fleet.HTTP, 0, d.receivedAt()
 	if err := h.Check(); err != nil {
+		return err
+	}
+	if err := d.admitReport(h.VM, len(h.Body)); err != nil {
 		return err
 	}
 	d.suspect(h.VM)

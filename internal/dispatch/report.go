@@ -40,6 +40,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 		s.refuse("ack", err)
 		return nil
 	}
+	s.acked()
 	var late bool
 	err := s.persist("ack", func(ctx context.Context) error {
 		out, err := s.d.Engine.Apply(ctx, fleet.AckReceived{VM: s.vm, Epoch: s.epoch, Ack: a}, arrived)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -44,7 +45,16 @@ type Session struct {
 	wake    chan struct{} // for deliverDue; holds one
 	deliver sync.WaitGroup
 
-	alive liveness
+	alive   liveness
+	backlog backlog
+	// unacked is how many acks may come that cost nothing; asked is whether the message
+	// that is charged next is one of them, and the reader's own.
+	unacked atomic.Int64
+	asked   bool
+	// withinLimits is whether the VM is known to report no more than it may; the reader's own.
+	withinLimits bool
+
+	superseded chan struct{} // closed when a newer session has taken its place
 
 	mu      sync.Mutex
 	written fleet.CommandID // the latest command that was written in full
@@ -79,6 +89,7 @@ func (d *Dispatcher) Open(ctx context.Context, h fleet.Hello, t Transport) (*Ses
 	s := &Session{
 		d: d, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
 		log: d.Log.With(keyVM, h.VM, keyEpoch, v.Epoch), wake: make(chan struct{}, 1),
+		superseded: make(chan struct{}),
 	}
 	s.alive.opened(opened)
 	s.stream, s.hangUp = context.WithCancel(ctx)
@@ -148,6 +159,9 @@ func (s *Session) end(cause error) {
 	}
 	if s.cause == nil {
 		s.cause = cause
+		if errors.Is(cause, fleet.ErrSuperseded) {
+			close(s.superseded)
+		}
 	}
 	if s.cancel != nil {
 		s.cancel()

@@ -27,6 +27,7 @@ const (
 	troubleCrashed    trouble = "crashed"
 	troubleBeatsLost  trouble = "heartbeats lost"
 	troublePassedOver trouble = "passed over"
+	troubleThrottled  trouble = "throttled"
 )
 
 // The kinds that are about the controller, whatever the VM: what every session

@@ -3,11 +3,10 @@ package dispatch
 import (
 	"context"
 	"errors"
-	"io/fs"
-	"syscall"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/journal"
 )
 
 const (
@@ -16,6 +15,9 @@ const (
 	// silenceEvery is how often all sessions are looked at: 150 ns each.
 	silenceEvery = time.Second
 	purgeEvery   = 10 * time.Minute
+	// purgePaused is how often what is past its retention is removed while the journal is
+	// paused because too little space is free.
+	purgePaused  = time.Minute
 	journalBatch = 500
 	journalRetry = 5 * time.Second
 	journalRest  = 2 * time.Second
@@ -65,18 +67,33 @@ func (d *Dispatcher) live(vm fleet.VMID) fleet.Live {
 	if s == nil {
 		return fleet.Live{}
 	}
-	return fleet.Live{Epoch: s.epoch, Written: s.lastWritten(), LastMessageAt: s.alive.current().LastMessageAt}
+	// The ack may be among what waits to be read: what was read last may have arrived
+	// before it.
+	arrived := s.alive.current().LastMessageAt.Add(-s.backlog.lag())
+	return fleet.Live{Epoch: s.epoch, Written: s.lastWritten(), LastMessageAt: arrived}
 }
 
 // purgeLoop forgets what is older than the retention.
 func (d *Dispatcher) purgeLoop() {
-	d.every(purgeEvery, func(ctx context.Context) error {
-		return errors.Join(d.purgeRows(ctx), d.pruneJournal(ctx))
+	purged, fault := time.Now(), error(nil)
+	d.every(purgePaused, func(ctx context.Context) error {
+		if paused := d.journalPaused(); paused || time.Since(purged) >= purgeEvery {
+			purged = time.Now()
+			fault = errors.Join(d.purgeRows(ctx, paused), d.pruneJournal(ctx))
+		}
+		return fault
 	}, "purge")
 }
 
-func (d *Dispatcher) purgeRows(ctx context.Context) error {
-	n, err := d.Engine.Purge(ctx, d.Retention, d.Clock())
+// journalPaused reports whether no files are written because too little space is free.
+func (d *Dispatcher) journalPaused() bool { return d.Journal != nil && d.Journal.Paused() }
+
+// purgeRows removes events without a file as well while the journal is paused: they would
+// take space from the database for as long as it is.
+func (d *Dispatcher) purgeRows(ctx context.Context, paused bool) error {
+	r := d.Retention
+	r.Unjournaled = paused
+	n, err := d.Engine.Purge(ctx, r, d.Clock())
 	if n > 0 {
 		d.Log.Info("rows past their retention forgotten", keyCount, n)
 	}
@@ -151,14 +168,16 @@ func (d *Dispatcher) journalLoop() {
 		woken := d.journaling
 		var retry <-chan time.Time
 		if err := d.journalEvents(ctx); err != nil {
-			d.limited(d.Log, troubleJournal, "").Error("events not written to the journal, trying again", keyError, err)
+			if !errors.Is(err, journal.ErrPaused) { // which the journal logs
+				d.limited(d.Log, troubleJournal, "").Error("events not written to the journal, trying again", keyError, err)
+			}
 			woken, retry = nil, time.After(journalRetry) // more events will not mend it
 		}
 		select {
 		case <-woken:
 		case <-retry:
 		case <-d.beats.stopped: // the sessions are gone: no more events come
-			if err := d.journalEvents(ctx); err != nil {
+			if err := d.journalEvents(ctx); err != nil && !errors.Is(err, journal.ErrPaused) {
 				d.Log.Error("events left for the next run to write to the journal", keyError, err)
 			}
 			return
@@ -173,16 +192,20 @@ func (d *Dispatcher) journalLoop() {
 // not stop all others' files.
 func (d *Dispatcher) journalEvents(ctx context.Context) error {
 	for {
+		if d.journalPaused() {
+			return d.notePause(ctx)
+		}
 		began := time.Now()
 		events, err := d.Engine.UnjournaledEvents(ctx, journalBatch)
 		if err != nil || len(events) == 0 {
 			return err
 		}
+		d.countLeftOut(events[0])
 		n, fault := len(events), error(nil)
 		if d.Journal != nil {
 			n, fault = d.Journal.WriteEvents(ctx, events)
 		}
-		if ofOneVM(fault) && d.Journal.Check() == nil {
+		if journal.OfOneVM(fault) && d.Journal.Check() == nil {
 			d.counters.unwritten.Add(1)
 			d.limited(d.Log, troublePassedOver, events[n].VM).Error("event passed over by the journal",
 				keyVM, events[n].VM, keyEventType, events[n].Type, keyError, fault)
@@ -200,6 +223,32 @@ func (d *Dispatcher) journalEvents(ctx context.Context) error {
 	}
 }
 
+// notePause notes the first event that has no file because the journal is paused. It
+// returns journal.ErrPaused.
+func (d *Dispatcher) notePause(ctx context.Context) error {
+	if d.pausedAt != 0 {
+		return journal.ErrPaused
+	}
+	first, err := d.Engine.UnjournaledEvents(ctx, 1)
+	if err != nil {
+		return err
+	}
+	if len(first) > 0 {
+		d.pausedAt = first[0].Seq
+	}
+	return journal.ErrPaused
+}
+
+// countLeftOut logs how many events before the first that has no file were removed while
+// the journal was paused: they will not get one.
+func (d *Dispatcher) countLeftOut(first fleet.Event) {
+	if n := first.Seq - d.pausedAt; d.pausedAt != 0 && n > 0 {
+		d.counters.unwritten.Add(n)
+		d.Log.Warn("events removed while the journal was paused have no file", keyCount, n)
+	}
+	d.pausedAt = 0
+}
+
 // restJournal keeps the journal from taking more than a quarter of the disk's
 // and a processor's time while many events come, as when a fleet connects; or
 // more, where the disk is so slow that it would rest longer than journalRest. A
@@ -209,14 +258,4 @@ func (d *Dispatcher) restJournal(worked time.Duration) {
 	case <-time.After(min(3*worked, journalRest)):
 	case <-d.beats.stopped:
 	}
-}
-
-// ofOneVM reports whether an event cannot be written for a reason of its own or
-// of its VM's directory. What is short, such as space or open files, is
-// everybody's and passes.
-func ofOneVM(fault error) bool {
-	if _, ok := errors.AsType[*fleet.FieldError](fault); ok {
-		return true
-	}
-	return errors.Is(fault, syscall.ENOTDIR) || errors.Is(fault, fs.ErrExist) || errors.Is(fault, fs.ErrPermission)
 }

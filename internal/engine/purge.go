@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -18,6 +19,9 @@ type Retention struct {
 	// VMs counts from when a VM that is not connected was last seen.
 	VMs     time.Duration
 	Changes time.Duration
+	// Unjournaled is whether events go by their retention also when they are not marked as
+	// journaled.
+	Unjournaled bool
 }
 
 // purgeBatch is how many rows of a class are removed at a time, so that a purge does
@@ -26,7 +30,8 @@ const purgeBatch = 200
 
 // Purge removes what is older than the retention, in bounded steps, until nothing is
 // left to remove. It returns how many rows it removed, also with an error. Events that
-// are not marked as journaled stay. What is older is judged by PurgeTime.
+// are not marked as journaled stay unless r says otherwise. What is older is judged by
+// PurgeTime.
 func (e *Engine) Purge(ctx context.Context, r Retention, now time.Time) (int, error) {
 	asOf, err := e.purgeTime(ctx, now)
 	if err != nil {
@@ -41,6 +46,9 @@ func (e *Engine) Purge(ctx context.Context, r Retention, now time.Time) (int, er
 	through, err := e.Driver.Mark(ctx, journaled)
 	if err != nil {
 		return 0, unavailable(ctx, err)
+	}
+	if r.Unjournaled {
+		through = math.MaxInt64
 	}
 	c := store.Cutoffs{
 		Now: later(asOf, now), Changes: before(r.Changes), Heartbeats: before(r.Heartbeats), Events: before(r.Events),

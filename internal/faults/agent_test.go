@@ -176,7 +176,11 @@ func (a *agent) sayRaw(t *testing.T, b []byte) {
 
 func (a *agent) ack(t *testing.T, id string) {
 	t.Helper()
-	a.say(t, ackOf(&commands.CommandAck{CommandId: id, Success: true}))
+	require.NoError(t, a.ackNow(id))
+}
+
+func (a *agent) ackNow(id string) error {
+	return a.stream.SendMsg(ackOf(&commands.CommandAck{CommandId: id, Success: true}))
 }
 
 func ackOf(ack *commands.CommandAck) *commands.MIGletMessage {

@@ -40,4 +40,6 @@ var quick = scenarios{
 	"browser-pages":         testBrowserPages,
 	"rapid-reset":           testRapidReset,
 	"idle-peers":            testIdlePeers,
+	"event-flood":           testEventFlood,
+	"low-space":             testLowSpace,
 }

@@ -3,6 +3,7 @@ package fleet
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // The errors of the domain. Every layer returns these, wrapped; only package
@@ -32,6 +33,8 @@ var (
 	ErrStopping = fmt.Errorf("%w: the controller is stopping", ErrUnavailable)
 	// ErrCursorExpired occurs when changes after a cursor are no longer kept.
 	ErrCursorExpired = errors.New("the changes after this cursor are no longer kept")
+	// ErrThrottled occurs when a VM reports more than it may.
+	ErrThrottled = errors.New("the VM reports too much: what it may is limited")
 	// ErrNoToken occurs when no registration token is available at the moment.
 	ErrNoToken = errors.New("no registration token is available")
 )
@@ -49,6 +52,16 @@ func (e *TokenError) Error() string { return ErrNoToken.Error() + ": " + e.Why }
 
 // Unwrap returns ErrNoToken and the cause.
 func (e *TokenError) Unwrap() []error { return []error{ErrNoToken, e.Cause} }
+
+// ThrottledError is ErrThrottled with how long it takes until the VM may report that
+// much.
+type ThrottledError struct{ After time.Duration }
+
+// Error is that of ErrThrottled.
+func (e *ThrottledError) Error() string { return ErrThrottled.Error() }
+
+// Unwrap returns ErrThrottled.
+func (e *ThrottledError) Unwrap() error { return ErrThrottled }
 
 // FieldError says which field of a request breaks which rule.
 type FieldError struct {

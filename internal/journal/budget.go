@@ -1,92 +1,94 @@
 package journal
 
 import (
+	"maps"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
 
-// limit is how much a token bucket holds and how soon it fills. Of a bucket it is
-// kept only when it will be full again; at the zero time it long has been.
-type limit struct {
-	every time.Duration // one token comes back
-	fill  time.Duration // an empty bucket takes to fill; not above zero: no tokens
-}
-
-func newLimit(burst int, perSecond float64) limit {
-	every := time.Duration(float64(time.Second) / perSecond)
-	return limit{every: every, fill: time.Duration(burst) * every}
-}
-
-// spend takes a token from a bucket that will be full at fullAt. It returns when
-// the bucket will be full after that, and whether there was a token.
-func (l limit) spend(fullAt, now time.Time) (time.Time, bool) {
-	switch ahead := fullAt.Sub(now); {
-	case ahead > l.fill: // the clock was set back: the bucket is empty, no more
-		return now.Add(l.fill), false
-	case ahead > l.fill-l.every:
-		return fullAt, false
-	case ahead < 0:
-		fullAt = now
-	}
-	return fullAt.Add(l.every), true
-}
-
-// budget is a token bucket for each VM and one for all of them. It forgets the
-// VMs' buckets that are full: what it holds is bounded by the VMs that spent
-// something within the last two times a bucket takes to fill.
+// budget is how many heartbeat files each VM, and all VMs together, may have written.
 //
 // It is guarded by the Journal's mutex.
 type budget struct {
-	each, all limit
-	allFullAt time.Time
-	// Buckets spent from since the last turn, and since the one before: a turn
-	// comes no sooner than a bucket's fill after the last, so the older ones are
-	// full then.
-	young, old map[fleet.VMID]time.Time
-	turnedAt   time.Time
+	each *ratelimit.Buckets[fleet.VMID]
+	all  *ratelimit.Buckets[struct{}]
 }
 
-func newBudget(each, all limit) budget { return budget{each: each, all: all} }
+func newBudget(each, all ratelimit.Limit) budget {
+	return budget{ratelimit.New[fleet.VMID](each, ratelimit.Limit{}), ratelimit.New[struct{}](all, ratelimit.Limit{})}
+}
 
 // spend takes a token from the VM's bucket and one from that of all, and reports
 // whether there were both; else it takes neither.
 func (b *budget) spend(vm fleet.VMID, now time.Time) bool {
 	// In a large fleet this is what refuses nearly all, so it comes first.
-	allFullAt, ok := b.all.spend(b.allFullAt, now)
-	if !ok {
-		b.allFullAt = allFullAt
+	if b.all.Has(struct{}{}, 0, now).Rule != ratelimit.None {
+		b.all.Spend(struct{}{}, 0, now) // takes nothing, but notes a clock that was set back
 		return false
 	}
-	if !b.spendOwn(vm, now) {
+	if b.each.Spend(vm, 0, now).Rule != ratelimit.None {
 		return false
 	}
-	b.allFullAt = allFullAt
+	b.all.Spend(struct{}{}, 0, now)
 	return true
 }
 
-func (b *budget) spendOwn(vm fleet.VMID, now time.Time) bool {
-	if b.each.fill <= 0 {
-		return false
-	}
-	b.turn(now)
-	before, known := b.young[vm]
-	if !known {
-		before = b.old[vm]
-	}
-	fullAt, ok := b.each.spend(before, now)
-	if !fullAt.Equal(before) {
-		b.young[vm] = fullAt
-	}
-	return ok
+// eventBudget is how many event files each VM may have written, and how large, by when
+// its events were received: what is written late, after a crash or a pause, costs as much
+// as it would have in time.
+//
+// It is guarded by the Journal's mutex.
+type eventBudget struct {
+	each    *ratelimit.Buckets[fleet.VMID]
+	last    time.Time // when the latest event was received
+	elapsed time.Duration
+	// decided is what became of the events of the latest batch, by their Seq: one that is
+	// tried again is not charged again.
+	decided map[int64]bool
 }
 
-func (b *budget) turn(now time.Time) {
-	switch since := now.Sub(b.turnedAt); {
-	case b.young == nil || since >= b.each.fill:
-		b.old, b.young = b.young, make(map[fleet.VMID]time.Time)
-		b.turnedAt = now
-	case since < 0:
-		b.turnedAt = now
+func newEventBudget() eventBudget {
+	return eventBudget{
+		each: ratelimit.New[fleet.VMID](
+			ratelimit.NewLimit(eventBurst, eventsPerSecond), ratelimit.NewLimit(eventByteBurst, eventBytesPerSecond)),
+		decided: map[int64]bool{},
 	}
+}
+
+// setBack is how much earlier than one before an event is received when the clock was
+// set back, and not only because two were received at the same time.
+const setBack = time.Minute
+
+// at returns when an event was received, on a clock that is never set back.
+func (b *eventBudget) at(received time.Time) time.Time {
+	switch step := received.Sub(b.last); {
+	case b.last.IsZero() || step < -setBack:
+		b.last = received
+	case step > 0:
+		b.last = received
+		b.elapsed += step
+	}
+	return time.Unix(0, 0).Add(b.elapsed)
+}
+
+// spend reports whether the file of an event may be written, and whether that it may not
+// is news of its VM.
+func (b *eventBudget) spend(e fleet.Event, size int, at time.Time) (ok, news bool) {
+	if ok, decided := b.decided[e.Seq]; decided {
+		return ok, false
+	}
+	v := b.each.Spend(e.VM, size, at)
+	ok = v.Rule == ratelimit.None
+	if e.Seq != 0 {
+		b.decided[e.Seq] = ok
+	}
+	return ok, v.New
+}
+
+// begin forgets what was decided of events before the first of a batch: they are not tried
+// again.
+func (b *eventBudget) begin(first int64) {
+	maps.DeleteFunc(b.decided, func(seq int64, _ bool) bool { return seq < first })
 }

@@ -8,10 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
 
 // plenty is more than any test spends, also after a clock was set back a day.
-var plenty = newLimit(maxBurst, 1)
+var plenty = ratelimit.NewLimit(maxBurst, 1)
 
 // spendAll returns how many tokens there are to be had at once.
 func spendAll(b *budget, vm fleet.VMID, now time.Time) int {
@@ -26,7 +27,7 @@ func spendAll(b *budget, vm fleet.VMID, now time.Time) int {
 // what it saves up is never more than the burst.
 func TestBudgetIsBurstThenRate(t *testing.T) {
 	t.Parallel()
-	b, now := newBudget(newLimit(20, 1), plenty), start
+	b, now := newBudget(ratelimit.NewLimit(20, 1), plenty), start
 	require.Equal(t, 20, spendAll(&b, "vm-1", now))
 	require.Equal(t, 20, spendAll(&b, "vm-2", now))
 	require.Zero(t, spendAll(&b, "vm-1", now.Add(time.Second-1)))
@@ -41,7 +42,7 @@ func TestBudgetIsBurstThenRate(t *testing.T) {
 // are forgotten, and while a VM asks much more often than it may.
 func TestBudgetHoldsInTheLongRun(t *testing.T) {
 	t.Parallel()
-	b, got := newBudget(newLimit(20, 1), plenty), 0
+	b, got := newBudget(ratelimit.NewLimit(20, 1), plenty), 0
 	for i := range 10 * 600 {
 		if b.spend("vm-1", start.Add(time.Duration(i)*100*time.Millisecond)) {
 			got++
@@ -53,7 +54,7 @@ func TestBudgetHoldsInTheLongRun(t *testing.T) {
 // A fractional rate is what it says.
 func TestBudgetBelowOneASecond(t *testing.T) {
 	t.Parallel()
-	b := newBudget(newLimit(1, 0.1), plenty)
+	b := newBudget(ratelimit.NewLimit(1, 0.1), plenty)
 	require.Equal(t, 1, spendAll(&b, "vm-1", start))
 	require.Zero(t, spendAll(&b, "vm-1", start.Add(9999*time.Millisecond)))
 	require.Equal(t, 1, spendAll(&b, "vm-1", start.Add(10*time.Second)))
@@ -62,12 +63,12 @@ func TestBudgetBelowOneASecond(t *testing.T) {
 // VMs that come and go leave nothing behind, also after a clock was set back.
 func TestBudgetForgetsFullBuckets(t *testing.T) {
 	t.Parallel()
-	b := newBudget(newLimit(20, 1), plenty)
+	b := newBudget(ratelimit.NewLimit(20, 1), plenty)
 	b.spend("vm-0", start.Add(24*time.Hour))
 	most := 0
 	for i := range 30_000 {
 		b.spend(fleet.VMID(fmt.Sprintf("vm-%d", i)), start.Add(time.Duration(i)*10*time.Millisecond))
-		most = max(most, len(b.young)+len(b.old))
+		most = max(most, b.each.Len())
 	}
 	require.LessOrEqual(t, most, 2*20*100+1, "no more than the VMs of two times 20 s")
 }
@@ -76,7 +77,7 @@ func TestBudgetForgetsFullBuckets(t *testing.T) {
 // VM's bucket does so from when it is first asked again.
 func TestBudgetSurvivesAClockSetBack(t *testing.T) {
 	t.Parallel()
-	back, some := start.Add(-24*time.Hour), newLimit(20, 1)
+	back, some := start.Add(-24*time.Hour), ratelimit.NewLimit(20, 1)
 	for name, c := range map[string]struct {
 		budget budget
 		asked  time.Duration // when both have been after the clock was set back
@@ -101,7 +102,7 @@ func TestBudgetSurvivesAClockSetBack(t *testing.T) {
 // is refused for the sake of all keeps its tokens, however often it asks.
 func TestBudgetOfAllCostsNoVMItsTokens(t *testing.T) {
 	t.Parallel()
-	b := newBudget(newLimit(2, minPerSecond), newLimit(3, 1))
+	b := newBudget(ratelimit.NewLimit(2, minPerSecond), ratelimit.NewLimit(3, 1))
 	require.Equal(t, 2, spendAll(&b, "vm-1", start))
 	require.Equal(t, 1, spendAll(&b, "vm-2", start))
 	for range 100 {
@@ -116,7 +117,7 @@ func TestBudgetOfAllCostsNoVMItsTokens(t *testing.T) {
 // however often it asks.
 func TestBudgetOfAVMCostsOthersNothing(t *testing.T) {
 	t.Parallel()
-	b := newBudget(newLimit(1, minPerSecond), newLimit(3, minPerSecond))
+	b := newBudget(ratelimit.NewLimit(1, minPerSecond), ratelimit.NewLimit(3, minPerSecond))
 	require.Equal(t, 1, spendAll(&b, "vm-1", start))
 	for range 100 {
 		require.False(t, b.spend("vm-1", start))
@@ -129,8 +130,8 @@ func TestBudgetOfAVMCostsOthersNothing(t *testing.T) {
 // A burst below zero is no heartbeat files at all.
 func TestBudgetOfNothing(t *testing.T) {
 	t.Parallel()
-	b := newBudget(newLimit(-1, 1), plenty)
+	b := newBudget(ratelimit.NewLimit(-1, 1), plenty)
 	require.Zero(t, spendAll(&b, "vm-1", start))
 	require.Zero(t, spendAll(&b, "vm-1", start.Add(time.Hour)))
-	require.Empty(t, b.young)
+	require.Zero(t, b.each.Len())
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
@@ -24,8 +25,11 @@ const (
 // loss; the caller tries the rest again later, beginning with the one after.
 //
 // An event whose file is there already is counted and its file left alone, so
-// that events may be written again after a crash. An event whose ids break
-// their rule gets a *fleet.FieldError however often it is tried.
+// that events may be written again after a crash. An event whose VM is over its budget
+// is counted and gets no file. An event whose ids break their rule gets a
+// *fleet.FieldError however often it is tried: see OfOneVM.
+//
+// While too little space is free it writes nothing and returns ErrPaused.
 //
 // Calls at the same time wait for each other.
 func (j *Journal) WriteEvents(ctx context.Context, es []fleet.Event) (int, error) {
@@ -33,6 +37,9 @@ func (j *Journal) WriteEvents(ctx context.Context, es []fleet.Event) (int, error
 	defer j.writing.Unlock()
 	done := 0
 	for chunk := range slices.Chunk(es, chunkSize) {
+		if !j.space.enough() {
+			return done, ErrPaused
+		}
 		n, err := j.writeChunk(ctx, chunk)
 		done += n
 		if err != nil {
@@ -51,7 +58,8 @@ func (j *Journal) writeChunk(ctx context.Context, es []fleet.Event) (int, error)
 	j.dirs.RLock()
 	defer j.dirs.RUnlock()
 	drafts, errs := make([]*draft, len(es)), make([]error, len(es))
-	sideBySide(len(es), func(i int) { drafts[i], errs[i] = j.draftEvent(ctx, es[i]) })
+	at := j.receivedAt(es)
+	sideBySide(len(es), func(i int) { drafts[i], errs[i] = j.draftEvent(ctx, es[i], at[i]) })
 	defer func() {
 		for _, d := range drafts {
 			if d != nil {
@@ -64,17 +72,50 @@ func (j *Journal) writeChunk(ctx context.Context, es []fleet.Event) (int, error)
 		return 0, syncErr
 	}
 	j.events.Add(written)
+	for _, d := range drafts[:placed] {
+		if d == nil {
+			j.eventsOverBudget.Add(1)
+		}
+	}
 	return placed, err
 }
 
-func (j *Journal) draftEvent(ctx context.Context, e fleet.Event) (*draft, error) {
+// draftEvent returns nil for an event that gets no file.
+func (j *Journal) draftEvent(ctx context.Context, e fleet.Event, at time.Time) (*draft, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if err := e.Check(); err != nil {
 		return nil, err
 	}
-	return j.draft(e.VM, eventName(e), readable(e.Body), true)
+	content := readable(e.Body)
+	if !j.affords(e, len(content), at) {
+		return nil, nil //nolint:nilnil // as documented
+	}
+	return j.draft(e.VM, eventName(e), content, true)
+}
+
+// receivedAt returns when the events were received, as their budget counts it.
+func (j *Journal) receivedAt(es []fleet.Event) []time.Time {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	at := make([]time.Time, len(es))
+	j.eventBudget.begin(es[0].Seq)
+	for i, e := range es {
+		at[i] = j.eventBudget.at(e.ReceivedAt)
+	}
+	return at
+}
+
+// affords reports whether the file of an event is within the budget of its VM.
+func (j *Journal) affords(e fleet.Event, size int, at time.Time) bool {
+	j.mu.Lock()
+	ok, news := j.eventBudget.spend(e, size, at)
+	j.mu.Unlock()
+	if news {
+		j.trouble.log.Warn("event files left out: the VM is over its budget", keyVM, string(e.VM))
+	}
+	return ok
 }
 
 // placeInOrder stops at the first error. It returns how many have their name,
@@ -83,6 +124,10 @@ func placeInOrder(drafts []*draft, errs []error) (placed int, written uint64, er
 	for i, d := range drafts {
 		if errs[i] != nil {
 			return placed, written, errs[i]
+		}
+		if d == nil {
+			placed++
+			continue
 		}
 		wrote, err := d.place()
 		if err != nil {
@@ -106,7 +151,7 @@ func (j *Journal) syncNames(es []fleet.Event, drafts []*draft) error {
 	seen := make(map[fleet.VMID]bool, len(es))
 	roots := append(make([]func() error, 0, len(es)+1), func() error { return syncDir(j.root) })
 	for i, d := range drafts {
-		if !seen[es[i].VM] {
+		if d != nil && !seen[es[i].VM] {
 			seen[es[i].VM] = true
 			roots = append(roots, func() error { return syncDir(d.dir) })
 		}

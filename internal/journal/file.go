@@ -161,8 +161,12 @@ func readable(body []byte) []byte {
 }
 
 // Check returns nil when a file can be written in the journal's directory now,
-// having written one and removed it.
+// having written one and removed it. A journal that is paused does what it is to do:
+// it returns nil as well.
 func (j *Journal) Check() error {
+	if j.Paused() {
+		return nil
+	}
 	j.checking.Lock()
 	defer j.checking.Unlock()
 	err := writeNew(j.root, checkName, []byte("A file can be written here.\n"), false)
@@ -173,4 +177,14 @@ func (j *Journal) Check() error {
 		return fmt.Errorf("journal: write a file: %w", err)
 	}
 	return nil
+}
+
+// OfOneVM reports whether an error of WriteEvents is for a reason of the event or of its
+// VM's directory, which only a person can mend. What is short, such as space or open
+// files, is everybody's and passes.
+func OfOneVM(err error) bool {
+	if _, ok := errors.AsType[*fleet.FieldError](err); ok {
+		return true
+	}
+	return errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrPermission)
 }

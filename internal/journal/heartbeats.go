@@ -14,6 +14,10 @@ const (
 	keyVM    = "vm_id"
 	keyError = "error"
 	keyFiles = "files"
+
+	keyFree              = "free_bytes"
+	keyRequired          = "required_bytes"
+	keyHeartbeatsLeftOut = "heartbeats_left_out"
 )
 
 // troublePeriod is how often trouble with heartbeat files is logged at most.
@@ -31,7 +35,7 @@ type page struct {
 
 // Heartbeat queues a heartbeat file if the budget and the queue allow, and else
 // counts why not; the heartbeat itself is the store's. It never waits for
-// the disk: the file is there a second later.
+// the disk: the file is there a second later, unless too little space is free by then.
 //
 // render returns the file's content as JSON. It is called at most once, only
 // when the file is to be written, and by another goroutine.
@@ -76,9 +80,13 @@ func (j *Journal) writeHeartbeats() {
 	defer close(j.written)
 	for first := range j.queue {
 		j.gather()
-		j.settle(first)
+		settle := j.settle
+		if !j.space.enough() {
+			settle = j.leaveOut
+		}
+		settle(first)
 		for len(j.queue) > 0 {
-			j.settle(<-j.queue)
+			settle(<-j.queue)
 		}
 	}
 }
@@ -103,6 +111,13 @@ func (j *Journal) settle(p page) {
 	case wrote:
 		j.heartbeats.Add(1)
 	}
+}
+
+// leaveOut counts a file that is not written because the journal is paused.
+func (j *Journal) leaveOut(page) {
+	defer j.release()
+	j.paused.Add(1)
+	j.space.leaveOut()
 }
 
 // content returns what is to be in the file. A panic of render is an error.

@@ -10,9 +10,10 @@
 // 20260102T150405.123456789Z: names of one kind sort by time, and a name stands
 // for one report. A file that has its name is complete and never changes again.
 //
-// The store is the truth, the journal a copy to read. Every event gets its file,
-// as often as the caller has to try; heartbeats get theirs within a budget. Names
-// that begin with "_" in the same directory belong to others.
+// The store is the truth, the journal a copy to read. Events get their files, as often
+// as the caller has to try, within a budget that no agent of the field exhausts;
+// heartbeats get theirs within a smaller one. Neither does while too little space is
+// free. Names that begin with "_" in the same directory belong to others.
 package journal
 
 import (
@@ -25,6 +26,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
 
 // The defaults of Options, and what its numbers may be.
@@ -43,6 +45,14 @@ const (
 const (
 	fleetBurst     = 1000
 	fleetPerSecond = 50
+)
+
+// What a VM may have written of events: files, and bytes of them.
+const (
+	eventBurst          = 1000
+	eventsPerSecond     = 1
+	eventByteBurst      = 32 << 20
+	eventBytesPerSecond = 64 << 10
 )
 
 const (
@@ -66,10 +76,16 @@ type Options struct {
 	// QueueSize is how many heartbeat files may wait to be written, in memory.
 	// Zero is 1024.
 	QueueSize int
+	// MinFree is how many bytes of the file system must be free: with less, no files are
+	// written. Zero is no limit, and AutoMinFree depends on the file system.
+	MinFree int64
+	// FreeSpace measures the file system that Dir is on. Nil is what the system says; it
+	// has an error where that is not known, and then files are written.
+	FreeSpace func() (Space, error)
 	// Clock tells the time, in UTC. Nil is the system's.
 	Clock func() time.Time
-	// Log is told of heartbeat files that could not be written, at most once a
-	// minute. Nil is nobody.
+	// Log gets lines about heartbeat files that could not be written, at most once a
+	// minute, VMs over their budget of event files, and pauses. Nil is nobody.
 	Log *slog.Logger
 }
 
@@ -81,6 +97,11 @@ type Stats struct {
 	// OverBudget is the heartbeats without a file because their VM, or all
 	// VMs together, had used up their budget.
 	OverBudget uint64
+	// EventsOverBudget is the events without a file because their VM had used up its
+	// budget.
+	EventsOverBudget uint64
+	// Paused is the heartbeats without a file because the Journal was paused.
+	Paused uint64
 	// QueueFull is the heartbeats without a file because too many were waiting,
 	// or because the Journal was closed.
 	QueueFull uint64
@@ -108,10 +129,13 @@ type Journal struct {
 	// checking is held by the one call that uses the check's file.
 	checking sync.Mutex
 
-	mu     sync.Mutex // guards what follows
-	budget budget
-	queued int // also the one that is being written
-	closed bool
+	space space
+
+	mu          sync.Mutex // guards what follows
+	budget      budget
+	eventBudget eventBudget
+	queued      int // also the one that is being written
+	closed      bool
 
 	queue    chan page
 	enough   chan struct{} // holds one: what is queued waits for no others
@@ -119,7 +143,7 @@ type Journal struct {
 	closing  sync.Once
 	closeErr error
 
-	events, heartbeats, overBudget, queueFull, failed atomic.Uint64
+	events, heartbeats, overBudget, eventsOverBudget, paused, queueFull, failed atomic.Uint64
 }
 
 // Open makes the directory, if need be, and starts the goroutine that writes
@@ -140,10 +164,13 @@ func Open(o Options) (*Journal, error) {
 	j := &Journal{
 		root: root, retention: o.Retention, clock: o.Clock,
 		trouble: trouble{log: o.Log},
-		budget:  newBudget(newLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), newLimit(fleetBurst, fleetPerSecond)),
-		queue:   make(chan page, o.QueueSize),
-		enough:  make(chan struct{}, 1),
-		written: make(chan struct{}),
+		space:   space{min: o.MinFree, measure: o.FreeSpace, log: o.Log},
+		budget: newBudget(
+			ratelimit.NewLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), ratelimit.NewLimit(fleetBurst, fleetPerSecond)),
+		eventBudget: newEventBudget(),
+		queue:       make(chan page, o.QueueSize),
+		enough:      make(chan struct{}, 1),
+		written:     make(chan struct{}),
 	}
 	go j.writeHeartbeats()
 	return j, nil
@@ -158,6 +185,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.QueueSize == 0 {
 		o.QueueSize = defaultQueueSize
+	}
+	if o.FreeSpace == nil {
+		o.FreeSpace = func() (Space, error) { return measureSpace(o.Dir) }
 	}
 	if o.Clock == nil {
 		o.Clock = func() time.Time { return time.Now().UTC().Round(0) }
@@ -178,6 +208,8 @@ func (o Options) check() error {
 		return fleet.Invalid("HeartbeatsPerSecond", "must be between %g and %d", minPerSecond, maxPerSecond)
 	case o.QueueSize < 0 || o.QueueSize > maxQueueSize:
 		return fleet.Invalid("QueueSize", "must be between 0 and %d", maxQueueSize)
+	case o.MinFree < AutoMinFree:
+		return fleet.Invalid("MinFree", "must be AutoMinFree, or not negative")
 	case o.Retention < 0:
 		return fleet.Invalid("Retention", "must not be negative")
 	}
@@ -191,7 +223,8 @@ func (j *Journal) Stats() Stats {
 	j.mu.Unlock()
 	return Stats{
 		Events: j.events.Load(), Heartbeats: j.heartbeats.Load(),
-		OverBudget: j.overBudget.Load(), QueueFull: j.queueFull.Load(),
+		OverBudget: j.overBudget.Load(), EventsOverBudget: j.eventsOverBudget.Load(),
+		Paused: j.paused.Load(), QueueFull: j.queueFull.Load(),
 		Failed: j.failed.Load(), Queued: queued,
 	}
 }

@@ -3,7 +3,6 @@ package rpc
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"math"
 	"strconv"
 	"time"
@@ -59,7 +58,7 @@ type agentService struct{ agents agents }
 
 // ReportEvent implements AgentService.
 func (s agentService) ReportEvent(ctx context.Context, req *migcontrollerv1.ReportEventRequest) (*migcontrollerv1.ReportEventResponse, error) {
-	e, err := eventOf(req.GetVmId(), req.GetEvent())
+	e, err := eventOf(ctx, req.GetVmId(), req.GetEvent())
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +95,7 @@ func addRegistration(resp *migcontrollerv1.ReportEventResponse, o dispatch.Offer
 
 // ReportHeartbeat implements AgentService.
 func (s agentService) ReportHeartbeat(ctx context.Context, req *migcontrollerv1.ReportHeartbeatRequest) (*migcontrollerv1.ReportHeartbeatResponse, error) {
-	h, err := heartbeatOf(req.GetVmId(), req.GetHeartbeat())
+	h, err := heartbeatOf(ctx, req.GetVmId(), req.GetHeartbeat())
 	if err != nil {
 		return nil, err
 	}
@@ -213,25 +212,23 @@ func listValue(texts []string) *structpb.Value {
 	return structpb.NewListValue(list)
 }
 
-// eventOf reads an event. All of it is kept as its body, known or not; members
-// of the body are in the order of their names.
-func eventOf(vm string, sent *structpb.Struct) (fleet.Event, error) {
-	o, err := reportOf("event", sent)
+// eventOf reads an event. All of it is kept as its body, known or not.
+func eventOf(ctx context.Context, vm string, sent *structpb.Struct) (fleet.Event, error) {
+	body, o, err := sentReport(ctx, "event", sent)
 	if err != nil {
 		return fleet.Event{}, err
 	}
-	e := fleet.Event{Origin: originOf(vm, o), Type: o.text("type")}
+	e := fleet.Event{Origin: originOf(vm, o), Type: o.text("type"), Body: body}
 	o.object("metadata")
 	if err := cmp.Or(*o.err, e.Check()); err != nil {
 		return fleet.Event{}, err
 	}
-	e.Body, err = json.Marshal(sent.AsMap())
-	return e, err
+	return e, nil
 }
 
 // heartbeatOf reads a heartbeat. All of it is kept as its body, known or not.
-func heartbeatOf(vm string, sent *structpb.Struct) (fleet.Heartbeat, error) {
-	o, err := reportOf("heartbeat", sent)
+func heartbeatOf(ctx context.Context, vm string, sent *structpb.Struct) (fleet.Heartbeat, error) {
+	body, o, err := sentReport(ctx, "heartbeat", sent)
 	if err != nil {
 		return fleet.Heartbeat{}, err
 	}
@@ -239,6 +236,7 @@ func heartbeatOf(vm string, sent *structpb.Struct) (fleet.Heartbeat, error) {
 	h := fleet.Heartbeat{
 		Origin: originOf(vm, o), Status: o.text("miglet_state"), RunnerState: o.text("runner_state"),
 		Job: jobOf(o.object("current_job")), Health: healthOf(o.object("vm_health")),
+		Body: body,
 	}
 	if len(h.RunnerState) > maxRunnerStateLength {
 		o.breaks("runner_state", "must be a text of at most %d bytes", maxRunnerStateLength)
@@ -246,8 +244,7 @@ func heartbeatOf(vm string, sent *structpb.Struct) (fleet.Heartbeat, error) {
 	if err := cmp.Or(*o.err, h.Check()); err != nil {
 		return fleet.Heartbeat{}, err
 	}
-	h.Body, err = json.Marshal(sent.AsMap())
-	return h, err
+	return h, nil
 }
 
 func originOf(vm string, o object) fleet.Origin {

@@ -68,7 +68,7 @@ func TestEventOf(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := eventOf("vm-1", parse(t, test.sent))
+			got, err := eventOf(t.Context(), "vm-1", parse(t, test.sent))
 			require.NoError(t, err)
 			require.Equal(t, string(test.want.Body), string(got.Body))
 			require.Equal(t, test.want, got)
@@ -119,7 +119,7 @@ func TestHeartbeatOf(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := heartbeatOf("vm-1", parse(t, test.sent))
+			got, err := heartbeatOf(t.Context(), "vm-1", parse(t, test.sent))
 			require.NoError(t, err)
 			require.JSONEq(t, test.sent, string(got.Body))
 			test.want.Via, test.want.Body = fleet.HTTP, got.Body
@@ -136,7 +136,7 @@ func TestReportsWithoutFigures(t *testing.T) {
 		health := &structpb.Struct{Fields: map[string]*structpb.Value{
 			"cpu_load": structpb.NewNumberValue(n), "memory_used": structpb.NewNumberValue(n), "disk_used": {},
 		}}
-		h, err := heartbeatOf("vm-1", &structpb.Struct{Fields: map[string]*structpb.Value{"vm_health": structpb.NewStructValue(health)}})
+		h, err := heartbeatOf(t.Context(), "vm-1", &structpb.Struct{Fields: map[string]*structpb.Value{"vm_health": structpb.NewStructValue(health)}})
 		require.NoError(t, err)
 		require.Nil(t, h.Health)
 		require.True(t, json.Valid(h.Body), string(h.Body))
@@ -178,19 +178,19 @@ func TestReportsThatBreakRules(t *testing.T) {
 	} {
 		t.Run(test.sent[:min(40, len(test.sent))], func(t *testing.T) {
 			t.Parallel()
-			_, err := eventOf("vm-1", parse(t, test.sent))
+			_, err := eventOf(t.Context(), "vm-1", parse(t, test.sent))
 			requireRule(t, test.event, err)
-			_, err = heartbeatOf("vm-1", parse(t, test.sent))
+			_, err = heartbeatOf(t.Context(), "vm-1", parse(t, test.sent))
 			requireRule(t, test.heartbeat, err)
 		})
 	}
-	_, err := eventOf("vm-1", nil)
+	_, err := eventOf(t.Context(), "vm-1", nil)
 	requireRule(t, "event must be a JSON object", err)
-	_, err = heartbeatOf("vm-1", nil)
+	_, err = heartbeatOf(t.Context(), "vm-1", nil)
 	requireRule(t, "heartbeat must be a JSON object", err)
-	_, err = eventOf("../vm-1", parse(t, `{"type":"x"}`))
+	_, err = eventOf(t.Context(), "../vm-1", parse(t, `{"type":"x"}`))
 	requireRule(t, "vm_id must be 1 to 128 characters", err)
-	_, err = heartbeatOf("", parse(t, `{}`))
+	_, err = heartbeatOf(t.Context(), "", parse(t, `{}`))
 	requireRule(t, "vm_id must be 1 to 128 characters", err)
 }
 
@@ -212,7 +212,7 @@ func requireRule(t *testing.T, rule string, err error) {
 // the decoders of other languages, which by default stop at 100 messages.
 func TestDeepEventsCanBeShown(t *testing.T) {
 	t.Parallel()
-	e, err := eventOf("vm-1", parse(t, nested(maxDepth)))
+	e, err := eventOf(t.Context(), "vm-1", parse(t, nested(maxDepth)))
 	require.NoError(t, err)
 	shown, err := proto.Marshal(&migcontrollerv1.ListEventsResponse{Events: []*migcontrollerv1.Event{eventToProto(e)}})
 	require.NoError(t, err)

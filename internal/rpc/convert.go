@@ -2,13 +2,11 @@ package rpc
 
 import (
 	"cmp"
-	"encoding/json"
 	"maps"
 	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
@@ -248,28 +246,6 @@ func sourceToProto(r fleet.Route) migcontrollerv1.ReportSource {
 	default:
 		return migcontrollerv1.ReportSource_REPORT_SOURCE_UNSPECIFIED
 	}
-}
-
-// bodyToProto shows what was kept of an event. What is not a JSON object is shown
-// under the name body: one odd event does not spoil a page.
-func bodyToProto(body json.RawMessage) *structpb.Struct {
-	if len(body) == 0 {
-		return nil
-	}
-	var value any
-	if err := json.Unmarshal(body, &value); err != nil {
-		value = strings.ToValidUTF8(string(body), "\uFFFD")
-	}
-	object, ok := value.(map[string]any)
-	if !ok {
-		object = map[string]any{"body": value}
-	}
-	shown, err := structpb.NewStruct(object)
-	if err != nil {
-		// What json makes of a text is always fit for a Struct.
-		return nil
-	}
-	return shown
 }
 
 // timeToProto leaves a time unset that is zero.

@@ -224,7 +224,8 @@ func TestBodyToProto(t *testing.T) {
 		`"text"`:        `{"body":"text"}`,
 		`null`:          `{"body":null}`,
 		`not JSON`:      `{"body":"not JSON"}`,
-		`{"a":1e999}`:   `{"body":"{\"a\":1e999}"}`,
+		`{"a":1e999}`:   `{"a":"1e999"}`,
+		`{"a":1} 2`:     `{"body":"{\"a\":1} 2"}`,
 		"\xff":          `{"body":"` + "\uFFFD" + `"}`,
 	} {
 		requireJSON(t, want, bodyToProto(json.RawMessage(body)))

@@ -3,6 +3,8 @@ package rpc
 import (
 	"context"
 	"errors"
+	"math"
+	"strconv"
 
 	"connectrpc.com/connect"
 
@@ -35,6 +37,7 @@ var errorCodes = []struct {
 	{fleet.ErrNotDue, connect.CodeFailedPrecondition, noReason, false},
 	{fleet.ErrNothingDue, connect.CodeFailedPrecondition, noReason, false},
 	{fleet.ErrSuperseded, connect.CodeAborted, noReason, false},
+	{fleet.ErrThrottled, connect.CodeResourceExhausted, noReason, false},
 	{fleet.ErrCursorExpired, connect.CodeOutOfRange, migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED, false},
 	{fleet.ErrNoToken, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN, false},
 	{fleet.ErrStopping, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING, false},
@@ -47,8 +50,8 @@ const noReason = migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED
 
 // toConnect returns the error that a caller is told of err, which is not nil. An
 // error that already is a *connect.Error stays what it is, and a
-// *fleet.FieldError tells field and rule. What is in no row is Internal, and its
-// text is not told.
+// *fleet.FieldError tells field and rule, and a *fleet.ThrottledError when to try again,
+// in the header Retry-After. What is in no row is Internal, and its text is not told.
 func toConnect(err error) *connect.Error {
 	if told, ok := errors.AsType[*connect.Error](err); ok {
 		return told
@@ -65,6 +68,9 @@ func toConnect(err error) *connect.Error {
 		told := connect.NewError(row.code, row.err)
 		if row.whole {
 			told = connect.NewError(row.code, err)
+		}
+		if throttled, ok := errors.AsType[*fleet.ThrottledError](err); ok {
+			told.Meta().Set("Retry-After", strconv.Itoa(int(math.Ceil(throttled.After.Seconds()))))
 		}
 		if row.reason == noReason {
 			return told

@@ -29,6 +29,7 @@ var sentinels = map[string]error{
 	"ErrSuperseded":   fleet.ErrSuperseded,
 	"ErrStopping":     fleet.ErrStopping, "ErrUnavailable": fleet.ErrUnavailable,
 	"ErrCursorExpired": fleet.ErrCursorExpired,
+	"ErrThrottled":     fleet.ErrThrottled,
 	"ErrNoToken":       fleet.ErrNoToken,
 }
 

@@ -294,6 +294,7 @@ func TestStreamControl(t *testing.T) {
 	ended := make(chan error, 1)
 	c := config(&fakeAgents{})
 	c.Commands = fakeStreams(func(ctx context.Context, stream *agentStream) error {
+		exchangeOf(ctx).suspend() // as the service does
 		first, err := stream.Receive()
 		if err != nil {
 			return err

@@ -1,13 +1,12 @@
 package rpc
 
 import (
+	"encoding/json"
 	"maps"
 	"math"
 	"slices"
 	"strconv"
 	"time"
-
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
@@ -15,7 +14,7 @@ import (
 // object reads the members of a JSON object. A member that is missing, null or
 // an empty text is absent, and reads as nothing.
 type object struct {
-	members map[string]*structpb.Value
+	members map[string]any
 	// prefix stands before the names of members in errors.
 	prefix string
 	// err is the *fleet.FieldError of the first member that broke its rule. All
@@ -24,27 +23,27 @@ type object struct {
 }
 
 // reportOf returns a report for reading, or a *fleet.FieldError for the field
-// when there is none or it is nested too deep.
-func reportOf(field string, sent *structpb.Struct) (object, error) {
-	if sent == nil {
-		return object{}, fleet.Invalid(field, "must be a JSON object")
-	}
-	if deeper(structpb.NewStructValue(sent), maxDepth) {
+// when it is nested too deep.
+func reportOf(field string, members map[string]any) (object, error) {
+	if deeper(members, maxDepth) {
 		return object{}, fleet.Invalid(field, "must be nested at most %d deep", maxDepth)
 	}
-	return object{members: sent.GetFields(), err: new(error)}, nil
+	return object{members: members, err: new(error)}, nil
 }
 
 // deeper reports whether v has more than limit objects and lists inside each
 // other.
-func deeper(v *structpb.Value, limit int) bool {
-	inside := v.GetListValue().GetValues()
-	if s := v.GetStructValue(); s != nil {
-		inside = slices.Collect(maps.Values(s.GetFields()))
-	} else if v.GetListValue() == nil {
+func deeper(v any, limit int) bool {
+	var inside []any
+	switch v := v.(type) {
+	case map[string]any:
+		inside = slices.Collect(maps.Values(v))
+	case []any:
+		inside = v
+	default:
 		return false
 	}
-	return limit == 0 || slices.ContainsFunc(inside, func(v *structpb.Value) bool { return deeper(v, limit-1) })
+	return limit == 0 || slices.ContainsFunc(inside, func(v any) bool { return deeper(v, limit-1) })
 }
 
 func (o object) breaks(name, rule string, args ...any) {
@@ -54,46 +53,56 @@ func (o object) breaks(name, rule string, args ...any) {
 }
 
 // member returns a member's value, and nil when it is absent.
-func (o object) member(name string) *structpb.Value {
+func (o object) member(name string) any {
 	v := o.members[name]
-	switch k := v.GetKind().(type) {
-	case nil, *structpb.Value_NullValue:
+	if v == "" {
 		return nil
-	case *structpb.Value_StringValue:
-		if k.StringValue == "" {
-			return nil
-		}
 	}
 	return v
 }
 
 func (o object) text(name string) string {
 	v := o.member(name)
-	if v != nil && !isText(v) {
+	text, ok := v.(string)
+	if v != nil && !ok {
 		o.breaks(name, "must be a text")
 	}
-	return v.GetStringValue()
+	return text
 }
 
 // name reads a text; a number will do as well.
 func (o object) name(name string) string {
-	if n, ok := o.member(name).GetKind().(*structpb.Value_NumberValue); ok {
-		return strconv.FormatFloat(n.NumberValue, 'f', -1, 64)
+	v := o.member(name)
+	if literal, ok := v.(json.Number); ok {
+		v = showNumber(literal.String())
+	}
+	switch n := v.(type) {
+	case float64:
+		return strconv.FormatFloat(n, 'f', -1, 64)
+	case string:
+		return n
 	}
 	return o.text(name)
 }
 
 // number returns nil also for what is no figure: NaN and infinities, which
-// Protobuf can carry and JSON cannot.
+// Protobuf can carry and JSON has as texts.
 func (o object) number(name string) *float64 {
-	v := o.member(name)
-	if v == nil {
+	switch v := o.member(name).(type) {
+	case nil:
 		return nil
+	case float64:
+		return finite(v)
+	case json.Number:
+		n, _ := v.Float64() // infinite beyond the range
+		return finite(n)
+	case string:
+		if v == "NaN" || v == "Infinity" || v == "-Infinity" {
+			return nil
+		}
 	}
-	if _, ok := v.GetKind().(*structpb.Value_NumberValue); !ok {
-		o.breaks(name, "must be a number")
-	}
-	return finite(v.GetNumberValue())
+	o.breaks(name, "must be a number")
+	return nil
 }
 
 // bytes reads a size given in units, and brings it into the range of an int64.
@@ -126,10 +135,11 @@ func (o object) time(name string) time.Time {
 // object reads an object; one that is absent has no members.
 func (o object) object(name string) object {
 	v := o.member(name)
-	if v != nil && v.GetStructValue() == nil {
+	members, ok := v.(map[string]any)
+	if v != nil && !ok {
 		o.breaks(name, "must be a JSON object")
 	}
-	return object{members: v.GetStructValue().GetFields(), prefix: o.prefix + name + ".", err: o.err}
+	return object{members: members, prefix: o.prefix + name + ".", err: o.err}
 }
 
 // vm returns the VM that the request is for, which is also the only one that

@@ -1,27 +1,11 @@
 package rpc
 
 import (
-	"bytes"
-	"encoding/json"
 	"math"
-
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
-
-// protoJSON is the ProtoJSON form of a message with the schema's own names.
-func protoJSON(m proto.Message) ([]byte, error) {
-	b, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(m)
-	if err != nil {
-		return nil, err
-	}
-	var compact bytes.Buffer // protojson spaces its output at random
-	err = json.Compact(&compact, b)
-	return compact.Bytes(), err
-}
 
 func ackFromProto(a *commands.CommandAck) fleet.Ack {
 	return fleet.Ack{
@@ -31,7 +15,7 @@ func ackFromProto(a *commands.CommandAck) fleet.Ack {
 }
 
 func eventFromProto(e *commands.EventNotification) (fleet.Event, error) {
-	body, err := protoJSON(e)
+	body, err := messageJSON(e)
 	return fleet.Event{
 		Origin: fleet.Origin{
 			VM: fleet.VMID(e.GetVmId()), Pool: e.GetPoolId(), Org: e.GetOrgId(),

@@ -14,26 +14,27 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// The JSON of a message has the schema's names and one form.
-func TestProtoJSON(t *testing.T) {
+// The JSON of a message has the schema's names and one form, and whole numbers are
+// numbers.
+func TestMessageJSON(t *testing.T) {
 	t.Parallel()
 	for want, m := range map[string]proto.Message{
 		`{}`: &commands.Heartbeat{},
-		`{"type":"x","vm_id":"v","pool_id":"p","org_id":"o","data":{"k":"<é>"},"timestamp":"-5"}`: &commands.EventNotification{
+		`{"type":"x","vm_id":"v","pool_id":"p","org_id":"o","data":{"k":"<é>"},"timestamp":-5}`: &commands.EventNotification{
 			Type: "x", VmId: "v", PoolId: "p", OrgId: "o", Data: map[string]string{"k": "<é>"}, Timestamp: -5,
 		},
-		`{"health":{"cpu_usage_percent":"NaN","memory_usage_percent":"Infinity","disk_usage_percent":1.5,"memory_total_bytes":"9223372036854775807"},"runner_state":{"runner_name":"r"}}`: &commands.Heartbeat{
+		`{"health":{"cpu_usage_percent":"NaN","memory_usage_percent":"Infinity","disk_usage_percent":1.5,"memory_total_bytes":9223372036854775807},"runner_state":{"runner_name":"r"}}`: &commands.Heartbeat{
 			Health: &commands.VMHealth{
 				CpuUsagePercent: math.NaN(), MemoryUsagePercent: math.Inf(1), DiskUsagePercent: 1.5, MemoryTotalBytes: math.MaxInt64,
 			},
 			RunnerState: &commands.RunnerState{RunnerName: "r"},
 		},
 	} {
-		got, err := protoJSON(m)
+		got, err := messageJSON(m)
 		require.NoError(t, err)
 		require.Equal(t, want, string(got))
 	}
-	_, err := protoJSON(&commands.EventNotification{Type: "\xff"})
+	_, err := messageJSON(&commands.EventNotification{Type: "\xff"})
 	require.Error(t, err)
 }
 

@@ -139,7 +139,12 @@ func (h routeHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // rewrite returns the request that the transcoder gets to see. Queries are no
 // part of the routes: to the transcoder they would be fields of the request.
 func (h routeHandler) rewrite(r *http.Request, vm fleet.VMID, body []byte) *http.Request {
-	r = r.Clone(r.Context())
+	ctx := r.Context()
+	if h.Body != "" && h.Body != "*" {
+		ctx = withSentBody(ctx, body)
+		body = withinDoubles(body)
+	}
+	r = r.Clone(ctx)
 	r.URL = &url.URL{Path: strings.Replace(h.Pattern, "{vm_id}", string(vm), 1)}
 	for name := range r.Header {
 		if aboutForm(name) {
@@ -218,10 +223,10 @@ func isJSON(contentType string) bool {
 // name fields.
 func (h routeHandler) checkBody(vm string, body []byte) error {
 	var sent structpb.Struct
-	if err := unmarshalBody(body, &sent); err != nil || h.Body != "*" {
+	if err := unmarshalBody(withinDoubles(body), &sent); err != nil || h.Body != "*" {
 		return err
 	}
-	o, err := reportOf("body", &sent)
+	o, err := reportOf("body", sent.AsMap())
 	if err != nil {
 		return err
 	}
@@ -235,15 +240,11 @@ func (h routeHandler) checkBody(vm string, body []byte) error {
 
 func (o object) texts(name string) {
 	v := o.member(name)
-	notText := func(v *structpb.Value) bool { return !isText(v) }
-	if v != nil && v.GetListValue() == nil || slices.ContainsFunc(v.GetListValue().GetValues(), notText) {
+	list, ok := v.([]any)
+	notText := func(v any) bool { _, ok := v.(string); return !ok }
+	if v != nil && !ok || slices.ContainsFunc(list, notText) {
 		o.breaks(name, "must be a list of texts")
 	}
-}
-
-func isText(v *structpb.Value) bool {
-	_, ok := v.GetKind().(*structpb.Value_StringValue)
-	return ok
 }
 
 // decoding is how bodies are read. A level of JSON is two messages; the exact

@@ -50,13 +50,21 @@ func FuzzRoutes(f *testing.F) {
 		defer fake.mu.Unlock()
 		for _, e := range fake.events {
 			require.NoError(t, e.Check())
-			require.True(t, json.Valid(e.Body))
+			requireAsSent(t, body, e.Body)
 		}
 		for _, h := range fake.heartbeats {
 			require.NoError(t, h.Check())
 			_, err := json.Marshal(h)
 			require.NoError(t, err)
+			requireAsSent(t, body, h.Body)
 		}
 		fake.events, fake.heartbeats, fake.polls, fake.tokens = nil, nil, nil, nil
 	})
+}
+
+func requireAsSent(t *testing.T, sent, kept []byte) {
+	t.Helper()
+	var want bytes.Buffer
+	require.NoError(t, json.Compact(&want, sent))
+	require.Equal(t, want.String(), string(kept))
 }

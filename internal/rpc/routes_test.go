@@ -191,7 +191,6 @@ func TestRoutesRefuse(t *testing.T) {
 				{"POST", "/api/v1/vms/vm-1/events", `{"type":"x"`, asJSON, 400, "invalid_argument", "body must be a JSON object"},
 				{"POST", "/api/v1/vms/vm-1/events", `{"type":"x"}{}`, asJSON, 400, "invalid_argument", "body must be a JSON object"},
 				{"POST", "/api/v1/vms/vm-1/events", `{"type":"x","type":"y"}`, asJSON, 400, "invalid_argument", "no member named twice"},
-				{"POST", "/api/v1/vms/vm-1/events", `{"type":"x","n":1e999}`, asJSON, 400, "invalid_argument", "body must be a JSON object"},
 				{"POST", "/api/v1/vms/vm-1/events", `{"type":"\ud800"}`, asJSON, 400, "invalid_argument", "body must be a JSON object"},
 				{"POST", "/api/v1/vms/vm-1/events", "{\"type\":\"\xff\"}", asJSON, 400, "invalid_argument", "body must be a JSON object"},
 				{"POST", "/api/v1/vms/vm-1/events", "\ufeff{}", asJSON, 400, "invalid_argument", "body must be a JSON object"},

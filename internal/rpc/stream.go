@@ -34,6 +34,7 @@ type streamService struct {
 	version  string
 	log      *slog.Logger
 	limiter  loglimit.Limiter
+	unread   unreadStreams
 }
 
 var _ commandsconnect.CommandServiceHandler = (*streamService)(nil)
@@ -51,6 +52,7 @@ func NewStreamService(d *dispatch.Dispatcher, version string, log *slog.Logger) 
 // at once.
 func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream) error {
 	l := newLine(ctx, stream, s.version)
+	l.unread = &s.unread
 	defer l.hangUp()
 	hello, err := l.hello(s.dispatch.Stopping())
 	if err != nil {
@@ -107,21 +109,27 @@ func (s *streamService) hold(ctx context.Context, l *line) {
 func converse(ctx context.Context, r *messageReader, l *line) error {
 	ending := &dispatch.EndError{Cause: endInternal}
 	defer func() { r.session.Close(ending) }() //nolint:contextcheck // a session has its stream's
-	control := l.control                       // until this returns
 	for {
-		control.await()
-		m, err := l.stream.Receive()
-		if err == nil {
+		m, err := l.receive(r.session)
+		received := err == nil
+		if received {
 			if err = r.take(m); err == nil { //nolint:contextcheck // as above
 				continue
 			}
-			if ctx.Err() == nil {
-				ending.Err = err
-				return err
+		}
+		switch {
+		case errors.Is(err, errThrottled):
+			ending.Cause, ending.Err = endThrottled, err
+			return err
+		case received && ctx.Err() == nil:
+			ending.Err = err
+			return err
+		case received, errors.Is(err, errNotTaken):
+			// The stream ended, or its session was superseded, while it was not read.
+			if ctx.Err() != nil {
+				l.Interrupt()
 			}
-			// The stream ended while the message waited for the store.
-			l.Interrupt()
-			control.discard()
+			l.control.discard()
 		}
 		ending = l.ending(err)
 		return err
@@ -135,6 +143,7 @@ type line struct {
 	within     time.Duration // how long a message may take to be sent
 	connection Connection    // nil when the server says nothing of it
 	exchange   *exchange     // whose limits are replaced by those of the stream
+	unread     *unreadStreams
 
 	mu sync.Mutex
 	// control is nil once the stream is over: it must not be used after the
@@ -150,6 +159,15 @@ func newLine(ctx context.Context, stream *agentStream, version string) *line {
 	}
 	l.exchange.suspend()
 	return l
+}
+
+// receive returns the next message, once its VM may report.
+func (l *line) receive(session *dispatch.Session) (*commands.MIGletMessage, error) {
+	if err := l.throttle(session); err != nil {
+		return nil, err
+	}
+	l.control.await()
+	return l.stream.Receive()
 }
 
 // hello returns the agent's ConnectRequest. Heartbeats can overtake it: what

@@ -26,6 +26,7 @@ const (
 	endWriteTimeout     = "write timeout"
 	endNotSent          = "message not sent"
 	endTooLarge         = "message too large"
+	endThrottled        = "throttled"
 	endProtocol         = "protocol error"
 	endInternal         = "internal error"
 )

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
@@ -214,14 +215,30 @@ func FuzzStreamMessage(f *testing.F) {
 		if proto.Unmarshal(b, m) == nil { // heartbeats as well, which agentCodec leaves alone
 			_, err := json.Marshal(heartbeatFromProto(m.GetHeartbeat()))
 			require.NoError(t, err)
-			file, err := protoJSON(m)
+			file, err := messageJSON(m)
 			require.NoError(t, err)
-			require.True(t, json.Valid(file))
+			requireSameMessage(t, m, file)
 		}
 		faults, open := s.settled()
 		require.Empty(t, faults)
 		require.Equal(t, 1, open)
 	})
+}
+
+// requireSameMessage requires that the JSON is that of the message, as ProtoJSON reads it.
+func requireSameMessage(t *testing.T, m *commands.MIGletMessage, file []byte) {
+	t.Helper()
+	var compact bytes.Buffer
+	require.NoError(t, json.Compact(&compact, file))
+	require.Equal(t, compact.String(), string(file))
+	read := &commands.MIGletMessage{}
+	require.NoError(t, protojson.Unmarshal(file, read))
+	m.ProtoReflect().SetUnknown(nil)
+	want, err := protojson.Marshal(m)
+	require.NoError(t, err)
+	got, err := protojson.Marshal(read)
+	require.NoError(t, err)
+	require.JSONEq(t, string(want), string(got))
 }
 
 // streamTypes are the ways to write a stream.

@@ -18,13 +18,29 @@ import (
 type messageReader struct {
 	session    *dispatch.Session
 	heartbeats heartbeatReader
+	// size is how many bytes the message has that is taken, and heartbeat whether it is one.
+	size      int
+	heartbeat bool
 }
 
-// take takes a message. One that is malformed or larger than maxAgentMessage is
-// refused, except that an ack is taken as far as it can be: left unanswered, its
-// command would be sent again and again.
+// take takes a message, and counts it against the limits of its VM. One that is
+// malformed or larger than maxAgentMessage is refused, except that an ack is taken as far
+// as it can be: left unanswered, its command would be sent again and again.
 func (r *messageReader) take(m *commands.MIGletMessage) error {
+	if err := r.takeAny(m); err != nil {
+		return err
+	}
+	if size := min(r.size, maxAgentMessage); r.heartbeat {
+		r.session.ChargeHeartbeat(size)
+	} else {
+		r.session.Charge(size)
+	}
+	return nil
+}
+
+func (r *messageReader) takeAny(m *commands.MIGletMessage) error {
 	b := undecoded(m)
+	r.size, r.heartbeat = len(b), false
 	if b == nil { // from JSON, or not so large that agentCodec leaves it undecoded
 		return r.takeSized(m, proto.Size(m))
 	}
@@ -46,17 +62,19 @@ func (r *messageReader) takeHeartbeat(b []byte) error {
 		r.session.Refuse(kindHeartbeat, err)
 		return nil
 	}
+	r.heartbeat = true
 	return r.session.Heartbeat(h, func() ([]byte, error) {
 		m, err := decodeHeartbeat(b)
 		if err != nil {
 			return nil, err
 		}
-		return protoJSON(m)
+		return messageJSON(m)
 	})
 }
 
 // takeSized takes a message that could be decoded from so many bytes.
 func (r *messageReader) takeSized(m *commands.MIGletMessage, size int) error {
+	r.size = size
 	if size <= maxAgentMessage {
 		return r.takeDecoded(m)
 	}
@@ -99,7 +117,8 @@ func (r *messageReader) takeDecoded(m *commands.MIGletMessage) error {
 		}
 		return r.session.Event(e)
 	case *commands.MIGletMessage_Heartbeat:
-		return r.session.Heartbeat(heartbeatFromProto(m.Heartbeat), func() ([]byte, error) { return protoJSON(m.Heartbeat) })
+		r.heartbeat = true
+		return r.session.Heartbeat(heartbeatFromProto(m.Heartbeat), func() ([]byte, error) { return messageJSON(m.Heartbeat) })
 	case *commands.MIGletMessage_Error:
 		r.session.Reported(m.Error.GetCode(), m.Error.GetMessage())
 	case *commands.MIGletMessage_Connect:

@@ -72,7 +72,7 @@ func TestStream(t *testing.T) {
 				}, c.Ack)
 				require.Len(t, s.events("vm-1"), 1)
 				require.JSONEq(t,
-					`{"type":"runner_registered","vm_id":"vm-1","data":{"a":"b"},"timestamp":"1700000000"}`,
+					`{"type":"runner_registered","vm_id":"vm-1","data":{"a":"b"},"timestamp":1700000000}`,
 					string(s.events("vm-1")[0].Body))
 				s.dispatch.Close()
 				hs, err := s.store.Heartbeats(t.Context(), "vm-1", time.Time{}, 10)

@@ -31,7 +31,7 @@ type ReportEventRequest struct {
 	// The event: type (required, formed like a vm_id), timestamp (RFC 3339),
 	// vm_id (the same VM, or absent), pool_id, org_id, metadata (an object) and
 	// whatever belongs to the type. All of it is kept, known or not; numbers keep
-	// the precision of a double.
+	// the precision of a double, and over the HTTP route their text.
 	Event         *structpb.Struct `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -237,7 +237,7 @@ type ReportHeartbeatRequest struct {
 	// VM, or absent), pool_id, org_id, miglet_state, vm_health {cpu_load,
 	// memory_used and memory_total in MB, disk_used and disk_total in GB},
 	// runner_state (a text) and current_job {job_id, run_id, repository,
-	// started_at}. All of it is kept, known or not.
+	// started_at}. All of it is kept, known or not, as an event is.
 	Heartbeat     *structpb.Struct `protobuf:"bytes,2,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

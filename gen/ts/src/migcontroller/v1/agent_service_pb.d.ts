@@ -28,7 +28,7 @@ export declare type ReportEventRequest = Message<"migcontroller.v1.ReportEventRe
    * The event: type (required, formed like a vm_id), timestamp (RFC 3339),
    * vm_id (the same VM, or absent), pool_id, org_id, metadata (an object) and
    * whatever belongs to the type. All of it is kept, known or not; numbers keep
-   * the precision of a double.
+   * the precision of a double, and over the HTTP route their text.
    *
    * @generated from field: google.protobuf.Struct event = 2;
    */
@@ -158,7 +158,7 @@ export declare type ReportHeartbeatRequest = Message<"migcontroller.v1.ReportHea
    * VM, or absent), pool_id, org_id, miglet_state, vm_health {cpu_load,
    * memory_used and memory_total in MB, disk_used and disk_total in GB},
    * runner_state (a text) and current_job {job_id, run_id, repository,
-   * started_at}. All of it is kept, known or not.
+   * started_at}. All of it is kept, known or not, as an event is.
    *
    * @generated from field: google.protobuf.Struct heartbeat = 2;
    */

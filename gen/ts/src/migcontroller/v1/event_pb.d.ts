@@ -74,7 +74,8 @@ export declare type Event = Message<"migcontroller.v1.Event"> & {
   source: ReportSource;
 
   /**
-   * Everything the agent reported, with its own names.
+   * Everything the agent reported, with its own names. A whole number beyond 2^53 and
+   * a number beyond the range of a double are texts.
    *
    * @generated from field: google.protobuf.Struct body = 9;
    */

@@ -1,0 +1,36 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// Only what a person has to mend is passed over; what is short will be there
+// again.
+func TestOfOneVM(t *testing.T) {
+	t.Parallel()
+	for fault, want := range map[error]bool{
+		nil:                             false,
+		fleet.Invalid("type", "rule"):   true,
+		syscall.ENOTDIR:                 true,
+		fs.ErrExist:                     true,
+		syscall.EACCES:                  true,
+		syscall.ENOSPC:                  false,
+		syscall.EMFILE:                  false,
+		syscall.EIO:                     false,
+		errors.New("something unknown"): false,
+	} {
+		wrapped := fault
+		if fault != nil {
+			wrapped = fmt.Errorf("journal: %w", fault)
+		}
+		require.Equal(t, want, OfOneVM(wrapped), "%v", fault)
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !linux && !darwin && !freebsd
+
+package journal
+
+import "errors"
+
+// measureSpace fails: the space is not known here, and the journal is never paused.
+func measureSpace(string) (Space, error) { return Space{}, errors.ErrUnsupported }

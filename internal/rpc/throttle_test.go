@@ -1,0 +1,57 @@
+package rpc
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// A VM that reports too much over HTTP is told when to try again.
+func TestThrottledReports(t *testing.T) {
+	t.Parallel()
+	fake := &fakeAgents{err: &fleet.ThrottledError{After: 1500 * time.Millisecond}}
+	base := "http://" + serve(t, NewHandler(config(fake))) + "/api/v1/vms/vm-1"
+	for _, version := range httpVersions {
+		for _, path := range []string{"/events", "/heartbeat"} {
+			got := post(t, client(t, version), base+path, `{"type":"x"}`)
+			require.Equal(t, 429, got.status)
+			requireError(t, got)
+			require.Equal(t, "2", got.header.Get("Retry-After"))
+			require.Contains(t, got.body, `"code":"resource_exhausted"`)
+		}
+	}
+}
+
+type fakeConnection struct{ Connection }
+
+// Of one connection two streams at most stay unread; others are not affected by it.
+func TestUnreadStreams(t *testing.T) {
+	t.Parallel()
+	var u unreadStreams
+	a, b := &fakeConnection{}, &fakeConnection{}
+	var leave []func()
+	for range maxUnread {
+		l, ok := u.enter(a)
+		require.True(t, ok)
+		leave = append(leave, l)
+	}
+	_, ok := u.enter(a)
+	require.False(t, ok)
+	ofB, ok := u.enter(b)
+	require.True(t, ok)
+	for range 10 {
+		unknown, ok := u.enter(nil)
+		require.True(t, ok)
+		unknown()
+	}
+	leave[0]()
+	again, ok := u.enter(a)
+	require.True(t, ok)
+	for _, l := range []func(){leave[1], ofB, again} {
+		l()
+	}
+	require.Empty(t, u.on)
+}
