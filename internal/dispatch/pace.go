@@ -3,6 +3,7 @@ package dispatch
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -153,13 +154,19 @@ const frameSize = 5
 
 // backlog is how long ago a message may have arrived that is read now, because its stream
 // was not read for a while. Deadlines are judged by it: an ack is not late because it
-// waits behind other messages. The zero value is ready.
+// waits behind other messages. The zero value is ready. One goroutine calls pause and
+// read.
 type backlog struct {
+	bout atomic.Pointer[bout] // the latest; nil for most sessions
+}
+
+// bout is a time in which a stream is not read now and then.
+type bout struct {
 	mu     sync.Mutex
 	behind time.Time // until when messages may be waiting, if no pause follows
-	bytes  int       // read in this bout
-	// before and mark are two moments of the bout with at least mostUnread read between
-	// them, or its begin.
+	bytes  int       // read in it
+	// before and mark are two moments of it with at least mostUnread read between them,
+	// or its begin.
 	before, mark moment
 }
 
@@ -170,31 +177,43 @@ type moment struct {
 
 // pause notes that the stream is not read for a while, from now on.
 func (b *backlog) pause(wait time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	if now.After(b.behind) {
-		b.bytes, b.before, b.mark = 0, moment{at: now}, moment{at: now}
+	now, current := time.Now(), b.bout.Load()
+	if current == nil || current.lag(now) == 0 {
+		current = &bout{before: moment{at: now}, mark: moment{at: now}}
+		b.bout.Store(current)
 	}
-	b.behind = now.Add(wait + readersGrace)
+	current.mu.Lock()
+	defer current.mu.Unlock()
+	current.behind = now.Add(wait + readersGrace)
 }
 
 // read notes a message that was read.
 func (b *backlog) read(size int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.bytes += size + frameSize
-	if b.bytes-b.mark.bytes >= mostUnread {
-		b.before, b.mark = b.mark, moment{time.Now(), b.bytes}
+	current := b.bout.Load()
+	if current == nil {
+		return
+	}
+	current.mu.Lock()
+	defer current.mu.Unlock()
+	current.bytes += size + frameSize
+	if current.bytes-current.mark.bytes >= mostUnread {
+		current.before, current.mark = current.mark, moment{time.Now(), current.bytes}
 	}
 }
 
 // lag returns how long before it was read the latest message may have arrived.
 func (b *backlog) lag() time.Duration {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if now := time.Now(); !now.After(b.behind) {
-		return now.Sub(b.before.at)
+	if current := b.bout.Load(); current != nil {
+		return current.lag(time.Now())
 	}
 	return 0
+}
+
+func (b *bout) lag(now time.Time) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now.After(b.behind) {
+		return 0
+	}
+	return now.Sub(b.before.at)
 }

@@ -99,7 +99,7 @@ func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
-		Handler: NewHandler(c), Protocols: &protocols,
+		Handler: WithTimeouts(NewHandler(c), CallTimeout), Protocols: &protocols,
 		ErrorLog: slog.NewLogLogger(s.log.logger().Handler(), slog.LevelError),
 	}
 	var serving sync.WaitGroup

@@ -35,36 +35,40 @@ func (b *notedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-type streamControlKey struct{}
-
 // withStreamControl gives the calls of next a hold on their connection, for
 // streamControl. It also buffers what they read: each read of a request costs a
-// round through its connection, and a message is read in two.
+// round through its connection, and a message is read in two. WithTimeouts must be
+// around it; its limits are below what is read here, so that a suspended one costs nothing.
 //
 // A stack that is a little larger than an idle stream's is now is twice as large, for each
 // agent: wrappers of it do their work in functions that have returned by then.
 func withStreamControl(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		next.ServeHTTP(w, controlled(w, r))
+		takeControl(w, r)
+		next.ServeHTTP(w, r)
 	})
 }
 
-func controlled(w http.ResponseWriter, r *http.Request) *http.Request {
-	noted := &notedBody{ReadCloser: bare(r)}
-	c := &callControl{http.NewResponseController(w), bufio.NewReaderSize(noted, bodyBuffer), noted}
-	body := struct {
+// takeControl changes r, which is a copy that WithTimeouts has made.
+func takeControl(w http.ResponseWriter, r *http.Request) {
+	x := exchangeOf(r.Context())
+	if x == nil {
+		return
+	}
+	noted := &notedBody{ReadCloser: x.body}
+	x.call = &callControl{http.NewResponseController(w), bufio.NewReaderSize(noted, bodyBuffer), noted}
+	r.Body = struct {
 		io.Reader
 		io.Closer
-	}{c.body, r.Body}
-	r = r.WithContext(context.WithValue(r.Context(), streamControlKey{}, c))
-	r.Body = body
-	return r
+	}{x.call.body, r.Body}
 }
 
 // streamControl returns the callControl of a call; nil outside of withStreamControl.
 func streamControl(ctx context.Context) *callControl {
-	c, _ := ctx.Value(streamControlKey{}).(*callControl)
-	return c
+	if x := exchangeOf(ctx); x != nil {
+		return x.call
+	}
+	return nil
 }
 
 // await waits until there is something to receive. Receive would wait as well,

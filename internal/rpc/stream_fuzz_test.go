@@ -274,7 +274,7 @@ func FuzzStreamDecoder(f *testing.F) {
 	c := config(&fakeAgents{})
 	c.Commands = NewStreamService(
 		startDispatch(f, s, time.Nanosecond, slog.New(slog.DiscardHandler)), "fuzz", slog.New(slog.DiscardHandler))
-	handler := NewHandler(c)
+	handler := WithTimeouts(NewHandler(c), CallTimeout)
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
 		recorder := httptest.NewRecorder()
 		req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, streamPath, bytes.NewReader(body))

@@ -68,6 +68,8 @@ type exchange struct {
 	// due is when the body must have arrived; zero when it has, or has no limit. Only
 	// HTTP/1.1 has a use for it.
 	due time.Time
+	// call is what withStreamControl gives; nil without.
+	call *callControl
 	// unlimited is set while something else limits the time of both directions.
 	unlimited bool
 }
@@ -92,15 +94,6 @@ func (x *exchange) begin() {
 	if !x.http2 {
 		x.limitWrite() // for 100 Continue, which is written when the body is read
 	}
-}
-
-// bare returns the body of a request below its limit, for a stream that suspends that: each
-// frame of its stack is kept for as long as it lives.
-func bare(r *http.Request) io.ReadCloser {
-	if x := exchangeOf(r.Context()); x != nil {
-		return x.body
-	}
-	return r.Body
 }
 
 // suspend lifts the limits until resume. Both do nothing with a nil exchange. No call may
