@@ -126,7 +126,7 @@ func (f *feed) offer(changes []fleet.Change) {
 // caller holds turn.
 func (f *feed) catchUp() {
 	for f.noted.Load() > f.lastChange() {
-		rows, err := f.driver.Changes(context.Background(), store.ChangeQuery{After: f.lastChange()}, feedBatch)
+		rows, _, err := f.driver.Changes(context.Background(), store.ChangeQuery{After: f.lastChange()}, feedBatch)
 		if errors.Is(err, store.ErrPurged) { // followers get the same error
 			f.log.Warn("changes of other writers were purged before they were read")
 			f.skip(f.noted.Load())
@@ -195,39 +195,44 @@ func (f *feed) lastChange() int64 {
 	return f.last
 }
 
-// since returns the changes that q asks for, limit at most, and whether the feed holds
-// them.
-func (f *feed) since(q store.ChangeQuery, limit int) (changes []fleet.Change, ok bool) {
+// since returns the changes that q asks for, limit at most, whether there are more, and
+// whether the feed holds them.
+func (f *feed) since(q store.ChangeQuery, limit int) (changes []fleet.Change, more, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if q.After < f.last && (len(f.recent) == 0 || q.After < f.recent[0].Seq-1) {
-		return nil, false
+		return nil, false, false
 	}
 	i, _ := slices.BinarySearchFunc(f.recent, q.After+1, func(c fleet.Change, seq int64) int { return cmp.Compare(c.Seq, seq) })
 	for _, c := range f.recent[i:] {
+		if q.VM != "" && string(c.Subject) != q.VM {
+			continue
+		}
 		if len(changes) == limit {
-			break
+			return changes, true, true
 		}
-		if q.VM == "" || string(c.Subject) == q.VM {
-			changes = append(changes, c)
-		}
+		changes = append(changes, c)
 	}
-	return changes, true
+	return changes, false, true
 }
 
-// Changes returns durable changes, oldest first, limit at most. It returns
+// Changes lists durable changes, oldest first, as VMs does. It returns
 // fleet.ErrCursorExpired when some of those after q.After are no longer kept.
-func (e *Engine) Changes(ctx context.Context, q store.ChangeQuery, limit int) ([]fleet.Change, error) {
-	if changes, ok := e.feed.since(q, limit); ok {
-		return changes, nil
+func (e *Engine) Changes(ctx context.Context, q store.ChangeQuery, limit int) (changes []fleet.Change, more bool, err error) {
+	if changes, more, ok := e.feed.since(q, limit); ok {
+		return changes, more, nil
 	}
 	last := e.feed.lastChange()
-	rows, err := e.Driver.Changes(ctx, q, limit)
+	rows, more, err := e.Driver.Changes(ctx, q, limit)
 	if err != nil {
-		return nil, unavailable(ctx, err)
+		return nil, false, unavailable(ctx, err)
+	}
+	if n := len(rows); n > 0 && rows[n-1].Seq >= last {
+		more = false
 	}
 	rows = slices.DeleteFunc(rows, func(row store.ChangeRow) bool { return row.Seq > last }) // not before the listeners
-	return decoded(rows, decodeChange)
+	changes, err = decoded(rows, decodeChange)
+	return changes, more, err
 }
 
 // LastChange returns the Seq of the latest durable change; zero when there is none.

@@ -146,34 +146,40 @@ func (e *Engine) heartbeatsOf(doc []byte, vm fleet.VMID) ([]fleet.Heartbeat, err
 // heartbeatRows is how many rows are read at a time.
 const heartbeatRows = 50
 
+// heartbeatRoom is what a heartbeat takes beyond its body, in bytes.
+const heartbeatRoom = 512
+
 // Heartbeats lists the heartbeats of a VM that were received before this time, zero
-// for all, and are still kept: the latest received first, limit at most.
-func (e *Engine) Heartbeats(ctx context.Context, vm fleet.VMID, before time.Time, limit int) ([]fleet.Heartbeat, error) {
-	var hs []fleet.Heartbeat
+// for all, and are still kept, the latest received first, as VMs does. It reads no
+// further than to the first that the list does not take.
+func (e *Engine) Heartbeats(
+	ctx context.Context, vm fleet.VMID, before time.Time, limit int,
+) (hs []fleet.Heartbeat, more bool, err error) {
+	var bound store.Bound
 	q := store.HeartbeatQuery{VM: string(vm), Before: before}
 	for {
-		rows, err := e.Driver.Heartbeats(ctx, q, heartbeatRows)
+		rows, moreRows, err := e.Driver.Heartbeats(ctx, q, heartbeatRows)
 		if err != nil {
-			return nil, unavailable(ctx, err)
+			return nil, false, unavailable(ctx, err)
 		}
 		for _, row := range rows {
 			some, err := e.heartbeatsOf(row.Doc, vm)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
-			slices.Reverse(some)
-			for _, h := range some {
-				if before.IsZero() || h.ReceivedAt.Before(before) {
-					hs = append(hs, h)
+			for _, h := range slices.Backward(some) {
+				if !before.IsZero() && !h.ReceivedAt.Before(before) {
+					continue
 				}
+				if !bound.Takes(limit, heartbeatRoom+len(h.Body)) {
+					return hs, true, nil
+				}
+				hs = append(hs, h)
 			}
-			if len(hs) >= limit {
-				return hs[:limit], nil
-			}
+			q.Before = row.At
 		}
-		if len(rows) < heartbeatRows {
-			return hs, nil
+		if !moreRows {
+			return hs, false, nil
 		}
-		q.Before = rows[len(rows)-1].At
 	}
 }

@@ -34,16 +34,18 @@ func (e *Engine) VM(ctx context.Context, id fleet.VMID) (fleet.VM, error) {
 	return e.cache.completed(v), err
 }
 
-// VMs lists VMs in the order of their ids.
-func (e *Engine) VMs(ctx context.Context, q store.VMQuery, limit int) ([]fleet.VM, error) {
-	rows, err := e.Driver.VMs(ctx, q, limit)
+// VMs lists VMs in the order of their ids, within the bounds of store.Queries, and whether
+// there are more.
+func (e *Engine) VMs(ctx context.Context, q store.VMQuery, limit int) (vms []fleet.VM, more bool, err error) {
+	rows, more, err := e.Driver.VMs(ctx, q, limit)
 	if err != nil {
-		return nil, unavailable(ctx, err)
+		return nil, false, unavailable(ctx, err)
 	}
-	return decoded(rows, func(row store.VMRow) (fleet.VM, error) {
+	vms, err = decoded(rows, func(row store.VMRow) (fleet.VM, error) {
 		v, err := decodeVM(row)
 		return e.cache.completed(v), err
 	})
+	return vms, more, err
 }
 
 // Command returns one command or fleet.ErrNotFound.
@@ -58,34 +60,39 @@ func (e *Engine) Command(ctx context.Context, id fleet.CommandID) (fleet.Command
 	return decodeCommand(rows.Commands[0])
 }
 
-// Commands lists commands, the latest accepted first.
-func (e *Engine) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]fleet.Command, error) {
-	rows, err := e.Driver.Commands(ctx, q, limit)
+// Commands lists commands, the latest accepted first, as VMs does.
+func (e *Engine) Commands(ctx context.Context, q store.CommandQuery, limit int) (cs []fleet.Command, more bool, err error) {
+	rows, more, err := e.Driver.Commands(ctx, q, limit)
 	if err != nil {
-		return nil, unavailable(ctx, err)
+		return nil, false, unavailable(ctx, err)
 	}
-	return decoded(rows, decodeCommand)
+	cs, err = decoded(rows, decodeCommand)
+	return cs, more, err
 }
 
-// Events lists events, the latest received first, or the earliest with After.
-func (e *Engine) Events(ctx context.Context, q store.EventQuery, limit int) ([]fleet.Event, error) {
-	rows, err := e.Driver.Events(ctx, q, limit)
+// Events lists events, the latest received first, or the earliest with After, as VMs
+// does.
+func (e *Engine) Events(ctx context.Context, q store.EventQuery, limit int) (events []fleet.Event, more bool, err error) {
+	rows, more, err := e.Driver.Events(ctx, q, limit)
 	if err != nil {
-		return nil, unavailable(ctx, err)
+		return nil, false, unavailable(ctx, err)
 	}
-	return decoded(rows, decodeEvent)
+	events, err = decoded(rows, decodeEvent)
+	return events, more, err
 }
 
 // journaled is the mark of the last event that is in the journal.
 const journaled = "journaled_event"
 
-// UnjournaledEvents returns events that are not yet marked, oldest first.
+// UnjournaledEvents returns events that are not yet marked, oldest first: none only when
+// there are none.
 func (e *Engine) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Event, error) {
 	after, err := e.Driver.Mark(ctx, journaled)
 	if err != nil {
 		return nil, unavailable(ctx, err)
 	}
-	return e.Events(ctx, store.EventQuery{After: &after}, limit)
+	events, _, err := e.Events(ctx, store.EventQuery{After: &after}, limit)
+	return events, err
 }
 
 // MarkJournaled marks the events up to seq as written to the journal.

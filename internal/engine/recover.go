@@ -70,7 +70,7 @@ func (e *Engine) connected(ctx context.Context) ([]fleet.VMID, error) {
 	q := store.VMQuery{Connected: &yes}
 	var vms []fleet.VMID
 	for {
-		rows, err := e.Driver.VMs(ctx, q, recoverBatch)
+		rows, more, err := e.Driver.VMs(ctx, q, recoverBatch)
 		if err != nil {
 			return nil, unavailable(ctx, err)
 		}
@@ -78,7 +78,7 @@ func (e *Engine) connected(ctx context.Context) ([]fleet.VMID, error) {
 			vms = append(vms, fleet.VMID(row.ID))
 			q.After = row.ID
 		}
-		if len(rows) < recoverBatch {
+		if !more {
 			return vms, nil
 		}
 	}
@@ -89,7 +89,7 @@ func (e *Engine) withDeliveries(ctx context.Context) ([]fleet.VMID, error) {
 	q := store.CommandQuery{States: []string{string(fleet.Delivered)}}
 	var vms []fleet.VMID
 	for {
-		rows, err := e.Driver.Commands(ctx, q, recoverBatch)
+		rows, more, err := e.Driver.Commands(ctx, q, recoverBatch)
 		if err != nil {
 			return nil, unavailable(ctx, err)
 		}
@@ -97,7 +97,7 @@ func (e *Engine) withDeliveries(ctx context.Context) ([]fleet.VMID, error) {
 			vms = append(vms, fleet.VMID(row.VM))
 			q.Before = row.Seq
 		}
-		if len(rows) < recoverBatch {
+		if !more {
 			return vms, nil
 		}
 	}
@@ -111,41 +111,60 @@ func (e *Engine) lastReports(ctx context.Context) (map[fleet.VMID]lastReport, er
 		return nil, err
 	}
 	reports := map[fleet.VMID]lastReport{}
+	if err := e.lastHeartbeats(ctx, end.Add(-lookBack), reports); err != nil {
+		return nil, err
+	}
+	return reports, e.lastAcks(ctx, end.Add(-lookBack), reports)
+}
+
+// lastHeartbeats adds the last heartbeat of each VM since then.
+func (e *Engine) lastHeartbeats(ctx context.Context, since time.Time, reports map[fleet.VMID]lastReport) error {
 	q := store.HeartbeatQuery{}
 	for {
-		rows, err := e.Driver.Heartbeats(ctx, q, heartbeatRows)
+		rows, more, err := e.Driver.Heartbeats(ctx, q, heartbeatRows)
 		if err != nil {
-			return nil, unavailable(ctx, err)
+			return unavailable(ctx, err)
 		}
 		for _, row := range rows {
-			if row.At.Before(end.Add(-lookBack)) {
-				rows = nil
-				break
+			if row.At.Before(since) {
+				return nil
 			}
 			e.lastOf(row, reports)
 			q.Before = row.At
 		}
-		if len(rows) < heartbeatRows {
-			break
+		if !more {
+			return nil
 		}
 	}
-	states := []string{string(fleet.Succeeded), string(fleet.Failed)}
-	rows, err := e.Driver.LastFinished(ctx, states, end.Add(-lookBack))
-	for _, row := range rows {
-		if c, err := decodeCommand(row); err == nil {
-			report := reports[c.VM]
-			report.ackedAt = c.AckedAt // zero if it was only proven
-			reports[c.VM] = report
+}
+
+// lastAcks adds the last ack of each VM since then.
+func (e *Engine) lastAcks(ctx context.Context, since time.Time, reports map[fleet.VMID]lastReport) error {
+	q := store.FinishedQuery{States: []string{string(fleet.Succeeded), string(fleet.Failed)}, Since: since}
+	for {
+		rows, more, err := e.Driver.LastFinished(ctx, q, recoverBatch)
+		if err != nil {
+			return unavailable(ctx, err)
+		}
+		for _, row := range rows {
+			q.After = row.VM
+			if c, err := decodeCommand(row); err == nil {
+				report := reports[c.VM]
+				report.ackedAt = c.AckedAt // zero if it was only proven
+				reports[c.VM] = report
+			}
+		}
+		if !more {
+			return nil
 		}
 	}
-	return reports, unavailable(ctx, err)
 }
 
 // lastTime returns when the latest change or heartbeat was.
 func (e *Engine) lastTime(ctx context.Context) (time.Time, error) {
 	var at time.Time
 	if last := e.feed.lastChange(); last > 0 {
-		changes, err := e.Driver.Changes(ctx, store.ChangeQuery{After: last - 1}, 1)
+		changes, _, err := e.Driver.Changes(ctx, store.ChangeQuery{After: last - 1}, 1)
 		if err != nil {
 			return at, unavailable(ctx, err)
 		}
@@ -153,7 +172,7 @@ func (e *Engine) lastTime(ctx context.Context) (time.Time, error) {
 			at = changes[0].At
 		}
 	}
-	rows, err := e.Driver.Heartbeats(ctx, store.HeartbeatQuery{}, 1)
+	rows, _, err := e.Driver.Heartbeats(ctx, store.HeartbeatQuery{}, 1)
 	if err == nil && len(rows) > 0 && rows[0].At.After(at) {
 		at = rows[0].At
 	}

@@ -329,12 +329,12 @@ func (d brokenDriver) Load(context.Context, store.Keys) (store.Rows, error) {
 	return store.Rows{Commands: []store.CommandRow{{ID: "c1", VM: "vm-1", Doc: damaged}}}, d.err
 }
 
-func (d brokenDriver) Changes(context.Context, store.ChangeQuery, int) ([]store.ChangeRow, error) {
-	return []store.ChangeRow{{Seq: 1, VM: "vm-1", Kind: "command", Doc: damaged}}, d.err
+func (d brokenDriver) Changes(context.Context, store.ChangeQuery, int) ([]store.ChangeRow, bool, error) {
+	return []store.ChangeRow{{Seq: 1, VM: "vm-1", Kind: "command", Doc: damaged}}, false, d.err
 }
 
-func (d brokenDriver) VMs(context.Context, store.VMQuery, int) ([]store.VMRow, error) {
-	return []store.VMRow{{ID: "vm-1", Doc: damaged}}, d.err
+func (d brokenDriver) VMs(context.Context, store.VMQuery, int) ([]store.VMRow, bool, error) {
+	return []store.VMRow{{ID: "vm-1", Doc: damaged}}, false, d.err
 }
 
 // What is behind an error of the store is not told.

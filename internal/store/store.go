@@ -51,25 +51,31 @@ type Driver interface {
 	Queries
 }
 
-// Queries are lists and numbers. Each list has limit rows at most, if it has a limit.
+// MaxBytes bounds the documents of a list together, so that nobody holds much more than
+// this of a database at a time.
+const MaxBytes = 2 << 20
+
+// Queries are lists and numbers. A list has limit rows at most, and MaxBytes of documents
+// or a single row. More is whether there are rows after the last, as of the same moment.
+// A driver does not hold more than the list and one row of it.
 type Queries interface {
 	// VMs lists VMs in the order of their ids, byte by byte.
-	VMs(ctx context.Context, q VMQuery, limit int) ([]VMRow, error)
+	VMs(ctx context.Context, q VMQuery, limit int) (rows []VMRow, more bool, err error)
 	// Commands lists commands, the highest Seq first.
-	Commands(ctx context.Context, q CommandQuery, limit int) ([]CommandRow, error)
-	// LastFinished returns of each VM the command in one of these states that finished
-	// last, at this time or later. It has no limit: it is for a start.
-	LastFinished(ctx context.Context, states []string, since time.Time) ([]CommandRow, error)
+	Commands(ctx context.Context, q CommandQuery, limit int) (rows []CommandRow, more bool, err error)
+	// LastFinished lists of each VM the command in one of q.States that finished last, at
+	// q.Since or later, in the order of their VMs, byte by byte.
+	LastFinished(ctx context.Context, q FinishedQuery, limit int) (rows []CommandRow, more bool, err error)
 	// Events lists events, the highest Seq first, or the lowest with After.
-	Events(ctx context.Context, q EventQuery, limit int) ([]EventRow, error)
+	Events(ctx context.Context, q EventQuery, limit int) (rows []EventRow, more bool, err error)
 	// Heartbeats lists rows of heartbeats, the latest At first.
-	Heartbeats(ctx context.Context, q HeartbeatQuery, limit int) ([]HeartbeatRow, error)
+	Heartbeats(ctx context.Context, q HeartbeatQuery, limit int) (rows []HeartbeatRow, more bool, err error)
 	// Due lists the VMs and the commands whose DueAt is not after now, the earliest
-	// first: limit of each.
-	Due(ctx context.Context, now time.Time, limit int) (Rows, error)
+	// first: a list of each.
+	Due(ctx context.Context, now time.Time, limit int) (rows Rows, more bool, err error)
 	// Changes lists changes, the lowest Seq first. It returns ErrPurged when some of
 	// those after q.After were purged, whatever their VM.
-	Changes(ctx context.Context, q ChangeQuery, limit int) ([]ChangeRow, error)
+	Changes(ctx context.Context, q ChangeQuery, limit int) (rows []ChangeRow, more bool, err error)
 
 	Numbers
 }
@@ -228,6 +234,14 @@ type CommandQuery struct {
 	States   []string
 	// Before selects those with a lower Seq.
 	Before int64
+}
+
+// FinishedQuery selects commands that have finished.
+type FinishedQuery struct {
+	States []string
+	Since  time.Time
+	// After is the VM after which the list begins.
+	After string
 }
 
 // EventQuery selects events. An empty field selects all.

@@ -19,11 +19,11 @@ func everything(t *testing.T, db *DB) string {
 	t.Helper()
 	var all strings.Builder
 	for _, call := range []func() (any, error){
-		func() (any, error) { return db.VMs(t.Context(), store.VMQuery{}, 1000) },
-		func() (any, error) { return db.Commands(t.Context(), store.CommandQuery{}, 1000) },
-		func() (any, error) { return db.Events(t.Context(), store.EventQuery{}, 1000) },
-		func() (any, error) { return db.Heartbeats(t.Context(), store.HeartbeatQuery{}, 1000) },
-		func() (any, error) { return db.Changes(t.Context(), store.ChangeQuery{}, 1000) },
+		func() (any, error) { rows, _, err := db.VMs(t.Context(), store.VMQuery{}, 1000); return rows, err },
+		func() (any, error) { rows, _, err := db.Commands(t.Context(), store.CommandQuery{}, 1000); return rows, err },
+		func() (any, error) { rows, _, err := db.Events(t.Context(), store.EventQuery{}, 1000); return rows, err },
+		func() (any, error) { rows, _, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{}, 1000); return rows, err },
+		func() (any, error) { rows, _, err := db.Changes(t.Context(), store.ChangeQuery{}, 1000); return rows, err },
 		func() (any, error) { return db.Mark(t.Context(), "mark") },
 	} {
 		got, err := call()
@@ -111,7 +111,7 @@ func TestChangesAreInOrder(t *testing.T) {
 	for i, last := range calls {
 		require.EqualValues(t, 2*(i+1), last)
 	}
-	changes, err := db.Changes(t.Context(), store.ChangeQuery{}, 1000)
+	changes, _, err := db.Changes(t.Context(), store.ChangeQuery{}, 1000)
 	require.NoError(t, err)
 	for i, c := range changes {
 		require.EqualValues(t, i+1, c.Seq)
@@ -132,7 +132,7 @@ func TestCommitStopsWaiting(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		return 0, nil
 	}))
-	vms, err := db.VMs(t.Context(), store.VMQuery{}, 1)
+	vms, _, err := db.VMs(t.Context(), store.VMQuery{}, 1)
 	require.NoError(t, err)
 	require.Empty(t, vms)
 }
@@ -192,7 +192,7 @@ func TestFullDisk(t *testing.T) {
 		kept++
 	}
 	require.ErrorContains(t, err, "full")
-	vms, err := db.VMs(t.Context(), store.VMQuery{}, 100)
+	vms, _, err := db.VMs(t.Context(), store.VMQuery{}, 100)
 	require.NoError(t, err)
 	require.Len(t, vms, kept)
 	limit(1 << 20)
@@ -208,7 +208,7 @@ func TestLoadThatIsCancelled(t *testing.T) {
 	for i := range 200 {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*time.Microsecond)
 		_, _ = db.Load(ctx, keys)
-		_, _ = db.VMs(ctx, store.VMQuery{}, 1)
+		_, _, _ = db.VMs(ctx, store.VMQuery{}, 1)
 		cancel()
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -247,7 +247,7 @@ func TestManyChanges(t *testing.T) {
 			continue
 		}
 		require.Equal(t, next, done.FirstChange)
-		changes, err := db.Changes(t.Context(), store.ChangeQuery{After: next - 1}, 100)
+		changes, _, err := db.Changes(t.Context(), store.ChangeQuery{After: next - 1}, 100)
 		require.NoError(t, err)
 		require.Len(t, changes, n)
 		for i, c := range changes {

@@ -116,17 +116,19 @@ const (
 )
 
 // Due lists the VMs and the commands that are due, the earliest first.
-func (db *DB) Due(ctx context.Context, now time.Time, limit int) (rows store.Rows, err error) {
+func (db *DB) Due(ctx context.Context, now time.Time, limit int) (rows store.Rows, more bool, err error) {
 	err = db.load(ctx, func(c *conn) (err error) {
-		at, limit := now.UnixNano(), max(limit, 0)
-		if rows.VMs, err = query(ctx, c, scanVM, dueVMs, at, limit); err != nil {
+		at := now.UnixNano()
+		var moreVMs, moreCommands bool
+		if rows.VMs, moreVMs, err = page(ctx, c, scanVM, limit, dueVMs, at, oneMore(limit)); err != nil {
 			return err
 		}
-		rows.Commands, err = query(ctx, c, scanCommand, dueCommands, at, limit)
+		rows.Commands, moreCommands, err = page(ctx, c, scanCommand, limit, dueCommands, at, oneMore(limit))
+		more = moreVMs || moreCommands
 		return err
 	})
 	if err != nil {
-		return store.Rows{}, err
+		return store.Rows{}, false, err
 	}
-	return rows, nil
+	return rows, more, nil
 }

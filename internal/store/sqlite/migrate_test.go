@@ -135,7 +135,7 @@ func TestMigrationKeepsRows(t *testing.T) {
 		ID: "a", Pool: "p", Org: "o", Status: "s", Connected: true, LastSeenAt: t0, Version: 1, Doc: []byte("v"),
 	}}, rows.VMs)
 	require.Len(t, rows.Commands, 3)
-	commands, err := db.Commands(t.Context(), store.CommandQuery{}, 10)
+	commands, _, err := db.Commands(t.Context(), store.CommandQuery{}, 10)
 	require.NoError(t, err)
 	require.Len(t, commands, len(queues))
 	for _, c := range commands {
@@ -144,7 +144,7 @@ func TestMigrationKeepsRows(t *testing.T) {
 		require.Equal(t, t0, c.DueAt)
 		require.EqualValues(t, 1, c.Version)
 	}
-	changes, err := db.Changes(t.Context(), store.ChangeQuery{After: 6}, 10)
+	changes, _, err := db.Changes(t.Context(), store.ChangeQuery{After: 6}, 10)
 	require.NoError(t, err)
 	require.Equal(t, []store.ChangeRow{
 		{Seq: 7, At: t0, VM: "a", Kind: "vm", Doc: []byte("v")},
@@ -152,7 +152,7 @@ func TestMigrationKeepsRows(t *testing.T) {
 		{Seq: 12, At: t0, VM: "a", Kind: "event", Doc: []byte("e"), EventSeq: 5},
 		{Seq: 13, At: t0, VM: "a", Kind: "event", EventSeq: 4},
 	}, changes)
-	_, err = db.Changes(t.Context(), store.ChangeQuery{After: 5}, 10)
+	_, _, err = db.Changes(t.Context(), store.ChangeQuery{After: 5}, 10)
 	require.ErrorIs(t, err, store.ErrPurged)
 	journaled, err := db.Mark(t.Context(), "journaled_event")
 	require.NoError(t, err)
@@ -195,7 +195,7 @@ func TestMigrationOfHeartbeats(t *testing.T) {
 
 	db, log := openLogged(t, path)
 	require.Equal(t, 8, log.count("damaged heartbeats dropped"))
-	rows, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{}, 10)
+	rows, _, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{}, 10)
 	require.NoError(t, err)
 	require.Len(t, rows, 3)
 	require.JSONEq(t, `{"vm":"a"}`, linesOf(t, rows[0]), "what repeats nothing")
@@ -220,7 +220,7 @@ func TestMigrationOfHeartbeats(t *testing.T) {
 		require.True(t, json.Valid([]byte(line)))
 	}
 	for id, n := range map[string]int{"a": 2, "b": 1, "vm-50": 1, "vm": 0} {
-		rows, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{VM: id}, 10)
+		rows, _, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{VM: id}, 10)
 		require.NoError(t, err)
 		require.Len(t, rows, n, id)
 	}
@@ -246,7 +246,7 @@ func TestMigrationFromTheFirstVersion(t *testing.T) {
 		exec(`INSERT INTO heartbeats (vm_id, received_at, docs) VALUES (?, ?, ?)`, vm, t0.UnixNano(),
 			[]byte(`{"vm":"`+vm+`","received_at":"`+at(0)+`"}`+"\n"+`{"as_before": true,"received_at":"`+at(1)+`"}`+"\n"))
 	}
-	rows, err := openTest(t, path).Heartbeats(t.Context(), store.HeartbeatQuery{VM: "a"}, 10)
+	rows, _, err := openTest(t, path).Heartbeats(t.Context(), store.HeartbeatQuery{VM: "a"}, 10)
 	require.NoError(t, err)
 	require.Len(t, rows, 2)
 	for _, r := range rows {

@@ -145,7 +145,7 @@ func (d *database) contents() contents {
 func (d *database) purgedChanges() int64 {
 	d.Helper()
 	for after := int64(0); ; after++ {
-		_, err := d.Changes(d.Context(), store.ChangeQuery{After: after}, 1)
+		_, _, err := d.Changes(d.Context(), store.ChangeQuery{After: after}, 1)
 		if !errors.Is(err, store.ErrPurged) {
 			require.NoError(d, err)
 			return after
@@ -199,42 +199,42 @@ func (d *database) command(id string) store.CommandRow {
 
 func (d *database) vms(q store.VMQuery, limit int) []store.VMRow {
 	d.Helper()
-	rows, err := d.VMs(d.Context(), q, limit)
+	rows, _, err := d.VMs(d.Context(), q, limit)
 	require.NoError(d, err)
 	return tidy(rows, tidyVM)
 }
 
 func (d *database) commands(q store.CommandQuery, limit int) []store.CommandRow {
 	d.Helper()
-	rows, err := d.Commands(d.Context(), q, limit)
+	rows, _, err := d.Commands(d.Context(), q, limit)
 	require.NoError(d, err)
 	return tidy(rows, tidyCommand)
 }
 
 func (d *database) events(q store.EventQuery, limit int) []store.EventRow {
 	d.Helper()
-	rows, err := d.Events(d.Context(), q, limit)
+	rows, _, err := d.Events(d.Context(), q, limit)
 	require.NoError(d, err)
 	return tidy(rows, tidyEvent)
 }
 
 func (d *database) heartbeats(q store.HeartbeatQuery, limit int) []store.HeartbeatRow {
 	d.Helper()
-	rows, err := d.Heartbeats(d.Context(), q, limit)
+	rows, _, err := d.Heartbeats(d.Context(), q, limit)
 	require.NoError(d, err)
 	return tidy(rows, tidyHeartbeats)
 }
 
 func (d *database) changes(q store.ChangeQuery, limit int) []store.ChangeRow {
 	d.Helper()
-	rows, err := d.Changes(d.Context(), q, limit)
+	rows, _, err := d.Changes(d.Context(), q, limit)
 	require.NoError(d, err)
 	return tidy(rows, tidyChange)
 }
 
 func (d *database) due(now time.Time, limit int) store.Rows {
 	d.Helper()
-	rows, err := d.Due(d.Context(), now, limit)
+	rows, _, err := d.Due(d.Context(), now, limit)
 	require.NoError(d, err)
 	return store.Rows{VMs: tidy(rows.VMs, tidyVM), Commands: tidy(rows.Commands, tidyCommand)}
 }

@@ -143,7 +143,7 @@ func lastFinished(t *testing.T, drivers Drivers) {
 		for _, i := range test.want {
 			want = append(want, w.Commands[i])
 		}
-		rows, err := d.LastFinished(t.Context(), test.states, test.since)
+		rows, _, err := d.LastFinished(t.Context(), store.FinishedQuery{States: test.states, Since: test.since}, all)
 		require.NoError(t, err)
 		require.ElementsMatch(t, want, rows, "%+v", test)
 	}

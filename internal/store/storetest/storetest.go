@@ -75,6 +75,11 @@ func Run(t *testing.T, d Drivers) {
 		"events are paged forward while more come":  pageEventsOn,
 		"heartbeats are paged while more come":      pageHeartbeats,
 
+		// bounds.go
+		"a list has MaxBytes of documents at most": listsBounded,
+		"a list says whether there are more":       listsSayMore,
+		"pages of large rows have every row once":  pageLarge,
+
 		// changes.go
 		"changes are listed in their order":             changesInOrder,
 		"a change of an event has its document":         changesOfEvents,
