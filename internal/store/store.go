@@ -23,7 +23,8 @@ import (
 // A call whose context is done before it begins returns an error and does nothing.
 //
 // Every method that returns an error may fail. Callers tell errors apart only where
-// they are named here.
+// they are named here. Load and each list return a *DamagedError for rows that cannot be
+// read.
 type Driver interface {
 	// ID names the database: numbers of rows have no meaning in another.
 	ID() string
@@ -44,6 +45,16 @@ type Driver interface {
 	// Purge removes rows that are past their time, at most limit of each class, and
 	// returns how many it removed: zero only when none is left.
 	Purge(ctx context.Context, c Cutoffs, limit int) (int, error)
+	// SetAside moves those of the rows out of their classes that cannot be read, or that
+	// check finds fault with, all or none of them, and returns which it has moved; one
+	// that is no longer there is left out. It calls check with the rows as they are then,
+	// and check must not call the driver. A row that was set aside is kept as it is, for
+	// people, and no other method returns it; but
+	//   - the id of a command stays taken: a commit of a new one conflicts,
+	//   - Load names what it is asked for and was set aside in Rows.Aside,
+	//   - of a change and all before it Changes returns ErrPurged, and no number is given
+	//     again.
+	SetAside(ctx context.Context, at time.Time, places []Place, check Check) ([]Aside, error)
 	// Close completes what is under way and closes the database. Calls after it
 	// return an error that wraps ErrClosed; closing twice is not an error.
 	Close() error
@@ -122,6 +133,9 @@ type Keys struct {
 type Rows struct {
 	VMs      []VMRow
 	Commands []CommandRow
+	// Aside are those of Keys.VMs and Keys.Commands that have no row, since it was set
+	// aside. Lists leave it empty.
+	Aside Asides
 }
 
 // Version counts the commits of a row; zero stands for a row that does not exist. A
@@ -130,7 +144,9 @@ type Version int64
 
 // VMRow is a VM.
 type VMRow struct {
-	ID string
+	// Row is its Place. Commits do not need it.
+	Row int64
+	ID  string
 	// Pool, Org, Status and Connected are what VMQuery filters by.
 	Pool, Org, Status string
 	Connected         bool
@@ -170,6 +186,8 @@ type EventRow struct {
 
 // HeartbeatRow holds heartbeats of several VMs. It never changes.
 type HeartbeatRow struct {
+	// Seq is its Place; Commit assigns it.
+	Seq int64
 	// At is when the first of them was received. Lists are ordered by it.
 	At time.Time
 	// VMs are the VMs that have heartbeats in it, each once. Drivers need not return them.

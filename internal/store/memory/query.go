@@ -35,6 +35,7 @@ func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err erro
 			rows.Commands = append(rows.Commands, own(row))
 		}
 	}
+	rows.Aside = db.asides(k)
 	return rows, nil
 }
 
@@ -148,7 +149,7 @@ func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (rows
 	if err := db.usable(ctx); err != nil {
 		return nil, false, err
 	}
-	if q.After < db.purgedChange {
+	if q.After < max(db.purgedChange, db.damagedChange) {
 		return nil, false, store.ErrPurged
 	}
 	for seq := q.After + 1; seq <= db.lastChange && len(rows) <= limit; seq++ {
@@ -156,10 +157,7 @@ func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (rows
 		if !lets(q.VM, row.VM) {
 			continue
 		}
-		if row.EventSeq != 0 {
-			row.Doc = db.events[row.EventSeq].Doc
-		}
-		rows = append(rows, row)
+		rows = append(rows, db.documented(row))
 	}
 	rows, more = cut(rows, limit)
 	return rows, more, nil

@@ -42,10 +42,10 @@ func TestSchema(t *testing.T) {
 	t.Parallel()
 	schema := func(db *DB) (columns map[string]string) {
 		columns = map[string]string{}
-		for _, table := range []string{"vms", "commands", "events", "heartbeats", "changes", "meta"} {
+		for _, table := range []string{"vms", "commands", "events", "heartbeats", "changes", "damaged", "meta"} {
 			require.NoError(t, db.read(t.Context(), func(c *conn) error {
 				return c.sql.QueryRowContext(t.Context(),
-					`SELECT group_concat(name, ' ') FROM pragma_table_info(?)`, table).Scan(&text{columns, table})
+					`SELECT group_concat(name, ' ') FROM pragma_table_info(?)`, table).Scan(&entryText{columns, table})
 			}))
 		}
 		return columns
@@ -56,10 +56,11 @@ func TestSchema(t *testing.T) {
 		"events":     "seq vm_id type received_at doc",
 		"heartbeats": "seq at vms docs",
 		"changes":    "seq at vm_id kind event_seq doc",
+		"damaged":    "number class row id vm_id why found_at restore doc",
 		"meta":       "key value",
 	}
 	require.Equal(t, want, schema(openNew(t)))
-	for version := int64(1); version <= 4; version++ {
+	for version := int64(1); version <= 5; version++ {
 		path := filepath.Join(t.TempDir(), "controller.db")
 		openOld(t, path, version)
 		require.Equal(t, want, schema(openTest(t, path)))
@@ -81,19 +82,19 @@ func TestLaterSchema(t *testing.T) {
 	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler))
 	require.ErrorIs(t, err, ErrLaterSchema)
 	require.ErrorContains(t, err, "version 1000")
-	require.ErrorContains(t, err, "up to 5")
+	require.ErrorContains(t, err, "up to 6")
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 }
 
-// text scans into an entry of a map.
-type text struct {
+// entryText scans into an entry of a map.
+type entryText struct {
 	into map[string]string
 	key  string
 }
 
-func (s *text) Scan(v any) error { s.into[s.key] = fmt.Sprint(v); return nil }
+func (s *entryText) Scan(v any) error { s.into[s.key] = fmt.Sprint(v); return nil }
 
 // VMs, commands and changes of version 3 are there with what they had, and what is
 // new of them follows from that.
@@ -132,7 +133,7 @@ func TestMigrationKeepsRows(t *testing.T) {
 	rows, err := db.Load(t.Context(), store.Keys{VMs: []string{"a"}, Queues: []string{"out", "token", "plain"}, Depth: 1})
 	require.NoError(t, err)
 	require.Equal(t, []store.VMRow{{
-		ID: "a", Pool: "p", Org: "o", Status: "s", Connected: true, LastSeenAt: t0, Version: 1, Doc: []byte("v"),
+		Row: 1, ID: "a", Pool: "p", Org: "o", Status: "s", Connected: true, LastSeenAt: t0, Version: 1, Doc: []byte("v"),
 	}}, rows.VMs)
 	require.Len(t, rows.Commands, 3)
 	commands, _, err := db.Commands(t.Context(), store.CommandQuery{}, 10)

@@ -177,6 +177,7 @@ func TestListsFollowUpdates(t *testing.T) {
 		v.Version++
 		commit(t, db, store.Writes{VMs: []store.VMRow{v}})
 		want := v
+		want.Row = 1
 		want.Version++
 		for _, q := range []store.VMQuery{{Pool: v.Pool}, {Org: v.Org}, {Status: v.Status}, {Connected: &v.Connected}} {
 			vms, _, err := db.VMs(t.Context(), q, 10)

@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -191,7 +192,7 @@ func selectHeartbeats(q store.HeartbeatQuery, limit int) (string, []any) {
 	if q.VM != "" { // this also finds a few others, by equal hashes or parts of two
 		s.and("instr(vms, ?) > 0", hashes(q.VM))
 	}
-	return s.query("SELECT at, docs FROM heartbeats", "at DESC, seq DESC", limit)
+	return s.query("SELECT "+heartbeatColumns+" FROM heartbeats", "at DESC, seq DESC", limit)
 }
 
 // Changes lists changes, the lowest Seq first.
@@ -220,8 +221,7 @@ func selectChanges(q store.ChangeQuery, limit int) (string, []any) {
 	var s selection
 	s.and("c.seq > ?", q.After)
 	s.andIs("c.vm_id", q.VM)
-	return s.query(`SELECT c.seq, c.at, c.vm_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)
-		FROM changes c LEFT JOIN events e ON e.seq = c.event_seq`, "c.seq", limit)
+	return s.query("SELECT "+changeColumns+" FROM "+changesWithEvents, "c.seq", limit)
 }
 
 const (
@@ -273,10 +273,11 @@ func page[T sized](
 	ctx context.Context, c *conn, scan func(*sql.Rows) (T, error), limit int, q string, args ...any,
 ) (list []T, more bool, err error) {
 	var bound store.Bound
+	var damage damage
 	err = each(ctx, c, q, args, func(rows *sql.Rows) (bool, error) {
 		row, err := scan(rows)
 		if err != nil {
-			return false, err
+			return true, damage.note(err)
 		}
 		if more = !bound.Takes(limit, row.Size()); more {
 			return false, nil
@@ -284,21 +285,22 @@ func page[T sized](
 		list = append(list, row)
 		return true, nil
 	})
-	return list, more, err
+	return list, more, cmp.Or(err, damage.err())
 }
 
 // query returns all rows of a query.
 func query[T any](
 	ctx context.Context, c *conn, scan func(*sql.Rows) (T, error), q string, args ...any,
 ) (all []T, err error) {
+	var damage damage
 	err = each(ctx, c, q, args, func(rows *sql.Rows) (bool, error) {
 		row, err := scan(rows)
 		if err == nil {
 			all = append(all, row)
 		}
-		return true, err
+		return true, damage.note(err)
 	})
-	return all, err
+	return all, cmp.Or(err, damage.err())
 }
 
 // each calls fn with each row of a query, until it returns false or an error.

@@ -169,10 +169,13 @@ func everyMethod(db *DB) map[string]func(context.Context) error {
 			_, err := db.Purge(ctx, store.Cutoffs{Now: t0, VMs: t0}, 1)
 			return err
 		},
-		"VMs":        func(ctx context.Context) error { _, _, err := db.VMs(ctx, store.VMQuery{}, 1); return err },
-		"Commands":   func(ctx context.Context) error { _, _, err := db.Commands(ctx, store.CommandQuery{}, 1); return err },
-		"Events":     func(ctx context.Context) error { _, _, err := db.Events(ctx, store.EventQuery{}, 1); return err },
-		"Heartbeats": func(ctx context.Context) error { _, _, err := db.Heartbeats(ctx, store.HeartbeatQuery{}, 1); return err },
+		"VMs":      func(ctx context.Context) error { _, _, err := db.VMs(ctx, store.VMQuery{}, 1); return err },
+		"Commands": func(ctx context.Context) error { _, _, err := db.Commands(ctx, store.CommandQuery{}, 1); return err },
+		"Events":   func(ctx context.Context) error { _, _, err := db.Events(ctx, store.EventQuery{}, 1); return err },
+		"Heartbeats": func(ctx context.Context) error {
+			_, _, err := db.Heartbeats(ctx, store.HeartbeatQuery{}, 1)
+			return err
+		},
 		"Due":        func(ctx context.Context) error { _, _, err := db.Due(ctx, t0, 1); return err },
 		"Changes":    func(ctx context.Context) error { _, _, err := db.Changes(ctx, store.ChangeQuery{}, 1); return err },
 		"LastChange": func(ctx context.Context) error { _, err := db.LastChange(ctx); return err },

@@ -260,8 +260,8 @@ func (d *database) purge(c store.Cutoffs, limit int) int {
 	return n
 }
 
-// tidy normalizes what the contract leaves open: an empty document may be nil, and the
-// VMs of heartbeats may be missing.
+// tidy normalizes what the contract leaves open: an empty document may be nil, the VMs of
+// heartbeats may be missing, and their places and those of VMs may be any.
 func tidy[R any](rows []R, row func(*R)) []R {
 	if len(rows) == 0 {
 		return nil
@@ -273,10 +273,10 @@ func tidy[R any](rows []R, row func(*R)) []R {
 	return rows
 }
 
-func tidyVM(r *store.VMRow)                { r.Doc = tidyDoc(r.Doc) }
+func tidyVM(r *store.VMRow)                { r.Row, r.Doc = 0, tidyDoc(r.Doc) }
 func tidyCommand(r *store.CommandRow)      { r.Doc = tidyDoc(r.Doc) }
 func tidyEvent(r *store.EventRow)          { r.Doc = tidyDoc(r.Doc) }
-func tidyHeartbeats(r *store.HeartbeatRow) { r.VMs, r.Doc = nil, tidyDoc(r.Doc) }
+func tidyHeartbeats(r *store.HeartbeatRow) { r.Seq, r.VMs, r.Doc = 0, nil, tidyDoc(r.Doc) }
 func tidyChange(r *store.ChangeRow)        { r.Doc = tidyDoc(r.Doc) }
 
 func tidyDoc(doc []byte) []byte {

@@ -97,6 +97,15 @@ func Run(t *testing.T, d Drivers) {
 		"purge is limited for each class":         purgeLimit,
 		"purge empties queues":                    purgeQueues,
 
+		// aside.go
+		"what is set aside is in no list":                                asideIsGone,
+		"what is set aside is named by load":                             asideIsNamed,
+		"the id of a command that was set aside stays":                   asideKeepsID,
+		"a VM that was set aside can be new":                             asideFreesVM,
+		"readers of changes before one that was set aside get ErrPurged": asideChange,
+		"only damaged rows are set aside":                                asideChecks,
+		"what is set aside survives a crash":                             asideSurvives,
+
 		// concurrent.go
 		"no commit of concurrent writers is lost": concurrentWriters,
 		"load is of one moment":                   loadOneMoment,
