@@ -72,7 +72,12 @@ func (e *Engine) MoveDeadlines(ctx context.Context) error {
 func (e *Engine) moveVMs(ctx context.Context, since time.Time) error {
 	var q store.VMQuery
 	for {
-		rows, more, err := e.Driver.VMs(ctx, q, recoverBatch)
+		var rows []store.VMRow
+		var more bool
+		err := e.undamaged(ctx, func() (err error) {
+			rows, more, err = e.Driver.VMs(ctx, q, recoverBatch)
+			return err
+		})
 		if err != nil {
 			return unavailable(ctx, err)
 		}
@@ -92,7 +97,12 @@ func (e *Engine) moveVMs(ctx context.Context, since time.Time) error {
 func (e *Engine) moveCommands(ctx context.Context) error {
 	q := store.CommandQuery{States: []string{string(fleet.Pending), string(fleet.Delivered)}}
 	for {
-		rows, more, err := e.Driver.Commands(ctx, q, recoverBatch)
+		var rows []store.CommandRow
+		var more bool
+		err := e.undamaged(ctx, func() (err error) {
+			rows, more, err = e.Driver.Commands(ctx, q, recoverBatch)
+			return err
+		})
 		if err != nil {
 			return unavailable(ctx, err)
 		}

@@ -86,8 +86,8 @@ func TestDamagedRow(t *testing.T) {
 	r.record(heartbeatsOfMany(100)...)
 	doc := r.row().Doc
 	for n := 1; n < len(doc); n++ {
-		_, err := r.heartbeatsOf(doc[:n], "vm-000")
-		require.ErrorIs(t, err, errDamaged, n)
+		_, err := r.unpack(doc[:n])
+		require.ErrorIs(t, err, fleet.ErrDamaged, n)
 	}
 }
 

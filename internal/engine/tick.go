@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // Tick applies a fleet.Tick to the VMs and commands that are due, limit of each at
@@ -13,7 +14,11 @@ import (
 // session of a VM, and must not block. A VM or command that cannot be ticked is left
 // out, and Tick returns the last of their errors.
 func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (n int, more bool, err error) {
-	due, more, err := e.Driver.Due(ctx, now, limit)
+	var due store.Rows
+	err = e.undamaged(ctx, func() (err error) {
+		due, more, err = e.Driver.Due(ctx, now, limit)
+		return err
+	})
 	if err != nil {
 		return 0, false, unavailable(ctx, err)
 	}
@@ -38,8 +43,9 @@ func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) 
 		var failed error
 		for _, t := range ticks {
 			t.Live = live(t.VM)
-			// One that is not found has been purged meanwhile.
-			if _, err := g.reduce(t.VM, t, now); err != nil && !errors.Is(err, fleet.ErrNotFound) {
+			_, err := g.reduce(t.VM, t, now)
+			// One that is not found has been purged or set aside meanwhile.
+			if err != nil && !errors.Is(err, fleet.ErrNotFound) && !errors.Is(err, fleet.ErrDamaged) {
 				failed = err
 			}
 		}

@@ -32,6 +32,9 @@ var (
 	ErrStopping = fmt.Errorf("%w: the controller is stopping", ErrUnavailable)
 	// ErrCursorExpired occurs when changes after a cursor are no longer kept.
 	ErrCursorExpired = errors.New("the changes after this cursor are no longer kept")
+	// ErrDamaged occurs when the record of what was named cannot be read: retrying is
+	// useless.
+	ErrDamaged = errors.New("the record is damaged and was set aside")
 	// ErrNoToken occurs when no registration token is available at the moment.
 	ErrNoToken = errors.New("no registration token is available")
 )

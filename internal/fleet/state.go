@@ -50,7 +50,8 @@ func (c Command) NeedsToken() bool { return c.Type == RegisterRunner }
 // State is what the next step of a VM depends on. Its parts are never changed in
 // place: a later State shares nothing with it that it changes.
 type State struct {
-	// VM is the zero VM as long as it was never seen.
+	// VM is the zero VM as long as it was never seen. If its record was lost it is that
+	// with an Epoch: no session of the VM had a higher one.
 	VM VM
 	// Commands are open commands, oldest first: the first QueueDepth of each queue, at
 	// least.
@@ -155,6 +156,8 @@ func (c Command) repeatsRegistration() bool {
 // was never seen is in its first boot.
 func (v VM) delivery(a Attempt) (Delivery, error) {
 	switch {
+	case a.Via == Stream && v.ID == "":
+		return Delivery{}, ErrNotFound
 	case a.Via == Stream && a.Epoch != v.Epoch:
 		return Delivery{}, ErrSuperseded
 	case a.Via == HTTP && v.Connected:
