@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -122,7 +123,7 @@ func (c *Control) Heartbeats(ctx context.Context, id string, size int, token str
 	if nanos > 0 {
 		before = time.Unix(0, nanos).UTC()
 	}
-	if _, err := c.engine.VM(ctx, vm); err != nil {
+	if _, err := c.engine.VM(ctx, vm); err != nil && !errors.Is(err, fleet.ErrDamaged) {
 		return nil, "", named(err, "VM", id)
 	}
 	page, more, err := c.engine.Heartbeats(ctx, vm, before, size)

@@ -112,11 +112,15 @@ type Attempt struct {
 }
 
 // Next returns the command that may be delivered by this attempt. It returns
-// ErrNothingDue when there is none, also for a poll of a VM that has a session, and
-// ErrSuperseded when a newer session has claimed the VM.
+// ErrNothingDue when there is none, also for a poll of a VM that has a session,
+// ErrSuperseded when a newer session has claimed the VM, and ErrNotFound when the VM has
+// neither this session nor another: its record was lost.
 func (s State) Next(a Attempt) (Command, error) {
 	d, err := s.VM.delivery(a)
-	if err != nil {
+	switch {
+	case err != nil && a.Via == Stream && s.VM.ConnectedAt.IsZero(): // no session has taken over
+		return Command{}, ErrNotFound
+	case err != nil:
 		return Command{}, err
 	}
 	return s.next(d, a.Written, a.WithoutToken)
@@ -156,8 +160,6 @@ func (c Command) repeatsRegistration() bool {
 // was never seen is in its first boot.
 func (v VM) delivery(a Attempt) (Delivery, error) {
 	switch {
-	case a.Via == Stream && v.ID == "":
-		return Delivery{}, ErrNotFound
 	case a.Via == Stream && a.Epoch != v.Epoch:
 		return Delivery{}, ErrSuperseded
 	case a.Via == HTTP && v.Connected:

@@ -317,7 +317,8 @@ func TestAdminByCurl(t *testing.T) {
 		"debug": {"reason": "ERROR_REASON_INVALID_FIELD", "field": "command", "rule": "must be given"}}]}`, answer)
 }
 
-// brokenDriver answers every read with err, or with damaged rows if it is nil.
+// brokenDriver answers every read with err, or with rows that are damaged whenever they
+// are read if it is nil.
 type brokenDriver struct {
 	store.Driver
 	err error
@@ -345,7 +346,7 @@ func TestAdminKeepsItsSecrets(t *testing.T) {
 		code connect.Code
 		text string
 	}{
-		{nil, connect.CodeInternal, errInternal.Error()},
+		{nil, connect.CodeUnavailable, fleet.ErrUnavailable.Error()},
 		{errors.New("disk of /var/lib/x is full"), connect.CodeUnavailable, fleet.ErrUnavailable.Error()},
 	} {
 		whole := startAdmin(t)

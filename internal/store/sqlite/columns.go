@@ -11,7 +11,7 @@ import (
 // errColumn occurs when a column was read and holds what this program never writes there.
 // SQLite keeps a value of any type in a column of any type; to take it for another would
 // find rows that no query finds.
-var errColumn = errors.New("the column has a value of another type")
+var errColumn = errors.New("the column has a value that does not belong there")
 
 // damagedAt returns the error of a row whose columns are damaged, and any other as it is.
 func damagedAt(class store.Class, row int64, err error) error {
@@ -60,6 +60,7 @@ func (d damage) err() error {
 // The types of columns. Those whose names begin with any may be null.
 type (
 	number    int64
+	counter   int64 // from one
 	anyNumber int64
 	flag      bool
 	text      string
@@ -73,6 +74,14 @@ type (
 
 // Scan implements sql.Scanner.
 func (n *number) Scan(v any) error { return take64(v, (*int64)(n)) }
+
+// Scan implements sql.Scanner.
+func (n *counter) Scan(v any) error {
+	if err := take64(v, (*int64)(n)); err != nil || *n < 1 {
+		return errColumn
+	}
+	return nil
+}
 
 // Scan implements sql.Scanner.
 func (n *anyNumber) Scan(v any) error {

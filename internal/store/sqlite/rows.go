@@ -22,13 +22,13 @@ const (
 
 func scanVM(r *sql.Rows) (v store.VMRow, err error) {
 	err = r.Scan((*number)(&v.Row), (*text)(&v.ID), (*text)(&v.Pool), (*text)(&v.Org), (*text)(&v.Status), (*flag)(&v.Connected),
-		(*moment)(&v.LastSeenAt), (*anyMoment)(&v.DueAt), (*number)(&v.Version), (*document)(&v.Doc))
+		(*moment)(&v.LastSeenAt), (*anyMoment)(&v.DueAt), (*counter)(&v.Version), (*document)(&v.Doc))
 	return v, damagedAt(store.ClassVMs, v.Row, err)
 }
 
 func scanCommand(r *sql.Rows) (c store.CommandRow, err error) {
 	err = r.Scan((*number)(&c.Seq), (*text)(&c.ID), (*text)(&c.VM), (*text)(&c.Type), (*text)(&c.State), (*anyText)(&c.Queue),
-		(*anyMoment)(&c.DueAt), (*anyMoment)(&c.FinishedAt), (*number)(&c.Version), (*document)(&c.Doc))
+		(*anyMoment)(&c.DueAt), (*anyMoment)(&c.FinishedAt), (*counter)(&c.Version), (*document)(&c.Doc))
 	return c, damagedAt(store.ClassCommands, c.Seq, err)
 }
 
