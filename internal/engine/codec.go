@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -38,10 +39,6 @@ func (e *Engine) checkEncoding(ctx context.Context) error {
 	return err
 }
 
-func damaged(what, id string, err error) error {
-	return fmt.Errorf("%s %s: %w: %w", what, id, fleet.ErrDamaged, err)
-}
-
 func encodeVM(v fleet.VM, version store.Version) (store.VMRow, error) {
 	doc, err := json.Marshal(v)
 	if err != nil {
@@ -61,12 +58,12 @@ func columnsOfVM(v fleet.VM) store.VMRow {
 
 func decodeVM(row store.VMRow) (v fleet.VM, err error) {
 	if err := json.Unmarshal(row.Doc, &v); err != nil {
-		return fleet.VM{}, damaged("VM", row.ID, err)
+		return fleet.VM{}, err
 	}
 	want := columnsOfVM(v)
 	if !sameTexts(want.ID, row.ID, want.Pool, row.Pool, want.Org, row.Org, want.Status, row.Status) ||
 		want.Connected != row.Connected || !sameTimes(want.LastSeenAt, row.LastSeenAt, want.DueAt, row.DueAt) {
-		return fleet.VM{}, damaged("VM", row.ID, errColumns)
+		return fleet.VM{}, errColumns
 	}
 	return v, nil
 }
@@ -78,8 +75,8 @@ var errColumns = errors.New("its columns differ from its document")
 // sameTexts compares texts of documents with columns, in turn. A document has no text
 // that is not UTF-8.
 func sameTexts(pairs ...string) bool {
-	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i] != pairs[i+1] && pairs[i] != string([]rune(pairs[i+1])) {
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[0] != pair[1] && pair[0] != string([]rune(pair[1])) {
 			return false
 		}
 	}
@@ -88,8 +85,8 @@ func sameTexts(pairs ...string) bool {
 
 // sameTimes compares times of documents with columns, in turn.
 func sameTimes(pairs ...time.Time) bool {
-	for i := 0; i < len(pairs); i += 2 {
-		a, b := pairs[i], pairs[i+1]
+	for pair := range slices.Chunk(pairs, 2) {
+		a, b := pair[0], pair[1]
 		if a.IsZero() != b.IsZero() || a.UnixNano() != b.UnixNano() {
 			return false
 		}
@@ -119,12 +116,12 @@ func columnsOfCommand(c fleet.Command) store.CommandRow {
 
 func decodeCommand(row store.CommandRow) (c fleet.Command, err error) {
 	if err := json.Unmarshal(row.Doc, &c); err != nil {
-		return fleet.Command{}, damaged("command", row.ID, err)
+		return fleet.Command{}, err
 	}
 	want := columnsOfCommand(c)
 	if !sameTexts(want.ID, row.ID, want.VM, row.VM, want.Type, row.Type, want.State, row.State, want.Queue, row.Queue) ||
 		!sameTimes(want.DueAt, row.DueAt, want.FinishedAt, row.FinishedAt) {
-		return fleet.Command{}, damaged("command", row.ID, errColumns)
+		return fleet.Command{}, errColumns
 	}
 	c.Seq, c.Version = row.Seq, int64(row.Version)
 	return c, nil
@@ -140,10 +137,10 @@ func encodeEvent(e fleet.Event) (store.EventRow, error) {
 
 func decodeEvent(row store.EventRow) (e fleet.Event, err error) {
 	if err := json.Unmarshal(row.Doc, &e); err != nil {
-		return fleet.Event{}, damaged("event of VM", row.VM, err)
+		return fleet.Event{}, err
 	}
 	if !sameTexts(string(e.VM), row.VM, e.Type, row.Type) || !sameTimes(e.ReceivedAt, row.ReceivedAt) {
-		return fleet.Event{}, damaged("event of VM", row.VM, errColumns)
+		return fleet.Event{}, errColumns
 	}
 	e.Seq = row.Seq
 	return e, nil
@@ -174,7 +171,7 @@ func decodeChange(row store.ChangeRow) (c fleet.Change, err error) {
 		err = errColumns
 	}
 	if err != nil {
-		return c, damaged("change of VM", row.VM, err)
+		return c, err
 	}
 	return c, nil
 }

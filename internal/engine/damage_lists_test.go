@@ -166,7 +166,7 @@ func TestColumnsMustMatch(t *testing.T) {
 	} {
 		row := vm
 		change(&row)
-		require.ErrorIs(t, r.check().Fault(row), fleet.ErrDamaged, i)
+		require.ErrorIs(t, r.check().Fault(row), errColumns, i)
 	}
 	for i, change := range []func(*store.CommandRow){
 		func(c *store.CommandRow) { c.ID = "x" }, func(c *store.CommandRow) { c.VM = "x" }, func(c *store.CommandRow) { c.Type = "x" },
@@ -175,14 +175,14 @@ func TestColumnsMustMatch(t *testing.T) {
 	} {
 		row := command
 		change(&row)
-		require.ErrorIs(t, r.check().Fault(row), fleet.ErrDamaged, i)
+		require.ErrorIs(t, r.check().Fault(row), errColumns, i)
 	}
 	for i, change := range []func(*store.EventRow){
 		func(e *store.EventRow) { e.VM = "x" }, func(e *store.EventRow) { e.Type = "x" }, func(e *store.EventRow) { e.ReceivedAt = t0.Add(1) },
 	} {
 		row := events[0]
 		change(&row)
-		require.ErrorIs(t, r.check().Fault(row), fleet.ErrDamaged, i)
+		require.ErrorIs(t, r.check().Fault(row), errColumns, i)
 	}
 }
 

@@ -37,11 +37,11 @@ type wrecked struct {
 func TestRandomDamage(t *testing.T) {
 	t.Parallel()
 	for range 12 {
-		seed := rand.Uint64() //nolint:gosec // a test
+		seed := rand.Uint64()
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			w := &wrecked{
-				T: t, rand: rand.New(rand.NewPCG(seed, 0)), //nolint:gosec // a test
+				T: t, rand: rand.New(rand.NewPCG(seed, 0)),
 				path: filepath.Join(t.TempDir(), "controller.db"), vms: map[string]fleet.VM{}, commands: map[string]fleet.Command{},
 				events: map[int64]fleet.Event{}, bad: map[store.Place]string{}, rows: map[store.Place]string{},
 			}
@@ -135,7 +135,7 @@ func (w *wrecked) damage(values int) {
 			w.rows[p] = id
 			places = append(places, p)
 		}
-		require.NoError(w, errors.Join(rows.Err(), rows.Close()))
+		require.NoError(w, errors.Join(rows.Err(), rows.Close())) //nolint:sqlclosecheck // before the next
 	}
 	for range values {
 		p := places[w.rand.IntN(len(places))]

@@ -109,7 +109,7 @@ func (e *Engine) openFrames() (err error) {
 func (e *Engine) unpack(doc []byte) ([]byte, error) {
 	text, err := e.unpacker.DecodeAll(doc, nil)
 	if err != nil {
-		return nil, damaged("row", "of heartbeats", err)
+		return nil, fmt.Errorf("unpack heartbeats: %w", err)
 	}
 	return text, nil
 }

@@ -25,4 +25,6 @@ var quick = scenarios{
 	"second-controller":     testSecondController,
 	"removed-database":      testRemovedDatabase,
 	"lost-database":         testLostDatabase,
+	"damaged-rows":          testDamagedRows,
+	"large-lists":           testLargeLists,
 }

@@ -42,6 +42,16 @@ type Driver interface {
 	Listen(fn func(last int64)) (stop func())
 	// Check writes to the database and returns nil if that succeeds.
 	Check(ctx context.Context) error
+	// Close completes what is under way and closes the database. Calls after it
+	// return an error that wraps ErrClosed; closing twice is not an error.
+	Close() error
+
+	Queries
+	Remover
+}
+
+// Remover removes rows: those that are past their time, and those that are damaged.
+type Remover interface {
 	// Purge removes rows that are past their time, at most limit of each class, and
 	// returns how many it removed: zero only when none is left.
 	Purge(ctx context.Context, c Cutoffs, limit int) (int, error)
@@ -55,11 +65,6 @@ type Driver interface {
 	//   - of a change and all before it Changes returns ErrPurged, and no number is given
 	//     again.
 	SetAside(ctx context.Context, at time.Time, places []Place, check Check) ([]Aside, error)
-	// Close completes what is under way and closes the database. Calls after it
-	// return an error that wraps ErrClosed; closing twice is not an error.
-	Close() error
-
-	Queries
 }
 
 // MaxBytes bounds the documents of a list together, so that nobody holds much more than

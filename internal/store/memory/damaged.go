@@ -104,23 +104,24 @@ func (c *content) asideOf(class store.Class, id string) (n int64) {
 func (c *content) asides(k store.Keys) (all store.Asides) {
 	for _, id := range k.VMs {
 		if _, found := c.vms[id]; !found {
-			note(&all.VMs, id, c.asideOf(store.ClassVMs, id))
+			all.VMs = noted(all.VMs, id, c.asideOf(store.ClassVMs, id))
 		}
 	}
 	for _, id := range k.Commands {
 		if _, found := c.commands[id]; !found {
-			note(&all.Commands, id, c.asideOf(store.ClassCommands, id))
+			all.Commands = noted(all.Commands, id, c.asideOf(store.ClassCommands, id))
 		}
 	}
 	return all
 }
 
-func note(numbers *map[string]int64, id string, n int64) {
+func noted(numbers map[string]int64, id string, n int64) map[string]int64 {
 	if n == 0 {
-		return
+		return numbers
 	}
-	if *numbers == nil {
-		*numbers = map[string]int64{}
+	if numbers == nil {
+		numbers = map[string]int64{}
 	}
-	(*numbers)[id] = n
+	numbers[id] = n
+	return numbers
 }

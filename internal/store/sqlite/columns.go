@@ -18,11 +18,11 @@ func damagedAt(class store.Class, row int64, err error) error {
 	if !errors.Is(err, errColumn) {
 		return err
 	}
-	return &damagedRow{store.Place{Class: class, Row: row}, err}
+	return &damagedRowError{store.Place{Class: class, Row: row}, err}
 }
 
-// damagedRow is a row that cannot be read, and why.
-type damagedRow struct {
+// damagedRowError is a row that cannot be read, and why.
+type damagedRowError struct {
 	place store.Place
 	error
 }
@@ -32,7 +32,7 @@ type damage []store.Place
 
 // note adds the row of an error that is about one, and returns any other error.
 func (d *damage) note(err error) error {
-	row, ok := errors.AsType[*damagedRow](err)
+	row, ok := errors.AsType[*damagedRowError](err)
 	if ok {
 		*d = append(*d, row.place)
 		return nil
@@ -50,11 +50,11 @@ func (d *damage) noteAll(err error) error {
 }
 
 // err returns a *store.DamagedError, unless there is no damaged row.
-func (d damage) err() error {
-	if len(d) == 0 {
+func (d *damage) err() error {
+	if len(*d) == 0 {
 		return nil
 	}
-	return &store.DamagedError{Places: d}
+	return &store.DamagedError{Places: *d}
 }
 
 // The types of columns. Those whose names begin with any may be null.

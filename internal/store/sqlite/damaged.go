@@ -93,7 +93,7 @@ func (db *DB) SetAside(ctx context.Context, at time.Time, places []store.Place, 
 func (c *conn) fault(ctx context.Context, k kept, row int64, check store.Check) (why, err error) {
 	err = each(ctx, c, k.query, []any{row}, func(rows *sql.Rows) (bool, error) {
 		read, err := k.scan(rows)
-		if damaged, ok := errors.AsType[*damagedRow](err); ok {
+		if damaged, ok := errors.AsType[*damagedRowError](err); ok {
 			why = damaged.error
 			return true, nil
 		}

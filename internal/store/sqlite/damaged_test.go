@@ -151,7 +151,7 @@ func rawRow(t *testing.T, db *DB, table string, row int64) string {
 	t.Helper()
 	var all []string
 	require.NoError(t, db.read(t.Context(), func(c *conn) error {
-		rows, err := c.sql.QueryContext(t.Context(), "SELECT * FROM "+table+" WHERE rowid = ?", row)
+		rows, err := c.sql.QueryContext(t.Context(), "SELECT * FROM "+table+" WHERE rowid = ?", row) //nolint:unqueryvet // whatever it has
 		if err != nil {
 			return err
 		}
