@@ -49,6 +49,8 @@ func encodeVM(v fleet.VM, version store.Version) (store.VMRow, error) {
 	return row, nil
 }
 
+// columnsOfVM returns the columns of a VM's row. Rows of any earlier version must have the
+// same: others are set aside.
 func columnsOfVM(v fleet.VM) store.VMRow {
 	return store.VMRow{
 		ID: string(v.ID), Pool: v.Pool, Org: v.Org, Status: v.Status, Connected: v.Connected,
@@ -107,6 +109,7 @@ func encodeCommand(c fleet.Command) (store.CommandRow, error) {
 	return row, nil
 }
 
+// columnsOfCommand is columnsOfVM for a command.
 func columnsOfCommand(c fleet.Command) store.CommandRow {
 	return store.CommandRow{
 		ID: string(c.ID), VM: string(c.VM), Type: c.Type, State: string(c.State), Queue: string(c.Queue()),
