@@ -96,7 +96,7 @@ func TestColumnsOfAnotherType(t *testing.T) {
 			if column == "seq" || column == "vms" { // that takes only numbers, and what is not read
 				continue
 			}
-			for _, value := range []any{"x", 1.5, []byte{0, 0xff}, int64(7), int32(-1)} {
+			for _, value := range []any{"x", []byte{0, 0xff}, -1} {
 				t.Run(fmt.Sprintf("%s %s %T", class, column, value), func(t *testing.T) {
 					t.Parallel()
 					db := twoOfEach(t)
