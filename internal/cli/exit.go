@@ -194,6 +194,7 @@ func detailOf(err error) *migcontrollerv1.ErrorDetail {
 		connect.CodeFailedPrecondition: migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED,
 		connect.CodeOutOfRange:         migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED,
 		connect.CodeUnavailable:        migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
+		connect.CodeDataLoss:           migcontrollerv1.ErrorReason_ERROR_REASON_DAMAGED,
 	}
 	return &migcontrollerv1.ErrorDetail{Reason: byCode[told.Code()]}
 }
@@ -219,6 +220,8 @@ func (in *invocation) refused(err error, told *connect.Error) *failure {
 		f.hint = "migctl command ID shows how."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED:
 		f.hint = "Watch without --cursor. What happened in between: migctl events, migctl commands"
+	case migcontrollerv1.ErrorReason_ERROR_REASON_DAMAGED:
+		f.hint = "Trying again is useless. The controller has set it aside; its log says why."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING:
 		f.code, f.hint = exitUnavailable, "Try again once it has been started again."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE,

@@ -26,7 +26,7 @@ const lastLook = 2 * time.Second
 // to one that is nearer than a second. Once the command is accepted Send returns no
 // error: its caller would take the command for refused.
 //
-// Errors: a *fleet.FieldError, fleet.ErrIDTaken, fleet.ErrUnavailable.
+// Errors: a *fleet.FieldError, fleet.ErrIDTaken, fleet.ErrDamaged, fleet.ErrUnavailable.
 func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Duration) (fleet.Command, error) {
 	if err := fleet.CheckDuration("wait", wait, MaxWait); err != nil {
 		return fleet.Command{}, err
@@ -100,7 +100,7 @@ func (c *Control) latest(ctx context.Context, cmd fleet.Command) fleet.Command {
 }
 
 // Command returns one command. Errors: a *fleet.FieldError, fleet.ErrNotFound,
-// fleet.ErrUnavailable.
+// fleet.ErrDamaged, fleet.ErrUnavailable.
 func (c *Control) Command(ctx context.Context, id string) (fleet.Command, error) {
 	if err := fleet.CheckID("command_id", id); err != nil {
 		return fleet.Command{}, err
@@ -114,7 +114,7 @@ func (c *Control) Command(ctx context.Context, id string) (fleet.Command, error)
 
 // Cancel takes a command back; that is durable when Cancel returns without an
 // error. Errors: a *fleet.FieldError, fleet.ErrNotFound, fleet.ErrEnded with the
-// record, fleet.ErrUnavailable.
+// record, fleet.ErrDamaged, fleet.ErrUnavailable.
 func (c *Control) Cancel(ctx context.Context, id string) (fleet.Command, error) {
 	if err := fleet.CheckID("command_id", id); err != nil {
 		return fleet.Command{}, err
@@ -130,8 +130,8 @@ func (c *Control) Cancel(ctx context.Context, id string) (fleet.Command, error) 
 	return out.Command, nil
 }
 
-// VM returns one VM. Errors: a *fleet.FieldError, fleet.ErrNotFound,
-// fleet.ErrUnavailable.
+// VM returns one VM. Errors: a *fleet.FieldError, fleet.ErrNotFound, fleet.ErrDamaged
+// until the VM reports again, fleet.ErrUnavailable.
 func (c *Control) VM(ctx context.Context, id string) (fleet.VM, error) {
 	vm, err := fleet.ParseVMID(id)
 	if err != nil {

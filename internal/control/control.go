@@ -95,7 +95,7 @@ func (c *Control) changed(changes []fleet.Change) {
 // act on is reduced to its sentinel: what the engine was doing at the time does not
 // concern an operator.
 func named(err error, what, id string) error {
-	for _, known := range []error{fleet.ErrNotFound, fleet.ErrEnded, fleet.ErrIDTaken} {
+	for _, known := range []error{fleet.ErrNotFound, fleet.ErrEnded, fleet.ErrIDTaken, fleet.ErrDamaged} {
 		if errors.Is(err, known) {
 			err = known
 			break

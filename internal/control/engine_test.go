@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,9 @@ type driver struct {
 	before func(method string) error
 	// committed is called when a commit is durable, before Commit returns.
 	committed func()
+
+	// read is how many bytes of documents the lists have returned.
+	read atomic.Int64
 
 	mu    sync.Mutex
 	muted bool // notifications are withheld
@@ -75,36 +79,48 @@ func (d *driver) Commit(ctx context.Context, w store.Writes) (store.Committed, e
 	return done, err
 }
 
-// VMs lists VMs.
-func (d *driver) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, error) {
-	if err := d.begin("VMs"); err != nil {
-		return nil, err
+// count counts what a list returns.
+func count[R interface{ Size() int }](d *driver, rows []R, more bool, err error) ([]R, bool, error) {
+	for _, row := range rows {
+		d.read.Add(int64(row.Size()))
 	}
-	return d.DB.VMs(ctx, q, limit)
+	return rows, more, err
+}
+
+// VMs lists VMs.
+func (d *driver) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, bool, error) {
+	if err := d.begin("VMs"); err != nil {
+		return nil, false, err
+	}
+	rows, more, err := d.DB.VMs(ctx, q, limit)
+	return count(d, rows, more, err)
 }
 
 // Commands lists commands.
-func (d *driver) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, error) {
+func (d *driver) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, bool, error) {
 	if err := d.begin("Commands"); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return d.DB.Commands(ctx, q, limit)
+	rows, more, err := d.DB.Commands(ctx, q, limit)
+	return count(d, rows, more, err)
 }
 
 // Events lists events.
-func (d *driver) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, error) {
+func (d *driver) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, bool, error) {
 	if err := d.begin("Events"); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return d.DB.Events(ctx, q, limit)
+	rows, more, err := d.DB.Events(ctx, q, limit)
+	return count(d, rows, more, err)
 }
 
 // Changes lists changes.
-func (d *driver) Changes(ctx context.Context, q store.ChangeQuery, limit int) ([]store.ChangeRow, error) {
+func (d *driver) Changes(ctx context.Context, q store.ChangeQuery, limit int) ([]store.ChangeRow, bool, error) {
 	if err := d.begin("Changes"); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return d.DB.Changes(ctx, q, limit)
+	rows, more, err := d.DB.Changes(ctx, q, limit)
+	return count(d, rows, more, err)
 }
 
 // Listen calls fn after commits, except while the driver is muted.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -18,13 +19,10 @@ const (
 	MaxPageSize     = 1000
 )
 
-// maxPageBytes ends a page early, so that a page of large entries still fits
-// the 4 MiB that gRPC clients take unless told otherwise.
-const maxPageBytes = 2 << 20
-
 // Commands lists commands, the latest accepted first: a page of at most size,
 // which may be shorter before the last when entries are large, and the token for
-// the next, empty on the last. A size of zero is DefaultPageSize; the token of
+// the next, empty on the last. The bounds of store.Queries keep a page within the 4 MiB
+// that gRPC clients take unless told otherwise. A size of zero is DefaultPageSize; the token of
 // the first page is empty. Errors: a *fleet.FieldError, fleet.ErrUnavailable.
 func (c *Control) Commands(
 	ctx context.Context, q store.CommandQuery, size int, token string,
@@ -40,11 +38,10 @@ func (c *Control) Commands(
 	if q.Before, err = seqPlace(scope, token); err != nil {
 		return nil, "", err
 	}
-	rows, err := c.engine.Commands(ctx, q, size+1)
+	page, more, err := c.engine.Commands(ctx, q, size)
 	if err != nil {
 		return nil, "", fmt.Errorf("list commands: %w", err)
 	}
-	page, more := cut(rows, size, commandBytes)
 	page = c.explain(ctx, page)
 	if !more {
 		return page, "", nil
@@ -70,11 +67,10 @@ func (c *Control) VMs(ctx context.Context, q store.VMQuery, size int, token stri
 	if q.After, err = vmPlace(scope, token); err != nil {
 		return nil, "", err
 	}
-	rows, err := c.engine.VMs(ctx, q, size+1)
+	page, more, err := c.engine.VMs(ctx, q, size)
 	if err != nil {
 		return nil, "", fmt.Errorf("list VMs: %w", err)
 	}
-	page, more := cut(rows, size, vmBytes)
 	if !more {
 		return page, "", nil
 	}
@@ -97,11 +93,10 @@ func (c *Control) Events(
 	if q.Before, err = seqPlace(scope, token); err != nil {
 		return nil, "", err
 	}
-	rows, err := c.engine.Events(ctx, q, size+1)
+	page, more, err := c.engine.Events(ctx, q, size)
 	if err != nil {
 		return nil, "", fmt.Errorf("list events: %w", err)
 	}
-	page, more := cut(rows, size, eventBytes)
 	if !more {
 		return page, "", nil
 	}
@@ -128,14 +123,13 @@ func (c *Control) Heartbeats(ctx context.Context, id string, size int, token str
 	if nanos > 0 {
 		before = time.Unix(0, nanos).UTC()
 	}
-	if _, err := c.engine.VM(ctx, vm); err != nil {
+	if _, err := c.engine.VM(ctx, vm); err != nil && !errors.Is(err, fleet.ErrDamaged) {
 		return nil, "", named(err, "VM", id)
 	}
-	rows, err := c.engine.Heartbeats(ctx, vm, before, size+1)
+	page, more, err := c.engine.Heartbeats(ctx, vm, before, size)
 	if err != nil {
 		return nil, "", fmt.Errorf("list heartbeats: %w", err)
 	}
-	page, more := cut(rows, size, heartbeatBytes)
 	if !more {
 		return page, "", nil
 	}
@@ -224,36 +218,3 @@ func instant(t time.Time) string {
 	}
 	return t.UTC().Format(time.RFC3339Nano)
 }
-
-// cut makes a page of rows, which are one more than size if there are that many,
-// and reports whether any rows are left over. A page has at least one row.
-func cut[T any](rows []T, size int, bytes func(T) int) (page []T, more bool) {
-	total := 0
-	for i, row := range rows {
-		total += bytes(row)
-		if i == size || (i > 0 && total > maxPageBytes) {
-			return rows[:i], true
-		}
-	}
-	return rows, false
-}
-
-// entryBytes is what an entry takes beyond what is counted.
-const entryBytes = 512
-
-func commandBytes(c fleet.Command) int {
-	n := entryBytes + c.Params.Size()
-	if c.Ack != nil {
-		n += len(c.Ack.Message)
-		for name, value := range c.Ack.Result {
-			n += len(name) + len(value)
-		}
-	}
-	return n
-}
-
-func vmBytes(fleet.VM) int { return entryBytes }
-
-func eventBytes(e fleet.Event) int { return entryBytes + len(e.Body) }
-
-func heartbeatBytes(h fleet.Heartbeat) int { return entryBytes + len(h.Body) }

@@ -178,6 +178,43 @@ func TestPagesOfLargeEntries(t *testing.T) {
 	require.Equal(t, []int64{6, 5, 4, 3, 2, 1}, seen)
 }
 
+// However large the entries are and however many are asked for, no more is read than a
+// page can take, and following the tokens every entry is seen.
+func TestListsReadNoMoreThanAPage(t *testing.T) {
+	t.Parallel()
+	s := newWorld(t)
+	c := newControl(t, s)
+	const size = 960 << 10
+	for i := range 7 {
+		r := drain(fmt.Sprintf("c%d", i+1))
+		r.VM = fmt.Sprintf("vm-%d", i+1)
+		for n := range size >> 14 {
+			r.Params.Strings[fmt.Sprint("text-", n)] = strings.Repeat("x", 1<<14)
+		}
+		_, err := c.Send(t.Context(), r, 0)
+		require.NoError(t, err)
+		s.addEvent(fleet.Event{
+			Origin: fleet.Origin{VM: "vm-1", ReceivedAt: start}, Type: "error",
+			Body: []byte(`"` + strings.Repeat("x", size) + `"`),
+		})
+	}
+	for name, list := range map[string]lister{
+		"commands": listCommands(t, c, store.CommandQuery{}),
+		"events":   listEvents(t, c, store.EventQuery{}),
+	} {
+		var seen []string
+		for token, pages := "", 0; pages == 0 || token != ""; pages++ {
+			before := s.driver.read.Load()
+			page, next, err := list(control.MaxPageSize, token)
+			require.NoError(t, err)
+			require.NotEmpty(t, page, name)
+			require.LessOrEqual(t, s.driver.read.Load()-before, int64(store.MaxBytes), name)
+			seen, token = append(seen, page...), next
+		}
+		require.Len(t, seen, 7, name)
+	}
+}
+
 // Every filter reaches the store.
 func TestFilters(t *testing.T) {
 	t.Parallel()

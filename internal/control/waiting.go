@@ -2,12 +2,14 @@ package control
 
 import (
 	"context"
+	"slices"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// explain returns commands with what they wait for. Each VM is looked up once; a
-// command that has moved on meanwhile is returned as it is then.
+// explain returns commands with what they wait for. Each VM is looked up once, and of its
+// commands only the outlines are kept; a command that has moved on meanwhile is returned
+// as it is then.
 func (c *Control) explain(ctx context.Context, cmds []fleet.Command) []fleet.Command {
 	now := c.clock()
 	known := map[fleet.VMID]fleet.State{}
@@ -21,9 +23,14 @@ func (c *Control) explain(ctx context.Context, cmds []fleet.Command) []fleet.Com
 			if s, err = c.engine.State(ctx, cmd.VM); err != nil {
 				continue
 			}
+			s.Commands = slices.Clone(s.Commands)
+			for j, open := range s.Commands {
+				s.Commands[j] = open.Outline()
+			}
 			known[cmd.VM] = s
 		}
 		if newer, ok := s.Command(cmd.ID); ok {
+			newer.Params = cmd.Params
 			cmd = newer
 		}
 		cmd.Waiting = cmd.Waits(s.VM, s.Commands, now)

@@ -12,7 +12,7 @@ import (
 const (
 	// quietPeriod is how long a watch says nothing at most.
 	quietPeriod = 30 * time.Second
-	// watchPage is how many changes a watch holds at a time.
+	// watchPage is how many changes a watch holds at a time, if they are not large.
 	watchPage = 500
 )
 
@@ -71,7 +71,7 @@ func (w *watch) begin(ctx context.Context, cursor string) error {
 		return fleet.Invalid("cursor", "must not be later than the last change: an older state of the store was restored")
 	}
 	w.at = seq
-	_, err := w.page(ctx, 1)
+	_, _, err := w.page(ctx, 1)
 	return err
 }
 
@@ -119,7 +119,7 @@ func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
 			// Read before the page: what is made in between may be this VM's.
 			last = w.engine.LastChange()
 		}
-		changes, err := w.page(ctx, watchPage)
+		changes, more, err := w.page(ctx, watchPage)
 		if err != nil {
 			return sent, err
 		}
@@ -133,18 +133,18 @@ func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
 		if len(changes) == 0 {
 			w.at = max(w.at, last)
 		}
-		if len(changes) < watchPage {
+		if !more {
 			return sent, nil
 		}
 	}
 }
 
-func (w *watch) page(ctx context.Context, limit int) ([]fleet.Change, error) {
-	changes, err := w.engine.Changes(ctx, store.ChangeQuery{VM: string(w.vm), After: w.at}, limit)
+func (w *watch) page(ctx context.Context, limit int) (changes []fleet.Change, more bool, err error) {
+	changes, more, err = w.engine.Changes(ctx, store.ChangeQuery{VM: string(w.vm), After: w.at}, limit)
 	if err != nil {
-		return nil, fmt.Errorf("watch: %w", err)
+		return nil, false, fmt.Errorf("watch: %w", err)
 	}
-	return changes, nil
+	return changes, more, nil
 }
 
 // tell sends one update, unless the watch is to end.

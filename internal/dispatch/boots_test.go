@@ -75,7 +75,7 @@ func (s *system) registrations() int {
 	s.Helper()
 	q := allCommands
 	q.VM, q.Type = "vm-1", fleet.RegisterRunner
-	all, err := s.store.Commands(s.Context(), q, onePage)
+	all, _, err := s.store.Commands(s.Context(), q, onePage)
 	require.NoError(s, err)
 	return len(all)
 }

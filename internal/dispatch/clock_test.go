@@ -150,7 +150,7 @@ func TestJumpMovesReceiptTimes(t *testing.T) {
 		a.beat("idle")
 		time.Sleep(journalRest) // fake clock
 		synctest.Wait()
-		es, err := w.store.Events(w.Context(), store.EventQuery{VM: "vm-1", Type: "tick"}, 10)
+		es, _, err := w.store.Events(w.Context(), store.EventQuery{VM: "vm-1", Type: "tick"}, 10)
 		require.NoError(w, err)
 		require.Len(w, es, 6)
 		wallTime := clock().Add(by)

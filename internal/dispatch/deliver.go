@@ -91,6 +91,9 @@ func (s *Session) deliverDue(ctx context.Context) {
 		case errors.Is(err, fleet.ErrSuperseded):
 			s.end(fleet.ErrSuperseded)
 			return
+		case errors.Is(err, fleet.ErrNotFound): // the VM's record was set aside: its next session makes a new one
+			s.end(fleet.ErrDamaged)
+			return
 		case errors.Is(err, errNotSent):
 			s.d.limited(s.log, troubleNotSent, s.vm).Warn("command not sent", keyError, err)
 			s.transport.Interrupt()

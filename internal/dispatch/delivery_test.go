@@ -128,7 +128,7 @@ func TestCancelledBeforeItsClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		s.tokens.on(func() error {
-			all, err := s.store.Commands(t.Context(), allCommands, onePage)
+			all, _, err := s.store.Commands(t.Context(), allCommands, onePage)
 			if err == nil && len(all) > 0 {
 				s.cancel(all[len(all)-1].ID)
 			}

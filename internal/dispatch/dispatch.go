@@ -69,7 +69,7 @@ type Engine interface { //nolint:interfacebloat // tests replace it as a whole
 	ApplyLate(ctx context.Context, vm fleet.VMID, command fleet.CommandID,
 		with func() (fleet.Input, time.Time)) (fleet.Outcome, error)
 	RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat) error
-	Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (int, error)
+	Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (n int, more bool, err error)
 	ResetSessions(ctx context.Context, now time.Time) (int, error)
 	State(ctx context.Context, vm fleet.VMID) (fleet.State, error)
 	UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Event, error)

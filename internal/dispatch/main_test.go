@@ -151,7 +151,7 @@ func (s *system) vm(id fleet.VMID) fleet.VM {
 // events are the types of a VM's events, the first one first.
 func (s *system) events(vm fleet.VMID) []string {
 	s.Helper()
-	es, err := s.store.Events(s.Context(), store.EventQuery{VM: string(vm)}, 1000)
+	es, _, err := s.store.Events(s.Context(), store.EventQuery{VM: string(vm)}, 1000)
 	require.NoError(s, err)
 	var types []string
 	for _, e := range es {
@@ -164,11 +164,15 @@ func (s *system) events(vm fleet.VMID) []string {
 // beats are the states in a VM's heartbeats, the first one first.
 func (s *system) beats(vm fleet.VMID) []string {
 	s.Helper()
-	hs, err := s.store.Heartbeats(s.Context(), vm, time.Time{}, 10_000)
-	require.NoError(s, err)
 	var states []string
-	for _, h := range hs {
-		states = append(states, h.Status)
+	for before, more := (time.Time{}), true; more; {
+		var hs []fleet.Heartbeat
+		var err error
+		hs, more, err = s.store.Heartbeats(s.Context(), vm, before, 10_000)
+		require.NoError(s, err)
+		for _, h := range hs {
+			states, before = append(states, h.Status), h.ReceivedAt
+		}
 	}
 	slices.Reverse(states)
 	return states

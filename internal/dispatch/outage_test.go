@@ -138,7 +138,7 @@ func TestOutageIsNotAFlood(t *testing.T) {
 		s.store.up("RecordEvent", "RecordHeartbeats", "Sweep", "UnjournaledEvents", "CloseSession")
 		time.Sleep(lastRetry) // fake clock
 		synctest.Wait()
-		es, err := s.store.Events(t.Context(), allEvents, onePage)
+		es, _, err := s.store.Events(t.Context(), allEvents, onePage)
 		require.NoError(t, err)
 		require.Len(t, es, sessions/2)
 	})

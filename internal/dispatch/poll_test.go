@@ -190,7 +190,7 @@ func TestReportsOverHTTP(t *testing.T) {
 		require.WithinDuration(t, clock(), e.ReceivedAt, time.Second)
 		require.NoError(t, s.ReportHeartbeat(t.Context(), fleet.Heartbeat{Origin: forged, Status: "idle"}))
 		s.Close()
-		hs, err := s.store.Heartbeats(t.Context(), "vm-1", time.Time{}, 10)
+		hs, _, err := s.store.Heartbeats(t.Context(), "vm-1", time.Time{}, 10)
 		require.NoError(t, err)
 		require.Equal(t, fleet.HTTP, hs[0].Via)
 		require.Zero(t, hs[0].Epoch)

@@ -48,7 +48,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 		return err
 	})
 	switch {
-	case errors.Is(err, fleet.ErrNotFound), errors.Is(err, fleet.ErrNotDelivered):
+	case errors.Is(err, fleet.ErrNotFound), errors.Is(err, fleet.ErrNotDelivered), errors.Is(err, fleet.ErrDamaged):
 		s.refuse("ack", err)
 		return nil
 	case errors.Is(err, fleet.ErrSuperseded):

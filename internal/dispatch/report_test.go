@@ -76,7 +76,7 @@ func TestReportsBelongToTheirSession(t *testing.T) {
 				Type:   "error", Body: json.RawMessage(`{"a":1}`),
 			})
 		}))
-		es, err := s.store.Events(t.Context(), allEvents, onePage)
+		es, _, err := s.store.Events(t.Context(), allEvents, onePage)
 		require.NoError(t, err)
 		require.Equal(t, fleet.Origin{
 			VM: "vm-1", Pool: "pool", Org: "else", Via: fleet.Stream, Epoch: 1, SentAt: sent, ReceivedAt: es[0].ReceivedAt,

@@ -240,6 +240,8 @@ func endingAttrs(own, cause error) []any {
 		ending = &EndError{Cause: "superseded"}
 	case errors.Is(own, fleet.ErrStopping):
 		ending = &EndError{Cause: "controller stopping"}
+	case errors.Is(own, fleet.ErrDamaged):
+		ending = &EndError{Cause: "record damaged"}
 	case errors.Is(own, fleet.ErrSilent):
 		ending = &EndError{Cause: "silent", Err: own}
 	case !ok:

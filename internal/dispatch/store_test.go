@@ -133,9 +133,9 @@ func (s *testStore) State(ctx context.Context, vm fleet.VMID) (fleet.State, erro
 	return state, cmp.Or(err, s.before("after State"))
 }
 
-func (s *testStore) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (int, error) {
+func (s *testStore) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (int, bool, error) {
 	if err := s.before("Sweep"); err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	return s.Engine.Tick(ctx, now, live, limit)
 }

@@ -54,8 +54,8 @@ func (d *Dispatcher) judgedAt(now time.Time) time.Time {
 
 func (d *Dispatcher) sweep(ctx context.Context, now time.Time) error {
 	for {
-		n, err := d.Engine.Tick(ctx, now, d.live, sweepBatch)
-		if err != nil || n < sweepBatch {
+		_, more, err := d.Engine.Tick(ctx, now, d.live, sweepBatch)
+		if err != nil || !more {
 			return err
 		}
 	}

@@ -41,7 +41,7 @@ func (c *cache) put(entries map[fleet.VMID]*entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, en := range entries {
-		if en.err != nil || en.vm.ID == "" {
+		if en.vm.ID == "" {
 			continue
 		}
 		h := c.vms[id]
@@ -81,6 +81,37 @@ func (c *cache) outdate(id fleet.VMID) {
 	if h := c.vms[id]; h != nil {
 		h.version = 0
 	}
+}
+
+// outdateAll is outdate for every VM that is held.
+func (c *cache) outdateAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, h := range c.vms {
+		if h.version = 0; c.watched != nil {
+			c.watched[id] = true
+		}
+	}
+}
+
+// drop forgets a VM whose row is lost.
+func (c *cache) drop(id fleet.VMID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.watched != nil {
+		c.watched[id] = true
+	}
+	c.remove(id)
+}
+
+// epoch returns the epoch of a VM as far as it is held, also if it is outdated.
+func (c *cache) epoch(id fleet.VMID) fleet.Epoch {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if h := c.vms[id]; h != nil {
+		return h.vm.Epoch
+	}
+	return 0
 }
 
 // watch begins to note which VMs are outdated, so that put does not hold them as they

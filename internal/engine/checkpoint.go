@@ -65,7 +65,7 @@ func (e *Engine) writeAllRows() {
 func rowsOf(vms []fleet.VMID) *op {
 	return &op{vms: vms, run: func(g *group) error {
 		for _, vm := range vms {
-			if en := g.entries[vm]; en.vm.ID != "" && en.err == nil {
+			if en := g.entries[vm]; en.vm.ID != "" {
 				en.touch(g, en.vm.LastSeenAt)
 			}
 		}

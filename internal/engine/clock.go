@@ -72,7 +72,12 @@ func (e *Engine) MoveDeadlines(ctx context.Context) error {
 func (e *Engine) moveVMs(ctx context.Context, since time.Time) error {
 	var q store.VMQuery
 	for {
-		rows, err := e.Driver.VMs(ctx, q, recoverBatch)
+		var rows []store.VMRow
+		var more bool
+		err := e.undamaged(ctx, func() (err error) {
+			rows, more, err = e.Driver.VMs(ctx, q, recoverBatch)
+			return err
+		})
 		if err != nil {
 			return unavailable(ctx, err)
 		}
@@ -83,7 +88,7 @@ func (e *Engine) moveVMs(ctx context.Context, since time.Time) error {
 				o.vms = append(o.vms, fleet.VMID(row.ID))
 			}
 		}
-		if err := e.touch(ctx, &o); err != nil || len(rows) < recoverBatch {
+		if err := e.touch(ctx, &o); err != nil || !more {
 			return err
 		}
 	}
@@ -92,7 +97,12 @@ func (e *Engine) moveVMs(ctx context.Context, since time.Time) error {
 func (e *Engine) moveCommands(ctx context.Context) error {
 	q := store.CommandQuery{States: []string{string(fleet.Pending), string(fleet.Delivered)}}
 	for {
-		rows, err := e.Driver.Commands(ctx, q, recoverBatch)
+		var rows []store.CommandRow
+		var more bool
+		err := e.undamaged(ctx, func() (err error) {
+			rows, more, err = e.Driver.Commands(ctx, q, recoverBatch)
+			return err
+		})
 		if err != nil {
 			return unavailable(ctx, err)
 		}
@@ -101,7 +111,7 @@ func (e *Engine) moveCommands(ctx context.Context) error {
 			q.Before = row.Seq
 			o.vms, o.commands = append(o.vms, fleet.VMID(row.VM)), append(o.commands, fleet.CommandID(row.ID))
 		}
-		if err := e.touch(ctx, &o); err != nil || len(rows) < recoverBatch {
+		if err := e.touch(ctx, &o); err != nil || !more {
 			return err
 		}
 	}

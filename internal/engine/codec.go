@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
@@ -37,29 +39,61 @@ func (e *Engine) checkEncoding(ctx context.Context) error {
 	return err
 }
 
-// errDamaged occurs when a record cannot be decoded: retrying is useless.
-var errDamaged = errors.New("the record is damaged")
-
-func damaged(what, id string, err error) error {
-	return fmt.Errorf("%s %s: %w: %w", what, id, errDamaged, err)
-}
-
 func encodeVM(v fleet.VM, version store.Version) (store.VMRow, error) {
 	doc, err := json.Marshal(v)
 	if err != nil {
 		return store.VMRow{}, fmt.Errorf("write VM %s: %w", v.ID, err)
 	}
+	row := columnsOfVM(v)
+	row.Version, row.Doc = version, doc
+	return row, nil
+}
+
+// columnsOfVM returns the columns of a VM's row. Rows of any earlier version must have the
+// same: others are set aside.
+func columnsOfVM(v fleet.VM) store.VMRow {
 	return store.VMRow{
 		ID: string(v.ID), Pool: v.Pool, Org: v.Org, Status: v.Status, Connected: v.Connected,
-		LastSeenAt: v.LastSeenAt, DueAt: v.DueAt, Version: version, Doc: doc,
-	}, nil
+		LastSeenAt: v.LastSeenAt, DueAt: v.DueAt,
+	}
 }
 
 func decodeVM(row store.VMRow) (v fleet.VM, err error) {
 	if err := json.Unmarshal(row.Doc, &v); err != nil {
-		return fleet.VM{}, damaged("VM", row.ID, err)
+		return fleet.VM{}, err
+	}
+	want := columnsOfVM(v)
+	if !sameTexts(want.ID, row.ID, want.Pool, row.Pool, want.Org, row.Org, want.Status, row.Status) ||
+		want.Connected != row.Connected || !sameTimes(want.LastSeenAt, row.LastSeenAt, want.DueAt, row.DueAt) {
+		return fleet.VM{}, errColumns
 	}
 	return v, nil
+}
+
+// errColumns occurs when the columns of a row are not those of its document: queries find
+// it where it does not belong.
+var errColumns = errors.New("its columns differ from its document")
+
+// sameTexts compares texts of documents with columns, in turn. A document has no text
+// that is not UTF-8.
+func sameTexts(pairs ...string) bool {
+	for pair := range slices.Chunk(pairs, 2) {
+		if pair[0] != pair[1] && pair[0] != string([]rune(pair[1])) {
+			return false
+		}
+	}
+	return true
+}
+
+// sameTimes compares times of documents with columns, in turn.
+func sameTimes(pairs ...time.Time) bool {
+	for pair := range slices.Chunk(pairs, 2) {
+		a, b := pair[0], pair[1]
+		if a.IsZero() != b.IsZero() || a.UnixNano() != b.UnixNano() {
+			return false
+		}
+	}
+	return true
 }
 
 // commandRoom is a size, in bytes, that the documents of most commands fit in.
@@ -70,15 +104,27 @@ func encodeCommand(c fleet.Command) (store.CommandRow, error) {
 	if err != nil {
 		return store.CommandRow{}, fmt.Errorf("write command %s: %w", c.ID, err)
 	}
+	row := columnsOfCommand(c)
+	row.Seq, row.Version, row.Doc = c.Seq, store.Version(c.Version), doc
+	return row, nil
+}
+
+// columnsOfCommand is columnsOfVM for a command.
+func columnsOfCommand(c fleet.Command) store.CommandRow {
 	return store.CommandRow{
-		Seq: c.Seq, ID: string(c.ID), VM: string(c.VM), Type: c.Type, State: string(c.State), Queue: string(c.Queue()),
-		DueAt: c.DueAt, FinishedAt: c.FinishedAt, Version: store.Version(c.Version), Doc: doc,
-	}, nil
+		ID: string(c.ID), VM: string(c.VM), Type: c.Type, State: string(c.State), Queue: string(c.Queue()),
+		DueAt: c.DueAt, FinishedAt: c.FinishedAt,
+	}
 }
 
 func decodeCommand(row store.CommandRow) (c fleet.Command, err error) {
 	if err := json.Unmarshal(row.Doc, &c); err != nil {
-		return fleet.Command{}, damaged("command", row.ID, err)
+		return fleet.Command{}, err
+	}
+	want := columnsOfCommand(c)
+	if !sameTexts(want.ID, row.ID, want.VM, row.VM, want.Type, row.Type, want.State, row.State, want.Queue, row.Queue) ||
+		!sameTimes(want.DueAt, row.DueAt, want.FinishedAt, row.FinishedAt) {
+		return fleet.Command{}, errColumns
 	}
 	c.Seq, c.Version = row.Seq, int64(row.Version)
 	return c, nil
@@ -94,7 +140,10 @@ func encodeEvent(e fleet.Event) (store.EventRow, error) {
 
 func decodeEvent(row store.EventRow) (e fleet.Event, err error) {
 	if err := json.Unmarshal(row.Doc, &e); err != nil {
-		return fleet.Event{}, damaged("event of VM", row.VM, err)
+		return fleet.Event{}, err
+	}
+	if !sameTexts(string(e.VM), row.VM, e.Type, row.Type) || !sameTimes(e.ReceivedAt, row.ReceivedAt) {
+		return fleet.Event{}, errColumns
 	}
 	e.Seq = row.Seq
 	return e, nil
@@ -102,34 +151,33 @@ func decodeEvent(row store.EventRow) (e fleet.Event, err error) {
 
 func decodeChange(row store.ChangeRow) (c fleet.Change, err error) {
 	c = fleet.Change{Seq: row.Seq, At: row.At, Subject: fleet.VMID(row.VM)}
+	subject := c.Subject
 	switch {
 	case row.Kind == kindVM:
 		c.VM = new(fleet.VM)
 		err = json.Unmarshal(row.Doc, c.VM)
+		subject = c.VM.ID
 	case row.Kind == kindCommand:
 		c.Command = new(fleet.Command)
 		err = json.Unmarshal(row.Doc, c.Command)
+		subject = c.Command.VM
+	case row.Kind != kindEvent || row.EventSeq == 0:
+		err = errKind
 	case len(row.Doc) > 0:
 		c.Event = &fleet.Event{Seq: row.EventSeq}
 		err = json.Unmarshal(row.Doc, c.Event)
+		subject = c.Event.VM
 	default: // the event is no longer kept
 		c.Event = &fleet.Event{Seq: row.EventSeq, Origin: fleet.Origin{VM: c.Subject, ReceivedAt: c.At}}
 	}
+	if err == nil && !sameTexts(string(subject), row.VM) {
+		err = errColumns
+	}
 	if err != nil {
-		return c, damaged("change of VM", row.VM, err)
+		return c, err
 	}
 	return c, nil
 }
 
-// decoded decodes rows.
-func decoded[R, T any](rows []R, decode func(R) (T, error)) ([]T, error) {
-	all := make([]T, 0, len(rows))
-	for _, row := range rows {
-		t, err := decode(row)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, t)
-	}
-	return all, nil
-}
+// errKind occurs when a change is of nothing that changes.
+var errKind = errors.New("there is no such kind of change")

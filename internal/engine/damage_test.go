@@ -1,6 +1,12 @@
 package engine
 
 import (
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +32,26 @@ func (r *rig) damage(w store.Writes) {
 	r.cache.clear()
 }
 
+func (r *rig) damageVM(vm string) {
+	r.Helper()
+	r.damage(store.Writes{VMs: r.rows(store.Keys{VMs: []string{vm}}).VMs})
+}
+
+func (r *rig) damageCommands(ids ...string) {
+	r.Helper()
+	r.damage(store.Writes{Commands: r.rows(store.Keys{Commands: ids}).Commands})
+}
+
+// execute runs a statement on a database file, as a person would.
+func execute(tb testing.TB, path, statement string, args ...any) {
+	tb.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
+	require.NoError(tb, err)
+	_, err = db.ExecContext(tb.Context(), statement, args...)
+	require.NoError(tb, err)
+	require.NoError(tb, db.Close())
+}
+
 func (r *rig) rows(k store.Keys) store.Rows {
 	r.Helper()
 	rows, err := r.db.Driver.Load(r.Context(), k)
@@ -33,39 +59,98 @@ func (r *rig) rows(k store.Keys) store.Rows {
 	return rows
 }
 
-// requireDamaged requires an error that names what is damaged, and is not an outage:
-// retrying is useless.
-func requireDamaged(t *testing.T, err error, what string) {
-	t.Helper()
-	require.ErrorIs(t, err, errDamaged)
-	require.ErrorContains(t, err, what)
-	require.NotErrorIs(t, err, fleet.ErrUnavailable)
+// errorLog has the lines of a log that are errors.
+type errorLog struct {
+	mu    sync.Mutex
+	lines []string
 }
 
-// A damaged VM fails what needs it, and nothing else.
+func (l *errorLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(p))
+	return len(p), nil
+}
+
+// logged has the rig log what it logs from now on as an error, one line each.
+func (r *rig) logged() *errorLog {
+	l := new(errorLog)
+	r.Engine.Log = slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelError}))
+	return l
+}
+
+// requireAside requires a line for each of these rows, and no others.
+func (l *errorLog) requireAside(t *testing.T, rows ...string) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	require.Len(t, l.lines, len(rows), "%q", l.lines)
+	all := strings.Join(l.lines, "")
+	for _, row := range rows {
+		require.Contains(t, all, `msg="damaged row set aside" `+row)
+	}
+}
+
+// A damaged VM is set aside by what needs it first, and starts afresh; everything else
+// goes on, in the same group too.
 func TestDamagedVM(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	r.event("vm", t0)
 	r.event("other", t0)
-	r.damage(store.Writes{VMs: r.rows(store.Keys{VMs: []string{"vm"}}).VMs})
-	var refused, beaten error
+	log := r.logged()
+	r.damageVM("vm")
 	r.group(
-		func() { _, refused = r.Apply(t.Context(), fleet.Polled{VM: "vm"}, t0) },
-		func() { beaten = r.RecordHeartbeats(t.Context(), heartbeatsOf2("vm", "other")) },
+		func() { r.apply(fleet.Polled{VM: "vm"}, t0.Add(time.Minute)) },
+		func() { r.record(heartbeatsOf2("vm", "other")...) },
 		func() { r.event("other", t0) },
 	)
-	requireDamaged(t, refused, "VM vm")
-	require.NoError(t, beaten)
-	require.Len(t, r.beats("vm"), 1, "what it says is kept all the same")
+	log.requireAside(t, "table=vms row=1 id=vm vm_id=vm number=1")
+	require.Equal(t, t0.Add(time.Minute), r.vm("vm").FirstSeenAt, "it is new")
+	require.Len(t, r.beats("vm"), 1)
 	require.Equal(t, t0.Add(time.Second), r.vm("other").LastHeartbeatAt)
-	_, err := r.VM(t.Context(), "vm")
-	requireDamaged(t, err, "VM vm")
-	_, err = r.State(t.Context(), "vm")
-	requireDamaged(t, err, "VM vm")
-	_, err = r.VMs(t.Context(), store.VMQuery{}, 10)
-	requireDamaged(t, err, "VM vm")
+	vms, _, err := r.VMs(t.Context(), store.VMQuery{}, 10)
+	require.NoError(t, err)
+	require.Len(t, vms, 2)
 	r.reset(t0)
+}
+
+// Until it reports again, a damaged VM is an error for those who name it, and for nobody
+// else.
+func TestDamagedVMIsNamed(t *testing.T) {
+	t.Parallel()
+	for name, meet := range map[string]func(*rig) error{
+		"VM":    func(r *rig) error { _, err := r.VM(t.Context(), "vm"); return err },
+		"State": func(r *rig) error { s, err := r.State(t.Context(), "vm"); require.False(t, s.Known()); return err },
+		"VMs": func(r *rig) error {
+			vms, _, err := r.VMs(t.Context(), store.VMQuery{}, 1)
+			require.Len(t, vms, 1)
+			return err
+		},
+		"reset": func(r *rig) error { r.reset(t0); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := inMemory(t)
+			r.connect("vm", t0)
+			r.event("z", t0)
+			log := r.logged()
+			r.damageVM("vm")
+			if err := meet(r); name == "VM" {
+				require.ErrorIs(t, err, fleet.ErrDamaged)
+			} else {
+				require.NoError(t, err)
+			}
+			_, err := r.VM(t.Context(), "vm")
+			require.ErrorIs(t, err, fleet.ErrDamaged)
+			require.NotErrorIs(t, err, fleet.ErrUnavailable)
+			_, err = r.VM(t.Context(), "none")
+			require.ErrorIs(t, err, fleet.ErrNotFound)
+			log.requireAside(t, "table=vms row=1 id=vm")
+			r.event("vm", t0)
+			r.vm("vm")
+		})
+	}
 }
 
 func heartbeatsOf2(vms ...fleet.VMID) (hs []fleet.Heartbeat) {
@@ -75,7 +160,73 @@ func heartbeatsOf2(vms ...fleet.VMID) (hs []fleet.Heartbeat) {
 	return hs
 }
 
-// The same for commands: one that has ended fails alone, an open one with its VM.
+// A session of before a VM's record was lost is none of its sessions afterwards: they are
+// numbered on, however often that happens, and its deliveries are over. What it still
+// reports shows nothing of the VM.
+func TestEpochsOutliveTheirRecord(t *testing.T) {
+	t.Parallel()
+	r := inMemory(t)
+	var looks []fleet.VMID
+	r.OnReady(func(vm fleet.VMID, ready fleet.Ready) {
+		if ready == (fleet.Ready{}) {
+			looks = append(looks, vm)
+		}
+	})
+	old := r.connect("vm", t0)
+	r.accept("c", "vm")
+	require.Equal(t, fleet.Delivered, r.command("c").State)
+	for lost := range 3 {
+		looks = nil
+		r.damageVM("vm")
+		s, err := r.State(t.Context(), "vm")
+		require.NoError(t, err)
+		require.Equal(t, []fleet.VMID{"vm"}, looks, "its session looks for commands")
+		_, err = s.Next(fleet.Attempt{Via: fleet.Stream, Epoch: old.Epoch, At: t0})
+		require.ErrorIs(t, err, fleet.ErrNotFound, "and ends")
+		if lost == 1 {
+			r.record(beat(old, t0.Add(time.Second), 1))
+			require.Empty(t, r.beats("vm"), "what comes on it is stale")
+			_, err = r.VM(t.Context(), "vm")
+			require.ErrorIs(t, err, fleet.ErrDamaged)
+		}
+		_, err = r.Apply(t.Context(), fleet.AckReceived{VM: "vm", Epoch: old.Epoch, Ack: fleet.Ack{CommandID: "c"}}, t0)
+		require.Error(t, err)
+		next := r.connect("vm", t0)
+		require.Greater(t, next.Epoch, old.Epoch+epochsAside/2)
+		require.True(t, r.vm("vm").Stale(fleet.Origin{Via: fleet.Stream, Epoch: old.Epoch}))
+		id, err := r.next(next, "", t0)
+		require.NoError(t, err)
+		require.EqualValues(t, "c", id, "its command is delivered again")
+		require.Equal(t, lost+2, r.command("c").Attempts)
+		old = next
+	}
+	require.True(t, r.ack("c", old, t0).Command.State.Terminal())
+}
+
+// The same when the row is just gone, as when its id is damaged: the VM in memory, or the
+// commands that it was sent, tell how far it was.
+func TestEpochsOutliveAMissingRow(t *testing.T) {
+	t.Parallel()
+	for _, forget := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "controller.db")
+		r := openFile(t, path)
+		var old fleet.VM
+		for range 5 {
+			old = r.connect("vm", t0)
+		}
+		r.accept("c", "vm")
+		execute(t, path, "UPDATE vms SET vm_id = 'another'")
+		if forget {
+			r.cache.clear()
+		} else {
+			r.cache.outdate("vm")
+		}
+		require.Greater(t, r.connect("vm", t0).Epoch, old.Epoch)
+	}
+}
+
+// A damaged command is an error for those who name it, also for who would send it again.
+// An open one blocks no other of its VM, and all the others end in time.
 func TestDamagedCommand(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -84,70 +235,80 @@ func TestDamagedCommand(t *testing.T) {
 		r.apply(fleet.CancelRequested{VM: "vm", Command: fleet.CommandID(id)}, t0)
 	}
 	r.accept("open", "stopped")
-	r.damage(store.Writes{Commands: r.rows(store.Keys{Commands: []string{"ended", "open"}}).Commands})
+	log := r.logged()
+	r.damageCommands("ended", "open")
 	var ended, again, open error
 	r.group(
 		func() { _, ended = r.Apply(t.Context(), fleet.CancelRequested{VM: "vm", Command: "ended"}, t0) },
 		func() { _, again = r.Accept(t.Context(), drain(t, "ended", "vm")) },
-		func() { _, open = r.Accept(t.Context(), drain(t, "new", "stopped")) },
+		func() { _, open = r.Accept(t.Context(), drain(t, "open", "stopped")) },
+		func() { r.accept("new", "stopped") },
 		func() { r.accept("good", "vm") },
 	)
-	requireDamaged(t, ended, "command ended")
-	requireDamaged(t, again, "command ended")
-	requireDamaged(t, open, "command open")
+	for _, err := range []error{ended, again, open} {
+		require.ErrorIs(t, err, fleet.ErrDamaged)
+		require.NotErrorIs(t, err, fleet.ErrUnavailable)
+	}
+	log.requireAside(t, "table=commands row=1 id=ended vm_id=vm", "table=commands row=3 id=open vm_id=stopped")
 	r.command("good")
-	_, err := r.Command(t.Context(), "ended")
-	requireDamaged(t, err, "command ended")
-	_, err = r.Commands(t.Context(), store.CommandQuery{VM: "stopped"}, 10)
-	requireDamaged(t, err, "command open")
-
-	// The others are ticked, and the error names the one that is not.
-	n, err := r.Tick(t.Context(), t0.Add(2*time.Hour), alive(0, "", t0), 10)
-	requireDamaged(t, err, "command open")
+	for _, id := range []fleet.CommandID{"ended", "open"} {
+		_, err := r.Command(t.Context(), id)
+		require.ErrorIs(t, err, fleet.ErrDamaged)
+	}
+	cs, _, err := r.Commands(t.Context(), store.CommandQuery{VM: "stopped"}, 10)
+	require.NoError(t, err)
+	require.Len(t, cs, 1)
+	id, err := r.next(r.connect("stopped", t0), "", t0)
+	require.NoError(t, err)
+	require.EqualValues(t, "new", id)
+	n, _, err := r.Tick(t.Context(), t0.Add(2*time.Hour), alive(0, "", t0), 10)
+	require.NoError(t, err)
 	require.Equal(t, 2, n)
 	require.Equal(t, fleet.Expired, r.command("good").State)
 	r.reset(t0)
 }
 
-// An event, a heartbeat or a change that is damaged is named by what needs it.
-func TestDamagedReports(t *testing.T) {
+// A command that is set aside by another reader while its VM is held in memory goes
+// nowhere any more.
+func TestDamagedCommandOfHeldVM(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
-	r.event("other", t0)
-	r.record(heartbeatsOf2("vm", "other")...)
-	reported := make(chan fleet.Change, 10)
-	r.Listen(func(cs []fleet.Change) {
-		for _, c := range cs {
-			reported <- c
-		}
-	})
-	_, err := r.db.Driver.Commit(t.Context(), store.Writes{
-		Events:     []store.EventRow{{VM: "vm", Type: "error", ReceivedAt: t0, Doc: garbage}},
-		Heartbeats: []store.HeartbeatRow{{At: t0, VMs: []string{"vm"}, Doc: r.packer.EncodeAll([]byte(`{"vm":"vm",`+"\n"), nil)}},
-		Changes:    []store.ChangeRow{{At: t0, VM: "vm", Kind: kindVM, Doc: garbage}, {At: t0, VM: "vm", Kind: kindEvent, Event: 1}},
-	})
-	require.NoError(t, err)
-	r.event("other", t0)
-	next := <-reported // what is damaged is left out
-	require.EqualValues(t, "other", next.Subject)
-	require.NotNil(t, next.Event)
-	require.Equal(t, r.LastChange(), next.Seq, "and nothing follows it")
-	_, err = r.Events(t.Context(), store.EventQuery{VM: "vm"}, 10)
-	requireDamaged(t, err, "event of VM vm")
-	es, err := r.Events(t.Context(), store.EventQuery{VM: "other"}, 10)
-	require.NoError(t, err)
-	require.Len(t, es, 2)
-	_, err = r.Heartbeats(t.Context(), "vm", time.Time{}, 10)
-	requireDamaged(t, err, "heartbeat of VM vm")
-	require.Len(t, r.beats("other"), 1)
-
-	again := r.second() // which has nothing in memory
-	_, err = again.Changes(t.Context(), store.ChangeQuery{}, 10)
-	requireDamaged(t, err, "change of VM vm")
-	_, err = again.Changes(t.Context(), store.ChangeQuery{VM: "other"}, 10)
-	require.NoError(t, err)
 	v := r.connect("vm", t0)
-	r.record(beat(v, t0.Add(time.Second), 1))
-	again.reset(t0.Add(time.Second))
-	require.False(t, again.vm("vm").Connected)
+	r.accept("first", "vm")
+	r.accept("second", "vm")
+	held := r.cache.vms["vm"]
+	r.damageCommands("first")
+	r.cache.vms["vm"] = held // with first, as it was
+	_, err := r.Command(t.Context(), "first")
+	require.ErrorIs(t, err, fleet.ErrDamaged)
+	_, err = r.Apply(t.Context(), fleet.AckReceived{VM: "vm", Epoch: v.Epoch, Ack: fleet.Ack{CommandID: "first"}}, t0)
+	require.ErrorIs(t, err, fleet.ErrDamaged)
+	id, err := r.next(v, "first", t0)
+	require.NoError(t, err)
+	require.EqualValues(t, "second", id)
+}
+
+// A damaged row that is due does not keep the others from their time, however many there
+// are.
+func TestDamagedDueRows(t *testing.T) {
+	t.Parallel()
+	r := inMemory(t)
+	var ids []string
+	for i := range 50 {
+		ids = append(ids, string(r.accept(name(i), fleet.VMID(fmt.Sprint("vm-", i%7))).ID))
+	}
+	r.damageCommands(ids[:40]...)
+	for more := true; more; {
+		var err error
+		_, more, err = r.Tick(t.Context(), t0.Add(2*time.Hour), alive(0, "", t0), 3)
+		require.NoError(t, err)
+	}
+	for i, id := range ids {
+		c, err := r.Command(t.Context(), fleet.CommandID(id))
+		if i < 40 {
+			require.ErrorIs(t, err, fleet.ErrDamaged)
+		} else {
+			require.Equal(t, fleet.Expired, c.State)
+		}
+	}
 }

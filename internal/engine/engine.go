@@ -51,8 +51,11 @@ type Options struct {
 // once the change is durable, or an error: one of the domain, or one that wraps
 // fleet.ErrUnavailable, after which it is in doubt whether the change was made.
 // Methods that read return errors that wrap fleet.ErrUnavailable when the driver
-// fails, and others for a damaged record. Either returns the error of its context if
-// that ends first.
+// fails. Either returns the error of its context if that ends first.
+//
+// A row that is damaged is set aside when it is met. What names its record returns
+// fleet.ErrDamaged: a command for good, a VM until it reports again. Lists leave it out,
+// and everything else goes on without it.
 type Engine struct {
 	Options
 	cache    *cache
@@ -60,6 +63,7 @@ type Engine struct {
 	packer   *zstd.Encoder
 	unpacker *zstd.Decoder
 	free     freeList
+	lines    lineNotes
 	feed     *feed
 	ready    listeners[func(fleet.VMID, fleet.Ready)]
 	notices  listeners[func(fleet.Notice)]
@@ -105,7 +109,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	if err := e.openPurgeClock(ctx); err != nil {
 		return nil, fmt.Errorf("read as of when was purged: %w", err)
 	}
-	e.feed = newFeed(o.Driver, last, e.cache.outdate, o.Log)
+	e.feed = newFeed(e, last)
 	go e.loop()
 	e.background.Go(e.checkpointLoop)
 	return e, nil

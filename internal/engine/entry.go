@@ -19,7 +19,6 @@ type entry struct {
 	recorded bool      // all that differs is in heartbeats or acks as well
 	at       time.Time // of the latest change
 	loading  bool      // what the driver has of it is taken over
-	err      error     // a record that cannot be read
 }
 
 // moreSet has the queues of which there may be more commands than are held.

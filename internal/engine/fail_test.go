@@ -36,7 +36,7 @@ func TestFailedCommit(t *testing.T) {
 		"heartbeat": func() error { return r.RecordHeartbeats(t.Context(), []fleet.Heartbeat{beat(v, at, 7)}) },
 		"mark":      func() error { return r.MarkJournaled(t.Context(), 1) },
 		"tick": func() error {
-			_, err := r.Tick(t.Context(), t0.Add(time.Hour), alive(v.Epoch, "c", t0.Add(time.Hour)), 10)
+			_, _, err := r.Tick(t.Context(), t0.Add(time.Hour), alive(v.Epoch, "c", t0.Add(time.Hour)), 10)
 			return err
 		},
 		"reset": func() error { _, err := r.ResetSessions(t.Context(), at); return err },
@@ -109,7 +109,7 @@ func TestCommitInDoubt(t *testing.T) {
 		require.NoError(t, err)
 		require.EqualValues(t, "d", got)
 		r.event("vm", t0)
-		stored, err := r.second().Changes(t.Context(), store.ChangeQuery{}, 100)
+		stored, _, err := r.second().Changes(t.Context(), store.ChangeQuery{}, 100)
 		require.NoError(t, err)
 		require.Equal(t, stored, f.all())
 	}
@@ -235,21 +235,21 @@ func TestClosed(t *testing.T) {
 		"apply":     func() error { _, err := r.Apply(t.Context(), fleet.Polled{VM: "vm"}, t0); return err },
 		"heartbeat": func() error { return r.RecordHeartbeats(t.Context(), []fleet.Heartbeat{beat(v, t0, 7)}) },
 		"mark":      func() error { return r.MarkJournaled(t.Context(), 1) },
-		"tick":      func() error { _, err := r.Tick(t.Context(), t0, alive(0, "", t0), 1); return err },
+		"tick":      func() error { _, _, err := r.Tick(t.Context(), t0, alive(0, "", t0), 1); return err },
 		"reset":     func() error { _, err := r.ResetSessions(t.Context(), t0); return err },
 		"purge":     func() error { _, err := r.Purge(t.Context(), Retention{Events: time.Hour}, t0); return err },
 		"check":     func() error { return r.Check(t.Context()) },
 		"state":     func() error { _, err := r.State(t.Context(), "vm"); return err },
 		"vm":        func() error { _, err := r.VM(t.Context(), "vm"); return err },
-		"vms":       func() error { _, err := r.VMs(t.Context(), store.VMQuery{}, 1); return err },
+		"vms":       func() error { _, _, err := r.VMs(t.Context(), store.VMQuery{}, 1); return err },
 		"command":   func() error { _, err := r.Command(t.Context(), "c"); return err },
-		"commands":  func() error { _, err := r.Commands(t.Context(), store.CommandQuery{}, 1); return err },
-		"events":    func() error { _, err := r.Events(t.Context(), store.EventQuery{}, 1); return err },
+		"commands":  func() error { _, _, err := r.Commands(t.Context(), store.CommandQuery{}, 1); return err },
+		"events":    func() error { _, _, err := r.Events(t.Context(), store.EventQuery{}, 1); return err },
 		"unjournaled": func() error {
 			_, err := r.UnjournaledEvents(t.Context(), 1)
 			return err
 		},
-		"heartbeats": func() error { _, err := r.Heartbeats(t.Context(), "vm", time.Time{}, 1); return err },
+		"heartbeats": func() error { _, _, err := r.Heartbeats(t.Context(), "vm", time.Time{}, 1); return err },
 	} {
 		err := do()
 		require.ErrorIs(t, err, fleet.ErrUnavailable, name)

@@ -28,8 +28,7 @@ const (
 // offers it what it commits; what other writers commit it reads from the driver, once
 // for all listeners.
 type feed struct {
-	driver    store.Driver
-	outdate   func(fleet.VMID)
+	engine    *Engine
 	log       *slog.Logger
 	listeners listeners[func([]fleet.Change)]
 	unlisten  func()
@@ -50,12 +49,12 @@ type feed struct {
 	last   int64
 }
 
-func newFeed(driver store.Driver, last int64, outdate func(fleet.VMID), log *slog.Logger) *feed {
+func newFeed(e *Engine, last int64) *feed {
 	f := &feed{
-		driver: driver, outdate: outdate, log: log, last: last,
+		engine: e, log: e.Log, last: last,
 		more: make(chan struct{}, 1), stopping: make(chan struct{}), done: make(chan struct{}),
 	}
-	f.unlisten = driver.Listen(f.note)
+	f.unlisten = e.Driver.Listen(f.note)
 	go f.loop()
 	return f
 }
@@ -126,9 +125,10 @@ func (f *feed) offer(changes []fleet.Change) {
 // caller holds turn.
 func (f *feed) catchUp() {
 	for f.noted.Load() > f.lastChange() {
-		rows, err := f.driver.Changes(context.Background(), store.ChangeQuery{After: f.lastChange()}, feedBatch)
+		changes, _, err := f.engine.storedChanges(context.Background(), store.ChangeQuery{After: f.lastChange()}, feedBatch)
 		if errors.Is(err, store.ErrPurged) { // followers get the same error
-			f.log.Warn("changes of other writers were purged before they were read")
+			f.log.Warn("changes of other writers were purged before they were read, or are damaged")
+			f.engine.cache.outdateAll()
 			f.skip(f.noted.Load())
 			return
 		}
@@ -137,20 +137,13 @@ func (f *feed) catchUp() {
 			return
 		}
 		f.failing = false
-		if len(rows) == 0 {
+		if len(changes) == 0 {
 			return
 		}
-		changes := make([]fleet.Change, 0, len(rows))
-		for _, row := range rows {
-			c, err := decodeChange(row)
-			f.outdate(c.Subject)
-			if err != nil {
-				f.log.Error("change left out", keyVM, row.VM, keyError, err)
-				continue
-			}
-			changes = append(changes, c)
+		for _, c := range changes {
+			f.engine.cache.outdate(c.Subject)
 		}
-		f.add(changes, rows[len(rows)-1].Seq)
+		f.add(changes, changes[len(changes)-1].Seq)
 	}
 }
 
@@ -174,8 +167,7 @@ func (f *feed) skip(last int64) {
 	f.recent, f.last = nil, last
 }
 
-// add adds changes, the last of which has the number last unless that is left out,
-// and calls the listeners.
+// add adds changes, the last of which has the number last, and calls the listeners.
 func (f *feed) add(changes []fleet.Change, last int64) {
 	f.mu.Lock()
 	if f.recent = append(f.recent, changes...); len(f.recent) > 2*feedLength {
@@ -195,39 +187,57 @@ func (f *feed) lastChange() int64 {
 	return f.last
 }
 
-// since returns the changes that q asks for, limit at most, and whether the feed holds
-// them.
-func (f *feed) since(q store.ChangeQuery, limit int) (changes []fleet.Change, ok bool) {
+// since returns the changes that q asks for, limit at most, whether there are more, and
+// whether the feed holds them.
+func (f *feed) since(q store.ChangeQuery, limit int) (changes []fleet.Change, more, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if q.After < f.last && (len(f.recent) == 0 || q.After < f.recent[0].Seq-1) {
-		return nil, false
+		return nil, false, false
 	}
 	i, _ := slices.BinarySearchFunc(f.recent, q.After+1, func(c fleet.Change, seq int64) int { return cmp.Compare(c.Seq, seq) })
 	for _, c := range f.recent[i:] {
+		if q.VM != "" && string(c.Subject) != q.VM {
+			continue
+		}
 		if len(changes) == limit {
-			break
+			return changes, true, true
 		}
-		if q.VM == "" || string(c.Subject) == q.VM {
-			changes = append(changes, c)
-		}
+		changes = append(changes, c)
 	}
-	return changes, true
+	return changes, false, true
 }
 
-// Changes returns durable changes, oldest first, limit at most. It returns
+// Changes lists durable changes, oldest first, as VMs does. It returns
 // fleet.ErrCursorExpired when some of those after q.After are no longer kept.
-func (e *Engine) Changes(ctx context.Context, q store.ChangeQuery, limit int) ([]fleet.Change, error) {
-	if changes, ok := e.feed.since(q, limit); ok {
-		return changes, nil
+func (e *Engine) Changes(ctx context.Context, q store.ChangeQuery, limit int) (changes []fleet.Change, more bool, err error) {
+	if changes, more, ok := e.feed.since(q, limit); ok {
+		return changes, more, nil
 	}
 	last := e.feed.lastChange()
-	rows, err := e.Driver.Changes(ctx, q, limit)
+	changes, more, err = e.storedChanges(ctx, q, limit)
 	if err != nil {
-		return nil, unavailable(ctx, err)
+		return nil, false, unavailable(ctx, err)
 	}
-	rows = slices.DeleteFunc(rows, func(row store.ChangeRow) bool { return row.Seq > last }) // not before the listeners
-	return decoded(rows, decodeChange)
+	if n := len(changes); n > 0 && changes[n-1].Seq >= last {
+		more = false
+	}
+	// Not before the listeners.
+	return slices.DeleteFunc(changes, func(c fleet.Change) bool { return c.Seq > last }), more, nil
+}
+
+// storedChanges lists changes that the driver has. To those who read from before a damaged
+// one, it is as if that was purged.
+func (e *Engine) storedChanges(ctx context.Context, q store.ChangeQuery, limit int) (changes []fleet.Change, more bool, err error) {
+	err = e.undamaged(ctx, func() (err error) {
+		var rows []store.ChangeRow
+		if rows, more, err = e.Driver.Changes(ctx, q, limit); err != nil {
+			return err
+		}
+		changes, err = decoded(rows, placesOfChange, decodeChange)
+		return err
+	})
+	return changes, more, err
 }
 
 // LastChange returns the Seq of the latest durable change; zero when there is none.

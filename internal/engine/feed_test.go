@@ -63,14 +63,14 @@ func TestFeedOfTwoWriters(t *testing.T) {
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return first.LastChange() == last && second.LastChange() == last }, 10*time.Second, time.Millisecond)
 	fresh := first.second() // has nothing in memory
-	want, err := fresh.Changes(t.Context(), store.ChangeQuery{}, 10_000)
+	want, _, err := fresh.Changes(t.Context(), store.ChangeQuery{}, 10_000)
 	require.NoError(t, err)
 	require.Equal(t, last, want[len(want)-1].Seq)
 	for i, c := range want {
 		require.EqualValues(t, i+1, c.Seq)
 	}
 	for i, r := range []*rig{first, second} {
-		got, err := r.Changes(t.Context(), store.ChangeQuery{}, 10_000)
+		got, _, err := r.Changes(t.Context(), store.ChangeQuery{}, 10_000)
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 		require.Equal(t, want, followers[i].all())
@@ -135,12 +135,12 @@ func TestSlowReader(t *testing.T) {
 			return nil
 		}))
 	}
-	_, ok := r.feed.since(store.ChangeQuery{After: 1}, 1)
+	_, _, ok := r.feed.since(store.ChangeQuery{After: 1}, 1)
 	require.False(t, ok, "memory is bounded")
 	require.LessOrEqual(t, len(r.feed.recent), 2*feedLength)
 	last := int64(0)
 	for last < r.LastChange() {
-		some, err := r.Changes(t.Context(), store.ChangeQuery{After: last}, 100)
+		some, _, err := r.Changes(t.Context(), store.ChangeQuery{After: last}, 100)
 		require.NoError(t, err)
 		require.NotEmpty(t, some)
 		for _, c := range some {
@@ -148,7 +148,7 @@ func TestSlowReader(t *testing.T) {
 			last = c.Seq
 		}
 	}
-	none, err := r.Changes(t.Context(), store.ChangeQuery{After: last}, 100)
+	none, _, err := r.Changes(t.Context(), store.ChangeQuery{After: last}, 100)
 	require.NoError(t, err)
 	require.Empty(t, none)
 }
@@ -165,10 +165,10 @@ func TestPurgeKeepsLatestChange(t *testing.T) {
 	require.EqualValues(t, last-1, n)
 	again := r.second()
 	require.Equal(t, last, again.LastChange())
-	changes, err := again.Changes(t.Context(), store.ChangeQuery{After: last}, 10)
+	changes, _, err := again.Changes(t.Context(), store.ChangeQuery{After: last}, 10)
 	require.NoError(t, err)
 	require.Empty(t, changes)
-	_, err = again.Changes(t.Context(), store.ChangeQuery{}, 10)
+	_, _, err = again.Changes(t.Context(), store.ChangeQuery{}, 10)
 	require.ErrorIs(t, err, fleet.ErrCursorExpired)
 }
 
@@ -197,7 +197,7 @@ func TestStepsOfOneCommit(t *testing.T) {
 		return nil
 	}))
 	seen := f.all()
-	stored, err := r.second().Changes(t.Context(), store.ChangeQuery{After: seen[0].Seq - 1}, 100)
+	stored, _, err := r.second().Changes(t.Context(), store.ChangeQuery{After: seen[0].Seq - 1}, 100)
 	require.NoError(t, err)
 	require.Equal(t, seen, stored)
 }
@@ -241,6 +241,6 @@ func TestFeedGoesOnAfterPurge(t *testing.T) {
 	last, err := r.db.LastChange(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, last, r.LastChange())
-	_, err = r.Changes(t.Context(), store.ChangeQuery{After: 1}, 10)
+	_, _, err = r.Changes(t.Context(), store.ChangeQuery{After: 1}, 10)
 	require.ErrorIs(t, err, fleet.ErrCursorExpired)
 }

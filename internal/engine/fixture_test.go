@@ -280,7 +280,7 @@ func (f *fixture) registered(vm string) fleet.VM {
 
 func (f *fixture) registrations(vm string) int {
 	f.Helper()
-	cs, err := f.Commands(f.Context(), store.CommandQuery{VM: vm, Type: fleet.RegisterRunner}, 100)
+	cs, _, err := f.Commands(f.Context(), store.CommandQuery{VM: vm, Type: fleet.RegisterRunner}, 100)
 	require.NoError(f, err)
 	return len(cs)
 }
@@ -304,7 +304,7 @@ func (f *fixture) reconnect(vm string) fleet.VM {
 // is silent.
 func (f *fixture) sweep(limit int) int {
 	f.Helper()
-	n, err := f.Tick(f.Context(), f.now, f.live, limit)
+	n, _, err := f.Tick(f.Context(), f.now, f.live, limit)
 	require.NoError(f, err)
 	return n
 }

@@ -162,7 +162,7 @@ func (g *group) reduce(vm fleet.VMID, in fleet.Input, now time.Time) (fleet.Outc
 	en := g.entries[vm]
 	in, now = g.e.afterJump(in, now)
 	_, named := in.Subject()
-	if err := g.fault(en, named); err != nil {
+	if err := g.broken[named]; err != nil {
 		return fleet.Outcome{}, err
 	}
 	s := fleet.State{VM: en.vm, Commands: en.commands}
@@ -182,14 +182,6 @@ func (g *group) reduce(vm fleet.VMID, in fleet.Input, now time.Time) (fleet.Outc
 	}
 	g.take(en, out, now)
 	return out, nil
-}
-
-// fault returns what is wrong with the records that an input needs.
-func (g *group) fault(en *entry, named fleet.CommandID) error {
-	if en.err != nil {
-		return en.err
-	}
-	return g.broken[named]
 }
 
 // command returns a command that an input names, as it is in this group, or the zero

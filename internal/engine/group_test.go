@@ -46,7 +46,7 @@ func TestTickRespectsAck(t *testing.T) {
 	r.group(
 		func() { require.False(t, r.ack("first", v, late).Late) },
 		func() {
-			_, err := r.Tick(t.Context(), late, alive(v.Epoch, "first", late), 10)
+			_, _, err := r.Tick(t.Context(), late, alive(v.Epoch, "first", late), 10)
 			require.NoError(t, err)
 		},
 	)
@@ -185,7 +185,7 @@ func TestConflictingWriters(t *testing.T) {
 		})
 	}
 	all.Wait()
-	cs, err := first.Commands(t.Context(), store.CommandQuery{Type: "drain"}, 1000)
+	cs, _, err := first.Commands(t.Context(), store.CommandQuery{Type: "drain"}, 1000)
 	require.NoError(t, err)
 	require.Equal(t, callers*each+each, len(cs)) //nolint:testifylint // The list would be too long to read.
 	var sessions fleet.Epoch
@@ -193,7 +193,7 @@ func TestConflictingWriters(t *testing.T) {
 		sessions += first.inRow(fleet.VMID(fmt.Sprintf("vm-%d", i))).Epoch
 	}
 	require.EqualValues(t, callers*each, sessions, "every session has an epoch of its own")
-	es, err := second.Events(t.Context(), store.EventQuery{}, 1000)
+	es, _, err := second.Events(t.Context(), store.EventQuery{}, 1000)
 	require.NoError(t, err)
 	require.Equal(t, callers*each, len(es)) //nolint:testifylint // The same.
 	require.Eventually(t, func() bool { return first.LastChange() == second.LastChange() }, 10*time.Second, time.Millisecond)

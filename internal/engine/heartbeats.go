@@ -39,8 +39,7 @@ func (e *Engine) RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat) err
 	}})
 }
 
-// heartbeat adds a heartbeat. One that cannot be applied, because of a damaged record,
-// is stored all the same.
+// heartbeat adds a heartbeat. One that cannot be applied is stored all the same.
 func (g *group) heartbeat(h *fleet.Heartbeat) error {
 	out, err := g.reduce(h.VM, fleet.HeartbeatReceived{Heartbeat: h}, h.ReceivedAt)
 	if err != nil {
@@ -110,7 +109,7 @@ func (e *Engine) openFrames() (err error) {
 func (e *Engine) unpack(doc []byte) ([]byte, error) {
 	text, err := e.unpacker.DecodeAll(doc, nil)
 	if err != nil {
-		return nil, damaged("row", "of heartbeats", err)
+		return nil, fmt.Errorf("unpack heartbeats: %w", err)
 	}
 	return text, nil
 }
@@ -123,57 +122,85 @@ func vmOf(line []byte) (id []byte) {
 	return id
 }
 
-// heartbeatsOf returns the heartbeats of a VM in a document, oldest first.
-func (e *Engine) heartbeatsOf(doc []byte, vm fleet.VMID) ([]fleet.Heartbeat, error) {
-	text, err := e.unpack(doc)
-	if err != nil {
-		return nil, err
-	}
-	var hs []fleet.Heartbeat
+// heartbeatsOf returns the heartbeats of a VM in the text of a row, oldest first.
+func (e *Engine) heartbeatsOf(row store.HeartbeatRow, text []byte, vm fleet.VMID) (hs []fleet.Heartbeat) {
 	for line := range bytes.Lines(text) {
 		if string(vmOf(line)) != string(vm) {
 			continue
 		}
 		var h fleet.Heartbeat
 		if err := json.Unmarshal(line, &h); err != nil {
-			return nil, damaged("heartbeat of VM", string(vm), err)
+			e.leftOut(row, vm, err)
+			continue
 		}
 		hs = append(hs, h)
 	}
-	return hs, nil
+	return hs
 }
 
 // heartbeatRows is how many rows are read at a time.
 const heartbeatRows = 50
 
-// Heartbeats lists the heartbeats of a VM that were received before this time, zero
-// for all, and are still kept: the latest received first, limit at most.
-func (e *Engine) Heartbeats(ctx context.Context, vm fleet.VMID, before time.Time, limit int) ([]fleet.Heartbeat, error) {
-	var hs []fleet.Heartbeat
-	q := store.HeartbeatQuery{VM: string(vm), Before: before}
+// heartbeatRoom is what a heartbeat takes beyond its body, in bytes.
+const heartbeatRoom = 512
+
+// eachRow calls fn with the rows of heartbeats and their texts, the latest first, until
+// it returns false. Those that are damaged are left out.
+func (e *Engine) eachRow(ctx context.Context, q store.HeartbeatQuery, fn func(store.HeartbeatRow, []byte) bool) error {
 	for {
-		rows, err := e.Driver.Heartbeats(ctx, q, heartbeatRows)
+		var rows []store.HeartbeatRow
+		var more bool
+		err := e.undamaged(ctx, func() (err error) {
+			rows, more, err = e.Driver.Heartbeats(ctx, q, heartbeatRows)
+			return err
+		})
 		if err != nil {
-			return nil, unavailable(ctx, err)
+			return unavailable(ctx, err)
 		}
+		goOn := more
+		var damage []store.Place
 		for _, row := range rows {
-			some, err := e.heartbeatsOf(row.Doc, vm)
+			q.Before = row.At
+			text, err := e.unpack(row.Doc)
 			if err != nil {
-				return nil, err
-			}
-			slices.Reverse(some)
-			for _, h := range some {
-				if before.IsZero() || h.ReceivedAt.Before(before) {
-					hs = append(hs, h)
-				}
-			}
-			if len(hs) >= limit {
-				return hs[:limit], nil
+				damage = append(damage, store.Place{Class: store.ClassHeartbeats, Row: row.Seq})
+			} else if !fn(row, text) {
+				goOn = false
+				break
 			}
 		}
-		if len(rows) < heartbeatRows {
-			return hs, nil
+		if len(damage) > 0 {
+			if _, err := e.setAside(ctx, damage); err != nil {
+				return unavailable(ctx, err)
+			}
 		}
-		q.Before = rows[len(rows)-1].At
+		if !goOn {
+			return nil
+		}
 	}
+}
+
+// Heartbeats lists the heartbeats of a VM that were received before this time, zero
+// for all, and are still kept, the latest received first, as VMs does. It reads no
+// further than to the first that the list does not take.
+func (e *Engine) Heartbeats(
+	ctx context.Context, vm fleet.VMID, before time.Time, limit int,
+) (hs []fleet.Heartbeat, more bool, err error) {
+	var bound store.Bound
+	err = e.eachRow(ctx, store.HeartbeatQuery{VM: string(vm), Before: before}, func(row store.HeartbeatRow, text []byte) bool {
+		for _, h := range slices.Backward(e.heartbeatsOf(row, text, vm)) {
+			if !before.IsZero() && !h.ReceivedAt.Before(before) {
+				continue
+			}
+			if more = !bound.Takes(limit, heartbeatRoom+len(h.Body)); more {
+				return false
+			}
+			hs = append(hs, h)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	return hs, more, nil
 }

@@ -291,7 +291,7 @@ func (h *history) same(id string, c fleet.Command) {
 // command out at a time against the store itself.
 func (h *history) compareAll() {
 	h.Helper()
-	all, err := h.Commands(h.Context(), store.CommandQuery{}, len(h.model.names)+1)
+	all, _, err := h.Commands(h.Context(), store.CommandQuery{}, len(h.model.names)+1)
 	require.NoError(h, err)
 	require.Len(h, all, len(h.model.names), "nothing is lost")
 	out := map[fleet.VMID]int{}

@@ -37,12 +37,19 @@ func (g *group) load(ops []*op) error {
 		return nil
 	}
 	k.Queues, k.Depth = queueNames, fleet.QueueDepth
-	rows, err := g.e.Driver.Load(unstoppable, k)
-	if err != nil {
-		return err
-	}
-	g.loaded(k, rows)
-	return nil
+	return g.e.undamaged(unstoppable, func() error {
+		rows, err := g.e.Driver.Load(unstoppable, k)
+		if err != nil {
+			return err
+		}
+		vms, badVMs := decoded(rows.VMs, placesOfVM, decodeVM)
+		commands, badCommands := decoded(rows.Commands, placesOfCommand, decodeCommand)
+		if err := bothDamaged(badVMs, badCommands); err != nil {
+			return err
+		}
+		g.loaded(k, rows, vms, commands)
+		return nil
+	})
 }
 
 // missing returns the commands that an operation names and that have to be loaded:
@@ -76,51 +83,53 @@ func (g *group) openCommands() map[fleet.CommandID]fleet.VMID {
 	return held
 }
 
-// loaded takes over what was loaded.
-func (g *group) loaded(k store.Keys, rows store.Rows) {
+// loaded takes over what was loaded, and decoded.
+func (g *group) loaded(k store.Keys, rows store.Rows, vms []fleet.VM, commands []fleet.Command) {
 	for _, id := range k.VMs {
 		en := g.entries[fleet.VMID(id)]
 		en.begin(held{})
 		en.loading = true
 	}
-	for _, row := range rows.VMs {
+	for i, row := range rows.VMs {
 		en := g.entries[fleet.VMID(row.ID)]
-		v, err := decodeVM(row)
-		if err != nil {
-			en.err = err
-		}
-		en.held.version, en.held.vm = row.Version, v
+		en.held.version, en.held.vm = row.Version, vms[i]
 		g.e.cache.complete(&en.held)
 		en.vm = en.held.vm
+	}
+	for id := range rows.Aside.Commands {
+		g.broken[fleet.CommandID(id)] = fleet.ErrDamaged
 	}
 	named := map[string]bool{}
 	for _, id := range k.Commands {
 		named[id] = true
 	}
-	for _, row := range rows.Commands {
-		c, err := decodeCommand(row)
+	for i, row := range rows.Commands {
+		c := commands[i]
 		if named[row.ID] {
 			g.named[c.ID] = c
-			if err != nil {
-				g.broken[fleet.CommandID(row.ID)] = err
-			}
 		}
 		if en := g.entries[fleet.VMID(row.VM)]; en != nil && en.loading && row.Queue != string(fleet.QueueNone) {
-			en.loaded(c, err)
+			en.commands = append(en.commands, c)
 		}
 	}
 	for _, id := range k.VMs {
-		g.entries[fleet.VMID(id)].ordered()
+		en := g.entries[fleet.VMID(id)]
+		if en.held.version == 0 {
+			g.lost(en, rows.Aside.VMs[id])
+		}
+		en.ordered()
 	}
 }
 
-// loaded takes over an open command of the VM.
-func (en *entry) loaded(c fleet.Command, err error) {
-	if err != nil {
-		en.err = err
-		return
+// lost has the sessions of a VM that has no row go on after all that it may have had, so
+// that none is taken for another. number is that of the row that was set aside; zero for
+// none.
+func (g *group) lost(en *entry, number int64) {
+	epoch := max(lostEpoch(number), g.e.cache.epoch(en.id))
+	for _, c := range en.commands {
+		epoch = max(epoch, c.Last.Epoch)
 	}
-	en.commands = append(en.commands, c)
+	en.held.vm.Epoch, en.vm.Epoch = epoch, epoch
 }
 
 // ordered completes what was loaded of the VM. A command that was loaded by its id is

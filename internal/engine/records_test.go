@@ -289,7 +289,7 @@ func (r *records) opTime() {
 	r.later(time.Duration(r.rand.Int64N(int64(15 * time.Second))))
 	for {
 		want := r.plain.tick(r.now, r.live)
-		got, err := r.Tick(r.Context(), r.now, r.live, 1000)
+		got, _, err := r.Tick(r.Context(), r.now, r.live, 1000)
 		require.NoError(r, err)
 		require.Equal(r, want, got)
 		if want == 0 {
@@ -302,17 +302,17 @@ func (r *records) opTime() {
 // compare holds all there is against each other.
 func (r *records) compare() {
 	r.Helper()
-	vms, err := r.VMs(r.Context(), store.VMQuery{}, 100)
+	vms, _, err := r.VMs(r.Context(), store.VMQuery{}, 100)
 	require.NoError(r, err)
 	require.Equal(r, r.plain.sorted(), vms)
-	commands, err := r.Commands(r.Context(), store.CommandQuery{}, 100_000)
+	commands, _, err := r.Commands(r.Context(), store.CommandQuery{}, 100_000)
 	require.NoError(r, err)
 	slices.Reverse(commands)
 	require.Equal(r, len(r.plain.order), len(commands)) //nolint:testifylint // The list would be too long to read.
 	for i, c := range commands {
 		require.Equal(r, r.plain.commands[r.plain.order[i]], numberless(c))
 	}
-	events, err := r.Events(r.Context(), store.EventQuery{}, 100_000)
+	events, _, err := r.Events(r.Context(), store.EventQuery{}, 100_000)
 	require.NoError(r, err)
 	slices.Reverse(events)
 	require.Equal(r, len(r.plain.events), len(events)) //nolint:testifylint // The same.
@@ -322,11 +322,11 @@ func (r *records) compare() {
 	}
 	e := r.start(shared{r.driver}) // which has nothing in memory
 	for _, vm := range r.vms {
-		beats, err := r.Heartbeats(r.Context(), vm, time.Time{}, 100_000)
+		beats, _, err := r.Heartbeats(r.Context(), vm, time.Time{}, 100_000)
 		require.NoError(r, err)
 		slices.Reverse(beats)
 		require.Equal(r, r.plain.beats[vm], beats)
-		changes, err := e.Changes(r.Context(), store.ChangeQuery{VM: string(vm)}, 100_000)
+		changes, _, err := e.Changes(r.Context(), store.ChangeQuery{VM: string(vm)}, 100_000)
 		require.NoError(r, err)
 		require.Equal(r, len(r.plain.changes[vm]), len(changes)) //nolint:testifylint // The same.
 		for i, c := range changes {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"time"
 
@@ -68,36 +69,38 @@ func (e *Engine) ResetSessions(ctx context.Context, now time.Time) (int, error) 
 func (e *Engine) connected(ctx context.Context) ([]fleet.VMID, error) {
 	yes := true
 	q := store.VMQuery{Connected: &yes}
-	var vms []fleet.VMID
+	var ids []fleet.VMID
 	for {
-		rows, err := e.Driver.VMs(ctx, q, recoverBatch)
+		vms, more, err := e.VMs(ctx, q, recoverBatch)
 		if err != nil {
-			return nil, unavailable(ctx, err)
+			return nil, err
 		}
-		for _, row := range rows {
-			vms = append(vms, fleet.VMID(row.ID))
-			q.After = row.ID
+		for _, v := range vms {
+			ids = append(ids, v.ID)
+			q.After = string(v.ID)
 		}
-		if len(rows) < recoverBatch {
-			return vms, nil
+		if !more {
+			return ids, nil
 		}
 	}
 }
 
-// withDeliveries returns the VMs that have delivered commands.
+// withDeliveries returns the VMs that have delivered commands. It reads all open commands:
+// one that is damaged might never be met otherwise, and would not end.
 func (e *Engine) withDeliveries(ctx context.Context) ([]fleet.VMID, error) {
-	q := store.CommandQuery{States: []string{string(fleet.Delivered)}}
+	q := store.CommandQuery{States: []string{string(fleet.Pending), string(fleet.Delivered)}}
 	var vms []fleet.VMID
 	for {
-		rows, err := e.Driver.Commands(ctx, q, recoverBatch)
+		cs, more, err := e.Commands(ctx, q, recoverBatch)
 		if err != nil {
-			return nil, unavailable(ctx, err)
+			return nil, err
 		}
-		for _, row := range rows {
-			vms = append(vms, fleet.VMID(row.VM))
-			q.Before = row.Seq
+		for _, c := range cs {
+			if q.Before = c.Seq; c.State == fleet.Delivered {
+				vms = append(vms, c.VM)
+			}
 		}
-		if len(rows) < recoverBatch {
+		if !more {
 			return vms, nil
 		}
 	}
@@ -111,62 +114,81 @@ func (e *Engine) lastReports(ctx context.Context) (map[fleet.VMID]lastReport, er
 		return nil, err
 	}
 	reports := map[fleet.VMID]lastReport{}
-	q := store.HeartbeatQuery{}
-	for {
-		rows, err := e.Driver.Heartbeats(ctx, q, heartbeatRows)
-		if err != nil {
-			return nil, unavailable(ctx, err)
-		}
-		for _, row := range rows {
-			if row.At.Before(end.Add(-lookBack)) {
-				rows = nil
-				break
-			}
-			e.lastOf(row, reports)
-			q.Before = row.At
-		}
-		if len(rows) < heartbeatRows {
-			break
-		}
+	if err := e.lastHeartbeats(ctx, end.Add(-lookBack), reports); err != nil {
+		return nil, err
 	}
-	states := []string{string(fleet.Succeeded), string(fleet.Failed)}
-	rows, err := e.Driver.LastFinished(ctx, states, end.Add(-lookBack))
-	for _, row := range rows {
-		if c, err := decodeCommand(row); err == nil {
+	return reports, e.lastAcks(ctx, end.Add(-lookBack), reports)
+}
+
+// lastHeartbeats adds the last heartbeat of each VM since then.
+func (e *Engine) lastHeartbeats(ctx context.Context, since time.Time, reports map[fleet.VMID]lastReport) error {
+	return e.eachRow(ctx, store.HeartbeatQuery{}, func(row store.HeartbeatRow, text []byte) bool {
+		if row.At.Before(since) {
+			return false
+		}
+		e.lastOf(row, text, reports)
+		return true
+	})
+}
+
+// lastAcks adds the last ack of each VM since then.
+func (e *Engine) lastAcks(ctx context.Context, since time.Time, reports map[fleet.VMID]lastReport) error {
+	q := store.FinishedQuery{States: []string{string(fleet.Succeeded), string(fleet.Failed)}, Since: since}
+	for {
+		var cs []fleet.Command
+		var more bool
+		err := e.undamaged(ctx, func() (err error) {
+			var rows []store.CommandRow
+			if rows, more, err = e.Driver.LastFinished(ctx, q, recoverBatch); err != nil {
+				return err
+			}
+			cs, err = decoded(rows, placesOfCommand, decodeCommand)
+			return err
+		})
+		if err != nil {
+			return unavailable(ctx, err)
+		}
+		for _, c := range cs {
+			q.After = string(c.VM)
 			report := reports[c.VM]
 			report.ackedAt = c.AckedAt // zero if it was only proven
 			reports[c.VM] = report
 		}
+		if !more {
+			return nil
+		}
 	}
-	return reports, unavailable(ctx, err)
 }
 
-// lastTime returns when the latest change or heartbeat was.
+// lastTime returns when the latest change or heartbeat was, or else now.
 func (e *Engine) lastTime(ctx context.Context) (time.Time, error) {
+	var changes []store.ChangeRow
+	var beats []store.HeartbeatRow
+	err := e.undamaged(ctx, func() (err error) {
+		if last := e.feed.lastChange(); last > 0 {
+			changes, _, err = e.Driver.Changes(ctx, store.ChangeQuery{After: last - 1}, 1)
+			if err != nil && !errors.Is(err, store.ErrPurged) { // the latest was damaged
+				return err
+			}
+		}
+		beats, _, err = e.Driver.Heartbeats(ctx, store.HeartbeatQuery{}, 1)
+		return err
+	})
 	var at time.Time
-	if last := e.feed.lastChange(); last > 0 {
-		changes, err := e.Driver.Changes(ctx, store.ChangeQuery{After: last - 1}, 1)
-		if err != nil {
-			return at, unavailable(ctx, err)
-		}
-		if len(changes) > 0 {
-			at = changes[0].At
-		}
+	if len(changes) > 0 {
+		at = changes[0].At
 	}
-	rows, err := e.Driver.Heartbeats(ctx, store.HeartbeatQuery{}, 1)
-	if err == nil && len(rows) > 0 && rows[0].At.After(at) {
-		at = rows[0].At
+	if len(beats) > 0 {
+		at = later(at, beats[0].At)
+	}
+	if at.IsZero() {
+		at = e.Clock()
 	}
 	return at, unavailable(ctx, err)
 }
 
 // lastOf adds each VM's last heartbeat in a row, unless a later row had one.
-func (e *Engine) lastOf(row store.HeartbeatRow, reports map[fleet.VMID]lastReport) {
-	text, err := e.unpack(row.Doc)
-	if err != nil {
-		e.Log.Error("heartbeats left out", keyError, err)
-		return
-	}
+func (e *Engine) lastOf(row store.HeartbeatRow, text []byte, reports map[fleet.VMID]lastReport) {
 	last := map[fleet.VMID][]byte{}
 	for line := range bytes.Lines(text) {
 		if vm := fleet.VMID(vmOf(line)); reports[vm].heartbeat == nil {
@@ -174,15 +196,11 @@ func (e *Engine) lastOf(row store.HeartbeatRow, reports map[fleet.VMID]lastRepor
 		}
 	}
 	for vm, line := range last {
-		e.lastLine(vm, line, reports)
+		h := new(fleet.Heartbeat)
+		if err := json.Unmarshal(line, h); err != nil {
+			e.leftOut(row, vm, err)
+			continue
+		}
+		reports[vm] = lastReport{heartbeat: h}
 	}
-}
-
-func (e *Engine) lastLine(vm fleet.VMID, line []byte, reports map[fleet.VMID]lastReport) {
-	h := new(fleet.Heartbeat)
-	if err := json.Unmarshal(line, h); err != nil {
-		e.Log.Error("heartbeat left out", keyVM, vm, keyError, err)
-		return
-	}
-	reports[vm] = lastReport{heartbeat: h}
 }

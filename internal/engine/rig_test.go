@@ -75,12 +75,12 @@ func (d *hooked) Load(ctx context.Context, k store.Keys) (store.Rows, error) {
 	return next(k)
 }
 
-func (d *hooked) Changes(ctx context.Context, q store.ChangeQuery, limit int) ([]store.ChangeRow, error) {
+func (d *hooked) Changes(ctx context.Context, q store.ChangeQuery, limit int) ([]store.ChangeRow, bool, error) {
 	d.mu.Lock()
 	err := d.changes
 	d.mu.Unlock()
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	return d.Driver.Changes(ctx, q, limit)
 }
@@ -287,7 +287,7 @@ func (r *rig) command(id fleet.CommandID) fleet.Command {
 
 func (r *rig) beats(vm fleet.VMID) []fleet.Heartbeat {
 	r.Helper()
-	hs, err := r.Heartbeats(r.Context(), vm, time.Time{}, 100)
+	hs, _, err := r.Heartbeats(r.Context(), vm, time.Time{}, 100)
 	require.NoError(r, err)
 	return hs
 }

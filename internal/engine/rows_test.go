@@ -32,7 +32,7 @@ func TestLoadAheadOfRow(t *testing.T) {
 	require.Equal(t, t0.Add(time.Second), r.inRow("vm").LastHeartbeatAt, "the first changed the status, the others nothing")
 
 	one := r.vm("vm")
-	list, err := r.VMs(t.Context(), store.VMQuery{}, 1)
+	list, _, err := r.VMs(t.Context(), store.VMQuery{}, 1)
 	require.NoError(t, err)
 	for _, v := range append(list, one) {
 		require.Equal(t, last, v.LastHeartbeatAt)
@@ -148,7 +148,7 @@ func TestListsFollowReports(t *testing.T) {
 		say.ReceivedAt = at
 		r.record(say)
 		for _, q := range []store.VMQuery{{Pool: say.Pool}, {Org: say.Org}, {Status: say.Status}} {
-			vms, err := r.VMs(t.Context(), q, 10)
+			vms, _, err := r.VMs(t.Context(), q, 10)
 			require.NoError(t, err)
 			require.Len(t, vms, 1, "%+v", q)
 		}
@@ -186,7 +186,7 @@ func TestCrashAfterNewsOfVM(t *testing.T) {
 		"late ack": func(r *rig, v fleet.VM, at time.Time) time.Time {
 			r.accept("c", v.ID)
 			at = at.Add(2 * time.Minute)
-			_, err := r.Tick(r.Context(), at, alive(v.Epoch, "c", at), 1)
+			_, _, err := r.Tick(r.Context(), at, alive(v.Epoch, "c", at), 1)
 			require.NoError(r, err)
 			r.event(v.ID, at) // so that the row is young
 			at = at.Add(time.Second)

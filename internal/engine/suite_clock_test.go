@@ -86,7 +86,7 @@ func (f *fixture) endedAt() map[fleet.CommandID]fleet.CommandState {
 		n = f.sweep(100)
 	}
 	ended := map[fleet.CommandID]fleet.CommandState{}
-	cs, err := f.Commands(f.Context(), store.CommandQuery{Type: "drain"}, 1000)
+	cs, _, err := f.Commands(f.Context(), store.CommandQuery{Type: "drain"}, 1000)
 	require.NoError(f, err)
 	for _, c := range cs {
 		if c.State.Terminal() {
@@ -178,11 +178,11 @@ func testPurgeClock(f *fixture) {
 	}
 	left := func() (n int) {
 		t.Helper()
-		es, err := f.Events(t.Context(), store.EventQuery{}, 10)
+		es, _, err := f.Events(t.Context(), store.EventQuery{}, 10)
 		require.NoError(t, err)
-		cs, err := f.Commands(t.Context(), store.CommandQuery{Type: "drain"}, 10)
+		cs, _, err := f.Commands(t.Context(), store.CommandQuery{Type: "drain"}, 10)
 		require.NoError(t, err)
-		hs, err := f.Heartbeats(t.Context(), "vm", time.Time{}, 10)
+		hs, _, err := f.Heartbeats(t.Context(), "vm", time.Time{}, 10)
 		require.NoError(t, err)
 		return len(es) + len(cs) + len(hs)
 	}
@@ -193,7 +193,7 @@ func testPurgeClock(f *fixture) {
 	_, err := f.cancel("a", f.now)
 	require.NoError(t, err)
 	f.drop("vm", v.Epoch)
-	es, err := f.Events(t.Context(), store.EventQuery{}, 1)
+	es, _, err := f.Events(t.Context(), store.EventQuery{}, 1)
 	require.NoError(t, err)
 	require.NoError(t, f.MarkJournaled(t.Context(), es[0].Seq))
 	all := left()
@@ -242,7 +242,7 @@ func testPurgeBack(f *fixture) {
 		at, err := f.PurgeTime(t.Context(), f.now)
 		require.NoError(t, err)
 		require.Equal(t, f.now, at)
-		hs, err := f.Heartbeats(t.Context(), "vm", time.Time{}, 10)
+		hs, _, err := f.Heartbeats(t.Context(), "vm", time.Time{}, 10)
 		require.NoError(t, err)
 		require.Len(t, hs, 1)
 	}
@@ -251,7 +251,7 @@ func testPurgeBack(f *fixture) {
 		_, err := f.Purge(t.Context(), r, f.now)
 		require.NoError(t, err)
 	}
-	hs, err := f.Heartbeats(t.Context(), "vm", time.Time{}, 10)
+	hs, _, err := f.Heartbeats(t.Context(), "vm", time.Time{}, 10)
 	require.NoError(t, err)
 	require.Empty(t, hs)
 }

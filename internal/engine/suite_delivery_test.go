@@ -78,7 +78,7 @@ func testClaimedAtOnce(f *fixture) {
 	require.Equal(t, 1, a.Attempts)
 	require.Equal(t, a, f.command("a"))
 	last := f.LastChange()
-	changes, err := f.Changes(f.Context(), store.ChangeQuery{After: last - 2}, 2)
+	changes, _, err := f.Changes(f.Context(), store.ChangeQuery{After: last - 2}, 2)
 	require.NoError(t, err)
 	for i, state := range []fleet.CommandState{fleet.Pending, fleet.Delivered} {
 		require.Equal(t, accepted.ID, changes[i].Command.ID)

@@ -19,7 +19,7 @@ func testStaleEvent(f *fixture) {
 	v := f.event("vm", fleet.EventRunnerRegistered, fleet.Stream, old.Epoch, time.Time{})
 	require.Equal(t, fleet.Requested, v.Registration.State)
 	require.Equal(t, now.Registration, f.vm("vm").Registration)
-	es, err := f.Events(f.Context(), store.EventQuery{VM: "vm"}, 10)
+	es, _, err := f.Events(f.Context(), store.EventQuery{VM: "vm"}, 10)
 	require.NoError(t, err)
 	require.Len(t, es, 1, "it is a fact all the same")
 }
@@ -57,13 +57,13 @@ func testHeartbeats(f *fixture) {
 	}
 	require.NoError(t, f.RecordHeartbeats(f.Context(), hs[:2]))
 	require.NoError(t, f.RecordHeartbeats(f.Context(), hs[2:]))
-	got, err := f.Heartbeats(f.Context(), "vm", time.Time{}, 10)
+	got, _, err := f.Heartbeats(f.Context(), "vm", time.Time{}, 10)
 	require.NoError(t, err)
 	require.Equal(t, []fleet.Heartbeat{hs[2], hs[1], hs[0]}, got)
-	got, err = f.Heartbeats(f.Context(), "vm", time.Time{}, 2)
+	got, _, err = f.Heartbeats(f.Context(), "vm", time.Time{}, 2)
 	require.NoError(t, err)
 	require.Equal(t, []fleet.Heartbeat{hs[2], hs[1]}, got)
-	got, err = f.Heartbeats(f.Context(), "vm", hs[1].ReceivedAt, 10)
+	got, _, err = f.Heartbeats(f.Context(), "vm", hs[1].ReceivedAt, 10)
 	require.NoError(t, err)
 	require.Equal(t, []fleet.Heartbeat{hs[0]}, got)
 	v = f.vm("vm")
@@ -98,7 +98,7 @@ func testLists(f *fixture) {
 	}
 	var ids []fleet.VMID
 	for q := (store.VMQuery{Pool: "p1", Org: "o"}); ; {
-		vs, err := f.VMs(f.Context(), q, 5)
+		vs, _, err := f.VMs(f.Context(), q, 5)
 		require.NoError(t, err)
 		if len(vs) == 0 {
 			break
@@ -112,19 +112,19 @@ func testLists(f *fixture) {
 	require.IsIncreasing(t, ids)
 	offline := false
 	f.drop("vm-03", 1)
-	vs, err := f.VMs(f.Context(), store.VMQuery{Connected: &offline}, 5)
+	vs, _, err := f.VMs(f.Context(), store.VMQuery{Connected: &offline}, 5)
 	require.NoError(t, err)
 	require.Len(t, vs, 1)
 
 	f.send("a", "vm-01")
 	f.send("b", "vm-01")
-	cs, err := f.Commands(f.Context(), store.CommandQuery{
+	cs, _, err := f.Commands(f.Context(), store.CommandQuery{
 		VM: "vm-01", Type: "drain", States: []string{string(fleet.Failed), string(fleet.Pending)},
 	}, 10)
 	require.NoError(t, err)
 	require.Len(t, cs, 2)
 	require.Equal(t, "b", string(cs[0].ID), "the latest first")
-	older, err := f.Commands(f.Context(), store.CommandQuery{VM: "vm-01", Type: "drain", Before: cs[0].Seq}, 10)
+	older, _, err := f.Commands(f.Context(), store.CommandQuery{VM: "vm-01", Type: "drain", Before: cs[0].Seq}, 10)
 	require.NoError(t, err)
 	require.Equal(t, []fleet.Command{cs[1]}, older)
 
@@ -133,7 +133,7 @@ func testLists(f *fixture) {
 		f.event("vm-02", "job_completed", fleet.HTTP, 0, time.Time{})
 		f.later(time.Second)
 	}
-	es, err := f.Events(f.Context(), store.EventQuery{
+	es, _, err := f.Events(f.Context(), store.EventQuery{
 		VM: "vm-01", Type: "job_started", Since: f.now.Add(-3 * time.Second), Until: f.now.Add(-time.Second),
 	}, 10)
 	require.NoError(t, err)
@@ -153,7 +153,7 @@ func testChanges(f *fixture) {
 	v := f.registered("vm")
 	f.beat("vm", v.Epoch, "idle", true)
 	f.beat("vm", v.Epoch, "idle", true) // nothing new
-	cs, err := f.Changes(f.Context(), store.ChangeQuery{After: 0}, 100)
+	cs, _, err := f.Changes(f.Context(), store.ChangeQuery{After: 0}, 100)
 	require.NoError(t, err)
 	last := f.LastChange()
 	require.Equal(t, last, cs[len(cs)-1].Seq)
@@ -177,10 +177,10 @@ func testChanges(f *fixture) {
 		"command PENDING", "command DELIVERED", "command SUCCEEDED", "event runner_registered",
 	}, seen)
 	require.Equal(t, "idle", cs[len(cs)-1].VM.Status)
-	resumed, err := f.Changes(f.Context(), store.ChangeQuery{VM: "vm", After: cs[2].Seq}, 2)
+	resumed, _, err := f.Changes(f.Context(), store.ChangeQuery{VM: "vm", After: cs[2].Seq}, 2)
 	require.NoError(t, err)
 	require.Equal(t, cs[3:5], resumed)
-	none, err := f.Changes(f.Context(), store.ChangeQuery{VM: "other", After: 0}, 10)
+	none, _, err := f.Changes(f.Context(), store.ChangeQuery{VM: "other", After: 0}, 10)
 	require.NoError(t, err)
 	require.Empty(t, none)
 }
@@ -206,34 +206,34 @@ func testPurge(f *fixture) {
 	_, err = f.Purge(f.Context(), r, f.now)
 	require.NoError(t, err)
 
-	es, err := f.Events(f.Context(), store.EventQuery{}, 10)
+	es, _, err := f.Events(f.Context(), store.EventQuery{}, 10)
 	require.NoError(t, err)
 	require.Len(t, es, 2, "events wait for their files")
 	require.NoError(t, f.MarkJournaled(f.Context(), es[1].Seq))
 	_, err = f.Purge(f.Context(), r, f.now)
 	require.NoError(t, err)
-	es, err = f.Events(f.Context(), store.EventQuery{}, 10)
+	es, _, err = f.Events(f.Context(), store.EventQuery{}, 10)
 	require.NoError(t, err)
 	require.Len(t, es, 1, "one of them still does")
 	r.Unjournaled = true
 	_, err = f.Purge(f.Context(), r, f.now)
 	require.NoError(t, err)
-	es, err = f.Events(f.Context(), store.EventQuery{}, 10)
+	es, _, err = f.Events(f.Context(), store.EventQuery{}, 10)
 	require.NoError(t, err)
 	require.Empty(t, es)
-	hs, err := f.Heartbeats(f.Context(), "vm", time.Time{}, 10)
+	hs, _, err := f.Heartbeats(f.Context(), "vm", time.Time{}, 10)
 	require.NoError(t, err)
 	require.Empty(t, hs)
-	cs, err := f.Commands(f.Context(), store.CommandQuery{}, 10)
+	cs, _, err := f.Commands(f.Context(), store.CommandQuery{}, 10)
 	require.NoError(t, err)
 	require.Len(t, cs, 1, "what has not ended stays")
 	_, err = f.VM(f.Context(), "gone")
 	require.ErrorIs(t, err, fleet.ErrNotFound)
 	require.True(t, f.vm("vm").Connected, "a VM that is connected stays")
 	f.crash() // what the engine has in memory does not go
-	_, err = f.Changes(f.Context(), store.ChangeQuery{After: before - 2}, 10)
+	_, _, err = f.Changes(f.Context(), store.ChangeQuery{After: before - 2}, 10)
 	require.ErrorIs(t, err, fleet.ErrCursorExpired)
-	_, err = f.Changes(f.Context(), store.ChangeQuery{After: before}, 10)
+	_, _, err = f.Changes(f.Context(), store.ChangeQuery{After: before}, 10)
 	require.NoError(t, err)
 }
 
@@ -279,7 +279,7 @@ func testConcurrency(f *fixture) {
 		require.NoError(t, err)
 	}
 	for i := range vms {
-		cs, err := f.Commands(f.Context(), store.CommandQuery{VM: fmt.Sprintf("vm-%d", i)}, 100)
+		cs, _, err := f.Commands(f.Context(), store.CommandQuery{VM: fmt.Sprintf("vm-%d", i)}, 100)
 		require.NoError(t, err)
 		require.Len(t, cs, each)
 		for j, c := range cs {

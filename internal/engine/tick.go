@@ -6,16 +6,21 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // Tick applies a fleet.Tick to the VMs and commands that are due, limit of each at
-// most, and returns how many there were. live returns what is known of the newest
+// most, and returns how many it has taken and whether there were more. live returns what is known of the newest
 // session of a VM, and must not block. A VM or command that cannot be ticked is left
 // out, and Tick returns the last of their errors.
-func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (int, error) {
-	due, err := e.Driver.Due(ctx, now, limit)
+func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (n int, more bool, err error) {
+	var due store.Rows
+	err = e.undamaged(ctx, func() (err error) {
+		due, more, err = e.Driver.Due(ctx, now, limit)
+		return err
+	})
 	if err != nil {
-		return 0, unavailable(ctx, err)
+		return 0, false, unavailable(ctx, err)
 	}
 	var ticks []fleet.Tick
 	for _, row := range due.VMs {
@@ -25,7 +30,7 @@ func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) 
 		ticks = append(ticks, fleet.Tick{VM: fleet.VMID(row.VM), Command: fleet.CommandID(row.ID)})
 	}
 	if len(ticks) == 0 {
-		return 0, nil
+		return 0, false, nil
 	}
 	o := &op{}
 	for _, t := range ticks {
@@ -38,12 +43,13 @@ func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) 
 		var failed error
 		for _, t := range ticks {
 			t.Live = live(t.VM)
-			// One that is not found has been purged meanwhile.
-			if _, err := g.reduce(t.VM, t, now); err != nil && !errors.Is(err, fleet.ErrNotFound) {
+			_, err := g.reduce(t.VM, t, now)
+			// One that is not found has been purged or set aside meanwhile.
+			if err != nil && !errors.Is(err, fleet.ErrNotFound) && !errors.Is(err, fleet.ErrDamaged) {
 				failed = err
 			}
 		}
 		return failed
 	}
-	return len(ticks), e.do(ctx, o)
+	return len(ticks), more, e.do(ctx, o)
 }

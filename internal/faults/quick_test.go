@@ -42,4 +42,6 @@ var quick = scenarios{
 	"idle-peers":            testIdlePeers,
 	"event-flood":           testEventFlood,
 	"low-space":             testLowSpace,
+	"damaged-rows":          testDamagedRows,
+	"large-lists":           testLargeLists,
 }

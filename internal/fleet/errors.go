@@ -35,6 +35,9 @@ var (
 	ErrCursorExpired = errors.New("the changes after this cursor are no longer kept")
 	// ErrThrottled occurs when a VM reports more than it may.
 	ErrThrottled = errors.New("the VM reports too much: what it may is limited")
+	// ErrDamaged occurs when the record of what was named cannot be read: retrying is
+	// useless.
+	ErrDamaged = errors.New("the record is damaged and was set aside")
 	// ErrNoToken occurs when no registration token is available at the moment.
 	ErrNoToken = errors.New("no registration token is available")
 )

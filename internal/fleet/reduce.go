@@ -106,10 +106,20 @@ func (r *reduction) done(s State, err error) (Outcome, error) {
 
 func (r *reduction) vm() *VM { return &r.State.VM }
 
-// seen makes the VM known.
+// seen makes the VM known. One whose record was lost has no session: those that it had are
+// over, and the numbers of the next go on after theirs.
 func (r *reduction) seen() {
-	if !r.State.Known() {
-		r.State.VM = NewVM(r.vmID, r.now)
+	if r.State.Known() {
+		return
+	}
+	lost := r.vm().Epoch
+	r.State.VM = NewVM(r.vmID, r.now)
+	if lost == 0 {
+		return
+	}
+	r.vm().Epoch, r.vm().DisconnectedAt = lost, r.now
+	for _, c := range r.State.Commands {
+		r.sessionEnded(c, lost)
 	}
 }
 

@@ -221,3 +221,32 @@ func TestClaimOfUnseenVM(t *testing.T) {
 	_, err := State{Commands: []Command{c, drain("d")}}.Next(a)
 	require.ErrorIs(t, err, ErrNothingDue)
 }
+
+// A VM whose record was lost is new, but its sessions are numbered on: those of before are
+// over, and with them the ack clocks of what they delivered.
+func TestLostRecord(t *testing.T) {
+	t.Parallel()
+	out := Command{ID: "out", VM: "vm", State: Delivered, Attempts: 1, Last: Delivery{Via: Stream, Epoch: 7, At: t0}, ExpiresAt: t0.Add(time.Hour), DueAt: t0.Add(time.Minute)}
+	lost := State{VM: VM{Epoch: 1000}, Commands: []Command{out}}
+	_, err := lost.Next(Attempt{Via: Stream, Epoch: 7, At: t1})
+	require.ErrorIs(t, err, ErrNotFound, "there is no newer session that took over")
+	require.Equal(t, "the VM has never been seen", Command{ID: "c", State: Pending}.Waits(lost.VM, nil, t1).Reason)
+
+	e := Event{Origin: Origin{VM: "vm", Via: Stream, Epoch: 7, ReceivedAt: t1}, Type: "error"}
+	reported, err := testRules.Reduce(lost, EventReceived{Event: e}, t1)
+	require.NoError(t, err)
+	require.True(t, reported.Stale)
+	v := reported.State.VM
+	require.Equal(t, t1, v.FirstSeenAt)
+	require.False(t, v.Connected)
+	require.Equal(t, out.ExpiresAt, reported.Commands[0].DueAt)
+	require.Equal(t, "VM offline since "+t1.Format(time.RFC3339), Command{ID: "c", State: Pending}.Waits(v, nil, t1).Reason)
+	_, err = reported.State.Next(Attempt{Via: Stream, Epoch: 7, At: t1})
+	require.ErrorIs(t, err, ErrNotFound)
+
+	opened, err := testRules.Reduce(reported.State, SessionOpened{Hello: Hello{VM: "vm"}}, t1)
+	require.NoError(t, err)
+	require.EqualValues(t, 1001, opened.State.VM.Epoch)
+	_, err = opened.State.Next(Attempt{Via: Stream, Epoch: 7, At: t1})
+	require.ErrorIs(t, err, ErrSuperseded)
+}

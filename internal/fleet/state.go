@@ -50,7 +50,8 @@ func (c Command) NeedsToken() bool { return c.Type == RegisterRunner }
 // State is what the next step of a VM depends on. Its parts are never changed in
 // place: a later State shares nothing with it that it changes.
 type State struct {
-	// VM is the zero VM as long as it was never seen.
+	// VM is the zero VM as long as it was never seen. If its record was lost it is that
+	// with an Epoch: no session of the VM had a higher one.
 	VM VM
 	// Commands are open commands, oldest first: the first QueueDepth of each queue, at
 	// least.
@@ -111,11 +112,15 @@ type Attempt struct {
 }
 
 // Next returns the command that may be delivered by this attempt. It returns
-// ErrNothingDue when there is none, also for a poll of a VM that has a session, and
-// ErrSuperseded when a newer session has claimed the VM.
+// ErrNothingDue when there is none, also for a poll of a VM that has a session,
+// ErrSuperseded when a newer session has claimed the VM, and ErrNotFound when the VM has
+// neither this session nor another: its record was lost.
 func (s State) Next(a Attempt) (Command, error) {
 	d, err := s.VM.delivery(a)
-	if err != nil {
+	switch {
+	case err != nil && a.Via == Stream && s.VM.ConnectedAt.IsZero(): // no session has taken over
+		return Command{}, ErrNotFound
+	case err != nil:
 		return Command{}, err
 	}
 	return s.next(d, a.Written, a.WithoutToken)

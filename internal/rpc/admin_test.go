@@ -317,7 +317,8 @@ func TestAdminByCurl(t *testing.T) {
 		"debug": {"reason": "ERROR_REASON_INVALID_FIELD", "field": "command", "rule": "must be given"}}]}`, answer)
 }
 
-// brokenDriver answers every read with err, or with damaged rows if it is nil.
+// brokenDriver answers every read with err, or with rows that are damaged whenever they
+// are read if it is nil.
 type brokenDriver struct {
 	store.Driver
 	err error
@@ -329,12 +330,12 @@ func (d brokenDriver) Load(context.Context, store.Keys) (store.Rows, error) {
 	return store.Rows{Commands: []store.CommandRow{{ID: "c1", VM: "vm-1", Doc: damaged}}}, d.err
 }
 
-func (d brokenDriver) Changes(context.Context, store.ChangeQuery, int) ([]store.ChangeRow, error) {
-	return []store.ChangeRow{{Seq: 1, VM: "vm-1", Kind: "command", Doc: damaged}}, d.err
+func (d brokenDriver) Changes(context.Context, store.ChangeQuery, int) ([]store.ChangeRow, bool, error) {
+	return []store.ChangeRow{{Seq: 1, VM: "vm-1", Kind: "command", Doc: damaged}}, false, d.err
 }
 
-func (d brokenDriver) VMs(context.Context, store.VMQuery, int) ([]store.VMRow, error) {
-	return []store.VMRow{{ID: "vm-1", Doc: damaged}}, d.err
+func (d brokenDriver) VMs(context.Context, store.VMQuery, int) ([]store.VMRow, bool, error) {
+	return []store.VMRow{{ID: "vm-1", Doc: damaged}}, false, d.err
 }
 
 // What is behind an error of the store is not told.
@@ -345,7 +346,7 @@ func TestAdminKeepsItsSecrets(t *testing.T) {
 		code connect.Code
 		text string
 	}{
-		{nil, connect.CodeInternal, errInternal.Error()},
+		{nil, connect.CodeUnavailable, fleet.ErrUnavailable.Error()},
 		{errors.New("disk of /var/lib/x is full"), connect.CodeUnavailable, fleet.ErrUnavailable.Error()},
 	} {
 		whole := startAdmin(t)

@@ -39,6 +39,7 @@ var errorCodes = []struct {
 	{fleet.ErrSuperseded, connect.CodeAborted, noReason, false},
 	{fleet.ErrThrottled, connect.CodeResourceExhausted, noReason, false},
 	{fleet.ErrCursorExpired, connect.CodeOutOfRange, migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED, false},
+	{fleet.ErrDamaged, connect.CodeDataLoss, migcontrollerv1.ErrorReason_ERROR_REASON_DAMAGED, true},
 	{fleet.ErrNoToken, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN, false},
 	{fleet.ErrStopping, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING, false},
 	{fleet.ErrUnavailable, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE, false},

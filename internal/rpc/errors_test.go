@@ -31,6 +31,7 @@ var sentinels = map[string]error{
 	"ErrCursorExpired": fleet.ErrCursorExpired,
 	"ErrThrottled":     fleet.ErrThrottled,
 	"ErrNoToken":       fleet.ErrNoToken,
+	"ErrDamaged":       fleet.ErrDamaged,
 }
 
 // Every error of the domain has a row in the table: none becomes Internal
@@ -77,6 +78,10 @@ func TestToConnect(t *testing.T) {
 		{
 			"id taken", fmt.Errorf("command %q: %w", "c1", fleet.ErrIDTaken),
 			connect.CodeAlreadyExists, `command "c1": command.id is in use for another command`,
+		},
+		{
+			"damaged", fmt.Errorf("command %q: %w", "c1", fleet.ErrDamaged),
+			connect.CodeDataLoss, `command "c1": the record is damaged and was set aside`,
 		},
 		{
 			"ended", fmt.Errorf("command %q: %w", "c1", fleet.ErrEnded),
@@ -129,6 +134,7 @@ func TestErrorDetails(t *testing.T) {
 		{fleet.ErrIDTaken, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN)},
 		{fleet.ErrEnded, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED)},
 		{fleet.ErrCursorExpired, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED)},
+		{fleet.ErrDamaged, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_DAMAGED)},
 		{fleet.ErrNoToken, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN)},
 		{fleet.ErrStopping, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING)},
 		{fleet.ErrUnavailable, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE)},

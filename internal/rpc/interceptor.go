@@ -127,7 +127,12 @@ func callLevel(ctx context.Context, err error, code connect.Code) slog.Level {
 		return slog.LevelDebug
 	}
 	switch code {
-	case connect.CodeInternal, connect.CodeUnknown, connect.CodeDataLoss:
+	case connect.CodeInternal, connect.CodeUnknown:
+		return slog.LevelError
+	case connect.CodeDataLoss:
+		if errors.Is(err, fleet.ErrDamaged) { // the engine has logged it, once
+			return slog.LevelDebug
+		}
 		return slog.LevelError
 	case connect.CodeUnavailable:
 		if ctx.Err() == nil && !errors.Is(err, fleet.ErrStopping) && !errors.Is(err, fleet.ErrSilent) {

@@ -264,7 +264,7 @@ func (s *streamSystem) vm(id fleet.VMID) fleet.VM {
 
 func (s *streamSystem) events(vm fleet.VMID) []fleet.Event {
 	s.Helper()
-	es, err := s.store.Events(s.Context(), store.EventQuery{VM: string(vm)}, 100)
+	es, _, err := s.store.Events(s.Context(), store.EventQuery{VM: string(vm)}, 100)
 	require.NoError(s, err)
 	return es
 }

@@ -135,8 +135,8 @@ func (s *strictEngine) State(_ context.Context, vm fleet.VMID) (fleet.State, err
 
 func (*strictEngine) ResetSessions(context.Context, time.Time) (int, error) { return 0, nil }
 
-func (*strictEngine) Tick(context.Context, time.Time, func(fleet.VMID) fleet.Live, int) (int, error) {
-	return 0, nil
+func (*strictEngine) Tick(context.Context, time.Time, func(fleet.VMID) fleet.Live, int) (int, bool, error) {
+	return 0, false, nil
 }
 
 func (*strictEngine) Purge(context.Context, engine.Retention, time.Time) (int, error) { return 0, nil }

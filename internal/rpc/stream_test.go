@@ -75,7 +75,7 @@ func TestStream(t *testing.T) {
 					`{"type":"runner_registered","vm_id":"vm-1","data":{"a":"b"},"timestamp":1700000000}`,
 					string(s.events("vm-1")[0].Body))
 				s.dispatch.Close()
-				hs, err := s.store.Heartbeats(t.Context(), "vm-1", time.Time{}, 10)
+				hs, _, err := s.store.Heartbeats(t.Context(), "vm-1", time.Time{}, 10)
 				require.NoError(t, err)
 				require.Len(t, hs, 1)
 				require.Equal(t, "idle", hs[0].Status)

@@ -23,7 +23,8 @@ import (
 // A call whose context is done before it begins returns an error and does nothing.
 //
 // Every method that returns an error may fail. Callers tell errors apart only where
-// they are named here.
+// they are named here. Load and each list return a *DamagedError for rows that cannot be
+// read.
 type Driver interface {
 	// ID names the database: numbers of rows have no meaning in another.
 	ID() string
@@ -41,35 +42,56 @@ type Driver interface {
 	Listen(fn func(last int64)) (stop func())
 	// Check writes to the database and returns nil if that succeeds.
 	Check(ctx context.Context) error
-	// Purge removes rows that are past their time, at most limit of each class, and
-	// returns how many it removed: zero only when none is left.
-	Purge(ctx context.Context, c Cutoffs, limit int) (int, error)
 	// Close completes what is under way and closes the database. Calls after it
 	// return an error that wraps ErrClosed; closing twice is not an error.
 	Close() error
 
 	Queries
+	Remover
 }
 
-// Queries are lists and numbers. Each list has limit rows at most, if it has a limit.
+// Remover removes rows: those that are past their time, and those that are damaged.
+type Remover interface {
+	// Purge removes rows that are past their time, at most limit of each class, and
+	// returns how many it removed: zero only when none is left.
+	Purge(ctx context.Context, c Cutoffs, limit int) (int, error)
+	// SetAside moves those of the rows out of their classes that cannot be read, or that
+	// check finds fault with, all or none of them, and returns which it has moved; one
+	// that is no longer there is left out. It calls check with the rows as they are then,
+	// and check must not call the driver. A row that was set aside is kept as it is, for
+	// people, and no other method returns it; but
+	//   - the id of a command stays taken: a commit of a new one conflicts,
+	//   - Load names what it is asked for and was set aside in Rows.Aside,
+	//   - of a change and all before it Changes returns ErrPurged, and no number is given
+	//     again.
+	SetAside(ctx context.Context, at time.Time, places []Place, check Check) ([]Aside, error)
+}
+
+// MaxBytes bounds the documents of a list together, so that nobody holds much more than
+// this of a database at a time.
+const MaxBytes = 2 << 20
+
+// Queries are lists and numbers. A list has limit rows at most, and MaxBytes of documents
+// or a single row. More is whether there are rows after the last, as of the same moment.
+// A driver does not hold more than the list and one row of it.
 type Queries interface {
 	// VMs lists VMs in the order of their ids, byte by byte.
-	VMs(ctx context.Context, q VMQuery, limit int) ([]VMRow, error)
+	VMs(ctx context.Context, q VMQuery, limit int) (rows []VMRow, more bool, err error)
 	// Commands lists commands, the highest Seq first.
-	Commands(ctx context.Context, q CommandQuery, limit int) ([]CommandRow, error)
-	// LastFinished returns of each VM the command in one of these states that finished
-	// last, at this time or later. It has no limit: it is for a start.
-	LastFinished(ctx context.Context, states []string, since time.Time) ([]CommandRow, error)
+	Commands(ctx context.Context, q CommandQuery, limit int) (rows []CommandRow, more bool, err error)
+	// LastFinished lists of each VM the command in one of q.States that finished last, at
+	// q.Since or later, in the order of their VMs, byte by byte.
+	LastFinished(ctx context.Context, q FinishedQuery, limit int) (rows []CommandRow, more bool, err error)
 	// Events lists events, the highest Seq first, or the lowest with After.
-	Events(ctx context.Context, q EventQuery, limit int) ([]EventRow, error)
+	Events(ctx context.Context, q EventQuery, limit int) (rows []EventRow, more bool, err error)
 	// Heartbeats lists rows of heartbeats, the latest At first.
-	Heartbeats(ctx context.Context, q HeartbeatQuery, limit int) ([]HeartbeatRow, error)
+	Heartbeats(ctx context.Context, q HeartbeatQuery, limit int) (rows []HeartbeatRow, more bool, err error)
 	// Due lists the VMs and the commands whose DueAt is not after now, the earliest
-	// first: limit of each.
-	Due(ctx context.Context, now time.Time, limit int) (Rows, error)
+	// first: a list of each.
+	Due(ctx context.Context, now time.Time, limit int) (rows Rows, more bool, err error)
 	// Changes lists changes, the lowest Seq first. It returns ErrPurged when some of
 	// those after q.After were purged, whatever their VM.
-	Changes(ctx context.Context, q ChangeQuery, limit int) ([]ChangeRow, error)
+	Changes(ctx context.Context, q ChangeQuery, limit int) (rows []ChangeRow, more bool, err error)
 
 	Numbers
 }
@@ -116,6 +138,9 @@ type Keys struct {
 type Rows struct {
 	VMs      []VMRow
 	Commands []CommandRow
+	// Aside are those of Keys.VMs and Keys.Commands that have no row, since it was set
+	// aside. Lists leave it empty.
+	Aside Asides
 }
 
 // Version counts the commits of a row; zero stands for a row that does not exist. A
@@ -124,7 +149,9 @@ type Version int64
 
 // VMRow is a VM.
 type VMRow struct {
-	ID string
+	// Row is its Place. Commits do not need it.
+	Row int64
+	ID  string
 	// Pool, Org, Status and Connected are what VMQuery filters by.
 	Pool, Org, Status string
 	Connected         bool
@@ -164,6 +191,8 @@ type EventRow struct {
 
 // HeartbeatRow holds heartbeats of several VMs. It never changes.
 type HeartbeatRow struct {
+	// Seq is its Place; Commit assigns it.
+	Seq int64
 	// At is when the first of them was received. Lists are ordered by it.
 	At time.Time
 	// VMs are the VMs that have heartbeats in it, each once. Drivers need not return them.
@@ -228,6 +257,14 @@ type CommandQuery struct {
 	States   []string
 	// Before selects those with a lower Seq.
 	Before int64
+}
+
+// FinishedQuery selects commands that have finished.
+type FinishedQuery struct {
+	States []string
+	Since  time.Time
+	// After is the VM after which the list begins.
+	After string
 }
 
 // EventQuery selects events. An empty field selects all.

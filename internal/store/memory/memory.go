@@ -31,9 +31,12 @@ type content struct {
 	heartbeats map[int64]store.HeartbeatRow // by the order of their commits
 	changes    map[int64]store.ChangeRow    // without the documents of events
 	marks      map[string]int64
+	aside      []asideRow
 	// The latest numbers given, and the latest of those that were purged in order.
-	lastCommand, lastEvent, lastHeartbeat, lastChange int64
-	purgedHeartbeat, purgedChange                     int64
+	lastVM, lastCommand, lastEvent, lastHeartbeat, lastChange int64
+	purgedHeartbeat, purgedChange                             int64
+	// damagedChange is the latest change that was set aside.
+	damagedChange int64
 }
 
 // New returns an empty database.
@@ -97,6 +100,10 @@ func (db *DB) Commit(ctx context.Context, w store.Writes) (given store.Committed
 	}
 	for _, row := range w.VMs {
 		row.Version++
+		if row.Row = db.vms[row.ID].Row; row.Row == 0 {
+			db.lastVM++
+			row.Row = db.lastVM
+		}
 		db.vms[row.ID] = own(row)
 	}
 	for _, row := range w.Commands {
@@ -110,6 +117,7 @@ func (db *DB) Commit(ctx context.Context, w store.Writes) (given store.Committed
 	}
 	for _, row := range w.Heartbeats {
 		db.lastHeartbeat++
+		row.Seq = db.lastHeartbeat
 		db.heartbeats[db.lastHeartbeat] = own(row)
 	}
 	maps.Copy(db.marks, w.Marks)
@@ -130,7 +138,7 @@ func (c *content) conflict(w store.Writes) error {
 	}
 	for _, row := range w.Commands {
 		old := c.commands[row.ID]
-		if row.Version != old.Version || row.Seq != 0 && old.Seq != 0 && row.Seq != old.Seq {
+		if row.Version != old.Version || row.Version == 0 && c.asideOf(store.ClassCommands, row.ID) > 0 || row.Seq != 0 && old.Seq != 0 && row.Seq != old.Seq {
 			e.Commands = append(e.Commands, row.ID)
 		}
 	}

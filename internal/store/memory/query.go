@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -36,33 +35,51 @@ func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err erro
 			rows.Commands = append(rows.Commands, own(row))
 		}
 	}
+	rows.Aside = db.asides(k)
 	return rows, nil
 }
 
 func unique(ids []string) []string { return slices.Compact(slices.Sorted(slices.Values(ids))) }
 
-// choose returns the first rows that fit, in this order.
-func choose[K comparable, R any](ctx context.Context, db *DB, all map[K]R, limit int, order func(a, b R) int, fits func(R) bool) ([]R, error) {
+// sized is a row with a document.
+type sized interface{ Size() int }
+
+// choose lists the rows that fit, in this order.
+func choose[K comparable, R sized](
+	ctx context.Context, db *DB, all map[K]R, limit int, order func(a, b R) int, fits func(R) bool,
+) (rows []R, more bool, err error) {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	if err := db.usable(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	var rows []R
 	for _, row := range all {
 		if fits(row) {
-			rows = append(rows, own(row))
+			rows = append(rows, row)
 		}
 	}
 	slices.SortFunc(rows, order)
-	return rows[:min(limit, len(rows))], nil
+	rows, more = cut(rows, limit)
+	return rows, more, nil
+}
+
+// cut returns the first rows, with memory of their own, and whether there are more.
+func cut[R sized](rows []R, limit int) (list []R, more bool) {
+	var bound store.Bound
+	for _, row := range rows {
+		if !bound.Takes(limit, row.Size()) {
+			return list, true
+		}
+		list = append(list, own(row))
+	}
+	return list, false
 }
 
 // lets reports whether a filter accepts a value.
 func lets(filter, value string) bool { return filter == "" || filter == value }
 
 // VMs lists VMs in the order of their ids.
-func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, error) {
+func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, bool, error) {
 	order := func(a, b store.VMRow) int { return strings.Compare(a.ID, b.ID) }
 	return choose(ctx, db, db.vms, limit, order, func(row store.VMRow) bool {
 		return row.ID > q.After && lets(q.Pool, row.Pool) && lets(q.Org, row.Org) && lets(q.Status, row.Status) &&
@@ -71,7 +88,7 @@ func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRo
 }
 
 // Commands lists commands, the highest Seq first.
-func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, error) {
+func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, bool, error) {
 	order := func(a, b store.CommandRow) int { return cmp.Compare(b.Seq, a.Seq) }
 	return choose(ctx, db, db.commands, limit, order, func(row store.CommandRow) bool {
 		return lets(q.VM, row.VM) && lets(q.Type, row.Type) && (q.Before == 0 || row.Seq < q.Before) &&
@@ -79,19 +96,23 @@ func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]
 	})
 }
 
-// LastFinished returns the command of each VM that finished last.
-func (db *DB) LastFinished(ctx context.Context, states []string, since time.Time) ([]store.CommandRow, error) {
-	order := func(a, b store.CommandRow) int {
-		return cmp.Or(cmp.Compare(a.VM, b.VM), b.FinishedAt.Compare(a.FinishedAt))
+// LastFinished lists the command of each VM that finished last.
+func (db *DB) LastFinished(ctx context.Context, q store.FinishedQuery, limit int) ([]store.CommandRow, bool, error) {
+	last := map[string]store.CommandRow{}
+	db.mu.RLock()
+	for _, row := range db.commands {
+		if row.VM > q.After && slices.Contains(q.States, row.State) && !row.FinishedAt.IsZero() && !row.FinishedAt.Before(q.Since) &&
+			row.FinishedAt.After(last[row.VM].FinishedAt) {
+			last[row.VM] = row
+		}
 	}
-	rows, err := choose(ctx, db, db.commands, math.MaxInt, order, func(row store.CommandRow) bool {
-		return slices.Contains(states, row.State) && !row.FinishedAt.IsZero() && !row.FinishedAt.Before(since)
-	})
-	return slices.CompactFunc(rows, func(a, b store.CommandRow) bool { return a.VM == b.VM }), err
+	db.mu.RUnlock()
+	order := func(a, b store.CommandRow) int { return strings.Compare(a.VM, b.VM) }
+	return choose(ctx, db, last, limit, order, func(store.CommandRow) bool { return true })
 }
 
 // Events lists events, the highest Seq first, or the lowest with After.
-func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, error) {
+func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, bool, error) {
 	order := func(a, b store.EventRow) int { return cmp.Compare(b.Seq, a.Seq) }
 	if q.After != nil {
 		order = func(a, b store.EventRow) int { return cmp.Compare(a.Seq, b.Seq) }
@@ -104,7 +125,7 @@ func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]stor
 }
 
 // Heartbeats lists rows of heartbeats, the latest first.
-func (db *DB) Heartbeats(ctx context.Context, q store.HeartbeatQuery, limit int) ([]store.HeartbeatRow, error) {
+func (db *DB) Heartbeats(ctx context.Context, q store.HeartbeatQuery, limit int) ([]store.HeartbeatRow, bool, error) {
 	order := func(a, b store.HeartbeatRow) int { return b.At.Compare(a.At) }
 	return choose(ctx, db, db.heartbeats, limit, order, func(row store.HeartbeatRow) bool {
 		return (q.VM == "" || slices.Contains(row.VMs, q.VM)) && (q.Before.IsZero() || row.At.Before(q.Before))
@@ -112,32 +133,34 @@ func (db *DB) Heartbeats(ctx context.Context, q store.HeartbeatQuery, limit int)
 }
 
 // Due lists what is due, the earliest first.
-func (db *DB) Due(ctx context.Context, now time.Time, limit int) (store.Rows, error) {
+func (db *DB) Due(ctx context.Context, now time.Time, limit int) (store.Rows, bool, error) {
 	due := func(at time.Time) bool { return !at.IsZero() && !at.After(now) }
-	vms, err := choose(ctx, db, db.vms, limit, func(a, b store.VMRow) int { return a.DueAt.Compare(b.DueAt) },
+	vms, more, err := choose(ctx, db, db.vms, limit, func(a, b store.VMRow) int { return a.DueAt.Compare(b.DueAt) },
 		func(row store.VMRow) bool { return due(row.DueAt) })
-	commands, err2 := choose(ctx, db, db.commands, limit, func(a, b store.CommandRow) int { return a.DueAt.Compare(b.DueAt) },
+	commands, more2, err2 := choose(ctx, db, db.commands, limit, func(a, b store.CommandRow) int { return a.DueAt.Compare(b.DueAt) },
 		func(row store.CommandRow) bool { return due(row.DueAt) })
-	return store.Rows{VMs: vms, Commands: commands}, cmp.Or(err, err2)
+	return store.Rows{VMs: vms, Commands: commands}, more || more2, cmp.Or(err, err2)
 }
 
 // Changes lists changes, the lowest Seq first.
-func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (rows []store.ChangeRow, err error) {
+func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (rows []store.ChangeRow, more bool, err error) {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	if err := db.usable(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if q.After < db.purgedChange {
-		return nil, store.ErrPurged
+	if q.After < max(db.purgedChange, db.damagedChange) {
+		return nil, false, store.ErrPurged
 	}
-	for seq := q.After + 1; seq <= db.lastChange && len(rows) < limit; seq++ {
-		if row := own(db.changes[seq]); lets(q.VM, row.VM) {
-			row.Doc = append(row.Doc, db.events[row.EventSeq].Doc...)
-			rows = append(rows, row)
+	for seq := q.After + 1; seq <= db.lastChange && len(rows) <= limit; seq++ {
+		row := db.changes[seq]
+		if !lets(q.VM, row.VM) {
+			continue
 		}
+		rows = append(rows, db.documented(row))
 	}
-	return rows, nil
+	rows, more = cut(rows, limit)
+	return rows, more, nil
 }
 
 // LastChange returns the number of the latest change.

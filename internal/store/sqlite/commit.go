@@ -120,8 +120,8 @@ func (c *conn) putCommands(ctx context.Context, commands []store.CommandRow) (se
 
 func (c *conn) addCommand(ctx context.Context, r *store.CommandRow) (seq, written int64, err error) {
 	res, err := c.exec(ctx, `INSERT INTO commands (id, vm_id, type, state, queue, due_at, finished_at, version, doc)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (id) DO NOTHING`,
-		r.ID, r.VM, r.Type, r.State, textOrNull(r.Queue), timeOrNull(r.DueAt), timeOrNull(r.FinishedAt), blob(r.Doc))
+		SELECT ?, ?, ?, ?, ?, ?, ?, 1, ? WHERE `+isNotAside+` ON CONFLICT (id) DO NOTHING`,
+		r.ID, r.VM, r.Type, r.State, textOrNull(r.Queue), timeOrNull(r.DueAt), timeOrNull(r.FinishedAt), blob(r.Doc), r.ID)
 	if err != nil {
 		return 0, 0, err
 	}

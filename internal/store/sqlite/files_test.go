@@ -37,7 +37,7 @@ func TestRemovedFiles(t *testing.T) {
 
 			require.NoError(t, os.Rename(away, path))
 			require.NoError(t, db.Check(t.Context()), name)
-			vms, err := db.VMs(t.Context(), store.VMQuery{}, 10)
+			vms, _, err := db.VMs(t.Context(), store.VMQuery{}, 10)
 			require.NoError(t, err)
 			require.Empty(t, vms)
 		}

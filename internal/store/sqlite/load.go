@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -41,6 +42,7 @@ type loading struct {
 	queues string // the query of a VM's queues; empty for none
 	conn   *conn
 	rows   store.Rows
+	damage damage
 }
 
 const (
@@ -75,18 +77,21 @@ func (l *loading) load(ctx context.Context) error {
 		}
 		commands[id] = true
 		found, err := query(unwatched, l.conn, scanCommand, commandByID, id)
-		if err := errors.Join(ctx.Err(), err); err != nil {
+		if err := errors.Join(ctx.Err(), l.damage.noteAll(err)); err != nil {
 			return err
 		}
 		l.rows.Commands = append(l.rows.Commands, found...)
 	}
-	return nil
+	if err := l.damage.err(); err != nil {
+		return err
+	}
+	return l.asides(unwatched)
 }
 
 // vm loads a VM with its queues, and adds their commands to those that are loaded.
 func (l *loading) vm(ctx context.Context, id string, loaded map[string]bool) error {
 	found, err := query(ctx, l.conn, scanVM, vmByID, id)
-	if err != nil {
+	if err := l.damage.noteAll(err); err != nil {
 		return err
 	}
 	l.rows.VMs = append(l.rows.VMs, found...)
@@ -98,7 +103,7 @@ func (l *loading) vm(ctx context.Context, id string, loaded map[string]bool) err
 		args = append(args, id, queue, l.keys.Depth)
 	}
 	commands, err := query(ctx, l.conn, scanCommand, l.queues, args...)
-	if err != nil {
+	if err := l.damage.noteAll(err); err != nil {
 		return err
 	}
 	for _, c := range commands {
@@ -116,17 +121,21 @@ const (
 )
 
 // Due lists the VMs and the commands that are due, the earliest first.
-func (db *DB) Due(ctx context.Context, now time.Time, limit int) (rows store.Rows, err error) {
+func (db *DB) Due(ctx context.Context, now time.Time, limit int) (rows store.Rows, more bool, err error) {
 	err = db.load(ctx, func(c *conn) (err error) {
-		at, limit := now.UnixNano(), max(limit, 0)
-		if rows.VMs, err = query(ctx, c, scanVM, dueVMs, at, limit); err != nil {
+		at := now.UnixNano()
+		var moreVMs, moreCommands bool
+		var damage damage
+		rows.VMs, moreVMs, err = page(ctx, c, scanVM, limit, dueVMs, at, oneMore(limit))
+		if err := damage.noteAll(err); err != nil {
 			return err
 		}
-		rows.Commands, err = query(ctx, c, scanCommand, dueCommands, at, limit)
-		return err
+		rows.Commands, moreCommands, err = page(ctx, c, scanCommand, limit, dueCommands, at, oneMore(limit))
+		more = moreVMs || moreCommands
+		return cmp.Or(damage.noteAll(err), damage.err())
 	})
 	if err != nil {
-		return store.Rows{}, err
+		return store.Rows{}, false, err
 	}
-	return rows, nil
+	return rows, more, nil
 }

@@ -30,7 +30,7 @@ func TestLoadDoesNotWaitForLists(t *testing.T) {
 	rows, err := db.Load(t.Context(), store.Keys{VMs: []string{"a"}})
 	require.NoError(t, err)
 	require.Len(t, rows.VMs, 1)
-	_, err = db.Due(t.Context(), time.Now(), 1)
+	_, _, err = db.Due(t.Context(), time.Now(), 1)
 	require.NoError(t, err)
 	_, err = db.Mark(t.Context(), "journaled_event")
 	require.NoError(t, err)

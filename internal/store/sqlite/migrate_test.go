@@ -42,10 +42,10 @@ func TestSchema(t *testing.T) {
 	t.Parallel()
 	schema := func(db *DB) (columns map[string]string) {
 		columns = map[string]string{}
-		for _, table := range []string{"vms", "commands", "events", "heartbeats", "changes", "meta"} {
+		for _, table := range []string{"vms", "commands", "events", "heartbeats", "changes", "damaged", "meta"} {
 			require.NoError(t, db.read(t.Context(), func(c *conn) error {
 				return c.sql.QueryRowContext(t.Context(),
-					`SELECT group_concat(name, ' ') FROM pragma_table_info(?)`, table).Scan(&text{columns, table})
+					`SELECT group_concat(name, ' ') FROM pragma_table_info(?)`, table).Scan(&entryText{columns, table})
 			}))
 		}
 		return columns
@@ -56,10 +56,11 @@ func TestSchema(t *testing.T) {
 		"events":     "seq vm_id type received_at doc",
 		"heartbeats": "seq at vms docs",
 		"changes":    "seq at vm_id kind event_seq doc",
+		"damaged":    "number class row id vm_id why found_at restore doc",
 		"meta":       "key value",
 	}
 	require.Equal(t, want, schema(openNew(t)))
-	for version := int64(1); version <= 4; version++ {
+	for version := int64(1); version <= 5; version++ {
 		path := filepath.Join(t.TempDir(), "controller.db")
 		openOld(t, path, version)
 		require.Equal(t, want, schema(openTest(t, path)))
@@ -81,19 +82,19 @@ func TestLaterSchema(t *testing.T) {
 	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler))
 	require.ErrorIs(t, err, ErrLaterSchema)
 	require.ErrorContains(t, err, "version 1000")
-	require.ErrorContains(t, err, "up to 5")
+	require.ErrorContains(t, err, "up to 6")
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 }
 
-// text scans into an entry of a map.
-type text struct {
+// entryText scans into an entry of a map.
+type entryText struct {
 	into map[string]string
 	key  string
 }
 
-func (s *text) Scan(v any) error { s.into[s.key] = fmt.Sprint(v); return nil }
+func (s *entryText) Scan(v any) error { s.into[s.key] = fmt.Sprint(v); return nil }
 
 // VMs, commands and changes of version 3 are there with what they had, and what is
 // new of them follows from that.
@@ -132,10 +133,10 @@ func TestMigrationKeepsRows(t *testing.T) {
 	rows, err := db.Load(t.Context(), store.Keys{VMs: []string{"a"}, Queues: []string{"out", "token", "plain"}, Depth: 1})
 	require.NoError(t, err)
 	require.Equal(t, []store.VMRow{{
-		ID: "a", Pool: "p", Org: "o", Status: "s", Connected: true, LastSeenAt: t0, Version: 1, Doc: []byte("v"),
+		Row: 1, ID: "a", Pool: "p", Org: "o", Status: "s", Connected: true, LastSeenAt: t0, Version: 1, Doc: []byte("v"),
 	}}, rows.VMs)
 	require.Len(t, rows.Commands, 3)
-	commands, err := db.Commands(t.Context(), store.CommandQuery{}, 10)
+	commands, _, err := db.Commands(t.Context(), store.CommandQuery{}, 10)
 	require.NoError(t, err)
 	require.Len(t, commands, len(queues))
 	for _, c := range commands {
@@ -144,7 +145,7 @@ func TestMigrationKeepsRows(t *testing.T) {
 		require.Equal(t, t0, c.DueAt)
 		require.EqualValues(t, 1, c.Version)
 	}
-	changes, err := db.Changes(t.Context(), store.ChangeQuery{After: 6}, 10)
+	changes, _, err := db.Changes(t.Context(), store.ChangeQuery{After: 6}, 10)
 	require.NoError(t, err)
 	require.Equal(t, []store.ChangeRow{
 		{Seq: 7, At: t0, VM: "a", Kind: "vm", Doc: []byte("v")},
@@ -152,7 +153,7 @@ func TestMigrationKeepsRows(t *testing.T) {
 		{Seq: 12, At: t0, VM: "a", Kind: "event", Doc: []byte("e"), EventSeq: 5},
 		{Seq: 13, At: t0, VM: "a", Kind: "event", EventSeq: 4},
 	}, changes)
-	_, err = db.Changes(t.Context(), store.ChangeQuery{After: 5}, 10)
+	_, _, err = db.Changes(t.Context(), store.ChangeQuery{After: 5}, 10)
 	require.ErrorIs(t, err, store.ErrPurged)
 	journaled, err := db.Mark(t.Context(), "journaled_event")
 	require.NoError(t, err)
@@ -195,7 +196,7 @@ func TestMigrationOfHeartbeats(t *testing.T) {
 
 	db, log := openLogged(t, path)
 	require.Equal(t, 8, log.count("damaged heartbeats dropped"))
-	rows, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{}, 10)
+	rows, _, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{}, 10)
 	require.NoError(t, err)
 	require.Len(t, rows, 3)
 	require.JSONEq(t, `{"vm":"a"}`, linesOf(t, rows[0]), "what repeats nothing")
@@ -220,7 +221,7 @@ func TestMigrationOfHeartbeats(t *testing.T) {
 		require.True(t, json.Valid([]byte(line)))
 	}
 	for id, n := range map[string]int{"a": 2, "b": 1, "vm-50": 1, "vm": 0} {
-		rows, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{VM: id}, 10)
+		rows, _, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{VM: id}, 10)
 		require.NoError(t, err)
 		require.Len(t, rows, n, id)
 	}
@@ -246,7 +247,7 @@ func TestMigrationFromTheFirstVersion(t *testing.T) {
 		exec(`INSERT INTO heartbeats (vm_id, received_at, docs) VALUES (?, ?, ?)`, vm, t0.UnixNano(),
 			[]byte(`{"vm":"`+vm+`","received_at":"`+at(0)+`"}`+"\n"+`{"as_before": true,"received_at":"`+at(1)+`"}`+"\n"))
 	}
-	rows, err := openTest(t, path).Heartbeats(t.Context(), store.HeartbeatQuery{VM: "a"}, 10)
+	rows, _, err := openTest(t, path).Heartbeats(t.Context(), store.HeartbeatQuery{VM: "a"}, 10)
 	require.NoError(t, err)
 	require.Len(t, rows, 2)
 	for _, r := range rows {

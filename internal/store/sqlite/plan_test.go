@@ -34,7 +34,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 		"USING INDEX sqlite_autoindex_vms_1 (vm_id>?)": of(selectVMs(store.VMQuery{After: "a"}, 1)),
 		"USING INDEX commands_by_vm":                   of(selectCommands(store.CommandQuery{VM: "a", Before: 9}, 1)),
 		"USING INDEX commands_by_type":                 of(selectCommands(store.CommandQuery{Type: "t", Before: 9}, 1)),
-		"commands USING INDEX commands_finished":       of(selectLastFinished([]string{"SUCCEEDED"}, t0)),
+		"commands USING INDEX commands_finished":       of(selectLastFinished(store.FinishedQuery{States: []string{"SUCCEEDED"}, Since: t0}, 1)),
 		"commands USING INTEGER PRIMARY KEY":           of(selectCommands(store.CommandQuery{Before: 9}, 1)),
 		"USING INDEX events_by_vm":                     of(selectEvents(store.EventQuery{VM: "a", Before: 9}, 1)),
 		"USING INDEX events_by_type":                   of(selectEvents(store.EventQuery{Type: "a", After: &after}, 1)),
@@ -104,7 +104,7 @@ func TestStatesFindAll(t *testing.T) {
 				ids = append(ids, want[state]...)
 			}
 		}
-		commands, err := db.Commands(t.Context(), q, 100)
+		commands, _, err := db.Commands(t.Context(), q, 100)
 		require.NoError(t, err)
 		for _, c := range commands {
 			found = append(found, c.ID)
@@ -177,18 +177,19 @@ func TestListsFollowUpdates(t *testing.T) {
 		v.Version++
 		commit(t, db, store.Writes{VMs: []store.VMRow{v}})
 		want := v
+		want.Row = 1
 		want.Version++
 		for _, q := range []store.VMQuery{{Pool: v.Pool}, {Org: v.Org}, {Status: v.Status}, {Connected: &v.Connected}} {
-			vms, err := db.VMs(t.Context(), q, 10)
+			vms, _, err := db.VMs(t.Context(), q, 10)
 			require.NoError(t, err)
 			require.Equal(t, []store.VMRow{want}, vms, q)
 		}
 		for _, q := range []store.VMQuery{{Pool: "none"}, {Org: "none"}, {Status: "none"}, {Connected: new(!v.Connected)}} {
-			vms, err := db.VMs(t.Context(), q, 10)
+			vms, _, err := db.VMs(t.Context(), q, 10)
 			require.NoError(t, err)
 			require.Empty(t, vms, q)
 		}
-		due, err := db.Due(t.Context(), t0.Add(time.Hour), 10)
+		due, _, err := db.Due(t.Context(), t0.Add(time.Hour), 10)
 		require.NoError(t, err)
 		require.Equal(t, !v.DueAt.IsZero(), len(due.VMs) == 1)
 	}

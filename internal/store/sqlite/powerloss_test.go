@@ -88,7 +88,7 @@ func (d *disk) check(moment int, dir string, keep powerloss.Keep) {
 		return c.sql.QueryRowContext(d.Context(), "PRAGMA integrity_check").Scan(&verdict)
 	}))
 	require.Equal(d, "ok", verdict)
-	vms, err := db.VMs(d.Context(), store.VMQuery{}, 10_000)
+	vms, _, err := db.VMs(d.Context(), store.VMQuery{}, 10_000)
 	require.NoError(d, err)
 	there := map[string]bool{}
 	for _, v := range vms {
@@ -97,10 +97,10 @@ func (d *disk) check(moment int, dir string, keep powerloss.Keep) {
 	for _, a := range d.answered {
 		require.True(d, there[a.vm] || a.by > moment, "%s was answered by moment %d and is lost at %d", a.vm, a.by, moment)
 	}
-	changes, err := db.Changes(d.Context(), store.ChangeQuery{}, 10_000)
+	changes, _, err := db.Changes(d.Context(), store.ChangeQuery{}, 10_000)
 	require.NoError(d, err)
 	require.Len(d, changes, len(vms), "a commit is there in whole or not at all")
-	commands, err := db.Commands(d.Context(), store.CommandQuery{}, 10_000)
+	commands, _, err := db.Commands(d.Context(), store.CommandQuery{}, 10_000)
 	require.NoError(d, err)
 	require.Len(d, commands, len(vms))
 	for i, c := range changes {
@@ -156,7 +156,7 @@ func TestFailedSync(t *testing.T) {
 		d.FailSyncs(powerloss.WAL, 3, powerloss.Sectors(d.dice))
 		for d.Failing(powerloss.WAL) > 0 {
 			require.ErrorContains(t, d.commit(), "the disk does not sync")
-			vms, err := d.db.VMs(t.Context(), store.VMQuery{}, 1000)
+			vms, _, err := d.db.VMs(t.Context(), store.VMQuery{}, 1000)
 			require.NoError(t, err)
 			require.Len(t, vms, len(d.answered), "what failed is not there")
 		}
@@ -183,7 +183,7 @@ func TestKillAfterFailedSync(t *testing.T) {
 		require.NoError(t, d.db.Close())
 		d.path, d.VFS, d.answered = path, next, nil
 		d.open()
-		vms, err := d.db.VMs(t.Context(), store.VMQuery{}, 10)
+		vms, _, err := d.db.VMs(t.Context(), store.VMQuery{}, 10)
 		require.NoError(t, err)
 		require.Len(t, vms, 2, "what failed is back")
 		for _, vm := range vms {

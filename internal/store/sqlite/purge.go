@@ -98,5 +98,5 @@ func (c *conn) purgeChanges(ctx context.Context, cut store.Cutoffs, limit int) (
 	if err != nil || n == 0 {
 		return 0, err
 	}
-	return n, c.putMark(ctx, purgedChange, through)
+	return n, c.purgedThrough(ctx, through)
 }

@@ -54,12 +54,12 @@ func TestPurgeChanges(t *testing.T) {
 		db := openNew(t)
 		changesAt(t, db, test.hours...)
 		purge(t, db, store.Cutoffs{Now: hour(20), Changes: hour(10)}, 2)
-		changes, err := db.Changes(t.Context(), store.ChangeQuery{After: test.kept - 1}, 100)
+		changes, _, err := db.Changes(t.Context(), store.ChangeQuery{After: test.kept - 1}, 100)
 		require.NoError(t, err)
 		require.Equal(t, test.kept, changes[0].Seq, test.hours)
 		require.Len(t, changes, len(test.hours)-int(test.kept)+1)
 		if test.kept > 1 {
-			_, err = db.Changes(t.Context(), store.ChangeQuery{After: test.kept - 2}, 100)
+			_, _, err = db.Changes(t.Context(), store.ChangeQuery{After: test.kept - 2}, 100)
 			require.ErrorIs(t, err, store.ErrPurged)
 		}
 		require.EqualValues(t, len(test.hours)+1, commit(t, db, store.Writes{Changes: []store.ChangeRow{change("vm")}}).FirstChange)
@@ -105,7 +105,7 @@ func TestPurgeRows(t *testing.T) {
 	require.Equal(t, []int{2, 1}, purge(t, db, store.Cutoffs{Now: hour(9), VMs: hour(4)}, 2))
 	require.Equal(t, []int{2, 1}, purge(t, db, store.Cutoffs{Now: hour(9), Commands: hour(4)}, 2))
 	require.Equal(t, []int{2}, purge(t, db, store.Cutoffs{Now: hour(9), Events: hour(4), EventsThrough: done.Events[1]}, 2))
-	changes, err := db.Changes(t.Context(), store.ChangeQuery{}, 10)
+	changes, _, err := db.Changes(t.Context(), store.ChangeQuery{}, 10)
 	require.NoError(t, err)
 	for i, c := range changes {
 		require.Equal(t, done.Events[i], c.EventSeq)
@@ -125,7 +125,7 @@ func TestHeartbeatsOfVM(t *testing.T) {
 		commit(t, db, store.Writes{Heartbeats: []store.HeartbeatRow{{At: hour(i), VMs: vms, Doc: fmt.Append(nil, i)}}})
 	}
 	of := func(q store.HeartbeatQuery) (docs []string) {
-		rows, err := db.Heartbeats(t.Context(), q, 3)
+		rows, _, err := db.Heartbeats(t.Context(), q, 3)
 		require.NoError(t, err)
 		for _, r := range rows {
 			docs = append(docs, string(r.Doc))

@@ -1,12 +1,12 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/mig-controller/mig-controller/internal/store"
 )
@@ -41,13 +41,16 @@ func (s *selection) query(from, order string, limit int) (string, []any) {
 	if len(s.where) > 0 {
 		q += " WHERE " + strings.Join(s.where, " AND ")
 	}
-	return q + " ORDER BY " + order + " LIMIT ?", append(s.args, max(limit, 0))
+	return q + " ORDER BY " + order + " LIMIT ?", append(s.args, oneMore(limit))
 }
 
+// oneMore is how many rows are asked for: one more shows whether there are more.
+func oneMore(limit int) int { return max(limit, 0) + 1 }
+
 // VMs lists VMs in the order of their ids.
-func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, error) {
+func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, bool, error) {
 	text, args := selectVMs(q, limit)
-	return list(ctx, db, scanVM, text, args)
+	return list(ctx, db, scanVM, limit, text, args)
 }
 
 func selectVMs(q store.VMQuery, limit int) (string, []any) {
@@ -69,25 +72,29 @@ func selectVMs(q store.VMQuery, limit int) (string, []any) {
 }
 
 // Commands lists commands, the highest Seq first.
-func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, error) {
+func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, bool, error) {
 	text, args := selectCommands(q, limit)
-	return list(ctx, db, scanCommand, text, args)
+	return list(ctx, db, scanCommand, limit, text, args)
 }
 
-// LastFinished returns the command of each VM that finished last.
-func (db *DB) LastFinished(ctx context.Context, states []string, since time.Time) ([]store.CommandRow, error) {
-	text, args := selectLastFinished(states, since)
-	return list(ctx, db, scanCommand, text, args)
+// LastFinished lists the command of each VM that finished last.
+func (db *DB) LastFinished(ctx context.Context, q store.FinishedQuery, limit int) ([]store.CommandRow, bool, error) {
+	text, args := selectLastFinished(q, limit)
+	return list(ctx, db, scanCommand, limit, text, args)
 }
 
-// selectLastFinished relies on SQLite, where columns beside MAX are those of its row.
-func selectLastFinished(states []string, since time.Time) (string, []any) {
-	args := []any{since.UnixNano()}
-	for _, state := range states {
+// selectLastFinished relies on SQLite, where columns beside MAX are those of its row. Only
+// the rows that are listed have their documents read.
+func selectLastFinished(q store.FinishedQuery, limit int) (string, []any) {
+	args := []any{q.Since.UnixNano(), q.After}
+	for _, state := range q.States {
 		args = append(args, state)
 	}
-	return "SELECT " + commandColumns + " FROM (SELECT " + commandColumns + ", MAX(finished_at)" +
-		" FROM commands INDEXED BY commands_finished WHERE finished_at >= ? AND " + stateIn(len(states)) + " GROUP BY vm_id)", args
+	last := "SELECT seq AS n, MAX(finished_at) FROM commands INDEXED BY commands_finished" +
+		" WHERE finished_at >= ? AND vm_id > ? AND " + stateIn(len(q.States)) + " GROUP BY vm_id ORDER BY vm_id LIMIT ?"
+	// In the order of the groups; to sort what is selected would hold all of its documents.
+	return "SELECT " + commandColumns + " FROM (" + last + ") CROSS JOIN commands ON seq = n",
+		append(args, oneMore(limit))
 }
 
 func selectCommands(q store.CommandQuery, limit int) (string, []any) {
@@ -147,9 +154,9 @@ func (s *selection) andStates(states []string) {
 }
 
 // Events lists events, the highest Seq first, or the lowest with After.
-func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, error) {
+func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, bool, error) {
 	text, args := selectEvents(q, limit)
-	return list(ctx, db, scanEvent, text, args)
+	return list(ctx, db, scanEvent, limit, text, args)
 }
 
 func selectEvents(q store.EventQuery, limit int) (string, []any) {
@@ -172,9 +179,9 @@ func selectEvents(q store.EventQuery, limit int) (string, []any) {
 }
 
 // Heartbeats lists rows of heartbeats, the latest At first.
-func (db *DB) Heartbeats(ctx context.Context, q store.HeartbeatQuery, limit int) ([]store.HeartbeatRow, error) {
+func (db *DB) Heartbeats(ctx context.Context, q store.HeartbeatQuery, limit int) ([]store.HeartbeatRow, bool, error) {
 	text, args := selectHeartbeats(q, limit)
-	return list(ctx, db, scanHeartbeats, text, args)
+	return list(ctx, db, scanHeartbeats, limit, text, args)
 }
 
 func selectHeartbeats(q store.HeartbeatQuery, limit int) (string, []any) {
@@ -185,15 +192,15 @@ func selectHeartbeats(q store.HeartbeatQuery, limit int) (string, []any) {
 	if q.VM != "" { // this also finds a few others, by equal hashes or parts of two
 		s.and("instr(vms, ?) > 0", hashes(q.VM))
 	}
-	return s.query("SELECT at, docs FROM heartbeats", "at DESC, seq DESC", limit)
+	return s.query("SELECT "+heartbeatColumns+" FROM heartbeats", "at DESC, seq DESC", limit)
 }
 
 // Changes lists changes, the lowest Seq first.
-func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (changes []store.ChangeRow, err error) {
+func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (changes []store.ChangeRow, more bool, err error) {
 	var purged int64
 	err = db.read(ctx, func(c *conn) error {
 		text, args := selectChanges(q, limit)
-		if changes, err = query(ctx, c, scanChange, text, args...); err != nil {
+		if changes, more, err = page(ctx, c, scanChange, limit, text, args...); err != nil {
 			return err
 		}
 		// Read after the rows, so that a purge before that is noticed.
@@ -202,11 +209,11 @@ func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (chan
 	})
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, false, err
 	case q.After < purged:
-		return nil, store.ErrPurged
+		return nil, false, store.ErrPurged
 	default:
-		return changes, nil
+		return changes, more, nil
 	}
 }
 
@@ -214,8 +221,7 @@ func selectChanges(q store.ChangeQuery, limit int) (string, []any) {
 	var s selection
 	s.and("c.seq > ?", q.After)
 	s.andIs("c.vm_id", q.VM)
-	return s.query(`SELECT c.seq, c.at, c.vm_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)
-		FROM changes c LEFT JOIN events e ON e.seq = c.event_seq`, "c.seq", limit)
+	return s.query("SELECT "+changeColumns+" FROM "+changesWithEvents, "c.seq", limit)
 }
 
 const (
@@ -244,36 +250,74 @@ func (db *DB) number(ctx context.Context, q string, args ...any) (n int64, err e
 	return n, err
 }
 
-// list runs a query on a connection for reading.
-func list[T any](
-	ctx context.Context, db *DB, scan func(*sql.Rows) (T, error), q string, args []any,
-) (all []T, err error) {
+// sized is a row with a document.
+type sized interface{ Size() int }
+
+// list runs a query for a list on a connection for reading.
+func list[T sized](
+	ctx context.Context, db *DB, scan func(*sql.Rows) (T, error), limit int, q string, args []any,
+) (rows []T, more bool, err error) {
 	err = db.read(ctx, func(c *conn) (err error) {
-		all, err = query(ctx, c, scan, q, args...)
+		rows, more, err = page(ctx, c, scan, limit, q, args...)
 		return err
 	})
-	return all, err
+	if err != nil {
+		return nil, false, err
+	}
+	return rows, more, nil
+}
+
+// page returns the first rows of a query that has a limit of oneMore, as far as they are
+// a list, and whether there are more.
+func page[T sized](
+	ctx context.Context, c *conn, scan func(*sql.Rows) (T, error), limit int, q string, args ...any,
+) (list []T, more bool, err error) {
+	var bound store.Bound
+	var damage damage
+	err = each(ctx, c, q, args, func(rows *sql.Rows) (bool, error) {
+		row, err := scan(rows)
+		if err != nil {
+			return true, damage.note(err)
+		}
+		if more = !bound.Takes(limit, row.Size()); more {
+			return false, nil
+		}
+		list = append(list, row)
+		return true, nil
+	})
+	return list, more, cmp.Or(err, damage.err())
 }
 
 // query returns all rows of a query.
 func query[T any](
 	ctx context.Context, c *conn, scan func(*sql.Rows) (T, error), q string, args ...any,
 ) (all []T, err error) {
+	var damage damage
+	err = each(ctx, c, q, args, func(rows *sql.Rows) (bool, error) {
+		row, err := scan(rows)
+		if err == nil {
+			all = append(all, row)
+		}
+		return true, damage.note(err)
+	})
+	return all, cmp.Or(err, damage.err())
+}
+
+// each calls fn with each row of a query, until it returns false or an error.
+func each(ctx context.Context, c *conn, q string, args []any, fn func(*sql.Rows) (bool, error)) (err error) {
 	stmt, err := c.stmt(ctx, q) //nolint:sqlclosecheck // closed with the connection
 	if err != nil {
-		return nil, err
+		return err
 	}
 	rows, err := stmt.QueryContext(ctx, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
-		row, err := scan(rows)
-		if err != nil {
-			return nil, err
+		if goOn, err := fn(rows); err != nil || !goOn {
+			return err
 		}
-		all = append(all, row)
 	}
-	return all, rows.Err()
+	return rows.Err()
 }

@@ -8,49 +8,43 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// The columns of rows, in the order in which they are scanned.
+// The columns of rows, in the order in which they are scanned: first what the row is
+// found by.
 const (
-	vmColumns      = "vm_id, pool_id, org_id, status, connected, last_seen_at, due_at, version, doc"
-	commandColumns = "seq, id, vm_id, type, state, queue, due_at, finished_at, version, doc"
-	eventColumns   = "seq, vm_id, type, received_at, doc"
+	vmColumns        = "rowid, vm_id, pool_id, org_id, status, connected, last_seen_at, due_at, version, doc"
+	commandColumns   = "seq, id, vm_id, type, state, queue, due_at, finished_at, version, doc"
+	eventColumns     = "seq, vm_id, type, received_at, doc"
+	heartbeatColumns = "seq, at, docs"
+	changeColumns    = "c.seq, c.at, c.vm_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)"
+	// changesWithEvents are changes with the events that have their documents.
+	changesWithEvents = "changes c LEFT JOIN events e ON e.seq = c.event_seq"
 )
 
 func scanVM(r *sql.Rows) (v store.VMRow, err error) {
-	var seen int64
-	var due sql.NullInt64
-	err = r.Scan(&v.ID, &v.Pool, &v.Org, &v.Status, &v.Connected, &seen, &due, &v.Version, &v.Doc)
-	v.LastSeenAt, v.DueAt = timeOf(seen), timeOrZero(due)
-	return v, err
+	err = r.Scan((*number)(&v.Row), (*text)(&v.ID), (*text)(&v.Pool), (*text)(&v.Org), (*text)(&v.Status), (*flag)(&v.Connected),
+		(*moment)(&v.LastSeenAt), (*anyMoment)(&v.DueAt), (*counter)(&v.Version), (*document)(&v.Doc))
+	return v, damagedAt(store.ClassVMs, v.Row, err)
 }
 
 func scanCommand(r *sql.Rows) (c store.CommandRow, err error) {
-	var queue sql.NullString
-	var due, finished sql.NullInt64
-	err = r.Scan(&c.Seq, &c.ID, &c.VM, &c.Type, &c.State, &queue, &due, &finished, &c.Version, &c.Doc)
-	c.Queue, c.DueAt, c.FinishedAt = queue.String, timeOrZero(due), timeOrZero(finished)
-	return c, err
+	err = r.Scan((*number)(&c.Seq), (*text)(&c.ID), (*text)(&c.VM), (*text)(&c.Type), (*text)(&c.State), (*anyText)(&c.Queue),
+		(*anyMoment)(&c.DueAt), (*anyMoment)(&c.FinishedAt), (*counter)(&c.Version), (*document)(&c.Doc))
+	return c, damagedAt(store.ClassCommands, c.Seq, err)
 }
 
 func scanEvent(r *sql.Rows) (e store.EventRow, err error) {
-	var received int64
-	err = r.Scan(&e.Seq, &e.VM, &e.Type, &received, &e.Doc)
-	e.ReceivedAt = timeOf(received)
-	return e, err
+	err = r.Scan((*number)(&e.Seq), (*text)(&e.VM), (*text)(&e.Type), (*moment)(&e.ReceivedAt), (*document)(&e.Doc))
+	return e, damagedAt(store.ClassEvents, e.Seq, err)
 }
 
 func scanHeartbeats(r *sql.Rows) (h store.HeartbeatRow, err error) {
-	var at int64
-	err = r.Scan(&at, &h.Doc)
-	h.At = timeOf(at)
-	return h, err
+	err = r.Scan((*number)(&h.Seq), (*moment)(&h.At), (*document)(&h.Doc))
+	return h, damagedAt(store.ClassHeartbeats, h.Seq, err)
 }
 
 func scanChange(r *sql.Rows) (c store.ChangeRow, err error) {
-	var at int64
-	var event sql.NullInt64
-	err = r.Scan(&c.Seq, &at, &c.VM, &c.Kind, &event, &c.Doc)
-	c.At, c.EventSeq = timeOf(at), event.Int64
-	return c, err
+	err = r.Scan((*number)(&c.Seq), (*moment)(&c.At), (*text)(&c.VM), (*text)(&c.Kind), (*anyNumber)(&c.EventSeq), (*document)(&c.Doc))
+	return c, damagedAt(store.ClassChanges, c.Seq, err)
 }
 
 // zeroTime stands for no time in a column that is never null.
@@ -61,13 +55,6 @@ func timeOf(nanoseconds int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(0, nanoseconds).UTC()
-}
-
-func timeOrZero(nanoseconds sql.NullInt64) time.Time {
-	if !nanoseconds.Valid {
-		return time.Time{}
-	}
-	return timeOf(nanoseconds.Int64)
 }
 
 // timeOrNull is the form of a time in a column that is null for none.

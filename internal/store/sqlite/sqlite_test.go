@@ -134,7 +134,7 @@ func TestCloseLeavesOneFile(t *testing.T) {
 	commit(t, db, store.Writes{VMs: []store.VMRow{vm("a")}, Changes: []store.ChangeRow{change("vm")}})
 	_, err := db.Load(t.Context(), store.Keys{VMs: []string{"a"}, Queues: []string{"out"}, Depth: 1})
 	require.NoError(t, err)
-	_, err = db.Changes(t.Context(), store.ChangeQuery{}, 1)
+	_, _, err = db.Changes(t.Context(), store.ChangeQuery{}, 1)
 	require.NoError(t, err)
 	require.NoError(t, db.Close())
 	require.NoError(t, db.Close())
@@ -169,12 +169,15 @@ func everyMethod(db *DB) map[string]func(context.Context) error {
 			_, err := db.Purge(ctx, store.Cutoffs{Now: t0, VMs: t0}, 1)
 			return err
 		},
-		"VMs":        func(ctx context.Context) error { _, err := db.VMs(ctx, store.VMQuery{}, 1); return err },
-		"Commands":   func(ctx context.Context) error { _, err := db.Commands(ctx, store.CommandQuery{}, 1); return err },
-		"Events":     func(ctx context.Context) error { _, err := db.Events(ctx, store.EventQuery{}, 1); return err },
-		"Heartbeats": func(ctx context.Context) error { _, err := db.Heartbeats(ctx, store.HeartbeatQuery{}, 1); return err },
-		"Due":        func(ctx context.Context) error { _, err := db.Due(ctx, t0, 1); return err },
-		"Changes":    func(ctx context.Context) error { _, err := db.Changes(ctx, store.ChangeQuery{}, 1); return err },
+		"VMs":      func(ctx context.Context) error { _, _, err := db.VMs(ctx, store.VMQuery{}, 1); return err },
+		"Commands": func(ctx context.Context) error { _, _, err := db.Commands(ctx, store.CommandQuery{}, 1); return err },
+		"Events":   func(ctx context.Context) error { _, _, err := db.Events(ctx, store.EventQuery{}, 1); return err },
+		"Heartbeats": func(ctx context.Context) error {
+			_, _, err := db.Heartbeats(ctx, store.HeartbeatQuery{}, 1)
+			return err
+		},
+		"Due":        func(ctx context.Context) error { _, _, err := db.Due(ctx, t0, 1); return err },
+		"Changes":    func(ctx context.Context) error { _, _, err := db.Changes(ctx, store.ChangeQuery{}, 1); return err },
 		"LastChange": func(ctx context.Context) error { _, err := db.LastChange(ctx); return err },
 		"Mark":       func(ctx context.Context) error { _, err := db.Mark(ctx, "m"); return err },
 	}

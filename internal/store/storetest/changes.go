@@ -80,7 +80,7 @@ func changesPurged(t *testing.T, drivers Drivers) {
 	require.Equal(t, 2, d.purge(store.Cutoffs{Now: at(9), Changes: at(2)}, all))
 	for _, vm := range []string{"", "vm0", "vm1", "none"} {
 		for after := range int64(2) {
-			_, err := d.Changes(t.Context(), store.ChangeQuery{VM: vm, After: after}, 1)
+			_, _, err := d.Changes(t.Context(), store.ChangeQuery{VM: vm, After: after}, 1)
 			require.ErrorIs(t, err, store.ErrPurged, "VM %q after %d", vm, after)
 		}
 	}
@@ -89,7 +89,7 @@ func changesPurged(t *testing.T, drivers Drivers) {
 	require.Equal(t, before[5:], d.changes(store.ChangeQuery{After: 5}, all))
 	require.EqualValues(t, 6, d.lastChange())
 	d = opened(t, drivers.Crash(t, d.Driver))
-	_, err := d.Changes(t.Context(), store.ChangeQuery{After: 1}, 1)
+	_, _, err := d.Changes(t.Context(), store.ChangeQuery{After: 1}, 1)
 	require.ErrorIs(t, err, store.ErrPurged, "after a crash")
 	require.Equal(t, before[2:], d.changes(store.ChangeQuery{After: 2}, all))
 }

@@ -241,7 +241,7 @@ func ownMemory(t *testing.T, drivers Drivers) {
 
 	got, err := d.Load(t.Context(), store.Keys{VMs: []string{"vm-1"}, Commands: []string{"c-1"}})
 	require.NoError(t, err)
-	due, err := d.Due(t.Context(), at(9), all)
+	due, _, err := d.Due(t.Context(), at(9), all)
 	require.NoError(t, err)
 	has := d.contents()
 	spoil(got.VMs, got.Commands, has.Events, has.Heartbeats, has.Changes)

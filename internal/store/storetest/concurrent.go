@@ -105,7 +105,7 @@ func (c *counting) follow(ctx context.Context, d store.Driver, calls <-chan int6
 		}
 		for page := []store.ChangeRow{{}}; len(page) > 0; {
 			var err error
-			if page, err = d.Changes(ctx, store.ChangeQuery{After: cursor}, 7); err != nil {
+			if page, _, err = d.Changes(ctx, store.ChangeQuery{After: cursor}, 7); err != nil {
 				return err
 			}
 			for _, row := range page {

@@ -48,16 +48,19 @@ func (d *database) calls() map[string]func(context.Context) error {
 			_, err := d.Purge(ctx, store.Cutoffs{Now: at(99), Changes: at(99), Heartbeats: at(99), Events: at(99), EventsThrough: 99, Commands: at(99), VMs: at(99)}, all)
 			return err
 		},
-		"LastFinished": func(ctx context.Context) error { _, err := d.LastFinished(ctx, []string{"done"}, at(0)); return err },
-		"Check":        d.Check,
-		"VMs":          func(ctx context.Context) error { _, err := d.VMs(ctx, store.VMQuery{}, 1); return err },
-		"Commands":     func(ctx context.Context) error { _, err := d.Commands(ctx, store.CommandQuery{}, 1); return err },
-		"Events":       func(ctx context.Context) error { _, err := d.Events(ctx, store.EventQuery{}, 1); return err },
-		"Heartbeats":   func(ctx context.Context) error { _, err := d.Heartbeats(ctx, store.HeartbeatQuery{}, 1); return err },
-		"Due":          func(ctx context.Context) error { _, err := d.Due(ctx, at(9), 1); return err },
-		"Changes":      func(ctx context.Context) error { _, err := d.Changes(ctx, store.ChangeQuery{}, 1); return err },
-		"LastChange":   func(ctx context.Context) error { _, err := d.LastChange(ctx); return err },
-		"Mark":         func(ctx context.Context) error { _, err := d.Mark(ctx, "journaled"); return err },
+		"LastFinished": func(ctx context.Context) error {
+			_, _, err := d.LastFinished(ctx, store.FinishedQuery{States: []string{"done"}, Since: at(0)}, 1)
+			return err
+		},
+		"Check":      d.Check,
+		"VMs":        func(ctx context.Context) error { _, _, err := d.VMs(ctx, store.VMQuery{}, 1); return err },
+		"Commands":   func(ctx context.Context) error { _, _, err := d.Commands(ctx, store.CommandQuery{}, 1); return err },
+		"Events":     func(ctx context.Context) error { _, _, err := d.Events(ctx, store.EventQuery{}, 1); return err },
+		"Heartbeats": func(ctx context.Context) error { _, _, err := d.Heartbeats(ctx, store.HeartbeatQuery{}, 1); return err },
+		"Due":        func(ctx context.Context) error { _, _, err := d.Due(ctx, at(9), 1); return err },
+		"Changes":    func(ctx context.Context) error { _, _, err := d.Changes(ctx, store.ChangeQuery{}, 1); return err },
+		"LastChange": func(ctx context.Context) error { _, err := d.LastChange(ctx); return err },
+		"Mark":       func(ctx context.Context) error { _, err := d.Mark(ctx, "journaled"); return err },
 	}
 }
 

@@ -145,7 +145,7 @@ func (d *database) contents() contents {
 func (d *database) purgedChanges() int64 {
 	d.Helper()
 	for after := int64(0); ; after++ {
-		_, err := d.Changes(d.Context(), store.ChangeQuery{After: after}, 1)
+		_, _, err := d.Changes(d.Context(), store.ChangeQuery{After: after}, 1)
 		if !errors.Is(err, store.ErrPurged) {
 			require.NoError(d, err)
 			return after
@@ -199,42 +199,42 @@ func (d *database) command(id string) store.CommandRow {
 
 func (d *database) vms(q store.VMQuery, limit int) []store.VMRow {
 	d.Helper()
-	rows, err := d.VMs(d.Context(), q, limit)
+	rows, _, err := d.VMs(d.Context(), q, limit)
 	require.NoError(d, err)
 	return tidy(rows, tidyVM)
 }
 
 func (d *database) commands(q store.CommandQuery, limit int) []store.CommandRow {
 	d.Helper()
-	rows, err := d.Commands(d.Context(), q, limit)
+	rows, _, err := d.Commands(d.Context(), q, limit)
 	require.NoError(d, err)
 	return tidy(rows, tidyCommand)
 }
 
 func (d *database) events(q store.EventQuery, limit int) []store.EventRow {
 	d.Helper()
-	rows, err := d.Events(d.Context(), q, limit)
+	rows, _, err := d.Events(d.Context(), q, limit)
 	require.NoError(d, err)
 	return tidy(rows, tidyEvent)
 }
 
 func (d *database) heartbeats(q store.HeartbeatQuery, limit int) []store.HeartbeatRow {
 	d.Helper()
-	rows, err := d.Heartbeats(d.Context(), q, limit)
+	rows, _, err := d.Heartbeats(d.Context(), q, limit)
 	require.NoError(d, err)
 	return tidy(rows, tidyHeartbeats)
 }
 
 func (d *database) changes(q store.ChangeQuery, limit int) []store.ChangeRow {
 	d.Helper()
-	rows, err := d.Changes(d.Context(), q, limit)
+	rows, _, err := d.Changes(d.Context(), q, limit)
 	require.NoError(d, err)
 	return tidy(rows, tidyChange)
 }
 
 func (d *database) due(now time.Time, limit int) store.Rows {
 	d.Helper()
-	rows, err := d.Due(d.Context(), now, limit)
+	rows, _, err := d.Due(d.Context(), now, limit)
 	require.NoError(d, err)
 	return store.Rows{VMs: tidy(rows.VMs, tidyVM), Commands: tidy(rows.Commands, tidyCommand)}
 }
@@ -260,8 +260,8 @@ func (d *database) purge(c store.Cutoffs, limit int) int {
 	return n
 }
 
-// tidy normalizes what the contract leaves open: an empty document may be nil, and the
-// VMs of heartbeats may be missing.
+// tidy normalizes what the contract leaves open: an empty document may be nil, the VMs of
+// heartbeats may be missing, and their places and those of VMs may be any.
 func tidy[R any](rows []R, row func(*R)) []R {
 	if len(rows) == 0 {
 		return nil
@@ -273,10 +273,10 @@ func tidy[R any](rows []R, row func(*R)) []R {
 	return rows
 }
 
-func tidyVM(r *store.VMRow)                { r.Doc = tidyDoc(r.Doc) }
+func tidyVM(r *store.VMRow)                { r.Row, r.Doc = 0, tidyDoc(r.Doc) }
 func tidyCommand(r *store.CommandRow)      { r.Doc = tidyDoc(r.Doc) }
 func tidyEvent(r *store.EventRow)          { r.Doc = tidyDoc(r.Doc) }
-func tidyHeartbeats(r *store.HeartbeatRow) { r.VMs, r.Doc = nil, tidyDoc(r.Doc) }
+func tidyHeartbeats(r *store.HeartbeatRow) { r.Seq, r.VMs, r.Doc = 0, nil, tidyDoc(r.Doc) }
 func tidyChange(r *store.ChangeRow)        { r.Doc = tidyDoc(r.Doc) }
 
 func tidyDoc(doc []byte) []byte {

@@ -75,6 +75,11 @@ func Run(t *testing.T, d Drivers) {
 		"events are paged forward while more come":  pageEventsOn,
 		"heartbeats are paged while more come":      pageHeartbeats,
 
+		// bounds.go
+		"a list has MaxBytes of documents at most": listsBounded,
+		"a list says whether there are more":       listsSayMore,
+		"pages of large rows have every row once":  pageLarge,
+
 		// changes.go
 		"changes are listed in their order":             changesInOrder,
 		"a change of an event has its document":         changesOfEvents,
@@ -91,6 +96,15 @@ func Run(t *testing.T, d Drivers) {
 		"purge removes heartbeats in their order": purgeHeartbeats,
 		"purge is limited for each class":         purgeLimit,
 		"purge empties queues":                    purgeQueues,
+
+		// aside.go
+		"what is set aside is in no list":                                asideIsGone,
+		"what is set aside is named by load":                             asideIsNamed,
+		"the id of a command that was set aside stays":                   asideKeepsID,
+		"a VM that was set aside can be new":                             asideFreesVM,
+		"readers of changes before one that was set aside get ErrPurged": asideChange,
+		"only damaged rows are set aside":                                asideChecks,
+		"what is set aside survives a crash":                             asideSurvives,
 
 		// concurrent.go
 		"no commit of concurrent writers is lost": concurrentWriters,

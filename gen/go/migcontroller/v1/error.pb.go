@@ -46,6 +46,9 @@ const (
 	// Nothing can be stored or read at the moment: call again, later each time.
 	// Code UNAVAILABLE.
 	ErrorReason_ERROR_REASON_UNAVAILABLE ErrorReason = 8
+	// The record of what was named cannot be read any more and was set aside: to
+	// call again is useless. Everything else is served. Code DATA_LOSS.
+	ErrorReason_ERROR_REASON_DAMAGED ErrorReason = 9
 )
 
 // Enum value maps for ErrorReason.
@@ -60,6 +63,7 @@ var (
 		6: "ERROR_REASON_NO_REGISTRATION_TOKEN",
 		7: "ERROR_REASON_STOPPING",
 		8: "ERROR_REASON_UNAVAILABLE",
+		9: "ERROR_REASON_DAMAGED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -71,6 +75,7 @@ var (
 		"ERROR_REASON_NO_REGISTRATION_TOKEN": 6,
 		"ERROR_REASON_STOPPING":              7,
 		"ERROR_REASON_UNAVAILABLE":           8,
+		"ERROR_REASON_DAMAGED":               9,
 	}
 )
 
@@ -176,7 +181,7 @@ const file_migcontroller_v1_error_proto_rawDesc = "" +
 	"\vErrorDetail\x125\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1d.migcontroller.v1.ErrorReasonR\x06reason\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x12\n" +
-	"\x04rule\x18\x03 \x01(\tR\x04rule*\xac\x02\n" +
+	"\x04rule\x18\x03 \x01(\tR\x04rule*\xc6\x02\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1a\n" +
@@ -186,7 +191,8 @@ const file_migcontroller_v1_error_proto_rawDesc = "" +
 	"\x1bERROR_REASON_CURSOR_EXPIRED\x10\x05\x12&\n" +
 	"\"ERROR_REASON_NO_REGISTRATION_TOKEN\x10\x06\x12\x19\n" +
 	"\x15ERROR_REASON_STOPPING\x10\a\x12\x1c\n" +
-	"\x18ERROR_REASON_UNAVAILABLE\x10\bB\xd5\x01\n" +
+	"\x18ERROR_REASON_UNAVAILABLE\x10\b\x12\x18\n" +
+	"\x14ERROR_REASON_DAMAGED\x10\tB\xd5\x01\n" +
 	"\x14com.migcontroller.v1B\n" +
 	"ErrorProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3"
 

@@ -65,18 +65,22 @@ type AdminServiceClient interface {
 	// SendCommand accepts a command for a VM. It is durable when this answers,
 	// and is delivered at least once unless it is cancelled or expires. A VM that
 	// is offline, or was never seen, is not an error: the command waits as PENDING.
-	// Errors: ALREADY_EXISTS for a command.id in use for another command.
+	// Errors: ALREADY_EXISTS for a command.id in use for another command;
+	// DATA_LOSS for one of a command whose record is damaged.
 	SendCommand(context.Context, *v1.SendCommandRequest) (*v1.SendCommandResponse, error)
-	// GetCommand shows one command. Errors: NOT_FOUND.
+	// GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
+	// is damaged.
 	GetCommand(context.Context, *v1.GetCommandRequest) (*v1.GetCommandResponse, error)
 	// ListCommands lists commands, the latest accepted first.
 	ListCommands(context.Context, *v1.ListCommandsRequest) (*v1.ListCommandsResponse, error)
 	// CancelCommand takes a command back. A delivered command is cancelled too,
 	// and lets the VM's next one through, but the agent may have acted on it.
 	// Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-	// FAILED_PRECONDITION when it has already ended otherwise.
+	// FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
+	// record is damaged.
 	CancelCommand(context.Context, *v1.CancelCommandRequest) (*v1.CancelCommandResponse, error)
-	// GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
+	// GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
+	// its record is damaged, until the VM reports again.
 	GetVM(context.Context, *v1.GetVMRequest) (*v1.GetVMResponse, error)
 	// ListVMs lists VMs in the order of their vm_id.
 	ListVMs(context.Context, *v1.ListVMsRequest) (*v1.ListVMsResponse, error)
@@ -281,18 +285,22 @@ type AdminServiceHandler interface {
 	// SendCommand accepts a command for a VM. It is durable when this answers,
 	// and is delivered at least once unless it is cancelled or expires. A VM that
 	// is offline, or was never seen, is not an error: the command waits as PENDING.
-	// Errors: ALREADY_EXISTS for a command.id in use for another command.
+	// Errors: ALREADY_EXISTS for a command.id in use for another command;
+	// DATA_LOSS for one of a command whose record is damaged.
 	SendCommand(context.Context, *v1.SendCommandRequest) (*v1.SendCommandResponse, error)
-	// GetCommand shows one command. Errors: NOT_FOUND.
+	// GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
+	// is damaged.
 	GetCommand(context.Context, *v1.GetCommandRequest) (*v1.GetCommandResponse, error)
 	// ListCommands lists commands, the latest accepted first.
 	ListCommands(context.Context, *v1.ListCommandsRequest) (*v1.ListCommandsResponse, error)
 	// CancelCommand takes a command back. A delivered command is cancelled too,
 	// and lets the VM's next one through, but the agent may have acted on it.
 	// Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-	// FAILED_PRECONDITION when it has already ended otherwise.
+	// FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
+	// record is damaged.
 	CancelCommand(context.Context, *v1.CancelCommandRequest) (*v1.CancelCommandResponse, error)
-	// GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
+	// GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
+	// its record is damaged, until the VM reports again.
 	GetVM(context.Context, *v1.GetVMRequest) (*v1.GetVMResponse, error)
 	// ListVMs lists VMs in the order of their vm_id.
 	ListVMs(context.Context, *v1.ListVMsRequest) (*v1.ListVMsResponse, error)

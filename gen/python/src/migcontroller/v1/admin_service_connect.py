@@ -47,13 +47,15 @@ class AdminService(Protocol):
         SendCommand accepts a command for a VM. It is durable when this answers,
         and is delivered at least once unless it is cancelled or expires. A VM that
         is offline, or was never seen, is not an error: the command waits as PENDING.
-        Errors: ALREADY_EXISTS for a command.id in use for another command.
+        Errors: ALREADY_EXISTS for a command.id in use for another command;
+        DATA_LOSS for one of a command whose record is damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def get_command(self, request: GetCommandRequest, ctx: RequestContext[GetCommandRequest, GetCommandResponse], /) -> GetCommandResponse:
         """
-        GetCommand shows one command. Errors: NOT_FOUND.
+        GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
+        is damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -68,13 +70,15 @@ class AdminService(Protocol):
         CancelCommand takes a command back. A delivered command is cancelled too,
         and lets the VM's next one through, but the agent may have acted on it.
         Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-        FAILED_PRECONDITION when it has already ended otherwise.
+        FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
+        record is damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def get_vm(self, request: GetVMRequest, ctx: RequestContext[GetVMRequest, GetVMResponse], /) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
+        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
+        its record is damaged, until the VM reports again.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -283,7 +287,8 @@ class AdminServiceClient(ConnectClient):
         SendCommand accepts a command for a VM. It is durable when this answers,
         and is delivered at least once unless it is cancelled or expires. A VM that
         is offline, or was never seen, is not an error: the command waits as PENDING.
-        Errors: ALREADY_EXISTS for a command.id in use for another command.
+        Errors: ALREADY_EXISTS for a command.id in use for another command;
+        DATA_LOSS for one of a command whose record is damaged.
         """
         return await self.execute_unary(
             request=request,
@@ -307,7 +312,8 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> GetCommandResponse:
         """
-        GetCommand shows one command. Errors: NOT_FOUND.
+        GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
+        is damaged.
         """
         return await self.execute_unary(
             request=request,
@@ -359,7 +365,8 @@ class AdminServiceClient(ConnectClient):
         CancelCommand takes a command back. A delivered command is cancelled too,
         and lets the VM's next one through, but the agent may have acted on it.
         Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-        FAILED_PRECONDITION when it has already ended otherwise.
+        FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
+        record is damaged.
         """
         return await self.execute_unary(
             request=request,
@@ -383,7 +390,8 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
+        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
+        its record is damaged, until the VM reports again.
         """
         return await self.execute_unary(
             request=request,
@@ -540,13 +548,15 @@ class AdminServiceSync(Protocol):
         SendCommand accepts a command for a VM. It is durable when this answers,
         and is delivered at least once unless it is cancelled or expires. A VM that
         is offline, or was never seen, is not an error: the command waits as PENDING.
-        Errors: ALREADY_EXISTS for a command.id in use for another command.
+        Errors: ALREADY_EXISTS for a command.id in use for another command;
+        DATA_LOSS for one of a command whose record is damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def get_command(self, request: GetCommandRequest, ctx: RequestContext[GetCommandRequest, GetCommandResponse], /) -> GetCommandResponse:
         """
-        GetCommand shows one command. Errors: NOT_FOUND.
+        GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
+        is damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -561,13 +571,15 @@ class AdminServiceSync(Protocol):
         CancelCommand takes a command back. A delivered command is cancelled too,
         and lets the VM's next one through, but the agent may have acted on it.
         Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-        FAILED_PRECONDITION when it has already ended otherwise.
+        FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
+        record is damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def get_vm(self, request: GetVMRequest, ctx: RequestContext[GetVMRequest, GetVMResponse], /) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
+        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
+        its record is damaged, until the VM reports again.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -774,7 +786,8 @@ class AdminServiceClientSync(ConnectClientSync):
         SendCommand accepts a command for a VM. It is durable when this answers,
         and is delivered at least once unless it is cancelled or expires. A VM that
         is offline, or was never seen, is not an error: the command waits as PENDING.
-        Errors: ALREADY_EXISTS for a command.id in use for another command.
+        Errors: ALREADY_EXISTS for a command.id in use for another command;
+        DATA_LOSS for one of a command whose record is damaged.
         """
         return self.execute_unary(
             request=request,
@@ -797,7 +810,8 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> GetCommandResponse:
         """
-        GetCommand shows one command. Errors: NOT_FOUND.
+        GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
+        is damaged.
         """
         return self.execute_unary(
             request=request,
@@ -847,7 +861,8 @@ class AdminServiceClientSync(ConnectClientSync):
         CancelCommand takes a command back. A delivered command is cancelled too,
         and lets the VM's next one through, but the agent may have acted on it.
         Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-        FAILED_PRECONDITION when it has already ended otherwise.
+        FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
+        record is damaged.
         """
         return self.execute_unary(
             request=request,
@@ -870,7 +885,8 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
+        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
+        its record is damaged, until the VM reports again.
         """
         return self.execute_unary(
             request=request,

@@ -16,6 +16,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_NO_REGISTRATION_TOKEN: _ClassVar[ErrorReason]
     ERROR_REASON_STOPPING: _ClassVar[ErrorReason]
     ERROR_REASON_UNAVAILABLE: _ClassVar[ErrorReason]
+    ERROR_REASON_DAMAGED: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_FIELD: ErrorReason
 ERROR_REASON_NOT_FOUND: ErrorReason
@@ -25,6 +26,7 @@ ERROR_REASON_CURSOR_EXPIRED: ErrorReason
 ERROR_REASON_NO_REGISTRATION_TOKEN: ErrorReason
 ERROR_REASON_STOPPING: ErrorReason
 ERROR_REASON_UNAVAILABLE: ErrorReason
+ERROR_REASON_DAMAGED: ErrorReason
 
 class ErrorDetail(_message.Message):
     __slots__ = ("reason", "field", "rule")

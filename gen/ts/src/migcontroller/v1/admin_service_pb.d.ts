@@ -678,7 +678,8 @@ export declare const AdminService: GenService<{
    * SendCommand accepts a command for a VM. It is durable when this answers,
    * and is delivered at least once unless it is cancelled or expires. A VM that
    * is offline, or was never seen, is not an error: the command waits as PENDING.
-   * Errors: ALREADY_EXISTS for a command.id in use for another command.
+   * Errors: ALREADY_EXISTS for a command.id in use for another command;
+   * DATA_LOSS for one of a command whose record is damaged.
    *
    * @generated from rpc migcontroller.v1.AdminService.SendCommand
    */
@@ -688,7 +689,8 @@ export declare const AdminService: GenService<{
     output: typeof SendCommandResponseSchema;
   },
   /**
-   * GetCommand shows one command. Errors: NOT_FOUND.
+   * GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
+   * is damaged.
    *
    * @generated from rpc migcontroller.v1.AdminService.GetCommand
    */
@@ -711,7 +713,8 @@ export declare const AdminService: GenService<{
    * CancelCommand takes a command back. A delivered command is cancelled too,
    * and lets the VM's next one through, but the agent may have acted on it.
    * Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-   * FAILED_PRECONDITION when it has already ended otherwise.
+   * FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
+   * record is damaged.
    *
    * @generated from rpc migcontroller.v1.AdminService.CancelCommand
    */
@@ -721,7 +724,8 @@ export declare const AdminService: GenService<{
     output: typeof CancelCommandResponseSchema;
   },
   /**
-   * GetVM shows one VM. Errors: NOT_FOUND for a VM never seen.
+   * GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
+   * its record is damaged, until the VM reports again.
    *
    * @generated from rpc migcontroller.v1.AdminService.GetVM
    */

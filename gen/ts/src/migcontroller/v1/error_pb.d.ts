@@ -118,6 +118,14 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_UNAVAILABLE = 8;
    */
   UNAVAILABLE = 8,
+
+  /**
+   * The record of what was named cannot be read any more and was set aside: to
+   * call again is useless. Everything else is served. Code DATA_LOSS.
+   *
+   * @generated from enum value: ERROR_REASON_DAMAGED = 9;
+   */
+  DAMAGED = 9,
 }
 
 /**

@@ -1,0 +1,87 @@
+package control_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// damaged is an engine with nothing in memory on a database of which rows are damaged.
+func damaged(t *testing.T, s *world, k store.Keys, changes ...store.ChangeRow) *world {
+	t.Helper()
+	rows, err := s.driver.DB.Load(t.Context(), k)
+	require.NoError(t, err)
+	w := store.Writes{VMs: rows.VMs, Commands: rows.Commands, Changes: changes}
+	for i := range w.VMs {
+		w.VMs[i].Doc = []byte("{{{")
+	}
+	for i := range w.Commands {
+		w.Commands[i].Doc = []byte("{{{")
+	}
+	_, err = s.driver.DB.Commit(t.Context(), w)
+	require.NoError(t, err)
+	return s.another()
+}
+
+// What names a damaged record gets an error that says so and no more; lists have all the
+// others, and pages are followed past it.
+func TestDamagedRecords(t *testing.T) {
+	t.Parallel()
+	s := newWorld(t)
+	c := newControl(t, s)
+	s.know("vm-1", "vm-2")
+	for _, id := range []string{"c1", "c2", "c3", "c4"} {
+		_, err := c.Send(t.Context(), drain(id), 0)
+		require.NoError(t, err)
+	}
+	c = newControl(t, damaged(t, s, store.Keys{VMs: []string{"vm-1"}, Commands: []string{"c2", "c3"}}))
+	names, pages := walk(t, listCommands(t, c, store.CommandQuery{}), 1)
+	require.Equal(t, []string{"c4", "c1"}, names)
+	require.Equal(t, 2, pages)
+	names, _ = walk(t, listVMs(t, c, store.VMQuery{}), 1)
+	require.Equal(t, []string{"vm-2"}, names)
+	for name, call := range map[string]func() error{
+		`command "c2"`: func() error { _, err := c.Command(t.Context(), "c2"); return err },
+		`command "c3"`: func() error { _, err := c.Send(t.Context(), drain("c3"), 0); return err },
+		`VM "vm-1"`:    func() error { _, err := c.VM(t.Context(), "vm-1"); return err },
+	} {
+		err := call()
+		require.ErrorIs(t, err, fleet.ErrDamaged)
+		require.EqualError(t, err, name+": "+fleet.ErrDamaged.Error())
+	}
+	_, err := c.Cancel(t.Context(), "c2")
+	require.ErrorIs(t, err, fleet.ErrDamaged)
+	beats, _, err := c.Heartbeats(t.Context(), "vm-1", 0, "")
+	require.NoError(t, err)
+	require.Len(t, beats, 1, "what it reported is there")
+	sent, err := c.Send(t.Context(), drain("c5"), 0)
+	require.NoError(t, err)
+	require.Equal(t, fleet.Pending, sent.State)
+}
+
+// A watch from before a damaged change ends as from before one that is no longer kept. One
+// from after it goes on.
+func TestWatchOfDamagedChange(t *testing.T) {
+	t.Parallel()
+	s := newWorld(t)
+	s.know("vm-1")
+	c := newControl(t, s)
+	w := watch(t, c, "", "")
+	before := w.bare(t)
+	s = damaged(t, s, store.Keys{}, store.ChangeRow{At: start, VM: "vm-1", Kind: "command", Doc: []byte("{{{")})
+	c = newControl(t, s)
+	for _, vm := range []string{"", "vm-1", "vm-2"} {
+		w = watch(t, c, before, vm)
+		require.ErrorIs(t, <-w.ended, fleet.ErrCursorExpired)
+	}
+	w = watch(t, c, "", "")
+	after := w.bare(t)
+	s.addEvent(event("vm-1"))
+	require.NotNil(t, w.next(t).Change)
+	w = watch(t, c, after, "")
+	w.bare(t)
+	require.NotNil(t, w.next(t).Change)
+}

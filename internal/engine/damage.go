@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// The keys of log lines about damaged rows.
+const (
+	keyTable  = "table"
+	keyRow    = "row"
+	keyID     = "id"
+	keyNumber = "number"
+)
+
+// check returns what is wrong with a row: it was read, and no commit has written it so.
+func (e *Engine) check() store.Check {
+	return store.Check{
+		VM:      func(row store.VMRow) error { _, err := decodeVM(row); return err },
+		Command: func(row store.CommandRow) error { _, err := decodeCommand(row); return err },
+		Event:   func(row store.EventRow) error { _, err := decodeEvent(row); return err },
+		Change:  func(row store.ChangeRow) error { _, err := decodeChange(row); return err },
+		Heartbeats: func(row store.HeartbeatRow) error {
+			_, err := e.unpack(row.Doc)
+			return err
+		},
+	}
+}
+
+// Where rows are.
+func placesOfVM(row store.VMRow) []store.Place {
+	return []store.Place{{Class: store.ClassVMs, Row: row.Row}}
+}
+
+func placesOfCommand(row store.CommandRow) []store.Place {
+	return []store.Place{{Class: store.ClassCommands, Row: row.Seq}}
+}
+
+func placesOfEvent(row store.EventRow) []store.Place {
+	return []store.Place{{Class: store.ClassEvents, Row: row.Seq}}
+}
+
+// placesOfChange begins with the event whose document the change has: without that, the
+// change can be read as a rule.
+func placesOfChange(row store.ChangeRow) (places []store.Place) {
+	if row.EventSeq != 0 {
+		places = append(places, store.Place{Class: store.ClassEvents, Row: row.EventSeq})
+	}
+	return append(places, store.Place{Class: store.ClassChanges, Row: row.Seq})
+}
+
+// decoded decodes rows. It returns a *store.DamagedError for those that cannot be decoded.
+func decoded[R, T any](rows []R, places func(R) []store.Place, decode func(R) (T, error)) ([]T, error) {
+	all := make([]T, 0, len(rows))
+	var damage []store.Place
+	for _, row := range rows {
+		t, err := decode(row)
+		if err != nil {
+			damage = append(damage, places(row)...)
+			continue
+		}
+		all = append(all, t)
+	}
+	return all, damageAt(damage)
+}
+
+// damageAt returns a *store.DamagedError, unless there are no places.
+func damageAt(places []store.Place) error {
+	if len(places) == 0 {
+		return nil
+	}
+	return &store.DamagedError{Places: places}
+}
+
+// bothDamaged returns one error for the damage of two lists.
+func bothDamaged(a, b error) error {
+	var places []store.Place
+	for _, err := range []error{a, b} {
+		if damage, ok := errors.AsType[*store.DamagedError](err); ok {
+			places = append(places, damage.Places...)
+		}
+	}
+	return damageAt(places)
+}
+
+// errNotAside occurs when rows are damaged each time they are read, and not when they are
+// to be set aside.
+var errNotAside = errors.New("damaged rows were not set aside")
+
+// undamaged calls read until it meets no damaged row, and sets aside those that it meets.
+// It returns any other error of read, and those of the driver as they are.
+func (e *Engine) undamaged(ctx context.Context, read func() error) error {
+	for futile := 0; futile < maxTries; {
+		err := read()
+		damage, ok := errors.AsType[*store.DamagedError](err)
+		if !ok {
+			return err
+		}
+		n, err := e.setAside(ctx, damage.Places)
+		if err != nil {
+			return fmt.Errorf("set damaged rows aside: %w", err)
+		}
+		if n == 0 { // another reader did it
+			futile++
+		}
+	}
+	return errNotAside
+}
+
+// setAside sets damaged rows aside and returns how many it has moved. Their VMs are loaded
+// again. A VM whose own row it was has no session any more: it starts afresh with the
+// next.
+func (e *Engine) setAside(ctx context.Context, places []store.Place) (int, error) {
+	moved, err := e.Driver.SetAside(ctx, e.Clock(), places, e.check())
+	if err != nil {
+		return 0, err
+	}
+	for _, a := range moved {
+		e.Log.Error("damaged row set aside", keyTable, a.Class, keyRow, a.Row, keyID, a.ID, keyVM, a.VM,
+			keyNumber, a.Number, keyError, a.Why)
+		switch a.Class {
+		case store.ClassVMs:
+			e.cache.drop(fleet.VMID(a.VM))
+			e.ready.each(func(fn func(fleet.VMID, fleet.Ready)) { fn(fleet.VMID(a.VM), fleet.Ready{}) })
+		case store.ClassCommands:
+			e.cache.outdate(fleet.VMID(a.VM))
+		default:
+		}
+	}
+	return len(moved), nil
+}
+
+// epochsAside is how far apart the epochs of a VM are before and after its row was set
+// aside. No VM has so many sessions.
+const epochsAside = 1_000_000_000
+
+// lostEpoch returns an epoch that no session of a VM had before its row was set aside,
+// which was the row with this number, and none will have before that happens again.
+func lostEpoch(number int64) fleet.Epoch { return fleet.Epoch(number) * epochsAside }
+
+// lineNotes has the rows of heartbeats of which a line was found to be damaged.
+type lineNotes struct {
+	mu   sync.Mutex
+	rows map[int64]bool
+}
+
+// maxLineNotes bounds lineNotes. When it is full it begins anew, and rows are noted again.
+const maxLineNotes = 1000
+
+// first reports whether a row is noted for the first time.
+func (n *lineNotes) first(row int64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.rows[row] {
+		return false
+	}
+	if n.rows == nil || len(n.rows) >= maxLineNotes {
+		n.rows = map[int64]bool{}
+	}
+	n.rows[row] = true
+	return true
+}
+
+// leftOut logs, once for each row, that a heartbeat in it is damaged. The others of the
+// row are served, so it is not set aside.
+func (e *Engine) leftOut(row store.HeartbeatRow, vm fleet.VMID, why error) {
+	if e.lines.first(row.Seq) {
+		e.Log.Error("damaged heartbeat left out", keyTable, store.ClassHeartbeats, keyRow, row.Seq, keyVM, vm, keyError, why)
+	}
+}
