@@ -151,13 +151,18 @@ func (s *system) vm(id fleet.VMID) fleet.VM {
 // events are the types of a VM's events, the first one first.
 func (s *system) events(vm fleet.VMID) []string {
 	s.Helper()
-	es, _, err := s.store.Events(s.Context(), store.EventQuery{VM: string(vm)}, 1000)
-	require.NoError(s, err)
 	var types []string
-	for _, e := range es {
-		types = append(types, e.Type)
+	q := store.EventQuery{VM: string(vm), After: new(int64)}
+	for more := true; more; {
+		var es []fleet.Event
+		var err error
+		es, more, err = s.store.Events(s.Context(), q, 1000)
+		require.NoError(s, err)
+		for _, e := range es {
+			types = append(types, e.Type)
+			q.After = &e.Seq
+		}
 	}
-	slices.Reverse(types)
 	return types
 }
 

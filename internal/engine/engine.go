@@ -83,10 +83,10 @@ type Engine struct {
 	background sync.WaitGroup
 }
 
-// limited returns a log for one line of a kind about a VM, empty for none, or one that
-// discards it when there were too many.
-func (e *Engine) limited(kind string, vm fleet.VMID) *slog.Logger {
-	return e.limiter.Limited(e.Log, kind, string(vm), e.Clock())
+// limited returns a log for one line of a kind, or one that discards it when there were
+// too many.
+func (e *Engine) limited(kind string) *slog.Logger {
+	return e.limiter.Limited(e.Log, kind, "", e.Clock())
 }
 
 // Start returns a running Engine. It fails when the driver cannot be used, or when a later

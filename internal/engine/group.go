@@ -150,7 +150,7 @@ func (g *group) run(o *op) {
 func (g *group) attempt(o *op) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			g.e.limited("panic", "").Error("an input cannot be applied", keyPanic, p, keyStack, string(debug.Stack()))
+			g.e.limited("panic").Error("an input cannot be applied", keyPanic, p, keyStack, string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()

@@ -39,14 +39,11 @@ func (e *Engine) RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat) err
 	}})
 }
 
-// heartbeat adds a heartbeat. One that cannot be applied is stored all the same.
+// heartbeat adds a heartbeat.
 func (g *group) heartbeat(h *fleet.Heartbeat) error {
 	out, err := g.reduce(h.VM, fleet.HeartbeatReceived{Heartbeat: h}, h.ReceivedAt)
-	if err != nil {
-		g.e.limited("heartbeat not applied", h.VM).Error("heartbeat not applied", keyVM, h.VM, keyError, err)
-	}
-	if out.Stale {
-		return nil
+	if err != nil || out.Stale {
+		return err
 	}
 	if g.heartbeats == nil {
 		b := g.e.free.block
