@@ -214,7 +214,9 @@ func TestEpochsOutliveAMissingRow(t *testing.T) {
 		for range 5 {
 			old = r.connect("vm", t0)
 		}
-		r.accept("c", "vm")
+		if forget {
+			r.accept("c", "vm")
+		}
 		execute(t, path, "UPDATE vms SET vm_id = 'another'")
 		if forget {
 			r.cache.clear()
@@ -286,6 +288,19 @@ func TestDamagedCommandOfHeldVM(t *testing.T) {
 	id, err := r.next(v, "first", t0)
 	require.NoError(t, err)
 	require.EqualValues(t, "second", id)
+}
+
+// A start finds an open command that is damaged so that nothing else would meet it.
+func TestStartFindsDamagedCommands(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "controller.db")
+	r := openFile(t, path)
+	r.accept("c", "vm")
+	execute(t, path, "UPDATE commands SET due_at = 'x'")
+	r.cache.clear()
+	log := r.logged()
+	r.reset(t0)
+	log.requireAside(t, "table=commands row=1 id=c")
 }
 
 // A damaged row that is due does not keep the others from their time, however many there
