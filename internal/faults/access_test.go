@@ -122,9 +122,9 @@ func testRapidReset(t *testing.T) {
 		a.expect(t, id)
 		a.ack(t, id)
 		c.awaitEnd(t, id, succeeded)
-		require.Less(t, time.Since(began), 2*time.Second, "the agent is slowed down")
+		require.Less(t, time.Since(began), unblocked, "the agent is blocked")
 	}
-	require.Greater(t, served, 2)
+	require.Positive(t, served)
 	for range peers {
 		<-ended
 	}

@@ -70,8 +70,12 @@ func testEventFlood(t *testing.T) {
 	requireSameSession(t, c, neighbour)
 }
 
+// unblocked is how long a command and its ack may take on a machine that does other
+// things. Those that wait for a stream that is held wait longer.
+const unblocked = 4 * time.Second
+
 // requirePromptUntil requires that commands reach an agent, and its acks the controller,
-// within a second each.
+// within unblocked each.
 func (c *controller) requirePromptUntil(t *testing.T, a *agent, prefix string, end time.Time) {
 	t.Helper()
 	for i := 0; time.Now().Before(end); i++ {
@@ -80,7 +84,7 @@ func (c *controller) requirePromptUntil(t *testing.T, a *agent, prefix string, e
 		a.expect(t, round)
 		a.ack(t, round)
 		c.awaitEnd(t, round, succeeded)
-		require.Less(t, time.Since(began), time.Second, "the neighbour is slowed down")
+		require.Less(t, time.Since(began), unblocked, "the neighbour is blocked")
 	}
 }
 

@@ -170,7 +170,7 @@ func testHeldStreams(t *testing.T) {
 		neighbour.expect(t, id)
 		neighbour.ack(t, id)
 		c.awaitEnd(t, id, succeeded)
-		require.Less(t, time.Since(began), time.Second, "the neighbour is slowed down")
+		require.Less(t, time.Since(began), unblocked, "the neighbour is blocked")
 	}
-	require.Greater(t, rounds, 4)
+	require.Positive(t, rounds)
 }
