@@ -173,7 +173,7 @@ func (in *invocation) commandFields(c *migcontrollerv1.CommandRecord) table {
 	}
 	t.field("Finished", in.whenBoth(c.GetFinishedAt()))
 	t.field("Expires", in.whenBoth(c.GetExpiresAt()))
-	t.field("Ack timeout", plain(c.GetAckTimeout().AsDuration().String()))
+	t.field("Ack timeout", plain(written(c.GetAckTimeout().AsDuration())))
 	return t
 }
 

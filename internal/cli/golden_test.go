@@ -7,7 +7,8 @@ func TestPiped(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
 		"help":                   {"--help"},
-		"help-send":              {"send", "--help"},
+		"help-send":              {"help", "send"},
+		"help-options":           {"options"},
 		"help-broadcast":         {"broadcast", "--help"},
 		"vms":                    {"vms"},
 		"vms-wide":               {"vms", "-o", "wide"},

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,7 @@ type globals struct {
 // commandLine is the whole grammar.
 type commandLine struct {
 	globals
+	ShowVersion kong.VersionFlag `name:"version" help:"Show the version of migctl."`
 
 	VMs   vmsCmd   `cmd:"" name:"vms" group:"Look" help:"List VMs."`
 	VM    vmCmd    `cmd:"" name:"vm" group:"Look" help:"Show one VM."`
@@ -47,10 +49,12 @@ type commandLine struct {
 
 	Send      sendCmd      `cmd:"" group:"Act" help:"Send a command to a VM."`
 	Broadcast broadcastCmd `cmd:"" group:"Act" help:"Send a command to every VM that fits."`
-	Drain     drainCmd     `cmd:"" group:"Act" help:"Tell VMs to take no more jobs, and wait until they heard."`
+	Drain     drainCmd     `cmd:"" group:"Act" help:"Send drain to VMs, so that they take no more jobs, and wait for their acks."`
 	Cancel    cancelCmd    `cmd:"" group:"Act" help:"Take commands back."`
 
 	Config     configCmd     `cmd:"" group:"migctl itself" help:"Name controllers, and choose among them."`
+	Options    optionsCmd    `cmd:"" group:"migctl itself" help:"Show the flags that every command has."`
+	Help       helpCmd       `cmd:"" group:"migctl itself" help:"Show the help of a command."`
 	Completion completionCmd `cmd:"" group:"migctl itself" help:"Print the completion script of a shell."`
 	Version    versionCmd    `cmd:"" group:"migctl itself" help:"Show the versions of migctl and of the controller."`
 }
@@ -79,6 +83,10 @@ Start here:
   migctl drain vm-1               take a VM out of service
 `
 
+var helpOptions = kong.HelpOptions{
+	Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 80, ValueFormatter: kong.DefaultHelpValueFormatter,
+}
+
 // grammar says how kong treats the command line; exit is called after a help.
 func (p program) grammar(exit func(int)) []kong.Option {
 	return []kong.Option{
@@ -86,8 +94,9 @@ func (p program) grammar(exit func(int)) []kong.Option {
 		kong.Description(helpHead),
 		kong.Writers(p.stdout, p.stderr),
 		kong.Exit(exit),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 80}),
+		kong.ConfigureHelp(helpOptions),
 		kong.Help(help),
+		kong.Vars{"version": "migctl " + clientVersion() + " (" + platform + ")"},
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "Look", Title: "See how things are:"},
 			{Key: "Act", Title: "Change something:"},
@@ -96,14 +105,46 @@ func (p program) grammar(exit func(int)) []kong.Option {
 	}
 }
 
+// help shows the flags of a command, without those that every command has.
 func help(options kong.HelpOptions, ctx *kong.Context) error {
+	for _, flag := range ctx.Model.Flags {
+		flag.Hidden = flag.Name != "help"
+	}
 	if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
 		return err
 	}
+	fmt.Fprint(ctx.Stdout, "\nmigctl options shows the flags that every command has.\n")
 	if ctx.Selected() == nil {
 		fmt.Fprint(ctx.Stdout, helpFoot)
 	}
 	return nil
+}
+
+type optionsCmd struct{}
+
+// Run shows the flags that every command has, and nothing else of the help.
+func (optionsCmd) Run(ctx *kong.Context) error {
+	whole, err := kong.Trace(ctx.Kong, nil)
+	if err != nil {
+		return err
+	}
+	whole.Model.Children = nil
+	whole.Model.Help = "Every command has these flags."
+	return kong.DefaultHelpPrinter(helpOptions, whole)
+}
+
+// helpCmd is for the list of commands and completion: migctl help COMMAND is taken as
+// migctl COMMAND --help.
+type helpCmd struct {
+	Command []string `arg:"" optional:"" help:"The command."`
+}
+
+// withHelp returns the arguments with a leading help as a trailing --help.
+func withHelp(args []string) []string {
+	if len(args) == 0 || args[0] == "help" {
+		return append(slices.Clone(args[min(1, len(args)):]), "--help")
+	}
+	return args
 }
 
 // word is a text that, once its flag is given, is not empty: a filter whose shell
@@ -122,20 +163,44 @@ func (w *word) UnmarshalText(text []byte) error {
 // span is a length of time; 0 when it was not given.
 type span time.Duration
 
-// UnmarshalText reads a span as Go writes durations, or as whole days: 30d.
+// UnmarshalText reads a span as Go writes durations, with days of 24 hours before the
+// rest: 30d, or 1d12h.
 func (s *span) UnmarshalText(text []byte) error {
-	d, err := time.ParseDuration(string(text))
-	if days, found := strings.CutSuffix(string(text), "d"); found {
-		var n int64
-		if n, err = strconv.ParseInt(days, 10, 16); err == nil {
-			d = time.Duration(n) * 24 * time.Hour
-		}
+	days, rest, found := strings.Cut(string(text), "d")
+	if !found {
+		days, rest = "0", days
+	}
+	n, err := strconv.ParseUint(days, 10, 16)
+	d := time.Duration(n) * 24 * time.Hour
+	if err == nil && (rest != "" || !found) {
+		var more time.Duration
+		more, err = time.ParseDuration(rest)
+		d += more
 	}
 	if err != nil || d <= 0 {
-		return fmt.Errorf("%q is no time: write 30s, 15m, 24h or 30d", text)
+		return fmt.Errorf("%q is not a time: write 30s, 15m, 24h or 30d", text)
 	}
 	*s = span(d)
 	return nil
+}
+
+// written writes a length of time as people do: 30s, 1h30m, 30d.
+func written(d time.Duration) string {
+	const day = 24 * time.Hour
+	rest := (d % day).String()
+	for _, nought := range []string{"m0s", "h0m"} { // but the unit before it
+		if strings.HasSuffix(rest, nought) {
+			rest = rest[:len(rest)-2]
+		}
+	}
+	switch {
+	case d < day:
+		return rest
+	case d%day == 0:
+		return fmt.Sprintf("%dd", d/day)
+	default:
+		return fmt.Sprintf("%dd%s", d/day, rest)
+	}
 }
 
 // moment is a point in time as typed: how long ago, or RFC 3339; empty when it

@@ -74,9 +74,7 @@ func (p program) run(ctx context.Context, args []string) int {
 	if err != nil {
 		panic(fmt.Sprintf("the command line is no grammar: %v", err))
 	}
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
+	args = withHelp(args)
 	if args[0] == completeWord || args[0] == completeBash {
 		p.complete(ctx, parser.Model, args[0], args[1:])
 		return exitOK

@@ -117,7 +117,7 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 	}
 	req.VmId, req.Command.Id = cmd.VM, id
 	if cmd.Wait > 0 && in.reports {
-		fmt.Fprintf(in.stderr, "Sending %s; waiting up to %s for its end.\n", printable(id), time.Duration(cmd.Wait))
+		fmt.Fprintf(in.stderr, "Sending %s; waiting up to %s for its end.\n", printable(id), written(time.Duration(cmd.Wait)))
 	}
 	in.warn(ctx, cmd.Type, []string{cmd.VM})
 	record, err := in.send(ctx, req, time.Duration(cmd.Wait))

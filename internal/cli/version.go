@@ -29,13 +29,16 @@ func clientVersion() string {
 	return "dev"
 }
 
+// platform is what migctl was built for.
+const platform = runtime.GOOS + "/" + runtime.GOARCH
+
 type versionCmd struct {
 	Client bool `help:"Do not ask the controller."`
 }
 
 // Run shows the versions of both, and whether the controller answers.
 func (cmd versionCmd) Run(ctx context.Context, in *invocation) error {
-	out := versions{Client: clientVersion(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	out := versions{Client: clientVersion(), Platform: platform}
 	var failed error
 	if !cmd.Client {
 		if err := in.dial(); err != nil {

@@ -121,12 +121,17 @@ func connectedCell(v *migcontrollerv1.VM) cell {
 
 // vmStatusCell shows what the agent reports, and that the VM is spent, which it does not
 // report.
+// vmStatusCell shows the status of a VM, which is the last that it reported: one that is
+// not connected may have another by now.
 func vmStatusCell(v *migcontrollerv1.VM) cell {
-	status := v.GetStatus()
+	status := statusCell(v.GetStatus())
 	if v.GetSpentAt() != nil {
-		return cell{text: strings.TrimPrefix(status+", spent", ", "), tone: waiting}
+		status = cell{text: strings.TrimPrefix(status.text+", spent", ", "), tone: waiting}
 	}
-	return statusCell(status)
+	if !v.GetConnected() {
+		status.tone = faint
+	}
+	return status
 }
 
 func statusCell(status string) cell {

@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Lengths of time are read and written as people write them.
+func TestSpans(t *testing.T) {
+	t.Parallel()
+	const day = 24 * time.Hour
+	for text, want := range map[string]time.Duration{
+		"500ms": 500 * time.Millisecond, "30s": 30 * time.Second, "10m": 10 * time.Minute, "1h": time.Hour,
+		"1h30m": 90 * time.Minute, "1h0m5s": time.Hour + 5*time.Second, "23h59m59s": day - time.Second,
+		"1d": day, "30d": 30 * day, "1d12h": 36 * time.Hour, "2d1m": 2*day + time.Minute,
+	} {
+		var s span
+		require.NoError(t, s.UnmarshalText([]byte(text)), text)
+		require.Equal(t, want, time.Duration(s), text)
+		require.Equal(t, text, written(want))
+	}
+	for _, text := range []string{"", "0s", "-1s", "d", "-1d", "1.5d", "12h1d", "1d1d", "0d", "30", "soon", "99999d"} {
+		require.ErrorContains(t, new(span).UnmarshalText([]byte(text)), "is not a time: write 30s, 15m, 24h or 30d", text)
+	}
+	require.Equal(t, "0s", written(0))
+}
+
+// The version is shown without a controller.
+func TestVersionFlag(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t)
+	stdout, stderr, code := d.run("--version")
+	require.Equal(t, "migctl dev ("+platform+")\n", stdout)
+	require.Empty(t, stderr)
+	require.Zero(t, code)
+}
+
+// Help for what is not a command is wrong usage.
+func TestHelpForNothing(t *testing.T) {
+	t.Parallel()
+	_, stderr, code := newDesk(t).run("help", "vmz")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "unexpected argument vmz")
+}
