@@ -23,6 +23,7 @@ func TestThrottledReports(t *testing.T) {
 			requireError(t, got)
 			require.Equal(t, "2", got.header.Get("Retry-After"))
 			require.Contains(t, got.body, `"code":"resource_exhausted"`)
+			require.Contains(t, got.body, "--report-rate", "the message names the rule")
 		}
 	}
 }
