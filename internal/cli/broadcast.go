@@ -279,7 +279,7 @@ func (in *invocation) summarise(ctx context.Context, results []sent, waited bool
 	}
 	fmt.Fprintf(in.stderr, "%d of %d accepted", len(t.records), len(results))
 	if t.uncertain > 0 {
-		fmt.Fprintf(in.stderr, ", unknown of %d", t.uncertain)
+		fmt.Fprintf(in.stderr, ", %d unknown", t.uncertain)
 	}
 	if waited {
 		succeeded := len(t.records) - t.unsuccessful - t.open

@@ -102,7 +102,7 @@ func TestBroadcastUnknown(t *testing.T) {
 		if unknown {
 			require.Contains(t, stderr, "ctl-0001 may have been accepted", code)
 			require.Contains(t, stderr, "ctl-0002 may have been accepted", code)
-			require.Contains(t, stderr, "0 of 2 accepted, unknown of 2, ", code)
+			require.Contains(t, stderr, "0 of 2 accepted, 2 unknown, ", code)
 			require.NotContains(t, stderr, "Nothing was sent", code)
 		} else {
 			require.NotContains(t, stderr, "may have been", code)

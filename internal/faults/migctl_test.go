@@ -105,7 +105,7 @@ func testInterruptedDrain(t *testing.T) {
 	require.Equal(t, exitInterrupted, drain.cmd.ProcessState.ExitCode())
 	said := drain.out.String()
 	require.NotContains(t, said, "Nothing was sent")
-	require.Contains(t, said, "0 of 2 accepted, unknown of 2")
+	require.Contains(t, said, "0 of 2 accepted, 2 unknown")
 	for _, vm := range vms {
 		accepted := c.commands(t, vm)
 		require.Len(t, accepted, 1)

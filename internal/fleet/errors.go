@@ -34,7 +34,7 @@ var (
 	// ErrCursorExpired occurs when changes after a cursor are no longer kept.
 	ErrCursorExpired = errors.New("the changes after this cursor are no longer kept")
 	// ErrThrottled occurs when a VM reports more than it may.
-	ErrThrottled = errors.New("the VM reports too much: what it may is limited")
+	ErrThrottled = errors.New("the VM reports more than --report-rate allows")
 	// ErrDamaged occurs when the record of what was named cannot be read: retrying is
 	// useless.
 	ErrDamaged = errors.New("the record is damaged and was set aside")

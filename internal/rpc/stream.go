@@ -130,6 +130,7 @@ func converse(ctx context.Context, r *messageReader, l *line) error {
 				l.Interrupt()
 			}
 			l.control.discard()
+			err = l.over(ctx, err)
 		}
 		ending = l.ending(err)
 		return err

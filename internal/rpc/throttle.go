@@ -1,7 +1,9 @@
 package rpc
 
 import (
+	"context"
 	"errors"
+	"io"
 	"sync"
 
 	"connectrpc.com/connect"
@@ -38,6 +40,19 @@ func (l *line) throttle(session *dispatch.Session) error {
 		return errNotTaken
 	}
 	return nil
+}
+
+// over returns how the stream ended, when it ended while it was not read: that is the
+// agent's doing, not a failure of the controller. err is why it was not read on.
+func (l *line) over(ctx context.Context, err error) error {
+	switch {
+	case !errors.Is(err, errNotTaken) || ctx.Err() == nil:
+		return err
+	case errors.Is(l.control.request.err, io.EOF):
+		return io.EOF
+	default:
+		return ctx.Err()
+	}
 }
 
 // unreadStreams counts the streams that are not read, by their connections. The zero

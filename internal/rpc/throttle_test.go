@@ -1,11 +1,13 @@
 package rpc
 
 import (
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -21,6 +23,7 @@ func TestThrottledReports(t *testing.T) {
 			requireError(t, got)
 			require.Equal(t, "2", got.header.Get("Retry-After"))
 			require.Contains(t, got.body, `"code":"resource_exhausted"`)
+			require.Contains(t, got.body, "--report-rate", "the message names the rule")
 		}
 	}
 }
@@ -54,4 +57,44 @@ func TestUnreadStreams(t *testing.T) {
 		l()
 	}
 	require.Empty(t, u.on)
+}
+
+// An agent that leaves while it is throttled is not a failure of the controller, nor one
+// of the protocol.
+func TestThrottledAgentLeaves(t *testing.T) {
+	t.Parallel()
+	for cause, leave := range map[string]func(a *agentLine){
+		endReset: func(a *agentLine) { a.quit() },
+		endClosed: func(a *agentLine) {
+			require.NoError(a, a.rpc.CloseRequest())
+			a.quit()
+		},
+	} {
+		t.Run(cause, func(t *testing.T) {
+			t.Parallel()
+			s := startStreams(t, time.Hour)
+			a := s.connect("vm-1")
+			for range 5 << 20 / len(largeEvent().GetEvent().GetData()["a"]) {
+				if len(s.log.records(t, "agent throttled")) > 0 {
+					break
+				}
+				a.say(largeEvent())
+			}
+			require.Eventually(t, func() bool { return len(s.log.records(t, "agent throttled")) > 0 }, 10*time.Second, time.Millisecond)
+			leave(a)
+			require.Eventually(t, func() bool { return len(s.causes()) > 0 }, 10*time.Second, time.Millisecond)
+			s.dispatch.Close() // ends what is held
+			require.NotContains(t, s.causes(), endProtocol)
+			require.Eventually(t, func() bool { return len(s.log.records(t, "call failed")) > 0 || cause == endClosed }, 10*time.Second, time.Millisecond)
+			for _, r := range s.log.records(t, "call failed") {
+				require.Equal(t, "DEBUG", r["level"], r)
+			}
+		})
+	}
+}
+
+func largeEvent() *commands.MIGletMessage {
+	return &commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: &commands.EventNotification{
+		Type: "x", Data: map[string]string{"a": strings.Repeat("y", 60_000)},
+	}}}
 }
