@@ -180,7 +180,7 @@ func (c *controller) ready(ctx context.Context) error {
 		return nil
 	}
 	if err := c.journal.Check(); err != nil {
-		return fmt.Errorf("%w: the journal cannot be written: %w", fleet.ErrUnavailable, err)
+		return fmt.Errorf("the JSON files cannot be written: %w", err)
 	}
 	return nil
 }

@@ -239,7 +239,7 @@ func refusedByCode(f *failure, code connect.Code, address string) {
 	case connect.CodeDeadlineExceeded:
 		f.code, f.text, f.hint = exitUnavailable, fmt.Sprintf("no answer from %s in time", address), "--timeout allows more. Is it the right --address?"
 	case connect.CodeUnimplemented:
-		f.code, f.hint = exitUnavailable, "The controller is of another version than migctl: migctl version shows both."
+		f.code, f.hint = exitUnavailable, "The controller is of another version than migctl (migctl version shows both), or something\n  else answers at "+address+"."
 	case connect.CodeInternal, connect.CodeUnknown:
 		f.hint = "The controller's log says more."
 	default:

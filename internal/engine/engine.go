@@ -271,6 +271,8 @@ func unavailable(ctx context.Context, err error) error {
 		return ctx.Err()
 	case errors.Is(err, store.ErrPurged):
 		return fleet.ErrCursorExpired
+	case errors.Is(err, store.ErrRemoved):
+		return fmt.Errorf("%w: %w", fleet.ErrDatabaseRemoved, err)
 	default:
 		return fmt.Errorf("%w: %w", fleet.ErrUnavailable, err)
 	}

@@ -31,6 +31,9 @@ var (
 	// ErrStopping occurs when the controller is being stopped. It wraps
 	// ErrUnavailable.
 	ErrStopping = fmt.Errorf("%w: the controller is stopping", ErrUnavailable)
+	// ErrDatabaseRemoved occurs when the files of the database are not where they were
+	// opened. It is an ErrUnavailable.
+	ErrDatabaseRemoved = fmt.Errorf("%w: the database was removed, renamed or replaced while the controller runs", ErrUnavailable)
 	// ErrCursorExpired occurs when changes after a cursor are no longer kept.
 	ErrCursorExpired = errors.New("the changes after this cursor are no longer kept")
 	// ErrThrottled occurs when a VM reports more than it may.

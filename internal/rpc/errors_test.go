@@ -27,7 +27,7 @@ var sentinels = map[string]error{
 	"ErrNotDue":       fleet.ErrNotDue,
 	"ErrNothingDue":   fleet.ErrNothingDue,
 	"ErrSuperseded":   fleet.ErrSuperseded,
-	"ErrStopping":     fleet.ErrStopping, "ErrUnavailable": fleet.ErrUnavailable,
+	"ErrStopping":     fleet.ErrStopping, "ErrUnavailable": fleet.ErrUnavailable, "ErrDatabaseRemoved": fleet.ErrDatabaseRemoved,
 	"ErrCursorExpired": fleet.ErrCursorExpired,
 	"ErrThrottled":     fleet.ErrThrottled,
 	"ErrNoToken":       fleet.ErrNoToken,

@@ -108,6 +108,9 @@ type Numbers interface {
 var (
 	// ErrClosed occurs when a driver is used after its Close.
 	ErrClosed = errors.New("the database is closed")
+	// ErrRemoved occurs when the files of the database were removed, renamed or replaced
+	// while it is open: what was committed from then on would be lost.
+	ErrRemoved = errors.New("removed, renamed or replaced since it was opened")
 	// ErrPurged occurs when some of the requested changes are no longer kept.
 	ErrPurged = errors.New("the changes are no longer kept")
 )

@@ -5,11 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-)
 
-// errRemoved occurs when a path no longer leads to the file that SQLite has open. What is
-// committed then is lost when the process ends.
-var errRemoved = errors.New("the file was removed, or the path leads to another one, while the controller was using it")
+	"github.com/mig-controller/mig-controller/internal/store"
+)
 
 // openFiles are the files of an open database, the database first.
 type openFiles []openFile
@@ -32,18 +30,18 @@ func filesOf(path string) (openFiles, error) {
 	return files, nil
 }
 
-// check returns an error that names a file and wraps errRemoved when a path does not lead
+// check returns an error that names a file and wraps store.ErrRemoved when a path does not lead
 // to the file that was opened.
 func (f openFiles) check() error {
 	for _, file := range f {
 		found, err := os.Stat(file.path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("%s: %w", file.path, errRemoved)
+			return fmt.Errorf("%s: %w", file.path, store.ErrRemoved)
 		case err != nil:
 			return err
 		case !os.SameFile(file.opened, found):
-			return fmt.Errorf("%s: %w", file.path, errRemoved)
+			return fmt.Errorf("%s: %w", file.path, store.ErrRemoved)
 		}
 	}
 	return nil

@@ -30,7 +30,7 @@ func TestRemovedFiles(t *testing.T) {
 			}
 			for method, call := range everyMethod(db) {
 				err := call(t.Context())
-				require.ErrorIs(t, err, errRemoved, "%s: %s", name, method)
+				require.ErrorIs(t, err, store.ErrRemoved, "%s: %s", name, method)
 				require.ErrorContains(t, err, dir)
 			}
 			require.Equal(t, 1, log.count("database cannot be written"))
@@ -68,5 +68,5 @@ func TestRemovedDuringCommit(t *testing.T) {
 		_, err := c.commit(ctx, store.Writes{VMs: []store.VMRow{vm("a")}})
 		return 0, err
 	})
-	require.ErrorIs(t, err, errRemoved)
+	require.ErrorIs(t, err, store.ErrRemoved)
 }
