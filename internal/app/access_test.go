@@ -109,6 +109,14 @@ func TestHostIsCheckedOnLoopback(t *testing.T) {
 	}
 }
 
+// The address of all interfaces is not a host by which a loopback listener may be called.
+func TestAllInterfacesAreNoHost(t *testing.T) {
+	t.Parallel()
+	for _, addr := range []string{"0.0.0.0:8080", "[::]:8080", "[::ffff:0.0.0.0]:8080"} {
+		require.Equal(t, []string{"127.0.0.1"}, Options{HTTPAddr: addr, GRPCAddr: "127.0.0.1:50051"}.ownHosts(), addr)
+	}
+}
+
 // dialFrom connects from a loopback address.
 func dialFrom(t *testing.T, from, addr string) net.Conn {
 	t.Helper()

@@ -74,10 +74,14 @@ func (o Options) resolve(ctx context.Context, option, addr string, lookup lookup
 }
 
 // ownHosts are the names by which the addresses may be called, besides those of loopback.
+// The address of all interfaces is none: it leads to loopback, and to a call of it browsers
+// add no Sec-Fetch-Site.
 func (o Options) ownHosts() []string {
 	hosts := slices.Clone(o.AllowedHosts)
 	for _, addr := range []string{o.HTTPAddr, o.GRPCAddr} {
-		if host, _, err := net.SplitHostPort(addr); err == nil && host != "" {
+		host, _, err := net.SplitHostPort(addr)
+		ip, _ := netip.ParseAddr(host)
+		if err == nil && host != "" && !ip.Unmap().IsUnspecified() {
 			hosts = append(hosts, host)
 		}
 	}

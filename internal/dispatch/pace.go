@@ -20,7 +20,8 @@ const (
 	// messageCost is what a message counts besides its size: about what is stored with it.
 	messageCost = 1 << 10
 	// usualHeartbeat is how large a heartbeat may be that does not count. An agent's has
-	// some hundred bytes, and is stored with others in a few dozen.
+	// some hundred bytes, and is stored with others in a few dozen if it repeats the texts
+	// of the one before.
 	usualHeartbeat = 1 << 10
 )
 
@@ -94,7 +95,8 @@ func (s *Session) Charge(size int) {
 	s.d.noteThrottled(s.vm, fleet.Stream, v)
 }
 
-// ChargeHeartbeat is Charge for a heartbeat. One of a usual size costs nothing.
+// ChargeHeartbeat is Charge for a heartbeat that differs from the one before in figures
+// and times alone. One of a usual size costs nothing.
 func (s *Session) ChargeHeartbeat(size int) {
 	if size > usualHeartbeat {
 		s.Charge(size)
@@ -162,9 +164,9 @@ type backlog struct {
 
 // bout is a time in which a stream is not read now and then.
 type bout struct {
-	mu     sync.Mutex
-	behind time.Time // until when messages may be waiting, if no pause follows
-	bytes  int       // read in it
+	mu    sync.Mutex
+	until time.Time // when no messages are waiting any more, if no pause follows
+	bytes int       // read in it
 	// before and mark are two moments of it with at least mostUnread read between them,
 	// or its begin.
 	before, mark moment
@@ -184,7 +186,7 @@ func (b *backlog) pause(wait time.Duration) {
 	}
 	current.mu.Lock()
 	defer current.mu.Unlock()
-	current.behind = now.Add(wait + readersGrace)
+	current.until = now.Add(wait + readersGrace)
 }
 
 // read notes a message that was read.
@@ -212,7 +214,7 @@ func (b *backlog) lag() time.Duration {
 func (b *bout) lag(now time.Time) time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if now.After(b.behind) {
+	if now.After(b.until) {
 		return 0
 	}
 	return now.Sub(b.before.at)

@@ -223,6 +223,12 @@ func TestEpochsOutliveAMissingRow(t *testing.T) {
 		} else {
 			r.cache.outdate("vm")
 		}
+		s, err := r.State(t.Context(), "vm")
+		require.NoError(t, err)
+		_, err = s.Next(fleet.Attempt{Via: fleet.Stream, Epoch: old.Epoch, At: t0})
+		require.ErrorIs(t, err, fleet.ErrNotFound, "its session ends")
+		r.record(beat(old, t0.Add(time.Second), 1))
+		require.Empty(t, r.beats("vm"), "what comes on it is stale")
 		require.Greater(t, r.connect("vm", t0).Epoch, old.Epoch)
 	}
 }

@@ -129,6 +129,9 @@ func (g *group) lost(en *entry, number int64) {
 	for _, c := range en.commands {
 		epoch = max(epoch, c.Last.Epoch)
 	}
+	if epoch > lostEpoch(number) {
+		epoch++ // the session that had it may be live, and is over
+	}
 	en.held.vm.Epoch, en.vm.Epoch = epoch, epoch
 }
 

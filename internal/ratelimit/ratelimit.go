@@ -106,7 +106,7 @@ func (b *Buckets[K]) Has(key K, size int, now time.Time) Verdict {
 // Spend takes the tokens of one thing of so many bytes, if there are enough.
 func (b *Buckets[K]) Spend(key K, size int, now time.Time) Verdict {
 	v, l, at := b.judge(key, 1, size, now)
-	return b.settle(key, v, l, at, size, v.Rule == None)
+	return b.note(key, v, l, at, size, v.Rule == None)
 }
 
 // Overdraw takes the tokens of one thing of so many bytes in any case; it is for buckets
@@ -114,7 +114,7 @@ func (b *Buckets[K]) Spend(key K, size int, now time.Time) Verdict {
 func (b *Buckets[K]) Overdraw(key K, size int, now time.Time) Verdict {
 	_, l, at := b.judge(key, 0, 0, now)
 	l = b.spend(l, at, size)
-	return b.settle(key, b.verdict(l, at, 0, 0), l, at, size, false)
+	return b.note(key, b.verdict(l, at, 0, 0), l, at, size, false)
 }
 
 // Overdrawn returns how long it takes until the buckets of a key are no longer below
@@ -164,8 +164,8 @@ func (b *Buckets[K]) spend(l level, at time.Duration, size int) level {
 	return l
 }
 
-// settle notes the level of a key, after the tokens were taken if that is to be done.
-func (b *Buckets[K]) settle(key K, v Verdict, l level, at time.Duration, size int, take bool) Verdict {
+// note keeps the level of a key, after the tokens were taken if that is to be done.
+func (b *Buckets[K]) note(key K, v Verdict, l level, at time.Duration, size int, take bool) Verdict {
 	if take {
 		l = b.spend(l, at, size)
 	}

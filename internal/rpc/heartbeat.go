@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"math"
+	"reflect"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -96,6 +97,14 @@ func (r *heartbeatReader) read(b []byte) (fleet.Heartbeat, error) {
 	}
 	r.last = h
 	return h, nil
+}
+
+// repeats reports whether a heartbeat differs from the one before in figures and times
+// alone, as most do.
+func repeats(h, before fleet.Heartbeat) bool {
+	return h.Pool == before.Pool && h.Org == before.Org && h.Status == before.Status &&
+		(h.Runner == before.Runner || reflect.DeepEqual(h.Runner, before.Runner)) &&
+		(h.Job == before.Job || reflect.DeepEqual(h.Job, before.Job))
 }
 
 // quick decodes a heartbeat of known fields that are there once each. It leaves

@@ -2,8 +2,10 @@ package rpc
 
 import (
 	"bytes"
+	"log/slog"
 	"math"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -171,4 +173,50 @@ func BenchmarkHeartbeatReader(b *testing.B) {
 			}
 		}
 	})
+}
+
+// Only a heartbeat that repeats the texts of the one before costs its VM nothing: others
+// are stored with all that is new, and throttled as other messages are.
+func TestOnlyRepeatedHeartbeatsAreFree(t *testing.T) {
+	t.Parallel()
+	d := startDispatch(t, &strictEngine{}, time.Nanosecond, slog.New(slog.DiscardHandler))
+	session, err := d.Open(t.Context(), fleet.Hello{VM: "vm-1"}, silent{})
+	require.NoError(t, err)
+	t.Cleanup(func() { session.Close(nil) })
+	for name, tt := range map[string]struct {
+		change func(*commands.Heartbeat)
+		free   bool
+	}{
+		"nothing":   {func(*commands.Heartbeat) {}, true},
+		"load":      {func(h *commands.Heartbeat) { h.Health.CpuUsagePercent++ }, true},
+		"time":      {func(h *commands.Heartbeat) { h.Timestamp++ }, true},
+		"pool":      {func(h *commands.Heartbeat) { h.PoolId = "x" }, false},
+		"org":       {func(h *commands.Heartbeat) { h.OrgId = "x" }, false},
+		"state":     {func(h *commands.Heartbeat) { h.MigletState = "x" }, false},
+		"runner":    {func(h *commands.Heartbeat) { h.RunnerState.State = "x" }, false},
+		"label":     {func(h *commands.Heartbeat) { h.RunnerState.Labels[0] = "x" }, false},
+		"no runner": {func(h *commands.Heartbeat) { h.RunnerState = nil }, false},
+		"job":       {func(h *commands.Heartbeat) { h.CurrentJob.Branch = "x" }, false},
+	} {
+		for _, encoded := range []bool{true, false} {
+			r := &messageReader{session: session}
+			take := func(h *commands.Heartbeat) bool {
+				m := &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: h}}
+				if encoded {
+					b, err := proto.Marshal(m)
+					require.NoError(t, err)
+					m = new(commands.MIGletMessage)
+					require.NoError(t, agentCodec{}.Unmarshal(b, m))
+				}
+				require.NoError(t, r.take(m))
+				return r.repeated
+			}
+			require.False(t, take(fullHeartbeat()), "the first")
+			require.True(t, take(fullHeartbeat()))
+			changed := fullHeartbeat()
+			tt.change(changed)
+			require.Equal(t, tt.free, take(changed), name)
+			require.True(t, take(changed), name)
+		}
+	}
 }

@@ -18,9 +18,10 @@ import (
 type messageReader struct {
 	session    *dispatch.Session
 	heartbeats heartbeatReader
-	// size is how many bytes the message has that is taken, and heartbeat whether it is one.
-	size      int
-	heartbeat bool
+	// size is how many bytes the message has that is taken, and repeated whether it is a
+	// heartbeat that repeats the one before.
+	size     int
+	repeated bool
 }
 
 // take takes a message, and counts it against the limits of its VM. One that is
@@ -30,7 +31,7 @@ func (r *messageReader) take(m *commands.MIGletMessage) error {
 	if err := r.takeAny(m); err != nil {
 		return err
 	}
-	if size := min(r.size, maxAgentMessage); r.heartbeat {
+	if size := min(r.size, maxAgentMessage); r.repeated {
 		r.session.ChargeHeartbeat(size)
 	} else {
 		r.session.Charge(size)
@@ -40,7 +41,7 @@ func (r *messageReader) take(m *commands.MIGletMessage) error {
 
 func (r *messageReader) takeAny(m *commands.MIGletMessage) error {
 	b := undecoded(m)
-	r.size, r.heartbeat = len(b), false
+	r.size, r.repeated = len(b), false
 	if b == nil { // from JSON, or not so large that agentCodec leaves it undecoded
 		return r.takeSized(m, proto.Size(m))
 	}
@@ -57,12 +58,13 @@ func (r *messageReader) takeAny(m *commands.MIGletMessage) error {
 }
 
 func (r *messageReader) takeHeartbeat(b []byte) error {
+	before := r.heartbeats.last
 	h, err := r.heartbeats.read(b)
 	if err != nil {
 		r.session.Refuse(kindHeartbeat, err)
 		return nil
 	}
-	r.heartbeat = true
+	r.repeated = repeats(h, before)
 	return r.session.Heartbeat(h, func() ([]byte, error) {
 		m, err := decodeHeartbeat(b)
 		if err != nil {
@@ -117,8 +119,9 @@ func (r *messageReader) takeDecoded(m *commands.MIGletMessage) error {
 		}
 		return r.session.Event(e)
 	case *commands.MIGletMessage_Heartbeat:
-		r.heartbeat = true
-		return r.session.Heartbeat(heartbeatFromProto(m.Heartbeat), func() ([]byte, error) { return messageJSON(m.Heartbeat) })
+		h := heartbeatFromProto(m.Heartbeat)
+		r.repeated, r.heartbeats.last = repeats(h, r.heartbeats.last), h
+		return r.session.Heartbeat(h, func() ([]byte, error) { return messageJSON(m.Heartbeat) })
 	case *commands.MIGletMessage_Error:
 		r.session.Reported(m.Error.GetCode(), m.Error.GetMessage())
 	case *commands.MIGletMessage_Connect:

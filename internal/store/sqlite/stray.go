@@ -55,8 +55,11 @@ func (s stray) check(database, suffix string) error {
 		return err
 	}
 	if suffix == "-wal" {
-		if of, err := logFor(s.path, versionIn(header[:])); err != nil || !of {
-			return errors.Join(err, errForeignLog)
+		switch of, err := logFor(s.path, versionIn(header[:])); {
+		case err != nil:
+			return err
+		case !of:
+			return errForeignLog
 		}
 	}
 	switch {

@@ -130,6 +130,18 @@ func TestForeignLog(t *testing.T) {
 	}
 }
 
+// A log that cannot be read may be the database's own: nothing says that it is to be moved
+// away.
+func TestUnreadableLog(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "controller.db")
+	require.NoError(t, openTest(t, path).Close())
+	require.NoError(t, os.Mkdir(path+"-wal", 0o700))
+	_, err := Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, path+"-wal")
+	require.NotErrorIs(t, err, errForeignLog)
+}
+
 // A log fits the version for which it was begun and those that are in it.
 func TestLogFor(t *testing.T) {
 	t.Parallel()
