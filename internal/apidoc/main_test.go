@@ -114,9 +114,9 @@ func loadSchema(t *testing.T) Schema {
 	return s
 }
 
-// settle compares a generated file with the one that is committed. With
+// requireCommitted compares a generated file with the one that is committed. With
 // UPDATE_API=1 in the environment it writes the file instead.
-func settle(t *testing.T, path, want string) {
+func requireCommitted(t *testing.T, path, want string) {
 	t.Helper()
 	if os.Getenv("UPDATE_API") == "1" {
 		require.NoError(t, os.WriteFile(path, []byte(want), 0o644))

@@ -41,7 +41,7 @@ func TestPage(t *testing.T) {
 	}
 	page, err := s.Page(answers)
 	require.NoError(t, err)
-	settle(t, pageFile, page)
+	requireCommitted(t, pageFile, page)
 	requireDocumented(t, s, sh.exchanges)
 }
 

@@ -125,7 +125,7 @@ func (a *App) Run(ctx context.Context) error {
 	}
 }
 
-// errStopTooLong occurs when something does not end although it was told to;
+// errStopTooLong occurs when something does not end although it was asked to;
 // only the end of the process ends it.
 var errStopTooLong = errors.New("the stop took too long and was given up")
 

@@ -171,7 +171,7 @@ func (s serverLog) Handle(ctx context.Context, r slog.Record) error {
 	if level > slog.LevelDebug {
 		log = s.limiter.Limited(log, message, "", r.Time)
 	}
-	told := slog.NewRecord(r.Time, level, message, r.PC)
-	told.AddAttrs(slog.String(detailKey, r.Message))
-	return log.Handler().Handle(ctx, told)
+	record := slog.NewRecord(r.Time, level, message, r.PC)
+	record.AddAttrs(slog.String(detailKey, r.Message))
+	return log.Handler().Handle(ctx, record)
 }

@@ -89,7 +89,7 @@ func newServer(h http.Handler, secure *tls.Config, granted access, log *slog.Log
 			WriteByteTimeout: 10 * time.Second,
 		},
 	}
-	// So that a Shutdown of http1 tells HTTP/2 peers as well.
+	// So that a Shutdown of http1 reaches HTTP/2 peers as well.
 	for _, h2 := range []*http2.Server{s.http2, s.proxied} { //nolint:staticcheck // as above
 		if err := http2.ConfigureServer(s.http1, h2); err != nil { //nolint:staticcheck // as above
 			panic(fmt.Sprintf("settings of the server: %v", err))
@@ -159,7 +159,7 @@ func (s *server) serveHTTP2(c net.Conn) {
 	defer func() {
 		if err := recover(); err != nil {
 			s.http1.ErrorLog.Printf("http2: panic serving %v: %v\n%s", c.RemoteAddr(), err, debug.Stack())
-			_ = c.Close() // nobody is there to be told
+			_ = c.Close() // nobody waits for the result
 		}
 	}()
 	h2, streams := s.http2, maxStreams
@@ -224,7 +224,7 @@ func (s *server) shut(all bool) {
 	}
 }
 
-// Shutdown accepts nothing more, tells the peers, and returns when the last
+// Shutdown accepts nothing more, notifies the peers, and returns when the last
 // request and stream have ended and their connections are closed, or ctx ends.
 func (s *server) Shutdown(ctx context.Context) error {
 	s.shut(false)

@@ -234,7 +234,7 @@ func (in *invocation) tellUncertain(s sent) {
 	}
 	f.text += fmt.Sprintf("; %s may have been accepted", s.id)
 	f.hint = lookHint(s.id)
-	in.tell(s.vm, &f)
+	in.show(s.vm, &f)
 }
 
 // tally counts what became of the commands of a broadcast.

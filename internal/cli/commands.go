@@ -260,13 +260,13 @@ func (in *invocation) tellNotCancelled(ctx context.Context, id string, many bool
 		f.hint = fmt.Sprintf("migctl command %s shows whether it was.", id)
 	}
 	if many {
-		in.tell(id, &f)
+		in.show(id, &f)
 	} else {
-		in.tell("", &f)
+		in.show("", &f)
 	}
 }
 
 // tellFailure tells what went wrong for one of many.
 func (in *invocation) tellFailure(name string, err error) {
-	in.tell(name, in.explain(err))
+	in.show(name, in.explain(err))
 }

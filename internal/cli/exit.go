@@ -48,7 +48,7 @@ func usage(format string, args ...any) error {
 	return &failure{code: exitUsage, text: fmt.Sprintf(format, args...), hint: "migctl --help, or --help after a command, says how."}
 }
 
-// silent is the error of an outcome that has already been told.
+// silent is the error of an outcome that has already been reported.
 func silent(code int) error { return &failure{code: code, reported: true} }
 
 // absent is an error about something that may not exist, with the place to look
@@ -61,23 +61,23 @@ type absent struct {
 // Unwrap returns what happened.
 func (a absent) Unwrap() error { return a.error }
 
-// report tells the error, unless it is nil, and returns the status to exit with.
+// report prints the error, unless it is nil, and returns the status to exit with.
 func (in *invocation) report(err error) int {
 	if err == nil {
 		return exitOK
 	}
 	f := in.explain(err)
 	if !f.reported {
-		in.tell("", f)
+		in.show("", f)
 	}
 	return f.code
 }
 
-// tell tells of a failure on stderr: of migctl as a whole, or of one of many that
+// show prints a failure to stderr: of migctl as a whole, or of one of many that
 // has a name. For programs that is one line of JSON or one document of YAML.
-func (in *invocation) tell(name string, f *failure) {
+func (in *invocation) show(name string, f *failure) {
 	if in.structured() {
-		in.tellProgram(name, f)
+		in.showProgram(name, f)
 		return
 	}
 	if name != "" {
@@ -90,8 +90,8 @@ func (in *invocation) tell(name string, f *failure) {
 	}
 }
 
-func (in *invocation) tellProgram(name string, f *failure) {
-	type told struct {
+func (in *invocation) showProgram(name string, f *failure) {
+	type document struct {
 		Name       string `json:"name,omitempty"`
 		Message    string `json:"message"`
 		Hint       string `json:"hint,omitempty"`
@@ -101,77 +101,77 @@ func (in *invocation) tellProgram(name string, f *failure) {
 		Rule       string `json:"rule,omitempty"`
 		ExitStatus int    `json:"exitStatus"`
 	}
-	out := told{
+	out := document{
 		Name: name, Message: f.text, Hint: strings.Join(strings.Fields(f.hint), " "), Code: f.status,
 		Field: f.detail.GetField(), Rule: f.detail.GetRule(), ExitStatus: f.code,
 	}
 	if f.detail.GetReason() != migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED {
 		out.Reason = f.detail.GetReason().String()
 	}
-	document, err := json.Marshal(map[string]told{"error": out})
-	document = escapeJSON(document)
+	text, err := json.Marshal(map[string]document{"error": out})
+	text = escapeJSON(text)
 	if err == nil && in.Output == outYAML {
-		document, err = jsonToYAML(document)
-		document = append([]byte("---\n"), document...)
+		text, err = jsonToYAML(text)
+		text = append([]byte("---\n"), text...)
 	}
 	if err != nil {
-		panic(fmt.Sprintf("texts and numbers are no document: %v", err))
+		panic(fmt.Sprintf("texts and numbers are not a document: %v", err))
 	}
-	fmt.Fprintln(in.stderr, strings.TrimSpace(string(document)))
+	fmt.Fprintln(in.stderr, strings.TrimSpace(string(text)))
 }
 
-// explain returns what a person is told of an error.
+// explain returns what is printed for an error.
 func (in *invocation) explain(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f
 	}
-	told, ok := errors.AsType[*connect.Error](err)
+	answer, ok := errors.AsType[*connect.Error](err)
 	switch {
 	case !ok:
 		return &failure{code: exitFailed, text: err.Error()}
-	case told.Code() == connect.CodeUnauthenticated || told.Code() == connect.CodePermissionDenied:
+	case answer.Code() == connect.CodeUnauthenticated || answer.Code() == connect.CodePermissionDenied:
 		return &failure{
-			code: exitNotAllowed, text: fmt.Sprintf("%s does not let you in: %s", in.address, messageOf(told)), status: told.Code().String(),
+			code: exitNotAllowed, text: fmt.Sprintf("%s does not let you in: %s", in.address, messageOf(answer)), status: answer.Code().String(),
 			hint: "A token is given by --token-file, MIGCTL_TOKEN or the context; migctl config view\n  shows what the context has.",
 		}
-	case connect.IsWireError(err) && !foreign(told):
-		return in.refused(err, told)
+	case connect.IsWireError(err) && !foreign(answer):
+		return in.refused(err, answer)
 	default:
-		return in.unreached(err, told)
+		return in.unreached(err, answer)
 	}
 }
 
 // messageOf returns what an error says; what stands before a controller may say
 // nothing but a status.
-func messageOf(told *connect.Error) string {
-	return cmp.Or(told.Message(), "it answers "+told.Code().String()+", without a message")
+func messageOf(answer *connect.Error) string {
+	return cmp.Or(answer.Message(), "it answers "+answer.Code().String()+", without a message")
 }
 
 // foreign reports whether an answer is from something else than a controller's
 // AdminService: a gateway, or another path of the controller. AdminService says
 // what is wrong, and gives its reason when it is that something does not exist.
-func foreign(told *connect.Error) bool {
-	elsewhere := told.Code() == connect.CodeUnimplemented && told.Message() == "there is nothing at this path"
-	return elsewhere || told.Message() == "" || told.Code() == connect.CodeNotFound && migclient.ErrorDetail(told) == nil
+func foreign(answer *connect.Error) bool {
+	elsewhere := answer.Code() == connect.CodeUnimplemented && answer.Message() == "there is nothing at this path"
+	return elsewhere || answer.Message() == "" || answer.Code() == connect.CodeNotFound && migclient.ErrorDetail(answer) == nil
 }
 
-// unreached returns what a person is told when no controller has answered.
-func (in *invocation) unreached(err error, told *connect.Error) *failure {
+// unreached returns what is printed when no controller has answered.
+func (in *invocation) unreached(err error, answer *connect.Error) *failure {
 	f := &failure{code: exitUnavailable}
 	hint := distrust(err)
 	switch {
-	case told.Code() == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
+	case answer.Code() == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
 		f.text = fmt.Sprintf("no answer from %s in time", in.address)
 		f.hint = "--timeout allows more. Is it the right --address?"
 	case hint != "":
-		f.text, f.hint = fmt.Sprintf("no safe connection to %s: %s", in.address, told.Message()), hint
-	case told.Code() == connect.CodeUnavailable:
-		f.text = fmt.Sprintf("cannot reach the controller at %s: %s", in.address, messageOf(told))
+		f.text, f.hint = fmt.Sprintf("no safe connection to %s: %s", in.address, answer.Message()), hint
+	case answer.Code() == connect.CodeUnavailable:
+		f.text = fmt.Sprintf("cannot reach the controller at %s: %s", in.address, messageOf(answer))
 		f.hint = "Is the controller running? --address or MIGCTL_ADDRESS names another place, and\n  migctl config get-contexts lists those you have named."
 	default:
-		f.text = fmt.Sprintf("what answers at %s is not a controller that migctl understands: %s", in.address, messageOf(told))
+		f.text = fmt.Sprintf("what answers at %s is not a controller that migctl understands: %s", in.address, messageOf(answer))
 		f.hint = "Check --address (http or https? is a path in it right?), and that migctl and the\n  controller have the same version."
-		if rest, plain := strings.CutPrefix(in.address, "http://"); plain && told.Message() == "400 Bad Request" {
+		if rest, plain := strings.CutPrefix(in.address, "http://"); plain && answer.Message() == "400 Bad Request" {
 			f.hint = "It may speak TLS: try --address https://" + rest
 		}
 	}
@@ -179,13 +179,13 @@ func (in *invocation) unreached(err error, told *connect.Error) *failure {
 }
 
 // detailOf returns the error's ErrorDetail. Where a controller sends none, the
-// code tells the reason, unless anything on the way could have sent it.
+// code implies the reason, unless anything on the way could have sent it.
 func detailOf(err error) *migcontrollerv1.ErrorDetail {
-	told, ok := errors.AsType[*connect.Error](err)
+	answer, ok := errors.AsType[*connect.Error](err)
 	if !ok {
 		return nil
 	}
-	if detail := migclient.ErrorDetail(told); detail != nil {
+	if detail := migclient.ErrorDetail(answer); detail != nil {
 		return detail
 	}
 	byCode := map[connect.Code]migcontrollerv1.ErrorReason{
@@ -196,15 +196,15 @@ func detailOf(err error) *migcontrollerv1.ErrorDetail {
 		connect.CodeUnavailable:        migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
 		connect.CodeDataLoss:           migcontrollerv1.ErrorReason_ERROR_REASON_DAMAGED,
 	}
-	return &migcontrollerv1.ErrorDetail{Reason: byCode[told.Code()]}
+	return &migcontrollerv1.ErrorDetail{Reason: byCode[answer.Code()]}
 }
 
-// refused returns what a person is told of an error that the controller told.
-func (in *invocation) refused(err error, told *connect.Error) *failure {
-	f := &failure{code: exitFailed, text: told.Message(), status: told.Code().String(), detail: detailOf(err)}
+// refused returns what is printed for an error that the controller returned.
+func (in *invocation) refused(err error, answer *connect.Error) *failure {
+	f := &failure{code: exitFailed, text: answer.Message(), status: answer.Code().String(), detail: detailOf(err)}
 	switch f.detail.GetReason() {
 	case migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD:
-		f.code, f.text = exitUsage, "the controller refused an argument: "+told.Message()
+		f.code, f.text = exitUsage, "the controller refused an argument: "+answer.Message()
 		if f.detail.GetField() != "" {
 			f.text = fmt.Sprintf("%s %s", in.argumentOf(f.detail.GetField()), f.detail.GetRule())
 			f.hint = fmt.Sprintf("That is the controller's rule for %s.", printable(f.detail.GetField()))
@@ -228,7 +228,7 @@ func (in *invocation) refused(err error, told *connect.Error) *failure {
 		migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN:
 		f.code, f.hint = exitUnavailable, "Try again in a moment. If it stays like this, the controller's log says why."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
-		refusedByCode(f, told.Code(), in.address)
+		refusedByCode(f, answer.Code(), in.address)
 	}
 	return f
 }

@@ -150,7 +150,7 @@ func (in *invocation) tellInterrupted(record *migcontrollerv1.CommandRecord, id 
 	if record != nil {
 		f.text = fmt.Sprintf("interrupted; %s was accepted, and goes on", id)
 	}
-	in.tell("", f)
+	in.show("", f)
 }
 
 // lookHint says how to look at a command, and how to take it back.

@@ -17,7 +17,7 @@ import (
 //	-ldflags "-X github.com/mig-controller/mig-controller/internal/cli.version=v1.2.3"
 var version string
 
-// clientVersion is what the linker was told, else what the build recorded, else
+// clientVersion is what the linker set, else what the build recorded, else
 // dev.
 func clientVersion() string {
 	if version != "" {
@@ -56,7 +56,7 @@ func (cmd versionCmd) Run(ctx context.Context, in *invocation) error {
 	return failed
 }
 
-// versions is what there is to tell of migctl and of the controller.
+// versions is what is shown of migctl and of the controller.
 type versions struct {
 	Client    string `json:"client"`
 	Platform  string `json:"platform"`
@@ -68,7 +68,7 @@ type versions struct {
 	info *migcontrollerv1.GetServerInfoResponse
 }
 
-// askServer fills in what the controller tells. One that is older than
+// askServer fills in what the controller returns. One that is older than
 // GetServerInfo answers all the same.
 func (in *invocation) askServer(ctx context.Context, out *versions) error {
 	res, err := ask(ctx, in, 0, in.client.GetServerInfo, &migcontrollerv1.GetServerInfoRequest{})
@@ -94,7 +94,7 @@ func (v versions) write(in *invocation) {
 	case !*v.Reachable:
 		fmt.Fprintf(in.stdout, "controller  %s does not answer\n", v.Address)
 	case v.info == nil:
-		fmt.Fprintf(in.stdout, "controller  %s answers; it is too old to tell its version\n", v.Address)
+		fmt.Fprintf(in.stdout, "controller  %s answers; it is too old to report its version\n", v.Address)
 	default:
 		fmt.Fprintf(in.stdout, "controller  %s at %s\n", printable(v.info.GetVersion()), v.Address)
 		fmt.Fprintf(in.stdout, "  started   %s\n", in.whenBoth(v.info.GetStartedAt()).text)

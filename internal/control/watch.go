@@ -77,7 +77,7 @@ func (w *watch) begin(ctx context.Context, cursor string) error {
 
 // run sends until there is a reason not to.
 func (w *watch) run(ctx context.Context, woken <-chan int64) error {
-	if err := w.tell(ctx, nil); err != nil {
+	if err := w.update(ctx, nil); err != nil {
 		return err
 	}
 	quiet := time.NewTimer(quietPeriod)
@@ -88,7 +88,7 @@ func (w *watch) run(ctx context.Context, woken <-chan int64) error {
 			return err
 		}
 		if due && !sent {
-			if err := w.tell(ctx, nil); err != nil {
+			if err := w.update(ctx, nil); err != nil {
 				return err
 			}
 		}
@@ -125,7 +125,7 @@ func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
 		}
 		for i := range changes {
 			w.at = changes[i].Seq
-			if err := w.tell(ctx, &changes[i]); err != nil {
+			if err := w.update(ctx, &changes[i]); err != nil {
 				return sent, err
 			}
 			sent = true
@@ -147,8 +147,8 @@ func (w *watch) page(ctx context.Context, limit int) (changes []fleet.Change, mo
 	return changes, more, nil
 }
 
-// tell sends one update, unless the watch is to end.
-func (w *watch) tell(ctx context.Context, change *fleet.Change) error {
+// update sends one update, unless the watch is to end.
+func (w *watch) update(ctx context.Context, change *fleet.Change) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()

@@ -19,7 +19,7 @@ const abortAfter = time.Second
 // and Deliver at a time. Neither may block forever: when the agent does not take
 // a message in time, they return an error.
 type Transport interface {
-	// Accept tells the agent that its session is open.
+	// Accept sends the agent the ack that its session is open.
 	Accept() error
 	// Deliver sends a command. The params are those of the command with what is
 	// filled in at delivery.

@@ -45,7 +45,7 @@ const (
 )
 
 // limited returns log for one line of a kind about a VM, or a log that discards it
-// when there were too many. Of what was discarded the next line tells the number.
+// when there were too many. The next line has the number of those that were discarded.
 func (d *Dispatcher) limited(log *slog.Logger, kind trouble, vm fleet.VMID) *slog.Logger {
 	return d.limiter.Limited(log, string(kind), string(vm), d.Clock())
 }

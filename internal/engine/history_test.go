@@ -73,7 +73,7 @@ func testModel(f *fixture) {
 				break
 			}
 		}
-		h.settle()
+		h.follow()
 		if step%997 == 996 {
 			h.opCrash()
 		}
@@ -139,13 +139,13 @@ func (h *history) opConnect() {
 	vm := h.anyVM()
 	v := h.open(fleet.Hello{VM: fleet.VMID(vm)})
 	h.model.connect(vm, h.now)
-	h.settle()
+	h.follow()
 	require.EqualValues(h, h.model.vm(vm).epoch, v.Epoch)
 	h.sweepAll() // as in opDrop
 }
 
-// settle follows what the VMs' registrations have come to.
-func (h *history) settle() {
+// follow follows what the VMs' registrations have come to.
+func (h *history) follow() {
 	for name, m := range h.model.vms {
 		if m.epoch == 0 {
 			continue
@@ -253,7 +253,7 @@ func (h *history) sweepAll() {
 		n = h.sweep(some)
 	}
 	h.model.pass(h.now, h.silent)
-	h.settle()
+	h.follow()
 }
 
 // opOtherEngine goes on with the other of two engines.

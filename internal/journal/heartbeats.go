@@ -65,7 +65,7 @@ func (j *Journal) Heartbeat(o fleet.Origin, render func() ([]byte, error)) {
 func (j *Journal) hurry() {
 	select {
 	case j.enough <- struct{}{}:
-	default: // it has been told
+	default: // it has been notified
 	}
 }
 
@@ -80,13 +80,13 @@ func (j *Journal) writeHeartbeats() {
 	defer close(j.written)
 	for first := range j.queue {
 		j.gather()
-		settle := j.settle
+		write := j.writePage
 		if !j.space.enough() {
-			settle = j.leaveOut
+			write = j.leaveOut
 		}
-		settle(first)
+		write(first)
 		for len(j.queue) > 0 {
-			settle(<-j.queue)
+			write(<-j.queue)
 		}
 	}
 }
@@ -101,8 +101,8 @@ func (j *Journal) gather() {
 	}
 }
 
-// settle writes a file, or tells why it could not.
-func (j *Journal) settle(p page) {
+// writePage writes a file, or logs why it could not.
+func (j *Journal) writePage(p page) {
 	defer j.release()
 	wrote, err := j.writeHeartbeat(p)
 	switch {
@@ -159,19 +159,19 @@ func (j *Journal) failedHeartbeat(vm fleet.VMID, err error) {
 
 // trouble logs what goes wrong with heartbeat files, once a period with a count.
 type trouble struct {
-	log    *slog.Logger
-	mu     sync.Mutex
-	toldAt time.Time
-	files  int
+	log      *slog.Logger
+	mu       sync.Mutex
+	loggedAt time.Time
+	files    int
 }
 
 func (t *trouble) tell(vm fleet.VMID, err error, now time.Time) {
 	t.mu.Lock()
 	t.files++
-	files, since := t.files, now.Sub(t.toldAt)
+	files, since := t.files, now.Sub(t.loggedAt)
 	quiet := 0 <= since && since < troublePeriod
 	if !quiet {
-		t.files, t.toldAt = 0, now
+		t.files, t.loggedAt = 0, now
 	}
 	t.mu.Unlock()
 	if !quiet {

@@ -82,7 +82,7 @@ type Options struct {
 	// FreeSpace measures the file system that Dir is on. Nil is what the system says; it
 	// has an error where that is not known, and then files are written.
 	FreeSpace func() (Space, error)
-	// Clock tells the time, in UTC. Nil is the system's.
+	// Clock returns the time, in UTC. Nil is the system's.
 	Clock func() time.Time
 	// Log gets lines about heartbeat files that could not be written, at most once a
 	// minute, VMs over their budget of event files, and pauses. Nil is nobody.

@@ -12,7 +12,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Server is what AdminService tells of the controller it belongs to.
+// Server is what AdminService reports of the controller it belongs to.
 type Server struct {
 	Version   string
 	StartedAt time.Time
@@ -21,7 +21,7 @@ type Server struct {
 }
 
 // adminService is AdminService on a control.Control. Its errors are the
-// domain's: an errorInterceptor tells them to callers.
+// domain's: an errorInterceptor turns them into those that callers get.
 type adminService struct {
 	control *control.Control
 	server  Server

@@ -12,13 +12,13 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// errInternal is all that a caller is told of an error that is none of theirs.
+// errInternal is the whole message to callers for an error that is not their doing.
 var errInternal = errors.New("internal error")
 
 // errorCodes is the one table from errors to codes. The first row that fits
 // counts: an error of the domain may have the end of some context as its cause.
-// Of an error, whole rows tell all of its text, which names what it is about;
-// the others tell only the text of the row: what is behind it is the
+// Whole rows return all of the text of an error, which names what it is about;
+// the others only the text of the row: the cause is the
 // controller's own affair.
 //
 // A row with a reason gives the error an ErrorDetail; the errors of the others
@@ -50,13 +50,13 @@ var errorCodes = []struct {
 
 const noReason = migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED
 
-// toConnect returns the error that a caller is told of err, which is not nil. An
+// toConnect returns the error that a caller gets for err, which is not nil. An
 // error that already is a *connect.Error stays what it is, and a
-// *fleet.FieldError tells field and rule, and a *fleet.ThrottledError when to try again,
-// in the header Retry-After. What is in no row is Internal, and its text is not told.
+// *fleet.FieldError names field and rule, and a *fleet.ThrottledError says when to try
+// again, in the header Retry-After. What is in no row is Internal, and its text stays inside.
 func toConnect(err error) *connect.Error {
-	if told, ok := errors.AsType[*connect.Error](err); ok {
-		return told
+	if answer, ok := errors.AsType[*connect.Error](err); ok {
+		return answer
 	}
 	if field, ok := errors.AsType[*fleet.FieldError](err); ok {
 		return withDetail(connect.NewError(connect.CodeInvalidArgument, field), &migcontrollerv1.ErrorDetail{
@@ -67,17 +67,17 @@ func toConnect(err error) *connect.Error {
 		if !errors.Is(err, row.err) {
 			continue
 		}
-		told := connect.NewError(row.code, row.err)
+		answer := connect.NewError(row.code, row.err)
 		if row.whole {
-			told = connect.NewError(row.code, err)
+			answer = connect.NewError(row.code, err)
 		}
 		if throttled, ok := errors.AsType[*fleet.ThrottledError](err); ok {
-			told.Meta().Set("Retry-After", strconv.Itoa(int(math.Ceil(throttled.After.Seconds()))))
+			answer.Meta().Set("Retry-After", strconv.Itoa(int(math.Ceil(throttled.After.Seconds()))))
 		}
 		if row.reason == noReason {
-			return told
+			return answer
 		}
-		return withDetail(told, &migcontrollerv1.ErrorDetail{Reason: row.reason})
+		return withDetail(answer, &migcontrollerv1.ErrorDetail{Reason: row.reason})
 	}
 	return connect.NewError(connect.CodeInternal, errInternal)
 }

@@ -253,7 +253,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", contentJSON)
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(body); err != nil {
-		return // who has gone away cannot be told
+		return // the caller has gone
 	}
 }
 

@@ -26,8 +26,8 @@ const (
 	callStackKey     = "stack"
 )
 
-// errorInterceptor makes the errors that handlers return into what callers are
-// told, and logs them once with what is behind them; of what callers can repeat, ten a
+// errorInterceptor turns the errors that handlers return into those that callers
+// get, and logs them once with their causes; of what callers can repeat, ten a
 // minute of each procedure and code. A handler that panics costs its own call, nothing more.
 type errorInterceptor struct {
 	log     *slog.Logger
@@ -44,7 +44,7 @@ func NewErrorInterceptor(log *slog.Logger) connect.Interceptor {
 func (i errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (_ connect.AnyResponse, err error) {
 		began := time.Now()
-		defer func() { err = i.settle(ctx, req.Spec().Procedure, began, recover(), err) }()
+		defer func() { err = i.end(ctx, req.Spec().Procedure, began, recover(), err) }()
 		return next(ctx, req)
 	}
 }
@@ -53,7 +53,7 @@ func (i errorInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 func (i errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) (err error) {
 		began := time.Now()
-		defer func() { err = i.settle(ctx, conn.Spec().Procedure, began, recover(), err) }()
+		defer func() { err = i.end(ctx, conn.Spec().Procedure, began, recover(), err) }()
 		return next(ctx, peerConn{conn})
 	}
 }
@@ -63,9 +63,8 @@ func (errorInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) co
 	return next
 }
 
-// settle ends a call that panicked, or returned err, and returns what its caller
-// is told.
-func (i errorInterceptor) settle(
+// end ends a call that panicked, or returned err, and returns what its caller gets.
+func (i errorInterceptor) end(
 	ctx context.Context, procedure string, began time.Time, panicked any, err error,
 ) error {
 	if panicked == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so
@@ -79,14 +78,14 @@ func (i errorInterceptor) settle(
 	if err == nil {
 		return nil
 	}
-	told := toConnect(err)
-	log, level := i.log, callLevel(ctx, err, told.Code())
+	answer := toConnect(err)
+	log, level := i.log, callLevel(ctx, err, answer.Code())
 	if level > slog.LevelDebug {
-		log = i.limiter.Limited(log, told.Code().String(), procedure, time.Now())
+		log = i.limiter.Limited(log, answer.Code().String(), procedure, time.Now())
 	}
 	log.Log(ctx, level, "call failed", callProcedureKey, procedure,
-		callCodeKey, told.Code().String(), callDurationKey, time.Since(began), callErrorKey, err)
-	return told
+		callCodeKey, answer.Code().String(), callDurationKey, time.Since(began), callErrorKey, err)
+	return answer
 }
 
 // peerConn is the connection of a stream. It returns what the caller did wrong as a

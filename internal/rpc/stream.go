@@ -40,7 +40,7 @@ type streamService struct {
 var _ commandsconnect.CommandServiceHandler = (*streamService)(nil)
 
 // NewStreamService returns the handler of the agents' streams. version is what
-// agents are told they are connected to.
+// agents get as the version of what they are connected to.
 func NewStreamService(d *dispatch.Dispatcher, version string, log *slog.Logger) commandsconnect.CommandServiceHandler {
 	return &streamService{dispatch: d, version: version, log: log}
 }
@@ -72,7 +72,7 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream)
 	return s.refuse(ctx, l, err)
 }
 
-// reject tells the agent to give up for good.
+// reject makes the agent give up for good.
 func (s *streamService) reject(ctx context.Context, l *line, why error) error {
 	// All together: what they call themselves is not an id, and they can change it.
 	s.limiter.Limited(s.log, "agent rejected", "", time.Now()).Warn("agent rejected", callErrorKey, why)
@@ -212,7 +212,7 @@ func clipVersion(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), fleet.MaxIDLength)], "")
 }
 
-// Accept tells the agent that its session is open.
+// Accept implements dispatch.Transport.
 func (l *line) Accept() error {
 	return l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Accepted: true, Message: "connected", ServerVersion: l.version},

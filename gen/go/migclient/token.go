@@ -23,8 +23,9 @@ type TokenOption func(*bearer)
 func PlaintextToken(b *bearer) { b.plaintext = true }
 
 // WithToken returns the option for a client of the controller at address that sends a
-// token with every call, as "Authorization: Bearer". No other host gets it. It returns
-// ErrPlaintextToken for an http address of another machine, unless PlaintextToken is
+// token with every call, as "Authorization: Bearer". No other host gets it; but an HTTP
+// client without a CheckRedirect follows a redirect to another port of the same host with
+// it. It returns ErrPlaintextToken for an http address of another machine, unless PlaintextToken is
 // given, and an error that does not show the token when either argument is invalid.
 //
 //	auth, err := migclient.WithToken(address, token)
