@@ -117,7 +117,7 @@ func (s Schema) OpenAPI() ([]byte, error) {
 			License: license{Name: "MIT", Identifier: "MIT"},
 		},
 		Servers:  []server{{URL: "/", Description: "The controller that serves this document."}},
-		Security: []object{}, // nobody who calls is authenticated
+		Security: []object{}, // callers are not authenticated
 		Tags: []tag{
 			{Name: string(admin.Name()), Description: comment(admin)},
 			{Name: routesTag, Description: comment(agent)},

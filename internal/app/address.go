@@ -67,7 +67,7 @@ func (o Options) resolve(ctx context.Context, option, addr string, lookup lookup
 	}
 	if e.exposed && !o.Insecure {
 		return endpoint{}, o.invalid(option, "must be a loopback address such as localhost:%s: "+
-			"callers are not authenticated in this version, so whoever reaches another address commands the fleet. "+
+			"callers are not authenticated in this version, so anyone who can reach another address can command the fleet. "+
 			"To serve it all the same, behind a firewall or an authenticating proxy, give --insecure", port)
 	}
 	return e, nil

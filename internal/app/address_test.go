@@ -83,7 +83,7 @@ func TestRefusalOfExposedAddress(t *testing.T) {
 	o := Options{origins: map[string]string{"http-addr": "here"}}
 	_, err := o.resolve(t.Context(), "http-addr", ":8080", names{}.lookup)
 	require.EqualError(t, err, "--http-addr must be a loopback address such as localhost:8080: "+
-		"callers are not authenticated in this version, so whoever reaches another address commands the fleet. "+
+		"callers are not authenticated in this version, so anyone who can reach another address can command the fleet. "+
 		"To serve it all the same, behind a firewall or an authenticating proxy, give --insecure (from here)")
 }
 

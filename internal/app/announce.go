@@ -71,7 +71,7 @@ func (a *App) print(facts []slog.Attr) {
 
 func (a *App) warn(warnings []string) {
 	if a.options.Insecure {
-		a.log.Warn("--insecure: nobody who calls is authenticated, and whoever reaches these addresses commands the fleet",
+		a.log.Warn("--insecure: callers are not authenticated, and anyone who can reach these addresses can command the fleet",
 			httpAddrKey, a.HTTPAddr(), grpcAddrKey, a.GRPCAddr())
 	}
 	if len(a.options.unread) > 0 {

@@ -17,7 +17,7 @@ const (
 type Options struct {
 	HTTPAddr string `name:"http-addr" group:"Addresses" default:"localhost:8080" placeholder:"HOST:PORT" help:"Where people, tools and agents that use HTTP find the controller. Port 0 takes any free port; no host means all interfaces."`
 	GRPCAddr string `name:"grpc-addr" group:"Addresses" default:"localhost:50051" placeholder:"HOST:PORT" help:"Where agents expect gRPC. Both addresses serve everything and may be the same."`
-	Insecure bool   `name:"insecure" group:"Addresses" help:"Serve addresses that other machines can reach, although nobody who calls is authenticated: whoever reaches them commands the fleet."`
+	Insecure bool   `name:"insecure" group:"Addresses" help:"Serve addresses that other machines can reach, although callers are not authenticated: anyone who can reach them can command the fleet."`
 	// TLSCert and TLSKey are given both or not at all.
 	TLSCert string `name:"tls-cert" group:"Addresses" placeholder:"FILE" help:"Serve both addresses with TLS, with the certificate in this PEM file, where those of its issuers follow it. The file is read again when it changes. Without it both addresses are plaintext."`
 	TLSKey  string `name:"tls-key" group:"Addresses" placeholder:"FILE" help:"PEM file of that certificate's key."`

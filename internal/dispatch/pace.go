@@ -68,7 +68,7 @@ func (p *pace) overdrawn(vm fleet.VMID) time.Duration {
 // admitReport returns a *fleet.ThrottledError when the VM may not report so much now.
 func (d *Dispatcher) admitReport(vm fleet.VMID, size int) error {
 	v := d.pace.spend(vm, size)
-	if v.Rule == ratelimit.None {
+	if v.OK() {
 		return nil
 	}
 	d.noteThrottled(vm, fleet.HTTP, v)
@@ -91,7 +91,7 @@ func (s *Session) Charge(size int) {
 		return
 	}
 	v := s.d.pace.charge(s.vm, size)
-	s.withinLimits = v.Rule == ratelimit.None
+	s.withinLimits = v.OK()
 	s.d.noteThrottled(s.vm, fleet.Stream, v)
 }
 

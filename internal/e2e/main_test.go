@@ -20,7 +20,13 @@ const patience = 20 * time.Second
 // shared serves the tests that need no controller of their own.
 var shared *controller
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(runner{m}) }
+func TestMain(m *testing.M) {
+	if addr := os.Getenv(resetsAtKey); addr != "" {
+		resetStreams(addr)
+		return
+	}
+	goleak.VerifyTestMain(runner{m})
+}
 
 // runner runs the tests around the shared controller.
 type runner struct{ m *testing.M }

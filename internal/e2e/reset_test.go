@@ -18,22 +18,16 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// resetsAtKey is the environment variable that makes TestResetter reset streams, at the
-// address that is its value.
+// resetsAtKey is the environment variable that makes the test binary the peer of
+// BenchmarkRapidReset, in a process of its own, at the address that is its value.
 const resetsAtKey = "E2E_RESETS_AT"
 
 // resetters is how many connections streams are reset on at a time.
 const resetters = 8
 
-// TestResetter tests nothing: it is the peer of BenchmarkRapidReset, in a process of its
-// own, until that ends.
-func TestResetter(t *testing.T) {
-	t.Parallel()
-	addr := os.Getenv(resetsAtKey)
-	if addr == "" {
-		t.Skip("it is for BenchmarkRapidReset")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
+// resetStreams opens streams and resets them until stdin ends.
+func resetStreams(addr string) {
+	ctx, cancel := context.WithCancel(context.Background())
 	var resetting sync.WaitGroup
 	for range resetters {
 		resetting.Go(func() {
@@ -50,7 +44,7 @@ func TestResetter(t *testing.T) {
 // startResetter starts the peer, which ends with what is returned.
 func startResetter(b *testing.B, addr string) (stop func()) {
 	b.Helper()
-	peer := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^TestResetter$")
+	peer := exec.CommandContext(b.Context(), os.Args[0])
 	peer.Env = append(os.Environ(), resetsAtKey+"="+addr, "GOMAXPROCS=1")
 	stdin, err := peer.StdinPipe()
 	require.NoError(b, err)

@@ -24,11 +24,11 @@ func newBudget(each, all ratelimit.Limit) budget {
 // whether there were both; else it takes neither.
 func (b *budget) spend(vm fleet.VMID, now time.Time) bool {
 	// In a large fleet this is what refuses nearly all, so it comes first.
-	if b.all.Has(struct{}{}, 0, now).Rule != ratelimit.None {
+	if !b.all.Has(struct{}{}, 0, now).OK() {
 		b.all.Spend(struct{}{}, 0, now) // takes nothing, but notes a clock that was set back
 		return false
 	}
-	if b.each.Spend(vm, 0, now).Rule != ratelimit.None {
+	if !b.each.Spend(vm, 0, now).OK() {
 		return false
 	}
 	b.all.Spend(struct{}{}, 0, now)
@@ -80,7 +80,7 @@ func (b *eventBudget) spend(e fleet.Event, size int, at time.Time) (ok, news boo
 		return ok, false
 	}
 	v := b.each.Spend(e.VM, size, at)
-	ok = v.Rule == ratelimit.None
+	ok = v.OK()
 	if e.Seq != 0 {
 		b.decided[e.Seq] = ok
 	}

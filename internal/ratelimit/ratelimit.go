@@ -42,16 +42,6 @@ func (l Limit) sane(fullAt, now time.Duration) time.Duration {
 	return min(fullAt, now+max(0, l.fill))
 }
 
-// Rule is the limit that was exceeded.
-type Rule int
-
-// The rules.
-const (
-	None Rule = iota
-	Count
-	Bytes
-)
-
 // Buckets are two buckets for each key. Those that are full are forgotten: what is held
 // is bounded by the keys that spent something within the last two times a bucket takes
 // to fill. They are not safe for concurrent use.
@@ -86,13 +76,14 @@ func NewOverdraft[K comparable](count, bytes Limit) *Buckets[K] {
 
 // Verdict is what became of an attempt to spend.
 type Verdict struct {
-	// Rule is the limit that is exceeded; None when there was enough.
-	Rule Rule
-	// Wait is how long it takes until there is enough.
+	// Wait is how long it takes until there is enough; zero when there is.
 	Wait time.Duration
 	// New is whether the key exceeds a limit for the first time in a minute.
 	New bool
 }
+
+// OK reports whether there was enough.
+func (v Verdict) OK() bool { return v.Wait == 0 }
 
 // boutGap is how long a key must have kept its limits to count as exceeding them anew.
 const boutGap = time.Minute
@@ -106,7 +97,7 @@ func (b *Buckets[K]) Has(key K, size int, now time.Time) Verdict {
 // Spend takes the tokens of one thing of so many bytes, if there are enough.
 func (b *Buckets[K]) Spend(key K, size int, now time.Time) Verdict {
 	v, l, at := b.judge(key, 1, size, now)
-	return b.note(key, v, l, at, size, v.Rule == None)
+	return b.note(key, v, l, at, size, v.OK())
 }
 
 // Overdraw takes the tokens of one thing of so many bytes in any case; it is for buckets
@@ -148,15 +139,7 @@ func (b *Buckets[K]) judge(key K, things, size int, now time.Time) (Verdict, lev
 }
 
 func (b *Buckets[K]) verdict(l level, at time.Duration, things, size int) Verdict {
-	count, bytes := b.count.lacks(l.countFullAt, at, things), b.bytes.lacks(l.bytesFullAt, at, size)
-	switch {
-	case count > 0 && count >= bytes:
-		return Verdict{Rule: Count, Wait: count}
-	case bytes > 0:
-		return Verdict{Rule: Bytes, Wait: bytes}
-	default:
-		return Verdict{}
-	}
+	return Verdict{Wait: max(b.count.lacks(l.countFullAt, at, things), b.bytes.lacks(l.bytesFullAt, at, size))}
 }
 
 func (b *Buckets[K]) spend(l level, at time.Duration, size int) level {
@@ -169,7 +152,7 @@ func (b *Buckets[K]) note(key K, v Verdict, l level, at time.Duration, size int,
 	if take {
 		l = b.spend(l, at, size)
 	}
-	if v.Rule != None {
+	if !v.OK() {
 		v.New = !l.refused || (at-l.refusedAt).Abs() > boutGap
 		l.refused, l.refusedAt = true, at
 	}

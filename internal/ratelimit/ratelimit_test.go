@@ -13,7 +13,7 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // spendAll returns how many things of a size can be had at once.
 func spendAll(b *Buckets[string], key string, size int, now time.Time) int {
 	n := 0
-	for b.Spend(key, size, now).Rule == None {
+	for b.Spend(key, size, now).OK() {
 		n++
 	}
 	return n
@@ -25,9 +25,9 @@ func TestSpendIsBurstThenRate(t *testing.T) {
 	t.Parallel()
 	b := New[string](NewLimit(20, 1), NewLimit(1000, 100))
 	require.Equal(t, 20, spendAll(b, "a", 10, start))
-	require.Equal(t, Verdict{Rule: Count, Wait: time.Second}, b.Spend("a", 10, start))
+	require.Equal(t, Verdict{Wait: time.Second}, b.Spend("a", 10, start))
 	require.Equal(t, 2, spendAll(b, "b", 500, start))
-	require.Equal(t, Verdict{Rule: Bytes, Wait: 5 * time.Second}, b.Spend("b", 500, start))
+	require.Equal(t, Verdict{Wait: 5 * time.Second}, b.Spend("b", 500, start))
 	require.Zero(t, spendAll(b, "b", 500, start.Add(5*time.Second-1)))
 	require.Equal(t, 1, spendAll(b, "b", 500, start.Add(5*time.Second)))
 	require.Equal(t, 3, spendAll(b, "a", 10, start.Add(3*time.Second)))
@@ -53,14 +53,14 @@ func TestOverdraw(t *testing.T) {
 	b := NewOverdraft[string](NewLimit(1000, 100), NewLimit(1000, 100))
 	require.Zero(t, b.Overdraw("a", 1000, start).Wait)
 	v := b.Overdraw("a", 500, start)
-	require.Equal(t, Verdict{Rule: Bytes, Wait: 5 * time.Second, New: true}, v)
-	require.Equal(t, Verdict{Rule: Bytes, Wait: 5*time.Second + 10*time.Millisecond}, b.Spend("a", 1, start))
+	require.Equal(t, Verdict{Wait: 5 * time.Second, New: true}, v)
+	require.Equal(t, Verdict{Wait: 5*time.Second + 10*time.Millisecond}, b.Spend("a", 1, start))
 	require.Equal(t, 6*time.Second, b.Overdraw("a", 100, start).Wait)
 	require.Zero(t, b.Overdraw("b", 1000, start).Wait)
 	require.Equal(t, time.Nanosecond, b.Overdrawn("a", start.Add(6*time.Second-1)))
 	require.Zero(t, b.Overdrawn("a", start.Add(6*time.Second)))
-	require.Equal(t, Bytes, b.Has("a", 1, start.Add(6*time.Second)).Rule)
-	require.Equal(t, None, b.Has("a", 1, start.Add(6*time.Second+10*time.Millisecond)).Rule)
+	require.False(t, b.Has("a", 1, start.Add(6*time.Second)).OK())
+	require.True(t, b.Has("a", 1, start.Add(6*time.Second+10*time.Millisecond)).OK())
 }
 
 // That a key exceeds its limits is news once a minute of keeping them.

@@ -11,18 +11,14 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
-	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
-	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 )
 
 // shortly is the time that callers have in these tests.
@@ -300,36 +296,6 @@ func TestUnfinishedRequestsEndTheirConnection(t *testing.T) {
 	}
 }
 
-// Who does not take an answer in time gets no more of it, and nothing waits for them:
-// neither for a large list nor for a watch.
-func TestUnreadResponses(t *testing.T) {
-	t.Parallel()
-	for name, version := range httpVersions {
-		for method, body := range map[string]string{"ListCommands": "{}", "WatchFleet": envelope(`{"vmId":"endless"}`)} {
-			t.Run(method+", "+name, func(t *testing.T) {
-				t.Parallel()
-				base, open, _ := serveTalkative(t)
-				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
-					base+"/migcontroller.v1.AdminService/"+method, strings.NewReader(body))
-				require.NoError(t, err)
-				req.Header.Set("Content-Type", map[string]string{
-					"ListCommands": "application/json", "WatchFleet": "application/connect+json",
-				}[method])
-				c := client(t, version)
-				if method == "ListCommands" { // which is not endless
-					narrow(t, c)
-				}
-				resp, err := c.Do(req)
-				require.NoError(t, err)
-				open.awaitEnd(t)
-				_, err = io.Copy(io.Discard, resp.Body)
-				require.Error(t, err, "it is cut off")
-				require.NoError(t, resp.Body.Close())
-			})
-		}
-	}
-}
-
 // narrow makes the connections of c keep little of what is not read.
 func narrow(t *testing.T, c *http.Client) *http.Client {
 	t.Helper()
@@ -347,39 +313,6 @@ func narrow(t *testing.T, c *http.Client) *http.Client {
 	return c
 }
 
-// In HTTP/2 a window that stays shut holds up even a short answer, which is written after
-// its handler has returned. Only the stream ends, not the connection.
-func TestShutWindow(t *testing.T) {
-	t.Parallel()
-	base, _, _ := serveTalkative(t)
-	conn := dial(t, base)
-	framer := openHTTP2(t, conn, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
-	var header strings.Builder
-	encoder := hpack.NewEncoder(&header)
-	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "x"}, {":path", "/health"}} {
-		require.NoError(t, encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}))
-	}
-	require.NoError(t, framer.WriteHeaders(http2.HeadersFrameParam{
-		StreamID: 1, BlockFragment: []byte(header.String()), EndStream: true, EndHeaders: true,
-	}))
-	for {
-		frame, err := framer.ReadFrame()
-		require.NoError(t, err)
-		if reset, ok := frame.(*http2.RSTStreamFrame); ok {
-			require.EqualValues(t, 1, reset.StreamID)
-			break
-		}
-	}
-	require.NoError(t, framer.WritePing(false, [8]byte{1}))
-	for {
-		frame, err := framer.ReadFrame()
-		require.NoError(t, err)
-		if ping, ok := frame.(*http2.PingFrame); ok && ping.IsAck() {
-			break
-		}
-	}
-}
-
 func openHTTP2(t *testing.T, conn net.Conn, settings ...http2.Setting) *http2.Framer {
 	t.Helper()
 	_, err := io.WriteString(conn, http2.ClientPreface)
@@ -387,67 +320,6 @@ func openHTTP2(t *testing.T, conn net.Conn, settings ...http2.Setting) *http2.Fr
 	framer := http2.NewFramer(conn, conn)
 	require.NoError(t, framer.WriteSettings(settings...))
 	return framer
-}
-
-// What takes its time and gets on is left alone: a handler that works for longer, with a
-// body and without, and a body that arrives just in time.
-func TestSlowExchanges(t *testing.T) {
-	t.Parallel()
-	const info = "/migcontroller.v1.AdminService/GetServerInfo"
-	for name, version := range httpVersions {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			base, open, admin := serveTalkative(t)
-			for _, call := range []func() (*http.Response, error){
-				func() (*http.Response, error) {
-					return request(t, client(t, version), "POST", base+info, strings.NewReader("{}"))
-				},
-				func() (*http.Response, error) {
-					return request(t, client(t, version), "GET", base+info+"?connect=v1&encoding=json&message={}", nil)
-				},
-				func() (*http.Response, error) {
-					r, w := io.Pipe()
-					go func() {
-						<-time.After(shortly / 4)
-						_, _ = io.WriteString(w, "{}")
-						_ = w.Close()
-					}()
-					return request(t, client(t, version), "POST", base+info, r)
-				},
-			} {
-				go func() {
-					<-time.After(3 * shortly)
-					admin.say <- struct{}{}
-				}()
-				resp, err := call()
-				require.NoError(t, err)
-				require.Equal(t, 200, resp.StatusCode)
-				require.NoError(t, resp.Body.Close())
-			}
-			open.awaitEnd(t)
-		})
-	}
-}
-
-// A response that is read slowly is left alone, however large it is: each part of it has
-// its own time.
-func TestSlowlyReadResponse(t *testing.T) {
-	t.Parallel()
-	base, open, _ := serveTalkative(t)
-	resp, err := request(t, narrow(t, client(t, 2)), "POST", base+"/migcontroller.v1.AdminService/ListCommands", strings.NewReader("{}"))
-	require.NoError(t, err)
-	defer func() { _ = resp.Body.Close() }()
-	began, read := time.Now(), int64(0)
-	for err == nil {
-		var n int64
-		n, err = io.CopyN(io.Discard, resp.Body, 256<<10)
-		read += n
-		<-time.After(shortly / 8)
-	}
-	require.ErrorIs(t, err, io.EOF)
-	require.Greater(t, read, int64(8<<20))
-	require.Greater(t, time.Since(began), 2*shortly)
-	open.awaitEnd(t)
 }
 
 // writes notes what is written, and until when it must have been.
@@ -469,129 +341,10 @@ func (w *writes) SetWriteDeadline(d time.Time) error {
 	return nil
 }
 
-// The same in HTTP/1.1, where what is written before the body has arrived has the time of
-// both: the server reads the rest of it first.
-func TestTimeOfWrites(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		began, w := time.Now(), new(writes)
-		var written int
-		var failed error
-		h := WithTimeouts(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(time.Second) // fake clock
-			_, _ = w.Write(make([]byte, maxWrite))
-			_, _ = io.ReadAll(r.Body)
-			written, failed = w.Write(make([]byte, 2*maxWrite+1))
-		}), time.Minute)
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://example", strings.NewReader("x"))
-		require.NoError(t, err)
-		h.ServeHTTP(w, r)
-		require.NoError(t, failed)
-		require.Equal(t, 2*maxWrite+1, written)
-		require.Equal(t, []int{maxWrite, maxWrite, maxWrite, 1}, w.sizes)
-		both, alone := began.Add(2*time.Minute), began.Add(time.Second+time.Minute)
-		require.Equal(t, []time.Time{both, both, alone, alone, alone, alone}, w.deadlines)
-	})
-}
-
 func request(t *testing.T, c *http.Client, method, url string, body io.Reader) (*http.Response, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
 	require.NoError(t, err)
 	req.Header.Set("Content-Type", "application/json")
 	return c.Do(req)
-}
-
-// A watch may be silent for any time between its messages.
-func TestIdleWatch(t *testing.T) {
-	t.Parallel()
-	for name, version := range httpVersions {
-		for protocol, option := range map[string]connect.ClientOption{
-			"Connect": connect.WithProtoJSON(), "gRPC-Web": connect.WithGRPCWeb(),
-		} {
-			t.Run(name+" "+protocol, func(t *testing.T) {
-				t.Parallel()
-				base, _, admin := serveTalkative(t)
-				c := migcontrollerv1connect.NewAdminServiceClient(client(t, version), base, option)
-				go func() {
-					for range 3 {
-						<-time.After(2 * shortly)
-						admin.say <- struct{}{}
-					}
-				}()
-				stream, err := c.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{})
-				require.NoError(t, err)
-				for range 3 {
-					require.True(t, stream.Receive(), stream.Err())
-				}
-				require.NoError(t, stream.Close())
-			})
-		}
-	}
-}
-
-// A connection that has been idle for longer than a request may take serves the next one,
-// after requests with a body and without.
-func TestReusedConnection(t *testing.T) {
-	t.Parallel()
-	for name, version := range httpVersions {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			base, _, _ := serveTalkative(t)
-			c := client(t, version)
-			for i := range 4 {
-				var reused bool
-				ctx := traced(t, &reused)
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/v1/vms/vm-1/events", strings.NewReader(`{"type":"x"}`))
-				if i%2 == 1 {
-					req, err = http.NewRequestWithContext(ctx, http.MethodGet, base+"/health", http.NoBody)
-				}
-				require.NoError(t, err)
-				req.Header.Set("Content-Type", "application/json")
-				resp, err := c.Do(req)
-				require.NoError(t, err)
-				_, err = io.Copy(io.Discard, resp.Body)
-				require.NoError(t, err)
-				require.NoError(t, resp.Body.Close())
-				require.Equal(t, 200, resp.StatusCode)
-				require.Equal(t, i > 0, reused)
-				<-time.After(2 * shortly)
-			}
-		})
-	}
-}
-
-// An agent's stream has times of its own.
-func TestStreamsAreNotTimed(t *testing.T) {
-	t.Parallel()
-	c := config(&fakeAgents{})
-	c.Commands = fakeStreams(func(ctx context.Context, stream *agentStream) error {
-		l := newLine(ctx, stream, "test")
-		defer l.hangUp()
-		for {
-			if _, err := stream.Receive(); err != nil {
-				return nil // its agent has ended it
-			}
-			if err := l.Accept(); err != nil {
-				return err
-			}
-		}
-	})
-	open := &requests{Handler: NewHandler(c)}
-	base := "http://" + serveWithin(t, open, shortly)
-	for _, option := range []connect.ClientOption{connect.WithGRPC(), connect.WithProtoJSON()} {
-		stream, err := commandsconnect.NewCommandServiceClient(client(t, 2), base, option).StreamCommands(t.Context())
-		require.NoError(t, err)
-		for range 3 {
-			require.NoError(t, stream.Send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{}}))
-			_, err := stream.Receive()
-			require.NoError(t, err)
-			<-time.After(2 * shortly)
-		}
-		require.NoError(t, stream.CloseRequest())
-		_, err = stream.Receive()
-		require.ErrorIs(t, err, io.EOF)
-		require.NoError(t, stream.CloseResponse())
-		open.awaitEnd(t)
-	}
 }
