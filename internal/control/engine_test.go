@@ -257,7 +257,7 @@ func (w *world) deliver(id fleet.CommandID) {
 	if v, err := w.VM(context.Background(), c.VM); err != nil || !v.Connected {
 		w.open(fleet.Hello{VM: c.VM, Pool: v.Pool, Org: v.Org})
 	}
-	w.apply(fleet.DeliveryClaimed{VM: c.VM, Command: id, Attempt: fleet.Attempt{
+	w.apply(fleet.LeaseRequested{VM: c.VM, Command: id, Request: fleet.LeaseRequest{
 		Via: fleet.Stream, Epoch: w.epoch(c.VM), WithoutToken: c.Type != fleet.RegisterRunner, At: start,
 	}}, start)
 }

@@ -70,7 +70,7 @@ func (d *Dispatcher) adoptClock() (j wallclock.Jump) {
 		d.stamps.last += int64(j.By)
 		d.configuredAt.Add(int64(j.By))
 		for _, s := range d.registry.sessions() {
-			s.alive.note(func(l fleet.Liveness) fleet.Liveness { return l.ClockMoved(j.By) })
+			s.alive.note(func(l fleet.Liveness) fleet.Liveness { return l.MoveClock(j.By) })
 		}
 		d.beats.move(j.By)
 		return j.By

@@ -322,7 +322,7 @@ func TestStampsDuringJumps(t *testing.T) {
 		defer close(stamped)
 		var l liveness
 		for ctx.Err() == nil {
-			d.arrivedAt(&l, fleet.Liveness.Received)
+			d.arrivedAt(&l, fleet.Liveness.Receive)
 			given.Add(1)
 		}
 	}()

@@ -129,9 +129,9 @@ var errNotSent = errors.New("not sent")
 
 func (s *Session) deliverNext(ctx context.Context) error {
 	s.mu.Lock()
-	a := fleet.Attempt{Via: fleet.Stream, Epoch: s.epoch, Written: s.written, WithoutToken: s.noToken}
+	a := fleet.LeaseRequest{Via: fleet.Stream, Epoch: s.epoch, Written: s.written, WithoutToken: s.noToken}
 	s.mu.Unlock()
-	o, err := s.d.claim(ctx, s.vm, a, s.withoutToken)
+	o, err := s.d.lease(ctx, s.vm, a, s.withoutToken)
 	if err != nil {
 		return err
 	}

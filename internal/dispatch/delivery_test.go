@@ -47,16 +47,16 @@ func TestDelivery(t *testing.T) {
 	})
 }
 
-// Nothing is sent before its delivery is durable: neither what is claimed by a session
-// nor what was claimed for it as it was accepted.
+// Nothing is sent before its delivery is durable: neither what is leased by a session
+// nor what was leased for it as it was accepted.
 func TestDeliveriesAreDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		driver := &slowDriver{memory.New(), make(chan struct{}, 1)}
 		s := newSystemOn(t, driver)
 		release := func() {}
-		s.store.on("Claim", func() error {
-			s.store.up("Claim")
+		s.store.on("Lease", func() error {
+			s.store.up("Lease")
 			release = driver.hold()
 			return nil
 		})
@@ -123,7 +123,7 @@ func (s *system) cancel(id fleet.CommandID) {
 
 // A command that is cancelled while its token is being minted is not sent, and
 // the next one is.
-func TestCancelledBeforeItsClaim(t *testing.T) {
+func TestCancelledBeforeItsLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
@@ -315,10 +315,10 @@ func TestSendHangs(t *testing.T) {
 }
 
 // While the store is unavailable a session waits, and then goes on; a command is
-// claimed once.
+// leased once.
 func TestDeliveryOutage(t *testing.T) {
 	t.Parallel()
-	for _, method := range []string{"State", "Claim"} {
+	for _, method := range []string{"State", "Lease"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -354,15 +354,15 @@ func TestDeliveryCountsThroughAnOutage(t *testing.T) {
 	})
 }
 
-// A session that was superseded between its claim and its message sends
+// A session that was superseded between its lease and its message sends
 // nothing: the newer one does.
-func TestSupersededAfterItsClaim(t *testing.T) {
+func TestSupersededAfterItsLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		newer := make(chan *agent, 1)
-		s.store.on("after Claim", func() error {
-			s.store.up("after Claim")
+		s.store.on("after Lease", func() error {
+			s.store.up("after Lease")
 			newer <- s.connect("vm-1")
 			return nil
 		})

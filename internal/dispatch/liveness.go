@@ -27,14 +27,14 @@ func (l *liveness) note(change func(fleet.Liveness) fleet.Liveness) {
 }
 
 func (l *liveness) event(kind string) {
-	l.note(func(v fleet.Liveness) fleet.Liveness { return v.Event(kind) })
+	l.note(func(v fleet.Liveness) fleet.Liveness { return v.ReceiveEvent(kind) })
 }
 
 // reportedElsewhere notes a report over HTTP, and returns whether it makes the stream
 // newly suspect.
 func (l *liveness) reportedElsewhere(now time.Time) (news bool) {
 	l.note(func(v fleet.Liveness) fleet.Liveness {
-		v, news = v.ReportedElsewhere(now)
+		v, news = v.ReceiveElsewhere(now)
 		return v
 	})
 	return news

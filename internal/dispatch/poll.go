@@ -9,7 +9,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
-// Offer is a claimed command as its agent gets it.
+// Offer is a leased command as its agent gets it.
 type Offer struct {
 	Command fleet.Command
 	// Params are the command's, with what is filled in at delivery. They may
@@ -19,11 +19,11 @@ type Offer struct {
 	TokenExpiresAt time.Time
 }
 
-// claim claims the VM's next command, unless that is claimed already. Its parameters
+// lease leases the VM's next command, unless that is leased already. Its parameters
 // are completed first: when a token is not available, its command stays as it is,
-// noToken is called, and the next command is claimed. The error wraps fleet.ErrNoToken
+// noToken is called, and the next command is leased. The error wraps fleet.ErrNoToken
 // when only such commands are due, and fleet.ErrNothingDue when none is.
-func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a fleet.Attempt, noToken func()) (Offer, error) {
+func (d *Dispatcher) lease(ctx context.Context, vm fleet.VMID, a fleet.LeaseRequest, noToken func()) (Offer, error) {
 	var missing error
 	for {
 		a.At = d.Clock()
@@ -53,16 +53,16 @@ func (d *Dispatcher) claim(ctx context.Context, vm fleet.VMID, a fleet.Attempt, 
 				return Offer{}, err
 			}
 		}
-		if next.Out(a.Epoch) {
+		if next.LeasedTo(a.Epoch) {
 			o.Command = next
 			return o, nil
 		}
 		a.At = d.Clock() // later than the end of the command before
-		out, err := d.Engine.Apply(ctx, fleet.DeliveryClaimed{VM: vm, Command: next.ID, Attempt: a}, a.At)
+		out, err := d.Engine.Apply(ctx, fleet.LeaseRequested{VM: vm, Command: next.ID, Request: a}, a.At)
 		if o.Command = out.Command; !errors.Is(err, fleet.ErrNotDue) {
 			return o, err
 		}
-		// It was cancelled, expired or claimed meanwhile: look again.
+		// It was cancelled, expired or leased meanwhile: look again.
 	}
 }
 
@@ -87,7 +87,7 @@ func (d *Dispatcher) Poll(ctx context.Context, vm fleet.VMID) ([]Offer, error) {
 	if err != nil || v.Connected {
 		return nil, err
 	}
-	o, err := d.claim(ctx, vm, fleet.Attempt{Via: fleet.HTTP}, func() {})
+	o, err := d.lease(ctx, vm, fleet.LeaseRequest{Via: fleet.HTTP}, func() {})
 	switch {
 	case errors.Is(err, fleet.ErrNothingDue):
 		return nil, nil

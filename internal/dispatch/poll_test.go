@@ -145,7 +145,7 @@ func TestPollOvertakesAMissingToken(t *testing.T) {
 // Over HTTP an agent is told that nothing can be stored, and tries again itself.
 func TestPollOutage(t *testing.T) {
 	t.Parallel()
-	for _, method := range []string{"RequestRegistration", "State", "Claim"} {
+	for _, method := range []string{"RequestRegistration", "State", "Lease"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

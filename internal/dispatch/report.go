@@ -142,10 +142,12 @@ func (s *Session) refuse(what string, why error) {
 // arrive stamps a message that was read just now: it is judged by that time,
 // however long it takes to be stored.
 func (s *Session) arrive() time.Time {
-	return s.d.arrivedAt(&s.alive, fleet.Liveness.Received)
+	return s.d.arrivedAt(&s.alive, fleet.Liveness.Receive)
 }
 
-func beatReceived(l fleet.Liveness, at time.Time) fleet.Liveness { return l.Received(at).Beat(at) }
+func beatReceived(l fleet.Liveness, at time.Time) fleet.Liveness {
+	return l.Receive(at).ReceiveHeartbeat(at)
+}
 
 // admit makes a report one of this session's. It refuses one that names another
 // VM.

@@ -21,7 +21,7 @@ func (d *Dispatcher) AnswerStarted(ctx context.Context, vm fleet.VM) (*Offer, er
 	if err != nil || !awaitsAnswer(now) {
 		return nil, err
 	}
-	o, err := d.claim(ctx, vm.ID, fleet.Attempt{Via: fleet.HTTP, Started: true}, func() {})
+	o, err := d.lease(ctx, vm.ID, fleet.LeaseRequest{Via: fleet.HTTP, Started: true}, func() {})
 	switch {
 	case errors.Is(err, fleet.ErrNothingDue):
 		return nil, nil //nolint:nilnil // as documented

@@ -155,7 +155,7 @@ func TestAnswerStartedWithoutAToken(t *testing.T) {
 // While nothing can be stored the agent gets an error, and tries again.
 func TestAnswerStartedOutage(t *testing.T) {
 	t.Parallel()
-	for _, method := range []string{"RequestRegistration", "State", "Claim"} {
+	for _, method := range []string{"RequestRegistration", "State", "Lease"} {
 		t.Run(method, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {

@@ -82,8 +82,8 @@ func stepOf(in fleet.Input) string {
 		return "CloseSession"
 	case fleet.Polled:
 		return "RequestRegistration"
-	case fleet.DeliveryClaimed:
-		return "Claim"
+	case fleet.LeaseRequested:
+		return "Lease"
 	case fleet.DeliveryFailed:
 		return "NotWritten"
 	case fleet.TokenUnavailable:

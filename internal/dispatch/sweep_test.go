@@ -180,7 +180,7 @@ func TestDeadLink(t *testing.T) {
 }
 
 // Nothing is written after its deadline, also when the time passes between the
-// claim and the write; the command ends as never delivered.
+// lease and the write; the command ends as never delivered.
 func TestDeadlineBeforeTheWrite(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -191,8 +191,8 @@ func TestDeadlineBeforeTheWrite(t *testing.T) {
 		short.TTL = 10 * time.Second
 		s.sendWith("vm-1", "a", short)
 		s.send("vm-1", "b")
-		s.store.on("after Claim", func() error {
-			s.store.up("after Claim")
+		s.store.on("after Lease", func() error {
+			s.store.up("after Lease")
 			time.Sleep(11 * time.Second) // fake clock
 			return nil
 		})

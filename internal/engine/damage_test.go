@@ -181,7 +181,7 @@ func TestEpochsOutliveTheirRecord(t *testing.T) {
 		s, err := r.State(t.Context(), "vm")
 		require.NoError(t, err)
 		require.Equal(t, []fleet.VMID{"vm"}, looks, "its session looks for commands")
-		_, err = s.Next(fleet.Attempt{Via: fleet.Stream, Epoch: old.Epoch, At: t0})
+		_, err = s.Next(fleet.LeaseRequest{Via: fleet.Stream, Epoch: old.Epoch, At: t0})
 		require.ErrorIs(t, err, fleet.ErrNotFound, "and ends")
 		if lost == 1 {
 			r.record(beat(old, t0.Add(time.Second), 1))
@@ -225,7 +225,7 @@ func TestEpochsOutliveAMissingRow(t *testing.T) {
 		}
 		s, err := r.State(t.Context(), "vm")
 		require.NoError(t, err)
-		_, err = s.Next(fleet.Attempt{Via: fleet.Stream, Epoch: old.Epoch, At: t0})
+		_, err = s.Next(fleet.LeaseRequest{Via: fleet.Stream, Epoch: old.Epoch, At: t0})
 		require.ErrorIs(t, err, fleet.ErrNotFound, "its session ends")
 		r.record(beat(old, t0.Add(time.Second), 1))
 		require.Empty(t, r.beats("vm"), "what comes on it is stale")

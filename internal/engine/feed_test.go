@@ -185,7 +185,7 @@ func TestStepsOfOneCommit(t *testing.T) {
 	require.NoError(t, r.change(func(g *group) error {
 		for i, in := range []fleet.Input{
 			fleet.SessionOpened{Hello: fleet.Hello{VM: "vm"}, Written: "c"},
-			fleet.DeliveryClaimed{VM: "vm", Command: "c", Attempt: fleet.Attempt{
+			fleet.LeaseRequested{VM: "vm", Command: "c", Request: fleet.LeaseRequest{
 				Via: fleet.Stream, Epoch: v.Epoch + 1, At: t0.Add(time.Second),
 			}},
 			fleet.DeliveryFailed{VM: "vm", Command: "c", Epoch: v.Epoch + 1},

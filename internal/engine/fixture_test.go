@@ -157,18 +157,18 @@ func (f *fixture) connect(vm string) fleet.VM {
 // deliver does what a session does to get its next command.
 func (f *fixture) deliver(vm string, e fleet.Epoch) (fleet.Command, error) {
 	f.Helper()
-	return f.deliverBy(vm, fleet.Attempt{Via: fleet.Stream, Epoch: e, At: f.now})
+	return f.deliverBy(vm, fleet.LeaseRequest{Via: fleet.Stream, Epoch: e, At: f.now})
 }
 
 // poll does what polling does for the VM "vm".
 func (f *fixture) poll() (fleet.Command, error) {
 	f.Helper()
 	f.apply(fleet.Polled{VM: "vm"})
-	return f.deliverBy("vm", fleet.Attempt{Via: fleet.HTTP, At: f.now})
+	return f.deliverBy("vm", fleet.LeaseRequest{Via: fleet.HTTP, At: f.now})
 }
 
 // deliverBy delivers what is next for an attempt.
-func (f *fixture) deliverBy(vm string, a fleet.Attempt) (fleet.Command, error) {
+func (f *fixture) deliverBy(vm string, a fleet.LeaseRequest) (fleet.Command, error) {
 	f.Helper()
 	id := fleet.VMID(vm)
 	if w := f.written[id]; a.Via == fleet.Stream && w.epoch == a.Epoch {
@@ -177,8 +177,8 @@ func (f *fixture) deliverBy(vm string, a fleet.Attempt) (fleet.Command, error) {
 	s, err := f.State(f.Context(), id)
 	require.NoError(f, err)
 	c, err := s.Next(a)
-	if err == nil && !c.Out(a.Epoch) {
-		c, err = f.claim(vm, c.ID, a)
+	if err == nil && !c.LeasedTo(a.Epoch) {
+		c, err = f.lease(vm, c.ID, a)
 	}
 	if err == nil {
 		f.written[id] = written{a.Epoch, c.ID}
@@ -186,20 +186,20 @@ func (f *fixture) deliverBy(vm string, a fleet.Attempt) (fleet.Command, error) {
 	return c, err
 }
 
-// claim claims a command, that must be the next, for an attempt.
-func (f *fixture) claim(vm string, id fleet.CommandID, a fleet.Attempt) (fleet.Command, error) {
-	out, err := f.Apply(f.Context(), fleet.DeliveryClaimed{VM: fleet.VMID(vm), Command: id, Attempt: a}, a.At)
+// lease leases a command, that must be the next, for an attempt.
+func (f *fixture) lease(vm string, id fleet.CommandID, a fleet.LeaseRequest) (fleet.Command, error) {
+	out, err := f.Apply(f.Context(), fleet.LeaseRequested{VM: fleet.VMID(vm), Command: id, Request: a}, a.At)
 	return out.Command, err
 }
 
 // deliverWithoutToken is deliver while no token is available.
 func (f *fixture) deliverWithoutToken(vm string, e fleet.Epoch) (fleet.Command, error) {
 	f.Helper()
-	return f.deliverBy(vm, fleet.Attempt{Via: fleet.Stream, Epoch: e, WithoutToken: true, At: f.now})
+	return f.deliverBy(vm, fleet.LeaseRequest{Via: fleet.Stream, Epoch: e, WithoutToken: true, At: f.now})
 }
 
-// claimOnly is deliver by a session that ends before it writes the command.
-func (f *fixture) claimOnly(vm string, e fleet.Epoch) (fleet.Command, error) {
+// leaseOnly is deliver by a session that ends before it writes the command.
+func (f *fixture) leaseOnly(vm string, e fleet.Epoch) (fleet.Command, error) {
 	f.Helper()
 	before := f.written[fleet.VMID(vm)]
 	defer func() { f.written[fleet.VMID(vm)] = before }()

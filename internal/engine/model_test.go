@@ -64,11 +64,11 @@ func (m *model) send(id, vm, kind string, ttl, ackTimeout time.Duration, now tim
 	v := m.vm(vm)
 	v.queue = append(v.queue, c)
 	if v.connected && len(v.queue) == 1 && kind != fleet.RegisterRunner {
-		m.claim(c, now)
+		m.lease(c, now)
 	}
 }
 
-func (m *model) claim(c *modelCommand, now time.Time) {
+func (m *model) lease(c *modelCommand, now time.Time) {
 	if c.kind == fleet.RegisterRunner {
 		m.vm(c.vm).awaits = time.Time{}
 	}
@@ -227,7 +227,7 @@ func (m *model) deliver(vm string, now time.Time) *modelCommand {
 			if c.kind == fleet.RegisterRunner && c.attempts > 0 && !v.awaits.IsZero() {
 				return nil
 			}
-			m.claim(c, now)
+			m.lease(c, now)
 			c.sent = true
 			return c
 		}

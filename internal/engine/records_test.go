@@ -181,7 +181,7 @@ func (r *records) opClose() {
 
 // attempt does what a session does to get its next command, or what a poll does.
 func (r *records) attempt(vm fleet.VMID, via fleet.Route) {
-	a := fleet.Attempt{Via: via, Epoch: r.epoch(vm), WithoutToken: r.chance(20), At: r.now}
+	a := fleet.LeaseRequest{Via: via, Epoch: r.epoch(vm), WithoutToken: r.chance(20), At: r.now}
 	if w := r.written[vm]; via == fleet.Stream && w.epoch == a.Epoch {
 		a.Written = w.id
 	}
@@ -194,9 +194,9 @@ func (r *records) attempt(vm fleet.VMID, via fleet.Route) {
 	if err != nil {
 		c = r.anyCommand() // which is not due
 	}
-	claimed := err == nil && c.Out(a.Epoch)
-	if !claimed {
-		err = r.both(fleet.DeliveryClaimed{VM: vm, Command: c.ID, Attempt: a})
+	leased := err == nil && c.LeasedTo(a.Epoch)
+	if !leased {
+		err = r.both(fleet.LeaseRequested{VM: vm, Command: c.ID, Request: a})
 	}
 	if err == nil && via == fleet.Stream && r.chance(80) {
 		r.written[vm] = written{a.Epoch, c.ID}

@@ -252,10 +252,10 @@ func (r *rig) next(v fleet.VM, written fleet.CommandID, at time.Time) (fleet.Com
 	r.Helper()
 	s, err := r.State(r.Context(), v.ID)
 	require.NoError(r, err)
-	a := fleet.Attempt{Via: fleet.Stream, Epoch: v.Epoch, Written: written, At: at}
+	a := fleet.LeaseRequest{Via: fleet.Stream, Epoch: v.Epoch, Written: written, At: at}
 	c, err := s.Next(a)
-	if err == nil && !c.Out(v.Epoch) {
-		r.apply(fleet.DeliveryClaimed{VM: v.ID, Command: c.ID, Attempt: a}, at)
+	if err == nil && !c.LeasedTo(v.Epoch) {
+		r.apply(fleet.LeaseRequested{VM: v.ID, Command: c.ID, Request: a}, at)
 	}
 	return c.ID, err
 }

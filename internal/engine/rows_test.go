@@ -103,7 +103,7 @@ func TestLoadSurvivesCrash(t *testing.T) {
 	n, err := again.ResetSessions(t.Context(), last.Add(time.Hour))
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	require.Equal(t, lasting(before.SessionClosed(before.Epoch, last.Add(time.Hour))), lasting(again.vm("vm")))
+	require.Equal(t, lasting(before.CloseSession(before.Epoch, last.Add(time.Hour))), lasting(again.vm("vm")))
 	require.InDelta(t, 2, *again.vm("other").Health.CPUPercent, 0)
 	require.Equal(t, again.vm("vm"), again.inRow("vm"))
 
@@ -126,7 +126,7 @@ func TestLoadOfHeartbeatBeforeSurvivesCrash(t *testing.T) {
 	require.InDelta(t, 2, *before.Health.CPUPercent, 0)
 	again := crash()
 	again.reset(last)
-	require.Equal(t, before.SessionClosed(v.Epoch, last), again.vm("vm"))
+	require.Equal(t, before.CloseSession(v.Epoch, last), again.vm("vm"))
 }
 
 // A VM is listed under what it last said of itself, whichever part that was.
@@ -216,7 +216,7 @@ func TestCrashAfterNewsOfVM(t *testing.T) {
 			require.Equal(t, last, before.LastSeenAt)
 			again := crash()
 			again.reset(last.Add(time.Hour))
-			require.Equal(t, lasting(before.SessionClosed(v.Epoch, last.Add(time.Hour))), lasting(again.vm("vm")))
+			require.Equal(t, lasting(before.CloseSession(v.Epoch, last.Add(time.Hour))), lasting(again.vm("vm")))
 		})
 	}
 }
@@ -247,7 +247,7 @@ func TestSilentVMSurvivesCrash(t *testing.T) {
 		before := r.vm("vm")
 		again := crash()
 		again.reset(at)
-		require.Equal(t, lasting(before.SessionClosed(before.Epoch, at)), lasting(again.vm("vm")), at.Sub(last))
+		require.Equal(t, lasting(before.CloseSession(before.Epoch, at)), lasting(again.vm("vm")), at.Sub(last))
 		require.NoError(t, again.Close())
 	}
 }

@@ -155,7 +155,7 @@ func testClockSends(f *fixture, by time.Duration) {
 			return ""
 		}
 	}
-	c := f.send("a", "vm") // claimed at once, but not written
+	c := f.send("a", "vm") // leased at once, but not written
 	require.Equal(t, fleet.Delivered, c.State)
 	require.Equal(t, c.ID, next())
 	require.NoError(t, f.notWritten("a", v.Epoch, f.now))

@@ -62,9 +62,9 @@ func testRedelivery(f *fixture) {
 	require.Equal(t, "b", string(f.mustDeliver("vm", v.Epoch).ID))
 }
 
-// A command that nothing is before is claimed as it is accepted, and then is the
+// A command that nothing is before is leased as it is accepted, and then is the
 // session's to send, once. Nobody else gets it.
-func testClaimedAtOnce(f *fixture) {
+func testLeasedAtOnce(f *fixture) {
 	t := f.T
 	require.Equal(t, fleet.Pending, f.send("unknown", "other").State)
 	v := f.registered("vm")
@@ -99,7 +99,7 @@ func testClaimedAtOnce(f *fixture) {
 	require.Equal(t, fleet.Pending, register.State, "its token is not there yet")
 	f.ack(f.mustDeliver("vm", v.Epoch), v.Epoch, true)
 
-	// The session ends before it has sent what was claimed for it.
+	// The session ends before it has sent what was leased for it.
 	f.send("c", "vm")
 	f.drop("vm", v.Epoch)
 	require.Equal(t, fleet.Pending, f.command("c").State)
@@ -117,21 +117,21 @@ func testClaimedAtOnce(f *fixture) {
 	require.Equal(t, fleet.Pending, f.send("e", "vm").State, "nobody is connected")
 }
 
-func testClaimNames(f *fixture) {
+func testLeaseNames(f *fixture) {
 	t := f.T
 	v := f.registered("vm")
 	f.send("a", "vm")
 	f.send("b", "vm")
-	at := fleet.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: f.now}
-	_, err := f.claim("vm", "b", at)
+	at := fleet.LeaseRequest{Via: fleet.Stream, Epoch: v.Epoch, At: f.now}
+	_, err := f.lease("vm", "b", at)
 	require.ErrorIs(t, err, fleet.ErrNotDue, "a comes first")
 	_, err = f.cancel("a", f.now)
 	require.NoError(t, err)
-	_, err = f.claim("vm", "a", at)
+	_, err = f.lease("vm", "a", at)
 	require.ErrorIs(t, err, fleet.ErrNotDue)
-	_, err = f.claim("vm", "b", at)
+	_, err = f.lease("vm", "b", at)
 	require.NoError(t, err)
-	_, err = f.claim("vm", "b", at)
+	_, err = f.lease("vm", "b", at)
 	require.ErrorIs(t, err, fleet.ErrNotDue, "it is out")
 }
 
@@ -145,7 +145,7 @@ func testFencing(f *fixture) {
 
 	_, err := f.deliver("vm", v1.Epoch)
 	require.ErrorIs(t, err, fleet.ErrSuperseded)
-	_, err = f.claim("vm", "a", fleet.Attempt{Via: fleet.Stream, Epoch: v1.Epoch, At: f.now})
+	_, err = f.lease("vm", "a", fleet.LeaseRequest{Via: fleet.Stream, Epoch: v1.Epoch, At: f.now})
 	require.ErrorIs(t, err, fleet.ErrSuperseded)
 	_, _, err = f.answer("vm", v1.Epoch, fleet.Ack{CommandID: "a", Success: true}, f.now)
 	require.ErrorIs(t, err, fleet.ErrSuperseded)
@@ -173,7 +173,7 @@ func testAckClock(f *fixture) {
 	f.drop("vm", v.Epoch)
 	f.later(10 * time.Minute) // far beyond the ack timeout
 	n := f.sweep(100)
-	require.Zero(t, n, "claimed and perhaps never sent: it must be delivered again")
+	require.Zero(t, n, "leased and perhaps never sent: it must be delivered again")
 	v = f.connect("vm")
 	require.Equal(t, "a", string(f.mustDeliver("vm", v.Epoch).ID))
 

@@ -87,8 +87,8 @@ func testNotWritten(f *fixture) {
 	t := f.T
 	v := f.registered("vm")
 	f.send("a", "vm")
-	for range 10 { // claimed each time, and never written
-		c, err := f.claimOnly("vm", v.Epoch)
+	for range 10 { // leased each time, and never written
+		c, err := f.leaseOnly("vm", v.Epoch)
 		require.NoError(t, err)
 		require.Equal(t, 1, c.Attempts)
 		v = f.connect("vm")
@@ -99,7 +99,7 @@ func testNotWritten(f *fixture) {
 	f.mustDeliver("vm", v.Epoch)
 	f.drop("vm", v.Epoch)
 	v = f.connect("vm")
-	c, err := f.claimOnly("vm", v.Epoch)
+	c, err := f.leaseOnly("vm", v.Epoch)
 	require.NoError(t, err)
 	require.Equal(t, 2, c.Attempts)
 	require.NoError(t, f.notWritten("a", v.Epoch-1, f.now), "of another session")

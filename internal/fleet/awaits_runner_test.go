@@ -44,13 +44,13 @@ func TestAwaitsRunner(t *testing.T) {
 		opened, err := testRules.Reduce(stateOf(requestedVM(), register("r").out(Stream, 2, t0)), SessionOpened{Hello{VM: "vm"}, "r"}, t1)
 		require.NoError(t, err)
 		require.Equal(t, Ready{}, opened.Ready)
-		_, err = opened.State.Next(Attempt{Via: Stream, Epoch: 3, At: t1})
+		_, err = opened.State.Next(LeaseRequest{Via: Stream, Epoch: 3, At: t1})
 		require.ErrorIs(t, err, ErrNothingDue)
 
 		out, err := testRules.Reduce(opened.State, test.in, test.now)
 		require.NoError(t, err, name)
 		require.Equal(t, test.decided, out.State.VM.AwaitsRunnerUntil.IsZero(), name)
-		require.Equal(t, out.State.VM.dueAt(), out.State.VM.DueAt, name)
+		require.Equal(t, out.State.VM.nextTickAt(), out.State.VM.DueAt, name)
 		require.Equal(t, test.ready, out.Ready, name)
 	}
 }

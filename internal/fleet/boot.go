@@ -59,11 +59,11 @@ func (v VM) begun(status string) bool {
 	return tried || v.Job != nil || !v.SpentAt.IsZero() || v.Status != "" && !startsIn(v.Status)
 }
 
-// bootShown applies a report that only an agent makes which was just started. It shows
+// observeBoot applies a report that only an agent makes which was just started. It shows
 // a new boot only after something that an agent does later. On a stream that is a newer
 // session than the one on which the agent is known to be in this boot. Over HTTP it
 // changes nothing for such a session: its successor takes it up.
-func (r *reduction) bootShown(o Origin, status string, sentAt time.Time) {
+func (r *reduction) observeBoot(o Origin, status string, sentAt time.Time) {
 	v := r.vm()
 	known := v.Registration.Epoch
 	plausible := o.ReceivedAt.Sub(o.SentAt).Abs() < plausibleClock
@@ -90,7 +90,7 @@ func (r *reduction) boot(now, startedAt time.Time) {
 		return
 	}
 	attempting, crashed := r.attempting(), v.crashedEarly()
-	*v = v.rebooted(startedAt, now)
+	*v = v.reboot(startedAt, now)
 	g := &v.Registration
 	switch {
 	case attempting:
@@ -101,7 +101,7 @@ func (r *reduction) boot(now, startedAt time.Time) {
 	default:
 		g.Crashes = 0
 	}
-	*g = g.again()
+	*g = g.tryAgain()
 	r.notice(NoticeBooted)
 }
 
@@ -130,8 +130,8 @@ func (r *reduction) takeUpBoot() {
 	v.BootSeenAt = noTime
 }
 
-// rebooted is v at the beginning of its next boot.
-func (v VM) rebooted(startedAt, now time.Time) VM {
+// reboot is v at the beginning of its next boot.
+func (v VM) reboot(startedAt, now time.Time) VM {
 	v.Boot++
 	v.StartedAt, v.BootedAt = startedAt, now
 	v.Runner, v.Job = nil, nil
@@ -156,7 +156,7 @@ func (v VM) contestedUntil() time.Time {
 // configuration now, or has refused it.
 func (r *reduction) restartAcked(c Command) {
 	v := r.vm()
-	*v = v.rebooted(time.Time{}, r.now)
+	*v = v.reboot(time.Time{}, r.now)
 	r.requested(c)
 	r.notice(NoticeBooted)
 	if !c.Ack.Success {
@@ -198,7 +198,7 @@ func (r *reduction) endProbe() {
 	g := &r.vm().Registration
 	g.ProbeAt = time.Time{}
 	if c, ok := r.State.Command(g.Probe); ok && !c.State.Terminal() {
-		r.put(c.ended(Cancelled, "taken back: its session is over, and the next one shows whether the runner is still registered", r.now), r.now)
+		r.put(c.end(Cancelled, "taken back: its session is over, and the next one shows whether the runner is still registered", r.now), r.now)
 	}
 	r.vm().Registration.Probe = ""
 }

@@ -22,7 +22,7 @@ func (in ClockMoved) Subject() (VMID, CommandID) { return in.VM, in.Command }
 func (in ClockMoved) reduce(r *reduction) error {
 	if in.Command == "" {
 		if r.State.Known() {
-			r.State.VM = r.vm().clockMoved(in.By)
+			r.State.VM = r.vm().moveClock(in.By)
 		}
 		return nil
 	}
@@ -30,13 +30,13 @@ func (in ClockMoved) reduce(r *reduction) error {
 	if err != nil || c.State.Terminal() {
 		return err
 	}
-	r.putQuietly(c.clockMoved(in.By))
+	r.putQuietly(c.moveClock(in.By))
 	return nil
 }
 
-// clockMoved returns v with its times moved. FirstSeenAt is history, and those when
+// moveClock returns v with its times moved. FirstSeenAt is history, and those when
 // something was sent or began are the agent's.
-func (v VM) clockMoved(by time.Duration) VM {
+func (v VM) moveClock(by time.Duration) VM {
 	g := &v.Registration
 	for _, t := range []*time.Time{
 		&v.BootedAt, &v.BootSeenAt, &v.ContestedAt, &v.SpentAt, &v.CrashedAt, &v.LastSeenAt, &v.ConnectedAt, &v.DisconnectedAt,
@@ -48,17 +48,17 @@ func (v VM) clockMoved(by time.Duration) VM {
 	return v
 }
 
-// clockMoved returns an open command with its times moved. CreatedAt is the caller's,
+// moveClock returns an open command with its times moved. CreatedAt is the caller's,
 // and the others are set when it ends.
-func (c Command) clockMoved(by time.Duration) Command {
+func (c Command) moveClock(by time.Duration) Command {
 	for _, t := range []*time.Time{&c.AcceptedAt, &c.ExpiresAt, &c.Last.At, &c.DueAt} {
 		moveTime(t, by)
 	}
 	return c
 }
 
-// ClockMoved returns what is known of a session with its times moved.
-func (l Liveness) ClockMoved(by time.Duration) Liveness {
+// MoveClock returns what is known of a session with its times moved.
+func (l Liveness) MoveClock(by time.Duration) Liveness {
 	for _, t := range []*time.Time{&l.OpenedAt, &l.LastMessageAt, &l.LastBeatAt, &l.SuspectAt} {
 		moveTime(t, by)
 	}
@@ -77,10 +77,10 @@ func moveTime(t *time.Time, by time.Duration) {
 func AfterJump(in Input, by time.Duration) Input {
 	switch in := in.(type) {
 	case CommandAccepted:
-		in.New = in.New.clockMoved(by)
+		in.New = in.New.moveClock(by)
 		return in
-	case DeliveryClaimed:
-		in.Attempt.At = in.Attempt.At.Add(by)
+	case LeaseRequested:
+		in.Request.At = in.Request.At.Add(by)
 		return in
 	case RunnersConfigured:
 		in.At = in.At.Add(by)

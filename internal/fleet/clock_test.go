@@ -78,13 +78,13 @@ func TestClockMovesEveryTime(t *testing.T) {
 		for name := range notMoved {
 			require.True(t, vm[name] != nil || command[name] != nil, "%s is a time", name)
 		}
-		movedVM, movedCommand, movedLiveness := v.clockMoved(by), c.clockMoved(by), l.ClockMoved(by)
+		movedVM, movedCommand, movedLiveness := v.moveClock(by), c.moveClock(by), l.MoveClock(by)
 		requireMoved(t, vm, times("VM", reflect.ValueOf(&movedVM).Elem()), by)
 		requireMoved(t, command, times("Command", reflect.ValueOf(&movedCommand).Elem()), by)
 		requireMoved(t, liveness, times("Liveness", reflect.ValueOf(&movedLiveness).Elem()), by)
 	}
-	require.Equal(t, VM{}, VM{}.clockMoved(time.Hour), "what is not set stays so")
-	require.Equal(t, Command{}, Command{}.clockMoved(time.Hour))
+	require.Equal(t, VM{}, VM{}.moveClock(time.Hour), "what is not set stays so")
+	require.Equal(t, Command{}, Command{}.moveClock(time.Hour))
 }
 
 // clockState is a VM with a command that is out and one that is pending.
@@ -109,8 +109,8 @@ func TestClockMoved(t *testing.T) {
 	t.Parallel()
 	s, out, pending := clockState()
 	by := -time.Hour
-	vm := s.VM.clockMoved(by)
-	moved := func(c Command) Command { return c.clockMoved(by) }
+	vm := s.VM.moveClock(by)
+	moved := func(c Command) Command { return c.moveClock(by) }
 	ended := Command{ID: "ended", VM: "vm", State: Succeeded, FinishedAt: t0}
 	testReduce(t, map[string]reduceCase{
 		"the VM": {state: s, in: ClockMoved{VM: "vm", By: by}, vm: vm},
@@ -163,10 +163,10 @@ func TestAfterJump(t *testing.T) {
 	t.Parallel()
 	by := -time.Hour
 	_, out, _ := clockState()
-	require.Equal(t, CommandAccepted{out.clockMoved(by)}, AfterJump(CommandAccepted{out}, by))
+	require.Equal(t, CommandAccepted{out.moveClock(by)}, AfterJump(CommandAccepted{out}, by))
 	require.Equal(t,
-		DeliveryClaimed{VM: "vm", Command: "out", Attempt: Attempt{At: t0.Add(by)}},
-		AfterJump(DeliveryClaimed{VM: "vm", Command: "out", Attempt: Attempt{At: t0}}, by))
+		LeaseRequested{VM: "vm", Command: "out", Request: LeaseRequest{At: t0.Add(by)}},
+		AfterJump(LeaseRequested{VM: "vm", Command: "out", Request: LeaseRequest{At: t0}}, by))
 	at := func(at time.Time) Origin { return Origin{VM: "vm", ReceivedAt: at, SentAt: t0} }
 	require.Equal(t, EventReceived{Event{Origin: at(t0.Add(by))}}, AfterJump(EventReceived{Event{Origin: at(t0)}}, by))
 	h := &Heartbeat{Origin: at(t0)}

@@ -125,10 +125,10 @@ func (c Command) Outline() Command {
 	return c
 }
 
-// Acked takes the agent's answer. An ack for a command that has ended is kept
+// MarkAcked takes the agent's answer. An ack for a command that has ended is kept
 // on its record, if it is the first, and changes nothing else. It returns
 // ErrNotDelivered for a command that was never handed out.
-func (c Command) Acked(a Ack, now time.Time) (Command, error) {
+func (c Command) MarkAcked(a Ack, now time.Time) (Command, error) {
 	if c.State == Pending {
 		return c, ErrNotDelivered
 	}
@@ -139,45 +139,45 @@ func (c Command) Acked(a Ack, now time.Time) (Command, error) {
 		return c, nil
 	}
 	if a.Success {
-		return c.ended(Succeeded, "the agent acked it", now), nil
+		return c.end(Succeeded, "the agent acked it", now), nil
 	}
-	return c.ended(Failed, "the agent answered that it failed", now), nil
+	return c.end(Failed, "the agent answered that it failed", now), nil
 }
 
-// Proven ends a delivered command as succeeded on evidence other than an ack.
+// MarkProven ends a delivered command as succeeded on evidence other than an ack.
 // It returns ErrNotDelivered when the command is not out.
-func (c Command) Proven(evidence string, now time.Time) (Command, error) {
+func (c Command) MarkProven(evidence string, now time.Time) (Command, error) {
 	if c.State != Delivered {
 		return c, ErrNotDelivered
 	}
-	return c.ended(Succeeded, evidence, now), nil
+	return c.end(Succeeded, evidence, now), nil
 }
 
-// Unneeded ends c because what it is for is reached already, as evidence shows: as
+// MarkUnneeded ends c because what it is for is reached already, as evidence shows: as
 // succeeded when it is out, and else as cancelled.
-func (c Command) Unneeded(evidence string, now time.Time) Command {
-	if proven, err := c.Proven(evidence, now); err == nil {
+func (c Command) MarkUnneeded(evidence string, now time.Time) Command {
+	if proven, err := c.MarkProven(evidence, now); err == nil {
 		return proven
 	}
-	return c.ended(Cancelled, "not needed any more: "+evidence, now)
+	return c.end(Cancelled, "not needed any more: "+evidence, now)
 }
 
-// Cancelled takes c back. Cancelling twice is not an error; it returns ErrEnded for
+// Cancel takes c back. Cancelling twice is not an error; it returns ErrEnded for
 // a command that has ended in another way.
-func (c Command) Cancelled(now time.Time) (Command, error) {
+func (c Command) Cancel(now time.Time) (Command, error) {
 	switch {
 	case c.State == Cancelled:
 		return c, nil
 	case c.State.Terminal():
 		return c, ErrEnded
 	case c.State == Delivered:
-		return c.ended(Cancelled, "cancelled after it was delivered: the agent may have acted on it", now), nil
+		return c.end(Cancelled, "cancelled after it was delivered: the agent may have acted on it", now), nil
 	default:
-		return c.ended(Cancelled, "cancelled before it was delivered", now), nil
+		return c.end(Cancelled, "cancelled before it was delivered", now), nil
 	}
 }
 
-func (c Command) ended(s CommandState, reason string, now time.Time) Command {
+func (c Command) end(s CommandState, reason string, now time.Time) Command {
 	c.State, c.Reason, c.FinishedAt, c.DueAt = s, reason, now, time.Time{}
 	return c
 }

@@ -19,17 +19,17 @@ func inState(tb testing.TB, s CommandState) Command {
 		return c
 	}
 	if s == Expired {
-		return c.Lapsed(t0.Add(time.Hour), time.Time{}, VM{})
+		return c.Expire(t0.Add(time.Hour), time.Time{}, VM{})
 	}
-	c, err = c.Delivered(Delivery{Via: Stream, Epoch: 1, Boot: 1, At: t0})
+	c, err = c.MarkDelivered(Delivery{Via: Stream, Epoch: 1, Boot: 1, At: t0})
 	require.NoError(tb, err)
 	switch s {
 	case Succeeded, Failed:
-		c, err = c.Acked(Ack{CommandID: "c", Success: s == Succeeded}, t0)
+		c, err = c.MarkAcked(Ack{CommandID: "c", Success: s == Succeeded}, t0)
 	case TimedOut:
-		c = c.Lapsed(t0.Add(time.Minute), t0, VM{})
+		c = c.Expire(t0.Add(time.Minute), t0, VM{})
 	case Cancelled:
-		c, err = c.Cancelled(t0)
+		c, err = c.Cancel(t0)
 	case Pending, Delivered, Expired:
 	}
 	require.NoError(tb, err)
@@ -49,19 +49,19 @@ type step struct {
 }
 
 var steps = []step{
-	{"deliver", func(c Command) (Command, error) { return c.Delivered(via(Stream, 1, 1, t0)) }},
-	{"deliver on a newer session", func(c Command) (Command, error) { return c.Delivered(via(Stream, 2, 1, t0)) }},
-	{"deliver too late", func(c Command) (Command, error) { return c.Delivered(via(Stream, 2, 1, t0.Add(2*time.Hour))) }},
-	{"ack success", func(c Command) (Command, error) { return c.Acked(Ack{CommandID: "c", Success: true}, t0) }},
-	{"ack failure", func(c Command) (Command, error) { return c.Acked(Ack{CommandID: "c"}, t0) }},
-	{"prove", func(c Command) (Command, error) { return c.Proven("seen", t0) }},
-	{"lapse early", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Minute-1), t0, VM{}), nil }},
-	{"lapse", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Hour), t0, VM{}), nil }},
-	{"lapse in silence", func(c Command) (Command, error) { return c.Lapsed(t0.Add(time.Minute), t0, live(c)), nil }},
-	{"not written", func(c Command) (Command, error) { return c.NotWritten(c.Last.Epoch), nil }},
-	{"cancel", func(c Command) (Command, error) { return c.Cancelled(t0) }},
-	{"begin a session", func(c Command) (Command, error) { return c.SessionBegan(t0), nil }},
-	{"end the session", func(c Command) (Command, error) { return c.SessionEnded(1, t0), nil }},
+	{"deliver", func(c Command) (Command, error) { return c.MarkDelivered(via(Stream, 1, 1, t0)) }},
+	{"deliver on a newer session", func(c Command) (Command, error) { return c.MarkDelivered(via(Stream, 2, 1, t0)) }},
+	{"deliver too late", func(c Command) (Command, error) { return c.MarkDelivered(via(Stream, 2, 1, t0.Add(2*time.Hour))) }},
+	{"ack success", func(c Command) (Command, error) { return c.MarkAcked(Ack{CommandID: "c", Success: true}, t0) }},
+	{"ack failure", func(c Command) (Command, error) { return c.MarkAcked(Ack{CommandID: "c"}, t0) }},
+	{"prove", func(c Command) (Command, error) { return c.MarkProven("seen", t0) }},
+	{"lapse early", func(c Command) (Command, error) { return c.Expire(t0.Add(time.Minute-1), t0, VM{}), nil }},
+	{"lapse", func(c Command) (Command, error) { return c.Expire(t0.Add(time.Hour), t0, VM{}), nil }},
+	{"lapse in silence", func(c Command) (Command, error) { return c.Expire(t0.Add(time.Minute), t0, live(c)), nil }},
+	{"not written", func(c Command) (Command, error) { return c.ReleaseLease(c.Last.Epoch), nil }},
+	{"cancel", func(c Command) (Command, error) { return c.Cancel(t0) }},
+	{"begin a session", func(c Command) (Command, error) { return c.BeginSession(t0), nil }},
+	{"end the session", func(c Command) (Command, error) { return c.EndSession(1, t0), nil }},
 }
 
 // live is the VM of c with the session live that c is out on.
@@ -146,34 +146,34 @@ func requireConsistent(tb testing.TB, before, after Command) {
 func TestLateAckIsKept(t *testing.T) {
 	t.Parallel()
 	for _, s := range []CommandState{TimedOut, Cancelled} {
-		c, err := inState(t, s).Acked(Ack{CommandID: "c", Success: true}, t0)
+		c, err := inState(t, s).MarkAcked(Ack{CommandID: "c", Success: true}, t0)
 		require.NoError(t, err)
 		require.Equal(t, s, c.State)
 		require.True(t, c.Ack.Success)
 		require.Equal(t, t0, c.AckedAt)
 	}
-	c, err := inState(t, Expired).Acked(Ack{CommandID: "c", Success: true}, t0)
+	c, err := inState(t, Expired).MarkAcked(Ack{CommandID: "c", Success: true}, t0)
 	require.NoError(t, err)
 	require.Nil(t, c.Ack, "no agent acks what it never got")
 }
 
-// TestAckClock defends that a command claimed by a controller that died is
+// TestAckClock defends that a command leased by a controller that died is
 // given up at its deadline, not at its ack timeout.
 func TestAckClock(t *testing.T) {
 	t.Parallel()
 	c := inState(t, Delivered)
 	require.Equal(t, t0.Add(time.Minute), c.DueAt)
-	require.Equal(t, c, c.SessionEnded(0, t0), "another session's end")
-	c = c.SessionEnded(1, t0)
+	require.Equal(t, c, c.EndSession(0, t0), "another session's end")
+	c = c.EndSession(1, t0)
 	require.Equal(t, c.ExpiresAt, c.DueAt)
-	c, err := c.Delivered(via(Stream, 2, 1, t0.Add(30*time.Minute)))
+	c, err := c.MarkDelivered(via(Stream, 2, 1, t0.Add(30*time.Minute)))
 	require.NoError(t, err)
 	require.Equal(t, t0.Add(31*time.Minute), c.DueAt)
 }
 
 func TestPolledDelivery(t *testing.T) {
 	t.Parallel()
-	c, err := inState(t, Pending).Delivered(via(HTTP, 0, 1, t0))
+	c, err := inState(t, Pending).MarkDelivered(via(HTTP, 0, 1, t0))
 	require.NoError(t, err)
 	require.Equal(t, t0.Add(time.Minute), c.DueAt)
 	for _, d := range []Delivery{via(HTTP, 0, 1, t0), via(Stream, 1, 1, t0), via(HTTP, 5, 1, t0)} {
@@ -181,7 +181,7 @@ func TestPolledDelivery(t *testing.T) {
 	}
 	require.True(t, c.Deliverable(via(HTTP, 0, 2, t0)))
 	require.True(t, c.Deliverable(via(Stream, 1, 2, t0)))
-	require.Equal(t, c, c.SessionEnded(1, t0))
+	require.Equal(t, c, c.EndSession(1, t0))
 }
 
 func TestStreamRedeliveryNeedsANewSession(t *testing.T) {

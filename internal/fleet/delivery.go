@@ -9,9 +9,9 @@ import (
 // sender or an option says otherwise.
 const DefaultMaxDeliveries = 5
 
-// The decision about an overdue ack is postponed, while nothing arrives on the
-// session, by a share of the time since the delivery, within these bounds: many
-// commands may wait like this at once, each for long.
+// While nothing arrives on the session, the decision about an overdue ack is postponed by
+// a share of the time since the delivery, within these bounds: many commands may wait like
+// this at once, each for a long time.
 const (
 	leastDeferral = time.Second
 	mostDeferral  = 15 * time.Second
@@ -43,13 +43,13 @@ type Delivery struct {
 	Started bool `json:"started,omitempty"`
 }
 
-// Deliverable reports whether d may be the next delivery of c: before its
-// deadline, and at most MaxDeliveries times. A pending command may go any way.
-// One that is out goes out again on a newer session, or to a poll once the stream
-// it went out on is over; what was handed to a poll is not handed out again in
-// that boot. Neither is what was in an answer to vm_started, except on a newer
-// session, whose agent may have ignored the answer, and when vm_started is repeated,
-// whose agent did not get it.
+// Deliverable reports whether d may be the next delivery of c: before its deadline, and
+// at most MaxDeliveries times. A pending command may take any route. A delivered one may
+// be delivered again on a newer session, or to a poll once the stream that it was
+// delivered on has ended. A command that was handed to a poll is not delivered again in
+// the same boot, and neither is one that was in the answer to a vm_started, with two
+// exceptions: a newer session, whose agent may have ignored the answer, and a repeated
+// vm_started, whose agent did not receive it.
 func (c Command) Deliverable(d Delivery) bool {
 	switch {
 	case c.State.Terminal(), !d.At.Before(c.ExpiresAt), c.exhausted(), d.Started && c.Type != RegisterRunner:
@@ -63,15 +63,15 @@ func (c Command) Deliverable(d Delivery) bool {
 	return newer && (c.Last.Via == Stream || d.Boot > c.Last.Boot || c.Last.unused(d))
 }
 
-// unused reports whether d was in an answer to vm_started that the agent has not used, as
-// far as the next delivery shows: it opened a session since, or repeats vm_started.
+// unused reports whether d was in the answer to a vm_started that the agent has not used,
+// as the next delivery shows: the agent has opened a session since, or repeats vm_started.
 func (d Delivery) unused(next Delivery) bool {
 	return d.Started && (next.Started || next.Via == Stream && next.Epoch > d.Epoch)
 }
 
-// InFlight reports whether c keeps d from delivering another command of its VM:
-// it was delivered and its ack may still come. A command that went out on a
-// session before has lost its ack, since agents send none twice.
+// InFlight reports whether c keeps d from delivering another command of its VM: c was
+// delivered and its ack may still arrive. Agents send no ack twice, so the ack of a command
+// that was delivered on an earlier session is lost.
 func (c Command) InFlight(d Delivery) bool {
 	switch {
 	case c.State != Delivered:
@@ -94,9 +94,9 @@ func (c Command) MaxDeliveriesOrDefault() int {
 	return c.MaxDeliveries
 }
 
-// Delivered claims c for a delivery that is about to be made. It returns
-// ErrNotDue when c may not be delivered so.
-func (c Command) Delivered(d Delivery) (Command, error) {
+// MarkDelivered leases c for the delivery d, which is about to be made. It returns
+// ErrNotDue when d is not permitted.
+func (c Command) MarkDelivered(d Delivery) (Command, error) {
 	if !c.Deliverable(d) {
 		return c, ErrNotDue
 	}
@@ -107,16 +107,17 @@ func (c Command) Delivered(d Delivery) (Command, error) {
 	return c, nil
 }
 
-// Out reports whether c is out on the session with this epoch.
-func (c Command) Out(e Epoch) bool {
+// LeasedTo reports whether c is leased to the session with this epoch: delivered on it, or
+// about to be.
+func (c Command) LeasedTo(e Epoch) bool {
 	return c.State == Delivered && c.Last.Via == Stream && c.Last.Epoch == e
 }
 
-// NotWritten takes back a delivery on the session with this epoch that was not
-// written to the agent in full: it does not count, and c is out on that session no
-// more. A command that has had no other is pending again.
-func (c Command) NotWritten(e Epoch) Command {
-	if !c.Out(e) {
+// ReleaseLease takes back a delivery on the session with this epoch that was not written to
+// the agent in full: it does not count, and c is not leased to that session any more.
+// Without an earlier delivery c is pending again.
+func (c Command) ReleaseLease(e Epoch) Command {
+	if !c.LeasedTo(e) {
 		return c
 	}
 	c.Attempts--
@@ -128,58 +129,58 @@ func (c Command) NotWritten(e Epoch) Command {
 	return c
 }
 
-// SessionEnded takes the end of the sessions up to e, also by a newer one. The
-// ack clock of a command that is out on one of them stops: until a new session
-// delivers it again, only its deadline counts. Else a controller that was down
-// for longer than the ack timeout would give up a command that it had claimed and
-// never sent. A command that has had all its deliveries ends.
-func (c Command) SessionEnded(e Epoch, now time.Time) Command {
+// EndSession applies the end of the sessions up to e, including one that a newer session
+// superseded. The ack clock of a command that is leased to one of them stops: until a new
+// session delivers it again, only its deadline counts. Otherwise a controller that was down
+// for longer than the ack timeout would give up a command that it had leased but never
+// sent. A command that has used up its deliveries ends.
+func (c Command) EndSession(e Epoch, now time.Time) Command {
 	if c.State != Delivered || c.Last.Via != Stream || c.Last.Epoch > e {
 		return c
 	}
-	return c.unclocked(now)
+	return c.stopAckClock(now)
 }
 
-// SessionBegan takes the beginning of a newer session. Of a command that was in an answer
-// to vm_started the ack clock stops as in SessionEnded: it is due on that session.
-func (c Command) SessionBegan(now time.Time) Command {
+// BeginSession applies the beginning of a newer session. It stops the ack clock, as
+// EndSession does, of a command that was in the answer to a vm_started: that is due on the
+// new session.
+func (c Command) BeginSession(now time.Time) Command {
 	if c.State != Delivered || !c.Last.Started {
 		return c
 	}
-	return c.unclocked(now)
+	return c.stopAckClock(now)
 }
 
-// unclocked is c with its ack clock stopped; if it has had all its deliveries, it ends.
-func (c Command) unclocked(now time.Time) Command {
+// stopAckClock returns c without an ack timeout, or ended if it has used up its deliveries.
+func (c Command) stopAckClock(now time.Time) Command {
 	if c.exhausted() {
-		return c.ended(TimedOut, fmt.Sprintf("delivered %d times and never acked: max_deliveries is reached", c.Attempts), now)
+		return c.end(TimedOut, fmt.Sprintf("delivered %d times and never acked: max_deliveries is reached", c.Attempts), now)
 	}
 	c.DueAt = c.ExpiresAt
 	return c
 }
 
-// Lapsed ends c if its time is up: Expired when it was never delivered before
-// its deadline, TimedOut when it was and no ack came. v is the VM of c, and
-// lastMessageAt when the latest message arrived on the session that c is out on, zero
-// for none, and as long as c was not written to it. While that session is not over
-// and nothing has arrived on it since the delivery, c is not given up before its
-// deadline: the link may be dead, and the end of the session has c delivered
-// again.
-func (c Command) Lapsed(now, lastMessageAt time.Time, v VM) Command {
+// Expire ends c if its time is up: as Expired when it was never delivered before its
+// deadline, as TimedOut when it was delivered and no ack arrived. v is the VM of c.
+// lastMessageAt is when the latest message arrived on the session that c is leased to;
+// zero if there is none, or if c was not written to that session. While that session is
+// open and nothing has arrived on it since the delivery, c keeps waiting until its
+// deadline: the link may be dead, and the end of the session has c delivered again.
+func (c Command) Expire(now, lastMessageAt time.Time, v VM) Command {
 	switch {
 	case c.State.Terminal() || now.Before(c.DueAt):
 		return c
 	case c.State == Pending:
-		return c.ended(Expired, "not delivered before its deadline", now)
-	case v.Connected && c.Out(v.Epoch) && !lastMessageAt.After(c.Last.At) && now.Before(c.ExpiresAt):
+		return c.end(Expired, "not delivered before its deadline", now)
+	case v.Connected && c.LeasedTo(v.Epoch) && !lastMessageAt.After(c.Last.At) && now.Before(c.ExpiresAt):
 		c.DueAt = now.Add(max(leastDeferral, min(now.Sub(c.Last.At)/deferralShare, mostDeferral)))
 		return c
 	default:
-		return c.ended(TimedOut, c.unackedReason(now, v), now)
+		return c.end(TimedOut, c.unackedReason(now, v), now)
 	}
 }
 
-// unackedReason says why no ack came, as far as that is known.
+// unackedReason returns why no ack arrived, as far as that is known.
 func (c Command) unackedReason(now time.Time, v VM) string {
 	reason := fmt.Sprintf("no ack within %s", c.AckTimeout)
 	switch {
@@ -196,17 +197,17 @@ func (c Command) unackedReason(now time.Time, v VM) string {
 	return reason
 }
 
-// NextDelivery returns which of the open commands of a VM, oldest first, d is to
-// deliver, or ErrNothingDue: none while another is in flight, else the first that
-// may be delivered. That is also the one that is claimed for the session of d
-// already and was not written to it yet; written is the latest command that was; and
-// the one that goes out again in the answer to a repeated vm_started. withoutToken
-// leaves RegisterRunner out, so that one that waits for a token blocks nothing.
+// NextDelivery returns which of the open commands of a VM, oldest first, d is to deliver:
+// the first that may be delivered while no other is in flight. Two commands in flight are
+// themselves next: one that is leased to the session of d but not yet written to it
+// (written is the latest command that was), and one that is delivered again in the answer
+// to a repeated vm_started. withoutToken leaves out RegisterRunner, so that one that waits
+// for a token blocks nothing. It returns ErrNothingDue when there is no such command.
 func NextDelivery(open []Command, d Delivery, written CommandID, withoutToken bool) (Command, error) {
 	for _, c := range open {
 		switch {
 		case !c.InFlight(d):
-		case c.Out(d.Epoch) && c.ID != written && d.At.Before(c.ExpiresAt):
+		case c.LeasedTo(d.Epoch) && c.ID != written && d.At.Before(c.ExpiresAt):
 			return c, nil
 		case d.Started && c.Deliverable(d) && !withoutToken:
 			return c, nil

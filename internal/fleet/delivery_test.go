@@ -36,10 +36,10 @@ func TestExhausted(t *testing.T) {
 	c := inState(t, Pending)
 	for epoch := Epoch(1); epoch <= 3; epoch++ {
 		var err error
-		c, err = c.Delivered(via(Stream, epoch, 1, t0))
+		c, err = c.MarkDelivered(via(Stream, epoch, 1, t0))
 		require.NoError(t, err)
 		require.Equal(t, Delivered, c.State)
-		c = c.SessionEnded(epoch, t0)
+		c = c.EndSession(epoch, t0)
 	}
 	require.Equal(t, TimedOut, c.State)
 	require.Equal(t, "delivered 3 times and never acked: max_deliveries is reached", c.Reason)
@@ -49,14 +49,14 @@ func TestExhausted(t *testing.T) {
 // late, and the end of the session after it. The delivery before still counts.
 func TestNotWrittenOnce(t *testing.T) {
 	t.Parallel()
-	c, err := inState(t, Delivered).SessionEnded(1, t0).Delivered(via(Stream, 2, 1, t0))
+	c, err := inState(t, Delivered).EndSession(1, t0).MarkDelivered(via(Stream, 2, 1, t0))
 	require.NoError(t, err)
-	c = c.NotWritten(2)
+	c = c.ReleaseLease(2)
 	require.Equal(t, 1, c.Attempts)
-	require.False(t, c.Out(2))
+	require.False(t, c.LeasedTo(2))
 	require.False(t, c.InFlight(via(Stream, 2, 1, t0)), "it blocks nothing")
-	require.Equal(t, c, c.NotWritten(2))
-	c = c.Lapsed(c.ExpiresAt, time.Time{}, VM{})
+	require.Equal(t, c, c.ReleaseLease(2))
+	c = c.Expire(c.ExpiresAt, time.Time{}, VM{})
 	require.Equal(t, TimedOut, c.State, "it was delivered")
 }
 
@@ -78,7 +78,7 @@ func TestLapsedInSilence(t *testing.T) {
 		"on another session": {due, t0, VM{Connected: true, Epoch: 2}, TimedOut},
 		"past its deadline":  {c.ExpiresAt, t0, live(c), TimedOut},
 	} {
-		after := c.Lapsed(test.now, test.lastMessageAt, test.vm)
+		after := c.Expire(test.now, test.lastMessageAt, test.vm)
 		require.Equal(t, test.state, after.State, name)
 		if test.state == Delivered {
 			require.Equal(t, due.Add(time.Minute/16), after.DueAt, name)
@@ -86,24 +86,24 @@ func TestLapsedInSilence(t *testing.T) {
 	}
 	for since, wait := range map[time.Duration]time.Duration{time.Second: time.Second, 30 * time.Minute: 15 * time.Second} {
 		c.DueAt = t0.Add(since)
-		require.Equal(t, c.DueAt.Add(wait), c.Lapsed(c.DueAt, t0, live(c)).DueAt, since)
+		require.Equal(t, c.DueAt.Add(wait), c.Expire(c.DueAt, t0, live(c)).DueAt, since)
 	}
-	polled, err := inState(t, Pending).Delivered(via(HTTP, 1, 1, t0))
+	polled, err := inState(t, Pending).MarkDelivered(via(HTTP, 1, 1, t0))
 	require.NoError(t, err)
-	require.Equal(t, TimedOut, polled.Lapsed(polled.DueAt, t0, live(polled)).State, "there is no session to wait for")
+	require.Equal(t, TimedOut, polled.Expire(polled.DueAt, t0, live(polled)).State, "there is no session to wait for")
 }
 
 // The reason of a timeout says what an operator needs to know.
 func TestTimeoutReasons(t *testing.T) {
 	t.Parallel()
 	c := inState(t, Delivered)
-	require.Equal(t, "no ack within 1m0s", c.Lapsed(c.DueAt, c.DueAt, VM{}).Reason)
-	require.Equal(t, "delivered, but not acked before its deadline", c.Lapsed(c.ExpiresAt, t0, VM{}).Reason)
+	require.Equal(t, "no ack within 1m0s", c.Expire(c.DueAt, c.DueAt, VM{}).Reason)
+	require.Equal(t, "delivered, but not acked before its deadline", c.Expire(c.ExpiresAt, t0, VM{}).Reason)
 	v := VM{Registration: Registration{State: Registered, ProvenAt: t0}, LastAckAt: t0.Add(-1)}
-	require.Contains(t, c.Lapsed(c.DueAt, c.DueAt, v).Reason, "reads no commands")
+	require.Contains(t, c.Expire(c.DueAt, c.DueAt, v).Reason, "reads no commands")
 	require.True(t, v.ReadsNoCommands())
 	v.LastAckAt = t0.Add(1)
-	require.NotContains(t, c.Lapsed(c.DueAt, c.DueAt, v).Reason, "reads no commands", "this one does")
+	require.NotContains(t, c.Expire(c.DueAt, c.DueAt, v).Reason, "reads no commands", "this one does")
 }
 
 func TestNextDelivery(t *testing.T) {
@@ -135,7 +135,7 @@ func TestNextDelivery(t *testing.T) {
 		"nothing":                            {},
 		"the oldest":                         {open: []Command{a, b}, next: "a"},
 		"one in flight":                      {open: []Command{out, a}, written: "o"},
-		"one claimed and not written":        {open: []Command{out, a}, next: "o"},
+		"one leased and not written":         {open: []Command{out, a}, next: "o"},
 		"not after its deadline":             {open: []Command{overdue, a}},
 		"one in flight that has overtaken":   {open: []Command{register, out, a}, written: "o"},
 		"one with a poll":                    {open: []Command{polled, a}},

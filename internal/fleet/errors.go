@@ -23,8 +23,8 @@ var (
 	ErrNotDue = errors.New("the command is not due")
 	// ErrNothingDue occurs when a VM has no command to be delivered now.
 	ErrNothingDue = errors.New("nothing due")
-	// ErrSuperseded occurs when a newer session has claimed the VM.
-	ErrSuperseded = errors.New("a newer session has claimed the VM")
+	// ErrSuperseded occurs when a newer session has superseded this one.
+	ErrSuperseded = errors.New("a newer session has superseded this one")
 	// ErrUnavailable occurs when nothing can be stored or read at the moment: a
 	// full disk, a lost database, a stop in progress.
 	ErrUnavailable = errors.New("nothing can be stored or read at the moment")

@@ -31,7 +31,7 @@ func (in AckReceived) reduce(r *reduction) error {
 	}
 	r.Late = c.State.Terminal()
 	repeated := r.Late && c.Ack != nil
-	acked, err := c.Acked(in.Ack, r.now)
+	acked, err := c.MarkAcked(in.Ack, r.now)
 	r.Command = acked
 	if err != nil || repeated || acked.Ack == nil {
 		return err // or nothing of it is stored
@@ -64,7 +64,7 @@ func (in EventReceived) reduce(r *reduction) error {
 	if r.Stale = r.vm().Stale(e.Origin); r.Stale {
 		return nil
 	}
-	r.State.VM = r.vm().Seen(e.Origin)
+	r.State.VM = r.vm().MarkSeen(e.Origin)
 	if react, ok := reactions[e.Type]; ok && !r.vm().overtaken(e) {
 		react(r, e)
 	}
@@ -81,11 +81,11 @@ var reactions = map[string]func(*reduction, Event){
 }
 
 func vmStarted(r *reduction, e Event) {
-	r.State.VM = r.vm().Described(e)
+	r.State.VM = r.vm().Describe(e)
 	if r.registering() {
 		r.startedUnproven(e)
 	} else {
-		r.bootShown(e.Origin, "", e.SentAt)
+		r.observeBoot(e.Origin, "", e.SentAt)
 	}
 	if r.vm().StartedAt.IsZero() {
 		r.vm().StartedAt = e.SentAt
@@ -107,7 +107,7 @@ func (r *reduction) startedUnproven(e Event) {
 	}
 	v.StartedAt = e.SentAt
 	if c.Last.Started && e.ReceivedAt.Sub(c.Last.At) >= leastAttemptTime {
-		r.put(c.ended(TimedOut, restartedUnregistered, r.now), r.now)
+		r.put(c.end(TimedOut, restartedUnregistered, r.now), r.now)
 	}
 }
 
@@ -144,7 +144,7 @@ func runnerCrashed(r *reduction, e Event) {
 func jobStarted(r *reduction, e Event) {
 	r.evidence(e)
 	r.vm().CrashedAt = noTime
-	r.State.VM = r.vm().jobStarted(*jobOf(e))
+	r.State.VM = r.vm().startJob(*jobOf(e))
 	if e.Via == Stream && r.vm().Registration.State != Registered { // only a registered runner gets one
 		r.prove(e.Origin, "proven by the event job_started")
 	}
@@ -152,7 +152,7 @@ func jobStarted(r *reduction, e Event) {
 
 func jobCompleted(r *reduction, e Event) {
 	r.evidence(e)
-	r.State.VM = r.vm().jobEnded(e.ReceivedAt)
+	r.State.VM = r.vm().endJob(e.ReceivedAt)
 }
 
 // How a runner is proven to be registered.
@@ -178,13 +178,13 @@ func (in HeartbeatReceived) reduce(r *reduction) error {
 	r.State.VM = r.vm().Heartbeat(*h, late)
 	r.VMRecorded = r.vm().Health == h.Health // else the load is that of an earlier heartbeat
 	if !late {
-		r.agentShown(h)
+		r.observeAgent(h)
 	}
 	return nil
 }
 
-// agentShown draws the conclusions of how a heartbeat shows the agent and its runner.
-func (r *reduction) agentShown(h *Heartbeat) {
+// observeAgent draws the conclusions of how a heartbeat shows the agent and its runner.
+func (r *reduction) observeAgent(h *Heartbeat) {
 	v := r.vm()
 	if h.beyondStart() {
 		v.MovesOn, v.BootSeenAt, v.Registration.ProbeAt = true, noTime, noTime
@@ -199,14 +199,14 @@ func (r *reduction) agentShown(h *Heartbeat) {
 		}
 	case r.registering(), v.Registration.State == Unregistered:
 	case h.showsStart(v.MovesOn):
-		r.bootShown(h.Origin, h.Status, noTime)
+		r.observeBoot(h.Origin, h.Status, noTime)
 	case r.attempting():
-		r.attemptShown(h)
+		r.observeAttempt(h)
 	}
 }
 
-// attemptShown takes what a heartbeat shows of an attempt to register the runner.
-func (r *reduction) attemptShown(h *Heartbeat) {
+// observeAttempt takes what a heartbeat shows of an attempt to register the runner.
+func (r *reduction) observeAttempt(h *Heartbeat) {
 	v := r.vm()
 	switch {
 	case h.Status == StatusError:

@@ -32,7 +32,7 @@ func TestAckReceived(t *testing.T) {
 	late := timedOut
 	late.Ack, late.AckedAt = &Ack{CommandID: "c", Success: true}, t1
 	unsent := drain("c").endedAs(Cancelled, "", t0)
-	newer := liveVM().SessionOpened(Hello{VM: "vm"}, t1)
+	newer := liveVM().OpenSession(Hello{VM: "vm"}, t1)
 	elsewhere := out
 	elsewhere.VM = "vm-2"
 	answered := out.acked(true, t1)
@@ -96,11 +96,11 @@ func TestEventReceived(t *testing.T) {
 	other := eventAt(2, "other", t0)
 	other.Pool, other.Org = "q", "o"
 	stale, polled := eventAt(1, EventVMStarted, t1), eventAt(0, EventVMStarted, t1)
-	first := NewVM("vm", t1).Seen(polled.Origin)
+	first := NewVM("vm", t1).MarkSeen(polled.Origin)
 	first.StartedAt = t1
 	testReduce(t, map[string]reduceCase{
-		"of a VM never seen":  {in: EventReceived{other}, vm: NewVM("vm", t1).Seen(other.Origin), log: kept(other)},
-		"without a meaning":   {state: stateOf(liveVM(), drain("c")), in: EventReceived{other}, vm: liveVM().Seen(other.Origin), log: kept(other), ready: Ready{"c", false}},
+		"of a VM never seen":  {in: EventReceived{other}, vm: NewVM("vm", t1).MarkSeen(other.Origin), log: kept(other)},
+		"without a meaning":   {state: stateOf(liveVM(), drain("c")), in: EventReceived{other}, vm: liveVM().MarkSeen(other.Origin), log: kept(other), ready: Ready{"c", false}},
 		"of a session before": {state: stateOf(liveVM()), in: EventReceived{stale}, log: kept(stale), stale: true},
 		"the first start":     {in: EventReceived{polled}, vm: first, log: kept(polled)},
 	})
@@ -113,12 +113,12 @@ func TestRunnerRegistered(t *testing.T) {
 	out, handed := r.out(Stream, 2, t0), r.out(HTTP, 2, t0)
 	proof := "proven by the event runner_registered"
 	proven := func(v VM) VM {
-		v = v.Seen(e.Origin).RegistrationProven(t1)
+		v = v.MarkSeen(e.Origin).ProveRegistration(t1)
 		v.EvidenceSentAt = t0
 		return v
 	}
 	v := proven(requestedVM())
-	offline := offlineVM().RegistrationRequested(r)
+	offline := offlineVM().RequestRegistration(r)
 	withdrawn := r.endedAs(Cancelled, "not needed any more: "+proof, t1)
 	testReduce(t, map[string]reduceCase{
 		"out": {
@@ -151,9 +151,9 @@ func TestHeartbeatReceived(t *testing.T) {
 		v.MovesOn = true
 		return v
 	}
-	unregistered := liveVM().SessionClosed(2, t0)
+	unregistered := liveVM().CloseSession(2, t0)
 	unregistered.Registration = Registration{State: Unregistered}
-	same, registered := after(liveVM(), ready), after(requestedVM(), ready).RegistrationProven(t1)
+	same, registered := after(liveVM(), ready), after(requestedVM(), ready).ProveRegistration(t1)
 	testReduce(t, map[string]reduceCase{
 		"of a VM never seen":  {in: HeartbeatReceived{h}, vm: after(NewVM("vm", t1), h), recorded: true},
 		"of a session before": {state: stateOf(liveVM(), drain("c")), in: HeartbeatReceived{beat(1, false)}, stale: true},

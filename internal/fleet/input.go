@@ -8,7 +8,7 @@ import (
 
 // CommandAccepted is a new command of an operator. If its id is in use the outcome has
 // the existing record if that is for the same request; else it returns ErrIDTaken. A
-// command with no other before it is claimed at once for the VM's live session.
+// command with no other before it is leased at once for the VM's live session.
 type CommandAccepted struct{ New Command }
 
 // Subject implements Input.
@@ -28,7 +28,7 @@ func (in CommandAccepted) reduce(r *reduction) error {
 	if v := r.vm(); free && v.Connected && !in.New.NeedsToken() {
 		d := Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: r.now}
 		if r.deliver(in.New, d) == nil { // else it is past its deadline already
-			r.claimed = in.New.ID
+			r.leased = in.New.ID
 		}
 	}
 	if g := &r.vm().Registration; in.New.NeedsToken() && r.State.Known() && (g.State == RegFailed || g.State == Unregistered) {
@@ -54,7 +54,7 @@ func (in CancelRequested) reduce(r *reduction) error {
 		return err
 	}
 	r.Command = c
-	cancelled, err := c.Cancelled(r.now)
+	cancelled, err := c.Cancel(r.now)
 	if err != nil || c.State == Cancelled {
 		return err
 	}
@@ -79,14 +79,14 @@ func (in SessionOpened) reduce(r *reduction) error {
 	if r.vm().Connected {
 		r.endSession(in.Written)
 	}
-	r.State.VM = r.vm().SessionOpened(in.Hello, r.now)
+	r.State.VM = r.vm().OpenSession(in.Hello, r.now)
 	r.sessionBegan()
 	v := r.vm()
 	r.takeUpBoot()
 	g := &v.Registration
 	switch {
 	case r.attempting() && g.CheckAt.IsZero(): // begun by an earlier version
-		g.CheckAt = r.now.Add(r.rules.registrationTimeout())
+		g.CheckAt = r.now.Add(r.rules.registrationTimeoutOrDefault())
 	case g.State == RegFailed && g.LastFailure.At.IsZero(): // in an earlier version
 		g.NextAttemptAt = r.now
 	case g.State == RegFailed:
@@ -135,7 +135,7 @@ func (in SessionClosed) reduce(r *reduction) error {
 	if !r.State.Known() {
 		return ErrNotFound
 	}
-	closed := r.vm().SessionClosed(in.Epoch, r.now)
+	closed := r.vm().CloseSession(in.Epoch, r.now)
 	if !r.vm().Connected || closed.Connected {
 		return nil // it was superseded, or has ended before
 	}
@@ -145,7 +145,7 @@ func (in SessionClosed) reduce(r *reduction) error {
 }
 
 // ControllerRestarted ends the session that an earlier run left behind. What was
-// last written on it is not known: what was claimed counts as delivered.
+// last written on it is not known: a leased command counts as delivered.
 type ControllerRestarted struct {
 	VM VMID
 	// LastHeartbeat and LastAckAt are the latest of what a crash may have kept from
@@ -162,8 +162,8 @@ func (in ControllerRestarted) reduce(r *reduction) error {
 		r.sessionEnded(c, math.MaxInt64)
 	}
 	if r.State.Known() {
-		v := r.vm().caughtUp(in.LastHeartbeat, in.LastAckAt)
-		r.State.VM = v.SessionClosed(v.Epoch, r.now)
+		v := r.vm().catchUp(in.LastHeartbeat, in.LastAckAt)
+		r.State.VM = v.CloseSession(v.Epoch, r.now)
 		if v.Connected {
 			r.sessionOver()
 		}
@@ -212,25 +212,25 @@ func (in Polled) reduce(r *reduction) error {
 	return nil
 }
 
-// DeliveryClaimed claims a command for an attempt that is about to be made. It
+// LeaseRequested leases a command for a delivery that is about to be attempted. It
 // returns ErrNotDue when that command is not what State.Next returns now, ErrNothingDue
 // for a poll of a VM that has a session, and ErrSuperseded when a newer session has
-// claimed the VM.
-type DeliveryClaimed struct {
+// superseded this one.
+type LeaseRequested struct {
 	VM      VMID
 	Command CommandID
-	Attempt Attempt
+	Request LeaseRequest
 }
 
 // Subject implements Input.
-func (in DeliveryClaimed) Subject() (VMID, CommandID) { return in.VM, "" }
+func (in LeaseRequested) Subject() (VMID, CommandID) { return in.VM, "" }
 
-func (in DeliveryClaimed) reduce(r *reduction) error {
-	d, err := r.vm().delivery(in.Attempt)
+func (in LeaseRequested) reduce(r *reduction) error {
+	d, err := r.vm().delivery(in.Request)
 	if err != nil {
 		return err
 	}
-	next, err := r.State.next(d, in.Attempt.Written, in.Attempt.WithoutToken)
+	next, err := r.State.next(d, in.Request.Written, in.Request.WithoutToken)
 	if err != nil || next.ID != in.Command {
 		return ErrNotDue
 	}
@@ -254,8 +254,8 @@ func (in DeliveryFailed) reduce(r *reduction) error {
 	if err != nil {
 		return err
 	}
-	if c.Out(in.Epoch) {
-		r.put(c.NotWritten(in.Epoch), r.now)
+	if c.LeasedTo(in.Epoch) {
+		r.put(c.ReleaseLease(in.Epoch), r.now)
 	}
 	return nil
 }
@@ -278,7 +278,7 @@ func (in TokenUnavailable) reduce(r *reduction) error {
 	if !slices.ContainsFunc(r.State.Commands, Command.NeedsToken) {
 		return nil // it has ended meanwhile
 	}
-	v.TokenWait = v.TokenWait.Failed(in.Why, r.now)
+	v.TokenWait = v.TokenWait.Fail(in.Why, r.now)
 	if v.Connected {
 		v.TokenWait.RetryAt = v.TokenWait.NextTry(r.now)
 	}
@@ -317,10 +317,10 @@ func (in Tick) reduce(r *reduction) error {
 		return err
 	}
 	var lastMessageAt time.Time
-	if c.Out(in.Live.Epoch) && c.ID == in.Live.Written {
+	if c.LeasedTo(in.Live.Epoch) && c.ID == in.Live.Written {
 		lastMessageAt = in.Live.LastMessageAt
 	}
-	switch lapsed := c.Lapsed(r.now, lastMessageAt, r.State.VM); {
+	switch lapsed := c.Expire(r.now, lastMessageAt, r.State.VM); {
 	case lapsed.State != c.State:
 		r.put(lapsed, r.now)
 	case !lapsed.DueAt.Equal(c.DueAt):

@@ -29,8 +29,8 @@ func (c Command) thrice(e Epoch) Command {
 func TestCommandAccepted(t *testing.T) {
 	t.Parallel()
 	c, r := drain("c"), register("r")
-	claimed := c.out(Stream, 2, t1)
-	both := []Change{commandChange(c, t0), commandChange(claimed, t1)}
+	leased := c.out(Stream, 2, t1)
+	both := []Change{commandChange(c, t0), commandChange(leased, t1)}
 	other := c
 	other.Type = "shutdown"
 	elsewhere := c
@@ -42,7 +42,7 @@ func TestCommandAccepted(t *testing.T) {
 	testReduce(t, map[string]reduceCase{
 		"a VM never seen":                 {in: accept, moved: []Command{c}, answer: c},
 		"a VM offline":                    {state: stateOf(offlineVM()), in: accept, moved: []Command{c}, answer: c},
-		"claimed at once":                 {state: stateOf(liveVM()), in: accept, moved: []Command{claimed}, log: both, answer: claimed, ready: Ready{"c", false}},
+		"leased at once":                  {state: stateOf(liveVM()), in: accept, moved: []Command{leased}, log: both, answer: leased, ready: Ready{"c", false}},
 		"past its deadline":               {state: stateOf(liveVM()), in: CommandAccepted{late}, moved: []Command{late}, answer: late},
 		"behind one that is out":          {state: stateOf(liveVM(), drain("a").out(Stream, 2, t0)), in: accept, moved: []Command{c}, answer: c},
 		"behind one of a session before":  {state: stateOf(liveVM(), drain("a").out(Stream, 1, t0).stopped()), in: accept, moved: []Command{c}, answer: c, ready: Ready{"a", false}},
@@ -52,9 +52,9 @@ func TestCommandAccepted(t *testing.T) {
 		"register_runner without a token": {state: stateOf(liveVM().waiting(t1.Add(1))), in: CommandAccepted{r}, moved: []Command{r}, answer: r},
 		"behind register_runner":          {state: stateOf(requestedVM(), r), in: accept, moved: []Command{c}, answer: c, ready: Ready{"r", true}},
 		"past one without a token":        {state: stateOf(requestedVM().waiting(t1.Add(1)), r), in: accept, moved: []Command{c}, answer: c, ready: Ready{"c", false}},
-		"repeated":                        {state: stateOf(liveVM(), claimed), in: accept, answer: claimed},
+		"repeated":                        {state: stateOf(liveVM(), leased), in: accept, answer: leased},
 		"repeated after its end":          {state: State{VM: liveVM(), Named: ended}, in: accept, answer: ended},
-		"repeated with another body":      {state: stateOf(liveVM(), claimed), in: CommandAccepted{other}, err: ErrIDTaken},
+		"repeated with another body":      {state: stateOf(liveVM(), leased), in: CommandAccepted{other}, err: ErrIDTaken},
 		"repeated for another VM":         {state: State{VM: liveVM(), Named: elsewhere}, in: accept, err: ErrIDTaken},
 	})
 }
@@ -81,7 +81,7 @@ func TestCancelRequested(t *testing.T) {
 			vm: failed, moved: []Command{r}, answer: r,
 		},
 		"another register_runner": {
-			state: stateOf(requestedVM().RegistrationRequested(register("q")), register("r")), in: CancelRequested{"vm", "r"},
+			state: stateOf(requestedVM().RequestRegistration(register("q")), register("r")), in: CancelRequested{"vm", "r"},
 			moved: []Command{r}, answer: r,
 		},
 		"unknown":       {state: stateOf(liveVM()), in: in, err: ErrNotFound},
@@ -97,7 +97,7 @@ func TestCancelRequested(t *testing.T) {
 
 // opened is v on its next session, since t1.
 func (v VM) opened(h Hello) VM {
-	v = v.SessionOpened(h, t1)
+	v = v.OpenSession(h, t1)
 	if v.Registration.State == Registered {
 		v.Registration.ProbeAt = t1.Add(30 * time.Second)
 	}
@@ -112,7 +112,7 @@ func TestSessionOpened(t *testing.T) {
 	opened := liveVM().opened(hello)
 	reg := ownRegister()
 	exhausted := r.thrice(2).endedAs(TimedOut, exhaustedReason, t1)
-	unregistered := liveVM().RegistrationRequested(r)
+	unregistered := liveVM().RequestRegistration(r)
 	unregistered.Registration.State = Unregistered
 	fresh := NewVM("vm", t1).opened(hello)
 	cases := map[string]reduceCase{
@@ -176,7 +176,7 @@ func TestSessionOpened(t *testing.T) {
 
 func TestSessionClosed(t *testing.T) {
 	t.Parallel()
-	closed := liveVM().SessionClosed(2, t1)
+	closed := liveVM().CloseSession(2, t1)
 	out := drain("c").out(Stream, 2, t0)
 	waits := requestedVM().waiting(t1.Add(1))
 	testReduce(t, map[string]reduceCase{
@@ -187,7 +187,7 @@ func TestSessionClosed(t *testing.T) {
 		"with what it sent": {state: stateOf(liveVM(), out), in: SessionClosed{"vm", 2, "c"}, vm: closed, moved: []Command{out.stopped()}},
 		"with its last":     {state: stateOf(liveVM(), drain("c").thrice(2)), in: SessionClosed{"vm", 2, "c"}, vm: closed, moved: []Command{drain("c").thrice(2).endedAs(TimedOut, exhaustedReason, t1)}},
 		"before it sent it": {state: stateOf(liveVM(), out), in: SessionClosed{"vm", 2, "b"}, vm: closed, moved: []Command{drain("c")}},
-		"before a token":    {state: stateOf(waits, register("r")), in: SessionClosed{"vm", 2, ""}, vm: waits.waiting(noTime).SessionClosed(2, t1)},
+		"before a token":    {state: stateOf(waits, register("r")), in: SessionClosed{"vm", 2, ""}, vm: waits.waiting(noTime).CloseSession(2, t1)},
 	})
 }
 
@@ -197,9 +197,9 @@ func TestControllerRestarted(t *testing.T) {
 	out, old := drain("c").out(Stream, 2, t0), drain("b").out(Stream, 1, t0)
 	testReduce(t, map[string]reduceCase{
 		"a VM never seen":   {in: in},
-		"live":              {state: stateOf(liveVM(), old.stopped(), out), in: in, vm: liveVM().SessionClosed(2, t1), moved: []Command{out.stopped()}},
+		"live":              {state: stateOf(liveVM(), old.stopped(), out), in: in, vm: liveVM().CloseSession(2, t1), moved: []Command{out.stopped()}},
 		"offline":           {state: stateOf(offlineVM(), out), in: in, moved: []Command{out.stopped()}},
-		"the last delivery": {state: stateOf(liveVM(), drain("c").thrice(2)), in: in, vm: liveVM().SessionClosed(2, t1), moved: []Command{drain("c").thrice(2).endedAs(TimedOut, exhaustedReason, t1)}},
+		"the last delivery": {state: stateOf(liveVM(), drain("c").thrice(2)), in: in, vm: liveVM().CloseSession(2, t1), moved: []Command{drain("c").thrice(2).endedAs(TimedOut, exhaustedReason, t1)}},
 		"handed to a poll":  {state: stateOf(offlineVM(), drain("c").out(HTTP, 2, t0)), in: in},
 	})
 }
@@ -256,7 +256,7 @@ func TestTick(t *testing.T) {
 	r := register("r").endedAs(Expired, expiredReason, at)
 	reg := register("reg")
 	reg.CreatedAt, reg.AcceptedAt, reg.ExpiresAt, reg.DueAt = at, at, at.Add(time.Hour), at.Add(time.Hour)
-	again := requestedVM().RegistrationRequested(reg)
+	again := requestedVM().RequestRegistration(reg)
 	again.Registration.CheckAt = at.Add(DefaultRegistrationTimeout)
 	seen := Live{Epoch: 2, Written: "c", LastMessageAt: t0.Add(time.Second)}
 	in := Tick{"vm", "c", Live{}}
@@ -296,7 +296,7 @@ func TestRestartedAfterACrash(t *testing.T) {
 	now := t1.Add(time.Hour)
 	out, err := testRules.Reduce(stateOf(liveVM()), ControllerRestarted{VM: "vm", LastHeartbeat: last, LastAckAt: t1.Add(1)}, now)
 	require.NoError(t, err)
-	want := liveVM().SessionClosed(2, now)
+	want := liveVM().CloseSession(2, now)
 	want.LastHeartbeatAt, want.LastSeenAt, want.LastAckAt, want.Health = t1, t1.Add(1), t1.Add(1), last.Health
 	require.Equal(t, want, out.State.VM, "the load and the times, nothing else")
 
@@ -304,5 +304,5 @@ func TestRestartedAfterACrash(t *testing.T) {
 	known.LastHeartbeatAt, known.LastSeenAt, known.LastAckAt = now, now, now
 	out, err = testRules.Reduce(stateOf(known), ControllerRestarted{VM: "vm", LastHeartbeat: last, LastAckAt: t1}, now)
 	require.NoError(t, err)
-	require.Equal(t, known.SessionClosed(2, now), out.State.VM)
+	require.Equal(t, known.CloseSession(2, now), out.State.VM)
 }

@@ -11,10 +11,10 @@ func jobOf(e Event) *Job {
 	}
 }
 
-// jobStarted notes the job that the VM runs. What was known of it stays where this
+// startJob notes the job that the VM runs. What was known of it stays where this
 // report lacks it, and so does its beginning: builds in the field give the time of
 // each report for that.
-func (v VM) jobStarted(j Job) VM {
+func (v VM) startJob(j Job) VM {
 	if !v.SpentAt.IsZero() { // its runner takes more than one
 		v.SpentAt, v.Persistent = time.Time{}, true
 	}
@@ -44,9 +44,9 @@ func (j *Job) with(o Job) Job {
 	return o
 }
 
-// jobEnded notes that the job is over, and with it, unless it takes more than one, the
+// endJob notes that the job is over, and with it, unless it takes more than one, the
 // runner: those of builds in the field are ephemeral.
-func (v VM) jobEnded(at time.Time) VM {
+func (v VM) endJob(at time.Time) VM {
 	v.Job = nil
 	if !v.Persistent && v.SpentAt.IsZero() {
 		v.SpentAt = at
@@ -54,16 +54,16 @@ func (v VM) jobEnded(at time.Time) VM {
 	return v
 }
 
-// jobShown takes over what a heartbeat shows of the VM's job, unless it was sent before
+// updateJob takes over what a heartbeat shows of the VM's job, unless it was sent before
 // the last event about that, or in the same second: the event then takes precedence.
-func (v VM) jobShown(h *Heartbeat) VM {
+func (v VM) updateJob(h *Heartbeat) VM {
 	switch {
 	case !v.CrashedAt.IsZero(), sentBefore(h.SentAt, v.EvidenceSentAt.Add(time.Second), latest):
 		return v
 	case h.Job != nil:
-		return v.jobStarted(*h.Job)
+		return v.startJob(*h.Job)
 	case v.Job != nil && !startsIn(h.Status): // else the boot decides
-		return v.jobEnded(h.ReceivedAt)
+		return v.endJob(h.ReceivedAt)
 	default:
 		return v
 	}

@@ -40,15 +40,15 @@ type Liveness struct {
 	InJob bool
 }
 
-// Received notes that a message arrived.
-func (l Liveness) Received(at time.Time) Liveness {
+// Receive notes that a message arrived.
+func (l Liveness) Receive(at time.Time) Liveness {
 	l.LastMessageAt = at
 	return l
 }
 
-// Beat notes a heartbeat. State changes send some before their time, so the longest
+// ReceiveHeartbeat notes a heartbeat. State changes send some before their time, so the longest
 // gap counts, and less with each that is shorter.
-func (l Liveness) Beat(at time.Time) Liveness {
+func (l Liveness) ReceiveHeartbeat(at time.Time) Liveness {
 	if !l.LastBeatAt.IsZero() {
 		l.Interval = longestGap(l.Interval, at.Sub(l.LastBeatAt))
 	}
@@ -60,8 +60,8 @@ func (l Liveness) Beat(at time.Time) Liveness {
 // count less with each one since.
 func longestGap(before, gap time.Duration) time.Duration { return max(gap, before*31/32) }
 
-// Event notes what an event of this type shows of jobs.
-func (l Liveness) Event(kind string) Liveness {
+// ReceiveEvent notes what an event of this type shows of jobs.
+func (l Liveness) ReceiveEvent(kind string) Liveness {
 	switch kind {
 	case EventJobStarted:
 		l.InJob = true
@@ -71,9 +71,9 @@ func (l Liveness) Event(kind string) Liveness {
 	return l
 }
 
-// ReportedElsewhere notes a report over HTTP, which suggests that the stream is down.
+// ReceiveElsewhere notes a report over HTTP, which suggests that the stream is down.
 // It returns whether that makes the stream newly suspect.
-func (l Liveness) ReportedElsewhere(now time.Time) (Liveness, bool) {
+func (l Liveness) ReceiveElsewhere(now time.Time) (Liveness, bool) {
 	if now.Sub(l.OpenedAt) < newStream || l.suspect() {
 		return l, false
 	}

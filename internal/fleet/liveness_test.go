@@ -13,7 +13,7 @@ func beating(n int, every time.Duration) (Liveness, time.Time) {
 	l, at := Liveness{OpenedAt: t0, LastMessageAt: t0}, t0
 	for range n {
 		at = at.Add(every)
-		l = l.Received(at).Beat(at)
+		l = l.Receive(at).ReceiveHeartbeat(at)
 	}
 	return l, at
 }
@@ -26,21 +26,23 @@ func TestGone(t *testing.T) {
 		every  time.Duration
 		within time.Duration // zero for never
 	}{
-		"no heartbeat":            {nil, 0, time.Second, 0},
-		"one heartbeat":           {nil, 1, time.Second, 0},
-		"every second":            {nil, 4, time.Second, leastSilence},
-		"every 15 seconds":        {nil, 4, 15 * time.Second, leastSilence},
-		"every minute":            {nil, 4, time.Minute, 3 * time.Minute},
-		"one before its time":     {func(l Liveness, at time.Time) Liveness { return l.Beat(at) }, 4, 32 * time.Second, 93 * time.Second},
-		"a message since":         {func(l Liveness, at time.Time) Liveness { return l.Received(at.Add(time.Minute)) }, 4, time.Second, time.Minute + leastSilence},
-		"in a job":                {func(l Liveness, _ time.Time) Liveness { return l.Event(EventJobStarted) }, 4, time.Second, 0},
-		"after a job":             {func(l Liveness, _ time.Time) Liveness { return l.Event(EventJobStarted).Event(EventJobCompleted) }, 4, time.Second, leastSilence},
-		"a heartbeat in a job":    {func(l Liveness, at time.Time) Liveness { return l.Event(EventJobStarted).Beat(at) }, 4, time.Second, leastSilence},
-		"another event in a job":  {func(l Liveness, _ time.Time) Liveness { return l.Event(EventJobStarted).Event("other") }, 4, time.Second, 0},
+		"no heartbeat":        {nil, 0, time.Second, 0},
+		"one heartbeat":       {nil, 1, time.Second, 0},
+		"every second":        {nil, 4, time.Second, leastSilence},
+		"every 15 seconds":    {nil, 4, 15 * time.Second, leastSilence},
+		"every minute":        {nil, 4, time.Minute, 3 * time.Minute},
+		"one before its time": {func(l Liveness, at time.Time) Liveness { return l.ReceiveHeartbeat(at) }, 4, 32 * time.Second, 93 * time.Second},
+		"a message since":     {func(l Liveness, at time.Time) Liveness { return l.Receive(at.Add(time.Minute)) }, 4, time.Second, time.Minute + leastSilence},
+		"in a job":            {func(l Liveness, _ time.Time) Liveness { return l.ReceiveEvent(EventJobStarted) }, 4, time.Second, 0},
+		"after a job": {func(l Liveness, _ time.Time) Liveness {
+			return l.ReceiveEvent(EventJobStarted).ReceiveEvent(EventJobCompleted)
+		}, 4, time.Second, leastSilence},
+		"a heartbeat in a job":    {func(l Liveness, at time.Time) Liveness { return l.ReceiveEvent(EventJobStarted).ReceiveHeartbeat(at) }, 4, time.Second, leastSilence},
+		"another event in a job":  {func(l Liveness, _ time.Time) Liveness { return l.ReceiveEvent(EventJobStarted).ReceiveEvent("other") }, 4, time.Second, 0},
 		"reports over HTTP":       {elsewhere, 0, 0, newStream + suspectFor},
 		"over HTTP, every minute": {elsewhere, 2, time.Minute, newStream + 80*time.Second},
 		"and a message since": {func(l Liveness, at time.Time) Liveness {
-			return elsewhere(l, at).Received(at.Add(newStream + time.Second))
+			return elsewhere(l, at).Receive(at.Add(newStream + time.Second))
 		}, 0, 0, 0},
 	} {
 		l, last := beating(test.beats, test.every)
@@ -58,7 +60,7 @@ func TestGone(t *testing.T) {
 
 // elsewhere is a report over HTTP as soon as that means something.
 func elsewhere(l Liveness, at time.Time) Liveness {
-	l, _ = l.ReportedElsewhere(at.Add(newStream))
+	l, _ = l.ReceiveElsewhere(at.Add(newStream))
 	return l
 }
 
@@ -67,14 +69,14 @@ func TestSuspect(t *testing.T) {
 	t.Parallel()
 	l, _ := beating(0, 0)
 	at := func(s int) time.Time { return t0.Add(time.Duration(s) * time.Second) }
-	l, news := l.ReportedElsewhere(at(9))
+	l, news := l.ReceiveElsewhere(at(9))
 	require.False(t, news, "it is new")
-	l, news = l.ReportedElsewhere(at(10))
+	l, news = l.ReceiveElsewhere(at(10))
 	require.True(t, news)
-	l, news = l.ReportedElsewhere(at(12))
+	l, news = l.ReceiveElsewhere(at(12))
 	require.False(t, news, "it is known")
 	require.Equal(t, at(10), l.SuspectAt)
-	l, news = l.Received(at(13)).ReportedElsewhere(at(14))
+	l, news = l.Receive(at(13)).ReceiveElsewhere(at(14))
 	require.True(t, news)
 	require.Equal(t, at(14), l.SuspectAt)
 }

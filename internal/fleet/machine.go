@@ -21,9 +21,9 @@ func (m *Machine) equal(o *Machine) bool {
 	return *m == *o
 }
 
-// Described takes over the machine data of a vm_started. One without any leaves them
+// Describe takes over the machine data of a vm_started. One without any leaves them
 // unchanged.
-func (v VM) Described(e Event) VM {
+func (v VM) Describe(e Event) VM {
 	if m := machineOf(e); m != (Machine{}) {
 		v.Machine = &m
 	}

@@ -69,7 +69,7 @@ func TestVMStartedDescribesTheMachine(t *testing.T) {
 	first := Machine{Type: "m1", CPU: 2}
 	require.Equal(t, &first, s.VM.Machine)
 
-	rebooted := s.VM.rebooted(t1, t1)
+	rebooted := s.VM.reboot(t1, t1)
 	require.Equal(t, &first, rebooted.Machine)
 	s = take(s, EventReceived{startedWith(HTTP, `"version":"2"`)})
 	require.Equal(t, &first, s.VM.Machine, "it says nothing of the machine")

@@ -58,7 +58,7 @@ type Outcome struct {
 type Ready struct {
 	Command CommandID
 	// Prepare is whether it needs a registration token, which must be fetched before the
-	// command is claimed.
+	// command is leased.
 	Prepare bool
 }
 
@@ -75,11 +75,11 @@ func (r Rules) Reduce(s State, in Input, now time.Time) (Outcome, error) {
 
 // reduction is a Reduce under way.
 type reduction struct {
-	rules   Rules
-	now     time.Time
-	vmID    VMID
-	tick    bool      // the time of the VM itself has come
-	claimed CommandID // for the live session, by its acceptance
+	rules  Rules
+	now    time.Time
+	vmID   VMID
+	tick   bool      // the time of the VM itself has come
+	leased CommandID // for the live session, by its acceptance
 	// sendable is whether another command can be sent than before, although nothing that
 	// is visible differs.
 	sendable bool
@@ -99,8 +99,8 @@ func (r *reduction) done(s State, err error) (Outcome, error) {
 	if r.vm().Connected {
 		r.register()
 	}
-	r.vm().DueAt = r.vm().dueAt()
-	r.Ready = r.ready(s)
+	r.vm().DueAt = r.vm().nextTickAt()
+	r.Ready = r.nextReady(s)
 	return r.Outcome, nil
 }
 
@@ -158,30 +158,30 @@ func (r *reduction) putQuietly(c Command) {
 // accept adds a new command.
 func (r *reduction) accept(c Command) { r.put(c, c.AcceptedAt) }
 
-// deliver claims a command for a delivery.
+// deliver leases a command for a delivery.
 func (r *reduction) deliver(c Command, d Delivery) error {
-	claimed, err := c.Delivered(d)
+	leased, err := c.MarkDelivered(d)
 	if err != nil {
 		return err
 	}
 	if c.NeedsToken() {
 		r.vm().TokenWait, r.vm().AwaitsRunnerUntil = TokenWait{}, noTime
 		if d.Via == HTTP { // agents that poll send no acks: the proof counts instead
-			claimed.DueAt = d.At.Add(max(c.AckTimeout, r.rules.registrationTimeout()))
+			leased.DueAt = d.At.Add(max(c.AckTimeout, r.rules.registrationTimeoutOrDefault()))
 		}
 	}
-	r.put(claimed, d.At)
-	r.Command = claimed
+	r.put(leased, d.At)
+	r.Command = leased
 	return nil
 }
 
 // endDeliveries ends those of the newest session, which is over: what was written
-// last counts, and what was claimed since was not delivered.
+// last counts, and what was leased since was not delivered.
 func (r *reduction) endDeliveries(written CommandID) {
 	e := r.vm().Epoch
 	for _, c := range r.State.Commands {
-		if c.Out(e) && c.ID != written {
-			r.put(c.NotWritten(e), r.now)
+		if c.LeasedTo(e) && c.ID != written {
+			r.put(c.ReleaseLease(e), r.now)
 		} else {
 			r.sessionEnded(c, e)
 		}
@@ -190,7 +190,7 @@ func (r *reduction) endDeliveries(written CommandID) {
 
 // sessionEnded applies the end of the sessions up to e to a command.
 func (r *reduction) sessionEnded(c Command, e Epoch) {
-	if ended := c.SessionEnded(e, r.now); ended.State != c.State || !ended.DueAt.Equal(c.DueAt) {
+	if ended := c.EndSession(e, r.now); ended.State != c.State || !ended.DueAt.Equal(c.DueAt) {
 		r.put(ended, r.now)
 	}
 }
@@ -198,22 +198,22 @@ func (r *reduction) sessionEnded(c Command, e Epoch) {
 // sessionBegan applies the beginning of the newest session to all commands.
 func (r *reduction) sessionBegan() {
 	for _, c := range r.State.Commands {
-		if began := c.SessionBegan(r.now); began.State != c.State || !began.DueAt.Equal(c.DueAt) {
+		if began := c.BeginSession(r.now); began.State != c.State || !began.DueAt.Equal(c.DueAt) {
 			r.put(began, r.now)
 		}
 	}
 }
 
-// ready returns what can be sent on the live session, if anything differs from
+// nextReady returns what can be sent on the live session, if anything differs from
 // before. A token that was not available is asked for again when its time has come,
 // and by a new session, which has none, at once; not whenever something happens.
-func (r *reduction) ready(before State) Ready {
+func (r *reduction) nextReady(before State) Ready {
 	v := r.State.VM
 	if !v.Connected || !r.tick && !r.sendable && len(r.Commands) == 0 && !v.Differs(before.VM) {
 		return Ready{}
 	}
-	if r.claimed != "" {
-		return Ready{Command: r.claimed}
+	if r.leased != "" {
+		return Ready{Command: r.leased}
 	}
 	if r.inFlight() {
 		return Ready{} // its session has it
@@ -232,7 +232,7 @@ func (r *reduction) inFlight() bool {
 	return slices.ContainsFunc(r.State.Commands, func(c Command) bool { return c.InFlight(d) })
 }
 
-func (r Rules) registrationTimeout() time.Duration {
+func (r Rules) registrationTimeoutOrDefault() time.Duration {
 	return cmp.Or(r.RegistrationTimeout, DefaultRegistrationTimeout)
 }
 

@@ -45,7 +45,7 @@ func (w *world) input() Input {
 	case 6:
 		return decide[Input](w, ControllerRestarted{VM: "vm"}, Polled{"vm"}, Polled{"vm"})
 	case 7, 8, 9, 10:
-		return w.claim()
+		return w.lease()
 	case 11:
 		return DeliveryFailed{"vm", w.id(), w.epoch()}
 	case 12:
@@ -74,9 +74,9 @@ func (w *world) request() Command {
 	return c
 }
 
-// claim is mostly for what is next. Nobody claims for a session that is over.
-func (w *world) claim() Input {
-	a := Attempt{Via: Stream, Epoch: w.epoch(), Written: w.id(), WithoutToken: w.below(2) == 0, At: w.now}
+// lease is mostly for what is next. Nobody leases for a session that is over.
+func (w *world) lease() Input {
+	a := LeaseRequest{Via: Stream, Epoch: w.epoch(), Written: w.id(), WithoutToken: w.below(2) == 0, At: w.now}
 	if w.below(3) == 0 || !w.vm.Connected && a.Epoch == w.vm.Epoch {
 		a.Via, a.Started = HTTP, w.below(2) == 0
 	}
@@ -84,7 +84,7 @@ func (w *world) claim() Input {
 	if err != nil || w.below(8) == 0 {
 		next.ID = w.id()
 	}
-	return DeliveryClaimed{"vm", next.ID, a}
+	return LeaseRequested{"vm", next.ID, a}
 }
 
 func (w *world) origin() Origin {

@@ -246,8 +246,8 @@ func (w *world) requireReady(before State, in Input, out Outcome) {
 	case TokenUnavailable:
 		changed = changed || slices.ContainsFunc(open, Command.NeedsToken)
 	case CommandAccepted:
-		if c := w.commands[in.New.ID]; len(out.Commands) > 0 && c.Out(v.Epoch) {
-			require.Equal(w, Ready{Command: c.ID}, out.Ready, "claimed")
+		if c := w.commands[in.New.ID]; len(out.Commands) > 0 && c.LeasedTo(v.Epoch) {
+			require.Equal(w, Ready{Command: c.ID}, out.Ready, "leased")
 			return
 		}
 	}
@@ -259,7 +259,7 @@ func (w *world) requireReady(before State, in Input, out Outcome) {
 		err = ErrNothingDue
 	}
 	want := Ready{Command: next.ID, Prepare: next.NeedsToken()}
-	if err != nil || !v.Connected || !changed || next.Out(v.Epoch) {
+	if err != nil || !v.Connected || !changed || next.LeasedTo(v.Epoch) {
 		want = Ready{}
 	}
 	require.Equal(w, want, out.Ready, "%#v", in)

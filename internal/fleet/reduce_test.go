@@ -73,7 +73,7 @@ func (c reduceCase) want() Outcome {
 		want.State.VM = c.vm
 	}
 	if c.err == nil {
-		want.State.VM.DueAt = want.State.VM.dueAt()
+		want.State.VM.DueAt = want.State.VM.nextTickAt()
 	}
 	for _, m := range c.moved {
 		if c.log == nil {
@@ -123,19 +123,19 @@ func vmWith(s RegistrationState) VM {
 
 // offlineVM is a registered VM whose second session is over.
 func offlineVM() VM {
-	v := liveVM().SessionClosed(2, t0)
+	v := liveVM().CloseSession(2, t0)
 	return v
 }
 
 // liveVM is a registered VM on its second session.
 func liveVM() VM {
-	v := vmWith(Registered).SessionOpened(Hello{VM: "vm", Pool: "p"}, t0).SessionOpened(Hello{VM: "vm", Pool: "p"}, t0)
+	v := vmWith(Registered).OpenSession(Hello{VM: "vm", Pool: "p"}, t0).OpenSession(Hello{VM: "vm", Pool: "p"}, t0)
 	v.Registration.ProvenAt, v.Registration.Epoch = t0, 2
 	return v
 }
 
 // requestedVM is a live VM that is to be registered by the command "r".
-func requestedVM() VM { return liveVM().RegistrationRequested(register("r")) }
+func requestedVM() VM { return liveVM().RequestRegistration(register("r")) }
 
 // drain is a pending command.
 func drain(id CommandID) Command {
@@ -180,13 +180,13 @@ func (c Command) endedAs(s CommandState, reason string, at time.Time) Command {
 // waiting is v while it waits for a token since t0, with its next try at due.
 func (v VM) waiting(due time.Time) VM {
 	v.TokenWait = TokenWait{Why: "no file", Since: t0, RetryAt: due}
-	v.DueAt = v.dueAt()
+	v.DueAt = v.nextTickAt()
 	return v
 }
 
 // requestedBy is v once it is to be registered by a command that was accepted at t1.
 func (v VM) requestedBy(c Command) VM {
-	v = v.RegistrationRequested(c)
+	v = v.RequestRegistration(c)
 	v.Registration.CheckAt = t1.Add(DefaultRegistrationTimeout)
 	return v
 }
@@ -204,18 +204,18 @@ func (v VM) failedBy(id CommandID, reason string, at time.Time) VM {
 func stateOf(v VM, open ...Command) State { return State{VM: v, Commands: open} }
 
 // A poll of a VM that was never seen is a poll in its first boot.
-func TestClaimOfUnseenVM(t *testing.T) {
+func TestLeaseOfUnseenVM(t *testing.T) {
 	t.Parallel()
-	a := Attempt{Via: HTTP, At: t1}
+	a := LeaseRequest{Via: HTTP, At: t1}
 	c := drain("c").out(HTTP, 0, t1)
 	testReduce(t, map[string]reduceCase{
-		"claimed": {
+		"leased": {
 			state: State{Commands: []Command{drain("c")}},
-			in:    DeliveryClaimed{VM: "vm", Command: "c", Attempt: a}, moved: []Command{c}, answer: c,
+			in:    LeaseRequested{VM: "vm", Command: "c", Request: a}, moved: []Command{c}, answer: c,
 		},
 		"in flight": {
 			state: State{Commands: []Command{c, drain("d")}},
-			in:    DeliveryClaimed{VM: "vm", Command: "d", Attempt: a}, err: ErrNotDue,
+			in:    LeaseRequested{VM: "vm", Command: "d", Request: a}, err: ErrNotDue,
 		},
 	})
 	_, err := State{Commands: []Command{c, drain("d")}}.Next(a)
@@ -228,7 +228,7 @@ func TestLostRecord(t *testing.T) {
 	t.Parallel()
 	out := Command{ID: "out", VM: "vm", State: Delivered, Attempts: 1, Last: Delivery{Via: Stream, Epoch: 7, At: t0}, ExpiresAt: t0.Add(time.Hour), DueAt: t0.Add(time.Minute)}
 	lost := State{VM: VM{Epoch: 1000}, Commands: []Command{out}}
-	_, err := lost.Next(Attempt{Via: Stream, Epoch: 7, At: t1})
+	_, err := lost.Next(LeaseRequest{Via: Stream, Epoch: 7, At: t1})
 	require.ErrorIs(t, err, ErrNotFound, "there is no newer session that took over")
 	require.Equal(t, "the VM has never been seen", Command{ID: "c", State: Pending}.Waits(lost.VM, nil, t1).Reason)
 
@@ -241,12 +241,12 @@ func TestLostRecord(t *testing.T) {
 	require.False(t, v.Connected)
 	require.Equal(t, out.ExpiresAt, reported.Commands[0].DueAt)
 	require.Equal(t, "VM offline since "+t1.Format(time.RFC3339), Command{ID: "c", State: Pending}.Waits(v, nil, t1).Reason)
-	_, err = reported.State.Next(Attempt{Via: Stream, Epoch: 7, At: t1})
+	_, err = reported.State.Next(LeaseRequest{Via: Stream, Epoch: 7, At: t1})
 	require.ErrorIs(t, err, ErrNotFound)
 
 	opened, err := testRules.Reduce(reported.State, SessionOpened{Hello: Hello{VM: "vm"}}, t1)
 	require.NoError(t, err)
 	require.EqualValues(t, 1001, opened.State.VM.Epoch)
-	_, err = opened.State.Next(Attempt{Via: Stream, Epoch: 7, At: t1})
+	_, err = opened.State.Next(LeaseRequest{Via: Stream, Epoch: 7, At: t1})
 	require.ErrorIs(t, err, ErrSuperseded)
 }

@@ -86,8 +86,8 @@ type RegistrationFailure struct {
 // Next returns when the next attempt is made, unless a new session begins before.
 func (g Registration) Next() time.Time { return later(g.NextAttemptAt, g.GraceUntil) }
 
-// again returns the registration in a new boot: what has failed is not forgotten.
-func (g Registration) again() Registration {
+// tryAgain returns the registration in a new boot: what has failed is not forgotten.
+func (g Registration) tryAgain() Registration {
 	next := Registration{
 		State: Unregistered, Failures: g.Failures, Crashes: g.Crashes, LastFailure: g.LastFailure, NextAttemptAt: g.NextAttemptAt,
 	}
@@ -114,18 +114,18 @@ func retryDelay(vm VMID, failures int64) time.Duration {
 	return 3*quarter + 2*quarter/1000*time.Duration(h.Sum32()%1001)
 }
 
-// RegistrationRequested notes that cmd is to register the VM in this boot.
-func (v VM) RegistrationRequested(cmd Command) VM {
-	g := v.Registration.again()
+// RequestRegistration notes that cmd is to register the VM in this boot.
+func (v VM) RequestRegistration(cmd Command) VM {
+	g := v.Registration.tryAgain()
 	g.State, g.Command, g.RequestedAt, g.Epoch = Requested, cmd.ID, cmd.AcceptedAt, v.Epoch
 	g.NextAttemptAt = time.Time{}
 	v.Registration = g
 	return v
 }
 
-// RegistrationProven notes that the runner is registered, as the agent of the
+// ProveRegistration notes that the runner is registered, as the agent of the
 // VM's newest session reports.
-func (v VM) RegistrationProven(now time.Time) VM {
+func (v VM) ProveRegistration(now time.Time) VM {
 	g := &v.Registration
 	if g.State != Registered {
 		*g = Registration{
@@ -174,8 +174,8 @@ func (r *reduction) register() {
 }
 
 func (r *reduction) requested(c Command) {
-	r.State.VM = r.vm().RegistrationRequested(c)
-	r.vm().Registration.CheckAt = r.now.Add(r.rules.registrationTimeout())
+	r.State.VM = r.vm().RequestRegistration(c)
+	r.vm().Registration.CheckAt = r.now.Add(r.rules.registrationTimeoutOrDefault())
 }
 
 // registering reports whether the VM's register_runner is on its way.
@@ -195,7 +195,7 @@ func (r *reduction) attemptFailsAt() time.Time {
 	if g := v.Registration.GraceUntil; !g.IsZero() {
 		return g
 	}
-	return later(v.LastAckAt, v.Registration.RequestedAt).Add(r.rules.registrationTimeout())
+	return later(v.LastAckAt, v.Registration.RequestedAt).Add(r.rules.registrationTimeoutOrDefault())
 }
 
 // checkAttempt fails an attempt whose time is up, or has it looked at again.
@@ -203,13 +203,13 @@ func (r *reduction) checkAttempt() {
 	v := r.vm()
 	switch at := r.attemptFailsAt(); {
 	case r.registering():
-		v.Registration.CheckAt = r.now.Add(r.rules.registrationTimeout())
+		v.Registration.CheckAt = r.now.Add(r.rules.registrationTimeoutOrDefault())
 	case r.now.Before(at):
 		v.Registration.CheckAt = at
 	case !v.Registration.GraceUntil.IsZero():
 		r.failAttempt("its session ended, and nothing showed within a minute that its agent still registers it", noTime)
 	default:
-		r.failAttempt("no proof came within "+r.rules.registrationTimeout().String()+" after its agent had the configuration", noTime)
+		r.failAttempt("no proof came within "+r.rules.registrationTimeoutOrDefault().String()+" after its agent had the configuration", noTime)
 	}
 }
 
@@ -272,11 +272,11 @@ func (r *reduction) prove(o Origin, evidence string) {
 	if r.vm().Registration.State != Registered {
 		r.vm().EvidenceSentAt = o.SentAt
 	}
-	r.State.VM = r.vm().RegistrationProven(o.ReceivedAt)
+	r.State.VM = r.vm().ProveRegistration(o.ReceivedAt)
 	for _, c := range r.State.Commands {
 		own := wanted && c.ID == r.vm().Registration.Command || c.ID == probe
 		if own || c.State == Delivered && c.Type == RegisterRunner && evidence == provenByEvent {
-			r.put(c.Unneeded(evidence, r.now), r.now)
+			r.put(c.MarkUnneeded(evidence, r.now), r.now)
 		}
 	}
 }

@@ -23,7 +23,7 @@ func startedOut(e Epoch, at time.Time) Command {
 
 // Every way in which a register_runner can be out, against every way in which it could
 // go out again: whether it may, and whether it keeps others from going so.
-func TestRegisterRunnerOutAgain(t *testing.T) {
+func TestRegisterRunnerDeliveredAgain(t *testing.T) {
 	t.Parallel()
 	last := map[string]Delivery{
 		"stream": via(Stream, 3, 2, t0), "poll": via(HTTP, 3, 2, t0), "answer": started(3, 2, t0),
@@ -55,7 +55,7 @@ func TestRegisterRunnerOutAgain(t *testing.T) {
 	for was, l := range last {
 		for is, d := range next {
 			name := was + "/" + is
-			c, err := register("r").Delivered(l)
+			c, err := register("r").MarkDelivered(l)
 			require.NoError(t, err)
 			got := may{c.Deliverable(d), !c.InFlight(d)}
 			require.Equal(t, want[name], got, name)
@@ -71,13 +71,13 @@ func TestRegisterRunnerOutAgain(t *testing.T) {
 // it is overtaken, what is in flight is not.
 func TestNextInAnAnswer(t *testing.T) {
 	t.Parallel()
-	a := Attempt{Via: HTTP, Started: true, At: t1}
+	a := LeaseRequest{Via: HTTP, Started: true, At: t1}
 	noToken := a
 	noToken.WithoutToken = true
 	r, s, out := register("r"), register("s"), startedOut(2, t0)
 	for name, test := range map[string]struct {
 		state State
-		a     Attempt
+		a     LeaseRequest
 		next  CommandID
 	}{
 		"nothing":                     {stateOf(offlineVM()), a, ""},
@@ -91,14 +91,14 @@ func TestNextInAnAnswer(t *testing.T) {
 		"again, without a token":      {stateOf(offlineVM(), out, s), noToken, ""},
 		"without a token":             {stateOf(offlineVM(), r, drain("c")), noToken, ""},
 		"with a session":              {stateOf(liveVM(), r), a, ""},
-		"a poll after it":             {stateOf(offlineVM(), out, drain("c")), Attempt{Via: HTTP, At: t1}, ""},
-		"the session after it":        {stateOf(liveVM(), startedOut(1, t0), drain("c")), Attempt{Via: Stream, Epoch: 2, At: t1}, "r"},
-		"what that session had first": {stateOf(liveVM(), drain("c"), startedOut(1, t0)), Attempt{Via: Stream, Epoch: 2, At: t1}, "c"},
+		"a poll after it":             {stateOf(offlineVM(), out, drain("c")), LeaseRequest{Via: HTTP, At: t1}, ""},
+		"the session after it":        {stateOf(liveVM(), startedOut(1, t0), drain("c")), LeaseRequest{Via: Stream, Epoch: 2, At: t1}, "r"},
+		"what that session had first": {stateOf(liveVM(), drain("c"), startedOut(1, t0)), LeaseRequest{Via: Stream, Epoch: 2, At: t1}, "c"},
 	} {
 		next, err := test.state.Next(test.a)
 		require.Equal(t, test.next, next.ID, name)
 		require.Equal(t, test.next == "", err == ErrNothingDue, "%s: %v", name, err) //nolint:errorlint // it is not wrapped
-		out, err := testRules.Reduce(test.state, DeliveryClaimed{"vm", "r", test.a}, t1)
+		out, err := testRules.Reduce(test.state, LeaseRequested{"vm", "r", test.a}, t1)
 		if test.next != "r" {
 			require.Error(t, err, name)
 			continue
@@ -114,7 +114,7 @@ func TestNextInAnAnswer(t *testing.T) {
 // runner is registered. From then on it is as if it had gone out there alone.
 func TestSessionAfterAnAnswer(t *testing.T) {
 	t.Parallel()
-	v := offlineVM().RegistrationRequested(register("r"))
+	v := offlineVM().RequestRegistration(register("r"))
 	opened := SessionOpened{Hello{VM: "vm"}, ""}
 	for _, at := range []time.Time{t0.Add(time.Second), t0.Add(4 * time.Minute)} {
 		out, err := testRules.Reduce(stateOf(v, startedOut(2, t0)), opened, at)
@@ -125,8 +125,8 @@ func TestSessionAfterAnAnswer(t *testing.T) {
 		require.Equal(t, waits.ExpiresAt, waits.DueAt, "it waits for a token, or others, as long as it may")
 
 		now := at.Add(30 * time.Minute)
-		a := Attempt{Via: Stream, Epoch: 3, At: now}
-		out, err = testRules.Reduce(out.State, DeliveryClaimed{"vm", "r", a}, now)
+		a := LeaseRequest{Via: Stream, Epoch: 3, At: now}
+		out, err = testRules.Reduce(out.State, LeaseRequested{"vm", "r", a}, now)
 		require.NoError(t, err)
 		require.Equal(t, via(Stream, 3, 1, now), out.Command.Last)
 		require.Equal(t, 2, out.Command.Attempts)
@@ -143,7 +143,7 @@ func TestSessionAfterTheLastDelivery(t *testing.T) {
 	t.Parallel()
 	c := startedOut(2, t0)
 	c.MaxDeliveries = 1
-	v := offlineVM().RegistrationRequested(c)
+	v := offlineVM().RequestRegistration(c)
 	out, err := testRules.Reduce(stateOf(v, c), SessionOpened{Hello{VM: "vm"}, ""}, t1)
 	require.NoError(t, err)
 	require.Equal(t, TimedOut, out.Commands[0].State)
@@ -159,9 +159,9 @@ func TestAnswerWithoutProof(t *testing.T) {
 	t.Parallel()
 	c := startedOut(2, t0)
 	require.Equal(t, t0.Add(5*time.Minute), c.DueAt)
-	require.Equal(t, c, c.SessionEnded(9, t1), "it was on none")
-	require.Equal(t, drain("c").out(HTTP, 2, t0), drain("c").out(HTTP, 2, t0).SessionBegan(t1), "what a poll got")
-	out, err := testRules.Reduce(stateOf(offlineVM().RegistrationRequested(c), c), Tick{"vm", "r", Live{}}, c.DueAt)
+	require.Equal(t, c, c.EndSession(9, t1), "it was on none")
+	require.Equal(t, drain("c").out(HTTP, 2, t0), drain("c").out(HTTP, 2, t0).BeginSession(t1), "what a poll got")
+	out, err := testRules.Reduce(stateOf(offlineVM().RequestRegistration(c), c), Tick{"vm", "r", Live{}}, c.DueAt)
 	require.NoError(t, err)
 	require.Equal(t, TimedOut, out.Commands[0].State)
 	require.Equal(t, "handed out in the answer to vm_started, and no runner_registered came", out.Commands[0].Reason)
@@ -178,7 +178,7 @@ func TestAnswerIsProven(t *testing.T) {
 	t.Parallel()
 	c := startedOut(2, t0)
 	e := eventAt(0, EventRunnerRegistered, t1)
-	out, err := testRules.Reduce(stateOf(offlineVM().RegistrationRequested(c), c), EventReceived{e}, t1)
+	out, err := testRules.Reduce(stateOf(offlineVM().RequestRegistration(c), c), EventReceived{e}, t1)
 	require.NoError(t, err)
 	require.Equal(t, Succeeded, out.Commands[0].State)
 	require.Equal(t, Registered, out.State.VM.Registration.State)

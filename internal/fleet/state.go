@@ -11,8 +11,8 @@ type Queue string
 
 // The queues of a VM.
 const (
-	// QueueOut has what was delivered.
-	QueueOut Queue = "out"
+	// QueueDelivered has what was delivered.
+	QueueDelivered Queue = "out"
 	// QueuePlain has what is pending and can be sent as it is.
 	QueuePlain Queue = "plain"
 	// QueueToken has what is pending and is sent with a registration token.
@@ -22,7 +22,7 @@ const (
 )
 
 // Queues lists every queue but QueueNone.
-var Queues = []Queue{QueueOut, QueuePlain, QueueToken}
+var Queues = []Queue{QueueDelivered, QueuePlain, QueueToken}
 
 // QueueDepth is how many commands of each queue a State needs. One would do except for
 // QueueOut: in a new boot of a VM that polls, what was handed out in earlier ones is
@@ -35,7 +35,7 @@ func (c Command) Queue() Queue {
 	case c.State.Terminal():
 		return QueueNone
 	case c.State == Delivered:
-		return QueueOut
+		return QueueDelivered
 	case c.NeedsToken():
 		return QueueToken
 	default:
@@ -97,8 +97,8 @@ func (s State) with(c Command) State {
 	return s
 }
 
-// Attempt is the way in which a command is about to be delivered.
-type Attempt struct {
+// LeaseRequest describes a delivery that is about to be made.
+type LeaseRequest struct {
 	Via Route
 	// Started is whether it is the answer to a vm_started, over HTTP.
 	Started bool
@@ -111,19 +111,19 @@ type Attempt struct {
 	At           time.Time
 }
 
-// Next returns the command that may be delivered by this attempt. It returns
-// ErrNothingDue when there is none, also for a poll of a VM that has a session,
-// ErrSuperseded when a newer session has claimed the VM, and ErrNotFound when the VM has
-// neither this session nor another: its record was lost.
-func (s State) Next(a Attempt) (Command, error) {
-	d, err := s.VM.delivery(a)
+// Next returns the command that this request may lease. It returns ErrNothingDue when there
+// is none, also for a poll of a VM that has a session; ErrSuperseded when a newer session
+// has superseded the one that asks; and ErrNotFound when the VM has neither this session
+// nor another, because its record was lost.
+func (s State) Next(r LeaseRequest) (Command, error) {
+	d, err := s.VM.delivery(r)
 	switch {
-	case err != nil && a.Via == Stream && s.VM.ConnectedAt.IsZero(): // no session has taken over
+	case err != nil && r.Via == Stream && s.VM.ConnectedAt.IsZero(): // no session has taken over
 		return Command{}, ErrNotFound
 	case err != nil:
 		return Command{}, err
 	}
-	return s.next(d, a.Written, a.WithoutToken)
+	return s.next(d, r.Written, r.WithoutToken)
 }
 
 // next is NextDelivery, but ErrNothingDue when QueueOut is full, or when that command
@@ -156,15 +156,15 @@ func (c Command) repeatsRegistration() bool {
 	return c.NeedsToken() && c.Attempts > 0 && c.Last.Via == Stream
 }
 
-// delivery returns the attempt as a Delivery, if the VM's state allows it. A VM that
+// delivery returns the delivery that is asked for, if the VM's state permits it. A VM that
 // was never seen is in its first boot.
-func (v VM) delivery(a Attempt) (Delivery, error) {
+func (v VM) delivery(r LeaseRequest) (Delivery, error) {
 	switch {
-	case a.Via == Stream && a.Epoch != v.Epoch:
+	case r.Via == Stream && r.Epoch != v.Epoch:
 		return Delivery{}, ErrSuperseded
-	case a.Via == HTTP && v.Connected:
+	case r.Via == HTTP && v.Connected:
 		return Delivery{}, ErrNothingDue
 	default:
-		return Delivery{Via: a.Via, Epoch: v.Epoch, Boot: max(1, v.Boot), At: a.At, Started: a.Started}, nil
+		return Delivery{Via: r.Via, Epoch: v.Epoch, Boot: max(1, v.Boot), At: r.At, Started: r.Started}, nil
 	}
 }

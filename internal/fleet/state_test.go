@@ -10,7 +10,7 @@ import (
 
 // A VM that polls and boots again each time does not have more commands out than a State
 // holds: those in flight would be missed.
-func TestQueueOutIsBounded(t *testing.T) {
+func TestDeliveredQueueIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.vm = vmWith(Registered)
@@ -21,10 +21,10 @@ func TestQueueOutIsBounded(t *testing.T) {
 	}
 	poll := func() error {
 		w.now = w.now.Add(time.Millisecond)
-		a := Attempt{Via: HTTP, At: w.now}
+		a := LeaseRequest{Via: HTTP, At: w.now}
 		next, err := w.state("").Next(a)
 		if err == nil {
-			w.reduce(DeliveryClaimed{"vm", next.ID, a})
+			w.reduce(LeaseRequested{"vm", next.ID, a})
 		}
 		return err
 	}
@@ -34,7 +34,7 @@ func TestQueueOutIsBounded(t *testing.T) {
 		w.restart()
 	}
 	require.ErrorIs(t, poll(), ErrNothingDue, "too many are out")
-	_, err := testRules.Reduce(w.state(""), DeliveryClaimed{"vm", "8", Attempt{Via: HTTP, At: w.now}}, w.now)
+	_, err := testRules.Reduce(w.state(""), LeaseRequested{"vm", "8", LeaseRequest{Via: HTTP, At: w.now}}, w.now)
 	require.ErrorIs(t, err, ErrNotDue)
 	w.reduce(SessionOpened{Hello{VM: "vm"}, ""})
 	w.reduce(SessionClosed{"vm", 1, ""})
@@ -45,13 +45,13 @@ func TestQueueOutIsBounded(t *testing.T) {
 }
 
 // Of what is out already, any may go again.
-func TestQueueOutGoesAgain(t *testing.T) {
+func TestDeliveredQueueIsDeliveredAgain(t *testing.T) {
 	t.Parallel()
 	s := stateOf(liveVM())
 	for i := range QueueDepth {
 		s.Commands = append(s.Commands, drain(CommandID(strconv.Itoa(i))).out(Stream, 1, t0).stopped())
 	}
-	next, err := s.Next(Attempt{Via: Stream, Epoch: 2, At: t1})
+	next, err := s.Next(LeaseRequest{Via: Stream, Epoch: 2, At: t1})
 	require.NoError(t, err)
 	require.Equal(t, s.Commands[0], next)
 }

@@ -84,10 +84,10 @@ func (s *story) drop() *story {
 // deliver sends what is next, and returns its id.
 func (s *story) deliver() CommandID {
 	s.Helper()
-	a := Attempt{Via: Stream, Epoch: s.state.VM.Epoch, At: s.now}
+	a := LeaseRequest{Via: Stream, Epoch: s.state.VM.Epoch, At: s.now}
 	next, err := s.state.Next(a)
 	require.NoError(s, err)
-	s.input(DeliveryClaimed{"vm", next.ID, a})
+	s.input(LeaseRequested{"vm", next.ID, a})
 	return next.ID
 }
 
@@ -109,7 +109,7 @@ func (s *story) operator(id CommandID, kind string) *story {
 	return s
 }
 
-// ackID has the agent ack a command that was claimed as it was accepted.
+// ackID has the agent ack a command that was leased as it was accepted.
 func (s *story) ackID(id CommandID, success bool) *story {
 	s.Helper()
 	s.now = s.now.Add(time.Second)
@@ -138,9 +138,9 @@ func (s *story) cancel(id CommandID) *story {
 func (s *story) started() *story {
 	s.Helper()
 	s.event(HTTP, EventVMStarted).input(Polled{"vm"})
-	a := Attempt{Via: HTTP, Started: true, At: s.now}
+	a := LeaseRequest{Via: HTTP, Started: true, At: s.now}
 	if next, err := s.state.Next(a); err == nil {
-		s.input(DeliveryClaimed{"vm", next.ID, a})
+		s.input(LeaseRequested{"vm", next.ID, a})
 	}
 	return s
 }

@@ -84,23 +84,23 @@ func NewVM(id VMID, now time.Time) VM {
 	}
 }
 
-// SessionOpened gives the VM its next session.
-func (v VM) SessionOpened(h Hello, now time.Time) VM {
+// OpenSession gives the VM its next session.
+func (v VM) OpenSession(h Hello, now time.Time) VM {
 	v.Pool, v.Org, v.AgentVersion = h.Pool, h.Org, h.AgentVersion
 	v.Connected, v.ConnectedAt, v.LastSeenAt = true, now, now
-	v = v.sessionless()
+	v = v.dropSession()
 	v.Epoch++
 	return v
 }
 
-// sessionless returns v without what only a session waits for.
-func (v VM) sessionless() VM {
+// dropSession returns v without what only a session waits for.
+func (v VM) dropSession() VM {
 	v.AwaitsRunnerUntil, v.TokenWait.RetryAt, v.Registration.ProbeAt = time.Time{}, time.Time{}, time.Time{}
 	return v
 }
 
-// dueAt returns when a Tick has something to do, zero for never.
-func (v VM) dueAt() time.Time {
+// nextTickAt returns when a Tick has something to do, zero for never.
+func (v VM) nextTickAt() time.Time {
 	g, due := v.Registration, time.Time{}
 	if g.State == Requested {
 		due = earliest(g.CheckAt, g.GraceUntil)
@@ -125,19 +125,19 @@ func earliest(times ...time.Time) (first time.Time) {
 	return first
 }
 
-// SessionClosed ends the session with this epoch. A session that is not the
+// CloseSession ends the session with this epoch. A session that is not the
 // newest ends without a trace.
-func (v VM) SessionClosed(e Epoch, now time.Time) VM {
+func (v VM) CloseSession(e Epoch, now time.Time) VM {
 	if v.Connected && v.Epoch == e {
-		v = v.sessionless()
+		v = v.dropSession()
 		v.Connected, v.DisconnectedAt = false, now
 	}
 	return v
 }
 
-// Seen notes that the VM reported something, and takes over the places it
+// MarkSeen notes that the VM reported something, and takes over the places it
 // names.
-func (v VM) Seen(o Origin) VM {
+func (v VM) MarkSeen(o Origin) VM {
 	v.LastSeenAt = o.ReceivedAt
 	if o.Pool != "" {
 		v.Pool = o.Pool
@@ -157,7 +157,7 @@ func (v VM) Heartbeat(h Heartbeat, late bool) VM {
 	if h.Via == Stream && v.LastHeartbeatAt.After(v.ConnectedAt) {
 		v.BeatInterval = longestGap(v.BeatInterval, h.ReceivedAt.Sub(v.LastHeartbeatAt))
 	}
-	v = v.Seen(h.Origin)
+	v = v.MarkSeen(h.Origin)
 	v.LastHeartbeatAt = h.ReceivedAt
 	if !sentBefore(h.SentAt, v.BeatSentAt, latest) { // else the next late one would not be
 		v.BeatSentAt = h.SentAt
@@ -172,7 +172,7 @@ func (v VM) Heartbeat(h Heartbeat, late bool) VM {
 		v.Health = h.Health
 	}
 	v.Persistent = v.Persistent || h.Status == StatusJobRunning
-	v = v.jobShown(&h)
+	v = v.updateJob(&h)
 	switch {
 	case h.Runner != nil:
 		v.Runner = h.Runner
@@ -190,9 +190,9 @@ func (v VM) Heartbeat(h Heartbeat, late bool) VM {
 	return v
 }
 
-// caughtUp takes over the load that the VM last reported and that it has acked a
+// catchUp takes over the load that the VM last reported and that it has acked a
 // command since, where its record lacks them.
-func (v VM) caughtUp(last *Heartbeat, ackedAt time.Time) VM {
+func (v VM) catchUp(last *Heartbeat, ackedAt time.Time) VM {
 	if last != nil && last.ReceivedAt.After(v.LastHeartbeatAt) {
 		interval := v.BeatInterval // those between are not known
 		v = v.WithLoad(v.Heartbeat(*last, false))

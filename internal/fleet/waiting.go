@@ -40,9 +40,9 @@ func (w TokenWait) NextTry(now time.Time) time.Time {
 	return at.Add(max(0, now.Sub(at).Truncate(lastTokenRetry)) + lastTokenRetry)
 }
 
-// Failed notes that no token was available. If the clock was set back to before the
+// Fail notes that no token was available. If the clock was set back to before the
 // first attempt, the attempts start over.
-func (w TokenWait) Failed(why string, now time.Time) TokenWait {
+func (w TokenWait) Fail(why string, now time.Time) TokenWait {
 	if w.Since.IsZero() || now.Before(w.Since) {
 		w.Since = now
 	}

@@ -19,7 +19,7 @@ func TestWaits(t *testing.T) {
 	register, a, b := pending("reg-1", RegisterRunner, 1), pending("a", "drain", 2), pending("b", "drain", 3)
 	out := inState(t, Delivered)
 	out.ID = "out"
-	polled, err := inState(t, Pending).Delivered(via(HTTP, 1, 1, t0))
+	polled, err := inState(t, Pending).MarkDelivered(via(HTTP, 1, 1, t0))
 	require.NoError(t, err)
 	started := polled
 	started.Last.Started = true
@@ -29,7 +29,7 @@ func TestWaits(t *testing.T) {
 	connected := VM{ID: "vm", Connected: true, Epoch: 1, Boot: 1, ConnectedAt: t0.Add(time.Second)}
 	offline := VM{ID: "vm", Epoch: 1, Boot: 1, DisconnectedAt: t0.Add(2 * time.Second)}
 	tokenless := connected
-	tokenless.TokenWait = TokenWait{}.Failed("token file: no such file", now.Add(-4*time.Second))
+	tokenless.TokenWait = TokenWait{}.Fail("token file: no such file", now.Add(-4*time.Second))
 	registered := connected
 	registered.Registration = Registration{State: Registered, ProvenAt: t0}
 	for name, test := range map[string]struct {
@@ -82,15 +82,15 @@ func TestWaits(t *testing.T) {
 	for _, s := range CommandStates {
 		require.Equal(t, s.Terminal(), inState(t, s).WaitsAlone() == Waiting{}, s)
 	}
-	require.Equal(t, "waits to be delivered again", inState(t, Delivered).SessionEnded(1, t0).WaitsAlone().Reason)
-	require.Equal(t, "waits to be delivered again", started.SessionBegan(t0).WaitsAlone().Reason)
+	require.Equal(t, "waits to be delivered again", inState(t, Delivered).EndSession(1, t0).WaitsAlone().Reason)
+	require.Equal(t, "waits to be delivered again", started.BeginSession(t0).WaitsAlone().Reason)
 }
 
 // The attempts to get a token come fast at first and then every 15 seconds.
 func TestNextTry(t *testing.T) {
 	t.Parallel()
-	w := TokenWait{}.Failed("it is empty", t0)
-	require.Equal(t, TokenWait{Why: "it is too long", Since: t0}, w.Failed("it is too long", t0.Add(time.Hour)), "since stays")
+	w := TokenWait{}.Fail("it is empty", t0)
+	require.Equal(t, TokenWait{Why: "it is too long", Since: t0}, w.Fail("it is too long", t0.Add(time.Hour)), "since stays")
 	var tries []int
 	for now := t0; len(tries) < 7; {
 		now = w.NextTry(now)
@@ -99,7 +99,7 @@ func TestNextTry(t *testing.T) {
 	require.Equal(t, []int{1, 3, 7, 15, 30, 45, 60}, tries)
 	require.Equal(t, t0.Add(8*time.Hour), w.NextTry(t0.Add(8*time.Hour-1)))
 	require.Equal(t, t0.Add(time.Second), w.NextTry(t0.Add(-time.Hour)), "a clock that was set back")
-	require.Equal(t, TokenWait{Why: "it is empty", Since: t0.Add(-time.Hour)}, w.Failed("it is empty", t0.Add(-time.Hour)), "until the next attempt")
+	require.Equal(t, TokenWait{Why: "it is empty", Since: t0.Add(-time.Hour)}, w.Fail("it is empty", t0.Add(-time.Hour)), "until the next attempt")
 }
 
 // While its runner is to be registered a VM says what that waits for.
@@ -110,7 +110,7 @@ func TestVMWaits(t *testing.T) {
 		Registration: Registration{State: Requested, Command: "reg-1", RequestedAt: t0},
 	}
 	require.Equal(t, Waiting{"waits for its runner to register, by command reg-1", t0}, v.Waiting(t0))
-	v.TokenWait = TokenWait{}.Failed("it is empty", t0.Add(time.Second))
+	v.TokenWait = TokenWait{}.Fail("it is empty", t0.Add(time.Second))
 	require.Equal(t, Waiting{"no registration token (it is empty), next try in 1 s", t0.Add(time.Second)}, v.Waiting(t0.Add(time.Second)))
 	v.Connected = false
 	require.Equal(t, Waiting{"VM offline since 2026-01-02T03:05:05Z", t0.Add(time.Minute)}, v.Waiting(t0))
@@ -128,13 +128,13 @@ func TestStep(t *testing.T) {
 	t.Parallel()
 	pending := inState(t, Pending)
 	at := t0.Add(time.Second)
-	out, err := pending.Delivered(via(Stream, 1, 1, at))
+	out, err := pending.MarkDelivered(via(Stream, 1, 1, at))
 	require.NoError(t, err)
-	acked, err := out.Acked(Ack{CommandID: "c", Success: true}, at.Add(1))
+	acked, err := out.MarkAcked(Ack{CommandID: "c", Success: true}, at.Add(1))
 	require.NoError(t, err)
-	cancelled, err := out.Cancelled(at.Add(1))
+	cancelled, err := out.Cancel(at.Add(1))
 	require.NoError(t, err)
-	late, err := cancelled.Acked(Ack{CommandID: "c"}, at.Add(2))
+	late, err := cancelled.MarkAcked(Ack{CommandID: "c"}, at.Add(2))
 	require.NoError(t, err)
 	for name, test := range map[string]struct {
 		c    Command
@@ -143,8 +143,8 @@ func TestStep(t *testing.T) {
 	}{
 		"accepted":      {pending, t0, StepAccepted},
 		"delivered":     {out, at, StepDelivered},
-		"session ended": {out.SessionEnded(1, at.Add(1)), at.Add(1), StepNone},
-		"not written":   {out.NotWritten(1), at.Add(1), StepNotWritten},
+		"session ended": {out.EndSession(1, at.Add(1)), at.Add(1), StepNone},
+		"not written":   {out.ReleaseLease(1), at.Add(1), StepNotWritten},
 		"acked":         {acked, at.Add(1), StepEnded},
 		"cancelled":     {cancelled, at.Add(1), StepEnded},
 		"late":          {late, at.Add(2), StepLateAck},

@@ -76,12 +76,12 @@ func (s *adminSystem) connect(t *testing.T, vm fleet.VMID, pool string) fleet.VM
 	return out.State.VM
 }
 
-// deliver claims a command, and ack answers it.
+// deliver leases a command, and ack answers it.
 func (s *adminSystem) deliver(t *testing.T, v fleet.VM, id fleet.CommandID) {
 	t.Helper()
 	now := adminNow()
-	_, err := s.Apply(t.Context(), fleet.DeliveryClaimed{
-		VM: v.ID, Command: id, Attempt: fleet.Attempt{Via: fleet.Stream, Epoch: v.Epoch, At: now},
+	_, err := s.Apply(t.Context(), fleet.LeaseRequested{
+		VM: v.ID, Command: id, Request: fleet.LeaseRequest{Via: fleet.Stream, Epoch: v.Epoch, At: now},
 	}, now)
 	require.NoError(t, err)
 }

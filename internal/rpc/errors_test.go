@@ -91,7 +91,7 @@ func TestToConnect(t *testing.T) {
 		{"not due", fleet.ErrNotDue, connect.CodeFailedPrecondition, "the command is not due"},
 		{"nothing due", fleet.ErrNothingDue, connect.CodeFailedPrecondition, "nothing due"},
 		{"unavailable", fmt.Errorf("%w: %w", fleet.ErrUnavailable, secret), connect.CodeUnavailable, fleet.ErrUnavailable.Error()},
-		{"superseded", fmt.Errorf("ack: %w", fleet.ErrSuperseded), connect.CodeAborted, "a newer session has claimed the VM"},
+		{"superseded", fmt.Errorf("ack: %w", fleet.ErrSuperseded), connect.CodeAborted, "a newer session has superseded this one"},
 		{
 			"cursor expired", fmt.Errorf("watch: %w", fleet.ErrCursorExpired),
 			connect.CodeOutOfRange, "the changes after this cursor are no longer kept",

@@ -8,12 +8,12 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A claim gets exactly what Next returns, unless that was claimed before.
-func TestDeliveryClaimed(t *testing.T) {
+// A lease gets exactly what Next returns, unless that was leased before.
+func TestLeaseRequested(t *testing.T) {
 	t.Parallel()
 	live, offline := liveVM(), offlineVM()
-	stream := Attempt{Via: Stream, Epoch: 2, At: t1}
-	poll := Attempt{Via: HTTP, At: t1}
+	stream := LeaseRequest{Via: Stream, Epoch: 2, At: t1}
+	poll := LeaseRequest{Via: HTTP, At: t1}
 	noToken := stream
 	noToken.WithoutToken = true
 	wrote := stream
@@ -29,11 +29,11 @@ func TestDeliveryClaimed(t *testing.T) {
 	again := c.out(Stream, 1, t0).stopped()
 	for name, test := range map[string]struct {
 		state State
-		a     Attempt
-		claim CommandID
+		a     LeaseRequest
+		lease CommandID
 		vm    VM
 		want  Command
-		err   error // of the claim; that of Next is ErrNothingDue for ErrNotDue
+		err   error // of the lease; that of Next is ErrNothingDue for ErrNotDue
 	}{
 		"on its session":         {stateOf(live, c), stream, "c", VM{}, out, nil},
 		"by a poll":              {stateOf(offline, c), poll, "c", VM{}, polled, nil},
@@ -56,14 +56,14 @@ func TestDeliveryClaimed(t *testing.T) {
 			switch {
 			case test.err == nil:
 				require.NoError(t, err)
-				require.Equal(t, test.claim, next.ID)
+				require.Equal(t, test.lease, next.ID)
 			case errors.Is(test.err, ErrNotDue):
 				require.ErrorIs(t, err, ErrNothingDue)
 			default:
 				require.ErrorIs(t, err, test.err)
 			}
-			want := reduceCase{state: test.state, in: DeliveryClaimed{"vm", test.claim, test.a}, vm: test.vm, answer: test.want, err: test.err}
-			wrong := reduceCase{state: test.state, in: DeliveryClaimed{"vm", "x", test.a}, err: test.err}
+			want := reduceCase{state: test.state, in: LeaseRequested{"vm", test.lease, test.a}, vm: test.vm, answer: test.want, err: test.err}
+			wrong := reduceCase{state: test.state, in: LeaseRequested{"vm", "x", test.a}, err: test.err}
 			if test.err == nil {
 				want.moved, wrong.err = []Command{test.want}, ErrNotDue
 			}
@@ -72,16 +72,16 @@ func TestDeliveryClaimed(t *testing.T) {
 	}
 }
 
-// What was claimed for the session and was not written to it is next, and needs no
-// other claim.
-func TestClaimedAndNotWritten(t *testing.T) {
+// What was leased for the session and was not written to it is next, and needs no
+// other lease.
+func TestLeasedAndNotWritten(t *testing.T) {
 	t.Parallel()
 	s := stateOf(liveVM(), drain("c").out(Stream, 2, t0), drain("d"))
-	a := Attempt{Via: Stream, Epoch: 2, At: t1}
+	a := LeaseRequest{Via: Stream, Epoch: 2, At: t1}
 	next, err := s.Next(a)
 	require.NoError(t, err)
 	require.Equal(t, s.Commands[0], next)
-	testReduce(t, map[string]reduceCase{"claimed": {state: s, in: DeliveryClaimed{"vm", "c", a}, err: ErrNotDue}})
+	testReduce(t, map[string]reduceCase{"leased": {state: s, in: LeaseRequested{"vm", "c", a}, err: ErrNotDue}})
 	a.Written = "c"
 	_, err = s.Next(a)
 	require.ErrorIs(t, err, ErrNothingDue)
@@ -122,7 +122,7 @@ func TestTokenTimer(t *testing.T) {
 	}
 	waiting := s
 	for name, in := range map[string]Input{
-		"claimed":   DeliveryClaimed{"vm", "r", Attempt{Via: Stream, Epoch: 2, At: now}},
+		"leased":    LeaseRequested{"vm", "r", LeaseRequest{Via: Stream, Epoch: 2, At: now}},
 		"cancelled": CancelRequested{"vm", "r"},
 		"expired":   Tick{"vm", "r", Live{}},
 		"closed":    SessionClosed{"vm", 2, ""},
