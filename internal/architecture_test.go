@@ -24,9 +24,9 @@ import (
 // table of CONTRIBUTING.md.
 var layers = [][]string{
 	{"internal/fleet", "internal/loglimit", "internal/ratelimit", "internal/wallclock"},
-	{"internal/store", "internal/auth", "internal/journal"},
+	{"internal/store", "internal/journal"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
-	{"internal/control", "internal/dispatch"},
+	{"internal/control", "internal/session", "internal/maintenance"},
 	{"internal/rpc", "internal/sim", "internal/cli"},
 	{"internal/app"},
 	{"internal/e2e", "internal/crash", "internal/faults", "internal/testkit", "internal/store/powerloss", "internal/apidoc", "cmd"},
@@ -71,12 +71,23 @@ var rules = []struct {
 		why: "generated types stop at the wire: a change of the schema must not reach the domain",
 	},
 	{
-		from: "internal/control", to: []string{"internal/dispatch"},
+		from: "internal/control", to: []string{"internal/session"},
 		why: "a command reaches its agent through the engine: only what is durable may be sent",
 	},
 	{
-		from: "internal/dispatch", to: []string{"internal/control"},
+		from: "internal/session", to: []string{"internal/control"},
 		why: "delivery must not depend on who asked for it",
+	},
+	{
+		from: "internal/maintenance", to: []string{"internal/session", "internal/control"},
+		why: "background work names what it needs of the sessions, and can be tested without them",
+	},
+	{
+		from: "internal", except: []string{
+			"internal/journal", "internal/store/sqlite", "internal/rpc", "internal/httpserver", "internal/app", "internal/cli", "internal/testkit",
+		},
+		to:  []string{"syscall", "golang.org/x/sys"},
+		why: "what an errno means is decided where files are written and connections are served",
 	},
 	{
 		from: "internal/store", to: []string{"internal/fleet"},
@@ -108,8 +119,8 @@ var rules = []struct {
 	},
 	{
 		from: "cmd", to: []string{
-			"internal/fleet", "internal/store", "internal/auth", "internal/journal", "internal/engine",
-			"internal/registration", "internal/control", "internal/dispatch", "internal/rpc",
+			"internal/fleet", "internal/store", "internal/journal", "internal/engine", "internal/registration",
+			"internal/control", "internal/session", "internal/maintenance", "internal/rpc",
 		},
 		why: "a program is its main function; what it does is wired together in app, sim or cli, where tests reach it",
 	},
@@ -134,14 +145,16 @@ func TestImportDirectionsBite(t *testing.T) {
 		{"internal/fleet", "example.com/clock", "outlive every library"},
 		{"internal/fleet", "net/http", "no input or output"},
 		{"internal/fleet", "internal/store", "imports upward"},
-		{"internal/store", "internal/dispatch", "imports upward"},
+		{"internal/store", "internal/session", "imports upward"},
 		{"internal/journal", "internal/store", "the same layer"},
-		{"internal/registration", "internal/dispatch", "imports upward"},
+		{"internal/registration", "internal/session", "imports upward"},
 		{"internal/engine", "internal/registration", "the same layer"},
 		{"internal/store/memory", "internal/fleet", "knows no rule"},
-		{"internal/control", "internal/dispatch", "through the engine"},
-		{"internal/dispatch", "internal/control", "who asked for it"},
-		{"internal/dispatch", "gen/go/migcontroller/v1", "stop at the wire"},
+		{"internal/control", "internal/session", "through the engine"},
+		{"internal/session", "internal/control", "who asked for it"},
+		{"internal/maintenance", "internal/session", "tested without them"},
+		{"internal/session", "syscall", "what an errno means"},
+		{"internal/session", "gen/go/migcontroller/v1", "stop at the wire"},
 		{"internal/app", "google.golang.org/protobuf/proto", "stop at the wire"},
 		{"internal/rpc", "internal/app", "imports upward"},
 		{"internal/rpc", "internal/store/sqlite", "in one place"},
@@ -159,8 +172,8 @@ func TestImportDirectionsBite(t *testing.T) {
 	}
 	require.Empty(t, broken(map[string][]string{
 		"internal/fleet":    {"strings"},
-		"internal/dispatch": {"internal/registration", "internal/store", "log/slog", "golang.org/x/sync/errgroup"},
-		"internal/rpc":      {"gen/go/migcontroller/v1", "internal/dispatch"},
+		"internal/session":  {"internal/registration", "internal/store", "log/slog", "golang.org/x/sync/errgroup"},
+		"internal/rpc":      {"gen/go/migcontroller/v1", "internal/session"},
 		"cmd/controller":    {"internal/app"},
 	}))
 }

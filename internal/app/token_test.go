@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // wire is the stream of an agent. It carries the commands that it is sent.
@@ -58,13 +58,13 @@ func TestAnotherTokenInTheFileIsTriedAtOnce(t *testing.T) {
 	c.tokenFile.Look(t.Context()) // as Run begins
 
 	agent := wire{make(chan fleet.Params, 10)}
-	session, err := c.dispatch.Open(t.Context(), fleet.Hello{VM: "vm-1"}, agent)
+	s, err := c.sessions.Open(t.Context(), fleet.Hello{VM: "vm-1"}, agent)
 	require.NoError(t, err)
-	defer session.Close(&dispatch.EndError{Cause: "over"})
+	defer s.Close(&session.EndError{Cause: "over"})
 	for range 2 { // the second attempt is made at once, the third is not
 		sent := agent.next(t)
 		require.Equal(t, "OLD", sent[fleet.RegistrationTokenParam])
-		require.NoError(t, session.Ack(fleet.Ack{CommandID: fleet.CommandID(sent[commandID])}))
+		require.NoError(t, s.Ack(fleet.Ack{CommandID: fleet.CommandID(sent[commandID])}))
 	}
 	require.Eventually(t, func() bool { return registrationOf(t.Context(), c, "vm-1").Failures == 2 }, time.Minute, time.Millisecond)
 	require.Greater(t, time.Until(registrationOf(t.Context(), c, "vm-1").NextAttemptAt), 10*time.Second)

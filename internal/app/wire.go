@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -13,12 +12,13 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/mig-controller/mig-controller/internal/control"
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
+	"github.com/mig-controller/mig-controller/internal/maintenance"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/rpc"
+	"github.com/mig-controller/mig-controller/internal/session"
 	"github.com/mig-controller/mig-controller/internal/sim"
 	"github.com/mig-controller/mig-controller/internal/store/sqlite"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
@@ -26,15 +26,16 @@ import (
 
 // controller is the service, put together from its parts.
 type controller struct {
-	clock     *wallclock.Clock
-	engine    *engine.Engine
-	journal   *journal.Journal // nil when switched off
-	dispatch  *dispatch.Dispatcher
-	control   *control.Control
-	registrar *registration.Registrar
-	tokenFile *registration.FileWatch // nil without a token file
-	handler   http.Handler
-	summary   summary
+	clock       *wallclock.Clock
+	engine      *engine.Engine
+	journal     *journal.Journal // nil when switched off
+	sessions    *session.Registry
+	maintenance *maintenance.Maintenance // nil until the rest has started
+	control     *control.Control
+	registrar   *registration.Registrar
+	tokenFile   *registration.FileWatch // nil without a token file
+	handler     http.Handler
+	summary     summary
 }
 
 // newService opens what the controller keeps and starts its upkeep.
@@ -45,11 +46,11 @@ func newService(ctx context.Context, o Options, log *slog.Logger, extra rpc.Extr
 	}
 	c.control = control.New(control.Options{Engine: c.engine, Defaults: o.commandDefaults(), Clock: c.clock.Now, Log: log})
 	handler := rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
-		Agents:   c.dispatch,
-		Commands: rpc.NewStreamService(c.dispatch, Version(), log),
-		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessions}),
+		Agents:   c.sessions,
+		Commands: rpc.NewStreamService(c.sessions, Version(), log),
+		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessionCount}),
 		Ready:    c.ready,
-		Stopping: c.dispatch.Stopping(),
+		Stopping: c.sessions.Stopping(),
 		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
 		Extra:    extra,
 	}), o.AllowOrigins)
@@ -79,23 +80,23 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 			return err
 		}
 	}
-	c.dispatch, err = dispatch.Start(ctx, dispatch.Options{
-		Engine: c.engine, Journal: c.journal, Registrar: c.registrar,
-		Retention: engine.Retention{
-			Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
-			VMs: o.RetainVMs, Changes: o.RetainChanges,
-		},
-		Clock: c.clock.Now, Follow: c.clock, Log: log, TokenInVMStarted: o.TokenInVMStarted,
-		ReportRate: o.reportRate(),
+	c.sessions, err = session.Start(ctx, session.Options{
+		Engine: c.engine, Journal: c.journal, Registrar: c.registrar, Clock: c.clock.Now, Log: log,
+		TokenInVMStarted: o.TokenInVMStarted, ReportRate: o.reportRate(),
+	})
+	if err != nil {
+		return err
+	}
+	c.maintenance = maintenance.Start(maintenance.Options{
+		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: o.retention(),
+		Clock: c.clock.Now, Follow: c.clock, Log: log,
 	})
 	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Warnings: o.runnerWarnings()}
 	if o.RegistrationTokenFile != "" {
 		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log)
-		if err == nil {
-			c.tokenFile.Changed = c.dispatch.RunnersConfigured
-		}
+		c.tokenFile.Changed = c.sessions.RunnersConfigured
 	}
-	return err
+	return nil
 }
 
 // startEngine starts the engine on the database at path.
@@ -141,7 +142,15 @@ func (o Options) tokenSource() registration.TokenSource {
 	}
 }
 
-// reportRate is the option as package dispatch has it.
+// retention is what the options say of how long things are kept.
+func (o Options) retention() engine.Retention {
+	return engine.Retention{
+		Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
+		VMs: o.RetainVMs, Changes: o.RetainChanges,
+	}
+}
+
+// reportRate is the option as package session has it.
 func (o Options) reportRate() int {
 	if o.ReportRate == 0 {
 		return -1
@@ -168,21 +177,11 @@ func (c *controller) Handler() http.Handler { return c.handler }
 // Summary describes the controller.
 func (c *controller) Summary() summary { return c.summary }
 
-func (c *controller) sessions() int { return c.dispatch.Stats().Sessions }
+func (c *controller) sessionCount() int { return c.sessions.Stats().Sessions }
 
-// ready tries what the controller needs: to write to its store, and to its
-// journal.
+// ready tries what the controller needs.
 func (c *controller) ready(ctx context.Context) error {
-	if err := c.engine.Check(ctx); err != nil {
-		return err
-	}
-	if c.journal == nil {
-		return nil
-	}
-	if err := c.journal.Check(); err != nil {
-		return fmt.Errorf("the JSON files cannot be written: %w", err)
-	}
-	return nil
+	return maintenance.Check(ctx, c.engine, c.journal)
 }
 
 // Run watches the token file. The parts keep themselves in order.
@@ -197,7 +196,8 @@ func (c *controller) Run(ctx context.Context) error {
 // EndSessions ends agents' sessions and operators' watches.
 func (c *controller) EndSessions(ctx context.Context) {
 	c.control.Close()
-	c.dispatch.EndSessions(ctx)
+	c.maintenance.Quiesce()
+	c.sessions.EndSessions(ctx)
 }
 
 // Close writes what is under way, in the order of its way to the disk.
@@ -206,8 +206,14 @@ func (c *controller) Close() error {
 	if c.control != nil {
 		c.control.Close()
 	}
-	if c.dispatch != nil {
-		c.dispatch.Close()
+	if c.maintenance != nil {
+		c.maintenance.Quiesce()
+	}
+	if c.sessions != nil {
+		c.sessions.Close()
+	}
+	if c.maintenance != nil {
+		c.maintenance.Stop()
 	}
 	if c.journal != nil {
 		errs = append(errs, c.journal.Close())

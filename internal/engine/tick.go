@@ -24,10 +24,10 @@ func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) 
 	}
 	var ticks []fleet.Tick
 	for _, row := range due.VMs {
-		ticks = append(ticks, fleet.Tick{VM: fleet.VMID(row.ID)})
+		ticks = append(ticks, fleet.Tick{VM: fleet.VMID(row.ID), Live: live(fleet.VMID(row.ID))})
 	}
 	for _, row := range due.Commands {
-		ticks = append(ticks, fleet.Tick{VM: fleet.VMID(row.VM), Command: fleet.CommandID(row.ID)})
+		ticks = append(ticks, fleet.Tick{VM: fleet.VMID(row.VM), Command: fleet.CommandID(row.ID), Live: live(fleet.VMID(row.VM))})
 	}
 	if len(ticks) == 0 {
 		return 0, false, nil
@@ -42,7 +42,6 @@ func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) 
 	o.run = func(g *group) error {
 		var failed error
 		for _, t := range ticks {
-			t.Live = live(t.VM)
 			_, err := g.reduce(t.VM, t, now)
 			// One that is not found has been purged or set aside meanwhile.
 			if err != nil && !errors.Is(err, fleet.ErrNotFound) && !errors.Is(err, fleet.ErrDamaged) {

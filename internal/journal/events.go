@@ -27,7 +27,7 @@ const (
 // An event whose file is there already is counted and its file left alone, so
 // that events may be written again after a crash. An event whose VM is over its budget
 // is counted and gets no file. An event whose ids break their rule gets a
-// *fleet.FieldError however often it is tried: see OfOneVM.
+// *fleet.FieldError however often it is tried.
 //
 // While too little space is free it writes nothing and returns ErrPaused.
 //

@@ -179,10 +179,10 @@ func (j *Journal) Check() error {
 	return nil
 }
 
-// OfOneVM reports whether an error of WriteEvents is for a reason of the event or of its
-// VM's directory, which only a person can mend. What is short, such as space or open
-// files, is everybody's and passes.
-func OfOneVM(err error) bool {
+// ofOneVM reports whether an error of WriteEvents is caused by the event or by the directory
+// of its VM, which somebody has to repair. A shortage, such as of space or of open files,
+// affects all VMs and passes.
+func ofOneVM(err error) bool {
 	if _, ok := errors.AsType[*fleet.FieldError](err); ok {
 		return true
 	}

@@ -12,8 +12,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// Only what a person has to mend is passed over; what is short will be there
-// again.
+// Only an event whose directory somebody has to repair is skipped; a shortage passes.
 func TestOfOneVM(t *testing.T) {
 	t.Parallel()
 	for fault, want := range map[error]bool{
@@ -31,6 +30,6 @@ func TestOfOneVM(t *testing.T) {
 		if fault != nil {
 			wrapped = fmt.Errorf("journal: %w", fault)
 		}
-		require.Equal(t, want, OfOneVM(wrapped), "%v", fault)
+		require.Equal(t, want, ofOneVM(wrapped), "%v", fault)
 	}
 }

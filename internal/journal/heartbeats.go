@@ -14,6 +14,9 @@ const (
 	keyVM    = "vm_id"
 	keyError = "error"
 	keyFiles = "files"
+	keyCount = "count"
+
+	keyEventType = "event_type"
 
 	keyFree              = "free_bytes"
 	keyRequired          = "required_bytes"

@@ -108,6 +108,9 @@ type Stats struct {
 	// Failed is how many times a file could not be written. An event that is
 	// tried again may fail again.
 	Failed uint64
+	// Unwritten is the events that a CatchUp gave up: those it skipped, and those that were
+	// removed from the store while the Journal was paused.
+	Unwritten uint64
 	// Queued is how many heartbeat files wait to be written now.
 	Queued int
 }
@@ -143,7 +146,7 @@ type Journal struct {
 	closing  sync.Once
 	closeErr error
 
-	events, heartbeats, overBudget, eventsOverBudget, paused, queueFull, failed atomic.Uint64
+	events, heartbeats, overBudget, eventsOverBudget, paused, queueFull, failed, unwritten atomic.Uint64
 }
 
 // Open makes the directory, if need be, and starts the goroutine that writes
@@ -225,7 +228,7 @@ func (j *Journal) Stats() Stats {
 		Events: j.events.Load(), Heartbeats: j.heartbeats.Load(),
 		OverBudget: j.overBudget.Load(), EventsOverBudget: j.eventsOverBudget.Load(),
 		Paused: j.paused.Load(), QueueFull: j.queueFull.Load(),
-		Failed: j.failed.Load(), Queued: queued,
+		Failed: j.failed.Load(), Unwritten: j.unwritten.Load(), Queued: queued,
 	}
 }
 

@@ -10,12 +10,12 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// agents is what AgentService needs of package dispatch.
+// agents is what AgentService needs of package session.
 type agents interface {
 	// ReportEvent keeps an event; it is durable when this returns. It returns
 	// the VM as it is then and the event as it is kept.
@@ -23,16 +23,16 @@ type agents interface {
 	// AnswerStarted delivers the VM's register_runner in the answer to vm_started.
 	// It returns nil when there is nothing to deliver, and always unless that is
 	// switched on.
-	AnswerStarted(ctx context.Context, vm fleet.VM) (*dispatch.Offer, error)
+	AnswerStarted(ctx context.Context, vm fleet.VM) (*session.Lease, error)
 	// ReportHeartbeat keeps a heartbeat.
 	ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error
 	// Poll hands out the VM's next command: at most one.
-	Poll(ctx context.Context, vm fleet.VMID) ([]dispatch.Offer, error)
+	Poll(ctx context.Context, vm fleet.VMID) ([]session.Lease, error)
 	// Token mints a runner configuration.
 	Token(ctx context.Context, vm fleet.VMID, group string, labels []string) (registration.Runner, error)
 }
 
-var _ agents = (*dispatch.Dispatcher)(nil)
+var _ agents = (*session.Registry)(nil)
 
 // The words agents look for in the answers to their reports.
 const (
@@ -86,7 +86,7 @@ func (s agentService) ReportEvent(ctx context.Context, req *migcontrollerv1.Repo
 }
 
 // addRegistration adds a register_runner to the answer to vm_started.
-func addRegistration(resp *migcontrollerv1.ReportEventResponse, o dispatch.Offer) {
+func addRegistration(resp *migcontrollerv1.ReportEventResponse, o session.Lease) {
 	text := func(name string) *string { return new(o.Params.Strings[name]) }
 	resp.RegistrationToken, resp.ExpiresAt = text(fleet.RegistrationTokenParam), timeToProto(o.TokenExpiresAt)
 	resp.RunnerUrl, resp.RunnerGroup = text("runner_url"), text("runner_group")
@@ -164,7 +164,7 @@ func checkTokenRequest(req *migcontrollerv1.RequestRegistrationTokenRequest) err
 }
 
 // polledCommand is a command in the form that agents which poll understand.
-func polledCommand(o dispatch.Offer) *migcontrollerv1.PolledCommand {
+func polledCommand(o session.Lease) *migcontrollerv1.PolledCommand {
 	params := flatParams(o.Params)
 	if o.Command.Type == fleet.RegisterRunner {
 		for _, name := range []string{fleet.RegistrationTokenParam, "runner_url", "runner_group"} {

@@ -9,15 +9,15 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // AgentService speaks gRPC, gRPC-Web and Connect, over both versions of HTTP
 // where the protocol allows it, and tells errors by their codes.
 func TestAgentServiceClients(t *testing.T) {
 	t.Parallel()
-	fake := &fakeAgents{offers: []dispatch.Offer{{Command: fleet.Command{ID: "c", Type: "drain", CreatedAt: receivedAt}}}}
+	fake := &fakeAgents{offers: []session.Lease{{Command: fleet.Command{ID: "c", Type: "drain", CreatedAt: receivedAt}}}}
 	base := "http://" + serve(t, NewHandler(config(fake)))
 	broken := &fakeAgents{err: fmt.Errorf("%w: disk full", fleet.ErrUnavailable)}
 	brokenBase := "http://" + serve(t, NewHandler(config(broken)))

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // parse returns a JSON object as agents send it.
@@ -252,7 +252,7 @@ func TestReportEvent(t *testing.T) {
 func TestReportEventDelivers(t *testing.T) {
 	t.Parallel()
 	expires := time.Date(2026, 1, 2, 4, 4, 5, 0, time.UTC)
-	fake := &fakeAgents{vm: fleet.VM{ID: "vm-1"}, started: &dispatch.Offer{
+	fake := &fakeAgents{vm: fleet.VM{ID: "vm-1"}, started: &session.Lease{
 		Params: fleet.Params{
 			Strings: map[string]string{"registration_token": "tok", "runner_url": "https://runners.example/x", "runner_group": "g", "more": "m"},
 			List:    []string{"linux", "x64"},
@@ -282,11 +282,11 @@ func TestPolledCommand(t *testing.T) {
 	t.Parallel()
 	created := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for name, test := range map[string]struct {
-		offer dispatch.Offer
+		offer session.Lease
 		want  string
 	}{
 		"register_runner": {
-			dispatch.Offer{
+			session.Lease{
 				Command: fleet.Command{ID: "c", Type: fleet.RegisterRunner, CreatedAt: created},
 				Params: fleet.Params{
 					Strings: map[string]string{"registration_token": "tok", "runner_url": "https://runners.example/x", "runner_group": "g"},
@@ -298,11 +298,11 @@ func TestPolledCommand(t *testing.T) {
 				`"expires_at":"2026-01-02T04:04:05Z"}`,
 		},
 		"register_runner with the least": {
-			dispatch.Offer{Command: fleet.Command{ID: "c", Type: fleet.RegisterRunner, CreatedAt: created}},
+			session.Lease{Command: fleet.Command{ID: "c", Type: fleet.RegisterRunner, CreatedAt: created}},
 			`{"registration_token":"","runner_url":"","runner_group":"","labels":[]}`,
 		},
 		"all kinds": {
-			dispatch.Offer{
+			session.Lease{
 				Command: fleet.Command{ID: "c", Type: "update_config", CreatedAt: created},
 				Params: fleet.Params{
 					Strings: map[string]string{"s": "x"}, Ints: map[string]int64{"i": -7}, Bools: map[string]bool{"b": false},
@@ -312,7 +312,7 @@ func TestPolledCommand(t *testing.T) {
 			`{"s":"x","i":-7,"b":false,"string_array_params":["l"]}`,
 		},
 		"integers that a double cannot hold": {
-			dispatch.Offer{
+			session.Lease{
 				Command: fleet.Command{ID: "c", Type: "x", CreatedAt: created},
 				Params: fleet.Params{Ints: map[string]int64{
 					"fits": 1 << 53, "falls": 1<<53 + 1, "low": -1 << 53, "lower": -1<<53 - 1, "most": math.MaxInt64, "least": math.MinInt64,
@@ -322,7 +322,7 @@ func TestPolledCommand(t *testing.T) {
 				`"most":"9223372036854775807","least":"-9223372036854775808"}`,
 		},
 		"one name for three": {
-			dispatch.Offer{
+			session.Lease{
 				Command: fleet.Command{ID: "c", Type: "x", CreatedAt: created},
 				Params: fleet.Params{
 					Strings: map[string]string{"a": "text", "string_array_params": "text"},
@@ -332,11 +332,11 @@ func TestPolledCommand(t *testing.T) {
 			},
 			`{"a":"text","b":1,"string_array_params":["l"]}`,
 		},
-		"none": {dispatch.Offer{Command: fleet.Command{ID: "c", Type: "drain", CreatedAt: created}}, `{}`},
+		"none": {session.Lease{Command: fleet.Command{ID: "c", Type: "drain", CreatedAt: created}}, `{}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := agentService{&fakeAgents{offers: []dispatch.Offer{test.offer}}}.PollCommands(
+			got, err := agentService{&fakeAgents{offers: []session.Lease{test.offer}}}.PollCommands(
 				t.Context(), &migcontrollerv1.PollCommandsRequest{VmId: "vm-1"})
 			require.NoError(t, err)
 			require.Len(t, got.GetCommands(), 1)

@@ -179,7 +179,7 @@ func BenchmarkHeartbeatReader(b *testing.B) {
 // are stored with all that is new, and throttled as other messages are.
 func TestOnlyRepeatedHeartbeatsAreFree(t *testing.T) {
 	t.Parallel()
-	d := startDispatch(t, &strictEngine{}, time.Nanosecond, slog.New(slog.DiscardHandler))
+	d := startRegistry(t, &strictEngine{}, time.Nanosecond, slog.New(slog.DiscardHandler))
 	session, err := d.Open(t.Context(), fleet.Hello{VM: "vm-1"}, silent{})
 	require.NoError(t, err)
 	t.Cleanup(func() { session.Close(nil) })

@@ -12,9 +12,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // Every route answers with exactly the JSON that agents are built for.
@@ -22,7 +22,7 @@ func TestRoutesAnswer(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{
 		vm: fleet.VM{ID: "vm-1", Pool: "pool-1"},
-		offers: []dispatch.Offer{{
+		offers: []session.Lease{{
 			Command: fleet.Command{ID: "c-1", Type: fleet.RegisterRunner, CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
 			Params: fleet.Params{
 				Strings: map[string]string{"registration_token": "tok", "runner_url": "https://runners.example/a?b&c", "runner_group": ""},
@@ -283,7 +283,7 @@ func TestLargeAnswer(t *testing.T) {
 	for i := range 60 {
 		params[strconv.Itoa(i)] = strings.Repeat("\x01", fleet.MaxParamLength)
 	}
-	fake := &fakeAgents{offers: []dispatch.Offer{{Command: fleet.Command{ID: "c", Type: "x"}, Params: fleet.Params{Strings: params}}}}
+	fake := &fakeAgents{offers: []session.Lease{{Command: fleet.Command{ID: "c", Type: "x"}, Params: fleet.Params{Strings: params}}}}
 	got := do(t, client(t, 1), "GET", "http://"+serve(t, NewHandler(config(fake)))+"/api/v1/vms/vm-1/commands", "")
 	require.Equal(t, 200, got.status)
 	require.Greater(t, len(got.body), 60*fleet.MaxParamLength)

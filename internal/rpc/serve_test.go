@@ -19,9 +19,9 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -36,8 +36,8 @@ type fakeAgents struct {
 
 	vm fleet.VM
 	// started is what the answer to vm_started delivers.
-	started *dispatch.Offer
-	offers  []dispatch.Offer
+	started *session.Lease
+	offers  []session.Lease
 	runner  registration.Runner
 	err     error
 }
@@ -59,7 +59,7 @@ func (f *fakeAgents) ReportEvent(_ context.Context, e fleet.Event) (fleet.VM, fl
 	return f.vm, e, f.err
 }
 
-func (f *fakeAgents) AnswerStarted(context.Context, fleet.VM) (*dispatch.Offer, error) {
+func (f *fakeAgents) AnswerStarted(context.Context, fleet.VM) (*session.Lease, error) {
 	return f.started, f.err
 }
 
@@ -70,7 +70,7 @@ func (f *fakeAgents) ReportHeartbeat(_ context.Context, h fleet.Heartbeat) error
 	return f.err
 }
 
-func (f *fakeAgents) Poll(_ context.Context, vm fleet.VMID) ([]dispatch.Offer, error) {
+func (f *fakeAgents) Poll(_ context.Context, vm fleet.VMID) ([]session.Lease, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.polls = append(f.polls, vm)

@@ -14,9 +14,9 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // helloTimeout is how long a stream may go without the ConnectRequest that
@@ -30,7 +30,7 @@ type agentStream = connect.BidiStream[commands.MIGletMessage, commands.Controlle
 
 // streamService is the agents' side of the controller.
 type streamService struct {
-	dispatch *dispatch.Dispatcher
+	registry *session.Registry
 	version  string
 	log      *slog.Logger
 	limiter  loglimit.Limiter
@@ -41,8 +41,8 @@ var _ commandsconnect.CommandServiceHandler = (*streamService)(nil)
 
 // NewStreamService returns the handler of the agents' streams. version is what
 // agents get as the version of what they are connected to.
-func NewStreamService(d *dispatch.Dispatcher, version string, log *slog.Logger) commandsconnect.CommandServiceHandler {
-	return &streamService{dispatch: d, version: version, log: log}
+func NewStreamService(r *session.Registry, version string, log *slog.Logger) commandsconnect.CommandServiceHandler {
+	return &streamService{registry: r, version: version, log: log}
 }
 
 // StreamCommands serves one agent until its stream ends. A message that cannot be
@@ -54,11 +54,11 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream)
 	l := newLine(ctx, stream, s.version)
 	l.unread = &s.unread
 	defer l.hangUp()
-	hello, err := l.hello(s.dispatch.Stopping())
+	hello, err := l.hello(s.registry.Stopping())
 	if err != nil {
 		return s.refuse(ctx, l, err)
 	}
-	session, err := s.dispatch.Open(ctx, hello, l)
+	session, err := s.registry.Open(ctx, hello, l)
 	if invalid, ok := errors.AsType[*fleet.FieldError](err); ok {
 		return s.reject(ctx, l, invalid)
 	}
@@ -99,7 +99,7 @@ func (s *streamService) refuse(ctx context.Context, l *line, err error) error {
 func (s *streamService) hold(ctx context.Context, l *line) {
 	var reading sync.WaitGroup
 	reading.Go(l.control.discard)
-	s.dispatch.Hold(ctx)
+	s.registry.Hold(ctx)
 	l.Interrupt()
 	reading.Wait()
 }
@@ -107,7 +107,7 @@ func (s *streamService) hold(ctx context.Context, l *line) {
 // converse reads the stream until it ends, and then closes the session, also
 // when a message makes it panic.
 func converse(ctx context.Context, r *messageReader, l *line) error {
-	ending := &dispatch.EndError{Cause: endInternal}
+	ending := &session.EndError{Cause: endInternal}
 	defer func() { r.session.Close(ending) }() //nolint:contextcheck // a session has its stream's
 	for {
 		m, err := l.receive(r.session)
@@ -137,7 +137,7 @@ func converse(ctx context.Context, r *messageReader, l *line) error {
 	}
 }
 
-// line is one agent's stream as a dispatch.Transport.
+// line is one agent's stream as a session.Transport.
 type line struct {
 	stream     *agentStream
 	version    string
@@ -150,7 +150,7 @@ type line struct {
 	// control is nil once the stream is over: it must not be used after the
 	// handler has returned.
 	control *callControl
-	unsent  *dispatch.EndError // why a message could not be sent; the first one
+	unsent  *session.EndError // why a message could not be sent; the first one
 }
 
 func newLine(ctx context.Context, stream *agentStream, version string) *line {
@@ -163,7 +163,7 @@ func newLine(ctx context.Context, stream *agentStream, version string) *line {
 }
 
 // receive returns the next message, once its VM may report.
-func (l *line) receive(session *dispatch.Session) (*commands.MIGletMessage, error) {
+func (l *line) receive(session *session.Session) (*commands.MIGletMessage, error) {
 	if err := l.throttle(session); err != nil {
 		return nil, err
 	}
@@ -212,7 +212,7 @@ func clipVersion(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), fleet.MaxIDLength)], "")
 }
 
-// Accept implements dispatch.Transport.
+// Accept implements session.Transport.
 func (l *line) Accept() error {
 	return l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Accepted: true, Message: "connected", ServerVersion: l.version},
@@ -242,18 +242,18 @@ func (l *line) send(m *commands.ControllerMessage) error {
 		return l.fail(l.writeTimedOut())
 	}
 	if err != nil {
-		return l.fail(&dispatch.EndError{Cause: endNotSent, Err: err})
+		return l.fail(&session.EndError{Cause: endNotSent, Err: err})
 	}
 	return nil
 }
 
-func (l *line) writeTimedOut() *dispatch.EndError {
-	return &dispatch.EndError{Cause: endWriteTimeout, Err: connect.NewError(connect.CodeDeadlineExceeded,
+func (l *line) writeTimedOut() *session.EndError {
+	return &session.EndError{Cause: endWriteTimeout, Err: connect.NewError(connect.CodeDeadlineExceeded,
 		fmt.Errorf("the agent did not take a message within %s", l.within))}
 }
 
 // fail notes why a message could not be sent, and returns what was noted first.
-func (l *line) fail(why *dispatch.EndError) error {
+func (l *line) fail(why *session.EndError) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.unsent == nil {

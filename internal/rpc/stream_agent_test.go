@@ -16,10 +16,10 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/session"
 	"github.com/mig-controller/mig-controller/internal/store"
 	"github.com/mig-controller/mig-controller/internal/store/sqlite"
 )
@@ -36,7 +36,7 @@ var streamDefaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minu
 type streamSystem struct {
 	*testing.T
 	store    *streamStore
-	dispatch *dispatch.Dispatcher
+	registry *session.Registry
 	http     *http.Client
 	log      *callLog
 }
@@ -90,10 +90,10 @@ func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "controller.db"), slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	s.store = &streamStore{Engine: startEngine(t, db, streamDefaults, s.log.logger())}
-	s.dispatch = startDispatch(t, s.store, hold, s.log.logger())
+	s.registry = startRegistry(t, s.store, hold, s.log.logger())
 
 	c := config(&fakeAgents{})
-	c.Commands = NewStreamService(s.dispatch, "1.2.3", s.log.logger())
+	c.Commands = NewStreamService(s.registry, "1.2.3", s.log.logger())
 	c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(s.log.logger()))}
 	pipes := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	var protocols http.Protocols
@@ -110,7 +110,7 @@ func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	}
 	s.http = &http.Client{Transport: transport}
 	t.Cleanup(func() {
-		s.dispatch.Close()
+		s.registry.Close()
 		transport.CloseIdleConnections()
 		_ = server.Close()
 		serving.Wait()
@@ -127,14 +127,14 @@ func (s *streamSystem) logged() string {
 	return s.log.buf.String()
 }
 
-func startDispatch(tb testing.TB, e dispatch.Engine, hold time.Duration, log *slog.Logger) *dispatch.Dispatcher {
+func startRegistry(tb testing.TB, e session.Engine, hold time.Duration, log *slog.Logger) *session.Registry {
 	tb.Helper()
 	registrar, err := registration.New(registration.Options{
 		Source: registration.StaticToken("SECRET-TOKEN", adminNow), Labels: []string{"a", "b"},
 	})
 	require.NoError(tb, err)
-	d, err := dispatch.Start(tb.Context(), dispatch.Options{
-		Engine: e, Registrar: registrar, Clock: adminNow, Log: log, Hold: hold,
+	d, err := session.Start(tb.Context(), session.Options{
+		Engine: e, Registrar: registrar, Clock: adminNow, Log: log, HoldTime: hold,
 	})
 	require.NoError(tb, err)
 	tb.Cleanup(d.Close)

@@ -11,7 +11,7 @@ import (
 	"connectrpc.com/connect"
 	"golang.org/x/net/http2"
 
-	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // Why a stream ended, as the log names it.
@@ -59,7 +59,7 @@ func ConnectionOf(ctx context.Context) Connection {
 }
 
 // ending returns why the stream ended, given what its reader returned.
-func (l *line) ending(err error) *dispatch.EndError {
+func (l *line) ending(err error) *session.EndError {
 	l.mu.Lock()
 	unsent := l.unsent
 	l.mu.Unlock()
@@ -70,39 +70,39 @@ func (l *line) ending(err error) *dispatch.EndError {
 	_, reset := errors.AsType[http2.StreamError](read)
 	switch {
 	case connect.CodeOf(err) == connect.CodeResourceExhausted:
-		return &dispatch.EndError{Cause: endTooLarge, Err: err}
+		return &session.EndError{Cause: endTooLarge, Err: err}
 	case errors.Is(read, io.EOF) && errors.Is(err, io.EOF):
-		return &dispatch.EndError{Cause: endClosed}
+		return &session.EndError{Cause: endClosed}
 	case read == nil || errors.Is(read, io.EOF):
-		return &dispatch.EndError{Cause: endProtocol, Err: err}
+		return &session.EndError{Cause: endProtocol, Err: err}
 	case reset:
-		return &dispatch.EndError{Cause: endReset, Err: read}
+		return &session.EndError{Cause: endReset, Err: read}
 	case errors.Is(read, os.ErrDeadlineExceeded) && unsent != nil:
 		return unsent
 	case l.connection != nil:
 		return connectionEnding(l.connection.Ended(), read)
 	default:
-		return &dispatch.EndError{Cause: endConnectionLost, Err: read}
+		return &session.EndError{Cause: endConnectionLost, Err: read}
 	}
 }
 
 // connectionEnding returns the end of a stream whose connection has ended, or
 // what was read if nothing is known of that.
-func connectionEnding(why, read error) *dispatch.EndError {
+func connectionEnding(why, read error) *session.EndError {
 	switch {
 	case why == nil:
-		return &dispatch.EndError{Cause: endConnectionLost, Err: read}
+		return &session.EndError{Cause: endConnectionLost, Err: read}
 	case errors.Is(why, io.EOF):
-		return &dispatch.EndError{Cause: endConnectionClosed}
+		return &session.EndError{Cause: endConnectionClosed}
 	case errors.Is(why, ErrPingTimeout):
-		return &dispatch.EndError{Cause: endPingTimeout}
+		return &session.EndError{Cause: endPingTimeout}
 	case errors.Is(why, os.ErrDeadlineExceeded):
-		return &dispatch.EndError{Cause: endWriteTimeout, Err: why}
+		return &session.EndError{Cause: endWriteTimeout, Err: why}
 	case errors.Is(why, syscall.ECONNRESET), errors.Is(why, syscall.EPIPE):
-		return &dispatch.EndError{Cause: endConnectionReset, Err: why}
+		return &session.EndError{Cause: endConnectionReset, Err: why}
 	case errors.Is(why, net.ErrClosed):
-		return &dispatch.EndError{Cause: endConnectionCut, Err: read}
+		return &session.EndError{Cause: endConnectionCut, Err: read}
 	default:
-		return &dispatch.EndError{Cause: endConnectionLost, Err: why}
+		return &session.EndError{Cause: endConnectionLost, Err: why}
 	}
 }

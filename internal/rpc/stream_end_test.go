@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/net/http2"
 
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // endedConn is a connection that has ended for a reason, or has not.
@@ -26,12 +26,12 @@ func (c endedConn) Ended() error { return c.why }
 func TestEnding(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("client disconnected")
-	unsent := &dispatch.EndError{Cause: endNotSent, Err: io.ErrClosedPipe}
-	cut := &dispatch.EndError{Cause: endWriteTimeout, Err: os.ErrDeadlineExceeded}
+	unsent := &session.EndError{Cause: endNotSent, Err: io.ErrClosedPipe}
+	cut := &session.EndError{Cause: endWriteTimeout, Err: os.ErrDeadlineExceeded}
 	for name, test := range map[string]struct {
 		read, received error
 		connection     Connection
-		unsent         *dispatch.EndError
+		unsent         *session.EndError
 		cause          string
 		err            error
 	}{

@@ -20,16 +20,16 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/session"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
 // strictEngine keeps nothing and notes what it should never have been given: a
 // report of another VM than the session's, or one that no store could keep.
 type strictEngine struct {
-	dispatch.Engine
+	session.Engine
 	mu       sync.Mutex
 	sessions map[fleet.Epoch]fleet.VMID
 	epoch    fleet.Epoch
@@ -202,7 +202,7 @@ func FuzzStreamMessage(f *testing.F) {
 		f.Add(b)
 	}
 	s := &strictEngine{}
-	d := startDispatch(f, s, time.Nanosecond, slog.New(slog.DiscardHandler))
+	d := startRegistry(f, s, time.Nanosecond, slog.New(slog.DiscardHandler))
 	session, err := d.Open(context.Background(), fleet.Hello{VM: "vm-1"}, silent{})
 	require.NoError(f, err)
 	f.Cleanup(func() { session.Close(nil) })
@@ -273,7 +273,7 @@ func FuzzStreamDecoder(f *testing.F) {
 	s := &strictEngine{}
 	c := config(&fakeAgents{})
 	c.Commands = NewStreamService(
-		startDispatch(f, s, time.Nanosecond, slog.New(slog.DiscardHandler)), "fuzz", slog.New(slog.DiscardHandler))
+		startRegistry(f, s, time.Nanosecond, slog.New(slog.DiscardHandler)), "fuzz", slog.New(slog.DiscardHandler))
 	handler := WithTimeouts(NewHandler(c), CallTimeout)
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
 		recorder := httptest.NewRecorder()

@@ -8,15 +8,15 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
-	"github.com/mig-controller/mig-controller/internal/dispatch"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // messageReader takes the messages of one session. Its methods return an error
 // only when the session is over. It is for the one goroutine that reads the
 // stream.
 type messageReader struct {
-	session    *dispatch.Session
+	session    *session.Session
 	heartbeats heartbeatReader
 	// size is how many bytes the message has that is taken, and repeated whether it is a
 	// heartbeat that repeats the one before.

@@ -34,7 +34,7 @@ func TestStreamRefusesMessages(t *testing.T) {
 		}
 		a.say(eventMessage("error"))
 		synctest.Wait()
-		require.Equal(t, int64(8), s.dispatch.Stats().Refused)
+		require.Equal(t, int64(8), s.registry.Stats().Refused)
 		require.Len(t, s.events("vm-1"), 1)
 		require.Empty(t, s.events("vm-2"))
 		_, err := s.store.VM(t.Context(), "vm-2")

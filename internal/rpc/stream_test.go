@@ -74,7 +74,7 @@ func TestStream(t *testing.T) {
 				require.JSONEq(t,
 					`{"type":"runner_registered","vm_id":"vm-1","data":{"a":"b"},"timestamp":1700000000}`,
 					string(s.events("vm-1")[0].Body))
-				s.dispatch.Close()
+				s.registry.Close()
 				hs, _, err := s.store.Heartbeats(t.Context(), "vm-1", time.Time{}, 10)
 				require.NoError(t, err)
 				require.Len(t, hs, 1)
@@ -166,7 +166,7 @@ func TestStreamWithoutHello(t *testing.T) {
 				synctest.Wait()
 				began := time.Now()
 				if test.stop {
-					s.dispatch.EndSessions(t.Context())
+					s.registry.EndSessions(t.Context())
 				}
 				err := a.end()
 				require.Error(t, err)
@@ -213,7 +213,7 @@ func TestStreamStopped(t *testing.T) {
 		stopped := make(chan struct{})
 		go func() {
 			defer close(stopped)
-			s.dispatch.EndSessions(t.Context())
+			s.registry.EndSessions(t.Context())
 		}()
 		began := time.Now()
 		require.Equal(t, connect.CodeUnavailable, connect.CodeOf(b.end()))
@@ -240,10 +240,10 @@ func TestStreamPanics(t *testing.T) {
 		require.Equal(t, connect.CodeInternal, connect.CodeOf(a.end()))
 		s.store.on(nil)
 		require.False(t, s.vm("vm-1").Connected)
-		require.Equal(t, 1, s.dispatch.Stats().Sessions)
+		require.Equal(t, 1, s.registry.Stats().Sessions)
 		bystander.hear()
 		began := time.Now()
-		s.dispatch.EndSessions(t.Context())
+		s.registry.EndSessions(t.Context())
 		require.Zero(t, time.Since(began), "nobody is waited for")
 	})
 }
@@ -269,7 +269,7 @@ func TestStreamLeft(t *testing.T) {
 		rejected.quit()
 		synctest.Wait()
 		began := time.Now()
-		s.dispatch.EndSessions(t.Context())
+		s.registry.EndSessions(t.Context())
 		require.Zero(t, time.Since(began))
 	})
 }
@@ -330,7 +330,7 @@ func TestStreamsRace(t *testing.T) {
 		})
 	}
 	agents.Wait()
-	s.dispatch.EndSessions(t.Context())
+	s.registry.EndSessions(t.Context())
 	require.False(t, s.vm("vm-1").Connected)
 	require.Empty(t, s.log.records(t, "call panicked"))
 	require.NotContains(t, strings.ToLower(s.logged()), "panic")

@@ -8,7 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
-	"github.com/mig-controller/mig-controller/internal/dispatch"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // maxUnread is how many streams of one connection may go unread at a time because their
@@ -27,7 +27,7 @@ var errNotTaken = errors.New("the stream is over, or its session superseded")
 // throttle waits while the VM reports too much: what its agent sends is not read, and
 // flow control makes it wait. It returns errThrottled when the stream must not stay
 // unread, and errNotTaken when what comes on it is not to be taken any more.
-func (l *line) throttle(session *dispatch.Session) error {
+func (l *line) throttle(session *session.Session) error {
 	if !session.Overdrawn() {
 		return nil
 	}

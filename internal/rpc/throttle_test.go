@@ -83,7 +83,7 @@ func TestThrottledAgentLeaves(t *testing.T) {
 			require.Eventually(t, func() bool { return len(s.log.records(t, "agent throttled")) > 0 }, 10*time.Second, time.Millisecond)
 			leave(a)
 			require.Eventually(t, func() bool { return len(s.causes()) > 0 }, 10*time.Second, time.Millisecond)
-			s.dispatch.Close() // ends what is held
+			s.registry.Close() // ends what is held
 			require.NotContains(t, s.causes(), endProtocol)
 			require.Eventually(t, func() bool { return len(s.log.records(t, "call failed")) > 0 || cause == endClosed }, 10*time.Second, time.Millisecond)
 			for _, r := range s.log.records(t, "call failed") {

@@ -1,0 +1,50 @@
+package maintenance
+
+import "time"
+
+// After a late tick the whole process may have been suspended: messages that arrived
+// meanwhile have not been read.
+const (
+	// lateTick is how long after the previous one a tick is late.
+	lateTick = time.Second
+	// readersGrace is how long readers then get to catch up.
+	readersGrace = time.Second
+)
+
+// grace postpones judgement after a late tick. Its zero value is ready. One goroutine uses
+// it.
+type grace struct {
+	last, frozen, until time.Time
+}
+
+// asOf returns the time as of which deadlines may be judged at a tick: now or, for
+// readersGrace after a late tick, the time of the tick before that.
+func (g *grace) asOf(now time.Time) time.Time {
+	if now.Before(g.last) { // the clock was set back
+		g.until = time.Time{}
+	}
+	if !g.last.IsZero() && now.Sub(g.last) > lateTick {
+		if !now.Before(g.until) { // otherwise it is frozen already
+			g.frozen = g.last
+		}
+		g.until = now.Add(readersGrace)
+	}
+	g.last = now
+	if now.Before(g.until) {
+		return g.frozen
+	}
+	return now
+}
+
+// move makes g continue after a step of the clock.
+func (g *grace) move(by time.Duration) {
+	g.last, g.frozen, g.until = moved(g.last, by), moved(g.frozen, by), moved(g.until, by)
+}
+
+// moved returns a time after a step of the clock; the zero time as it is.
+func moved(t time.Time, by time.Duration) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.Add(by)
+}

@@ -1,0 +1,141 @@
+// Package maintenance owns the work that goes on in the background, whoever calls: ending
+// commands whose time is up and sessions whose agents are gone, deleting what is past its
+// retention, writing the journal's files of events, and logging what becomes of commands.
+// Each is a service on one base, which starts and stops it.
+package maintenance
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/engine"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/journal"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/wallclock"
+)
+
+// The keys of log lines.
+const (
+	keyVM          = "vm_id"
+	keyCommand     = "command_id"
+	keyCommandType = "command_type"
+	keyEpoch       = "session_epoch"
+	keyVia         = "via"
+	keyAttempt     = "attempt"
+	keyState       = "state"
+	keyReason      = "reason"
+	keySuccess     = "success"
+	keyFailures    = "failures"
+	keyNextAttempt = "next_attempt_at"
+	keyBoot        = "boot"
+	keyHint        = "hint"
+	keyService     = "service"
+	keyCount       = "count"
+	keySuppressed  = loglimit.KeySuppressed
+	keyError       = "error"
+	keyBy          = "by" // how far the clock jumped
+	keyFrom        = "from"
+	keyTo          = "to"
+)
+
+// Engine is what maintenance needs of an engine.Engine.
+type Engine interface {
+	journal.Events
+	Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (n int, more bool, err error)
+	OnNotice(fn func(fleet.Notice)) (stop func())
+	Purge(ctx context.Context, r engine.Retention, now time.Time) (int, error)
+	PurgeTime(ctx context.Context, now time.Time) (time.Time, error)
+	AdoptClock(ctx context.Context, adopt func() wallclock.Jump) (wallclock.Jump, error)
+	MoveDeadlines(ctx context.Context) error
+}
+
+// Sessions is what maintenance needs of the live sessions.
+type Sessions interface {
+	// Live returns what is known of the newest session of a VM; the zero Live when it has
+	// none.
+	Live(vm fleet.VMID) fleet.Live
+	// OldestUnstored returns when the oldest report arrived that is not stored yet, or now if
+	// there is none.
+	OldestUnstored(now time.Time) time.Time
+	// EndSilent ends the sessions whose agents are gone as of now.
+	EndSilent(now time.Time)
+	// RecordEnds records the ends of sessions that could not be stored before.
+	RecordEnds(ctx context.Context) error
+	// MoveClock calls adopt, and moves the times of the sessions by what it returns.
+	MoveClock(adopt func() wallclock.Jump) wallclock.Jump
+}
+
+// Options are the parts and settings of a Maintenance.
+type Options struct {
+	Engine   Engine
+	Sessions Sessions
+	// Journal is nil when it is switched off.
+	Journal   *journal.Journal
+	Retention engine.Retention
+	Clock     func() time.Time
+	// Follow is the clock that Clock reads; the sweeper makes it follow the wall clock when
+	// that jumps. Nil is for a Clock that never jumps.
+	Follow *wallclock.Clock
+	Log    *slog.Logger
+}
+
+// Maintenance runs the services of one controller.
+type Maintenance struct {
+	sweeper, purger, catchUp, commands *service
+
+	unlisten func()
+}
+
+// Start starts all services. Stop stops them.
+func Start(o Options) *Maintenance {
+	commands := newCommandLog(o.Log, o.Clock)
+	changes, notices := o.Engine.Listen(commands.add), o.Engine.OnNotice(commands.note)
+	return &Maintenance{
+		sweeper:  start(newSweeper(o).run),
+		purger:   start(newPurger(o).run),
+		catchUp:  start(journal.NewCatchUp(o.Journal, o.Engine, o.Log).Run),
+		commands: start(commands.run),
+		unlisten: func() { changes(); notices() },
+	}
+}
+
+// Quiesce stops what acts on the fleet: nothing expires and nothing is deleted any more.
+// It is called before the sessions end, so that no command is judged whose ack is not read.
+func (m *Maintenance) Quiesce() {
+	m.sweeper.stop()
+	m.purger.stop()
+}
+
+// Stop stops all services, once they have written the files and log lines of what is stored
+// already, or have tried for two seconds. It is called after the sessions have ended. Stopping
+// twice is not an error.
+func (m *Maintenance) Stop() {
+	m.Quiesce()
+	m.catchUp.stop()
+	m.unlisten()
+	m.commands.stop()
+}
+
+// Checker is something that can be tried.
+type Checker interface {
+	// Check returns nil when a write succeeds.
+	Check(ctx context.Context) error
+}
+
+// Check tries what the controller needs: to write to its store and, unless the journal is
+// nil, to write a file.
+func Check(ctx context.Context, store Checker, j *journal.Journal) error {
+	if err := store.Check(ctx); err != nil {
+		return err
+	}
+	if j == nil {
+		return nil
+	}
+	if err := j.Check(); err != nil {
+		return fmt.Errorf("the JSON files cannot be written: %w", err)
+	}
+	return nil
+}

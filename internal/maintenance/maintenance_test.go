@@ -1,0 +1,164 @@
+package maintenance
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/engine"
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store/memory"
+)
+
+const day = 24 * time.Hour
+
+// Rows and files that are older than their retention are deleted; younger ones stay.
+func TestPurge(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, engine.Retention{Events: time.Hour})
+		s.report("vm-1", "old")
+		s.report("vm-2", "old")
+		time.Sleep(time.Hour) // fake clock: the retention of the files as well
+		s.report("vm-1", "young")
+		time.Sleep(purgeEvery + 1) // fake clock
+		synctest.Wait()
+		require.Equal(t, []string{"young"}, s.events("vm-1"))
+		require.Len(t, s.files("vm-1"), 1)
+		require.NoDirExists(t, s.dir+"/vm-2")
+	})
+}
+
+// A store that cannot be purged does not keep the files from being deleted.
+func TestPurgeOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, engine.Retention{})
+		s.fail("Purge", fleet.ErrUnavailable)
+		s.report("vm-1", "old")
+		time.Sleep(time.Hour + purgeEvery + 1) // fake clock
+		synctest.Wait()
+		require.Empty(t, s.files("vm-1"))
+		require.Equal(t, 1, s.log.count("maintenance failed, trying again"))
+	})
+}
+
+// A service continues after an error, and logs the first of successive ones.
+func TestServicesContinueAfterErrors(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, engine.Retention{})
+		time.Sleep(sweepEvery / 2) // fake clock
+		for range 2 {
+			s.fail("Tick", errors.New("the disk failed"))
+			time.Sleep(10 * sweepEvery) // fake clock
+			s.fail("Tick", nil)
+			time.Sleep(sweepEvery) // fake clock
+		}
+		synctest.Wait()
+		require.Equal(t, 2, s.log.count("maintenance failed, trying again"))
+		require.Contains(t, s.log.String(), `"service":"sweep","error":"the disk failed"`)
+	})
+}
+
+// Once it is quiesced, nothing is swept or purged; files are still written until the stop.
+func TestQuiesce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, engine.Retention{})
+		time.Sleep(time.Hour) // fake clock
+		s.Quiesce()
+		sweeps, purges := s.called("Tick"), s.called("Purge")
+		require.Positive(t, sweeps)
+		require.Positive(t, purges)
+		time.Sleep(time.Hour) // fake clock
+		require.Equal(t, sweeps, s.called("Tick"))
+		require.Equal(t, purges, s.called("Purge"))
+		s.report("vm-1", "last")
+		s.Stop()
+		require.Len(t, s.files("vm-1"), 1)
+	})
+}
+
+// While too little space is free, events are stored without files, and those past their
+// retention do not wait for their files. The rest get theirs once there is space.
+func TestPauseOfTheJournal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, engine.Retention{Events: 2 * time.Hour})
+		s.free.Store(0)
+		for i := range 3 {
+			s.report("vm-1", fmt.Sprintf("early-%d", i))
+		}
+		time.Sleep(90 * time.Minute) // fake clock
+		s.report("vm-1", "late")
+		time.Sleep(31 * time.Minute) // fake clock
+		synctest.Wait()
+		require.Equal(t, []string{"late"}, s.events("vm-1"), "none waits for its file")
+		require.Empty(t, s.files("vm-1"))
+		require.Equal(t, 1, s.log.count("journal paused: too little space is free"))
+		require.LessOrEqual(t, s.called("UnjournaledEvents"), 3, "the database is not read in vain")
+
+		s.free.Store(1 << 30)
+		time.Sleep(5 * time.Second) // fake clock: when the catch-up retries
+		synctest.Wait()
+		require.Len(t, s.files("vm-1"), 1)
+		require.Equal(t, 1, s.log.count("journal resumed"))
+		require.Contains(t, s.log.String(), `"msg":"events removed while the journal was paused have no file","count":3}`)
+		require.Zero(t, s.log.count("events not written to the journal, trying again"))
+		s.report("vm-1", "after")
+		synctest.Wait()
+		require.Len(t, s.files("vm-1"), 2)
+	})
+}
+
+// A jump of 40 days deletes nothing soon, neither rows nor files, even when the controller
+// is restarted, and everything in the end.
+func TestJumpAndPurge(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		kept := engine.Retention{Events: 30 * day, Commands: 30 * day, Changes: 30 * day, VMs: 30 * day}
+		db := memory.New()
+		s := newRigOn(t, db, kept)
+		s.report("vm-1", "old")
+		time.Sleep(purgeEvery + 1) // fake clock
+		synctest.Wait()
+		s.offset.Add(int64(40 * day))
+		require.Len(t, s.files("vm-1"), 1)
+		time.Sleep(purgeEvery) // fake clock
+		synctest.Wait()
+		require.Equal(t, []string{"old"}, s.events("vm-1"))
+		require.Len(t, s.files("vm-1"), 1)
+
+		s.Stop()
+		require.NoError(t, s.Engine.Close())
+		s.start(db.Crash(), kept)
+		s.sweeper.stop() // it would tick half a million times
+		time.Sleep(28 * time.Hour) // fake clock
+		synctest.Wait()
+		require.Equal(t, []string{"old"}, s.events("vm-1"))
+		time.Sleep(4 * time.Hour) // fake clock
+		synctest.Wait()
+		require.Empty(t, s.events("vm-1"))
+		require.Empty(t, s.files("vm-1"))
+	})
+}
+
+// The command log blocks nobody when it is slow; lines that do not fit are counted.
+func TestCommandLogIsBounded(t *testing.T) {
+	t.Parallel()
+	log := &lines{}
+	l := newCommandLog(slog.New(slog.NewJSONHandler(log, nil)), time.Now)
+	accepted := fleet.Change{Command: &fleet.Command{State: fleet.Pending}}
+	for range maxUnlogged + 7 {
+		l.add([]fleet.Change{accepted})
+	}
+	start(l.run).stop()
+	require.Equal(t, maxUnlogged, log.count("command accepted"))
+	require.Contains(t, log.String(), `"suppressed":7`)
+}

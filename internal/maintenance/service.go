@@ -1,0 +1,49 @@
+package maintenance
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// service is work in a goroutine of its own, between start and stop.
+type service struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// start calls run in a goroutine, with a context that is done once stop is called.
+func start(run func(ctx context.Context)) *service {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &service{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		run(ctx)
+	}()
+	return s
+}
+
+// stop returns when run has returned. It may be called more than once.
+func (s *service) stop() {
+	s.cancel()
+	<-s.done
+}
+
+// every calls work at intervals until ctx is done. It logs the first of successive errors.
+func every(ctx context.Context, interval time.Duration, log *slog.Logger, work func(context.Context) error) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	failing := false
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		err := work(ctx)
+		if err != nil && !failing && ctx.Err() == nil {
+			log.Error("maintenance failed, trying again", keyError, err)
+		}
+		failing = err != nil
+	}
+}

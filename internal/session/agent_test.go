@@ -1,0 +1,207 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// agent is a stream and the goroutine that reads it.
+type agent struct {
+	*system
+	session *Session
+	leave   context.CancelFunc        // ends the stream from the agent's side
+	said    chan func(*Session) error // what the agent says
+	got     chan Lease                // the commands that were sent
+	ended   chan struct{}             // closed when the reader has closed the session
+	stream  *transport
+}
+
+// transport is the fake stream.
+type transport struct {
+	got         chan Lease
+	onAccept    func() error
+	onDeliver   func() error
+	interrupted chan struct{}
+	aborted     chan struct{}
+	once        [2]sync.Once
+}
+
+func newTransport() *transport {
+	return &transport{
+		got: make(chan Lease, 100), interrupted: make(chan struct{}), aborted: make(chan struct{}),
+		onAccept: func() error { return nil }, onDeliver: func() error { return nil },
+	}
+}
+
+func (t *transport) Accept() error { return t.onAccept() }
+
+func (t *transport) Deliver(c fleet.Command, p fleet.Params) error {
+	if err := t.onDeliver(); err != nil {
+		return err
+	}
+	t.got <- Lease{Command: c, Params: p}
+	return nil
+}
+
+func (t *transport) Interrupt() { t.once[0].Do(func() { close(t.interrupted) }) }
+func (t *transport) Abort()     { t.once[1].Do(func() { close(t.aborted) }) }
+
+// isInterrupted reports whether the reader has been told to return.
+func (t *transport) isInterrupted() bool {
+	select {
+	case <-t.interrupted:
+		return true
+	default:
+		return false
+	}
+}
+
+// connect opens a session and reads it until its end.
+func (s *system) connect(vm fleet.VMID) *agent {
+	s.Helper()
+	return s.connectOn(vm, newTransport())
+}
+
+func (s *system) connectOn(vm fleet.VMID, t *transport) *agent {
+	s.Helper()
+	ctx, leave := context.WithCancel(s.Context())
+	session, err := s.Open(ctx, fleet.Hello{VM: vm, Pool: "pool", Org: "org"}, t)
+	require.NoError(s, err)
+	a := &agent{
+		system: s, session: session, leave: leave, said: make(chan func(*Session) error),
+		got: t.got, ended: make(chan struct{}), stream: t,
+	}
+	go a.read(ctx)
+	s.Cleanup(func() {
+		leave()
+		<-a.ended
+	})
+	return a
+}
+
+func (a *agent) read(ctx context.Context) {
+	defer close(a.ended)
+	defer a.session.Close(nil) //nolint:contextcheck // a session has its stream's
+	for {
+		select {
+		case say := <-a.said:
+			if say(a.session) != nil {
+				return
+			}
+		case <-a.stream.interrupted:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// say has the reader take a message and returns what came of it; an error when
+// the stream is over.
+func (a *agent) say(message func(*Session) error) error {
+	result := make(chan error, 1)
+	select {
+	case a.said <- func(s *Session) error {
+		err := message(s)
+		result <- err
+		return err
+	}:
+		return <-result
+	case <-a.ended:
+		return errors.New("the stream is over")
+	}
+}
+
+func (a *agent) ack(id fleet.CommandID, success bool) {
+	a.Helper()
+	require.NoError(a, a.say(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: id, Success: success}) }))
+}
+
+func (a *agent) event(kind string) {
+	a.Helper()
+	require.NoError(a, a.say(eventOf(kind)))
+}
+
+func (a *agent) beat(status string) {
+	a.Helper()
+	require.NoError(a, a.say(beatOf(status)))
+}
+
+// stir sends a heartbeat after what was delivered, so that the agent is known to
+// be there.
+func (a *agent) stir() {
+	a.Helper()
+	time.Sleep(time.Millisecond) // fake clock
+	a.beat("idle")
+}
+
+// flood sends n heartbeats.
+func (a *agent) flood(n int) {
+	a.Helper()
+	require.NoError(a, a.say(func(s *Session) error {
+		for range n {
+			if err := beatOf("idle")(s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// beatRunner sends a heartbeat that says whether the runner is registered.
+func (a *agent) beatRunner(configured bool) {
+	a.Helper()
+	require.NoError(a, a.say(func(s *Session) error {
+		return s.Heartbeat(fleet.Heartbeat{Status: "ready", Runner: &fleet.Runner{Configured: configured}}, noFile)
+	}))
+}
+
+func eventOf(kind string) func(*Session) error {
+	return func(s *Session) error { return s.Event(fleet.Event{Type: kind, Body: json.RawMessage(`{}`)}) }
+}
+
+func beatOf(status string) func(*Session) error {
+	return func(s *Session) error { return s.Heartbeat(fleet.Heartbeat{Status: status}, noFile) }
+}
+
+func noFile() ([]byte, error) { return []byte(`{}`), nil }
+
+// next takes the next command that was sent, and answers it when there is an
+// answer.
+func (a *agent) next(answer ...bool) fleet.Command {
+	a.Helper()
+	c := (<-a.got).Command
+	for _, success := range answer {
+		a.ack(c.ID, success)
+	}
+	return c
+}
+
+// nothing requires that nothing was sent and nothing is about to be.
+func (a *agent) nothing() {
+	a.Helper()
+	synctest.Wait()
+	require.Empty(a, a.got)
+}
+
+// registered connects a VM and answers its register_runner.
+func (s *system) registered(vm fleet.VMID) *agent {
+	s.Helper()
+	a := s.connect(vm)
+	require.Equal(s, fleet.RegisterRunner, a.next(true).Type)
+	return a
+}
+
+// quit ends the stream from the agent's side and waits for its session to end.
+func (a *agent) quit() {
+	a.leave()
+	<-a.ended
+}

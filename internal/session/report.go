@@ -1,0 +1,153 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// persist retries a write until it succeeds or the stream ends, because agents send no
+// report twice. The stream is not read meanwhile. A write that has begun continues when
+// the stream ends.
+func (s *Session) persist(what string, write func(context.Context) error) error {
+	ctx := context.WithoutCancel(s.stream)
+	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
+		err := write(ctx)
+		if !errors.Is(err, fleet.ErrUnavailable) {
+			return err
+		}
+		s.registry.limited(s.log, troubleHeld, "").Warn("store unavailable, holding back", keyWhat, what, keyError, err)
+		select {
+		case <-time.After(wait):
+			continue
+		case <-s.stream.Done():
+		case <-s.registry.stopping:
+		}
+		s.registry.limited(s.log, troubleLost, s.vm).Error("report lost", keyWhat, what, keyError, err)
+		return err
+	}
+}
+
+// Ack stores the agent's answer to a command; it is durable when Ack returns. An ack of a
+// command that was not delivered to this VM is refused, and the session continues. Ack
+// returns an error only when the session has ended.
+func (s *Session) Ack(a fleet.Ack) error {
+	arrived, done := s.registry.unstored.add(s.arrive)
+	defer done()
+	if err := fleet.CheckID("command_ack.command_id", string(a.CommandID)); err != nil {
+		s.refuse("ack", err)
+		return nil
+	}
+	s.acked()
+	var late bool
+	err := s.persist("ack", func(ctx context.Context) error {
+		out, err := s.registry.Engine.Apply(ctx, fleet.AckReceived{VM: s.vm, Epoch: s.epoch, Ack: a}, arrived)
+		late = out.Late
+		return err
+	})
+	switch {
+	case errors.Is(err, fleet.ErrNotFound), errors.Is(err, fleet.ErrNotDelivered), errors.Is(err, fleet.ErrDamaged):
+		s.refuse("ack", err)
+		return nil
+	case errors.Is(err, fleet.ErrSuperseded):
+		return nil // the reader continues until the held stream ends
+	case err != nil:
+		return err
+	}
+	if late {
+		s.registry.counters.lateAcks.Add(1)
+	}
+	return nil
+}
+
+// AckTruncated logs that an ack was too large and was truncated, unless there were too many.
+func (s *Session) AckTruncated(id fleet.CommandID, size, limit int) {
+	s.registry.limited(s.log, troubleAck, s.vm).
+		Warn("ack truncated", keyCommand, clip(string(id)), keySize, size, keyLimit, limit)
+}
+
+// AckRepaired logs that a malformed ack could be read nevertheless, unless there were too many.
+func (s *Session) AckRepaired(id fleet.CommandID, size int, fault error) {
+	s.registry.limited(s.log, troubleAck, s.vm).
+		Warn("malformed ack repaired", keyCommand, clip(string(id)), keySize, size, keyError, fault)
+}
+
+// Event stores an event; it is durable when Event returns. An event that violates a rule is
+// refused, and the session continues. Event returns an error only when the session has ended.
+func (s *Session) Event(e fleet.Event) error {
+	arrived, done := s.registry.unstored.add(s.arrive)
+	defer done()
+	if !s.admit("event", &e.Origin, arrived) {
+		return nil
+	}
+	if err := e.Check(); err != nil {
+		s.refuse("event", err)
+		return nil
+	}
+	s.noteLiveness(func(l fleet.Liveness) fleet.Liveness { return l.ReceiveEvent(e.Type) })
+	err := s.persist("event", func(ctx context.Context) error {
+		_, err := s.registry.Engine.Apply(ctx, fleet.EventReceived{Event: e}, arrived)
+		return err
+	})
+	if err == nil {
+		s.registry.limited(s.log, troubleEvent, s.vm).Info("event received", keyEventType, e.Type)
+	}
+	return err
+}
+
+// Heartbeat stores a heartbeat; it becomes durable together with others within 100 ms.
+// Heartbeat blocks while too many wait. A heartbeat that violates a rule is refused, and the
+// session continues. render returns the content of its file for the journal; it is called at
+// most once, perhaps after Heartbeat has returned.
+func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
+	arrived := s.arriveHeartbeat()
+	if errors.Is(s.Cause(), fleet.ErrSuperseded) || !s.admit("heartbeat", &h.Origin, arrived) {
+		return nil
+	}
+	if err := h.Check(); err != nil {
+		s.refuse("heartbeat", err)
+		return nil
+	}
+	s.log.Debug("heartbeat received", keyStatus, h.Status)
+	return s.registry.beats.add(s.stream, h, render)
+}
+
+// Reported logs an error that the agent reported, unless there were too many.
+func (s *Session) Reported(code, message string) {
+	s.arrive()
+	s.registry.limited(s.log, troubleReported, s.vm).Warn("agent reported an error", keyCode, clip(code), keyMessage, clip(message))
+}
+
+// clip bounds a text of the agent for the log.
+func clip(s string) string { return s[:min(len(s), 512)] }
+
+// Refuse counts a message that violated a rule, and logs it unless there were too many.
+func (s *Session) Refuse(what string, why error) {
+	s.arrive()
+	s.refuse(what, why)
+}
+
+// refuse is Refuse for a message whose arrival is stamped already.
+func (s *Session) refuse(what string, why error) {
+	s.registry.counters.refused.Add(1)
+	s.registry.limited(s.log, troubleRefused, s.vm).Warn("message refused", keyWhat, what, keyError, why)
+}
+
+// admit completes the origin of a report with this session's. It refuses a report that names
+// another VM.
+func (s *Session) admit(what string, o *fleet.Origin, arrived time.Time) bool {
+	if o.VM != "" && o.VM != s.vm {
+		s.refuse(what, fleet.Invalid("vm_id", "must be empty or the VM of the stream"))
+		return false
+	}
+	o.VM, o.Via, o.Epoch, o.ReceivedAt = s.vm, fleet.Stream, s.epoch, arrived
+	if o.Pool == "" {
+		o.Pool = s.pool
+	}
+	if o.Org == "" {
+		o.Org = s.org
+	}
+	return true
+}

@@ -1,0 +1,111 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// endBatch is how many ends of sessions are recorded at a time.
+const endBatch = 100
+
+// unended holds the ends of sessions that could not be stored yet, at most one per VM.
+// Without them a VM whose stream ended while the store was unavailable would count as
+// connected, and its polls would be answered with nothing.
+type unended struct {
+	mu       sync.Mutex
+	sessions map[fleet.VMID]ending
+}
+
+type ending struct {
+	vm      fleet.VMID
+	epoch   fleet.Epoch
+	written fleet.CommandID // the latest command that was written
+	at      time.Time
+}
+
+func (u *unended) put(e ending) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if e.epoch >= u.sessions[e.vm].epoch {
+		u.sessions[e.vm] = e
+	}
+}
+
+// some returns at most endBatch of them.
+func (u *unended) some() []ending {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var some []ending
+	for _, e := range u.sessions {
+		if len(some) == endBatch {
+			break
+		}
+		some = append(some, e)
+	}
+	return some
+}
+
+// done forgets an end that has been recorded.
+func (u *unended) done(e ending) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.sessions[e.vm].epoch == e.epoch {
+		delete(u.sessions, e.vm)
+	}
+}
+
+// written returns the latest command that was written on the session of the VM whose end is
+// not stored; empty if there is none.
+func (u *unended) written(vm fleet.VMID) fleet.CommandID {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.sessions[vm].written
+}
+
+// lastWritten returns the latest command that was written on the newest session of the VM,
+// unless its end is recorded; empty if there is none. It takes no lock of a session.
+func (r *Registry) lastWritten(vm fleet.VMID) fleet.CommandID {
+	if s := r.sessions.of(vm); s != nil {
+		return s.lastWritten()
+	}
+	return r.unended.written(vm)
+}
+
+// recordEnd records the end of a session, or keeps it for RecordEnds if that fails.
+func (r *Registry) recordEnd(ctx context.Context, e ending) error {
+	_, err := r.Engine.Apply(ctx, fleet.SessionClosed{VM: e.vm, Epoch: e.epoch, Written: e.written}, e.at)
+	if err == nil || errors.Is(err, fleet.ErrNotFound) {
+		r.unended.done(e)
+		return nil // a VM that is not known any more has no session
+	}
+	r.unended.put(e)
+	if !errors.Is(err, context.Canceled) {
+		r.limited(r.Log, troubleUnended, "").
+			Error("session end not recorded, trying again", keyVM, e.vm, keyEpoch, e.epoch, keyError, err)
+	}
+	return err
+}
+
+// RecordEnds records the ends of sessions that could not be stored before, concurrently so
+// that they share commits.
+func (r *Registry) RecordEnds(ctx context.Context) error {
+	for {
+		some := r.unended.some()
+		if len(some) == 0 {
+			return nil
+		}
+		calls, ctx := errgroup.WithContext(ctx)
+		for _, e := range some {
+			calls.Go(func() error { return r.recordEnd(ctx, e) })
+		}
+		if err := calls.Wait(); err != nil {
+			return err
+		}
+	}
+}
