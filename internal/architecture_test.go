@@ -23,7 +23,7 @@ import (
 // from the layers below its own. A new package needs a place here, and in the
 // table of CONTRIBUTING.md.
 var layers = [][]string{
-	{"internal/fleet", "internal/loglimit", "internal/ratelimit", "internal/wallclock"},
+	{"internal/fleet", "internal/logkey", "internal/loglimit", "internal/ratelimit", "internal/wallclock"},
 	{"internal/store", "internal/auth", "internal/journal"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/dispatch"},
@@ -51,6 +51,10 @@ var rules = []struct {
 	},
 	{
 		from: "internal/wallclock", to: []string{thirdParty},
+		why: "what all others stand on stands on nothing",
+	},
+	{
+		from: "internal/logkey", to: []string{thirdParty},
 		why: "what all others stand on stands on nothing",
 	},
 	{

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 const (
@@ -113,7 +114,7 @@ func (j *Journal) affords(e fleet.Event, size int, at time.Time) bool {
 	ok, news := j.eventBudget.spend(e, size, at)
 	j.mu.Unlock()
 	if news {
-		j.trouble.log.Warn("event files left out: the VM is over its budget", keyVM, string(e.VM))
+		j.trouble.log.Warn("event files left out: the VM is over its budget", logkey.VM, string(e.VM))
 	}
 	return ok
 }

@@ -7,12 +7,11 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // The keys of the journal's log lines.
 const (
-	keyVM    = "vm_id"
-	keyError = "error"
 	keyFiles = "files"
 
 	keyFree              = "free_bytes"
@@ -175,6 +174,6 @@ func (t *trouble) tell(vm fleet.VMID, err error, now time.Time) {
 	}
 	t.mu.Unlock()
 	if !quiet {
-		t.log.Warn("heartbeat files could not be written", keyVM, string(vm), keyError, err, keyFiles, files)
+		t.log.Warn("heartbeat files could not be written", logkey.VM, string(vm), logkey.Error, err, keyFiles, files)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // A heartbeat within the budget gets its file; one beyond it is counted, costs
@@ -186,9 +187,9 @@ func TestHeartbeatTroubleIsLoggedSparingly(t *testing.T) {
 	require.Len(t, lines, 2)
 	var second map[string]any
 	require.NoError(t, json.Unmarshal([]byte(lines[1]), &second))
-	require.Equal(t, "vm-1", second[keyVM])
+	require.Equal(t, "vm-1", second[logkey.VM])
 	require.EqualValues(t, 4+5+1, second[keyFiles], "those since the last line")
-	require.Contains(t, second[keyError], "the name of its directory is taken")
+	require.Contains(t, second[logkey.Error], "the name of its directory is taken")
 	require.EqualValues(t, 15, j.Stats().Failed)
 
 	require.NoError(t, os.Remove(taken))
