@@ -36,10 +36,10 @@ type pace struct {
 // newPace returns limits of so many bytes a second; below zero, there are none.
 func newPace(rate int) pace {
 	if rate < 0 {
-		return pace{buckets: ratelimit.NewOverdraft[fleet.VMID](ratelimit.Limit{}, ratelimit.Limit{})}
+		return pace{buckets: ratelimit.New[fleet.VMID](ratelimit.Limit{}, ratelimit.Limit{})}
 	}
 	return pace{
-		buckets: ratelimit.NewOverdraft[fleet.VMID](ratelimit.Limit{}, ratelimit.NewLimit(reportBurst*rate, float64(rate))),
+		buckets: ratelimit.New[fleet.VMID](ratelimit.Limit{}, ratelimit.NewLimit(reportBurst*rate, float64(rate))),
 		rule:    fmt.Sprintf("%d bytes a second, %d at once", rate, reportBurst*rate),
 	}
 }

@@ -42,14 +42,13 @@ type page struct {
 // Heartbeat files are not synced: after power loss the latest may be missing or
 // cut short.
 func (j *Journal) Heartbeat(o fleet.Origin, render func() ([]byte, error)) {
-	now := j.clock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed || j.queued == cap(j.queue) {
 		j.queueFull.Add(1)
 		return
 	}
-	if !j.budget.spend(o.VM, now) {
+	if !j.budget.spend(o.VM, time.Now()) {
 		j.overBudget.Add(1)
 		return
 	}
