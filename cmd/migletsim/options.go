@@ -287,8 +287,7 @@ var optionNames = map[string]string{
 
 // nameOption puts the option's name in the place of the field's.
 func nameOption(err error) error {
-	var wrong *sim.ConfigError
-	if errors.As(err, &wrong) && optionNames[wrong.Field] != "" {
+	if wrong, ok := errors.AsType[*sim.ConfigError](err); ok && optionNames[wrong.Field] != "" {
 		return fmt.Errorf("%s %s", optionNames[wrong.Field], wrong.Rule)
 	}
 	return err

@@ -3,26 +3,17 @@ package app
 import (
 	"crypto/tls"
 	"net"
-	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/time/rate"
 )
 
-// resetBudget bounds how many streams a peer may reset on a connection: twice as many as
+// newResetBudget bounds how many streams a peer may reset on a connection: twice as many as
 // it may have at a time, and then a tenth of that number a second. A stream that has been
 // reset no longer counts as one of those, and yet has cost a handler, so without it a peer
 // could cause any amount of work.
-type resetBudget struct {
-	streams int // that the peer may have at a time
-	spent   float64
-	at      time.Time // when spent was right
-}
-
-// spend notes one reset and reports whether the peer may go on.
-func (b *resetBudget) spend(now time.Time) bool {
-	regained := now.Sub(b.at).Seconds() * float64(b.streams) / 10
-	b.spent, b.at = max(0, b.spent-regained)+1, now
-	return b.spent <= 2*float64(b.streams)
+func newResetBudget(streams int) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(streams)/10, 2*streams)
 }
 
 // resetCounter finds the RST_STREAM frames (RFC 9113, 6.4) in what an HTTP/2 peer sends
@@ -59,7 +50,7 @@ func (r *resetCounter) count(p []byte) (resets int) {
 type countedConn struct {
 	net.Conn
 	observed *observedConn
-	budget   resetBudget
+	budget   *rate.Limiter
 	counter  resetCounter
 	exceeded func() // called once
 }
@@ -69,7 +60,7 @@ type countedConn struct {
 func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	for range c.counter.count(p[:n]) {
-		if !c.budget.spend(time.Now()) {
+		if !c.budget.Allow() {
 			c.observed.end(net.ErrClosed)
 			c.exceeded()
 			return 0, http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)

@@ -23,22 +23,22 @@ import (
 // A peer may reset twice as many streams as it may have, and then a tenth a second.
 func TestResetBudget(t *testing.T) {
 	t.Parallel()
-	b := resetBudget{streams: 100}
+	b := newResetBudget(100)
 	now := time.Now()
 	for i := range 200 {
-		require.True(t, b.spend(now), i)
+		require.True(t, b.AllowN(now, 1), i)
 	}
-	require.False(t, b.spend(now))
+	require.False(t, b.AllowN(now, 1))
 	now = now.Add(time.Second)
-	for range 9 {
-		require.True(t, b.spend(now))
+	for range 10 {
+		require.True(t, b.AllowN(now, 1))
 	}
-	require.False(t, b.spend(now))
+	require.False(t, b.AllowN(now, 1))
 	now = now.Add(time.Hour)
 	for i := range 200 {
-		require.True(t, b.spend(now), i)
+		require.True(t, b.AllowN(now, 1), i)
 	}
-	require.False(t, b.spend(now))
+	require.False(t, b.AllowN(now, 1))
 }
 
 // Each RST_STREAM is counted once, however what is read is cut, and nothing else is.
@@ -102,7 +102,7 @@ func TestCountedConn(t *testing.T) {
 		observed := newObservedConn(near, time.Minute)
 		exceeded := 0
 		c := &countedConn{
-			Conn: observed, observed: observed, budget: resetBudget{streams: 1}, exceeded: func() { exceeded++ },
+			Conn: observed, observed: observed, budget: newResetBudget(1), exceeded: func() { exceeded++ },
 		}
 		go func() {
 			framer := http2.NewFramer(far, nil)

@@ -166,7 +166,7 @@ func (s *server) serveHTTP2(c net.Conn) {
 	if s.isProxy(c.RemoteAddr()) {
 		h2, streams = s.proxied, maxProxiedStreams
 	}
-	counted := &countedConn{budget: resetBudget{streams: streams}, exceeded: func() { s.warnOfResets(c) }}
+	counted := &countedConn{budget: newResetBudget(streams), exceeded: func() { s.warnOfResets(c) }}
 	if secure, ok := c.(*tls.Conn); ok { // it reads whole records by itself
 		counted.observed, _ = secure.NetConn().(*observedConn)
 		counted.Conn, c = c, countedTLS{counted, secure}

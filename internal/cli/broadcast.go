@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
@@ -162,24 +162,19 @@ func (in *invocation) sendAll(
 	ctx context.Context, req *migcontrollerv1.SendCommandRequest, vms []string, wait time.Duration, parallel int,
 ) error {
 	results := make([]sent, len(vms))
-	next := make(chan int)
 	done := make(chan int)
-	var senders sync.WaitGroup
-	for range min(parallel, len(vms)) {
-		senders.Go(func() {
-			for i := range next {
-				results[i] = in.sendOne(ctx, req, vms[i], wait)
-				done <- i
-			}
-		})
-	}
 	go func() {
-		for i := range vms {
-			next <- i
+		defer close(done)
+		var senders errgroup.Group
+		senders.SetLimit(parallel)
+		for i, vm := range vms {
+			senders.Go(func() error {
+				results[i] = in.sendOne(ctx, req, vm, wait)
+				done <- i
+				return nil
+			})
 		}
-		close(next)
-		senders.Wait()
-		close(done)
+		_ = senders.Wait() // each result has its error
 	}()
 	progress := progress{in: in, total: len(vms)}
 	for i := range done {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/hbollon/go-edlib"
+
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
@@ -38,7 +40,7 @@ func (in *invocation) nearVMs(ctx context.Context, id string) []string {
 	}
 	byDistance := make([][]string, typos+1)
 	for _, v := range vms {
-		if d := distance(strings.ToLower(v.GetVmId()), strings.ToLower(id)); d <= typos {
+		if d := edlib.LevenshteinDistance(strings.ToLower(v.GetVmId()), strings.ToLower(id)); d <= typos {
 			byDistance[d] = append(byDistance[d], printable(v.GetVmId()))
 		}
 	}
@@ -58,7 +60,7 @@ func checkType(kind string) error {
 	folded := strings.ReplaceAll(strings.ToLower(strings.TrimSpace(kind)), "-", "_")
 	nearest, least := "", typos+1
 	for _, known := range commandTypes {
-		if d := distance(folded, known); d < least {
+		if d := edlib.LevenshteinDistance(folded, known); d < least {
 			nearest, least = known, d
 		}
 	}
@@ -69,30 +71,6 @@ func checkType(kind string) error {
 		code: exitUsage, text: fmt.Sprintf("%q is not a known type of command", kind),
 		hint: fmt.Sprintf("Did you mean %s? --any-type sends %s all the same.", nearest, printable(kind)),
 	}
-}
-
-// distance is how many letters have to be put in, taken out or exchanged to make
-// a into b; above typos it is more than that, and not exact.
-func distance(a, b string) int {
-	if len(a)-len(b) > typos || len(b)-len(a) > typos {
-		return typos + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			step := diagonal
-			if a[i] != b[j] {
-				step = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], step
-		}
-	}
-	return row[len(b)]
 }
 
 // warn reports those of the VMs that will not act on a command at once: the

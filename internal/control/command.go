@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // MaxWait is the longest that Send waits for a command to end.
@@ -93,7 +94,7 @@ func (c *Control) latest(ctx context.Context, cmd fleet.Command) fleet.Command {
 	now, err := c.engine.Command(ctx, cmd.ID)
 	if err != nil {
 		c.limiter.Limited(c.log, "awaited command not read", "", c.clock()).
-			WarnContext(ctx, "awaited command not read", commandIDKey, cmd.ID, errorKey, err)
+			WarnContext(ctx, "awaited command not read", logkey.Command, cmd.ID, logkey.Error, err)
 		return cmd
 	}
 	return now

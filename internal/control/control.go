@@ -19,12 +19,6 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// Keys of what is logged.
-const (
-	commandIDKey = "command_id"
-	errorKey     = "error"
-)
-
 // Options are what a Control is made of. Every field is required.
 type Options struct {
 	Engine *engine.Engine

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // rowEvery is how often the row of a VM that sends only heartbeats is written. What
@@ -29,7 +30,7 @@ func (e *Engine) checkpointLoop() {
 			return
 		}
 		if err := e.checkpoint(context.Background(), e.Clock().Add(-2*rowEvery)); err != nil {
-			e.Log.Warn("rows of VMs not written, trying again", keyError, err)
+			e.Log.Warn("rows of VMs not written, trying again", logkey.Error, err)
 		}
 	}
 }
@@ -55,7 +56,7 @@ func (e *Engine) writeAllRows() {
 		o.done = make(chan struct{})
 		e.runGroup([]*op{o})
 		if o.err != nil {
-			e.Log.Warn("rows of VMs not written, heartbeats have what they lack", keyCount, len(ahead), keyError, o.err)
+			e.Log.Warn("rows of VMs not written, heartbeats have what they lack", logkey.Count, len(ahead), logkey.Error, o.err)
 			return
 		}
 	}

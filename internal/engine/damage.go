@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
@@ -121,8 +122,8 @@ func (e *Engine) setAside(ctx context.Context, places []store.Place) (int, error
 		return 0, err
 	}
 	for _, a := range moved {
-		e.Log.Error("damaged row set aside", keyTable, a.Class, keyRow, a.Row, keyID, a.ID, keyVM, a.VM,
-			keyNumber, a.Number, keyError, a.Why)
+		e.Log.Error("damaged row set aside", keyTable, a.Class, keyRow, a.Row, keyID, a.ID, logkey.VM, a.VM,
+			keyNumber, a.Number, logkey.Error, a.Why)
 		switch a.Class {
 		case store.ClassVMs:
 			e.cache.drop(fleet.VMID(a.VM))
@@ -170,6 +171,6 @@ func (n *lineNotes) first(row int64) bool {
 // row are served, so it is not set aside.
 func (e *Engine) leftOut(row store.HeartbeatRow, vm fleet.VMID, why error) {
 	if e.lines.first(row.Seq) {
-		e.Log.Error("damaged heartbeat left out", keyTable, store.ClassHeartbeats, keyRow, row.Seq, keyVM, vm, keyError, why)
+		e.Log.Error("damaged heartbeat left out", keyTable, store.ClassHeartbeats, keyRow, row.Seq, logkey.VM, vm, logkey.Error, why)
 	}
 }

@@ -23,15 +23,6 @@ import (
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
-// The keys of log lines.
-const (
-	keyVM    = "vm_id"
-	keyCount = "count"
-	keyError = "error"
-	keyPanic = "panic"
-	keyStack = "stack"
-)
-
 // maxGroup is the most operations that one commit takes. It bounds how long the first
 // waits for the last.
 const maxGroup = 512

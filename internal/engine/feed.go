@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
@@ -151,7 +152,7 @@ func (f *feed) catchUp() {
 func (f *feed) failed(err error) {
 	if !f.failing {
 		f.failing = true
-		f.log.Warn("changes of other writers not read, trying again", keyError, err)
+		f.log.Warn("changes of other writers not read, trying again", logkey.Error, err)
 	}
 	if f.retry == nil {
 		f.retry = time.AfterFunc(retryRead, f.wake)

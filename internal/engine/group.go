@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
@@ -150,7 +151,7 @@ func (g *group) run(o *op) {
 func (g *group) attempt(o *op) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			g.e.limited("panic").Error("an input cannot be applied", keyPanic, p, keyStack, string(debug.Stack()))
+			g.e.limited("panic").Error("an input cannot be applied", logkey.Panic, p, logkey.Stack, string(debug.Stack()))
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
@@ -53,7 +54,7 @@ func (e *Engine) ResetSessions(ctx context.Context, now time.Time) (int, error) 
 				last := reports[vm]
 				in := fleet.ControllerRestarted{VM: vm, LastHeartbeat: last.heartbeat, LastAckAt: last.ackedAt}
 				if _, err := g.reduce(vm, in, now); err != nil {
-					e.Log.Error("session of an earlier run not ended", keyVM, vm, keyError, err)
+					e.Log.Error("session of an earlier run not ended", logkey.VM, vm, logkey.Error, err)
 				}
 			}
 			return nil

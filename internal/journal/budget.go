@@ -4,6 +4,8 @@ import (
 	"maps"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
@@ -13,26 +15,18 @@ import (
 // It is guarded by the Journal's mutex.
 type budget struct {
 	each *ratelimit.Buckets[fleet.VMID]
-	all  *ratelimit.Buckets[struct{}]
+	all  *rate.Limiter
 }
 
-func newBudget(each, all ratelimit.Limit) budget {
-	return budget{ratelimit.New[fleet.VMID](each, ratelimit.Limit{}), ratelimit.New[struct{}](all, ratelimit.Limit{})}
+func newBudget(each ratelimit.Limit, all *rate.Limiter) budget {
+	return budget{ratelimit.New[fleet.VMID](each, ratelimit.Limit{}), all}
 }
 
 // spend takes a token from the VM's bucket and one from that of all, and reports
 // whether there were both; else it takes neither.
 func (b *budget) spend(vm fleet.VMID, now time.Time) bool {
-	// In a large fleet this is what refuses nearly all, so it comes first.
-	if !b.all.Has(struct{}{}, 0, now).OK() {
-		b.all.Spend(struct{}{}, 0, now) // takes nothing, but notes a clock that was set back
-		return false
-	}
-	if !b.each.Spend(vm, 0, now).OK() {
-		return false
-	}
-	b.all.Spend(struct{}{}, 0, now)
-	return true
+	// In a large fleet that of all is what refuses nearly all, so it comes first.
+	return b.all.TokensAt(now) >= 1 && b.each.Spend(vm, 0, now).OK() && b.all.AllowN(now, 1)
 }
 
 // eventBudget is how many event files each VM may have written, and how large, by when

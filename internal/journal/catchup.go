@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
@@ -59,7 +60,7 @@ func (c *CatchUp) Run(ctx context.Context) {
 		var retry <-chan time.Time
 		if err := c.writeAll(work, ctx.Done()); err != nil {
 			if !errors.Is(err, ErrPaused) { // which the journal logs
-				c.limited("not written", "").Error("events not written to the journal, trying again", keyError, err)
+				c.limited("not written", "").Error("events not written to the journal, trying again", logkey.Error, err)
 			}
 			woken, retry = nil, time.After(catchUpRetry) // another event does not help
 		}
@@ -68,7 +69,7 @@ func (c *CatchUp) Run(ctx context.Context) {
 		case <-retry:
 		case <-ctx.Done():
 			if err := c.writeAll(work, ctx.Done()); err != nil && !errors.Is(err, ErrPaused) {
-				c.log.Error("events left for the next run to write to the journal", keyError, err)
+				c.log.Error("events left for the next run to write to the journal", logkey.Error, err)
 			}
 			return
 		}
@@ -125,7 +126,7 @@ func (c *CatchUp) write(ctx context.Context, events []fleet.Event) (int, error) 
 	skipped := events[n]
 	c.journal.unwritten.Add(1)
 	c.limited("skipped", skipped.VM).Error("event skipped by the journal",
-		keyVM, skipped.VM, keyEventType, skipped.Type, keyError, err)
+		logkey.VM, skipped.VM, logkey.EventType, skipped.Type, logkey.Error, err)
 	return n + 1, nil
 }
 
@@ -150,7 +151,7 @@ func (c *CatchUp) notePause(ctx context.Context) error {
 func (c *CatchUp) countRemoved(first fleet.Event) {
 	if n := first.Seq - c.pausedAt; c.pausedAt != 0 && n > 0 {
 		c.journal.unwritten.Add(uint64(n))
-		c.log.Warn("events removed while the journal was paused have no file", keyCount, n)
+		c.log.Warn("events removed while the journal was paused have no file", logkey.Count, n)
 	}
 	c.pausedAt = 0
 }

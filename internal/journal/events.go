@@ -4,11 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 const (
@@ -59,7 +60,15 @@ func (j *Journal) writeChunk(ctx context.Context, es []fleet.Event) (int, error)
 	defer j.dirs.RUnlock()
 	drafts, errs := make([]*draft, len(es)), make([]error, len(es))
 	at := j.receivedAt(es)
-	sideBySide(len(es), func(i int) { drafts[i], errs[i] = j.draftEvent(ctx, es[i], at[i]) })
+	var drafting errgroup.Group
+	drafting.SetLimit(syncers)
+	for i, e := range es {
+		drafting.Go(func() error {
+			drafts[i], errs[i] = j.draftEvent(ctx, e, at[i])
+			return nil
+		})
+	}
+	_ = drafting.Wait() // the errors are looked at in order
 	defer func() {
 		for _, d := range drafts {
 			if d != nil {
@@ -113,7 +122,7 @@ func (j *Journal) affords(e fleet.Event, size int, at time.Time) bool {
 	ok, news := j.eventBudget.spend(e, size, at)
 	j.mu.Unlock()
 	if news {
-		j.trouble.log.Warn("event files left out: the VM is over its budget", keyVM, string(e.VM))
+		j.trouble.log.Warn("event files left out: the VM is over its budget", logkey.VM, string(e.VM))
 	}
 	return ok
 }
@@ -148,35 +157,18 @@ func (j *Journal) syncNames(es []fleet.Event, drafts []*draft) error {
 	if len(drafts) == 0 {
 		return nil
 	}
+	var syncs errgroup.Group
+	syncs.SetLimit(syncers)
+	syncs.Go(func() error { return syncDir(j.root) })
 	seen := make(map[fleet.VMID]bool, len(es))
-	roots := append(make([]func() error, 0, len(es)+1), func() error { return syncDir(j.root) })
 	for i, d := range drafts {
 		if d != nil && !seen[es[i].VM] {
 			seen[es[i].VM] = true
-			roots = append(roots, func() error { return syncDir(d.dir) })
+			syncs.Go(func() error { return syncDir(d.dir) })
 		}
 	}
-	errs := make([]error, len(roots))
-	sideBySide(len(roots), func(i int) { errs[i] = roots[i]() })
-	for _, err := range errs {
-		if err != nil {
-			return fmt.Errorf("sync a directory: %w", err)
-		}
+	if err := syncs.Wait(); err != nil {
+		return fmt.Errorf("sync a directory: %w", err)
 	}
 	return nil
-}
-
-// sideBySide calls fn for 0 to n-1, up to syncers of them at a time, and
-// returns when all have returned.
-func sideBySide(n int, fn func(i int)) {
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(n, syncers) {
-		workers.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				fn(i)
-			}
-		})
-	}
-	workers.Wait()
 }

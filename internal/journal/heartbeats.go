@@ -7,16 +7,12 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // The keys of the journal's log lines.
 const (
-	keyVM    = "vm_id"
-	keyError = "error"
 	keyFiles = "files"
-	keyCount = "count"
-
-	keyEventType = "event_type"
 
 	keyFree              = "free_bytes"
 	keyRequired          = "required_bytes"
@@ -46,14 +42,13 @@ type page struct {
 // Heartbeat files are not synced: after power loss the latest may be missing or
 // cut short.
 func (j *Journal) Heartbeat(o fleet.Origin, render func() ([]byte, error)) {
-	now := j.clock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed || j.queued == cap(j.queue) {
 		j.queueFull.Add(1)
 		return
 	}
-	if !j.budget.spend(o.VM, now) {
+	if !j.budget.spend(o.VM, time.Now()) {
 		j.overBudget.Add(1)
 		return
 	}
@@ -178,6 +173,6 @@ func (t *trouble) tell(vm fleet.VMID, err error, now time.Time) {
 	}
 	t.mu.Unlock()
 	if !quiet {
-		t.log.Warn("heartbeat files could not be written", keyVM, string(vm), keyError, err, keyFiles, files)
+		t.log.Warn("heartbeat files could not be written", logkey.VM, string(vm), logkey.Error, err, keyFiles, files)
 	}
 }

@@ -18,29 +18,34 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // A heartbeat within the budget gets its file; one beyond it is counted, costs
-// no rendering, and takes nothing from other VMs.
+// no rendering, and takes nothing from other VMs. A clock that is set back changes nothing.
 func TestHeartbeatsWithinTheirBudget(t *testing.T) {
 	t.Parallel()
-	dir, clock := t.TempDir(), newClock()
-	j := open(t, Options{Dir: dir, Clock: clock.Now})
-	rendered := 0
-	n := 0
-	send := func(vm fleet.VMID, count int) {
-		for range count {
-			n++
-			j.Heartbeat(origin(vm, fleet.Stream, n), func() ([]byte, error) { rendered++; return beat() }) // by one goroutine
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		clock := newClock()
+		j := open(t, Options{Dir: dir, Clock: clock.Now})
+		rendered := 0
+		n := 0
+		send := func(vm fleet.VMID, count int) {
+			for range count {
+				n++
+				j.Heartbeat(origin(vm, fleet.Stream, n), func() ([]byte, error) { rendered++; return beat() }) // by one goroutine
+			}
 		}
-	}
-	send("vm-1", 100)
-	send("vm-2", 3)
-	clock.Add(20 * time.Second)
-	send("vm-1", 10)
-	require.NoError(t, j.Close())
-	require.Equal(t, Stats{Heartbeats: 20 + 3 + 2, OverBudget: 80 + 8}, j.Stats())
-	require.Equal(t, 25, rendered)
+		send("vm-1", 100)
+		send("vm-2", 3)
+		time.Sleep(20 * time.Second) // fake clock
+		clock.Add(-24 * time.Hour)   // which must change nothing
+		send("vm-1", 10)
+		require.NoError(t, j.Close())
+		require.Equal(t, Stats{Heartbeats: 20 + 3 + 2, OverBudget: 80 + 8}, j.Stats())
+		require.Equal(t, 25, rendered)
+	})
 	require.Len(t, tree(t, dir), 2+25)
 	require.JSONEq(t, `{"miglet_state":"idle"}`,
 		read(t, filepath.Join(dir, "vm-1", heartbeatName(origin("vm-1", fleet.Stream, 1)))))
@@ -51,28 +56,31 @@ func TestHeartbeatsWithinTheirBudget(t *testing.T) {
 // has its file when there is room again, and not those who had theirs.
 func TestFilesOfTheWholeFleet(t *testing.T) {
 	t.Parallel()
-	clock := newClock()
-	j := open(t, Options{Dir: t.TempDir(), Clock: clock.Now, QueueSize: maxQueueSize, HeartbeatBurst: 1})
-	j.dirs.Lock() // nothing is written: this is about what would be
-	t.Cleanup(j.dirs.Unlock)
-	send := func() {
-		for n := range fleetBurst + 500 {
-			j.Heartbeat(origin(fleet.VMID(fmt.Sprintf("vm-%d", n)), fleet.Stream, n), beat)
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		j := open(t, Options{Dir: dir, QueueSize: maxQueueSize, HeartbeatBurst: 1})
+		written := make(chan struct{}) // nothing is: this is about what would be
+		t.Cleanup(func() { close(written) })
+		render := func() ([]byte, error) { <-written; return beat() }
+		send := func() {
+			for n := range fleetBurst + 500 {
+				j.Heartbeat(origin(fleet.VMID(fmt.Sprintf("vm-%d", n)), fleet.Stream, n), render)
+			}
 		}
-	}
-	send()
-	require.Equal(t, Stats{Queued: fleetBurst, OverBudget: 500}, j.Stats())
-	clock.Add(2 * time.Second)
-	send()
-	require.Equal(t, fleetBurst+2*fleetPerSecond, j.Stats().Queued)
+		send()
+		require.Equal(t, Stats{Queued: fleetBurst, OverBudget: 500}, j.Stats())
+		time.Sleep(2 * time.Second) // fake clock
+		send()
+		require.Equal(t, fleetBurst+2*fleetPerSecond, j.Stats().Queued)
+	})
 }
 
 // When the queue is full a heartbeat is counted and dropped at once, without
 // rendering and without a charge on the VM's budget; what was queued is written.
 func TestHeartbeatsBeyondTheQueue(t *testing.T) {
 	t.Parallel()
-	dir, clock := t.TempDir(), newClock()
-	j := open(t, Options{Dir: dir, QueueSize: 3, HeartbeatBurst: 4, Clock: clock.Now})
+	dir := t.TempDir()
+	j := open(t, Options{Dir: dir, QueueSize: 3, HeartbeatBurst: 4, HeartbeatsPerSecond: minPerSecond})
 	j.dirs.Lock() // the writer waits
 	goOn := sync.OnceFunc(j.dirs.Unlock)
 	t.Cleanup(goOn)
@@ -82,7 +90,7 @@ func TestHeartbeatsBeyondTheQueue(t *testing.T) {
 	}
 	require.Equal(t, Stats{QueueFull: 7, Queued: 3}, j.Stats())
 	j.mu.Lock()
-	left := spendAll(&j.budget, "vm-1", clock.Now())
+	left := spendAll(&j.budget, "vm-1", time.Now())
 	j.mu.Unlock()
 	require.Equal(t, 1, left)
 	goOn()
@@ -186,9 +194,9 @@ func TestHeartbeatTroubleIsLoggedSparingly(t *testing.T) {
 	require.Len(t, lines, 2)
 	var second map[string]any
 	require.NoError(t, json.Unmarshal([]byte(lines[1]), &second))
-	require.Equal(t, "vm-1", second[keyVM])
+	require.Equal(t, "vm-1", second[logkey.VM])
 	require.EqualValues(t, 4+5+1, second[keyFiles], "those since the last line")
-	require.Contains(t, second[keyError], "the name of its directory is taken")
+	require.Contains(t, second[logkey.Error], "the name of its directory is taken")
 	require.EqualValues(t, 15, j.Stats().Failed)
 
 	require.NoError(t, os.Remove(taken))

@@ -25,6 +25,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
@@ -169,7 +171,7 @@ func Open(o Options) (*Journal, error) {
 		trouble: trouble{log: o.Log},
 		space:   space{min: o.MinFree, measure: o.FreeSpace, log: o.Log},
 		budget: newBudget(
-			ratelimit.NewLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), ratelimit.NewLimit(fleetBurst, fleetPerSecond)),
+			ratelimit.NewLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), rate.NewLimiter(fleetPerSecond, fleetBurst)),
 		eventBudget: newEventBudget(),
 		queue:       make(chan page, o.QueueSize),
 		enough:      make(chan struct{}, 1),

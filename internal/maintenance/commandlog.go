@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
@@ -100,18 +101,18 @@ func (l *commandLog) flush() {
 
 func (l *commandLog) write(change fleet.Change) {
 	c := change.Command
-	log := l.log.With(keyVM, c.VM, keyCommand, c.ID, keyCommandType, c.Type)
+	log := l.log.With(logkey.VM, c.VM, logkey.Command, c.ID, keyCommandType, c.Type)
 	switch change.Step() {
 	case fleet.StepAccepted:
 		log.Info("command accepted")
 	case fleet.StepDelivered:
-		log.Info("command delivered", keyEpoch, c.Last.Epoch, keyAttempt, c.Attempts, keyVia, c.Last.Via)
+		log.Info("command delivered", logkey.Epoch, c.Last.Epoch, keyAttempt, c.Attempts, logkey.Via, c.Last.Via)
 	case fleet.StepNotWritten:
 		log.Info("command pending again: its delivery was not completed")
 	case fleet.StepEnded:
 		writeEnd(log, c)
 	case fleet.StepLateAck:
-		log.Info("command acked late: it had ended before", keyEpoch, c.Last.Epoch, keySuccess, c.Ack.Success, keyState, c.State)
+		log.Info("command acked late: it had ended before", logkey.Epoch, c.Last.Epoch, keySuccess, c.Ack.Success, keyState, c.State)
 	case fleet.StepNone:
 	}
 }
@@ -119,14 +120,14 @@ func (l *commandLog) write(change fleet.Change) {
 func writeEnd(log *slog.Logger, c *fleet.Command) {
 	switch {
 	case c.Ack != nil && c.AckedAt.Equal(c.FinishedAt):
-		log.Info("command acked", keyEpoch, c.Last.Epoch, keySuccess, c.Ack.Success, keyState, c.State)
+		log.Info("command acked", logkey.Epoch, c.Last.Epoch, keySuccess, c.Ack.Success, keyState, c.State)
 	case c.State == fleet.Succeeded:
-		log.Info("command proven done", keyState, c.State, keyReason, c.Reason)
+		log.Info("command proven done", keyState, c.State, logkey.Reason, c.Reason)
 	case c.State == fleet.Cancelled:
 		log.Info("command cancelled", keyAttempt, c.Attempts)
 	case c.State == fleet.Expired:
-		log.Warn("command expired", keyState, c.State, keyReason, c.Reason)
+		log.Warn("command expired", keyState, c.State, logkey.Reason, c.Reason)
 	default:
-		log.Warn("command timed out", keyState, c.State, keyAttempt, c.Attempts, keyReason, c.Reason)
+		log.Warn("command timed out", keyState, c.State, keyAttempt, c.Attempts, logkey.Reason, c.Reason)
 	}
 }

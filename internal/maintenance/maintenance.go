@@ -19,23 +19,15 @@ import (
 
 // The keys of log lines.
 const (
-	keyVM          = "vm_id"
-	keyCommand     = "command_id"
 	keyCommandType = "command_type"
-	keyEpoch       = "session_epoch"
-	keyVia         = "via"
 	keyAttempt     = "attempt"
 	keyState       = "state"
-	keyReason      = "reason"
 	keySuccess     = "success"
 	keyFailures    = "failures"
 	keyNextAttempt = "next_attempt_at"
 	keyBoot        = "boot"
-	keyHint        = "hint"
 	keyService     = "service"
-	keyCount       = "count"
 	keySuppressed  = loglimit.KeySuppressed
-	keyError       = "error"
 	keyBy          = "by" // how far the clock jumped
 	keyFrom        = "from"
 	keyTo          = "to"

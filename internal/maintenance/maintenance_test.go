@@ -138,7 +138,7 @@ func TestJumpAndPurge(t *testing.T) {
 		s.Stop()
 		require.NoError(t, s.Engine.Close())
 		s.start(db.Crash(), kept)
-		s.sweeper.stop() // it would tick half a million times
+		s.sweeper.stop()           // it would tick half a million times
 		time.Sleep(28 * time.Hour) // fake clock
 		synctest.Wait()
 		require.Equal(t, []string{"old"}, s.events("vm-1"))

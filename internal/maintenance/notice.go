@@ -6,26 +6,27 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // writeNotice writes the log line of a notice. When a fault affects the whole fleet, such as
 // an expired token, only some of the lines are written.
 func (l *commandLog) writeNotice(n fleet.Notice) {
 	v := n.VM
-	log := l.log.With(keyVM, v.ID)
+	log := l.log.With(logkey.VM, v.ID)
 	switch n.Kind {
 	case fleet.NoticeRegistrationFailed:
 		g := v.Registration
-		l.limited(log, n.Kind, "").Warn("registration failed", keyCommand, g.LastFailure.Command,
-			keyReason, g.LastFailure.Reason, keyFailures, g.Failures, keyNextAttempt, g.Next().Format(time.RFC3339),
-			keyHint, "is the token expired, or the runner URL wrong? the agent's log on the VM has what config.sh printed")
+		l.limited(log, n.Kind, "").Warn("registration failed", logkey.Command, g.LastFailure.Command,
+			logkey.Reason, g.LastFailure.Reason, keyFailures, g.Failures, keyNextAttempt, g.Next().Format(time.RFC3339),
+			logkey.Hint, "is the token expired, or the runner URL wrong? the agent's log on the VM has what config.sh printed")
 	case fleet.NoticeContested:
 		l.limited(log, n.Kind, v.ID).Warn("VM starts too often: not registered for now",
-			keyHint, "several VMs may have this id, such as clones of one image")
+			logkey.Hint, "several VMs may have this id, such as clones of one image")
 	case fleet.NoticeBooted:
 		l.limited(log, n.Kind, v.ID).Info("agent was started again", keyBoot, v.Boot)
 	case fleet.NoticeRunnerCrashed:
-		l.limited(log, n.Kind, v.ID).Warn("runner crashed", keyHint, "its agent usually exits, and is registered again; its log on the VM has the exit status")
+		l.limited(log, n.Kind, v.ID).Warn("runner crashed", logkey.Hint, "its agent usually exits, and is registered again; its log on the VM has the exit status")
 	}
 }
 

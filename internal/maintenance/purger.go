@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 const (
@@ -42,7 +44,7 @@ func (p *purger) purgeRows(ctx context.Context, paused bool) error {
 	retention.Unjournaled = paused
 	n, err := p.Engine.Purge(ctx, retention, p.Clock())
 	if n > 0 {
-		p.Log.Info("rows past their retention deleted", keyCount, n)
+		p.Log.Info("rows past their retention deleted", logkey.Count, n)
 	}
 	return err
 }
@@ -54,7 +56,7 @@ func (p *purger) pruneFiles(ctx context.Context) error {
 	asOf, notStored := p.Engine.PurgeTime(ctx, p.Clock())
 	n, err := p.Journal.Prune(ctx, asOf)
 	if n > 0 {
-		p.Log.Info("files past their retention deleted", keyCount, n)
+		p.Log.Info("files past their retention deleted", logkey.Count, n)
 	}
 	return errors.Join(notStored, err)
 }

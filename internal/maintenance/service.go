@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // service is work in a goroutine of its own, between start and stop.
@@ -42,7 +44,7 @@ func every(ctx context.Context, interval time.Duration, log *slog.Logger, work f
 		}
 		err := work(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
-			log.Error("maintenance failed, trying again", keyError, err)
+			log.Error("maintenance failed, trying again", logkey.Error, err)
 		}
 		failing = err != nil
 	}

@@ -2,76 +2,66 @@
 // things and one of their bytes for each key.
 package ratelimit
 
-import "time"
+import (
+	"math"
+	"time"
+
+	"golang.org/x/time/rate"
+)
 
 // Limit is how much a token bucket holds and how soon it fills. The zero value is no
 // limit.
 type Limit struct {
 	every time.Duration // one token comes back; zero without a limit
-	fill  time.Duration // an empty bucket takes to fill; not above zero: no tokens
+	burst int
 }
 
 // NewLimit returns the limit of a bucket that holds burst tokens and gets so many each
 // second. A burst of zero or below is no tokens at all.
 func NewLimit(burst int, perSecond float64) Limit {
-	every := max(1, time.Duration(float64(time.Second)/perSecond))
-	return Limit{every: every, fill: time.Duration(burst) * every}
+	return Limit{max(1, time.Duration(float64(time.Second)/perSecond)), max(0, burst)}
 }
 
-// lacks returns how long it takes until a bucket that will be full at fullAt has n tokens;
-// zero when it has them.
-func (l Limit) lacks(fullAt, now time.Duration, n int) time.Duration {
-	if l.every == 0 {
-		return 0
+func (l Limit) bucket() *rate.Limiter { return rate.NewLimiter(rate.Every(l.every), l.burst) }
+
+// fill returns how long an empty bucket takes to fill.
+func (l Limit) fill() time.Duration { return time.Duration(l.burst) * l.every }
+
+// lacks returns how long it takes until a bucket has n tokens; zero when it has them. That
+// is a whole number of nanoseconds, so rounding mends what floats lose.
+func (l Limit) lacks(bucket *rate.Limiter, n int, now time.Time) time.Duration {
+	return max(0, time.Duration(math.Round((float64(n)-bucket.TokensAt(now))*float64(l.every))))
+}
+
+// take takes n tokens, also below empty. A bucket gives at most its burst at once.
+func (l Limit) take(bucket *rate.Limiter, n int, now time.Time) {
+	for ; n > 0 && l.burst > 0; n -= l.burst {
+		bucket.ReserveN(now, min(n, l.burst))
 	}
-	return max(0, max(0, fullAt-now)+time.Duration(n)*l.every-l.fill)
-}
-
-// spent returns when a bucket that will be full at fullAt is full after n tokens more
-// have been taken.
-func (l Limit) spent(fullAt, now time.Duration, n int) time.Duration {
-	if l.every == 0 {
-		return fullAt
-	}
-	return max(fullAt, now) + time.Duration(n)*l.every
-}
-
-// sane returns when a bucket will be full, given when it was to be: if the clock was set
-// back since, as of an empty one.
-func (l Limit) sane(fullAt, now time.Duration) time.Duration {
-	return min(fullAt, now+max(0, l.fill))
 }
 
 // Buckets are two buckets for each key. Those that are full are forgotten: what is held
 // is bounded by the keys that spent something within the last two times a bucket takes
-// to fill. They are not safe for concurrent use.
+// to fill. The clock must be steady, as that of time.Now is: a time before the latest
+// counts as that. They are not safe for concurrent use.
 type Buckets[K comparable] struct {
 	count, bytes Limit
-	overdraft    bool      // and so the clock is steady
-	base         time.Time // what times are counted from
 	// Buckets spent from since the last turn, and since the one before: a turn
 	// comes no sooner than a bucket's fill after the last, so the older ones are
 	// full then, but for what they were below empty.
-	young, old map[K]level
-	turnedAt   time.Duration
+	young, old       map[K]*pair
+	turnedAt, latest time.Time
 }
 
-// level is when the buckets of a key will be full, and when it was last refused.
-type level struct {
-	countFullAt, bytesFullAt, refusedAt time.Duration
-	refused                             bool
+// pair is the buckets of a key, and when it was last refused.
+type pair struct {
+	count, bytes *rate.Limiter
+	refusedAt    time.Time
 }
 
-// New returns buckets for things and for bytes that cannot be overdrawn. The clock may be
-// set back.
+// New returns buckets for things and for bytes.
 func New[K comparable](count, bytes Limit) *Buckets[K] {
 	return &Buckets[K]{count: count, bytes: bytes}
-}
-
-// NewOverdraft returns buckets that can be overdrawn. The clock must be steady, as that of
-// time.Now is.
-func NewOverdraft[K comparable](count, bytes Limit) *Buckets[K] {
-	return &Buckets[K]{count: count, bytes: bytes, overdraft: true}
 }
 
 // Verdict is what became of an attempt to spend.
@@ -88,88 +78,69 @@ func (v Verdict) OK() bool { return v.Wait == 0 }
 // boutGap is how long a key must have kept its limits to count as exceeding them anew.
 const boutGap = time.Minute
 
-// Has returns what Spend would, and takes nothing.
-func (b *Buckets[K]) Has(key K, size int, now time.Time) Verdict {
-	v, _, _ := b.judge(key, 1, size, now)
-	return v
-}
-
 // Spend takes the tokens of one thing of so many bytes, if there are enough.
 func (b *Buckets[K]) Spend(key K, size int, now time.Time) Verdict {
-	v, l, at := b.judge(key, 1, size, now)
-	return b.note(key, v, l, at, size, v.OK())
+	p := b.of(key, now)
+	wait := b.lacks(p, 1, size)
+	if wait == 0 {
+		b.take(p, size)
+	}
+	return b.note(key, p, wait)
 }
 
-// Overdraw takes the tokens of one thing of so many bytes in any case; it is for buckets
-// of NewOverdraft. Its verdict says how long it takes until they are no longer below empty.
+// Overdraw takes the tokens of one thing of so many bytes in any case. Its verdict says how
+// long it takes until the buckets are no longer below empty.
 func (b *Buckets[K]) Overdraw(key K, size int, now time.Time) Verdict {
-	_, l, at := b.judge(key, 0, 0, now)
-	l = b.spend(l, at, size)
-	return b.note(key, b.verdict(l, at, 0, 0), l, at, size, false)
+	p := b.of(key, now)
+	b.take(p, size)
+	return b.note(key, p, b.lacks(p, 0, 0))
 }
 
 // Overdrawn returns how long it takes until the buckets of a key are no longer below
 // empty; zero when they are not.
 func (b *Buckets[K]) Overdrawn(key K, now time.Time) time.Duration {
-	v, _, _ := b.judge(key, 0, 0, now)
-	return v.Wait
+	return b.lacks(b.of(key, now), 0, 0)
 }
 
 // Len returns how many keys are held.
 func (b *Buckets[K]) Len() int { return len(b.young) + len(b.old) }
 
-// judge returns whether there are tokens for so many things and bytes, and the level of
-// the key.
-func (b *Buckets[K]) judge(key K, things, size int, now time.Time) (Verdict, level, time.Duration) {
-	if b.base.IsZero() {
-		b.base = now
+// of returns the buckets of a key, full ones if none are held, and notes the time.
+func (b *Buckets[K]) of(key K, now time.Time) *pair {
+	if now.After(b.latest) {
+		b.latest = now
 	}
-	at := now.Sub(b.base)
-	l, known := b.young[key]
-	if !known {
-		l, known = b.old[key]
+	if p := b.young[key]; p != nil {
+		return p
 	}
-	if !known {
-		l = level{countFullAt: at, bytesFullAt: at}
+	if p := b.old[key]; p != nil {
+		return p
 	}
-	if !b.overdraft {
-		l.countFullAt, l.bytesFullAt = b.count.sane(l.countFullAt, at), b.bytes.sane(l.bytesFullAt, at)
-	}
-	return b.verdict(l, at, things, size), l, at
+	return &pair{count: b.count.bucket(), bytes: b.bytes.bucket()}
 }
 
-func (b *Buckets[K]) verdict(l level, at time.Duration, things, size int) Verdict {
-	return Verdict{Wait: max(b.count.lacks(l.countFullAt, at, things), b.bytes.lacks(l.bytesFullAt, at, size))}
+// lacks returns how long it takes until there are tokens for so many things and bytes.
+func (b *Buckets[K]) lacks(p *pair, things, size int) time.Duration {
+	return max(b.count.lacks(p.count, things, b.latest), b.bytes.lacks(p.bytes, size, b.latest))
 }
 
-func (b *Buckets[K]) spend(l level, at time.Duration, size int) level {
-	l.countFullAt, l.bytesFullAt = b.count.spent(l.countFullAt, at, 1), b.bytes.spent(l.bytesFullAt, at, size)
-	return l
+func (b *Buckets[K]) take(p *pair, size int) {
+	b.count.take(p.count, 1, b.latest)
+	b.bytes.take(p.bytes, size, b.latest)
 }
 
-// note keeps the level of a key, after the tokens were taken if that is to be done.
-func (b *Buckets[K]) note(key K, v Verdict, l level, at time.Duration, size int, take bool) Verdict {
-	if take {
-		l = b.spend(l, at, size)
+// note keeps the buckets of a key unless they are full.
+func (b *Buckets[K]) note(key K, p *pair, wait time.Duration) Verdict {
+	v := Verdict{Wait: wait}
+	if wait > 0 {
+		v.New = b.latest.Sub(p.refusedAt) > boutGap
+		p.refusedAt = b.latest
 	}
-	if !v.OK() {
-		v.New = !l.refused || (at-l.refusedAt).Abs() > boutGap
-		l.refused, l.refusedAt = true, at
+	if b.young == nil || b.latest.Sub(b.turnedAt) >= max(b.count.fill(), b.bytes.fill()) {
+		b.old, b.young, b.turnedAt = b.young, map[K]*pair{}, b.latest
 	}
-	b.turn(at)
-	if l.countFullAt > at || l.bytesFullAt > at {
-		b.young[key] = l
+	if b.lacks(p, b.count.burst, b.bytes.burst) > 0 {
+		b.young[key] = p
 	}
 	return v
-}
-
-// turn forgets the buckets that are full by now.
-func (b *Buckets[K]) turn(at time.Duration) {
-	switch since := at - b.turnedAt; {
-	case b.young == nil || since >= max(b.count.fill, b.bytes.fill):
-		b.old, b.young = b.young, make(map[K]level)
-		b.turnedAt = at
-	case since < 0:
-		b.turnedAt = at
-	}
 }

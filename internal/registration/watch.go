@@ -5,12 +5,13 @@ import (
 	"crypto/sha256"
 	"log/slog"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // The keys of log lines.
 const (
 	keyFile    = "token_file"
-	keyReason  = "reason"
 	keyWritten = "written_at"
 )
 
@@ -77,7 +78,7 @@ func (w *FileWatch) Look(ctx context.Context) {
 	w.last = now
 	switch {
 	case now.reason != "":
-		w.log.Warn("the token file gives no registration token", keyReason, now.reason)
+		w.log.Warn("the token file gives no registration token", logkey.Reason, now.reason)
 	case now.old:
 		w.log.Warn("the token file is old: its registration token has expired, unless it lives longer than an hour",
 			keyWritten, written)

@@ -12,13 +12,14 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
+
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // Keys of what is logged of a request that a web page may have caused.
 const (
 	refusedHeaderKey = "header"
 	refusedValueKey  = "value"
-	refusedPathKey   = "path"
 )
 
 // BrowserRules is what a request must satisfy that a web page may have caused. A browser
@@ -71,7 +72,7 @@ func RestrictBrowsers(next http.Handler, rules BrowserRules) http.Handler {
 		}
 		rules.Log.LogAttrs(r.Context(), slog.LevelDebug, "request refused: a web page may have caused it",
 			slog.String(refusedHeaderKey, v.header), slog.String(refusedValueKey, v.value),
-			slog.String(refusedPathKey, r.URL.Path))
+			slog.String(logkey.Path, r.URL.Path))
 		writeJSON(w, http.StatusForbidden, errorBody{
 			Code:    connect.CodePermissionDenied.String(),
 			Message: fmt.Sprintf("the header %s %s, and is %.100q", v.header, v.rule, v.value),

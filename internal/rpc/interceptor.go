@@ -13,17 +13,14 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // Keys of what is logged of a call.
 const (
 	callProcedureKey = "procedure"
-	callCodeKey      = "code"
 	callDurationKey  = "duration"
-	callErrorKey     = "error"
-	callPanicKey     = "panic"
-	callStackKey     = "stack"
 )
 
 // errorInterceptor turns the errors that handlers return into those that callers
@@ -72,7 +69,7 @@ func (i errorInterceptor) end(
 	}
 	if panicked != nil {
 		i.limiter.Limited(i.log, "panic", procedure, time.Now()).ErrorContext(ctx, "call panicked", callProcedureKey, procedure,
-			callDurationKey, time.Since(began), callPanicKey, fmt.Sprint(panicked), callStackKey, string(debug.Stack()))
+			callDurationKey, time.Since(began), logkey.Panic, fmt.Sprint(panicked), logkey.Stack, string(debug.Stack()))
 		return connect.NewError(connect.CodeInternal, errInternal)
 	}
 	if err == nil {
@@ -84,7 +81,7 @@ func (i errorInterceptor) end(
 		log = i.limiter.Limited(log, answer.Code().String(), procedure, time.Now())
 	}
 	log.Log(ctx, level, "call failed", callProcedureKey, procedure,
-		callCodeKey, answer.Code().String(), callDurationKey, time.Since(began), callErrorKey, err)
+		logkey.Code, answer.Code().String(), callDurationKey, time.Since(began), logkey.Error, err)
 	return answer
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/session"
 )
@@ -75,7 +76,7 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream)
 // reject makes the agent give up for good.
 func (s *streamService) reject(ctx context.Context, l *line, why error) error {
 	// All together: what they call themselves is not an id, and they can change it.
-	s.limiter.Limited(s.log, "agent rejected", "", time.Now()).Warn("agent rejected", callErrorKey, why)
+	s.limiter.Limited(s.log, "agent rejected", "", time.Now()).Warn("agent rejected", logkey.Error, why)
 	err := l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Message: why.Error(), ServerVersion: s.version},
 	}})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // RunnersConfigured notes that the runner configuration, such as the token, has changed: VMs
@@ -36,7 +37,7 @@ func (r *Registry) retryOutdated(ctx context.Context, log *slog.Logger, v fleet.
 
 func (r *Registry) logNotRetried(ctx context.Context, log *slog.Logger, err error) {
 	if ctx.Err() == nil {
-		r.limited(log, troubleDelivery, "").Warn("registration not tried again at once", keyError, err)
+		r.limited(log, troubleDelivery, "").Warn("registration not tried again at once", logkey.Error, err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // How long a session waits before it looks for due commands again, unless it is woken.
@@ -95,11 +96,11 @@ func (s *Session) deliverDue(ctx context.Context) {
 			s.end(fleet.ErrDamaged)
 			return
 		case errors.Is(err, errNotSent):
-			s.registry.limited(s.log, troubleNotSent, s.vm).Warn("command not sent", keyError, err)
+			s.registry.limited(s.log, troubleNotSent, s.vm).Warn("command not sent", logkey.Error, err)
 			s.transport.Interrupt()
 			return
 		default:
-			s.registry.limited(s.log, troubleDelivery, "").Warn("delivery postponed", keyError, err)
+			s.registry.limited(s.log, troubleDelivery, "").Warn("delivery postponed", logkey.Error, err)
 			if !s.waitForWork(ctx, retry) {
 				retry = min(2*retry, lastRetry)
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 const (
@@ -211,11 +212,11 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 			return
 		}
 		if b.givesUp() {
-			b.registry.Log.Error("heartbeats lost", keyCount, len(group), keyError, err)
+			b.registry.Log.Error("heartbeats lost", logkey.Count, len(group), logkey.Error, err)
 			return
 		}
 		if b.fault.Swap(&err) == nil {
-			b.registry.limited(b.registry.Log, troubleUnstored, "").Error("heartbeats not stored, trying again", keyCount, len(group), keyError, err)
+			b.registry.limited(b.registry.Log, troubleUnstored, "").Error("heartbeats not stored, trying again", logkey.Count, len(group), logkey.Error, err)
 		}
 		b.pause(wait)
 	}
@@ -226,7 +227,7 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 func (b *heartbeats) flushHalves(group []fleet.Heartbeat, fault error) {
 	if len(group) == 1 {
 		vm := group[0].VM
-		b.registry.limited(b.registry.Log, troubleBeatsLost, vm).Error("heartbeats lost", keyVM, vm, keyCount, 1, keyError, fault)
+		b.registry.limited(b.registry.Log, troubleBeatsLost, vm).Error("heartbeats lost", logkey.VM, vm, logkey.Count, 1, logkey.Error, fault)
 		return
 	}
 	half := len(group) / 2

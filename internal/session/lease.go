@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // Lease is a leased command as its agent receives it.
@@ -81,7 +82,7 @@ func (r *Registry) tokenMissing(ctx context.Context, v fleet.VM, err error) erro
 		return failed
 	}
 	if v.TokenWait.Why != why {
-		r.limited(r.Log, troubleToken, "").Warn("register_runner waits for a registration token", keyVM, v.ID, keyReason, why)
+		r.limited(r.Log, troubleToken, "").Warn("register_runner waits for a registration token", logkey.VM, v.ID, logkey.Reason, why)
 	}
 	return err
 }

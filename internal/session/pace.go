@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
 
@@ -35,10 +36,10 @@ type pace struct {
 // newPace returns limits of rate bytes per second; there are none when rate is negative.
 func newPace(rate int) pace {
 	if rate < 0 {
-		return pace{buckets: ratelimit.NewOverdraft[fleet.VMID](ratelimit.Limit{}, ratelimit.Limit{})}
+		return pace{buckets: ratelimit.New[fleet.VMID](ratelimit.Limit{}, ratelimit.Limit{})}
 	}
 	return pace{
-		buckets: ratelimit.NewOverdraft[fleet.VMID](ratelimit.Limit{}, ratelimit.NewLimit(reportBurst*rate, float64(rate))),
+		buckets: ratelimit.New[fleet.VMID](ratelimit.Limit{}, ratelimit.NewLimit(reportBurst*rate, float64(rate))),
 		rule:    fmt.Sprintf("%d bytes a second, %d at once", rate, reportBurst*rate),
 	}
 }
@@ -78,7 +79,7 @@ func (r *Registry) admitReport(vm fleet.VMID, size int) error {
 func (r *Registry) noteThrottled(vm fleet.VMID, via fleet.Route, v ratelimit.Verdict) {
 	if v.New {
 		r.counters.throttled.Add(1)
-		r.limited(r.Log, troubleThrottled, vm).Warn("agent throttled", keyVM, vm, keyVia, via, keyRule, r.pace.rule)
+		r.limited(r.Log, troubleThrottled, vm).Warn("agent throttled", logkey.VM, vm, logkey.Via, via, keyRule, r.pace.rule)
 	}
 }
 

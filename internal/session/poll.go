@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
@@ -42,7 +43,7 @@ func (r *Registry) Token(
 ) (registration.Runner, error) {
 	runner, err := r.Registrar.Runner(ctx, group, labels)
 	if err == nil {
-		r.limited(r.Log, troubleHandedOut, vm).Info("registration token handed out", keyVM, vm)
+		r.limited(r.Log, troubleHandedOut, vm).Info("registration token handed out", logkey.VM, vm)
 	}
 	return runner, err
 }
@@ -65,7 +66,7 @@ func (r *Registry) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fl
 	if err != nil {
 		return fleet.VM{}, e, err
 	}
-	r.limited(r.Log, troubleEvent, e.VM).Info("event received", keyVM, e.VM, keyEventType, e.Type, keyVia, fleet.HTTP)
+	r.limited(r.Log, troubleEvent, e.VM).Info("event received", logkey.VM, e.VM, logkey.EventType, e.Type, logkey.Via, fleet.HTTP)
 	return out.State.VM, *out.Event, nil
 }
 
@@ -84,6 +85,6 @@ func (r *Registry) ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error
 	if err := r.beats.failing(); err != nil {
 		return err
 	}
-	r.Log.Debug("heartbeat received", keyVM, h.VM, keyStatus, h.Status, keyVia, fleet.HTTP)
+	r.Log.Debug("heartbeat received", logkey.VM, h.VM, keyStatus, h.Status, logkey.Via, fleet.HTTP)
 	return r.beats.add(ctx, h, func() ([]byte, error) { return h.Body, nil })
 }

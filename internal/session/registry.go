@@ -14,30 +14,20 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
 // The keys of log lines.
 const (
-	keyVM           = "vm_id"
 	keyPool         = "pool_id"
 	keyOrg          = "org_id"
-	keyCommand      = "command_id"
-	keyEpoch        = "session_epoch"
-	keyEventType    = "event_type"
-	keyVia          = "via"
-	keyReason       = "reason"
 	keyStatus       = "status"
 	keyRegistration = "registration"
 	keyWhat         = "what"
-	keyHint         = "hint"
-	keyCode         = "code"
 	keyMessage      = "message"
-	keyCount        = "count"
-	keySize         = "size_bytes"
 	keyLimit        = "limit_bytes"
-	keyError        = "error"
 	keyCause        = "cause" // why a session ended
 	keyDelivered    = "delivered"
 	keyLateAcks     = "late_acks"
@@ -118,7 +108,7 @@ func Start(ctx context.Context, o Options) (*Registry, error) {
 		return nil, err
 	}
 	if n > 0 {
-		o.Log.Info("sessions of an earlier run ended", keyCount, n)
+		o.Log.Info("sessions of an earlier run ended", logkey.Count, n)
 	}
 	r := &Registry{
 		Options: o, holds: make(chan struct{}, o.MaxHeld), pace: newPace(o.ReportRate), stopping: make(chan struct{}),

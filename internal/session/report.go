@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // persist retries a write until it succeeds or the stream ends, because agents send no
@@ -18,14 +19,14 @@ func (s *Session) persist(what string, write func(context.Context) error) error 
 		if !errors.Is(err, fleet.ErrUnavailable) {
 			return err
 		}
-		s.registry.limited(s.log, troubleHeld, "").Warn("store unavailable, holding back", keyWhat, what, keyError, err)
+		s.registry.limited(s.log, troubleHeld, "").Warn("store unavailable, holding back", keyWhat, what, logkey.Error, err)
 		select {
 		case <-time.After(wait):
 			continue
 		case <-s.stream.Done():
 		case <-s.registry.stopping:
 		}
-		s.registry.limited(s.log, troubleLost, s.vm).Error("report lost", keyWhat, what, keyError, err)
+		s.registry.limited(s.log, troubleLost, s.vm).Error("report lost", keyWhat, what, logkey.Error, err)
 		return err
 	}
 }
@@ -65,13 +66,13 @@ func (s *Session) Ack(a fleet.Ack) error {
 // AckTruncated logs that an ack was too large and was truncated, unless there were too many.
 func (s *Session) AckTruncated(id fleet.CommandID, size, limit int) {
 	s.registry.limited(s.log, troubleAck, s.vm).
-		Warn("ack truncated", keyCommand, clip(string(id)), keySize, size, keyLimit, limit)
+		Warn("ack truncated", logkey.Command, clip(string(id)), logkey.Size, size, keyLimit, limit)
 }
 
 // AckRepaired logs that a malformed ack could be read nevertheless, unless there were too many.
 func (s *Session) AckRepaired(id fleet.CommandID, size int, fault error) {
 	s.registry.limited(s.log, troubleAck, s.vm).
-		Warn("malformed ack repaired", keyCommand, clip(string(id)), keySize, size, keyError, fault)
+		Warn("malformed ack repaired", logkey.Command, clip(string(id)), logkey.Size, size, logkey.Error, fault)
 }
 
 // Event stores an event; it is durable when Event returns. An event that violates a rule is
@@ -92,7 +93,7 @@ func (s *Session) Event(e fleet.Event) error {
 		return err
 	})
 	if err == nil {
-		s.registry.limited(s.log, troubleEvent, s.vm).Info("event received", keyEventType, e.Type)
+		s.registry.limited(s.log, troubleEvent, s.vm).Info("event received", logkey.EventType, e.Type)
 	}
 	return err
 }
@@ -117,7 +118,7 @@ func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) er
 // Reported logs an error that the agent reported, unless there were too many.
 func (s *Session) Reported(code, message string) {
 	s.arrive()
-	s.registry.limited(s.log, troubleReported, s.vm).Warn("agent reported an error", keyCode, clip(code), keyMessage, clip(message))
+	s.registry.limited(s.log, troubleReported, s.vm).Warn("agent reported an error", logkey.Code, clip(code), keyMessage, clip(message))
 }
 
 // clip bounds a text of the agent for the log.
@@ -132,7 +133,7 @@ func (s *Session) Refuse(what string, why error) {
 // refuse is Refuse for a message whose arrival is stamped already.
 func (s *Session) refuse(what string, why error) {
 	s.registry.counters.refused.Add(1)
-	s.registry.limited(s.log, troubleRefused, s.vm).Warn("message refused", keyWhat, what, keyError, why)
+	s.registry.limited(s.log, troubleRefused, s.vm).Warn("message refused", keyWhat, what, logkey.Error, why)
 }
 
 // admit completes the origin of a report with this session's. It refuses a report that names

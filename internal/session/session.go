@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // abortAfter is how long a command that is being sent when the session ends may still take.
@@ -107,7 +108,7 @@ func (r *Registry) Open(ctx context.Context, h fleet.Hello, t Transport) (*Sessi
 func (r *Registry) newSession(ctx context.Context, h fleet.Hello, t Transport, v fleet.VM, opened time.Time) *Session {
 	s := &Session{
 		registry: r, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
-		log: r.Log.With(keyVM, h.VM, keyEpoch, v.Epoch), wake: make(chan struct{}, 1),
+		log: r.Log.With(logkey.VM, h.VM, logkey.Epoch, v.Epoch), wake: make(chan struct{}, 1),
 		superseded: make(chan struct{}),
 		liveness:   fleet.Liveness{OpenedAt: opened, LastMessageAt: opened},
 	}
@@ -126,7 +127,7 @@ func (s *Session) logSuperseded(now time.Time) {
 		level, hint = slog.LevelWarn, "it was only seconds old: if this repeats, two agents claim the VM"
 	}
 	s.registry.limited(s.log, troubleSuperseded, s.vm).
-		Log(s.stream, level, "session superseded by a newer one of the same VM", keyHint, hint)
+		Log(s.stream, level, "session superseded by a newer one of the same VM", logkey.Hint, hint)
 }
 
 // Epoch returns the session's number.
@@ -249,7 +250,7 @@ func endingAttrs(own, cause error) []any {
 	}
 	attrs := []any{keyCause, ending.Cause}
 	if ending.Err != nil {
-		attrs = append(attrs, keyError, ending.Err)
+		attrs = append(attrs, logkey.Error, ending.Err)
 	}
 	return attrs
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // AnswerStarted leases the VM's register_runner for the answer to a vm_started that arrived
@@ -25,7 +26,7 @@ func (r *Registry) AnswerStarted(ctx context.Context, vm fleet.VM) (*Lease, erro
 	case errors.Is(err, fleet.ErrNothingDue):
 		return nil, nil //nolint:nilnil // as documented
 	case errors.Is(err, fleet.ErrNoToken) && ctx.Err() == nil:
-		r.limited(r.Log, troubleStarted, "").Warn("vm_started answered without a registration token", keyVM, vm.ID)
+		r.limited(r.Log, troubleStarted, "").Warn("vm_started answered without a registration token", logkey.VM, vm.ID)
 		return nil, nil //nolint:nilnil // as documented
 	case err != nil:
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // endBatch is how many ends of sessions are recorded at a time.
@@ -87,7 +88,7 @@ func (r *Registry) recordEnd(ctx context.Context, e ending) error {
 	r.unended.put(e)
 	if !errors.Is(err, context.Canceled) {
 		r.limited(r.Log, troubleUnended, "").
-			Error("session end not recorded, trying again", keyVM, e.vm, keyEpoch, e.epoch, keyError, err)
+			Error("session end not recorded, trying again", logkey.VM, e.vm, logkey.Epoch, e.epoch, logkey.Error, err)
 	}
 	return err
 }

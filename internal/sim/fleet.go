@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const minStartRate = 0.01
@@ -105,16 +106,11 @@ func (f *Fleet) Snapshot() Snapshot { return f.counters.snapshot() }
 func (f *Fleet) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
-	begin := time.Now()
-	timer := time.NewTimer(0)
-	defer timer.Stop()
+	// Timers are late: what is due within 10 ms may start at once.
+	starts := rate.NewLimiter(rate.Limit(f.cfg.StartRate), 1+int(min(f.cfg.StartRate/100, 100)))
 	for i := range f.agents {
-		at := time.Duration(float64(i) / f.cfg.StartRate * float64(time.Second))
-		timer.Reset(at - time.Since(begin))
-		select {
-		case <-ctx.Done():
-			return
-		case <-timer.C:
+		if starts.Wait(ctx) != nil {
+			break
 		}
 		running.Go(func() { f.play(ctx, i) })
 	}

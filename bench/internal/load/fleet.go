@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 )
 
@@ -103,30 +104,23 @@ func (f *Fleet) Connect(ctx context.Context) error {
 	f.start = func(v *vm) { f.lives.Go(func() { v.live(lives) }) }
 	within, cancel := context.WithTimeout(ctx, 30*time.Second+time.Duration(len(f.places))*10*time.Millisecond)
 	defer cancel()
-	slots := make(chan struct{}, max(connecting, connectingOfProxy*len(f.shared)))
-	var started sync.WaitGroup
-	defer started.Wait()
+	var started errgroup.Group
+	started.SetLimit(max(connecting, connectingOfProxy*len(f.shared)))
 	for i := range f.places {
 		v := f.places[i].Load()
-		select {
-		case slots <- struct{}{}:
-		case <-within.Done():
-			return f.slow(within)
-		}
-		f.start(v)
-		started.Go(func() {
+		started.Go(func() error {
+			if within.Err() == nil {
+				f.start(v)
+			}
 			select {
 			case <-v.first:
+				return nil
 			case <-within.Done():
+				return f.slow(within)
 			}
-			<-slots
 		})
 	}
-	started.Wait()
-	if within.Err() != nil {
-		return f.slow(within)
-	}
-	return nil
+	return started.Wait()
 }
 
 // slow tells why not all VMs are connected.

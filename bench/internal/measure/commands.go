@@ -3,9 +3,10 @@ package measure
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mig-controller/mig-controller/bench/internal/load"
 	"github.com/mig-controller/mig-controller/bench/internal/peer"
@@ -84,23 +85,21 @@ func (s scene) command(ctx context.Context, atOnce int, more func(int64) bool) (
 		return nil, err
 	}
 	var next, done atomic.Int64
-	var all sync.WaitGroup
-	errs := make(chan error, atOnce)
+	var all errgroup.Group
 	for first := range atOnce {
-		all.Go(func() {
+		all.Go(func() error {
 			for vm := first; more(next.Add(1)); vm = (vm + atOnce) % s.fleet.Len() {
 				if err := o.Command(ctx, s.fleet.ID(vm)); err != nil {
-					errs <- err
-					return
+					return err
 				}
 				done.Add(1)
 			}
+			return nil
 		})
 	}
-	all.Wait()
+	cause := all.Wait()
 	w, _, err := sp.end(ctx)
-	close(errs)
-	if cause, failed := <-errs; failed {
+	if cause != nil {
 		return nil, cause
 	}
 	n := float64(done.Load())

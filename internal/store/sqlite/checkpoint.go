@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // logLimit is the size to which the write-ahead log is cut once all of it is in the
@@ -48,14 +50,14 @@ func (k *checkpoints) run(ctx context.Context, c *conn, path string, log *slog.L
 	since := now.Sub(k.completed).Round(time.Second)
 	switch {
 	case err != nil:
-		log.Warn("write-ahead log not written back, trying again", keyPath, path, keySince, since, keyError, err)
+		log.Warn("write-ahead log not written back, trying again", logkey.Path, path, keySince, since, logkey.Error, err)
 	case large && !done:
 		k.growing = true
 		log.Warn("write-ahead log grows: a program that reads the database keeps a transaction open",
-			keyPath, path, keySize, size(logOf(path)), keySince, since)
+			logkey.Path, path, logkey.Size, size(logOf(path)), keySince, since)
 	case k.growing:
 		k.growing = false
-		log.Info("write-ahead log is written back again", keyPath, path)
+		log.Info("write-ahead log is written back again", logkey.Path, path)
 	}
 }
 

@@ -14,6 +14,8 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // Until version 4 the text of a row of heartbeats was, for each VM, a heading line
@@ -54,7 +56,7 @@ func convertHeartbeats(ctx context.Context, tx *sql.Tx, log *slog.Logger) error 
 		}
 		r, err := convertRow(docs)
 		if err != nil {
-			log.Warn("damaged heartbeats dropped", keySeq, seq, keyError, err)
+			log.Warn("damaged heartbeats dropped", keySeq, seq, logkey.Error, err)
 			continue
 		}
 		if !r.at.IsZero() {

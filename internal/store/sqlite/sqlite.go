@@ -18,18 +18,16 @@ import (
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
 // The keys of log lines.
 const (
-	keyError   = "error"
-	keyPath    = "path"
 	keyRenamed = "renamed_to"
 	keySeq     = "seq"
 	keySince   = "since_checkpoint"
-	keySize    = "size_bytes"
 )
 
 // DB is a database in an SQLite file. It is safe for concurrent use.
@@ -196,12 +194,12 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 		err = fmt.Errorf("write to the database: %w", explained(err))
 		if !db.failing.Swap(true) {
 			db.limiter.Limited(db.log, "failing", "", time.Now()).
-				Error("database cannot be written, trying again with each call", keyPath, db.path, keyError, err)
+				Error("database cannot be written, trying again with each call", logkey.Path, db.path, logkey.Error, err)
 		}
 		return err
 	}
 	if db.failing.Swap(false) {
-		db.limiter.Limited(db.log, "written", "", time.Now()).Info("database can be written again", keyPath, db.path)
+		db.limiter.Limited(db.log, "written", "", time.Now()).Info("database can be written again", logkey.Path, db.path)
 	}
 	if last > 0 {
 		db.listeners.notify(last) // before another commits

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // errForeignLog occurs when the write-ahead log beside a database was written for another
@@ -23,7 +25,7 @@ func checkStrays(path string, log *slog.Logger) error {
 	for _, suffix := range []string{"-wal", "-journal"} {
 		s := stray{path: resolved(path) + suffix, within: copiedWithin, log: log}
 		if beside := path + suffix; beside != s.path && size(beside) > 0 && !sameFile(beside, s.path) {
-			log.Warn("this file belongs to another database: the database is elsewhere, where the link leads", keyPath, beside)
+			log.Warn("this file belongs to another database: the database is elsewhere, where the link leads", logkey.Path, beside)
 		}
 		if size(s.path) == 0 {
 			continue
@@ -64,9 +66,9 @@ func (s stray) check(database, suffix string) error {
 	}
 	switch {
 	case suffix == "-journal" && header[18] == walVersion:
-		s.log.Warn("this file does not belong to the database, which has no rollback journal: was the database copied over another?", keyPath, s.path)
+		s.log.Warn("this file does not belong to the database, which has no rollback journal: was the database copied over another?", logkey.Path, s.path)
 	case suffix == "-wal" && bornAfter(database, s.path) > s.within:
-		s.log.Warn("this file is older than the database and does not belong to it: was a backup put beside the log of another database?", keyPath, s.path)
+		s.log.Warn("this file is older than the database and does not belong to it: was a backup put beside the log of another database?", logkey.Path, s.path)
 	}
 	return nil
 }
@@ -78,7 +80,7 @@ func (s stray) setAside() error {
 	if err := os.Rename(s.path, aside); err != nil {
 		return err
 	}
-	s.log.Warn("this file was beside an empty database and does not belong to it: it was renamed", keyPath, s.path, keyRenamed, aside)
+	s.log.Warn("this file was beside an empty database and does not belong to it: it was renamed", logkey.Path, s.path, keyRenamed, aside)
 	return syncDir(filepath.Dir(aside))
 }
 
