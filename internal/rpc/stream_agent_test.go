@@ -18,6 +18,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/maintenance"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/session"
 	"github.com/mig-controller/mig-controller/internal/store"
@@ -91,6 +92,9 @@ func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	require.NoError(t, err)
 	s.store = &streamStore{Engine: startEngine(t, db, streamDefaults, s.log.logger())}
 	s.registry = startRegistry(t, s.store, hold, s.log.logger())
+	upkeep := maintenance.Start(maintenance.Options{
+		Engine: s.store, Sessions: s.registry, Clock: adminNow, Log: s.log.logger(),
+	})
 
 	c := config(&fakeAgents{})
 	c.Commands = NewStreamService(s.registry, "1.2.3", s.log.logger())
@@ -111,6 +115,7 @@ func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	s.http = &http.Client{Transport: transport}
 	t.Cleanup(func() {
 		s.registry.Close()
+		upkeep.Stop()
 		transport.CloseIdleConnections()
 		_ = server.Close()
 		serving.Wait()
