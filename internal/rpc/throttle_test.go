@@ -74,7 +74,7 @@ func TestThrottledAgentLeaves(t *testing.T) {
 			t.Parallel()
 			s := startStreams(t, time.Hour)
 			a := s.connect("vm-1")
-			for range 5 << 20 / len(largeEvent().GetEvent().GetData()["a"]) {
+			for range 16 << 20 / len(largeEvent().GetEvent().GetData()["a"]) {
 				if len(s.log.records(t, "agent throttled")) > 0 {
 					break
 				}
