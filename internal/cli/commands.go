@@ -67,16 +67,16 @@ func parseStates(names []string) ([]migcontrollerv1.CommandState, error) {
 
 func (in *invocation) commandTable(commands []*migcontrollerv1.CommandRecord) table {
 	t := table{columns: []column{
-		{title: "COMMAND", keep: true},
-		{title: "VM", keep: true},
-		{title: "TYPE"},
-		{title: "STATE", keep: true},
+		{title: "COMMAND"},
+		{title: "VM"},
+		{title: "TYPE", drop: 3},
+		{title: "STATE"},
 		{title: "ATTEMPTS", wide: true},
-		{title: "ACCEPTED", keep: true},
+		{title: "ACCEPTED", drop: 1},
 		{title: "DELIVERED", wide: true},
 		{title: "FINISHED", wide: true},
 		{title: "EXPIRES", wide: true},
-		{title: "REASON", cut: true},
+		{title: "REASON", drop: 2, text: true},
 	}}
 	for _, c := range commands {
 		t.add(

@@ -124,20 +124,20 @@ func (in *invocation) eventLine(e *migcontrollerv1.Event) error {
 	if in.structured() {
 		return in.writeLine(e)
 	}
-	in.writeChange(e.GetReceivedAt(), e.GetVmId(), plain(e.GetType()), details(e.GetBody()))
+	in.writeChange(e.GetReceivedAt(), e.GetVmId(), plain(e.GetType()), "", details(e.GetBody()))
 	return nil
 }
 
 func (in *invocation) eventTable(events []*migcontrollerv1.Event) table {
 	t := table{columns: []column{
-		{title: "RECEIVED", keep: true},
+		{title: "RECEIVED"},
 		{title: "ID", wide: true},
-		{title: "VM", keep: true},
+		{title: "VM"},
 		{title: "TYPE"},
 		{title: "POOL", wide: true},
 		{title: "SOURCE", wide: true},
 		{title: "OCCURRED", wide: true},
-		{title: "DETAILS", cut: true},
+		{title: "DETAILS", drop: 1, text: true},
 	}}
 	for _, e := range events {
 		source := sourceName(e.GetSource())

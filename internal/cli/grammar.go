@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,8 +84,20 @@ Start here:
   migctl drain vm-1               take a VM out of service
 `
 
-var helpOptions = kong.HelpOptions{
-	Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 80, ValueFormatter: kong.DefaultHelpValueFormatter,
+// helpWidth is how many columns help takes: those of the terminal, 80 at most, and 80 in
+// a pipe.
+func (p program) helpWidth() int {
+	if width := p.width(); width > 0 {
+		return min(width, usualWidth)
+	}
+	return usualWidth
+}
+
+func (p program) helpOptions() kong.HelpOptions {
+	return kong.HelpOptions{
+		Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: p.helpWidth(),
+		ValueFormatter: kong.DefaultHelpValueFormatter,
+	}
 }
 
 // grammar says how kong treats the command line; exit is called after a help.
@@ -94,8 +107,8 @@ func (p program) grammar(exit func(int)) []kong.Option {
 		kong.Description(helpHead),
 		kong.Writers(p.stdout, p.stderr),
 		kong.Exit(exit),
-		kong.ConfigureHelp(helpOptions),
-		kong.Help(help),
+		kong.ConfigureHelp(p.helpOptions()),
+		kong.Help(p.help),
 		kong.Vars{"version": "migctl " + clientVersion() + " (" + platform + ")"},
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "Look", Title: "See how things are:"},
@@ -106,7 +119,7 @@ func (p program) grammar(exit func(int)) []kong.Option {
 }
 
 // help shows the flags of a command, without those that every command has.
-func help(options kong.HelpOptions, ctx *kong.Context) error {
+func (p program) help(options kong.HelpOptions, ctx *kong.Context) error {
 	for _, flag := range ctx.Model.Flags {
 		flag.Hidden = flag.Name != "help"
 	}
@@ -115,7 +128,8 @@ func help(options kong.HelpOptions, ctx *kong.Context) error {
 	}
 	fmt.Fprint(ctx.Stdout, "\nmigctl options shows the flags that every command has.\n")
 	if ctx.Selected() == nil {
-		fmt.Fprint(ctx.Stdout, helpFoot)
+		_, err := io.WriteString(wrapping{ctx.Stdout, p.helpWidth}, helpFoot)
+		return err
 	}
 	return nil
 }
@@ -123,14 +137,14 @@ func help(options kong.HelpOptions, ctx *kong.Context) error {
 type optionsCmd struct{}
 
 // Run shows the flags that every command has, and nothing else of the help.
-func (optionsCmd) Run(ctx *kong.Context) error {
+func (optionsCmd) Run(ctx *kong.Context, in *invocation) error {
 	whole, err := kong.Trace(ctx.Kong, nil)
 	if err != nil {
 		return err
 	}
 	whole.Model.Children = nil
 	whole.Model.Help = "Every command has these flags."
-	return kong.DefaultHelpPrinter(helpOptions, whole)
+	return kong.DefaultHelpPrinter(in.helpOptions(), whole)
 }
 
 // helpCmd is for the list of commands and completion: migctl help COMMAND is taken as

@@ -41,14 +41,14 @@ func (cmd heartbeatsCmd) Run(ctx context.Context, in *invocation) error {
 
 func (in *invocation) heartbeatTable(beats []*migcontrollerv1.HeartbeatRecord) table {
 	t := table{columns: []column{
-		{title: "RECEIVED", keep: true},
-		{title: "STATUS", keep: true},
-		{title: "RUNNER"},
-		{title: "CONFIGURED"},
-		{title: "JOB", cut: true},
-		{title: "CPU"},
-		{title: "MEMORY"},
-		{title: "DISK"},
+		{title: "RECEIVED"},
+		{title: "STATUS"},
+		{title: "RUNNER", drop: 5},
+		{title: "CONFIGURED", drop: 1},
+		{title: "JOB", drop: 6},
+		{title: "CPU", drop: 4},
+		{title: "MEMORY", drop: 3},
+		{title: "DISK", drop: 2},
 		{title: "SOURCE", wide: true},
 		{title: "EPOCH", wide: true},
 		{title: "SENT", wide: true},

@@ -34,7 +34,11 @@ type invocation struct {
 }
 
 func newInvocation(p program, g globals) *invocation {
-	return &invocation{program: p, globals: g}
+	in := &invocation{program: p, globals: g}
+	if p.noteWidth() > 0 && !in.structured() {
+		in.stderr = wrapping{p.stderr, p.noteWidth}
+	}
+	return in
 }
 
 // dial finds out where the controller is, and makes the client. Nothing is sent.

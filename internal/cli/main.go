@@ -23,6 +23,9 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migclient"
 )
 
+// usualWidth is that of a terminal that does not say its own.
+const usualWidth = 80
+
 // Main runs one command line and returns the status to exit with; the help of
 // migctl lists what each means. SIGINT and SIGTERM end what is under way.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
@@ -30,14 +33,11 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	defer stop()
 	// The first signal ends what is under way; the next one ends migctl.
 	context.AfterFunc(ctx, stop)
-	width := func() int { return 0 }
-	if isTerminal(stdout) {
-		width = func() int { return terminalWidth(stdout) }
-	}
 	p := program{
 		environ: environment(os.Environ()),
 		stdin:   stdin, stdout: stdout, stderr: stderr,
-		asks: isTerminal(stdin), reports: isTerminal(stderr), width: width,
+		asks: isTerminal(stdin), reports: isTerminal(stderr),
+		width: widthOf(stdout), noteWidth: widthOf(stderr),
 		now:   func() time.Time { return time.Now().UTC().Round(0) },
 		pause: pause, silence: migclient.Silence,
 		newID: newCommandID,
@@ -51,12 +51,12 @@ type program struct {
 	stdin   io.Reader
 	stdout  io.Writer
 	stderr  io.Writer
-	// asks and reports tell whether stdin and stderr are terminals.
+	// asks and reports are whether stdin and stderr are terminals.
 	asks, reports bool
-	// width is that of the terminal behind stdout as it is now; 0 when there is
-	// none.
-	width func() int
-	now   func() time.Time
+	// width and noteWidth are those of the terminals behind stdout and stderr as they
+	// are now; 0 when there is none.
+	width, noteWidth func() int
+	now              func() time.Time
 	// pause waits, or ends early with the error of its context.
 	pause func(context.Context, time.Duration) error
 	// silence is after how long without an answer a watch is broken.
@@ -134,14 +134,19 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// terminalWidth is how many columns the terminal has; 80 if it does not say.
-func terminalWidth(stream any) int {
-	if f, ok := stream.(file); ok {
+// widthOf returns what reports how many columns the terminal has now: 80 if it does not
+// say, 0 if the stream is not a terminal.
+func widthOf(stream any) func() int {
+	f, ok := stream.(file)
+	if !ok || !isTerminal(stream) {
+		return func() int { return 0 }
+	}
+	return func() int {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
 			return width
 		}
+		return usualWidth
 	}
-	return 80
 }
 
 func pause(ctx context.Context, d time.Duration) error {

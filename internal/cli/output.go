@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -26,7 +27,8 @@ func (in *invocation) colour() bool {
 	}
 }
 
-// writeTable shows a table. Where it has no rows, none says so on stderr.
+// writeTable shows a table. Where it has no rows, none says so on stderr; and so does a
+// note, for those who sit at a terminal, if it leaves out columns.
 func (in *invocation) writeTable(t table, none string) {
 	if len(t.rows) == 0 {
 		fmt.Fprintln(in.stderr, none)
@@ -36,7 +38,9 @@ func (in *invocation) writeTable(t table, none string) {
 	if l.wide {
 		l.width = 0
 	}
-	t.write(in.stdout, l)
+	if dropped := t.write(in.stdout, l); len(dropped) > 0 && in.reports {
+		fmt.Fprintf(in.stderr, "Hidden columns: %s. -o wide shows all columns.\n", strings.Join(dropped, ", "))
+	}
 }
 
 // writeList writes the records as one document, or as a table.
@@ -69,7 +73,7 @@ func (in *invocation) writeRecord(record proto.Message, fields table) error {
 	if in.Output == outWide {
 		l.width = 0
 	}
-	fields.write(in.stdout, l)
+	fields.writeFields(in.stdout, l)
 	return nil
 }
 

@@ -75,14 +75,14 @@ func (in *invocation) noteMore(more bool) {
 
 func (in *invocation) vmTable(vms []*migcontrollerv1.VM) table {
 	t := table{columns: []column{
-		{title: "VM", keep: true},
-		{title: "POOL", cut: true},
+		{title: "VM"},
+		{title: "POOL", drop: 1},
 		{title: "ORG", wide: true},
-		{title: "CONNECTED", keep: true},
-		{title: "STATUS", keep: true},
-		{title: "REGISTRATION"},
-		{title: "JOB", cut: true},
-		{title: "SEEN", keep: true},
+		{title: "CONNECTED"},
+		{title: "STATUS"},
+		{title: "REGISTRATION", drop: 4},
+		{title: "JOB", drop: 2},
+		{title: "SEEN", drop: 3},
 		{title: "RUNNER", wide: true},
 		{title: "LABELS", wide: true},
 		{title: "AGENT", wide: true},
@@ -119,10 +119,8 @@ func connectedCell(v *migcontrollerv1.VM) cell {
 	return cell{text: "no", tone: bad}
 }
 
-// vmStatusCell shows what the agent reports, and that the VM is spent, which it does not
-// report.
-// vmStatusCell shows the status of a VM, which is the last that it reported: one that is
-// not connected may have another by now.
+// vmStatusCell shows the status that the VM reported last, and that it is spent, which no
+// VM reports. The status of one that is offline may be out of date, so it has no colour.
 func vmStatusCell(v *migcontrollerv1.VM) cell {
 	status := statusCell(v.GetStatus())
 	if v.GetSpentAt() != nil {
@@ -204,9 +202,7 @@ func (cmd vmCmd) Run(ctx context.Context, in *invocation) error {
 }
 
 // fields is a table of one record: a name and a value in each row.
-func fields() table { return table{columns: []column{{}, {cut: true}}} }
-
-func (t *table) field(name string, value cell) { t.add(plain(name), value) }
+func fields() table { return table{columns: make([]column, 2)} }
 
 func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 	t := fields()
@@ -335,13 +331,13 @@ func (cmd poolsCmd) Run(ctx context.Context, in *invocation) error {
 	}
 	t := table{columns: []column{
 		{title: "POOL"},
-		{title: "VMS"},
+		{title: "VMS", drop: 4},
 		{title: "CONNECTED"},
 		{title: "OFFLINE"},
-		{title: "REGISTERED"},
-		{title: "IDLE"},
-		{title: "JOB_RUNNING"},
-		{title: "SPENT"},
+		{title: "REGISTERED", drop: 1},
+		{title: "IDLE", drop: 3},
+		{title: "JOB_RUNNING", drop: 5},
+		{title: "SPENT", drop: 2},
 		{title: "ERROR"},
 	}}
 	for _, p := range pools {

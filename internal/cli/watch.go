@@ -186,39 +186,66 @@ func (in *invocation) showChange(change *migcontrollerv1.WatchFleetResponse) err
 		if v.GetConnected() {
 			state = cell{text: "connected", tone: good}
 		}
-		in.writeChange(at, v.GetVmId(), state, text)
+		in.writeChange(at, v.GetVmId(), state, text, "")
 	case change.GetCommand() != nil:
 		c := change.GetCommand()
-		text := fmt.Sprintf("%s %s", c.GetCommand().GetType(), c.GetCommand().GetId())
-		if why := reason(c); why != "" {
-			text += ": " + why
+		text, why := c.GetCommand().GetType()+" "+c.GetCommand().GetId(), reason(c)
+		if why != "" {
+			text += ": "
 		}
-		in.writeChange(at, c.GetVmId(), stateCell(c.GetState()), text)
+		in.writeChange(at, c.GetVmId(), stateCell(c.GetState()), text, why)
 	case change.GetEvent() != nil:
 		e := change.GetEvent()
-		in.writeChange(at, e.GetVmId(), plain(e.GetType()), details(e.GetBody()))
+		in.writeChange(at, e.GetVmId(), plain(e.GetType()), "", details(e.GetBody()))
 	}
 	return nil
 }
 
-// writeChange shows one line of a list that has no end. The columns have fixed
-// widths, because nobody knows what is to come. A narrow terminal has no room for
-// the date.
-func (in *invocation) writeChange(at *timestamppb.Timestamp, vm string, what cell, text string) {
+// writeChange shows one change of a list that has no end. The columns have fixed
+// widths, because nobody knows what is to come. Nothing of fact is cut: it has the ids.
+// A narrow terminal has no room for the date, and shows a fact and detail that are too
+// long for the rest of the line below it. Of detail it shows usefulText at least, and what
+// else has room in the same lines.
+func (in *invocation) writeChange(at *timestamppb.Timestamp, vm string, what cell, fact, detail string) {
 	const vmWidth, whatWidth, narrow = 16, 17, 100
-	label := printable(what.text)
-	cut := in.width() > 0 && in.Output != outWide
+	width := in.width()
+	if in.Output == outWide {
+		width = 0
+	}
 	clock := clockTime(at)
-	if cut && in.width() < narrow {
+	if width > 0 && width < narrow {
 		clock = at.AsTime().Format("15:04:05Z")
 	}
+	label := printable(what.text)
 	line := fmt.Sprintf("%s  %-*s  ", clock, vmWidth, printable(vm))
-	taken := utf8.RuneCountInString(label)
-	rest := strings.TrimRight(fmt.Sprintf("%*s  %s", max(whatWidth-taken, 0), "", printable(text)), " ")
-	if cut {
-		rest = shorten(rest, max(in.width()-utf8.RuneCountInString(line)-taken, 0))
-	}
+	pad := max(whatWidth-utf8.RuneCountInString(label), 0)
+	taken := utf8.RuneCountInString(line) + utf8.RuneCountInString(label) + pad + len(gap)
+	rest, below := changeText(printable(fact), printable(detail), width, taken)
+	rest = strings.TrimRight(strings.Repeat(" ", pad)+gap+rest, " ")
 	fmt.Fprintf(in.stdout, "%s%s%s\n", line, paint(label, what.tone, in.colour()), rest)
+	for _, line := range below {
+		fmt.Fprintln(in.stdout, indent+line)
+	}
+}
+
+// changeText returns what of a change stands in the rest of its line, of which so much
+// is taken, and what stands below. A width of 0 has room for everything.
+func changeText(fact, detail string, width, taken int) (rest string, below []string) {
+	whole := fact + detail
+	least := utf8.RuneCountInString(fact) + min(utf8.RuneCountInString(detail), usefulText)
+	switch {
+	case width == 0:
+		return whole, nil
+	case taken+least <= width:
+		return shorten(whole, width-taken), nil
+	}
+	room := width - len(indent)
+	below = wrap(whole, room)
+	if n := len(wrap(shorten(whole, least), room)); len(below) > n {
+		below = below[:n]
+		below[n-1] = shorten(below[n-1]+" …", max(room, utf8.RuneCountInString(below[n-1])))
+	}
+	return "", below
 }
 
 func orDash(text string) string {
