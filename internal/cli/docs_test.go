@@ -74,7 +74,7 @@ var typing = regexp.MustCompile(`(\[y/N\]) (\w+)$|^(\^C)$`)
 // play runs a command in a terminal, and types what the page says was typed.
 func (s session) play(t *testing.T, environ []string, meanwhile func()) []string {
 	t.Helper()
-	shell := open(t, 250, environ, "bash", "-c", "cd; "+s.command)
+	shell := open(t, 320, environ, "bash", "-c", "cd; "+s.command)
 	for _, line := range s.shown {
 		typed := typing.FindStringSubmatch(line)
 		switch {
@@ -83,7 +83,7 @@ func (s session) play(t *testing.T, environ []string, meanwhile func()) []string
 			shell.sees(typed[1])
 			shell.types(typed[2] + "\r")
 		default:
-			shell.sees("Ctrl-C ends it.")
+			shell.sees("press Ctrl-C to stop.")
 			meanwhile()
 			shell.sees("SUCCEEDED")
 			shell.types(ctrlC)

@@ -1,7 +1,6 @@
-// Package cli is migctl: what operators type, what they are shown, and what a
-// script learns from the exit status. It owns the grammar of the command line,
-// the tables, the file of contexts and the wording of errors. All it knows of
-// the controller is the generated client of AdminService.
+// Package cli owns migctl: the grammar of its command line, its tables, the file of
+// contexts, the wording of errors and the exit statuses. It uses the controller through
+// the generated client of AdminService only.
 package cli
 
 import (
@@ -27,11 +26,11 @@ import (
 const usualWidth = 80
 
 // Main runs one command line and returns the status to exit with; the help of
-// migctl lists what each means. SIGINT and SIGTERM end what is under way.
+// migctl lists what each means. SIGINT and SIGTERM cancel the operation.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// The first signal ends what is under way; the next one ends migctl.
+	// The first signal cancels the operation; the next one ends migctl.
 	context.AfterFunc(ctx, stop)
 	p := program{
 		environ: environment(os.Environ()),
@@ -59,9 +58,9 @@ type program struct {
 	now              func() time.Time
 	// pause waits, or ends early with the error of its context.
 	pause func(context.Context, time.Duration) error
-	// silence is after how long without an answer a watch is broken.
+	// silence is how long a watch may be without an answer before it reconnects.
 	silence time.Duration
-	// newID makes up the id of a command.
+	// newID returns a new id for a command.
 	newID func() string
 }
 
@@ -72,7 +71,7 @@ func (p program) run(ctx context.Context, args []string) int {
 	asked := false
 	parser, err := kong.New(line, p.grammar(func(int) { asked = true })...)
 	if err != nil {
-		panic(fmt.Sprintf("the command line is no grammar: %v", err))
+		panic(fmt.Sprintf("invalid grammar: %v", err))
 	}
 	args = withHelp(args)
 	if args[0] == completeWord || args[0] == completeBash {
@@ -103,8 +102,8 @@ func (p program) run(ctx context.Context, args []string) int {
 	return in.report(err)
 }
 
-// output is stdout, and remembers that something could not be written: what is
-// missing in a file must show in the exit status.
+// output is stdout, and remembers an error: when output is lost, the exit status must
+// show it.
 type output struct {
 	io.Writer
 	err error
@@ -126,7 +125,7 @@ func environment(pairs []string) map[string]string {
 	return environ
 }
 
-// file is what a stream must be to be a terminal.
+// file is a stream that may be a terminal.
 type file interface{ Fd() uintptr }
 
 func isTerminal(stream any) bool {
@@ -160,8 +159,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// newCommandID makes up an id here and not at the controller, so that it is
-// known even when the answer is lost.
+// newCommandID returns a new id. It is created here and not by the controller, so that it
+// is known even when the answer is lost.
 func newCommandID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never an error

@@ -8,13 +8,15 @@ import (
 	"unicode/utf8"
 )
 
-// gap is what stands between two columns, and indent what begins the lines below a row.
 const (
+	// gap stands between two columns, and indent begins the lines below a row.
 	gap    = "  "
 	indent = "  "
+	// minValue is the narrowest that the values of a record are wrapped to.
+	minValue = 20
 )
 
-// tone is how a text is meant; on a terminal it has a colour.
+// tone is the meaning of a text, which a terminal shows as a colour.
 type tone string
 
 // The tones, as the parameters of terminals.
@@ -41,14 +43,14 @@ type column struct {
 	title string
 	// wide columns are shown with -o wide only.
 	wide bool
-	// Where a terminal is too narrow, columns give way one after the other, the lowest
-	// drop first: the text goes below its row, any other is left out. 0 stays.
+	// If the terminal is too narrow, columns give way one after the other, the lowest drop
+	// first: text goes below its row, any other column is left out. 0 always stays.
 	drop int
 	// text is free text. Only the last column may be.
 	text bool
 }
 
-// table is what people read of a list.
+// table is a list in a form for people.
 type table struct {
 	columns []column
 	rows    [][]cell
@@ -60,13 +62,12 @@ func (t *table) add(row ...cell) { t.rows = append(t.rows, row) }
 // look is how a table is shown.
 type look struct {
 	wide, headers, colour bool
-	// width is that of the terminal; 0 shows everything in one line a row.
+	// width is that of the terminal; 0 shows every row in one line.
 	width int
 }
 
 // write shows the table, and returns the titles of the columns that were left out
-// because the terminal is too narrow for them. Everything that came from outside is
-// made printable; no cell is cut.
+// because the terminal is too narrow. All text is made printable, and none is cut.
 func (t *table) write(w io.Writer, l look) (dropped []string) {
 	shown := t.visible(l.wide)
 	form := shown.arrange(l)
@@ -116,8 +117,8 @@ func (t *table) visible(wide bool) *table {
 // values.
 func (t *table) field(name string, value cell) { t.add(plain(name), value) }
 
-// writeFields shows the table of one record. A value that is too long for the terminal
-// goes on below itself.
+// writeFields shows the table of one record. A value that is too long for the terminal is
+// wrapped at words.
 func (t *table) writeFields(w io.Writer, l look) {
 	shown := t.visible(l.wide)
 	names := 0
@@ -127,7 +128,7 @@ func (t *table) writeFields(w io.Writer, l look) {
 	for _, row := range shown.rows {
 		lines := []string{row[1].text}
 		if l.width > 0 {
-			lines = wrap(row[1].text, max(l.width-names-len(gap), usefulText))
+			lines = wrap(row[1].text, max(l.width-names-len(gap), minValue))
 		}
 		name := row[0].text
 		for _, line := range lines {
@@ -145,8 +146,8 @@ func paint(text string, t tone, colour bool) string {
 	return "\x1b[" + string(t) + "m" + text + "\x1b[0m"
 }
 
-// printable returns the text as one line without control characters: what an
-// agent reports must not steer the terminal.
+// printable returns the text as one line without control characters: what an agent
+// reports must not control the terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -27,7 +27,7 @@ func fleetOf(t *testing.T, vms int, flags ...string) (address string) {
 	flags = append([]string{"--controller", address, "--agent", "ideal", "--vms", strconv.Itoa(vms)}, flags...)
 	background(t, "migletsim", "", flags...)
 	s := migctl(t, 100, address, "watch")
-	s.sees("Ctrl-C ends it")
+	s.sees("press Ctrl-C to stop")
 	ready := func() bool {
 		list := migctl(t, 100, address, "vms")
 		require.Zero(t, list.ends())
@@ -40,12 +40,12 @@ func fleetOf(t *testing.T, vms int, flags ...string) (address string) {
 }
 
 // A watch shows what happens, in colours and fitted to the terminal as it is now, with
-// ids that can be copied; Ctrl-C ends it well.
+// ids that can be copied; press Ctrl-C to stop well.
 func TestScreenWatch(t *testing.T) {
 	t.Parallel()
 	address := fleetOf(t, 1)
 	s := migctl(t, 120, address, "watch")
-	s.sees("Watching " + address + "; Ctrl-C ends it.")
+	s.sees("Watching " + address + "; press Ctrl-C to stop.")
 	require.Zero(t, migctl(t, 80, address, "send", "sim-vm-0001", "drain", "--id", "first").ends())
 	s.sees("drain first: the agent acked it")
 	require.Equal(t, green, s.colourOf("SUCCEEDED"))
@@ -76,7 +76,7 @@ func TestScreenSend(t *testing.T) {
 	address := fleetOf(t, 1)
 	s := migctl(t, 80, address, "send", "sim-vm-0001", "drain", "--id", "d1", "--wait", "20s")
 	require.Zero(t, s.ends())
-	require.Equal(t, "Sending d1; waiting up to 20s for its end.", s.lines()[0])
+	require.Equal(t, "Sending d1; waiting up to 20s for it to end.", s.lines()[0])
 	require.Equal(t, green, s.colourOf("SUCCEEDED"))
 
 	s = migctl(t, 80, address, "send", "sim-vm-001", "drain", "--id", "d2", "--wait", "20s")
@@ -102,13 +102,13 @@ func TestScreenBroadcast(t *testing.T) {
 	require.Equal(t, exitInterrupted, ask(ctrlC).ends())
 	s = migctl(t, 100, address, "commands", "--type", "drain")
 	require.Zero(t, s.ends())
-	require.Equal(t, "No command fits.", s.text())
+	require.Equal(t, "No command matches.", s.text())
 
 	s = ask("y\r")
 	require.Zero(t, s.ends(), s.text())
 	lines := s.lines()
 	require.Len(t, lines, 8, "a warning, the question, a table, and the count; no progress is left:\n%s", s.text())
-	require.Equal(t, "3 of 3 accepted, 3 succeeded, 0 ended otherwise, 0 not ended.", lines[7])
+	require.Equal(t, "3 of 3 accepted, 3 succeeded, 0 did not succeed, 0 not finished.", lines[7])
 	require.Equal(t, green, s.colourOf("SUCCEEDED"))
 }
 
@@ -122,7 +122,7 @@ func TestScreenDrain(t *testing.T) {
 	require.NotContains(t, s.text(), "1 of 1, ")
 
 	s = migctl(t, 100, address, "drain", "sim-vm-0001", "elsewhere")
-	s.sees("elsewhere has never been seen: the command waits for it to come.")
+	s.sees("elsewhere has never connected: the command waits until it does.")
 	s.sees("1 of 2, 0 failed")
 	s.types(ctrlC)
 	require.Equal(t, exitInterrupted, s.ends())
