@@ -289,7 +289,7 @@ func TestContextRules(t *testing.T) {
 	d.refuses(exitUsage, "--token-file must name a file", "vms", "--token-file=")
 	d.refuses(exitUsage, "--token-file must be a readable file", "vms", "--token-file=/nowhere/at/all")
 	d.refuses(exitUsage, "ca_file must not be given without an https", "config", "set-context", "x", "--address", "a:1", "--ca-file", certFile)
-	d.refuses(exitUsage, "the name must be printable", "config", "set-context", "", "--address", "a:1")
+	d.refuses(exitUsage, "the name of a context must be printable", "config", "set-context", "", "--address", "a:1")
 	d.program.environ[tokenEnv] = "a b"
 	d.refuses(exitUsage, "MIGCTL_TOKEN must contain one token", "vms")
 	require.NoError(t, os.MkdirAll(filepath.Dir(d.program.environ[configEnv]), 0o700))
