@@ -44,7 +44,7 @@ func sessions(page string) (all []session) {
 	return all
 }
 
-// open reports whether the command goes on in the next line: after a backslash, or in
+// open reports whether the command continues in the next line: after a backslash, or in
 // quotes.
 func (s session) open() bool {
 	return len(s.shown) == 0 && (strings.HasSuffix(s.command, "\\") || strings.Count(s.command, "'")%2 == 1)

@@ -89,9 +89,9 @@ func (cmd eventsCmd) list(
 	})
 }
 
-// follow begins to watch before it lists, so that no event falls between, and
-// leaves out what came both ways. Events are kept longer than changes: after an
-// outage that lasted too long it lists again what came since.
+// follow starts to watch before it lists, so that no event is missed, and shows an event
+// that it got both ways once. Events are stored longer than changes: after an outage that
+// was too long for the watch, it lists the events received since.
 func (cmd eventsCmd) follow(ctx context.Context, in *invocation, req *migcontrollerv1.ListEventsRequest) error {
 	listed := false
 	var shown int64

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/alecthomas/kong"
 
 	"github.com/mig-controller/mig-controller/gen/go/migclient"
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
@@ -50,7 +51,30 @@ func (f *failure) Error() string { return f.text }
 
 // usage returns the error of an argument that violates a rule.
 func usage(format string, args ...any) error {
-	return &failure{code: exitUsage, text: fmt.Sprintf(format, args...), hint: "See migctl help, or migctl help COMMAND."}
+	return &failure{code: exitUsage, text: fmt.Sprintf(format, args...), hint: usageHint}
+}
+
+// usageHint is replaced by a hint that names the command, if there is one.
+const usageHint = "See migctl help, or migctl help COMMAND."
+
+// helpHint says where the help of this command line is.
+func (in *invocation) helpHint() string {
+	if in.node == nil || in.node.Parent == nil {
+		return usageHint
+	}
+	return fmt.Sprintf("See migctl help %s.", strings.TrimPrefix(in.node.FullPath(), "migctl "))
+}
+
+// misread returns the error of a command line that kong could not parse, and sets the
+// command that it is of.
+func (in *invocation) misread(err error) error {
+	if parsing, ok := errors.AsType[*kong.ParseError](err); ok && parsing.Context != nil {
+		in.node = parsing.Context.Selected()
+	}
+	if missing, found := strings.CutPrefix(err.Error(), `expected "<`); found {
+		return usage("missing argument: <%s", strings.TrimSuffix(missing, `"`))
+	}
+	return usage("%v", err)
 }
 
 // silent is the error of an outcome that has already been reported.
@@ -128,6 +152,9 @@ func (in *invocation) showProgram(name string, f *failure) {
 // explain returns what is printed for an error.
 func (in *invocation) explain(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
+		if f.hint == usageHint {
+			f.hint = in.helpHint()
+		}
 		return f
 	}
 	answer, ok := errors.AsType[*connect.Error](err)
@@ -211,10 +238,7 @@ func (in *invocation) refused(err error, answer *connect.Error) *failure {
 		f.code, f.text = exitUsage, "the controller rejected an argument: "+answer.Message()
 		if f.detail.GetField() != "" {
 			f.text = fmt.Sprintf("%s %s", in.argumentOf(f.detail.GetField()), readable(f.detail.GetRule()))
-			f.hint = fmt.Sprintf("The controller requires this of %s.", printable(f.detail.GetField()))
-			if in.node != nil {
-				f.hint += fmt.Sprintf(" See migctl help %s.", strings.TrimPrefix(in.node.Path(), "migctl "))
-			}
+			f.hint = fmt.Sprintf("The controller requires this of %s. %s", printable(f.detail.GetField()), in.helpHint())
 		}
 	case migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND:
 		f.code = exitNotFound

@@ -43,7 +43,7 @@ func TestVersionFlag(t *testing.T) {
 // terminal fits that.
 func TestHelpFits(t *testing.T) {
 	t.Parallel()
-	for _, command := range strings.Split(
+	for command := range strings.SplitSeq(
 		",vms,vm,pools,commands,command,events,heartbeats,watch,send,broadcast,drain,cancel,options,help,completion,version,"+
 			"config,config get-contexts,config use-context,config set-context,config delete-context,config view", ",",
 	) {

@@ -156,7 +156,7 @@ func wrap(text string, width int) []string {
 	}
 	var lines []string
 	line, taken := "", 0
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		n := utf8.RuneCountInString(word)
 		if line != "" && taken+1+n > width {
 			lines = append(lines, line)

@@ -34,7 +34,7 @@ func TestTableWidths(t *testing.T) {
 			for _, column := range []int{0, 1, 3} {
 				require.Contains(t, text, row[column].text, "%d columns:\n%s", width, text)
 			}
-			for _, word := range strings.Fields(row[len(row)-1].text) {
+			for word := range strings.FieldsSeq(row[len(row)-1].text) {
 				require.Contains(t, strings.Fields(text), word, "%d columns:\n%s", width, text)
 			}
 		}

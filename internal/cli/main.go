@@ -83,7 +83,8 @@ func (p program) run(ctx context.Context, args []string) int {
 		return exitOK
 	}
 	if err != nil {
-		return newInvocation(p, globals{}).report(usage("%v", err))
+		in := newInvocation(p, globals{})
+		return in.report(in.misread(err))
 	}
 	in := newInvocation(p, line.globals)
 	in.node = parsed.Selected()

@@ -194,6 +194,9 @@ func TestGettingStarted(t *testing.T) {
 			continue
 		}
 		s.command = here.Replace(s.command)
+		if strings.HasPrefix(s.command, "kill ") {
+			s.command += "; wait" // The next command comes faster than a reader's.
+		}
 		b.shows("docs/getting-started.md", s)
 	}
 }

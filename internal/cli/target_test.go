@@ -26,7 +26,7 @@ import (
 
 const secret = "tok-3f9c"
 
-// guard is what stands before a controller: it ends TLS, and lets in who brings
+// guard is a proxy in front of a controller: it terminates TLS, and admits callers with
 // the token.
 func guard(t *testing.T, configure func(*tls.Config)) *httptest.Server {
 	t.Helper()

@@ -32,7 +32,7 @@ var (
 	errExpired = connect.NewError(connect.CodeOutOfRange, errors.New("the changes after this cursor are no longer kept"))
 )
 
-// restarting is a controller that stops, is away for two tries, and comes back.
+// restarting is a controller that stops, is away for two attempts, and is then back.
 func restarting(d *desk, before, after []*migcontrollerv1.WatchFleetResponse) {
 	stopping := connect.NewError(connect.CodeUnavailable, errors.New("the controller is stopping"))
 	d.fleet.streams = []watchStream{sends(stopping, before...), sends(stopping), sends(nil), sends(nil, after...), sends(errRefused)}
