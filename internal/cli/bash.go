@@ -2,8 +2,8 @@ package cli
 
 import "strings"
 
-// fromBash returns the words that were typed, without bash's quotes, and what writes a
-// word so that bash can put it in the place of the last one.
+// fromBash returns the words that were typed, without bash's quotes, and a function that
+// quotes a word so that bash can replace the last one with it.
 func fromBash(typed []string) (words []string, written func(string) string) {
 	joined, cut := joinColons(typed)
 	words = make([]string, len(joined))
@@ -24,7 +24,7 @@ func fromBash(typed []string) (words []string, written func(string) string) {
 	}
 }
 
-// special reports whether bash sees more in a character than itself.
+// special reports whether a character has a special meaning in bash.
 func special(r rune) bool { return strings.ContainsRune(" !\"#$&'()*;<>?[\\]^`{|}~", r) }
 
 // escaped puts a backslash before the special characters.
@@ -39,7 +39,8 @@ func escaped(word string, special func(rune) bool) string {
 	return out.String()
 }
 
-// unquoted returns what bash makes of a word with quotes, of which the last may be open.
+// unquoted returns a word without its quotes, as bash reads it. The last quote may be
+// open.
 func unquoted(word string) string {
 	var out strings.Builder
 	var quote rune
@@ -65,9 +66,8 @@ func unquoted(word string) string {
 	return out.String()
 }
 
-// joinColons puts together what bash splits: it makes colons words of their own,
-// in addresses for instance. cut is what the last word begins with that bash will
-// not replace.
+// joinColons joins what bash splits: bash makes colons words of their own, in addresses
+// for instance. cut is the start of the last word that bash will not replace.
 func joinColons(words []string) (joined []string, cut string) {
 	open := false
 	for _, word := range words {

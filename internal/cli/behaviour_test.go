@@ -91,7 +91,7 @@ func TestSendRequest(t *testing.T) {
 	require.Nil(t, sent[0].Wait)
 }
 
-// The exit status of a wait tells success, another end, and no end apart.
+// The exit status of a wait distinguishes success, another end, and no end.
 func TestSendWait(t *testing.T) {
 	t.Parallel()
 	for state, code := range map[migcontrollerv1.CommandState]int{
@@ -118,7 +118,7 @@ func TestSendWait(t *testing.T) {
 }
 
 // A controller that goes away while a command is waited for does not end the
-// wait; one that was never reached does, and the answer says how to go on.
+// wait; one that was never reached does, and the message says what to do.
 func TestSendOutage(t *testing.T) {
 	t.Parallel()
 	unavailable := connect.NewError(connect.CodeUnavailable, errors.New("the controller is stopping"))
@@ -173,12 +173,12 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// Where nothing answers, or something that is no controller, migctl says where
-// it looked and how to look elsewhere.
+// If nothing answers, or something that is not a controller, migctl reports the address
+// and how to use another one.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
-	d.server.URL = "http://127.0.0.1:1" // nobody is given this port
+	d.server.URL = "http://127.0.0.1:1" // no server gets this port
 	d.program.environ[addressEnv] = d.server.URL
 	for _, args := range [][]string{{"vms"}, {"watch"}, {"events", "-f"}, {"version"}, {"broadcast", "drain", "-y"}, {"drain", "vm-1"}} {
 		_, stderr, code := d.run(args...)
@@ -188,10 +188,10 @@ func TestUnreachable(t *testing.T) {
 	_, stderr, _ := d.run("send", "vm-1", "drain")
 	require.NotContains(t, stderr, "may have been accepted", "what was never sent was not accepted")
 	_, stderr, _ = d.run("watch", "--cursor", "c1")
-	require.NotContains(t, stderr, "To go on from here", "nothing was seen")
+	require.NotContains(t, stderr, "To continue from here", "nothing was seen")
 	_, stderr, _ = d.run("vms")
 	require.Contains(t, stderr, "cannot reach the controller at http://controller:8080")
-	require.Contains(t, stderr, "Is the controller running? --address or MIGCTL_ADDRESS")
+	require.Contains(t, stderr, "Is the controller running? To use another one: --address")
 
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
@@ -216,7 +216,7 @@ func TestTimeout(t *testing.T) {
 	for _, command := range []string{"vms", "watch"} {
 		_, stderr, code := d.run(command, "--address", slow.URL, "--timeout", "50ms")
 		require.Equal(t, exitUnavailable, code, command)
-		require.Contains(t, stderr, "--timeout allows more", command)
+		require.Contains(t, stderr, "allow more time with --timeout", command)
 	}
 }
 
@@ -297,8 +297,8 @@ func TestRelative(t *testing.T) {
 	}
 }
 
-// The version is shown of both sides; a controller too old to tell its own
-// answers all the same, and one that is not there is told.
+// The versions of both sides are shown. A controller too old to report its version still
+// counts as reachable, and an unreachable one is reported.
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)

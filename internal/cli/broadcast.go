@@ -14,27 +14,30 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// broadcastLimit is how many commands may be on their way at once.
+// broadcastLimit is how many commands may be sent at a time.
 const broadcastLimit = 64
 
 type broadcastCmd struct {
-	Type string `arg:"" help:"What to do: drain, shutdown, update_config, set_log_level, or another that the agents know."`
+	Type string `arg:"" help:"The type of command: drain, shutdown, update_config, set_log_level, or another that the agents support."`
 	vmFilter
 	parameters
-	Wait     span `placeholder:"TIME" help:"Wait so long for each command to end."`
-	Parallel int  `default:"8" placeholder:"N" help:"How many to send at a time, 1 to 64 (${default})."`
-	Yes      bool `short:"y" help:"Do not ask."`
-	DryRun   bool `help:"Only list the VMs that it would be sent to."`
+	Wait     span `placeholder:"TIME" help:"Wait up to this long for each command to end. Default: do not wait."`
+	Parallel int  `default:"8" placeholder:"N" help:"Send to N VMs at a time, 1 to 64 (${default})."`
+	Yes      bool `short:"y" help:"Send without asking for confirmation."`
+	DryRun   bool `help:"Send nothing; list the VMs that would get the command."`
 }
 
 // Help says what a broadcast does.
 func (broadcastCmd) Help() string {
-	return "Each VM that fits now gets its own command. Without a filter that is the whole\n" +
-		"fleet, the VMs that are offline too. On a terminal migctl asks first.\n\n" +
-		"Example: migctl broadcast drain --pool builders --connected --dry-run"
+	return examples(
+		"Each VM that matches now gets a command of its own. Without filters that is the whole fleet, including "+
+			"VMs that are offline. On a terminal migctl asks for confirmation; elsewhere --yes is required.",
+		"migctl broadcast drain --pool builders --connected --dry-run",
+		"migctl broadcast drain --pool builders --wait 30s --yes",
+	)
 }
 
-// Run sends a command to every VM that fits.
+// Run sends a command to every VM that matches.
 func (cmd broadcastCmd) Run(ctx context.Context, in *invocation) error {
 	req, err := cmd.request(cmd.Type)
 	if err != nil {
@@ -51,7 +54,7 @@ func (cmd broadcastCmd) Run(ctx context.Context, in *invocation) error {
 	case err != nil:
 		return err
 	case len(vms) == 0:
-		return &failure{code: exitNotFound, text: "no VM fits, nothing was sent", hint: "migctl vms shows them all; its filters are the same."}
+		return &failure{code: exitNotFound, text: "no VM matches; nothing was sent", hint: "migctl vms has the same filters, and shows which VMs match."}
 	case cmd.DryRun:
 		return cmd.preview(in, vms)
 	}
@@ -74,7 +77,7 @@ func (cmd broadcastCmd) preview(in *invocation, vms []*migcontrollerv1.VM) error
 	return nil
 }
 
-// warn reports how many of the VMs are likely to leave the command unread.
+// warn reports how many of the VMs will probably not read the command.
 func (cmd broadcastCmd) warn(in *invocation, vms []*migcontrollerv1.VM) {
 	n := 0
 	for _, v := range vms {
@@ -83,8 +86,8 @@ func (cmd broadcastCmd) warn(in *invocation, vms []*migcontrollerv1.VM) {
 		}
 	}
 	if n > 0 && !in.structured() {
-		fmt.Fprintf(in.stderr, "Warning: the runners of %s are registered, and such agents read no commands as a rule\n"+
-			"  (nothing acked since): expect %s to end as TIMED_OUT there.\n", vmCount(n), printable(cmd.Type))
+		fmt.Fprintf(in.stderr, "Warning: the runners of %s are registered, and their agents have acked nothing since.\n"+
+			"  Such agents usually read no commands: expect %s to end as TIMED_OUT there.\n", vmCount(n), printable(cmd.Type))
 	}
 }
 
@@ -95,16 +98,15 @@ func vmCount(n int) string {
 	return fmt.Sprintf("%d VMs", n)
 }
 
-// confirm asks whether to go on. Without a terminal to ask on, --yes must be
-// given.
+// confirm asks for confirmation. If stdin is not a terminal, --yes is required.
 func (cmd broadcastCmd) confirm(ctx context.Context, in *invocation, n int) error {
 	if cmd.Yes {
 		return nil
 	}
 	if !in.asks {
 		return &failure{
-			code: exitUsage, text: fmt.Sprintf("%s would be sent to %s, and there is no terminal to ask on", cmd.Type, vmCount(n)),
-			hint: "Nothing was sent. --yes sends without asking, --dry-run lists the VMs.",
+			code: exitUsage, text: fmt.Sprintf("%s would be sent to %s, which needs --yes because stdin is not a terminal", cmd.Type, vmCount(n)),
+			hint: "Nothing was sent. --dry-run lists the VMs.",
 		}
 	}
 	whom := vmCount(n)
@@ -112,7 +114,7 @@ func (cmd broadcastCmd) confirm(ctx context.Context, in *invocation, n int) erro
 		whom += ", the whole fleet,"
 	}
 	fmt.Fprintf(in.stderr, "Send %s to %s at %s? [y/N] ", printable(cmd.Type), whom, in.address)
-	// A read from a terminal cannot be interrupted: after a signal it is left.
+	// A read from a terminal cannot be interrupted: after a signal it is abandoned.
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(in.stdin).ReadString('\n')
@@ -130,8 +132,8 @@ func (cmd broadcastCmd) confirm(ctx context.Context, in *invocation, n int) erro
 	}
 }
 
-// sent is what became of the command for one VM. One that was accepted has a
-// record, with an error if its end could not be waited for.
+// sent is the outcome for one VM. A command that was accepted has a record, with an
+// error if waiting for its end failed.
 type sent struct {
 	vm     string
 	record *migcontrollerv1.CommandRecord
@@ -155,9 +157,8 @@ func (in *invocation) sendOne(ctx context.Context, req *migcontrollerv1.SendComm
 	return sent{vm: vm, record: record, err: err}
 }
 
-// sendAll sends the same command to each VM, so many at a time, shows how far it
-// is, and then what became of each. When ctx ends, what is not yet sent is not
-// sent any more.
+// sendAll sends the same command to each VM, parallel at a time, and shows its progress
+// and then the outcome for each. Once ctx has ended it sends no more.
 func (in *invocation) sendAll(
 	ctx context.Context, req *migcontrollerv1.SendCommandRequest, vms []string, wait time.Duration, parallel int,
 ) error {
@@ -184,8 +185,8 @@ func (in *invocation) sendAll(
 	return in.summarise(ctx, results, wait > 0)
 }
 
-// progress shows on stderr how far a broadcast is: on a terminal in one line
-// that changes, otherwise by its failures alone.
+// progress shows the progress of a broadcast on stderr: on a terminal in one line that
+// changes, otherwise its failures only.
 type progress struct {
 	in                  *invocation
 	total, done, failed int
@@ -199,10 +200,10 @@ func (p *progress) step(s sent, waited bool) {
 	switch {
 	case s.id != "":
 		p.wipe()
-		p.in.tellUncertain(s)
+		p.in.reportUncertain(s)
 	case s.err != nil && !errors.Is(s.err, context.Canceled):
 		p.wipe()
-		p.in.tellFailure(s.vm, s.err)
+		p.in.reportFailure(s.vm, s.err)
 	}
 	if p.in.reports {
 		fmt.Fprintf(p.in.stderr, "\r%d of %d, %d failed", p.done, p.total, p.failed)
@@ -215,14 +216,14 @@ func (p *progress) wipe() {
 	}
 }
 
-// end leaves nothing of the line, nor of a ^C in it.
+// end clears the line, including a ^C in it.
 func (p *progress) end() {
 	p.wipe()
 	p.in.fresh = true
 }
 
-// tellUncertain tells of a command that may or may not have been accepted.
-func (in *invocation) tellUncertain(s sent) {
+// reportUncertain reports a command that may or may not have been accepted.
+func (in *invocation) reportUncertain(s sent) {
 	f := *in.explain(s.err)
 	if errors.Is(s.err, context.Canceled) {
 		f = failure{code: exitInterrupted, text: "interrupted"}
@@ -232,11 +233,10 @@ func (in *invocation) tellUncertain(s sent) {
 	in.show(s.vm, &f)
 }
 
-// tally counts what became of the commands of a broadcast.
+// tally counts the outcomes of a broadcast.
 type tally struct {
 	records []*migcontrollerv1.CommandRecord
-	// refusal is the last error of a command that was not accepted, or of which
-	// this is not known.
+	// refusal is the last error of a command that was not accepted, or may not have been.
 	refusal                                error
 	refused, uncertain, unsuccessful, open int
 }
@@ -262,7 +262,7 @@ func tallyOf(results []sent, waited bool) (t tally) {
 	return t
 }
 
-// summarise shows the commands that were accepted, and counts on stderr.
+// summarise shows the commands that were accepted, and the counts on stderr.
 func (in *invocation) summarise(ctx context.Context, results []sent, waited bool) error {
 	t := tallyOf(results, waited)
 	none := "Nothing was sent."
@@ -278,11 +278,11 @@ func (in *invocation) summarise(ctx context.Context, results []sent, waited bool
 	}
 	if waited {
 		succeeded := len(t.records) - t.unsuccessful - t.open
-		fmt.Fprintf(in.stderr, ", %d succeeded, %d ended otherwise, %d not ended", succeeded, t.unsuccessful, t.open)
+		fmt.Fprintf(in.stderr, ", %d succeeded, %d did not succeed, %d not finished", succeeded, t.unsuccessful, t.open)
 	}
 	fmt.Fprintln(in.stderr, ".")
 	if t.uncertain > 0 && !in.structured() {
-		fmt.Fprintln(in.stderr, "  migctl command ID shows whether one was accepted; migctl cancel ID takes it back.")
+		fmt.Fprintln(in.stderr, "  migctl command ID shows whether a command was accepted; migctl cancel ID cancels it.")
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -299,15 +299,19 @@ func (in *invocation) summarise(ctx context.Context, results []sent, waited bool
 }
 
 type drainCmd struct {
-	VMs  []string `arg:"" name:"vm" help:"The VMs."`
-	Wait span     `default:"1m" placeholder:"TIME" help:"Wait so long for each agent's ack (${default})."`
-	TTL  span     `name:"ttl" placeholder:"TIME" help:"How long the command may wait to be delivered."`
+	VMs  []string `arg:"" name:"vm" help:"The ids of the VMs."`
+	Wait span     `default:"1m" placeholder:"TIME" help:"Wait up to this long for each agent's ack (${default})."`
+	TTL  span     `name:"ttl" placeholder:"TIME" help:"How long the command may wait for delivery. Default: the controller's, 1h unless configured otherwise."`
 }
 
-// Help says what a drain is.
+// Help says what draining does.
 func (drainCmd) Help() string {
-	return "Sends each VM the command drain. That it succeeded means that the agent has\n" +
-		"agreed to drain; a job that runs goes on to its end. migctl watch --vm VM shows it."
+	return examples(
+		"Sends the command drain to each VM. SUCCEEDED means that the agent has accepted it; a running job continues "+
+			"to its end, which migctl watch --vm VM shows.",
+		"migctl drain vm-1 vm-2",
+		"migctl drain vm-1 --wait 5m",
+	)
 }
 
 // Run drains VMs.

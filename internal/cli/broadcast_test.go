@@ -36,8 +36,8 @@ func TestBroadcastConfirmation(t *testing.T) {
 	d.golden("broadcast-terminal", "broadcast", "drain", "--pool", "builders", "--parallel", "1")
 }
 
-// A broadcast goes on when it fails for one VM, tells which, and its exit status
-// tells that not all is well.
+// A broadcast continues when it fails for one VM, reports which, and shows in its exit
+// status that something failed.
 func TestBroadcastFailures(t *testing.T) {
 	t.Parallel()
 	refuse := func(vms ...string) func(any) error {

@@ -21,7 +21,17 @@ type commandsCmd struct {
 	VM    string   `name:"vm" placeholder:"VM" help:"Only commands for this VM."`
 	State []string `placeholder:"STATE" help:"Only commands in one of these states: pending, delivered, succeeded, failed, timed_out, expired, cancelled."`
 	Type  string   `placeholder:"TYPE" help:"Only commands of this type."`
-	Limit int      `default:"50" placeholder:"N" help:"Show N commands at most (${default}); 0 is all."`
+	Limit int      `default:"50" placeholder:"N" help:"Show at most N commands (${default}); 0 means all."`
+}
+
+// Help shows examples.
+func (commandsCmd) Help() string {
+	return examples(
+		"",
+		"migctl commands --vm vm-1",
+		"migctl commands --state pending,delivered --limit 0",
+		"migctl commands --type drain -o wide",
+	)
 }
 
 // Run lists commands.
@@ -45,7 +55,7 @@ func (cmd commandsCmd) Run(ctx context.Context, in *invocation) error {
 	if err != nil {
 		return err
 	}
-	if err := writeList(in, commands, in.commandTable(commands), "No command fits."); err != nil {
+	if err := writeList(in, commands, in.commandTable(commands), "No command matches."); err != nil {
 		return err
 	}
 	in.noteMore(more)
@@ -58,7 +68,7 @@ func parseStates(names []string) ([]migcontrollerv1.CommandState, error) {
 		upper := strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 		number, known := migcontrollerv1.CommandState_value[statePrefix+strings.TrimPrefix(upper, statePrefix)]
 		if !known || number == 0 {
-			return nil, usage("--state: %q is none of pending, delivered, succeeded, failed, timed_out, expired, cancelled", name)
+			return nil, usage("--state: %q must be one of pending, delivered, succeeded, failed, timed_out, expired, cancelled", name)
 		}
 		states = append(states, migcontrollerv1.CommandState(number))
 	}
@@ -67,16 +77,16 @@ func parseStates(names []string) ([]migcontrollerv1.CommandState, error) {
 
 func (in *invocation) commandTable(commands []*migcontrollerv1.CommandRecord) table {
 	t := table{columns: []column{
-		{title: "COMMAND", keep: true},
-		{title: "VM", keep: true},
-		{title: "TYPE"},
-		{title: "STATE", keep: true},
+		{title: "COMMAND"},
+		{title: "VM"},
+		{title: "TYPE", drop: 3},
+		{title: "STATE"},
 		{title: "ATTEMPTS", wide: true},
-		{title: "ACCEPTED", keep: true},
+		{title: "ACCEPTED", drop: 1},
 		{title: "DELIVERED", wide: true},
 		{title: "FINISHED", wide: true},
 		{title: "EXPIRES", wide: true},
-		{title: "REASON", cut: true},
+		{title: "REASON", drop: 2, text: true},
 	}}
 	for _, c := range commands {
 		t.add(
@@ -88,7 +98,7 @@ func (in *invocation) commandTable(commands []*migcontrollerv1.CommandRecord) ta
 	return t
 }
 
-// reason says why a command is in its state. Why it failed, only its agent knows.
+// reason says why a command is in its state. Only its agent knows why it failed.
 func reason(c *migcontrollerv1.CommandRecord) string {
 	said := c.GetAck().GetMessage()
 	if c.GetState() == migcontrollerv1.CommandState_COMMAND_STATE_FAILED && said != "" {
@@ -132,7 +142,12 @@ func succeeded(c *migcontrollerv1.CommandRecord) bool {
 }
 
 type commandCmd struct {
-	ID string `arg:"" name:"id" help:"The command."`
+	ID string `arg:"" name:"id" help:"The command's id."`
+}
+
+// Help shows examples.
+func (commandCmd) Help() string {
+	return examples("Shows the command's parameters, its state and why, and the agent's ack.", "migctl command ctl-0a32e5517cc3edcf")
 }
 
 // Run shows one command.
@@ -177,8 +192,8 @@ func (in *invocation) commandFields(c *migcontrollerv1.CommandRecord) table {
 	return t
 }
 
-// attempts shows how many deliveries there were, of how many. An older controller
-// names no limit.
+// attempts shows how many deliveries there were, and the limit. An older controller
+// reports no limit.
 func attempts(c *migcontrollerv1.CommandRecord) cell {
 	if c.GetMaxDeliveries() == 0 {
 		return plain(strconv.Itoa(int(c.GetAttempts())))
@@ -205,15 +220,18 @@ func params(c *migcontrollerv1.CommandRecord) []string {
 }
 
 type cancelCmd struct {
-	IDs []string `arg:"" name:"id" help:"The commands."`
+	IDs []string `arg:"" name:"id" help:"The ids of the commands."`
 }
 
 // Help says what cancelling promises.
 func (cancelCmd) Help() string {
-	return "A command that was delivered is cancelled too, but its agent may have acted on it."
+	return examples(
+		"A command that was already delivered is cancelled too, but its agent may have acted on it.",
+		"migctl cancel ctl-0a32e5517cc3edcf",
+	)
 }
 
-// Run cancels commands. One that cannot be cancelled does not keep the others.
+// Run cancels commands. If one cannot be cancelled, the others still are.
 func (cmd cancelCmd) Run(ctx context.Context, in *invocation) error {
 	if err := in.dial(); err != nil {
 		return err
@@ -231,7 +249,7 @@ func (cmd cancelCmd) Run(ctx context.Context, in *invocation) error {
 			none = "No command is known to have been cancelled."
 		}
 		first = cmp.Or(first, err)
-		in.tellNotCancelled(ctx, id, len(cmd.IDs) > 1, err)
+		in.reportNotCancelled(ctx, id, len(cmd.IDs) > 1, err)
 		if ctx.Err() != nil {
 			break
 		}
@@ -247,9 +265,9 @@ func (cmd cancelCmd) Run(ctx context.Context, in *invocation) error {
 	return nil
 }
 
-// tellNotCancelled tells why a command, the only one or one of many, was not
-// cancelled, or is not known to have been.
-func (in *invocation) tellNotCancelled(ctx context.Context, id string, many bool, err error) {
+// reportNotCancelled reports why a command, the only one or one of many, was not
+// cancelled, or that it may have been.
+func (in *invocation) reportNotCancelled(ctx context.Context, id string, many bool, err error) {
 	f := *in.explain(absent{err, commandsHint})
 	if ctx.Err() != nil {
 		in.freshLine()
@@ -266,7 +284,7 @@ func (in *invocation) tellNotCancelled(ctx context.Context, id string, many bool
 	}
 }
 
-// tellFailure tells what went wrong for one of many.
-func (in *invocation) tellFailure(name string, err error) {
+// reportFailure reports what went wrong for one of many.
+func (in *invocation) reportFailure(name string, err error) {
 	in.show(name, in.explain(err))
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// completeWord is the hidden first argument with which the completion scripts
-// ask what may come next. With completeBash the words are as they were typed, and
-// bash can put the answers in their place.
+// completeWord is the hidden first argument with which the completion scripts request
+// what may come next. With completeBash the words are as they were typed, and the answers
+// are quoted so that bash can replace them.
 const (
 	completeWord = "__complete"
 	completeBash = "__complete-bash"
 )
 
-// completionTimeout is how long somebody who pressed Tab waits for the VMs.
+// completionTimeout is how long completion waits for the ids of VMs.
 const completionTimeout = 2 * time.Second
 
 var completionScripts = map[string]string{
@@ -48,15 +48,15 @@ complete -c migctl -f -a '(__migctl)'
 }
 
 type completionCmd struct {
-	Shell string `arg:"" enum:"bash,zsh,fish" help:"bash, zsh or fish."`
+	Shell string `arg:"" enum:"bash,zsh,fish" help:"The shell: bash, zsh or fish."`
 }
 
 // Help says how to use the script.
 func (completionCmd) Help() string {
-	return "bash:  source <(migctl completion bash)\n" +
-		"zsh:   source <(migctl completion zsh)\n" +
-		"fish:  migctl completion fish | source\n\n" +
-		"Commands, flags, their values and the ids of VMs are completed."
+	return "Completes commands, flags, their values and the ids of VMs. Add one line to the startup file of your shell:\n\n" +
+		"\tbash:  source <(migctl completion bash)\n" +
+		"\tzsh:   source <(migctl completion zsh)   # after compinit\n" +
+		"\tfish:  migctl completion fish | source"
 }
 
 // Run prints the script.
@@ -65,8 +65,8 @@ func (cmd completionCmd) Run(in *invocation) error {
 	return err
 }
 
-// complete prints what may stand in the place of the last word. It never fails:
-// where nothing is known, it prints nothing.
+// complete prints the completions of the last word. It never fails: if it knows none, it
+// prints nothing.
 func (p program) complete(ctx context.Context, model *kong.Application, how string, words []string) {
 	if len(words) == 0 {
 		words = []string{""}
@@ -80,7 +80,7 @@ func (p program) complete(ctx context.Context, model *kong.Application, how stri
 	}
 }
 
-// completions returns what may stand in the place of the last word.
+// completions returns the completions of the last word.
 func (p program) completions(ctx context.Context, model *kong.Application, words []string) (fitting []string) {
 	last := words[len(words)-1]
 	spot := locate(model, words[:len(words)-1])
@@ -113,7 +113,7 @@ func (p program) completions(ctx context.Context, model *kong.Application, words
 	return fitting
 }
 
-// place is where in the grammar a line of words has come to.
+// place is a position in the grammar: where a line of words leads.
 type place struct {
 	node *kong.Node
 	// flag is the one whose value comes next; nil when none does.
@@ -225,7 +225,7 @@ func enum(v *kong.Value) []string {
 	return v.EnumSlice()
 }
 
-// vmIDs asks the controller that the words so far are about.
+// vmIDs returns the ids of VMs, from the controller that the words so far specify.
 func (p program) vmIDs(ctx context.Context, given map[string]string) []string {
 	in := newInvocation(p, globals{
 		Address: given["address"], Context: given["context"], Timeout: span(completionTimeout),

@@ -36,7 +36,7 @@ func (p program) configPath() (string, error) {
 	if home := p.environ["HOME"]; home != "" {
 		return filepath.Join(home, ".config", "migctl", "config.yaml"), nil
 	}
-	return "", usage("there is no HOME to find the config file in: set %s", configEnv)
+	return "", usage("HOME is not set, so there is no place for the config file: set %s", configEnv)
 }
 
 // loadConfig reads the file of contexts. One that does not exist is empty; the
@@ -107,22 +107,26 @@ func replaceFile(path string, content []byte) error {
 func noContext(name string) error {
 	return &failure{
 		code: exitNotFound, text: fmt.Sprintf("there is no context %q", name),
-		hint: "migctl config get-contexts lists them; set-context makes one.",
+		hint: "migctl config get-contexts lists the contexts; migctl config set-context creates one.",
 	}
 }
 
 type configCmd struct {
 	GetContexts   getContextsCmd   `cmd:"" help:"List the contexts."`
-	UseContext    useContextCmd    `cmd:"" help:"Choose the context that is used from now on."`
-	SetContext    setContextCmd    `cmd:"" help:"Make or change a context: migctl config set-context NAME --address URL."`
-	DeleteContext deleteContextCmd `cmd:"" help:"Forget a context."`
-	View          viewConfigCmd    `cmd:"" help:"Show the config file, without its tokens."`
+	UseContext    useContextCmd    `cmd:"" help:"Choose the context to use from now on."`
+	SetContext    setContextCmd    `cmd:"" help:"Create or change a context."`
+	DeleteContext deleteContextCmd `cmd:"" help:"Delete a context."`
+	View          viewConfigCmd    `cmd:"" help:"Show the config file with its tokens masked."`
 }
 
 // Help says what contexts are.
 func (configCmd) Help() string {
-	return "A context is a controller that has a name. They are kept in the file that\n" +
-		"MIGCTL_CONFIG names, else in ~/.config/migctl/config.yaml."
+	return examples(
+		"A context is a controller with a name. Contexts are stored in the file that MIGCTL_CONFIG names, by default "+
+			"migctl/config.yaml in $XDG_CONFIG_HOME or ~/.config.",
+		"migctl config set-context lab --address http://localhost:8080",
+		"migctl config use-context lab",
+	)
 }
 
 type getContextsCmd struct{}
@@ -152,12 +156,12 @@ func (getContextsCmd) Run(in *invocation) error {
 	if in.structured() {
 		return in.writeValue(entries)
 	}
-	in.writeTable(t, "There is no context yet: migctl config set-context NAME --address URL")
+	in.writeTable(t, "There is no context yet. To create one: migctl config set-context NAME --address URL")
 	return nil
 }
 
 type useContextCmd struct {
-	Name string `arg:"" help:"The context."`
+	Name string `arg:"" help:"The name of the context."`
 }
 
 // Run makes a context the current one.
@@ -174,27 +178,32 @@ func (cmd useContextCmd) Run(in *invocation) error {
 	if err := in.saveConfig(c); err != nil {
 		return err
 	}
-	fmt.Fprintf(in.stderr, "migctl now talks to %s at %s.\n", cmd.Name, chosen.Address)
+	fmt.Fprintf(in.stderr, "migctl now uses the context %s at %s.\n", cmd.Name, chosen.Address)
 	return nil
 }
 
 type setContextCmd struct {
-	Name               string  `arg:"" help:"The context."`
-	CertFile           *string `placeholder:"FILE" help:"Show the controller the certificate in this PEM file."`
-	KeyFile            *string `placeholder:"FILE" help:"The key of that certificate."`
-	ServerName         *string `placeholder:"NAME" help:"Whom the controller's certificate must name, if not the host of the address."`
-	InsecureSkipVerify *bool   `help:"Accept any certificate: whoever answers is believed."`
-	TokenStdin         bool    `help:"Read a token from stdin, and keep it in the config file."`
+	Name               string  `arg:"" help:"The name of the context."`
+	CertFile           *string `placeholder:"FILE" help:"PEM file of the client certificate to present."`
+	KeyFile            *string `placeholder:"FILE" help:"PEM file of the client certificate's key."`
+	ServerName         *string `placeholder:"NAME" help:"The name that the controller's certificate must have. Default: the host of the address."`
+	InsecureSkipVerify *bool   `help:"Accept any certificate. Unsafe: any server that answers is trusted."`
+	TokenStdin         bool    `help:"Read a token from stdin and store it in the config file."`
 }
 
 // Help says what of a context changes.
 func (setContextCmd) Help() string {
-	return "Of a context that exists, only what is given changes; an empty value, as in\n" +
-		"--ca-file=, takes it away. The file that --token-file names is read at each call."
+	return examples(
+		"Stores --address, --ca-file, --token-file and --plaintext-token as well. In an existing context only what is "+
+			"given changes; an empty value, as in --ca-file=, removes a setting. The file that --token-file names is "+
+			"read at each call.",
+		"migctl config set-context lab --address http://localhost:8080",
+		"migctl config set-context lab --token-file token",
+	)
 }
 
-// Run makes or changes a context, and checks that it can be used. The first one
-// becomes the current one.
+// Run creates or changes a context, after checking its settings. The first one becomes
+// the current one.
 func (cmd setContextCmd) Run(in *invocation) error {
 	c, err := in.loadConfig()
 	if err != nil {
@@ -211,17 +220,17 @@ func (cmd setContextCmd) Run(in *invocation) error {
 	if err := in.saveConfig(c); err != nil {
 		return err
 	}
-	fmt.Fprintf(in.stderr, "Context %s is %s; the current one is %s.\n", cmd.Name, t.Address, c.Current)
+	fmt.Fprintf(in.stderr, "Saved context %s for %s. The current context is %s.\n", cmd.Name, t.Address, c.Current)
 	return nil
 }
 
 // change returns the context as the flags make it out of t.
 func (cmd setContextCmd) change(in *invocation, t target) (target, error) {
 	if cmd.Name == "" || printable(cmd.Name) != cmd.Name {
-		return t, usage("the name must be printable, and not empty")
+		return t, usage("the name of a context must be printable and not empty")
 	}
 	if in.Address == "" && t.Address == "" {
-		return t, usage("--address must say where the controller is")
+		return t, usage("--address is required for a new context")
 	}
 	var err error
 	if t.Address, err = checkAddress("--address", cmp.Or(in.Address, t.Address)); err != nil {
@@ -252,7 +261,7 @@ func (cmd setContextCmd) change(in *invocation, t target) (target, error) {
 		}
 		t.Token, t.TokenFile, t.tokenSource = strings.TrimSpace(string(content)), "", "--token-stdin"
 		if t.Token == "" {
-			return t, usage("--token-stdin must get a token")
+			return t, usage("--token-stdin: there is no token on stdin")
 		}
 	}
 	here, err := os.Getwd()
@@ -264,10 +273,10 @@ func (cmd setContextCmd) change(in *invocation, t target) (target, error) {
 }
 
 type deleteContextCmd struct {
-	Name string `arg:"" help:"The context."`
+	Name string `arg:"" help:"The name of the context."`
 }
 
-// Run forgets a context. If it was the current one, there is none.
+// Run deletes a context. If it was the current one, there is no current one then.
 func (cmd deleteContextCmd) Run(in *invocation) error {
 	c, err := in.loadConfig()
 	if err != nil {
@@ -283,7 +292,7 @@ func (cmd deleteContextCmd) Run(in *invocation) error {
 	if err := in.saveConfig(c); err != nil {
 		return err
 	}
-	fmt.Fprintf(in.stderr, "Context %s is gone.\n", cmd.Name)
+	fmt.Fprintf(in.stderr, "Deleted context %s.\n", cmd.Name)
 	return nil
 }
 

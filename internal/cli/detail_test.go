@@ -13,7 +13,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// detailed is an error as controllers tell it.
+// detailed is an error with the detail that controllers send.
 func detailed(t *testing.T, code connect.Code, text string, detail *migcontrollerv1.ErrorDetail) error {
 	t.Helper()
 	err := connect.NewError(code, errors.New(text))
@@ -68,10 +68,10 @@ func TestReasons(t *testing.T) {
 		exit int
 		says string
 	}{
-		migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN: {connect.CodeAlreadyExists, exitFailed, "Choose another --id, or leave it out"},
+		migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN: {connect.CodeAlreadyExists, exitFailed, "Choose another --id, or omit it"},
 		migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED:    {connect.CodeFailedPrecondition, exitFailed, "shows how"},
-		migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING:         {connect.CodeUnavailable, exitUnavailable, "started again"},
-		migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE:      {connect.CodeUnavailable, exitUnavailable, "the controller's log says why"},
+		migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING:         {connect.CodeUnavailable, exitUnavailable, "controller is running again"},
+		migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE:      {connect.CodeUnavailable, exitUnavailable, "see the controller's log"},
 	} {
 		d := newDesk(t)
 		d.fleet.fail = func(any) error {
@@ -102,8 +102,7 @@ func TestErrorsForPrograms(t *testing.T) {
 	require.Equal(t, 1, strings.Count(stderr, "\n"))
 }
 
-// A name that is nearly right is suggested, and a person who sends to a VM that
-// is not there is told.
+// A similar name is suggested, also to a person who sends to a VM that does not exist.
 func TestNearNames(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
@@ -113,8 +112,8 @@ func TestNearNames(t *testing.T) {
 	d.golden("send-offline", "send", "vm-2", "drain")
 }
 
-// Of many VMs a person is told nothing before something is sent to them: each
-// would cost a call.
+// With many VMs there are no warnings before something is sent to them: each would cost
+// a call.
 func TestManyAreNotInspected(t *testing.T) {
 	t.Parallel()
 	for n, asked := range map[int]int{inspected: inspected, inspected + 1: 0} {

@@ -21,23 +21,33 @@ type session struct {
 	shown   []string
 }
 
-// sessions returns the commands of a page's console blocks, in their order.
+// sessions returns the commands of a page's console blocks, in their order, and each sh
+// block as one command that shows nothing.
 func sessions(page string) (all []session) {
-	inside := false
+	inside, script := false, false
 	for i, line := range strings.Split(page, "\n") {
 		command, begins := strings.CutPrefix(line, "$ ")
 		switch {
 		case strings.HasPrefix(line, "```"):
-			inside = line == "```console"
+			inside, script = line == "```console", line == "```sh"
+			if script {
+				all = append(all, session{line: i + 2})
+			}
 		case inside && begins:
 			all = append(all, session{line: i + 1, command: command})
-		case inside && strings.HasSuffix(all[len(all)-1].command, "\\") && len(all[len(all)-1].shown) == 0:
+		case script || inside && all[len(all)-1].open():
 			all[len(all)-1].command += "\n" + line
 		case inside:
 			all[len(all)-1].shown = append(all[len(all)-1].shown, line)
 		}
 	}
 	return all
+}
+
+// open reports whether the command continues in the next line: after a backslash, or in
+// quotes.
+func (s session) open() bool {
+	return len(s.shown) == 0 && (strings.HasSuffix(s.command, "\\") || strings.Count(s.command, "'")%2 == 1)
 }
 
 // volatile is what differs from one run to the next: times, ids, loads, cursors.
@@ -74,7 +84,7 @@ var typing = regexp.MustCompile(`(\[y/N\]) (\w+)$|^(\^C)$`)
 // play runs a command in a terminal, and types what the page says was typed.
 func (s session) play(t *testing.T, environ []string, meanwhile func()) []string {
 	t.Helper()
-	shell := open(t, 250, environ, "bash", "-c", "cd; "+s.command)
+	shell := open(t, 320, environ, "bash", "-c", "cd; "+s.command)
 	for _, line := range s.shown {
 		typed := typing.FindStringSubmatch(line)
 		switch {
@@ -83,7 +93,7 @@ func (s session) play(t *testing.T, environ []string, meanwhile func()) []string
 			shell.sees(typed[1])
 			shell.types(typed[2] + "\r")
 		default:
-			shell.sees("Ctrl-C ends it.")
+			shell.sees("press Ctrl-C to stop.")
 			meanwhile()
 			shell.sees("SUCCEEDED")
 			shell.types(ctrlC)

@@ -15,9 +15,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// escapeJSON returns the same document with an escape for each character that
-// could steer a terminal or mislead its reader: controls, those that change the
-// direction of text, and others without a form of their own.
+// escapeJSON returns the same document with an escape for each character that could
+// control a terminal or mislead its reader: control characters, those that change the
+// direction of text, and others that are invisible.
 func escapeJSON(document []byte) []byte {
 	return escape(document, func(r rune) string {
 		if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
@@ -27,8 +27,8 @@ func escapeJSON(document []byte) []byte {
 	})
 }
 
-// escape replaces characters that are not printable, apart from line ends: within
-// a document those stand only between its texts.
+// escape replaces characters that are not printable, apart from line ends: a document has
+// those only between its texts.
 func escape(document []byte, escaped func(rune) string) []byte {
 	out := make([]byte, 0, len(document))
 	for len(document) > 0 {
@@ -43,8 +43,8 @@ func escape(document []byte, escaped func(rune) string) []byte {
 	return out
 }
 
-// jsonToYAML keeps the order of the fields, and texts texts, for every reader of
-// YAML 1.1 and 1.2. What escapeJSON escapes is escaped here too.
+// jsonToYAML keeps the order of the fields, and that texts are texts for every reader of
+// YAML 1.1 and 1.2. It escapes what escapeJSON escapes.
 func jsonToYAML(document []byte) ([]byte, error) {
 	decoder := json.NewDecoder(bytes.NewReader(document))
 	decoder.UseNumber()
@@ -107,14 +107,14 @@ var (
 	// bare are texts that YAML reads as themselves without quotes, except words
 	// that mean something.
 	bare = regexp.MustCompile(`^[A-Za-z_/](?:[A-Za-z0-9 _./@+-]|:[A-Za-z0-9_/])*$`)
-	// number is what a text that begins with a digit, sign or point may be.
+	// number matches texts that may be numbers: they begin with a digit, sign or point.
 	number = regexp.MustCompile(`^[-+.]?\d`)
 	words  = map[string]bool{
 		"": true, "y": true, "n": true, "yes": true, "no": true, "on": true, "off": true, "true": true, "false": true, "null": true,
 	}
 )
 
-// textNode returns a text in the plainest form that every reader takes for it.
+// textNode returns a text in the plainest form that every reader reads as that text.
 func textNode(text string) *yaml.Node {
 	node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 	switch {

@@ -18,13 +18,23 @@ import (
 type eventsCmd struct {
 	VM     string `name:"vm" placeholder:"VM" help:"Only events of this VM."`
 	Type   string `placeholder:"TYPE" help:"Only events of this type, such as vm_started or job_completed."`
-	Since  moment `placeholder:"WHEN" help:"Only events received since: 1h for an hour ago, or RFC 3339."`
-	Until  moment `placeholder:"WHEN" help:"Only events received before: 1h for an hour ago, or RFC 3339."`
-	Limit  int    `default:"50" placeholder:"N" help:"Show the N latest at most (${default}); 0 is all."`
-	Follow bool   `short:"f" help:"Then show new ones as they come, the latest last."`
+	Since  moment `placeholder:"WHEN" help:"Only events received since WHEN: 1h (an hour ago), or a time such as 2006-01-02T15:04:05Z."`
+	Until  moment `placeholder:"WHEN" help:"Only events received before WHEN, written the same way."`
+	Limit  int    `default:"50" placeholder:"N" help:"Show at most the N latest (${default}); 0 means all."`
+	Follow bool   `short:"f" help:"Then keep showing new events, the latest last, until interrupted."`
 }
 
-// Run lists events, and goes on with new ones if that was asked for.
+// Help shows examples.
+func (eventsCmd) Help() string {
+	return examples(
+		"",
+		"migctl events --vm vm-1",
+		"migctl events --since 1h --type runner_crashed",
+		"migctl events -f",
+	)
+}
+
+// Run lists events, and with --follow continues with new ones.
 func (cmd eventsCmd) Run(ctx context.Context, in *invocation) error {
 	req, err := cmd.request(in)
 	if err != nil {
@@ -40,7 +50,7 @@ func (cmd eventsCmd) Run(ctx context.Context, in *invocation) error {
 	if err != nil {
 		return err
 	}
-	if err := writeList(in, events, in.eventTable(events), "No event fits."); err != nil {
+	if err := writeList(in, events, in.eventTable(events), "No event matches."); err != nil {
 		return err
 	}
 	in.noteMore(more)
@@ -79,9 +89,9 @@ func (cmd eventsCmd) list(
 	})
 }
 
-// follow begins to watch before it lists, so that no event falls between, and
-// leaves out what came both ways. Events are kept longer than changes: after an
-// outage that lasted too long it lists again what came since.
+// follow starts to watch before it lists, so that no event is missed, and shows an event
+// that it got both ways once. Events are stored longer than changes: after an outage that
+// was too long for the watch, it lists the events received since.
 func (cmd eventsCmd) follow(ctx context.Context, in *invocation, req *migcontrollerv1.ListEventsRequest) error {
 	listed := false
 	var shown int64
@@ -119,25 +129,25 @@ func (cmd eventsCmd) follow(ctx context.Context, in *invocation, req *migcontrol
 	}, again)
 }
 
-// eventLine shows one event of a list that has no end.
+// eventLine shows one event of an endless list.
 func (in *invocation) eventLine(e *migcontrollerv1.Event) error {
 	if in.structured() {
 		return in.writeLine(e)
 	}
-	in.writeChange(e.GetReceivedAt(), e.GetVmId(), plain(e.GetType()), details(e.GetBody()))
+	in.writeChange(e.GetReceivedAt(), e.GetVmId(), plain(e.GetType()), "", details(e.GetBody()))
 	return nil
 }
 
 func (in *invocation) eventTable(events []*migcontrollerv1.Event) table {
 	t := table{columns: []column{
-		{title: "RECEIVED", keep: true},
+		{title: "RECEIVED"},
 		{title: "ID", wide: true},
-		{title: "VM", keep: true},
+		{title: "VM"},
 		{title: "TYPE"},
 		{title: "POOL", wide: true},
 		{title: "SOURCE", wide: true},
 		{title: "OCCURRED", wide: true},
-		{title: "DETAILS", cut: true},
+		{title: "DETAILS", drop: 1, text: true},
 	}}
 	for _, e := range events {
 		source := sourceName(e.GetSource())
@@ -183,7 +193,7 @@ func valueText(v *structpb.Value) string {
 	return string(text)
 }
 
-// sourceName is how a report came, in a word.
+// sourceName says in one word how a report arrived.
 func sourceName(s migcontrollerv1.ReportSource) string {
 	return strings.ToLower(strings.TrimPrefix(s.String(), "REPORT_SOURCE_"))
 }

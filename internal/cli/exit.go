@@ -6,9 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
+	"github.com/alecthomas/kong"
 
 	"github.com/mig-controller/mig-controller/gen/go/migclient"
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
@@ -26,7 +29,10 @@ const (
 	exitInterrupted = 130
 )
 
-// failure is an error that knows the exit status and what to try next.
+// lateHint is what to try when no answer came in time.
+const lateHint = "Check --address, or allow more time with --timeout."
+
+// failure is an error with the exit status and what to try next.
 type failure struct {
 	code int
 	text string
@@ -34,8 +40,8 @@ type failure struct {
 	reported bool
 	// hint is empty when there is nothing to try.
 	hint string
-	// status and detail are what the controller answered; empty and nil when it did
-	// not.
+	// status and detail are those of the controller's answer; empty and nil if there was
+	// none.
 	status string
 	detail *migcontrollerv1.ErrorDetail
 }
@@ -43,9 +49,32 @@ type failure struct {
 // Error says what went wrong.
 func (f *failure) Error() string { return f.text }
 
-// usage returns the error of an argument that breaks a rule.
+// usage returns the error of an argument that violates a rule.
 func usage(format string, args ...any) error {
-	return &failure{code: exitUsage, text: fmt.Sprintf(format, args...), hint: "migctl --help, or --help after a command, says how."}
+	return &failure{code: exitUsage, text: fmt.Sprintf(format, args...), hint: usageHint}
+}
+
+// usageHint is replaced by a hint that names the command, if there is one.
+const usageHint = "See migctl help, or migctl help COMMAND."
+
+// helpHint says where the help of this command line is.
+func (in *invocation) helpHint() string {
+	if in.node == nil || in.node.Parent == nil {
+		return usageHint
+	}
+	return fmt.Sprintf("See migctl help %s.", strings.TrimPrefix(in.node.FullPath(), "migctl "))
+}
+
+// misread returns the error of a command line that kong could not parse, and sets the
+// command that it is of.
+func (in *invocation) misread(err error) error {
+	if parsing, ok := errors.AsType[*kong.ParseError](err); ok && parsing.Context != nil {
+		in.node = parsing.Context.Selected()
+	}
+	if missing, found := strings.CutPrefix(err.Error(), `expected "<`); found {
+		return usage("missing argument: <%s", strings.TrimSuffix(missing, `"`))
+	}
+	return usage("%v", err)
 }
 
 // silent is the error of an outcome that has already been reported.
@@ -123,6 +152,9 @@ func (in *invocation) showProgram(name string, f *failure) {
 // explain returns what is printed for an error.
 func (in *invocation) explain(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
+		if f.hint == usageHint {
+			f.hint = in.helpHint()
+		}
 		return f
 	}
 	answer, ok := errors.AsType[*connect.Error](err)
@@ -131,8 +163,8 @@ func (in *invocation) explain(err error) *failure {
 		return &failure{code: exitFailed, text: err.Error()}
 	case answer.Code() == connect.CodeUnauthenticated || answer.Code() == connect.CodePermissionDenied:
 		return &failure{
-			code: exitNotAllowed, text: fmt.Sprintf("%s does not let you in: %s", in.address, messageOf(answer)), status: answer.Code().String(),
-			hint: "A token is given by --token-file, MIGCTL_TOKEN or the context; migctl config view\n  shows what the context has.",
+			code: exitNotAllowed, text: fmt.Sprintf("%s denied access: %s", in.address, messageOf(answer)), status: answer.Code().String(),
+			hint: "Provide a token with --token-file, MIGCTL_TOKEN or a context; migctl config view\n  shows what the contexts contain.",
 		}
 	case connect.IsWireError(err) && !foreign(answer):
 		return in.refused(err, answer)
@@ -141,15 +173,15 @@ func (in *invocation) explain(err error) *failure {
 	}
 }
 
-// messageOf returns what an error says; what stands before a controller may say
-// nothing but a status.
+// messageOf returns the message of an error; a proxy in front of the controller may send
+// only a status.
 func messageOf(answer *connect.Error) string {
-	return cmp.Or(answer.Message(), "it answers "+answer.Code().String()+", without a message")
+	return cmp.Or(answer.Message(), "it answered "+answer.Code().String()+" without a message")
 }
 
-// foreign reports whether an answer is from something else than a controller's
-// AdminService: a gateway, or another path of the controller. AdminService says
-// what is wrong, and gives its reason when it is that something does not exist.
+// foreign reports whether an answer is not from a controller's AdminService, but from a
+// gateway or another path of the controller. AdminService sends a message with every
+// error, and a detail when something does not exist.
 func foreign(answer *connect.Error) bool {
 	elsewhere := answer.Code() == connect.CodeUnimplemented && answer.Message() == "there is nothing at this path"
 	return elsewhere || answer.Message() == "" || answer.Code() == connect.CodeNotFound && migclient.ErrorDetail(answer) == nil
@@ -161,25 +193,24 @@ func (in *invocation) unreached(err error, answer *connect.Error) *failure {
 	hint := distrust(err)
 	switch {
 	case answer.Code() == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
-		f.text = fmt.Sprintf("no answer from %s in time", in.address)
-		f.hint = "--timeout allows more. Is it the right --address?"
+		f.text, f.hint = fmt.Sprintf("no answer from %s in time", in.address), lateHint
 	case hint != "":
-		f.text, f.hint = fmt.Sprintf("no safe connection to %s: %s", in.address, answer.Message()), hint
+		f.text, f.hint = fmt.Sprintf("no trusted TLS connection to %s: %s", in.address, answer.Message()), hint
 	case answer.Code() == connect.CodeUnavailable:
 		f.text = fmt.Sprintf("cannot reach the controller at %s: %s", in.address, messageOf(answer))
-		f.hint = "Is the controller running? --address or MIGCTL_ADDRESS names another place, and\n  migctl config get-contexts lists those you have named."
+		f.hint = "Is the controller running? To use another one: --address, --context or\n  MIGCTL_ADDRESS; migctl config get-contexts lists your contexts."
 	default:
-		f.text = fmt.Sprintf("what answers at %s is not a controller that migctl understands: %s", in.address, messageOf(answer))
-		f.hint = "Check --address (http or https? is a path in it right?), and that migctl and the\n  controller have the same version."
+		f.text = fmt.Sprintf("the server at %s is not a controller that migctl understands: %s", in.address, messageOf(answer))
+		f.hint = "Check the scheme, port and path of --address, and that migctl and the controller\n  have the same version."
 		if rest, plain := strings.CutPrefix(in.address, "http://"); plain && answer.Message() == "400 Bad Request" {
-			f.hint = "It may speak TLS: try --address https://" + rest
+			f.hint = "The server may require TLS: try --address https://" + rest
 		}
 	}
 	return f
 }
 
 // detailOf returns the error's ErrorDetail. Where a controller sends none, the
-// code implies the reason, unless anything on the way could have sent it.
+// code implies the reason, unless a proxy could have sent it.
 func detailOf(err error) *migcontrollerv1.ErrorDetail {
 	answer, ok := errors.AsType[*connect.Error](err)
 	if !ok {
@@ -204,10 +235,10 @@ func (in *invocation) refused(err error, answer *connect.Error) *failure {
 	f := &failure{code: exitFailed, text: answer.Message(), status: answer.Code().String(), detail: detailOf(err)}
 	switch f.detail.GetReason() {
 	case migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD:
-		f.code, f.text = exitUsage, "the controller refused an argument: "+answer.Message()
+		f.code, f.text = exitUsage, "the controller rejected an argument: "+answer.Message()
 		if f.detail.GetField() != "" {
-			f.text = fmt.Sprintf("%s %s", in.argumentOf(f.detail.GetField()), f.detail.GetRule())
-			f.hint = fmt.Sprintf("That is the controller's rule for %s.", printable(f.detail.GetField()))
+			f.text = fmt.Sprintf("%s %s", in.argumentOf(f.detail.GetField()), readable(f.detail.GetRule()))
+			f.hint = fmt.Sprintf("The controller requires this of %s. %s", printable(f.detail.GetField()), in.helpHint())
 		}
 	case migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND:
 		f.code = exitNotFound
@@ -215,47 +246,61 @@ func (in *invocation) refused(err error, answer *connect.Error) *failure {
 			f.hint = a.hint
 		}
 	case migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN:
-		f.hint = "Choose another --id, or leave it out. migctl command ID shows what has this one."
+		f.hint = "Choose another --id, or omit it. migctl command ID shows the command that has this id."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED:
-		f.hint = "migctl command ID shows how."
+		f.hint = "migctl command ID shows how it ended."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED:
-		f.hint = "Watch without --cursor. What happened in between: migctl events, migctl commands"
+		f.hint = "Watch without --cursor; migctl events and migctl commands show what happened in between."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_DAMAGED:
-		f.hint = "Trying again is useless. The controller has set it aside; its log says why."
+		f.hint = "Retrying does not help: the record is damaged and was set aside. See the controller's log."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING:
-		f.code, f.hint = exitUnavailable, "Try again once it has been started again."
+		f.code, f.hint = exitUnavailable, "Try again once the controller is running again."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
 		migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN:
-		f.code, f.hint = exitUnavailable, "Try again in a moment. If it stays like this, the controller's log says why."
+		f.code, f.hint = exitUnavailable, "Try again in a moment. If the error persists, see the controller's log."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
 		refusedByCode(f, answer.Code(), in.address)
 	}
 	return f
 }
 
-// refusedByCode fills in what an error without a reason means.
+// seconds matches durations as the API writes them.
+var seconds = regexp.MustCompile(`\b\d+s\b`)
+
+// readable returns a rule with its durations in the form that people write: 30d.
+func readable(rule string) string {
+	return seconds.ReplaceAllStringFunc(rule, func(text string) string {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return text
+		}
+		return written(d)
+	})
+}
+
+// refusedByCode fills in the meaning of an error without a reason.
 func refusedByCode(f *failure, code connect.Code, address string) {
 	switch code {
 	case connect.CodeDeadlineExceeded:
-		f.code, f.text, f.hint = exitUnavailable, fmt.Sprintf("no answer from %s in time", address), "--timeout allows more. Is it the right --address?"
+		f.code, f.text, f.hint = exitUnavailable, fmt.Sprintf("no answer from %s in time", address), lateHint
 	case connect.CodeUnimplemented:
-		f.code, f.hint = exitUnavailable, "The controller is of another version than migctl (migctl version shows both), or something\n  else answers at "+address+"."
+		f.code, f.hint = exitUnavailable, "The controller and migctl may differ in version (migctl version shows both), or\n  another server answers at "+address+"."
 	case connect.CodeInternal, connect.CodeUnknown:
-		f.hint = "The controller's log says more."
+		f.hint = "See the controller's log for the cause."
 	default:
 	}
 }
 
-// arguments are what the fields of requests are called on the command line,
-// where it is not the last part of their path.
+// arguments are the names that the fields of requests have on the command line, where
+// that is not the last part of their path.
 var arguments = map[string]string{
 	"vm_id": "vm", "pool_id": "pool", "org_id": "org", "command_id": "id", "states": "state", "page_size": "limit",
 	"command.string_params": "param", "command.int_params": "int", "command.bool_params": "bool",
 	"command.string_array_params": "list",
 }
 
-// argumentOf returns what a field of a request is called on this command line:
-// a flag, an argument, or the field itself where it is neither.
+// argumentOf returns the name that a field of a request has on this command line: that
+// of a flag or an argument, or the field itself if it is neither.
 func (in *invocation) argumentOf(field string) string {
 	path, key, _ := strings.Cut(field, "[")
 	name, known := arguments[path]

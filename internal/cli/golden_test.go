@@ -79,8 +79,7 @@ func TestPiped(t *testing.T) {
 	}
 }
 
-// On a terminal tables fit its width, states have colours, and a list that is
-// cut says so.
+// On a terminal tables fit its width, states have colours, and an incomplete list says so.
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{

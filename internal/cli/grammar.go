@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,15 +22,15 @@ const (
 
 // globals are the flags that every command has.
 type globals struct {
-	Address        string  `placeholder:"URL" help:"Where the controller is. Without it: --context, then MIGCTL_ADDRESS, then the current context, then http://localhost:8080."`
-	Context        string  `placeholder:"NAME" help:"Use this context of the config file."`
-	CAFile         *string `name:"ca-file" placeholder:"FILE" help:"Trust the certificates in this PEM file, in place of the system's. Without it: those of --context, then MIGCTL_CA_FILE, then those of the current context."`
-	TokenFile      *string `placeholder:"FILE" help:"Send the token in this file. Without it: that of --context, then MIGCTL_TOKEN, then that of the current context."`
-	PlaintextToken *bool   `help:"Send the token over http to other machines too."`
-	Timeout        span    `default:"10s" placeholder:"TIME" help:"Give up on an answer after this time (${default})."`
-	Output         string  `short:"o" enum:"table,wide,json,yaml" default:"table" placeholder:"FORM" help:"table, wide, json or yaml (${default})."`
-	Color          string  `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"auto, always or never (${default}): auto is on a terminal, unless NO_COLOR is set."`
-	NoHeaders      bool    `help:"Leave out the titles of columns."`
+	Address        string  `placeholder:"URL" help:"The controller's URL. Default: that of --context, MIGCTL_ADDRESS or the current context, in this order; else http://localhost:8080."`
+	Context        string  `placeholder:"NAME" help:"Use this context of the config file instead of the current one."`
+	CAFile         *string `name:"ca-file" placeholder:"FILE" help:"Trust the certificates in this PEM file instead of the system's. Default: those of --context, MIGCTL_CA_FILE or the current context, in this order."`
+	TokenFile      *string `placeholder:"FILE" help:"Send the token in this file. Default: that of --context, MIGCTL_TOKEN or the current context, in this order."`
+	PlaintextToken *bool   `help:"Send the token even over unencrypted http to other machines."`
+	Timeout        span    `default:"10s" placeholder:"TIME" help:"Give up if there is no answer within this time (${default})."`
+	Output         string  `short:"o" enum:"table,wide,json,yaml" default:"table" placeholder:"FORMAT" help:"Output format: table, wide, json or yaml (${default})."`
+	Color          string  `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Use colours: auto, always or never (${default}). auto uses them on a terminal, unless NO_COLOR is set."`
+	NoHeaders      bool    `help:"Leave out the column titles."`
 }
 
 // commandLine is the whole grammar.
@@ -39,83 +40,107 @@ type commandLine struct {
 
 	VMs   vmsCmd   `cmd:"" name:"vms" group:"Look" help:"List VMs."`
 	VM    vmCmd    `cmd:"" name:"vm" group:"Look" help:"Show one VM."`
-	Pools poolsCmd `cmd:"" group:"Look" help:"Count the VMs of each pool."`
+	Pools poolsCmd `cmd:"" group:"Look" help:"Count the VMs of each pool by state."`
 
-	Commands   commandsCmd   `cmd:"" group:"Look" help:"List commands, the latest first."`
-	Command    commandCmd    `cmd:"" group:"Look" help:"Show one command and what became of it."`
-	Events     eventsCmd     `cmd:"" group:"Look" help:"List what VMs reported, the latest first."`
-	Heartbeats heartbeatsCmd `cmd:"" group:"Look" help:"List the heartbeats of a VM that are kept, the latest first."`
-	Watch      watchCmd      `cmd:"" group:"Look" help:"Show every change of the fleet as it happens."`
+	Commands   commandsCmd   `cmd:"" group:"Look" help:"List commands, latest first."`
+	Command    commandCmd    `cmd:"" group:"Look" help:"Show one command and its outcome."`
+	Events     eventsCmd     `cmd:"" group:"Look" help:"List the events that VMs reported, latest first."`
+	Heartbeats heartbeatsCmd `cmd:"" group:"Look" help:"List the stored heartbeats of a VM, latest first."`
+	Watch      watchCmd      `cmd:"" group:"Look" help:"Show every change in the fleet as it happens."`
 
 	Send      sendCmd      `cmd:"" group:"Act" help:"Send a command to a VM."`
-	Broadcast broadcastCmd `cmd:"" group:"Act" help:"Send a command to every VM that fits."`
-	Drain     drainCmd     `cmd:"" group:"Act" help:"Send drain to VMs, so that they take no more jobs, and wait for their acks."`
-	Cancel    cancelCmd    `cmd:"" group:"Act" help:"Take commands back."`
+	Broadcast broadcastCmd `cmd:"" group:"Act" help:"Send a command to every VM that matches."`
+	Drain     drainCmd     `cmd:"" group:"Act" help:"Drain VMs: make them take no more jobs, and wait for their acks."`
+	Cancel    cancelCmd    `cmd:"" group:"Act" help:"Cancel commands."`
 
-	Config     configCmd     `cmd:"" group:"migctl itself" help:"Name controllers, and choose among them."`
+	Config     configCmd     `cmd:"" group:"migctl itself" help:"Manage contexts: controllers with names."`
 	Options    optionsCmd    `cmd:"" group:"migctl itself" help:"Show the flags that every command has."`
 	Help       helpCmd       `cmd:"" group:"migctl itself" help:"Show the help of a command."`
-	Completion completionCmd `cmd:"" group:"migctl itself" help:"Print the completion script of a shell."`
+	Completion completionCmd `cmd:"" group:"migctl itself" help:"Print the completion script for a shell."`
 	Version    versionCmd    `cmd:"" group:"migctl itself" help:"Show the versions of migctl and of the controller."`
 }
 
-const helpHead = `migctl shows and commands a fleet of short-lived CI machines, by way of their
+const helpHead = `migctl inspects and controls a fleet of short-lived CI machines through their
 controller.`
 
+const timeNote = "TIME is a duration such as 30s, 15m, 24h or 30d."
+
 const helpFoot = `
-A TIME is written 30s, 15m, 24h or 30d. All times shown are UTC.
+` + timeNote + ` Times are shown in UTC.
 
 Exit status:
-  0    done
-  1    the operation did not work: a command that was waited for ended otherwise
-       than SUCCEEDED, or a part of a broadcast failed
-  2    wrong usage, or an argument that the controller refused
-  3    what was named does not exist, or no VM fits a broadcast
+  0    success
+  1    the operation failed: for example, a command that was waited for did not
+       end as SUCCEEDED, or part of a broadcast failed
+  2    invalid usage, or the controller rejected an argument
+  3    not found: what was named does not exist, or no VM matches a broadcast
   4    the controller cannot be reached, or cannot answer now
-  5    the wait is over, and a command has not ended
-  6    the controller, or what stands before it, does not let you in
+  5    timed out waiting for a command to end
+  6    access denied by the controller or a proxy in front of it
   130  interrupted
 
 Start here:
-  migctl vms                      what there is, and how it is
-  migctl vms --offline            what is gone
-  migctl watch                    what is going on
+  migctl vms                      list the VMs and their state
+  migctl vms --offline            list the VMs that are not connected
+  migctl watch                    follow what happens
   migctl drain vm-1               take a VM out of service
 `
 
-var helpOptions = kong.HelpOptions{
-	Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: 80, ValueFormatter: kong.DefaultHelpValueFormatter,
+// helpWidth is how wide help is: as wide as the terminal, at most 80; and 80 in a pipe.
+func (p program) helpWidth() int {
+	if width := p.width(); width > 0 {
+		return min(width, usualWidth)
+	}
+	return usualWidth
 }
 
-// grammar says how kong treats the command line; exit is called after a help.
+func (p program) helpOptions() kong.HelpOptions {
+	return kong.HelpOptions{
+		Compact: true, NoExpandSubcommands: true, FlagsLast: true, WrapUpperBound: p.helpWidth(),
+		ValueFormatter: kong.DefaultHelpValueFormatter,
+	}
+}
+
+// examples returns the help of a command: a text, which may be empty, and command lines
+// to copy.
+func examples(text string, lines ...string) string {
+	return text + "\n\nExamples:\n\n\t" + strings.Join(lines, "\n\t")
+}
+
+// grammar configures kong; exit is called after a help.
 func (p program) grammar(exit func(int)) []kong.Option {
 	return []kong.Option{
 		kong.Name("migctl"),
 		kong.Description(helpHead),
 		kong.Writers(p.stdout, p.stderr),
 		kong.Exit(exit),
-		kong.ConfigureHelp(helpOptions),
-		kong.Help(help),
+		kong.ConfigureHelp(p.helpOptions()),
+		kong.Help(p.help),
 		kong.Vars{"version": "migctl " + clientVersion() + " (" + platform + ")"},
 		kong.ExplicitGroups([]kong.Group{
-			{Key: "Look", Title: "See how things are:"},
-			{Key: "Act", Title: "Change something:"},
-			{Key: "migctl itself", Title: "About migctl itself:"},
+			{Key: "Look", Title: "Inspect the fleet:"},
+			{Key: "Act", Title: "Control the fleet:"},
+			{Key: "migctl itself", Title: "Manage migctl:"},
 		}),
 	}
 }
 
-// help shows the flags of a command, without those that every command has.
-func help(options kong.HelpOptions, ctx *kong.Context) error {
+// help shows the help of a command, without the flags that every command has.
+func (p program) help(options kong.HelpOptions, ctx *kong.Context) error {
 	for _, flag := range ctx.Model.Flags {
 		flag.Hidden = flag.Name != "help"
 	}
 	if err := kong.DefaultHelpPrinter(options, ctx); err != nil {
 		return err
 	}
-	fmt.Fprint(ctx.Stdout, "\nmigctl options shows the flags that every command has.\n")
+	fmt.Fprintln(ctx.Stdout)
+	if node := ctx.Selected(); node != nil && slices.ContainsFunc(node.Flags, func(f *kong.Flag) bool { return f.PlaceHolder == "TIME" }) {
+		fmt.Fprintln(ctx.Stdout, timeNote)
+	}
+	fmt.Fprintln(ctx.Stdout, "migctl options shows the flags that every command has.")
 	if ctx.Selected() == nil {
-		fmt.Fprint(ctx.Stdout, helpFoot)
+		_, err := io.WriteString(wrapping{ctx.Stdout, p.helpWidth}, helpFoot)
+		return err
 	}
 	return nil
 }
@@ -123,17 +148,17 @@ func help(options kong.HelpOptions, ctx *kong.Context) error {
 type optionsCmd struct{}
 
 // Run shows the flags that every command has, and nothing else of the help.
-func (optionsCmd) Run(ctx *kong.Context) error {
+func (optionsCmd) Run(ctx *kong.Context, in *invocation) error {
 	whole, err := kong.Trace(ctx.Kong, nil)
 	if err != nil {
 		return err
 	}
 	whole.Model.Children = nil
 	whole.Model.Help = "Every command has these flags."
-	return kong.DefaultHelpPrinter(helpOptions, whole)
+	return kong.DefaultHelpPrinter(in.helpOptions(), whole)
 }
 
-// helpCmd is for the list of commands and completion: migctl help COMMAND is taken as
+// helpCmd is for the list of commands and for completion: migctl help COMMAND is run as
 // migctl COMMAND --help.
 type helpCmd struct {
 	Command []string `arg:"" optional:"" help:"The command."`
@@ -147,8 +172,8 @@ func withHelp(args []string) []string {
 	return args
 }
 
-// word is a text that, once its flag is given, is not empty: a filter whose shell
-// variable is not set would let every VM through.
+// word is a text that must not be empty if its flag is given: a filter with a shell
+// variable that is not set would match every VM.
 type word string
 
 // UnmarshalText reads a word.
@@ -178,7 +203,7 @@ func (s *span) UnmarshalText(text []byte) error {
 		d += more
 	}
 	if err != nil || d <= 0 {
-		return fmt.Errorf("%q is not a time: write 30s, 15m, 24h or 30d", text)
+		return fmt.Errorf("%q is not a duration such as 30s, 15m, 24h or 30d", text)
 	}
 	*s = span(d)
 	return nil
@@ -188,7 +213,7 @@ func (s *span) UnmarshalText(text []byte) error {
 func written(d time.Duration) string {
 	const day = 24 * time.Hour
 	rest := (d % day).String()
-	for _, nought := range []string{"m0s", "h0m"} { // but the unit before it
+	for _, nought := range []string{"m0s", "h0m"} { // "0s" and "0m" are dropped
 		if strings.HasSuffix(rest, nought) {
 			rest = rest[:len(rest)-2]
 		}
@@ -217,7 +242,7 @@ func (m moment) at(flag string, now time.Time) (time.Time, error) {
 	}
 	var ago span
 	if err := ago.UnmarshalText([]byte(m)); err != nil {
-		return time.Time{}, usage("--%s: %q is no point in time: write 1h for an hour ago, or 2006-01-02T15:04:05Z", flag, string(m))
+		return time.Time{}, usage("--%s: %q must be a duration such as 1h, for an hour ago, or a time such as 2006-01-02T15:04:05Z", flag, string(m))
 	}
 	return now.Add(-time.Duration(ago)), nil
 }

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"cmp"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,7 +24,7 @@ func TestSpans(t *testing.T) {
 		require.Equal(t, text, written(want))
 	}
 	for _, text := range []string{"", "0s", "-1s", "d", "-1d", "1.5d", "12h1d", "1d1d", "0d", "30", "soon", "99999d"} {
-		require.ErrorContains(t, new(span).UnmarshalText([]byte(text)), "is not a time: write 30s, 15m, 24h or 30d", text)
+		require.ErrorContains(t, new(span).UnmarshalText([]byte(text)), "is not a duration such as 30s, 15m, 24h or 30d", text)
 	}
 	require.Equal(t, "0s", written(0))
 }
@@ -35,6 +37,32 @@ func TestVersionFlag(t *testing.T) {
 	require.Equal(t, "migctl dev ("+platform+")\n", stdout)
 	require.Empty(t, stderr)
 	require.Zero(t, code)
+}
+
+// No help has a line that is wider than 80 columns, and help for a person at a narrower
+// terminal fits that.
+func TestHelpFits(t *testing.T) {
+	t.Parallel()
+	for command := range strings.SplitSeq(
+		",vms,vm,pools,commands,command,events,heartbeats,watch,send,broadcast,drain,cancel,options,help,completion,version,"+
+			"config,config get-contexts,config use-context,config set-context,config delete-context,config view", ",",
+	) {
+		for _, width := range []int{0, 80, 70} {
+			d := newDesk(t)
+			d.terminal(width, "")
+			stdout, stderr, code := d.run(append([]string{"help"}, strings.Fields(command)...)...)
+			require.Zero(t, code, stderr)
+			for line := range strings.Lines(stdout) {
+				require.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), cmp.Or(width, 80), line)
+			}
+		}
+	}
+	d := newDesk(t)
+	d.terminal(60, "")
+	stdout, _, _ := d.run("options")
+	for line := range strings.Lines(stdout) {
+		require.LessOrEqual(t, len(strings.TrimSuffix(line, "\n")), 60, line)
+	}
 }
 
 // Help for what is not a command is wrong usage.

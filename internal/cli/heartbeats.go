@@ -8,8 +8,13 @@ import (
 )
 
 type heartbeatsCmd struct {
-	VM    string `arg:"" name:"vm" help:"The VM."`
-	Limit int    `default:"20" placeholder:"N" help:"Show the N latest at most (${default}); 0 is all that are kept."`
+	VM    string `arg:"" name:"vm" help:"The VM's id."`
+	Limit int    `default:"20" placeholder:"N" help:"Show at most the N latest (${default}); 0 means all that are stored."`
+}
+
+// Help shows examples.
+func (heartbeatsCmd) Help() string {
+	return examples("The controller stores the latest heartbeats of each VM.", "migctl heartbeats vm-1 --limit 5")
 }
 
 // Run lists the heartbeats of a VM.
@@ -32,7 +37,7 @@ func (cmd heartbeatsCmd) Run(ctx context.Context, in *invocation) error {
 		}
 		return absent{err, in.vmHint(ctx, cmd.VM)}
 	}
-	if err := writeList(in, beats, in.heartbeatTable(beats), "No heartbeat is kept."); err != nil {
+	if err := writeList(in, beats, in.heartbeatTable(beats), "No heartbeats are stored."); err != nil {
 		return err
 	}
 	in.noteMore(more)
@@ -41,14 +46,14 @@ func (cmd heartbeatsCmd) Run(ctx context.Context, in *invocation) error {
 
 func (in *invocation) heartbeatTable(beats []*migcontrollerv1.HeartbeatRecord) table {
 	t := table{columns: []column{
-		{title: "RECEIVED", keep: true},
-		{title: "STATUS", keep: true},
-		{title: "RUNNER"},
-		{title: "CONFIGURED"},
-		{title: "JOB", cut: true},
-		{title: "CPU"},
-		{title: "MEMORY"},
-		{title: "DISK"},
+		{title: "RECEIVED"},
+		{title: "STATUS"},
+		{title: "RUNNER", drop: 5},
+		{title: "CONFIGURED", drop: 1},
+		{title: "JOB", drop: 6},
+		{title: "CPU", drop: 4},
+		{title: "MEMORY", drop: 3},
+		{title: "DISK", drop: 2},
 		{title: "SOURCE", wide: true},
 		{title: "EPOCH", wide: true},
 		{title: "SENT", wide: true},

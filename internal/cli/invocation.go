@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// pageSize is the largest page that the controller gives.
+	// pageSize is the largest page that the controller returns.
 	pageSize = 1000
-	// answerLimit is how much one answer may hold, in bytes.
+	// answerLimit is the largest answer, in bytes.
 	answerLimit = 64 << 20
 )
 
-// invocation is one command line as it runs.
+// invocation is one command line that runs.
 type invocation struct {
 	program
 	globals
-	// fresh is set when stderr begins a line, although ^C stood there.
+	// fresh is set once stderr is at the start of a line again after a ^C.
 	fresh bool
 	// node is the command in the grammar.
 	node *kong.Node
@@ -34,10 +34,14 @@ type invocation struct {
 }
 
 func newInvocation(p program, g globals) *invocation {
-	return &invocation{program: p, globals: g}
+	in := &invocation{program: p, globals: g}
+	if p.noteWidth() > 0 && !in.structured() {
+		in.stderr = wrapping{p.stderr, p.noteWidth}
+	}
+	return in
 }
 
-// dial finds out where the controller is, and makes the client. Nothing is sent.
+// dial determines the controller and creates the client. It sends nothing.
 func (in *invocation) dial() error {
 	t, err := in.findTarget()
 	if err != nil {
@@ -61,10 +65,10 @@ func (in *invocation) dial() error {
 	return nil
 }
 
-// stay follows no redirect: a token is for one place.
+// stay follows no redirect: a token is for one server only.
 func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// freshLine begins a line after an interrupt, which a terminal shows as ^C.
+// freshLine starts a new line after an interrupt, which a terminal shows as ^C.
 func (in *invocation) freshLine() {
 	if in.reports && !in.fresh {
 		fmt.Fprintln(in.stderr)
@@ -78,7 +82,7 @@ func (in *invocation) close() {
 	}
 }
 
-// ask makes one call with the time that --timeout allows, and with extra on top.
+// ask makes one call with the timeout of --timeout plus extra.
 func ask[Req, Res any](
 	ctx context.Context, in *invocation, extra time.Duration, call func(context.Context, *Req) (*Res, error), req *Req,
 ) (*Res, error) {

@@ -1,7 +1,6 @@
-// Package cli is migctl: what operators type, what they are shown, and what a
-// script learns from the exit status. It owns the grammar of the command line,
-// the tables, the file of contexts and the wording of errors. All it knows of
-// the controller is the generated client of AdminService.
+// Package cli owns migctl: the grammar of its command line, its tables, the file of
+// contexts, the wording of errors and the exit statuses. It uses the controller through
+// the generated client of AdminService only.
 package cli
 
 import (
@@ -23,21 +22,21 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migclient"
 )
 
+// usualWidth is that of a terminal that does not say its own.
+const usualWidth = 80
+
 // Main runs one command line and returns the status to exit with; the help of
-// migctl lists what each means. SIGINT and SIGTERM end what is under way.
+// migctl lists what each means. SIGINT and SIGTERM cancel the operation.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// The first signal ends what is under way; the next one ends migctl.
+	// The first signal cancels the operation; the next one ends migctl.
 	context.AfterFunc(ctx, stop)
-	width := func() int { return 0 }
-	if isTerminal(stdout) {
-		width = func() int { return terminalWidth(stdout) }
-	}
 	p := program{
 		environ: environment(os.Environ()),
 		stdin:   stdin, stdout: stdout, stderr: stderr,
-		asks: isTerminal(stdin), reports: isTerminal(stderr), width: width,
+		asks: isTerminal(stdin), reports: isTerminal(stderr),
+		width: widthOf(stdout), noteWidth: widthOf(stderr),
 		now:   func() time.Time { return time.Now().UTC().Round(0) },
 		pause: pause, silence: migclient.Silence,
 		newID: newCommandID,
@@ -51,17 +50,17 @@ type program struct {
 	stdin   io.Reader
 	stdout  io.Writer
 	stderr  io.Writer
-	// asks and reports tell whether stdin and stderr are terminals.
+	// asks and reports are whether stdin and stderr are terminals.
 	asks, reports bool
-	// width is that of the terminal behind stdout as it is now; 0 when there is
-	// none.
-	width func() int
-	now   func() time.Time
+	// width and noteWidth are those of the terminals behind stdout and stderr as they
+	// are now; 0 when there is none.
+	width, noteWidth func() int
+	now              func() time.Time
 	// pause waits, or ends early with the error of its context.
 	pause func(context.Context, time.Duration) error
-	// silence is after how long without an answer a watch is broken.
+	// silence is how long a watch may be without an answer before it reconnects.
 	silence time.Duration
-	// newID makes up the id of a command.
+	// newID returns a new id for a command.
 	newID func() string
 }
 
@@ -72,7 +71,7 @@ func (p program) run(ctx context.Context, args []string) int {
 	asked := false
 	parser, err := kong.New(line, p.grammar(func(int) { asked = true })...)
 	if err != nil {
-		panic(fmt.Sprintf("the command line is no grammar: %v", err))
+		panic(fmt.Sprintf("invalid grammar: %v", err))
 	}
 	args = withHelp(args)
 	if args[0] == completeWord || args[0] == completeBash {
@@ -84,7 +83,8 @@ func (p program) run(ctx context.Context, args []string) int {
 		return exitOK
 	}
 	if err != nil {
-		return newInvocation(p, globals{}).report(usage("%v", err))
+		in := newInvocation(p, globals{})
+		return in.report(in.misread(err))
 	}
 	in := newInvocation(p, line.globals)
 	in.node = parsed.Selected()
@@ -103,8 +103,8 @@ func (p program) run(ctx context.Context, args []string) int {
 	return in.report(err)
 }
 
-// output is stdout, and remembers that something could not be written: what is
-// missing in a file must show in the exit status.
+// output is stdout, and remembers an error: when output is lost, the exit status must
+// show it.
 type output struct {
 	io.Writer
 	err error
@@ -126,7 +126,7 @@ func environment(pairs []string) map[string]string {
 	return environ
 }
 
-// file is what a stream must be to be a terminal.
+// file is a stream that may be a terminal.
 type file interface{ Fd() uintptr }
 
 func isTerminal(stream any) bool {
@@ -134,14 +134,19 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// terminalWidth is how many columns the terminal has; 80 if it does not say.
-func terminalWidth(stream any) int {
-	if f, ok := stream.(file); ok {
+// widthOf returns what reports how many columns the terminal has now: 80 if it does not
+// say, 0 if the stream is not a terminal.
+func widthOf(stream any) func() int {
+	f, ok := stream.(file)
+	if !ok || !isTerminal(stream) {
+		return func() int { return 0 }
+	}
+	return func() int {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
 			return width
 		}
+		return usualWidth
 	}
-	return 80
 }
 
 func pause(ctx context.Context, d time.Duration) error {
@@ -155,8 +160,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// newCommandID makes up an id here and not at the controller, so that it is
-// known even when the answer is lost.
+// newCommandID returns a new id. It is created here and not by the controller, so that it
+// is known even when the answer is lost.
 func newCommandID() string {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // never an error

@@ -73,8 +73,8 @@ func newDesk(t *testing.T) *desk {
 				addressEnv: server.URL, configEnv: filepath.Join(t.TempDir(), "config", "config.yaml"),
 			},
 			stdin: strings.NewReader(""),
-			width: func() int { return 0 },
-			now:   fleet.now,
+			width: func() int { return 0 }, noteWidth: func() int { return 0 },
+			now: fleet.now,
 			pause: func(ctx context.Context, d time.Duration) error {
 				fleet.advance(d)
 				return ctx.Err()
@@ -94,6 +94,7 @@ func newDesk(t *testing.T) *desk {
 // types.
 func (d *desk) terminal(width int, typed string) {
 	d.program.width = func() int { return width }
+	d.program.noteWidth = d.program.width
 	d.program.asks, d.program.reports = true, true
 	d.program.stdin = strings.NewReader(typed)
 }

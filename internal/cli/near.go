@@ -12,18 +12,19 @@ import (
 )
 
 const (
-	// searched is among how many VMs names like a given one are looked for, and
-	// suggested how many are shown at most.
+	// searched is how many VMs are searched for names similar to a given one, and
+	// suggested how many of these are shown at most.
 	searched  = 10 * pageSize
 	suggested = 3
-	// inspected is how many VMs are looked at before something is sent to them.
+	// inspected is the largest number of VMs that are inspected before a command is sent
+	// to them.
 	inspected = 16
-	// typos is how many letters a name that was meant may differ in.
+	// typos is in how many letters a similar name may differ.
 	typos = 2
 )
 
-// vmHint says where to look for a VM that the controller does not know, and which
-// names are like it.
+// vmHint suggests VMs with names similar to one that the controller does not know, or
+// where to look for it.
 func (in *invocation) vmHint(ctx context.Context, id string) string {
 	if names := in.nearVMs(ctx, id); len(names) > 0 {
 		return "Did you mean " + strings.Join(names, ", ") + "?"
@@ -31,12 +32,11 @@ func (in *invocation) vmHint(ctx context.Context, id string) string {
 	return "migctl vms lists the VMs that the controller has seen."
 }
 
-// nearVMs returns the ids of VMs that somebody who typed id may have meant, the
-// nearest first.
+// nearVMs returns the ids of VMs that are similar to id, the most similar first.
 func (in *invocation) nearVMs(ctx context.Context, id string) []string {
 	vms, _, err := vmFilter{}.list(ctx, in, searched)
 	if err != nil {
-		return nil // The error that is being shown says enough.
+		return nil // The error that is being reported says enough.
 	}
 	byDistance := make([][]string, typos+1)
 	for _, v := range vms {
@@ -51,8 +51,8 @@ func (in *invocation) nearVMs(ctx context.Context, id string) []string {
 // commandTypes are those that the agents' contract names; an agent may know more.
 var commandTypes = []string{"drain", "register_runner", "set_log_level", "shutdown", "update_config"}
 
-// checkType returns the error of a type that somebody who meant a known one may
-// have typed: the controller would deliver it, and the agent would not obey.
+// checkType returns an error for a type that looks like a misspelt known one: the
+// controller would deliver it, and the agent would not obey.
 func checkType(kind string) error {
 	if slices.Contains(commandTypes, kind) {
 		return nil
@@ -69,14 +69,13 @@ func checkType(kind string) error {
 	}
 	return &failure{
 		code: exitUsage, text: fmt.Sprintf("%q is not a known type of command", kind),
-		hint: fmt.Sprintf("Did you mean %s? --any-type sends %s all the same.", nearest, printable(kind)),
+		hint: fmt.Sprintf("Did you mean %s? --any-type sends %s anyway.", nearest, printable(kind)),
 	}
 }
 
-// warn reports those of the VMs that will not act on a command at once: the
-// controller accepts commands for VMs that are offline, that it has never seen,
-// and whose agents read none. What nobody but a person can make use of is left out
-// where none reads it.
+// warn reports the VMs that will not act on a command at once: the controller accepts
+// commands for VMs that are offline, that it has never seen, and whose agents read none.
+// Notes that only help a person are printed on a terminal only.
 func (in *invocation) warn(ctx context.Context, kind string, vms []string) {
 	if in.structured() || len(vms) > inspected {
 		return
@@ -86,24 +85,24 @@ func (in *invocation) warn(ctx context.Context, kind string, vms []string) {
 		missing := detailOf(err).GetReason() == migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND
 		switch {
 		case err != nil && !missing:
-			return // What follows says what is wrong.
+			return // The request that follows will report it.
 		case readsNoCommands(res.GetVm()):
-			fmt.Fprintf(in.stderr, "Warning: the runner of %s is registered, and such an agent reads no commands as a rule\n"+
-				"  (nothing acked since): expect %s to end as TIMED_OUT.\n", printable(id), printable(kind))
+			fmt.Fprintf(in.stderr, "Warning: the runner of %s is registered, and its agent has acked nothing since.\n"+
+				"  Such an agent usually reads no commands: expect %s to end as TIMED_OUT.\n", printable(id), printable(kind))
 		case !in.reports:
 		case missing:
-			fmt.Fprintf(in.stderr, "%s has never been seen: the command waits for it to come.\n", printable(id))
+			fmt.Fprintf(in.stderr, "%s has never connected: the command waits until it does.\n", printable(id))
 			if names := in.nearVMs(ctx, id); len(names) > 0 {
-				fmt.Fprintf(in.stderr, "  Did you mean %s? migctl cancel takes the command back.\n", strings.Join(names, ", "))
+				fmt.Fprintf(in.stderr, "  Did you mean %s? If so, cancel the command: migctl cancel ID\n", strings.Join(names, ", "))
 			}
 		case !res.GetVm().GetConnected():
-			fmt.Fprintf(in.stderr, "%s is offline: it gets the command when it comes back.\n", printable(id))
+			fmt.Fprintf(in.stderr, "%s is offline: it gets the command when it reconnects.\n", printable(id))
 		}
 	}
 }
 
-// readsNoCommands reports whether a command that is delivered now is likely to be
-// left unread: today's agents read none once their runner is registered.
+// readsNoCommands reports whether the agent will probably not read a command that is
+// delivered now: today's agents read none once their runner is registered.
 func readsNoCommands(v *migcontrollerv1.VM) bool {
 	registration := v.GetRegistration()
 	return v.GetConnected() && registration.GetState() == migcontrollerv1.RegistrationState_REGISTRATION_STATE_REGISTERED &&

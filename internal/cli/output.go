@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -26,7 +27,8 @@ func (in *invocation) colour() bool {
 	}
 }
 
-// writeTable shows a table. Where it has no rows, none says so on stderr.
+// writeTable shows a table. If it has no rows, it prints none to stderr; if it leaves out
+// columns, it says so on a terminal.
 func (in *invocation) writeTable(t table, none string) {
 	if len(t.rows) == 0 {
 		fmt.Fprintln(in.stderr, none)
@@ -36,7 +38,9 @@ func (in *invocation) writeTable(t table, none string) {
 	if l.wide {
 		l.width = 0
 	}
-	t.write(in.stdout, l)
+	if dropped := t.write(in.stdout, l); len(dropped) > 0 && in.reports {
+		fmt.Fprintf(in.stderr, "Hidden columns: %s. -o wide shows all columns.\n", strings.Join(dropped, ", "))
+	}
 }
 
 // writeList writes the records as one document, or as a table.
@@ -56,7 +60,7 @@ func writeList[M proto.Message](in *invocation, records []M, t table, none strin
 	return in.writeValue(list)
 }
 
-// writeRecord writes one record as a document, or as its fields, one a line.
+// writeRecord writes one record as a document, or its fields, one per line.
 func (in *invocation) writeRecord(record proto.Message, fields table) error {
 	if in.structured() {
 		document, err := protoDocument(record)
@@ -69,12 +73,11 @@ func (in *invocation) writeRecord(record proto.Message, fields table) error {
 	if in.Output == outWide {
 		l.width = 0
 	}
-	fields.write(in.stdout, l)
+	fields.writeFields(in.stdout, l)
 	return nil
 }
 
-// writeLine writes one record of a list that has no end: a line of JSON, or a
-// document of YAML.
+// writeLine writes one record of an endless list: a line of JSON, or a document of YAML.
 func (in *invocation) writeLine(record proto.Message) error {
 	document, err := protoDocument(record)
 	if err != nil {
@@ -104,8 +107,7 @@ func (in *invocation) writeValue(v any) error {
 	return err
 }
 
-// protoDocument returns ProtoJSON without white space, which ProtoJSON itself
-// does not promise.
+// protoDocument returns ProtoJSON without white space: that of the library varies.
 func protoDocument(m proto.Message) (json.RawMessage, error) {
 	document, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 	if err != nil {

@@ -26,8 +26,8 @@ func TestTokenPermissions(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte("current_context: lab\ncontexts: {lab: {address: '"+d.server.URL+"', token: "+secret+"}}\n"), 0o600))
 	require.NotContains(t, d.must("vms"), "warning")
 	require.NoError(t, os.Chmod(path, 0o640))
-	require.Contains(t, d.must("vms"), "has a token, and others can read it: chmod 600 "+path)
+	require.Contains(t, d.must("vms"), "contains a token and is readable by other users: run chmod 600 "+path)
 	open := put(t, "token", secret)
 	require.NoError(t, os.Chmod(open, 0o604))
-	require.Contains(t, d.must("vms", "--address", d.server.URL, "--token-file", open), "others can read it: chmod 600 "+open)
+	require.Contains(t, d.must("vms", "--address", d.server.URL, "--token-file", open), "is readable by other users: run chmod 600 "+open)
 }

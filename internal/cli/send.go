@@ -18,26 +18,26 @@ import (
 )
 
 const (
-	// waitStep is how long one call waits at most: no proxy cuts it, and a
-	// controller that restarts is noticed.
+	// waitStep is how long one call waits at most: short enough for the idle timeouts of
+	// proxies, and to notice that the controller restarts.
 	waitStep = 20 * time.Second
-	// retryPause is what lies between two tries to reach a controller that had
+	// retryPause is the time between two attempts to reach a controller that has
 	// answered before.
 	retryPause = time.Second
 )
 
-// parameters are what a command is sent with.
+// parameters are the options of a command to send.
 type parameters struct {
-	Param      []string `sep:"none" placeholder:"NAME=TEXT" help:"A parameter that is text."`
-	Int        []string `sep:"none" placeholder:"NAME=N" help:"A parameter that is a whole number."`
-	Bool       []string `sep:"none" placeholder:"NAME=BOOL" help:"A parameter that is true or false."`
+	Param      []string `sep:"none" placeholder:"NAME=TEXT" help:"A text parameter; can be repeated."`
+	Int        []string `sep:"none" placeholder:"NAME=N" help:"An integer parameter; can be repeated."`
+	Bool       []string `sep:"none" placeholder:"NAME=BOOL" help:"A parameter that is true or false; can be repeated."`
 	List       []string `placeholder:"A,B" help:"The list parameter."`
-	TTL        span     `name:"ttl" placeholder:"TIME" help:"How long it may wait to be delivered. The controller's default is an hour, unless configured."`
-	AckTimeout span     `placeholder:"TIME" help:"How long the agent may take to ack. The controller's default is 30s, unless configured."`
+	TTL        span     `name:"ttl" placeholder:"TIME" help:"How long the command may wait for delivery. Default: the controller's, 1h unless configured otherwise."`
+	AckTimeout span     `placeholder:"TIME" help:"How long the agent may take to ack. Default: the controller's, 30s unless configured otherwise."`
 
-	AnyType bool `help:"Send a type that looks misspelt all the same."`
+	AnyType bool `help:"Send the type even if it looks misspelt."`
 
-	MaxDeliveries int32 `placeholder:"N" help:"How many times it is delivered at most. The controller's default is 5, unless configured."`
+	MaxDeliveries int32 `placeholder:"N" help:"Deliver the command at most N times. Default: the controller's, 5 unless configured otherwise."`
 }
 
 // request returns what to send, for no VM yet.
@@ -51,7 +51,7 @@ func (p parameters) request(kind string) (*migcontrollerv1.SendCommandRequest, e
 		return nil, err
 	}
 	number := func(s string) (int64, error) { return strconv.ParseInt(s, 10, 64) }
-	if command.IntParams, err = pairs("--int", p.Int, "a whole number of 64 bits", number); err != nil {
+	if command.IntParams, err = pairs("--int", p.Int, "a 64-bit integer", number); err != nil {
 		return nil, err
 	}
 	if command.BoolParams, err = pairs("--bool", p.Bool, "true or false", strconv.ParseBool); err != nil {
@@ -73,7 +73,7 @@ func pairs[V any](flag string, args []string, rule string, parse func(string) (V
 	for _, arg := range args {
 		name, text, found := strings.Cut(arg, "=")
 		if !found || name == "" {
-			return nil, usage("%s: %q must be like NAME=VALUE", flag, arg)
+			return nil, usage("%s: %q must have the form NAME=VALUE", flag, arg)
 		}
 		if _, twice := out[name]; twice {
 			return nil, usage("%s: %s is given twice", flag, name)
@@ -88,18 +88,21 @@ func pairs[V any](flag string, args []string, rule string, parse func(string) (V
 }
 
 type sendCmd struct {
-	VM   string `arg:"" name:"vm" help:"The VM."`
-	Type string `arg:"" help:"What to do: drain, shutdown, update_config, set_log_level, register_runner, or another that its agent knows."`
+	VM   string `arg:"" name:"vm" help:"The VM's id."`
+	Type string `arg:"" help:"The type of command: drain, shutdown, update_config, set_log_level, register_runner, or another that the agent supports."`
 	parameters
-	ID   string `name:"id" placeholder:"ID" help:"The command's id; sending the same id again is safe. Made up when not given."`
-	Wait span   `placeholder:"TIME" help:"Wait so long for the command to end."`
+	ID   string `name:"id" placeholder:"ID" help:"The command's id. Sending again with the same id is safe. Default: a new random id."`
+	Wait span   `placeholder:"TIME" help:"Wait up to this long for the command to end. Default: do not wait."`
 }
 
 // Help says what sending promises.
 func (sendCmd) Help() string {
-	return "Once migctl has answered, the command is on disk and will be delivered unless it\n" +
-		"is cancelled or its --ttl passes. A VM that is offline gets it when it comes back.\n\n" +
-		"Example: migctl send vm-1 set_log_level --param level=debug --wait 30s"
+	return examples(
+		"Once migctl has answered, the command is on disk and will be delivered unless it is cancelled or its --ttl "+
+			"passes. A VM that is offline gets it when it reconnects.",
+		"migctl send vm-1 drain",
+		"migctl send vm-1 set_log_level --param level=debug --wait 30s",
+	)
 }
 
 // Run sends a command.
@@ -117,22 +120,22 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 	}
 	req.VmId, req.Command.Id = cmd.VM, id
 	if cmd.Wait > 0 && in.reports {
-		fmt.Fprintf(in.stderr, "Sending %s; waiting up to %s for its end.\n", printable(id), written(time.Duration(cmd.Wait)))
+		fmt.Fprintf(in.stderr, "Sending %s; waiting up to %s for it to end.\n", printable(id), written(time.Duration(cmd.Wait)))
 	}
 	in.warn(ctx, cmd.Type, []string{cmd.VM})
 	record, err := in.send(ctx, req, time.Duration(cmd.Wait))
 	switch {
 	case ctx.Err() != nil:
 		in.freshLine()
-		in.tellInterrupted(record, id)
+		in.reportInterrupted(record, id)
 		return ctx.Err()
 	case err != nil && record != nil:
 		f := *in.explain(err)
-		f.hint = fmt.Sprintf("%s was accepted, and goes on. %s", id, lookHint(id))
+		f.hint = fmt.Sprintf("%s was accepted and is still in progress.\n%s", id, lookHint(id))
 		return &f
 	case in.uncertain(err):
 		f := *in.explain(err)
-		f.hint += fmt.Sprintf("\n  It may have been accepted: migctl command %s tells. To send it again without\n  sending it twice, add --id %s.", id, id)
+		f.hint += fmt.Sprintf("\n  It may have been accepted: migctl command %s shows whether it was. To retry\n  without sending it twice, add --id %s.", id, id)
 		return &f
 	case err != nil:
 		return err
@@ -143,19 +146,19 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 	return in.outcome(record, cmd.Wait > 0)
 }
 
-// tellInterrupted tells what is known of a command after an interrupt: that it was
+// reportInterrupted reports what is known about a command after an interrupt: that it was
 // accepted, if there is a record of it, or else that it may have been.
-func (in *invocation) tellInterrupted(record *migcontrollerv1.CommandRecord, id string) {
+func (in *invocation) reportInterrupted(record *migcontrollerv1.CommandRecord, id string) {
 	f := &failure{code: exitInterrupted, text: fmt.Sprintf("interrupted; %s may have been accepted", id), hint: lookHint(id)}
 	if record != nil {
-		f.text = fmt.Sprintf("interrupted; %s was accepted, and goes on", id)
+		f.text = fmt.Sprintf("interrupted; %s was accepted and is still in progress", id)
 	}
 	in.show("", f)
 }
 
-// lookHint says how to look at a command, and how to take it back.
+// lookHint says how to look at a command, and how to cancel it.
 func lookHint(id string) string {
-	return fmt.Sprintf("Look: migctl command %s. Take it back: migctl cancel %s", id, id)
+	return fmt.Sprintf("To check it: migctl command %s; to cancel it: migctl cancel %s", id, id)
 }
 
 // uncertain reports whether a request that changes something may have been carried
@@ -178,8 +181,7 @@ func (in *invocation) uncertain(err error) bool {
 	return in.explain(err).code == exitUnavailable || code == connect.CodeInternal || code == connect.CodeUnknown
 }
 
-// outcome tells on stderr what to know of a command that was sent, and returns
-// the error of one that was waited for in vain.
+// outcome returns the error of a command that was waited for and did not succeed.
 func (in *invocation) outcome(c *migcontrollerv1.CommandRecord, waited bool) error {
 	switch {
 	case !waited || succeeded(c):
@@ -187,8 +189,8 @@ func (in *invocation) outcome(c *migcontrollerv1.CommandRecord, waited bool) err
 	case !ended(c):
 		id := c.GetCommand().GetId()
 		return &failure{
-			code: exitNotEnded, text: fmt.Sprintf("the wait is over and %s is still %s", id, stateName(c.GetState())),
-			hint: fmt.Sprintf("It goes on. Look again: migctl command %s. Take it back: migctl cancel %s", id, id),
+			code: exitNotEnded, text: fmt.Sprintf("timed out waiting for %s, which is still %s", id, stateName(c.GetState())),
+			hint: "It is still in progress.\n" + lookHint(id),
 		}
 	default:
 		text := fmt.Sprintf("%s ended as %s", c.GetCommand().GetId(), stateName(c.GetState()))
@@ -199,11 +201,11 @@ func (in *invocation) outcome(c *migcontrollerv1.CommandRecord, waited bool) err
 	}
 }
 
-// send sends a command and waits for its end. The same id is asked for again and
-// again, which sends nothing twice; so once the command has been accepted, a
-// controller that goes away for a while does not end the wait. The record is nil
-// only if the command is not known to have been accepted; with a record, the error
-// says why the wait ended before the command.
+// send sends a command and waits for its end. It repeats the request with the same id,
+// which sends nothing twice; so once the command has been accepted, the wait survives a
+// controller that is away for a while. The record is nil only if the command is not known
+// to have been accepted; with a record, the error says why the wait ended before the
+// command.
 func (in *invocation) send(
 	ctx context.Context, req *migcontrollerv1.SendCommandRequest, wait time.Duration,
 ) (*migcontrollerv1.CommandRecord, error) {

@@ -8,13 +8,15 @@ import (
 	"unicode/utf8"
 )
 
-// A column is never cut to less than minWidth; gap is what stands between two.
 const (
-	minWidth = 5
-	gap      = "  "
+	// gap stands between two columns, and indent begins the lines below a row.
+	gap    = "  "
+	indent = "  "
+	// minValue is the narrowest that the values of a record are wrapped to.
+	minValue = 20
 )
 
-// tone is how a text is meant; on a terminal it has a colour.
+// tone is the meaning of a text, which a terminal shows as a colour.
 type tone string
 
 // The tones, as the parameters of terminals.
@@ -39,13 +41,16 @@ func plain(text string) cell { return cell{text: text} }
 // column is one column of a table.
 type column struct {
 	title string
-	// wide columns are left out of narrow tables.
+	// wide columns are shown with -o wide only.
 	wide bool
-	// Where there is no room cut columns give way first, and keep columns last.
-	cut, keep bool
+	// If the terminal is too narrow, columns give way one after the other, the lowest drop
+	// first: text goes below its row, any other column is left out. 0 always stays.
+	drop int
+	// text is free text. Only the last column may be.
+	text bool
 }
 
-// table is what people read of a list.
+// table is a list in a form for people.
 type table struct {
 	columns []column
 	rows    [][]cell
@@ -57,35 +62,29 @@ func (t *table) add(row ...cell) { t.rows = append(t.rows, row) }
 // look is how a table is shown.
 type look struct {
 	wide, headers, colour bool
-	// width is that of the terminal; 0 cuts nothing.
+	// width is that of the terminal; 0 shows every row in one line.
 	width int
 }
 
-// write shows the table. Everything that came from outside is made printable.
-func (t *table) write(w io.Writer, l look) {
-	t = t.visible(l.wide)
-	widths := make([]int, len(t.columns))
-	for i, c := range t.columns {
-		if l.headers {
-			widths[i] = len(c.title)
-		}
-		for _, row := range t.rows {
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i].text))
-		}
-	}
-	if l.width > 0 {
-		t.fit(widths, l.width)
-	}
+// write shows the table, and returns the titles of the columns that were left out
+// because the terminal is too narrow. All text is made printable, and none is cut.
+func (t *table) write(w io.Writer, l look) (dropped []string) {
+	shown := t.visible(l.wide)
+	form := shown.arrange(l)
 	if l.headers {
-		titles := make([]cell, len(t.columns))
-		for i, c := range t.columns {
+		titles := make([]cell, len(shown.columns))
+		for i, c := range shown.columns {
 			titles[i] = plain(c.title)
+			if c.text && form.below {
+				titles[i] = cell{blank: true}
+			}
 		}
-		writeRow(w, titles, widths, false)
+		form.writeRow(w, titles, false)
 	}
-	for _, row := range t.rows {
-		writeRow(w, row, widths, l.colour)
+	for _, row := range shown.rows {
+		form.writeRow(w, row, l.colour)
 	}
+	return form.dropped
 }
 
 // visible returns the columns to be shown, with printable texts.
@@ -114,53 +113,30 @@ func (t *table) visible(wide bool) *table {
 	return out
 }
 
-// fit takes away from the widest of the columns to be cut until all fit, then
-// from the widest of those that are not to be kept, then from the widest of all.
-func (t *table) fit(widths []int, room int) {
-	total := len(gap) * (len(widths) - 1)
-	for _, width := range widths {
-		total += width
+// field appends a row to the table of one record, which has two columns: names and
+// values.
+func (t *table) field(name string, value cell) { t.add(plain(name), value) }
+
+// writeFields shows the table of one record. A value that is too long for the terminal is
+// wrapped at words.
+func (t *table) writeFields(w io.Writer, l look) {
+	shown := t.visible(l.wide)
+	names := 0
+	for _, row := range shown.rows {
+		names = max(names, utf8.RuneCountInString(row[0].text))
 	}
-	for _, mayCut := range []func(column) bool{
-		func(c column) bool { return c.cut },
-		func(c column) bool { return !c.keep },
-		func(column) bool { return true },
-	} {
-		for ; total > room; total-- {
-			widest := -1
-			for i, width := range widths {
-				if mayCut(t.columns[i]) && width > minWidth && (widest < 0 || width > widths[widest]) {
-					widest = i
-				}
-			}
-			if widest < 0 {
-				break
-			}
-			widths[widest]--
+	for _, row := range shown.rows {
+		lines := []string{row[1].text}
+		if l.width > 0 {
+			lines = wrap(row[1].text, max(l.width-names-len(gap), minValue))
+		}
+		name := row[0].text
+		for _, line := range lines {
+			text := fmt.Sprintf("%-*s%s%s", names, name, gap, paint(line, row[1].tone, l.colour))
+			fmt.Fprintln(w, strings.TrimRight(text, " "))
+			name = ""
 		}
 	}
-}
-
-func writeRow(w io.Writer, row []cell, widths []int, colour bool) {
-	var b strings.Builder
-	for i, c := range row {
-		text := shorten(c.text, widths[i])
-		pad := widths[i] - utf8.RuneCountInString(text)
-		b.WriteString(paint(text, c.tone, colour))
-		if i < len(row)-1 {
-			b.WriteString(strings.Repeat(" ", pad) + gap)
-		}
-	}
-	fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
-}
-
-// shorten cuts the text to a width; what is cut ends in an ellipsis.
-func shorten(text string, width int) string {
-	if utf8.RuneCountInString(text) <= width {
-		return text
-	}
-	runes := []rune(text)
-	return string(runes[:max(width-1, 0)]) + "…"
 }
 
 func paint(text string, t tone, colour bool) string {
@@ -170,8 +146,8 @@ func paint(text string, t tone, colour bool) string {
 	return "\x1b[" + string(t) + "m" + text + "\x1b[0m"
 }
 
-// printable returns the text as one line without control characters: what an
-// agent reports must not steer the terminal.
+// printable returns the text as one line without control characters: what an agent
+// reports must not control the terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

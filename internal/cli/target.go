@@ -27,35 +27,33 @@ const (
 	tokenLimit = 16 << 10
 )
 
-// target is a controller and what it takes to be let in: a context of the config
-// file, or what the flags and the environment say in its place.
+// target is a controller and the credentials for it: a context of the config file, or
+// what the flags and the environment specify instead.
 type target struct {
 	Address string `yaml:"address" json:"address"`
-	// CAFile has the certificates to trust, in place of the system's.
+	// CAFile has the certificates to trust instead of the system's.
 	CAFile string `yaml:"ca_file,omitempty" json:"ca_file,omitempty"`
 	// CertFile and KeyFile are migctl's own certificate.
 	CertFile string `yaml:"cert_file,omitempty" json:"cert_file,omitempty"`
 	KeyFile  string `yaml:"key_file,omitempty" json:"key_file,omitempty"`
-	// ServerName is whom the controller's certificate must name; empty for the
-	// host of the address.
+	// ServerName is the name that the controller's certificate must have; empty for
+	// the host of the address.
 	ServerName         string `yaml:"server_name,omitempty" json:"server_name,omitempty"`
 	InsecureSkipVerify bool   `yaml:"insecure_skip_verify,omitempty" json:"insecure_skip_verify,omitempty"`
 	// Token is sent as the bearer; at most one of the two is set.
 	Token     string `yaml:"token,omitempty" json:"token,omitempty"`
 	TokenFile string `yaml:"token_file,omitempty" json:"token_file,omitempty"`
-	// PlaintextToken lets the token go over http to other machines.
+	// PlaintextToken allows sending the token over http to other machines.
 	PlaintextToken bool `yaml:"plaintext_token,omitempty" json:"plaintext_token,omitempty"`
 
-	// source is what a field is called after in errors, such as context lab;
-	// caSource and tokenSource are what CAFile and the token are called, when they
-	// are no fields.
+	// source says in errors where the fields come from, such as context lab; caSource
+	// and tokenSource name CAFile and the token when they come from elsewhere.
 	source, caSource, tokenSource string
 }
 
-// findTarget goes by --address, --context, MIGCTL_ADDRESS, the current context
-// and the default, in this order. The token is that of --token-file, then that
-// of the context if --context chose it, then that of MIGCTL_TOKEN; and likewise
-// the certificates to trust.
+// findTarget uses --address, --context, MIGCTL_ADDRESS, the current context and the
+// default, in this order. The token is that of --token-file, else that of the context if
+// --context chose it, else that of MIGCTL_TOKEN; and likewise the certificates to trust.
 func (in *invocation) findTarget() (target, error) {
 	t, err := in.findController()
 	if err != nil {
@@ -123,7 +121,7 @@ func checkAddress(what, address string) (string, error) {
 	}
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", usage("%s must be like http://localhost:8080", what)
+		return "", usage("%s must be a URL such as http://localhost:8080", what)
 	}
 	return strings.TrimSuffix(u.String(), "/"), nil
 }
@@ -139,21 +137,21 @@ func (t target) fieldName(field string) string {
 	}
 }
 
-// invalid returns the error of a field that breaks a rule.
+// invalid returns the error of a field that violates a rule.
 func (t target) invalid(field, rule string, args ...any) error {
 	return usage("%s %s", t.fieldName(field), fmt.Sprintf(rule, args...))
 }
 
 // connectTo prepares the transport for the controller and returns the options of its
-// clients, or the error of the first field that breaks a rule. What is unsafe, and
-// allowed, is warned of.
+// clients, or the error of the first field that violates a rule. It warns about settings
+// that are unsafe but allowed.
 func (in *invocation) connectTo(t target) ([]connect.ClientOption, error) {
 	secure, err := t.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
 	if t.InsecureSkipVerify {
-		in.warnf("insecure_skip_verify is on: whoever answers at %s is believed to be the controller", t.Address)
+		in.warnf("insecure_skip_verify is on: any server that answers at %s is trusted as the controller", t.Address)
 	}
 	in.transport.TLSClientConfig = secure
 	options := []connect.ClientOption{connect.WithReadMaxBytes(answerLimit)}
@@ -183,7 +181,7 @@ func (t target) firstTLSField() string {
 	}
 }
 
-// checkTarget returns the error of the first field that breaks a rule.
+// checkTarget returns the error of the first field that violates a rule.
 func (in *invocation) checkTarget(t target) error {
 	if _, err := t.tlsConfig(); err != nil {
 		return err
@@ -192,23 +190,23 @@ func (in *invocation) checkTarget(t target) error {
 	return err
 }
 
-// tlsConfig returns what the TLS fields say.
+// tlsConfig returns the configuration that the TLS fields describe.
 func (t target) tlsConfig() (*tls.Config, error) {
 	if set := t.firstTLSField(); set != "" && !strings.HasPrefix(t.Address, "https:") {
 		return nil, t.invalid(set, "must not be given without an https address")
 	}
 	secure := &tls.Config{
 		MinVersion: tls.VersionTLS12, ServerName: t.ServerName,
-		InsecureSkipVerify: t.InsecureSkipVerify, //nolint:gosec // asked for by name, and warned of
+		InsecureSkipVerify: t.InsecureSkipVerify, //nolint:gosec // requested explicitly, with a warning
 	}
 	if t.CAFile != "" {
 		certificates, err := os.ReadFile(t.CAFile)
 		if err != nil {
-			return nil, t.invalid("ca_file", "must be a file that can be read: %v", err)
+			return nil, t.invalid("ca_file", "must be a readable file: %v", err)
 		}
 		secure.RootCAs = x509.NewCertPool()
 		if !secure.RootCAs.AppendCertsFromPEM(certificates) {
-			return nil, t.invalid("ca_file", "must have a certificate in PEM: %s has none", t.CAFile)
+			return nil, t.invalid("ca_file", "must contain a PEM certificate: %s contains none", t.CAFile)
 		}
 	}
 	switch {
@@ -221,13 +219,13 @@ func (t target) tlsConfig() (*tls.Config, error) {
 	}
 	own, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 	if err != nil {
-		return nil, t.invalid("cert_file and key_file", "must be a certificate and its key in PEM: %v", err)
+		return nil, t.invalid("cert_file and key_file", "must be a PEM certificate and its key: %v", err)
 	}
 	secure.Certificates = []tls.Certificate{own}
 	return secure, nil
 }
 
-// bearer returns what sends the token, which no error shows; nil for none.
+// bearer returns the option that sends the token; nil for no token. No error shows it.
 func (in *invocation) bearer(t target) (connect.ClientOption, error) {
 	if t.Token == "" && t.TokenFile == "" {
 		return nil, nil //nolint:nilnil // no token
@@ -240,7 +238,7 @@ func (in *invocation) bearer(t target) (connect.ClientOption, error) {
 		what = cmp.Or(t.tokenSource, t.fieldName("token_file"))
 		content, err := readToken(t.TokenFile)
 		if err != nil {
-			return nil, usage("%s must be a file that can be read: %v", what, err)
+			return nil, usage("%s must be a readable file: %v", what, err)
 		}
 		in.warnReadable(t.TokenFile)
 		token = strings.TrimSpace(content)
@@ -252,12 +250,12 @@ func (in *invocation) bearer(t target) (connect.ClientOption, error) {
 	bearer, err := migclient.WithToken(t.Address, token, options...)
 	if errors.Is(err, migclient.ErrPlaintextToken) {
 		return nil, &failure{
-			code: exitUsage, text: fmt.Sprintf("the token was not sent to %s: others could read it on its way", t.Address),
-			hint: "Use an https address. --plaintext-token sends it all the same.",
+			code: exitUsage, text: fmt.Sprintf("refusing to send the token to %s: it would travel unencrypted", t.Address),
+			hint: "Use an https address. --plaintext-token sends it anyway.",
 		}
 	}
 	if err != nil || len(token) > tokenLimit {
-		return nil, usage("%s must have one token: 1 to %d visible ASCII characters without spaces", what, tokenLimit)
+		return nil, usage("%s must contain one token: 1 to %d visible ASCII characters without spaces", what, tokenLimit)
 	}
 	return bearer, nil
 }
@@ -268,17 +266,17 @@ func readToken(path string) (string, error) {
 		return "", err
 	}
 	defer func() { _ = f.Close() }() // only read
-	// With room for a line end and for seeing that it is too long.
+	// Enough for a line end, and to detect that it is too long.
 	content, err := io.ReadAll(io.LimitReader(f, tokenLimit+3))
 	return string(content), err
 }
 
-// warnReadable warns of a file with a secret that others can read.
+// warnReadable warns if a file with a secret is readable by other users.
 func (in *invocation) warnReadable(path string) {
 	info, err := os.Stat(path)
-	// Windows keeps its permissions elsewhere; a pipe is nobody else's.
+	// Windows has permissions of another kind; a pipe has no other readers.
 	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o044 != 0 && runtime.GOOS != "windows" {
-		in.warnf("%s has a token, and others can read it: chmod 600 %s", path, path)
+		in.warnf("%s contains a token and is readable by other users: run chmod 600 %s", path, path)
 	}
 }
 
@@ -286,7 +284,7 @@ func (in *invocation) warnf(format string, args ...any) {
 	fmt.Fprintf(in.stderr, "migctl: warning: %s\n", printable(fmt.Sprintf(format, args...)))
 }
 
-// absolute makes the paths of the files absolute; relative ones begin at dir.
+// absolute makes the paths of the files absolute; relative ones start at dir.
 func (t target) absolute(dir string) target {
 	for _, path := range []*string{&t.CAFile, &t.CertFile, &t.KeyFile, &t.TokenFile} {
 		if *path != "" && !filepath.IsAbs(*path) {
@@ -300,20 +298,20 @@ func (t target) absolute(dir string) target {
 // that is not what happened.
 func distrust(err error) string {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "If the controller has a certificate of your own making, --ca-file FILE names the\n  file to check it with; or MIGCTL_CA_FILE, or a context."
+		return "If its certificate is self-signed or from a private CA, name the PEM file to check\n  it with: --ca-file FILE, MIGCTL_CA_FILE or a context."
 	}
 	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return "Use an address that the certificate names, or set-context's --server-name."
+		return "Use an address that the certificate covers, or store the name that it has:\n  migctl config set-context NAME --server-name HOST."
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "The controller's certificate is no good: whoever runs it has to replace it."
+		return "The controller's certificate is invalid: whoever runs the controller has to replace it."
 	}
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || strings.Contains(err.Error(), "HTTP response to HTTPS client") {
-		return "It does not speak TLS: is it an http address?"
+		return "The server does not use TLS. Try the same address with http://."
 	}
-	// With TLS 1.3 the refusal may come after the handshake, and be lost.
+	// With TLS 1.3 the alert may come after the handshake, and be lost.
 	if text := err.Error(); strings.Contains(text, "remote error: tls:") || strings.Contains(text, "client conn could not be established") {
-		return "It may want a certificate of yours: migctl config set-context NAME --cert-file\n  and --key-file."
+		return "The server may require a client certificate: migctl config set-context NAME\n  --cert-file FILE --key-file FILE."
 	}
 	return ""
 }

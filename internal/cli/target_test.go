@@ -26,7 +26,7 @@ import (
 
 const secret = "tok-3f9c"
 
-// guard is what stands before a controller: it ends TLS, and lets in who brings
+// guard is a proxy in front of a controller: it terminates TLS, and admits callers with
 // the token.
 func guard(t *testing.T, configure func(*tls.Config)) *httptest.Server {
 	t.Helper()
@@ -108,35 +108,35 @@ func (d *desk) refuses(code int, says string, args ...string) {
 	require.NotContains(d.t, stdout+stderr, secret)
 }
 
-// With what its context says, migctl gets through TLS and brings the token, also
-// where a watch streams; without, it says what is missing.
+// With the settings of its context, migctl connects over TLS and sends the token, also for
+// a watch; without them, it reports what is missing.
 func TestContextTLS(t *testing.T) {
 	t.Parallel()
 	server := guard(t, nil)
 	d := contextDesk(t)
-	d.refuses(exitUnavailable, "--ca-file FILE names", "vms", "--address", server.URL)
+	d.refuses(exitUnavailable, "--ca-file FILE, MIGCTL_CA_FILE or a context", "vms", "--address", server.URL)
 	d.must("config", "set-context", "lab", "--address", server.URL, "--ca-file", certificateFile(t, server.Certificate().Raw))
-	d.refuses(exitNotAllowed, "does not let you in", "vms")
+	d.refuses(exitNotAllowed, "denied access", "vms")
 
 	token := put(t, "token", secret+"\n")
 	require.Contains(t, d.must("vms", "--token-file", token), "vm-1")
 	d.program.environ[tokenEnv] = secret
 	require.Contains(t, d.must("vms"), "vm-1")
-	d.refuses(exitNotAllowed, "does not let you in", "vms", "--context", "lab")
+	d.refuses(exitNotAllowed, "denied access", "vms", "--context", "lab")
 	d.program.environ[tokenEnv] = "wrong"
-	d.refuses(exitNotAllowed, "does not let you in", "vms")
+	d.refuses(exitNotAllowed, "denied access", "vms")
 	delete(d.program.environ, tokenEnv)
 
 	d.must("config", "set-context", "lab", "--token-file", token)
 	require.Contains(t, d.must("vms"), "vm-1", "what was set before is still there")
 	d.refuses(exitFailed, "EOF", "watch") // The stream is reached; the fake has none to send.
 	d.must("config", "set-context", "lab", "--token-file=")
-	d.refuses(exitNotAllowed, "does not let you in", "vms")
+	d.refuses(exitNotAllowed, "denied access", "vms")
 
 	d.must("config", "set-context", "lab", "--ca-file=", "--insecure-skip-verify", "--token-file", token)
 	require.Contains(t, d.must("vms"), "migctl: warning: insecure_skip_verify is on")
 	d.must("config", "set-context", "lab", "--insecure-skip-verify=false")
-	d.refuses(exitUnavailable, "--ca-file FILE names", "vms")
+	d.refuses(exitUnavailable, "--ca-file FILE, MIGCTL_CA_FILE or a context", "vms")
 
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
 	require.NoError(t, err)
@@ -159,21 +159,21 @@ func TestCAFile(t *testing.T) {
 	require.Contains(t, d.must("vms", "--address", server.URL, "--ca-file", good), "vm-1")
 	d.program.environ[caFileEnv] = good
 	require.Contains(t, d.must("vms", "--address", server.URL), "vm-1")
-	d.refuses(exitUnavailable, "--ca-file FILE names", "vms", "--address", server.URL, "--ca-file", bad)
+	d.refuses(exitUnavailable, "--ca-file FILE, MIGCTL_CA_FILE or a context", "vms", "--address", server.URL, "--ca-file", bad)
 
 	d.must("config", "set-context", "lab", "--address", server.URL, "--ca-file", bad, "--token-file", put(t, "token", secret))
 	require.Contains(t, d.must("vms"), "vm-1")
-	d.refuses(exitUnavailable, "--ca-file FILE names", "vms", "--context", "lab")
+	d.refuses(exitUnavailable, "--ca-file FILE, MIGCTL_CA_FILE or a context", "vms", "--context", "lab")
 	require.Contains(t, d.must("vms", "--context", "lab", "--ca-file", good), "vm-1")
 	delete(d.program.environ, caFileEnv)
-	d.refuses(exitUnavailable, "--ca-file FILE names", "vms")
+	d.refuses(exitUnavailable, "--ca-file FILE, MIGCTL_CA_FILE or a context", "vms")
 
 	plain := newDesk(t).server.URL
 	d.refuses(exitUsage, "--ca-file must name a file", "vms", "--ca-file=")
-	d.refuses(exitUsage, "--ca-file must be a file that can be read", "vms", "--address", server.URL, "--ca-file=/nowhere/at/all")
+	d.refuses(exitUsage, "--ca-file must be a readable file", "vms", "--address", server.URL, "--ca-file=/nowhere/at/all")
 	d.refuses(exitUsage, "--ca-file must not be given without an https address", "vms", "--address", plain, "--ca-file", good)
 	d.program.environ[caFileEnv] = put(t, "no.pem", "no certificate")
-	d.refuses(exitUsage, "MIGCTL_CA_FILE must have a certificate in PEM", "vms", "--address", server.URL)
+	d.refuses(exitUsage, "MIGCTL_CA_FILE must contain a PEM certificate", "vms", "--address", server.URL)
 	require.Contains(t, d.must("vms", "--address", plain), "vm-1", "the environment is for https")
 }
 
@@ -189,19 +189,19 @@ func TestContextClientCertificate(t *testing.T) {
 	d := contextDesk(t)
 	d.program.environ[tokenEnv] = secret
 	d.must("config", "set-context", "lab", "--address", server.URL, "--ca-file", certificateFile(t, server.Certificate().Raw))
-	d.refuses(exitUnavailable, "It may want a certificate of yours", "vms")
+	d.refuses(exitUnavailable, "The server may require a client certificate", "vms")
 	d.must("config", "set-context", "lab", "--cert-file", certFile, "--key-file", keyFile)
 	require.Contains(t, d.must("vms"), "vm-1")
 }
 
-// TLS where there is none, and none where there is TLS, are told apart from a
-// controller that is away.
+// TLS to a server without it, and plaintext to a server with TLS, are reported as such and
+// not as an unreachable controller.
 func TestWrongScheme(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
-	d.refuses(exitUnavailable, "It does not speak TLS", "vms", "--address", strings.Replace(d.server.URL, "http:", "https:", 1))
+	d.refuses(exitUnavailable, "The server does not use TLS", "vms", "--address", strings.Replace(d.server.URL, "http:", "https:", 1))
 	server := guard(t, nil)
-	d.refuses(exitUnavailable, "It may speak TLS: try --address "+server.URL, "vms", "--address", strings.Replace(server.URL, "https:", "http:", 1))
+	d.refuses(exitUnavailable, "The server may require TLS: try --address "+server.URL, "vms", "--address", strings.Replace(server.URL, "https:", "http:", 1))
 }
 
 // A token goes in plaintext to this machine only, unless it is asked for; and it
@@ -222,12 +222,12 @@ func TestPlaintextToken(t *testing.T) {
 	require.Equal(t, "Bearer "+secret, got)
 	require.Equal(t, 1, asked)
 
-	d.refuses(exitUsage, "the token was not sent to http://controller.example:8080", "vms", "--address", "controller.example:8080")
+	d.refuses(exitUsage, "refusing to send the token to http://controller.example:8080", "vms", "--address", "controller.example:8080")
 	token := put(t, "token", secret)
-	d.refuses(exitUsage, "the token was not sent", "config", "set-context", "far", "--address", "controller.example", "--token-file", token)
+	d.refuses(exitUsage, "refusing to send the token", "config", "set-context", "far", "--address", "controller.example", "--token-file", token)
 	d.must("config", "set-context", "far", "--address", "controller.example", "--token-file", token, "--plaintext-token")
-	d.refuses(exitUsage, "the token was not sent", "vms", "--context", "far", "--plaintext-token=false")
-	d.refuses(exitUsage, "the token was not sent", "config", "set-context", "far", "--plaintext-token=false")
+	d.refuses(exitUsage, "refusing to send the token", "vms", "--context", "far", "--plaintext-token=false")
+	d.refuses(exitUsage, "refusing to send the token", "config", "set-context", "far", "--plaintext-token=false")
 }
 
 // The tokens of the config file are never shown.
@@ -255,21 +255,21 @@ func TestContextRules(t *testing.T) {
 	for _, test := range []struct{ fields, says string }{
 		{"ca_file: " + certFile, ""},
 		{"cert_file: " + certFile + ", key_file: " + keyFile, ""},
-		{"address: 'ftp://x'", "context lab: address must be like"},
+		{"address: 'ftp://x'", "context lab: address must be a URL such as"},
 		{"address: 'http://x', ca_file: " + certFile, "context lab: ca_file must not be given without an https address"},
 		{"address: 'http://x', server_name: x", "context lab: server_name must not be given without an https address"},
 		{"address: 'http://x', insecure_skip_verify: true", "context lab: insecure_skip_verify must not be given without"},
-		{"ca_file: missing.pem", "context lab: ca_file must be a file that can be read"},
-		{"ca_file: " + noPEM, "context lab: ca_file must have a certificate in PEM"},
+		{"ca_file: missing.pem", "context lab: ca_file must be a readable file"},
+		{"ca_file: " + noPEM, "context lab: ca_file must contain a PEM certificate"},
 		{"cert_file: " + certFile, "context lab: key_file must be given with cert_file"},
 		{"key_file: " + keyFile, "context lab: cert_file must be given with key_file"},
-		{"cert_file: " + certFile + ", key_file: " + otherKey, "context lab: cert_file and key_file must be a certificate and its key"},
+		{"cert_file: " + certFile + ", key_file: " + otherKey, "context lab: cert_file and key_file must be a PEM certificate and its key"},
 		{"token: a, token_file: b", "context lab: token must not be given with token_file"},
-		{"token: 'two words'", "context lab: token must have one token"},
-		{"token: tök", "context lab: token must have one token"},
-		{"token_file: missing", "context lab: token_file must be a file that can be read"},
-		{"token_file: " + put(t, "empty", "\n"), "context lab: token_file must have one token"},
-		{"token_file: " + put(t, "long", strings.Repeat("a", tokenLimit+1)), "context lab: token_file must have one token"},
+		{"token: 'two words'", "context lab: token must contain one token"},
+		{"token: tök", "context lab: token must contain one token"},
+		{"token_file: missing", "context lab: token_file must be a readable file"},
+		{"token_file: " + put(t, "empty", "\n"), "context lab: token_file must contain one token"},
+		{"token_file: " + put(t, "long", strings.Repeat("a", tokenLimit+1)), "context lab: token_file must contain one token"},
 		{"tokken: x", "tokken"},
 	} {
 		d := contextDesk(t)
@@ -287,11 +287,11 @@ func TestContextRules(t *testing.T) {
 	}
 	d := contextDesk(t)
 	d.refuses(exitUsage, "--token-file must name a file", "vms", "--token-file=")
-	d.refuses(exitUsage, "--token-file must be a file that can be read", "vms", "--token-file=/nowhere/at/all")
+	d.refuses(exitUsage, "--token-file must be a readable file", "vms", "--token-file=/nowhere/at/all")
 	d.refuses(exitUsage, "ca_file must not be given without an https", "config", "set-context", "x", "--address", "a:1", "--ca-file", certFile)
-	d.refuses(exitUsage, "the name must be printable", "config", "set-context", "", "--address", "a:1")
+	d.refuses(exitUsage, "the name of a context must be printable", "config", "set-context", "", "--address", "a:1")
 	d.program.environ[tokenEnv] = "a b"
-	d.refuses(exitUsage, "MIGCTL_TOKEN must have one token", "vms")
+	d.refuses(exitUsage, "MIGCTL_TOKEN must contain one token", "vms")
 	require.NoError(t, os.MkdirAll(filepath.Dir(d.program.environ[configEnv]), 0o700))
 	near := filepath.Join(filepath.Dir(d.program.environ[configEnv]), "near")
 	require.NoError(t, os.WriteFile(near, []byte(secret), 0o600))

@@ -49,7 +49,7 @@ func TestInterruptedUnknown(t *testing.T) {
 	d := interruptedWhile(t, 1)
 	_, stderr, code := d.run("drain", "vm-1", "-o", "json")
 	require.Equal(t, exitInterrupted, code)
-	require.Contains(t, stderr, `{"error":{"name":"vm-1","message":"interrupted; ctl-0001 may have been accepted","hint":"Look: migctl command ctl-0001.`)
+	require.Contains(t, stderr, `{"error":{"name":"vm-1","message":"interrupted; ctl-0001 may have been accepted","hint":"To check it: migctl command ctl-0001;`)
 }
 
 // A command that was accepted before the interrupt is listed, with its id.
@@ -59,7 +59,7 @@ func TestInterruptedAccepted(t *testing.T) {
 	stdout, stderr, code := d.run("drain", "vm-1")
 	require.Equal(t, exitInterrupted, code)
 	require.Contains(t, stdout, "ctl-0001")
-	require.Contains(t, stderr, "1 of 1 accepted, 0 succeeded, 0 ended otherwise, 1 not ended.")
+	require.Contains(t, stderr, "1 of 1 accepted, 0 succeeded, 0 did not succeed, 1 not finished.")
 
 	d = interruptedWhile(t, 2)
 	_, stderr, code = d.run("send", "vm-1", "drain", "--wait", "1m")

@@ -33,7 +33,12 @@ func clientVersion() string {
 const platform = runtime.GOOS + "/" + runtime.GOARCH
 
 type versionCmd struct {
-	Client bool `help:"Do not ask the controller."`
+	Client bool `help:"Do not contact the controller."`
+}
+
+// Help says what the exit status means.
+func (versionCmd) Help() string {
+	return examples("Exits with status 0 only if the controller answers.", "migctl version", "migctl version --client")
 }
 
 // Run shows the versions of both, and whether the controller answers.
@@ -62,18 +67,18 @@ type versions struct {
 	Platform  string `json:"platform"`
 	Address   string `json:"address,omitempty"`
 	Reachable *bool  `json:"reachable,omitempty"`
-	// Server is nil when the controller does not tell.
+	// Server is nil when the controller does not report its version.
 	Server json.RawMessage `json:"server,omitempty"`
 
 	info *migcontrollerv1.GetServerInfoResponse
 }
 
-// askServer fills in what the controller returns. One that is older than
-// GetServerInfo answers all the same.
+// askServer fills in what the controller reports. One that is older than GetServerInfo
+// counts as reachable too.
 func (in *invocation) askServer(ctx context.Context, out *versions) error {
 	res, err := ask(ctx, in, 0, in.client.GetServerInfo, &migcontrollerv1.GetServerInfoRequest{})
 	if connect.CodeOf(err) == connect.CodeUnimplemented {
-		// Only a call that it has tells a controller from something else.
+		// A call that it has to support shows that it is a controller.
 		_, err = ask(ctx, in, 0, in.client.ListVMs, &migcontrollerv1.ListVMsRequest{PageSize: 1})
 	}
 	reachable := err == nil

@@ -3,26 +3,24 @@ package cli
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strconv"
 	"strings"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-const noVM = "No VM fits. migctl vms lists them all."
+const noVM = "No VM matches. migctl vms lists all VMs."
 
-// vmFilter chooses VMs.
+// vmFilter selects VMs.
 type vmFilter struct {
-	Pool      word `placeholder:"POOL" help:"Only VMs of this pool."`
-	Org       word `placeholder:"ORG" help:"Only VMs of this organisation."`
+	Pool      word `placeholder:"POOL" help:"Only VMs in this pool."`
+	Org       word `placeholder:"ORG" help:"Only VMs in this organisation."`
 	Connected bool `xor:"connected" help:"Only VMs that are connected."`
 	Offline   bool `xor:"connected" help:"Only VMs that are not connected."`
 	Status    word `placeholder:"STATUS" help:"Only VMs with this status, such as idle or job_running."`
 }
 
-// list returns the VMs that fit, limit of them at most; 0 is all.
+// list returns the VMs that match, limit of them at most; 0 is all.
 func (f vmFilter) list(ctx context.Context, in *invocation, limit int) (vms []*migcontrollerv1.VM, more bool, err error) {
 	req := &migcontrollerv1.ListVMsRequest{PoolId: string(f.Pool), OrgId: string(f.Org), Status: string(f.Status)}
 	if f.Connected || f.Offline {
@@ -37,7 +35,17 @@ func (f vmFilter) list(ctx context.Context, in *invocation, limit int) (vms []*m
 
 type vmsCmd struct {
 	vmFilter
-	Limit int `placeholder:"N" help:"Show N VMs at most; 0 is all."`
+	Limit int `placeholder:"N" help:"Show at most N VMs; 0 means all, the default."`
+}
+
+// Help shows examples.
+func (vmsCmd) Help() string {
+	return examples(
+		"Lists every VM that the controller knows, including VMs that are offline.",
+		"migctl vms --offline",
+		"migctl vms --pool builders --status idle",
+		"migctl vms -o json | jq -r '.[].vmId'",
+	)
 }
 
 // Run lists VMs.
@@ -66,23 +74,23 @@ func checkLimit(limit int) error {
 	return nil
 }
 
-// noteMore tells a person that a list is cut.
+// noteMore says on a terminal that a list is incomplete.
 func (in *invocation) noteMore(more bool) {
 	if more && in.reports && !in.structured() {
-		fmt.Fprintln(in.stderr, "There are more: --limit N shows N, --limit 0 all.")
+		fmt.Fprintln(in.stderr, "There are more: --limit N shows N, --limit 0 shows all.")
 	}
 }
 
 func (in *invocation) vmTable(vms []*migcontrollerv1.VM) table {
 	t := table{columns: []column{
-		{title: "VM", keep: true},
-		{title: "POOL", cut: true},
+		{title: "VM"},
+		{title: "POOL", drop: 1},
 		{title: "ORG", wide: true},
-		{title: "CONNECTED", keep: true},
-		{title: "STATUS", keep: true},
-		{title: "REGISTRATION"},
-		{title: "JOB", cut: true},
-		{title: "SEEN", keep: true},
+		{title: "CONNECTED"},
+		{title: "STATUS"},
+		{title: "REGISTRATION", drop: 4},
+		{title: "JOB", drop: 2},
+		{title: "SEEN", drop: 3},
 		{title: "RUNNER", wide: true},
 		{title: "LABELS", wide: true},
 		{title: "AGENT", wide: true},
@@ -119,10 +127,8 @@ func connectedCell(v *migcontrollerv1.VM) cell {
 	return cell{text: "no", tone: bad}
 }
 
-// vmStatusCell shows what the agent reports, and that the VM is spent, which it does not
-// report.
-// vmStatusCell shows the status of a VM, which is the last that it reported: one that is
-// not connected may have another by now.
+// vmStatusCell shows the status that the VM reported last, and that it is spent, which no
+// VM reports. The status of one that is offline may be out of date, so it has no colour.
 func vmStatusCell(v *migcontrollerv1.VM) cell {
 	status := statusCell(v.GetStatus())
 	if v.GetSpentAt() != nil {
@@ -185,7 +191,12 @@ func percent(p *float64) cell {
 }
 
 type vmCmd struct {
-	VM string `arg:"" name:"vm" help:"The VM."`
+	VM string `arg:"" name:"vm" help:"The VM's id."`
+}
+
+// Help shows examples.
+func (vmCmd) Help() string {
+	return examples("Shows everything that the controller knows about a VM.", "migctl vm vm-1", "migctl vm vm-1 -o json")
 }
 
 // Run shows one VM.
@@ -204,9 +215,7 @@ func (cmd vmCmd) Run(ctx context.Context, in *invocation) error {
 }
 
 // fields is a table of one record: a name and a value in each row.
-func fields() table { return table{columns: []column{{}, {cut: true}}} }
-
-func (t *table) field(name string, value cell) { t.add(plain(name), value) }
+func fields() table { return table{columns: make([]column, 2)} }
 
 func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 	t := fields()
@@ -231,7 +240,7 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 	t.field("  registered", in.whenBoth(registration.GetRegisteredAt()))
 	if f := registration.GetLastFailure(); f != nil {
 		t.field("  last failed", in.whenBoth(f.GetFailedAt()))
-		t.field("  because", plain(f.GetReason()))
+		t.field("  reason", plain(f.GetReason()))
 		t.field("  of command", plain(f.GetCommandId()))
 	}
 	if registration.GetNextAttemptAt() != nil {
@@ -285,7 +294,7 @@ func size(bytes int64) string {
 	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }
 
-// machineText describes a machine by what is known of it.
+// machineText describes a machine by what is known about it.
 func machineText(m *migcontrollerv1.Machine) string {
 	var parts []string
 	if m.GetMachineType() != "" {
@@ -304,94 +313,4 @@ func machineText(m *migcontrollerv1.Machine) string {
 		parts = append(parts, size(n)+" disk")
 	}
 	return strings.Join(parts, ", ")
-}
-
-type poolsCmd struct{ vmFilter }
-
-// poolCount is how the VMs of one pool are.
-type poolCount struct {
-	Pool       string `json:"poolId"`
-	VMs        int    `json:"vms"`
-	Connected  int    `json:"connected"`
-	Offline    int    `json:"offline"`
-	Registered int    `json:"registered"`
-	// Statuses counts those that are connected by what their agents report; those that are
-	// spent count as spent instead.
-	Statuses map[string]int `json:"statuses"`
-}
-
-// Run counts VMs by pool.
-func (cmd poolsCmd) Run(ctx context.Context, in *invocation) error {
-	if err := in.dial(); err != nil {
-		return err
-	}
-	vms, _, err := cmd.list(ctx, in, 0)
-	if err != nil {
-		return err
-	}
-	pools := countPools(vms)
-	if in.structured() {
-		return in.writeValue(pools)
-	}
-	t := table{columns: []column{
-		{title: "POOL"},
-		{title: "VMS"},
-		{title: "CONNECTED"},
-		{title: "OFFLINE"},
-		{title: "REGISTERED"},
-		{title: "IDLE"},
-		{title: "JOB_RUNNING"},
-		{title: "SPENT"},
-		{title: "ERROR"},
-	}}
-	for _, p := range pools {
-		t.add(
-			plain(p.Pool), count(p.VMs, neutral), count(p.Connected, neutral), count(p.Offline, bad), count(p.Registered, neutral),
-			count(p.Statuses["idle"], neutral), count(p.Statuses["job_running"], neutral),
-			count(p.Statuses["spent"], neutral), count(p.Statuses["error"], bad),
-		)
-	}
-	in.writeTable(t, noVM)
-	return nil
-}
-
-// count shows a number; the tone is for those above 0.
-func count(n int, t tone) cell {
-	if n == 0 {
-		t = neutral
-	}
-	return cell{text: strconv.Itoa(n), tone: t}
-}
-
-// countPools counts by pool, in the order of their names. What a VM that is
-// offline last said of its status is no longer counted.
-func countPools(vms []*migcontrollerv1.VM) []poolCount {
-	byName := map[string]*poolCount{}
-	for _, v := range vms {
-		p, known := byName[v.GetPoolId()]
-		if !known {
-			p = &poolCount{Pool: v.GetPoolId(), Statuses: map[string]int{}}
-			byName[v.GetPoolId()] = p
-		}
-		p.VMs++
-		if v.GetRegistration().GetState() == migcontrollerv1.RegistrationState_REGISTRATION_STATE_REGISTERED {
-			p.Registered++
-		}
-		if !v.GetConnected() {
-			p.Offline++
-			continue
-		}
-		p.Connected++
-		switch {
-		case v.GetSpentAt() != nil:
-			p.Statuses["spent"]++
-		case v.GetStatus() != "":
-			p.Statuses[v.GetStatus()]++
-		}
-	}
-	pools := make([]poolCount, 0, len(byName))
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		pools = append(pools, *byName[name])
-	}
-	return pools
 }

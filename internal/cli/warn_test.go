@@ -16,7 +16,7 @@ func TestWarnsOfAgentsThatReadNothing(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	d.fleet.vms[0].LastAckAt = d.fleet.vms[0].Registration.RequestedAt
-	const warning = "such an agent reads no commands"
+	const warning = "has acked nothing since"
 	for _, args := range [][]string{{"send", "vm-1", "update_config"}, {"drain", "vm-1", "--wait", "1s"}} {
 		_, stderr, _ := d.run(args...)
 		require.Contains(t, stderr, "Warning: the runner of vm-1 is registered")
@@ -39,8 +39,8 @@ func TestWarnsOfAgentsThatReadNothing(t *testing.T) {
 	require.NotContains(t, stderr, "Warning", "this one acked something since")
 }
 
-// A look-up that fails is not repeated for each VM, and does not keep the commands
-// from being sent: what comes of them says what is wrong.
+// A look-up that fails is not repeated for each VM, and does not prevent the commands from
+// being sent: their errors report the cause.
 func TestWarnGivesUpWithTheFirstLookUp(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)

@@ -32,7 +32,7 @@ var (
 	errExpired = connect.NewError(connect.CodeOutOfRange, errors.New("the changes after this cursor are no longer kept"))
 )
 
-// restarting is a controller that stops, is away for two tries, and comes back.
+// restarting is a controller that stops, is away for two attempts, and is then back.
 func restarting(d *desk, before, after []*migcontrollerv1.WatchFleetResponse) {
 	stopping := connect.NewError(connect.CodeUnavailable, errors.New("the controller is stopping"))
 	d.fleet.streams = []watchStream{sends(stopping, before...), sends(stopping), sends(nil), sends(nil, after...), sends(errRefused)}
@@ -48,8 +48,8 @@ func fixedChanges() (before, after []*migcontrollerv1.WatchFleetResponse) {
 	return before, after
 }
 
-// A watch goes on with its last cursor when the controller comes back, and ends
-// when the controller refuses.
+// A watch continues from its last cursor when the controller is back, and ends when the
+// controller returns another error.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
@@ -92,8 +92,8 @@ func TestWatchOutlastsTimeout(t *testing.T) {
 	require.Contains(t, stderr, "--cursor c1", "what was sent after the silence was seen")
 }
 
-// A stream on which nothing comes any more is given up, and the watch goes on from
-// where it was.
+// A stream that has been silent for too long is given up, and the watch continues from
+// its last cursor.
 func TestWatchGivesUpOnSilence(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
@@ -112,7 +112,7 @@ func TestWatchGivesUpOnSilence(t *testing.T) {
 	}
 	_, stderr, code := d.run("watch")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stderr, "The controller is gone; trying to reach it again.")
+	require.Contains(t, stderr, "Lost the connection to the controller; reconnecting.")
 	requests := requestsOf[*migcontrollerv1.WatchFleetRequest](d.fleet)
 	require.Len(t, requests, 2)
 	require.Equal(t, "c0", requests[1].Cursor)
@@ -153,7 +153,7 @@ func TestWatchCursor(t *testing.T) {
 }
 
 // Following events shows those that there are, the latest last, then new ones,
-// each once, and only those that fit.
+// each once, and only those that match.
 func TestEventsFollow(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)

@@ -120,7 +120,7 @@ func testMistypedCommand(t *testing.T) {
 	for _, args := range [][]string{{"send", "vm-1", "drian"}, {"broadcast", "drian", "--yes"}} {
 		got := runMigctl(t, address, args...)
 		require.Equal(t, exitUsage, got.status, got.stderr)
-		require.Contains(t, got.stderr, "Did you mean drain? --any-type sends drian all the same.")
+		require.Contains(t, got.stderr, "Did you mean drain? --any-type sends drian anyway.")
 	}
 	require.Empty(t, c.commands(t, ""))
 	for _, typ := range []string{"drian", "collect_logs"} { // which is like none
