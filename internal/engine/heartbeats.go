@@ -46,8 +46,7 @@ func (g *group) heartbeat(h *fleet.Heartbeat) error {
 		return err
 	}
 	if g.heartbeats == nil {
-		b := g.e.free.block
-		g.heartbeats = &b
+		g.heartbeats = g.e.blocks.Get().(*block) //nolint:errcheck,forcetypeassert // there is nothing else in it
 	}
 	return g.heartbeats.add(h)
 }
