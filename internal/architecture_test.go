@@ -24,7 +24,7 @@ import (
 // table of CONTRIBUTING.md.
 var layers = [][]string{
 	{"internal/fleet", "internal/loglimit", "internal/ratelimit", "internal/wallclock"},
-	{"internal/store", "internal/auth", "internal/journal", "internal/rpc/heartbeat"},
+	{"internal/store", "internal/auth", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/dispatch"},
 	{"internal/rpc", "internal/sim", "internal/cli"},
