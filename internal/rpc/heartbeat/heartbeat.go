@@ -2,7 +2,7 @@
 // the one before has said, but for the load and the time, and only these are decoded anew.
 // A heartbeat takes two fifths of the time and a third of the memory of a plain decoding:
 //
-//	go test ./internal/rpc/heartbeat -run - -bench Reader
+//	go test ./internal/rpc -run - -bench HeartbeatReader
 package heartbeat
 
 import (
