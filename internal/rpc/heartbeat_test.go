@@ -217,7 +217,7 @@ func TestOnlyRepeatedHeartbeatsAreFree(t *testing.T) {
 		"job":       {func(h *commands.Heartbeat) { h.CurrentJob.Branch = "x" }, false},
 	} {
 		for _, encoded := range []bool{true, false} {
-			r := newMessageReader(session)
+			r := &messageReader{session: session}
 			take := func(h *commands.Heartbeat) bool {
 				m := &agentMessage{message: &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: h}}}
 				if encoded {

@@ -79,7 +79,7 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream)
 	if err != nil {
 		return s.refuse(ctx, l, err)
 	}
-	err = converse(ctx, newMessageReader(session), l)
+	err = converse(ctx, &messageReader{session: session}, l)
 	if cause := session.Cause(); cause != nil {
 		return cause
 	}

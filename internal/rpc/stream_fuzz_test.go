@@ -206,7 +206,7 @@ func FuzzStreamMessage(f *testing.F) {
 	session, err := d.Open(context.Background(), fleet.Hello{VM: "vm-1"}, silent{})
 	require.NoError(f, err)
 	f.Cleanup(func() { session.Close(nil) })
-	r := newMessageReader(session)
+	r := &messageReader{session: session}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		received := &agentMessage{}
 		require.NoError(t, agentCodec{}.Unmarshal(b, received))

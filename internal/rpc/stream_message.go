@@ -19,16 +19,12 @@ import (
 // stream.
 type messageReader struct {
 	session    *dispatch.Session
-	heartbeats *heartbeat.Reader
+	heartbeats *heartbeat.Reader // nil until there is one
 	last       fleet.Heartbeat
 	// size is how many bytes the message has that is taken, and repeated whether it is a
 	// heartbeat that repeats the one before.
 	size     int
 	repeated bool
-}
-
-func newMessageReader(session *dispatch.Session) *messageReader {
-	return &messageReader{session: session, heartbeats: heartbeat.NewReader(readHeartbeat)}
 }
 
 // readHeartbeat decodes a heartbeat.
@@ -81,6 +77,9 @@ func (r *messageReader) takeAny(m *agentMessage) error {
 }
 
 func (r *messageReader) takeEncoded(wire []byte) error {
+	if r.heartbeats == nil {
+		r.heartbeats = heartbeat.NewReader(readHeartbeat)
+	}
 	h, err := r.heartbeats.Read(wire)
 	if err != nil {
 		r.session.Refuse(kindHeartbeat, err)
