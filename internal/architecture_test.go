@@ -24,7 +24,7 @@ import (
 // table of CONTRIBUTING.md.
 var layers = [][]string{
 	{"internal/fleet", "internal/logkey", "internal/loglimit", "internal/ratelimit", "internal/wallclock"},
-	{"internal/store", "internal/journal"},
+	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/session", "internal/maintenance"},
 	{"internal/rpc", "internal/sim", "internal/cli"},

@@ -96,11 +96,8 @@ func sameTimes(pairs ...time.Time) bool {
 	return true
 }
 
-// commandRoom is a size, in bytes, that the documents of most commands fit in.
-const commandRoom = 640
-
 func encodeCommand(c fleet.Command) (store.CommandRow, error) {
-	doc, err := c.AppendJSON(make([]byte, 0, commandRoom))
+	doc, err := json.Marshal(c)
 	if err != nil {
 		return store.CommandRow{}, fmt.Errorf("write command %s: %w", c.ID, err)
 	}

@@ -53,11 +53,13 @@ type Engine struct {
 	limiter  loglimit.Limiter
 	packer   *zstd.Encoder
 	unpacker *zstd.Decoder
-	free     freeList
-	lines    lineNotes
-	feed     *feed
-	ready    listeners[func(fleet.VMID, fleet.Ready)]
-	notices  listeners[func(fleet.Notice)]
+	// entries and blocks of earlier groups are used again: to allocate them for each would
+	// keep the garbage collector busy. They are *entry and *block.
+	entries, blocks sync.Pool
+	lines           lineNotes
+	feed            *feed
+	ready           listeners[func(fleet.VMID, fleet.Ready)]
+	notices         listeners[func(fleet.Notice)]
 
 	purging purgeClock
 	// jump is the latest step of the clock, and moving is set until all times are moved
@@ -86,6 +88,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
 		Options: o, cache: newCache(), ops: make(chan *op, maxGroup), between: make(chan func()),
 		stopping: make(chan struct{}), done: make(chan struct{}),
+		entries: sync.Pool{New: func() any { return new(entry) }}, blocks: sync.Pool{New: func() any { return new(block) }},
 	}
 	if err := e.openFrames(); err != nil {
 		return nil, err

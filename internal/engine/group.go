@@ -35,11 +35,27 @@ func (e *Engine) runGroup(ops []*op) {
 				close(o.done)
 			}
 		}
-		e.free.keep(g)
+		e.release(g)
 		if err != nil {
 			return
 		}
 		ops = g.deferred
+	}
+}
+
+// maxPooled is how large the block of a group may be, in bytes, that is used again.
+const maxPooled = 4 << 20
+
+// release has the memory of a group that is over used again.
+func (e *Engine) release(g *group) {
+	for _, en := range g.entries {
+		*en = entry{}
+		e.entries.Put(en)
+	}
+	if b := g.heartbeats; b != nil && cap(b.text)+cap(b.doc) <= maxPooled {
+		clear(b.vms)
+		*b = block{text: b.text[:0], doc: b.doc[:0], vms: b.vms[:0]}
+		e.blocks.Put(b)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/heartbeatjson"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
@@ -46,8 +47,7 @@ func (g *group) heartbeat(h *fleet.Heartbeat) error {
 		return err
 	}
 	if g.heartbeats == nil {
-		b := g.e.free.block
-		g.heartbeats = &b
+		g.heartbeats = g.e.blocks.Get().(*block) //nolint:errcheck,forcetypeassert // there is nothing else in it
 	}
 	return g.heartbeats.add(h)
 }
@@ -63,7 +63,7 @@ type block struct {
 }
 
 func (b *block) add(h *fleet.Heartbeat) (err error) {
-	if b.text, err = h.AppendJSON(b.text); err != nil {
+	if b.text, err = heartbeatjson.Append(b.text, h); err != nil {
 		return fmt.Errorf("write heartbeat: %w", err)
 	}
 	b.text = append(b.text, '\n')

@@ -17,7 +17,8 @@ func (g *group) load(ops []*op) error {
 			if g.entries[vm] != nil {
 				continue
 			}
-			en := g.e.free.entry(vm)
+			en := g.e.entries.Get().(*entry) //nolint:errcheck,forcetypeassert // there is nothing else in it
+			en.id = vm
 			g.entries[vm] = en
 			if h, ok := g.e.cache.get(vm); ok {
 				en.begin(h)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -137,5 +138,5 @@ func (g *group) changeOf(change *fleet.Change, w *store.Writes) ([]byte, error) 
 		last.Last == whole.Last && last.DueAt.Equal(whole.DueAt) && last.Ack == whole.Ack && whole.Params.Equal(outline.Params) {
 		return w.Commands[i].Doc, nil
 	}
-	return outline.AppendJSON(make([]byte, 0, commandRoom))
+	return json.Marshal(outline)
 }

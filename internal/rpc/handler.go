@@ -52,7 +52,7 @@ type Config struct {
 	// Agents does what agents without a stream ask for.
 	Agents agents
 	// Commands serves the agents' streams.
-	Commands commandsconnect.CommandServiceHandler
+	Commands StreamService
 	// Admin serves operators.
 	Admin migcontrollerv1connect.AdminServiceHandler
 	// Ready returns nil when the controller can do its work, and otherwise why
@@ -88,8 +88,7 @@ func NewHandler(c Config) http.Handler {
 	options := connect.WithHandlerOptions(c.Options...)
 	small, large := withReadLimit(maxAgentMessage), withReadLimit(maxAdminMessage)
 
-	prefix, commands := commandsconnect.NewCommandServiceHandler(c.Commands, options,
-		withReadLimit(maxStreamMessage), connect.WithCodec(agentCodec{}))
+	prefix, commands := newStreamHandler(c.Commands, options, withReadLimit(maxStreamMessage))
 	mount(prefix, withStreamControl(commands))
 	mount(migcontrollerv1connect.NewAgentServiceHandler(agent, options, small))
 	mount(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large, withStrictJSON()))

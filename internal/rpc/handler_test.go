@@ -299,7 +299,7 @@ func TestStreamControl(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if first.GetConnect().GetVmId() == "reads" {
+		if first.message.GetConnect().GetVmId() == "reads" {
 			require.NoError(t, streamControl(ctx).SetReadDeadline(time.Unix(1, 0)))
 			_, err := stream.Receive()
 			ended <- err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/rpc/heartbeat"
 )
 
 // fullHeartbeat has every field, the labels and the job included.
@@ -71,11 +73,11 @@ func FuzzHeartbeatReader(f *testing.F) {
 		f.Add(b, full)
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte) {
-		var r heartbeatReader
+		r := heartbeat.NewReader(readHeartbeat)
 		var want, got []fleet.Heartbeat
 		for _, b := range [][]byte{first, second, first} {
 			m, wantErr := decodeHeartbeat(b)
-			h, err := r.read(b)
+			h, err := r.Read(b)
 			if wantErr != nil {
 				require.Error(t, err)
 				continue
@@ -87,28 +89,32 @@ func FuzzHeartbeatReader(f *testing.F) {
 	})
 }
 
-// The usual heartbeat takes the quick way.
-func TestUsualHeartbeatIsReadQuickly(t *testing.T) {
+// What a heartbeat repeats is not made anew.
+func TestRepeatedHeartbeatIsShared(t *testing.T) {
 	t.Parallel()
-	b, err := proto.Marshal(fullHeartbeat())
+	sent := fullHeartbeat()
+	b, err := proto.Marshal(sent)
 	require.NoError(t, err)
-	var r heartbeatReader
-	_, ok := r.quick(b)
-	require.True(t, ok)
-	h, err := r.read(b)
+	r := heartbeat.NewReader(readHeartbeat)
+	h, err := r.Read(b)
 	require.NoError(t, err)
-	again, err := r.read(b)
+	sent.Health.CpuUsagePercent, sent.Timestamp = 99, sent.GetTimestamp()+1
+	b, err = proto.Marshal(sent)
 	require.NoError(t, err)
-	require.Same(t, h.Runner, again.Runner, "what has not changed is not made anew")
+	again, err := r.Read(b)
+	require.NoError(t, err)
+	require.Same(t, h.Runner, again.Runner)
 	require.Same(t, h.Job, again.Job)
+	require.InDelta(t, 99, *again.Health.CPUPercent, 0)
+	require.Equal(t, time.Second, again.SentAt.Sub(h.SentAt))
 }
 
-// Only what is a heartbeat and nothing else, or cannot be decoded, is left
-// undecoded. No message is an error: it would end its stream.
+// Only what is a heartbeat and nothing else is left encoded, and what cannot be decoded, or
+// is too large, is kept. No message is an error: it would end its stream.
 func TestAgentCodec(t *testing.T) {
 	t.Parallel()
-	decode := func(b []byte) (*commands.MIGletMessage, error) {
-		m := new(commands.MIGletMessage)
+	decode := func(b []byte) (*agentMessage, error) {
+		m := new(agentMessage)
 		return m, agentCodec{}.Unmarshal(b, m)
 	}
 	beat := &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: fullHeartbeat()}}
@@ -119,12 +125,14 @@ func TestAgentCodec(t *testing.T) {
 	m, err := decode(reused)
 	require.NoError(t, err)
 	clear(reused) // by connect, for the next message of any stream
-	got, err := decodeHeartbeat(onlyField(undecoded(m), heartbeatField))
+	got, err := decodeHeartbeat(m.heartbeat)
 	require.NoError(t, err)
 	require.True(t, proto.Equal(beat.GetHeartbeat(), got), "%v", got)
+	require.Nil(t, m.message)
 
 	connect, err := agentCodec{}.MarshalAppend(nil, hello)
 	require.NoError(t, err)
+	large := append(bytes.Clone(connect), make([]byte, maxAgentMessage)...) // no field has the number 0
 	for name, b := range map[string][]byte{
 		"another message":              connect,
 		"a heartbeat and then another": append(append([]byte(nil), b...), connect...),
@@ -135,40 +143,50 @@ func TestAgentCodec(t *testing.T) {
 		require.NoError(t, proto.Unmarshal(b, want), name)
 		m, err := decode(b)
 		require.NoError(t, err, name)
-		require.True(t, proto.Equal(want, m), name)
-		require.Nil(t, undecoded(m), name)
+		require.True(t, proto.Equal(want, m.message), name)
+		require.Equal(t, &agentMessage{message: m.message, size: len(b)}, m, name)
 	}
 	for name, b := range map[string][]byte{
 		"a heartbeat that is cut off":          b[:len(b)-1],
 		"a text that is not UTF-8 after a key": append(bytes.Clone(connect), 0x1a, 3, 0x0a, 1, 0xff),
 		"no Protobuf":                          {0xff},
-		"a large message":                      append(bytes.Clone(connect), make([]byte, maxAgentMessage)...),
+		"a large message":                      large,
 	} {
-		m, err := decode(b)
+		reused := bytes.Clone(b)
+		m, err := decode(reused)
 		require.NoError(t, err, name)
-		require.Equal(t, b, undecoded(m), name)
+		clear(reused)
+		require.Error(t, m.fault, name)
+		require.Equal(t, &agentMessage{fault: m.fault, wire: b, size: len(b)}, m, name)
 	}
+
+	event := eventMessage("error")
+	event.GetEvent().Data = map[string]string{"text": strings.Repeat("x", maxAgentMessage)}
+	b, err = proto.Marshal(event)
+	require.NoError(t, err)
+	m, err = decode(b)
+	require.NoError(t, err)
+	require.True(t, proto.Equal(event, m.message))
+	require.Equal(t, &agentMessage{message: m.message, wire: b, size: len(b)}, m, "a large one")
 }
 
 func BenchmarkHeartbeatReader(b *testing.B) {
 	h := fullHeartbeat()
 	wire, err := proto.Marshal(h)
 	require.NoError(b, err)
-	b.Run("generated", func(b *testing.B) {
+	b.Run("plain", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			m, err := decodeHeartbeat(wire)
-			if err != nil {
+			if _, err := readHeartbeat(wire); err != nil {
 				b.Fatal(err)
 			}
-			_ = heartbeatFromProto(m)
 		}
 	})
-	b.Run("by hand", func(b *testing.B) {
+	b.Run("Reader", func(b *testing.B) {
 		b.ReportAllocs()
-		var r heartbeatReader
+		r := heartbeat.NewReader(readHeartbeat)
 		for b.Loop() {
-			if _, err := r.read(wire); err != nil {
+			if _, err := r.Read(wire); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -201,11 +219,11 @@ func TestOnlyRepeatedHeartbeatsAreFree(t *testing.T) {
 		for _, encoded := range []bool{true, false} {
 			r := &messageReader{session: session}
 			take := func(h *commands.Heartbeat) bool {
-				m := &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: h}}
+				m := &agentMessage{message: &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: h}}}
 				if encoded {
 					b, err := proto.Marshal(m)
 					require.NoError(t, err)
-					m = new(commands.MIGletMessage)
+					m = new(agentMessage)
 					require.NoError(t, agentCodec{}.Unmarshal(b, m))
 				}
 				require.NoError(t, r.take(m))

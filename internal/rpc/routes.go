@@ -3,10 +3,12 @@ package rpc
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
@@ -15,9 +17,6 @@ import (
 	"strings"
 
 	"connectrpc.com/connect"
-	"connectrpc.com/vanguard"
-	"google.golang.org/genproto/googleapis/api/annotations"
-	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -27,16 +26,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-const (
-	// maxBody is the most that the body of a request may have.
-	maxBody = 64 << 10
-	// maxTranscoded is the most that a body may have once it is Protobuf, in
-	// which a list of small numbers has nearly six times its text.
-	maxTranscoded = 8 * maxBody
-	// maxAnswer is the most that an answer may have: a command at its largest,
-	// with every character escaped.
-	maxAnswer = 16 << 20
-)
+// maxBody is the most that the body of a request may have.
+const maxBody = 64 << 10
 
 // Route is one of the HTTP routes for agents without a stream: a method of
 // AgentService under another name.
@@ -59,55 +50,35 @@ var agentRoutes = []Route{
 	{Method: http.MethodPost, Pattern: "/api/v1/vms/{vm_id}/registration-token", RPC: "RequestRegistrationToken", Body: "*"},
 }
 
-func (r Route) rule() *annotations.HttpRule {
-	rule := &annotations.HttpRule{Selector: migcontrollerv1connect.AgentServiceName + "." + r.RPC, Body: r.Body}
-	if r.Method == http.MethodGet {
-		rule.Pattern = &annotations.HttpRule_Get{Get: r.Pattern}
-	} else {
-		rule.Pattern = &annotations.HttpRule_Post{Post: r.Pattern}
-	}
-	return rule
-}
-
 // mountRoutes puts the routes on mux. Every answer is JSON, and every status
 // but 200 comes with an errorBody.
 func mountRoutes(mux *http.ServeMux, svc migcontrollerv1connect.AgentServiceHandler, opts ...connect.HandlerOption) {
-	transcoder := newTranscoder(svc, opts...)
-	for _, r := range agentRoutes {
-		mux.Handle(r.Pattern, routeHandler{Route: r, next: transcoder})
-	}
-}
-
-// newTranscoder returns a handler that makes calls of svc of requests that
-// follow the routes. It panics when the routes do not fit the schema: both are
-// constants.
-func newTranscoder(svc migcontrollerv1connect.AgentServiceHandler, opts ...connect.HandlerOption) *vanguard.Transcoder {
-	path, handler := migcontrollerv1connect.NewAgentServiceHandler(svc,
+	_, calls := migcontrollerv1connect.NewAgentServiceHandler(svc,
+		connect.WithInterceptors(connect.UnaryInterceptorFunc(plainErrors)),
 		connect.WithHandlerOptions(opts...),
-		connect.WithReadMaxBytes(maxTranscoded),
+		connect.WithCodec(routeCodec{}),
 		connect.WithCompression("gzip", nil, nil))
-	var rules []*annotations.HttpRule
 	for _, r := range agentRoutes {
-		rules = append(rules, r.rule())
+		mux.Handle(r.Pattern, routeHandler{Route: r, next: calls})
 	}
-	transcoder, err := vanguard.NewTranscoder(
-		[]*vanguard.Service{vanguard.NewService(path, handler,
-			vanguard.WithTargetProtocols(vanguard.ProtocolConnect),
-			vanguard.WithTargetCodecs(vanguard.CodecProto),
-			vanguard.WithNoTargetCompression(),
-			vanguard.WithMaxMessageBufferBytes(maxAnswer))},
-		vanguard.WithRules(rules...),
-		vanguard.WithCodec(newRouteCodec),
-		vanguard.WithUnknownHandler(http.HandlerFunc(writeNotFound)))
-	if err != nil {
-		panic(err)
-	}
-	return transcoder
 }
 
-// routeHandler lets only those requests of its route through to next that name
-// a VM and are small and well formed, and hands on nothing of them but the VM,
-// the body and the headers that are not about the form of the message.
+// plainErrors leaves of errors what an errorBody has.
+func plainErrors(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		resp, err := next(ctx, req)
+		if e, ok := errors.AsType[*connect.Error](err); ok {
+			plain := connect.NewError(e.Code(), errors.New(e.Message()))
+			maps.Copy(plain.Meta(), e.Meta())
+			err = plain
+		}
+		return resp, err
+	}
+}
+
+// routeHandler makes calls of AgentService, in the JSON of Connect, of those requests of
+// its route that name a VM and are small and well formed. It hands on nothing of them but
+// the VM, the body and the headers that are not about the form of the message.
 type routeHandler struct {
 	Route
 	next http.Handler
@@ -127,51 +98,89 @@ func (h routeHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var body []byte
 	if h.Body != "" {
 		var no *refusal
-		if body, no = h.readBody(w, r); no != nil {
+		if body, no = readBody(w, r); no != nil {
 			writeRefusal(w, no)
 			return
 		}
 	}
+	message, err := h.message(vm, body)
+	if err != nil {
+		writeRefusal(w, refuse(http.StatusBadRequest, err.Error()))
+		return
+	}
 	setAnswerHeaders(w.Header())
-	h.next.ServeHTTP(w, h.rewrite(r, vm, body))
+	h.next.ServeHTTP(routeWriter{w}, h.call(r, body, message))
 }
 
-// rewrite returns the request that the transcoder gets to see. Queries are no
-// part of the routes: to the transcoder they would be fields of the request.
-func (h routeHandler) rewrite(r *http.Request, vm fleet.VMID, body []byte) *http.Request {
-	ctx := r.Context()
-	if h.Body != "" && h.Body != "*" {
-		ctx = withSentBody(ctx, body)
-		body = withinDoubles(body)
+// routeWriter leaves out the header by which Connect says how requests may be compressed.
+type routeWriter struct{ http.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (w routeWriter) WriteHeader(status int) {
+	w.Header().Del("Accept-Encoding")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w routeWriter) Write(b []byte) (int, error) {
+	w.Header().Del("Accept-Encoding")
+	return w.ResponseWriter.Write(b)
+}
+
+// message returns the request of the method as JSON, or a *fleet.FieldError when the body
+// is not one for it. Only the body that is the request itself is checked further.
+func (h routeHandler) message(vm fleet.VMID, body []byte) ([]byte, error) {
+	if h.Body == "" {
+		return fmt.Appendf(nil, `{"vm_id":%q}`, vm), nil
 	}
-	r = r.Clone(ctx)
-	r.URL = &url.URL{Path: strings.Replace(h.Pattern, "{vm_id}", string(vm), 1)}
-	for name := range r.Header {
-		if aboutForm(name) {
-			delete(r.Header, name)
+	inDoubles := withinDoubles(body)
+	var sent structpb.Struct
+	if err := unmarshalBody(inDoubles, &sent); err != nil {
+		return nil, err
+	}
+	if h.Body == "*" {
+		return tokenRequest(vm, body, &sent)
+	}
+	return fmt.Appendf(nil, `{"vm_id":%q,%q:%s}`, vm, h.Body, inDoubles), nil
+}
+
+// tokenRequest returns the request for a registration token. Its members are checked
+// first: decoders do not name fields.
+func tokenRequest(vm fleet.VMID, body []byte, sent *structpb.Struct) ([]byte, error) {
+	o, err := reportOf("body", sent.AsMap())
+	if err != nil {
+		return nil, err
+	}
+	o.vm(string(vm))
+	for _, name := range []string{"org_id", "pool_id", "runner_group"} {
+		o.text(name)
+	}
+	o.texts("labels")
+	var req migcontrollerv1.RequestRegistrationTokenRequest
+	if err := cmp.Or(*o.err, unmarshalBody(body, &req)); err != nil {
+		return nil, err
+	}
+	req.VmId = string(vm)
+	return protojson.Marshal(&req)
+}
+
+// call returns the request that Connect gets to see. Queries are no part of the routes.
+func (h routeHandler) call(r *http.Request, body, message []byte) *http.Request {
+	call := r.Clone(withSentBody(r.Context(), body))
+	for name := range call.Header {
+		if strings.HasPrefix(name, "Connect-") || strings.HasPrefix(name, "Content-") {
+			delete(call.Header, name)
 		}
 	}
-	r.Body, r.ContentLength, r.TransferEncoding = http.NoBody, 0, nil
-	if h.Body != "" {
-		r.Header.Set("Content-Type", contentJSON)
-		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
-	}
-	return r
+	call.Method = http.MethodPost
+	call.URL = &url.URL{Path: "/" + migcontrollerv1connect.AgentServiceName + "/" + h.RPC}
+	call.Header.Set("Content-Type", contentJSON)
+	call.Body, call.ContentLength, call.TransferEncoding = io.NopCloser(bytes.NewReader(message)), int64(len(message)), nil
+	return call
 }
 
-// aboutForm reports whether a header says how the message is encoded or which
-// protocol carries it. The routes have one form only.
-func aboutForm(name string) bool {
-	for _, prefix := range []string{"Connect-", "Content-", "Grpc-"} {
-		if strings.HasPrefix(name, prefix) {
-			return true
-		}
-	}
-	return slices.Contains([]string{"Te", "Trailer", "Expect", "X-Server-Timeout"}, name)
-}
-
-// readBody returns the whole body, once it is known to be a JSON object.
-func (h routeHandler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
+// readBody returns the whole body, which is said to be JSON.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
 	if types := r.Header.Values("Content-Type"); len(types) != 1 || !isJSON(types[0]) {
 		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
 	}
@@ -188,9 +197,6 @@ func (h routeHandler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, 
 		return nil, refuse(http.StatusRequestTimeout, late.Error())
 	case err != nil:
 		return nil, refuse(http.StatusBadRequest, "the body must come as a whole")
-	}
-	if err := h.checkBody(r.PathValue("vm_id"), body); err != nil {
-		return nil, refuse(http.StatusBadRequest, err.Error())
 	}
 	return body, nil
 }
@@ -214,28 +220,6 @@ func isJSON(contentType string) bool {
 	name, params, err := mime.ParseMediaType(contentType)
 	charset := params["charset"]
 	return err == nil && name == contentJSON && (charset == "" || strings.EqualFold(charset, "utf-8"))
-}
-
-// checkBody returns a *fleet.FieldError when the transcoder would not make a
-// request of the body: where it fails, it goes on with an empty one. Where the
-// body becomes the request itself, its members are checked as well: the
-// transcoder puts the vm_id of the path over another one, and decoders do not
-// name fields.
-func (h routeHandler) checkBody(vm string, body []byte) error {
-	var sent structpb.Struct
-	if err := unmarshalBody(withinDoubles(body), &sent); err != nil || h.Body != "*" {
-		return err
-	}
-	o, err := reportOf("body", sent.AsMap())
-	if err != nil {
-		return err
-	}
-	o.vm(vm)
-	for _, name := range []string{"org_id", "pool_id", "runner_group"} {
-		o.text(name)
-	}
-	o.texts("labels")
-	return cmp.Or(*o.err, unmarshalBody(body, &migcontrollerv1.RequestRegistrationTokenRequest{}))
 }
 
 func (o object) texts(name string) {
@@ -267,25 +251,26 @@ func unmarshalBody(body []byte, msg proto.Message) error {
 	return &fleet.FieldError{Field: "body", Rule: rule}
 }
 
-// routeCodec is the JSON of the routes: names as in the schema, zero values
-// shown, what is optional and not set left out, nothing between the tokens, and
-// unknown members accepted. The transcoder's errors get the form of an
-// errorBody.
-type routeCodec struct{ vanguard.JSONCodec }
+// routeCodec is the JSON of the routes: names as in the schema, zero values shown, what
+// is optional and not set left out, nothing between the tokens, and unknown members
+// accepted.
+type routeCodec struct{}
 
-func newRouteCodec(vanguard.TypeResolver) vanguard.Codec {
-	return routeCodec{vanguard.JSONCodec{
-		MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true},
-		UnmarshalOptions: decoding,
-	}}
+// Name implements connect.Codec.
+func (routeCodec) Name() string { return "json" }
+
+// Marshal implements connect.Codec.
+func (routeCodec) Marshal(m any) ([]byte, error) {
+	shown, err := protojson.MarshalOptions{UseProtoNames: true, EmitDefaultValues: true}.Marshal(m.(proto.Message)) //nolint:errcheck,forcetypeassert // of generated handlers
+	if err != nil {
+		return nil, err
+	}
+	var compact bytes.Buffer // the library varies the space between tokens on purpose
+	err = json.Compact(&compact, shown)
+	return compact.Bytes(), err
 }
 
-// MarshalAppend implements vanguard.Codec.
-func (c routeCodec) MarshalAppend(base []byte, msg proto.Message) ([]byte, error) {
-	if s, ok := msg.(*status.Status); ok {
-		body, err := json.Marshal(errorBody{Code: connect.Code(s.GetCode()).String(), Message: s.GetMessage()})
-		return append(base, body...), err
-	}
-	data, err := c.MarshalAppendStable(nil, msg)
-	return append(base, data...), err
+// Unmarshal implements connect.Codec. What it gets has been checked.
+func (routeCodec) Unmarshal(b []byte, m any) error {
+	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(b, m.(proto.Message)) //nolint:errcheck,forcetypeassert // as above
 }

@@ -3,6 +3,7 @@ package rpc
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -18,7 +19,6 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
-	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/session"
@@ -112,11 +112,13 @@ func (fakeAdmin) GetCommand(
 // config is a Config in which everything is well.
 func config(a *fakeAgents) Config {
 	return Config{
-		Agents:   a,
-		Commands: commandsconnect.UnimplementedCommandServiceHandler{},
-		Admin:    fakeAdmin{},
-		Ready:    func(context.Context) error { return nil },
-		Options:  []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler)))},
+		Agents: a,
+		Commands: fakeStreams(func(context.Context, *agentStream) error {
+			return connect.NewError(connect.CodeUnimplemented, errors.New("there are no streams"))
+		}),
+		Admin:   fakeAdmin{},
+		Ready:   func(context.Context) error { return nil },
+		Options: []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler)))},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -27,7 +28,13 @@ const helloTimeout = 30 * time.Second
 // writeTimeout is how long an agent may take to take a message.
 const writeTimeout = 10 * time.Second
 
-type agentStream = connect.BidiStream[commands.MIGletMessage, commands.ControllerMessage]
+// StreamService serves the agents' streams: commandsconnect.CommandServiceHandler, but for
+// how messages are received.
+type StreamService interface {
+	StreamCommands(ctx context.Context, stream *agentStream) error
+}
+
+type agentStream = connect.BidiStream[agentMessage, commands.ControllerMessage]
 
 // streamService is the agents' side of the controller.
 type streamService struct {
@@ -38,12 +45,19 @@ type streamService struct {
 	unread   unreadStreams
 }
 
-var _ commandsconnect.CommandServiceHandler = (*streamService)(nil)
-
 // NewStreamService returns the handler of the agents' streams. version is what
 // agents get as the version of what they are connected to.
-func NewStreamService(r *session.Registry, version string, log *slog.Logger) commandsconnect.CommandServiceHandler {
+func NewStreamService(r *session.Registry, version string, log *slog.Logger) StreamService {
 	return &streamService{registry: r, version: version, log: log}
+}
+
+// newStreamHandler is commandsconnect.NewCommandServiceHandler for a StreamService.
+func newStreamHandler(s StreamService, options ...connect.HandlerOption) (prefix string, handler http.Handler) {
+	service := commands.File_miglet_commands_commands_proto.Services().ByName("CommandService")
+	return "/" + commandsconnect.CommandServiceName + "/", connect.NewBidiStreamHandler(
+		commandsconnect.CommandServiceStreamCommandsProcedure, s.StreamCommands,
+		connect.WithSchema(service.Methods().ByName("StreamCommands")),
+		connect.WithHandlerOptions(options...), connect.WithCodec(agentCodec{}))
 }
 
 // StreamCommands serves one agent until its stream ends. A message that cannot be
@@ -164,7 +178,7 @@ func newLine(ctx context.Context, stream *agentStream, version string) *line {
 }
 
 // receive returns the next message, once its VM may report.
-func (l *line) receive(session *session.Session) (*commands.MIGletMessage, error) {
+func (l *line) receive(session *session.Session) (*agentMessage, error) {
 	if err := l.throttle(session); err != nil {
 		return nil, err
 	}
@@ -194,12 +208,10 @@ func (l *line) hello(stopping <-chan struct{}) (fleet.Hello, error) {
 		if err != nil {
 			return fleet.Hello{}, err
 		}
-		if b := undecoded(m); b != nil {
-			if err := unrecognised(b); err != nil {
-				return fleet.Hello{}, err
-			}
+		if err := unrecognised(m); err != nil {
+			return fleet.Hello{}, err
 		}
-		if c := m.GetConnect(); c != nil {
+		if c := m.message.GetConnect(); c != nil {
 			return fleet.Hello{
 				VM: fleet.VMID(c.GetVmId()), Pool: c.GetPoolId(), Org: c.GetOrgId(), AgentVersion: clipVersion(c.GetVersion()),
 			}, nil

@@ -208,11 +208,11 @@ func FuzzStreamMessage(f *testing.F) {
 	f.Cleanup(func() { session.Close(nil) })
 	r := &messageReader{session: session}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m := &commands.MIGletMessage{}
-		require.NoError(t, agentCodec{}.Unmarshal(b, m))
-		require.NoError(t, r.take(m))
+		received := &agentMessage{}
+		require.NoError(t, agentCodec{}.Unmarshal(b, received))
+		require.NoError(t, r.take(received))
 		require.NoError(t, session.Cause())
-		if proto.Unmarshal(b, m) == nil { // heartbeats as well, which agentCodec leaves alone
+		if m := new(commands.MIGletMessage); proto.Unmarshal(b, m) == nil { // heartbeats as well, which agentCodec leaves alone
 			_, err := json.Marshal(heartbeatFromProto(m.GetHeartbeat()))
 			require.NoError(t, err)
 			file, err := messageJSON(m)

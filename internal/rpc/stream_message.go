@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"fmt"
+	"reflect"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/rpc/heartbeat"
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
@@ -17,17 +19,32 @@ import (
 // stream.
 type messageReader struct {
 	session    *session.Session
-	heartbeats heartbeatReader
+	heartbeats *heartbeat.Reader // nil until there is one
+	last       fleet.Heartbeat
 	// size is how many bytes the message has that is taken, and repeated whether it is a
 	// heartbeat that repeats the one before.
 	size     int
 	repeated bool
 }
 
+// readHeartbeat decodes a heartbeat.
+func readHeartbeat(wire []byte) (fleet.Heartbeat, error) {
+	m, err := decodeHeartbeat(wire)
+	if err != nil {
+		return fleet.Heartbeat{}, err
+	}
+	return heartbeatFromProto(m), nil
+}
+
+func decodeHeartbeat(wire []byte) (*commands.Heartbeat, error) {
+	m := new(commands.Heartbeat)
+	return m, proto.Unmarshal(wire, m)
+}
+
 // take takes a message, and counts it against the limits of its VM. One that is
 // malformed or larger than maxAgentMessage is refused, except that an ack is taken as far
 // as it can be: left unanswered, its command would be sent again and again.
-func (r *messageReader) take(m *commands.MIGletMessage) error {
+func (r *messageReader) take(m *agentMessage) error {
 	if err := r.takeAny(m); err != nil {
 		return err
 	}
@@ -39,34 +56,37 @@ func (r *messageReader) take(m *commands.MIGletMessage) error {
 	return nil
 }
 
-func (r *messageReader) takeAny(m *commands.MIGletMessage) error {
-	b := undecoded(m)
-	r.size, r.repeated = len(b), false
-	if b == nil { // from JSON, or not so large that agentCodec leaves it undecoded
-		return r.takeSized(m, proto.Size(m))
+func (r *messageReader) takeAny(m *agentMessage) error {
+	r.size, r.repeated = m.size, false
+	switch {
+	case m.heartbeat != nil:
+		return r.takeEncoded(m.heartbeat)
+	case m.fault != nil:
+		return r.takeMalformed(m.wire, m.fault)
+	case r.size == 0: // from JSON
+		r.size = proto.Size(m)
 	}
-	if len(b) <= maxAgentMessage {
-		if content := onlyField(b, heartbeatField); content != nil {
-			return r.takeHeartbeat(content)
-		}
+	if r.size <= maxAgentMessage {
+		return r.takeDecoded(m.message)
 	}
-	m = new(commands.MIGletMessage)
-	if err := proto.Unmarshal(b, m); err != nil {
-		return r.takeMalformed(b, err)
+	if a := m.message.GetCommandAck(); a != nil {
+		return r.takeTruncated(ackFromProto(a), r.size)
 	}
-	return r.takeSized(m, len(b))
+	r.session.Refuse(kindOfMessage(m.message), tooLarge(r.size))
+	return nil
 }
 
-func (r *messageReader) takeHeartbeat(b []byte) error {
-	before := r.heartbeats.last
-	h, err := r.heartbeats.read(b)
+func (r *messageReader) takeEncoded(wire []byte) error {
+	if r.heartbeats == nil {
+		r.heartbeats = heartbeat.NewReader(readHeartbeat)
+	}
+	h, err := r.heartbeats.Read(wire)
 	if err != nil {
 		r.session.Refuse(kindHeartbeat, err)
 		return nil
 	}
-	r.repeated = repeats(h, before)
-	return r.session.Heartbeat(h, func() ([]byte, error) {
-		m, err := decodeHeartbeat(b)
+	return r.takeHeartbeat(h, func() ([]byte, error) {
+		m, err := decodeHeartbeat(wire)
 		if err != nil {
 			return nil, err
 		}
@@ -74,17 +94,18 @@ func (r *messageReader) takeHeartbeat(b []byte) error {
 	})
 }
 
-// takeSized takes a message that could be decoded from so many bytes.
-func (r *messageReader) takeSized(m *commands.MIGletMessage, size int) error {
-	r.size = size
-	if size <= maxAgentMessage {
-		return r.takeDecoded(m)
-	}
-	if a := m.GetCommandAck(); a != nil {
-		return r.takeTruncated(ackFromProto(a), size)
-	}
-	r.session.Refuse(kindOfMessage(m), tooLarge(size))
-	return nil
+// takeHeartbeat takes a heartbeat. render returns what is in its file.
+func (r *messageReader) takeHeartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
+	r.repeated, r.last = repeats(h, r.last), h
+	return r.session.Heartbeat(h, render)
+}
+
+// repeats reports whether a heartbeat differs from the one before in figures and times
+// alone, as most do.
+func repeats(h, before fleet.Heartbeat) bool {
+	return h.Pool == before.Pool && h.Org == before.Org && h.Status == before.Status &&
+		(h.Runner == before.Runner || reflect.DeepEqual(h.Runner, before.Runner)) &&
+		(h.Job == before.Job || reflect.DeepEqual(h.Job, before.Job))
 }
 
 func (r *messageReader) takeMalformed(b []byte, fault error) error {
@@ -119,9 +140,7 @@ func (r *messageReader) takeDecoded(m *commands.MIGletMessage) error {
 		}
 		return r.session.Event(e)
 	case *commands.MIGletMessage_Heartbeat:
-		h := heartbeatFromProto(m.Heartbeat)
-		r.repeated, r.heartbeats.last = repeats(h, r.heartbeats.last), h
-		return r.session.Heartbeat(h, func() ([]byte, error) { return messageJSON(m.Heartbeat) })
+		return r.takeHeartbeat(heartbeatFromProto(m.Heartbeat), func() ([]byte, error) { return messageJSON(m.Heartbeat) })
 	case *commands.MIGletMessage_Error:
 		r.session.Reported(m.Error.GetCode(), m.Error.GetMessage())
 	case *commands.MIGletMessage_Connect:
@@ -178,17 +197,17 @@ func tooLarge(size int) error {
 	return fmt.Errorf("its size of %d bytes exceeds the limit of %d bytes", size, maxAgentMessage)
 }
 
-// unrecognised returns an error when an undecoded message is too large or
-// malformed and may be a ConnectRequest: there is nothing to wait for any more.
-func unrecognised(b []byte) error {
-	if kind := kindOf(b); kind != kindConnect && kind != kindUnknown {
+// unrecognised returns an error when a message is too large or malformed and may be a
+// ConnectRequest: there is nothing to wait for any more.
+func unrecognised(m *agentMessage) error {
+	if m.wire == nil {
 		return nil
 	}
-	if len(b) > maxAgentMessage {
-		return connect.NewError(connect.CodeResourceExhausted, tooLarge(len(b)))
+	if kind := kindOf(m.wire); kind != kindConnect && kind != kindUnknown {
+		return nil
 	}
-	if err := proto.Unmarshal(b, new(commands.MIGletMessage)); err != nil {
-		return connect.NewError(connect.CodeInvalidArgument, err)
+	if m.size > maxAgentMessage {
+		return connect.NewError(connect.CodeResourceExhausted, tooLarge(m.size))
 	}
-	return nil
+	return connect.NewError(connect.CodeInvalidArgument, m.fault)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/mig-controller/mig-controller/internal/store"
 )
@@ -170,51 +169,28 @@ func (c *conn) addHeartbeats(ctx context.Context, rows []store.HeartbeatRow) err
 	return nil
 }
 
-// changesAtOnce is how many changes one statement adds if there are that many: each then
-// takes half the time.
-const changesAtOnce = 8
-
-const addChange = `INSERT INTO changes (at, vm_id, kind, event_seq, doc) VALUES (?, ?, ?, ?, ?)`
-
-var addMoreChanges = addChange + strings.Repeat(`, (?, ?, ?, ?, ?)`, changesAtOnce-1)
-
 // addChanges returns the number of the first. The latest change is never removed, and
 // SQLite gives each row the next number, so there are no gaps.
 func (c *conn) addChanges(ctx context.Context, changes []store.ChangeRow, events []int64) (first int64, err error) {
-	args := make([]any, 0, 5*changesAtOnce)
-	for rest := changes; len(rest) > 0; {
-		n, statement := 1, addChange
-		if len(rest) >= changesAtOnce {
-			n, statement = changesAtOnce, addMoreChanges
-		}
-		args = args[:0]
-		for i := range rest[:n] {
-			if args, err = appendChange(args, &rest[i], events); err != nil {
-				return 0, err
+	for i := range changes {
+		r := &changes[i]
+		var event, doc any = nil, blob(r.Doc)
+		if r.Event != 0 {
+			if r.Event < 0 || r.Event > len(events) {
+				return 0, fmt.Errorf("there is no event %d among %d", r.Event, len(events))
 			}
+			event, doc = events[r.Event-1], nil
 		}
-		last, err := c.insert(ctx, statement, args...)
+		seq, err := c.insert(ctx, `INSERT INTO changes (at, vm_id, kind, event_seq, doc) VALUES (?, ?, ?, ?, ?)`,
+			r.At.UnixNano(), r.VM, r.Kind, event, doc)
 		if err != nil {
 			return 0, err
 		}
-		if first == 0 {
-			first = last - int64(n) + 1
+		if i == 0 {
+			first = seq
 		}
-		rest = rest[n:]
 	}
 	return first, nil
-}
-
-// appendChange appends the columns of a change.
-func appendChange(args []any, r *store.ChangeRow, events []int64) ([]any, error) {
-	var event, doc any = nil, blob(r.Doc)
-	if r.Event != 0 {
-		if r.Event < 0 || r.Event > len(events) {
-			return nil, fmt.Errorf("there is no event %d among %d", r.Event, len(events))
-		}
-		event, doc = events[r.Event-1], nil
-	}
-	return append(args, r.At.UnixNano(), r.VM, r.Kind, event, doc), nil
 }
 
 // putMark stores a number under a name.

@@ -245,7 +245,7 @@ func TestLoadThatIsCancelled(t *testing.T) {
 func TestManyChanges(t *testing.T) {
 	t.Parallel()
 	db, next := openNew(t), int64(1)
-	for n := range 3*changesAtOnce + 2 {
+	for n := range 26 {
 		var w store.Writes
 		for i := range n {
 			c := change(fmt.Sprintf("%d-%d", n, i))
