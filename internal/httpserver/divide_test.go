@@ -105,7 +105,7 @@ type noFileError struct{ error }
 func (noFileError) Timeout() bool   { return false }
 func (noFileError) Temporary() bool { return true }
 
-// A connection that cannot be accepted, for want of descriptors for instance,
+// A connection that cannot be accepted, for instance because there are too many open files,
 // is not the end of the listener.
 func TestAcceptGoesOnAfterAnError(t *testing.T) {
 	t.Parallel()
@@ -129,8 +129,8 @@ func TestAcceptGoesOnAfterAnError(t *testing.T) {
 	})
 }
 
-// A stop does not wait for who has asked for nothing, tells HTTP/2 peers that it
-// stops, and waits for their streams.
+// A stop does not wait for peers that have requested nothing, notifies HTTP/2 peers, and
+// waits for their streams.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -138,49 +138,55 @@ func TestShutdown(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		<-release
 	})
-	synctest.Test(t, func(t *testing.T) {
-		release = make(chan struct{})
-		l := newPipeListener()
-		s := New(plaintext(h))
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(l) }()
-		silent, half, idle, busy := l.dial(), l.dial(), l.dial(), l.dial()
-		write := func(c net.Conn, text string) {
-			_, err := io.WriteString(c, text)
-			require.NoError(t, err)
-		}
-		write(half, preface[:20])
-		frames := func(c net.Conn) <-chan []byte {
-			got := make(chan []byte, 1)
-			go func() {
-				all, _ := io.ReadAll(c)
-				got <- all
-			}()
-			return got
-		}
-		idleGot, busyGot := frames(idle), frames(busy)
-		write(idle, preface)
-		// HEADERS of stream 1: GET http / with authority a (RFC 7541, appendix A).
-		write(busy, preface+"\x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01a")
-		synctest.Wait()
-		stopped := make(chan error, 1)
-		go func() { stopped <- s.Shutdown(t.Context()) }()
-		for _, c := range []net.Conn{silent, half} {
-			_, err := c.Read(make([]byte, 1))
-			require.ErrorIs(t, err, io.EOF)
-		}
-		require.ErrorIs(t, <-served, http.ErrServerClosed)
-		const goAway = "\x07\x00\x00\x00\x00\x00"
-		require.Contains(t, string(<-idleGot), goAway)
-		select {
-		case err := <-stopped:
-			require.NoError(t, err)
-			t.Fatal("the stop did not wait for a stream")
-		default:
-		}
-		close(release)
-		require.NoError(t, <-stopped)
-		require.Contains(t, string(<-busyGot), goAway)
-		require.NoError(t, s.Close())
+	eachHTTP2(t, func(t *testing.T, _ string, newServerOf func(Options) *Server) {
+		t.Helper()
+		synctest.Test(t, func(t *testing.T) { requireShutdown(t, newServerOf, h, &release) })
 	})
+}
+
+func requireShutdown(t *testing.T, newServerOf func(Options) *Server, h http.Handler, release *chan struct{}) {
+	t.Helper()
+	*release = make(chan struct{}) // of the bubble
+	l := newPipeListener()
+	s := newServerOf(plaintext(h))
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	silent, half, idle, busy := l.dial(), l.dial(), l.dial(), l.dial()
+	write := func(c net.Conn, text string) {
+		_, err := io.WriteString(c, text)
+		require.NoError(t, err)
+	}
+	write(half, preface[:20])
+	frames := func(c net.Conn) <-chan []byte {
+		got := make(chan []byte, 1)
+		go func() {
+			all, _ := io.ReadAll(c)
+			got <- all
+		}()
+		return got
+	}
+	idleGot, busyGot := frames(idle), frames(busy)
+	write(idle, preface)
+	// HEADERS of stream 1: GET http / with authority a (RFC 7541, appendix A).
+	write(busy, preface+"\x00\x00\x06\x01\x05\x00\x00\x00\x01\x82\x86\x84\x41\x01a")
+	synctest.Wait()
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Shutdown(t.Context()) }()
+	for _, c := range []net.Conn{silent, half} {
+		_, err := c.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF)
+	}
+	require.ErrorIs(t, <-served, http.ErrServerClosed)
+	const goAway = "\x07\x00\x00\x00\x00\x00"
+	require.Contains(t, string(<-idleGot), goAway)
+	select {
+	case err := <-stopped:
+		require.NoError(t, err)
+		t.Fatal("the stop did not wait for a stream")
+	default:
+	}
+	close(*release)
+	require.NoError(t, <-stopped)
+	require.Contains(t, string(<-busyGot), goAway)
+	require.NoError(t, s.Close())
 }
