@@ -31,7 +31,7 @@ const (
 func Main(args []string, stdout, stderr io.Writer) int {
 	var background sync.WaitGroup
 	stop := make(chan struct{})
-	background.Go(func() { keepHeadroom(stop) })
+	background.Go(func() { returnMemory(stop) })
 	defer background.Wait()
 	defer close(stop)
 	signals := make(chan os.Signal, 2)
