@@ -46,7 +46,7 @@ func newLogger(o config.Options, w io.Writer) *slog.Logger {
 	return slog.New(newLineHandler(w, level))
 }
 
-// lostLines is the line of the log that says how many are missing before it. It is
+// lostLines is the line of the log that reports how many are missing before it. It is
 // written whatever the level of the log.
 func lostLines(o config.Options, lost int) []byte {
 	var line bytes.Buffer

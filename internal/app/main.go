@@ -90,7 +90,7 @@ func (p program) run(args []string) int {
 
 // signalBurst is how long after the first signal another counts as the same.
 // Terminals and programs like timeout signal a process and then its group, and
-// whoever passes signals on makes two of one.
+// a program that passes signals on makes two of one.
 const signalBurst = 500 * time.Millisecond
 
 // awaitStop waits for the stop, or for a second signal that forces it.

@@ -224,7 +224,7 @@ func TestTextsOnRequest(t *testing.T) {
 	}
 }
 
-// The linker's version goes before all else; not parallel, for it is a variable.
+// The linker's version takes precedence; not parallel, for it is a variable.
 func TestVersionFromLinker(t *testing.T) {
 	version = "v9.8.7"
 	defer func() { version = "" }()

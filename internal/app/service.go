@@ -31,9 +31,9 @@ type service interface {
 
 // summary is what the operator reads at the start. It holds no secret.
 type summary struct {
-	// Database says which store is used.
+	// Database names the store.
 	Database string
-	// Runners says where runner configuration comes from.
+	// Runners names the source of runner configuration.
 	Runners string
 	// Warnings are logged, each on its own.
 	Warnings []string
@@ -44,8 +44,8 @@ type wiring struct {
 	// newService opens the store and starts nothing that Close does not end.
 	newService func(ctx context.Context, o config.Options, log *slog.Logger) (service, error)
 	// simulate runs o.Simulate agents against the gRPC address until ctx ends,
-	// with TLS unless secure is nil.
-	simulate func(ctx context.Context, o config.Options, grpcAddr string, secure *tls.Config) error
+	// with TLS unless tlsConfig is nil.
+	simulate func(ctx context.Context, o config.Options, grpcAddr string, tlsConfig *tls.Config) error
 	lookup   config.LookupFunc
 }
 

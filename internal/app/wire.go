@@ -199,11 +199,11 @@ func (c *controller) Close() error {
 }
 
 // simulate runs o.Simulate simulated agents until ctx ends.
-func simulate(ctx context.Context, o config.Options, grpcAddr string, secure *tls.Config) error {
+func simulate(ctx context.Context, o config.Options, grpcAddr string, tlsConfig *tls.Config) error {
 	cfg := sim.DefaultConfig()
 	cfg.Controller = grpcAddr
-	if secure != nil {
-		cfg.Controller, cfg.TLS = "https://"+grpcAddr, secure
+	if tlsConfig != nil {
+		cfg.Controller, cfg.TLS = "https://"+grpcAddr, tlsConfig
 	}
 	f, err := sim.NewFleet(sim.Demo(cfg, o.Simulate))
 	if err != nil {

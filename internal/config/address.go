@@ -67,8 +67,8 @@ func (o Options) resolve(ctx context.Context, option, addr string, lookup Lookup
 }
 
 // OwnHosts are the names by which the addresses may be called, besides those of loopback.
-// The address of all interfaces is none: it leads to loopback, and to a call of it browsers
-// add no Sec-Fetch-Site.
+// The address of all interfaces is not among them: it leads to loopback, and browsers add no
+// Sec-Fetch-Site to a call of it.
 func (o Options) OwnHosts() []string {
 	hosts := slices.Clone(o.AllowedHosts)
 	for _, addr := range []string{o.HTTPAddr, o.GRPCAddr} {

@@ -61,9 +61,9 @@ func (o Options) Check() error {
 	return err
 }
 
-// isNoOrigin reports whether a browser would never send text as an Origin. Any
-// origin at all is none: it would let every page that an operator looks at
-// command the fleet.
+// isNoOrigin reports whether a browser would never send text as an Origin. A pattern for
+// any origin is refused: it would let every page that an operator looks at command the
+// fleet.
 func isNoOrigin(text string) bool {
 	u, err := url.Parse(text)
 	return err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
@@ -123,9 +123,9 @@ var (
 	logFormats = []string{"text", FormatJSON}
 )
 
-const reportRateRule = "must be 0, which is no limit, or from 16KiB to 1GiB"
+const reportRateRule = "must be 0 (no limit) or from 16KiB to 1GiB"
 
-const retentionRule = "must be 0, which is forever, or more"
+const retentionRule = "must be 0 (forever) or more"
 
 func (o Options) tokenTwice() error {
 	const file = "registration-token-file"

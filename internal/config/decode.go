@@ -61,7 +61,7 @@ const switchRule = "must be true or false"
 // switchMapper reads options that are on or off.
 type switchMapper struct{}
 
-// IsBool says that the flag alone is a value.
+// IsBool reports that the flag alone is a value.
 func (switchMapper) IsBool() bool { return true }
 
 // Decode reads the value after the flag, if there is one.

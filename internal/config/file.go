@@ -28,7 +28,7 @@ type fileValue struct {
 
 // readConfig reads a YAML file of options. All of it must be right, also what
 // flags and environment override. It returns an *OptionError for --config when
-// the file cannot be read or is no such file, and for the option otherwise.
+// the file cannot be read or is not such a file, and for the option otherwise.
 func readConfig(path string, options map[string]*kong.Flag) (configFile, error) {
 	lines, err := readYAML(path)
 	if err != nil {

@@ -35,7 +35,7 @@ type Options struct {
 	RetainHeartbeats time.Duration `name:"retain-heartbeats" group:"Data" default:"1h" placeholder:"AGE" help:"How long heartbeats are kept; 0 is forever."`
 	RetainCommands   time.Duration `name:"retain-commands" group:"Data" default:"30d" placeholder:"AGE" help:"How long commands are kept once they have ended; 0 is forever."`
 	RetainVMs        time.Duration `name:"retain-vms" group:"Data" default:"30d" placeholder:"AGE" help:"How long a VM that is gone is remembered; 0 is forever."`
-	RetainChanges    time.Duration `name:"retain-changes" group:"Data" default:"6h" placeholder:"AGE" help:"How far back those who watch the fleet can resume; 0 is forever."`
+	RetainChanges    time.Duration `name:"retain-changes" group:"Data" default:"6h" placeholder:"AGE" help:"How far back a watch of the fleet can resume; 0 is forever."`
 	RetainFiles      time.Duration `name:"retain-files" group:"Data" default:"24h" placeholder:"AGE" help:"How long JSON files are kept; 0 is forever."`
 	MinFreeSpace     Size          `name:"min-free-space" group:"Data" default:"auto" placeholder:"SIZE" help:"How much space must be free for JSON files to be written, such as 2GiB; with less, there is the database alone. 0 is no limit, and auto is 1GiB, or a twentieth of the file system if that is less."`
 
@@ -64,12 +64,12 @@ type Options struct {
 
 	Config string `name:"config" group:"Configuration file" placeholder:"FILE" help:"YAML file that sets options by their names."`
 
-	// origins says where each option that is set was set.
+	// origins has the place where each option was set that is set.
 	origins map[string]string
 	unread  []string
 }
 
-// Defaults returns the options of a controller that was told nothing.
+// Defaults returns the options of a controller for which nothing is set.
 func Defaults() Options {
 	o, err := Parse(nil, nil)
 	if err != nil {
@@ -78,7 +78,7 @@ func Defaults() Options {
 	return o
 }
 
-// OptionError says which option breaks which rule, and where it was set.
+// OptionError names the option, the rule that it violates, and where it was set.
 type OptionError struct {
 	// Option is the option's name.
 	Option string
@@ -89,7 +89,7 @@ type OptionError struct {
 	Origin string
 }
 
-// Error says option, rule and origin.
+// Error names option, rule and origin.
 func (e *OptionError) Error() string {
 	text := "--" + e.Option + " " + e.Rule
 	if e.Origin != "" {

@@ -46,7 +46,7 @@ func (l *commandLine) BeforeResolve(ctx *kong.Context) error { return l.sources.
 // Parse reads options from args, then environ, then the file that --config
 // names, then the defaults; an environment variable that is empty counts as not
 // set. It returns an *OptionError for an option that breaks a rule, and another
-// error for what is no option at all. No error holds the registration token.
+// error for what is not an option at all. No error holds the registration token.
 func Parse(args, environ []string) (Options, error) {
 	src := &sources{environ: environ, origins: map[string]string{}}
 	line := commandLine{sources: src}
@@ -127,7 +127,7 @@ func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 	case inFile:
 		text, origin = value.text, value.origin
 	default:
-		return nil, nil //nolint:nilnil // It is how kong is told that there is none.
+		return nil, nil //nolint:nilnil // It is how kong learns that there is no value.
 	}
 	s.origins[flag.Name] = origin
 	return text, nil
@@ -161,7 +161,7 @@ func settable(flags []*kong.Flag) map[string]*kong.Flag {
 }
 
 // unreadVariables returns the names of variables that look like options and are
-// none: mistyped ones, mostly. Those that Kubernetes sets for a service called
+// not: mistyped ones, mostly. Those that Kubernetes sets for a service called
 // controller are left out.
 func unreadVariables(environ []string, flags map[string]*kong.Flag) []string {
 	known := map[string]bool{}

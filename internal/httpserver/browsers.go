@@ -103,7 +103,7 @@ func violatedOrigin(r *http.Request, allowed []string) *violation {
 }
 
 // isOwnOrigin reports whether the origin is the one that the request was sent to. Behind
-// a proxy that terminates TLS it never is; there the browser says so in Sec-Fetch-Site.
+// a proxy that terminates TLS it never is; there Sec-Fetch-Site has the answer.
 func isOwnOrigin(origin string, r *http.Request) bool {
 	scheme, port := "http", "80"
 	if r.TLS != nil {

@@ -52,7 +52,7 @@ func (c *bufferedConn) Read(p []byte) (int, error) {
 	}
 	if c.buffer == nil {
 		if c.raw.Read(c.take) != nil {
-			return c.Conn.Read(p) // closed, or past its deadline: it says so best itself
+			return c.Conn.Read(p) // closed, or past its deadline: its own error is the best
 		}
 		if c.err != nil {
 			return 0, c.err

@@ -69,7 +69,7 @@ func (d *divider) Close() error {
 	return err
 }
 
-// handOver passes c to whoever calls Accept.
+// handOver passes c to the caller of Accept.
 func (d *divider) handOver(c net.Conn) {
 	select {
 	case d.rest <- c:
@@ -111,8 +111,8 @@ func replay(read []byte, c net.Conn) *replayedConn {
 
 // conn returns c as net/http has to see it.
 func (c *replayedConn) conn() net.Conn {
-	if secure, ok := c.Conn.(*tls.Conn); ok {
-		return replayedTLS{c, secure}
+	if encrypted, ok := c.Conn.(*tls.Conn); ok {
+		return replayedTLS{c, encrypted}
 	}
 	return c
 }
@@ -138,8 +138,8 @@ func (c *replayedConn) CloseWrite() error {
 // replayedTLS is a replayedConn with TLS.
 type replayedTLS struct {
 	*replayedConn
-	secure *tls.Conn
+	encrypted *tls.Conn
 }
 
 // ConnectionState is what net/http puts into each request.
-func (c replayedTLS) ConnectionState() tls.ConnectionState { return c.secure.ConnectionState() }
+func (c replayedTLS) ConnectionState() tls.ConnectionState { return c.encrypted.ConnectionState() }

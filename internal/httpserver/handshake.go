@@ -19,8 +19,8 @@ func (s *Server) open(c net.Conn) (net.Conn, error) {
 	if err := c.SetDeadline(time.Now().Add(s.http1.ReadHeaderTimeout)); err != nil {
 		return nil, err
 	}
-	secure := tls.Server(s.observe(c), s.tls)
-	if err := secure.Handshake(); err != nil { //nolint:noctx // it has a deadline, and ends when c is closed
+	encrypted := tls.Server(s.observe(c), s.tls)
+	if err := encrypted.Handshake(); err != nil { //nolint:noctx // it has a deadline, and ends when c is closed
 		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && looksLikeHTTP(plain.RecordHeader) {
 			if string(plain.RecordHeader[:3]) == http2.ClientPreface[:3] {
 				hold(c)
@@ -30,7 +30,7 @@ func (s *Server) open(c net.Conn) (net.Conn, error) {
 		s.http1.ErrorLog.Printf("http: TLS handshake error from %v: %v", c.RemoteAddr(), err)
 		return nil, err
 	}
-	return secure, c.SetDeadline(time.Time{})
+	return encrypted, c.SetDeadline(time.Time{})
 }
 
 // looksLikeHTTP reports whether a method may begin like this. No record of TLS
@@ -56,7 +56,7 @@ func hold(c net.Conn) {
 }
 
 // answerPlaintext answers a request in plaintext. HTTP/2 clients do not understand the
-// answer, but many say that it looks like HTTP/1.1.
+// answer, but many report that it looks like HTTP/1.1.
 func answerPlaintext(c net.Conn) {
 	_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond)) // it may not want the answer
 	_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"+

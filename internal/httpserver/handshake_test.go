@@ -23,8 +23,8 @@ import (
 // on; who does not ask may speak either version of HTTP.
 func TestALPN(t *testing.T) {
 	t.Parallel()
-	secure, i := serverTLS(t)
-	addr := serveOn(t, New(Options{Handler: http.HandlerFunc(ok), TLS: secure, Log: quiet()}))
+	config, i := serverTLS(t)
+	addr := serveOn(t, New(Options{Handler: http.HandlerFunc(ok), TLS: config, Log: quiet()}))
 	dial := func(c *tls.Config) (*tls.Conn, error) {
 		raw, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
 		require.NoError(t, err)
@@ -133,8 +133,8 @@ func ok(http.ResponseWriter, *http.Request) {}
 // keep their connections.
 func TestSilentPeersAreClosedWithTLS(t *testing.T) {
 	t.Parallel()
-	secure, i := serverTLS(t)
-	serveBubble(t, http.NotFoundHandler(), secure, func(t *testing.T, _ *Server, l *pipeListener) {
+	config, i := serverTLS(t)
+	serveBubble(t, http.NotFoundHandler(), config, func(t *testing.T, _ *Server, l *pipeListener) {
 		t.Helper()
 		require.Equal(t, 10*time.Second, untilClosed(t, l, ""), "no handshake")
 		require.Equal(t, 10*time.Second, untilClosed(t, l, "\x16\x03\x01\x02"), "half a handshake")
@@ -153,9 +153,9 @@ func untilClosedTLS(t *testing.T, l *pipeListener, i testkit.Identity, first str
 	t.Helper()
 	raw := l.dial()
 	defer raw.Close()
-	config := i.Trusts()
-	config.ServerName = "localhost"
-	c := tls.Client(raw, config)
+	trust := i.Trusts()
+	trust.ServerName = "localhost"
+	c := tls.Client(raw, trust)
 	require.NoError(t, c.HandshakeContext(t.Context()))
 	began := time.Now()
 	if first != "" {
@@ -169,17 +169,17 @@ func untilClosedTLS(t *testing.T, l *pipeListener, i testkit.Identity, first str
 // The time that a handshake has is no limit for what comes after it.
 func TestAnswerMayTakeLongerThanHandshake(t *testing.T) {
 	t.Parallel()
-	secure, i := serverTLS(t)
+	config, i := serverTLS(t)
 	slow := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		time.Sleep(time.Minute) // fake clock
 	})
-	serveBubble(t, slow, secure, func(t *testing.T, _ *Server, l *pipeListener) {
+	serveBubble(t, slow, config, func(t *testing.T, _ *Server, l *pipeListener) {
 		t.Helper()
 		raw := l.dial()
 		defer raw.Close()
-		config := i.Trusts()
-		config.ServerName = "localhost"
-		c := tls.Client(raw, config)
+		trust := i.Trusts()
+		trust.ServerName = "localhost"
+		c := tls.Client(raw, trust)
 		_, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
 		require.NoError(t, err)
 		res, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -192,17 +192,17 @@ func TestAnswerMayTakeLongerThanHandshake(t *testing.T) {
 // not hold up a stop.
 func TestStalledHandshakeHoldsNobodyUp(t *testing.T) {
 	t.Parallel()
-	secure, i := serverTLS(t)
-	serveBubble(t, http.NotFoundHandler(), secure, func(t *testing.T, s *Server, l *pipeListener) {
+	config, i := serverTLS(t)
+	serveBubble(t, http.NotFoundHandler(), config, func(t *testing.T, s *Server, l *pipeListener) {
 		t.Helper()
 		began := time.Now()
 		silent, half := l.dial(), l.dial()
 		_, err := io.WriteString(half, "\x16\x03\x01\x02")
 		require.NoError(t, err)
 		raw := l.dial()
-		config := i.Trusts()
-		config.ServerName = "localhost"
-		ready := tls.Client(raw, config) // says nothing after its handshake
+		trust := i.Trusts()
+		trust.ServerName = "localhost"
+		ready := tls.Client(raw, trust) // says nothing after its handshake
 		require.NoError(t, ready.HandshakeContext(t.Context()))
 		synctest.Wait()
 		require.NoError(t, s.Shutdown(t.Context()))
@@ -218,12 +218,12 @@ func TestStalledHandshakeHoldsNobodyUp(t *testing.T) {
 // own connection and no more than half a second.
 func TestPlaintextPeersAreTold(t *testing.T) {
 	t.Parallel()
-	secure, _ := serverTLS(t)
+	config, _ := serverTLS(t)
 	var logged output
 	log := logTo(&logged, slog.LevelDebug)
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipeListener()
-		s := New(Options{Handler: http.NotFoundHandler(), TLS: secure, Log: log})
+		s := New(Options{Handler: http.NotFoundHandler(), TLS: config, Log: log})
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = s.Serve(l) })
 		began := time.Now()
@@ -246,8 +246,8 @@ func TestPlaintextPeersAreTold(t *testing.T) {
 // once, so that a fleet of them makes no hot loop. A stop does not wait for that.
 func TestPlaintextAgentsAreHeld(t *testing.T) {
 	t.Parallel()
-	secure, _ := serverTLS(t)
-	serveBubble(t, http.NotFoundHandler(), secure, func(t *testing.T, s *Server, l *pipeListener) {
+	config, _ := serverTLS(t)
+	serveBubble(t, http.NotFoundHandler(), config, func(t *testing.T, s *Server, l *pipeListener) {
 		t.Helper()
 		began := time.Now()
 		held, stopped := l.dial(), l.dial()
@@ -271,8 +271,8 @@ func TestPlaintextAgentsAreHeld(t *testing.T) {
 // closed with something unread would be reset.
 func TestPlaintextIsAnswered(t *testing.T) {
 	t.Parallel()
-	secure, _ := serverTLS(t)
-	addr := serveOn(t, New(Options{Handler: http.NotFoundHandler(), TLS: secure, Log: quiet()}))
+	config, _ := serverTLS(t)
+	addr := serveOn(t, New(Options{Handler: http.NotFoundHandler(), TLS: config, Log: quiet()}))
 	c := dialFrom(t, "127.0.0.1", addr)
 	_, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 32768\r\n\r\n"+strings.Repeat("x", 32<<10))
 	require.NoError(t, err)

@@ -24,10 +24,10 @@ func (s *Server) serveHTTP2(c net.Conn, closed func()) {
 		streams = maxProxiedStreams
 	}
 	counted := &countedConn{budget: resetBudget{streams: streams}, exceeded: func() { s.warnOfResets(c) }}
-	if secure, ok := c.(*tls.Conn); ok { // it reads whole records by itself
-		counted.observed, _ = secure.NetConn().(*observedConn)
-		counted.Conn = secure
-		s.http2.serve(countedTLS{counted, secure}, counted.observed, proxy, closed)
+	if encrypted, ok := c.(*tls.Conn); ok { // it reads whole records by itself
+		counted.observed, _ = encrypted.NetConn().(*observedConn)
+		counted.Conn = encrypted
+		s.http2.serve(countedTLS{counted, encrypted}, counted.observed, proxy, closed)
 		return
 	}
 	counted.observed = s.observe(newBufferedConn(c))

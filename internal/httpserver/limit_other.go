@@ -2,5 +2,5 @@
 
 package httpserver
 
-// OpenFiles says that there is no such limit here.
+// OpenFiles reports that there is no such limit here.
 func OpenFiles() (uint64, bool) { return 0, false }

@@ -50,8 +50,8 @@ func (n *netHTTP) serve(c net.Conn, seen Connection, proxy bool, closed func()) 
 	handed := &handedConn{
 		Conn: c, all: io.MultiReader(strings.NewReader(http2.ClientPreface), c), seen: seen, closed: sync.OnceFunc(closed),
 	}
-	if secure, ok := c.(interface{ ConnectionState() tls.ConnectionState }); ok {
-		state := secure.ConnectionState()
+	if encrypted, ok := c.(interface{ ConnectionState() tls.ConnectionState }); ok {
+		state := encrypted.ConnectionState()
 		handed.state = &state
 	}
 	s := n.others

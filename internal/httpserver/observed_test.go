@@ -101,7 +101,7 @@ func TestUnansweredPingIsNamed(t *testing.T) {
 	i := testkit.NewIdentity(t, testkit.FarOff)
 	cert, err := tls.X509KeyPair(i.Chain, i.Key)
 	require.NoError(t, err)
-	for name, secure := range map[string]*tls.Config{
+	for name, config := range map[string]*tls.Config{
 		"plaintext": nil,
 		"TLS":       {Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12},
 	} {
@@ -113,11 +113,11 @@ func TestUnansweredPingIsNamed(t *testing.T) {
 					<-r.Context().Done()
 					ended <- r.Context().Value(seenKey{}).(Connection).Ended()
 				})
-				serveBubble(t, h, secure, func(t *testing.T, s *Server, l *pipeListener) {
+				serveBubble(t, h, config, func(t *testing.T, s *Server, l *pipeListener) {
 					t.Helper()
 					ended = make(chan error, 1) // of the bubble
 					c := l.dial()
-					if secure != nil {
+					if config != nil {
 						trust := i.Trusts("h2")
 						trust.ServerName = "localhost"
 						c = tls.Client(c, trust)

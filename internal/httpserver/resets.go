@@ -81,8 +81,8 @@ func (c *countedConn) Read(p []byte) (int, error) {
 // countedTLS is a countedConn with TLS.
 type countedTLS struct {
 	*countedConn
-	secure *tls.Conn
+	encrypted *tls.Conn
 }
 
 // ConnectionState is what the server of HTTP/2 puts into each request.
-func (c countedTLS) ConnectionState() tls.ConnectionState { return c.secure.ConnectionState() }
+func (c countedTLS) ConnectionState() tls.ConnectionState { return c.encrypted.ConnectionState() }

@@ -135,7 +135,7 @@ func TestCountedConn(t *testing.T) {
 // A connection with TLS is counted as well, its requests have TLS, and its end is logged.
 func TestRapidResetWithTLS(t *testing.T) {
 	t.Parallel()
-	secure, _ := serverTLS(t)
+	config, _ := serverTLS(t)
 	eachHTTP2(t, func(t *testing.T, _ string, newServerOf func(Options) *Server) {
 		t.Helper()
 		var out output
@@ -147,7 +147,7 @@ func TestRapidResetWithTLS(t *testing.T) {
 				encrypted.Add(1)
 			}
 		})
-		addr := serveOn(t, newServerOf(Options{Handler: h, TLS: secure, Log: logTo(&out, slog.LevelInfo)}))
+		addr := serveOn(t, newServerOf(Options{Handler: h, TLS: config, Log: logTo(&out, slog.LevelInfo)}))
 		ctx, cancel := context.WithTimeout(t.Context(), atMost)
 		defer cancel()
 		client := tls.Client(dialFrom(t, "127.0.0.1", addr), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})

@@ -101,7 +101,7 @@ func (s *Server) serve(c net.Conn, leave func(), handOver func(net.Conn)) {
 	read, isHTTP2, err := readPreface(opened, s.http1.ReadHeaderTimeout)
 	switch {
 	case err != nil:
-		s.drop(c, leave) // it said nothing
+		s.drop(c, leave) // it sent nothing
 	case isHTTP2:
 		s.recognise(c)
 		s.serveHTTP2(opened, func() {

@@ -61,13 +61,13 @@ func seen(ctx context.Context, c Connection) context.Context {
 
 // serveBubble runs test against the server with its real timeouts in fake time, with each
 // implementation of HTTP/2.
-func serveBubble(t *testing.T, h http.Handler, secure *tls.Config, test func(t *testing.T, s *Server, l *pipeListener)) {
+func serveBubble(t *testing.T, h http.Handler, config *tls.Config, test func(t *testing.T, s *Server, l *pipeListener)) {
 	t.Helper()
 	eachHTTP2(t, func(t *testing.T, _ string, newServerOf func(Options) *Server) {
 		t.Helper()
 		synctest.Test(t, func(t *testing.T) {
 			l := newPipeListener()
-			s := newServerOf(Options{Handler: h, TLS: secure, ConnContext: seen, Log: quiet()})
+			s := newServerOf(Options{Handler: h, TLS: config, ConnContext: seen, Log: quiet()})
 			var serving sync.WaitGroup
 			serving.Go(func() { _ = s.Serve(l) })
 			defer func() {
