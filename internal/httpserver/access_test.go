@@ -57,19 +57,21 @@ func TestIsProxy(t *testing.T) {
 // A proxy that is named may have more streams than others.
 func TestProxiesMayHaveMoreStreams(t *testing.T) {
 	t.Parallel()
-	eachHTTP2(t, func(t *testing.T, _ string, newServerOf func(Options) *Server) {
-		t.Helper()
-		for proxy, streams := range map[string]int{"127.0.0.1": 1000, "127.0.0.2": 100} {
-			o := plaintext(http.NotFoundHandler())
-			o.Proxies = []netip.Prefix{netip.MustParsePrefix(proxy + "/32")}
-			c := dialFrom(t, "127.0.0.1", serveOn(t, newServerOf(o)))
-			_, err := io.WriteString(c, preface)
-			require.NoError(t, err)
-			got, err := readSettings(c)
-			require.NoError(t, err)
-			require.EqualValues(t, streams, got[0x3], proxy)
-		}
-	})
+	for name, makeHTTP2 := range implementations {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for proxy, streams := range map[string]int{"127.0.0.1": 1000, "127.0.0.2": 100} {
+				o := plaintext(http.NotFoundHandler())
+				o.Proxies = []netip.Prefix{netip.MustParsePrefix(proxy + "/32")}
+				c := dialFrom(t, "127.0.0.1", serveOn(t, newServer(o, makeHTTP2)))
+				_, err := io.WriteString(c, preface)
+				require.NoError(t, err)
+				got, err := readSettings(c)
+				require.NoError(t, err)
+				require.EqualValues(t, streams, got[0x3], proxy)
+			}
+		})
+	}
 }
 
 // A foreign Host is refused on a loopback listener, whatever others listen on, but the

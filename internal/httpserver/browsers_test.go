@@ -135,7 +135,10 @@ func TestForeignPagesAreRefused(t *testing.T) {
 		var log bytes.Buffer
 		w := tt.request.ask(t, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 		require.Equal(t, http.StatusForbidden, w.Code, name)
-		var body struct{ Code, Message string }
+		var body struct {
+			Code    string `json:"code"`
+			Message string `json:"message"`
+		}
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body), name)
 		require.Equal(t, "permission_denied", body.Code, name)
 		require.Equal(t, tt.message, body.Message, name)

@@ -133,22 +133,23 @@ func TestAcceptGoesOnAfterAnError(t *testing.T) {
 // waits for their streams.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
-	release := make(chan struct{})
+	for name, makeHTTP2 := range implementations {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { requireShutdown(t, makeHTTP2) })
+		})
+	}
+}
+
+func requireShutdown(t *testing.T, makeHTTP2 func(*http.Server, Options) http2Server) {
+	t.Helper()
+	release := make(chan struct{}) // of the bubble
 	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 		<-release
 	})
-	eachHTTP2(t, func(t *testing.T, _ string, newServerOf func(Options) *Server) {
-		t.Helper()
-		synctest.Test(t, func(t *testing.T) { requireShutdown(t, newServerOf, h, &release) })
-	})
-}
-
-func requireShutdown(t *testing.T, newServerOf func(Options) *Server, h http.Handler, release *chan struct{}) {
-	t.Helper()
-	*release = make(chan struct{}) // of the bubble
 	l := newPipeListener()
-	s := newServerOf(plaintext(h))
+	s := newServer(plaintext(h), makeHTTP2)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	silent, half, idle, busy := l.dial(), l.dial(), l.dial(), l.dial()
@@ -185,7 +186,7 @@ func requireShutdown(t *testing.T, newServerOf func(Options) *Server, h http.Han
 		t.Fatal("the stop did not wait for a stream")
 	default:
 	}
-	close(*release)
+	close(release)
 	require.NoError(t, <-stopped)
 	require.Contains(t, string(<-busyGot), goAway)
 	require.NoError(t, s.Close())

@@ -45,15 +45,8 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // plaintext are the options of a server of h.
 func plaintext(h http.Handler) Options { return Options{Handler: h, Log: quiet()} }
 
-// eachHTTP2 runs test with each implementation of HTTP/2.
-func eachHTTP2(t *testing.T, test func(t *testing.T, name string, newServerOf func(Options) *Server)) {
-	t.Helper()
-	for name, makeHTTP2 := range map[string]func(*http.Server, Options) http2Server{byXNet: newXNet, "net/http": newNetHTTP} {
-		t.Run(name, func(t *testing.T) {
-			test(t, name, func(o Options) *Server { return newServer(o, makeHTTP2) })
-		})
-	}
-}
+// implementations are those of HTTP/2.
+var implementations = map[string]func(*http.Server, Options) http2Server{byXNet: newXNet, "net/http": newNetHTTP}
 
 // byXNet is the name of the implementation that the controller uses.
 const byXNet = "x/net"

@@ -111,7 +111,8 @@ func TestUnansweredPingIsNamed(t *testing.T) {
 				var ended chan error
 				h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 					<-r.Context().Done()
-					ended <- r.Context().Value(seenKey{}).(Connection).Ended()
+					c, _ := r.Context().Value(seenKey{}).(Connection)
+					ended <- c.Ended()
 				})
 				serveBubble(t, h, config, func(t *testing.T, s *Server, l *pipeListener) {
 					t.Helper()

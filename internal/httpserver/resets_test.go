@@ -73,24 +73,26 @@ func TestResetsAreCounted(t *testing.T) {
 // handlers to start. x/net also says why, in a GOAWAY.
 func TestRapidResetIsEnded(t *testing.T) {
 	t.Parallel()
-	eachHTTP2(t, func(t *testing.T, name string, newServerOf func(Options) *Server) {
-		t.Helper()
-		var started atomic.Int32
-		addr := serveOn(t, newServerOf(plaintext(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			started.Add(1)
-			<-r.Context().Done()
-		}))))
-		ctx, cancel := context.WithTimeout(t.Context(), atMost)
-		defer cancel()
-		err := testkit.RapidReset(ctx, addr, "/")
-		require.Error(t, err)
-		require.NoError(t, ctx.Err())
-		if name == byXNet {
-			require.ErrorIs(t, err, testkit.ErrCutOff)
-			require.ErrorContains(t, err, http2.ErrCodeEnhanceYourCalm.String())
-		}
-		require.LessOrEqual(t, started.Load(), int32(220))
-	})
+	for name, makeHTTP2 := range implementations {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var started atomic.Int32
+			addr := serveOn(t, newServer(plaintext(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				started.Add(1)
+				<-r.Context().Done()
+			})), makeHTTP2))
+			ctx, cancel := context.WithTimeout(t.Context(), atMost)
+			defer cancel()
+			err := testkit.RapidReset(ctx, addr, "/")
+			require.Error(t, err)
+			require.NoError(t, ctx.Err())
+			if name == byXNet {
+				require.ErrorIs(t, err, testkit.ErrCutOff)
+				require.ErrorContains(t, err, http2.ErrCodeEnhanceYourCalm.String())
+			}
+			require.LessOrEqual(t, started.Load(), int32(220))
+		})
+	}
 }
 
 // The streams of a peer that resets some now and then live on; the end of the connection
@@ -136,25 +138,27 @@ func TestCountedConn(t *testing.T) {
 func TestRapidResetWithTLS(t *testing.T) {
 	t.Parallel()
 	config, _ := serverTLS(t)
-	eachHTTP2(t, func(t *testing.T, _ string, newServerOf func(Options) *Server) {
-		t.Helper()
-		var out output
-		var plain, encrypted atomic.Int32
-		h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			if r.TLS == nil {
-				plain.Add(1)
-			} else {
-				encrypted.Add(1)
-			}
+	for name, makeHTTP2 := range implementations {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out output
+			var plain, encrypted atomic.Int32
+			h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				if r.TLS == nil {
+					plain.Add(1)
+				} else {
+					encrypted.Add(1)
+				}
+			})
+			addr := serveOn(t, newServer(Options{Handler: h, TLS: config, Log: logTo(&out, slog.LevelInfo)}, makeHTTP2))
+			ctx, cancel := context.WithTimeout(t.Context(), atMost)
+			defer cancel()
+			client := tls.Client(dialFrom(t, "127.0.0.1", addr), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+			require.Error(t, testkit.RapidResetOn(ctx, client, "/"))
+			require.NoError(t, ctx.Err())
+			require.Zero(t, plain.Load())
+			require.NotZero(t, encrypted.Load())
+			require.Contains(t, out.String(), `level=WARN msg="connection closed: its peer opens streams and resets them" source=127.0.0.1`+"\n")
 		})
-		addr := serveOn(t, newServerOf(Options{Handler: h, TLS: config, Log: logTo(&out, slog.LevelInfo)}))
-		ctx, cancel := context.WithTimeout(t.Context(), atMost)
-		defer cancel()
-		client := tls.Client(dialFrom(t, "127.0.0.1", addr), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
-		require.Error(t, testkit.RapidResetOn(ctx, client, "/"))
-		require.NoError(t, ctx.Err())
-		require.Zero(t, plain.Load())
-		require.NotZero(t, encrypted.Load())
-		require.Contains(t, out.String(), `level=WARN msg="connection closed: its peer opens streams and resets them" source=127.0.0.1`+"\n")
-	})
+	}
 }

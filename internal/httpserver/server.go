@@ -63,7 +63,7 @@ func New(o Options) *Server { return newServer(o, newHTTP2) }
 // newServer returns a server whose HTTP/2 is served by what makeHTTP2 returns.
 func newServer(o Options, makeHTTP2 func(*http.Server, Options) http2Server) *Server {
 	limiter := new(loglimit.Limiter)
-	http1 := newHTTP1(o.Handler, slog.NewLogLogger(serverLog{o.Log.Handler(), limiter}, slog.LevelDebug))
+	http1 := newHTTP1(o.Handler, serverLog{o.Log.Handler(), limiter})
 	return &Server{
 		http1: http1, http2: makeHTTP2(http1, o), tls: o.TLS, proxies: o.Proxies, crowd: newCrowd(o.Crowded),
 		log: o.Log, limiter: limiter, conns: map[net.Conn]bool{},

@@ -63,11 +63,11 @@ func seen(ctx context.Context, c Connection) context.Context {
 // implementation of HTTP/2.
 func serveBubble(t *testing.T, h http.Handler, config *tls.Config, test func(t *testing.T, s *Server, l *pipeListener)) {
 	t.Helper()
-	eachHTTP2(t, func(t *testing.T, _ string, newServerOf func(Options) *Server) {
-		t.Helper()
+	for name, makeHTTP2 := range implementations {
+		t.Logf("HTTP/2 by %s", name)
 		synctest.Test(t, func(t *testing.T) {
 			l := newPipeListener()
-			s := newServerOf(Options{Handler: h, TLS: config, ConnContext: seen, Log: quiet()})
+			s := newServer(Options{Handler: h, TLS: config, ConnContext: seen, Log: quiet()}, makeHTTP2)
 			var serving sync.WaitGroup
 			serving.Go(func() { _ = s.Serve(l) })
 			defer func() {
@@ -76,7 +76,7 @@ func serveBubble(t *testing.T, h http.Handler, config *tls.Config, test func(t *
 			}()
 			test(t, s, l)
 		})
-	})
+	}
 }
 
 // preface opens an HTTP/2 connection.

@@ -2,7 +2,7 @@ package httpserver
 
 import (
 	"context"
-	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -16,13 +16,14 @@ const (
 )
 
 // newHTTP1 returns the server of HTTP/1.1, whose settings are those of HTTP/2 as well.
+// What peers do wrong goes to errors.
 //
 // There is no ReadTimeout and no WriteTimeout: both count from the start of a
 // stream and would end it. Instead a peer has ReadHeaderTimeout for its first
 // bytes, IdleTimeout without a request, SendPingTimeout+PingTimeout to show that
 // it is there (an idle stream lives on as long as it answers pings), and
 // WriteByteTimeout to take what is sent to it.
-func newHTTP1(h http.Handler, errorLog *log.Logger) *http.Server {
+func newHTTP1(h http.Handler, errors slog.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	return &http.Server{
@@ -34,7 +35,7 @@ func newHTTP1(h http.Handler, errorLog *log.Logger) *http.Server {
 		MaxHeaderBytes:    64 << 10,
 		// Otherwise OPTIONS * is answered before the handler, without limits.
 		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     errorLog,
+		ErrorLog:                     slog.NewLogLogger(errors, slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
 			// The headers of an answer are sent once on most connections.
 			MaxEncoderHeaderTableSize: 1,
