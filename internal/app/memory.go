@@ -7,7 +7,7 @@ import (
 )
 
 // returnPeriod is how often memory is returned to the operating system.
-const returnPeriod = 30 * time.Second
+const returnPeriod = 15 * time.Second
 
 // returnMemory has the collector run once in each returnPeriod, and returns what is free
 // then to the operating system, until stop is closed. By itself the runtime keeps what a

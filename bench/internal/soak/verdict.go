@@ -18,7 +18,7 @@ const (
 	growth      = 0.15
 	countGrowth = 0.03
 	spareCount  = 20
-	// spareMemory is in MiB. The controller returns memory every 30 s
+	// spareMemory is in MiB. The controller returns memory every 15 s
 	// (internal/app/memory.go), so that the memory of a small fleet varies by a few MiB.
 	spareMemory = 8
 )
