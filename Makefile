@@ -17,7 +17,7 @@ MODEL_SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 MODEL_SEED := $(MODEL_SEED)
 
 # The packages whose hot paths have micro-benchmarks.
-export BENCHMARKED := ./internal/app ./internal/heartbeatjson ./internal/journal ./internal/rpc ./internal/engine ./internal/store/sqlite
+export BENCHMARKED := ./internal/httpserver ./internal/heartbeatjson ./internal/journal ./internal/rpc ./internal/engine ./internal/store/sqlite
 
 TOOL := go tool -modfile=tools/go.mod
 NODE_TOOLS := tools/node_modules/.package-lock.json

@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/session", "internal/maintenance"},
-	{"internal/rpc", "internal/sim", "internal/cli"},
+	{"internal/rpc", "internal/httpserver", "internal/config", "internal/sim", "internal/cli"},
 	{"internal/app"},
 	{"internal/e2e", "internal/crash", "internal/faults", "internal/testkit", "internal/store/powerloss", "internal/apidoc", "cmd"},
 }
@@ -107,6 +107,17 @@ var rules = []struct {
 		why: "which driver is used is decided in one place",
 	},
 	{
+		from: "internal/config", to: []string{"internal/store", "internal/engine", "internal/control", "internal/session", "net/http"},
+		why: "options are checked before there is anything to command; what they mean is decided where they are used",
+	},
+	{
+		from: "internal/httpserver", to: []string{
+			"internal/fleet", "internal/store", "internal/journal", "internal/engine", "internal/registration",
+			"internal/control", "internal/session", "connectrpc.com",
+		},
+		why: "it serves any http.Handler: what speaks HTTP can be replaced without knowing the API",
+	},
+	{
 		from: "internal/sim", to: []string{"internal"},
 		why: "simulated agents that share code with the controller share its mistakes",
 	},
@@ -125,7 +136,7 @@ var rules = []struct {
 	{
 		from: "cmd", to: []string{
 			"internal/fleet", "internal/store", "internal/journal", "internal/engine", "internal/registration",
-			"internal/control", "internal/session", "internal/maintenance", "internal/rpc",
+			"internal/control", "internal/session", "internal/maintenance", "internal/rpc", "internal/httpserver", "internal/config",
 		},
 		why: "a program is its main function; what it does is wired together in app, sim or cli, where tests reach it",
 	},
@@ -163,6 +174,15 @@ func TestImportDirectionsBite(t *testing.T) {
 		{"internal/session", "gen/go/migcontroller/v1", "stop at the wire"},
 		{"internal/app", "google.golang.org/protobuf/proto", "stop at the wire"},
 		{"internal/rpc", "internal/app", "imports upward"},
+		{"internal/config", "internal/control", "decided where they are used"},
+		{"internal/config", "internal/session", "decided where they are used"},
+		{"internal/config", "internal/httpserver", "the same layer"},
+		{"internal/httpserver", "internal/config", "the same layer"},
+		{"internal/httpserver", "internal/rpc", "the same layer"},
+		{"internal/httpserver", "internal/session", "without knowing the API"},
+		{"internal/httpserver", "connectrpc.com/connect", "without knowing the API"},
+		{"internal/httpserver", "gen/go/migcontroller/v1", "stop at the wire"},
+		{"internal/rpc", "internal/httpserver", "the same layer"},
 		{"internal/rpc", "internal/store/sqlite", "in one place"},
 		{"internal/rpc", "database/sql", "behind the contract"},
 		{"internal/sim", "internal/fleet", "share its mistakes"},
@@ -182,6 +202,7 @@ func TestImportDirectionsBite(t *testing.T) {
 		"internal/session":   {"internal/registration", "internal/store", "log/slog", "golang.org/x/sync/errgroup"},
 		"internal/rpc":       {"gen/go/migcontroller/v1", "internal/session"},
 		"cmd/controller":     {"internal/app"},
+		"internal/config":    {"internal/registration", "github.com/alecthomas/kong"},
 	}))
 }
 

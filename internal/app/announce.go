@@ -8,15 +8,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-// announce tells the operator what has been started: as one log record when the
+// announce reports to the operator what has been started: as one log record when the
 // log is JSON, else as a text on stdout. Warnings are logged either way.
 func (a *App) announce(ctx context.Context) {
 	s := a.service.Summary()
 	facts := a.facts(s)
-	if a.options.LogFormat == formatJSON {
+	if a.options.LogFormat == config.FormatJSON {
 		facts = append(facts, slog.String(versionKey, Version()), slog.String(goVersionKey, runtime.Version()))
 		a.log.LogAttrs(ctx, slog.LevelInfo, "controller started", facts...)
 	} else {
@@ -31,7 +32,7 @@ func (a *App) facts(s summary) []slog.Attr {
 		journal = "on"
 	}
 	web, agents := a.HTTPAddr(), a.GRPCAddr()
-	if a.cert != nil && a.options.LogFormat != formatJSON {
+	if a.cert != nil && a.options.LogFormat != config.FormatJSON {
 		web, agents = "https://"+web, agents+" with TLS"
 	}
 	facts := []slog.Attr{
@@ -44,7 +45,7 @@ func (a *App) facts(s summary) []slog.Attr {
 	}
 	if a.cert != nil {
 		facts = append(facts, slog.String(tlsKey, fmt.Sprintf("%s, valid until %s",
-			absolute(a.options.TLSCert), a.cert.current.Load().Leaf.NotAfter.UTC().Format(time.RFC3339))))
+			absolute(a.options.TLSCert), a.cert.ValidUntil().UTC().Format(time.RFC3339))))
 	}
 	if a.options.Config != "" {
 		facts = append(facts, slog.String(configKey, absolute(a.options.Config)))
@@ -74,8 +75,8 @@ func (a *App) warn(warnings []string) {
 		a.log.Warn("--insecure: callers are not authenticated, and anyone who can reach these addresses can command the fleet",
 			httpAddrKey, a.HTTPAddr(), grpcAddrKey, a.GRPCAddr())
 	}
-	if len(a.options.unread) > 0 {
-		a.log.Warn("environment variables that look like options and are none", namesKey, a.options.unread)
+	if len(a.options.Unread()) > 0 {
+		a.log.Warn("environment variables that look like options and are not", namesKey, a.options.Unread())
 	}
 	for _, w := range warnings {
 		a.log.Warn(w) //nolint:sloglint // the texts are constant; which of them apply varies

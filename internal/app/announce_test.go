@@ -4,20 +4,20 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-// The operator is told where everything is, and never the token.
+// The operator learns where everything is, and never the token.
 func TestAnnounceText(t *testing.T) {
 	t.Parallel()
-	o := testOptions(t)
+	o, err := config.Parse(freePorts(t), []string{"CONTROLLER_HTPP_ADDR=x"})
+	require.NoError(t, err)
 	o.RegistrationToken, o.Insecure, o.Journal = "hush", true, false
-	o.unread = []string{"CONTROLLER_HTPP_ADDR"}
 	var out, logged output
 	a, err := newApp(t.Context(), o, newLogger(o, &logged), &out, newFakeService().wiring())
 	require.NoError(t, err)
@@ -36,7 +36,7 @@ func TestAnnounceText(t *testing.T) {
 // The start-up text of a simulation lists what there is to see. A JSON log has the number.
 func TestAnnounceSimulation(t *testing.T) {
 	t.Parallel()
-	for format, shown := range map[string]bool{"text": true, formatJSON: false} {
+	for format, shown := range map[string]bool{"text": true, config.FormatJSON: false} {
 		o := testOptions(t)
 		o.Simulate, o.LogFormat = 5, format
 		var out, logged output
@@ -55,7 +55,7 @@ func TestAnnounceSimulation(t *testing.T) {
 	}
 }
 
-// The gate lets nothing in once it is shut, and tells when the last has left.
+// The gate lets nothing in once it is shut, and reports when the last has left.
 func TestGate(t *testing.T) {
 	t.Parallel()
 	g := &gate{}
@@ -77,30 +77,15 @@ func TestGate(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, answer.Code)
 }
 
-// A low limit of open files is told of, with the fleet that it allows.
+// A low limit of open files is logged, with the fleet that it allows.
 func TestOpenFilesWarning(t *testing.T) {
 	t.Parallel()
 	for limit, want := range map[uint64]string{
 		100: "open_files=100 vms_about=0", 4096: "open_files=4096 vms_about=3968", fewFiles: "",
 	} {
 		var out output
-		warnFewFiles(limit, newLogger(Options{}, &out))
+		warnFewFiles(limit, newLogger(config.Options{}, &out))
 		require.Contains(t, out.String(), want)
 		require.Equal(t, want == "", out.String() == "")
-	}
-}
-
-// What net/http logs is for debugging, but for what is ours to mend.
-func TestServerLog(t *testing.T) {
-	t.Parallel()
-	for text, level := range map[string]string{
-		"http: TLS handshake error":                      "DEBUG http server",
-		"http: panic serving 1.2.3.4:5: oh":              "ERROR a request panicked",
-		"http: Accept error: too many open files; retry": "WARN  a connection could not be accepted",
-	} {
-		var out output
-		newServer(nil, nil, access{}, newLogger(Options{LogLevel: "debug", LogFormat: "text"}, &out)).http1.ErrorLog.Print(text)
-		require.Contains(t, out.String(), level)
-		require.Contains(t, out.String(), strings.TrimSpace(text))
 	}
 }

@@ -10,61 +10,65 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/config"
+	"github.com/mig-controller/mig-controller/internal/httpserver"
+	"github.com/mig-controller/mig-controller/internal/rpc"
 )
 
 // App is one controller: its two addresses, the service behind them and the
 // data directory that it has to itself.
 type App struct {
-	options  Options
+	options  config.Options
 	log      *slog.Logger
 	stdout   io.Writer
 	service  service
 	simulate func(ctx context.Context) error
-	cert     *certificate // nil for plaintext
+	cert     *httpserver.Certificate // nil for plaintext
 	lock     *dataLock
 	bound    bound
 	gate     *gate
-	server   *server
+	server   *httpserver.Server
 	patience patience
 	closed   sync.Once
 	closeErr error
 }
 
-// patience is how long a stop waits for what.
+// patience is how long each part of a stop may take.
 type patience struct {
-	// polite is for sessions and requests to end by themselves.
-	polite time.Duration
-	// rude is for requests to return once their connections are closed.
-	rude time.Duration
+	// graceful is for sessions and requests to end by themselves.
+	graceful time.Duration
+	// force is for requests to return once their connections are closed.
+	force time.Duration
 	// total is for everything; the stop is given up after it.
 	total time.Duration
 }
 
 func defaultPatience() patience {
-	return patience{polite: 6 * time.Second, rude: time.Second, total: 9500 * time.Millisecond}
+	return patience{graceful: 6 * time.Second, force: time.Second, total: 9500 * time.Millisecond}
 }
 
 // New takes the data directory, binds both addresses and opens the store; it
 // serves nothing yet. ctx bounds New alone. Either Run or Close must follow. The start-up text goes to
 // stdout, unless the log is JSON; all else goes to log. New returns an
-// *OptionError when an option breaks a rule.
-func New(ctx context.Context, o Options, log *slog.Logger, stdout io.Writer) (*App, error) {
+// *config.OptionError when an option breaks a rule.
+func New(ctx context.Context, o config.Options, log *slog.Logger, stdout io.Writer) (*App, error) {
 	return newApp(ctx, o, log, stdout, defaultWiring())
 }
 
-func newApp(ctx context.Context, o Options, log *slog.Logger, stdout io.Writer, w wiring) (*App, error) {
-	if err := o.check(); err != nil {
+func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.Writer, w wiring) (*App, error) {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	database, err := o.DatabasePath()
 	if err != nil {
 		return nil, err
 	}
-	http, grpc, err := o.endpoints(ctx, w.lookup)
+	http, grpc, err := o.Endpoints(ctx, w.lookup)
 	if err != nil {
 		return nil, err
 	}
-	cert, err := o.readCertificate(log)
+	cert, err := readCertificate(o, log)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +76,7 @@ func newApp(ctx context.Context, o Options, log *slog.Logger, stdout io.Writer, 
 	if err != nil {
 		return nil, err
 	}
-	b, err := bind(ctx, http, grpc, log)
+	b, err := bind(ctx, httpserver.Address(http), httpserver.Address(grpc), log)
 	if err != nil {
 		lock.release()
 		return nil, err
@@ -89,11 +93,41 @@ func newApp(ctx context.Context, o Options, log *slog.Logger, stdout io.Writer, 
 	}
 	var serving, calling *tls.Config
 	if cert != nil {
-		serving, calling = cert.config(), cert.clientConfig()
+		serving, calling = cert.ServerConfig(), cert.ClientConfig()
 	}
-	a.server = newServer(a.gate, serving, o.access(), log)
+	a.server = httpserver.New(httpserver.Options{
+		Handler: a.gate, TLS: serving, Proxies: o.ProxyPrefixes(), Crowded: httpserver.Crowded(o.Simulate),
+		ConnContext: withConnection, Log: log,
+	})
 	a.simulate = func(ctx context.Context) error { return w.simulate(ctx, o, a.GRPCAddr(), calling) }
 	return a, nil
+}
+
+// readCertificate returns the certificate that the options name, nil when they name none,
+// or a *config.OptionError.
+func readCertificate(o config.Options, log *slog.Logger) (*httpserver.Certificate, error) {
+	given, err := o.TLS()
+	if err != nil || !given {
+		return nil, err
+	}
+	return httpserver.NewCertificate([2]string{o.TLSCert, o.TLSKey}, o.Certificate, log)
+}
+
+// withConnection gives the calls on an HTTP/2 connection the connection.
+func withConnection(ctx context.Context, c httpserver.Connection) context.Context {
+	return rpc.WithConnection(ctx, connection{c})
+}
+
+// connection is a connection of the server as rpc needs it.
+type connection struct{ served httpserver.Connection }
+
+// Ended implements rpc.Connection.
+func (c connection) Ended() error {
+	err := c.served.Ended()
+	if errors.Is(err, httpserver.ErrPingTimeout) {
+		return rpc.ErrPingTimeout
+	}
+	return err
 }
 
 // HTTPAddr returns the bound address of --http-addr.
@@ -181,13 +215,13 @@ func (a *App) start(ctx context.Context) *running {
 // stop ends everything in the order in which it depends on each other.
 func (a *App) stop(ctx context.Context, r *running) error {
 	r.endSimulators()
-	polite, cancel := context.WithTimeout(ctx, a.patience.polite)
+	graceful, cancel := context.WithTimeout(ctx, a.patience.graceful)
 	defer cancel()
 	// The sessions end while the server, which has stopped accepting, waits for
 	// them: ended before, agents would be back before the stop.
 	var sessions sync.WaitGroup
-	sessions.Go(func() { a.service.EndSessions(polite) })
-	if err := a.server.Shutdown(polite); err != nil {
+	sessions.Go(func() { a.service.EndSessions(graceful) })
+	if err := a.server.Shutdown(graceful); err != nil {
 		a.log.Warn("closing connections that did not end in time")
 		_ = a.server.Close() // It is being given up.
 	}
@@ -196,7 +230,7 @@ func (a *App) stop(ctx context.Context, r *running) error {
 	r.serving.Wait()
 	select {
 	case <-a.gate.shut():
-	case <-time.After(a.patience.rude):
+	case <-time.After(a.patience.force):
 		a.log.Warn("requests go on although their connections are closed")
 	}
 	r.endUpkeep()

@@ -14,19 +14,21 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // testOptions are those of a controller that disturbs nobody.
-func testOptions(t *testing.T) Options {
+func testOptions(t *testing.T) config.Options {
 	t.Helper()
-	o := Defaults()
+	o := config.Defaults()
 	o.HTTPAddr, o.GRPCAddr, o.DataDir = "localhost:0", "127.0.0.1:0", t.TempDir()
 	return o
 }
 
-func newTestApp(t *testing.T, o Options, svc *fakeService) *App {
+func newTestApp(t *testing.T, o config.Options, svc *fakeService) *App {
 	t.Helper()
 	a, err := newApp(t.Context(), o, quiet(), io.Discard, svc.wiring())
 	require.NoError(t, err)
@@ -149,12 +151,12 @@ func TestEqualAddressesShareAListener(t *testing.T) {
 // One controller at a time has a data directory, and a database, to itself.
 func TestSecondControllerIsRefused(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*Options){
-		"same data directory":      func(*Options) {},
-		"same database, elsewhere": func(o *Options) { o.DataDir = filepath.Join(o.DataDir, "other") },
-		"same database, as a URL":  func(o *Options) { o.DataDir += "/x"; o.DatabaseURL = "sqlite://" + o.DatabaseURL },
-		"same directory, unclean":  func(o *Options) { o.DataDir += "/."; o.DatabaseURL += "2" },
-		"its own database":         func(o *Options) { o.DatabaseURL = "" },
+	for name, change := range map[string]func(*config.Options){
+		"same data directory":      func(*config.Options) {},
+		"same database, elsewhere": func(o *config.Options) { o.DataDir = filepath.Join(o.DataDir, "other") },
+		"same database, as a URL":  func(o *config.Options) { o.DataDir += "/x"; o.DatabaseURL = "sqlite://" + o.DatabaseURL },
+		"same directory, unclean":  func(o *config.Options) { o.DataDir += "/."; o.DatabaseURL += "2" },
+		"its own database":         func(o *config.Options) { o.DatabaseURL = "" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -180,7 +182,7 @@ func TestFailedStartFreesEverything(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)
 	broken := newFakeService().wiring()
-	broken.newService = func(context.Context, Options, *slog.Logger) (service, error) {
+	broken.newService = func(context.Context, config.Options, *slog.Logger) (service, error) {
 		return nil, errors.New("no store")
 	}
 	_, err := newApp(t.Context(), o, quiet(), io.Discard, broken)
@@ -217,7 +219,7 @@ func TestDataDirMode(t *testing.T) {
 	info, err := os.Stat(o.DataDir)
 	require.NoError(t, err)
 	require.Zero(t, info.Mode().Perm()&0o007)
-	require.FileExists(t, filepath.Join(o.DataDir, stateDir, "lock"))
+	require.FileExists(t, filepath.Join(o.DataDir, config.StateDir, "lock"))
 }
 
 // A stream that ignores the end of the sessions is cut, and the stop succeeds.
@@ -226,7 +228,7 @@ func TestStubbornStreamIsCut(t *testing.T) {
 	svc := newFakeService()
 	svc.stubborn = true
 	a := newTestApp(t, testOptions(t), svc)
-	a.patience.polite = 50 * time.Millisecond
+	a.patience.graceful = 50 * time.Millisecond
 	stop := startApp(t, a)
 	res := openStream(t, h2cClient(t), "http://"+a.GRPCAddr()+"/stream")
 	defer res.Body.Close()
@@ -246,7 +248,7 @@ func TestHangingRequestIsLeftBehind(t *testing.T) {
 		<-hang
 		close(left)
 	})
-	a.patience.polite, a.patience.rude = 10*time.Millisecond, 10*time.Millisecond
+	a.patience.graceful, a.patience.force = 10*time.Millisecond, 10*time.Millisecond
 	stop := startApp(t, a)
 	failed := make(chan error, 1)
 	client := h2cClient(t)
@@ -271,7 +273,7 @@ func TestStoreOutlivesRequests(t *testing.T) {
 	t.Parallel()
 	svc := newFakeService()
 	a := newTestApp(t, testOptions(t), svc)
-	a.patience.rude = a.patience.total
+	a.patience.force = a.patience.total
 	entered, release := make(chan struct{}), make(chan struct{})
 	a.gate.handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(entered)
@@ -313,7 +315,7 @@ func TestPatience(t *testing.T) {
 	t.Parallel()
 	p := defaultPatience()
 	require.Less(t, p.total+flushTime, 10*time.Second)
-	require.Less(t, p.polite+p.rude, p.total)
+	require.Less(t, p.graceful+p.force, p.total)
 }
 
 // A listener or a simulation that fails ends the controller in good order.

@@ -10,13 +10,15 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 // A controller that begins with an empty database beside files of VMs says so.
 func TestEmptyDatabaseBesideVMs(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)
-	database := filepath.Join(o.DataDir, stateDir, "controller.db")
+	database := filepath.Join(o.DataDir, config.StateDir, "controller.db")
 	warnings := func() int {
 		var text bytes.Buffer
 		a, err := New(t.Context(), o, slog.New(slog.NewTextHandler(&text, nil)), io.Discard)

@@ -11,8 +11,8 @@ const (
 	// maxUnwritten is how many bytes of lines wait to be written at most. As many
 	// again may be on their way.
 	maxUnwritten = 4 << 20
-	// maxSpare is how large a buffer is kept.
-	maxSpare = 64 << 10
+	// maxReused is how large a buffer is kept.
+	maxReused = 64 << 10
 	// flushTime is how long the end of the process waits for lines to be written. It
 	// comes on top of patience.total.
 	flushTime = 400 * time.Millisecond
@@ -94,12 +94,12 @@ func (q *lineQueue) close() {
 
 func (q *lineQueue) run() {
 	defer close(q.done)
-	var spare []byte
+	var reused []byte
 	for range q.more {
-		lines, refused, closed := q.take(spare)
+		lines, refused, closed := q.take(reused)
 		q.write(lines, refused)
-		if spare = lines[:0]; cap(spare) > maxSpare {
-			spare = nil
+		if reused = lines[:0]; cap(reused) > maxReused {
+			reused = nil
 		}
 		if closed {
 			return
@@ -107,12 +107,12 @@ func (q *lineQueue) run() {
 	}
 }
 
-// take takes what waits and leaves spare to be filled.
-func (q *lineQueue) take(spare []byte) (lines []byte, refused int, closed bool) {
+// take takes what waits and leaves reused to be filled.
+func (q *lineQueue) take(reused []byte) (lines []byte, refused int, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	lines, refused = q.waiting, q.refused
-	q.waiting, q.refused = spare, 0
+	q.waiting, q.refused = reused, 0
 	return lines, refused, q.closed
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 // pipe is a file that is written to. It blocks while it is held, and takes room bytes
@@ -143,7 +145,7 @@ func TestFlushIsBounded(t *testing.T) {
 // What says that lines are missing is a line of the log's own form, whatever its level.
 func TestLostLines(t *testing.T) {
 	t.Parallel()
-	text := Options{LogLevel: "error", LogFormat: "text"}.lostLines(3)
+	text := lostLines(config.Options{LogLevel: "error", LogFormat: "text"}, 3)
 	require.Regexp(t, `^\S+Z WARN  log lines left out: they could not be written in time  suppressed=3\n$`, string(text))
-	requireJSONLines(t, string(Options{LogLevel: "error", LogFormat: "json"}.lostLines(3)), "log lines left out")
+	requireJSONLines(t, string(lostLines(config.Options{LogLevel: "error", LogFormat: "json"}, 3)), "log lines left out")
 }

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 
 	"github.com/gofrs/flock"
+
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 // dataLock keeps a second controller out of a data directory. The operating system
@@ -15,7 +17,7 @@ type dataLock struct{ held *flock.Flock }
 // lockData creates the data directory and that of the database, if need be, and locks
 // the data directory.
 func lockData(dataDir, database string) (*dataLock, error) {
-	state := filepath.Join(dataDir, stateDir)
+	state := filepath.Join(dataDir, config.StateDir)
 	if err := os.MkdirAll(state, 0o750); err != nil {
 		return nil, fmt.Errorf("create the data directory %s: %w; --data-dir names another", absolute(dataDir), err)
 	}

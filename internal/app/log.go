@@ -10,57 +10,44 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
-)
-
-const formatJSON = "json"
-
-var (
-	logLevels  = []string{"debug", "info", "warn", "error"}
-	logFormats = []string{"text", formatJSON}
 )
 
 // The keys of this package's log records.
 const (
-	addressKey    = "address"
-	configKey     = "config"
-	dataDirKey    = "data_dir"
-	databaseKey   = "database"
-	detailKey     = "detail"
-	errorKey      = "error"
-	goVersionKey  = "go_version"
-	grpcAddrKey   = "grpc_addr"
-	httpAddrKey   = "http_addr"
-	journalKey    = "journal"
-	namesKey      = "names"
-	openFilesKey  = "open_files"
-	optionKey     = "option"
-	runnersKey    = "runners"
-	signalKey     = "signal"
-	simulatedKey  = "simulated"
-	sourceKey     = "source"
-	tlsKey        = "tls"
-	validFromKey  = "valid_from"
-	validUntilKey = "valid_until"
-	versionKey    = "version"
-	vmsKey        = "vms_about"
+	configKey    = "config"
+	dataDirKey   = "data_dir"
+	databaseKey  = "database"
+	goVersionKey = "go_version"
+	grpcAddrKey  = "grpc_addr"
+	httpAddrKey  = "http_addr"
+	journalKey   = "journal"
+	namesKey     = "names"
+	openFilesKey = "open_files"
+	runnersKey   = "runners"
+	signalKey    = "signal"
+	simulatedKey = "simulated"
+	tlsKey       = "tls"
+	versionKey   = "version"
+	vmsKey       = "vms_about"
 )
 
 // newLogger logs to w as the options say.
-func newLogger(o Options, w io.Writer) *slog.Logger {
+func newLogger(o config.Options, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
 		level = slog.LevelInfo
 	}
-	if o.LogFormat == formatJSON {
+	if o.LogFormat == config.FormatJSON {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: utcTime}))
 	}
 	return slog.New(newLineHandler(w, level))
 }
 
-// lostLines is the line of the log that says how many are missing before it. It is
+// lostLines is the line of the log that reports how many are missing before it. It is
 // written whatever the level of the log.
-func (o Options) lostLines(lost int) []byte {
+func lostLines(o config.Options, lost int) []byte {
 	var line bytes.Buffer
 	o.LogLevel = "info"
 	newLogger(o, &line).Warn("log lines left out: they could not be written in time", loglimit.KeySuppressed, lost)
@@ -142,36 +129,4 @@ func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup returns a handler that puts what follows into a group.
 func (h *lineHandler) WithGroup(name string) slog.Handler {
 	return &lineHandler{attrs: h.attrs.WithGroup(name), line: h.line}
-}
-
-// serverLog takes what net/http logs. Most of it is what peers do wrong, which
-// is for debugging; a panic in a handler and a listener that cannot accept are
-// ours, and some of many of them are logged.
-type serverLog struct {
-	slog.Handler
-	limiter *loglimit.Limiter
-}
-
-// Enabled lets all through: Handle finds the level.
-func (serverLog) Enabled(context.Context, slog.Level) bool { return true }
-
-// Handle logs one message of the server.
-func (s serverLog) Handle(ctx context.Context, r slog.Record) error {
-	level, message := slog.LevelDebug, "http server"
-	switch {
-	case strings.Contains(r.Message, "panic serving"):
-		level, message = slog.LevelError, "a request panicked"
-	case strings.Contains(r.Message, "Accept error"):
-		level, message = slog.LevelWarn, "a connection could not be accepted"
-	}
-	if !s.Handler.Enabled(ctx, level) {
-		return nil
-	}
-	log := slog.New(s.Handler)
-	if level > slog.LevelDebug {
-		log = s.limiter.Limited(log, message, "", r.Time)
-	}
-	record := slog.NewRecord(r.Time, level, message, r.PC)
-	record.AddAttrs(slog.String(detailKey, r.Message))
-	return log.Handler().Handle(ctx, record)
 }

@@ -3,13 +3,12 @@ package app
 import (
 	"encoding/json"
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 // A text line reads time, level, message, attributes, with nothing lost.
@@ -17,7 +16,7 @@ func TestTextLog(t *testing.T) {
 	t.Parallel()
 	same := func(h slog.Handler) slog.Handler { return h }
 	grouped := func(h slog.Handler) slog.Handler {
-		return h.WithAttrs([]slog.Attr{slog.String(optionKey, "x")}).WithGroup("g")
+		return h.WithAttrs([]slog.Attr{slog.String(databaseKey, "x")}).WithGroup("g")
 	}
 	for _, test := range []struct {
 		want    string
@@ -28,14 +27,14 @@ func TestTextLog(t *testing.T) {
 	}{
 		{"INFO  hello\n", same, slog.LevelInfo, "hello", nil},
 		{"WARN  hello  vm_id=vm-1 why=\"no reason\"\n", same, slog.LevelWarn, "hello", []any{"vm_id", "vm-1", "why", "no reason"}},
-		{"ERROR hello  option=x g.b=2\n", grouped, slog.LevelError, "hello", []any{"b", 2}},
+		{"ERROR hello  database=x g.b=2\n", grouped, slog.LevelError, "hello", []any{"b", 2}},
 		{"INFO  hello  level=debug time=noon msg=hi\n", same, slog.LevelInfo, "hello", []any{"level", "debug", "time", "noon", "msg", "hi"}},
 		{"INFO  a b  c=\"d\\ne\"\n", same, slog.LevelInfo, "a\nb", []any{"c", "d\ne"}},
-		{"INFO  hello  token=(hidden)\n", same, slog.LevelInfo, "hello", []any{"token", Secret("hush")}},
+		{"INFO  hello  token=(hidden)\n", same, slog.LevelInfo, "hello", []any{"token", config.Secret("hush")}},
 		{"", same, slog.LevelDebug, "hello", nil},
 	} {
 		var out output
-		h := test.with(newLogger(Options{LogLevel: "info", LogFormat: "text"}, &out).Handler())
+		h := test.with(newLogger(config.Options{LogLevel: "info", LogFormat: "text"}, &out).Handler())
 		if r := slog.NewRecord(time.Now(), test.level, test.message, 0); h.Enabled(t.Context(), test.level) {
 			r.Add(test.args...)
 			require.NoError(t, h.Handle(t.Context(), r))
@@ -55,26 +54,13 @@ func TestTextLog(t *testing.T) {
 func TestJSONLog(t *testing.T) {
 	t.Parallel()
 	var out output
-	l := newLogger(Options{LogLevel: "error", LogFormat: "json"}, &out)
+	l := newLogger(config.Options{LogLevel: "error", LogFormat: "json"}, &out)
 	l.Warn("not this")
-	l.Error("this", optionKey, Options{RegistrationToken: "hush"})
+	l.Error("this", databaseKey, config.Options{RegistrationToken: "hush"})
 	var record map[string]any
 	require.NoError(t, json.Unmarshal([]byte(out.String()), &record))
 	require.Equal(t, "ERROR", record["level"])
 	require.Equal(t, "this", record["msg"])
 	require.Regexp(t, "Z$", record["time"])
 	require.NotContains(t, out.String(), "hush")
-}
-
-// What peers can cause at will does not fill the log.
-func TestServerLogIsRationed(t *testing.T) {
-	t.Parallel()
-	var out output
-	s := newServer(nil, nil, access{}, newLogger(Options{LogLevel: "info", LogFormat: "text"}, &out))
-	for range 3 * loglimit.Lines {
-		s.http1.ErrorLog.Print("http: Accept error: too many open files; retrying")
-		s.http1.ErrorLog.Print("http: panic serving 127.0.0.1:1: oh")
-	}
-	require.Equal(t, loglimit.Lines, strings.Count(out.String(), "a connection could not be accepted"))
-	require.Equal(t, loglimit.Lines, strings.Count(out.String(), "a request panicked"))
 }

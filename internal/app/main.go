@@ -11,6 +11,10 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/config"
+	"github.com/mig-controller/mig-controller/internal/httpserver"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
 // The statuses that the process exits with.
@@ -20,7 +24,7 @@ const (
 	exitUsage   = 2
 )
 
-// Main runs the controller until it is told to stop and returns the status to
+// Main runs the controller until it is asked to stop and returns the status to
 // exit with: 0 after a stop by SIGINT or SIGTERM, 1 after a failure or a second
 // signal, 2 when an option breaks a rule. Once the options are read, stdout and stderr
 // may block or fail without effect on anything but what is written to them. SIGHUP is
@@ -28,7 +32,7 @@ const (
 func Main(args []string, stdout, stderr io.Writer) int {
 	var background sync.WaitGroup
 	stop := make(chan struct{})
-	background.Go(func() { keepHeadroom(stop) })
+	background.Go(func() { returnMemory(stop) })
 	defer background.Wait()
 	defer close(stop)
 	signals := make(chan os.Signal, 2)
@@ -52,18 +56,18 @@ type program struct {
 }
 
 func (p program) run(args []string) int {
-	o, err := Parse(args, p.environ)
+	o, err := config.Parse(args, p.environ)
 	switch {
-	case errors.Is(err, errHelp):
-		fmt.Fprint(p.stdout, helpText())
+	case errors.Is(err, config.ErrHelp):
+		fmt.Fprint(p.stdout, config.HelpText())
 		return exitOK
-	case errors.Is(err, errVersion):
+	case errors.Is(err, config.ErrVersion):
 		fmt.Fprint(p.stdout, versionLine())
 		return exitOK
 	case err != nil:
 		return p.refuse(err)
 	}
-	stdout, stderr := newLineQueue(p.stdout, nil), newLineQueue(p.stderr, o.lostLines)
+	stdout, stderr := newLineQueue(p.stdout, nil), newLineQueue(p.stderr, func(lost int) []byte { return lostLines(o, lost) })
 	defer flush(stdout, stderr)
 	p.stdout, p.stderr = stdout, stderr
 	log := newLogger(o, p.stderr)
@@ -87,7 +91,7 @@ func (p program) run(args []string) int {
 
 // signalBurst is how long after the first signal another counts as the same.
 // Terminals and programs like timeout signal a process and then its group, and
-// whoever passes signals on makes two of one.
+// a program that passes signals on makes two of one.
 const signalBurst = 500 * time.Millisecond
 
 // awaitStop waits for the stop, or for a second signal that forces it.
@@ -108,8 +112,8 @@ func (p program) awaitStop(ended <-chan error) (forced bool, err error) {
 }
 
 // serve is one life of an App. A stop before it is up is not an error.
-func (p program) serve(ctx context.Context, o Options, log *slog.Logger) error {
-	if limit, known := openFiles(); known {
+func (p program) serve(ctx context.Context, o config.Options, log *slog.Logger) error {
+	if limit, known := httpserver.OpenFiles(); known {
 		warnFewFiles(limit, log)
 	}
 	a, err := newApp(ctx, o, log, p.stdout, p.wiring)
@@ -122,19 +126,19 @@ func (p program) serve(ctx context.Context, o Options, log *slog.Logger) error {
 	return a.Run(ctx)
 }
 
-func (p program) report(err error, o Options, log *slog.Logger) int {
-	var option *OptionError
+func (p program) report(err error, o config.Options, log *slog.Logger) int {
+	var option *config.OptionError
 	switch {
 	case err == nil:
 		log.Info("stopped")
 		return exitOK
-	case errors.As(err, &option) && o.LogFormat != formatJSON:
+	case errors.As(err, &option) && o.LogFormat != config.FormatJSON:
 		return p.refuse(err)
 	case errors.As(err, &option):
-		log.Error("an option breaks a rule", errorKey, err)
+		log.Error("an option breaks a rule", logkey.Error, err)
 		return exitUsage
 	default:
-		log.Error("the controller ended", errorKey, err)
+		log.Error("the controller ended", logkey.Error, err)
 		return exitFailure
 	}
 }

@@ -18,6 +18,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -142,7 +144,7 @@ func TestSignalWhileStarting(t *testing.T) {
 	svc := newFakeService()
 	p := newProcess(svc)
 	starting := make(chan struct{})
-	p.wiring.newService = func(ctx context.Context, _ Options, _ *slog.Logger) (service, error) {
+	p.wiring.newService = func(ctx context.Context, _ config.Options, _ *slog.Logger) (service, error) {
 		close(starting)
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -221,7 +223,7 @@ func TestTextsOnRequest(t *testing.T) {
 	}
 }
 
-// The linker's version goes before all else; not parallel, for it is a variable.
+// The linker's version takes precedence; not parallel, for it is a variable.
 func TestVersionFromLinker(t *testing.T) {
 	version = "v9.8.7"
 	defer func() { version = "" }()
@@ -235,8 +237,12 @@ func TestMainRefuses(t *testing.T) {
 	var out, errs output
 	require.Equal(t, exitUsage, Main([]string{"--nonsense"}, &out, &errs))
 	require.Contains(t, errs.String(), "--nonsense")
-	_, err := New(t.Context(), Options{}, slog.New(slog.DiscardHandler), &out)
-	var option *OptionError
+	var wrong output
+	require.Equal(t, exitUsage, Main([]string{"--simulate=many"}, &out, &wrong))
+	require.Contains(t, wrong.String(), "controller: --simulate must be a whole number (from the command line)\n")
+	require.Empty(t, out.String())
+	_, err := New(t.Context(), config.Options{}, slog.New(slog.DiscardHandler), &out)
+	var option *config.OptionError
 	require.ErrorAs(t, err, &option)
 }
 
@@ -260,15 +266,15 @@ func newFakeService() *fakeService {
 
 func (f *fakeService) wiring() wiring {
 	return wiring{
-		newService: func(context.Context, Options, *slog.Logger) (service, error) { return f, nil },
-		simulate: func(ctx context.Context, _ Options, grpcAddr string, _ *tls.Config) error {
+		newService: func(context.Context, config.Options, *slog.Logger) (service, error) { return f, nil },
+		simulate: func(ctx context.Context, _ config.Options, grpcAddr string, _ *tls.Config) error {
 			if f.announced != nil {
 				f.announced(grpcAddr)
 			}
 			<-ctx.Done()
 			return ctx.Err()
 		},
-		lookup: lookupHost,
+		lookup: config.LookupHost,
 	}
 }
 

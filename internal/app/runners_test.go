@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 // What keeps runners from registering is warned about at the start, and once only; what
@@ -29,18 +31,18 @@ func TestRunnerWarnings(t *testing.T) {
 	}
 	require.NoError(t, os.Chtimes(stale, longAgo, longAgo))
 	for name, test := range map[string]struct {
-		set  func(*Options)
+		set  func(*config.Options)
 		want []string
 	}{
-		"no token":            {func(*Options) {}, []string{sampleToken}},
-		"a token, no URL":     {func(o *Options) { o.RegistrationToken = "hush" }, []string{sampleURL}},
-		"a file, no URL":      {func(o *Options) { o.RegistrationTokenFile = fresh }, []string{sampleURL}},
-		"a file and a URL":    {func(o *Options) { o.RegistrationTokenFile, o.RunnerURL = fresh, "https://ci.example/o" }, nil},
-		"an old file":         {func(o *Options) { o.RegistrationTokenFile, o.RunnerURL = stale, "https://ci.example/o" }, []string{old + stale}},
-		"an old file, no URL": {func(o *Options) { o.RegistrationTokenFile = stale }, []string{sampleURL, old + stale}},
-		"a token in answers":  {func(o *Options) { o.RegistrationToken, o.TokenInVMStarted = "hush", true }, []string{sampleURL, inAnswer}},
+		"no token":            {func(*config.Options) {}, []string{sampleToken}},
+		"a token, no URL":     {func(o *config.Options) { o.RegistrationToken = "hush" }, []string{sampleURL}},
+		"a file, no URL":      {func(o *config.Options) { o.RegistrationTokenFile = fresh }, []string{sampleURL}},
+		"a file and a URL":    {func(o *config.Options) { o.RegistrationTokenFile, o.RunnerURL = fresh, "https://ci.example/o" }, nil},
+		"an old file":         {func(o *config.Options) { o.RegistrationTokenFile, o.RunnerURL = stale, "https://ci.example/o" }, []string{old + stale}},
+		"an old file, no URL": {func(o *config.Options) { o.RegistrationTokenFile = stale }, []string{sampleURL, old + stale}},
+		"a token in answers":  {func(o *config.Options) { o.RegistrationToken, o.TokenInVMStarted = "hush", true }, []string{sampleURL, inAnswer}},
 		"no file": {
-			func(o *Options) { o.RegistrationTokenFile = missing },
+			func(o *config.Options) { o.RegistrationTokenFile = missing },
 			[]string{sampleURL, noToken + missing + ` reason="no such file or directory"`},
 		},
 	} {

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net/http"
+
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 // service is what the controller does for its fleet, as the lifecycle sees it.
@@ -27,11 +29,11 @@ type service interface {
 	Close() error
 }
 
-// summary is what the operator is told at the start. It holds no secret.
+// summary is what the operator reads at the start. It holds no secret.
 type summary struct {
-	// Database says which store is used.
+	// Database names the store.
 	Database string
-	// Runners says where runner configuration comes from.
+	// Runners names the source of runner configuration.
 	Runners string
 	// Warnings are logged, each on its own.
 	Warnings []string
@@ -40,11 +42,11 @@ type summary struct {
 // wiring is what App is put together from.
 type wiring struct {
 	// newService opens the store and starts nothing that Close does not end.
-	newService func(ctx context.Context, o Options, log *slog.Logger) (service, error)
+	newService func(ctx context.Context, o config.Options, log *slog.Logger) (service, error)
 	// simulate runs o.Simulate agents against the gRPC address until ctx ends,
-	// with TLS unless secure is nil.
-	simulate func(ctx context.Context, o Options, grpcAddr string, secure *tls.Config) error
-	lookup   lookupFunc
+	// with TLS unless tlsConfig is nil.
+	simulate func(ctx context.Context, o config.Options, grpcAddr string, tlsConfig *tls.Config) error
+	lookup   config.LookupFunc
 }
 
 func defaultWiring() wiring { return wiringWith(nil) }

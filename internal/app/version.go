@@ -11,7 +11,7 @@ import (
 //	-ldflags "-X github.com/mig-controller/mig-controller/internal/app.version=v1.2.3"
 var version string
 
-// Version returns the controller's version: what the linker was told, else what
+// Version returns the controller's version: what was given to the linker, else what
 // the build recorded, else dev.
 func Version() string {
 	if version != "" {

@@ -6,14 +6,15 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
-	"strings"
 	"time"
 
 	"connectrpc.com/connect"
 
+	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/control"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/httpserver"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/maintenance"
 	"github.com/mig-controller/mig-controller/internal/registration"
@@ -39,12 +40,12 @@ type controller struct {
 }
 
 // newService opens what the controller keeps and starts its upkeep.
-func newService(ctx context.Context, o Options, log *slog.Logger, extra rpc.Extra) (service, error) {
+func newService(ctx context.Context, o config.Options, log *slog.Logger, extra rpc.Extra) (service, error) {
 	c := &controller{clock: wallclock.System()}
 	if err := c.open(ctx, o, log); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
-	c.control = control.New(control.Options{Engine: c.engine, Defaults: o.commandDefaults(), Clock: c.clock.Now, Log: log})
+	c.control = control.New(control.Options{Engine: c.engine, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log})
 	handler := rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
 		Agents:   c.sessions,
 		Commands: rpc.NewStreamService(c.sessions, Version(), log),
@@ -54,14 +55,16 @@ func newService(ctx context.Context, o Options, log *slog.Logger, extra rpc.Extr
 		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
 		Extra:    extra,
 	}), o.AllowOrigins)
-	handler = rpc.RestrictBrowsers(handler, rpc.BrowserRules{Origins: o.AllowOrigins, Hosts: o.ownHosts(), Log: log})
+	handler = httpserver.RestrictBrowsers(handler, httpserver.BrowserRules{
+		Origins: o.AllowOrigins, Hosts: o.OwnHosts(), Refuse: rpc.WriteForbidden, Log: log,
+	})
 	c.handler = rpc.WithTimeouts(handler, rpc.CallTimeout)
 	return c, nil
 }
 
-func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) error {
+func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logger) error {
 	var err error
-	if c.registrar, err = o.registrar(); err != nil {
+	if c.registrar, err = o.Registrar(); err != nil {
 		return err
 	}
 	path, err := o.DatabasePath()
@@ -69,7 +72,7 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 		return err
 	}
 	warnEmptyDatabase(path, o.DataDir, log)
-	if c.engine, err = startEngine(ctx, path, o.rules(), c.clock.Now, log); err != nil {
+	if c.engine, err = startEngine(ctx, path, rules(o), c.clock.Now, log); err != nil {
 		return err
 	}
 	if o.Journal {
@@ -82,16 +85,16 @@ func (c *controller) open(ctx context.Context, o Options, log *slog.Logger) erro
 	}
 	c.sessions, err = session.Start(ctx, session.Options{
 		Engine: c.engine, Journal: c.journal, Registrar: c.registrar, Clock: c.clock.Now, Log: log,
-		TokenInVMStarted: o.TokenInVMStarted, ReportRate: o.reportRate(),
+		TokenInVMStarted: o.TokenInVMStarted, ReportRate: reportRate(o),
 	})
 	if err != nil {
 		return err
 	}
 	c.maintenance = maintenance.Start(maintenance.Options{
-		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: o.retention(),
+		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: retention(o),
 		Clock: c.clock.Now, Follow: c.clock, Log: log,
 	})
-	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Warnings: o.runnerWarnings()}
+	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Warnings: o.RunnerWarnings()}
 	if o.RegistrationTokenFile != "" {
 		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log)
 		c.tokenFile.Changed = c.sessions.RunnersConfigured
@@ -119,31 +122,8 @@ func startEngine(
 	return e, nil
 }
 
-// registrar returns what the options make of runner configuration, or an
-// *OptionError.
-func (o Options) registrar() (*registration.Registrar, error) {
-	r, err := registration.New(registration.Options{
-		Source: o.tokenSource(), URL: o.RunnerURL, Group: o.RunnerGroup, Labels: o.RunnerLabels,
-	})
-	if bad, ok := errors.AsType[*fleet.FieldError](err); ok {
-		return nil, o.invalid(strings.TrimPrefix(bad.Field, "--"), "%s", bad.Rule)
-	}
-	return r, err
-}
-
-func (o Options) tokenSource() registration.TokenSource {
-	switch {
-	case o.RegistrationTokenFile != "":
-		return registration.TokenFile(o.RegistrationTokenFile)
-	case o.RegistrationToken != "":
-		return registration.StaticToken(o.RegistrationToken.Reveal(), now)
-	default:
-		return registration.SampleToken(now)
-	}
-}
-
 // retention is what the options say of how long things are kept.
-func (o Options) retention() engine.Retention {
+func retention(o config.Options) engine.Retention {
 	return engine.Retention{
 		Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
 		VMs: o.RetainVMs, Changes: o.RetainChanges,
@@ -151,24 +131,24 @@ func (o Options) retention() engine.Retention {
 }
 
 // reportRate is the option as package session has it.
-func (o Options) reportRate() int {
+func reportRate(o config.Options) int {
 	if o.ReportRate == 0 {
 		return -1
 	}
 	return int(o.ReportRate)
 }
 
-func (o Options) rules() fleet.Rules {
+func rules(o config.Options) fleet.Rules {
 	return fleet.Rules{
-		Defaults: o.commandDefaults(), RegistrationTimeout: o.RegistrationTimeout, NewID: fleet.NewRegistrationID,
+		Defaults: commandDefaults(o), RegistrationTimeout: o.RegistrationTimeout, NewID: fleet.NewRegistrationID,
 	}
 }
 
-func (o Options) commandDefaults() fleet.CommandDefaults {
+func commandDefaults(o config.Options) fleet.CommandDefaults {
 	return fleet.CommandDefaults{TTL: o.CommandTTL, AckTimeout: o.AckTimeout, MaxDeliveries: o.MaxDeliveries}
 }
 
-// now is the time in UTC, without the part that only this process understands.
+// now is the time in UTC, without its monotonic part.
 func now() time.Time { return time.Now().UTC().Round(0) }
 
 // Handler serves both addresses.
@@ -225,11 +205,11 @@ func (c *controller) Close() error {
 }
 
 // simulate runs o.Simulate simulated agents until ctx ends.
-func simulate(ctx context.Context, o Options, grpcAddr string, secure *tls.Config) error {
+func simulate(ctx context.Context, o config.Options, grpcAddr string, tlsConfig *tls.Config) error {
 	cfg := sim.DefaultConfig()
 	cfg.Controller = grpcAddr
-	if secure != nil {
-		cfg.Controller, cfg.TLS = "https://"+grpcAddr, secure
+	if tlsConfig != nil {
+		cfg.Controller, cfg.TLS = "https://"+grpcAddr, tlsConfig
 	}
 	f, err := sim.NewFleet(sim.Demo(cfg, o.Simulate))
 	if err != nil {

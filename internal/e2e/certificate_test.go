@@ -13,8 +13,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mig-controller/mig-controller/internal/app"
 	"github.com/mig-controller/mig-controller/internal/cli"
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 // recipe returns the shell commands of docs/operations.md that make a certificate.
@@ -54,7 +54,7 @@ func TestCertificateOfTheDocument(t *testing.T) {
 	inDir(t, dir, nil, "openssl", "verify", "-x509_strict", "-purpose", "sslserver",
 		"-verify_hostname", "localhost", "-CAfile", certificate, certificate)
 
-	c := start(t, func(o *app.Options) { o.TLSCert, o.TLSKey = certificate, filepath.Join(dir, "controller-key.pem") })
+	c := start(t, func(o *config.Options) { o.TLSCert, o.TLSKey = certificate, filepath.Join(dir, "controller-key.pem") })
 	url := "https://" + c.httpAddr
 	t.Run("migctl", func(t *testing.T) {
 		t.Parallel()

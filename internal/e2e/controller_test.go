@@ -21,6 +21,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/internal/app"
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 // stopTime is how long a stop may take.
@@ -29,7 +30,7 @@ const stopTime = 10 * time.Second
 // controller is a whole controller in this process, with clients of its
 // operators.
 type controller struct {
-	options            app.Options
+	options            config.Options
 	httpAddr, grpcAddr string
 	log                *logbook
 	// admin speaks Connect with JSON over HTTP/1.1 to the HTTP address.
@@ -45,14 +46,14 @@ type controller struct {
 }
 
 // testOptions are those of a controller that disturbs nobody.
-func testOptions(dir string) app.Options {
-	o := app.Defaults()
+func testOptions(dir string) config.Options {
+	o := config.Defaults()
 	o.HTTPAddr, o.GRPCAddr, o.DataDir = "localhost:0", "localhost:0", dir
 	return o
 }
 
 // start returns a controller of the test's own, which ends with it.
-func start(t *testing.T, change ...func(*app.Options)) *controller {
+func start(t *testing.T, change ...func(*config.Options)) *controller {
 	t.Helper()
 	o := testOptions(t.TempDir())
 	for _, f := range change {
@@ -61,7 +62,7 @@ func start(t *testing.T, change ...func(*app.Options)) *controller {
 	return startWith(t, o)
 }
 
-func startWith(t *testing.T, o app.Options) *controller {
+func startWith(t *testing.T, o config.Options) *controller {
 	t.Helper()
 	c, err := startController(context.WithoutCancel(t.Context()), o)
 	require.NoError(t, err)
@@ -76,7 +77,7 @@ func startWith(t *testing.T, o app.Options) *controller {
 	return c
 }
 
-func startController(ctx context.Context, o app.Options) (*controller, error) {
+func startController(ctx context.Context, o config.Options) (*controller, error) {
 	c := &controller{options: o, log: &logbook{}, ended: make(chan error, 1)}
 	log := slog.New(slog.NewTextHandler(c.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	a, err := app.New(ctx, o, log, c.log)

@@ -12,13 +12,13 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
-	"github.com/mig-controller/mig-controller/internal/app"
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 // secretToken is a registration token that must go nowhere but to agents.
 const secretToken = "AFRRNIGNOTHINGTOSEEHERE7"
 
-func withRunners(o *app.Options) {
+func withRunners(o *config.Options) {
 	o.RunnerURL, o.RunnerGroup, o.RunnerLabels = "https://github.example/org/repo", "builders", []string{"mig", "x64"}
 	o.RegistrationToken = secretToken
 }

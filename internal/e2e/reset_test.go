@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
-	"github.com/mig-controller/mig-controller/internal/app"
+	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
@@ -76,7 +76,7 @@ func BenchmarkRapidReset(b *testing.B) {
 	}
 }
 
-func benchmarkRoundTrip(b *testing.B, o app.Options, resets bool) {
+func benchmarkRoundTrip(b *testing.B, o config.Options, resets bool) {
 	b.Helper()
 	c, err := startController(context.WithoutCancel(b.Context()), o)
 	require.NoError(b, err)

@@ -13,8 +13,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
-	"github.com/mig-controller/mig-controller/internal/app"
 	"github.com/mig-controller/mig-controller/internal/cli"
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 func decode[T any](t *testing.T, body []byte) T {
@@ -112,7 +112,7 @@ func TestHeartbeatRouteShowsTheVM(t *testing.T) {
 // register their runner with.
 func TestPollAndTokenRoutesAnswerARunner(t *testing.T) {
 	t.Parallel()
-	c := start(t, withRunners, func(o *app.Options) { o.Journal = false })
+	c := start(t, withRunners, func(o *config.Options) { o.Journal = false })
 	for name, addr := range c.addresses() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -13,11 +13,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mig-controller/mig-controller/internal/app"
+	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-func tokenInVMStarted(o *app.Options) { o.TokenInVMStarted = true }
+func tokenInVMStarted(o *config.Options) { o.TokenInVMStarted = true }
 
 // november runs an agent of 2025-11 until the test ends.
 func (c *controller) november(t *testing.T, vm string) *sim.Agent {
@@ -126,7 +126,7 @@ func TestWhenATokenExpiresIsShownToAgentsOnly(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(secretToken), 0o600))
 	written := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
 	require.NoError(t, os.Chtimes(file, written, written))
-	c := start(t, withRunners, tokenInVMStarted, func(o *app.Options) {
+	c := start(t, withRunners, tokenInVMStarted, func(o *config.Options) {
 		o.RegistrationToken, o.RegistrationTokenFile = "", file
 	})
 	const guess = "2001-02-03T05:05:06Z"

@@ -10,7 +10,7 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
-	"github.com/mig-controller/mig-controller/internal/app"
+	"github.com/mig-controller/mig-controller/internal/config"
 )
 
 // streamsOfConnection is how many streams a peer may have that is not a proxy.
@@ -51,7 +51,7 @@ func TestStreamsBeyondTheLimit(t *testing.T) {
 	})
 	t.Run("grpc-go at a named address", func(t *testing.T) {
 		t.Parallel()
-		c := start(t, func(o *app.Options) { o.Proxies = []string{"127.0.0.1", "::1"} })
+		c := start(t, func(o *config.Options) { o.Proxies = []string{"127.0.0.1", "::1"} })
 		conn := dial(t, c.grpcAddr)
 		for range streamsOfConnection {
 			openOver(t, conn, newVM())

@@ -2,6 +2,10 @@
 // the three services and of the HTTP routes that older agents use, the
 // interceptors, the translation between Protobuf and the domain, and the one
 // table that turns errors into codes. Generated types stop here.
+//
+// Two wrappers of handlers are here and not in package httpserver: WithTimeouts, because an
+// agent's stream suspends its limits and its errors have codes, and AllowOrigins, because
+// the headers it allows are those of the RPC protocols.
 package rpc
 
 import (
@@ -236,6 +240,11 @@ type errorBody struct {
 
 func writeRefusal(w http.ResponseWriter, r *refusal) {
 	writeJSON(w, r.status, errorBody{Code: refusalCodes[r.status].String(), Message: r.message})
+}
+
+// WriteForbidden answers a request that must not be served, and says why.
+func WriteForbidden(w http.ResponseWriter, message string) {
+	writeJSON(w, http.StatusForbidden, errorBody{Code: connect.CodePermissionDenied.String(), Message: message})
 }
 
 func writeNotFound(w http.ResponseWriter, _ *http.Request) {

@@ -18,9 +18,8 @@ const (
 	growth      = 0.15
 	countGrowth = 0.03
 	spareCount  = 20
-	// spareMemory is in MiB. The controller's collector does not run before 32 MiB
-	// of garbage have piled up (internal/app/headroom.go), so that the memory of a
-	// small fleet rises by a few MiB in a short life.
+	// spareMemory is in MiB. The controller returns memory every 15 s
+	// (internal/app/memory.go), so that the memory of a small fleet varies by a few MiB.
 	spareMemory = 8
 )
 

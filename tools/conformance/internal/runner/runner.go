@@ -1,5 +1,6 @@
 // Package runner owns `make conformance`: it builds what is tested and what tests it,
-// runs the suites against both ports, in plaintext and with TLS, and sums up.
+// runs the suites against both ports, in plaintext and with TLS, with each implementation
+// of HTTP/2, and sums up.
 package runner
 
 import (
@@ -45,16 +46,18 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	only := flags.String("only", "", "run one suite alone: h2spec or connect")
+	http2 := flags.String("http2", "", "test one implementation of HTTP/2 alone: x/net or net/http")
 	reference := flags.Bool("reference", false, "also compare plain net/http with the list for h2spec")
-	within := flags.Duration("within", 10*time.Minute, "give up after this time, which begins when all is built")
+	within := flags.Duration("within", 20*time.Minute, "give up after this time, which begins when all is built")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
-	if flags.NArg() > 0 || !slices.Contains([]string{"", "h2spec", "connect"}, *only) {
+	tested := slices.DeleteFunc(slices.Clone(implementations), func(i implementation) bool { return *http2 != "" && *http2 != i.name })
+	if flags.NArg() > 0 || len(tested) == 0 || !slices.Contains([]string{"", "h2spec", "connect"}, *only) {
 		flags.Usage()
 		return 2
 	}
-	r := &runner{out: stdout}
+	r := &runner{out: stdout, tested: tested}
 	if err := r.run(ctx, *only, *reference, *within); err != nil {
 		fmt.Fprintln(stderr, "conformance:", err)
 		return 1
@@ -62,19 +65,34 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
+// implementation is what serves HTTP/2 in the controller.
+type implementation struct {
+	name string
+	// dir is where its programs are, below built.
+	dir string
+	// tags are the build tags that choose it.
+	tags string
+}
+
+var implementations = []implementation{{name: "x/net", dir: "xnet"}, {name: "net/http", dir: "nethttp", tags: "nethttp2"}}
+
+// program is the path of a program with the implementation.
+func (i implementation) program(name string) string { return filepath.Join(built, i.dir, name) }
+
 type runner struct {
-	out  io.Writer
-	dir  string // of this run; removed after it
-	cert target.Certificate
-	rows []row
+	out    io.Writer
+	tested []implementation
+	dir    string // of this run; removed after it
+	cert   target.Certificate
+	rows   []row
 	// began is when the suite that is running began.
 	began time.Time
 }
 
 // row is a line of the summary.
 type row struct {
-	suite, port, transport string
-	verdict                known.Verdict
+	suite, http2, port, transport string
+	verdict                       known.Verdict
 }
 
 func (r *runner) run(ctx context.Context, only string, reference bool, within time.Duration) (err error) {
@@ -90,39 +108,58 @@ func (r *runner) run(ctx context.Context, only string, reference bool, within ti
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, within, fmt.Errorf("not done within %s", within))
 	defer cancel()
-	if only != "connect" {
-		if err := r.h2spec(ctx, reference); err != nil {
+	if reference && only != "connect" {
+		if err := r.reference(ctx); err != nil {
 			return err
 		}
 	}
-	if only != "h2spec" {
-		if err := r.connect(ctx); err != nil {
-			return err
+	for _, i := range r.tested {
+		if only != "connect" {
+			if err := r.h2spec(ctx, i); err != nil {
+				return err
+			}
+		}
+		if only != "h2spec" {
+			if err := r.connect(ctx, i); err != nil {
+				return err
+			}
 		}
 	}
 	return r.summary()
 }
 
-// build builds the controller, the server for the connectrpc suite, and the tools.
+// build builds the controllers, the servers for the connectrpc suite, and the tools.
 func (r *runner) build(ctx context.Context) error {
-	r.begin("Building the controller and the pinned suites, which takes minutes the first time")
-	out, err := filepath.Abs(built)
+	r.begin("Building the controllers and the pinned suites, which takes minutes the first time")
+	suites := []string{"connectrpc.com/conformance/cmd/connectconformance", "github.com/summerwind/h2spec/cmd/h2spec"}
+	if err := r.goBuild(ctx, ".", "", "", suites...); err != nil {
+		return err
+	}
+	for _, i := range r.tested {
+		err := errors.Join(
+			r.goBuild(ctx, product, i.dir, i.tags, "./cmd/controller"),
+			r.goBuild(ctx, ".", i.dir, i.tags, "./cmd/subject"),
+		)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goBuild builds packages of the module in a directory, with build tags, into one below
+// built.
+func (r *runner) goBuild(ctx context.Context, module, into, tags string, packages ...string) error {
+	out, err := filepath.Abs(filepath.Join(built, into))
 	if err != nil {
 		return err
 	}
-	for _, b := range []struct {
-		dir      string
-		packages []string
-	}{
-		{product, []string{"./cmd/controller"}},
-		{".", []string{"./cmd/subject", "connectrpc.com/conformance/cmd/connectconformance", "github.com/summerwind/h2spec/cmd/h2spec"}},
-	} {
-		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-o", out + string(filepath.Separator)}, b.packages...)...) //nolint:gosec // constants
-		cmd.Dir, cmd.Stdout, cmd.Stderr = b.dir, r.out, r.out
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("go build: %w", err)
-		}
+	args := append([]string{"build", "-tags", tags, "-o", out + string(filepath.Separator)}, packages...)
+	cmd := exec.CommandContext(ctx, "go", args...) //nolint:gosec // constants
+	cmd.Dir, cmd.Stdout, cmd.Stderr = module, r.out, r.out
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("go build: %w", err)
 	}
 	return nil
 }
@@ -137,33 +174,42 @@ func (r *runner) transports() []transport {
 	return []transport{{"plaintext", target.Certificate{}}, {"TLS", r.cert}}
 }
 
-func (r *runner) h2spec(ctx context.Context, reference bool) error {
+// h2spec runs h2spec on both ports.
+func (r *runner) h2spec(ctx context.Context, i implementation) error {
 	list, err := readList(h2specKnown)
 	if err != nil {
 		return err
 	}
 	for _, t := range r.transports() {
-		c, err := target.StartController(ctx, filepath.Join(built, "controller"), t.cert)
+		c, err := target.StartController(ctx, i.program("controller"), t.cert)
 		if err != nil {
 			return err
 		}
 		err = errors.Join(
-			r.h2specOn(ctx, "--http-addr", c.HTTPAddr, t, list),
-			r.h2specOn(ctx, "--grpc-addr", c.GRPCAddr, t, list),
+			r.h2specOn(ctx, i.name, "--http-addr", c.HTTPAddr, t, list),
+			r.h2specOn(ctx, i.name, "--grpc-addr", c.GRPCAddr, t, list),
 			c.Stop(),
 		)
 		if err != nil {
 			return err
 		}
-		if !reference {
-			continue
-		}
+	}
+	return nil
+}
+
+// reference runs h2spec on plain net/http.
+func (r *runner) reference(ctx context.Context) error {
+	list, err := readList(h2specKnown)
+	if err != nil {
+		return err
+	}
+	for _, t := range r.transports() {
 		n, err := target.StartNetHTTP(ctx, t.cert)
 		if err != nil {
 			return err
 		}
 		own := known.OfReference(list, t.name == "TLS")
-		if err := errors.Join(r.h2specOn(ctx, "net/http", n.Addr, t, own), n.Stop()); err != nil {
+		if err := errors.Join(r.h2specOn(ctx, "plain", "net/http", n.Addr, t, own), n.Stop()); err != nil {
 			return err
 		}
 	}
@@ -171,8 +217,8 @@ func (r *runner) h2spec(ctx context.Context, reference bool) error {
 }
 
 // h2specOn runs h2spec on one port.
-func (r *runner) h2specOn(ctx context.Context, port, addr string, t transport, list []known.Case) error {
-	r.begin("h2spec, %s, %s", port, t.name)
+func (r *runner) h2specOn(ctx context.Context, http2, port, addr string, t transport, list []known.Case) error {
+	r.begin("h2spec, HTTP/2 by %s, %s, %s", http2, port, t.name)
 	tool := h2spec.Tool{Path: filepath.Join(built, "h2spec"), Dir: r.dir}
 	tls := t.cert != (target.Certificate{})
 	results, err := tool.Run(ctx, addr, tls)
@@ -183,24 +229,24 @@ func (r *runner) h2specOn(ctx context.Context, port, addr string, t transport, l
 	err = r.retry(&v, h2specTries, func(id string) (bool, error) {
 		return tool.PassesWithin(ctx, h2specTries, addr, tls, id)
 	})
-	r.add(row{"h2spec", port, t.name, v})
+	r.add(row{"h2spec", http2, port, t.name, v})
 	return err
 }
 
 // connect runs the connectrpc suite on both ports. It starts a server of its own for
 // each protocol, version of HTTP and transport.
-func (r *runner) connect(ctx context.Context) error {
+func (r *runner) connect(ctx context.Context, i implementation) error {
 	list, err := readList(connKnown)
 	if err != nil {
 		return err
 	}
 	for _, port := range []string{"http", "grpc"} {
 		name := "--" + port + "-addr"
-		r.begin("connectrpc conformance, %s, plaintext and TLS", name)
+		r.begin("connectrpc conformance, HTTP/2 by %s, %s, plaintext and TLS", i.name, name)
 		tool := connectsuite.Tool{
 			Path: filepath.Join(built, "connectconformance"), Config: connConfig,
-			Server: []string{filepath.Join(built, "subject"), port},
-			Log:    filepath.Join(built, "connectconformance-"+port+".log"),
+			Server: []string{i.program("subject"), port},
+			Log:    i.program("connectconformance-" + port + ".log"),
 		}
 		v, err := tool.Run(ctx, list)
 		if err != nil {
@@ -209,7 +255,7 @@ func (r *runner) connect(ctx context.Context) error {
 		err = r.retry(&v, connectTries, func(id string) (bool, error) {
 			return tool.PassesWithin(ctx, connectTries, id)
 		})
-		r.add(row{"connectrpc", name, "both", v})
+		r.add(row{"connectrpc", i.name, name, "both", v})
 		if err != nil {
 			return err
 		}
@@ -252,10 +298,10 @@ func (r *runner) add(w row) {
 
 // summary returns errDiffers when there is anything unexpected.
 func (r *runner) summary() error {
-	fmt.Fprintf(r.out, "\n%-11s %-12s %-10s %6s %7s %6s %11s\n", "suite", "port", "transport", "cases", "passed", "known", "unexpected")
+	fmt.Fprintf(r.out, "\n%-11s %-9s %-12s %-10s %6s %7s %6s %11s\n", "suite", "HTTP/2", "port", "transport", "cases", "passed", "known", "unexpected")
 	differs := false
 	for _, w := range r.rows {
-		fmt.Fprintf(r.out, "%-11s %-12s %-10s %6d %7d %6d %11d\n", w.suite, w.port, w.transport,
+		fmt.Fprintf(r.out, "%-11s %-9s %-12s %-10s %6d %7d %6d %11d\n", w.suite, w.http2, w.port, w.transport,
 			w.verdict.Cases, w.verdict.Passed, w.verdict.Known, len(w.verdict.Unexpected))
 		differs = differs || len(w.verdict.Unexpected) > 0
 	}

@@ -17,6 +17,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/mig-controller/mig-controller/internal/app"
+	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 	"google.golang.org/protobuf/proto"
 
@@ -57,8 +58,8 @@ func Run(ctx context.Context, port string, in io.Reader, out io.Writer) (err err
 	return a.Run(ctx)
 }
 
-func options(dir string, want *conformancev1.ServerCompatRequest) (app.Options, error) {
-	o := app.Defaults()
+func options(dir string, want *conformancev1.ServerCompatRequest) (config.Options, error) {
+	o := config.Defaults()
 	o.HTTPAddr, o.GRPCAddr, o.DataDir = "127.0.0.1:0", "127.0.0.1:0", filepath.Join(dir, "data")
 	if !want.GetUseTls() {
 		return o, nil

@@ -1,9 +1,0 @@
-//go:build !unix
-
-package app
-
-import "net"
-
-// newBufferedConn returns c: only elsewhere can a connection be waited for
-// without a buffer.
-func newBufferedConn(c net.Conn) net.Conn { return c }

@@ -1,0 +1,115 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const addressRule = "must be HOST:PORT with a port from 0 to 65535"
+
+// LookupFunc returns the addresses of a host name.
+type LookupFunc func(ctx context.Context, host string) ([]netip.Addr, error)
+
+// LookupHost asks the resolver of this machine.
+func LookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
+	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+}
+
+func isAddress(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil || strings.ContainsAny(host, " \t/") {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+// Endpoint is an address to listen on.
+type Endpoint struct {
+	// Option names the option that it comes from.
+	Option string
+	// Host is an IP address; empty for all interfaces.
+	Host, Port string
+	// Replaceable is whether a taken port may be replaced by a free one.
+	Replaceable bool
+}
+
+// resolve finds the IP address of the option's host. Judging the addresses that
+// are then listened on, and not the name, leaves nothing to change in between.
+// It returns an *OptionError when the host has no address, or when one of its
+// addresses is exposed and --insecure is not given.
+func (o Options) resolve(ctx context.Context, option, addr string, lookup LookupFunc) (Endpoint, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return Endpoint{}, o.invalid(option, addressRule)
+	}
+	e := Endpoint{Option: option, Port: port, Replaceable: o.Simulate > 0 && o.origins[option] == ""}
+	exposed := true // whether other machines may reach it
+	if host != "" {
+		ips, err := hostIPs(ctx, host, lookup)
+		if err != nil {
+			return Endpoint{}, o.invalid(option, "must have a host that resolves: %v", err)
+		}
+		e.Host = ips[0].String()
+		exposed = slices.ContainsFunc(ips, func(ip netip.Addr) bool { return !ip.IsLoopback() })
+	}
+	if exposed && !o.Insecure {
+		return Endpoint{}, o.invalid(option, "must be a loopback address such as localhost:%s: "+
+			"callers are not authenticated in this version, so anyone who can reach another address can command the fleet. "+
+			"To serve it all the same, behind a firewall or an authenticating proxy, give --insecure", port)
+	}
+	return e, nil
+}
+
+// OwnHosts are the names by which the addresses may be called, besides those of loopback.
+// The address of all interfaces is not among them: it leads to loopback, and browsers add no
+// Sec-Fetch-Site to a call of it.
+func (o Options) OwnHosts() []string {
+	hosts := slices.Clone(o.AllowedHosts)
+	for _, addr := range []string{o.HTTPAddr, o.GRPCAddr} {
+		host, _, err := net.SplitHostPort(addr)
+		ip, _ := netip.ParseAddr(host)
+		if err == nil && host != "" && !ip.Unmap().IsUnspecified() {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
+
+// hostIPs returns the addresses of host, IPv4 first, as net.Listen prefers it.
+func hostIPs(ctx context.Context, host string, lookup LookupFunc) ([]netip.Addr, error) {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{ip}, nil
+	}
+	ips, err := lookup(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	if len(ips) == 0 {
+		return nil, errors.New("no addresses")
+	}
+	for i, ip := range ips {
+		ips[i] = ip.Unmap()
+	}
+	if i := slices.IndexFunc(ips, netip.Addr.Is4); i > 0 {
+		ips[0], ips[i] = ips[i], ips[0]
+	}
+	return ips, nil
+}
+
+// Endpoints resolves both addresses. It returns an *OptionError when a host has no
+// address, or when other machines can reach it and --insecure is not given.
+func (o Options) Endpoints(ctx context.Context, lookup LookupFunc) (http, grpc Endpoint, err error) {
+	if http, err = o.resolve(ctx, "http-addr", o.HTTPAddr, lookup); err != nil {
+		return Endpoint{}, Endpoint{}, err
+	}
+	if grpc, err = o.resolve(ctx, "grpc-addr", o.GRPCAddr, lookup); err != nil {
+		return Endpoint{}, Endpoint{}, err
+	}
+	return http, grpc, nil
+}

@@ -1,0 +1,213 @@
+package config
+
+import (
+	"errors"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+const envPrefix = "CONTROLLER_"
+
+// onCommandLine is the origin of options given as flags.
+const onCommandLine = "the command line"
+
+// What Parse returns when the command line asks for a text instead of a controller.
+var (
+	ErrHelp    = errors.New("help requested")
+	ErrVersion = errors.New("version requested")
+)
+
+// commandLine is the grammar of the command line.
+type commandLine struct {
+	Options
+
+	Version versionFlag `name:"version" group:"Help" help:"Print the version and exit."`
+	Help    helpFlag    `name:"help" short:"h" group:"Help" help:"Print this text and exit."`
+
+	sources *sources
+}
+
+type helpFlag bool
+
+// BeforeReset ends the parse before anything is judged.
+func (helpFlag) BeforeReset() error { return ErrHelp }
+
+type versionFlag bool
+
+// BeforeReset ends the parse before anything is judged.
+func (versionFlag) BeforeReset() error { return ErrVersion }
+
+// BeforeResolve finds the configuration file, once the flags are known.
+func (l *commandLine) BeforeResolve(ctx *kong.Context) error { return l.sources.open(ctx) }
+
+// Parse reads options from args, then environ, then the file that --config
+// names, then the defaults; an environment variable that is empty counts as not
+// set. It returns an *OptionError for an option that breaks a rule, and another
+// error for what is not an option at all. No error holds the registration token.
+func Parse(args, environ []string) (Options, error) {
+	src := &sources{environ: environ, origins: map[string]string{}}
+	line := commandLine{sources: src}
+	parser, err := newParser(&line)
+	if err != nil {
+		return Options{}, err
+	}
+	if _, err := parser.Parse(args); err != nil {
+		return Options{}, src.explain(err, args)
+	}
+	o := line.Options
+	o.origins, o.unread = src.origins, src.unread
+	return o, o.Check()
+}
+
+func newParser(line *commandLine) (*kong.Kong, error) {
+	return kong.New(line,
+		kong.Name("controller"),
+		kong.NoDefaultHelp(),
+		kong.Resolvers(line.sources),
+		kong.KindMapper(reflect.String, kong.MapperFunc(decodeText)),
+		kong.KindMapper(reflect.Int, kong.MapperFunc(decodeNumber)),
+		kong.KindMapper(reflect.Bool, switchMapper{}),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(decodeDuration)),
+		kong.TypeMapper(reflect.TypeFor[Size](), kong.MapperFunc(decodeSize)),
+		kong.TypeMapper(reflect.TypeFor[[]string](), kong.MapperFunc(decodeList)),
+	)
+}
+
+// sources gives kong what is not on the command line. Kong's own handling of
+// the environment is not used: a resolver would override it.
+type sources struct {
+	environ []string
+	file    configFile
+	origins map[string]string
+	unread  []string
+}
+
+// open notes which options are flags and reads the configuration file.
+func (s *sources) open(ctx *kong.Context) error {
+	for _, p := range ctx.Path {
+		if p.Flag != nil {
+			s.origins[p.Flag.Name] = onCommandLine
+		}
+	}
+	flags := settable(ctx.Flags())
+	s.unread = unreadVariables(s.environ, flags)
+	path, origin := "", ""
+	for _, f := range ctx.Flags() {
+		if f.Name != configOption {
+			continue
+		}
+		if s.origins[f.Name] != "" {
+			path, _ = ctx.FlagValue(f).(string)
+			origin = onCommandLine
+		} else {
+			path, origin = s.variable(f.Name)
+		}
+	}
+	if path == "" {
+		return nil
+	}
+	file, err := readConfig(path, flags)
+	var unreadable *OptionError
+	if errors.As(err, &unreadable) && unreadable.Origin == "" {
+		unreadable.Origin = origin
+	}
+	s.file = file
+	return err
+}
+
+// Resolve returns the text of an option that is not on the command line.
+func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	text, origin := s.variable(flag.Name)
+	value, inFile := s.file[flag.Name]
+	switch {
+	case isSettable(flag) && text != "":
+	case inFile:
+		text, origin = value.text, value.origin
+	default:
+		return nil, nil //nolint:nilnil // It is how kong learns that there is no value.
+	}
+	s.origins[flag.Name] = origin
+	return text, nil
+}
+
+// Validate has nothing to add: the file was judged when it was read.
+func (s *sources) Validate(*kong.Application) error { return nil }
+
+// variable returns the value of an option's environment variable.
+func (s *sources) variable(option string) (text, origin string) {
+	name := envName(option)
+	for _, kv := range s.environ {
+		if k, v, _ := strings.Cut(kv, "="); k == name {
+			text = v
+		}
+	}
+	return text, "the environment variable " + name
+}
+
+// isSettable reports whether an option can be set other than by a flag.
+func isSettable(f *kong.Flag) bool { return f.Group == nil || f.Group.Key != groupHelp }
+
+func settable(flags []*kong.Flag) map[string]*kong.Flag {
+	found := map[string]*kong.Flag{}
+	for _, f := range flags {
+		if isSettable(f) {
+			found[f.Name] = f
+		}
+	}
+	return found
+}
+
+// unreadVariables returns the names of variables that look like options and are
+// not: mistyped ones, mostly. Those that Kubernetes sets for a service called
+// controller are left out.
+func unreadVariables(environ []string, flags map[string]*kong.Flag) []string {
+	known := map[string]bool{}
+	for name := range flags {
+		known[envName(name)] = true
+	}
+	var unread []string
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		kubernetes := strings.Contains(name, "_SERVICE_") || strings.Contains(name, "_PORT")
+		if strings.HasPrefix(name, envPrefix) && !known[name] && !kubernetes {
+			unread = append(unread, name)
+		}
+	}
+	return unread
+}
+
+// explain turns kong's errors into ours. Kong repeats words of the command line
+// in them: here they lose what could be a token.
+func (s *sources) explain(err error, args []string) error {
+	var option *OptionError
+	switch {
+	case errors.Is(err, ErrHelp):
+		return ErrHelp
+	case errors.Is(err, ErrVersion):
+		return ErrVersion
+	case errors.As(err, &option):
+		if option.Origin == "" {
+			option.Origin = s.origins[option.Option]
+		}
+		if option.Origin == "" {
+			option.Origin = onCommandLine
+		}
+		return option
+	case strings.HasPrefix(err.Error(), "unexpected argument"):
+		for _, a := range args {
+			if strings.HasPrefix(a, "--registration-token") {
+				return errors.New("unexpected argument: all there is are options, --name=value")
+			}
+		}
+	case strings.HasPrefix(err.Error(), "bool value"):
+		for _, a := range args {
+			if name, _, given := strings.Cut(a, "="); given && strings.HasPrefix(name, "--no-") {
+				return &OptionError{Option: name[len("--"):], Rule: switchRule, Origin: onCommandLine}
+			}
+		}
+	}
+	return err
+}

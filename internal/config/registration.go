@@ -1,0 +1,36 @@
+package config
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/registration"
+)
+
+// Registrar returns the source of runner configuration that the options describe, or an
+// *OptionError.
+func (o Options) Registrar() (*registration.Registrar, error) {
+	r, err := registration.New(registration.Options{
+		Source: o.tokenSource(), URL: o.RunnerURL, Group: o.RunnerGroup, Labels: o.RunnerLabels,
+	})
+	if bad, ok := errors.AsType[*fleet.FieldError](err); ok {
+		return nil, o.invalid(strings.TrimPrefix(bad.Field, "--"), "%s", bad.Rule)
+	}
+	return r, err
+}
+
+func (o Options) tokenSource() registration.TokenSource {
+	switch {
+	case o.RegistrationTokenFile != "":
+		return registration.TokenFile(o.RegistrationTokenFile)
+	case o.RegistrationToken != "":
+		return registration.StaticToken(o.RegistrationToken.Reveal(), now)
+	default:
+		return registration.SampleToken(now)
+	}
+}
+
+// now is the time in UTC, without its monotonic part.
+func now() time.Time { return time.Now().UTC().Round(0) }

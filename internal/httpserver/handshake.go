@@ -1,0 +1,69 @@
+package httpserver
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"golang.org/x/net/http2"
+)
+
+// open returns c as it is to be read and written: as it is, or with TLS, once
+// the handshake is done. That has as long as the headers of a request.
+func (s *Server) open(c net.Conn) (net.Conn, error) {
+	if s.tls == nil {
+		return c, nil
+	}
+	if err := c.SetDeadline(time.Now().Add(s.http1.ReadHeaderTimeout)); err != nil {
+		return nil, err
+	}
+	encrypted := tls.Server(s.observe(c), s.tls)
+	if err := encrypted.Handshake(); err != nil { //nolint:noctx // it has a deadline, and ends when c is closed
+		if plain, ok := errors.AsType[tls.RecordHeaderError](err); ok && looksLikeHTTP(plain.RecordHeader) {
+			if string(plain.RecordHeader[:3]) == http2.ClientPreface[:3] {
+				hold(c)
+			}
+			answerPlaintext(c)
+		}
+		s.http1.ErrorLog.Printf("http: TLS handshake error from %v: %v", c.RemoteAddr(), err)
+		return nil, err
+	}
+	return encrypted, c.SetDeadline(time.Time{})
+}
+
+// looksLikeHTTP reports whether a method may begin like this. No record of TLS
+// does.
+func looksLikeHTTP(start [5]byte) bool {
+	for _, b := range start[:3] {
+		if b < 'A' || b > 'Z' {
+			return false
+		}
+	}
+	return true
+}
+
+// holdPlaintext is how long an HTTP/2 client in plaintext waits for its answer.
+const holdPlaintext = 5 * time.Second
+
+// hold waits for a peer that would otherwise connect again at once, as agents do, thousands
+// of times a second. What it sends meanwhile is read and dropped; hold returns early when it
+// disconnects.
+func hold(c net.Conn) {
+	_ = c.SetReadDeadline(time.Now().Add(holdPlaintext)) // c is closed soon either way
+	_, _ = io.CopyN(io.Discard, c, 64<<10)
+}
+
+// answerPlaintext answers a request in plaintext. HTTP/2 clients do not understand the
+// answer, but many report that it looks like HTTP/1.1.
+func answerPlaintext(c net.Conn) {
+	_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond)) // it may not want the answer
+	_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"+
+		"This port speaks TLS: use https.\n")
+	// Closed with something unread, the connection would be reset, and the answer
+	// lost with it.
+	if half, ok := c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_, _ = io.CopyN(io.Discard, c, 64<<10)
+	}
+}

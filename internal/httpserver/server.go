@@ -1,0 +1,192 @@
+package httpserver
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+
+	"github.com/mig-controller/mig-controller/internal/loglimit"
+)
+
+// Options are what a Server is made of. Handler and Log are required.
+type Options struct {
+	// Handler serves the requests of all connections.
+	Handler http.Handler
+	// TLS is for all connections; nil for plaintext.
+	TLS *tls.Config
+	// Proxies are the peers whose connections may have more streams than others.
+	Proxies []netip.Prefix
+	// Crowded is how many connections there may be before sources that have many get no
+	// more; 0 is without limit.
+	Crowded int
+	// ConnContext returns the context of the requests of an HTTP/2 connection, derived from
+	// the one given; nil adds nothing to it.
+	ConnContext func(context.Context, Connection) context.Context
+	// Log gets what peers and the operating system do wrong.
+	Log *slog.Logger
+}
+
+// Connection is an HTTP/2 connection as the handlers of its requests see it. It is
+// comparable, and safe for concurrent use.
+type Connection interface {
+	// Ended returns why the connection ended; nil while it is open. It is io.EOF
+	// when the peer closed it, ErrPingTimeout, os.ErrDeadlineExceeded when the
+	// peer took nothing of what was sent to it, net.ErrClosed when it was closed on
+	// this side for another reason, and else the error of the network.
+	Ended() error
+}
+
+// Server serves HTTP/1.1 and HTTP/2, all with TLS or all without. What a connection speaks
+// is found in its first bytes: HTTP/1.1 is left to net/http, HTTP/2 to an http2Server.
+type Server struct {
+	http1   *http.Server
+	http2   http2Server
+	tls     *tls.Config
+	proxies []netip.Prefix
+	crowd   *crowd
+	log     *slog.Logger
+	limiter *loglimit.Limiter
+
+	mu      sync.Mutex
+	conns   map[net.Conn]bool // whether it is known to speak HTTP/2
+	closing bool
+	serving sync.WaitGroup // conns; nothing is added once closing is set
+}
+
+// New returns a server that serves nothing yet.
+func New(o Options) *Server { return newServer(o, newHTTP2) }
+
+// newServer returns a server whose HTTP/2 is served by what makeHTTP2 returns.
+func newServer(o Options, makeHTTP2 func(*http.Server, Options) http2Server) *Server {
+	limiter := new(loglimit.Limiter)
+	http1 := newHTTP1(o.Handler, serverLog{o.Log.Handler(), limiter})
+	return &Server{
+		http1: http1, http2: makeHTTP2(http1, o), tls: o.TLS, proxies: o.Proxies, crowd: newCrowd(o.Crowded),
+		log: o.Log, limiter: limiter, conns: map[net.Conn]bool{},
+	}
+}
+
+// Serve serves what l accepts until the server is closed, and returns
+// http.ErrServerClosed then; or until l fails.
+func (s *Server) Serve(l net.Listener) error { return s.http1.Serve(newDivider(l, s)) }
+
+// attend serves c if it speaks HTTP/2, and hands it over if not.
+func (s *Server) attend(c net.Conn, handOver func(net.Conn)) {
+	source := sourceOf(c.RemoteAddr())
+	if !s.admit(source) {
+		_ = c.Close()
+		return
+	}
+	leave := func() { s.crowd.leave(source) }
+	if !s.add(c) {
+		_ = c.Close() // as if it had not been accepted
+		leave()
+		return
+	}
+	go s.serve(c, leave, handOver)
+}
+
+// serve serves c if it speaks HTTP/2, and hands it over if not. It calls leave when c is
+// closed.
+func (s *Server) serve(c net.Conn, leave func(), handOver func(net.Conn)) {
+	opened, err := s.open(c)
+	if err != nil {
+		s.drop(c, leave)
+		return
+	}
+	read, isHTTP2, err := readPreface(opened, s.http1.ReadHeaderTimeout)
+	switch {
+	case err != nil:
+		s.drop(c, leave) // it sent nothing
+	case isHTTP2:
+		s.recognise(c)
+		s.serveHTTP2(opened, func() {
+			s.remove(c)
+			leave()
+		})
+	default:
+		rest := replay(read, opened)
+		rest.closed = sync.OnceFunc(leave)
+		handOver(rest.conn())
+		s.remove(c)
+	}
+}
+
+// drop closes a connection that is not served.
+func (s *Server) drop(c net.Conn, leave func()) {
+	_ = c.Close()
+	s.remove(c)
+	leave()
+}
+
+func (s *Server) add(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.serving.Add(1)
+	s.conns[c] = false
+	return true
+}
+
+// recognise notes that c speaks HTTP/2.
+func (s *Server) recognise(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = true
+}
+
+func (s *Server) remove(c net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	s.serving.Done()
+}
+
+// shut closes the connections whose protocol is not known yet, or all, and lets no more
+// in.
+func (s *Server) shut(all bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closing = true
+	for c, isHTTP2 := range s.conns {
+		if all || !isHTTP2 {
+			_ = c.Close() // what serves it goes by its reads
+		}
+	}
+}
+
+// Shutdown accepts nothing more, notifies the peers, and returns when the last
+// request and stream have ended and their connections are closed, or ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.shut(false)
+	if err := s.http1.Shutdown(ctx); err != nil {
+		return err
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		s.serving.Wait()
+	}()
+	select {
+	case <-served:
+		s.http2.close()
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close closes all connections. Handlers may go on for as long as they do not return.
+func (s *Server) Close() error {
+	err := s.http1.Close()
+	s.shut(true)
+	s.serving.Wait()
+	s.http2.close()
+	return err
+}

@@ -1,0 +1,64 @@
+package httpserver
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// How many streams a connection may have at a time. An agent uses one; a proxy may
+// carry many agents.
+const (
+	maxStreams        = 100
+	maxProxiedStreams = 1000
+)
+
+// newHTTP1 returns the server of HTTP/1.1, whose settings are those of HTTP/2 as well.
+// What peers do wrong goes to errors.
+//
+// There is no ReadTimeout and no WriteTimeout: both count from the start of a
+// stream and would end it. Instead a peer has ReadHeaderTimeout for its first
+// bytes, IdleTimeout without a request, SendPingTimeout+PingTimeout to show that
+// it is there (an idle stream lives on as long as it answers pings), and
+// WriteByteTimeout to take what is sent to it.
+func newHTTP1(h http.Handler, errors slog.Handler) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler:           h,
+		Protocols:         protocols,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		BaseContext:       contextOf,
+		MaxHeaderBytes:    64 << 10,
+		// Otherwise OPTIONS * is answered before the handler, without limits.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(errors, slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{
+			// The headers of an answer are sent once on most connections.
+			MaxEncoderHeaderTableSize: 1,
+			// A connection keeps a buffer as large as its largest frame.
+			MaxReadFrameSize: 16 << 10,
+			// What one agent can queue before it is read: some 1,200 heartbeats.
+			MaxReceiveBufferPerStream:     256 << 10,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			// A peer whose link is dead is known to be within 15 s, before the ack of
+			// a command that was sent into it is due. A proxy that cuts quiet
+			// connections after a minute sees more than one frame in it.
+			SendPingTimeout: 10 * time.Second,
+			PingTimeout:     5 * time.Second,
+			// As long as an agent may take to take a message.
+			WriteByteTimeout: 10 * time.Second,
+		},
+	}
+}
+
+// contextOf is the context of the HTTP/1.1 requests that come to a listener.
+func contextOf(l net.Listener) context.Context {
+	if addressOf(l.Addr()).IsLoopback() {
+		return withLoopback(context.Background())
+	}
+	return context.Background()
+}
