@@ -1,3 +1,3 @@
-// Package migclient owns what the generated clients lack: watches that resume after a
-// broken connection, bearer tokens, and the reasons of errors.
+// Package migclient owns what programs need beside the generated clients: watching
+// without an end, tokens, and the reasons of errors.
 package migclient
