@@ -1,6 +1,6 @@
-# The project's commands. `make` alone lists them.
+# The project's commands. `make` lists them.
 #
-# Needed beforehand: Go, Node 20 or later with npm, Python 3.11 or later with
+# Requirements: Go, Node 20 or later with npm, Python 3.11 or later with
 # venv, a C compiler for the race detector, curl, openssl, bash. Everything else is pinned and
 # installed on demand: Go tools by tools/go.mod, npm packages by
 # tools/package-lock.json, Python packages by tools/requirements.txt.
@@ -12,7 +12,7 @@ SHELL := bash
 
 PYTHON ?= python3
 FUZZTIME ?= 10s
-# The random histories that the stores are tested with.
+# The seed of the random histories in the tests of the stores.
 MODEL_SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 MODEL_SEED := $(MODEL_SEED)
 
@@ -26,7 +26,7 @@ PYTHON_TOOLS := tools/.venv/.installed
 ##@ Everyday
 
 .PHONY: run
-run: build ## Run a controller with five simulated MIGlets, until Ctrl-C
+run: build ## Run a controller with five simulated VMs until Ctrl-C
 	@exec bin/controller --simulate 5
 
 .PHONY: build
@@ -36,7 +36,7 @@ build: ## Build the programs into bin/
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test
-test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector, and those of the clients
+test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run all tests with the race detector, and the clients' tests
 	@tools/require cc
 	@tools/require curl
 	@tools/require openssl
@@ -44,29 +44,29 @@ test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run every test, with the race detector, a
 	@PYTHON=$(PYTHON) tools/require python
 	@echo "==> go vet"
 	@go vet ./...
-	@echo "==> go test -race (MODEL_SEED=$(MODEL_SEED) repeats its random histories; TESTFLAGS adds flags)"
+	@echo "==> go test -race (MODEL_SEED=$(MODEL_SEED) repeats the random histories; TESTFLAGS adds flags)"
 	@PYTHON=$(PYTHON) MODEL_SEED=$(MODEL_SEED) CGO_ENABLED=1 go test -race $(TESTFLAGS) ./...
 	@echo "==> go test -bench, every benchmark once"
 	@CGO_ENABLED=1 go test -race -run - -bench . -benchtime 1x $(BENCHMARKED)
-	@echo "==> go test in bench/, every measure at toy sizes"
+	@echo "==> go test in bench/, every measure with tiny sizes"
 	@cd bench && go vet ./... && go test -count=1 ./... # go remembers results, not that docs/ has changed
-	@echo "==> go test in tools/conformance/, what judges the suites and what they are run against"
+	@echo "==> go test in tools/conformance/, which evaluates the suites and starts the server"
 	@cd tools/conformance && go vet ./... && go test ./...
 	@tools/check-clients
 
 .PHONY: conformance
-conformance: ## Run h2spec and the connectrpc conformance suite, for minutes: docs/conformance.md (CONFORMANCEFLAGS)
+conformance: ## Run h2spec and the connectrpc conformance suite, a few minutes: docs/conformance.md (CONFORMANCEFLAGS)
 	@cd tools/conformance && go run ./cmd/conformance $(CONFORMANCEFLAGS)
 
 .PHONY: faults
-faults: ## Break what stands around the controller, in two minutes: docs/faults.md (FAULTSFLAGS: go test's)
+faults: ## Run the failure scenarios, about two minutes: docs/faults.md (FAULTSFLAGS: go test's flags)
 	@tools/require proxies
 	@go test -tags faults -count=1 -timeout 15m -v $(FAULTSFLAGS) ./internal/faults/... | \
 		awk '/^=== |^ +--- PASS/ { next } { sub(/^ +suite_test.go:[0-9]+: /, ""); print; fflush() }'
 
 .PHONY: lint
-lint: ## Check style: golangci-lint with its formatters, buf lint, buf format, the graph of packages
-	@echo "==> golangci-lint (built first if need be, which takes minutes)"
+lint: ## Check style: golangci-lint with its formatters, buf lint, buf format, the package graph
+	@echo "==> golangci-lint (the first run builds it, which takes a few minutes)"
 	@$(TOOL) golangci-lint run
 	@cd bench && go tool -modfile=../tools/go.mod golangci-lint run --config ../.golangci.yml
 	@cd tools/conformance && go tool -modfile=../go.mod golangci-lint run --config ../../.golangci.yml
@@ -74,7 +74,7 @@ lint: ## Check style: golangci-lint with its formatters, buf lint, buf format, t
 	@$(TOOL) buf lint
 	@echo "==> buf format"
 	@$(TOOL) buf format --diff --exit-code
-	@echo "==> the graph of packages in docs/architecture.md"
+	@echo "==> the package graph in docs/architecture.md"
 	@$(PYTHON) tools/dependencies --check
 
 .PHONY: fmt
@@ -85,13 +85,13 @@ fmt: ## Format Go and proto files in place
 	@$(TOOL) buf format --write
 
 .PHONY: bench
-bench: ## Measure against the alternatives, for an hour: docs/performance.md (BENCHFLAGS: not the page)
+bench: ## Run the benchmarks, an hour, and write docs/performance.md (BENCHFLAGS: only print the results)
 	@cd bench && go build -o ../bin/bench ./cmd/bench
 	@cd bench && ../bin/bench run $(BENCHFLAGS)
 	@$(if $(BENCHFLAGS),,cd bench && ../bin/bench report)
 
 .PHONY: soak
-soak: ## A mixed life of 5,000 VMs for an hour, with drops and kills (SOAKFLAGS)
+soak: ## Run 5,000 VMs for an hour, with dropped connections and kills (SOAKFLAGS)
 	@cd bench && go build -o ../bin/bench ./cmd/bench
 	@cd bench && ../bin/bench soak $(SOAKFLAGS)
 
@@ -113,11 +113,11 @@ generate: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Generate gen/ from proto/
 	@$(TOOL) buf generate
 
 .PHONY: api
-api: ## Write docs/api.md and the OpenAPI document from proto/ and real answers
+api: ## Write docs/api.md and the OpenAPI document from proto/ and real responses
 	@UPDATE_API=1 go test -count=1 ./internal/apidoc
 
 .PHONY: generate-check
-generate-check: generate ## Fail if gen/ is not what proto/ generates, here or elsewhere
+generate-check: generate ## Fail if gen/ is out of date, or proto/ does not generate in another repository
 	@tools/check-generated
 	@tools/check-own-generation
 

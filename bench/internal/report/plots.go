@@ -18,32 +18,32 @@ type Plot struct {
 var barPlots = []struct{ name, title, says, axis, measure, value string }{
 	{
 		"flood", "Heartbeats stored, 50 VMs that send all they can",
-		"How many heartbeats are stored in a second when 50 VMs send all they can: longer bars are better.",
+		"Heartbeats stored per second when 50 VMs send as fast as they can: longer bars are better.",
 		"heartbeats per second", "flood", "per_second",
 	},
 	{
 		"paced", "CPU for a heartbeat, 2,000 VMs, 4,000 heartbeats a second",
-		"What one heartbeat costs the server when 2,000 VMs send 4,000 a second: shorter bars are better.",
+		"The server's CPU time per heartbeat when 2,000 VMs send 4,000 a second: shorter bars are better.",
 		"µs of the server's CPU per heartbeat", "paced", "cpu_us",
 	},
 	{
 		"idle", "Memory for an idle VM, 10,000 VMs",
-		"What an idle VM takes of the server's memory, among 10,000: shorter bars are better.",
+		"The server's memory per idle VM, with 10,000 VMs: shorter bars are better.",
 		"KiB of memory per VM", "idle", "kib_per_stream",
 	},
 	{
 		"connect", "VMs connected and registered",
-		"How many VMs connect and get their runners registered in a second: longer bars are better.",
+		"VMs that connect and register their runners per second: longer bars are better.",
 		"VMs per second", "connect", "per_second",
 	},
 	{
 		"round-trip", "From SendCommand to the recorded ack, median",
-		"How long a command takes until its ack is recorded, one at a time: shorter bars are better.",
+		"The time from SendCommand to the recorded ack, with one command at a time: shorter bars are better.",
 		"µs", "round-trip", "p50_us",
 	},
 	{
 		"commands", "Commands acked and recorded, 1,000 VMs",
-		"How many commands for 1,000 VMs are acked and recorded in a second: longer bars are better.",
+		"Commands for 1,000 VMs that are acked and recorded per second: longer bars are better.",
 		"commands per second", "commands", "per_second",
 	},
 }
@@ -52,17 +52,17 @@ var barPlots = []struct{ name, title, says, axis, measure, value string }{
 var linePlots = []struct{ name, title, says, xAxis, yAxis, measure, value string }{
 	{
 		"growth-heartbeat", "CPU for a heartbeat by the number of VMs",
-		"What one heartbeat costs the server as the fleet grows: lower is better, and a flat line is best.",
+		"The server's CPU time per heartbeat as the fleet grows: lower is better, and a flat line is best.",
 		"VMs", "µs of the server's CPU per heartbeat", "growth-vms", "heartbeat_cpu_us",
 	},
 	{
 		"growth-command", "CPU for a command by the number of VMs",
-		"What one command costs the server as the fleet grows: lower is better, and a flat line is best.",
+		"The server's CPU time per command as the fleet grows: lower is better, and a flat line is best.",
 		"VMs", "µs of the server's CPU per command", "growth-vms", "command_cpu_us",
 	},
 	{
 		"growth-stored", "CPU for a command by the number of stored commands",
-		"What one command costs the server as more are stored: lower is better, and a flat line is best.",
+		"The server's CPU time per command as more commands are stored: lower is better, and a flat line is best.",
 		"stored commands", "µs of the server's CPU per command", "growth-stored", "command_cpu_us",
 	},
 }

@@ -11,12 +11,12 @@ import (
 // SoakTable is the trends of a soak and what was done in it, as Markdown.
 func SoakTable(v soak.Verdict) string {
 	var b strings.Builder
-	b.WriteString("| in the last life | first third | last third | flat |\n|---|---|---|---|\n")
+	b.WriteString("| After the last kill | First third | Last third | Flat |\n|---|---|---|---|\n")
 	for _, t := range v.Trends {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", t.Name, figure(t.First), figure(t.Last), yes(t.Flat()))
 	}
 	end := v.Samples[len(v.Samples)-1]
-	b.WriteString("\n| in all | |\n|---|---|\n")
+	b.WriteString("\n| Total | |\n|---|---|\n")
 	for _, row := range []struct {
 		name string
 		n    int64
@@ -30,7 +30,7 @@ func SoakTable(v soak.Verdict) string {
 		fmt.Fprintf(&b, "| %s | %s |\n", row.name, figure(float64(row.n)))
 	}
 	for i, d := range v.Back {
-		fmt.Fprintf(&b, "| seconds until 99 %% were back after kill %d | %s |\n", i+1, figure(d.Seconds()))
+		fmt.Fprintf(&b, "| seconds until 99 %% had reconnected after kill %d | %s |\n", i+1, figure(d.Seconds()))
 	}
 	if err := v.Err(); err != nil {
 		fmt.Fprintf(&b, "\n**%v**\n", err)
@@ -66,12 +66,12 @@ func soakPlots(v soak.Verdict) (memory, goroutines Plot) {
 	}
 	memory = Plot{
 		Name: "soak", Title: "Memory while the fleet lives",
-		Says: "The controller's memory; the line breaks where the controller was killed, and a flat one means that nothing leaks.",
+		Says: "The controller's memory. The line breaks where the controller was killed; a flat line means that nothing leaks.",
 	}
 	memory.SVG = drawCourse(memory.Title, "MiB", at, lives, mebibytes)
 	goroutines = Plot{
 		Name: "soak-goroutines", Title: "Goroutines while the fleet lives",
-		Says: "The controller's goroutines in the same time: a flat line means that none is left behind.",
+		Says: "The controller's goroutines during the same time: a flat line means that none leak.",
 	}
 	goroutines.SVG = drawCourse(goroutines.Title, "goroutines", at, lives, routines)
 	return memory, goroutines

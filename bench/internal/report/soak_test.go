@@ -37,7 +37,7 @@ func TestSoakBody(t *testing.T) {
 		"| memory (MiB) | 190 | 200 | yes |\n", "| threads | 10 | 20 | no |\n",
 		"| commands done | 72,001 |\n", "| commands failed | 0 |\n", "| VMs replaced by new ones | 3,599 |\n",
 		"| connections dropped | 7,198 |\n", "| kills of the controller | 1 |\n",
-		"| seconds until 99 % were back after kill 1 | 3.4 |\n", "](performance/soak.svg)\n",
+		"| seconds until 99 % had reconnected after kill 1 | 3.4 |\n", "](performance/soak.svg)\n",
 	} {
 		require.Contains(t, text, line)
 	}

@@ -1,4 +1,4 @@
-"""Plays an agent: connects, is told to register its runner, and reports that it did."""
+"""Acts as an agent: connects, receives register_runner, and reports the registration."""
 
 import asyncio
 import os
@@ -22,8 +22,8 @@ async def main(address: str) -> None:
         outbox.put_nowait(
             mig.MIGletMessage(connect=mig.ConnectRequest(vm_id=VM, pool_id="examples"))
         )
-        # A runner that is not configured tells an agent that was started again from
-        # one that only lost its connection.
+        # A runner that is not configured shows that the agent has restarted and has
+        # not only lost its connection.
         outbox.put_nowait(heartbeat("ready", configured=False))
         async for message in controller.commands.stream_commands(outgoing()):
             if message.HasField("connect_ack"):
@@ -38,7 +38,7 @@ async def main(address: str) -> None:
 
 
 def registered(command: mig.Command) -> list[mig.MIGletMessage]:
-    """What an agent says once its runner is registered."""
+    """What an agent reports once its runner is registered."""
     now = int(time.time())
     return [
         mig.MIGletMessage(command_ack=mig.CommandAck(command_id=command.id, success=True)),
@@ -50,7 +50,7 @@ def registered(command: mig.Command) -> list[mig.MIGletMessage]:
 
 
 def heartbeat(state: str, *, configured: bool) -> mig.MIGletMessage:
-    """A heartbeat with what the agent does and whether its runner is configured."""
+    """A heartbeat with the state of the agent and whether its runner is configured."""
     runner = mig.RunnerState(state="idle" if configured else "offline", configured=configured)
     return mig.MIGletMessage(
         heartbeat=mig.Heartbeat(

@@ -1,4 +1,4 @@
-"""Prints every change of the fleet, also across restarts of the controller."""
+"""Prints every change of the fleet, across restarts of the controller."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import mig_controller_client as mig
 
 
 def follow(controller: mig.Controller, cursor: str = "") -> Iterator[mig.WatchFleetResponse]:
-    """Yields every change after the cursor, and once; without a cursor, from now on."""
+    """Yields every change after the cursor, once; without a cursor, from now on."""
     while True:
         try:
             for change in controller.admin.watch_fleet(mig.WatchFleetRequest(cursor=cursor)):

@@ -1,5 +1,5 @@
-// A simulated agent: connects, takes the command to register its runner, reports
-// that it did, and goes.
+// A simulated agent: connects, receives the command to register its runner, reports
+// the registration, and disconnects.
 // @ts-check
 import { PassThrough } from "node:stream";
 import { CommandService, MIGletMessageSchema, create, createClient, createTransport } from "@mig-controller/client/node";
@@ -28,8 +28,8 @@ const heartbeat = (configured) =>
   });
 
 send({ case: "connect", value: { ...vm, version: "example" } });
-// A runner that is not configured tells a restarted agent from one that only lost
-// its connection.
+// A runner that is not configured shows that the agent has restarted and has not only
+// lost its connection.
 heartbeat(false);
 for await (const { message } of controller.streamCommands(outgoing)) {
   if (message.case === "connectAck") {

@@ -1,4 +1,4 @@
-// Shows what the controller says of a request that it refuses.
+// Shows the error for a request that the controller refuses.
 // @ts-check
 import { AdminService, Code, ConnectError, ErrorReason, createClient, createTransport, errorDetail } from "@mig-controller/client/node";
 
@@ -10,7 +10,7 @@ try {
 } catch (err) {
   console.log("code:  ", Code[ConnectError.from(err).code]);
   const detail = errorDetail(err);
-  if (!detail) throw err; // Not the controller's word: no connection, for instance.
+  if (!detail) throw err; // Not from the controller: no connection, for example.
   console.log("reason:", ErrorReason[detail.reason]);
   console.log("field: ", detail.field);
   console.log("rule:  ", detail.rule);

@@ -1,4 +1,4 @@
-// Prints what becomes of every command, across lost connections and restarts of
+// Prints every change of every command, across lost connections and restarts of
 // the controller, until Ctrl-C.
 // @ts-check
 import { setTimeout } from "node:timers/promises";
@@ -16,12 +16,12 @@ for (;;) {
         const { vmId, command, state } = answer.change.value;
         console.log(vmId, command?.id, CommandState[state]);
       }
-      cursor = answer.cursor; // After the work: what was not finished comes again.
+      cursor = answer.cursor; // After the work: an unfinished change is received again.
     }
   } catch (err) {
     const reason = errorDetail(err)?.reason;
-    if (reason === ErrorReason.INVALID_FIELD) throw err; // It would be so again.
-    if (reason === ErrorReason.CURSOR_EXPIRED) cursor = ""; // Changes were missed: the lists tell how things are.
+    if (reason === ErrorReason.INVALID_FIELD) throw err; // A retry would fail too.
+    if (reason === ErrorReason.CURSOR_EXPIRED) cursor = ""; // Changes were missed: list the fleet to get its state.
     console.error(`${err}; trying again`);
   }
   await setTimeout(1000);

@@ -1,4 +1,4 @@
-// Lists the VMs on a page that has <pre id="fleet">, and follows what they do.
+// Lists the VMs on a page that has <pre id="fleet">, and follows their changes.
 // @ts-check
 import { AdminService, createClient, createTransport } from "@mig-controller/client/web";
 
@@ -15,7 +15,7 @@ async function follow() {
   for await (const { change } of admin.watchFleet({})) {
     if (change.case === "vm") show(change.value);
     if (listed) continue;
-    // The first answer has only a cursor: what changes while the list is made comes after it.
+    // The first message has only a cursor: changes during the list call follow it.
     listed = true;
     const { vms } = await admin.listVMs({ pageSize: 1000 });
     vms.forEach(show);

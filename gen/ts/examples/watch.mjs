@@ -9,7 +9,7 @@ const vmId = "sim-vm-0001";
 let commandId;
 for await (const { change } of admin.watchFleet({ vmId })) {
   if (commandId === undefined) {
-    // The first answer has only a cursor. From here on nothing is missed.
+    // The first message has only a cursor. From here on nothing is missed.
     const command = { type: "set_log_level", stringParams: { level: "debug" } };
     const sent = await admin.sendCommand({ vmId, command });
     commandId = sent.command?.command?.id;
