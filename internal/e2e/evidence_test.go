@@ -108,7 +108,7 @@ func TestFailedRegistrationsAreShown(t *testing.T) {
 		"its agent reported the state error",
 		"its agent was started again before the runner was registered", // its last words were lost
 	}, g.GetLastFailure().GetReason())
-	require.Contains(t, v.GetWaiting().GetReason(), "waits to try again at ")
+	require.Contains(t, v.GetWaiting().GetReason(), "waits to retry at ")
 	regs := c.registrations(t, s.vm)
 	require.Len(t, regs, 2)
 	for _, r := range regs {

@@ -42,7 +42,7 @@ func testKindsOfAgents(t *testing.T) {
 			continue
 		}
 		r := c.awaitEnd(t, "drain-"+id, timedOut)
-		require.Contains(t, r.GetReason(), "such an agent reads no commands as a rule", id)
+		require.Contains(t, r.GetReason(), "such an agent usually reads no commands", id)
 		require.EqualValues(t, 1, r.GetAttempts())
 	}
 	<-time.After(10 * time.Second) // for what their jobs may bring

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// AppendJSON appends what json.Marshal makes of the heartbeat, in a fraction of
-// the time: most of what a fleet says is heartbeats.
+// AppendJSON appends the same document as json.Marshal in a fraction of the time: most of
+// the traffic of a fleet is heartbeats.
 func (h Heartbeat) AppendJSON(b []byte) ([]byte, error) {
-	if h.Body != nil { // from agents without a stream, which are few
+	if h.Body != nil { // only few agents have no stream
 		doc, err := json.Marshal(h)
 		return append(b, doc...), err
 	}
@@ -27,8 +27,8 @@ func (h Heartbeat) AppendJSON(b []byte) ([]byte, error) {
 	return append(h.appendLoad(b), '}'), nil
 }
 
-// AppendJSON appends what json.Marshal makes of the command, in a fraction of the
-// time: it is written at every step that a command takes.
+// AppendJSON appends the same document as json.Marshal in a fraction of the time: a command
+// is written at every step.
 func (c Command) AppendJSON(b []byte) ([]byte, error) {
 	b = append(b, '{')
 	b = appendString(appendName(b, "id"), string(c.ID))
@@ -142,7 +142,7 @@ func (h Health) appendObject(b []byte) []byte {
 	return append(b, '}')
 }
 
-// appendName begins a member of an object.
+// appendName begins an object member.
 func appendName(b []byte, name string) []byte {
 	if b[len(b)-1] != '{' {
 		b = append(b, ',')
@@ -152,7 +152,7 @@ func appendName(b []byte, name string) []byte {
 	return append(b, '"', ':')
 }
 
-// appendText is a member that is left out when it is empty.
+// appendText appends a member that is omitted when it is empty.
 func appendText(b []byte, name, s string) []byte {
 	if s == "" {
 		return b
@@ -163,7 +163,7 @@ func appendText(b []byte, name, s string) []byte {
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			quoted, _ := json.Marshal(s) //nolint:errchkjson // of a string it cannot fail
+			quoted, _ := json.Marshal(s) //nolint:errchkjson // cannot fail for a string
 			return append(b, quoted...)
 		}
 	}
@@ -178,7 +178,7 @@ func appendTime(b []byte, t time.Time) []byte {
 	return append(b, '"')
 }
 
-// appendSetTime is a member that is left out when it is zero.
+// appendSetTime appends a member that is omitted when it is zero.
 func appendSetTime(b []byte, name string, t time.Time) []byte {
 	if t.IsZero() {
 		return b
@@ -195,13 +195,13 @@ func appendPercent(b []byte, name string, f *float64) []byte {
 		return strconv.AppendFloat(b, *f, 'f', -1, 64)
 	}
 	doc, err := json.Marshal(*f)
-	if err != nil { // not finite: as if it were not there, had the caller not seen to it
+	if err != nil { // not finite: omit it; callers should have done so
 		doc = []byte("null")
 	}
 	return append(b, doc...)
 }
 
-// appendNumber is a member that is left out when it is zero.
+// appendNumber appends a member that is omitted when it is zero.
 func appendNumber(b []byte, name string, n int64) []byte {
 	if n == 0 {
 		return b

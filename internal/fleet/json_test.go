@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A heartbeat is the same document whoever writes it.
+// AppendJSON and json.Marshal write the same document for a heartbeat.
 func FuzzHeartbeatJSON(f *testing.F) {
 	f.Add("vm", "pool", "org", int64(3), int64(1_700_000_000_000_000_000), int64(0), "idle", true, "runner-1", "self-hosted", 12.5, 0.0, int64(8<<30), uint8(0xff))
 	f.Add("\x00<&>\"\\", "é\xff\u2028", "", int64(-1), int64(-1), int64(1), "", false, "", "", math.Copysign(0, -1), 1e-7, int64(-1), uint8(0x0f))
@@ -56,7 +56,7 @@ func FuzzHeartbeatJSON(f *testing.F) {
 	})
 }
 
-// No field is forgotten, also one that is added some day.
+// No field is missing, including fields that are added later.
 func TestHeartbeatJSONHasEveryField(t *testing.T) {
 	t.Parallel()
 	n := 12.5
@@ -77,7 +77,7 @@ func TestHeartbeatJSONHasEveryField(t *testing.T) {
 	require.Equal(t, string(want), string(got))
 }
 
-// A load that is no number leaves the document readable.
+// A load that is not finite does not make the document invalid.
 func TestHeartbeatJSONWithoutNumber(t *testing.T) {
 	t.Parallel()
 	no := math.NaN()
@@ -88,7 +88,7 @@ func TestHeartbeatJSONWithoutNumber(t *testing.T) {
 	require.Equal(t, &Health{DiskUsedBytes: 1}, h.Health)
 }
 
-// A command is the same document whoever writes it.
+// AppendJSON and json.Marshal write the same document for a command.
 func FuzzCommandJSON(f *testing.F) {
 	f.Add("cmd-1", "vm", "drain", "graceful", int64(1_700_000_000_000_000_000), int64(30), int64(2), "ok", uint8(0xff))
 	f.Add("\x00<&>", "é\xff", "", "", int64(-1), int64(-1), int64(-1), "", uint8(0x55))
@@ -122,7 +122,7 @@ func FuzzCommandJSON(f *testing.F) {
 	})
 }
 
-// No field is forgotten, also one that is added some day.
+// No field is missing, including fields that are added later.
 func TestCommandJSONHasEveryField(t *testing.T) {
 	t.Parallel()
 	c := Command{
@@ -166,8 +166,7 @@ func BenchmarkHeartbeatJSON(b *testing.B) {
 	})
 }
 
-// requireFull fails for a field that is empty, so that a test cannot overlook
-// one.
+// requireFull fails for a field that is empty, so that a test cannot miss one.
 func requireFull(t *testing.T, v any, but ...string) {
 	t.Helper()
 	s := reflect.ValueOf(v)
