@@ -6,16 +6,16 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// freeList keeps memory of earlier groups for the next: most are as large as the
-// last, and to allocate it for each would keep the garbage collector busy.
+// freeList keeps memory of earlier groups for reuse: most groups are as large as the last
+// one, and allocating the memory each time would keep the garbage collector busy.
 type freeList struct {
-	block block // used by the engine's loop alone
+	block block // used only by the engine's loop
 
 	mu      sync.Mutex
 	entries []*entry
 }
 
-// How much memory is kept.
+// Limits on the memory that is kept.
 const (
 	maxFreeEntries = 1024
 	maxFreeBytes   = 4 << 20
@@ -35,7 +35,7 @@ func (f *freeList) entry(vm fleet.VMID) *entry {
 	return en
 }
 
-// keep takes back the memory of a group that is over.
+// keep reclaims the memory of a group that has ended.
 func (f *freeList) keep(g *group) {
 	if b := g.heartbeats; b != nil && cap(b.text)+cap(b.doc) <= maxFreeBytes {
 		f.block = block{text: b.text[:0], doc: b.doc[:0], vms: b.vms[:0]}
