@@ -12,26 +12,25 @@ import (
 )
 
 const (
-	// chunkSize is how many events are on their way to the disk at a time. Each
-	// holds a directory open.
+	// chunkSize is how many events are written concurrently. Each holds a directory open.
 	chunkSize = 64
-	// syncers is how many wait for the disk at a time: file systems commit what
-	// waits together at once.
+	// syncers is how many wait for the disk at a time: file systems commit concurrent syncs
+	// together.
 	syncers = 16
 )
 
-// WriteEvents writes each event to its own file, in order, and returns how many
-// have theirs and the first error. The files of those it counts survive power
-// loss; the caller tries the rest again later, beginning with the one after.
+// WriteEvents writes each event to its own file, in order, and returns how many are done
+// and the first error. The files of those survive a power loss; the caller retries the
+// others later, beginning with the next one.
 //
-// An event whose file is there already is counted and its file left alone, so
-// that events may be written again after a crash. An event whose VM is over its budget
-// is counted and gets no file. An event whose ids break their rule gets a
-// *fleet.FieldError however often it is tried: see OfOneVM.
+// An event whose file already exists counts as done and its file is not changed, so events
+// may be written again after a crash. An event whose VM is over its budget counts as done
+// without a file. An event with invalid ids gets a *fleet.FieldError however often it is
+// retried: see OfOneVM.
 //
 // While too little space is free it writes nothing and returns ErrPaused.
 //
-// Calls at the same time wait for each other.
+// Concurrent calls wait for each other.
 func (j *Journal) WriteEvents(ctx context.Context, es []fleet.Event) (int, error) {
 	j.writing.Lock()
 	defer j.writing.Unlock()
@@ -52,14 +51,14 @@ func (j *Journal) WriteEvents(ctx context.Context, es []fleet.Event) (int, error
 	return done, nil
 }
 
-// writeChunk writes the contents side by side, then gives the files their names
-// in order, then makes the names last.
+// writeChunk writes the contents concurrently, then gives the files their names in order,
+// then makes the names durable.
 func (j *Journal) writeChunk(ctx context.Context, es []fleet.Event) (int, error) {
 	j.dirs.RLock()
 	defer j.dirs.RUnlock()
 	drafts, errs := make([]*draft, len(es)), make([]error, len(es))
 	at := j.receivedAt(es)
-	sideBySide(len(es), func(i int) { drafts[i], errs[i] = j.draftEvent(ctx, es[i], at[i]) })
+	concurrently(len(es), func(i int) { drafts[i], errs[i] = j.draftEvent(ctx, es[i], at[i]) })
 	defer func() {
 		for _, d := range drafts {
 			if d != nil {
@@ -95,7 +94,7 @@ func (j *Journal) draftEvent(ctx context.Context, e fleet.Event, at time.Time) (
 	return j.draft(e.VM, eventName(e), content, true)
 }
 
-// receivedAt returns when the events were received, as their budget counts it.
+// receivedAt returns when the events were received, for their budget.
 func (j *Journal) receivedAt(es []fleet.Event) []time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -110,16 +109,16 @@ func (j *Journal) receivedAt(es []fleet.Event) []time.Time {
 // affords reports whether the file of an event is within the budget of its VM.
 func (j *Journal) affords(e fleet.Event, size int, at time.Time) bool {
 	j.mu.Lock()
-	ok, news := j.eventBudget.spend(e, size, at)
+	ok, newlyOver := j.eventBudget.spend(e, size, at)
 	j.mu.Unlock()
-	if news {
-		j.trouble.log.Warn("event files left out: the VM is over its budget", keyVM, string(e.VM))
+	if newlyOver {
+		j.trouble.log.Warn("event files skipped: the VM is over its budget", keyVM, string(e.VM))
 	}
 	return ok
 }
 
-// placeInOrder stops at the first error. It returns how many have their name,
-// and how many of those got it now.
+// placeInOrder stops at the first error. It returns how many files have their name, and how
+// many of those got it now.
 func placeInOrder(drafts []*draft, errs []error) (placed int, written uint64, err error) {
 	for i, d := range drafts {
 		if errs[i] != nil {
@@ -141,9 +140,8 @@ func placeInOrder(drafts []*draft, errs []error) (placed int, written uint64, er
 	return placed, written, nil
 }
 
-// syncNames syncs the directories that the files are in, and the one that those
-// are in. A file that was there before may have come just before a crash, so
-// its directory is synced as well.
+// syncNames syncs the directories of the files, and their parent. A file that already
+// existed may have been created just before a crash, so its directory is synced as well.
 func (j *Journal) syncNames(es []fleet.Event, drafts []*draft) error {
 	if len(drafts) == 0 {
 		return nil
@@ -157,7 +155,7 @@ func (j *Journal) syncNames(es []fleet.Event, drafts []*draft) error {
 		}
 	}
 	errs := make([]error, len(roots))
-	sideBySide(len(roots), func(i int) { errs[i] = roots[i]() })
+	concurrently(len(roots), func(i int) { errs[i] = roots[i]() })
 	for _, err := range errs {
 		if err != nil {
 			return fmt.Errorf("sync a directory: %w", err)
@@ -166,9 +164,9 @@ func (j *Journal) syncNames(es []fleet.Event, drafts []*draft) error {
 	return nil
 }
 
-// sideBySide calls fn for 0 to n-1, up to syncers of them at a time, and
-// returns when all have returned.
-func sideBySide(n int, fn func(i int)) {
+// concurrently calls fn for 0 to n-1, up to syncers at a time, and returns when all have
+// returned.
+func concurrently(n int, fn func(i int)) {
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	for range min(n, syncers) {

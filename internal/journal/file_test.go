@@ -12,8 +12,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// Only what a person has to mend is passed over; what is short will be there
-// again.
+// Only errors that need an administrator are skipped; shortages pass.
 func TestOfOneVM(t *testing.T) {
 	t.Parallel()
 	for fault, want := range map[error]bool{
