@@ -39,8 +39,8 @@ func TestGarbageCostsItselfAtMost(t *testing.T) {
 	t.Parallel()
 	large := eventMessage(&commands.EventNotification{Type: "large", Data: map[string]string{"x": strings.Repeat("x", 64<<10)}})
 	for name, say := range map[string]any{
-		"undecodable bytes":     []byte("\xff\xff\xff"),
-		"a truncated field":       []byte{0x1a, 0x7f, 0x0a},
+		"undecodable bytes":             []byte("\xff\xff\xff"),
+		"a truncated field":             []byte{0x1a, 0x7f, 0x0a},
 		"a text that is not UTF-8":      []byte{0x1a, 0x03, 0x0a, 0x01, 0xff},
 		"a message of more than 64 KiB": large,
 	} {

@@ -161,18 +161,18 @@ func TestRoutesRefuseWhatIsWrong(t *testing.T) {
 		status      int
 		word        string
 	}{
-		"event of another VM":      {vm + "/events", fmt.Sprintf(`{"type":"x","vm_id":%q}`, other), 400, "vm_id"},
-		"heartbeat of another VM":  {vm + "/heartbeat", fmt.Sprintf(`{"vm_id":%q}`, other), 400, "vm_id"},
-		"token for another VM":     {vm + "/registration-token", fmt.Sprintf(`{"vm_id":%q}`, other), 400, "vm_id"},
-		"event without a type":     {vm + "/events", `{}`, 400, "type"},
-		"event that is a path":     {vm + "/events", `{"type":"../x"}`, 400, "type"},
-		"invalid time":        {vm + "/events", `{"type":"x","timestamp":"yesterday"}`, 400, "timestamp"},
-		"metadata that is not a map":  {vm + "/events", `{"type":"x","metadata":[]}`, 400, "metadata"},
-		"body that is not JSON":     {vm + "/events", `{"type":`, 400, "body"},
+		"event of another VM":          {vm + "/events", fmt.Sprintf(`{"type":"x","vm_id":%q}`, other), 400, "vm_id"},
+		"heartbeat of another VM":      {vm + "/heartbeat", fmt.Sprintf(`{"vm_id":%q}`, other), 400, "vm_id"},
+		"token for another VM":         {vm + "/registration-token", fmt.Sprintf(`{"vm_id":%q}`, other), 400, "vm_id"},
+		"event without a type":         {vm + "/events", `{}`, 400, "type"},
+		"event that is a path":         {vm + "/events", `{"type":"../x"}`, 400, "type"},
+		"invalid time":                 {vm + "/events", `{"type":"x","timestamp":"yesterday"}`, 400, "timestamp"},
+		"metadata that is not a map":   {vm + "/events", `{"type":"x","metadata":[]}`, 400, "metadata"},
+		"body that is not JSON":        {vm + "/events", `{"type":`, 400, "body"},
 		"body that is not an object":   {vm + "/events", `[]`, 400, "body"},
-		"vm_id that is hidden":     {"_state/events", `{"type":"x"}`, 400, "vm_id"},
-		"vm_id that is a path":     {"..%2fx/events", `{"type":"x"}`, 400, "vm_id"},
-		"more than 64 KiB":         {vm + "/events", large, 413, "65536"},
+		"vm_id that is hidden":         {"_state/events", `{"type":"x"}`, 400, "vm_id"},
+		"vm_id that is a path":         {"..%2fx/events", `{"type":"x"}`, 400, "vm_id"},
+		"more than 64 KiB":             {vm + "/events", large, 413, "65536"},
 		"health that is not an object": {vm + "/heartbeat", `{"vm_health":1}`, 400, "vm_health"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// reply is an answer to a request, with what its body says in JSON.
+// reply is an answer to a request, with its decoded JSON body.
 type reply struct {
 	status int
 	said   struct {
@@ -54,8 +54,8 @@ const (
 	jsonContent = "application/json"
 )
 
-// Requests that are wrong are refused in the form that their callers understand, with what
-// is wrong with them, and at no great cost. The health service reports the stop.
+// Invalid requests are rejected in the format of their protocol, with the reason, and at
+// low cost. The health service reports the shutdown.
 func testWrongRequests(t *testing.T) {
 	c := startController(t)
 	health, err := healthv1.NewHealthClient(dial(t, c.addr)).Watch(t.Context(), &healthv1.HealthCheckRequest{})
@@ -96,11 +96,11 @@ func testWrongRequests(t *testing.T) {
 	require.Less(t, c.cmd.ProcessState.UserTime(), time.Second, "of CPU, since its start")
 	_, err = health.Recv()
 	require.Equal(t, codes.Unavailable, status.Code(err), err)
-	require.ErrorContains(t, err, "the controller is stopping", "it is ended, not cut off")
+	require.ErrorContains(t, err, "the controller is stopping", "it is ended, not disconnected")
 }
 
-// requireUnknownService requires that a call of a service that there is not is answered in
-// each protocol.
+// requireUnknownService requires that a call of an unknown service is answered in each
+// protocol.
 func (c *controller) requireUnknownService(t *testing.T) {
 	t.Helper()
 	client := &http.Client{Transport: newTransport(t)}
