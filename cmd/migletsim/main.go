@@ -1,4 +1,4 @@
-// Command migletsim plays a fleet of simulated MIGlets against a controller.
+// Command migletsim runs a fleet of simulated MIGlets against a controller.
 package main
 
 import (
@@ -25,8 +25,8 @@ const (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run plays the fleet until --duration is over or the process is interrupted,
-// and returns the exit code.
+// run runs the fleet until --duration is over or the process is interrupted, and returns
+// the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	opts, code, done := parse(args, stdout, stderr)
 	if done {
@@ -46,12 +46,12 @@ func run(args []string, stdout, stderr io.Writer) int {
 		ctx, cancel = context.WithTimeout(ctx, opts.Duration)
 		defer cancel()
 	}
-	// A second Ctrl-C ends the process at once.
+	// A second Ctrl-C ends the process immediately.
 	defer context.AfterFunc(ctx, stop)()
 	return play(ctx, fleet, opts, stdout)
 }
 
-// play runs the fleet and prints how it fares.
+// play runs the fleet and prints its progress.
 func play(ctx context.Context, fleet *sim.Fleet, opts options, out io.Writer) int {
 	begin := time.Now()
 	agents := len(fleet.Agents())
