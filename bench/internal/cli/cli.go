@@ -19,7 +19,7 @@ const usage = `bench measures the controller against what it could be instead.
 bench COMMAND -h lists the options of a command.
 `
 
-// errUsage occurs when the command line is wrong and that has been said.
+// errUsage occurs when the command line is wrong and a message has been printed.
 var errUsage = errors.New("usage")
 
 // Main runs a command line and returns the exit status: 0, 2 for a wrong
@@ -50,7 +50,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	return errUsage
 }
 
-// parse reads the options of a command, which takes nothing else.
+// parse reads the options of a command, which has no other arguments.
 func parse(flags *flag.FlagSet, args []string, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	if err := flags.Parse(args); err != nil {
