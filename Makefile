@@ -1,9 +1,9 @@
 # The project's commands. `make` alone lists them.
 #
-# Needed beforehand: Go, Node 20 or later with npm, Python 3.11 or later with
-# venv, a C compiler for the race detector, curl, openssl, bash. Everything else is pinned and
-# installed on demand: Go tools by tools/go.mod, npm packages by
-# tools/package-lock.json, Python packages by tools/requirements.txt.
+# Prerequisites: Go, Node 20 or later with npm, Python 3.11 or later with venv, a C
+# compiler for the race detector, curl, openssl, bash. Everything else is pinned and
+# installed on demand: Go tools by tools/go.mod, npm packages by tools/package-lock.json,
+# Python packages by tools/requirements.txt.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,7 +12,7 @@ SHELL := bash
 
 PYTHON ?= python3
 FUZZTIME ?= 10s
-# The random histories that the stores are tested with.
+# The seed of the stores' random histories.
 MODEL_SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 MODEL_SEED := $(MODEL_SEED)
 

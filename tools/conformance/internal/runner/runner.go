@@ -1,5 +1,5 @@
-// Package runner owns `make conformance`: it builds what is tested and what tests it,
-// runs the suites against both ports, in plaintext and with TLS, and sums up.
+// Package runner owns `make conformance`: it builds the programs, runs the suites against
+// both ports, in plaintext and with TLS, and prints a summary.
 package runner
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/mig-controller/mig-controller/tools/conformance/internal/target"
 )
 
-// Where things are, as seen from tools/conformance.
+// Paths relative to tools/conformance.
 const (
 	product     = "../.."
 	built       = "../../bin/conformance"
@@ -29,24 +29,24 @@ const (
 	connConfig  = "connect.yaml"
 )
 
-// How often a case of each suite that may lose a race is tried again. One try takes at
-// most two seconds.
+// How often a case that may lose a race is retried, by suite. One try takes at most two
+// seconds.
 const (
 	h2specTries  = 30
 	connectTries = 10
 )
 
-// errDiffers occurs when a result is not the one that the lists say.
+// errDiffers occurs when a result differs from the lists.
 var errDiffers = errors.New("results differ from the lists of known differences")
 
-// Main runs the suites in the current directory, which must be tools/conformance, as
-// args say, and returns the exit status: 0 when every result is as the lists say.
+// Main runs the suites in the current directory, which must be tools/conformance,
+// according to args, and returns the exit status: 0 if every result is as listed.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	only := flags.String("only", "", "run one suite alone: h2spec or connect")
+	only := flags.String("only", "", "run only this suite: h2spec or connect")
 	reference := flags.Bool("reference", false, "also compare plain net/http with the list for h2spec")
-	within := flags.Duration("within", 10*time.Minute, "give up after this time, which begins when all is built")
+	within := flags.Duration("within", 10*time.Minute, "give up after this time, measured from the end of the build")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -64,10 +64,10 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 type runner struct {
 	out  io.Writer
-	dir  string // of this run; removed after it
+	dir  string // temporary, for this run
 	cert target.Certificate
 	rows []row
-	// began is when the suite that is running began.
+	// began is when the current suite began.
 	began time.Time
 }
 
@@ -119,7 +119,7 @@ func (r *runner) build(ctx context.Context) error {
 	} {
 		cmd := exec.CommandContext(ctx, "go", append([]string{"build", "-o", out + string(filepath.Separator)}, b.packages...)...) //nolint:gosec // constants
 		cmd.Dir, cmd.Stdout, cmd.Stderr = b.dir, r.out, r.out
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build does
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // like make build
 		if err := cmd.Run(); err != nil {
 			return fmt.Errorf("go build: %w", err)
 		}
@@ -127,7 +127,7 @@ func (r *runner) build(ctx context.Context) error {
 	return nil
 }
 
-// transport is how a port is spoken to.
+// transport is plaintext or TLS.
 type transport struct {
 	name string
 	cert target.Certificate
@@ -187,8 +187,8 @@ func (r *runner) h2specOn(ctx context.Context, port, addr string, t transport, l
 	return err
 }
 
-// connect runs the connectrpc suite on both ports. It starts a server of its own for
-// each protocol, version of HTTP and transport.
+// connect runs the connectrpc suite on both ports. The suite starts a server for each
+// protocol, HTTP version and transport.
 func (r *runner) connect(ctx context.Context) error {
 	list, err := readList(connKnown)
 	if err != nil {
@@ -217,10 +217,10 @@ func (r *runner) connect(ctx context.Context) error {
 	return nil
 }
 
-// retry tries the cases again that may have lost a race. Those that pass have passed.
+// retry retries the cases that may have lost a race. Those that pass count as passed.
 func (r *runner) retry(v *known.Verdict, tries int, passes func(id string) (bool, error)) error {
 	for _, id := range v.Raced {
-		fmt.Fprintf(r.out, "    %s lost a race and is tried again\n", id)
+		fmt.Fprintf(r.out, "    %s may have lost a race and is retried\n", id)
 		passed, err := passes(id)
 		if err != nil {
 			return err
@@ -229,7 +229,7 @@ func (r *runner) retry(v *known.Verdict, tries int, passes func(id string) (bool
 		if passed {
 			v.Passed++
 		} else {
-			v.Unexpected = append(v.Unexpected, fmt.Sprintf("%s failed, and %d times more", id, tries))
+			v.Unexpected = append(v.Unexpected, fmt.Sprintf("%s failed, and %d more times", id, tries))
 		}
 	}
 	return nil
@@ -240,7 +240,7 @@ func (r *runner) begin(what string, args ...any) {
 	fmt.Fprintf(r.out, "==> "+what+"\n", args...)
 }
 
-// add notes what the suite that began last has come to.
+// add records and prints the result of the current suite.
 func (r *runner) add(w row) {
 	r.rows = append(r.rows, w)
 	fmt.Fprintf(r.out, "    %d cases: %d passed, %d known differences, %d unexpected (%.0f s)\n",
@@ -250,7 +250,7 @@ func (r *runner) add(w row) {
 	}
 }
 
-// summary returns errDiffers when there is anything unexpected.
+// summary returns errDiffers if there are unexpected results.
 func (r *runner) summary() error {
 	fmt.Fprintf(r.out, "\n%-11s %-12s %-10s %6s %7s %6s %11s\n", "suite", "port", "transport", "cases", "passed", "known", "unexpected")
 	differs := false
@@ -270,7 +270,7 @@ func readList(path string) ([]known.Case, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	defer func() { _ = f.Close() }() // opened for reading
 	list, err := known.Read(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
