@@ -1,9 +1,9 @@
 // Package control owns what operators do: it accepts and cancels commands, waits for their
 // end, lists the fleet and its history, and watches it change.
-// It validates requests, and nothing else: the transitions are in package fleet, and the state is in the engine. A new command reaches its VM through the engine; control does not know sessions.
-// It decides what a request must look like, and nothing else: the transitions
-// are package fleet's, and what is true is with the engine. A new command reaches
-// its VM through the engine; control knows nothing of sessions.
+//
+// It validates requests, and nothing else: the transitions are in package fleet, and the
+// state is in the engine. A new command reaches its VM through the engine; control does not
+// know sessions.
 package control
 
 import (
@@ -35,9 +35,9 @@ type Options struct {
 }
 
 // Control implements the operations for operators. It is safe for concurrent use.
-// A wait and a watch each use one wake-up slot while they last; callers must bound their number.
-// A wait and a watch each cost one wake-up slot while they are under way, so
-// their number is bounded by whoever calls.
+//
+// A wait and a watch each use one wake-up slot while they last; callers must bound their
+// number.
 type Control struct {
 	engine   *engine.Engine
 	defaults fleet.CommandDefaults

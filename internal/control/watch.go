@@ -28,11 +28,11 @@ type Update struct {
 // with only a cursor, then every change after it, in order and once each, and an update
 // with only a cursor after 30 seconds without any. An empty cursor begins now; any other,
 // right after the update that it was part of.
-// Watch returns when ctx has ended, send returns an error or the Control is closed. It reads only as fast as send accepts, so a slow watcher delays only itself. Errors: a *fleet.FieldError for the cursor or the vm_id, fleet.ErrCursorExpired, fleet.ErrUnavailable, and those of ctx and send.
-// Watch returns when ctx is done, send returns an error or the Control is
-// closed. It reads no further than send has taken, so a slow watcher slows
-// nobody but itself. Errors: a *fleet.FieldError for the cursor or the vm_id,
-// fleet.ErrCursorExpired, fleet.ErrUnavailable, and those of ctx and send.
+//
+// Watch returns when ctx has ended, send returns an error or the Control is closed. It
+// reads only as fast as send accepts, so a slow watcher delays only itself. Errors: a
+// *fleet.FieldError for the cursor or the vm_id, fleet.ErrCursorExpired,
+// fleet.ErrUnavailable, and those of ctx and send.
 func (c *Control) Watch(ctx context.Context, cursor, vm string, send func(Update) error) error {
 	if err := fleet.CheckOptionalID("vm_id", vm); err != nil {
 		return err

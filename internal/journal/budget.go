@@ -38,8 +38,8 @@ func (b *budget) spend(vm fleet.VMID, now time.Time) bool {
 // eventBudget limits the number and size of the event files of each VM, by when the events
 // were received: a file that is written late, after a crash or a pause, costs as much as
 // one written in time.
+//
 // The Journal's mutex guards it.
-// It is guarded by the Journal's mutex.
 type eventBudget struct {
 	each    *ratelimit.Buckets[fleet.VMID]
 	last    time.Time // when the latest event was received

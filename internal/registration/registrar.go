@@ -111,10 +111,9 @@ func (r *Registrar) Runner(ctx context.Context, group string, labels []string) (
 // token minted for it, and when that token is assumed to expire. The URL, the group and the
 // labels are filled in if the sender left them empty. The error is a *fleet.TokenError when
 // no token is available.
-// The result is a copy for the agent only: c is not changed, so that the token cannot reach a store. A command of another type gets a copy of its parameters and no token.
-// What is returned is a copy that must go nowhere but to the agent: c is not
-// changed, so that the token cannot reach a store. A command of another type
-// gets a copy of its parameters and no token.
+//
+// The result is a copy for the agent only: c is not changed, so that the token cannot reach
+// a store. A command of another type gets a copy of its parameters and no token.
 func (r *Registrar) Fill(ctx context.Context, c fleet.Command) (fleet.Params, time.Time, error) {
 	p := fleet.Params{
 		Strings: maps.Clone(c.Params.Strings), Ints: maps.Clone(c.Params.Ints),

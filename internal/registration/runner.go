@@ -1,8 +1,8 @@
 // Package registration owns how a VM gets its runner configuration: the source of the
 // registration token, and the URL, the group and the labels.
-// A token exists only between its source and the agent. It is minted at delivery; this package never stores it, logs it, or puts it into an error.
-// A token exists only between its source and the agent. It is minted when it is
-// sent; nothing here stores it, logs it, or puts it into an error.
+//
+// A token exists only between its source and the agent. It is minted at delivery; this
+// package never stores it, logs it, or puts it into an error.
 package registration
 
 import (
