@@ -57,15 +57,15 @@ func play(ctx context.Context, fleet *sim.Fleet, opts options, out io.Writer) in
 	agents := len(fleet.Agents())
 	_, _ = fmt.Fprintf(out, "%s against %s, seed %d\n", plural(agents, "agent"), opts.Controller, opts.Seed)
 
-	gone := make(chan struct{})
-	go func() { defer close(gone); fleet.Run(ctx) }()
+	exited := make(chan struct{})
+	go func() { defer close(exited); fleet.Run(ctx) }()
 	ticker := time.NewTicker(opts.SummaryInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
 			_, _ = fmt.Fprintln(out, summaryLine(fleet.Snapshot(), agents, time.Since(begin)))
-		case <-gone:
+		case <-exited:
 			final := fleet.Snapshot()
 			_, _ = fmt.Fprint(out, finalSummary(final, agents, time.Since(begin)))
 			if final.Connects == 0 && final.Posts == 0 {

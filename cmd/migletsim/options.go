@@ -21,25 +21,25 @@ import (
 const description = `Run a fleet of simulated MIGlets, the agents inside CI machines, against a controller.
 
 Without options three VMs with today's agents connect to a controller on this machine, register
-their runners, take one job each and are then spent, and are replaced by others, until Ctrl-C.
+their runners, take one job each, are then spent and replaced by new ones, until Ctrl-C.
 --agent chooses the agents:
 
-  today     The latest build. It reads commands until register_runner comes: it acks that
-            one and fails any other. Later commands stay unread. It takes one job, during
-            which its state stays "idle", and reports over HTTP what its stream does not take.
-  2025-12   The build before it. The same, but its heartbeats do not name its state, and there
-            are none until its runner is registered.
+  today     The latest build. It reads commands until register_runner: it acks that one and
+            fails any other. Later commands stay unread. It takes one job, during which its
+            state stays "idle", and reports over HTTP what it cannot send on its stream.
+  2025-12   The previous build. The same, but its heartbeats lack the state, and it sends none
+            until its runner is registered.
   2025-11   The oldest build, HTTP only. It needs a registration token in the answer to
-            vm_started; without one it exits, and is restarted.
-  ideal     No build in the field. It obeys and acks every command, reports "job_running",
+            vm_started; without one it exits and is restarted.
+  ideal     No build in the field. It executes and acks every command, reports "job_running",
             and takes one job after the other. For demonstrations and tests of commands.
 
-The quirks are what else goes wrong in the field. They combine with every kind of agent, but those
-of 2025-11 open no stream and are sent no commands, so what concerns streams or acks does not
-apply to them. Over HTTP, --nan leaves the CPU load out, because JSON has no NaN. A SHARE is a
+The quirks simulate other failures in the field. They work with every kind of agent, but those of
+2025-11 open no stream and get no commands, so quirks about streams or acks do not apply to
+them. Over HTTP, --nan omits the CPU load, because JSON has no NaN. A SHARE is a
 number from 0 to 1 or a percentage: 0.05 and 5% are the same.
 
-Exit codes: 0 done, 1 no VM ever reached the controller, 2 wrong options.`
+Exit codes: 0 done, 1 no VM ever connected, 2 invalid options.`
 
 // options are the command line. sim checks durations and shares.
 type options struct {

@@ -26,8 +26,8 @@ type controller struct {
 	// dir is the data directory as the controller sees it.
 	dir        string
 	http, grpc string
-	// gone is closed when the process has ended.
-	gone   chan struct{}
+	// exited is closed when the process has ended.
+	exited chan struct{}
 	killed bool // by the test
 }
 
@@ -78,10 +78,10 @@ func launch(t *testing.T, dir string, cmd *exec.Cmd) *controller {
 // launchLogged is launch for a process that itself writes its log to log.
 func launchLogged(t *testing.T, dir string, cmd *exec.Cmd, log *logTail) *controller {
 	t.Helper()
-	c := &controller{cmd: cmd, dir: dir, log: log, gone: make(chan struct{})}
+	c := &controller{cmd: cmd, dir: dir, log: log, exited: make(chan struct{})}
 	require.NoError(t, cmd.Start())
 	go func() {
-		defer close(c.gone)
+		defer close(c.exited)
 		_ = cmd.Wait() // ProcessState has the result
 	}()
 	t.Cleanup(func() {
@@ -94,7 +94,7 @@ func launchLogged(t *testing.T, dir string, cmd *exec.Cmd, log *logTail) *contro
 	select {
 	case s := <-c.log.started:
 		c.http, c.grpc = s.HTTP, s.GRPC
-	case <-c.gone:
+	case <-c.exited:
 		require.FailNow(t, "the controller ended instead of starting", c.log.String())
 	case <-time.After(patience):
 		require.FailNow(t, "the controller does not start", c.log.String())
@@ -108,13 +108,13 @@ func launchLogged(t *testing.T, dir string, cmd *exec.Cmd, log *logTail) *contro
 func (c *controller) kill() {
 	c.killed = true
 	_ = c.cmd.Process.Kill() // fails if it has already ended
-	<-c.gone
+	<-c.exited
 }
 
-// isGone reports whether the process has ended.
-func (c *controller) isGone() bool {
+// hasExited reports whether the process has ended.
+func (c *controller) hasExited() bool {
 	select {
-	case <-c.gone:
+	case <-c.exited:
 		return true
 	default:
 		return false
@@ -131,7 +131,7 @@ func (c *controller) terminate(t *testing.T) {
 func (c *controller) ended(t *testing.T) int {
 	t.Helper()
 	select {
-	case <-c.gone:
+	case <-c.exited:
 	case <-time.After(patience):
 		require.FailNow(t, "the controller does not end", c.log.String())
 	}

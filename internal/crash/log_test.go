@@ -96,7 +96,7 @@ func TestClosedLogEndsNothing(t *testing.T) {
 		c.mustSend(t, "nobody", fmt.Sprintf("cmd-%d", i))
 		connectAgent(t, c, fmt.Sprintf("vm-%d", i)).hangUp()
 	}
-	require.False(t, c.isGone())
+	require.False(t, c.hasExited())
 	c.terminate(t)
 	require.Zero(t, c.ended(t), "exit status")
 }

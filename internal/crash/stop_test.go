@@ -139,12 +139,12 @@ func TestSecondSignalEndsStopAtOnce(t *testing.T) {
 	stopping := c.log.await(`"stopping; a second signal stops at once"`)
 	c.terminate(t)
 	await(t, stopping, "the beginning of the stop")
-	require.False(t, c.isGone(), "the stop ended too early")
+	require.False(t, c.hasExited(), "the stop ended too early")
 	// A signal immediately after the first counts as a part of it.
 	again := time.Now()
 	eventually(t, func() bool {
 		_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-		return c.isGone()
+		return c.hasExited()
 	}, "a second signal does not end it")
 	require.Equal(t, 1, c.ended(t), "exit status")
 	require.Less(t, time.Since(again), 3*time.Second)

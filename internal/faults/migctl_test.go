@@ -34,8 +34,8 @@ const (
 	exitInterrupted = 130
 )
 
-// said is the output and the exit status of migctl.
-type said struct {
+// migctlResult is the output and the exit status of migctl.
+type migctlResult struct {
 	stdout, stderr string
 	status         int
 }
@@ -49,7 +49,7 @@ func migctlCommand(t *testing.T, address string, args ...string) *exec.Cmd {
 }
 
 // runMigctl runs a migctl command, which may fail.
-func runMigctl(t *testing.T, address string, args ...string) said {
+func runMigctl(t *testing.T, address string, args ...string) migctlResult {
 	t.Helper()
 	cmd := migctlCommand(t, address, args...)
 	var out, errs bytes.Buffer
@@ -58,7 +58,7 @@ func runMigctl(t *testing.T, address string, args ...string) said {
 		_, exited := errors.AsType[*exec.ExitError](err)
 		require.True(t, exited, err)
 	}
-	return said{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+	return migctlResult{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
 // heldAnswers forwards requests to the controller, withholds the answers to those that send
@@ -98,18 +98,18 @@ func testInterruptedDrain(t *testing.T) {
 	}
 	require.NoError(t, drain.cmd.Process.Signal(os.Interrupt))
 	select {
-	case <-drain.gone:
+	case <-drain.exited:
 	case <-time.After(patience):
 		require.FailNow(t, "migctl does not end")
 	}
 	require.Equal(t, exitInterrupted, drain.cmd.ProcessState.ExitCode())
-	said := drain.out.String()
-	require.NotContains(t, said, "Nothing was sent")
-	require.Contains(t, said, "0 of 2 accepted, 2 unknown")
+	output := drain.out.String()
+	require.NotContains(t, output, "Nothing was sent")
+	require.Contains(t, output, "0 of 2 accepted, 2 unknown")
 	for _, vm := range vms {
 		accepted := c.commands(t, vm)
 		require.Len(t, accepted, 1)
-		require.Contains(t, said, fmt.Sprintf("%s: interrupted; %s may have been accepted", vm, accepted[0].GetCommand().GetId()))
+		require.Contains(t, output, fmt.Sprintf("%s: interrupted; %s may have been accepted", vm, accepted[0].GetCommand().GetId()))
 	}
 }
 

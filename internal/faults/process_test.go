@@ -21,16 +21,16 @@ const patience = 20 * time.Second
 
 // child is a process that a test started, with its children.
 type child struct {
-	cmd  *exec.Cmd
-	gone chan struct{} // closed when it has ended
-	out  output
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when it has ended
+	out    output
 }
 
 // startChild starts a process. It and its children are killed at the end of the test. Its
 // output is kept, unless the command already has a stderr.
 func startChild(t *testing.T, cmd *exec.Cmd) *child {
 	t.Helper()
-	c := &child{cmd: cmd, gone: make(chan struct{})}
+	c := &child{cmd: cmd, exited: make(chan struct{})}
 	cmd.Stdout = &c.out
 	if cmd.Stderr == nil {
 		cmd.Stderr = &c.out
@@ -40,13 +40,13 @@ func startChild(t *testing.T, cmd *exec.Cmd) *child {
 	cmd.WaitDelay = time.Second
 	require.NoError(t, cmd.Start())
 	go func() {
-		defer close(c.gone)
+		defer close(c.exited)
 		_ = cmd.Wait() // any exit status will do
 	}()
 	t.Cleanup(func() {
 		c.kill()
 		if t.Failed() {
-			t.Logf("%s said:\n%s", cmd.Path, c.out.String())
+			t.Logf("output of %s:\n%s", cmd.Path, c.out.String())
 		}
 	})
 	return c
@@ -55,7 +55,7 @@ func startChild(t *testing.T, cmd *exec.Cmd) *child {
 // kill ends the process and its children without any cleanup.
 func (c *child) kill() {
 	_ = syscall.Kill(-c.cmd.Process.Pid, syscall.SIGKILL) // fails if all have ended
-	<-c.gone
+	<-c.exited
 }
 
 // terminate asks the process to stop, and waits until it has ended.
@@ -63,7 +63,7 @@ func (c *child) terminate(t *testing.T) {
 	t.Helper()
 	require.NoError(t, c.cmd.Process.Signal(syscall.SIGTERM))
 	select {
-	case <-c.gone:
+	case <-c.exited:
 	case <-time.After(patience):
 		require.FailNow(t, "it does not end", c.cmd.Path)
 	}
@@ -131,7 +131,7 @@ func awaitListener(t *testing.T, addr string, c *child) {
 	for !serves() {
 		select {
 		case <-time.After(20 * time.Millisecond):
-		case <-c.gone:
+		case <-c.exited:
 			require.FailNow(t, "it ended instead of serving", c.cmd.Path)
 		case <-deadline:
 			require.FailNow(t, "it does not serve", "%s at %s", c.cmd.Path, addr)

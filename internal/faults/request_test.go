@@ -24,7 +24,7 @@ import (
 // reply is an answer to a request, with its decoded JSON body.
 type reply struct {
 	status int
-	said   struct {
+	body   struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	}
@@ -44,7 +44,7 @@ func (c *controller) request(t *testing.T, method, path, body string, headers ..
 	content, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
 	r := reply{status: answer.StatusCode}
-	require.NoError(t, json.Unmarshal(content, &r.said), "%s %s: %s", method, path, content)
+	require.NoError(t, json.Unmarshal(content, &r.body), "%s %s: %s", method, path, content)
 	return r
 }
 
@@ -77,7 +77,7 @@ func testWrongRequests(t *testing.T) {
 	} {
 		got := c.request(t, r.method, r.path, "{}", "Content-Type", r.contentType)
 		require.Equal(t, r.status, got.status, r)
-		require.Contains(t, got.said.Message, r.says, r)
+		require.Contains(t, got.body.Message, r.says, r)
 	}
 	c.requireUnknownService(t)
 	c.send(t, "vm-1", "pending")
@@ -90,7 +90,7 @@ func testWrongRequests(t *testing.T) {
 	bomb := gzipBomb(t)
 	for range 16 {
 		got := c.request(t, "POST", getCommand, bomb, "Content-Type", jsonContent, "Content-Encoding", "gzip")
-		require.Equal(t, connect.CodeResourceExhausted.String(), got.said.Code, got)
+		require.Equal(t, connect.CodeResourceExhausted.String(), got.body.Code, got)
 	}
 	c.terminate(t)
 	require.Less(t, c.cmd.ProcessState.UserTime(), time.Second, "of CPU, since its start")

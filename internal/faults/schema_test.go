@@ -49,7 +49,7 @@ func testLaterSchema(t *testing.T) {
 
 	refused := startChild(t, exec.CommandContext(t.Context(), program(t, "controller"), c.options...))
 	select {
-	case <-refused.gone:
+	case <-refused.exited:
 	case <-time.After(patience):
 		require.FailNow(t, "it serves")
 	}

@@ -40,7 +40,7 @@ func testSecondController(t *testing.T) {
 		second := startChild(t, exec.CommandContext(t.Context(), program(t, "controller"),
 			"--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--data-dir="+filepath.Join(other, "data"), "--database-url="+path))
 		select {
-		case <-second.gone:
+		case <-second.exited:
 		case <-time.After(patience):
 			require.FailNow(t, "it serves", path)
 		}

@@ -112,7 +112,7 @@ func (j *Journal) affords(e fleet.Event, size int, at time.Time) bool {
 	ok, newlyOver := j.eventBudget.spend(e, size, at)
 	j.mu.Unlock()
 	if newlyOver {
-		j.trouble.log.Warn("event files skipped: the VM is over its budget", keyVM, string(e.VM))
+		j.failureLog.log.Warn("event files skipped: the VM is over its budget", keyVM, string(e.VM))
 	}
 	return ok
 }

@@ -20,8 +20,8 @@ const (
 	keyHeartbeatsLeftOut = "heartbeats_left_out"
 )
 
-// troublePeriod is the minimum time between log messages about failed heartbeat files.
-const troublePeriod = time.Minute
+// failurePeriod is the minimum time between log messages about failed heartbeat files.
+const failurePeriod = time.Minute
 
 // gatherFor is how long the first file of a group waits for others. A single file would
 // find nothing that it needs in the processor's caches.
@@ -154,22 +154,22 @@ func (j *Journal) writeHeartbeat(f heartbeatFile) (bool, error) {
 
 func (j *Journal) failedHeartbeat(vm fleet.VMID, err error) {
 	j.failed.Add(1)
-	j.trouble.report(vm, err, j.clock())
+	j.failureLog.report(vm, err, j.clock())
 }
 
-// trouble logs failed heartbeat files, once per period with a count.
-type trouble struct {
+// failureLog logs failed heartbeat files, once per period with a count.
+type failureLog struct {
 	log      *slog.Logger
 	mu       sync.Mutex
 	loggedAt time.Time
 	files    int
 }
 
-func (t *trouble) report(vm fleet.VMID, err error, now time.Time) {
+func (t *failureLog) report(vm fleet.VMID, err error, now time.Time) {
 	t.mu.Lock()
 	t.files++
 	files, since := t.files, now.Sub(t.loggedAt)
-	quiet := 0 <= since && since < troublePeriod
+	quiet := 0 <= since && since < failurePeriod
 	if !quiet {
 		t.files, t.loggedAt = 0, now
 	}

@@ -177,7 +177,7 @@ func TestHeartbeatTroubleIsLoggedSparingly(t *testing.T) {
 		}
 	}
 	fail(5)
-	clock.Add(troublePeriod - 1)
+	clock.Add(failurePeriod - 1)
 	fail(5)
 	require.Equal(t, 1, strings.Count(out.String(), "\n"), out.String())
 	clock.Add(1)

@@ -115,11 +115,11 @@ type Stats struct {
 // Journal writes the files. It is safe for concurrent use. Only one process at a time may
 // have a directory open as a Journal.
 type Journal struct {
-	root      *os.Root
-	retention time.Duration
-	clock     func() time.Time
-	trouble   trouble
-	drafts    atomic.Uint64 // numbers the temporary files
+	root       *os.Root
+	retention  time.Duration
+	clock      func() time.Time
+	failureLog failureLog
+	drafts     atomic.Uint64 // numbers the temporary files
 
 	// writing is held by the call that writes events.
 	writing sync.Mutex
@@ -162,8 +162,8 @@ func Open(o Options) (*Journal, error) {
 	}
 	j := &Journal{
 		root: root, retention: o.Retention, clock: o.Clock,
-		trouble: trouble{log: o.Log},
-		space:   space{min: o.MinFree, measure: o.FreeSpace, log: o.Log},
+		failureLog: failureLog{log: o.Log},
+		space:      space{min: o.MinFree, measure: o.FreeSpace, log: o.Log},
 		budget: newBudget(
 			ratelimit.NewLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), ratelimit.NewLimit(fleetBurst, fleetPerSecond)),
 		eventBudget: newEventBudget(),

@@ -54,10 +54,10 @@ func TestPausesWhileSpaceIsLow(t *testing.T) {
 // A pause in the middle of a batch keeps the files written before.
 func TestPauseInTheMiddle(t *testing.T) {
 	t.Parallel()
-	asked := 0
+	calls := 0
 	j := open(t, Options{MinFree: 1000, FreeSpace: func() (Space, error) {
-		asked++
-		return Space{Free: map[bool]uint64{true: 1 << 30, false: 0}[asked == 1]}, nil
+		calls++
+		return Space{Free: map[bool]uint64{true: 1 << 30, false: 0}[calls == 1]}, nil
 	}})
 	var es []fleet.Event
 	for n := range 2 * chunkSize {

@@ -58,10 +58,10 @@ type Remover interface {
 	// no longer exists is skipped. It calls check with the current rows, and check must not
 	// call the driver. A row that was set aside is kept unchanged, for people, and no other
 	// method returns it, except that
-	//   - the id of a command stays taken: a commit of a new one conflicts,
-	//   - Load names what it is asked for and was set aside in Rows.Aside,
-	//   - of a change and all before it Changes returns ErrPurged, and no number is given
-	//     again.
+	//   - the id of a command remains in use: a commit of a new one conflicts,
+	//   - Load returns requested rows that were set aside in Rows.Aside,
+	//   - Changes returns ErrPurged for the change and all before it, and numbers are not
+	//     reused.
 	SetAside(ctx context.Context, at time.Time, places []Place, check Check) ([]Aside, error)
 }
 

@@ -9,12 +9,12 @@ import (
 	"io"
 )
 
-const usage = `bench measures the controller against what it could be instead.
+const usage = `bench measures the controller and compares it with a bare server.
 
   bench run     measure, and write the results to a file
   bench report  write docs/performance.md's tables and plots from results
-  bench soak    run a mixed life of a fleet for a long time
-  bench peer    be a server to compare with (run starts them itself)
+  bench soak    run a fleet with mixed load for a long time
+  bench peer    run the server to compare with (bench run starts it itself)
 
 bench COMMAND -h lists the options of a command.
 `

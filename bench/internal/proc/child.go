@@ -20,8 +20,8 @@ const stopWithin = 30 * time.Second
 type Child struct {
 	cmd     *exec.Cmd
 	logPath string
-	gone    chan struct{}
-	err     error // the result of Wait; valid once gone is closed
+	exited  chan struct{}
+	err     error // the result of Wait; valid once exited is closed
 	ending  chan struct{}
 }
 
@@ -40,10 +40,10 @@ func Start(logPath, program string, args ...string) (*Child, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	c := &Child{cmd: cmd, logPath: logPath, gone: make(chan struct{}), ending: make(chan struct{})}
+	c := &Child{cmd: cmd, logPath: logPath, exited: make(chan struct{}), ending: make(chan struct{})}
 	go func() {
 		c.err = cmd.Wait()
-		close(c.gone)
+		close(c.exited)
 	}()
 	return c, nil
 }
@@ -52,7 +52,7 @@ func Start(logPath, program string, args ...string) (*Child, error) {
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
 // Gone is closed when the process has ended.
-func (c *Child) Gone() <-chan struct{} { return c.gone }
+func (c *Child) Gone() <-chan struct{} { return c.exited }
 
 // Watch returns a context that ends when the process does, with the end of its log as the
 // cause, unless Stop or Kill ended it.
@@ -60,7 +60,7 @@ func (c *Child) Watch(ctx context.Context) (context.Context, context.CancelFunc)
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		select {
-		case <-c.gone:
+		case <-c.exited:
 			select {
 			case <-c.ending:
 			default:
@@ -75,7 +75,7 @@ func (c *Child) Watch(ctx context.Context) (context.Context, context.CancelFunc)
 
 // Failure returns an error that describes how a process has ended.
 func (c *Child) Failure() error {
-	<-c.gone
+	<-c.exited
 	end := "exit status 0"
 	if c.err != nil {
 		end = c.err.Error()
@@ -99,7 +99,7 @@ func (c *Child) Stop() error {
 	c.expectEnd()
 	_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails if it has already ended
 	select {
-	case <-c.gone:
+	case <-c.exited:
 		if c.err != nil {
 			return c.Failure()
 		}
@@ -114,7 +114,7 @@ func (c *Child) Stop() error {
 func (c *Child) Kill() {
 	c.expectEnd()
 	_ = c.cmd.Process.Kill() // fails if it has already ended
-	<-c.gone
+	<-c.exited
 }
 
 func (c *Child) expectEnd() {

@@ -17,7 +17,7 @@ import (
 const (
 	growth      = 0.15
 	countGrowth = 0.03
-	spareCount  = 20
+	extraCount  = 20
 	// extraMemory is in MiB. The controller's garbage collector does not run before there
 	// are 32 MiB of garbage (internal/app/headroom.go), so the memory of a small fleet
 	// rises by a few MiB in a short run.
@@ -57,7 +57,7 @@ func (t Trend) Flat() bool {
 	if t.Name == memory {
 		most = max(most, extraMemory)
 	} else {
-		most = min(most, t.First*countGrowth+spareCount)
+		most = min(most, t.First*countGrowth+extraCount)
 	}
 	return t.Last-t.First <= most
 }

@@ -11,8 +11,8 @@
 //	db, err := sql.Open("sqlite", "file:"+path+"?vfs="+v.Name()+
 //		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)")
 //	...                    // commit
-//	answered := v.Moment() // what was answered until here must be there from here on
-//	...                    // go on
+//	answered := v.Moment() // commits acknowledged so far must survive from here on
+//	...                    // continue
 //	dir := t.TempDir()
 //	for moment := answered; moment <= v.Moment(); moment++ {
 //		left := v.SnapshotAt(moment, dir, powerloss.Sectors(dice))

@@ -133,55 +133,55 @@ var changing = []string{"received_at", "sent_at", "health"}
 
 // heartbeat adds a heartbeat of the VM.
 func (r *convertedRow) heartbeat(line []byte) error {
-	var said map[string]json.RawMessage
-	if err := json.Unmarshal(line, &said); err != nil {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(line, &members); err != nil {
 		return err
 	}
 	if r.vm == "" {
 		return errors.New("there is no heading before the first heartbeat")
 	}
-	whole := said["as_before"] == nil && said["vm"] != nil
-	if said["as_before"] != nil && r.before != nil {
+	whole := members["as_before"] == nil && members["vm"] != nil
+	if members["as_before"] != nil && r.before != nil {
 		again := maps.Clone(r.before)
 		for _, member := range changing {
 			delete(again, member)
-			if value, ok := said[member]; ok {
+			if value, ok := members[member]; ok {
 				again[member] = value
 			}
 		}
-		said = again
+		members = again
 	}
-	delete(said, "as_before")
-	if err := r.complete(said); err != nil {
+	delete(members, "as_before")
+	if err := r.complete(members); err != nil {
 		return err
 	}
 	if !whole {
 		var err error
-		if line, err = json.Marshal(said); err != nil {
+		if line, err = json.Marshal(members); err != nil {
 			return err
 		}
 	}
 	if r.before == nil {
 		r.vms = append(r.vms, r.vm)
 	}
-	r.before = said
+	r.before = members
 	r.text = append(append(r.text, line...), '\n')
 	return nil
 }
 
 // complete adds the VM to a heartbeat that does not name one, and records when it was
 // received.
-func (r *convertedRow) complete(said map[string]json.RawMessage) (err error) {
-	if said["vm"] == nil {
-		if said["vm"], err = json.Marshal(r.vm); err != nil {
+func (r *convertedRow) complete(members map[string]json.RawMessage) (err error) {
+	if members["vm"] == nil {
+		if members["vm"], err = json.Marshal(r.vm); err != nil {
 			return err
 		}
 	}
-	if said["received_at"] == nil {
+	if members["received_at"] == nil {
 		return nil
 	}
 	var at time.Time
-	if err := json.Unmarshal(said["received_at"], &at); err != nil {
+	if err := json.Unmarshal(members["received_at"], &at); err != nil {
 		return err
 	}
 	if r.at.IsZero() || at.Before(r.at) {

@@ -25,9 +25,9 @@ type Controller struct {
 	// HTTP and GRPC are its two addresses, host:port. Both serve everything.
 	HTTP, GRPC string
 
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-	gone chan struct{} // closed when the process has ended
+	cmd    *exec.Cmd
+	log    bytes.Buffer
+	exited chan struct{} // closed when the process has ended
 }
 
 // Program returns the path of the controller to run: CONTROLLER_BIN, which may be relative
@@ -66,7 +66,7 @@ func readSources(root string) error {
 // serves. The caller must stop it.
 func Start(program, dir string, options ...string) (*Controller, error) {
 	args := []string{"--data-dir=" + dir, "--http-addr=localhost:0", "--grpc-addr=localhost:0"}
-	c := &Controller{cmd: exec.Command(program, append(args, options...)...), gone: make(chan struct{})}
+	c := &Controller{cmd: exec.Command(program, append(args, options...)...), exited: make(chan struct{})}
 	c.cmd.Stderr = &c.log
 	c.cmd.SysProcAttr = dieWithTests()
 	for _, variable := range os.Environ() {
@@ -93,13 +93,13 @@ func Start(program, dir string, options ...string) (*Controller, error) {
 		}
 	}
 	go func() {
-		defer close(c.gone)
+		defer close(c.exited)
 		_, _ = io.Copy(io.Discard, stdout)
 		_ = c.cmd.Wait() // ProcessState has the result
 	}()
 	if c.HTTP == "" || c.GRPC == "" {
 		_ = c.cmd.Process.Kill() // it may have ended
-		<-c.gone
+		<-c.exited
 		return nil, fmt.Errorf("the controller does not start:\n%s", &c.log)
 	}
 	return c, nil
@@ -113,7 +113,7 @@ func (c *Controller) Stop() error {
 	}
 	impatient := time.AfterFunc(Patience, func() { _ = c.cmd.Process.Kill() })
 	defer impatient.Stop()
-	<-c.gone
+	<-c.exited
 	if !c.cmd.ProcessState.Success() {
 		return fmt.Errorf("the controller ended with %s:\n%s", c.cmd.ProcessState, &c.log)
 	}

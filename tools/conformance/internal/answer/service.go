@@ -28,8 +28,8 @@ type Service struct {
 func (Service) Unary(
 	ctx context.Context, req *connect.Request[conformancev1.UnaryRequest],
 ) (*connect.Response[conformancev1.UnaryResponse], error) {
-	asked := newCall(ctx, req.Header(), req.Peer().Query, req.Msg)
-	payload, err := asked.one(ctx, req.Msg.GetResponseDefinition())
+	received := newCall(ctx, req.Header(), req.Peer().Query, req.Msg)
+	payload, err := received.one(ctx, req.Msg.GetResponseDefinition())
 	if err != nil {
 		return nil, err
 	}
@@ -40,8 +40,8 @@ func (Service) Unary(
 func (Service) IdempotentUnary(
 	ctx context.Context, req *connect.Request[conformancev1.IdempotentUnaryRequest],
 ) (*connect.Response[conformancev1.IdempotentUnaryResponse], error) {
-	asked := newCall(ctx, req.Header(), req.Peer().Query, req.Msg)
-	payload, err := asked.one(ctx, req.Msg.GetResponseDefinition())
+	received := newCall(ctx, req.Header(), req.Peer().Query, req.Msg)
+	payload, err := received.one(ctx, req.Msg.GetResponseDefinition())
 	if err != nil {
 		return nil, err
 	}
@@ -52,18 +52,18 @@ func (Service) IdempotentUnary(
 func (Service) ClientStream(
 	ctx context.Context, stream *connect.ClientStream[conformancev1.ClientStreamRequest],
 ) (*connect.Response[conformancev1.ClientStreamResponse], error) {
-	asked := newCall(ctx, stream.RequestHeader(), stream.Peer().Query)
+	received := newCall(ctx, stream.RequestHeader(), stream.Peer().Query)
 	var first *conformancev1.ClientStreamRequest
 	for stream.Receive() {
 		if first == nil {
 			first = stream.Msg()
 		}
-		asked.add(stream.Msg())
+		received.add(stream.Msg())
 	}
 	if err := stream.Err(); err != nil {
 		return nil, err
 	}
-	payload, err := asked.one(ctx, first.GetResponseDefinition())
+	payload, err := received.one(ctx, first.GetResponseDefinition())
 	if err != nil {
 		return nil, err
 	}

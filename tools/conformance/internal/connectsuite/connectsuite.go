@@ -46,21 +46,21 @@ func (t Tool) Run(ctx context.Context, list []known.Case, only ...string) (known
 		}
 	}
 	args = append(append(args, "--"), t.Server...)
-	said, failed := exec.CommandContext(ctx, t.Path, args...).CombinedOutput() //nolint:gosec // built from the pinned source
+	output, failed := exec.CommandContext(ctx, t.Path, args...).CombinedOutput() //nolint:gosec // built from the pinned source
 	if ctx.Err() != nil {
 		return known.Verdict{}, fmt.Errorf("connectconformance: %w", context.Cause(ctx))
 	}
 	if len(only) == 0 { // Retries of single cases must not overwrite the log.
-		if err := os.WriteFile(t.Log, said, 0o600); err != nil {
+		if err := os.WriteFile(t.Log, output, 0o600); err != nil {
 			return known.Verdict{}, err
 		}
 	}
-	v, err := parse(string(said), list)
+	v, err := parse(string(output), list)
 	if err != nil {
-		return v, fmt.Errorf("%w (%w): %s", err, failed, said)
+		return v, fmt.Errorf("%w (%w): %s", err, failed, output)
 	}
 	if failed != nil && len(v.Unexpected) == 0 {
-		return v, fmt.Errorf("connectconformance: %w: %s", failed, said)
+		return v, fmt.Errorf("connectconformance: %w: %s", failed, output)
 	}
 	return v, nil
 }
@@ -75,15 +75,15 @@ var (
 )
 
 // parse parses the output of the suite.
-func parse(said string, list []known.Case) (known.Verdict, error) {
-	sums := totals.FindStringSubmatch(said)
+func parse(output string, list []known.Case) (known.Verdict, error) {
+	sums := totals.FindStringSubmatch(output)
 	if sums == nil {
 		return known.Verdict{}, errors.New("the output of connectconformance does not end with its totals")
 	}
 	var v known.Verdict
 	v.Cases, v.Passed = number(sums[1]), number(sums[2])
 	unsteady := 0
-	for _, m := range asKnown.FindAllStringSubmatch(said, -1) {
+	for _, m := range asKnown.FindAllStringSubmatch(output, -1) {
 		v.Known++
 		switch outcome(list, m[1]) {
 		case known.Races:
@@ -97,14 +97,14 @@ func parse(said string, list []known.Case) (known.Verdict, error) {
 	if unsteady == 0 && slices.ContainsFunc(list, func(c known.Case) bool { return c.Outcome == known.Unsteady }) {
 		v.Unexpected = append(v.Unexpected, "all unsteady cases passed: remove them from the list")
 	}
-	for _, m := range unlisted.FindAllStringSubmatch(said, -1) {
+	for _, m := range unlisted.FindAllStringSubmatch(output, -1) {
 		if m[2] == ":" {
 			v.Unexpected = append(v.Unexpected, m[1]+" failed")
 		} else {
 			v.Unexpected = append(v.Unexpected, m[1]+" passed: remove it from the list")
 		}
 	}
-	if m := notRun.FindStringSubmatch(said); m != nil {
+	if m := notRun.FindStringSubmatch(output); m != nil {
 		v.Unexpected = append(v.Unexpected, m[1]+" cases could not be run")
 	}
 	if v.Cases != v.Passed+v.Known+number(sums[3]) || number(sums[3]) > len(v.Unexpected) {

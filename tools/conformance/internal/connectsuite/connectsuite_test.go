@@ -79,13 +79,13 @@ Another 3 could not be run due to client timing out or exiting prematurely.
 	require.NoError(t, err)
 	require.Empty(t, got.Unexpected)
 
-	for said, want := range map[string]string{
+	for output, want := range map[string]string{
 		"panic":                                  "the output of connectconformance does not end with its totals",
 		"Total cases: 8\n4 passed, 0 failed\n":   "the output of connectconformance cannot be parsed",
 		"Total cases: 8\n7 passed, 1 failed\n":   "the output of connectconformance cannot be parsed",
 		"Total cases: 8\n8 passed, nothing else": "the output of connectconformance does not end with its totals",
 	} {
-		_, err := parse(said, list)
+		_, err := parse(output, list)
 		require.EqualError(t, err, want)
 	}
 }

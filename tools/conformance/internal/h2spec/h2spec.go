@@ -35,13 +35,13 @@ func (t Tool) Run(ctx context.Context, addr string, tls bool, cases ...string) (
 		args = append(args, "--tls", "--insecure")
 	}
 	// The exit status is 1 when a case fails; the report has the details.
-	said, failed := exec.CommandContext(ctx, t.Path, append(args, cases...)...).CombinedOutput() //nolint:gosec // built from the pinned source
+	output, failed := exec.CommandContext(ctx, t.Path, append(args, cases...)...).CombinedOutput() //nolint:gosec // built from the pinned source
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("h2spec: %w", context.Cause(ctx))
 	}
 	f, err := os.Open(report)
 	if err != nil {
-		return nil, fmt.Errorf("h2spec wrote no report (%w): %w: %s", failed, err, said)
+		return nil, fmt.Errorf("h2spec wrote no report (%w): %w: %s", failed, err, output)
 	}
 	defer func() { _ = f.Close() }() // opened for reading
 	return parse(xml.NewDecoder(f))

@@ -120,9 +120,9 @@ func (w *watcher) err() error { return w.changes.Err() }
 
 // steps stores the cursor and returns the step in the answer, if there is one.
 func (w *watcher) steps() []step {
-	told := w.changes.Msg()
-	w.cursor = told.GetCursor()
-	record := told.GetCommand()
+	answer := w.changes.Msg()
+	w.cursor = answer.GetCursor()
+	record := answer.GetCommand()
 	if record == nil || record.GetCommand().GetType() == "register_runner" {
 		return nil
 	}
