@@ -18,9 +18,9 @@ const (
 	// plausibleClock is how far an agent's clock may be off for the order of its reports to
 	// be evidence about boots: some clocks start in 1970 at each boot.
 	plausibleClock = 24 * time.Hour
-	// minRun is how long a runner runs after its registration if that succeeded.
+	// minRun is the minimum time for which a runner runs after a successful registration.
 	minRun = time.Minute
-	// minBoot is how long a boot lasts if no session began or ended in it.
+	// minBoot is the minimum duration of a boot in which no session began or ended.
 	minBoot = time.Minute
 )
 
