@@ -194,9 +194,9 @@ func (g *group) move(in fleet.ClockMoved) {
 	_, _ = g.reduce(in.VM, in, g.e.Clock()) // an error means a damaged record, which no other input can change either
 }
 
-// movedOn records, after the commit, what needs no further shift, including what the group
-// has created. After an error it is in doubt.
-func (g *group) movedOn(err error) {
+// recordMoved records, after the commit, what needs no further shift, including what the
+// group has created. After an error it is in doubt.
+func (g *group) recordMoved(err error) {
 	if g.moved == nil {
 		return
 	}

@@ -92,15 +92,15 @@ func (g *group) commit(ops []*op) error {
 		err := g.write()
 		var conflict *store.ConflictError
 		if !errors.As(err, &conflict) {
-			g.movedOn(err)
+			g.recordMoved(err)
 			if err == nil {
-				g.committed(ops)
+				g.finish(ops)
 			} else {
-				g.doubted()
+				g.invalidateCache()
 			}
 			return err
 		}
-		g.conflicted(conflict)
+		g.reloadConflicts(conflict)
 	}
 	return errors.New("every attempt conflicted with other writers")
 }
@@ -113,17 +113,17 @@ func (g *group) reset(vms int) {
 	}
 }
 
-// doubted invalidates the cache after a commit that is in doubt, and makes sessions look
-// for commands again.
-func (g *group) doubted() {
+// invalidateCache invalidates the cache after a commit that is in doubt, and makes sessions
+// look for commands again.
+func (g *group) invalidateCache() {
 	for id := range g.entries {
 		g.e.cache.invalidate(id)
 		g.e.ready.each(func(fn func(fleet.VMID, fleet.Ready)) { fn(id, fleet.Ready{}) })
 	}
 }
 
-// conflicted makes the conflicting rows be loaded again.
-func (g *group) conflicted(c *store.ConflictError) {
+// reloadConflicts makes the conflicting rows be loaded again.
+func (g *group) reloadConflicts(c *store.ConflictError) {
 	for _, id := range c.VMs {
 		g.e.cache.invalidate(fleet.VMID(id))
 	}
@@ -215,8 +215,8 @@ func (g *group) apply(en *entry, out fleet.Outcome, now time.Time) {
 	}
 }
 
-// committed completes the answers of the operations and announces their consequences.
-func (g *group) committed(ops []*op) {
+// finish completes the answers of the operations and announces their consequences.
+func (g *group) finish(ops []*op) {
 	for _, o := range ops {
 		if o.committed != nil && !slices.Contains(g.deferred, o) {
 			o.committed(g)

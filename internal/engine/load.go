@@ -47,7 +47,7 @@ func (g *group) load(ops []*op) error {
 		if err := bothDamaged(badVMs, badCommands); err != nil {
 			return err
 		}
-		g.loaded(k, rows, vms, commands)
+		g.addLoaded(k, rows, vms, commands)
 		return nil
 	})
 }
@@ -83,8 +83,8 @@ func (g *group) openCommands() map[fleet.CommandID]fleet.VMID {
 	return held
 }
 
-// loaded adds what was loaded and decoded.
-func (g *group) loaded(k store.Keys, rows store.Rows, vms []fleet.VM, commands []fleet.Command) {
+// addLoaded adds what was loaded and decoded.
+func (g *group) addLoaded(k store.Keys, rows store.Rows, vms []fleet.VM, commands []fleet.Command) {
 	for _, id := range k.VMs {
 		en := g.entries[fleet.VMID(id)]
 		en.begin(held{})
@@ -115,16 +115,16 @@ func (g *group) loaded(k store.Keys, rows store.Rows, vms []fleet.VM, commands [
 	for _, id := range k.VMs {
 		en := g.entries[fleet.VMID(id)]
 		if en.held.version == 0 {
-			g.lost(en, rows.Aside.VMs[id])
+			g.continueEpochs(en, rows.Aside.VMs[id])
 		}
-		en.ordered()
+		en.completeLoaded()
 	}
 }
 
-// lost makes the epochs of a VM without a row continue after all that it may have had, so
-// that no session is mistaken for another. number is that of the row that was set aside;
-// zero for none.
-func (g *group) lost(en *entry, number int64) {
+// continueEpochs makes the epochs of a VM without a row continue after all that it may have
+// had, so that no session is mistaken for another. number is that of the row that was set
+// aside; zero for none.
+func (g *group) continueEpochs(en *entry, number int64) {
 	epoch := max(lostEpoch(number), g.e.cache.epoch(en.id))
 	for _, c := range en.commands {
 		epoch = max(epoch, c.Last.Epoch)
@@ -135,9 +135,10 @@ func (g *group) lost(en *entry, number int64) {
 	en.held.vm.Epoch, en.vm.Epoch = epoch, epoch
 }
 
-// ordered completes the loaded state of the VM. A command that was loaded by its id is left
-// out unless it is among the first of its queue: commands before it are not in memory.
-func (en *entry) ordered() {
+// completeLoaded completes the loaded state of the VM. A command that was loaded by its id
+// is left out unless it is among the first of its queue: commands before it are not in
+// memory.
+func (en *entry) completeLoaded() {
 	slices.SortFunc(en.commands, func(a, b fleet.Command) int { return cmp.Compare(a.Seq, b.Seq) })
 	count := make(map[fleet.Queue]int, len(fleet.Queues))
 	en.commands = slices.DeleteFunc(en.commands, func(c fleet.Command) bool {

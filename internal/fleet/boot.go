@@ -153,16 +153,16 @@ func (v VM) contestedUntil() time.Time {
 	return v.ContestedAt.Add(minBoot)
 }
 
-// restartAcked applies the ack of a register_runner by an agent whose runner was
+// applyRestartAck applies the ack of a register_runner by an agent whose runner was
 // registered. Such agents read commands only after a restart, so this is a new boot, in
 // which the agent has the configuration or has refused it.
-func (r *reduction) restartAcked(c Command) {
+func (r *reduction) applyRestartAck(c Command) {
 	v := r.vm()
 	*v = v.reboot(time.Time{}, r.now)
 	r.recordRequested(c)
 	r.notice(NoticeBooted)
 	if !c.Ack.Success {
-		r.registerRunnerEnded(c)
+		r.endRegisterRunner(c)
 	}
 }
 

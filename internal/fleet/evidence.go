@@ -43,7 +43,7 @@ func (in AckReceived) reduce(r *reduction) error {
 	r.VMRecorded = !r.Late // the command's end has the time
 	r.put(acked, r.now)
 	if restarted {
-		r.restartAcked(acked)
+		r.applyRestartAck(acked)
 	}
 	return nil
 }

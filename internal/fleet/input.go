@@ -80,7 +80,7 @@ func (in SessionOpened) reduce(r *reduction) error {
 		r.endSession(in.Written)
 	}
 	r.State.VM = r.vm().OpenSession(in.Hello, r.now)
-	r.sessionBegan()
+	r.beginCommandSession()
 	v := r.vm()
 	r.startPendingBoot()
 	g := &v.Registration
@@ -104,19 +104,19 @@ func (in SessionOpened) reduce(r *reduction) error {
 // continues if the agent shows within a grace period that it still registers it.
 func (r *reduction) endSession(written CommandID) {
 	r.endDeliveries(written)
-	r.sessionOver()
+	r.clearSession()
 }
 
-func (r *reduction) sessionOver() {
+func (r *reduction) clearSession() {
 	r.endProbe()
 	if g := &r.vm().Registration; r.attempting() && g.GraceUntil.IsZero() {
 		g.GraceUntil = r.now.Add(registrationGrace)
 	}
 }
 
-// runnerReportTimeout is how long a register_runner that was sent on an earlier session waits for
-// the agent to report whether its runner is registered. With the time until the next Tick
-// this is about a second.
+// runnerReportTimeout is how long a register_runner that was sent on an earlier session
+// waits for the agent to report whether its runner is registered. With the time until the
+// next Tick this is about a second.
 const runnerReportTimeout = 750 * time.Millisecond
 
 // SessionClosed ends the session with this epoch. The end of a superseded session changes
@@ -159,13 +159,13 @@ func (in ControllerRestarted) Subject() (VMID, CommandID) { return in.VM, "" }
 
 func (in ControllerRestarted) reduce(r *reduction) error {
 	for _, c := range r.State.Commands {
-		r.sessionEnded(c, math.MaxInt64)
+		r.endCommandSession(c, math.MaxInt64)
 	}
 	if r.State.Known() {
 		v := r.vm().catchUp(in.LastHeartbeat, in.LastAckAt)
 		r.State.VM = v.CloseSession(v.Epoch, r.now)
 		if v.Connected {
-			r.sessionOver()
+			r.clearSession()
 		}
 	}
 	return nil

@@ -106,8 +106,8 @@ func (r *reduction) done(s State, err error) (Outcome, error) {
 
 func (r *reduction) vm() *VM { return &r.State.VM }
 
-// markKnown makes the VM known. A VM whose record was lost has no session: its earlier sessions
-// have ended, and the epochs continue after theirs.
+// markKnown makes the VM known. A VM whose record was lost has no session: its earlier
+// sessions have ended, and the epochs continue after theirs.
 func (r *reduction) markKnown() {
 	if r.State.Known() {
 		return
@@ -119,7 +119,7 @@ func (r *reduction) markKnown() {
 	}
 	r.vm().Epoch, r.vm().DisconnectedAt = lost, r.now
 	for _, c := range r.State.Commands {
-		r.sessionEnded(c, lost)
+		r.endCommandSession(c, lost)
 	}
 }
 
@@ -138,7 +138,7 @@ func (r *reduction) put(c Command, at time.Time) {
 	r.putQuietly(c)
 	if c.State.Terminal() && c.NeedsToken() && r.State.Known() {
 		r.vm().TokenWait, r.vm().AwaitsRunnerUntil = TokenWait{}, noTime
-		r.registerRunnerEnded(c)
+		r.endRegisterRunner(c)
 	}
 	r.Changes = append(r.Changes, Change{At: at, Subject: c.VM, Command: &c})
 }
@@ -183,20 +183,20 @@ func (r *reduction) endDeliveries(written CommandID) {
 		if c.LeasedTo(e) && c.ID != written {
 			r.put(c.ReleaseLease(e), r.now)
 		} else {
-			r.sessionEnded(c, e)
+			r.endCommandSession(c, e)
 		}
 	}
 }
 
-// sessionEnded applies the end of the sessions up to e to a command.
-func (r *reduction) sessionEnded(c Command, e Epoch) {
+// endCommandSession applies the end of the sessions up to e to a command.
+func (r *reduction) endCommandSession(c Command, e Epoch) {
 	if ended := c.EndSession(e, r.now); ended.State != c.State || !ended.DueAt.Equal(c.DueAt) {
 		r.put(ended, r.now)
 	}
 }
 
-// sessionBegan applies the beginning of the newest session to all commands.
-func (r *reduction) sessionBegan() {
+// beginCommandSession applies the beginning of the newest session to all commands.
+func (r *reduction) beginCommandSession() {
 	for _, c := range r.State.Commands {
 		if began := c.BeginSession(r.now); began.State != c.State || !began.DueAt.Equal(c.DueAt) {
 			r.put(began, r.now)

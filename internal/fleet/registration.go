@@ -233,15 +233,15 @@ func (r *reduction) failAttempt(reason string, grace time.Time) {
 	r.notice(NoticeRegistrationFailed)
 }
 
-// registerRunnerEnded applies the end of a register_runner to the registration.
-func (r *reduction) registerRunnerEnded(c Command) {
+// endRegisterRunner applies the end of a register_runner to the registration.
+func (r *reduction) endRegisterRunner(c Command) {
 	g := &r.vm().Registration
 	switch {
 	case c.ID == g.Probe:
 		g.Probe = ""
 		switch {
 		case c.Ack != nil:
-			r.restartAcked(c)
+			r.applyRestartAck(c)
 		case c.State == Expired: // there was no token
 			g.ProbeAt = r.now.Add(r.vm().probeDelay())
 		}

@@ -52,8 +52,8 @@ type VM struct {
 	ConnectedAt     time.Time `json:"connected_at,omitzero"`
 	DisconnectedAt  time.Time `json:"disconnected_at,omitzero"`
 	LastHeartbeatAt time.Time `json:"last_heartbeat_at,omitzero"`
-	// HeartbeatSentAt is the agent's time in the last heartbeat, and HeartbeatInterval the observed
-	// time between heartbeats; zero before the second on one session.
+	// HeartbeatSentAt is the agent's time in the last heartbeat, and HeartbeatInterval the
+	// observed time between heartbeats; zero before the second on one session.
 	HeartbeatSentAt   time.Time     `json:"beat_sent_at,omitzero"`
 	HeartbeatInterval time.Duration `json:"beat_interval,omitempty"`
 	// LastAckAt is when the agent last acked a command.
@@ -149,8 +149,8 @@ func (v VM) MarkSeen(o Origin) VM {
 // Stale reports whether a report comes from a session that has been superseded.
 func (v VM) Stale(o Origin) bool { return o.Via == Stream && o.Epoch < v.Epoch }
 
-// ApplyHeartbeat applies a heartbeat. The caller must make sure that it is not Stale. Of a late
-// heartbeat only the time is used.
+// ApplyHeartbeat applies a heartbeat. The caller must make sure that it is not Stale. Of a
+// late heartbeat only the time is used.
 func (v VM) ApplyHeartbeat(h Heartbeat, late bool) VM {
 	if h.Via == Stream && v.LastHeartbeatAt.After(v.ConnectedAt) {
 		v.HeartbeatInterval = longestGap(v.HeartbeatInterval, h.ReceivedAt.Sub(v.LastHeartbeatAt))

@@ -59,7 +59,7 @@ type Remover interface {
 	// call the driver. A row that was set aside is kept unchanged, for people, and no other
 	// method returns it, except that
 	//   - the id of a command remains in use: a commit of a new one conflicts,
-	//   - Load returns requested rows that were set aside in Rows.Aside,
+	//   - Load reports requested rows that were set aside in Rows.Aside,
 	//   - Changes returns ErrPurged for the change and all before it, and numbers are not
 	//     reused.
 	SetAside(ctx context.Context, at time.Time, places []Place, check Check) ([]Aside, error)
