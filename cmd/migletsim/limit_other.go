@@ -4,5 +4,5 @@ package main
 
 import "io"
 
-// warnOfFileLimit does nothing where there is no such limit.
+// warnOfFileLimit does nothing on systems without such a limit.
 func warnOfFileLimit(io.Writer, int) {}

@@ -8,17 +8,17 @@ import (
 	"syscall"
 )
 
-// spareFiles is what the process needs beside its connections.
-const spareFiles = 64
+// reservedFiles is what the process needs in addition to its connections.
+const reservedFiles = 64
 
-// warnOfFileLimit raises the limit of open files as far as the process may and
-// warns if it is still too low for one connection per agent.
+// warnOfFileLimit raises the limit of open files as far as permitted and warns if it is
+// still too low for one connection per agent.
 func warnOfFileLimit(stderr io.Writer, agents int) {
 	var limit syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit) != nil {
 		return
 	}
-	need := uint64(agents) + spareFiles
+	need := uint64(agents) + reservedFiles
 	if uint64(limit.Cur) >= need { //nolint:unconvert // signed on some systems
 		return
 	}

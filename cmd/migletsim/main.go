@@ -1,4 +1,4 @@
-// Command migletsim plays a fleet of simulated MIGlets against a controller.
+// Command migletsim runs a fleet of simulated MIGlets against a controller.
 package main
 
 import (
@@ -25,8 +25,8 @@ const (
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
-// run plays the fleet until --duration is over or the process is interrupted,
-// and returns the exit code.
+// run runs the fleet until --duration is over or the process is interrupted, and returns
+// the exit code.
 func run(args []string, stdout, stderr io.Writer) int {
 	opts, code, done := parse(args, stdout, stderr)
 	if done {
@@ -46,26 +46,26 @@ func run(args []string, stdout, stderr io.Writer) int {
 		ctx, cancel = context.WithTimeout(ctx, opts.Duration)
 		defer cancel()
 	}
-	// A second Ctrl-C ends the process at once.
+	// A second Ctrl-C ends the process immediately.
 	defer context.AfterFunc(ctx, stop)()
 	return play(ctx, fleet, opts, stdout)
 }
 
-// play runs the fleet and prints how it fares.
+// play runs the fleet and prints its progress.
 func play(ctx context.Context, fleet *sim.Fleet, opts options, out io.Writer) int {
 	begin := time.Now()
 	agents := len(fleet.Agents())
 	_, _ = fmt.Fprintf(out, "%s against %s, seed %d\n", plural(agents, "agent"), opts.Controller, opts.Seed)
 
-	gone := make(chan struct{})
-	go func() { defer close(gone); fleet.Run(ctx) }()
+	exited := make(chan struct{})
+	go func() { defer close(exited); fleet.Run(ctx) }()
 	ticker := time.NewTicker(opts.SummaryInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
 			_, _ = fmt.Fprintln(out, summaryLine(fleet.Snapshot(), agents, time.Since(begin)))
-		case <-gone:
+		case <-exited:
 			final := fleet.Snapshot()
 			_, _ = fmt.Fprint(out, finalSummary(final, agents, time.Since(begin)))
 			if final.Connects == 0 && final.Posts == 0 {

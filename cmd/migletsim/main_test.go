@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// welcoming is a controller that accepts every VM and asks for nothing.
+// welcoming is a controller that accepts every VM and sends no commands.
 type welcoming struct{}
 
 func (welcoming) StreamCommands(
@@ -64,7 +64,7 @@ func TestRun_PlaysAFleet(t *testing.T) {
 	require.Empty(t, errs.String())
 }
 
-// Nobody came: scripts must notice.
+// If no VM connected, the exit code must show it.
 func TestRun_NoVMConnected(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -76,7 +76,7 @@ func TestRun_NoVMConnected(t *testing.T) {
 	require.Contains(t, out.String(), "No VM connected")
 }
 
-// Agents that know no streams have been there all the same.
+// Agents without streams count as connected.
 func TestRun_AgentsWithoutStreams(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -87,10 +87,10 @@ func TestRun_AgentsWithoutStreams(t *testing.T) {
 	code := run([]string{"--controller", server.URL, "--vms=1", "--agent=2025-11", "--duration=500ms"}, &out, &errs)
 	require.Equal(t, exitOK, code, out.String())
 	require.Regexp(t, `vm_started over HTTP +1\n`, out.String())
-	require.Contains(t, errs.String(), "holds no registration")
+	require.Contains(t, errs.String(), "contains no registration")
 }
 
-// An interrupt is a good end once somebody came.
+// An interrupt is a success once a VM has connected.
 func TestPlay_Interrupted(t *testing.T) {
 	t.Parallel()
 	var out, errs bytes.Buffer
@@ -127,7 +127,7 @@ func TestParse_Defaults(t *testing.T) {
 	require.Equal(t, sim.FleetConfig{Agent: want, VMs: 3, VMPrefix: "sim-vm-", StartRate: 100}, got)
 }
 
-// Every option arrives where it should.
+// Every option sets its field.
 func TestParse_Options(t *testing.T) {
 	t.Parallel()
 	token := filepath.Join(t.TempDir(), "token")
@@ -164,7 +164,7 @@ func TestParse_Options(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
-// A wrong option is named together with its rule.
+// An invalid option is named together with its rule.
 func TestParse_WrongOptions(t *testing.T) {
 	t.Parallel()
 	for args, says := range map[string]string{
@@ -216,8 +216,7 @@ func TestParse_HelpAndVersion(t *testing.T) {
 	}
 }
 
-// What sim finds wrong is reported under the option's name, for every field
-// that has an option.
+// Errors of sim name the option instead of the field, for every field that has an option.
 func TestOptionNames_AreOptions(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

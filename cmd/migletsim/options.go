@@ -18,40 +18,40 @@ import (
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-const description = `Play a fleet of simulated MIGlets, the agents inside CI machines, against a controller.
+const description = `Run a fleet of simulated MIGlets, the agents inside CI machines, against a controller.
 
 Without options three VMs with today's agents connect to a controller on this machine, register
-their runners, take one job each and are then spent, and are replaced by others, until Ctrl-C.
+their runners, take one job each, are then spent and replaced by new ones, until Ctrl-C.
 --agent chooses the agents:
 
-  today     The latest build. It reads commands until register_runner comes: it acks that
-            one and fails any other. Later commands stay unread. It takes one job, during
-            which its state stays "idle", and reports over HTTP what its stream does not take.
-  2025-12   The build before it. The same, but its heartbeats do not name its state, and there
-            are none until its runner is registered.
+  today     The latest build. It reads commands until register_runner: it acks that one and
+            fails any other. Later commands stay unread. It takes one job, during which its
+            state stays "idle", and reports over HTTP what it cannot send on its stream.
+  2025-12   The previous build. The same, but its heartbeats lack the state, and it sends none
+            until its runner is registered.
   2025-11   The oldest build, HTTP only. It needs a registration token in the answer to
-            vm_started; without one it exits, and is restarted.
-  ideal     No build in the field. It obeys and acks every command, reports "job_running",
+            vm_started; without one it exits and is restarted.
+  ideal     No build in the field. It executes and acks every command, reports "job_running",
             and takes one job after the other. For demonstrations and tests of commands.
 
-The quirks are what else goes wrong in the field. They combine with every kind of agent, but those
-of 2025-11 open no stream and are sent no commands, so what concerns streams or acks does not
-apply to them. Over HTTP, --nan leaves the CPU load out, because JSON has no NaN. A SHARE is a
+The quirks simulate other failures in the field. They work with every kind of agent, but those of
+2025-11 open no stream and get no commands, so quirks about streams or acks do not apply to
+them. Over HTTP, --nan omits the CPU load, because JSON has no NaN. A SHARE is a
 number from 0 to 1 or a percentage: 0.05 and 5% are the same.
 
-Exit codes: 0 done, 1 no VM ever reached the controller, 2 wrong options.`
+Exit codes: 0 done, 1 no VM ever connected, 2 invalid options.`
 
-// options are the command line. Durations and shares are checked by sim.
+// options are the command line. sim checks durations and shares.
 type options struct {
 	Controller string `group:"Fleet" default:"localhost:50051" placeholder:"ADDR" help:"The controller: host:port, or an http:// or https:// URL. [${default}]"`
 	VMs        int    `group:"Fleet" name:"vms" default:"3" placeholder:"N" help:"How many VMs. [${default}]"`
 	VMPrefix   string `group:"Fleet" name:"vm-prefix" default:"sim-vm-" placeholder:"TEXT" help:"What the ids of the VMs begin with; a number follows. [${default}]"`
-	Pool       string `group:"Fleet" placeholder:"ID" help:"The pool that the VMs say they belong to."`
-	Org        string `group:"Fleet" placeholder:"ID" help:"The organisation that the VMs say they belong to."`
+	Pool       string `group:"Fleet" placeholder:"ID" help:"The pool that the VMs report."`
+	Org        string `group:"Fleet" placeholder:"ID" help:"The organisation that the VMs report."`
 
 	StartRate float64       `group:"Fleet" default:"100" placeholder:"N" help:"VMs started per second. [${default}]"`
-	Duration  time.Duration `group:"Fleet" default:"0s" placeholder:"TIME" help:"Stop after this long; 0 goes on until Ctrl-C. [${default}]"`
-	Seed      uint64        `group:"Fleet" default:"0" placeholder:"N" help:"Take the same random choices again; 0 picks a seed and prints it. [${default}]"`
+	Duration  time.Duration `group:"Fleet" default:"0s" placeholder:"TIME" help:"Stop after this long; 0 runs until Ctrl-C. [${default}]"`
+	Seed      uint64        `group:"Fleet" default:"0" placeholder:"N" help:"Repeat the same random choices; 0 picks a seed and prints it. [${default}]"`
 
 	CAFile             string `group:"Security" name:"ca-file" placeholder:"FILE" help:"Trust the certificate authorities in this PEM file, for https:// controllers."`
 	InsecureSkipVerify bool   `group:"Security" name:"insecure-skip-verify" help:"Accept any certificate. For tests only."`
@@ -70,14 +70,14 @@ type options struct {
 	FirstRegistrationsFail int           `group:"Quirks" name:"first-registrations-fail" default:"0" placeholder:"N" help:"The first N registrations of each VM fail in this way."`
 	RestartRegistered      time.Duration `group:"Quirks" name:"restart-registered" default:"0s" placeholder:"TIME" help:"Crash each agent once, this long after its runner was registered and before its first job; 0 never."`
 	RunnerCrashes          share         `group:"Quirks" name:"runner-crashes" default:"0" placeholder:"SHARE" help:"In this share of jobs the runner crashes."`
-	RepeatedStarts         share         `group:"Quirks" name:"repeated-starts" default:"0" placeholder:"SHARE" help:"Amid this share of jobs, send vm_started over HTTP."`
+	RepeatedStarts         share         `group:"Quirks" name:"repeated-starts" default:"0" placeholder:"SHARE" help:"During this share of jobs, send vm_started over HTTP."`
 	LateHeartbeats         share         `group:"Quirks" name:"late-heartbeats" default:"0" placeholder:"SHARE" help:"Send this share of heartbeats one to two intervals late, after newer ones."`
-	Clock1970              bool          `group:"Quirks" name:"clock-1970" help:"The clock of each agent begins in 1970 whenever it starts."`
+	Clock1970              bool          `group:"Quirks" name:"clock-1970" help:"The clock of each agent starts in 1970 at each boot."`
 
 	DropEvery          time.Duration `group:"Quirks" default:"0s" placeholder:"TIME" help:"Cut the TCP connection of each VM about this often; 0 never."`
 	RestartEvery       time.Duration `group:"Quirks" default:"0s" placeholder:"TIME" help:"Crash each agent about this often, so that it must register again; 0 never."`
 	ReopenEvery        time.Duration `group:"Quirks" default:"0s" placeholder:"TIME" help:"Close and reopen the stream of each VM five times in a row about this often; 0 never."`
-	DuplicateIDs       int           `group:"Quirks" name:"duplicate-ids" default:"0" placeholder:"N" help:"Give the first N VMs a rival agent with the same id."`
+	DuplicateIDs       int           `group:"Quirks" name:"duplicate-ids" default:"0" placeholder:"N" help:"Give the first N VMs a second agent with the same id."`
 	LostAcks           share         `group:"Quirks" default:"0" placeholder:"SHARE" help:"Never send this share of acks."`
 	SlowAcks           share         `group:"Quirks" default:"0" placeholder:"SHARE" help:"Send this share of acks late."`
 	SlowAckDelay       time.Duration `group:"Quirks" default:"5s" placeholder:"TIME" help:"How late. [${default}]"`
@@ -86,16 +86,15 @@ type options struct {
 	MissingHealth      share         `group:"Quirks" default:"0" placeholder:"SHARE" help:"Leave health out of this share of heartbeats."`
 	MissingRunnerState share         `group:"Quirks" default:"0" placeholder:"SHARE" help:"Leave runner_state out of this share of heartbeats."`
 	NaN                share         `group:"Quirks" name:"nan" default:"0" placeholder:"SHARE" help:"Send NaN and infinite percentages in this share of heartbeats."`
-	ForeignIDs         share         `group:"Quirks" name:"foreign-ids" default:"0" placeholder:"SHARE" help:"Before this share of heartbeats, send one in another VM's name."`
-	Garbage            share         `group:"Quirks" default:"0" placeholder:"SHARE" help:"Before this share of heartbeats, send something senseless."`
+	ForeignIDs         share         `group:"Quirks" name:"foreign-ids" default:"0" placeholder:"SHARE" help:"Before this share of heartbeats, send one with another VM's id."`
+	Garbage            share         `group:"Quirks" default:"0" placeholder:"SHARE" help:"Before this share of heartbeats, send a malformed message."`
 
 	SummaryInterval time.Duration    `group:"Output" default:"5s" placeholder:"TIME" help:"Between two summary lines. [${default}]"`
 	LogLevel        string           `group:"Output" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"What is logged to stderr: debug, info, warn or error. [${default}]"`
 	Version         kong.VersionFlag `group:"Output" help:"Print the version and exit."`
 }
 
-// share is a number from 0 to 1, also written as a percentage. Its range is
-// checked by sim.
+// share is a number from 0 to 1, or a percentage. sim checks its range.
 type share float64
 
 func (s *share) UnmarshalText(text []byte) error {
@@ -111,8 +110,8 @@ func (s *share) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// parse reads the command line. It reports true, with the exit code, when there
-// is nothing more to do: after --help, --version and wrong options.
+// parse reads the command line. It returns done, with the exit code, if there is nothing
+// more to do: after --help, --version and invalid options.
 func parse(args []string, stdout, stderr io.Writer) (opts options, code int, done bool) {
 	exited := false
 	parser, err := kong.New(&opts,
@@ -124,7 +123,7 @@ func parse(args []string, stdout, stderr io.Writer) (opts options, code int, don
 		kong.ConfigureHelp(kong.HelpOptions{WrapUpperBound: 110}),
 	)
 	if err != nil {
-		panic(err) // the struct tags above are wrong
+		panic(err) // the struct tags above are invalid
 	}
 	_, err = parser.Parse(args)
 	if exited {
@@ -138,18 +137,18 @@ func parse(args []string, stdout, stderr io.Writer) (opts options, code int, don
 		return opts, exitBadOption, true
 	}
 	for opts.Seed == 0 {
-		opts.Seed = uint64(rand.Uint32()) //nolint:gosec // a seed is no secret
+		opts.Seed = uint64(rand.Uint32()) //nolint:gosec // a seed is not a secret
 	}
 	return opts, exitOK, false
 }
 
-// identifier is the contract's rule for ids, which the number of a VM ends.
+// identifier is the contract's rule for ids, which a VM's number completes.
 var identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
 
 const identifierRule = "1 to 128 of the characters A-Z a-z 0-9 . _ -, the first a letter or digit"
 
-// check returns an error that names the first wrong option and its rule, for
-// the rules that sim does not know. The numbers of VMs grow with replacements.
+// check returns an error that names the first invalid option and its rule, for the rules
+// that sim does not check. The numbers of VMs grow with replacements.
 func (o options) check() error {
 	last := o.VMPrefix + strings.Repeat("9", 10)
 	switch {
@@ -171,7 +170,7 @@ func (o options) check() error {
 	return nameOption(cfg.Validate())
 }
 
-// fleetConfig reads the files that the options name.
+// fleetConfig returns the configuration, and reads the files that the options name.
 func (o options) fleetConfig() (sim.FleetConfig, error) {
 	agent := sim.DefaultConfig()
 	agent.Controller, agent.PoolID, agent.OrgID = o.Controller, o.Pool, o.Org
@@ -249,7 +248,7 @@ func (o options) token() (string, error) {
 	return token, nil
 }
 
-// optionNames say which option sets a field of sim's configuration.
+// optionNames maps fields of sim's configuration to options.
 var optionNames = map[string]string{
 	"VMs":                   "--vms",
 	"StartRate":             "--start-rate",
@@ -285,7 +284,7 @@ var optionNames = map[string]string{
 	"Quirks.LateHeartbeats":         "--late-heartbeats",
 }
 
-// nameOption puts the option's name in the place of the field's.
+// nameOption replaces the field's name in the error by the option's.
 func nameOption(err error) error {
 	if wrong, ok := errors.AsType[*sim.ConfigError](err); ok && optionNames[wrong.Field] != "" {
 		return fmt.Errorf("%s %s", optionNames[wrong.Field], wrong.Rule)

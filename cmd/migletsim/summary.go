@@ -9,7 +9,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-// summaryLine tells in one line how the fleet fares now.
+// summaryLine summarizes the current state of the fleet in one line.
 func summaryLine(s sim.Snapshot, agents int, elapsed time.Duration) string {
 	parts := []string{
 		fmt.Sprintf("%8s", elapsed.Round(time.Second)),
@@ -45,7 +45,7 @@ func summaryLine(s sim.Snapshot, agents int, elapsed time.Duration) string {
 	return strings.Join(parts, "  ")
 }
 
-// finalSummary tells everything that was counted.
+// finalSummary lists all counts.
 func finalSummary(s sim.Snapshot, agents int, elapsed time.Duration) string {
 	var b strings.Builder
 	row := func(name, format string, args ...any) {
@@ -62,23 +62,23 @@ func finalSummary(s sim.Snapshot, agents int, elapsed time.Duration) string {
 	row("runners registered", "%d", s.RunnersRegistered)
 	row("failed registrations", "%d", s.RegisterFailures)
 	row("runner crashes", "%d", s.RunnerCrashes)
-	row("repeated registrations", "%d (and %d that the controller could not know of)", s.RegisterRepeats, s.RegisterRaces)
+	row("repeated registrations", "%d (and %d that the controller could not avoid)", s.RegisterRepeats, s.RegisterRaces)
 	row("vm_started over HTTP", "%d", s.VMStarted)
 	row("commands received", "%d%s", s.TotalCommands(), byName(s.Commands))
 	row("  duplicates", "%d", s.Duplicates)
 	row("  never read", "%d", s.Unread)
 	row("  lost to a full buffer", "%d", s.Overflows)
-	row("acks sent", "%d (%d left out on purpose)", s.Acks, s.AcksLost)
+	row("acks sent", "%d (%d suppressed on purpose)", s.Acks, s.AcksLost)
 	row("events sent", "%d", s.Events)
 	row("heartbeats sent", "%d", s.Heartbeats)
 	row("  held back", "%d", s.LateBeats)
-	row("of both over HTTP", "%d", s.Posts)
-	row("senseless messages sent", "%d", s.Strays)
+	row("events and heartbeats over HTTP", "%d", s.Posts)
+	row("malformed messages sent", "%d", s.Strays)
 	row("errors", "%d%s", s.TotalErrors(), byName(s.Errors))
 	return b.String()
 }
 
-// byName lists counts, the largest first.
+// byName lists counts, largest first.
 func byName(counts map[string]int64) string {
 	if len(counts) == 0 {
 		return ""

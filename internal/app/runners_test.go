@@ -19,9 +19,9 @@ func TestRunnerWarnings(t *testing.T) {
 	const (
 		sampleToken = "WARN  agents are sent a sample registration token"
 		sampleURL   = "WARN  agents are sent a registration token with a sample URL, where no runner can register: set --runner-url\n"
-		noToken     = "WARN  the token file gives no registration token  token_file="
+		noToken     = "WARN  the token file contains no valid registration token  token_file="
 		inAnswer    = "WARN  --token-in-vm-started: everyone who can reach these addresses can get a registration token by reporting vm_started\n"
-		old         = "WARN  the token file is old: its registration token has expired, unless it lives longer than an hour  token_file="
+		old         = "WARN  the token file is old: its registration token has expired, unless it is valid for longer than an hour  token_file="
 	)
 	dir := t.TempDir()
 	fresh, stale, missing := filepath.Join(dir, "fresh"), filepath.Join(dir, "stale"), filepath.Join(dir, "missing")

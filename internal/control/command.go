@@ -11,8 +11,8 @@ import (
 // MaxWait is the longest that Send waits for a command to end.
 const MaxWait = time.Hour
 
-// headStart is how long before its caller's deadline a wait ends, so that the
-// answer is there first.
+// headStart is how long before its caller's deadline a wait ends, so that the answer
+// arrives in time.
 const headStart = 500 * time.Millisecond
 
 // lastLook is how long a wait that is over may take to read the record.
@@ -21,11 +21,11 @@ const lastLook = 2 * time.Second
 // Send accepts a command; it is durable when Send returns without an error. A
 // repeated id with the same request returns the existing record.
 //
-// With a wait, Send returns when the command has ended, the wait is over, ctx is
-// done or the Control is closed, whichever is first, and answers the record as
-// it is by then. A wait ends half a second before the deadline of ctx, or halfway
-// to one that is nearer than a second. Once the command is accepted Send returns no
-// error: its caller would take the command for refused.
+// With a wait, Send returns when the command has ended, the wait is over, ctx has ended or
+// the Control is closed, whichever is first, with the current record. A wait ends half a
+// second before the deadline of ctx, or halfway to one that is less than a second away.
+// Once the command is accepted Send returns no error: its caller would take the command for
+// rejected.
 //
 // Errors: a *fleet.FieldError, fleet.ErrIDTaken, fleet.ErrDamaged, fleet.ErrUnavailable.
 func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Duration) (fleet.Command, error) {
@@ -36,7 +36,7 @@ func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Du
 	if err != nil {
 		return fleet.Command{}, err
 	}
-	// The command may end as soon as it is enqueued.
+	// Join first: the command may end as soon as it is enqueued.
 	ended, leave := c.waits.join(cmd.ID)
 	defer leave()
 	if cmd, err = c.enqueue(ctx, cmd); err != nil {
@@ -56,7 +56,7 @@ func (c *Control) enqueue(ctx context.Context, cmd fleet.Command) (fleet.Command
 	return kept, nil
 }
 
-// await blocks as Send promises, and answers cmd as it is then.
+// await blocks as Send promises, and returns the current record of cmd.
 func (c *Control) await(
 	ctx context.Context, cmd fleet.Command, wait time.Duration, ended <-chan fleet.Command,
 ) fleet.Command {
@@ -86,8 +86,7 @@ func endBefore(ctx context.Context, wait time.Duration) time.Duration {
 	return min(wait, left-min(left/2, headStart))
 }
 
-// latest reads cmd again, also for a caller that has gone. It answers cmd itself
-// when that cannot be done.
+// latest reads cmd again, even if its caller has gone. It returns cmd itself if that fails.
 func (c *Control) latest(ctx context.Context, cmd fleet.Command) fleet.Command {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
 	defer cancel()
@@ -113,9 +112,9 @@ func (c *Control) Command(ctx context.Context, id string) (fleet.Command, error)
 	return c.explainOne(ctx, cmd), nil
 }
 
-// Cancel takes a command back; that is durable when Cancel returns without an
-// error. Errors: a *fleet.FieldError, fleet.ErrNotFound, fleet.ErrEnded with the
-// record, fleet.ErrDamaged, fleet.ErrUnavailable.
+// Cancel cancels a command; that is durable when Cancel returns without an error. Errors: a
+// *fleet.FieldError, fleet.ErrNotFound, fleet.ErrEnded with the record, fleet.ErrDamaged,
+// fleet.ErrUnavailable.
 func (c *Control) Cancel(ctx context.Context, id string) (fleet.Command, error) {
 	if err := fleet.CheckID("command_id", id); err != nil {
 		return fleet.Command{}, err

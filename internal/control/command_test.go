@@ -22,8 +22,7 @@ func drain(id string) fleet.CommandRequest {
 	}
 }
 
-// What Send answers without a wait is the record that the store keeps, with the
-// defaults filled in.
+// Send without a wait returns the stored record, with the defaults filled in.
 func TestSendAnswersTheKeptRecord(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
@@ -42,8 +41,8 @@ func TestSendAnswersTheKeptRecord(t *testing.T) {
 	require.Equal(t, kept, got)
 }
 
-// The same id with the same request is the same command; with another, it is
-// refused and the error says which.
+// The same id with the same request is the same command; with another request it is
+// rejected and the error names the id.
 func TestSendIsIdempotent(t *testing.T) {
 	t.Parallel()
 	c := newControl(t, newWorld(t))
@@ -61,8 +60,8 @@ func TestSendIsIdempotent(t *testing.T) {
 	require.ErrorContains(t, err, `"c1"`)
 }
 
-// A wait ends at its first reason to, no earlier and no later, and answers the
-// record as it is then.
+// A wait ends at the first of its conditions, no earlier and no later, and returns the
+// current record.
 func TestSendWaits(t *testing.T) {
 	t.Parallel()
 	const wait = time.Minute
@@ -113,14 +112,14 @@ func TestSendWaits(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, test.state, got.State)
 				require.Equal(t, test.took, time.Since(began))
-				require.Equal(t, drain("").Params, got.Params, "the whole record is answered")
+				require.Equal(t, drain("").Params, got.Params, "the whole record is returned")
 			})
 		})
 	}
 }
 
-// A caller whose deadline comes before the end of the wait gets the record before
-// it: an error would say nothing of the command, which is accepted.
+// A caller whose deadline is before the end of the wait gets the record in time: an error
+// would not show that the command was accepted.
 func TestSendAnswersBeforeTheDeadline(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ deadline, wait, took time.Duration }{
@@ -160,13 +159,13 @@ func TestSendMissesNoEnd(t *testing.T) {
 		began := time.Now()
 		got, err := c.Send(t.Context(), drain("c1"), time.Hour)
 		require.NoError(t, err)
-		require.Equal(t, fleet.Succeeded, got.State, "what the engine answered was PENDING")
+		require.Equal(t, fleet.Succeeded, got.State, "the engine returned PENDING")
 		require.Zero(t, time.Since(began))
 	})
 }
 
-// Repeating a command with a wait waits for the one that there is, and answers
-// at once when it has ended.
+// Repeating a command with a wait waits for the existing one, and returns immediately if it
+// has ended.
 func TestSendWaitsForTheExisting(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -188,7 +187,7 @@ func TestSendWaitsForTheExisting(t *testing.T) {
 	})
 }
 
-// All who wait for one command are answered.
+// All callers that wait for a command get an answer.
 func TestSendAnswersEveryWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -212,8 +211,8 @@ func TestSendAnswersEveryWait(t *testing.T) {
 	})
 }
 
-// Once a command is accepted, a store that cannot be read does not make Send
-// look as if it was refused.
+// Once a command is accepted, a store that cannot be read does not make Send look as if the
+// command was rejected.
 func TestSendAnswersAnAcceptedCommandAllTheSame(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -264,7 +263,7 @@ func TestSendNamesTheFieldThatIsWrong(t *testing.T) {
 	}
 }
 
-// The longest wait there may be is taken.
+// The longest permitted wait is accepted.
 func TestSendTakesTheLongestWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -276,8 +275,8 @@ func TestSendTakesTheLongestWait(t *testing.T) {
 	})
 }
 
-// A cancelled command answers its record, also the second time; one that ended
-// otherwise answers ErrEnded with its record.
+// Cancel returns the record of a cancelled command, the second time too; for one that ended
+// otherwise it returns ErrEnded and the record.
 func TestCancel(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
@@ -299,7 +298,7 @@ func TestCancel(t *testing.T) {
 	require.Equal(t, fleet.Succeeded, got.State)
 }
 
-// What does not exist is named by the error; an id that is none is not repeated.
+// The error names the record that does not exist, but does not repeat an invalid id.
 func TestWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	c := newControl(t, newWorld(t))
@@ -329,8 +328,8 @@ func TestWhatIsNotThere(t *testing.T) {
 	}
 }
 
-// What a store says about itself stays out of errors that callers are meant to
-// read, and the cause of all others is kept.
+// The engine's own words do not appear in errors for callers; all other errors keep their
+// cause.
 func TestErrorsOfTheStore(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)

@@ -1,10 +1,9 @@
-// Package control owns what operators do: it accepts commands and takes them
-// back, waits for their end, lists what the fleet is and was, and watches it
-// change.
+// Package control owns what operators do: it accepts and cancels commands, waits for their
+// end, lists the fleet and its history, and watches it change.
 //
-// It decides what a request must look like, and nothing else: the transitions
-// are package fleet's, and what is true is with the engine. A new command reaches
-// its VM through the engine; control knows nothing of sessions.
+// It validates requests, and nothing else: the transitions are in package fleet, and the
+// state is in the engine. A new command reaches its VM through the engine; control does not
+// know sessions.
 package control
 
 import (
@@ -19,21 +18,20 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// Options are what a Control is made of. Every field is required.
+// Options are the dependencies of a Control. Every field is required.
 type Options struct {
 	Engine *engine.Engine
-	// Defaults are the times of a command whose sender named none.
+	// Defaults are the limits of a command whose sender specified none.
 	Defaults fleet.CommandDefaults
-	// Clock tells the time in UTC, without a monotonic part.
+	// Clock returns the time in UTC, without a monotonic part.
 	Clock func() time.Time
 	Log   *slog.Logger
 }
 
-// Control does what operators ask for. All its methods may be called
-// concurrently.
+// Control implements the operations for operators. It is safe for concurrent use.
 //
-// A wait and a watch each cost one wake-up slot while they are under way, so
-// their number is bounded by whoever calls.
+// A wait and a watch each use one wake-up slot while they last; callers must bound their
+// number.
 type Control struct {
 	engine   *engine.Engine
 	defaults fleet.CommandDefaults
@@ -41,10 +39,10 @@ type Control struct {
 	log      *slog.Logger
 	limiter  loglimit.Limiter
 
-	// waits are woken when their command has ended, with its outline.
+	// waits are woken with the outline of a command when it has ended.
 	waits wakers[fleet.CommandID, fleet.Command]
-	// watches are woken when their VM has changed, with the Seq of the change;
-	// those of the empty id, when anything has.
+	// watches are woken with the Seq of a change when their VM has changed; those with the
+	// empty id, when anything has.
 	watches wakers[fleet.VMID, int64]
 
 	stopListening func()
@@ -62,9 +60,9 @@ func New(o Options) *Control {
 	return c
 }
 
-// Close ends all waits, which answer what they have, and all watches, which
-// return an error that wraps fleet.ErrUnavailable. It does not wait for those
-// who called them. Everything else goes on for as long as the engine does.
+// Close ends all waits, which return the records that they have, and all watches, which
+// return an error that wraps fleet.ErrUnavailable. It does not wait for the callers.
+// Everything else works as long as the engine does.
 func (c *Control) Close() {
 	c.close.Do(func() {
 		close(c.closed)
@@ -72,7 +70,7 @@ func (c *Control) Close() {
 	})
 }
 
-// changed wakes those who wait for one of the changes. It does not block.
+// changed wakes the waits and watches concerned. It does not block.
 func (c *Control) changed(changes []fleet.Change) {
 	for _, change := range changes {
 		if change.Command != nil && change.Command.State.Terminal() {
@@ -85,9 +83,8 @@ func (c *Control) changed(changes []fleet.Change) {
 	c.watches.wake("", changes[0].Seq)
 }
 
-// named adds to an error of the engine what it is about. An error that the caller can
-// act on is reduced to its sentinel: what the engine was doing at the time does not
-// concern an operator.
+// named adds the subject to an error of the engine. An error that the caller can act on is
+// reduced to its sentinel: the engine's details do not concern an operator.
 func named(err error, what, id string) error {
 	for _, known := range []error{fleet.ErrNotFound, fleet.ErrEnded, fleet.ErrIDTaken, fleet.ErrDamaged} {
 		if errors.Is(err, known) {

@@ -13,7 +13,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
-// A Control listens no longer than until Close; closing twice is fine.
+// A Control does not listen after Close; closing twice is not an error.
 func TestCloseStopsListening(t *testing.T) {
 	t.Parallel()
 	clock := func() time.Time { return time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC) }
@@ -33,14 +33,13 @@ func TestCloseStopsListening(t *testing.T) {
 	send(0)
 	require.EqualValues(t, 1, <-woken)
 	c.Close()
-	send(time.Hour) // a wait that begins after Close ends at once
+	send(time.Hour) // a wait that begins after Close ends immediately
 	require.EqualValues(t, 2, e.LastChange())
 	require.Empty(t, woken)
 	c.Close()
 }
 
-// Of an error that a caller can do something about, nothing is kept but what it is;
-// of any other, the cause is.
+// An error that a caller can act on is reduced to its sentinel; any other keeps its cause.
 func TestNamed(t *testing.T) {
 	t.Parallel()
 	for _, known := range []error{fleet.ErrNotFound, fleet.ErrEnded, fleet.ErrIDTaken} {

@@ -9,7 +9,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// damaged is an engine with nothing in memory on a database of which rows are damaged.
+// damaged is an engine with an empty cache on a database with damaged rows.
 func damaged(t *testing.T, s *world, k store.Keys, changes ...store.ChangeRow) *world {
 	t.Helper()
 	rows, err := s.driver.DB.Load(t.Context(), k)
@@ -26,8 +26,8 @@ func damaged(t *testing.T, s *world, k store.Keys, changes ...store.ChangeRow) *
 	return s.another()
 }
 
-// What names a damaged record gets an error that says so and no more; lists have all the
-// others, and pages are followed past it.
+// A request that names a damaged record gets ErrDamaged and no details; lists contain all
+// other records, and paging continues past it.
 func TestDamagedRecords(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
@@ -56,14 +56,14 @@ func TestDamagedRecords(t *testing.T) {
 	require.ErrorIs(t, err, fleet.ErrDamaged)
 	beats, _, err := c.Heartbeats(t.Context(), "vm-1", 0, "")
 	require.NoError(t, err)
-	require.Len(t, beats, 1, "what it reported is there")
+	require.Len(t, beats, 1, "its reports exist")
 	sent, err := c.Send(t.Context(), drain("c5"), 0)
 	require.NoError(t, err)
 	require.Equal(t, fleet.Pending, sent.State)
 }
 
-// A watch from before a damaged change ends as from before one that is no longer kept. One
-// from after it goes on.
+// A watch whose cursor is before a damaged change ends as if the change was purged. One
+// from after it continues.
 func TestWatchOfDamagedChange(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)

@@ -21,13 +21,13 @@ var start = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 
 var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second}
 
-// driver is a database in memory whose calls a test can watch and let fail.
+// driver is an in-memory database whose calls a test can observe and fail.
 type driver struct {
 	*memory.DB
-	// id, if it is not empty, is the driver's ID.
+	// id, if not empty, is the driver's ID.
 	id string
-	// before is called when a method of those below begins; its error is the
-	// method's. A Load of VMs is LoadVMs, and one of commands alone LoadCommands.
+	// before is called when one of the methods below begins; its error is returned. A Load
+	// of VMs is called LoadVMs, and one of commands alone LoadCommands.
 	before func(method string) error
 	// committed is called when a commit is durable, before Commit returns.
 	committed func()
@@ -47,7 +47,7 @@ func (d *driver) begin(method string) error {
 	return d.before(method)
 }
 
-// ID names the database.
+// ID identifies the database.
 func (d *driver) ID() string {
 	if d.id != "" {
 		return d.id
@@ -79,7 +79,7 @@ func (d *driver) Commit(ctx context.Context, w store.Writes) (store.Committed, e
 	return done, err
 }
 
-// count counts what a list returns.
+// count counts the bytes that a list returns.
 func count[R interface{ Size() int }](d *driver, rows []R, more bool, err error) ([]R, bool, error) {
 	for _, row := range rows {
 		d.read.Add(int64(row.Size()))
@@ -138,14 +138,14 @@ func (d *driver) Listen(fn func(last int64)) (stop func()) {
 	})
 }
 
-// mute withholds what the driver would report, until repeat is called.
+// mute suppresses notifications until repeat is called.
 func (d *driver) mute() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.muted = true
 }
 
-// repeat reports the latest change, again if it was before.
+// repeat reports the latest change, even if it was reported before.
 func (d *driver) repeat() {
 	last, _ := d.LastChange(context.Background())
 	d.mu.Lock()
@@ -157,7 +157,7 @@ func (d *driver) repeat() {
 	}
 }
 
-// world is a running engine; tests are the agents of its VMs.
+// world is a running engine; tests act as the agents of its VMs.
 type world struct {
 	*engine.Engine
 	t      *testing.T
@@ -182,7 +182,7 @@ func openWorld(t *testing.T, d *driver) *world {
 	return &world{Engine: e, t: t, driver: d}
 }
 
-// another is a second engine on the same database, with nothing in memory.
+// another returns a second engine on the same database, with an empty cache.
 func (w *world) another() *world {
 	w.t.Helper()
 	return openWorld(w.t, &driver{DB: w.driver.DB, id: w.driver.id})
@@ -208,7 +208,7 @@ func (w *world) apply(in fleet.Input, at time.Time) {
 	}
 }
 
-// know makes VMs known whose runners are registered: one change each.
+// know creates VMs whose runners are registered: one change each.
 func (w *world) know(vms ...fleet.VMID) {
 	w.t.Helper()
 	for _, vm := range vms {
@@ -225,7 +225,7 @@ func (w *world) heartbeat(hs ...fleet.Heartbeat) {
 	}
 }
 
-// open gives a VM its next session, and end ends its newest.
+// open gives a VM a new session, and end ends its newest.
 func (w *world) open(hello fleet.Hello) {
 	w.t.Helper()
 	w.apply(fleet.SessionOpened{Hello: hello}, start)
@@ -245,8 +245,7 @@ func (w *world) epoch(vm fleet.VMID) fleet.Epoch {
 	return v.Epoch
 }
 
-// deliver delivers a command on the session of its VM, which is opened if there is
-// none.
+// deliver delivers a command on the session of its VM, which is opened if necessary.
 func (w *world) deliver(id fleet.CommandID) {
 	w.t.Helper()
 	c, err := w.Command(context.Background(), id)
@@ -288,7 +287,7 @@ func (w *world) forget() {
 	}
 }
 
-// requireField requires an error that says that field breaks a rule.
+// requireField requires a FieldError for field.
 func requireField(t *testing.T, err error, field string) {
 	t.Helper()
 	var wrong *fleet.FieldError

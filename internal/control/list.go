@@ -19,11 +19,11 @@ const (
 	MaxPageSize     = 1000
 )
 
-// Commands lists commands, the latest accepted first: a page of at most size,
-// which may be shorter before the last when entries are large, and the token for
-// the next, empty on the last. The bounds of store.Queries keep a page within the 4 MiB
-// that gRPC clients take unless told otherwise. A size of zero is DefaultPageSize; the token of
-// the first page is empty. Errors: a *fleet.FieldError, fleet.ErrUnavailable.
+// Commands lists commands, latest accepted first: a page of at most size, which may be
+// shorter if entries are large, and the token for the next one, empty on the last. The
+// bounds of store.Queries keep a page below 4 MiB, the default message limit of gRPC
+// clients. A size of zero means DefaultPageSize; the token of the first page is empty.
+// Errors: a *fleet.FieldError, fleet.ErrUnavailable.
 func (c *Control) Commands(
 	ctx context.Context, q store.CommandQuery, size int, token string,
 ) ([]fleet.Command, string, error) {
@@ -49,7 +49,7 @@ func (c *Control) Commands(
 	return page, sealSeq(scope, page[len(page)-1].Seq), nil
 }
 
-// VMs lists VMs in the order of their ids, in pages as Commands does. Errors: a
+// VMs lists VMs in order of their ids, in pages as Commands does. Errors: a
 // *fleet.FieldError, fleet.ErrUnavailable.
 func (c *Control) VMs(ctx context.Context, q store.VMQuery, size int, token string) ([]fleet.VM, string, error) {
 	if err := checkVMQuery(q); err != nil {
@@ -77,8 +77,8 @@ func (c *Control) VMs(ctx context.Context, q store.VMQuery, size int, token stri
 	return page, seal(scope, string(page[len(page)-1].ID)), nil
 }
 
-// Events lists events, the latest received first, in pages as Commands does.
-// Errors: a *fleet.FieldError, fleet.ErrUnavailable.
+// Events lists events, latest received first, in pages as Commands does. Errors: a
+// *fleet.FieldError, fleet.ErrUnavailable.
 func (c *Control) Events(
 	ctx context.Context, q store.EventQuery, size int, token string,
 ) ([]fleet.Event, string, error) {
@@ -103,9 +103,8 @@ func (c *Control) Events(
 	return page, sealSeq(scope, page[len(page)-1].Seq), nil
 }
 
-// Heartbeats lists the heartbeats of a VM that are still kept, the latest received
-// first, in pages as Commands does. Errors: a *fleet.FieldError, fleet.ErrNotFound,
-// fleet.ErrUnavailable.
+// Heartbeats lists the stored heartbeats of a VM, latest received first, in pages as
+// Commands does. Errors: a *fleet.FieldError, fleet.ErrNotFound, fleet.ErrUnavailable.
 func (c *Control) Heartbeats(ctx context.Context, id string, size int, token string) ([]fleet.Heartbeat, string, error) {
 	vm, err := fleet.ParseVMID(id)
 	if err != nil {
@@ -202,10 +201,10 @@ func vmPlace(scope, token string) (string, error) {
 
 func badToken() error {
 	return fleet.Invalid("page_token",
-		"must be the next_page_token of the page before, asked for with the same filters")
+		"must be the next_page_token of the previous page, with the same filters")
 }
 
-// stateSet writes states so that the same ones in another order are the same.
+// stateSet writes states in a canonical order.
 func stateSet(states []string) string {
 	states = slices.Clone(states)
 	slices.Sort(states)

@@ -13,8 +13,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Following the tokens, every entry is seen once, in the promised order, and the
-// last page has no token, whatever the size.
+// Following the tokens yields every entry once, in the promised order, and the last page
+// has no token, whatever the size.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	_, c := populated(t)
@@ -39,8 +39,7 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// Entries that come while someone is turning pages neither shift the pages nor
-// appear twice.
+// New entries neither shift the pages nor appear twice.
 func TestPagesAreStable(t *testing.T) {
 	t.Parallel()
 	_, c := populated(t)
@@ -55,7 +54,7 @@ func TestPagesAreStable(t *testing.T) {
 	require.Equal(t, []string{"c7", "c6", "c5", "c4", "c3", "c2", "c1"}, append(first, second...))
 }
 
-// A page of zero entries asked for is one of a hundred.
+// The default page size is a hundred entries.
 func TestDefaultPageSize(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
@@ -69,7 +68,7 @@ func TestDefaultPageSize(t *testing.T) {
 	require.NotEmpty(t, next)
 }
 
-// Large entries make short pages, never an endless or an empty one.
+// Large entries make pages short, but never endless or empty.
 func TestPagesOfLargeEntries(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
@@ -102,8 +101,8 @@ func TestPagesOfLargeEntries(t *testing.T) {
 	require.Equal(t, []int64{6, 5, 4, 3, 2, 1}, seen)
 }
 
-// However large the entries are and however many are asked for, no more is read than a
-// page can take, and following the tokens every entry is seen.
+// However large the entries are and however many are requested, no more is read than fits
+// on a page, and following the tokens yields every entry.
 func TestListsReadNoMoreThanAPage(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// lister asks one of the lists for a page, and answers the names of its entries.
+// lister requests a page of one of the lists, and returns the names of its entries.
 type lister func(size int, token string) (names []string, next string, err error)
 
 func listCommands(t *testing.T, c *control.Control, f store.CommandQuery) lister {
@@ -50,8 +50,7 @@ func listEvents(t *testing.T, c *control.Control, f store.EventQuery) lister {
 	}
 }
 
-// walk asks for page after page, and answers all names and how many pages there
-// were.
+// walk requests all pages, and returns all names and the number of pages.
 func walk(t *testing.T, list lister, size int) (names []string, pages int) {
 	t.Helper()
 	token := ""
@@ -133,8 +132,8 @@ func TestFilters(t *testing.T) {
 	require.Len(t, got, 1)
 }
 
-// A token is good with the filters it was issued for, in whatever order they are
-// written, and refused with any others, on any other list and by another store.
+// A token is valid with the filters that it was issued for, in whatever order they are
+// written, and rejected with any others, for any other list and by another store.
 func TestTokensBelongToTheirFilters(t *testing.T) {
 	t.Parallel()
 	s, c := populated(t)
@@ -229,7 +228,7 @@ func TestListsNameTheFieldThatIsWrong(t *testing.T) {
 	}
 }
 
-// What a list could not read is said with its cause.
+// An error of a list includes its cause.
 func TestListsPassOnErrors(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
@@ -244,8 +243,8 @@ func TestListsPassOnErrors(t *testing.T) {
 	}
 }
 
-// The heartbeats of a VM come in pages, the latest first, whose tokens are good for
-// that VM alone; a VM that was never seen is an error, not an empty list.
+// The heartbeats of a VM are paged, latest first, with tokens that are valid for that VM
+// only; a VM that was never seen is an error, not an empty list.
 func TestHeartbeats(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)

@@ -7,8 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A token is good for its own scope and no other, and whatever is changed in it
-// makes it none.
+// A token is valid in its own scope only, and any change makes it invalid.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	mine, other := scopeOf("store", "list", "a"), scopeOf("store", "list", "b")
@@ -36,7 +35,7 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// Every place survives the way into a token and back.
+// Every position survives encoding and decoding.
 func TestTokensKeepTheirPlace(t *testing.T) {
 	t.Parallel()
 	for _, seq := range []int64{0, 1, math.MaxInt64} {
@@ -49,8 +48,8 @@ func TestTokensKeepTheirPlace(t *testing.T) {
 	require.Empty(t, got)
 }
 
-// Whatever is given as a token, it leads to a place that can be, in one scope
-// only, and has no second spelling; and every place comes back out of its token.
+// Whatever is given as a token, it decodes to a possible position, in one scope only, and
+// has no second spelling; and every position can be decoded from its token.
 func FuzzUnseal(f *testing.F) {
 	f.Add("scope", sealSeq("scope", 7))
 	f.Add("scope", sealSeq("other", 7))
@@ -59,7 +58,7 @@ func FuzzUnseal(f *testing.F) {
 	f.Fuzz(func(t *testing.T, scope, token string) {
 		if place, ok := unseal(scope, token); ok {
 			if _, ok := unseal(scope+"x", token); ok {
-				t.Errorf("%q is good in two scopes", token)
+				t.Errorf("%q is valid in two scopes", token)
 			}
 			if seal(scope, place) != token {
 				t.Errorf("%q is a second spelling for %q", token, place)

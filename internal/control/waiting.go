@@ -7,9 +7,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// explain returns commands with what they wait for. Each VM is looked up once, and of its
-// commands only the outlines are kept; a command that has moved on meanwhile is returned
-// as it is then.
+// explain returns commands with what they wait for. Each VM is looked up once, and only the
+// outlines of its commands are kept; a command that has changed meanwhile is returned in
+// its new state.
 func (c *Control) explain(ctx context.Context, cmds []fleet.Command) []fleet.Command {
 	now := c.clock()
 	known := map[fleet.VMID]fleet.State{}

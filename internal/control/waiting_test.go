@@ -12,8 +12,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Each open command in an answer says what it waits for; each VM is looked up once
-// for a page.
+// Each open command in an answer has its waiting reason; each VM is looked up once per
+// page.
 func TestOpenCommandsAreExplained(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
@@ -33,7 +33,7 @@ func TestOpenCommandsAreExplained(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "VM offline since 2030-01-02T02:04:05Z", one.Waiting.Reason)
 
-	again := s.another() // has none of the VMs in memory
+	again := s.another() // with an empty cache
 	looks := 0
 	again.driver.before = func(method string) error {
 		if method == "LoadVMs" {
@@ -55,7 +55,7 @@ func TestOpenCommandsAreExplained(t *testing.T) {
 	require.Zero(t, ended.Waiting)
 }
 
-// A command that is delivered while it is looked at does not wait for itself.
+// A command that is delivered during the lookup does not wait for itself.
 func TestDeliveredWhileExplained(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
@@ -67,7 +67,7 @@ func TestDeliveredWhileExplained(t *testing.T) {
 	require.Equal(t, "waits for its ack until 2030-01-02T03:04:35Z", sent.Waiting.Reason)
 }
 
-// That the reason cannot be found does not keep the command from being shown.
+// A command is shown even if its waiting reason cannot be determined.
 func TestUnexplainedCommandIsShown(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)

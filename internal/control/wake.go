@@ -2,16 +2,15 @@ package control
 
 import "sync"
 
-// wakers wakes those who wait for something with a key, and tells them what it
-// is. The zero value is ready.
+// wakers wakes the waiters for a key, and passes them a value. The zero value is ready to
+// use.
 type wakers[K comparable, V any] struct {
 	mu      sync.Mutex
 	waiting map[K]map[chan V]struct{}
 }
 
-// join begins waiting for key until leave is called. The channel holds one
-// wake-up, so none is missed by a waiter that is busy; of several that come
-// before it looks the first counts.
+// join waits for key until leave is called. The channel holds one wake-up, so a busy waiter
+// misses none; of several that arrive before it reads, the first counts.
 func (w *wakers[K, V]) join(key K) (woken <-chan V, leave func()) {
 	ch := make(chan V, 1)
 	w.mu.Lock()
@@ -35,7 +34,7 @@ func (w *wakers[K, V]) leave(key K, ch chan V) {
 	}
 }
 
-// wake wakes all who wait for key. It does not block.
+// wake wakes all waiters for key. It does not block.
 func (w *wakers[K, V]) wake(key K, what V) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

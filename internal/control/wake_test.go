@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A wake-up reaches all who wait for its key and nobody else, waits for one who
-// is busy, and never blocks who sends it.
+// A wake-up reaches exactly the waiters for its key, is kept for a busy one, and never
+// blocks the sender.
 func TestWakers(t *testing.T) {
 	t.Parallel()
 	var w wakers[string, int]
@@ -28,10 +28,10 @@ func TestWakers(t *testing.T) {
 	require.Len(t, a1, 1)
 	<-a2
 	w.wake("a", 4)
-	require.Empty(t, a2, "who left is not woken")
+	require.Empty(t, a2, "a waiter that has left is not woken")
 
 	leaveA1()
 	leaveB()
 	leaveB()
-	require.Empty(t, w.waiting, "nothing is kept of who left")
+	require.Empty(t, w.waiting, "waiters that have left are removed")
 }

@@ -10,29 +10,29 @@ import (
 )
 
 const (
-	// quietPeriod is how long a watch says nothing at most.
+	// quietPeriod is the longest time between two updates of a watch.
 	quietPeriod = 30 * time.Second
-	// watchPage is how many changes a watch holds at a time, if they are not large.
-	watchPage = 500
+	// watchBatch is how many changes a watch reads at a time, if they are not large.
+	watchBatch = 500
 )
 
 // Update is what a watch sends.
 type Update struct {
-	// Cursor is where the watch stands after this update. It is opaque.
+	// Cursor is the position of the watch after this update. It is opaque.
 	Cursor string
-	// Change is nil on an update that has only a cursor.
+	// Change is nil for an update with only a cursor.
 	Change *fleet.Change
 }
 
-// Watch sends what happens to the fleet, or to one VM if vm is not empty: first
-// an update that has only a cursor, then every change after it, in order and
-// once each, and an update that has only a cursor after 30 seconds without any.
-// An empty cursor begins now; any other, right after the update it came with.
+// Watch sends the changes of the fleet, or of one VM if vm is not empty: first an update
+// with only a cursor, then every change after it, in order and once each, and an update
+// with only a cursor after 30 seconds without any. An empty cursor begins now; any other,
+// right after the update that it was part of.
 //
-// Watch returns when ctx is done, send returns an error or the Control is
-// closed. It reads no further than send has taken, so a slow watcher slows
-// nobody but itself. Errors: a *fleet.FieldError for the cursor or the vm_id,
-// fleet.ErrCursorExpired, fleet.ErrUnavailable, and those of ctx and send.
+// Watch returns when ctx has ended, send returns an error or the Control is closed. It
+// reads only as fast as send accepts, so a slow watcher delays only itself. Errors: a
+// *fleet.FieldError for the cursor or the vm_id, fleet.ErrCursorExpired,
+// fleet.ErrUnavailable, and those of ctx and send.
 func (c *Control) Watch(ctx context.Context, cursor, vm string, send func(Update) error) error {
 	if err := fleet.CheckOptionalID("vm_id", vm); err != nil {
 		return err
@@ -52,11 +52,11 @@ type watch struct {
 	vm    fleet.VMID
 	scope string
 	send  func(Update) error
-	// at is the Seq up to which everything has been sent or left out.
+	// at is the Seq up to which everything has been sent or skipped.
 	at int64
 }
 
-// begin finds where to begin, and whether all that comes after is still kept.
+// begin determines where to begin, and checks that all later changes are still kept.
 func (w *watch) begin(ctx context.Context, cursor string) error {
 	last := w.engine.LastChange()
 	w.at = last
@@ -71,11 +71,11 @@ func (w *watch) begin(ctx context.Context, cursor string) error {
 		return fleet.Invalid("cursor", "must not be later than the last change: an older state of the store was restored")
 	}
 	w.at = seq
-	_, _, err := w.page(ctx, 1)
+	_, _, err := w.read(ctx, 1)
 	return err
 }
 
-// run sends until there is a reason not to.
+// run sends updates until the watch ends.
 func (w *watch) run(ctx context.Context, woken <-chan int64) error {
 	if err := w.update(ctx, nil); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (w *watch) run(ctx context.Context, woken <-chan int64) error {
 		select {
 		case next := <-woken:
 			if w.vm != "" {
-				w.at = max(w.at, next-1) // what lies between is about others
+				w.at = max(w.at, next-1) // the changes in between are of other VMs
 			}
 			due = false
 		case <-quiet.C:
@@ -111,15 +111,15 @@ func (w *watch) run(ctx context.Context, woken <-chan int64) error {
 	}
 }
 
-// catchUp sends all changes that there are, and reports whether there were any.
+// catchUp sends all existing changes, and reports whether there were any.
 func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
 	for {
 		last := w.at
 		if w.vm != "" {
-			// Read before the page: what is made in between may be this VM's.
+			// Read before the changes: those made in between may be this VM's.
 			last = w.engine.LastChange()
 		}
-		changes, more, err := w.page(ctx, watchPage)
+		changes, more, err := w.read(ctx, watchBatch)
 		if err != nil {
 			return sent, err
 		}
@@ -139,7 +139,7 @@ func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
 	}
 }
 
-func (w *watch) page(ctx context.Context, limit int) (changes []fleet.Change, more bool, err error) {
+func (w *watch) read(ctx context.Context, limit int) (changes []fleet.Change, more bool, err error) {
 	changes, more, err = w.engine.Changes(ctx, store.ChangeQuery{VM: string(w.vm), After: w.at}, limit)
 	if err != nil {
 		return nil, false, fmt.Errorf("watch: %w", err)
@@ -147,7 +147,7 @@ func (w *watch) page(ctx context.Context, limit int) (changes []fleet.Change, mo
 	return changes, more, nil
 }
 
-// update sends one update, unless the watch is to end.
+// update sends one update, unless the watch must end.
 func (w *watch) update(ctx context.Context, change *fleet.Change) error {
 	select {
 	case <-ctx.Done():

@@ -15,7 +15,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
-// Close ends every watch with an error that says to come again.
+// Close ends every watch with an error that says to reconnect.
 func TestCloseEndsWatches(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -32,7 +32,7 @@ func TestCloseEndsWatches(t *testing.T) {
 		require.ErrorContains(t, err, "stopping")
 
 		err = c.Watch(t.Context(), cursor, "", func(control.Update) error { return nil })
-		require.ErrorIs(t, err, fleet.ErrUnavailable, "and so does a watch that comes too late")
+		require.ErrorIs(t, err, fleet.ErrUnavailable, "and so does a later watch")
 	})
 }
 
@@ -80,7 +80,7 @@ func TestWatchEnds(t *testing.T) {
 		w := watch(t, newControl(t, s), "", "")
 		cursor := w.bare(t)
 		s.addEvent(event("vm-1"))
-		other := s.another() // has none of the changes in memory
+		other := s.another() // with an empty cache
 		other.driver.before = func(method string) error {
 			if method == "Changes" {
 				return broken
@@ -106,8 +106,7 @@ func TestWatchEnds(t *testing.T) {
 	})
 }
 
-// A cursor that cannot be right is refused before anything is sent, and is not
-// repeated.
+// An invalid cursor is rejected before anything is sent, and is not repeated in the error.
 func TestWatchRefusesCursors(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
@@ -156,7 +155,7 @@ func TestWatchRefusesCursors(t *testing.T) {
 	}
 }
 
-// A cursor outlives the controller: it is good for as long as the store is.
+// A cursor outlives the controller: it is valid as long as the store exists.
 func TestCursorsOutliveTheController(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// A change that is reported late, as that of another process may be, is sent once
-// it is, and ends the quiet.
+// A change that is reported late, as one of another process may be, is sent as soon as it
+// is reported, and restarts the quiet period.
 func TestWatchSendsWhatIsReportedLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -34,8 +34,7 @@ func TestWatchSendsWhatIsReportedLate(t *testing.T) {
 	})
 }
 
-// A change that is reported late is not sent later than the engine's own that come
-// after it.
+// A change that is reported late is not sent after later changes of the engine itself.
 func TestWatchKeepsTheOrderOfWhatIsReportedLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -54,7 +53,7 @@ func TestWatchKeepsTheOrderOfWhatIsReportedLate(t *testing.T) {
 	})
 }
 
-// A repeated notification of a change is neither a change nor an end of the quiet.
+// A repeated notification of a change neither sends anything nor restarts the quiet period.
 func TestWatchTakesNoNoticeOfRepetitions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

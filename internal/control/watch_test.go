@@ -16,14 +16,14 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// watcher is one call of Watch and what it was sent.
+// watcher is one call of Watch and the updates that it received.
 type watcher struct {
 	updates chan control.Update
 	leave   context.CancelFunc
 	ended   chan error
 }
 
-// watch begins a watch that takes everything at once.
+// watch begins a watch that accepts everything immediately.
 func watch(t *testing.T, c *control.Control, cursor, vm string) *watcher {
 	t.Helper()
 	w := &watcher{updates: make(chan control.Update, 5000), ended: make(chan error, 1)}
@@ -51,7 +51,7 @@ func (w *watcher) next(t *testing.T) control.Update {
 	}
 }
 
-// bare waits for the next update and requires that it has only a cursor.
+// bare waits for the next update, which must have only a cursor.
 func (w *watcher) bare(t *testing.T) (cursor string) {
 	t.Helper()
 	u := w.next(t)
@@ -75,8 +75,8 @@ func event(vm fleet.VMID) fleet.Event {
 	return fleet.Event{Origin: fleet.Origin{VM: vm, ReceivedAt: start}, Type: "error"}
 }
 
-// manyChanges are more than an engine holds in memory, and more than a watch reads
-// at a time.
+// manyChanges is more than an engine holds in memory, and more than a watch reads at a
+// time.
 const manyChanges = 3000
 
 func from(first, last int64) (seqs []int64) {
@@ -86,8 +86,8 @@ func from(first, last int64) (seqs []int64) {
 	return seqs
 }
 
-// A watch without a cursor begins now: what was before is not sent, what comes
-// after is, in order, with what changed.
+// A watch without a cursor begins now: earlier changes are not sent, later ones are, in
+// order, with what changed.
 func TestWatchBeginsNow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -107,13 +107,13 @@ func TestWatchBeginsNow(t *testing.T) {
 		require.Equal(t, fleet.CommandID("c1"), w.next(t).Change.Command.ID)
 		require.Equal(t, fleet.VMID("vm-1"), w.next(t).Change.VM.ID)
 		require.Equal(t, fleet.VMID("vm-2"), w.next(t).Change.Event.VM)
-		require.Zero(t, time.Since(began), "each is sent as it is made")
+		require.Zero(t, time.Since(began), "each is sent when it is made")
 	})
 }
 
-// From the cursor of any answer a new watch goes on right after it: nothing is
-// missed and nothing comes twice, over more changes than are read at a time, and
-// also where they are read from the store.
+// From the cursor of any answer a new watch continues right after it: nothing is missed or
+// duplicated, across more changes than are read at a time, even if they are read from the
+// store.
 func TestWatchGoesOnFromAnyCursor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -143,7 +143,7 @@ func TestWatchGoesOnFromAnyCursor(t *testing.T) {
 	})
 }
 
-// A watch of one VM is sent that VM's changes only.
+// A watch of one VM gets only the changes of that VM.
 func TestWatchOfOneVM(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -163,8 +163,8 @@ func TestWatchOfOneVM(t *testing.T) {
 	})
 }
 
-// After 30 seconds without a change, and every 30 from then, there is a cursor;
-// a change begins them anew.
+// After 30 seconds without a change, and every 30 seconds from then on, a cursor is sent; a
+// change restarts the period.
 func TestWatchBreaksTheQuiet(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -189,8 +189,7 @@ func TestWatchBreaksTheQuiet(t *testing.T) {
 	})
 }
 
-// A watch of one VM reads from that VM's change on, however much has happened to
-// others.
+// A watch of one VM starts reading at that VM's change, however many changes others have.
 func TestWatchOfOneVMSkipsTheOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -214,8 +213,8 @@ func TestWatchOfOneVMSkipsTheOthers(t *testing.T) {
 	})
 }
 
-// Others' changes do not keep a watch of a quiet VM from its cursors, and its
-// cursors move past them: they stay good when those changes are forgotten.
+// Changes of other VMs do not keep a watch of a quiet VM from sending cursors, and its
+// cursors advance past them: they remain valid when those changes are purged.
 func TestWatchOfAQuietVMMovesOn(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -234,7 +233,7 @@ func TestWatchOfAQuietVMMovesOn(t *testing.T) {
 		require.NotEqual(t, first, moved)
 
 		s.forget()
-		other := newControl(t, s.another()) // has none of the changes in memory
+		other := newControl(t, s.another()) // with an empty cache
 		err := other.Watch(t.Context(), first, "vm-1", func(control.Update) error { return errors.New("something was sent") })
 		require.ErrorIs(t, err, fleet.ErrCursorExpired)
 		again := watch(t, other, moved, "vm-1")
@@ -247,8 +246,8 @@ func TestWatchOfAQuietVMMovesOn(t *testing.T) {
 	})
 }
 
-// A change that is made between the reads of the last change and of the page,
-// in whichever order they are, is sent and not skipped.
+// A change made between the reads of the last change and of the batch, in whichever order,
+// is sent and not skipped.
 func TestWatchSkipsNothingThatIsMadeMeanwhile(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -257,14 +256,14 @@ func TestWatchSkipsNothingThatIsMadeMeanwhile(t *testing.T) {
 		beginning := watch(t, newControl(t, s), "", "vm-1").bare(t)
 		s.addEvent(event("vm-2"))
 
-		other := s.another() // reads the page from the driver
+		other := s.another() // reads the changes from the driver
 		reads := 0
 		other.driver.before = func(method string) error {
 			if method != "Changes" {
 				return nil
 			}
 			reads++
-			if reads == 2 { // the first is of whether the changes are kept
+			if reads == 2 { // the first checks whether the changes are kept
 				other.addEvent(event("vm-1"))
 				other.addEvent(event("vm-2"))
 			}
@@ -279,8 +278,8 @@ func TestWatchSkipsNothingThatIsMadeMeanwhile(t *testing.T) {
 	})
 }
 
-// A change that is made after the page was read and before the watch waits wakes
-// it: it is sent at once, not after the next quiet.
+// A change made after the batch was read and before the watch waits wakes it: it is sent
+// immediately, not after the next quiet period.
 func TestWatchMissesNoWakeUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -299,7 +298,7 @@ func TestWatchMissesNoWakeUp(t *testing.T) {
 				leave()
 			}
 			if more > 0 {
-				// The page is out of the store and being sent.
+				// The batch has been read and is being sent.
 				more--
 				s.addEvent(event("vm-1"))
 			}
@@ -311,8 +310,8 @@ func TestWatchMissesNoWakeUp(t *testing.T) {
 	})
 }
 
-// A watcher that takes nothing holds up neither those who make changes nor other
-// watchers, and gets all of it in the end.
+// A watcher that accepts nothing delays neither writers nor other watchers, and gets all
+// changes in the end.
 func TestASlowWatcherSlowsOnlyItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -353,7 +352,7 @@ func TestASlowWatcherSlowsOnlyItself(t *testing.T) {
 	})
 }
 
-// Changes made by many at once reach every watcher in the order of the log.
+// Concurrent changes reach every watcher in the order of the log.
 func TestWatchUnderConcurrentChanges(t *testing.T) {
 	t.Parallel()
 	const writers, each = 8, 100

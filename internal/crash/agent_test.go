@@ -15,8 +15,8 @@ import (
 
 const registerRunner = "register_runner"
 
-// agent is one accepted stream of a VM, on a connection of its own. It does
-// only what it is told.
+// agent is one accepted stream of a VM, on a connection of its own. It sends only what a
+// test makes it send.
 type agent struct {
 	vm        string
 	stream    *connect.BidiStreamForClientSimple[commands.MIGletMessage, commands.ControllerMessage]
@@ -24,10 +24,10 @@ type agent struct {
 	cancel    context.CancelFunc
 	closing   <-chan struct{} // closed by cancel
 
-	// received are the commands; closed when the stream has ended.
+	// received contains the commands; closed when the stream has ended.
 	received chan *commands.Command
-	ended    chan struct{} // closed then, too
-	end      error         // why; set before
+	ended    chan struct{} // closed when the stream has ended
+	end      error         // why it ended; set before
 }
 
 // connectAgent opens a stream for the VM and waits until it is accepted.
@@ -41,7 +41,7 @@ func connectAgent(t *testing.T, c *controller, vm string) *agent {
 	return a
 }
 
-// openStream opens a stream for the VM, which nobody reads yet.
+// openStream opens a stream for the VM without reading it yet.
 func openStream(t *testing.T, c *controller, vm string) *agent {
 	t.Helper()
 	a := &agent{
@@ -55,13 +55,13 @@ func openStream(t *testing.T, c *controller, vm string) *agent {
 	a.stream, err = client.StreamCommands(ctx)
 	require.NoError(t, err)
 	t.Cleanup(a.hangUp)
-	a.tell(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{
+	a.send(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{
 		Connect: &commands.ConnectRequest{VmId: vm, PoolId: "pool-1", OrgId: "org-1", Version: "1.0"},
 	}})
 	return a
 }
 
-// read passes the first message to answer, and then all commands to received.
+// read sends the first message to answer, and then all commands to received.
 func (a *agent) read(answer chan<- *commands.ControllerMessage) {
 	defer close(a.ended)
 	defer close(a.received)
@@ -88,7 +88,7 @@ func (a *agent) read(answer chan<- *commands.ControllerMessage) {
 // hangUp ends the stream and waits for its reader.
 func (a *agent) hangUp() {
 	a.cancel()
-	_ = a.stream.CloseRequest() // it may be gone
+	_ = a.stream.CloseRequest() // it may have ended
 	_ = a.stream.CloseResponse()
 	<-a.ended
 	a.transport.CloseIdleConnections()
@@ -102,7 +102,7 @@ func (a *agent) next(t *testing.T) *commands.Command {
 	return command
 }
 
-func (a *agent) tell(t *testing.T, message *commands.MIGletMessage) {
+func (a *agent) send(t *testing.T, message *commands.MIGletMessage) {
 	t.Helper()
 	require.NoError(t, a.stream.Send(message))
 }
@@ -110,30 +110,29 @@ func (a *agent) tell(t *testing.T, message *commands.MIGletMessage) {
 // ack acks a command with success.
 func (a *agent) ack(t *testing.T, id string) {
 	t.Helper()
-	a.tell(t, ackOf(id, true))
+	a.send(t, ackOf(id, true))
 }
 
 func ackOf(id string, success bool) *commands.MIGletMessage {
 	return &commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{
-		CommandAck: &commands.CommandAck{CommandId: id, Success: success, Message: "so it was"},
+		CommandAck: &commands.CommandAck{CommandId: id, Success: success, Message: "done"},
 	}}
 }
 
-// report reports an event; mark tells it from others.
+// report reports an event; mark identifies it.
 func (a *agent) report(t *testing.T, typ, mark string) {
 	t.Helper()
-	a.tell(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Event{
+	a.send(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Event{
 		Event: &commands.EventNotification{
 			Type: typ, VmId: a.vm, Data: map[string]string{"mark": mark}, Timestamp: time.Now().Unix(),
 		},
 	}})
 }
 
-// beat sends a heartbeat in a state. The runner is registered in all of them
-// but ready.
+// beat sends a heartbeat in a state. The runner is registered in all states except ready.
 func (a *agent) beat(t *testing.T, state string) {
 	t.Helper()
-	a.tell(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{
+	a.send(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{
 		Heartbeat: &commands.Heartbeat{
 			VmId: a.vm, MigletState: state, Timestamp: time.Now().Unix(),
 			RunnerState: &commands.RunnerState{State: "idle", Configured: state != "ready", RunnerName: a.vm},
@@ -141,8 +140,8 @@ func (a *agent) beat(t *testing.T, state string) {
 	}})
 }
 
-// register plays the registration of the runner, from the command, which is the
-// next that comes, to the proof.
+// register registers the runner: it receives the command, which must be next, acks it and
+// sends the proof.
 func (a *agent) register(t *testing.T) {
 	t.Helper()
 	command := a.next(t)
@@ -152,7 +151,7 @@ func (a *agent) register(t *testing.T) {
 	a.beat(t, "idle")
 }
 
-// awaitIdle waits until as many VMs are known to be idle.
+// awaitIdle waits until this many VMs are known to be idle.
 func awaitIdle(t *testing.T, c *controller, n int) {
 	t.Helper()
 	eventually(t, func() bool {

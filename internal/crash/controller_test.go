@@ -15,10 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// patience is how long a test waits for what is about to happen.
+// patience is how long a test waits for an expected event.
 const patience = 20 * time.Second
 
-// controller is one life of a controller.
+// controller is one run of a controller.
 type controller struct {
 	operator
 	cmd *exec.Cmd
@@ -26,8 +26,8 @@ type controller struct {
 	// dir is the data directory as the controller sees it.
 	dir        string
 	http, grpc string
-	// gone is closed when the process has ended.
-	gone   chan struct{}
+	// exited is closed when the process has ended.
+	exited chan struct{}
 	killed bool // by the test
 }
 
@@ -37,14 +37,14 @@ func start(t *testing.T, dir string) *controller {
 	return launch(t, dir, command(t, dir))
 }
 
-// command is a controller that is not yet started.
+// command returns a controller that is not yet started.
 func command(t *testing.T, dir string, options ...string) *exec.Cmd {
 	t.Helper()
 	args := []string{"--data-dir=" + dir, "--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--log-format=json"}
 	return bare(t, append(args, options...)...)
 }
 
-// bare is a controller with these options alone.
+// bare returns a controller with only these options.
 func bare(t *testing.T, options ...string) *exec.Cmd {
 	t.Helper()
 	require.NotNil(t, program)
@@ -55,7 +55,7 @@ func bare(t *testing.T, options ...string) *exec.Cmd {
 	return cmd
 }
 
-// cleanEnvironment is this process's own without what sets options.
+// cleanEnvironment is the environment of this process without variables that set options.
 func cleanEnvironment() []string {
 	var kept []string
 	for _, kv := range os.Environ() {
@@ -66,8 +66,8 @@ func cleanEnvironment() []string {
 	return kept
 }
 
-// launch starts cmd, which becomes a controller on dir, and waits until it
-// serves. What is still alive when the test is over is killed.
+// launch starts cmd, which runs a controller on dir, and waits until it serves. If it is
+// still running when the test ends, it is killed.
 func launch(t *testing.T, dir string, cmd *exec.Cmd) *controller {
 	t.Helper()
 	log := newLogTail()
@@ -75,14 +75,14 @@ func launch(t *testing.T, dir string, cmd *exec.Cmd) *controller {
 	return launchLogged(t, dir, cmd, log)
 }
 
-// launchLogged is launch for a process whose log reaches log by itself.
+// launchLogged is launch for a process that itself writes its log to log.
 func launchLogged(t *testing.T, dir string, cmd *exec.Cmd, log *logTail) *controller {
 	t.Helper()
-	c := &controller{cmd: cmd, dir: dir, log: log, gone: make(chan struct{})}
+	c := &controller{cmd: cmd, dir: dir, log: log, exited: make(chan struct{})}
 	require.NoError(t, cmd.Start())
 	go func() {
-		defer close(c.gone)
-		_ = cmd.Wait() // ProcessState tells
+		defer close(c.exited)
+		_ = cmd.Wait() // ProcessState has the result
 	}()
 	t.Cleanup(func() {
 		if t.Failed() && !c.killed {
@@ -94,7 +94,7 @@ func launchLogged(t *testing.T, dir string, cmd *exec.Cmd, log *logTail) *contro
 	select {
 	case s := <-c.log.started:
 		c.http, c.grpc = s.HTTP, s.GRPC
-	case <-c.gone:
+	case <-c.exited:
 		require.FailNow(t, "the controller ended instead of starting", c.log.String())
 	case <-time.After(patience):
 		require.FailNow(t, "the controller does not start", c.log.String())
@@ -103,18 +103,18 @@ func launchLogged(t *testing.T, dir string, cmd *exec.Cmd, log *logTail) *contro
 	return c
 }
 
-// kill ends the process as a crash does: it gets to do nothing more. It returns
-// when the process is gone.
+// kill ends the process as a crash does, without any cleanup. It returns when the process
+// has ended.
 func (c *controller) kill() {
 	c.killed = true
-	_ = c.cmd.Process.Kill() // fails when it is gone already
-	<-c.gone
+	_ = c.cmd.Process.Kill() // fails if it has already ended
+	<-c.exited
 }
 
-// isGone reports whether the process has ended.
-func (c *controller) isGone() bool {
+// hasExited reports whether the process has ended.
+func (c *controller) hasExited() bool {
 	select {
-	case <-c.gone:
+	case <-c.exited:
 		return true
 	default:
 		return false
@@ -131,36 +131,36 @@ func (c *controller) terminate(t *testing.T) {
 func (c *controller) ended(t *testing.T) int {
 	t.Helper()
 	select {
-	case <-c.gone:
+	case <-c.exited:
 	case <-time.After(patience):
 		require.FailNow(t, "the controller does not end", c.log.String())
 	}
 	return c.cmd.ProcessState.ExitCode()
 }
 
-// run runs a controller that ends by itself.
+// run runs a controller that exits by itself.
 func run(t *testing.T, cmd *exec.Cmd) (status int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &err
 	require.NoError(t, cmd.Start())
 	impatient := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
-	_ = cmd.Wait() // ProcessState tells
+	_ = cmd.Wait() // ProcessState has the result
 	require.True(t, impatient.Stop(), "the controller does not end: %s", err.String())
 	return cmd.ProcessState.ExitCode(), out.String(), err.String()
 }
 
-// logTail takes the JSON log of a controller. It keeps its last lines.
+// logTail receives the JSON log of a controller and keeps its last lines.
 type logTail struct {
-	started chan startRecord // gets one
+	started chan startRecord // receives one
 
 	mu     sync.Mutex
-	part   []byte // of a line
+	part   []byte // an incomplete line
 	lines  []string
 	awaits map[string]chan struct{}
 }
 
-// startRecord is the log record of a controller that serves.
+// startRecord is the log record of a controller that has started.
 type startRecord struct {
 	Message string `json:"msg"`
 	HTTP    string `json:"http_addr"`
@@ -173,7 +173,7 @@ func newLogTail() *logTail {
 	return &logTail{started: make(chan startRecord, 1), awaits: map[string]chan struct{}{}}
 }
 
-// Write takes a part of the log.
+// Write receives a part of the log.
 func (l *logTail) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -204,7 +204,7 @@ func (l *logTail) line(line string) {
 	}
 }
 
-// await returns what is closed when a line with text comes.
+// await returns a channel that is closed when a line with text is logged.
 func (l *logTail) await(text string) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()

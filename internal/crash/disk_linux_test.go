@@ -15,7 +15,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// A disk that takes no more bytes, as a limit on the size of files makes it.
+// A disk that accepts no more bytes, simulated by a limit on the size of files.
 func TestNoMoreBytes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -27,7 +27,7 @@ func TestNoMoreBytes(t *testing.T) {
 	}
 	trouble.run(t)
 
-	// And a crash while it lasts.
+	// And a crash during that time.
 	trouble.fill()
 	trouble.refuse(t, "late")
 	c.kill()
@@ -36,8 +36,8 @@ func TestNoMoreBytes(t *testing.T) {
 	requireFiles(t, trouble.c, dir)
 }
 
-// Promise 8 holds in trouble as well: a stop while the disk takes nothing, with
-// reports that wait for it, is over in time, and what was accepted is there.
+// Promise 8 holds with a full disk as well: a stop while nothing can be written, with
+// reports waiting, completes in time, and accepted commands survive.
 func TestStopWhileDiskTakesNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -62,7 +62,7 @@ func TestStopWhileDiskTakesNothing(t *testing.T) {
 	requireFiles(t, trouble.c, dir)
 }
 
-// A disk that is full: a file system of a few MiB.
+// A full disk: a file system of a few MiB.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -80,8 +80,8 @@ func TestDiskFull(t *testing.T) {
 	require.Zero(t, c.ended(t), "exit status")
 }
 
-// A directory that cannot be written ends the start with status 1 and a message
-// that names it.
+// With a directory that cannot be written, the start fails with status 1 and a message that
+// names it.
 func TestReadOnlyDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -91,8 +91,8 @@ func TestReadOnlyDirectory(t *testing.T) {
 	require.Contains(t, stderr, "read-only")
 }
 
-// inMount has cmd see a file system of its own at dir, in memory and gone with
-// the process. It skips the test, and says so, where that is not permitted.
+// inMount runs cmd with a file system of its own at dir, in memory, which disappears with
+// the process. It skips the test, with a message, where that is not permitted.
 func inMount(t *testing.T, dir, options string, cmd *exec.Cmd) *exec.Cmd {
 	t.Helper()
 	own := func(args ...string) *exec.Cmd {
@@ -113,7 +113,7 @@ func inMount(t *testing.T, dir, options string, cmd *exec.Cmd) *exec.Cmd {
 	return own(cmd.Args...)
 }
 
-// fillDisk writes a file as large as it can get.
+// fillDisk writes a file as large as possible.
 func fillDisk(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.Create(path)
@@ -123,7 +123,7 @@ func fillDisk(t *testing.T, path string) {
 	require.ErrorIs(t, err, syscall.ENOSPC)
 }
 
-// endless is a file without an end.
+// endless is an endless file.
 type endless struct{}
 
 func (endless) Read(p []byte) (int, error) { return len(p), nil }

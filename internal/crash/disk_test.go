@@ -12,14 +12,13 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// diskTrouble is a controller whose disk takes nothing for a while. Promises 1
-// and 5 hold all the same: what cannot be kept is refused as UNAVAILABLE, and
-// then it is not there; what agents say on their streams waits; all that was
-// accepted stays. The process lives, tells why it is not ready, and needs no
-// restart when there is room again.
+// diskTrouble is a controller whose disk cannot be written for a while. Promises 1 and 5
+// hold anyway: what cannot be stored is rejected as UNAVAILABLE, and then does not exist;
+// messages on streams wait; everything that was accepted survives. The process keeps
+// running, reports why it is not ready, and needs no restart when there is space again.
 type diskTrouble struct {
 	c          *controller
-	dir        string // as the test sees it
+	dir        string // the data directory as the test sees it
 	fill, free func()
 
 	accepted, refused []string // ids of commands
@@ -39,7 +38,7 @@ func (d *diskTrouble) run(t *testing.T) {
 
 	d.fill()
 	d.refuse(t, "during")
-	d.requireTold(t)
+	d.requireReported(t)
 	a.beat(t, "job_running")
 	d.beatUntilRefused(t)
 	a.report(t, "job_started", "held back")
@@ -66,8 +65,8 @@ func (d *diskTrouble) run(t *testing.T) {
 	require.True(t, c.vm(t, "vm-1").GetConnected(), "the session outlasts it")
 }
 
-// send sends a command to a VM that is offline, and notes what became of it. It
-// reports whether it was accepted.
+// send sends a command to an offline VM, records the outcome, and reports whether it was
+// accepted.
 func (d *diskTrouble) send(t *testing.T, id string) bool {
 	t.Helper()
 	_, err := d.c.send(t.Context(), id, &migcontrollerv1.SendCommandRequest{VmId: "vm-off"})
@@ -80,8 +79,7 @@ func (d *diskTrouble) send(t *testing.T, id string) bool {
 	return false
 }
 
-// refuse sends commands until several in a row are refused: some may still find
-// room.
+// refuse sends commands until several in a row are rejected: some may still fit.
 func (d *diskTrouble) refuse(t *testing.T, name string) {
 	t.Helper()
 	inARow, n := 0, 0
@@ -95,9 +93,9 @@ func (d *diskTrouble) refuse(t *testing.T, name string) {
 	}, "commands are still accepted")
 }
 
-// requireTold fails unless the controller says that it lives, that it is not
-// ready and why; answers what it can read; and answers no report with 200.
-func (d *diskTrouble) requireTold(t *testing.T) {
+// requireReported fails unless the controller reports that it is alive, not ready and why;
+// serves reads; and does not answer reports with 200.
+func (d *diskTrouble) requireReported(t *testing.T) {
 	t.Helper()
 	status, answer := d.c.get(t, "/ready")
 	require.Equal(t, http.StatusServiceUnavailable, status, answer)
@@ -111,8 +109,8 @@ func (d *diskTrouble) requireTold(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, status, answer)
 }
 
-// beatUntilRefused sends heartbeats over HTTP. The first are answered, since they
-// are to be kept a little later; when that turns out to be in doubt no more are.
+// beatUntilRefused sends heartbeats over HTTP. The first are answered, since they are
+// stored a little later; once that fails no more are.
 func (d *diskTrouble) beatUntilRefused(t *testing.T) {
 	t.Helper()
 	answered := false
@@ -127,8 +125,8 @@ func (d *diskTrouble) beatUntilRefused(t *testing.T) {
 	require.True(t, answered)
 }
 
-// requireKept fails unless what was accepted is there, in order, and what was
-// refused is not.
+// requireKept fails unless the accepted commands exist, in order, and the rejected ones do
+// not.
 func (d *diskTrouble) requireKept(t *testing.T) {
 	t.Helper()
 	require.Equal(t, d.accepted, ids(d.c.commands(t, &migcontrollerv1.ListCommandsRequest{VmId: "vm-off"})))
@@ -138,9 +136,9 @@ func (d *diskTrouble) requireKept(t *testing.T) {
 	}
 }
 
-// turnAway opens a stream for a VM that the controller cannot take note of, and
-// tells how it ends. An answer, which would make the agent give up for good,
-// must not come before.
+// turnAway opens a stream for a VM that the controller cannot store, and returns how it
+// ends. A ConnectAck, which could make the agent give up permanently, must not be sent
+// first.
 func turnAway(t *testing.T, c *controller) <-chan error {
 	t.Helper()
 	a := openStream(t, c, "vm-2")
@@ -148,7 +146,7 @@ func turnAway(t *testing.T, c *controller) <-chan error {
 	go a.read(answer)
 	go func() {
 		if first := <-answer; first != nil {
-			end <- fmt.Errorf("the agent was told %v", first)
+			end <- fmt.Errorf("the agent received %v", first)
 			return
 		}
 		<-a.ended

@@ -1,8 +1,7 @@
-// Package crash owns the tests that run the controller as a process of its own
-// and kill it: what was promised must hold in what the next process finds. It
-// holds tests only.
+// Package crash runs the controller as a separate process and kills it: all promises must
+// hold in the state that the next process finds. It contains only tests.
 //
-// A kill takes the process and leaves the operating system, with all that was
-// written to it, synced or not. That a commit is synced before it is answered,
-// so that it survives the loss of power too, cannot be seen from here.
+// A kill ends the process but not the operating system, which keeps everything that was
+// written, synced or not. These tests cannot show that a commit is synced before it is
+// acknowledged, and so survives a power loss.
 package crash

@@ -22,10 +22,9 @@ const (
 	succeeded = migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED
 )
 
-// Promises 1, 2 and 3. Every command that was answered is there after a crash
-// right behind the answer, just as it was answered. What was in doubt can be
-// sent again under its id. All of it is then delivered once, one at a time and
-// in the order of acceptance.
+// Promises 1, 2 and 3. Every acknowledged command survives a crash immediately after the
+// answer, unchanged. A command without an answer can be sent again with its id. All of them
+// are then delivered once, one at a time and in order of acceptance.
 func TestAnsweredCommandsSurviveKill(t *testing.T) {
 	t.Parallel()
 	const rounds = 25
@@ -45,11 +44,11 @@ func TestAnsweredCommandsSurviveKill(t *testing.T) {
 	t.Logf("%d commands answered before a kill; %d in doubt, of which %d had been kept", answered, doubtful, kept)
 }
 
-// senders is how many send at a time.
+// senders is how many senders work concurrently.
 const senders = 4
 
-// burst is commands for a VM that is offline, sent by several until the
-// controller dies: right behind its answer to one of them.
+// burst is a set of commands for an offline VM, sent concurrently until the controller is
+// killed: immediately after its answer to one of them.
 type burst struct {
 	vm        string
 	killAfter int64 // answers
@@ -60,8 +59,7 @@ type burst struct {
 	doubtful []string // the ids that got no answer
 }
 
-// run returns when the controller is dead. It returns an error when it failed
-// before.
+// run returns when the controller is dead. It returns an error if something failed before.
 func (b *burst) run(ctx context.Context, c *controller) error {
 	errs := make([]error, senders)
 	var sending sync.WaitGroup
@@ -70,7 +68,7 @@ func (b *burst) run(ctx context.Context, c *controller) error {
 	}
 	sending.Wait()
 	if b.answers.Load() >= b.killAfter {
-		return nil // whatever failed, failed because of the kill
+		return nil // errors after the kill are expected
 	}
 	return errors.Join(errs...)
 }
@@ -95,7 +93,7 @@ func (b *burst) send(ctx context.Context, c *controller, sender int) error {
 	}
 }
 
-// request is a command that says the same each time it is asked for.
+// request returns the same command for the same id.
 func (b *burst) request(id string) *migcontrollerv1.SendCommandRequest {
 	return &migcontrollerv1.SendCommandRequest{VmId: b.vm, Command: &commands.Command{
 		Type:              "update_config",
@@ -105,8 +103,8 @@ func (b *burst) request(id string) *migcontrollerv1.SendCommandRequest {
 	}}
 }
 
-// requireKept fails if anything that was answered is not as it was. It sends
-// again what was in doubt.
+// requireKept fails if an acknowledged command has changed. It sends the unanswered ones
+// again.
 func (b *burst) requireKept(t *testing.T, c *controller) {
 	t.Helper()
 	for _, want := range b.answered {
@@ -119,7 +117,7 @@ func (b *burst) requireKept(t *testing.T, c *controller) {
 		require.Equal(t, pending, record.GetState())
 	}
 	all := ids(c.commands(t, &migcontrollerv1.ListCommandsRequest{VmId: b.vm}))
-	require.Len(t, all, len(b.answered)+len(b.doubtful), "none is there twice: %v", all)
+	require.Len(t, all, len(b.answered)+len(b.doubtful), "no duplicates: %v", all)
 	for i := range senders {
 		var own []string
 		for _, id := range all {
@@ -131,8 +129,8 @@ func (b *burst) requireKept(t *testing.T, c *controller) {
 	}
 }
 
-// deliverInOrder connects an agent for a VM that is new, and has it take and ack
-// all that waits.
+// deliverInOrder connects an agent for a new VM, which receives and acks all queued
+// commands.
 func deliverInOrder(t *testing.T, c *controller, vm string) {
 	t.Helper()
 	waiting := ids(c.commands(t, &migcontrollerv1.ListCommandsRequest{VmId: vm}))
@@ -142,7 +140,7 @@ func deliverInOrder(t *testing.T, c *controller, vm string) {
 	}
 	for _, id := range waiting {
 		require.Equal(t, id, a.next(t).GetId())
-		require.Equal(t, []string{id}, ids(c.commands(t, out)), "one command is out at a time")
+		require.Equal(t, []string{id}, ids(c.commands(t, out)), "one command is in flight at a time")
 		a.ack(t, id)
 	}
 	last := a.next(t)

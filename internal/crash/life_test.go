@@ -17,11 +17,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-// Promises 1, 3, 4, 5, 6 and 8, of a fleet at work whose controller crashes
-// again and again. Afterwards every event that was answered is there once, with
-// its file; what was seen to have ended has ended so; whoever watched saw every
-// change once and in order; each VM's sessions are numbered upwards; no runner
-// was registered twice.
+// Promises 1, 3, 4, 5, 6 and 8, for a busy fleet whose controller crashes again and again.
+// Afterwards every acknowledged event exists once, with its file; every command that was
+// seen to end has that result; every watcher saw every change once and in order; the epochs
+// of each VM increase; no runner was registered twice.
 func TestFleetAtWorkSurvivesKills(t *testing.T) {
 	t.Parallel()
 	const crashes = 6
@@ -50,21 +49,21 @@ func TestFleetAtWorkSurvivesKills(t *testing.T) {
 
 const fleetSize = 20
 
-// life is a fleet at work and those who work with it.
+// life is a busy fleet with its operators.
 type life struct {
 	relay  *relay
 	fleet  *sim.Fleet
-	peer   operator // reaches the controller through the relay
+	peer   operator // connects to the controller through the relay
 	watch  watcher
 	work   sync.WaitGroup
 	stop   context.CancelFunc
-	epochs map[string]int64 // of each VM when it was last looked at
+	epochs map[string]int64 // of each VM when it was last read
 
 	reported atomic.Int64 // events that were answered
 
 	mu     sync.Mutex
-	events map[string]bool // by mark, the answered ones
-	sent   []string        // the ids of the answered commands
+	events map[string]bool // acknowledged events, by mark
+	sent   []string        // the ids of the acknowledged commands
 	ended  map[string]*migcontrollerv1.CommandRecord
 	wrong  []string
 }
@@ -92,10 +91,10 @@ func newLife(t *testing.T, seed uint64) *life {
 	return l
 }
 
-// begin sets everybody to work.
+// begin starts all goroutines.
 func (l *life) begin(t *testing.T, c *controller) {
 	t.Helper()
-	_, l.watch.first = openWatch(t, c) // before there is anything to see
+	_, l.watch.first = openWatch(t, c) // before there are any changes
 	l.relay.point(c.http)
 	ctx, stop := context.WithCancel(t.Context())
 	l.stop = stop
@@ -108,14 +107,13 @@ func (l *life) begin(t *testing.T, c *controller) {
 	}
 }
 
-// end stops all work and waits until nothing is under way.
+// end stops all work and waits until no call is in progress.
 func (l *life) end() {
 	l.stop()
 	l.work.Wait()
 }
 
-// awaitAll waits until every VM has a session newer than all it had when it was
-// last looked at.
+// awaitAll waits until every VM has a newer session than when it was last read.
 func (l *life) awaitAll(t *testing.T, c *controller) {
 	t.Helper()
 	eventually(t, func() bool {
@@ -136,8 +134,8 @@ func (l *life) awaitAll(t *testing.T, c *controller) {
 	}, "not all VMs connect")
 }
 
-// report reports events over HTTP. One that gets no answer is not repeated: it
-// may be kept or not.
+// report reports events over HTTP. An unanswered one is not repeated: it may have been
+// stored or not.
 func (l *life) report(ctx context.Context, reporter int) {
 	for n := 0; ctx.Err() == nil; n++ {
 		mark := fmt.Sprintf("reporter-%d-%d", reporter, n)
@@ -158,7 +156,7 @@ func (l *life) report(ctx context.Context, reporter int) {
 	}
 }
 
-// operate sends commands, each until it is answered, and looks at old ones.
+// operate sends commands, each until it is acknowledged, and reads old ones.
 func (l *life) operate(ctx context.Context, who int) {
 	rng := rand.New(rand.NewPCG(uint64(who), 0))
 	for n := 0; ctx.Err() == nil; n++ {
@@ -183,7 +181,7 @@ func (l *life) operate(ctx context.Context, who int) {
 	}
 }
 
-// lookAt notes how a command ended.
+// lookAt records how a command ended.
 func (l *life) lookAt(ctx context.Context, rng *rand.Rand) {
 	l.mu.Lock()
 	id := l.sent[rng.IntN(len(l.sent))]
@@ -209,7 +207,7 @@ func (l *life) complainf(format string, args ...any) {
 	l.wrong = append(l.wrong, fmt.Sprintf(format, args...))
 }
 
-// rest waits a little before another try.
+// rest waits a little before a retry.
 func rest(ctx context.Context) {
 	select {
 	case <-time.After(10 * time.Millisecond):
@@ -217,8 +215,8 @@ func rest(ctx context.Context) {
 	}
 }
 
-// requireKept compares what everybody was told with what a controller finds
-// after the last crash, with nobody at work any more.
+// requireKept compares the recorded answers with the state of the controller after the last
+// crash, when all work has stopped.
 func (l *life) requireKept(t *testing.T, c *controller) {
 	t.Helper()
 	require.Empty(t, l.wrong)
@@ -243,7 +241,7 @@ func (l *life) requireKept(t *testing.T, c *controller) {
 	require.GreaterOrEqual(t, l.watch.resumed, 3, "the watch went through crashes")
 	require.GreaterOrEqual(t, len(changes), len(l.watch.changes))
 	for i, told := range l.watch.changes {
-		require.True(t, proto.Equal(told, changes[i]), "change %d was told as %v\nand is now told as %v", i, told, changes[i])
+		require.True(t, proto.Equal(told, changes[i]), "change %d was %v\nand is now %v", i, told, changes[i])
 	}
 	requireWhole(t, c, changes, all)
 	l.requireRegisteredOnce(t, c)
@@ -251,8 +249,8 @@ func (l *life) requireKept(t *testing.T, c *controller) {
 		len(l.events), len(all), len(l.sent), len(l.ended), len(l.watch.changes), len(changes))
 }
 
-// requireRegisteredOnce fails if a VM was to register its runner more often than
-// it booted, or if a crash of the controller was taken for a boot.
+// requireRegisteredOnce fails if the registration of a VM was requested more often than it
+// booted, or if a crash of the controller was counted as a boot.
 func (l *life) requireRegisteredOnce(t *testing.T, c *controller) {
 	t.Helper()
 	requests := map[string]int64{}
@@ -264,8 +262,8 @@ func (l *life) requireRegisteredOnce(t *testing.T, c *controller) {
 		boots += vm.GetBoot()
 		require.LessOrEqual(t, requests[id], vm.GetBoot(), "VM %s", id)
 	}
-	// An agent that got no answer to its vm_started says it again, with another
-	// time, and that is another boot.
+	// An agent whose vm_started was not answered repeats it with another time, and that
+	// counts as another boot.
 	did := l.fleet.Snapshot()
 	require.LessOrEqual(t, boots, fleetSize+did.Restarts+did.Errors["vm_started"])
 	t.Logf("%d restarts, %d boots seen", did.Restarts, boots-fleetSize)

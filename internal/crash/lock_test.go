@@ -12,9 +12,9 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// A data directory has one controller. A second one is refused with status 1 and
-// told of the directory, and the first does not notice. The lock of one that was
-// killed holds nobody up.
+// A data directory has one controller. A second one exits with status 1 and a message that
+// names the directory, without affecting the first. The lock of a killed controller blocks
+// nothing.
 func TestDataDirectoryHasOneController(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -38,8 +38,8 @@ func TestDataDirectoryHasOneController(t *testing.T) {
 	require.Equal(t, pending, next.command(t, "cmd-2").GetState())
 }
 
-// A database has one controller, whatever path leads to it. The second one is refused,
-// also within another data directory, and the first does not notice.
+// A database has one controller, whatever path leads to it. The second one exits, even if
+// it uses another data directory, without affecting the first.
 func TestDatabaseHasOneController(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -58,7 +58,7 @@ func TestDatabaseHasOneController(t *testing.T) {
 	first.mustSend(t, "vm-2", "cmd-2")
 }
 
-// Nothing is accepted once the data directory is removed, and the controller says why.
+// Nothing is accepted once the data directory is removed, and the controller reports why.
 func TestRemovedDataDirectory(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "data")

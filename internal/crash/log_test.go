@@ -19,13 +19,13 @@ type pipedLog struct {
 	t *testing.T
 }
 
-// startPiped starts a controller with stdout and stderr in one pipe, as under a
-// supervisor. The pipe is read until the controller serves, and not after that.
+// startPiped starts a controller with stdout and stderr in one pipe, as under a supervisor.
+// The pipe is read until the controller serves, and not afterwards.
 func startPiped(t *testing.T) (*controller, pipedLog) {
 	t.Helper()
 	dir := t.TempDir()
 	cmd := command(t, dir)
-	var fds [2]int // which block, other than those of os.Pipe
+	var fds [2]int // blocking, unlike those of os.Pipe
 	syscall.ForkLock.RLock()
 	err := syscall.Pipe(fds[:])
 	for _, fd := range fds {
@@ -62,16 +62,16 @@ func readStart(r *os.File, log *logTail) {
 	}
 }
 
-// fill has the controller log more than the pipe holds.
+// fill makes the controller log more than the pipe can hold.
 func (p pipedLog) fill(c *controller) {
 	p.t.Helper()
-	for i := range 1000 { // a line of 150 bytes and more for each
+	for i := range 1000 { // each logs a line of at least 150 bytes
 		c.mustSend(p.t, "nobody", fmt.Sprintf("cmd-%d", i))
 	}
 }
 
-// A log that nobody reads stops nothing: agents and operators are served, and SIGTERM
-// ends the controller in time.
+// A log that is not read blocks nothing: agents and operators are served, and SIGTERM ends
+// the controller in time.
 func TestStalledLogStopsNothing(t *testing.T) {
 	t.Parallel()
 	c, log := startPiped(t)
@@ -85,7 +85,8 @@ func TestStalledLogStopsNothing(t *testing.T) {
 	require.Less(t, time.Since(asked), stopLimit)
 }
 
-// A log whose reader is gone ends nothing, and neither does a terminal that is closed.
+// A log whose reader has ended does not end the controller, and neither does a terminal
+// that is closed.
 func TestClosedLogEndsNothing(t *testing.T) {
 	t.Parallel()
 	c, log := startPiped(t)
@@ -95,7 +96,7 @@ func TestClosedLogEndsNothing(t *testing.T) {
 		c.mustSend(t, "nobody", fmt.Sprintf("cmd-%d", i))
 		connectAgent(t, c, fmt.Sprintf("vm-%d", i)).hangUp()
 	}
-	require.False(t, c.isGone())
+	require.False(t, c.hasExited())
 	c.terminate(t)
 	require.Zero(t, c.ended(t), "exit status")
 }

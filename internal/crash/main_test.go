@@ -16,12 +16,12 @@ import (
 	"github.com/mig-controller/mig-controller/internal/app"
 )
 
-// program is what is built and run here. Nobody calls it: that the tests hold it
-// makes the go command run them again, and not take a cached result, when
-// anything in it has changed.
+// program is what is built and run here. It is not called; the reference makes the go
+// command rerun the tests, instead of using a cached result, when anything in it has
+// changed.
 var program = app.Main
 
-// built is the controller that the tests run, or why there is none.
+// built is the controller that the tests run, or why the build failed.
 var built struct {
 	path string
 	err  error
@@ -34,8 +34,8 @@ func TestMain(m *testing.M) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	built.path = filepath.Join(dir, "controller")
-	// Without the race detector, whatever the tests are built with: its processes
-	// take long to start, and many are started here.
+	// Without the race detector, even if the tests use it: such processes start slowly, and
+	// many are started here.
 	build := exec.CommandContext(context.Background(), "go", "build", "-o", built.path, "../../cmd/controller")
 	out, err := build.CombinedOutput()
 	if err != nil {
@@ -44,8 +44,8 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// seeded makes the choices of a test. CRASH_SEED repeats those of an earlier
-// run; when exactly a process dies between two instructions it cannot repeat.
+// seeded returns the random source of a test. CRASH_SEED repeats an earlier run, except for
+// the exact instruction at which a process is killed.
 func seeded(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())

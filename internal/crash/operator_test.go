@@ -36,7 +36,7 @@ func newOperator(url string) operator {
 	return o
 }
 
-// newTransport speaks plaintext HTTP/2.
+// newTransport uses plaintext HTTP/2.
 func newTransport() *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
@@ -72,7 +72,7 @@ func (o operator) mustSend(t *testing.T, vm, id string) *migcontrollerv1.Command
 	return record
 }
 
-// command shows one command.
+// command returns one command.
 func (o operator) command(t *testing.T, id string) *migcontrollerv1.CommandRecord {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
@@ -82,8 +82,7 @@ func (o operator) command(t *testing.T, id string) *migcontrollerv1.CommandRecor
 	return answer.GetCommand()
 }
 
-// commands lists all commands that the filter lets through, in the order in
-// which they were accepted.
+// commands lists all commands that match the filter, in order of acceptance.
 func (o operator) commands(t *testing.T, filter *migcontrollerv1.ListCommandsRequest) []*migcontrollerv1.CommandRecord {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
@@ -100,7 +99,7 @@ func (o operator) commands(t *testing.T, filter *migcontrollerv1.ListCommandsReq
 	}
 }
 
-// events lists all events of the VM, or of all VMs, in the order of arrival.
+// events lists all events of the VM, or of all VMs, in order of arrival.
 func (o operator) events(t *testing.T, vm string) []*migcontrollerv1.Event {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
@@ -117,7 +116,7 @@ func (o operator) events(t *testing.T, vm string) []*migcontrollerv1.Event {
 	}
 }
 
-// vms lists the VMs; there are fewer than a page of them.
+// vms lists the VMs, which fit on one page.
 func (o operator) vms(t *testing.T) map[string]*migcontrollerv1.VM {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
@@ -132,7 +131,7 @@ func (o operator) vms(t *testing.T) map[string]*migcontrollerv1.VM {
 	return byID
 }
 
-// vm shows one VM.
+// vm returns one VM.
 func (o operator) vm(t *testing.T, id string) *migcontrollerv1.VM {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
@@ -153,8 +152,8 @@ func (o operator) waitState(t *testing.T, id string, want migcontrollerv1.Comman
 	return record
 }
 
-// post posts a JSON body to a path over HTTP/1.1, as agents do that have no
-// stream, and returns status and answer.
+// post posts a JSON body to a path over HTTP/1.1, as agents without a stream do, and
+// returns status and answer.
 func (o operator) post(ctx context.Context, path, body string) (status int, answer string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, o.url+path, strings.NewReader(body))
 	if err != nil {
@@ -198,7 +197,7 @@ func eventually(t *testing.T, condition func() bool, message string, args ...any
 	}
 }
 
-// await waits for what a channel has to give: the zero value once it is closed.
+// await waits for a value from a channel; the zero value if it is closed.
 func await[T any](t *testing.T, from <-chan T, what string) T {
 	t.Helper()
 	select {

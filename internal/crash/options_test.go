@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An option that breaks a rule ends the process with status 2, on stderr alone,
-// with the option, the rule and where it was set; before anything is written.
+// An invalid option ends the process with status 2, and with a message on stderr only that
+// names the option, the rule and where it was set, before anything is written.
 func TestWrongOptions(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "controller.yaml")
@@ -57,7 +57,7 @@ func TestWrongOptions(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "data")
-			// What comes later on the command line counts.
+			// The last option on the command line counts.
 			cmd := bare(t, append([]string{"--data-dir=" + dir, "--http-addr=localhost:0", "--grpc-addr=localhost:0"}, test.args...)...)
 			if test.environ != "" {
 				cmd.Env = append(cmd.Env, test.environ)
@@ -73,7 +73,7 @@ func TestWrongOptions(t *testing.T) {
 	}
 }
 
-// What is no option is refused like one that breaks a rule.
+// An unknown option is rejected like an invalid one.
 func TestUnknownOption(t *testing.T) {
 	t.Parallel()
 	status, stdout, stderr := run(t, bare(t, "--no-such-option=1"))
@@ -100,8 +100,8 @@ func TestHelpAndVersion(t *testing.T) {
 	}
 }
 
-// A port that is taken ends the process with status 1, and the message tells
-// which option names another.
+// If a port is in use the process exits with status 1, and the message names the option for
+// another port.
 func TestPortTaken(t *testing.T) {
 	t.Parallel()
 	c := start(t, t.TempDir())

@@ -12,11 +12,11 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// Promises 1, 2, 5 and 6. A command that was out when the controller died comes
-// again on the agent's next stream, with another attempt, until an ack of it is
-// durable, and never after that. What the agent reported before the ack is
-// durable if the ack is. A downtime longer than the ack timeout ends no command.
-// The runner, which is registered, is not registered again.
+// Promises 1, 2, 5 and 6. A command that was in flight when the controller crashed is
+// delivered again on the agent's next stream, as another attempt, until its ack is durable,
+// and never afterwards. What the agent reported before the ack is durable if the ack is. A
+// downtime longer than the ack timeout ends no command. The registered runner is not
+// registered again.
 func TestUnackedCommandComesAgain(t *testing.T) {
 	t.Parallel()
 	r := &redelivery{rng: seeded(t), dir: t.TempDir(), vm: "vm-1"}
@@ -40,7 +40,7 @@ func TestUnackedCommandComesAgain(t *testing.T) {
 	require.Len(t, all, 1, "the runner was registered once")
 	r.a.hangUp()
 	for more := range r.a.received {
-		require.Nil(t, more, "nothing comes after its ack")
+		require.Nil(t, more, "nothing is delivered after its ack")
 	}
 }
 
@@ -53,7 +53,7 @@ type redelivery struct {
 	acksKept, acksLost int
 }
 
-// killBeforeAck kills the controller several times while the command is out.
+// killBeforeAck kills the controller several times while the command is in flight.
 func (r *redelivery) killBeforeAck(t *testing.T, id string, kills int) {
 	t.Helper()
 	r.c.mustSend(t, r.vm, id)
@@ -82,8 +82,8 @@ func (r *redelivery) killForLong(t *testing.T, id string) {
 	r.finish(t, id, 2)
 }
 
-// killWhileAcking kills the controller at some moment around its commit of what
-// the agent says: an event, then the ack.
+// killWhileAcking kills the controller around the time of its commit of the agent's
+// messages: an event, then the ack.
 func (r *redelivery) killWhileAcking(t *testing.T, id string) {
 	t.Helper()
 	r.c.mustSend(t, r.vm, id)
@@ -94,8 +94,8 @@ func (r *redelivery) killWhileAcking(t *testing.T, id string) {
 	r.crash(t, 0)
 	if r.c.command(t, id).GetState() == succeeded {
 		r.acksKept++
-		require.Contains(t, marks(r.c.events(t, r.vm)), id, "the event came before the ack")
-		r.reconnect(t) // what is received next must be the next command
+		require.Contains(t, marks(r.c.events(t, r.vm)), id, "the event was sent before the ack")
+		r.reconnect(t) // the next message must be the next command
 		return
 	}
 	r.acksLost++
@@ -104,7 +104,7 @@ func (r *redelivery) killWhileAcking(t *testing.T, id string) {
 	r.finish(t, id, 2)
 }
 
-// receive takes the next command, which must be this one.
+// receive receives the next command, which must be this one.
 func (r *redelivery) receive(t *testing.T, id string, attempt int) {
 	t.Helper()
 	require.Equal(t, id, r.a.next(t).GetId())
@@ -113,7 +113,7 @@ func (r *redelivery) receive(t *testing.T, id string, attempt int) {
 	require.EqualValues(t, attempt, record.GetAttempts())
 }
 
-// finish acks the command that is out.
+// finish acks the command in flight.
 func (r *redelivery) finish(t *testing.T, id string, attempts int) {
 	t.Helper()
 	r.a.ack(t, id)
@@ -122,7 +122,7 @@ func (r *redelivery) finish(t *testing.T, id string, attempts int) {
 	require.True(t, record.GetAck().GetSuccess())
 }
 
-// crash kills the controller and starts another, which finds nobody connected.
+// crash kills the controller and starts another one, which must find no VM connected.
 func (r *redelivery) crash(t *testing.T, downtime time.Duration) {
 	t.Helper()
 	r.c.kill()

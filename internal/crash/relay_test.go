@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// relay is an address that stays while the controllers behind it come and go,
-// each on ports of its own. A connection that finds none is ended.
+// relay is a fixed address for successive controllers, each on ports of its own. A
+// connection is closed if there is none.
 type relay struct {
 	listener net.Listener
 	serving  sync.WaitGroup
@@ -28,7 +28,7 @@ func newRelay(t *testing.T) *relay {
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	r := &relay{listener: l, conns: map[net.Conn]struct{}{}}
-	ctx := t.Context() // over before the relay is closed
+	ctx := t.Context() // it ends before the relay is closed
 	r.serving.Go(func() { r.accept(ctx) })
 	t.Cleanup(r.close)
 	return r
@@ -43,7 +43,7 @@ func (r *relay) point(addr string) {
 	r.target = addr
 }
 
-// close ends everything and waits until it has.
+// close closes all connections and waits for their goroutines.
 func (r *relay) close() {
 	_ = r.listener.Close()
 	r.mu.Lock()
@@ -67,7 +67,7 @@ func (r *relay) accept(ctx context.Context) {
 	}
 }
 
-// serve passes everything on until one side ends; then both do.
+// serve forwards everything until one side ends; then it closes both.
 func (r *relay) serve(ctx context.Context, in net.Conn) {
 	defer r.forget(in)
 	target, ok := r.keep(in)

@@ -18,10 +18,10 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// Promises 1, 5 and 6. After a crash the admin API answers what it answered
-// before, byte for byte: VMs, commands in all states, events, filters, the order
-// and the tokens of pages. Only VMs that were connected no longer are. The
-// registration token, which an agent got, is nowhere in the data directory.
+// Promises 1, 5 and 6. After a crash the admin API returns the same as before, byte for
+// byte: VMs, commands in all states, events, filters, the order and the tokens of pages.
+// The only difference is that VMs are no longer connected. The registration token, which an
+// agent got, is nowhere in the data directory.
 func TestRestartFindsEverything(t *testing.T) {
 	t.Parallel()
 	const token = "AABBCCDDEEFFGGHHIIJJKK"
@@ -53,8 +53,8 @@ func TestRestartFindsEverything(t *testing.T) {
 	requireNowhere(t, dir, token)
 }
 
-// liveALittle brings about VMs and commands in every state, and events by every
-// way. It returns the agents that are still connected.
+// liveALittle creates VMs and commands in every state, and events by every route. It
+// returns the agents that are still connected.
 func liveALittle(t *testing.T, c *controller, token string) []*agent {
 	t.Helper()
 	vms := map[string]*agent{}
@@ -71,10 +71,10 @@ func liveALittle(t *testing.T, c *controller, token string) []*agent {
 	c.mustSend(t, "vm-done", "cmd-succeeded")
 	vms["vm-done"].ack(t, vms["vm-done"].next(t).GetId())
 	c.mustSend(t, "vm-failed", "cmd-failed")
-	vms["vm-failed"].tell(t, ackOf(vms["vm-failed"].next(t).GetId(), false))
+	vms["vm-failed"].send(t, ackOf(vms["vm-failed"].next(t).GetId(), false))
 	sendWith(t, c, "cmd-timed-out", &migcontrollerv1.SendCommandRequest{VmId: "vm-late", AckTimeout: durationpb.New(time.Millisecond)})
 	require.Equal(t, "cmd-timed-out", vms["vm-late"].next(t).GetId())
-	vms["vm-late"].beat(t, "idle") // it is there
+	vms["vm-late"].beat(t, "idle") // it is alive
 	sendWith(t, c, "cmd-expired", &migcontrollerv1.SendCommandRequest{VmId: "vm-off", Ttl: durationpb.New(time.Millisecond)})
 	c.mustSend(t, "vm-out", "cmd-delivered")
 	require.Equal(t, "cmd-delivered", vms["vm-out"].next(t).GetId())
@@ -124,8 +124,8 @@ func report(t *testing.T, c *controller, vm string, n int) {
 	require.Equal(t, http.StatusOK, status, answer)
 }
 
-// beat sends the only heartbeat of a VM over HTTP, and waits until it is kept:
-// before that a crash may take it.
+// beat sends the only heartbeat of a VM over HTTP, and waits until it is stored: before
+// that a crash may lose it.
 func beat(t *testing.T, c *controller, vm string) {
 	t.Helper()
 	body := fmt.Sprintf(`{"type":"job_heartbeat","vm_id":%q,"miglet_state":"job_running","current_job":{"job_id":"1"}}`, vm)
@@ -135,8 +135,8 @@ func beat(t *testing.T, c *controller, vm string) {
 	eventually(t, func() bool { return c.vm(t, vm).GetStatus() != "" }, "the heartbeat of %s is not kept", vm)
 }
 
-// everything is all that the admin API answers, by what was asked: each VM, each
-// command, and all lists, page for page.
+// everything is all that the admin API returns, by request: each VM, each command, and all
+// lists, page by page.
 func everything(t *testing.T, c *controller) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -192,7 +192,7 @@ func requireSame(t *testing.T, before, after map[string]string, mask func(*testi
 	}
 }
 
-// withoutSessions takes out of an answer what the end of a session changes.
+// withoutSessions removes from an answer what the end of a session changes.
 func withoutSessions(t *testing.T, answer string) string {
 	t.Helper()
 	var tree any

@@ -19,12 +19,12 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// stopLimit is how long a stop may take.
+// stopLimit is the maximum duration of a stop.
 const stopLimit = 10 * time.Second
 
-// Promises 5 and 8. SIGTERM ends 200 streams, a watch and a call that waits,
-// each in its own way, and the controller exits with 0 in time. Heartbeats that
-// were read just before are kept, and all VMs come back to the next controller.
+// Promises 5 and 8. SIGTERM ends 200 streams, a watch and a call that waits, each in its
+// own way, and the controller exits with 0 in time. Heartbeats that were read just before
+// are stored, and all VMs reconnect to the next controller.
 func TestStopLosesNothing(t *testing.T) {
 	t.Parallel()
 	const streams, waits = 200, 20
@@ -43,7 +43,7 @@ func TestStopLosesNothing(t *testing.T) {
 	}
 	for i, a := range agents[:waits] {
 		require.Equal(t, fmt.Sprintf("cmd-%d", i), a.next(t).GetId())
-		a.beat(t, "draining") // is read before the ack, and so before the call is answered
+		a.beat(t, "draining") // it is read before the ack, and so before the call returns
 		a.ack(t, fmt.Sprintf("cmd-%d", i))
 	}
 	for _, answer := range answers {
@@ -56,8 +56,8 @@ func TestStopLosesNothing(t *testing.T) {
 	t.Logf("the stop took %v", took)
 	require.Less(t, took, stopLimit)
 
-	require.Equal(t, pending, await(t, idle, "a call that waits").record(t).GetState(), "a call that waits is answered with the record as it is")
-	for watch.Receive() { // what was under way
+	require.Equal(t, pending, await(t, idle, "a call that waits").record(t).GetState(), "a call that waits returns the current record")
+	for watch.Receive() { // changes in progress
 	}
 	require.Equal(t, connect.CodeUnavailable, connect.CodeOf(watch.Err()))
 	for _, a := range agents {
@@ -83,8 +83,7 @@ func TestStopLosesNothing(t *testing.T) {
 		"no runner is registered twice")
 }
 
-// Promise 5. A heartbeat over HTTP that was answered right before SIGTERM is
-// kept.
+// Promise 5. A heartbeat over HTTP that was answered just before SIGTERM is stored.
 func TestStopKeepsAnsweredHeartbeats(t *testing.T) {
 	t.Parallel()
 	const vms = 20
@@ -112,14 +111,14 @@ func TestStopKeepsAnsweredHeartbeats(t *testing.T) {
 	}
 }
 
-// Promise 8. A request that does not end delays the stop, but not beyond the
-// limit, and nothing is lost by that.
-func TestStopWithStuckRequest(t *testing.T) {
+// Promise 8. A request that does not end delays the stop, but not beyond the limit, and
+// nothing is lost by that.
+func TestStopWithBlockedRequest(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	c := start(t, dir)
 	c.mustSend(t, "vm-1", "cmd-1")
-	stick(t, c)
+	block(t, c)
 	asked := time.Now()
 	c.terminate(t)
 	require.Zero(t, c.ended(t), "exit status")
@@ -129,23 +128,23 @@ func TestStopWithStuckRequest(t *testing.T) {
 	require.Equal(t, pending, c.command(t, "cmd-1").GetState())
 }
 
-// A second SIGTERM ends a stop that takes its time, with status 1. What was
-// answered is kept even so.
+// A second SIGTERM ends a slow stop with status 1. Everything that was acknowledged is
+// kept.
 func TestSecondSignalEndsStopAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	c := start(t, dir)
 	c.mustSend(t, "vm-1", "cmd-1")
-	stick(t, c)
+	block(t, c)
 	stopping := c.log.await(`"stopping; a second signal stops at once"`)
 	c.terminate(t)
 	await(t, stopping, "the beginning of the stop")
-	require.False(t, c.isGone(), "the stop did not take its time")
-	// One right after the first is taken for a part of it.
+	require.False(t, c.hasExited(), "the stop ended too early")
+	// A signal immediately after the first counts as a part of it.
 	again := time.Now()
 	eventually(t, func() bool {
-		_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have gone
-		return c.isGone()
+		_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+		return c.hasExited()
 	}, "a second signal does not end it")
 	require.Equal(t, 1, c.ended(t), "exit status")
 	require.Less(t, time.Since(again), 3*time.Second)
@@ -153,9 +152,9 @@ func TestSecondSignalEndsStopAtOnce(t *testing.T) {
 	require.Equal(t, pending, c.command(t, "cmd-1").GetState())
 }
 
-// stick makes a request whose body never comes. It returns when the controller
-// waits for it.
-func stick(t *testing.T, c *controller) {
+// block makes a request whose body never arrives. It returns when the controller waits for
+// the body.
+func block(t *testing.T, c *controller) {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", c.http)
 	require.NoError(t, err)
@@ -170,7 +169,7 @@ func stick(t *testing.T, c *controller) {
 	require.True(t, strings.HasPrefix(string(answer[:n]), "HTTP/1.1 100 "), "the handler reads the body: %s", answer[:n])
 }
 
-// openWatch watches the fleet from now on. The watch stands.
+// openWatch watches the fleet from now on. It returns when the watch has begun.
 func openWatch(t *testing.T, c *controller) (watch *connect.ServerStreamForClient[change], cursor string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -181,7 +180,7 @@ func openWatch(t *testing.T, c *controller) (watch *connect.ServerStreamForClien
 	return watch, watch.Msg().GetCursor()
 }
 
-// connectAgents connects the agents of as many VMs.
+// connectAgents connects the agents of this many VMs.
 func connectAgents(t *testing.T, c *controller, n int) []*agent {
 	t.Helper()
 	agents := make([]*agent, n)
@@ -191,7 +190,7 @@ func connectAgents(t *testing.T, c *controller, n int) []*agent {
 	return agents
 }
 
-// result is the answer to a call that takes long.
+// result is the answer to a long call.
 type result struct {
 	got *migcontrollerv1.CommandRecord
 	err error
@@ -203,8 +202,8 @@ func (r result) record(t *testing.T) *migcontrollerv1.CommandRecord {
 	return r.got
 }
 
-// waitFor sends a command with a call that waits for its end. It returns when
-// the command is accepted.
+// waitFor sends a command with a call that waits for its end. It returns when the command
+// is accepted.
 func waitFor(t *testing.T, c *controller, vm, id string) <-chan result {
 	t.Helper()
 	answer := make(chan result, 1)

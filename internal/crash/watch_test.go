@@ -13,8 +13,8 @@ import (
 
 type change = migcontrollerv1.WatchFleetResponse
 
-// watcher follows the fleet through crashes: each watch resumes where the one
-// before broke off.
+// watcher follows the fleet through crashes: each watch resumes where the previous one
+// broke off.
 type watcher struct {
 	first   string // the cursor where it begins
 	changes []*change
@@ -56,13 +56,13 @@ func (w *watcher) receive(stream *connect.ServerStreamForClient[change], cursor 
 	return cursor, stream.Err()
 }
 
-// refusal reports whether err is the controller's own word, and more than that
-// it is stopping.
+// refusal reports whether err was sent by the controller, for a reason other than a
+// shutdown.
 func refusal(err error) bool {
 	return connect.IsWireError(err) && connect.CodeOf(err) != connect.CodeUnavailable
 }
 
-// replay returns all changes after the cursor, of a fleet that is quiet.
+// replay returns all changes after the cursor, of a fleet without activity.
 func replay(t *testing.T, o operator, cursor string) []*change {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -15,8 +15,8 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// requireWhole fails if the changes since the beginning do not add up to what
-// the controller shows, or tell of a step that cannot be.
+// requireWhole fails if the changes from the beginning do not add up to the state that the
+// controller reports, or contain an impossible step.
 func requireWhole(t *testing.T, c *controller, changes []*change, events []*migcontrollerv1.Event) {
 	t.Helper()
 	epochs := map[string]int64{}
@@ -41,7 +41,7 @@ func requireWhole(t *testing.T, c *controller, changes []*change, events []*migc
 			told = append(told, step.GetEvent())
 		}
 	}
-	require.Equal(t, numbers(events), numbers(told), "every event is a change and every change's event is there")
+	require.Equal(t, numbers(events), numbers(told), "every event has a change, and every change's event exists")
 	for i := range told {
 		require.True(t, proto.Equal(told[i], events[i]), "told: %v\nlisted: %v", told[i], events[i])
 	}
@@ -50,7 +50,7 @@ func requireWhole(t *testing.T, c *controller, changes []*change, events []*migc
 		require.False(t, vm.GetConnected(), "VM %s", id)
 	}
 	listed := c.commands(t, &migcontrollerv1.ListCommandsRequest{})
-	require.Equal(t, slices.Sorted(maps.Keys(records)), slices.Sorted(slices.Values(ids(listed))), "every command is a change, and is there")
+	require.Equal(t, slices.Sorted(maps.Keys(records)), slices.Sorted(slices.Values(ids(listed))), "every command has a change, and exists")
 	for _, now := range listed {
 		told := records[now.GetCommand().GetId()]
 		require.Equal(t, told.GetState(), now.GetState(), "command %s", now.GetCommand().GetId())
@@ -58,7 +58,7 @@ func requireWhole(t *testing.T, c *controller, changes []*change, events []*migc
 	}
 }
 
-// requireFiles fails unless every event gets its file, and there is no other.
+// requireFiles fails unless every event has a file, and there are no others.
 func requireFiles(t *testing.T, c *controller, dir string) {
 	t.Helper()
 	want := map[string]string{}
@@ -88,7 +88,7 @@ func requireFiles(t *testing.T, c *controller, dir string) {
 	}
 }
 
-// eventFiles are the names of the event files, below dir.
+// eventFiles returns the names of the event files below dir.
 func eventFiles(t *testing.T, dir string) []string {
 	t.Helper()
 	var names []string
@@ -102,7 +102,7 @@ func eventFiles(t *testing.T, dir string) []string {
 	return names
 }
 
-// numbers are the controller's own for the events.
+// numbers returns the numbers that the controller assigned to the events.
 func numbers(events []*migcontrollerv1.Event) []int64 {
 	var all []int64
 	for _, e := range events {
@@ -111,12 +111,12 @@ func numbers(events []*migcontrollerv1.Event) []int64 {
 	return all
 }
 
-// mark is what tells an event from others; empty for one of a simulated agent.
+// mark returns the text that identifies an event; empty for one of a simulated agent.
 func mark(e *migcontrollerv1.Event) string {
 	return e.GetBody().GetFields()["data"].GetStructValue().GetFields()["mark"].GetStringValue()
 }
 
-// marks are those of all events.
+// marks returns those of all events.
 func marks(events []*migcontrollerv1.Event) []string {
 	var all []string
 	for _, e := range events {

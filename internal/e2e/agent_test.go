@@ -18,13 +18,13 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// streamMethod is where agents in the field find their stream.
+// streamMethod is the method that agents in the field call.
 const streamMethod = "/miglet.commands.CommandService/StreamCommands"
 
 const agentVersion = "1.2.3"
 
-// newConn connects as agents in the field do: in plaintext, with pings also
-// while nothing else is said.
+// newConn connects as agents in the field do: in plaintext, with keepalive pings even
+// without streams.
 func newConn(addr string) (*grpc.ClientConn, error) {
 	return grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
@@ -46,7 +46,7 @@ type stream struct {
 	reset context.CancelFunc
 	inbox chan *commands.ControllerMessage // closed at the end
 	err   error                            // why it ended; set before inbox is closed
-	// endedAt is when; set before inbox is closed.
+	// endedAt is when it ended; set before inbox is closed.
 	endedAt time.Time
 	// patience is how long next waits.
 	patience time.Duration
@@ -81,7 +81,7 @@ func (s *stream) read(ctx context.Context) {
 	}
 }
 
-// errEnded occurs when a stream ends while something is expected of it.
+// errEnded occurs when a stream ends while a message is expected.
 var errEnded = errors.New("the stream has ended")
 
 // next returns the next message.
@@ -93,7 +93,7 @@ func (s *stream) next() (*commands.ControllerMessage, error) {
 		}
 		return m, nil
 	case <-time.After(s.patience):
-		return nil, errors.New("nothing came")
+		return nil, errors.New("nothing arrived")
 	}
 }
 
@@ -105,7 +105,7 @@ func (s *stream) connect(hello *commands.ConnectRequest) (*commands.ConnectAck, 
 	}
 	m, err := s.next()
 	if err == nil && m.GetConnectAck() == nil {
-		err = fmt.Errorf("a ConnectAck is due, not %v", m)
+		err = fmt.Errorf("expected a ConnectAck, got %v", m)
 	}
 	return m.GetConnectAck(), err
 }
@@ -114,7 +114,7 @@ func (s *stream) connect(hello *commands.ConnectRequest) (*commands.ConnectAck, 
 func (s *stream) command() (*commands.Command, error) {
 	m, err := s.next()
 	if err == nil && m.GetCommand() == nil {
-		err = fmt.Errorf("a command is due, not %v", m)
+		err = fmt.Errorf("expected a command, got %v", m)
 	}
 	return m.GetCommand(), err
 }
@@ -134,7 +134,7 @@ func (s *stream) end() {
 	}
 }
 
-// agent is the agent of a VM on one stream.
+// agent is the agent of a VM with one stream.
 type agent struct {
 	*stream
 	t    *testing.T
@@ -142,7 +142,7 @@ type agent struct {
 	conn *grpc.ClientConn
 }
 
-// openOver opens a stream and says nothing on it.
+// openOver opens a stream without sending anything.
 func openOver(t *testing.T, conn *grpc.ClientConn, vm string, opts ...grpc.CallOption) *agent {
 	t.Helper()
 	s, err := openStream(t.Context(), conn, opts...)
@@ -185,13 +185,13 @@ func (a *agent) hello() {
 	require.NotEmpty(a.t, ack.GetServerVersion())
 }
 
-// say sends a message.
-func (a *agent) say(m any) {
+// send sends a message.
+func (a *agent) send(m any) {
 	a.t.Helper()
 	require.NoError(a.t, a.rpc.SendMsg(m))
 }
 
-// expectCommand takes the next message, a command of the type.
+// expectCommand receives the next message, which must be a command of this type.
 func (a *agent) expectCommand(typ string) *commands.Command {
 	a.t.Helper()
 	cmd, err := a.command()
@@ -200,7 +200,7 @@ func (a *agent) expectCommand(typ string) *commands.Command {
 	return cmd
 }
 
-// expect takes the next message, the command with this id.
+// expect receives the next message, which must be the command with this id.
 func (a *agent) expect(id string) {
 	a.t.Helper()
 	cmd, err := a.command()
@@ -208,7 +208,7 @@ func (a *agent) expect(id string) {
 	require.Equal(a.t, id, cmd.GetId(), cmd.GetType())
 }
 
-// acked answers a command with success.
+// acked acks a command with success.
 func (a *agent) acked(id string) {
 	a.t.Helper()
 	require.NoError(a.t, a.ack(&commands.CommandAck{CommandId: id, Success: true}))
@@ -220,24 +220,24 @@ func (a *agent) happened(typ string) {
 	require.NoError(a.t, a.event(&commands.EventNotification{Type: typ, VmId: a.vm, Timestamp: time.Now().Unix()}))
 }
 
-// beat sends a heartbeat of an agent in the state, as it is after the changes.
+// beat sends a heartbeat of an agent in this state, with the given changes.
 func (a *agent) beat(state string, change ...func(*commands.Heartbeat)) {
 	a.t.Helper()
 	h := &commands.Heartbeat{VmId: a.vm, MigletState: state, Timestamp: time.Now().Unix()}
 	for _, f := range change {
 		f(h)
 	}
-	a.say(&commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: h}})
+	a.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Heartbeat{Heartbeat: h}})
 }
 
-// withRunner says whether the runner is configured.
+// withRunner sets whether the runner is configured.
 func withRunner(configured bool) func(*commands.Heartbeat) {
 	return func(h *commands.Heartbeat) {
 		h.RunnerState = &commands.RunnerState{State: "idle", Configured: configured}
 	}
 }
 
-// register takes the register_runner that is to come and obeys it.
+// register receives register_runner, acks it and reports the registration.
 func (a *agent) register() *commands.Command {
 	a.t.Helper()
 	cmd := a.expectCommand("register_runner")
@@ -246,8 +246,8 @@ func (a *agent) register() *commands.Command {
 	return cmd
 }
 
-// expectEnd requires that the stream ends, that nothing comes on it before, and
-// returns the code that it ends with.
+// expectEnd requires that the stream ends without another message, and returns its status
+// code.
 func (a *agent) expectEnd() codes.Code {
 	a.t.Helper()
 	m, err := a.next()
@@ -258,14 +258,13 @@ func (a *agent) expectEnd() codes.Code {
 	return status.Code(a.err)
 }
 
-// cut closes the connection, as a network does that drops.
+// cut closes the connection, as a network drop does.
 func (a *agent) cut() {
 	a.t.Helper()
 	require.NoError(a.t, a.conn.Close())
 }
 
-// requireLives requires that the session, the VM's first, works in both
-// directions.
+// requireLives requires that the VM's first session still works in both directions.
 func (c *controller) requireLives(t *testing.T, a *agent) {
 	t.Helper()
 	sent := c.send(t, a.vm, "set_log_level")

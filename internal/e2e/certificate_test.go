@@ -17,7 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
-// recipe returns the shell commands of docs/operations.md that make a certificate.
+// recipe returns the shell commands of docs/operations.md that create a certificate.
 func recipe(t *testing.T) string {
 	t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "operations.md"))
@@ -28,8 +28,8 @@ func recipe(t *testing.T) string {
 	return "openssl req " + commands
 }
 
-// The certificate that docs/operations.md makes is one that clients accept, also those
-// that are stricter than openssl: it is a server's, not an authority's.
+// The certificate that docs/operations.md creates is accepted by clients, including those
+// that are stricter than openssl: it is a server certificate, not a CA certificate.
 func TestCertificateOfTheDocument(t *testing.T) {
 	t.Parallel()
 	needs(t, "openssl")
@@ -44,7 +44,7 @@ func TestCertificateOfTheDocument(t *testing.T) {
 	leaf, err := x509.ParseCertificate(block.Bytes)
 	require.NoError(t, err)
 	require.True(t, leaf.BasicConstraintsValid)
-	require.False(t, leaf.IsCA, "no rustls client accepts an authority as a server")
+	require.False(t, leaf.IsCA, "rustls clients do not accept a CA certificate from a server")
 	trusted := x509.NewCertPool()
 	trusted.AddCert(leaf)
 	for _, name := range []string{"localhost", "127.0.0.1"} {
@@ -78,7 +78,7 @@ func TestCertificateOfTheDocument(t *testing.T) {
 	}
 }
 
-// withPython asks for the strictest checks, which are the default from 3.13 on.
+// withPython enables the strictest checks, which are the default since 3.13.
 const withPython = `
 import os, ssl, urllib.request
 trust = ssl.create_default_context(cafile=os.environ["CA"])

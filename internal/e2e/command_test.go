@@ -18,9 +18,9 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// TestCommandIDIsTheIdempotencyKey defends senders that repeat themselves: the
-// same request under one id is one command, whenever and however often it is
-// sent; another request under that id is refused.
+// TestCommandIDIsTheIdempotencyKey defends senders that retry: the same request with the
+// same id is one command, whenever and however often it is sent; another request with that
+// id is rejected.
 func TestCommandIDIsTheIdempotencyKey(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -57,15 +57,14 @@ func TestCommandIDIsTheIdempotencyKey(t *testing.T) {
 	require.True(t, proto.Equal(first.GetCommand(), got), "%v", got)
 	a.acked(id)
 	shared.awaitCommand(t, id, succeeded)
-	require.Equal(t, succeeded, shared.send(t, vm, "update_config", withID(id), params).GetState(), "it is not done again")
+	require.Equal(t, succeeded, shared.send(t, vm, "update_config", withID(id), params).GetState(), "it is not executed again")
 	a.register()
 	shared.awaitVM(t, vm, "registered", isRegistered)
 	shared.onlyCommand(t, a)
 }
 
-// TestWaitAnswersTheEnd defends the wait of SendCommand: it lasts until the
-// command has ended, or else for as long as was asked, and answers the record
-// as it is by then.
+// TestWaitAnswersTheEnd defends the wait of SendCommand: it lasts until the command has
+// ended, or for the requested time, and returns the current record.
 func TestWaitAnswersTheEnd(t *testing.T) {
 	t.Parallel()
 	for name, admin := range map[string]migcontrollerv1connect.AdminServiceClient{"Connect": shared.admin, "gRPC": shared.grpcAdmin} {
@@ -93,7 +92,7 @@ func TestWaitAnswersTheEnd(t *testing.T) {
 			res, err := admin.SendCommand(t.Context(), request(vm, "drain", withWait(2*time.Second)))
 			require.NoError(t, err)
 			require.GreaterOrEqual(t, time.Since(began), 2*time.Second)
-			require.Equal(t, delivered, res.GetCommand().GetState(), "as it is when the wait is over")
+			require.Equal(t, delivered, res.GetCommand().GetState(), "the state at the end of the wait")
 
 			res, err = admin.SendCommand(t.Context(),
 				request(newVM(), "drain", withWait(time.Minute), withTTL(200*time.Millisecond)))
@@ -121,7 +120,7 @@ func TestCancelTakesACommandBack(t *testing.T) {
 	require.Equal(t, cancelled, r.GetState())
 	require.EqualValues(t, 1, r.GetAttempts())
 	require.Contains(t, r.GetReason(), "may have acted")
-	a.expect(last) // neither the cancelled one nor any wait
+	a.expect(last) // the cancelled one is not delivered, and blocks nothing
 
 	a.acked(out)
 	r = await(t, "the late ack", func() *commandRecord { return shared.command(t, out) },
@@ -137,8 +136,8 @@ func TestCancelTakesACommandBack(t *testing.T) {
 	requireCode(t, err, codeInvalid, "command_id")
 }
 
-// TestCommandExpiresUndelivered defends the deadline: a command whose VM does
-// not come in time is never sent.
+// TestCommandExpiresUndelivered defends the deadline: a command whose VM does not connect
+// in time is never sent.
 func TestCommandExpiresUndelivered(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -153,8 +152,8 @@ func TestCommandExpiresUndelivered(t *testing.T) {
 	shared.onlyCommand(t, a)
 }
 
-// TestBadRequestNamesItsField defends senders: an error says which field breaks
-// which rule, in Connect and in gRPC, and nothing of the request is kept.
+// TestBadRequestNamesItsField defends senders: an error names the field and the rule that
+// it violates, in Connect and in gRPC, and the request has no effect.
 func TestBadRequestNamesItsField(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -189,7 +188,7 @@ func TestBadRequestNamesItsField(t *testing.T) {
 			r.Command.Type, r.Command.StringParams = "register_runner", map[string]string{"registration_token": "t"}
 		}},
 	} {
-		if test.field != "ttl" || request(vm, "drain", test.make).GetTtl().IsValid() { // JSON cannot say the other
+		if test.field != "ttl" || request(vm, "drain", test.make).GetTtl().IsValid() { // JSON cannot express the other
 			_, err := shared.admin.SendCommand(t.Context(), request(vm, "drain", test.make))
 			requireCode(t, err, codeInvalid, test.field+" must")
 		}
@@ -199,7 +198,7 @@ func TestBadRequestNamesItsField(t *testing.T) {
 	require.Empty(t, shared.commandsOf(t, vm, ""))
 }
 
-// TestLimitsAreReachable defends the limits from below.
+// TestLimitsAreReachable checks that the limits themselves are accepted.
 func TestLimitsAreReachable(t *testing.T) {
 	t.Parallel()
 	vm := newVM()

@@ -24,18 +24,17 @@ import (
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
-// stopTime is how long a stop may take.
+// stopTime is the maximum duration of a stop.
 const stopTime = 10 * time.Second
 
-// controller is a whole controller in this process, with clients of its
-// operators.
+// controller is a whole controller in this process, with admin clients.
 type controller struct {
 	options            config.Options
 	httpAddr, grpcAddr string
 	log                *logbook
-	// admin speaks Connect with JSON over HTTP/1.1 to the HTTP address.
+	// admin uses Connect with JSON over HTTP/1.1 to the HTTP address.
 	admin migcontrollerv1connect.AdminServiceClient
-	// grpcAdmin speaks gRPC to the gRPC address.
+	// grpcAdmin uses gRPC to the gRPC address.
 	grpcAdmin migcontrollerv1connect.AdminServiceClient
 	web       *http.Client
 
@@ -45,14 +44,14 @@ type controller struct {
 	idle    []func()
 }
 
-// testOptions are those of a controller that disturbs nobody.
+// testOptions are the options of a controller for tests.
 func testOptions(dir string) config.Options {
 	o := config.Defaults()
 	o.HTTPAddr, o.GRPCAddr, o.DataDir = "localhost:0", "localhost:0", dir
 	return o
 }
 
-// start returns a controller of the test's own, which ends with it.
+// start returns a controller for one test, which ends with it.
 func start(t *testing.T, change ...func(*config.Options)) *controller {
 	t.Helper()
 	o := testOptions(t.TempDir())
@@ -98,8 +97,8 @@ func startController(ctx context.Context, o config.Options) (*controller, error)
 	return c, nil
 }
 
-// end stops the controller as SIGTERM does. It returns an error when that goes
-// wrong or takes too long. It may be called twice.
+// end stops the controller as SIGTERM does. It returns an error if that fails or takes too
+// long. It may be called twice.
 func (c *controller) end() error {
 	if c.stopped {
 		return nil
@@ -115,7 +114,7 @@ func (c *controller) end() error {
 	case err := <-c.ended:
 		return err
 	case <-time.After(stopTime):
-		return errors.Join(errors.New("the stop takes more than 10 s"), <-c.ended)
+		return errors.Join(errors.New("the stop took more than 10 s"), <-c.ended)
 	}
 }
 
@@ -164,8 +163,7 @@ func (c *controller) files(t *testing.T, vm, prefix string) []string {
 	return found
 }
 
-// awaitFile returns the content of the VM's file whose name begins with prefix,
-// once it is there.
+// awaitFile waits for the VM's file whose name begins with prefix, and returns its content.
 func (c *controller) awaitFile(t *testing.T, vm, prefix string) []byte {
 	t.Helper()
 	found := await(t, "a file "+prefix+"*.json of "+vm,
@@ -176,7 +174,7 @@ func (c *controller) awaitFile(t *testing.T, vm, prefix string) []byte {
 	return content
 }
 
-// filesWith returns the names of all files in the data directory that hold text.
+// filesWith returns the names of all files in the data directory that contain text.
 func (c *controller) filesWith(t *testing.T, text string) []string {
 	t.Helper()
 	var found []string
@@ -186,7 +184,7 @@ func (c *controller) filesWith(t *testing.T, text string) []string {
 		}
 		content, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a temporary file that has got its name
+			return nil // a temporary file that has been renamed
 		}
 		if bytes.Contains(content, []byte(text)) {
 			found = append(found, path)
@@ -197,20 +195,20 @@ func (c *controller) filesWith(t *testing.T, text string) []string {
 	return found
 }
 
-// logbook keeps what a controller logs and prints.
+// logbook records what a controller logs and prints.
 type logbook struct {
 	mu   sync.Mutex
 	text bytes.Buffer
 }
 
-// Write adds to the book.
+// Write records a part of the log.
 func (b *logbook) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.text.Write(p)
 }
 
-// lines returns the lines that hold all of the words.
+// lines returns the lines that contain all of the words.
 func (b *logbook) lines(words ...string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -229,7 +227,7 @@ func (b *logbook) lines(words ...string) []string {
 	return found
 }
 
-// refusals returns how many messages of the VM were refused.
+// refusals returns how many messages of the VM were rejected.
 func (b *logbook) refusals(vm string) int {
 	return len(b.lines("message refused", fmt.Sprintf("vm_id=%s ", vm)))
 }

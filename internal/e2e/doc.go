@@ -1,6 +1,6 @@
-// Package e2e holds the controller to its promises from outside: whole
-// controllers on real sockets and real SQLite files, agents made of grpc-go as
-// those in the field are, and operators who use Connect, gRPC and plain HTTP.
+// Package e2e tests the controller's promises from outside: whole controllers on real
+// sockets and real SQLite files, agents built with grpc-go like those in the field, and
+// operators that use Connect, gRPC and plain HTTP.
 //
-// It has tests only. Each is named after the promise that it defends.
+// It contains only tests. Each is named after the promise that it defends.
 package e2e

@@ -16,7 +16,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// endings returns the lines that say that the VM's sessions ended for this cause.
+// endings returns the log lines which say that the VM's sessions ended for this cause.
 func (c *controller) endings(vm, cause string) []string {
 	if strings.Contains(cause, " ") {
 		cause = fmt.Sprintf("%q", cause)
@@ -31,8 +31,7 @@ func (c *controller) awaitEnding(t *testing.T, vm, cause string) string {
 		func(lines []string) bool { return len(lines) > 0 && len(c.endings(vm, cause)) == len(lines) })[0]
 }
 
-// TestLogSaysWhyAnAgentDisconnected defends the operator who asks why an agent
-// is gone.
+// TestLogSaysWhyAnAgentDisconnected defends that the log has the cause of each disconnect.
 func TestLogSaysWhyAnAgentDisconnected(t *testing.T) {
 	t.Parallel()
 	for cause, leave := range map[string]func(t *testing.T, c *controller, vm string){
@@ -57,7 +56,7 @@ func TestLogSaysWhyAnAgentDisconnected(t *testing.T) {
 		"message too large": func(t *testing.T, c *controller, vm string) {
 			t.Helper()
 			a := c.connect(t, vm)
-			_ = a.rpc.SendMsg(eventMessage(&commands.EventNotification{Type: strings.Repeat("x", 1<<20)})) // it may end in it
+			_ = a.rpc.SendMsg(eventMessage(&commands.EventNotification{Type: strings.Repeat("x", 1<<20)})) // it may end during the call
 		},
 	} {
 		t.Run(cause, func(t *testing.T) {
@@ -90,7 +89,7 @@ func TestLogSaysWhyAnAgentDisconnected(t *testing.T) {
 
 func isOne(lines []string) bool { return len(lines) == 1 }
 
-// connectThrough opens a session by hand and returns its connection.
+// connectThrough opens a session on a raw TCP connection and returns that.
 func (c *controller) connectThrough(t *testing.T, vm string) *net.TCPConn {
 	t.Helper()
 	r := dialRaw(t, c.grpcAddr)
@@ -100,12 +99,12 @@ func (c *controller) connectThrough(t *testing.T, vm string) *net.TCPConn {
 	return r.conn
 }
 
-// TestDeadLinkIsNamed defends the operator against a link that dies without a
-// word: its session ends within 15 s, and the log says that no ping was answered.
+// TestDeadLinkIsNamed defends that the session of a dead link ends within 15 s, and that
+// the log says that no ping was answered.
 func TestDeadLinkIsNamed(t *testing.T) {
 	t.Parallel()
 	hole := testkit.NewBlackhole(t, shared.grpcAddr)
-	conn, err := grpc.NewClient(hole.Addr, grpc.WithTransportCredentials(insecure.NewCredentials())) // it does not ping
+	conn, err := grpc.NewClient(hole.Addr, grpc.WithTransportCredentials(insecure.NewCredentials())) // it does not send pings
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	vm := newVM()
@@ -117,8 +116,8 @@ func TestDeadLinkIsNamed(t *testing.T) {
 	require.False(t, shared.vm(t, vm).GetConnected())
 }
 
-// TestAgentThatTakesNothingIsCutOff defends the queue and the answer that opens
-// a session against an agent that is alive and takes no message.
+// TestAgentThatTakesNothingIsCutOff defends the queue and the ConnectAck against an agent
+// that is alive but reads nothing.
 func TestAgentThatTakesNothingIsCutOff(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -141,8 +140,8 @@ func TestAgentThatTakesNothingIsCutOff(t *testing.T) {
 	require.Contains(t, shared.awaitEnding(t, vm, "write timeout"), "the agent did not take a message within 10s")
 }
 
-// TestOversizedAckEndsItsCommand defends the queue of an agent that says too much:
-// its ack counts, and the next command comes on the same session.
+// TestOversizedAckEndsItsCommand defends the queue of an agent that sends too much: its ack
+// counts, and the next command is delivered on the same session.
 func TestOversizedAckEndsItsCommand(t *testing.T) {
 	t.Parallel()
 	vm := newVM()

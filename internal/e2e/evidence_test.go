@@ -15,22 +15,21 @@ import (
 
 const regFailed = migcontrollerv1.RegistrationState_REGISTRATION_STATE_FAILED
 
-// withinConnect is how soon after it connects a restarted agent is registered again, on
-// a busy machine. A probe would come after 30 s, and a heartbeat after an hour.
+// withinConnect is how soon after it connects a restarted agent is registered again, on a
+// busy machine. A probe would be sent after 30 s, and a heartbeat after an hour.
 const withinConnect = 10 * time.Second
 
-// simulated is a simulated agent of today, unless it was changed, with what a test awaits
-// of it.
+// simulated is a simulated agent of kind Today, unless changed, with what a test waits for.
 type simulated struct {
 	*sim.Agent
 	vm        string
 	connects  chan time.Time
-	registers chan time.Time // the register_runner that it read
-	changes   *watcher       // of its VM, from the first
+	registers chan time.Time // the register_runner that it reads
+	changes   *watcher       // changes of its VM, from the first
 }
 
-// simulate runs an agent until the test ends. Besides its changes of state it reports
-// nothing for longer than a test takes.
+// simulate runs an agent until the test ends. Apart from state changes it reports nothing
+// during a test.
 func (c *controller) simulate(t *testing.T, change ...func(*sim.Config)) *simulated {
 	t.Helper()
 	s := &simulated{vm: newVM(), connects: make(chan time.Time, 100), registers: make(chan time.Time, 100)}
@@ -62,7 +61,8 @@ func (c *controller) simulate(t *testing.T, change ...func(*sim.Config)) *simula
 	return s
 }
 
-// becomes waits for a change of the VM that ok likes, however soon the next follows it.
+// becomes waits for a change of the VM that satisfies ok, however soon the next change
+// follows.
 func (s *simulated) becomes(ok func(*migcontrollerv1.VM) bool) *migcontrollerv1.VM {
 	for {
 		if v := s.changes.next().GetVm(); v != nil && ok(v) {
@@ -82,7 +82,7 @@ func (c *controller) awaitKnown(t *testing.T, vm string) {
 	}, func(known bool) bool { return known })
 }
 
-// awaitRegistered waits for the registration of so many boots.
+// awaitRegistered waits for the registration of this many boots.
 func (c *controller) awaitRegistered(t *testing.T, s *simulated, boots int) *migcontrollerv1.VM {
 	t.Helper()
 	return c.awaitVM(t, s.vm, "registered", func(v *migcontrollerv1.VM) bool {
@@ -90,13 +90,13 @@ func (c *controller) awaitRegistered(t *testing.T, s *simulated, boots int) *mig
 	})
 }
 
-// TestFailedRegistrationsAreShown defends that an agent whose register_runner succeeds
-// while its registration fails is shown for what it is, and logged; that the next attempt
-// is made at once, then later, and at once when an operator asks for it; and that success
-// ends the row of failures, of which the last is kept.
+// TestFailedRegistrationsAreShown defends that a failed registration of an agent that acked
+// register_runner is shown and logged; that the next attempt is made immediately, then with
+// delays, and immediately if an operator requests it; and that success ends the sequence of
+// failures, the last of which is kept.
 func TestFailedRegistrationsAreShown(t *testing.T) {
 	t.Parallel()
-	c := start(t) // what its log has of these is limited for the whole fleet
+	c := start(t) // these log messages are limited for the whole fleet
 	s := c.simulate(t, func(c *sim.Config) { c.Quirks.FirstRegistrationsFail = 2 })
 	v := c.awaitVM(t, s.vm, "failed, and back", func(v *migcontrollerv1.VM) bool {
 		g := v.GetRegistration()
@@ -106,9 +106,9 @@ func TestFailedRegistrationsAreShown(t *testing.T) {
 	require.InDelta(t, 30, time.Until(g.GetNextAttemptAt().AsTime()).Seconds(), 10)
 	require.Contains(t, []string{
 		"its agent reported the state error",
-		"its agent was started again before the runner was registered", // its last words were lost
+		"its agent was started again before the runner was registered", // its last report was lost
 	}, g.GetLastFailure().GetReason())
-	require.Contains(t, v.GetWaiting().GetReason(), "waits to try again at ")
+	require.Contains(t, v.GetWaiting().GetReason(), "waits to retry at ")
 	regs := c.registrations(t, s.vm)
 	require.Len(t, regs, 2)
 	for _, r := range regs {
@@ -131,9 +131,10 @@ func TestFailedRegistrationsAreShown(t *testing.T) {
 	require.Len(t, c.registrations(t, s.vm), 3)
 }
 
-// TestRestartedAgentIsRegisteredAtOnce defends agents that are started again, also with a
-// clock that begins in 1970 each time: their first heartbeats go over HTTP, and the next
-// on the stream is far away. register_runner does not wait for that, and comes once.
+// TestRestartedAgentIsRegisteredAtOnce defends agents that are restarted, even with a clock
+// that starts in 1970 each time: their first heartbeats are sent over HTTP, and the next
+// one on the stream is much later. register_runner does not wait for that, and is sent
+// once.
 func TestRestartedAgentIsRegisteredAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*sim.Config){
@@ -151,7 +152,7 @@ func TestRestartedAgentIsRegisteredAtOnce(t *testing.T) {
 				connected := receive(t, "a connect", s.connects)
 				require.Less(t, receive(t, "register_runner", s.registers).Sub(connected), withinConnect, "boot %d", boot)
 				if name == "by itself" && boot == 1 {
-					continue // and before that shows
+					continue // before the restart is visible
 				}
 				shared.awaitRegistered(t, s, boot)
 				if boot < boots {
@@ -167,7 +168,7 @@ func TestRestartedAgentIsRegisteredAtOnce(t *testing.T) {
 }
 
 // TestJobEventsSetTheCurrentJob defends that a job is shown as soon as it begins, and no
-// more once it is over, without a heartbeat; and that the VM is then spent.
+// longer once it has ended, without a heartbeat; and that the VM is then spent.
 func TestJobEventsSetTheCurrentJob(t *testing.T) {
 	t.Parallel()
 	s := shared.simulate(t, withJobs)
@@ -189,7 +190,7 @@ func withJobs(c *sim.Config) {
 	c.Timing.JobEvery, c.Timing.JobLength = 200*time.Millisecond, 500*time.Millisecond
 }
 
-// TestIdealAgentIsNeverSpent defends agents that take one job after the other.
+// TestIdealAgentIsNeverSpent defends agents that run several jobs.
 func TestIdealAgentIsNeverSpent(t *testing.T) {
 	t.Parallel()
 	s := shared.simulate(t, withJobs, func(c *sim.Config) { c.Kind = sim.Ideal })
@@ -199,8 +200,8 @@ func TestIdealAgentIsNeverSpent(t *testing.T) {
 	}
 }
 
-// TestCrashedRunnerIsShown defends what a runner that exits with an error leaves: no job,
-// a runner that is offline, and a registration that is as it was.
+// TestCrashedRunnerIsShown defends the state after a runner exits with an error: no job, an
+// offline runner, and an unchanged registration.
 func TestCrashedRunnerIsShown(t *testing.T) {
 	t.Parallel()
 	s := shared.simulate(t, withJobs, func(c *sim.Config) { c.Quirks.RunnerCrashes = 1 })
@@ -218,9 +219,9 @@ func TestCrashedRunnerIsShown(t *testing.T) {
 	}, func(lines []string) bool { return len(lines) == 1 })
 }
 
-// TestCloneOverHTTPIsContested defends a VM from its clone. Both report over HTTP that
-// they start, which looks like one that does so again and again: it is shown, and no more
-// tokens are handed out.
+// TestCloneOverHTTPIsContested defends a VM against a clone. Both report their start over
+// HTTP, which looks like one VM that restarts repeatedly: this is shown, and no more tokens
+// are handed out.
 func TestCloneOverHTTPIsContested(t *testing.T) {
 	t.Parallel()
 	c := start(t, withRunners, tokenInVMStarted)
@@ -239,15 +240,15 @@ func TestCloneOverHTTPIsContested(t *testing.T) {
 	require.NotEmpty(t, c.log.lines(`level=WARN msg="VM starts too often: not registered for now"`, "vm_id="+vm+" "))
 }
 
-// TestLateReportsRegisterNobodyTwice defends agents whose heartbeats arrive late and out
-// of order, or that repeat vm_started amid their job, from a second registration, however
-// often the network drops. A start and a drop before the agent has shown anything else
+// TestLateReportsRegisterNobodyTwice defends agents whose heartbeats arrive late and out of
+// order, or that repeat vm_started during a job, against a second registration, however
+// often the network drops. A start and a drop before the agent has reported anything else
 // would be a restart.
 func TestLateReportsRegisterNobodyTwice(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		late, starts float64
-		drops        int // amid the job
+		drops        int // during the job
 	}{
 		"late heartbeats": {0.5, 0, 3},
 		"all of them":     {1, 0, 3},

@@ -15,7 +15,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
-// secretToken is a registration token that must go nowhere but to agents.
+// secretToken is a registration token that only agents may get.
 const secretToken = "AFRRNIGNOTHINGTOSEEHERE7"
 
 func withRunners(o *config.Options) {
@@ -23,8 +23,8 @@ func withRunners(o *config.Options) {
 	o.RegistrationToken = secretToken
 }
 
-// TestFlowOnBothAddresses defends the contract's flow, and that agents find the
-// stream, and people the admin API, on whichever port they try.
+// TestFlowOnBothAddresses defends the contract's flow, and that both the stream and the
+// admin API are served on both ports.
 func TestFlowOnBothAddresses(t *testing.T) {
 	t.Parallel()
 	c := start(t, withRunners)
@@ -49,7 +49,7 @@ func TestFlowOnBothAddresses(t *testing.T) {
 
 			a.acked(cmd.GetId())
 			c.awaitCommand(t, cmd.GetId(), succeeded)
-			require.Equal(t, requested, c.vm(t, vm).GetRegistration().GetState(), "an ack is no proof")
+			require.Equal(t, requested, c.vm(t, vm).GetRegistration().GetState(), "an ack is not a proof")
 			a.happened("runner_registered")
 			c.awaitVM(t, vm, "registered", isRegistered)
 			a.beat("idle", withRunner(true))
@@ -68,8 +68,8 @@ func TestFlowOnBothAddresses(t *testing.T) {
 	}
 }
 
-// TestPeopleFindTheAdminAPIOnBothAddresses defends that curl with JSON works on
-// either port, and that gRPC answers the same.
+// TestPeopleFindTheAdminAPIOnBothAddresses defends that curl with JSON works on either
+// port, and that gRPC returns the same.
 func TestPeopleFindTheAdminAPIOnBothAddresses(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -88,8 +88,8 @@ func TestPeopleFindTheAdminAPIOnBothAddresses(t *testing.T) {
 	require.Equal(t, vm, res.GetVm().GetVmId())
 }
 
-// TestTokenReachesAgentsOnly defends that a registration token is not stored,
-// not logged and not told to operators, whichever way it went.
+// TestTokenReachesAgentsOnly defends that a registration token is neither stored nor logged
+// nor returned to operators, by whichever route it was sent.
 func TestTokenReachesAgentsOnly(t *testing.T) {
 	t.Parallel()
 	c := start(t, withRunners)
@@ -128,7 +128,7 @@ func TestTokenReachesAgentsOnly(t *testing.T) {
 		require.NotContains(t, m.String(), secretToken)
 		last = m.GetCommand().GetCommand().GetId() + m.GetCommand().GetState().String()
 	}
-	require.NotEmpty(t, c.filesWith(t, cmd.GetId()), "the search finds what is there")
+	require.NotEmpty(t, c.filesWith(t, cmd.GetId()), "the search works")
 	require.Empty(t, c.filesWith(t, secretToken))
 	require.NoError(t, c.end())
 	require.NotEmpty(t, c.filesWith(t, cmd.GetId()))
@@ -137,8 +137,8 @@ func TestTokenReachesAgentsOnly(t *testing.T) {
 	require.Empty(t, c.log.lines(secretToken))
 }
 
-// TestQueueOfAnOfflineVMArrivesInOrder defends the order of acceptance, and that
-// one command at most is out at any time.
+// TestQueueOfAnOfflineVMArrivesInOrder defends the order of acceptance, and that at most
+// one command is in flight at any time.
 func TestQueueOfAnOfflineVMArrivesInOrder(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -155,7 +155,7 @@ func TestQueueOfAnOfflineVMArrivesInOrder(t *testing.T) {
 	for i, id := range queue {
 		a.expect(id)
 		for j, r := range shared.commandsOf(t, vm, "update_config") {
-			require.Equal(t, j == i, r.GetState() == delivered, "command %d while %d is out", j, i)
+			require.Equal(t, j == i, r.GetState() == delivered, "command %d while %d is in flight", j, i)
 		}
 		a.acked(id)
 	}

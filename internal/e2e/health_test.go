@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// services are those that the controller serves.
+// services are the services of the controller.
 var services = []string{
 	"miglet.commands.CommandService", "migcontroller.v1.AdminService", "migcontroller.v1.AgentService",
 }
@@ -39,7 +39,7 @@ func TestProbesAreAnswered(t *testing.T) {
 	}
 }
 
-// TestReflectionListsServices defends tools that ask what there is.
+// TestReflectionListsServices defends tools that use server reflection.
 func TestReflectionListsServices(t *testing.T) {
 	t.Parallel()
 	for name, addr := range shared.addresses() {
@@ -70,7 +70,8 @@ func TestReflectionListsServices(t *testing.T) {
 	}
 }
 
-// TestUnknownPathIsNoRedirect defends agents and RPC clients, which follow none.
+// TestUnknownPathIsNoRedirect defends agents and RPC clients, which do not follow
+// redirects.
 func TestUnknownPathIsNoRedirect(t *testing.T) {
 	t.Parallel()
 	for path, want := range map[string]int{

@@ -59,7 +59,7 @@ func (c *controller) vmPages(t *testing.T, r *migcontrollerv1.ListVMsRequest) pa
 	}
 }
 
-// all returns the ids of all pages; between them, disturb is called.
+// all returns the ids of all pages; it calls disturb between them.
 func (p pageOf) all(disturb func()) (ids []string, pages int) {
 	for token := ""; ; {
 		page, next := p(token)
@@ -72,8 +72,8 @@ func (p pageOf) all(disturb func()) (ids []string, pages int) {
 	}
 }
 
-// TestPagesAreStable defends those who page through lists while the fleet goes
-// on: what was there at the first page is listed once, in order.
+// TestPagesAreStable defends callers that page through lists while the fleet changes: every
+// entry that existed at the first page is listed once, in order.
 func TestPagesAreStable(t *testing.T) {
 	t.Parallel()
 	const rows, size = 35, 10
@@ -101,16 +101,16 @@ func TestPagesAreStable(t *testing.T) {
 	require.Equal(t, wantCommands, got)
 	got, pages = c.eventPages(t, &migcontrollerv1.ListEventsRequest{PageSize: size}).all(func() { c.report(t, "later", "later") })
 	require.Equal(t, 4, pages)
-	require.Equal(t, 3, len(got)-rows, "those that came before the first page")
+	require.Equal(t, 3, len(got)-rows, "those created before the first page")
 	require.Equal(t, wantEvents, got[3:])
 	got, pages = c.vmPages(t, &migcontrollerv1.ListVMsRequest{PageSize: size}).all(disturb)
 	require.GreaterOrEqual(t, pages, 4)
 	require.True(t, slices.IsSorted(got))
-	require.Len(t, slices.Compact(slices.Clone(got)), len(got), "none twice")
+	require.Len(t, slices.Compact(slices.Clone(got)), len(got), "no duplicates")
 	require.Subset(t, got, before)
 }
 
-// TestFiltersChoose defends the filters of the lists, one by one and together.
+// TestFiltersChoose defends the filters of the lists, alone and combined.
 func TestFiltersChoose(t *testing.T) {
 	t.Parallel()
 	c := start(t)
@@ -174,8 +174,8 @@ func TestFiltersChoose(t *testing.T) {
 	}
 }
 
-// TestBadPageIsRefused defends lists against tokens that are none, or are for
-// another list or other filters, and against sizes and filters out of range.
+// TestBadPageIsRefused defends lists against tokens that are invalid or for another list or
+// other filters, and against sizes and filters out of range.
 func TestBadPageIsRefused(t *testing.T) {
 	t.Parallel()
 	vm := newVM()

@@ -14,8 +14,8 @@ import (
 )
 
 // TestPercentagesAgreeWithTheBytes defends the figures of today's agent, whose disk
-// percentage is always 0: the VM and its heartbeats show what the bytes give, and the
-// file what was sent.
+// percentage is always 0: the VM and its heartbeats show the percentage computed from the
+// bytes, and the file shows what was sent.
 func TestPercentagesAgreeWithTheBytes(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -38,7 +38,7 @@ func TestPercentagesAgreeWithTheBytes(t *testing.T) {
 	require.NotContains(t, file, "disk_usage_percent", "0 is not written")
 }
 
-// TestStartedVMShowsItsMachine defends what vm_started says of the machine, by both ways.
+// TestStartedVMShowsItsMachine defends the machine data in vm_started, by both routes.
 func TestStartedVMShowsItsMachine(t *testing.T) {
 	t.Parallel()
 	const gib = 1 << 30

@@ -13,11 +13,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// patience is how long a test waits for what is to happen at once. It is long
-// because the machine may be busy; nothing that works takes it.
+// patience is how long a test waits for an expected event. It is long because the machine
+// may be busy; a working controller never needs it.
 const patience = 20 * time.Second
 
-// shared serves the tests that need no controller of their own.
+// shared is used by the tests that need no controller of their own.
 var shared *controller
 
 func TestMain(m *testing.M) {
@@ -34,8 +34,8 @@ type runner struct{ m *testing.M }
 // Run returns the exit status.
 func (r runner) Run() int {
 	flag.Parse()
-	// The tests wait for most of their time: more of them than there are
-	// processors run at once.
+	// The tests wait most of the time, so more of them than there are processors run in
+	// parallel.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		return fail(err)
 	}
@@ -61,10 +61,10 @@ func fail(err error) int {
 
 var lastVM atomic.Int64
 
-// newVM returns the id of a VM that no other test has.
+// newVM returns an unused VM id.
 func newVM() string { return fmt.Sprintf("vm-%06d", lastVM.Add(1)) }
 
-// await asks get until ok likes the answer, and returns it.
+// await calls get until ok accepts the result, and returns it.
 func await[T any](t *testing.T, what string, get func() T, ok func(T) bool) T {
 	t.Helper()
 	over := time.NewTimer(patience)
@@ -79,25 +79,25 @@ func await[T any](t *testing.T, what string, get func() T, ok func(T) bool) T {
 		select {
 		case <-again.C:
 		case <-over.C:
-			require.FailNow(t, "waited in vain for "+what, "it is %.2000s", fmt.Sprint(v))
+			require.FailNow(t, "timed out waiting for "+what, "got %.2000s", fmt.Sprint(v))
 		}
 	}
 }
 
-// receive takes a value that is about to come.
+// receive receives an expected value.
 func receive[T any](t *testing.T, what string, from <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-from:
 		return v
 	case <-time.After(patience):
-		require.FailNow(t, "waited in vain for "+what)
+		require.FailNow(t, "timed out waiting for "+what)
 		panic("unreachable")
 	}
 }
 
-// together calls do for 0 to n-1 at the same time and requires that none of
-// them returns an error.
+// together calls do concurrently for 0 to n-1 and requires that none of the calls returns
+// an error.
 func together(t *testing.T, n int, do func(i int) error) {
 	t.Helper()
 	errs := make(chan error, n)

@@ -12,10 +12,10 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// TestThousandsOfStreams defends the size of a fleet: 2,000 agents on 100
-// connections come at once, are registered, and each gets its command.
+// TestThousandsOfStreams defends the size of a fleet: 2,000 agents on 100 connections
+// connect at once, are registered, and each gets a command.
 //
-// It does not run beside others: it takes all the processors there are.
+// It does not run in parallel with other tests, since it uses all processors.
 func TestThousandsOfStreams(t *testing.T) {
 	const each, senders = 20, 250
 	conns := 100
@@ -44,7 +44,7 @@ func TestThousandsOfStreams(t *testing.T) {
 		if streams[i], err = openStream(t.Context(), links[i%conns]); err != nil {
 			return err
 		}
-		streams[i].patience = 3 * time.Minute // the race detector slows SQLite down most
+		streams[i].patience = 3 * time.Minute // the race detector slows down SQLite most
 		return streams[i].registerAs(ids[i])
 	})
 	t.Logf("registered after %s", time.Since(began))
@@ -62,11 +62,11 @@ func TestThousandsOfStreams(t *testing.T) {
 	t.Logf("all commands accepted after %s", time.Since(began))
 	require.NoError(t, <-served)
 	await(t, "all commands to succeed", func() int { return c.unfinished(t) }, func(n int) bool { return n == 0 })
-	require.Empty(t, c.notRegistered(t), "an agent's event was kept before its next ack")
+	require.Empty(t, c.notRegistered(t), "an agent's event is stored before its next ack")
 	t.Logf("served after %s", time.Since(began))
 }
 
-// registerAs plays an agent until its runner is registered.
+// registerAs runs an agent until its runner is registered.
 func (s *stream) registerAs(vm string) error {
 	ack, err := s.connect(&commands.ConnectRequest{VmId: vm, PoolId: "many"})
 	if err != nil || !ack.GetAccepted() {
@@ -82,7 +82,7 @@ func (s *stream) registerAs(vm string) error {
 	return s.event(&commands.EventNotification{Type: "runner_registered", VmId: vm})
 }
 
-// serveAll takes one command on each stream and acks it.
+// serveAll receives one command on each stream and acks it.
 func serveAll(streams []*stream) error {
 	errs := make(chan error, len(streams))
 	for _, s := range streams {
@@ -102,7 +102,7 @@ func serveAll(streams []*stream) error {
 	return nil
 }
 
-// notRegistered returns those of the fleet that are not live and registered.
+// notRegistered returns the VMs that are not both connected and registered.
 func (c *controller) notRegistered(t *testing.T) []string {
 	t.Helper()
 	var missing []string
@@ -120,7 +120,7 @@ func (c *controller) notRegistered(t *testing.T) []string {
 	}
 }
 
-// unfinished returns how many commands have not succeeded; of many, some.
+// unfinished returns how many commands have not succeeded, at most a page.
 func (c *controller) unfinished(t *testing.T) int {
 	t.Helper()
 	res, err := c.admin.ListCommands(t.Context(), &migcontrollerv1.ListCommandsRequest{

@@ -12,9 +12,9 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// TestNumbersInFiles defends scripts that read the files: whole numbers that came off the
-// stream are numbers, and a report over HTTP has them as they were sent. Where a double
-// has to hold them, they are shown as texts.
+// TestNumbersInFiles defends scripts that read the files: integers from the stream are JSON
+// numbers, and a report over HTTP has them as they were sent. Where they would have to be
+// doubles, they are shown as text.
 func TestNumbersInFiles(t *testing.T) {
 	t.Parallel()
 	vm := newVM()

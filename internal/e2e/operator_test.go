@@ -12,7 +12,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// Short names for what the tests talk about most.
+// Short names for frequent types and constants.
 type (
 	commandRecord = migcontrollerv1.CommandRecord
 	sendRequest   = migcontrollerv1.SendCommandRequest
@@ -63,7 +63,7 @@ func (c *controller) send(t *testing.T, vm, typ string, change ...func(*sendRequ
 	return res.GetCommand()
 }
 
-// command returns a command as it is now.
+// command returns the current record of a command.
 func (c *controller) command(t *testing.T, id string) *commandRecord {
 	t.Helper()
 	res, err := c.admin.GetCommand(t.Context(), &migcontrollerv1.GetCommandRequest{CommandId: id})
@@ -71,7 +71,7 @@ func (c *controller) command(t *testing.T, id string) *commandRecord {
 	return res.GetCommand()
 }
 
-// awaitCommand returns a command once it is in the state.
+// awaitCommand waits until a command is in the state, and returns it.
 func (c *controller) awaitCommand(t *testing.T, id string, s migcontrollerv1.CommandState) *commandRecord {
 	t.Helper()
 	return await(t, "command "+id+" to be "+s.String(),
@@ -86,8 +86,7 @@ func (c *controller) cancelCommand(t *testing.T, id string) *commandRecord {
 	return res.GetCommand()
 }
 
-// commandsOf returns the VM's commands of a type, or of all types, in the order
-// of their acceptance.
+// commandsOf returns the VM's commands of a type, or of all types, in order of acceptance.
 func (c *controller) commandsOf(t *testing.T, vm, typ string) []*commandRecord {
 	t.Helper()
 	res, err := c.admin.ListCommands(t.Context(),
@@ -107,7 +106,7 @@ func (c *controller) registrations(t *testing.T, vm string) []*commandRecord {
 	return c.commandsOf(t, vm, "register_runner")
 }
 
-// vm returns a VM as it is now.
+// vm returns the current record of a VM.
 func (c *controller) vm(t *testing.T, vm string) *migcontrollerv1.VM {
 	t.Helper()
 	res, err := c.admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: vm})
@@ -115,7 +114,7 @@ func (c *controller) vm(t *testing.T, vm string) *migcontrollerv1.VM {
 	return res.GetVm()
 }
 
-// awaitVM returns a VM once ok likes it.
+// awaitVM returns a VM once ok accepts it.
 func (c *controller) awaitVM(
 	t *testing.T, vm, what string, ok func(*migcontrollerv1.VM) bool,
 ) *migcontrollerv1.VM {
@@ -127,7 +126,7 @@ func isRegistered(v *migcontrollerv1.VM) bool { return v.GetRegistration().GetSt
 
 func isDisconnected(v *migcontrollerv1.VM) bool { return !v.GetConnected() }
 
-// events returns the VM's events of a type, or of all types, the latest first.
+// events returns the VM's events of a type, or of all types, latest first.
 func (c *controller) events(t *testing.T, vm, typ string) []*migcontrollerv1.Event {
 	t.Helper()
 	res, err := c.admin.ListEvents(t.Context(),
@@ -136,7 +135,7 @@ func (c *controller) events(t *testing.T, vm, typ string) []*migcontrollerv1.Eve
 	return res.GetEvents()
 }
 
-// awaitEvent returns the VM's only event of a type, once it is there.
+// awaitEvent waits for the VM's only event of a type, and returns it.
 func (c *controller) awaitEvent(t *testing.T, vm, typ string) *migcontrollerv1.Event {
 	t.Helper()
 	return await(t, "the event "+typ+" of "+vm,
@@ -144,8 +143,8 @@ func (c *controller) awaitEvent(t *testing.T, vm, typ string) *migcontrollerv1.E
 		func(found []*migcontrollerv1.Event) bool { return len(found) == 1 })[0]
 }
 
-// requireCode requires that a call failed with the code and a message that has
-// all of the words.
+// requireCode requires that a call failed with this code and a message that contains all of
+// the words.
 func requireCode(t *testing.T, err error, code connect.Code, words ...string) {
 	t.Helper()
 	require.Error(t, err)

@@ -25,8 +25,8 @@ func ackMessage(a *commands.CommandAck) *commands.MIGletMessage {
 	return &commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{CommandAck: a}}
 }
 
-// TestOddMessageCostsItselfAtMost defends the session against whatever an agent
-// may say: what breaks a rule is refused and counted, and the session lives.
+// TestOddMessageCostsItselfAtMost defends the session against anything that an agent may
+// send: an invalid message is rejected and counted, and the session continues.
 func TestOddMessageCostsItselfAtMost(t *testing.T) {
 	t.Parallel()
 	neighbour := newVM()
@@ -43,15 +43,15 @@ func TestOddMessageCostsItselfAtMost(t *testing.T) {
 		"heartbeat of a placeholder job": {beatMessage(&commands.Heartbeat{
 			CurrentJob: &commands.JobInfo{JobId: "unknown", StartedAt: math.MaxInt64},
 		}), 0},
-		"heartbeat in a state that is no name": {beatMessage(&commands.Heartbeat{MigletState: "a/b"}), 1},
-		"heartbeat with a pool that is no id":  {beatMessage(&commands.Heartbeat{PoolId: "../p"}), 1},
-		"event without a type":                 {eventMessage(&commands.EventNotification{}), 1},
-		"event that is a path":                 {eventMessage(&commands.EventNotification{Type: "../x"}), 1},
-		"event of a wrong clock":               {eventMessage(&commands.EventNotification{Type: "odd", Timestamp: math.MaxInt64}), 0},
-		"ack without an id":                    {ackMessage(&commands.CommandAck{}), 1},
-		"ack of no command":                    {ackMessage(&commands.CommandAck{CommandId: "nobody-sent-this"}), 1},
-		"ack of another VM's command":          {ackMessage(&commands.CommandAck{CommandId: theirs, Success: true}), 1},
-		"nothing in the message":               {&commands.MIGletMessage{}, 1},
+		"heartbeat with an invalid state": {beatMessage(&commands.Heartbeat{MigletState: "a/b"}), 1},
+		"heartbeat with an invalid pool":  {beatMessage(&commands.Heartbeat{PoolId: "../p"}), 1},
+		"event without a type":            {eventMessage(&commands.EventNotification{}), 1},
+		"event that is a path":            {eventMessage(&commands.EventNotification{Type: "../x"}), 1},
+		"event of a wrong clock":          {eventMessage(&commands.EventNotification{Type: "odd", Timestamp: math.MaxInt64}), 0},
+		"ack without an id":               {ackMessage(&commands.CommandAck{}), 1},
+		"ack of no command":               {ackMessage(&commands.CommandAck{CommandId: "never-sent"}), 1},
+		"ack of another VM's command":     {ackMessage(&commands.CommandAck{CommandId: theirs, Success: true}), 1},
+		"nothing in the message":          {&commands.MIGletMessage{}, 1},
 		"second ConnectRequest": {&commands.MIGletMessage{
 			Message: &commands.MIGletMessage_Connect{Connect: &commands.ConnectRequest{VmId: neighbour}},
 		}, 1},
@@ -63,7 +63,7 @@ func TestOddMessageCostsItselfAtMost(t *testing.T) {
 			t.Parallel()
 			vm := newVM()
 			a := shared.connectRegistered(t, vm)
-			a.say(test.message)
+			a.send(test.message)
 			shared.requireLives(t, a)
 			require.Equal(t, test.refused, shared.log.refusals(vm))
 			require.Len(t, shared.registrations(t, vm), 1)
@@ -72,8 +72,8 @@ func TestOddMessageCostsItselfAtMost(t *testing.T) {
 	}
 }
 
-// TestWhatOvertakesTheConnectRequestIsSkipped defends the session of an agent
-// whose first words come too early: they count for nothing.
+// TestWhatOvertakesTheConnectRequestIsSkipped defends the session of an agent that sends
+// messages too early: they are ignored.
 func TestWhatOvertakesTheConnectRequestIsSkipped(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -81,7 +81,7 @@ func TestWhatOvertakesTheConnectRequestIsSkipped(t *testing.T) {
 	a.beat("job_running")
 	a.happened("too_early")
 	a.acked("nobody-sent-this")
-	a.say(&commands.MIGletMessage{})
+	a.send(&commands.MIGletMessage{})
 	a.hello()
 	a.register()
 	v := shared.awaitVM(t, vm, "registered", isRegistered)
@@ -91,8 +91,8 @@ func TestWhatOvertakesTheConnectRequestIsSkipped(t *testing.T) {
 	shared.requireLives(t, a)
 }
 
-// TestHeartbeatShowsWhatItHas defends what is kept of heartbeats that lack parts
-// or could not measure: the rest counts, and what is missing is unset.
+// TestHeartbeatShowsWhatItHas defends heartbeats that lack parts or measurements: the rest
+// is used, and what is missing is unset.
 func TestHeartbeatShowsWhatItHas(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -105,7 +105,7 @@ func TestHeartbeatShowsWhatItHas(t *testing.T) {
 	require.Nil(t, v.GetHealth())
 	require.Nil(t, v.GetRunner())
 	require.NotNil(t, v.GetLastHeartbeatAt())
-	require.True(t, isRegistered(v), "silence about the runner is no restart")
+	require.True(t, isRegistered(v), "a heartbeat without a runner is not a restart")
 
 	a.beat("idle", withRunner(true), func(h *commands.Heartbeat) {
 		h.Health = &commands.VMHealth{
@@ -129,24 +129,24 @@ func TestHeartbeatShowsWhatItHas(t *testing.T) {
 	require.EqualValues(t, 1, v.GetBoot())
 }
 
-// TestUnknownEventTypeIsKept defends events of types that nobody has thought of:
-// they are events like all others.
+// TestUnknownEventTypeIsKept defends events of unknown types: they are stored like all
+// others.
 func TestUnknownEventTypeIsKept(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
 	a := shared.connectRegistered(t, vm)
-	a.say(eventMessage(&commands.EventNotification{
+	a.send(eventMessage(&commands.EventNotification{
 		Type: "disk.almost-full_2", Data: map[string]string{"free": "3%"}, Timestamp: 1_700_000_000,
 	}))
 	e := shared.awaitEvent(t, vm, "disk.almost-full_2")
-	require.Equal(t, "pool-a", e.GetPoolId(), "an event that names no pool is of its session's")
+	require.Equal(t, "pool-a", e.GetPoolId(), "an event without a pool has that of its session")
 	require.EqualValues(t, 1_700_000_000, e.GetOccurredAt().GetSeconds())
 	require.Equal(t, "3%", e.GetBody().GetFields()["data"].GetStructValue().GetFields()["free"].GetStringValue())
 	require.Contains(t, string(shared.awaitFile(t, vm, "grpc-event-disk.almost-full_2-")), `"free"`)
 }
 
-// TestEventTypeIsNoPath defends the disk: an event type never leads out of its
-// VM's directory, and what is refused leaves no trace.
+// TestEventTypeIsNoPath defends the disk: an event type never leads out of its VM's
+// directory, and a rejected event leaves no trace.
 func TestEventTypeIsNoPath(t *testing.T) {
 	t.Parallel()
 	c := start(t)
@@ -154,7 +154,7 @@ func TestEventTypeIsNoPath(t *testing.T) {
 	a := c.connectRegistered(t, vm)
 	bad := []string{"../x", "/etc/x", "..", ".x", "a/b", "a b", "a\x00b", "ü"}
 	for _, typ := range bad {
-		a.say(eventMessage(&commands.EventNotification{Type: typ}))
+		a.send(eventMessage(&commands.EventNotification{Type: typ}))
 	}
 	a.happened("good")
 	c.awaitEvent(t, vm, "good")
@@ -172,7 +172,7 @@ func TestEventTypeIsNoPath(t *testing.T) {
 	require.Len(t, own, 2, "%q", own)
 }
 
-// TestNoVMWritesAsAnother defends a VM against what others say in its name.
+// TestNoVMWritesAsAnother defends a VM against messages that other VMs send in its name.
 func TestNoVMWritesAsAnother(t *testing.T) {
 	t.Parallel()
 	c := start(t)
@@ -185,15 +185,15 @@ func TestNoVMWritesAsAnother(t *testing.T) {
 
 	a := c.connectRegistered(t, liar)
 	unknown := newVM()
-	a.say(beatMessage(&commands.Heartbeat{VmId: victim, MigletState: "error"}))
-	a.say(beatMessage(&commands.Heartbeat{VmId: unknown, MigletState: "error"}))
-	a.say(eventMessage(&commands.EventNotification{VmId: victim, Type: "vm_shutting_down"}))
-	a.say(eventMessage(&commands.EventNotification{VmId: unknown, Type: "vm_started"}))
-	a.say(ackMessage(&commands.CommandAck{CommandId: out, Success: true}))
+	a.send(beatMessage(&commands.Heartbeat{VmId: victim, MigletState: "error"}))
+	a.send(beatMessage(&commands.Heartbeat{VmId: unknown, MigletState: "error"}))
+	a.send(eventMessage(&commands.EventNotification{VmId: victim, Type: "vm_shutting_down"}))
+	a.send(eventMessage(&commands.EventNotification{VmId: unknown, Type: "vm_started"}))
+	a.send(ackMessage(&commands.CommandAck{CommandId: out, Success: true}))
 	c.requireLives(t, a)
-	require.Equal(t, 5, c.log.refusals(liar), "each lie is counted")
+	require.Equal(t, 5, c.log.refusals(liar), "each message is counted")
 
-	require.True(t, proto.Equal(before, c.vm(t, victim)), "nothing of the victim has changed")
+	require.True(t, proto.Equal(before, c.vm(t, victim)), "the victim has not changed")
 	require.Len(t, c.events(t, victim, ""), 1)
 	require.Equal(t, delivered, c.command(t, out).GetState())
 	require.Empty(t, c.events(t, liar, "vm_shutting_down"))

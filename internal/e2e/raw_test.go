@@ -16,7 +16,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// rawAgent speaks HTTP/2 by hand: it does what no library lets it do.
+// rawAgent writes HTTP/2 frames itself: it does what no library allows.
 type rawAgent struct {
 	*http2.Framer
 	t    *testing.T
@@ -25,8 +25,8 @@ type rawAgent struct {
 
 const rawStream = 1
 
-// dialRaw connects. Windows are as wide as can be, so that the peer never waits
-// for more than the network.
+// dialRaw connects with the largest flow-control windows, so that the peer only waits for
+// the network.
 func dialRaw(t *testing.T, addr string) *rawAgent {
 	t.Helper()
 	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
@@ -35,7 +35,7 @@ func dialRaw(t *testing.T, addr string) *rawAgent {
 	require.NoError(t, conn.SetDeadline(time.Now().Add(3*patience)))
 	_, err = conn.Write([]byte(http2.ClientPreface))
 	require.NoError(t, err)
-	r := &rawAgent{Framer: http2.NewFramer(conn, conn), t: t, conn: conn.(*net.TCPConn)} //nolint:errcheck,forcetypeassert // it is TCP
+	r := &rawAgent{Framer: http2.NewFramer(conn, conn), t: t, conn: conn.(*net.TCPConn)} //nolint:errcheck,forcetypeassert // a TCP connection
 	require.NoError(t, r.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1<<31 - 1}))
 	require.NoError(t, r.WriteWindowUpdate(0, 1<<30))
 	return r
@@ -61,8 +61,8 @@ func (r *rawAgent) open() {
 	}))
 }
 
-// say sends a message.
-func (r *rawAgent) say(m *commands.MIGletMessage) {
+// send sends a message.
+func (r *rawAgent) send(m *commands.MIGletMessage) {
 	r.t.Helper()
 	body, err := proto.Marshal(m)
 	require.NoError(r.t, err)
@@ -72,10 +72,10 @@ func (r *rawAgent) say(m *commands.MIGletMessage) {
 
 func (r *rawAgent) hello(vm string) {
 	r.t.Helper()
-	r.say(&commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: &commands.ConnectRequest{VmId: vm}}})
+	r.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: &commands.ConnectRequest{VmId: vm}}})
 }
 
-// pings sends n PINGs as fast as it can, and requires n answers and no farewell.
+// pings sends n PINGs as fast as possible, and requires n answers and no GOAWAY.
 func (r *rawAgent) pings(n int) {
 	r.t.Helper()
 	for i := range n {
@@ -94,7 +94,7 @@ func (r *rawAgent) pings(n int) {
 	}
 }
 
-// message reads on until a message comes on the stream.
+// message reads until a message arrives on the stream.
 func (r *rawAgent) message() *commands.ControllerMessage {
 	r.t.Helper()
 	for {
@@ -110,8 +110,8 @@ func (r *rawAgent) message() *commands.ControllerMessage {
 	}
 }
 
-// TestPingsAreTolerated defends agents that ping, idle or not, however often:
-// they are answered, not sent away.
+// TestPingsAreTolerated defends agents that ping, idle or not, however often: they get
+// answers, not a GOAWAY.
 func TestPingsAreTolerated(t *testing.T) {
 	t.Parallel()
 	for _, addr := range []string{shared.grpcAddr, shared.httpAddr} {
@@ -125,12 +125,12 @@ func TestPingsAreTolerated(t *testing.T) {
 		r.pings(500)
 		require.True(t, shared.vm(t, vm).GetConnected())
 		id := shared.send(t, vm, "drain").GetCommand().GetId()
-		r.say(ackMessage(&commands.CommandAck{CommandId: shared.registrations(t, vm)[0].GetCommand().GetId()}))
+		r.send(ackMessage(&commands.CommandAck{CommandId: shared.registrations(t, vm)[0].GetCommand().GetId()}))
 		require.Equal(t, id, r.message().GetCommand().GetId(), "the stream works as before")
 	}
 }
 
-// largeCommand makes a command nearly as large as one can be.
+// largeCommand makes a command nearly as large as possible.
 func largeCommand(r *sendRequest) {
 	r.Command.StringParams = map[string]string{}
 	for i := range 60 {
@@ -138,8 +138,8 @@ func largeCommand(r *sendRequest) {
 	}
 }
 
-// connectDead opens a session of an agent whose machine takes nothing any more:
-// it reads nothing, and has been sent more than the network holds.
+// connectDead opens a session of an agent whose machine is dead: it reads nothing, and has
+// been sent more than the network buffers.
 func (c *controller) connectDead(t *testing.T, vm string) {
 	t.Helper()
 	r := dialRaw(t, c.grpcAddr)
@@ -148,22 +148,22 @@ func (c *controller) connectDead(t *testing.T, vm string) {
 	require.True(t, r.message().GetConnectAck().GetAccepted())
 	out := r.message().GetCommand().GetId()
 	for range 40 {
-		r.say(ackMessage(&commands.CommandAck{CommandId: out, Success: true}))
+		r.send(ackMessage(&commands.CommandAck{CommandId: out, Success: true}))
 		out = c.send(t, vm, "update_config", largeCommand, withAckTimeout(time.Hour)).GetCommand().GetId()
-		if c.isStuck(t, out) {
+		if c.isBlocked(t, out) {
 			return
 		}
 	}
-	require.FailNow(t, "the network takes everything")
+	require.FailNow(t, "the network accepts everything")
 }
 
-// isStuck reports whether the command is on its way to an agent that does not take
-// it: it is not sent within a time that is long for the largest one.
-func (c *controller) isStuck(t *testing.T, id string) bool {
+// isBlocked reports whether the command is blocked on its way to an agent that does not
+// read it: even for the largest command it is not sent in reasonable time.
+func (c *controller) isBlocked(t *testing.T, id string) bool {
 	t.Helper()
 	const long = 2 * time.Second
 	began := time.Now()
-	stuck := await(t, id+" to be sent, or to be stuck", func() *bool {
+	blocked := await(t, id+" to be sent, or to be blocked", func() *bool {
 		switch {
 		case len(c.log.lines("command delivered", "command_id="+id+" ")) > 0:
 			return new(false)
@@ -172,6 +172,6 @@ func (c *controller) isStuck(t *testing.T, id string) bool {
 		default:
 			return nil
 		}
-	}, func(stuck *bool) bool { return stuck != nil })
-	return *stuck
+	}, func(blocked *bool) bool { return blocked != nil })
+	return *blocked
 }

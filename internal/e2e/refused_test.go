@@ -16,14 +16,14 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// A stream that is refused is held for some seconds, and has ended after ten.
+// A rejected stream is held for some seconds, and has ended after ten.
 const (
 	shortestHold = 3 * time.Second
 	longestHold  = 10 * time.Second
 )
 
-// expectHeldEnd requires that the stream, whose fault was at that time, is held
-// and then ends.
+// expectHeldEnd requires that the stream, rejected at the time fault, is held and then
+// ends.
 func (a *agent) expectHeldEnd(fault time.Time, code codes.Code) {
 	a.t.Helper()
 	require.Equal(a.t, code.String(), a.expectEnd().String(), "%v", a.err)
@@ -32,15 +32,15 @@ func (a *agent) expectHeldEnd(fault time.Time, code codes.Code) {
 	require.Less(a.t, held, longestHold)
 }
 
-// TestGarbageCostsItselfAtMost defends the session against what is no message or
-// is too large: it is refused, and the session lives. What may have been a
-// ConnectRequest costs its stream, after it was held, and no other.
+// TestGarbageCostsItselfAtMost defends the session against malformed and oversized
+// messages: they are rejected, and the session continues. If one may have been a
+// ConnectRequest, only its own stream ends, after being held.
 func TestGarbageCostsItselfAtMost(t *testing.T) {
 	t.Parallel()
 	large := eventMessage(&commands.EventNotification{Type: "large", Data: map[string]string{"x": strings.Repeat("x", 64<<10)}})
 	for name, say := range map[string]any{
-		"bytes that are no message":     []byte("\xff\xff\xff"),
-		"a field that is cut off":       []byte{0x1a, 0x7f, 0x0a},
+		"undecodable bytes":             []byte("\xff\xff\xff"),
+		"a truncated field":             []byte{0x1a, 0x7f, 0x0a},
 		"a text that is not UTF-8":      []byte{0x1a, 0x03, 0x0a, 0x01, 0xff},
 		"a message of more than 64 KiB": large,
 	} {
@@ -50,26 +50,26 @@ func TestGarbageCostsItselfAtMost(t *testing.T) {
 			a.hello()
 			a.register()
 			shared.awaitVM(t, a.vm, "registered", isRegistered)
-			a.say(say)
+			a.send(say)
 			shared.requireLives(t, a)
 			require.Empty(t, shared.events(t, a.vm, "large"))
 			require.Equal(t, 1, shared.log.refusals(a.vm))
 		})
 	}
-	t.Run("no message instead of a ConnectRequest", func(t *testing.T) {
+	t.Run("garbage instead of a ConnectRequest", func(t *testing.T) {
 		t.Parallel()
 		conn := dial(t, shared.grpcAddr)
 		neighbour := connectOver(t, conn, newVM())
 		neighbour.register()
 		a := openOver(t, conn, newVM(), grpc.ForceCodec(testkit.RawCodec{}))
 		fault := time.Now()
-		a.say([]byte("\xff"))
+		a.send([]byte("\xff"))
 		a.expectHeldEnd(fault, codes.InvalidArgument)
 		shared.requireLives(t, neighbour)
 	})
 }
 
-// TestLargestMessageIsTaken defends the limit from below.
+// TestLargestMessageIsTaken checks that a message of the maximum size is accepted.
 func TestLargestMessageIsTaken(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -78,13 +78,13 @@ func TestLargestMessageIsTaken(t *testing.T) {
 	m.GetEvent().Data["x"] = strings.Repeat("x", 64<<10-proto.Size(m)-6) // the lengths take more
 	require.InDelta(t, 64<<10, proto.Size(m), 8)
 	require.LessOrEqual(t, proto.Size(m), 64<<10)
-	a.say(m)
+	a.send(m)
 	shared.awaitEvent(t, vm, "large")
 	shared.requireLives(t, a)
 }
 
-// TestInvalidIDIsRejectedForGood defends the word that makes an agent give up:
-// it says which field breaks which rule, and the stream is held.
+// TestInvalidIDIsRejectedForGood defends the rejection that makes an agent give up: it
+// names the field and the rule that it violates, and the stream is held.
 func TestInvalidIDIsRejectedForGood(t *testing.T) {
 	t.Parallel()
 	const rule = " must be 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit"
@@ -110,13 +110,13 @@ func TestInvalidIDIsRejectedForGood(t *testing.T) {
 			fault := time.Now()
 			ack, err := a.stream.connect(test.hello)
 			require.NoError(t, err)
-			require.Less(t, time.Since(fault), shortestHold, "the answer comes at once")
+			require.Less(t, time.Since(fault), shortestHold, "the answer is sent immediately")
 			require.False(t, ack.GetAccepted())
 			require.Contains(t, ack.GetMessage(), test.field+rule)
 			a.expectHeldEnd(fault, codes.OK)
 		})
 	}
-	t.Run("others live", func(t *testing.T) {
+	t.Run("others continue", func(t *testing.T) {
 		t.Parallel()
 		shared.requireLives(t, neighbour)
 		_, err := shared.admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: "vm"})
@@ -124,21 +124,21 @@ func TestInvalidIDIsRejectedForGood(t *testing.T) {
 	})
 }
 
-// TestOrdinaryGoodbyeIsNotHeld defends agents that hang up in good order: their
-// stream ends with OK at once.
+// TestOrdinaryGoodbyeIsNotHeld defends agents that close their stream properly: it ends
+// immediately with OK.
 func TestOrdinaryGoodbyeIsNotHeld(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
 	a := shared.connectRegistered(t, vm)
-	said := time.Now()
+	sent := time.Now()
 	require.NoError(t, a.rpc.CloseSend())
 	require.Equal(t, codes.OK, a.expectEnd())
-	require.Less(t, time.Since(said), shortestHold)
+	require.Less(t, time.Since(sent), shortestHold)
 	require.False(t, shared.vm(t, vm).GetConnected())
 }
 
-// TestStopWaitsForNoHeldStream defends a stop while many agents are being
-// refused: all of them are held until then, and none afterwards.
+// TestStopWaitsForNoHeldStream defends a stop while many rejected agents are held: all of
+// them are held until then, and none afterwards.
 func TestStopWaitsForNoHeldStream(t *testing.T) {
 	t.Parallel()
 	const refused = 1100
@@ -150,7 +150,7 @@ func TestStopWaitsForNoHeldStream(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	streams := make([]*stream, refused)
-	last := make([]time.Time, refused) // when each was known to be held
+	last := make([]time.Time, refused) // when each was last known to be held
 	together(t, refused, func(i int) (err error) {
 		if streams[i], err = openStream(ctx, conns[i%len(conns)]); err != nil {
 			return err
@@ -165,7 +165,7 @@ func TestStopWaitsForNoHeldStream(t *testing.T) {
 		_, err := s.next()
 		require.ErrorIs(t, err, errEnded)
 		require.False(t, s.endedAt.Before(stopped) && s.endedAt.Sub(last[i]) < shortestHold,
-			"stream %d ended %s after it was refused", i, s.endedAt.Sub(last[i]))
+			"stream %d ended %s after it was rejected", i, s.endedAt.Sub(last[i]))
 	}
 	require.Less(t, time.Since(stopped), shortestHold)
 }

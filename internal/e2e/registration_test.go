@@ -11,8 +11,8 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// onlyCommand requires that the next command on the stream is one that is sent
-// now: nothing else was on its way.
+// onlyCommand requires that the next command on the stream is one that is sent now: no
+// other was in flight.
 func (c *controller) onlyCommand(t *testing.T, a *agent) {
 	t.Helper()
 	id := c.send(t, a.vm, "set_log_level").GetCommand().GetId()
@@ -30,8 +30,8 @@ func (c *controller) startedOverHTTP(t *testing.T, vm string, at time.Time) {
 	require.Contains(t, string(answer), `"acknowledged":true`)
 }
 
-// TestNetworkDropRegistersNobodyTwice defends a registered VM whose network
-// dropped: it comes back with a configured runner and is left alone.
+// TestNetworkDropRegistersNobodyTwice defends a registered VM whose network dropped: it
+// reconnects with a configured runner and is not registered again.
 func TestNetworkDropRegistersNobodyTwice(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -54,9 +54,8 @@ func TestNetworkDropRegistersNobodyTwice(t *testing.T) {
 	require.Len(t, shared.registrations(t, vm), 1)
 }
 
-// TestDropWhileRegisteringRegistersOnce defends a VM whose network dropped
-// between its register_runner and the proof: the command that was not acked
-// comes again, one that was does not.
+// TestDropWhileRegisteringRegistersOnce defends a VM whose network dropped between
+// register_runner and the proof: the command is delivered again only if it was not acked.
 func TestDropWhileRegisteringRegistersOnce(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -81,8 +80,8 @@ func TestDropWhileRegisteringRegistersOnce(t *testing.T) {
 	require.EqualValues(t, 1, shared.vm(t, vm).GetBoot())
 }
 
-// TestRestartedAgentIsRegisteredAgain defends a VM that has lost its runner:
-// shown by an unconfigured runner on a new session.
+// TestRestartedAgentIsRegisteredAgain defends a VM that has lost its runner, as an
+// unconfigured runner on a new session shows.
 func TestRestartedAgentIsRegisteredAgain(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -104,8 +103,8 @@ func TestRestartedAgentIsRegisteredAgain(t *testing.T) {
 	require.Len(t, shared.registrations(t, vm), 2)
 }
 
-// TestUnconfiguredRunnerOnItsFirstSessionIsNoRestart defends a VM that has just
-// been asked to register: until it has, its runner is not configured.
+// TestUnconfiguredRunnerOnItsFirstSessionIsNoRestart defends a VM that was just sent
+// register_runner: until it has registered, its runner is not configured.
 func TestUnconfiguredRunnerOnItsFirstSessionIsNoRestart(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -116,7 +115,7 @@ func TestUnconfiguredRunnerOnItsFirstSessionIsNoRestart(t *testing.T) {
 	a.acked(cmd.GetId())
 	a.beat("registering_runner", withRunner(false))
 	a.happened("runner_registered")
-	a.beat("late", withRunner(false)) // it was made before
+	a.beat("late", withRunner(false)) // it was created before
 	shared.awaitVM(t, vm, "late", func(v *migcontrollerv1.VM) bool { return v.GetStatus() == "late" })
 	a.beat("idle", withRunner(true))
 	shared.awaitVM(t, vm, "idle", func(v *migcontrollerv1.VM) bool { return v.GetStatus() == "idle" && isRegistered(v) })
@@ -124,8 +123,8 @@ func TestUnconfiguredRunnerOnItsFirstSessionIsNoRestart(t *testing.T) {
 	require.Len(t, shared.registrations(t, vm), 1)
 }
 
-// TestConfiguredRunnerProvesRegistration defends the second proof: a heartbeat
-// whose runner is configured, even if ack and event were lost.
+// TestConfiguredRunnerProvesRegistration defends the second proof: a heartbeat whose runner
+// is configured, even if ack and event were lost.
 func TestConfiguredRunnerProvesRegistration(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -140,8 +139,8 @@ func TestConfiguredRunnerProvesRegistration(t *testing.T) {
 	shared.onlyCommand(t, a)
 }
 
-// TestStartOverHTTPRegistersAgain defends a VM that reports over HTTP that it has started
-// again, while its old session still counts as live: the next session takes it up.
+// TestStartOverHTTPRegistersAgain defends a VM that reports a restart over HTTP while its
+// old session still counts as live: the next session starts the new boot.
 func TestStartOverHTTPRegistersAgain(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -153,23 +152,23 @@ func TestStartOverHTTPRegistersAgain(t *testing.T) {
 	a.register()
 	v := shared.awaitVM(t, vm, "registered", isRegistered)
 	require.EqualValues(t, 2, v.GetBoot())
-	shared.startedOverHTTP(t, vm, boot) // the answer was lost, and it is said again
+	shared.startedOverHTTP(t, vm, boot) // the answer was lost, and the event is repeated
 	shared.onlyCommand(t, a)
 	require.Len(t, shared.registrations(t, vm), 2)
 	require.EqualValues(t, 2, shared.vm(t, vm).GetBoot())
 }
 
-// TestOlderAgentIsRegisteredOnce defends agents that say vm_started over HTTP
-// first and then open the stream: one register_runner in all.
+// TestOlderAgentIsRegisteredOnce defends agents that report vm_started over HTTP first and
+// then open the stream: a single register_runner.
 func TestOlderAgentIsRegisteredOnce(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
 	boot := time.Now().Add(-time.Minute)
 	shared.startedOverHTTP(t, vm, boot)
-	require.Empty(t, shared.registrations(t, vm), "it has not asked")
+	require.Empty(t, shared.registrations(t, vm), "it has neither connected nor polled")
 	shared.startedOverHTTP(t, vm, boot)
 	a := shared.connect(t, vm)
-	a.happened("vm_started") // agents of some age say it on the stream as well
+	a.happened("vm_started") // older agents report it on the stream as well
 	a.register()
 	shared.awaitVM(t, vm, "registered", isRegistered)
 	shared.onlyCommand(t, a)
@@ -178,7 +177,7 @@ func TestOlderAgentIsRegisteredOnce(t *testing.T) {
 	require.EqualValues(t, 1, shared.vm(t, vm).GetBoot())
 }
 
-// polled is what a poll answers.
+// polled is the answer to a poll.
 type polled struct {
 	VMID     string `json:"vm_id"`
 	Commands []struct {
@@ -203,7 +202,7 @@ func (c *controller) report(t *testing.T, vm, event string) {
 }
 
 // TestPollingAgentIsRegisteredOnce defends agents without a stream: they get one
-// register_runner a boot, and their runner_registered counts as its ack.
+// register_runner per boot, and runner_registered counts as its ack.
 func TestPollingAgentIsRegisteredOnce(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -216,7 +215,7 @@ func TestPollingAgentIsRegisteredOnce(t *testing.T) {
 	require.Len(t, first.Commands, 1)
 	require.Equal(t, "register_runner", first.Commands[0].Type)
 	id := first.Commands[0].ID
-	require.Empty(t, shared.poll(t, vm).Commands, "it was handed out")
+	require.Empty(t, shared.poll(t, vm).Commands, "it was delivered")
 	second := shared.send(t, vm, "drain").GetCommand().GetId()
 	require.Empty(t, shared.poll(t, vm).Commands, "one at a time")
 	shared.report(t, vm, "runner_registered")
@@ -229,15 +228,14 @@ func TestPollingAgentIsRegisteredOnce(t *testing.T) {
 	shared.startedOverHTTP(t, vm, time.Now().Add(time.Hour))
 	shared.cancelCommand(t, second)
 	again := shared.poll(t, vm)
-	require.Len(t, again.Commands, 1, "a new boot is registered anew")
+	require.Len(t, again.Commands, 1, "a new boot is registered again")
 	require.Equal(t, "register_runner", again.Commands[0].Type)
 	require.NotEqual(t, id, again.Commands[0].ID)
 	require.Len(t, shared.registrations(t, vm), 2)
 }
 
-// TestPolledThenStreamedIsRegisteredOnce defends an agent whose stream comes up
-// after it has asked over HTTP, and the other way round: with a live session a
-// poll answers nothing.
+// TestPolledThenStreamedIsRegisteredOnce defends an agent that opens its stream after it
+// has polled, and vice versa: during a live session a poll returns nothing.
 func TestPolledThenStreamedIsRegisteredOnce(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -248,7 +246,7 @@ func TestPolledThenStreamedIsRegisteredOnce(t *testing.T) {
 	require.Empty(t, shared.poll(t, vm).Commands)
 	a.happened("runner_registered")
 	a.expect(queued)
-	require.Empty(t, shared.poll(t, vm).Commands, "it is out on the stream")
+	require.Empty(t, shared.poll(t, vm).Commands, "it is in flight on the stream")
 	a.acked(queued)
 	require.Equal(t, succeeded, shared.command(t, id).GetState())
 	shared.awaitCommand(t, queued, succeeded)
@@ -260,6 +258,6 @@ func TestPolledThenStreamedIsRegisteredOnce(t *testing.T) {
 	id = a.expectCommand("register_runner").GetId()
 	a.cut()
 	shared.awaitVM(t, vm, "disconnected", isDisconnected)
-	require.Equal(t, id, shared.poll(t, vm).Commands[0].ID, "what was not acked on the stream")
+	require.Equal(t, id, shared.poll(t, vm).Commands[0].ID, "the command that was not acked on the stream")
 	require.Len(t, shared.registrations(t, vm), 1)
 }

@@ -18,11 +18,11 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// resetsAtKey is the environment variable that makes the test binary the peer of
-// BenchmarkRapidReset, in a process of its own, at the address that is its value.
+// resetsAtKey is the environment variable that makes the test binary act as the peer of
+// BenchmarkRapidReset, in a separate process; its value is the address to connect to.
 const resetsAtKey = "E2E_RESETS_AT"
 
-// resetters is how many connections streams are reset on at a time.
+// resetters is how many connections reset streams concurrently.
 const resetters = 8
 
 // resetStreams opens streams and resets them until stdin ends.
@@ -41,7 +41,7 @@ func resetStreams(addr string) {
 	resetting.Wait()
 }
 
-// startResetter starts the peer, which ends with what is returned.
+// startResetter starts the peer; stop ends it.
 func startResetter(b *testing.B, addr string) (stop func()) {
 	b.Helper()
 	peer := exec.CommandContext(b.Context(), os.Args[0])
@@ -55,9 +55,9 @@ func startResetter(b *testing.B, addr string) (stop func()) {
 	}
 }
 
-// BenchmarkRapidReset measures a command to an agent and back, durable and one at a time,
-// while nobody disturbs; and while a peer opens and resets streams on other connections:
-// one that may have as many as any, and one that is named as a proxy.
+// BenchmarkRapidReset measures a durable command to an agent and back, one at a time:
+// undisturbed, and while a peer opens and resets streams on other connections, with the
+// ordinary stream limit and with that of a proxy.
 func BenchmarkRapidReset(b *testing.B) {
 	for _, bench := range []struct {
 		name    string
@@ -104,7 +104,7 @@ func benchmarkRoundTrip(b *testing.B, o config.Options, resets bool) {
 
 var errNotAcked = errors.New("the command did not end as acked")
 
-// roundTrip sends a command, has the agent ack it, and returns when that is recorded.
+// roundTrip sends a command, has the agent ack it, and returns when the ack is recorded.
 func (c *controller) roundTrip(ctx context.Context, s *stream, vm string) error {
 	acked := make(chan error, 1)
 	go func() {

@@ -24,8 +24,8 @@ func decode[T any](t *testing.T, body []byte) T {
 	return v
 }
 
-// TestEventRouteAnswersWhatAgentsNeed defends the answers to events over HTTP,
-// and that every member of the body is kept, known or not.
+// TestEventRouteAnswersWhatAgentsNeed defends the answers to events over HTTP, and that
+// every member of the body is kept, known or unknown.
 func TestEventRouteAnswersWhatAgentsNeed(t *testing.T) {
 	t.Parallel()
 	for name, addr := range shared.addresses() {
@@ -90,7 +90,7 @@ func TestHeartbeatRouteShowsTheVM(t *testing.T) {
 			res := await(t, "the VM", func() *migcontrollerv1.GetVMResponse {
 				res, err := shared.admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: vm})
 				if err != nil {
-					requireCode(t, err, codeNotFound) // heartbeats are kept in groups
+					requireCode(t, err, codeNotFound) // heartbeats are stored in groups
 				}
 				return res
 			}, func(res *migcontrollerv1.GetVMResponse) bool { return res != nil })
@@ -108,8 +108,8 @@ func TestHeartbeatRouteShowsTheVM(t *testing.T) {
 	}
 }
 
-// TestPollAndTokenRoutesAnswerARunner defends what agents without a stream
-// register their runner with.
+// TestPollAndTokenRoutesAnswerARunner defends the runner configuration for agents without a
+// stream.
 func TestPollAndTokenRoutesAnswerARunner(t *testing.T) {
 	t.Parallel()
 	c := start(t, withRunners, func(o *config.Options) { o.Journal = false })
@@ -150,8 +150,8 @@ func TestPollAndTokenRoutesAnswerARunner(t *testing.T) {
 	}
 }
 
-// TestRoutesRefuseWhatIsWrong defends the routes: what is refused is told with
-// its field, has a status that agents take for a failure, and leaves no trace.
+// TestRoutesRefuseWhatIsWrong defends the routes: the answer to an invalid request names
+// the field, has a status that agents treat as a failure, and the request leaves no trace.
 func TestRoutesRefuseWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	vm, other := newVM(), newVM()
@@ -161,19 +161,19 @@ func TestRoutesRefuseWhatIsWrong(t *testing.T) {
 		status      int
 		word        string
 	}{
-		"event of another VM":      {vm + "/events", fmt.Sprintf(`{"type":"x","vm_id":%q}`, other), 400, "vm_id"},
-		"heartbeat of another VM":  {vm + "/heartbeat", fmt.Sprintf(`{"vm_id":%q}`, other), 400, "vm_id"},
-		"token for another VM":     {vm + "/registration-token", fmt.Sprintf(`{"vm_id":%q}`, other), 400, "vm_id"},
-		"event without a type":     {vm + "/events", `{}`, 400, "type"},
-		"event that is a path":     {vm + "/events", `{"type":"../x"}`, 400, "type"},
-		"time that is none":        {vm + "/events", `{"type":"x","timestamp":"yesterday"}`, 400, "timestamp"},
-		"metadata that is no map":  {vm + "/events", `{"type":"x","metadata":[]}`, 400, "metadata"},
-		"body that is no JSON":     {vm + "/events", `{"type":`, 400, "body"},
-		"body that is no object":   {vm + "/events", `[]`, 400, "body"},
-		"vm_id that is hidden":     {"_state/events", `{"type":"x"}`, 400, "vm_id"},
-		"vm_id that is a path":     {"..%2fx/events", `{"type":"x"}`, 400, "vm_id"},
-		"more than 64 KiB":         {vm + "/events", large, 413, "65536"},
-		"health that is no object": {vm + "/heartbeat", `{"vm_health":1}`, 400, "vm_health"},
+		"event of another VM":          {vm + "/events", fmt.Sprintf(`{"type":"x","vm_id":%q}`, other), 400, "vm_id"},
+		"heartbeat of another VM":      {vm + "/heartbeat", fmt.Sprintf(`{"vm_id":%q}`, other), 400, "vm_id"},
+		"token for another VM":         {vm + "/registration-token", fmt.Sprintf(`{"vm_id":%q}`, other), 400, "vm_id"},
+		"event without a type":         {vm + "/events", `{}`, 400, "type"},
+		"event that is a path":         {vm + "/events", `{"type":"../x"}`, 400, "type"},
+		"invalid time":                 {vm + "/events", `{"type":"x","timestamp":"yesterday"}`, 400, "timestamp"},
+		"metadata that is not a map":   {vm + "/events", `{"type":"x","metadata":[]}`, 400, "metadata"},
+		"body that is not JSON":        {vm + "/events", `{"type":`, 400, "body"},
+		"body that is not an object":   {vm + "/events", `[]`, 400, "body"},
+		"vm_id that is hidden":         {"_state/events", `{"type":"x"}`, 400, "vm_id"},
+		"vm_id that is a path":         {"..%2fx/events", `{"type":"x"}`, 400, "vm_id"},
+		"more than 64 KiB":             {vm + "/events", large, 413, "65536"},
+		"health that is not an object": {vm + "/heartbeat", `{"vm_health":1}`, 400, "vm_health"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -188,7 +188,7 @@ func TestRoutesRefuseWhatIsWrong(t *testing.T) {
 	}
 }
 
-// TestBearerTokenIsTolerated defends agents that send one: it changes nothing.
+// TestBearerTokenIsTolerated defends agents that send a bearer token: it has no effect.
 func TestBearerTokenIsTolerated(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -204,8 +204,8 @@ func TestBearerTokenIsTolerated(t *testing.T) {
 	require.Empty(t, shared.log.lines("whatever-it-is"))
 }
 
-// TestMigctlWithAForeignPath defends a person whose --address has a path in it: migctl says
-// so, and does not leave open whether a command was accepted.
+// TestMigctlWithAForeignPath defends users whose --address contains a path: migctl says so,
+// and makes clear that no command was accepted.
 func TestMigctlWithAForeignPath(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{"vms", "watch", "send vm-1 drain"} {
@@ -213,7 +213,7 @@ func TestMigctlWithAForeignPath(t *testing.T) {
 		args := append(strings.Fields(line), "--address", "http://"+shared.httpAddr+"/foo")
 		code := cli.Main(args, strings.NewReader(""), &out, &trouble)
 		require.Equal(t, 4, code, "%s: %s", line, trouble.String())
-		require.Contains(t, trouble.String(), "is a path in it right?", line)
+		require.Contains(t, trouble.String(), "there is nothing at this path", line)
 		require.NotContains(t, trouble.String(), "may have been accepted", line)
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 )
 
-// frozen is the agents' contract, field by field. It is never edited: agents in
-// the field were built from it.
+// frozen is the agents' contract, field by field. It is never edited: agents in the field
+// depend on it.
 var frozen = map[string]string{
 	"MIGletMessage": `connect=1 ConnectRequest oneof message, command_ack=2 CommandAck oneof message,
 		event=3 EventNotification oneof message, heartbeat=4 Heartbeat oneof message,
@@ -37,8 +37,7 @@ var frozen = map[string]string{
 	"ErrorNotification": `code=1 string, message=2 string, details=3 map<string string>, timestamp=4 int64`,
 }
 
-// TestFrozenSchema defends every name, number and type that agents in the field
-// know.
+// TestFrozenSchema defends every name, number and type that agents in the field use.
 func TestFrozenSchema(t *testing.T) {
 	t.Parallel()
 	file := commands.File_miglet_commands_commands_proto
@@ -52,7 +51,7 @@ func TestFrozenSchema(t *testing.T) {
 	}
 }
 
-// TestFrozenMethod defends where and how agents find their stream.
+// TestFrozenMethod defends the name and form of the method that agents call.
 func TestFrozenMethod(t *testing.T) {
 	t.Parallel()
 	service := commands.File_miglet_commands_commands_proto.Services().ByName("CommandService")

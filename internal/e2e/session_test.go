@@ -13,9 +13,9 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// TestNewestSessionWinsAtOnce defends a re-created VM against the link of its
-// predecessor: commands go to the newest session only, what the old one says
-// changes nothing, and its end, within 10 s, is no end of the new one.
+// TestNewestSessionWinsAtOnce defends a re-created VM against its predecessor's link:
+// commands go to the newest session only, messages on the old one have no effect, and its
+// end, within 10 s, does not end the new one.
 func TestNewestSessionWinsAtOnce(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -33,9 +33,9 @@ func TestNewestSessionWinsAtOnce(t *testing.T) {
 	require.NoError(t, old.ack(&commands.CommandAck{CommandId: first, Message: "by the old one"}))
 	old.beat("error", withRunner(false))
 	old.happened("vm_shutting_down")
-	shared.awaitEvent(t, vm, "vm_shutting_down") // what the old one said before has been read
+	shared.awaitEvent(t, vm, "vm_shutting_down") // earlier messages of the old session have been read
 	r := shared.command(t, first)
-	require.Equal(t, delivered, r.GetState(), "acks of the old session are refused")
+	require.Equal(t, delivered, r.GetState(), "acks on the old session are rejected")
 	require.EqualValues(t, 2, r.GetAttempts())
 	require.NoError(t, newest.ack(&commands.CommandAck{CommandId: first, Success: true, Message: "by the newest"}))
 	require.Equal(t, "by the newest", shared.awaitCommand(t, first, succeeded).GetAck().GetMessage())
@@ -49,15 +49,15 @@ func TestNewestSessionWinsAtOnce(t *testing.T) {
 	third := shared.send(t, vm, "drain").GetCommand().GetId()
 	newest.expect(third)
 	v = shared.vm(t, vm)
-	require.True(t, v.GetConnected(), "the end of the old session touches nothing")
+	require.True(t, v.GetConnected(), "the end of the old session has no effect")
 	require.EqualValues(t, 2, v.GetSessionEpoch())
 	require.Nil(t, v.GetDisconnectedAt())
 	require.Len(t, shared.registrations(t, vm), 1)
 	require.NotEmpty(t, shared.log.lines("superseded", "vm_id="+vm+" "), "flapping is logged")
 }
 
-// TestOldSessionThatHangsUpTouchesNothing defends the newest session when the
-// old one's agent ends it by itself, in either way.
+// TestOldSessionThatHangsUpTouchesNothing defends the newest session when the old session's
+// agent ends it, in either way.
 func TestOldSessionThatHangsUpTouchesNothing(t *testing.T) {
 	t.Parallel()
 	for name, hangUp := range map[string]func(*agent){
@@ -85,8 +85,8 @@ func TestOldSessionThatHangsUpTouchesNothing(t *testing.T) {
 	}
 }
 
-// TestRacingSessionsLeaveOne defends the fence between sessions: however two of
-// one VM race, exactly one is live afterwards, and it alone gets commands.
+// TestRacingSessionsLeaveOne defends the fence between sessions: however two sessions of a
+// VM race, exactly one is live afterwards, and only that one gets commands.
 func TestRacingSessionsLeaveOne(t *testing.T) {
 	t.Parallel()
 	const rounds = 25
@@ -112,7 +112,7 @@ func TestRacingSessionsLeaveOne(t *testing.T) {
 		id := shared.send(t, vm, "drain").GetCommand().GetId()
 		newest = whoGets(t, pair, id)
 		for _, a := range all {
-			if a != newest { // the old ones lie; of many the stream has ended
+			if a != newest { // the old ones send false acks; many streams have ended
 				_ = a.ack(&commands.CommandAck{CommandId: id, Message: "by an old one"})
 			}
 		}
@@ -146,14 +146,14 @@ func whoGets(t *testing.T, pair []*agent, id string) *agent {
 			require.Equal(t, id, m.GetCommand().GetId())
 			return pair[1]
 		case <-time.After(patience):
-			require.FailNow(t, "nobody gets the command")
+			require.FailNow(t, "no agent gets the command")
 		}
 	}
 }
 
-// TestUnackedCommandIsNotSentAgainOnItsStream defends agents, whose buffers are
-// small, against retransmission: what they do not ack ends after its ack
-// timeout, and the next command comes. A late ack is kept.
+// TestUnackedCommandIsNotSentAgainOnItsStream defends agents, whose buffers are small,
+// against retransmission: an unacked command ends after its ack timeout, and the next
+// command is delivered. A late ack is kept.
 func TestUnackedCommandIsNotSentAgainOnItsStream(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -161,7 +161,7 @@ func TestUnackedCommandIsNotSentAgainOnItsStream(t *testing.T) {
 	first := shared.send(t, vm, "drain", withAckTimeout(300*time.Millisecond)).GetCommand().GetId()
 	second := shared.send(t, vm, "shutdown").GetCommand().GetId()
 	a.expect(first)
-	a.beat("idle", withRunner(true)) // it is there
+	a.beat("idle", withRunner(true)) // it is alive
 	a.expect(second)
 	r := shared.command(t, first)
 	require.Equal(t, timedOut, r.GetState())
@@ -175,18 +175,18 @@ func TestUnackedCommandIsNotSentAgainOnItsStream(t *testing.T) {
 	require.Equal(t, timedOut, r.GetState(), "terminal is terminal")
 	require.Equal(t, "late", r.GetAck().GetMessage())
 	require.NotNil(t, r.GetAckedAt())
-	require.Equal(t, delivered, shared.command(t, second).GetState(), "it is not the one that was acked")
+	require.Equal(t, delivered, shared.command(t, second).GetState(), "the other command was acked")
 
 	a.acked(second)
 	shared.awaitCommand(t, second, succeeded)
 	require.NoError(t, a.ack(&commands.CommandAck{CommandId: second, Message: "again"}))
 	shared.requireLives(t, a)
-	require.Empty(t, shared.command(t, second).GetAck().GetMessage(), "the first ack stays")
+	require.Empty(t, shared.command(t, second).GetAck().GetMessage(), "the first ack is kept")
 }
 
-// TestUnackedCommandIsDeliveredAgainOnANewSession defends commands that were
-// under way when the network dropped: they come again, and while no session is
-// live their ack timeout does not run.
+// TestUnackedCommandIsDeliveredAgainOnANewSession defends commands that were in flight when
+// the network dropped: they are delivered again, and while no session is live their ack
+// timeout is suspended.
 func TestUnackedCommandIsDeliveredAgainOnANewSession(t *testing.T) {
 	t.Parallel()
 	vm, other := newVM(), newVM()
@@ -197,7 +197,7 @@ func TestUnackedCommandIsDeliveredAgainOnANewSession(t *testing.T) {
 	a.expect(id)
 	a.cut()
 	shared.awaitVM(t, vm, "disconnected", isDisconnected)
-	// A second passes by the clock of another VM.
+	// Another VM's ack timeout shows that a second has passed.
 	tick := shared.send(t, other, "drain", withAckTimeout(time.Second)).GetCommand().GetId()
 	clock.expect(tick)
 	clock.beat("idle", withRunner(true))

@@ -44,7 +44,7 @@ func (c *controller) started(t *testing.T, vm string, at time.Time) map[string]a
 }
 
 // TestOldestAgentsRegister defends the oldest agents, which take their registration from
-// the answer to vm_started: with the option on they register, once a boot.
+// the answer to vm_started: with the option on they register, once per boot.
 func TestOldestAgentsRegister(t *testing.T) {
 	t.Parallel()
 	c := start(t, withRunners, tokenInVMStarted)
@@ -69,8 +69,8 @@ func TestOldestAgentsRegister(t *testing.T) {
 	require.EqualValues(t, 1, a.Snapshot().Restarts)
 }
 
-// TestOldestAgentsExitWithoutTheOption defends the default: nobody is handed a token for
-// a vm_started, and no command is made for it.
+// TestOldestAgentsExitWithoutTheOption defends the default: no token is returned for a
+// vm_started, and no command is created for it.
 func TestOldestAgentsExitWithoutTheOption(t *testing.T) {
 	t.Parallel()
 	c := start(t, withRunners)
@@ -87,8 +87,8 @@ func TestOldestAgentsExitWithoutTheOption(t *testing.T) {
 	require.Len(t, answer, 7)
 }
 
-// TestAnswerToVMStarted defends what is in the answer, that polls do not repeat it, and
-// that an agent which opens a stream after it is registered there.
+// TestAnswerToVMStarted defends the content of the answer, that polls do not repeat it, and
+// that an agent which opens a stream afterwards is registered there.
 func TestAnswerToVMStarted(t *testing.T) {
 	t.Parallel()
 	c := start(t, withRunners, tokenInVMStarted)
@@ -116,10 +116,10 @@ func TestAnswerToVMStarted(t *testing.T) {
 	require.Len(t, c.log.lines("--token-in-vm-started: everyone who can reach"), 1)
 }
 
-// TestWhenATokenExpiresIsShownToAgentsOnly defends that the guess, an hour after the
-// token file was written, reaches agents and neither operators nor the log nor the disk;
-// and neither does the token in an answer to vm_started. An old file is warned about and
-// used.
+// TestWhenATokenExpiresIsShownToAgentsOnly defends that the assumed expiry, an hour after
+// the token file was written, is sent to agents and is neither shown to operators nor
+// logged nor stored; the same holds for the token in an answer to vm_started. An old file
+// causes a warning and is used.
 func TestWhenATokenExpiresIsShownToAgentsOnly(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
@@ -169,5 +169,5 @@ func TestWhenATokenExpiresIsShownToAgentsOnly(t *testing.T) {
 		require.Empty(t, c.log.lines(secret))
 		require.Empty(t, c.filesWith(t, secret))
 	}
-	require.NotEmpty(t, c.filesWith(t, id), "the search finds what is there")
+	require.NotEmpty(t, c.filesWith(t, id), "the search works")
 }

@@ -14,9 +14,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// TestStopEndsWhatIsLive defends a stop by SIGTERM while everything is going on:
-// agents and watches are told UNAVAILABLE, who waits for a command is told what
-// there is, and nothing that was taken is lost.
+// TestStopEndsWhatIsLive defends a stop by SIGTERM under load: agents and watches get
+// UNAVAILABLE, callers that wait for a command get its record, and nothing that was
+// accepted is lost.
 func TestStopEndsWhatIsLive(t *testing.T) {
 	t.Parallel()
 	c := start(t)
@@ -41,11 +41,11 @@ func TestStopEndsWhatIsLive(t *testing.T) {
 		a.happened("job_started")
 	}
 	for _, a := range fleet {
-		c.awaitEvent(t, a.vm, "job_started") // and so the heartbeat before it has been read
+		c.awaitEvent(t, a.vm, "job_started") // so the heartbeat before it has been read
 	}
 	began := time.Now()
 	require.NoError(t, c.end())
-	require.Less(t, time.Since(began), 5*time.Second, "nothing holds it up")
+	require.Less(t, time.Since(began), 5*time.Second, "nothing delays it")
 	for _, a := range fleet {
 		require.Equal(t, codes.Unavailable, a.expectEnd(), "%v", a.err)
 	}
@@ -64,27 +64,27 @@ func TestStopEndsWhatIsLive(t *testing.T) {
 	}
 }
 
-// TestNobodyHoldsUpOthersOrAStop defends the controller against agents that do
-// not read, do not speak, were refused or superseded: others are served all the
-// same, and a stop takes no more than its 10 s.
+// TestNobodyHoldsUpOthersOrAStop defends the controller against agents that do not read,
+// send nothing, or were rejected or superseded: others are served anyway, and a stop takes
+// at most 10 s.
 func TestNobodyHoldsUpOthersOrAStop(t *testing.T) {
 	t.Parallel()
 	c := start(t)
 	live := c.connectRegistered(t, newVM())
-	silent := openOver(t, live.conn, newVM()) // never sends its ConnectRequest
+	silent := openOver(t, live.conn, newVM()) // it never sends its ConnectRequest
 	superseded := connectOver(t, live.conn, newVM())
 	superseded.expectCommand("register_runner")
 	connectOver(t, live.conn, superseded.vm).register()
 	refused := openOver(t, live.conn, newVM(), grpc.ForceCodec(testkit.RawCodec{}))
-	refused.say([]byte("\xff"))
+	refused.send([]byte("\xff"))
 
-	// On the live agent's connection, one that leaves everything on its stream.
+	// On the live agent's connection, another agent that reads nothing.
 	c.connectDeaf(t, live.conn, newVM())
 	dead := newVM()
 	c.connectDead(t, dead)
 	c.requireLives(t, live)
 
-	// The newest session of their VMs is served at once, too.
+	// The newest sessions of their VMs are served immediately, too.
 	again := c.connect(t, dead)
 	again.expectCommand("update_config")
 
@@ -98,9 +98,8 @@ func TestNobodyHoldsUpOthersOrAStop(t *testing.T) {
 	t.Logf("the stop took %s", time.Since(began))
 }
 
-// TestDeafAgentLosesItsStreamInTime defends the 10 s in which a superseded
-// stream ends, also when a command is stuck on its way to an agent that does not
-// read.
+// TestDeafAgentLosesItsStreamInTime defends the 10 s in which a superseded stream ends,
+// even when a command is blocked on its way to an agent that does not read.
 func TestDeafAgentLosesItsStreamInTime(t *testing.T) {
 	t.Parallel()
 	vm := newVM()
@@ -114,8 +113,8 @@ func TestDeafAgentLosesItsStreamInTime(t *testing.T) {
 	require.True(t, shared.vm(t, vm).GetConnected())
 }
 
-// connectDeaf opens a session of an agent that leaves everything on its stream,
-// among it a command which is stuck there.
+// connectDeaf opens a session of an agent that reads nothing, not even a command that is
+// blocked on the stream.
 func (c *controller) connectDeaf(t *testing.T, conn *grpc.ClientConn, vm string) {
 	t.Helper()
 	large := c.send(t, vm, "update_config", largeCommand).GetCommand().GetId()
@@ -127,9 +126,9 @@ func (c *controller) connectDeaf(t *testing.T, conn *grpc.ClientConn, vm string)
 	c.awaitCommand(t, large, delivered)
 }
 
-// TestRestartBringsTheFleetBack defends what survives a stop: the VMs, their
-// queues and what they were at; and that VMs are not connected until they are
-// back, on a session with a higher epoch.
+// TestRestartBringsTheFleetBack defends what survives a stop: the VMs, their queues and
+// their state; and that VMs are not connected until they reconnect, on a session with a
+// higher epoch.
 func TestRestartBringsTheFleetBack(t *testing.T) {
 	t.Parallel()
 	c := start(t)
@@ -170,6 +169,6 @@ func TestRestartBringsTheFleetBack(t *testing.T) {
 	v = c.vm(t, vm)
 	require.True(t, v.GetConnected())
 	require.Greater(t, v.GetSessionEpoch(), before.GetSessionEpoch())
-	require.Len(t, c.registrations(t, vm), 1, "a restart of the controller is none of the VM")
+	require.Len(t, c.registrations(t, vm), 1, "a restart of the controller is not one of the VM")
 	c.connect(t, offline).expect(parked)
 }

@@ -13,12 +13,11 @@ import (
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
-// streamsOfConnection is how many streams a peer may have that is not a proxy.
+// streamsOfConnection is the stream limit of a peer that is not a proxy.
 const streamsOfConnection = 100
 
-// TestStreamsBeyondTheLimit defends what docs/operations.md says of clients that share a
-// connection: those of grpc-go wait until another stream ends, those of connect-go open
-// one more connection.
+// TestStreamsBeyondTheLimit defends what docs/operations.md says about clients that share a
+// connection: grpc-go waits until another stream ends, connect-go opens another connection.
 func TestStreamsBeyondTheLimit(t *testing.T) {
 	t.Parallel()
 	t.Run("grpc-go", func(t *testing.T) {
@@ -32,7 +31,7 @@ func TestStreamsBeyondTheLimit(t *testing.T) {
 		go func() { waiting <- openAndEnd(t.Context(), conn) }()
 		select {
 		case err := <-waiting:
-			require.FailNow(t, "it is served", "%v", err)
+			require.FailNow(t, "it was not blocked", "%v", err)
 		case <-time.After(300 * time.Millisecond):
 		}
 		first.end()
@@ -43,7 +42,7 @@ func TestStreamsBeyondTheLimit(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		c := start(t)
-		for range streamsOfConnection + 1 { // which all end with the context
+		for range streamsOfConnection + 1 { // all of which end with the context
 			watch, err := c.grpcAdmin.WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{})
 			require.NoError(t, err)
 			require.True(t, watch.Receive(), watch.Err())
@@ -60,7 +59,7 @@ func TestStreamsBeyondTheLimit(t *testing.T) {
 	})
 }
 
-// openAndEnd plays a session that ends when it has begun.
+// openAndEnd opens a session and ends it immediately.
 func openAndEnd(ctx context.Context, conn *grpc.ClientConn) error {
 	s, err := openStream(ctx, conn)
 	if err != nil {

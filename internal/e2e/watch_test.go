@@ -29,7 +29,7 @@ type watcher struct {
 	cancel context.CancelFunc
 }
 
-// watch begins a watch, over gRPC, after the cursor.
+// watch begins a watch over gRPC after the cursor.
 func (c *controller) watch(t *testing.T, cursor, vm string) *watcher {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -65,7 +65,7 @@ func (w *watcher) end() {
 	_ = w.answer.Close()
 }
 
-// describe says what an update tells.
+// describe returns an update as text.
 func describe(u *update) string {
 	switch {
 	case u.GetVm() != nil:
@@ -88,7 +88,7 @@ func requireSameUpdates(t *testing.T, want, got []*update) {
 	}
 }
 
-// liveOnce plays a short life of a VM, which ends with the event "over".
+// liveOnce plays a short lifecycle of a VM, which ends with the event "over".
 func (c *controller) liveOnce(t *testing.T, vm string) {
 	t.Helper()
 	a := c.connectRegistered(t, vm)
@@ -102,7 +102,7 @@ func (c *controller) liveOnce(t *testing.T, vm string) {
 	require.Equal(t, http.StatusOK, status, string(answer))
 }
 
-// recorded takes updates up to and including the event "over".
+// recorded returns the updates up to and including the event "over".
 func (w *watcher) recorded() []*update {
 	w.t.Helper()
 	var all []*update
@@ -115,8 +115,8 @@ func (w *watcher) recorded() []*update {
 	}
 }
 
-// TestWatchSeesEveryChange defends what WatchFleet tells: VMs, transitions of
-// commands and events, in order, and nothing of other VMs if one is named.
+// TestWatchSeesEveryChange defends the content of WatchFleet: VMs, transitions of commands
+// and events, in order, and nothing about other VMs if one is named.
 func TestWatchSeesEveryChange(t *testing.T) {
 	t.Parallel()
 	vm, other := newVM(), newVM()
@@ -152,9 +152,8 @@ func TestWatchSeesEveryChange(t *testing.T) {
 	}
 }
 
-// TestResumedWatchMissesAndRepeatsNothing defends cursors: from every one of
-// them a watch goes on with the very next change, also on the next run of the
-// controller.
+// TestResumedWatchMissesAndRepeatsNothing defends cursors: from each of them a watch
+// continues with the next change, even after a restart of the controller.
 func TestResumedWatchMissesAndRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	c := start(t)
@@ -186,8 +185,8 @@ func TestResumedWatchMissesAndRepeatsNothing(t *testing.T) {
 	}
 }
 
-// TestWatchThatIsCutOftenSeesAll defends resuming while changes are being made:
-// a watch that ends again and again tells all of them once and in order.
+// TestWatchThatIsCutOftenSeesAll defends resuming during changes: a watch that is
+// interrupted again and again gets all of them once and in order.
 func TestWatchThatIsCutOftenSeesAll(t *testing.T) {
 	t.Parallel()
 	const events = 150
@@ -229,7 +228,7 @@ func TestWatchThatIsCutOftenSeesAll(t *testing.T) {
 	}
 }
 
-// TestBadCursorIsRefused defends that a cursor which is none is told so.
+// TestBadCursorIsRefused defends that an invalid cursor is rejected.
 func TestBadCursorIsRefused(t *testing.T) {
 	t.Parallel()
 	elsewhere := start(t)

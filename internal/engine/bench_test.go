@@ -11,8 +11,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// BenchmarkEnqueue shows what sharing commits saves: the time of one durable
-// command alone and with others at the same time.
+// BenchmarkEnqueue measures the gain of shared commits: the time per durable command, alone
+// and with concurrent callers.
 func BenchmarkEnqueue(b *testing.B) {
 	for _, callers := range []int{1, 100} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
@@ -30,8 +30,8 @@ func BenchmarkEnqueue(b *testing.B) {
 	}
 }
 
-// BenchmarkEnqueueOffline shows the time of a durable command for a VM that is not
-// connected, with others at the same time, whose queue is long already.
+// BenchmarkEnqueueOffline measures a durable command for an offline VM that already has a
+// long queue, with concurrent callers.
 func BenchmarkEnqueueOffline(b *testing.B) {
 	for _, waiting := range []int{0, 1000} {
 		b.Run(fmt.Sprintf("waiting=%d", waiting), func(b *testing.B) {
@@ -57,8 +57,8 @@ func BenchmarkEnqueueOffline(b *testing.B) {
 	}
 }
 
-// BenchmarkHeartbeats shows the time of one durable heartbeat in a group of as many
-// VMs, whose sessions are live.
+// BenchmarkHeartbeats measures a durable heartbeat in a group of as many VMs with live
+// sessions.
 func BenchmarkHeartbeats(b *testing.B) {
 	for _, vms := range []int{200, 1000} {
 		b.Run(fmt.Sprintf("vms=%d", vms), func(b *testing.B) {
@@ -89,8 +89,8 @@ func BenchmarkHeartbeats(b *testing.B) {
 	}
 }
 
-// BenchmarkCommandLife shows the time of a command from its acceptance to its ack,
-// with 200 VMs at the same time.
+// BenchmarkCommandLife measures a command from its acceptance to its ack, with 200
+// concurrent VMs.
 func BenchmarkCommandLife(b *testing.B) {
 	r, _ := onDisk(b)
 	var vms atomic.Int64

@@ -7,25 +7,24 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// maxGone is how many VMs that are not connected the cache holds, besides those that
-// are.
-const maxGone = 1000
+// maxDisconnected is how many disconnected VMs the cache holds, besides all connected ones.
+const maxDisconnected = 1000
 
-// cache has VMs as they were committed. Only the engine's loop puts them there. One
-// may be ahead of its row, but only in what its heartbeats and acks hold as well. A
-// change by another writer is noticed when the feed reads it, or else by the version
-// when the VM is written.
+// cache holds VMs as they were committed. Only the engine's loop adds them. A VM may be
+// newer than its row, but only in fields that its heartbeats and acks contain as well. A
+// change by another writer is detected when the feed reads it, or else by its version when
+// the VM is written.
 type cache struct {
-	mu   sync.RWMutex
-	vms  map[fleet.VMID]*held
-	gone int // how many of them are not connected
-	// watched has the VMs that were outdated since watch; nil after unwatch.
+	mu           sync.RWMutex
+	vms          map[fleet.VMID]*held
+	disconnected int // how many VMs are not connected
+	// watched contains the VMs that were invalidated since watch; nil after unwatch.
 	watched map[fleet.VMID]bool
 }
 
 func newCache() *cache { return &cache{vms: map[fleet.VMID]*held{}} }
 
-// get returns a VM if it is held and not outdated.
+// get returns a VM if it is cached and valid.
 func (c *cache) get(id fleet.VMID) (held, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -36,7 +35,7 @@ func (c *cache) get(id fleet.VMID) (held, bool) {
 	return *h, true
 }
 
-// put takes over what a group has loaded and committed.
+// put stores the VMs that a group has loaded and committed.
 func (c *cache) put(entries map[fleet.VMID]*entry) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -49,30 +48,30 @@ func (c *cache) put(entries map[fleet.VMID]*entry) {
 			h = new(held)
 			c.vms[id] = h
 		} else if !h.vm.Connected {
-			c.gone--
+			c.disconnected--
 		}
 		if *h = en.afterwards(); !h.vm.Connected {
-			c.gone++
+			c.disconnected++
 		}
-		if c.watched[id] { // since it was loaded
+		if c.watched[id] { // invalidated since it was loaded
 			h.version = 0
 		}
 	}
-	c.forgetGone(maxGone)
+	c.forgetDisconnected(maxDisconnected)
 }
 
 func (c *cache) remove(id fleet.VMID) {
 	if old, ok := c.vms[id]; ok {
 		if !old.vm.Connected {
-			c.gone--
+			c.disconnected--
 		}
 		delete(c.vms, id)
 	}
 }
 
-// outdate has a VM loaded again, since another writer has changed it. What its row
-// lacks is kept.
-func (c *cache) outdate(id fleet.VMID) {
+// invalidate makes the next get of a VM load it again, because another writer has changed
+// it. What its row lacks is kept.
+func (c *cache) invalidate(id fleet.VMID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.watched != nil {
@@ -83,8 +82,8 @@ func (c *cache) outdate(id fleet.VMID) {
 	}
 }
 
-// outdateAll is outdate for every VM that is held.
-func (c *cache) outdateAll() {
+// invalidateAll is invalidate for every cached VM.
+func (c *cache) invalidateAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, h := range c.vms {
@@ -94,7 +93,7 @@ func (c *cache) outdateAll() {
 	}
 }
 
-// drop forgets a VM whose row is lost.
+// drop removes a VM whose row is lost.
 func (c *cache) drop(id fleet.VMID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,7 +103,7 @@ func (c *cache) drop(id fleet.VMID) {
 	c.remove(id)
 }
 
-// epoch returns the epoch of a VM as far as it is held, also if it is outdated.
+// epoch returns the epoch of a cached VM, valid or not.
 func (c *cache) epoch(id fleet.VMID) fleet.Epoch {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -114,8 +113,8 @@ func (c *cache) epoch(id fleet.VMID) fleet.Epoch {
 	return 0
 }
 
-// watch begins to note which VMs are outdated, so that put does not hold them as they
-// were loaded before.
+// watch starts to record which VMs are invalidated, so that put does not store a version
+// that was loaded before.
 func (c *cache) watch() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -128,18 +127,18 @@ func (c *cache) unwatch() {
 	c.watched = nil
 }
 
-// forget drops the VMs that are not connected: rows of the others are never purged.
+// forget drops the disconnected VMs: rows of connected ones are never purged.
 func (c *cache) forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.forgetGone(0)
+	c.forgetDisconnected(0)
 }
 
-// forgetGone leaves at most this many that are not connected. None of those is ahead
-// of its row.
-func (c *cache) forgetGone(most int) {
+// forgetDisconnected drops disconnected VMs until at most this many are left. None of them
+// is newer than its row.
+func (c *cache) forgetDisconnected(most int) {
 	for id, h := range c.vms {
-		if c.gone <= most {
+		if c.disconnected <= most {
 			return
 		}
 		if !h.vm.Connected {
@@ -153,10 +152,10 @@ func (c *cache) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	clear(c.vms)
-	c.gone = 0
+	c.disconnected = 0
 }
 
-// ahead returns the VMs whose rows lack something and were written before then.
+// ahead returns the VMs that are newer than their rows, if these were written before then.
 func (c *cache) ahead(then time.Time) []fleet.VMID {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -169,14 +168,14 @@ func (c *cache) ahead(then time.Time) []fleet.VMID {
 	return ids
 }
 
-// completed returns v with what the row that it was read from lacks.
+// completed returns v with what its row lacks.
 func (c *cache) completed(v fleet.VM) fleet.VM {
 	h := held{vm: v}
 	c.complete(&h)
 	return h.vm
 }
 
-// complete adds to a VM that was loaded what its row lacks.
+// complete adds what its row lacks to a VM that was loaded.
 func (c *cache) complete(h *held) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

@@ -20,13 +20,13 @@ func someVMs(from, to int, connected bool) map[fleet.VMID]*entry {
 	return some
 }
 
-// The cache keeps to its bound, which VMs that are connected do not count for.
+// The cache keeps within its bound, to which connected VMs do not count.
 func TestCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	c := newCache()
 	c.put(someVMs(0, 5, true))
-	c.put(someVMs(5, maxGone+20, false))
-	require.Len(t, c.vms, maxGone+5)
+	c.put(someVMs(5, maxDisconnected+20, false))
+	require.Len(t, c.vms, maxDisconnected+5)
 	require.Len(t, c.ahead(endOfTime), 5)
 	c.forget()
 	require.Len(t, c.vms, 5)
@@ -34,19 +34,19 @@ func TestCacheIsBounded(t *testing.T) {
 	require.Empty(t, c.vms)
 }
 
-// A VM that is no longer connected counts for the bound again.
+// A VM that is no longer connected counts towards the bound again.
 func TestCacheCountsWhoIsGone(t *testing.T) {
 	t.Parallel()
 	c := newCache()
 	for _, connected := range []bool{false, true, true, false} {
 		c.put(someVMs(0, 10, connected))
 	}
-	c.put(someVMs(10, maxGone+10, false))
-	require.Len(t, c.vms, maxGone)
-	require.Equal(t, maxGone, c.gone)
+	c.put(someVMs(10, maxDisconnected+10, false))
+	require.Len(t, c.vms, maxDisconnected)
+	require.Equal(t, maxDisconnected, c.disconnected)
 }
 
-// What is unknown is not held.
+// Unknown VMs are not cached.
 func TestCacheHoldsNothingUnknown(t *testing.T) {
 	t.Parallel()
 	c := newCache()
@@ -54,7 +54,7 @@ func TestCacheHoldsNothingUnknown(t *testing.T) {
 	require.Empty(t, c.vms)
 }
 
-// A VM that is not held is loaded, and one that is held is not.
+// A VM that is not cached is loaded; a cached one is not.
 func TestVMsAreHeld(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -72,7 +72,7 @@ func TestVMsAreHeld(t *testing.T) {
 	require.Equal(t, before+1, r.db.loads.Load())
 }
 
-// A VM that was purged is like one that was never seen.
+// A purged VM is like one that was never seen.
 func TestPurgedVMIsForgotten(t *testing.T) {
 	t.Parallel()
 	r, _ := onDisk(t)
@@ -85,8 +85,8 @@ func TestPurgedVMIsForgotten(t *testing.T) {
 	require.EqualValues(t, 1, r.connect("vm", t0.Add(2*time.Hour)).Epoch)
 }
 
-// However many commands wait for a VM, memory has the first few of each queue, and
-// what is delivered is the same.
+// However many commands are queued for a VM, memory holds the first few of each queue, and
+// the deliveries are the same.
 func TestLongQueue(t *testing.T) {
 	t.Parallel()
 	const all = 3*fleet.QueueDepth + 1
@@ -107,17 +107,17 @@ func TestLongQueue(t *testing.T) {
 		}
 		v := r.apply(fleet.SessionOpened{Hello: fleet.Hello{VM: "vm"}}, t0).State.VM
 		r.apply(fleet.CancelRequested{VM: "vm", Command: v.Registration.Command}, t0)
-		// Far back in the queue, and never held.
+		// Far back in the queue, and never cached.
 		r.apply(fleet.CancelRequested{VM: "vm", Command: fleet.CommandID(name(all - 2))}, t0)
-		// One that is named does not overtake those before it that are not held.
-		for _, outdate := range []func(){func() {}, func() { r.cache.outdate("vm") }} {
-			outdate()
+		// A named command does not overtake those before it that are not cached.
+		for _, invalidate := range []func(){func() {}, func() { r.cache.invalidate("vm") }} {
+			invalidate()
 			again, err := r.Accept(t.Context(), drainWith(t, name(all-1), "vm", reason))
 			require.NoError(t, err)
 			require.Equal(t, r.command(again.ID), again)
 			bounded()
 		}
-		r.cache.outdate("vm")
+		r.cache.invalidate("vm")
 		_, err := r.Apply(t.Context(), fleet.AckReceived{VM: "vm", Epoch: v.Epoch, Ack: fleet.Ack{CommandID: fleet.CommandID(name(all - 3))}}, t0)
 		require.ErrorIs(t, err, fleet.ErrNotDelivered)
 		var written fleet.CommandID
@@ -131,7 +131,7 @@ func TestLongQueue(t *testing.T) {
 			require.EqualValues(t, name(i), got)
 			written = got
 			_, err = r.next(v, written, now)
-			require.ErrorIs(t, err, fleet.ErrNothingDue, "one is out")
+			require.ErrorIs(t, err, fleet.ErrNothingDue, "one is in flight")
 			for range 2 { // a late ack changes nothing
 				r.ack(got, v, now)
 			}

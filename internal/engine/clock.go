@@ -10,36 +10,35 @@ import (
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
-// seenLately is how long before a step of the clock VMs that are not connected were last
-// seen, at most, for their times to be moved: those that report over HTTP are still
-// there.
+// seenLately is how recently a VM that is not connected must have been seen for a clock
+// step to shift its times: VMs that report over HTTP are still running.
 const seenLately = time.Hour
 
-// move is a step of the clock whose times are being moved. The loop owns it.
+// move is a clock step whose times are being shifted. The loop owns it.
 type move struct {
 	jump wallclock.Jump
-	// vms and commands are those that were moved, or that are younger than the step: all
+	// vms and commands are those that were shifted, or that are newer than the step: all
 	// that were part of a group since.
 	vms      map[fleet.VMID]bool
 	commands map[fleet.CommandID]bool
-	// doubted is what a commit has moved or made that is in doubt; nil for none. Whether
-	// it was made is seen by the mark movedWith, under which each commit stores number.
-	doubted *move
+	// inDoubt is what a commit of unknown outcome has shifted or created; nil for none. The
+	// mark movedWith, in which each commit stores number, shows whether it was made.
+	inDoubt *move
 	number  int64
 }
 
-// movedWith is the mark of the latest commit that may have moved times with the clock.
+// movedWith is the mark of the latest commit that may have shifted times.
 const movedWith = "moved_with_clock"
 
 func newMove(j wallclock.Jump) *move {
 	return &move{jump: j, vms: map[fleet.VMID]bool{}, commands: map[fleet.CommandID]bool{}, number: j.At.UnixNano()}
 }
 
-// AdoptClock has the clock step: adopt makes Clock show another time and returns by how
-// much. Before any input is reduced as of the new time, the times of its VM and of the
-// VM's commands are moved, as fleet.ClockMoved says; inputs that were made before the
+// AdoptClock applies a clock step: adopt makes Clock show another time and returns the
+// difference. Before any input is reduced at the new time, the times of its VM and of the
+// VM's commands are shifted, as fleet.ClockMoved says; inputs that were made before the
 // step count as made right after it. MoveDeadlines must follow, and succeed, before the
-// next AdoptClock. It needs no database.
+// next AdoptClock. AdoptClock does not use the database.
 func (e *Engine) AdoptClock(ctx context.Context, adopt func() wallclock.Jump) (wallclock.Jump, error) {
 	var j wallclock.Jump
 	err := e.betweenGroups(ctx, func() {
@@ -51,10 +50,10 @@ func (e *Engine) AdoptClock(ctx context.Context, adopt func() wallclock.Jump) (w
 	return j, err
 }
 
-// MoveDeadlines moves the times of all VMs that are connected, have something due or
-// were seen lately, and of all open commands, in bounded steps. Those that a crash
-// leaves are not moved any more, since a later run takes the time as it finds it. With
-// nothing to move it returns nil.
+// MoveDeadlines shifts the times of all VMs that are connected, have something due or were
+// seen lately, and of all open commands, in bounded steps. Those that a crash interrupts
+// are not shifted later, since the next run starts with the stored times. It returns nil if
+// there is nothing to shift.
 func (e *Engine) MoveDeadlines(ctx context.Context) error {
 	var m *move
 	if err := e.betweenGroups(ctx, func() { m = e.moving }); err != nil || m == nil {
@@ -117,7 +116,7 @@ func (e *Engine) moveCommands(ctx context.Context) error {
 	}
 }
 
-// touch makes VMs and commands part of a group, which moves their times.
+// touch makes VMs and commands part of a group, which shifts their times.
 func (e *Engine) touch(ctx context.Context, o *op) error {
 	if len(o.vms) == 0 {
 		return nil
@@ -126,7 +125,7 @@ func (e *Engine) touch(ctx context.Context, o *op) error {
 	return e.do(ctx, o)
 }
 
-// betweenGroups calls fn while the loop does nothing else. fn must not block.
+// betweenGroups calls fn while the loop is idle. fn must not block.
 func (e *Engine) betweenGroups(ctx context.Context, fn func()) error {
 	done := make(chan struct{})
 	select {
@@ -140,22 +139,22 @@ func (e *Engine) betweenGroups(ctx context.Context, fn func()) error {
 	}
 }
 
-// followClock moves the times of what the operations need, if the clock has stepped since
-// they were committed. What is damaged is left.
+// followClock shifts the times of what the operations need, if the clock has stepped since
+// they were committed. Damaged records are skipped.
 func (g *group) followClock(ops []*op) error {
 	m := g.e.moving
 	if m == nil {
 		return nil
 	}
-	if m.doubted != nil {
+	if m.inDoubt != nil {
 		latest, err := g.e.Driver.Mark(unstoppable, movedWith)
 		if err != nil {
 			return err
 		}
 		if latest == m.number {
-			m.add(m.doubted)
+			m.add(m.inDoubt)
 		}
-		m.doubted = nil
+		m.inDoubt = nil
 	}
 	g.moved = newMove(m.jump)
 	for _, o := range ops {
@@ -176,13 +175,13 @@ func (g *group) moveVM(vm fleet.VMID) {
 		g.moved.vms[vm] = true
 		g.move(fleet.ClockMoved{VM: vm, By: g.moved.jump.By})
 	}
-	for _, c := range g.entries[vm].commands { // the state that moveCommand leaves has a slice of its own
+	for _, c := range g.entries[vm].commands { // moveCommand replaces the slice
 		g.moveCommand(c)
 	}
 }
 
-// moveCommand moves a command, or does nothing for the zero Command. Those of a VM that is not in the
-// group are moved with that.
+// moveCommand shifts a command; it does nothing for the zero Command. The commands of a VM
+// outside the group are shifted with that VM.
 func (g *group) moveCommand(c fleet.Command) {
 	if g.entries[c.VM] == nil || g.e.moving.commands[c.ID] || g.moved.commands[c.ID] {
 		return
@@ -192,12 +191,12 @@ func (g *group) moveCommand(c fleet.Command) {
 }
 
 func (g *group) move(in fleet.ClockMoved) {
-	_, _ = g.reduce(in.VM, in, g.e.Clock()) // an error is that of a damaged record, which no other input changes either
+	_, _ = g.reduce(in.VM, in, g.e.Clock()) // an error means a damaged record, which no other input can change either
 }
 
-// movedOn notes, after the commit, what needs no moving any more: also what the group
-// has made. It is in doubt after an error.
-func (g *group) movedOn(err error) {
+// recordMoved records, after the commit, what needs no further shift, including what the
+// group has created. After an error it is in doubt.
+func (g *group) recordMoved(err error) {
 	if g.moved == nil {
 		return
 	}
@@ -205,7 +204,7 @@ func (g *group) movedOn(err error) {
 		g.moved.commands[c.ID] = true
 	}
 	if err != nil {
-		g.e.moving.doubted = g.moved
+		g.e.moving.inDoubt = g.moved
 		return
 	}
 	g.e.moving.add(g.moved)
@@ -216,13 +215,13 @@ func (m *move) add(o *move) {
 	maps.Copy(m.commands, o.commands)
 }
 
-// afterJump returns an input and its time as they are after the latest step of the clock.
+// afterJump returns an input and its time, adjusted to the latest clock step.
 func (e *Engine) afterJump(in fleet.Input, now time.Time) (fleet.Input, time.Time) {
 	if e.jump.By == 0 {
 		return in, now
 	}
 	switch in := in.(type) {
-	case fleet.Tick, fleet.ClockMoved, fleet.ControllerRestarted: // a Tick may be as of an earlier time
+	case fleet.Tick, fleet.ClockMoved, fleet.ControllerRestarted: // a Tick may be for an earlier time
 		return in, now
 	case fleet.CommandAccepted: // now is newer than its times
 		return fleet.AfterJump(in, e.jump.Stale(in.New.AcceptedAt, e.Clock())), now

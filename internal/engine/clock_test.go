@@ -11,11 +11,11 @@ import (
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
-// Times move once, also when it is in doubt whether a commit that has moved them was
-// made, and while the database cannot be read.
+// Times are shifted once, even if the commit that shifted them is in doubt, and while the
+// database cannot be read.
 func TestTimesMoveOnce(t *testing.T) {
 	t.Parallel()
-	for name, made := range map[string]bool{"the commit was made": true, "it was not": false} {
+	for name, made := range map[string]bool{"the commit was made": true, "it was not made": false} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := inMemory(t)
@@ -38,7 +38,7 @@ func TestTimesMoveOnce(t *testing.T) {
 			_, err = r.Accept(t.Context(), drain(t, "young", "vm"))
 			require.ErrorIs(t, err, errDisk)
 			r.db.onCommit(nil)
-			young := r.accept("young", "vm") // or it was made before
+			young := r.accept("young", "vm") // or it was accepted before
 			require.NoError(t, r.MoveDeadlines(t.Context()))
 			require.Equal(t, connectedAt.Add(by), r.vm("vm").ConnectedAt)
 			for id, want := range map[fleet.CommandID]time.Time{"old": before.ExpiresAt.Add(by), "young": young.ExpiresAt} {
@@ -50,7 +50,7 @@ func TestTimesMoveOnce(t *testing.T) {
 	}
 }
 
-// Without a jump a clock that follows does nothing, and after Close it is unavailable.
+// MoveDeadlines does nothing without a jump, and is unavailable after Close.
 func TestNoJump(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)

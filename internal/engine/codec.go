@@ -12,9 +12,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// encoding is the version of the documents. It is raised with each change of what they
-// have, since a program that does not know a member drops it when it writes the document
-// again. encodingMark is the mark of the latest version that has written to a database.
+// encoding is the version of the document format. Every change of the members raises it,
+// since a program that does not know a member drops it when it rewrites the document.
+// encodingMark is the mark of the latest version that has written to a database.
 const (
 	encoding     = 1
 	encodingMark = "encoding"
@@ -23,8 +23,8 @@ const (
 // errLaterEncoding occurs when a later version of the program has written to the database.
 var errLaterEncoding = errors.New("a later version of the program has written to the database")
 
-// checkEncoding returns errLaterEncoding for a database that this program would damage,
-// and otherwise marks it with the version that it writes.
+// checkEncoding returns errLaterEncoding for a database that this program would damage;
+// otherwise it marks the database with its own version.
 func (e *Engine) checkEncoding(ctx context.Context) error {
 	found, err := e.Driver.Mark(ctx, encodingMark)
 	switch {
@@ -49,8 +49,8 @@ func encodeVM(v fleet.VM, version store.Version) (store.VMRow, error) {
 	return row, nil
 }
 
-// columnsOfVM returns the columns of a VM's row. Rows of any earlier version must have the
-// same: others are set aside.
+// columnsOfVM returns the columns of a VM's row. Rows written by any earlier version must
+// have the same ones: others count as damaged.
 func columnsOfVM(v fleet.VM) store.VMRow {
 	return store.VMRow{
 		ID: string(v.ID), Pool: v.Pool, Org: v.Org, Status: v.Status, Connected: v.Connected,
@@ -70,12 +70,12 @@ func decodeVM(row store.VMRow) (v fleet.VM, err error) {
 	return v, nil
 }
 
-// errColumns occurs when the columns of a row are not those of its document: queries find
-// it where it does not belong.
+// errColumns occurs when the columns of a row differ from its document: queries would
+// return it where it does not belong.
 var errColumns = errors.New("its columns differ from its document")
 
-// sameTexts compares texts of documents with columns, in turn. A document has no text
-// that is not UTF-8.
+// sameTexts compares texts of documents with columns, pairwise. Documents contain only
+// UTF-8.
 func sameTexts(pairs ...string) bool {
 	for pair := range slices.Chunk(pairs, 2) {
 		if pair[0] != pair[1] && pair[0] != string([]rune(pair[1])) {
@@ -85,7 +85,7 @@ func sameTexts(pairs ...string) bool {
 	return true
 }
 
-// sameTimes compares times of documents with columns, in turn.
+// sameTimes compares times of documents with columns, pairwise.
 func sameTimes(pairs ...time.Time) bool {
 	for pair := range slices.Chunk(pairs, 2) {
 		a, b := pair[0], pair[1]
@@ -176,5 +176,5 @@ func decodeChange(row store.ChangeRow) (c fleet.Change, err error) {
 	return c, nil
 }
 
-// errKind occurs when a change is of nothing that changes.
-var errKind = errors.New("there is no such kind of change")
+// errKind occurs when a change has an unknown kind.
+var errKind = errors.New("unknown kind of change")

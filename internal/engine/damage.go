@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// The keys of log lines about damaged rows.
+// The log attributes of damaged rows.
 const (
 	keyTable  = "table"
 	keyRow    = "row"
@@ -19,7 +19,8 @@ const (
 	keyNumber = "number"
 )
 
-// check returns what is wrong with a row: it was read, and no commit has written it so.
+// check returns the reason why a row is damaged: it cannot be one that the engine has
+// written.
 func (e *Engine) check() store.Check {
 	return store.Check{
 		VM:      func(row store.VMRow) error { _, err := decodeVM(row); return err },
@@ -33,7 +34,7 @@ func (e *Engine) check() store.Check {
 	}
 }
 
-// Where rows are.
+// The places of rows.
 func placesOfVM(row store.VMRow) []store.Place {
 	return []store.Place{{Class: store.ClassVMs, Row: row.Row}}
 }
@@ -46,8 +47,8 @@ func placesOfEvent(row store.EventRow) []store.Place {
 	return []store.Place{{Class: store.ClassEvents, Row: row.Seq}}
 }
 
-// placesOfChange begins with the event whose document the change has: without that, the
-// change can be read as a rule.
+// placesOfChange begins with the event whose document the change contains: without that
+// event, the change is usually readable.
 func placesOfChange(row store.ChangeRow) (places []store.Place) {
 	if row.EventSeq != 0 {
 		places = append(places, store.Place{Class: store.ClassEvents, Row: row.EventSeq})
@@ -55,7 +56,7 @@ func placesOfChange(row store.ChangeRow) (places []store.Place) {
 	return append(places, store.Place{Class: store.ClassChanges, Row: row.Seq})
 }
 
-// decoded decodes rows. It returns a *store.DamagedError for those that cannot be decoded.
+// decoded decodes rows. It returns a *store.DamagedError for rows that cannot be decoded.
 func decoded[R, T any](rows []R, places func(R) []store.Place, decode func(R) (T, error)) ([]T, error) {
 	all := make([]T, 0, len(rows))
 	var damage []store.Place
@@ -70,7 +71,7 @@ func decoded[R, T any](rows []R, places func(R) []store.Place, decode func(R) (T
 	return all, damageAt(damage)
 }
 
-// damageAt returns a *store.DamagedError, unless there are no places.
+// damageAt returns a *store.DamagedError, or nil if there are no places.
 func damageAt(places []store.Place) error {
 	if len(places) == 0 {
 		return nil
@@ -78,7 +79,7 @@ func damageAt(places []store.Place) error {
 	return &store.DamagedError{Places: places}
 }
 
-// bothDamaged returns one error for the damage of two lists.
+// bothDamaged combines the damage of two lists into one error.
 func bothDamaged(a, b error) error {
 	var places []store.Place
 	for _, err := range []error{a, b} {
@@ -89,12 +90,12 @@ func bothDamaged(a, b error) error {
 	return damageAt(places)
 }
 
-// errNotAside occurs when rows are damaged each time they are read, and not when they are
+// errNotAside occurs when rows are damaged each time they are read, but not when they are
 // to be set aside.
 var errNotAside = errors.New("damaged rows were not set aside")
 
-// undamaged calls read until it meets no damaged row, and sets aside those that it meets.
-// It returns any other error of read, and those of the driver as they are.
+// undamaged calls read until it finds no damaged row, and sets aside those that it finds.
+// It returns any other error of read, and those of the driver, unchanged.
 func (e *Engine) undamaged(ctx context.Context, read func() error) error {
 	for futile := 0; futile < maxTries; {
 		err := read()
@@ -106,7 +107,7 @@ func (e *Engine) undamaged(ctx context.Context, read func() error) error {
 		if err != nil {
 			return fmt.Errorf("set damaged rows aside: %w", err)
 		}
-		if n == 0 { // another reader did it
+		if n == 0 { // another reader has set them aside
 			futile++
 		}
 	}
@@ -114,8 +115,8 @@ func (e *Engine) undamaged(ctx context.Context, read func() error) error {
 }
 
 // setAside sets damaged rows aside and returns how many it has moved. Their VMs are loaded
-// again. A VM whose own row it was has no session any more: it starts afresh with the
-// next.
+// again. A VM whose own row was damaged has no session any more: it starts over with the
+// next one.
 func (e *Engine) setAside(ctx context.Context, places []store.Place) (int, error) {
 	moved, err := e.Driver.SetAside(ctx, e.Clock(), places, e.check())
 	if err != nil {
@@ -129,47 +130,48 @@ func (e *Engine) setAside(ctx context.Context, places []store.Place) (int, error
 			e.cache.drop(fleet.VMID(a.VM))
 			e.ready.each(func(fn func(fleet.VMID, fleet.Ready)) { fn(fleet.VMID(a.VM), fleet.Ready{}) })
 		case store.ClassCommands:
-			e.cache.outdate(fleet.VMID(a.VM))
+			e.cache.invalidate(fleet.VMID(a.VM))
 		default:
 		}
 	}
 	return len(moved), nil
 }
 
-// epochsAside is how far apart the epochs of a VM are before and after its row was set
-// aside. No VM has so many sessions.
+// epochsAside is the distance between the epochs of a VM before and after its row was set
+// aside. No VM has that many sessions.
 const epochsAside = 1_000_000_000
 
-// lostEpoch returns an epoch that no session of a VM had before its row was set aside,
-// which was the row with this number, and none will have before that happens again.
+// lostEpoch returns an epoch that is higher than any session of a VM had before its row,
+// with this number, was set aside, and lower than after the next time that this happens.
 func lostEpoch(number int64) fleet.Epoch { return fleet.Epoch(number) * epochsAside }
 
-// lineNotes has the rows of heartbeats of which a line was found to be damaged.
-type lineNotes struct {
+// damagedRows contains the rows in which a damaged heartbeat was found.
+type damagedRows struct {
 	mu   sync.Mutex
 	rows map[int64]bool
 }
 
-// maxLineNotes bounds lineNotes. When it is full it begins anew, and rows are noted again.
-const maxLineNotes = 1000
+// maxDamagedRows bounds damagedRows. When the limit is reached it starts over, and rows may
+// be reported again.
+const maxDamagedRows = 1000
 
-// first reports whether a row is noted for the first time.
-func (n *lineNotes) first(row int64) bool {
+// first reports whether a row is recorded for the first time.
+func (n *damagedRows) first(row int64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.rows[row] {
 		return false
 	}
-	if n.rows == nil || len(n.rows) >= maxLineNotes {
+	if n.rows == nil || len(n.rows) >= maxDamagedRows {
 		n.rows = map[int64]bool{}
 	}
 	n.rows[row] = true
 	return true
 }
 
-// leftOut logs, once for each row, that a heartbeat in it is damaged. The others of the
-// row are served, so it is not set aside.
-func (e *Engine) leftOut(row store.HeartbeatRow, vm fleet.VMID, why error) {
+// logDamaged logs, once per row, that a heartbeat in it is damaged. The other heartbeats of
+// the row are readable, so it is not set aside.
+func (e *Engine) logDamaged(row store.HeartbeatRow, vm fleet.VMID, why error) {
 	if e.lines.first(row.Seq) {
 		e.Log.Error("damaged heartbeat left out", keyTable, store.ClassHeartbeats, keyRow, row.Seq, logkey.VM, vm, logkey.Error, why)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
-// Lists leave out what is damaged and are as long as they were asked to be: a page of
-// damaged rows is not an empty one.
+// Lists skip damaged rows and still return as many entries as requested: a page of damaged
+// rows does not end a list.
 func TestListsWithoutDamage(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -34,7 +34,7 @@ func TestListsWithoutDamage(t *testing.T) {
 	require.EqualValues(t, name(1), cs[2].ID)
 }
 
-// A damaged event or heartbeat is left out, and the change of the event stays.
+// A damaged event or heartbeat is skipped, and the change of the event remains.
 func TestDamagedReports(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -57,9 +57,9 @@ func TestDamagedReports(t *testing.T) {
 	require.Empty(t, es)
 	for range 2 {
 		require.Len(t, r.beats("vm"), 1)
-		require.Len(t, r.beats("third"), 1, "the others of a row are served")
+		require.Len(t, r.beats("third"), 1, "the other heartbeats of a row are served")
 	}
-	again := r.second() // which has nothing in memory
+	again := r.second() // with an empty cache
 	changes, _, err := again.Changes(t.Context(), store.ChangeQuery{After: before}, 10)
 	require.NoError(t, err)
 	require.Len(t, changes, 1)
@@ -71,7 +71,7 @@ func TestDamagedReports(t *testing.T) {
 	require.Len(t, log.lines, 3, "%q", log.lines) // each once
 }
 
-// Events that are damaged do not keep those after them from the journal.
+// Damaged events do not keep later events from the journal.
 func TestDamagedEventsAreNotJournaled(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -90,9 +90,9 @@ func TestDamagedEventsAreNotJournaled(t *testing.T) {
 	require.Len(t, es, 1)
 }
 
-// A reader of changes from before a damaged one gets the same error as from before what
-// was purged, whatever the VM; from there on all goes on. Whoever follows another writer
-// gets it as well.
+// A reader of changes whose cursor is before a damaged change gets the same error as for a
+// purged one, whatever the VM; from there on it can continue. A reader that follows another
+// writer gets that error too.
 func TestDamagedChange(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]store.ChangeRow{
@@ -130,7 +130,7 @@ func TestDamagedChange(t *testing.T) {
 	}
 }
 
-// A start takes a database whose latest change is damaged.
+// The engine starts on a database whose latest change is damaged.
 func TestStartAfterDamagedChange(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -144,8 +144,8 @@ func TestStartAfterDamagedChange(t *testing.T) {
 	require.Greater(t, again.connect("vm", t0).Epoch, v.Epoch)
 }
 
-// Columns that are not those of the document make a row a damaged one: queries would find
-// it where it does not belong.
+// A row whose columns differ from its document counts as damaged: queries would return it
+// where it does not belong.
 func TestColumnsMustMatch(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -186,7 +186,7 @@ func TestColumnsMustMatch(t *testing.T) {
 	}
 }
 
-// stubborn is a driver on which nothing is set aside.
+// stubborn is a driver that never sets a row aside.
 type stubborn struct {
 	*memory.DB
 	err error
@@ -196,7 +196,7 @@ func (d stubborn) SetAside(context.Context, time.Time, []store.Place, store.Chec
 	return nil, d.err
 }
 
-// What cannot be set aside at the moment makes its readers wait, and not for ever.
+// A row that cannot be set aside makes its readers retry, but not forever.
 func TestNotSetAside(t *testing.T) {
 	t.Parallel()
 	for _, why := range []error{nil, errors.New("the disk is full")} {

@@ -17,23 +17,23 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// wrecked is a database file in which random values were damaged.
+// wrecked is a database file with random damaged values.
 type wrecked struct {
 	*testing.T
 	rand *rand.Rand
 	path string
-	// What was there before.
+	// The contents before the damage.
 	vms      map[string]fleet.VM
 	commands map[string]fleet.Command
 	events   map[int64]fleet.Event
-	// bad are rows that were damaged, by table and rowid, and rows are all, by their ids.
+	// bad are the damaged rows, by table and rowid, and rows are all rows, by id.
 	bad  map[store.Place]string
 	rows map[store.Place]string
 }
 
-// Whatever values of a database are damaged, it can be started on: all that is not
-// damaged is there, VMs connect and get commands, and every other command ends in time.
-// Another start finds nothing new.
+// Whichever values of a database are damaged, the engine starts on it: all undamaged
+// records survive, VMs connect and get commands, and every other command ends in time. The
+// next start finds no further damage.
 func TestRandomDamage(t *testing.T) {
 	t.Parallel()
 	for range 3 {
@@ -52,7 +52,7 @@ func TestRandomDamage(t *testing.T) {
 			log := again.logged()
 			again.reset(t0)
 			w.requireLists(again)
-			require.Empty(t, log.lines, "all of it was found before")
+			require.Empty(t, log.lines, "all damage was found before")
 		})
 	}
 }
@@ -64,7 +64,7 @@ func (w *wrecked) open() *rig {
 	return r
 }
 
-// populate fills the file as a run does that is killed.
+// populate fills the file as a run that is killed would.
 func (w *wrecked) populate() {
 	w.Helper()
 	r := w.open()
@@ -105,7 +105,7 @@ func (w *wrecked) populate() {
 	require.NoError(w, r.Close())
 }
 
-// columns are those that are damaged, by their tables.
+// columns are the columns that are damaged, by table.
 var columns = map[store.Class][]string{
 	store.ClassVMs:        {"vm_id", "pool_id", "org_id", "status", "connected", "last_seen_at", "due_at", "version", "doc"},
 	store.ClassCommands:   {"id", "vm_id", "type", "state", "queue", "due_at", "finished_at", "version", "doc"},
@@ -114,7 +114,7 @@ var columns = map[store.Class][]string{
 	store.ClassChanges:    {"at", "vm_id", "kind", "event_seq", "doc"},
 }
 
-// damage damages this many random values.
+// damage damages random values.
 func (w *wrecked) damage(values int) {
 	w.Helper()
 	db, err := sql.Open("sqlite", "file:"+w.path)
@@ -135,20 +135,20 @@ func (w *wrecked) damage(values int) {
 			w.rows[p] = id
 			places = append(places, p)
 		}
-		require.NoError(w, errors.Join(rows.Err(), rows.Close())) //nolint:sqlclosecheck // before the next
+		require.NoError(w, errors.Join(rows.Err(), rows.Close())) //nolint:sqlclosecheck // before the next query
 	}
 	for range values {
 		p := places[w.rand.IntN(len(places))]
 		column := columns[p.Class][w.rand.IntN(len(columns[p.Class]))]
 		value := []any{nil, "x", "", 7, -1, 1.5, []byte{0xff, 0}, []byte("{{{"), []byte("{}"), []byte("null")}[w.rand.IntN(10)]
 		_, err := db.ExecContext(w.Context(), fmt.Sprintf("UPDATE %s SET %s = ? WHERE rowid = ?", p.Class, column), value, p.Row)
-		if err == nil { // SQLite keeps to NOT NULL and UNIQUE
+		if err == nil { // SQLite enforces NOT NULL and UNIQUE
 			w.bad[p] = fmt.Sprintf("%s = %v", column, value)
 		}
 	}
 }
 
-// isBad reports whether a row with this id was damaged.
+// isBad reports whether the row with this id was damaged.
 func (w *wrecked) isBad(class store.Class, id string) (bad bool) {
 	for p := range w.bad {
 		bad = bad || p.Class == class && w.rows[p] == id
@@ -156,7 +156,7 @@ func (w *wrecked) isBad(class store.Class, id string) (bad bool) {
 	return bad
 }
 
-// requireServed uses all that there is.
+// requireServed uses every record.
 func (w *wrecked) requireServed(r *rig) {
 	w.Helper()
 	r.reset(t0.Add(time.Hour / 2))
@@ -169,7 +169,7 @@ func (w *wrecked) requireServed(r *rig) {
 		} else if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 			require.ErrorIs(w, err, fleet.ErrDamaged)
 			_, err = r.Accept(w.Context(), drain(w.T, id, c.VM))
-			require.ErrorIs(w, err, fleet.ErrDamaged, "its id stays taken")
+			require.ErrorIs(w, err, fleet.ErrDamaged, "its id remains in use")
 		}
 	}
 	for id, v := range w.vms {

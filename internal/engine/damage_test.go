@@ -42,7 +42,7 @@ func (r *rig) damageCommands(ids ...string) {
 	r.damage(store.Writes{Commands: r.rows(store.Keys{Commands: ids}).Commands})
 }
 
-// execute runs a statement on a database file, as a person would.
+// execute runs a statement on a database file, as an administrator would.
 func execute(tb testing.TB, path, statement string, args ...any) {
 	tb.Helper()
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(5000)")
@@ -59,7 +59,7 @@ func (r *rig) rows(k store.Keys) store.Rows {
 	return rows
 }
 
-// errorLog has the lines of a log that are errors.
+// errorLog collects the lines of a log at error level.
 type errorLog struct {
 	mu    sync.Mutex
 	lines []string
@@ -72,14 +72,14 @@ func (l *errorLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// logged has the rig log what it logs from now on as an error, one line each.
+// logged redirects the rig's log to an errorLog, one entry per line.
 func (r *rig) logged() *errorLog {
 	l := new(errorLog)
 	r.Engine.Log = slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelError}))
 	return l
 }
 
-// requireAside requires a line for each of these rows, and no others.
+// requireAside requires exactly one line for each of these rows.
 func (l *errorLog) requireAside(t *testing.T, rows ...string) {
 	t.Helper()
 	l.mu.Lock()
@@ -91,8 +91,8 @@ func (l *errorLog) requireAside(t *testing.T, rows ...string) {
 	}
 }
 
-// A damaged VM is set aside by what needs it first, and starts afresh; everything else
-// goes on, in the same group too.
+// A damaged VM is set aside by the first operation that needs it, and starts over; all
+// other operations continue, even in the same group.
 func TestDamagedVM(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -106,7 +106,7 @@ func TestDamagedVM(t *testing.T) {
 		func() { r.event("other", t0) },
 	)
 	log.requireAside(t, "table=vms row=1 id=vm vm_id=vm number=1")
-	require.Equal(t, t0.Add(time.Minute), r.vm("vm").FirstSeenAt, "it is new")
+	require.Equal(t, t0.Add(time.Minute), r.vm("vm").FirstSeenAt, "the VM is new")
 	require.Len(t, r.beats("vm"), 1)
 	require.Equal(t, t0.Add(time.Second), r.vm("other").LastHeartbeatAt)
 	vms, _, err := r.VMs(t.Context(), store.VMQuery{}, 10)
@@ -115,8 +115,8 @@ func TestDamagedVM(t *testing.T) {
 	r.reset(t0)
 }
 
-// Until it reports again, a damaged VM is an error for those who name it, and for nobody
-// else.
+// Until it reports again, a damaged VM is an error for requests that name it, and for no
+// others.
 func TestDamagedVMIsNamed(t *testing.T) {
 	t.Parallel()
 	for name, meet := range map[string]func(*rig) error{
@@ -160,9 +160,9 @@ func heartbeatsOf2(vms ...fleet.VMID) (hs []fleet.Heartbeat) {
 	return hs
 }
 
-// A session of before a VM's record was lost is none of its sessions afterwards: they are
-// numbered on, however often that happens, and its deliveries are over. What it still
-// reports shows nothing of the VM.
+// After the record of a VM was lost, none of its sessions is mistaken for an earlier one:
+// the epochs continue, however often that happens, and earlier deliveries have ended.
+// Reports on an earlier session are not evidence about the VM.
 func TestEpochsOutliveTheirRecord(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -185,7 +185,7 @@ func TestEpochsOutliveTheirRecord(t *testing.T) {
 		require.ErrorIs(t, err, fleet.ErrNotFound, "and ends")
 		if lost == 1 {
 			r.record(beat(old, t0.Add(time.Second), 1))
-			require.Empty(t, r.beats("vm"), "what comes on it is stale")
+			require.Empty(t, r.beats("vm"), "what arrives on it is stale")
 			_, err = r.VM(t.Context(), "vm")
 			require.ErrorIs(t, err, fleet.ErrDamaged)
 		}
@@ -203,8 +203,8 @@ func TestEpochsOutliveTheirRecord(t *testing.T) {
 	require.True(t, r.ack("c", old, t0).Command.State.Terminal())
 }
 
-// The same when the row is just gone, as when its id is damaged: the VM in memory, or the
-// commands that it was sent, tell how far it was.
+// The same holds if the row is missing, for example because its id is damaged: the cached
+// VM, or the commands delivered to it, show which epochs were used.
 func TestEpochsOutliveAMissingRow(t *testing.T) {
 	t.Parallel()
 	for _, forget := range []bool{false, true} {
@@ -221,20 +221,20 @@ func TestEpochsOutliveAMissingRow(t *testing.T) {
 		if forget {
 			r.cache.clear()
 		} else {
-			r.cache.outdate("vm")
+			r.cache.invalidate("vm")
 		}
 		s, err := r.State(t.Context(), "vm")
 		require.NoError(t, err)
 		_, err = s.Next(fleet.LeaseRequest{Via: fleet.Stream, Epoch: old.Epoch, At: t0})
 		require.ErrorIs(t, err, fleet.ErrNotFound, "its session ends")
 		r.record(beat(old, t0.Add(time.Second), 1))
-		require.Empty(t, r.beats("vm"), "what comes on it is stale")
+		require.Empty(t, r.beats("vm"), "what arrives on it is stale")
 		require.Greater(t, r.connect("vm", t0).Epoch, old.Epoch)
 	}
 }
 
-// A damaged command is an error for those who name it, also for who would send it again.
-// An open one blocks no other of its VM, and all the others end in time.
+// A damaged command is an error for requests that name it, including an attempt to send it
+// again. An open one blocks no other command of its VM, and all the others end in time.
 func TestDamagedCommand(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -276,8 +276,8 @@ func TestDamagedCommand(t *testing.T) {
 	r.reset(t0)
 }
 
-// A command that is set aside by another reader while its VM is held in memory goes
-// nowhere any more.
+// A command that another reader sets aside while its VM is cached is not delivered any
+// more.
 func TestDamagedCommandOfHeldVM(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -286,7 +286,7 @@ func TestDamagedCommandOfHeldVM(t *testing.T) {
 	r.accept("second", "vm")
 	held := r.cache.vms["vm"]
 	r.damageCommands("first")
-	r.cache.vms["vm"] = held // with first, as it was
+	r.cache.vms["vm"] = held // still with the command "first"
 	_, err := r.Command(t.Context(), "first")
 	require.ErrorIs(t, err, fleet.ErrDamaged)
 	_, err = r.Apply(t.Context(), fleet.AckReceived{VM: "vm", Epoch: v.Epoch, Ack: fleet.Ack{CommandID: "first"}}, t0)
@@ -296,7 +296,7 @@ func TestDamagedCommandOfHeldVM(t *testing.T) {
 	require.EqualValues(t, "second", id)
 }
 
-// A start finds an open command that is damaged so that nothing else would meet it.
+// The start finds a damaged open command that nothing else would read.
 func TestStartFindsDamagedCommands(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
@@ -309,8 +309,7 @@ func TestStartFindsDamagedCommands(t *testing.T) {
 	log.requireAside(t, "table=commands row=1 id=c")
 }
 
-// A damaged row that is due does not keep the others from their time, however many there
-// are.
+// A damaged row that is due does not delay the others, however many there are.
 func TestDamagedDueRows(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)

@@ -17,8 +17,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
-// A program does not start on documents of a later version, and says which versions
-// these are.
+// A program does not start on documents of a later version, and the error names the
+// versions.
 func TestLaterEncoding(t *testing.T) {
 	t.Parallel()
 	db := memory.New()
@@ -42,8 +42,8 @@ func TestLaterEncoding(t *testing.T) {
 	require.ErrorContains(t, err, fmt.Sprint("up to ", encoding))
 }
 
-// What documents have is as it was when the version of the encoding was last raised:
-// a change of one must raise the other; then run this test with UPDATE_ENCODING=1.
+// The members of the documents are those of when the version of the encoding was last
+// raised: a change of one must raise the other; then run this test with UPDATE_ENCODING=1.
 func TestEncodingHasItsVersion(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
@@ -61,7 +61,7 @@ func TestEncodingHasItsVersion(t *testing.T) {
 	require.Equal(t, string(known), b.String(), "the documents have changed: raise the version of the encoding")
 }
 
-// members writes a line for each member that the documents of a type have.
+// members writes a line for each member of the documents of a type.
 func members(b *strings.Builder, t reflect.Type, path string) {
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8 {
 		t = t.Elem()

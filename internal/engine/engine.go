@@ -1,10 +1,10 @@
-// Package engine owns the application of the rules of package fleet to what is
-// stored, the form of the documents, the VMs held in memory, and the feed of changes.
+// Package engine owns how the rules of package fleet are applied to what is stored, the
+// format of the documents, the cache of VMs, and the change feed.
 //
-// It collects what arrives concurrently into groups; for each group it loads the
-// state of the VMs concerned, reduces in memory and commits once, so that the inputs
-// share the cost of a durable commit. It decides nothing itself: package fleet
-// decides what an input means, and the driver how rows are kept.
+// It collects concurrent inputs into groups; for each group it loads the state of the VMs
+// concerned, reduces in memory and commits once, so that the inputs share the cost of a
+// durable commit. It makes no decisions: package fleet decides what an input means, and the
+// driver how rows are stored.
 package engine
 
 import (
@@ -23,11 +23,11 @@ import (
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
-// maxGroup is the most operations that one commit takes. It bounds how long the first
+// maxGroup is the maximum number of operations in one commit. It bounds how long the first
 // waits for the last.
 const maxGroup = 512
 
-// Options are the parts of an Engine. Every field is required.
+// Options are the dependencies of an Engine. Every field is required.
 type Options struct {
 	// Driver is closed by Close, but not when Start fails.
 	Driver store.Driver
@@ -38,37 +38,37 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Engine is safe for concurrent use. Every method that changes something returns
-// once the change is durable, or an error: one of the domain, or one that wraps
-// fleet.ErrUnavailable, after which it is in doubt whether the change was made.
-// Methods that read return errors that wrap fleet.ErrUnavailable when the driver
-// fails. Either returns the error of its context if that ends first.
+// Engine is safe for concurrent use. Every method that changes something returns when the
+// change is durable, or with an error: one of the domain, or one that wraps
+// fleet.ErrUnavailable, after which it is in doubt whether the change was made. Methods
+// that read return errors that wrap fleet.ErrUnavailable when the driver fails. All return
+// the error of their context if that ends first.
 //
-// A row that is damaged is set aside when it is met. What names its record returns
-// fleet.ErrDamaged: a command for good, a VM until it reports again. Lists leave it out,
-// and everything else goes on without it.
+// A damaged row is set aside when it is found. Requests that name its record get
+// fleet.ErrDamaged: for a command permanently, for a VM until it reports again. Lists skip
+// it, and everything else continues without it.
 type Engine struct {
 	Options
 	cache    *cache
 	limiter  loglimit.Limiter
 	packer   *zstd.Encoder
 	unpacker *zstd.Decoder
-	// entries and blocks of earlier groups are used again: to allocate them for each would
-	// keep the garbage collector busy. They are *entry and *block.
+	// entries and blocks are *entry and *block of finished groups, for reuse: allocating them
+	// for each group would keep the garbage collector busy.
 	entries, blocks sync.Pool
-	lines           lineNotes
+	lines           damagedRows
 	feed            *feed
 	ready           listeners[func(fleet.VMID, fleet.Ready)]
 	notices         listeners[func(fleet.Notice)]
 
 	purging purgeClock
-	// jump is the latest step of the clock, and moving is set until all times are moved
-	// with it. Both are the loop's.
+	// jump is the latest clock step; moving is set until all times are shifted by it. Both
+	// belong to the loop.
 	jump   wallclock.Jump
 	moving *move
 
 	ops        chan *op
-	between    chan func() // for the loop, between two groups
+	between    chan func() // called by the loop between two groups
 	stopping   chan struct{}
 	closeOnce  sync.Once
 	closeErr   error // of the driver
@@ -76,14 +76,14 @@ type Engine struct {
 	background sync.WaitGroup
 }
 
-// limited returns a log for one line of a kind, or one that discards it when there were
+// limited returns a logger for one message of a kind, or one that discards it if there were
 // too many.
 func (e *Engine) limited(kind string) *slog.Logger {
 	return e.limiter.Limited(e.Log, kind, "", e.Clock())
 }
 
-// Start returns a running Engine. It fails when the driver cannot be used, or when a later
-// version of the program has written documents that this one does not know.
+// Start returns a running Engine. It fails when the driver fails, or when a later version
+// of the program has written documents that this one does not know.
 func Start(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
 		Options: o, cache: newCache(), ops: make(chan *op, maxGroup), between: make(chan func()),
@@ -101,7 +101,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("read the log of changes: %w", err)
 	}
 	if err := e.openPurgeClock(ctx); err != nil {
-		return nil, fmt.Errorf("read as of when was purged: %w", err)
+		return nil, fmt.Errorf("read the purge clock: %w", err)
 	}
 	e.feed = newFeed(e, last)
 	go e.loop()
@@ -109,7 +109,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	return e, nil
 }
 
-// Close commits what is under way and closes the driver. Calls after it return
+// Close commits the queued operations and closes the driver. Calls after it return
 // fleet.ErrUnavailable. Closing twice is not an error.
 func (e *Engine) Close() error {
 	e.closeOnce.Do(func() {
@@ -118,47 +118,47 @@ func (e *Engine) Close() error {
 		e.background.Wait()
 		e.feed.close()
 		e.closeErr = e.Driver.Close()
-		e.cache.clear() // a closed engine answers nothing
+		e.cache.clear() // a closed engine returns no data
 	})
 	return e.closeErr
 }
 
-// ID names the database: a cursor into one means nothing in another.
+// ID identifies the database: a cursor is valid only in the database that it comes from.
 func (e *Engine) ID() string { return e.Driver.ID() }
 
 // Check writes to the database and returns nil if that succeeds.
 func (e *Engine) Check(ctx context.Context) error { return unavailable(ctx, e.Driver.Check(ctx)) }
 
-// Listen calls fn with the changes of each commit once they are durable, in their
-// order, until stop is called. fn must not block.
+// Listen calls fn with the changes of each commit once they are durable, in order, until
+// stop is called. fn must not block.
 func (e *Engine) Listen(fn func([]fleet.Change)) (stop func()) { return e.feed.listeners.add(fn) }
 
-// OnReady calls fn when a command of a VM can be sent on its live session, once that
-// is durable, until stop is called. fn must not block.
+// OnReady registers fn, which is called when a command of a VM can be sent on its live
+// session, once that is durable, until stop is called. fn must not block.
 func (e *Engine) OnReady(fn func(fleet.VMID, fleet.Ready)) (stop func()) { return e.ready.add(fn) }
 
-// OnNotice calls fn with each notice once what it is about is durable, until stop is
-// called. fn must not block.
+// OnNotice registers fn, which is called with each notice once its subject is durable,
+// until stop is called. fn must not block.
 func (e *Engine) OnNotice(fn func(fleet.Notice)) (stop func()) { return e.notices.add(fn) }
 
-// Apply reduces an input that arrived at this time. A context that ends while the
-// input waits for its turn does not stop it.
+// Apply reduces an input that arrived at this time. An input that is already queued is
+// reduced even if its context ends.
 func (e *Engine) Apply(ctx context.Context, in fleet.Input, now time.Time) (fleet.Outcome, error) {
 	vm, command := in.Subject()
 	return e.ApplyLate(ctx, vm, command, func() (fleet.Input, time.Time) { return in, now })
 }
 
 // Accept reduces the acceptance of a new command and returns the record, as
-// fleet.CommandAccepted says.
+// fleet.CommandAccepted specifies.
 func (e *Engine) Accept(ctx context.Context, c fleet.Command) (fleet.Command, error) {
 	out, err := e.apply(ctx, &op{vms: []fleet.VMID{c.VM}, commands: []fleet.CommandID{c.ID}, areNew: true},
 		func() (fleet.Input, time.Time) { return fleet.CommandAccepted{New: c}, e.Clock() })
 	return out.Command, err
 }
 
-// ApplyLate is Apply for an input that depends on when it is reduced: with returns it
-// then, and must not block. The input is about this VM and names this command; empty
-// if it names none.
+// ApplyLate is Apply for an input that depends on the time at which it is reduced: with
+// returns it then, and must not block. The input is about this VM and names this command;
+// empty if it names none.
 func (e *Engine) ApplyLate(
 	ctx context.Context, vm fleet.VMID, command fleet.CommandID, with func() (fleet.Input, time.Time),
 ) (fleet.Outcome, error) {
@@ -182,20 +182,20 @@ func (e *Engine) apply(ctx context.Context, o *op, with func() (fleet.Input, tim
 
 // op is one caller's part of a group.
 type op struct {
-	// vms are those whose state it needs, and commands those that it names.
+	// vms are the VMs whose state it needs, and commands the commands that it names.
 	vms      []fleet.VMID
 	commands []fleet.CommandID
 	// areNew is whether the commands are expected not to exist.
 	areNew bool
-	// run may run more than once: after a conflict with another writer everything is
-	// loaded again. committed, if it is not nil, runs after the commit.
+	// run may run more than once: after a conflict with another writer everything is loaded
+	// again. committed, if not nil, runs after the commit.
 	run       func(*group) error
 	committed func(*group)
 	err       error
 	done      chan struct{}
 }
 
-// errClosed occurs when an Engine is used after its Close.
+// errClosed occurs when an Engine is used after Close.
 var errClosed = fmt.Errorf("%w: %w", fleet.ErrUnavailable, store.ErrClosed)
 
 func (e *Engine) do(ctx context.Context, o *op) error {
@@ -256,7 +256,7 @@ func (e *Engine) gather(first *op) []*op {
 	return group
 }
 
-// unavailable turns an error of the driver into one of the domain.
+// unavailable converts an error of the driver into one of the domain.
 func unavailable(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -272,8 +272,8 @@ func unavailable(ctx context.Context, err error) error {
 	}
 }
 
-// listeners are functions to be called until they are removed. The zero value is
-// ready.
+// listeners are functions that are called until they are removed. The zero value is ready
+// to use.
 type listeners[F any] struct {
 	mu     sync.Mutex
 	fns    map[int]F
@@ -296,7 +296,7 @@ func (l *listeners[F]) add(fn F) (remove func()) {
 	}
 }
 
-// each calls call with each of them.
+// each calls call with each listener.
 func (l *listeners[F]) each(call func(F)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

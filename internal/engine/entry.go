@@ -8,33 +8,33 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// entry is a VM in a group: as it was committed, and as it is now.
+// entry is a VM in a group: as it was committed, and in its new state.
 type entry struct {
 	id       fleet.VMID
 	held     held     // as committed
-	vm       fleet.VM // as it is now
+	vm       fleet.VM // its new state
 	commands []fleet.Command
 	more     moreSet
 	dirty    bool
-	recorded bool      // all that differs is in heartbeats or acks as well
+	recorded bool      // all changes are in heartbeats or acks as well
 	at       time.Time // of the latest change
-	loading  bool      // what the driver has of it is taken over
+	loading  bool      // its rows are still to be loaded
 }
 
-// moreSet has the queues of which there may be more commands than are held.
+// moreSet contains the queues that may have more commands than are in memory.
 type moreSet uint8
 
 func bit(q fleet.Queue) moreSet { return 1 << slices.Index(fleet.Queues, q) }
 
 func (m moreSet) has(q fleet.Queue) bool { return m&bit(q) != 0 }
 
-// begin begins with the VM as it is held in memory.
+// begin starts with the cached VM.
 func (en *entry) begin(h held) {
 	en.held, en.vm, en.commands, en.more = h, h.vm, h.commands, h.more
 }
 
-// complete reports whether the rules can be applied: of each queue the first
-// command is there, or there is none.
+// complete reports whether the rules can be applied: of each queue the first command is in
+// memory, or there is none.
 func (en *entry) complete() bool {
 	if en.more == 0 {
 		return true
@@ -47,8 +47,8 @@ func (en *entry) complete() bool {
 	return true
 }
 
-// take takes over the outcome of an input.
-func (en *entry) take(g *group, out fleet.Outcome, now time.Time) {
+// apply applies the outcome of an input.
+func (en *entry) apply(g *group, out fleet.Outcome, now time.Time) {
 	if out.State.VM != en.vm {
 		recorded := out.VMRecorded && (en.recorded || !en.dirty)
 		en.touch(g, now)
@@ -60,7 +60,7 @@ func (en *entry) take(g *group, out fleet.Outcome, now time.Time) {
 	}
 }
 
-// touch has the VM's row written.
+// touch requests that the VM's row is written.
 func (en *entry) touch(g *group, at time.Time) {
 	if !en.dirty {
 		g.order = append(g.order, en)
@@ -68,8 +68,8 @@ func (en *entry) touch(g *group, at time.Time) {
 	en.dirty, en.recorded, en.at = true, false, at
 }
 
-// bound drops the commands of each queue that the rules do not need. A new one comes
-// after those that are not held, and so is not held either.
+// bound drops the commands of each queue that the rules do not need. A new one is queued
+// after those that are not in memory, so it is dropped too.
 func (en *entry) bound() {
 	count := make(map[fleet.Queue]int, len(fleet.Queues))
 	kept := en.commands[:0:0]
@@ -87,7 +87,7 @@ func (en *entry) bound() {
 	}
 }
 
-// differs reports whether the VM gets a change in the log.
+// differs reports whether the VM gets an entry in the change log.
 func (en *entry) differs() bool { return en.held.version == 0 || en.vm.Differs(en.held.vm) }
 
 // lags reports whether the VM's row can be written later.
@@ -97,14 +97,13 @@ func (en *entry) lags() bool {
 		age >= 0 && age < rowEvery
 }
 
-// maxHeldParams is how many bytes the parameters of a command that is held in memory
-// may have.
+// maxHeldParams is the maximum size in bytes of the parameters of a command in memory.
 const maxHeldParams = 1 << 10
 
-// everything is every queue.
+// everything contains every queue.
 const everything = ^moreSet(0)
 
-// afterwards is what is held once the changes are committed.
+// afterwards returns what is cached once the changes are committed.
 func (en *entry) afterwards() held {
 	h := en.held
 	h.vm, h.commands, h.more = en.vm, en.commands, en.more
@@ -114,15 +113,15 @@ func (en *entry) afterwards() held {
 	return h
 }
 
-// held is a VM as it is held in memory: as it was committed. Its row may lack what
-// heartbeats and acks say as well.
+// held is a cached VM, as it was committed. Its row may lack what heartbeats and acks
+// contain as well.
 type held struct {
 	vm       fleet.VM
 	commands []fleet.Command
 	more     moreSet
 	version  store.Version
-	// writtenAt is when its row was written; zero when that is not known. ahead is
-	// whether the row lacks something.
+	// writtenAt is when its row was written; zero if unknown. ahead is whether the VM is
+	// newer than the row.
 	writtenAt time.Time
 	ahead     bool
 }

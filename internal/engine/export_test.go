@@ -17,15 +17,15 @@ func (e *Engine) Checkpoint(ctx context.Context, now time.Time) error {
 	return e.checkpoint(ctx, now.Add(-2*rowEvery))
 }
 
-// CopyFile returns a copy of an SQLite database as it is in its files at this moment:
-// what a kill of its process would leave.
+// CopyFile returns a copy of the current files of an SQLite database: what a kill of its
+// process would leave.
 func CopyFile(tb testing.TB, path string) string {
 	tb.Helper()
 	left := filepath.Join(tb.TempDir(), "copy.db")
 	for _, suffix := range []string{"", "-wal"} {
 		b, err := os.ReadFile(path + suffix)
 		if suffix != "" && errors.Is(err, fs.ErrNotExist) {
-			continue // the database was closed before
+			continue // the database was closed
 		}
 		require.NoError(tb, err)
 		require.NoError(tb, os.WriteFile(left+suffix, b, 0o600))

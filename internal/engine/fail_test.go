@@ -16,8 +16,8 @@ import (
 
 var errDisk = errors.New("the disk is gone")
 
-// While the driver fails, callers get its reason and nothing of their inputs shows.
-// Afterwards all is as before.
+// While the driver fails, callers get its error and their inputs have no effect. Afterwards
+// everything is as before.
 func TestFailedCommit(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -59,7 +59,7 @@ func TestFailedCommit(t *testing.T) {
 	require.Len(t, f.all(), len(seen)+3)
 }
 
-// The same holds when nothing can be read.
+// The same holds when reads fail.
 func TestFailedLoad(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -80,9 +80,8 @@ func TestFailedLoad(t *testing.T) {
 	r.apply(fleet.Polled{VM: "vm"}, t0)
 }
 
-// A commit that was made, although the driver returned an error, is found: by callers
-// that retry, by listeners, and by what comes after it, also while changes cannot be
-// read.
+// A commit that was made although the driver returned an error is detected: by callers that
+// retry, by listeners, and by later inputs, even while changes cannot be read.
 func TestCommitInDoubt(t *testing.T) {
 	t.Parallel()
 	for _, blind := range []bool{false, true} {
@@ -139,10 +138,10 @@ func TestReportsInDoubt(t *testing.T) {
 		require.NoError(t, do())
 	}
 	require.EqualValues(t, 3, r.vm("vm").Epoch)
-	require.Len(t, r.beats("vm"), 3, "one of them twice")
+	require.Len(t, r.beats("vm"), 3, "one of them is stored twice")
 }
 
-// A caller that no longer waits for its answer does not undo what was begun, nor block
+// A caller that stops waiting for its answer neither undoes its operation nor blocks
 // others.
 func TestContexts(t *testing.T) {
 	t.Parallel()
@@ -161,7 +160,7 @@ func TestContexts(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	require.NotErrorIs(t, err, fleet.ErrUnavailable)
 
-	// The queue is full and the driver does not answer.
+	// The queue is full and the driver does not return.
 	r.held(func(all *sync.WaitGroup) {
 		for range cap(r.ops) {
 			all.Go(r.mark)
@@ -174,7 +173,7 @@ func TestContexts(t *testing.T) {
 	require.ErrorIs(t, err, fleet.ErrNotFound)
 }
 
-// A graceful stop loses nothing that was answered, and answers every caller.
+// A graceful stop loses no acknowledged change, and answers every caller.
 func TestCloseCommitsWhatIsQueued(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)
@@ -186,7 +185,7 @@ func TestCloseCommitsWhatIsQueued(t *testing.T) {
 		all.Go(func() { _, answers[i] = r.Accept(t.Context(), c) })
 	}
 	require.Eventually(t, func() bool { return r.db.commits.Load() > 0 }, 10*time.Second, time.Microsecond)
-	for range 3 { // and from several at once
+	for range 3 { // several concurrent calls
 		all.Go(func() { require.NoError(t, r.Close()) })
 	}
 	all.Wait()
@@ -195,14 +194,14 @@ func TestCloseCommitsWhatIsQueued(t *testing.T) {
 		_, found := again.Command(t.Context(), fleet.CommandID(name(i)))
 		if err != nil {
 			require.ErrorIs(t, err, fleet.ErrUnavailable)
-			require.ErrorIs(t, found, fleet.ErrNotFound, "it was said that it is not there")
+			require.ErrorIs(t, found, fleet.ErrNotFound, "the caller was told that it does not exist")
 			continue
 		}
 		require.NoError(t, found)
 	}
 }
 
-// What is in the queue when the stop begins is committed.
+// Operations that are queued when the stop begins are committed.
 func TestCloseWaitsForCommit(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)
@@ -222,8 +221,7 @@ func TestCloseWaitsForCommit(t *testing.T) {
 	again.command("b")
 }
 
-// An engine that is closed answers nothing, from memory either. Closing it twice is
-// not an error.
+// A closed engine returns no data, not even from memory. Closing it twice is not an error.
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -266,7 +264,7 @@ func TestStartFails(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrClosed)
 }
 
-// Readers see whole states while groups are committed.
+// Readers see consistent states while groups are committed.
 func TestReadersOfState(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -301,7 +299,7 @@ func TestReadersOfState(t *testing.T) {
 	all.Wait()
 }
 
-// After a commit in doubt sessions look at what is there: it may have been made.
+// After a commit in doubt, sessions look for commands again: the commit may have been made.
 func TestLookAfterDoubt(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -333,7 +331,7 @@ func TestEventThatCannotBeWritten(t *testing.T) {
 		func() { _, good = r.Accept(t.Context(), drain(t, "a", "vm")) },
 	)
 	require.Error(t, bad)
-	require.NotErrorIs(t, bad, fleet.ErrUnavailable, "to try it again is of no use")
+	require.NotErrorIs(t, bad, fleet.ErrUnavailable, "a retry would be pointless")
 	require.NoError(t, good)
 	_, err := r.VM(t.Context(), "bad")
 	require.ErrorIs(t, err, fleet.ErrNotFound)

@@ -16,33 +16,33 @@ import (
 )
 
 const (
-	// feedLength is how many of the latest changes the feed holds, at least; readers of
-	// earlier ones go to the driver.
+	// feedLength is how many of the latest changes the feed holds at least; readers of
+	// earlier ones use the driver.
 	feedLength = 1024
 	// feedBatch is how many changes of other writers are read at a time.
 	feedBatch = 500
-	// retryRead is how long after a failure that is tried again.
+	// retryRead is the delay before a failed read is retried.
 	retryRead = time.Second
 )
 
-// feed has the latest durable changes, in order and without gaps. Its own engine
-// offers it what it commits; what other writers commit it reads from the driver, once
-// for all listeners.
+// feed holds the latest durable changes, in order and without gaps. Its own engine adds
+// what it commits; the commits of other writers are read from the driver, once for all
+// listeners.
 type feed struct {
 	engine    *Engine
 	log       *slog.Logger
 	listeners listeners[func([]fleet.Change)]
 	unlisten  func()
-	noted     atomic.Int64  // the latest change that the driver has reported
-	more      chan struct{} // holds one: there may be changes of others
+	reported  atomic.Int64  // the latest change that the driver has reported
+	more      chan struct{} // capacity 1: there may be changes of other writers
 	stopping  chan struct{}
 	done      chan struct{}
 
-	// turn is held while changes are added, and by the engine from before a commit until
-	// its changes are offered.
+	// turn is locked while changes are added, and by the engine from before a commit until
+	// its changes are added.
 	turn       sync.Mutex
 	committing atomic.Bool
-	failing    bool        // to read what others commit
+	failing    bool        // the last read of other writers' changes failed
 	retry      *time.Timer // nil before the first failure
 
 	mu     sync.RWMutex
@@ -73,8 +73,8 @@ func (f *feed) close() {
 
 // note is called by the driver with the number of the latest change.
 func (f *feed) note(last int64) {
-	f.noted.Store(last)
-	if !f.committing.Load() { // else the changes are about to be offered
+	f.reported.Store(last)
+	if !f.committing.Load() { // otherwise the changes are about to be added by offer
 		f.wake()
 	}
 }
@@ -86,7 +86,7 @@ func (f *feed) wake() {
 	}
 }
 
-// loop reads what other writers commit.
+// loop reads the commits of other writers.
 func (f *feed) loop() {
 	defer close(f.done)
 	for {
@@ -117,20 +117,19 @@ func (f *feed) offer(changes []fleet.Change) {
 	if len(changes) > 0 && changes[0].Seq == f.lastChange()+1 {
 		f.add(changes, changes[len(changes)-1].Seq)
 	}
-	if f.noted.Load() > f.lastChange() {
+	if f.reported.Load() > f.lastChange() {
 		f.catchUp()
 	}
 }
 
-// catchUp adds what the driver has beyond the latest change that is known. The
-// caller holds turn.
+// catchUp adds the driver's changes after the latest known one. The caller holds turn.
 func (f *feed) catchUp() {
-	for f.noted.Load() > f.lastChange() {
+	for f.reported.Load() > f.lastChange() {
 		changes, _, err := f.engine.storedChanges(context.Background(), store.ChangeQuery{After: f.lastChange()}, feedBatch)
-		if errors.Is(err, store.ErrPurged) { // followers get the same error
+		if errors.Is(err, store.ErrPurged) { // readers get the same error
 			f.log.Warn("changes of other writers were purged before they were read, or are damaged")
-			f.engine.cache.outdateAll()
-			f.skip(f.noted.Load())
+			f.engine.cache.invalidateAll()
+			f.skip(f.reported.Load())
 			return
 		}
 		if err != nil {
@@ -142,13 +141,13 @@ func (f *feed) catchUp() {
 			return
 		}
 		for _, c := range changes {
-			f.engine.cache.outdate(c.Subject)
+			f.engine.cache.invalidate(c.Subject)
 		}
 		f.add(changes, changes[len(changes)-1].Seq)
 	}
 }
 
-// failed has what was not read tried again.
+// failed schedules a retry of a failed read.
 func (f *feed) failed(err error) {
 	if !f.failing {
 		f.failing = true
@@ -161,14 +160,14 @@ func (f *feed) failed(err error) {
 	}
 }
 
-// skip leaves out all changes up to this one.
+// skip skips all changes up to this one.
 func (f *feed) skip(last int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.recent, f.last = nil, last
 }
 
-// add adds changes, the last of which has the number last, and calls the listeners.
+// add adds changes, up to the number last, and calls the listeners.
 func (f *feed) add(changes []fleet.Change, last int64) {
 	f.mu.Lock()
 	if f.recent = append(f.recent, changes...); len(f.recent) > 2*feedLength {
@@ -188,8 +187,8 @@ func (f *feed) lastChange() int64 {
 	return f.last
 }
 
-// since returns the changes that q asks for, limit at most, whether there are more, and
-// whether the feed holds them.
+// since returns the changes that match q, at most limit, whether there are more, and
+// whether the feed has them all.
 func (f *feed) since(q store.ChangeQuery, limit int) (changes []fleet.Change, more, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -210,7 +209,7 @@ func (f *feed) since(q store.ChangeQuery, limit int) (changes []fleet.Change, mo
 }
 
 // Changes lists durable changes, oldest first, as VMs does. It returns
-// fleet.ErrCursorExpired when some of those after q.After are no longer kept.
+// fleet.ErrCursorExpired when some of the changes after q.After are no longer kept.
 func (e *Engine) Changes(ctx context.Context, q store.ChangeQuery, limit int) (changes []fleet.Change, more bool, err error) {
 	if changes, more, ok := e.feed.since(q, limit); ok {
 		return changes, more, nil
@@ -223,12 +222,12 @@ func (e *Engine) Changes(ctx context.Context, q store.ChangeQuery, limit int) (c
 	if n := len(changes); n > 0 && changes[n-1].Seq >= last {
 		more = false
 	}
-	// Not before the listeners.
+	// Not before the listeners have been called.
 	return slices.DeleteFunc(changes, func(c fleet.Change) bool { return c.Seq > last }), more, nil
 }
 
-// storedChanges lists changes that the driver has. To those who read from before a damaged
-// one, it is as if that was purged.
+// storedChanges lists changes from the driver. For readers that start before a damaged
+// change, it counts as purged.
 func (e *Engine) storedChanges(ctx context.Context, q store.ChangeQuery, limit int) (changes []fleet.Change, more bool, err error) {
 	err = e.undamaged(ctx, func() (err error) {
 		var rows []store.ChangeRow

@@ -13,7 +13,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// follower is a listener that collects the changes it was called with.
+// follower is a listener that collects the changes.
 type follower struct {
 	mu   sync.Mutex
 	seen []fleet.Change
@@ -35,8 +35,8 @@ func (f *follower) all() []fleet.Change {
 	return append([]fleet.Change(nil), f.seen...)
 }
 
-// Every listener gets all changes in one order without gaps, whichever engine made
-// them; and what is in memory is what the database has.
+// Every listener gets all changes in one order without gaps, whichever engine made them;
+// and the changes in memory equal those in the database.
 func TestFeedOfTwoWriters(t *testing.T) {
 	t.Parallel()
 	first, _ := onDisk(t)
@@ -62,7 +62,7 @@ func TestFeedOfTwoWriters(t *testing.T) {
 	last, err := first.db.Driver.LastChange(t.Context())
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return first.LastChange() == last && second.LastChange() == last }, 10*time.Second, time.Millisecond)
-	fresh := first.second() // has nothing in memory
+	fresh := first.second() // with an empty cache
 	want, _, err := fresh.Changes(t.Context(), store.ChangeQuery{}, 10_000)
 	require.NoError(t, err)
 	require.Equal(t, last, want[len(want)-1].Seq)
@@ -77,7 +77,7 @@ func TestFeedOfTwoWriters(t *testing.T) {
 	}
 }
 
-// Listeners see nothing, and callers get no answer, before it is durable.
+// Listeners are not called, and callers get no answer, before a change is durable.
 func TestListenersAreCalledAfterCommit(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -115,10 +115,10 @@ func TestListenersAreCalledAfterCommit(t *testing.T) {
 	stop()
 	r.ack("c", v, t0)
 	r.accept("d", "vm")
-	require.Empty(t, ready, "it was stopped")
+	require.Empty(t, ready, "it was removed")
 }
 
-// A slow reader gets all changes: from the database those that memory no longer has.
+// A slow reader gets all changes: those that are no longer in memory from the database.
 func TestSlowReader(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -153,8 +153,7 @@ func TestSlowReader(t *testing.T) {
 	require.Empty(t, none)
 }
 
-// However much is purged, the latest change stays, and readers that have seen all can
-// go on.
+// However much is purged, the latest change is kept, and up-to-date readers can continue.
 func TestPurgeKeepsLatestChange(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -172,14 +171,14 @@ func TestPurgeKeepsLatestChange(t *testing.T) {
 	require.ErrorIs(t, err, fleet.ErrCursorExpired)
 }
 
-// Steps of a command that share a commit are seen as they were, and so stored.
+// Several steps of a command in one commit are seen and stored individually.
 func TestStepsOfOneCommit(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	v := r.connect("vm", t0)
 	f := follow(r)
 	c := drain(t, "c", "vm")
-	c.Params = fleet.Params{} // so that the change is as long as the record
+	c.Params = fleet.Params{} // so that the change equals the record
 	_, err := r.Accept(t.Context(), c)
 	require.NoError(t, err)
 	require.NoError(t, r.change(func(g *group) error {
@@ -202,7 +201,7 @@ func TestStepsOfOneCommit(t *testing.T) {
 	require.Equal(t, seen, stored)
 }
 
-// Changes of others that cannot be read are read with the next ones.
+// Changes of other writers whose read failed are read with the next ones.
 func TestFeedRecovers(t *testing.T) {
 	t.Parallel()
 	first := inMemory(t)
@@ -210,13 +209,14 @@ func TestFeedRecovers(t *testing.T) {
 	first.db.with(func(d *hooked) { d.changes = errors.New("no disk") })
 	second.accept("a", "vm")
 	first.accept("b", "vm2")
-	require.Zero(t, first.LastChange(), "none without those before it")
+	require.Zero(t, first.LastChange(), "no change without its predecessors")
 	first.db.with(func(d *hooked) { d.changes = nil })
 	second.accept("c", "vm")
 	require.Eventually(t, func() bool { return first.LastChange() == 3 }, 10*time.Second, time.Millisecond)
 }
 
-// Changes that were purged before the feed has read them are left out, and it goes on.
+// Changes that were purged before the feed has read them are skipped, and the feed
+// continues.
 func TestFeedGoesOnAfterPurge(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -228,7 +228,7 @@ func TestFeedGoesOnAfterPurge(t *testing.T) {
 		require.NoError(t, err)
 		return store.Committed{}, errors.New("lost")
 	})
-	for i := range 3 { // in doubt, and not read since
+	for i := range 3 { // in doubt, and not read yet
 		e := fleet.Event{Origin: fleet.Origin{VM: fleet.VMID(fmt.Sprint("vm", i)), Via: fleet.HTTP, ReceivedAt: t0}, Type: "error"}
 		_, _ = r.Apply(t.Context(), fleet.EventReceived{Event: e}, t0)
 	}

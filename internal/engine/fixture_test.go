@@ -13,7 +13,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// start is when every history begins.
+// start is the time at which every history begins.
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second, MaxDeliveries: 5}
@@ -23,15 +23,15 @@ type fixture struct {
 	*testing.T
 	*engine.Engine
 	kind driverKind
-	// driver has the database, and other, if it is not nil, is a second engine on it.
+	// driver is the database; other, if not nil, is a second engine on it.
 	driver store.Driver
 	other  *engine.Engine
 	rules  fleet.Rules
 	now    time.Time
-	clock  atomic.Int64 // what the engine takes for now, in Unix nanoseconds
+	clock  atomic.Int64 // the engine's time, in Unix nanoseconds
 	// written is the latest command that was written on a session.
 	written map[fleet.VMID]written
-	// silent are the VMs from which nothing arrives.
+	// silent are the VMs from which no message arrives.
 	silent map[fleet.VMID]bool
 }
 
@@ -52,7 +52,7 @@ func openWith(t *testing.T, kind driverKind, r fleet.Rules) *fixture {
 	return f
 }
 
-// serve has the fixture use an engine on a database.
+// serve makes the fixture use an engine on a database.
 func (f *fixture) serve(d store.Driver) {
 	f.Helper()
 	f.driver, f.Engine, f.other = d, f.start(d), nil
@@ -69,11 +69,11 @@ func (f *fixture) start(d store.Driver) *engine.Engine {
 	return e
 }
 
-// crash goes on with what a kill leaves.
+// crash continues with what a kill would leave.
 func (f *fixture) crash() {
 	f.Helper()
 	left := f.kind.Crash(f.T, f.driver)
-	// What they still commit is not in what is left.
+	// Later commits are not part of what is left.
 	if f.other != nil {
 		_ = f.other.Close()
 	}
@@ -82,16 +82,16 @@ func (f *fixture) crash() {
 	f.serve(left)
 }
 
-// shared is a database of several engines.
+// shared is a database used by several engines.
 type shared struct{ store.Driver }
 
-// Close leaves it open for the others.
+// Close leaves it open for the other engines.
 func (shared) Close() error { return nil }
 
 // pair starts a second engine on the database.
 func (f *fixture) pair() { f.other = f.start(shared{f.driver}) }
 
-// swap has the fixture go on with its other engine, once that has seen everything.
+// swap makes the fixture use its other engine, once that has seen all changes.
 func (f *fixture) swap() {
 	f.Helper()
 	f.Engine, f.other = f.other, f.Engine
@@ -122,7 +122,7 @@ func (f *fixture) enqueue(c fleet.Command) (fleet.Command, error) {
 	return f.Accept(f.Context(), c)
 }
 
-// apply reduces an input that must be taken.
+// apply reduces an input that must succeed.
 func (f *fixture) apply(in fleet.Input) fleet.Outcome {
 	f.Helper()
 	out, err := f.Apply(f.Context(), in, f.now)
@@ -154,20 +154,20 @@ func (f *fixture) connect(vm string) fleet.VM {
 	return f.open(fleet.Hello{VM: fleet.VMID(vm), Pool: "p"})
 }
 
-// deliver does what a session does to get its next command.
+// deliver gets the next command as a session does.
 func (f *fixture) deliver(vm string, e fleet.Epoch) (fleet.Command, error) {
 	f.Helper()
 	return f.deliverBy(vm, fleet.LeaseRequest{Via: fleet.Stream, Epoch: e, At: f.now})
 }
 
-// poll does what polling does for the VM "vm".
+// poll polls for the VM "vm".
 func (f *fixture) poll() (fleet.Command, error) {
 	f.Helper()
 	f.apply(fleet.Polled{VM: "vm"})
 	return f.deliverBy("vm", fleet.LeaseRequest{Via: fleet.HTTP, At: f.now})
 }
 
-// deliverBy delivers what is next for an attempt.
+// deliverBy delivers the next command for a request.
 func (f *fixture) deliverBy(vm string, a fleet.LeaseRequest) (fleet.Command, error) {
 	f.Helper()
 	id := fleet.VMID(vm)
@@ -186,7 +186,7 @@ func (f *fixture) deliverBy(vm string, a fleet.LeaseRequest) (fleet.Command, err
 	return c, err
 }
 
-// lease leases a command, that must be the next, for an attempt.
+// lease leases a command, which must be the next one, for a request.
 func (f *fixture) lease(vm string, id fleet.CommandID, a fleet.LeaseRequest) (fleet.Command, error) {
 	out, err := f.Apply(f.Context(), fleet.LeaseRequested{VM: fleet.VMID(vm), Command: id, Request: a}, a.At)
 	return out.Command, err
@@ -206,7 +206,7 @@ func (f *fixture) leaseOnly(vm string, e fleet.Epoch) (fleet.Command, error) {
 	return f.deliver(vm, e)
 }
 
-// notWritten takes back a delivery to the VM "vm".
+// notWritten releases the lease of a command of the VM "vm".
 func (f *fixture) notWritten(id fleet.CommandID, e fleet.Epoch, now time.Time) error {
 	_, err := f.Apply(f.Context(), fleet.DeliveryFailed{VM: "vm", Command: id, Epoch: e}, now)
 	return err
@@ -222,10 +222,10 @@ func (f *fixture) mustDeliver(vm string, e fleet.Epoch) fleet.Command {
 func (f *fixture) nothingDue(vm string, e fleet.Epoch) {
 	f.Helper()
 	c, err := f.deliver(vm, e)
-	require.ErrorIs(f, err, fleet.ErrNothingDue, "%s was handed out", c.ID)
+	require.ErrorIs(f, err, fleet.ErrNothingDue, "%s was delivered", c.ID)
 }
 
-// answer is an agent's ack, and returns the record and whether it came late.
+// answer applies an agent's ack, and returns the record and whether the ack was late.
 func (f *fixture) answer(vm fleet.VMID, e fleet.Epoch, a fleet.Ack, now time.Time) (fleet.Command, bool, error) {
 	out, err := f.Apply(f.Context(), fleet.AckReceived{VM: vm, Epoch: e, Ack: a}, now)
 	return out.Command, out.Late, err
@@ -291,7 +291,7 @@ func (f *fixture) drop(vm string, e fleet.Epoch) {
 	f.apply(fleet.SessionClosed{VM: id, Epoch: e, Written: f.written[id].id})
 }
 
-// reconnect is connect, and the VM says nothing of its runner.
+// reconnect is connect without a report about the runner.
 func (f *fixture) reconnect(vm string) fleet.VM {
 	f.Helper()
 	v := f.connect(vm)
@@ -300,8 +300,7 @@ func (f *fixture) reconnect(vm string) fleet.VM {
 	return v
 }
 
-// sweep ends what is past its time. Something arrives all the time, unless the VM
-// is silent.
+// sweep ticks what is due. Messages arrive all the time, unless the VM is silent.
 func (f *fixture) sweep(limit int) int {
 	f.Helper()
 	n, _, err := f.Tick(f.Context(), f.now, f.live, limit)

@@ -13,15 +13,15 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// unstoppable is the context of what a group does: once begun, it succeeds or fails
-// as a whole, whether or not its callers still wait.
+// unstoppable is the context of a group: once started, it succeeds or fails as a whole,
+// whether or not its callers still wait.
 var unstoppable = context.Background()
 
-// maxTries is how often a group that conflicts with other writers is tried.
+// maxTries is how often a group that conflicts with other writers is attempted.
 const maxTries = 10
 
-// runGroup commits operations and answers their callers. Those that have to wait until
-// the rest is committed follow in groups of their own.
+// runGroup commits operations and answers their callers. Operations that must wait until
+// the others are committed follow in groups of their own.
 func (e *Engine) runGroup(ops []*op) {
 	for len(ops) > 0 {
 		g := &group{e: e, reload: map[fleet.CommandID]bool{}}
@@ -43,10 +43,10 @@ func (e *Engine) runGroup(ops []*op) {
 	}
 }
 
-// maxPooled is how large the block of a group may be, in bytes, that is used again.
+// maxPooled is the maximum size in bytes of a block that is reused.
 const maxPooled = 4 << 20
 
-// release has the memory of a group that is over used again.
+// release makes the memory of a finished group available for reuse.
 func (e *Engine) release(g *group) {
 	for _, en := range g.entries {
 		*en = entry{}
@@ -59,27 +59,27 @@ func (e *Engine) release(g *group) {
 	}
 }
 
-// group is what is committed at once.
+// group is a set of operations that are committed together.
 type group struct {
 	e       *Engine
 	entries map[fleet.VMID]*entry
-	order   []*entry // of the first change, so that a commit is repeatable
-	// commands are those that were changed, as they are now, in the order of the first
-	// change, and named are those that were loaded by their ids.
+	order   []*entry // in order of the first change, so that commits are deterministic
+	// commands are the changed commands in their new state, in order of the first change;
+	// named are those that were loaded by id.
 	commands []fleet.Command
 	placed   map[fleet.CommandID]int // in commands
 	named    map[fleet.CommandID]fleet.Command
 	broken   map[fleet.CommandID]error
 
-	changes    []fleet.Change   // in order; those of VMs follow
+	changes    []fleet.Change   // in order; the changes of VMs follow
 	events     []store.EventRow // of the changes, in their order
 	ready      []readyVM
 	notices    []fleet.Notice
 	heartbeats *block
 	marks      map[string]int64
-	moved      *move // what it has moved with the clock; nil when that has not stepped
+	moved      *move // what it has shifted with the clock; nil if that has not stepped
 	deferred   []*op
-	// reload are commands that turned out to exist.
+	// reload are commands that were expected to be new but exist.
 	reload map[fleet.CommandID]bool
 }
 
@@ -88,8 +88,8 @@ type readyVM struct {
 	ready fleet.Ready
 }
 
-// commit runs the operations and makes what they did durable. After an error, which
-// is the driver's, it is in doubt whether that was made.
+// commit runs the operations and makes their effects durable. An error is the driver's;
+// after it the outcome is in doubt.
 func (g *group) commit(ops []*op) error {
 	vms := 0
 	for _, o := range ops {
@@ -109,17 +109,17 @@ func (g *group) commit(ops []*op) error {
 		err := g.write()
 		var conflict *store.ConflictError
 		if !errors.As(err, &conflict) {
-			g.movedOn(err)
+			g.recordMoved(err)
 			if err == nil {
-				g.committed(ops)
+				g.finish(ops)
 			} else {
-				g.doubted()
+				g.invalidateCache()
 			}
 			return err
 		}
-		g.conflicted(conflict)
+		g.reloadConflicts(conflict)
 	}
-	return errors.New("other writers were always faster")
+	return errors.New("every attempt conflicted with other writers")
 }
 
 func (g *group) reset(vms int) {
@@ -130,24 +130,24 @@ func (g *group) reset(vms int) {
 	}
 }
 
-// doubted has everything loaded again after a commit that is in doubt, and sessions
-// look at what is there.
-func (g *group) doubted() {
+// invalidateCache invalidates the cache after a commit that is in doubt, and makes sessions
+// look for commands again.
+func (g *group) invalidateCache() {
 	for id := range g.entries {
-		g.e.cache.outdate(id)
+		g.e.cache.invalidate(id)
 		g.e.ready.each(func(fn func(fleet.VMID, fleet.Ready)) { fn(id, fleet.Ready{}) })
 	}
 }
 
-// conflicted has the rows that conflicted loaded again.
-func (g *group) conflicted(c *store.ConflictError) {
+// reloadConflicts makes the conflicting rows be loaded again.
+func (g *group) reloadConflicts(c *store.ConflictError) {
 	for _, id := range c.VMs {
-		g.e.cache.outdate(fleet.VMID(id))
+		g.e.cache.invalidate(fleet.VMID(id))
 	}
 	for _, id := range c.Commands {
 		g.reload[fleet.CommandID(id)] = true
 		if i, ok := g.placed[fleet.CommandID(id)]; ok {
-			g.e.cache.outdate(g.commands[i].VM)
+			g.e.cache.invalidate(g.commands[i].VM)
 		}
 	}
 }
@@ -190,19 +190,19 @@ func (g *group) reduce(vm fleet.VMID, in fleet.Input, now time.Time) (fleet.Outc
 	if err != nil {
 		return out, err
 	}
-	if out.Event != nil { // one that cannot be written is its sender's fault alone
+	if out.Event != nil { // an event that cannot be written must fail alone
 		row, err := encodeEvent(*out.Event)
 		if err != nil {
 			return out, err
 		}
 		g.events = append(g.events, row)
 	}
-	g.take(en, out, now)
+	g.apply(en, out, now)
 	return out, nil
 }
 
-// command returns a command that an input names, as it is in this group, or the zero
-// Command.
+// command returns a command that an input names, in its state within this group, or the
+// zero Command.
 func (g *group) command(id fleet.CommandID) fleet.Command {
 	if i, ok := g.placed[id]; ok {
 		return g.commands[i]
@@ -210,8 +210,8 @@ func (g *group) command(id fleet.CommandID) fleet.Command {
 	return g.named[id]
 }
 
-// take takes over an outcome.
-func (g *group) take(en *entry, out fleet.Outcome, now time.Time) {
+// apply applies an outcome.
+func (g *group) apply(en *entry, out fleet.Outcome, now time.Time) {
 	for _, c := range out.Commands {
 		i, ok := g.placed[c.ID]
 		if !ok {
@@ -223,17 +223,17 @@ func (g *group) take(en *entry, out fleet.Outcome, now time.Time) {
 	}
 	g.changes = append(g.changes, out.Changes...)
 	g.notices = append(g.notices, out.Notices...)
-	en.take(g, out, now)
+	en.apply(g, out, now)
 	switch {
 	case out.Ready.Command != "":
 		g.ready = append(g.ready, readyVM{en.id, out.Ready})
-	case len(out.Commands) > 0 && en.vm.Connected && !en.complete(): // there may be one that is not held
+	case len(out.Commands) > 0 && en.vm.Connected && !en.complete(): // there may be one that is not in memory
 		g.ready = append(g.ready, readyVM{en.id, fleet.Ready{Prepare: true}})
 	}
 }
 
-// committed completes the answers of the operations and announces what they led to.
-func (g *group) committed(ops []*op) {
+// finish completes the answers of the operations and announces their consequences.
+func (g *group) finish(ops []*op) {
 	for _, o := range ops {
 		if o.committed != nil && !slices.Contains(g.deferred, o) {
 			o.committed(g)
@@ -247,7 +247,7 @@ func (g *group) committed(ops []*op) {
 	}
 }
 
-// numbered returns a command with the numbers that the commit gave it.
+// numbered returns a command with the numbers that the commit assigned.
 func (g *group) numbered(c fleet.Command) fleet.Command {
 	if i, ok := g.placed[c.ID]; ok {
 		c.Seq, c.Version = g.commands[i].Seq, g.commands[i].Version

@@ -13,7 +13,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Operations that share a commit do not share their faults.
+// An operation that fails does not affect others in the same commit.
 func TestBadOperationHarmsNoOther(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -30,19 +30,19 @@ func TestBadOperationHarmsNoOther(t *testing.T) {
 	)
 	require.Equal(t, fault, refused)
 	require.ErrorContains(t, broken, "at the disco")
-	require.NotErrorIs(t, broken, fleet.ErrUnavailable, "to try again is of no use")
+	require.NotErrorIs(t, broken, fleet.ErrUnavailable, "a retry would be pointless")
 	require.ErrorContains(t, damage, "too late")
 	require.Equal(t, before+2, r.db.commits.Load(), "they share a commit")
 	r.command("good")
 }
 
-// An ack that is committed between a tick's look and its write stands.
+// An ack that is committed between the read and the write of a tick is not overwritten.
 func TestTickRespectsAck(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	v := r.connect("vm", t0)
 	r.accept("first", "vm")
-	late := t0.Add(2 * time.Minute) // longer than the ack timeout
+	late := t0.Add(2 * time.Minute) // after the ack timeout
 	r.group(
 		func() { require.False(t, r.ack("first", v, late).Late) },
 		func() {
@@ -53,8 +53,8 @@ func TestTickRespectsAck(t *testing.T) {
 	require.Equal(t, fleet.Succeeded, r.command("first").State)
 }
 
-// Whether an id is in use by the same VM or another, open or ended, or comes twice in a
-// group: the first command has it, and the same request is answered with that.
+// An id may be in use by the same VM or another one, open or ended, or appear twice in a
+// group: it belongs to the first command, and a repeated request gets that as its answer.
 func TestAcceptedIDs(t *testing.T) {
 	t.Parallel()
 	for _, held := range []bool{true, false} {
@@ -95,7 +95,7 @@ func TestAcceptedIDs(t *testing.T) {
 	}
 }
 
-// The same holds when the other VM is in the group and all of its state is held.
+// The same holds when the other VM is in the group and its whole state is in memory.
 func TestAcceptedIDOfHeldVM(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -109,8 +109,8 @@ func TestAcceptedIDOfHeldVM(t *testing.T) {
 	require.ErrorIs(t, taken, fleet.ErrIDTaken)
 }
 
-// When a group has used up what is held of a queue, operations that need more wait until
-// the rest is loaded, and nothing overtakes.
+// When a group has used up the commands of a queue in memory, operations that need more
+// wait until the rest is loaded, and nothing is overtaken.
 func TestGroupUsesUpQueue(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -135,7 +135,7 @@ func TestGroupUsesUpQueue(t *testing.T) {
 	require.Len(t, s.Commands, 2, "and the register_runner")
 }
 
-// insist retries what failed because of other writers.
+// insist retries operations that fail because of other writers.
 func insist(t *testing.T, do func() error) {
 	t.Helper()
 	for range 1000 {
@@ -146,10 +146,10 @@ func insist(t *testing.T, do func() error) {
 		}
 		require.ErrorContains(t, err, "other writers")
 	}
-	t.Error("other writers are faster forever")
+	t.Error("conflicts with other writers never end")
 }
 
-// Writers that conflict lose nothing, and give every caller the right answer.
+// Conflicting writers lose nothing, and give every caller the right answer.
 func TestConflictingWriters(t *testing.T) {
 	t.Parallel()
 	first, _ := onDisk(t)
@@ -199,16 +199,15 @@ func TestConflictingWriters(t *testing.T) {
 	require.Eventually(t, func() bool { return first.LastChange() == second.LastChange() }, 10*time.Second, time.Millisecond)
 	for i := range 3 {
 		vm := fleet.VMID(fmt.Sprintf("vm-%d", i))
-		// Which of two controllers saw a VM last is a matter of their clocks.
+		// The controllers' clocks decide which of them saw a VM last.
 		require.Equal(t, first.vm(vm), second.vm(vm).WithLoad(first.vm(vm)))
 	}
 }
 
-// What another writer has done is not overlooked because it was seen while a group
-// was under way.
+// A change of another writer is not missed because it is seen while a group is in progress.
 func TestChangeIsSeenDuringGroup(t *testing.T) {
 	t.Parallel()
-	for _, known := range []bool{true, false} { // to the first
+	for _, known := range []bool{true, false} { // known to the first engine
 		first := inMemory(t)
 		second := first.second()
 		if known {
@@ -228,7 +227,7 @@ func TestChangeIsSeenDuringGroup(t *testing.T) {
 	}
 }
 
-// A writer that is always slower gives up with an error.
+// A writer that always conflicts gives up with an error.
 func TestEndlessConflict(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)

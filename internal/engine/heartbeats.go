@@ -16,10 +16,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// RecordHeartbeats stores heartbeats, given oldest first, and what they show of their
-// VMs. Those from superseded sessions are dropped.
+// RecordHeartbeats stores heartbeats, given oldest first, and applies them to their VMs.
+// Heartbeats from superseded sessions are dropped.
 func (e *Engine) RecordHeartbeats(ctx context.Context, hs []fleet.Heartbeat) error {
-	order := make([]int, len(hs)) // by VM, and as they came
+	order := make([]int, len(hs)) // by VM, in order of arrival
 	for i := range order {
 		order[i] = i
 	}
@@ -52,14 +52,14 @@ func (g *group) heartbeat(h *fleet.Heartbeat) error {
 	return g.heartbeats.add(h)
 }
 
-// block is a row of heartbeats: all that are committed together, those of each VM
-// oldest first. Its document is one heartbeat a line, as JSON, in a frame of
-// Zstandard: the documents of many rows, one after the other, are what zstd -d takes.
+// block is a row of heartbeats: all that are committed together, those of each VM oldest
+// first. Its document has one heartbeat per line, as JSON, in a Zstandard frame: the
+// concatenated documents of several rows are valid input for zstd -d.
 type block struct {
 	text  []byte
 	vms   []string
-	since time.Time // when the first was received
-	doc   []byte    // packed
+	since time.Time // when the first one was received
+	doc   []byte    // compressed
 }
 
 func (b *block) add(h *fleet.Heartbeat) (err error) {
@@ -76,7 +76,7 @@ func (b *block) add(h *fleet.Heartbeat) (err error) {
 	return nil
 }
 
-// row returns the row, packed.
+// row returns the row, with its document compressed.
 func (b *block) row(packer *zstd.Encoder) store.HeartbeatRow {
 	slices.Sort(b.vms)
 	b.vms = slices.Compact(b.vms)
@@ -84,14 +84,14 @@ func (b *block) row(packer *zstd.Encoder) store.HeartbeatRow {
 	return store.HeartbeatRow{At: b.since, VMs: b.vms, Doc: b.doc}
 }
 
-// packedWindow is how far back what repeats is found. More costs memory and finds
-// little: heartbeats resemble those next to them.
+// packedWindow is the size of the compression window. More would use memory for little
+// gain: heartbeats resemble their neighbours.
 const packedWindow = 256 << 10
 
-// maxText is how long the text of a document may be, in bytes.
+// maxText is the maximum length of an uncompressed document, in bytes.
 const maxText = 256 << 20
 
-// openFrames makes the packer and the unpacker, both safe for concurrent use.
+// openFrames creates the encoder and the decoder, both safe for concurrent use.
 func (e *Engine) openFrames() (err error) {
 	e.packer, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(packedWindow), zstd.WithLowerEncoderMem(true))
@@ -102,7 +102,7 @@ func (e *Engine) openFrames() (err error) {
 	return err
 }
 
-// unpack returns the text of a document.
+// unpack returns the uncompressed text of a document.
 func (e *Engine) unpack(doc []byte) ([]byte, error) {
 	text, err := e.unpacker.DecodeAll(doc, nil)
 	if err != nil {
@@ -111,8 +111,8 @@ func (e *Engine) unpack(doc []byte) ([]byte, error) {
 	return text, nil
 }
 
-// vmOf returns the VM of a line without decoding it. Before its member "vm" there is at
-// most a time of receipt.
+// vmOf returns the VM of a line without decoding it. Only a time of receipt may precede its
+// member "vm".
 func vmOf(line []byte) (id []byte) {
 	_, rest, _ := bytes.Cut(line, []byte(`"vm":"`))
 	id, _, _ = bytes.Cut(rest, []byte{'"'})
@@ -127,7 +127,7 @@ func (e *Engine) heartbeatsOf(row store.HeartbeatRow, text []byte, vm fleet.VMID
 		}
 		var h fleet.Heartbeat
 		if err := json.Unmarshal(line, &h); err != nil {
-			e.leftOut(row, vm, err)
+			e.logDamaged(row, vm, err)
 			continue
 		}
 		hs = append(hs, h)
@@ -138,11 +138,11 @@ func (e *Engine) heartbeatsOf(row store.HeartbeatRow, text []byte, vm fleet.VMID
 // heartbeatRows is how many rows are read at a time.
 const heartbeatRows = 50
 
-// heartbeatRoom is what a heartbeat takes beyond its body, in bytes.
-const heartbeatRoom = 512
+// heartbeatOverhead is the size of a heartbeat without its body, in bytes.
+const heartbeatOverhead = 512
 
-// eachRow calls fn with the rows of heartbeats and their texts, the latest first, until
-// it returns false. Those that are damaged are left out.
+// eachRow calls fn with the rows of heartbeats and their texts, latest first, until fn
+// returns false. It skips damaged rows.
 func (e *Engine) eachRow(ctx context.Context, q store.HeartbeatQuery, fn func(store.HeartbeatRow, []byte) bool) error {
 	for {
 		var rows []store.HeartbeatRow
@@ -177,9 +177,8 @@ func (e *Engine) eachRow(ctx context.Context, q store.HeartbeatQuery, fn func(st
 	}
 }
 
-// Heartbeats lists the heartbeats of a VM that were received before this time, zero
-// for all, and are still kept, the latest received first, as VMs does. It reads no
-// further than to the first that the list does not take.
+// Heartbeats lists the stored heartbeats of a VM that were received before this time, zero
+// for all, latest first, as VMs does. It stops reading at the first one beyond the limit.
 func (e *Engine) Heartbeats(
 	ctx context.Context, vm fleet.VMID, before time.Time, limit int,
 ) (hs []fleet.Heartbeat, more bool, err error) {
@@ -189,7 +188,7 @@ func (e *Engine) Heartbeats(
 			if !before.IsZero() && !h.ReceivedAt.Before(before) {
 				continue
 			}
-			if more = !bound.Takes(limit, heartbeatRoom+len(h.Body)); more {
+			if more = !bound.Takes(limit, heartbeatOverhead+len(h.Body)); more {
 				return false
 			}
 			hs = append(hs, h)

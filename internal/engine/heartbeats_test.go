@@ -17,7 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// heartbeatsOfMany is a heartbeat of each of this many polling VMs.
+// heartbeatsOfMany returns a heartbeat of each of vms polling VMs.
 func heartbeatsOfMany(vms int) []fleet.Heartbeat {
 	hs := make([]fleet.Heartbeat, vms)
 	for i := range hs {
@@ -30,7 +30,7 @@ func heartbeatsOfMany(vms int) []fleet.Heartbeat {
 	return hs
 }
 
-// row is the latest row of heartbeats as it is stored.
+// row returns the latest row of heartbeats as it is stored.
 func (r *rig) row() store.HeartbeatRow {
 	r.Helper()
 	rows, _, err := r.db.Driver.Heartbeats(r.Context(), store.HeartbeatQuery{}, 1)
@@ -39,7 +39,7 @@ func (r *rig) row() store.HeartbeatRow {
 	return rows[0]
 }
 
-// Packing a row changes nothing of what is read from it, also after a crash.
+// Compressing a row does not change what is read from it, even after a crash.
 func TestRowIsPacked(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)
@@ -57,7 +57,7 @@ func TestRowIsPacked(t *testing.T) {
 	require.Equal(t, hs[7:8], again.beats("vm-007"))
 }
 
-// The documents of several rows, one after the other, are what zstd -d takes.
+// The concatenated documents of several rows are valid input for zstd -d.
 func TestRowsAreFrames(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -79,7 +79,7 @@ func TestRowsAreFrames(t *testing.T) {
 	}
 }
 
-// A row that is damaged is an error, whatever is left of it.
+// A damaged row is an error, whatever is left of it.
 func TestDamagedRow(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -91,8 +91,8 @@ func TestDamagedRow(t *testing.T) {
 	}
 }
 
-// What shares a commit shares a row, which names each VM once; those of a VM are
-// listed in the order of their receipt, and before a time only those from before.
+// Heartbeats in one commit share a row, which contains the id of each VM once; those of a
+// VM are listed in order of receipt, and a query before a time returns only earlier ones.
 func TestHeartbeatsOfGroup(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -122,7 +122,7 @@ func TestHeartbeatsOfGroup(t *testing.T) {
 	}
 }
 
-// Heartbeats are found in as many rows as they are in.
+// Heartbeats are found across many rows.
 func TestHeartbeatsInManyRows(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// history plays random operations on both an engine and the model.
+// history applies random operations to both an engine and the model.
 type history struct {
 	*fixture
 	rand  *rand.Rand
@@ -35,9 +35,9 @@ func random(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 0))
 }
 
-// testModel follows histories of sends, repeated sends, cancels, connects,
-// drops, deliveries, acks, stale sessions, crashes and passing time, with one or two
-// engines on the database.
+// testModel compares histories of sends, repeated sends, cancels, connects, drops,
+// deliveries, acks, stale sessions, crashes and passing time, with one or two engines on
+// the database.
 func testModel(f *fixture) {
 	f.rules.Defaults.MaxDeliveries = modelDeliveries
 	f.crash()
@@ -90,7 +90,7 @@ func (h *history) anyCommand() (string, *modelCommand) {
 	if len(h.model.names) == 0 {
 		h.opSend()
 	}
-	// Mostly the recent ones: old ones have ended.
+	// Mostly recent ones: old ones have ended.
 	n := len(h.model.names)
 	id := h.model.names[n-1-h.rand.IntN(min(n, 40))]
 	return id, h.model.commands[id]
@@ -144,7 +144,7 @@ func (h *history) opConnect() {
 	h.sweepAll() // as in opDrop
 }
 
-// follow follows what the VMs' registrations have come to.
+// follow updates the model with the state of the VMs' registrations.
 func (h *history) follow() {
 	for name, m := range h.model.vms {
 		if m.epoch == 0 {
@@ -180,7 +180,7 @@ func (h *history) opDrop() {
 	h.drop(vm, fleet.Epoch(m.epoch))
 	h.model.drop(vm, h.now)
 	require.False(h, h.vm(vm).Connected)
-	h.sweepAll() // past its deadline, a command out on the session ends with it
+	h.sweepAll() // an overdue command in flight on the session ends with it
 }
 
 func (h *history) opDeliver() {
@@ -196,7 +196,7 @@ func (h *history) opDeliver() {
 		return
 	}
 	require.NoError(h, err)
-	require.Same(h, want, h.model.commands[string(c.ID)], "%s was handed out", c.ID)
+	require.Same(h, want, h.model.commands[string(c.ID)], "%s was delivered", c.ID)
 	h.compare(string(c.ID))
 }
 
@@ -236,7 +236,7 @@ func (h *history) opAckStale() {
 	}
 }
 
-// opTime lets time pass, in which something arrives from some VMs.
+// opTime advances the time; messages arrive from some VMs.
 func (h *history) opTime() {
 	clear(h.silent)
 	for range 3 {
@@ -246,7 +246,7 @@ func (h *history) opTime() {
 	h.sweepAll()
 }
 
-// sweepAll ends what is past its time.
+// sweepAll ticks what is due.
 func (h *history) sweepAll() {
 	const some = 50
 	for n := some; n >= some; {
@@ -256,7 +256,7 @@ func (h *history) sweepAll() {
 	h.follow()
 }
 
-// opOtherEngine goes on with the other of two engines.
+// opOtherEngine continues with the other of two engines.
 func (h *history) opOtherEngine() {
 	if h.other == nil {
 		h.pair()
@@ -287,8 +287,8 @@ func (h *history) same(id string, c fleet.Command) {
 	require.Equal(h, m.state == "PENDING" || m.state == "DELIVERED", c.FinishedAt.IsZero(), id)
 }
 
-// compareAll holds every command against the model, and the promise of one
-// command out at a time against the store itself.
+// compareAll compares every command with the model, and checks in the store that each VM
+// has at most one command in flight.
 func (h *history) compareAll() {
 	h.Helper()
 	all, _, err := h.Commands(h.Context(), store.CommandQuery{}, len(h.model.names)+1)
@@ -300,7 +300,7 @@ func (h *history) compareAll() {
 		h.same(string(c.ID), c)
 		if c.State == fleet.Delivered {
 			out[c.VM]++
-			require.Equal(h, 1, out[c.VM], "one command out at a time")
+			require.Equal(h, 1, out[c.VM], "one command in flight at a time")
 		}
 	}
 }

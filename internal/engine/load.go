@@ -8,7 +8,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// load fills in the state that the operations need: from memory, and the rest from the
+// load loads the state that the operations need: from the cache, and the rest from the
 // driver.
 func (g *group) load(ops []*op) error {
 	var k store.Keys
@@ -48,17 +48,17 @@ func (g *group) load(ops []*op) error {
 		if err := bothDamaged(badVMs, badCommands); err != nil {
 			return err
 		}
-		g.loaded(k, rows, vms, commands)
+		g.addLoaded(k, rows, vms, commands)
 		return nil
 	})
 }
 
-// missing returns the commands that an operation names and that have to be loaded:
-// those that are not held, or belong to a VM that is not the operation's.
+// missing returns the commands that an operation names and that must be loaded: those that
+// are not in memory, or belong to a VM that is not the operation's.
 func (g *group) missing(o *op, held map[fleet.CommandID]fleet.VMID) (ids []string) {
 	for _, id := range o.commands {
 		vm, ok := held[id]
-		isNew := o.areNew && !g.reload[id] // until it turns out to exist
+		isNew := o.areNew && !g.reload[id] // expected not to exist
 		if !isNew && (!ok || !slices.Contains(o.vms, vm)) {
 			ids = append(ids, string(id))
 		}
@@ -73,7 +73,7 @@ var queueNames = func() (names []string) {
 	return names
 }()
 
-// openCommands returns the open commands held in memory, with their VMs.
+// openCommands returns the open commands in memory, with their VMs.
 func (g *group) openCommands() map[fleet.CommandID]fleet.VMID {
 	held := map[fleet.CommandID]fleet.VMID{}
 	for id, en := range g.entries {
@@ -84,8 +84,8 @@ func (g *group) openCommands() map[fleet.CommandID]fleet.VMID {
 	return held
 }
 
-// loaded takes over what was loaded, and decoded.
-func (g *group) loaded(k store.Keys, rows store.Rows, vms []fleet.VM, commands []fleet.Command) {
+// addLoaded adds what was loaded and decoded.
+func (g *group) addLoaded(k store.Keys, rows store.Rows, vms []fleet.VM, commands []fleet.Command) {
 	for _, id := range k.VMs {
 		en := g.entries[fleet.VMID(id)]
 		en.begin(held{})
@@ -116,30 +116,30 @@ func (g *group) loaded(k store.Keys, rows store.Rows, vms []fleet.VM, commands [
 	for _, id := range k.VMs {
 		en := g.entries[fleet.VMID(id)]
 		if en.held.version == 0 {
-			g.lost(en, rows.Aside.VMs[id])
+			g.continueEpochs(en, rows.Aside.VMs[id])
 		}
-		en.ordered()
+		en.completeLoaded()
 	}
 }
 
-// lost has the sessions of a VM that has no row go on after all that it may have had, so
-// that none is taken for another. number is that of the row that was set aside; zero for
-// none.
-func (g *group) lost(en *entry, number int64) {
+// continueEpochs makes the epochs of a VM without a row continue after all that it may have
+// had, so that no session is mistaken for another. number is that of the row that was set
+// aside; zero for none.
+func (g *group) continueEpochs(en *entry, number int64) {
 	epoch := max(lostEpoch(number), g.e.cache.epoch(en.id))
 	for _, c := range en.commands {
 		epoch = max(epoch, c.Last.Epoch)
 	}
 	if epoch > lostEpoch(number) {
-		epoch++ // the session that had it may be live, and is over
+		epoch++ // the session with it may be live, and must end
 	}
 	en.held.vm.Epoch, en.vm.Epoch = epoch, epoch
 }
 
-// ordered completes what was loaded of the VM. A command that was loaded by its id is
-// left out unless it is among the first of its queue: others that are not held come
-// before it.
-func (en *entry) ordered() {
+// completeLoaded completes the loaded state of the VM. A command that was loaded by its id
+// is left out unless it is among the first of its queue: commands before it are not in
+// memory.
+func (en *entry) completeLoaded() {
 	slices.SortFunc(en.commands, func(a, b fleet.Command) int { return cmp.Compare(a.Seq, b.Seq) })
 	count := make(map[fleet.Queue]int, len(fleet.Queues))
 	en.commands = slices.DeleteFunc(en.commands, func(c fleet.Command) bool {

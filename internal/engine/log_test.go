@@ -12,11 +12,11 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// Inputs that cannot be applied are logged some times a minute.
+// Inputs that cannot be applied are logged a few times per minute.
 func TestRepeatedLinesAreLimited(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
-	log := new(bytes.Buffer) // written by the loop, and read between the calls
+	log := new(bytes.Buffer) // written by the loop, read between the calls
 	r.Engine.Log = slog.New(slog.NewTextHandler(log, nil))
 	now := t0
 	r.Engine.Clock = func() time.Time { return now }

@@ -7,33 +7,33 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// modelDeliveries is how many deliveries each command of a random history may have.
+// modelDeliveries is the maximum number of deliveries of a command in a random history.
 const modelDeliveries = 3
 
-// model is what the rules of commands, sessions and registration make of a
-// history, written down a second time and as simply as possible: it shares no
-// code with package fleet.
+// model is a second implementation of the rules of commands, sessions and registration, as
+// simple as possible: it shares no code with package fleet.
 type model struct {
 	vms      map[string]*modelVM
 	commands map[string]*modelCommand
-	names    []string // of commands, in the order of acceptance
+	names    []string // of commands, in order of acceptance
 }
 
 type modelVM struct {
 	epoch     int
 	connected bool
-	queue     []*modelCommand // what has not ended, in order
+	queue     []*modelCommand // open commands, in order
 	// registration is "", "requested", "acked", "failed" or "cancelled"; none is ever
-	// proven here. In "" and "failed" the next attempt is made at next, if it is connected.
+	// proven here. In "" and "failed" the next attempt is made at next, if the VM is
+	// connected.
 	registration string
 	registerID   string
 	failures     int
 	next         time.Time
-	// requested and acked are when, and grace is when an acked one fails because of its
-	// session; zero for not.
+	// requested and acked are the times of those steps; grace is when an acked attempt
+	// fails because its session ended; zero for none.
 	requested, acked, grace time.Time
 	// awaits is until when a register_runner that was sent before waits for the agent to
-	// report its runner, which none does here; zero when it does not wait.
+	// report its runner, which no agent does here; zero if it does not wait.
 	awaits time.Time
 }
 
@@ -108,8 +108,9 @@ func (v *modelVM) unqueue(c *modelCommand) {
 	}
 }
 
-// fail ends an attempt to register the runner. The next is made at once after the first
-// failure, and else later: history fills in when, which is left to chance within limits.
+// fail ends an attempt to register the runner. The next is made immediately after the first
+// failure, and later after others: history fills in the time, which is random within
+// limits.
 func (v *modelVM) fail(now time.Time) {
 	v.failures++
 	v.registration, v.grace, v.next = "failed", time.Time{}, now
@@ -118,14 +119,13 @@ func (v *modelVM) fail(now time.Time) {
 	}
 }
 
-// registers returns whether a register_runner is requested now.
+// registers reports whether a register_runner is requested now.
 func (v *modelVM) registers(now time.Time) bool {
 	waits := v.registration == "" || v.registration == "failed"
 	return waits && v.connected && !now.Before(v.next)
 }
 
-// pass ends what is past its time, or postpones that where nothing has arrived on
-// the session.
+// pass ends what is due, or postpones that where nothing has arrived on the session.
 func (m *model) pass(now time.Time, silent map[fleet.VMID]bool) {
 	for _, v := range m.vms {
 		if !v.awaits.After(now) {
@@ -185,7 +185,7 @@ func (m *model) drop(vm string, now time.Time) {
 	}
 }
 
-// sessionOver applies the end of the session that c is out on.
+// sessionOver applies the end of the session on which c is in flight.
 func (m *model) sessionOver(c *modelCommand, now time.Time) {
 	c.due = c.expires
 	switch {
@@ -199,7 +199,7 @@ func (m *model) sessionOver(c *modelCommand, now time.Time) {
 	}
 }
 
-// crash is drop for all, in which what was not sent counts as sent.
+// crash is drop for all VMs, with leased commands counted as sent.
 func (m *model) crash(now time.Time) {
 	for vm, v := range m.vms {
 		for _, c := range v.queue {
@@ -209,8 +209,7 @@ func (m *model) crash(now time.Time) {
 	}
 }
 
-// deliver returns what goes out next on the VM's newest session; nil for
-// nothing.
+// deliver returns the next command to send on the VM's newest session, or nil.
 func (m *model) deliver(vm string, now time.Time) *modelCommand {
 	v := m.vm(vm)
 	for _, c := range v.queue {

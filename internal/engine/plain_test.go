@@ -9,19 +9,19 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// plain is an engine as simple as it can be: it applies the rules to all there is, one
-// input at a time, and keeps whole records in maps.
+// plain is an engine as simple as possible: it applies the rules to all records, one input
+// at a time, and keeps whole records in maps.
 type plain struct {
 	rules    fleet.Rules
 	vms      map[fleet.VMID]fleet.VM
 	commands map[fleet.CommandID]fleet.Command
-	order    []fleet.CommandID // of acceptance
+	order    []fleet.CommandID // the order of acceptance
 	events   []fleet.Event
 	beats    map[fleet.VMID][]fleet.Heartbeat
 	changes  map[fleet.VMID][]fleet.Change
 
-	before map[fleet.VMID]fleet.VM // the commit that is under way
-	moved  []fleet.VMID            // since then, in this order
+	before map[fleet.VMID]fleet.VM // the commit in progress
+	moved  []fleet.VMID            // since then, in order
 	at     map[fleet.VMID]time.Time
 }
 
@@ -32,7 +32,7 @@ func newPlain(r fleet.Rules) *plain {
 	}
 }
 
-// commit runs what is one commit: a VM that differs afterwards is one change.
+// commit runs one commit: a VM that differs afterwards is one change.
 func (p *plain) commit(fn func()) {
 	p.before, p.moved, p.at = map[fleet.VMID]fleet.VM{}, nil, map[fleet.VMID]time.Time{}
 	fn()
@@ -107,7 +107,7 @@ func (p *plain) record(hs []fleet.Heartbeat) {
 	})
 }
 
-// tick feeds the passing of time to what is due, and returns how much that was.
+// tick ticks everything that is due, and returns how much that was.
 func (p *plain) tick(now time.Time, live func(fleet.VMID) fleet.Live) int {
 	due := func(at time.Time) bool { return !at.IsZero() && !at.After(now) }
 	var vms []fleet.VM
@@ -135,7 +135,7 @@ func (p *plain) tick(now time.Time, live func(fleet.VMID) fleet.Live) int {
 	return len(vms) + len(commands)
 }
 
-// restart ends the sessions of the run before.
+// restart ends the sessions of the previous run.
 func (p *plain) restart(now time.Time) {
 	p.commit(func() {
 		for _, v := range p.sorted() {
@@ -144,7 +144,7 @@ func (p *plain) restart(now time.Time) {
 	})
 }
 
-// sorted returns the VMs in the order of their ids.
+// sorted returns the VMs in order of their ids.
 func (p *plain) sorted() []fleet.VM {
 	var vms []fleet.VM
 	for _, v := range p.vms {

@@ -10,28 +10,26 @@ import (
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
-// Retention is how long each class is kept. Zero is forever.
+// Retention is how long each class is kept. Zero means forever.
 type Retention struct {
 	Events     time.Duration
 	Heartbeats time.Duration
-	// Commands counts from when a command ended.
+	// Commands counts from the end of a command.
 	Commands time.Duration
 	// VMs counts from when a VM that is not connected was last seen.
 	VMs     time.Duration
 	Changes time.Duration
-	// Unjournaled is whether events go by their retention also when they are not marked as
-	// journaled.
+	// Unjournaled is whether events that are not marked as journaled are removed as well.
 	Unjournaled bool
 }
 
-// purgeBatch is how many rows of a class are removed at a time, so that a purge does
-// not keep commits waiting for long: rows of heartbeats are large.
+// purgeBatch is how many rows of a class are removed at a time, so that a purge does not
+// delay commits for long: rows of heartbeats are large.
 const purgeBatch = 200
 
-// Purge removes what is older than the retention, in bounded steps, until nothing is
-// left to remove. It returns how many rows it removed, also with an error. Events that
-// are not marked as journaled stay unless r says otherwise. What is older is judged by
-// PurgeTime.
+// Purge removes what is older than the retention, in bounded steps, until nothing is left
+// to remove. It returns the number of removed rows, even with an error. Events that are not
+// marked as journaled are kept unless r says otherwise. Ages are relative to PurgeTime.
 func (e *Engine) Purge(ctx context.Context, r Retention, now time.Time) (int, error) {
 	asOf, err := e.purgeTime(ctx, now)
 	if err != nil {
@@ -64,10 +62,10 @@ func (e *Engine) Purge(ctx context.Context, r Retention, now time.Time) (int, er
 	}
 }
 
-// PurgeTime returns the time as of which is purged when the clock shows now: not later
-// than now, and at most a day later for each hour of this process since the last time, also over
-// restarts. So a clock that jumps forward does not cost at once what was within its
-// retention. With an error it returns the time as well, and that is not durable.
+// PurgeTime returns the time against which ages are measured when the clock shows now: not
+// later than now, and advanced by at most a day for each hour of this process since the
+// last call, across restarts too. So a clock that jumps forward does not immediately remove
+// what was within its retention. With an error it returns a time that is not durable.
 func (e *Engine) PurgeTime(ctx context.Context, now time.Time) (time.Time, error) {
 	asOf, err := e.purgeTime(ctx, now)
 	return earlier(asOf, now), err
@@ -82,28 +80,28 @@ func (e *Engine) purgeTime(ctx context.Context, now time.Time) (time.Time, error
 	}})
 }
 
-// purgedAsOf is the mark of what the purge clock showed last, in Unix nanoseconds.
+// purgedAsOf is the mark of the last purge time, in Unix nanoseconds.
 const purgedAsOf = "purged_as_of"
 
 const (
-	// purgeSpeed is how much faster than time the purge clock runs, at most.
+	// purgeSpeed is how much faster than real time the purge clock may run.
 	purgeSpeed = 24
-	// purgePause is how long after the last time the purge clock goes on, at most, as a
-	// bound on what is multiplied.
+	// purgePause is the longest pause since the last call that counts, to bound the
+	// product.
 	purgePause = 365 * 24 * time.Hour
 )
 
-// purgeClock follows the clock in both directions, at purgeSpeed: while it is behind, rows are
-// kept that are past their time, and while it is ahead, rows that are dated later than
-// now are not taken for those of a wrong clock.
+// purgeClock follows the clock in both directions, at purgeSpeed: while it is behind,
+// expired rows are kept, and while it is ahead, rows dated later than now are not mistaken
+// for those of a wrong clock.
 type purgeClock struct {
 	mu    sync.Mutex
 	shown time.Time // zero before the first purge of a database
-	last  time.Time // when it last advanced in this process, or this began
+	last  time.Time // when it last advanced in this process, or the start of the process
 	jump  wallclock.Jump
 }
 
-// openPurgeClock goes on with what the database has.
+// openPurgeClock continues with the stored purge time.
 func (e *Engine) openPurgeClock(ctx context.Context) error {
 	shown, err := e.Driver.Mark(ctx, purgedAsOf)
 	if err == nil && shown != 0 {
@@ -113,15 +111,14 @@ func (e *Engine) openPurgeClock(ctx context.Context) error {
 	return err
 }
 
-// moved takes over a step of the clock: no time has passed in it.
+// moved applies a clock step, in which no time has passed.
 func (p *purgeClock) moved(j wallclock.Jump) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.jump, p.last = j, p.last.Add(j.By)
 }
 
-// advance returns what the purge clock shows at now, a time that was read not long before
-// present.
+// advance returns the purge time at now, a time that was read shortly before present.
 func (p *purgeClock) advance(now, present time.Time) time.Time {
 	p.mu.Lock()
 	defer p.mu.Unlock()

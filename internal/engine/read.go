@@ -46,7 +46,7 @@ func (e *Engine) VM(ctx context.Context, id fleet.VMID) (fleet.VM, error) {
 	}
 }
 
-// VMs lists VMs in the order of their ids, within the bounds of store.Queries, and whether
+// VMs lists VMs in order of their ids, within the bounds of store.Queries, and whether
 // there are more.
 func (e *Engine) VMs(ctx context.Context, q store.VMQuery, limit int) (vms []fleet.VM, more bool, err error) {
 	err = e.undamaged(ctx, func() (err error) {
@@ -91,7 +91,7 @@ func (e *Engine) Command(ctx context.Context, id fleet.CommandID) (fleet.Command
 	}
 }
 
-// Commands lists commands, the latest accepted first, as VMs does.
+// Commands lists commands, latest accepted first, as VMs does.
 func (e *Engine) Commands(ctx context.Context, q store.CommandQuery, limit int) (cs []fleet.Command, more bool, err error) {
 	err = e.undamaged(ctx, func() (err error) {
 		var rows []store.CommandRow
@@ -107,8 +107,7 @@ func (e *Engine) Commands(ctx context.Context, q store.CommandQuery, limit int) 
 	return cs, more, nil
 }
 
-// Events lists events, the latest received first, or the earliest with After, as VMs
-// does.
+// Events lists events, latest received first, or earliest first with After, as VMs does.
 func (e *Engine) Events(ctx context.Context, q store.EventQuery, limit int) (events []fleet.Event, more bool, err error) {
 	err = e.undamaged(ctx, func() (err error) {
 		var rows []store.EventRow
@@ -127,8 +126,8 @@ func (e *Engine) Events(ctx context.Context, q store.EventQuery, limit int) (eve
 // journaled is the mark of the last event that is in the journal.
 const journaled = "journaled_event"
 
-// UnjournaledEvents returns events that are not yet marked, oldest first: none only when
-// there are none.
+// UnjournaledEvents returns events that are not yet marked, oldest first. It returns none
+// only if there are none.
 func (e *Engine) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Event, error) {
 	after, err := e.Driver.Mark(ctx, journaled)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// records plays random inputs of every kind on both an engine and a plain one.
+// records applies random inputs of every kind to both an engine and a plain one.
 type records struct {
 	*fixture
 	rand  *rand.Rand
@@ -22,9 +22,8 @@ type records struct {
 	vms   []fleet.VMID
 }
 
-// testRecords defends that nothing of what makes an engine fast or durable shows in
-// what it answers and keeps: groups, what is held in memory, rows that lag behind,
-// documents, and crashes.
+// testRecords checks that nothing that makes an engine fast or durable changes its answers
+// and records: groups, the cache, rows that lag behind, documents, and crashes.
 func testRecords(f *fixture) {
 	r := &records{fixture: f, rand: random(f.T)}
 	f.rules.Defaults.MaxDeliveries = modelDeliveries
@@ -71,8 +70,8 @@ func testRecords(f *fixture) {
 			_, err := r.ResetSessions(r.Context(), r.now)
 			require.NoError(r, err)
 			r.plain.restart(r.now)
-			for _, v := range r.plain.vms { // a crash may set it back
-				v.BeatInterval = r.vm(string(v.ID)).BeatInterval
+			for _, v := range r.plain.vms { // a crash may reset it
+				v.HeartbeatInterval = r.vm(string(v.ID)).HeartbeatInterval
 				r.plain.vms[v.ID] = v
 			}
 		}
@@ -83,7 +82,7 @@ func testRecords(f *fixture) {
 	r.compare()
 }
 
-// numberedIDs returns ids that depend on the VM, and on how many it had.
+// numberedIDs returns ids that depend on the VM and the number of its earlier ids.
 func numberedIDs() func(fleet.VMID) fleet.CommandID {
 	taken := map[fleet.VMID]int{}
 	return func(vm fleet.VMID) fleet.CommandID {
@@ -96,7 +95,7 @@ func (r *records) anyVM() fleet.VMID { return r.vms[r.rand.IntN(len(r.vms))] }
 
 func (r *records) chance(percent int) bool { return r.rand.IntN(100) < percent }
 
-// anyCommand is one of the latest, and now and then one that does not exist.
+// anyCommand returns one of the latest commands, and sometimes one that does not exist.
 func (r *records) anyCommand() fleet.Command {
 	n := len(r.plain.order)
 	if n == 0 || r.chance(3) {
@@ -105,7 +104,7 @@ func (r *records) anyCommand() fleet.Command {
 	return r.plain.commands[r.plain.order[n-1-r.rand.IntN(min(n, 60))]]
 }
 
-// epoch is that of the VM's newest session as a rule.
+// epoch is usually that of the VM's newest session.
 func (r *records) epoch(vm fleet.VMID) fleet.Epoch {
 	if r.chance(10) {
 		return r.plain.vms[vm].Epoch - 1
@@ -134,7 +133,7 @@ func (r *records) both(in fleet.Input) error {
 	return wanted
 }
 
-// numberless is a command without what a database gives it.
+// numberless returns a command without the numbers that the database assigns.
 func numberless(c fleet.Command) fleet.Command {
 	c.Seq, c.Version = 0, 0
 	return c
@@ -179,7 +178,7 @@ func (r *records) opClose() {
 	_ = r.both(fleet.SessionClosed{VM: vm, Epoch: r.epoch(vm), Written: r.written[vm].id})
 }
 
-// attempt does what a session does to get its next command, or what a poll does.
+// attempt gets the next command as a session or a poll does.
 func (r *records) attempt(vm fleet.VMID, via fleet.Route) {
 	a := fleet.LeaseRequest{Via: via, Epoch: r.epoch(vm), WithoutToken: r.chance(20), At: r.now}
 	if w := r.written[vm]; via == fleet.Stream && w.epoch == a.Epoch {
@@ -245,7 +244,7 @@ func (r *records) opEvent() {
 	require.NoError(r, err)
 }
 
-// opBeat is a few heartbeats of one VM, or one over HTTP of each.
+// opBeat sends a few heartbeats of one VM, or one over HTTP of each.
 func (r *records) opBeat() {
 	var hs []fleet.Heartbeat
 	if r.chance(20) {
@@ -280,7 +279,7 @@ func (r *records) opToken() {
 	_ = r.both(fleet.TokenUnavailable{VM: r.anyVM(), Why: []string{"no file", "empty"}[r.rand.IntN(2)]})
 }
 
-// opTime lets time pass, in which something arrives from some VMs.
+// opTime advances the time; messages arrive from some VMs.
 func (r *records) opTime() {
 	clear(r.silent)
 	for range 2 {
@@ -299,7 +298,7 @@ func (r *records) opTime() {
 	require.NoError(r, r.Checkpoint(r.Context(), r.now))
 }
 
-// compare holds all there is against each other.
+// compare compares all records.
 func (r *records) compare() {
 	r.Helper()
 	vms, _, err := r.VMs(r.Context(), store.VMQuery{}, 100)
@@ -320,7 +319,7 @@ func (r *records) compare() {
 		e.Seq = 0
 		require.Equal(r, r.plain.events[i], e)
 	}
-	e := r.start(shared{r.driver}) // which has nothing in memory
+	e := r.start(shared{r.driver}) // with an empty cache
 	for _, vm := range r.vms {
 		beats, _, err := r.Heartbeats(r.Context(), vm, time.Time{}, 100_000)
 		require.NoError(r, err)
@@ -335,8 +334,8 @@ func (r *records) compare() {
 				c.Event.Seq = 0
 			}
 			want := r.plain.changes[vm][i]
-			if c.VM != nil { // a crash may set it back
-				c.VM.BeatInterval = want.VM.BeatInterval
+			if c.VM != nil { // a crash may reset it
+				c.VM.HeartbeatInterval = want.VM.HeartbeatInterval
 			}
 			require.Equal(r, want, c)
 		}

@@ -14,22 +14,22 @@ import (
 )
 
 const (
-	// lookBack is how far back heartbeats and acks may lie that the row of a connected VM
-	// lacks: up to three times rowEvery between checkpoints, and those may be late.
+	// lookBack is the maximum age of heartbeats and acks that the row of a connected VM may
+	// lack: up to three times rowEvery between checkpoints, which may be late.
 	lookBack = 3*rowEvery + time.Minute
-	// recoverBatch is how many rows are read, and how many VMs are written, at a time.
+	// recoverBatch is how many rows are read, and how many VMs written, at a time.
 	recoverBatch = 500
 )
 
-// lastReport is what a VM last reported, as far as its row may lack it.
+// lastReport is the part of a VM's last reports that its row may lack.
 type lastReport struct {
 	heartbeat *fleet.Heartbeat
 	ackedAt   time.Time
 }
 
-// ResetSessions ends the sessions that an earlier run of the controller has left, after
-// it has brought their VMs up to date. It returns how many there were. Call it at the
-// start, before any input is applied.
+// ResetSessions ends the sessions that an earlier run of the controller left open, after it
+// has brought their VMs up to date. It returns how many there were. Call it at startup,
+// before any input is applied.
 func (e *Engine) ResetSessions(ctx context.Context, now time.Time) (int, error) {
 	connected, err := e.connected(ctx)
 	if err != nil {
@@ -87,7 +87,7 @@ func (e *Engine) connected(ctx context.Context) ([]fleet.VMID, error) {
 }
 
 // withDeliveries returns the VMs that have delivered commands. It reads all open commands:
-// one that is damaged might never be met otherwise, and would not end.
+// a damaged one might never be read otherwise, and would not end.
 func (e *Engine) withDeliveries(ctx context.Context) ([]fleet.VMID, error) {
 	q := store.CommandQuery{States: []string{string(fleet.Pending), string(fleet.Delivered)}}
 	var vms []fleet.VMID
@@ -107,8 +107,8 @@ func (e *Engine) withDeliveries(ctx context.Context) ([]fleet.VMID, error) {
 	}
 }
 
-// lastReports returns what each VM that reported shortly before the end of the earlier
-// run last reported.
+// lastReports returns the last reports of each VM that reported shortly before the end of
+// the earlier run.
 func (e *Engine) lastReports(ctx context.Context) (map[fleet.VMID]lastReport, error) {
 	end, err := e.lastTime(ctx)
 	if err != nil {
@@ -132,7 +132,7 @@ func (e *Engine) lastHeartbeats(ctx context.Context, since time.Time, reports ma
 	})
 }
 
-// lastAcks adds the last ack of each VM since then.
+// lastAcks adds the time of the last ack of each VM since then.
 func (e *Engine) lastAcks(ctx context.Context, since time.Time, reports map[fleet.VMID]lastReport) error {
 	q := store.FinishedQuery{States: []string{string(fleet.Succeeded), string(fleet.Failed)}, Since: since}
 	for {
@@ -161,7 +161,7 @@ func (e *Engine) lastAcks(ctx context.Context, since time.Time, reports map[flee
 	}
 }
 
-// lastTime returns when the latest change or heartbeat was, or else now.
+// lastTime returns the time of the latest change or heartbeat, or now if there is none.
 func (e *Engine) lastTime(ctx context.Context) (time.Time, error) {
 	var changes []store.ChangeRow
 	var beats []store.HeartbeatRow
@@ -188,7 +188,7 @@ func (e *Engine) lastTime(ctx context.Context) (time.Time, error) {
 	return at, unavailable(ctx, err)
 }
 
-// lastOf adds each VM's last heartbeat in a row, unless a later row had one.
+// lastOf adds each VM's last heartbeat in a row, unless a later row contained one.
 func (e *Engine) lastOf(row store.HeartbeatRow, text []byte, reports map[fleet.VMID]lastReport) {
 	last := map[fleet.VMID][]byte{}
 	for line := range bytes.Lines(text) {
@@ -199,7 +199,7 @@ func (e *Engine) lastOf(row store.HeartbeatRow, text []byte, reports map[fleet.V
 	for vm, line := range last {
 		h := new(fleet.Heartbeat)
 		if err := json.Unmarshal(line, h); err != nil {
-			e.leftOut(row, vm, err)
+			e.logDamaged(row, vm, err)
 			continue
 		}
 		reports[vm] = lastReport{heartbeat: h}

@@ -25,7 +25,7 @@ type (
 	loadFunc   func(store.Keys) (store.Rows, error)
 )
 
-// hooked is a driver whose commits and loads a test controls.
+// hooked is a driver with hooks for commits and loads.
 type hooked struct {
 	store.Driver
 	mu      sync.Mutex
@@ -36,7 +36,7 @@ type hooked struct {
 	loads   atomic.Int64
 }
 
-// with changes the hooks.
+// with sets the hooks.
 func (d *hooked) with(fn func(*hooked)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -104,7 +104,7 @@ func newRig(tb testing.TB, d store.Driver) *rig {
 	})
 	require.NoError(tb, err)
 	tb.Cleanup(func() { _ = e.Close() })
-	h.commits.Store(0) // those of the start do not count
+	h.commits.Store(0) // commits of the start do not count
 	return &rig{TB: tb, Engine: e, db: h}
 }
 
@@ -113,12 +113,12 @@ func inMemory(tb testing.TB) *rig {
 	return newRig(tb, memory.New())
 }
 
-// shared is a database of several engines.
+// shared is a database used by several engines.
 type shared struct{ store.Driver }
 
 func (shared) Close() error { return nil }
 
-// second is another engine on the same database.
+// second returns another engine on the same database.
 func (r *rig) second() *rig {
 	r.Helper()
 	return newRig(r.TB, shared{r.db.Driver})
@@ -131,7 +131,7 @@ func openFile(tb testing.TB, path string) *rig {
 	return newRig(tb, db)
 }
 
-// onDisk is an engine on a new file, and crash opens what a kill would leave of it.
+// onDisk returns an engine on a new file; crash opens what a kill would leave of it.
 func onDisk(tb testing.TB) (r *rig, crash func() *rig) {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "controller.db")
@@ -141,7 +141,7 @@ func onDisk(tb testing.TB) (r *rig, crash func() *rig) {
 	}
 }
 
-// held runs fn while the driver holds a commit, so that other operations queue up.
+// held runs fn while the driver blocks a commit, so that other operations queue up.
 func (r *rig) held(fn func(all *sync.WaitGroup)) {
 	r.Helper()
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -168,7 +168,7 @@ func (r *rig) queued(n int) {
 	require.Eventually(r, func() bool { return len(r.ops) == n }, 10*time.Second, time.Millisecond)
 }
 
-// group has operations committed together, in this order.
+// group commits operations together, in this order.
 func (r *rig) group(ops ...func()) {
 	r.Helper()
 	r.held(func(all *sync.WaitGroup) {
@@ -179,7 +179,7 @@ func (r *rig) group(ops ...func()) {
 	})
 }
 
-// change runs part of a group, with the VM "vm".
+// change runs an operation with the VM "vm".
 func (r *rig) change(fn func(*group) error) error {
 	return r.do(r.Context(), &op{vms: []fleet.VMID{"vm"}, run: fn})
 }
@@ -191,7 +191,7 @@ func (r *rig) apply(in fleet.Input, now time.Time) fleet.Outcome {
 	return out
 }
 
-// drain is a command, accepted at t0.
+// drain returns a command that is accepted at t0.
 func drain(tb testing.TB, id string, vm fleet.VMID) fleet.Command {
 	tb.Helper()
 	return drainWith(tb, id, vm, "at the end of the job")
@@ -213,7 +213,7 @@ func (r *rig) accept(id string, vm fleet.VMID) fleet.Command {
 	return c
 }
 
-// connect opens a session whose register_runner does not come in between.
+// connect opens a session whose register_runner does not interfere.
 func (r *rig) connect(vm fleet.VMID, now time.Time) fleet.VM {
 	r.Helper()
 	v := r.apply(fleet.SessionOpened{Hello: fleet.Hello{VM: vm}}, now).State.VM
@@ -247,7 +247,7 @@ func (r *rig) event(vm fleet.VMID, at time.Time) {
 	}}, at)
 }
 
-// next delivers what is next on the VM's session.
+// next delivers the next command on the VM's session.
 func (r *rig) next(v fleet.VM, written fleet.CommandID, at time.Time) (fleet.CommandID, error) {
 	r.Helper()
 	s, err := r.State(r.Context(), v.ID)
@@ -260,7 +260,7 @@ func (r *rig) next(v fleet.VM, written fleet.CommandID, at time.Time) (fleet.Com
 	return c.ID, err
 }
 
-// inRow is a VM as its row says.
+// inRow returns a VM as stored in its row.
 func (r *rig) inRow(vm fleet.VMID) fleet.VM {
 	r.Helper()
 	rows, err := r.db.Driver.Load(r.Context(), store.Keys{VMs: []string{string(vm)}})
@@ -292,15 +292,14 @@ func (r *rig) beats(vm fleet.VMID) []fleet.Heartbeat {
 	return hs
 }
 
-// reset ends the sessions of the run before.
+// reset ends the sessions of the previous run.
 func (r *rig) reset(now time.Time) {
 	r.Helper()
 	_, err := r.ResetSessions(r.Context(), now)
 	require.NoError(r, err)
 }
 
-// alive is a session on which something arrives all the time, after a command was
-// written.
+// alive is a session on which messages arrive all the time after a command was written.
 func alive(epoch fleet.Epoch, written fleet.CommandID, at time.Time) func(fleet.VMID) fleet.Live {
 	return func(fleet.VMID) fleet.Live {
 		return fleet.Live{Epoch: epoch, Written: written, LastMessageAt: at}

@@ -11,8 +11,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// beating has a connected VM send this many heartbeats, a second apart. It returns the
-// VM as it was connected, and when the last was.
+// beating has a connected VM send this many heartbeats, a second apart. It returns the VM
+// as it was when it connected, and the time of the last heartbeat.
 func (r *rig) beating(beats int) (fleet.VM, time.Time) {
 	r.Helper()
 	v, at := r.connect("vm", t0), t0
@@ -23,13 +23,12 @@ func (r *rig) beating(beats int) (fleet.VM, time.Time) {
 	return v, at
 }
 
-// Heartbeats that say nothing new do not rewrite the VM's row, and yet readers get the
-// last of them.
+// Heartbeats without changes do not rewrite the VM's row, but readers get the last of them.
 func TestLoadAheadOfRow(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)
 	_, last := r.beating(5)
-	require.Equal(t, t0.Add(time.Second), r.inRow("vm").LastHeartbeatAt, "the first changed the status, the others nothing")
+	require.Equal(t, t0.Add(time.Second), r.inRow("vm").LastHeartbeatAt, "only the first changed the status")
 
 	one := r.vm("vm")
 	list, _, err := r.VMs(t.Context(), store.VMQuery{}, 1)
@@ -44,14 +43,14 @@ func TestLoadAheadOfRow(t *testing.T) {
 	require.Equal(t, one, crash().inRow("vm"), "a stop loses nothing")
 }
 
-// A VM that is loaded again is still ahead of its row.
+// A VM that is loaded again is still newer than its row.
 func TestReloadedVMIsAheadOfRow(t *testing.T) {
 	t.Parallel()
 	for _, outdated := range []bool{false, true} {
 		r, crash := onDisk(t)
 		v, last := r.beating(3)
 		if outdated {
-			r.cache.outdate("vm")
+			r.cache.invalidate("vm")
 		}
 		large := drainWith(t, "large", "vm", string(make([]byte, 2*maxHeldParams)))
 		_, err := r.Accept(t.Context(), large)
@@ -62,14 +61,14 @@ func TestReloadedVMIsAheadOfRow(t *testing.T) {
 		if !outdated {
 			r.record(beat(v, last.Add(time.Millisecond), 1))
 			last = last.Add(time.Millisecond)
-			require.Equal(t, written, r.inRow("vm").LastSeenAt, "and when that was written is known")
+			require.Equal(t, written, r.inRow("vm").LastSeenAt, "and the time of that write is known")
 		}
 		require.NoError(t, r.Close())
 		require.Equal(t, last, crash().inRow("vm").LastSeenAt)
 	}
 }
 
-// A row that is old is written although nothing but the load has changed.
+// An old row is written although only the load has changed.
 func TestRowIsWrittenNowAndThen(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -77,15 +76,15 @@ func TestRowIsWrittenNowAndThen(t *testing.T) {
 	require.Equal(t, last.Add(-time.Second), r.inRow("vm").LastHeartbeatAt, "a minute after the first")
 }
 
-// lasting is v without the observed interval of its heartbeats, which a crash may set
-// back by a minute.
+// lasting returns v without the observed heartbeat interval, which a crash may set back by
+// a minute.
 func lasting(v fleet.VM) fleet.VM {
-	v.BeatInterval = 0
+	v.HeartbeatInterval = 0
 	return v
 }
 
-// What a crash keeps from the rows is found in the heartbeats, also in one of
-// several rows and several of a VM in one.
+// After a crash, what rows lack is found in the heartbeats, whether a VM has several in one
+// row or in several rows.
 func TestLoadSurvivesCrash(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)
@@ -108,10 +107,10 @@ func TestLoadSurvivesCrash(t *testing.T) {
 	require.Equal(t, again.vm("vm"), again.inRow("vm"))
 
 	again.record(fleet.Heartbeat{Origin: fleet.Origin{VM: "vm", Via: fleet.HTTP, ReceivedAt: last.Add(2 * time.Hour)}})
-	require.Len(t, again.beats("vm"), 9, "the new ones follow those from before the crash")
+	require.Len(t, again.beats("vm"), 9, "the new ones follow the old ones")
 }
 
-// A heartbeat without load does not take with it the load of the one before.
+// A heartbeat without load does not erase the load of the one before.
 func TestLoadOfHeartbeatBeforeSurvivesCrash(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)
@@ -129,7 +128,7 @@ func TestLoadOfHeartbeatBeforeSurvivesCrash(t *testing.T) {
 	require.Equal(t, before.CloseSession(v.Epoch, last), again.vm("vm"))
 }
 
-// A VM is listed under what it last said of itself, whichever part that was.
+// Lists use what a VM last reported, whichever field that was.
 func TestListsFollowReports(t *testing.T) {
 	t.Parallel()
 	r, _ := onDisk(t)
@@ -155,8 +154,8 @@ func TestListsFollowReports(t *testing.T) {
 	}
 }
 
-// A VM without a session is in its row as it is: its row may be purged, and after a
-// crash nothing looks for what the row lacks.
+// The row of a VM without a session is current: it may be purged, and after a crash nothing
+// restores what it lacks.
 func TestRowOfPollingVMIsNotBehind(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -167,9 +166,9 @@ func TestRowOfPollingVMIsNotBehind(t *testing.T) {
 	}
 }
 
-// After a crash a VM is not taken back to its last heartbeat when it was seen since:
-// by an event, by an ack, which no heartbeat says, also when the command had ended
-// before, and by what proves its command.
+// A crash does not reset a VM to its last heartbeat if it was seen since: by an event, by
+// an ack, which no heartbeat contains, even if the command had already ended, or by the
+// proof of its command.
 func TestCrashAfterNewsOfVM(t *testing.T) {
 	t.Parallel()
 	for name, news := range map[string]func(*rig, fleet.VM, time.Time) time.Time{
@@ -180,7 +179,7 @@ func TestCrashAfterNewsOfVM(t *testing.T) {
 		"ack": func(r *rig, v fleet.VM, at time.Time) time.Time {
 			r.accept("c", v.ID)
 			r.ack("c", v, at)
-			require.Less(r, r.inRow(v.ID).LastSeenAt, at, "the command says it")
+			require.Less(r, r.inRow(v.ID).LastSeenAt, at, "the command has the time")
 			return at
 		},
 		"late ack": func(r *rig, v fleet.VM, at time.Time) time.Time {
@@ -188,7 +187,7 @@ func TestCrashAfterNewsOfVM(t *testing.T) {
 			at = at.Add(2 * time.Minute)
 			_, _, err := r.Tick(r.Context(), at, alive(v.Epoch, "c", at), 1)
 			require.NoError(r, err)
-			r.event(v.ID, at) // so that the row is young
+			r.event(v.ID, at) // so that the row is recent
 			at = at.Add(time.Second)
 			require.True(r, r.ack("c", v, at).Late)
 			return at
@@ -221,7 +220,7 @@ func TestCrashAfterNewsOfVM(t *testing.T) {
 	}
 }
 
-// After a crash what a row lacks is found although others were seen since.
+// After a crash, what a row lacks is found even if other VMs were seen since.
 func TestCrashAfterNewsOfOthers(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)
@@ -233,8 +232,7 @@ func TestCrashAfterNewsOfOthers(t *testing.T) {
 	require.Len(t, again.beats("vm"), 5)
 }
 
-// Heartbeats of a VM that is connected and silent are not too old to be found after
-// a crash, whenever that is.
+// Heartbeats of a silent connected VM are never too old to be found after a crash.
 func TestSilentVMSurvivesCrash(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)
@@ -252,7 +250,8 @@ func TestSilentVMSurvivesCrash(t *testing.T) {
 	}
 }
 
-// A fleet that falls silent is written whole, in steps that let others in between.
+// The rows of a fleet that falls silent are all written, in steps that let other operations
+// in between.
 func TestSilentFleetIsWritten(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
@@ -263,13 +262,13 @@ func TestSilentFleetIsWritten(t *testing.T) {
 		hs[i] = beat(v, t0, 1)
 	}
 	r.record(hs...)
-	for i := range hs { // which says nothing new
+	for i := range hs { // with nothing new
 		hs[i].ReceivedAt = t0.Add(1)
 	}
 	r.record(hs...)
 	require.Len(t, r.cache.ahead(endOfTime), vms)
 	require.NoError(t, r.checkpoint(t.Context(), t0))
-	require.Len(t, r.cache.ahead(endOfTime), vms, "they are young")
+	require.Len(t, r.cache.ahead(endOfTime), vms, "the rows are recent")
 	before, changes := r.db.commits.Load(), r.LastChange()
 	require.NoError(t, r.checkpoint(t.Context(), t0.Add(1)))
 	require.Empty(t, r.cache.ahead(endOfTime))
@@ -277,7 +276,7 @@ func TestSilentFleetIsWritten(t *testing.T) {
 	require.Equal(t, changes, r.LastChange(), "watchers see no change")
 }
 
-// That a runner is registered proves no command but register_runner.
+// A registered runner is proof of register_runner only.
 func TestProofIsOfRegistrationOnly(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)

@@ -15,7 +15,7 @@ import (
 
 const day = 24 * time.Hour
 
-// jump has the clock step, and moves nothing yet.
+// jump steps the clock, without shifting any times yet.
 func (f *fixture) jump(by time.Duration) {
 	f.Helper()
 	j, err := f.AdoptClock(f.Context(), func() wallclock.Jump {
@@ -26,13 +26,13 @@ func (f *fixture) jump(by time.Duration) {
 	require.Equal(f, wallclock.Jump{At: f.now, By: by}, j)
 }
 
-// pass lets time pass.
+// pass advances the time.
 func (f *fixture) pass(d time.Duration) { f.clock.Store(f.later(d).UnixNano()) }
 
-// jumps are the steps of the clock that these tests take.
+// jumps are the clock steps of these tests.
 var jumps = []time.Duration{-time.Hour, 40 * day}
 
-// onJumps runs a test with each step of the clock, in a database of its own.
+// onJumps runs a test with each clock step, in a database of its own.
 func onJumps(test func(f *fixture, by time.Duration)) func(*fixture) {
 	return func(f *fixture) {
 		for _, by := range jumps {
@@ -45,9 +45,9 @@ func onJumps(test func(f *fixture, by time.Duration)) func(*fixture) {
 	}
 }
 
-// testClockDeadlines: open commands end when as much time has passed as without the
-// jump, whether their VMs are there or not, however many there are, and whether or not
-// something touches them before all are moved.
+// testClockDeadlines: open commands end after the same time as without the jump, whether
+// their VMs are connected or not, however many there are, and whether or not an input
+// touches them before all are shifted.
 func testClockDeadlines(f *fixture, by time.Duration) {
 	t := f.T
 	v := f.connect("vm")
@@ -65,9 +65,9 @@ func testClockDeadlines(f *fixture, by time.Duration) {
 	f.pass(10 * time.Second)
 	f.jump(by)
 	require.Empty(t, f.endedAt(), "nothing ends because of the jump")
-	f.beat("vm", v.Epoch, "idle", true) // some are moved by what comes
+	f.beat("vm", v.Epoch, "idle", true) // some are shifted by later inputs
 	require.NoError(t, f.MoveDeadlines(t.Context()))
-	require.NoError(t, f.MoveDeadlines(t.Context()), "nothing is left to move")
+	require.NoError(t, f.MoveDeadlines(t.Context()), "nothing is left to shift")
 
 	f.pass(20*time.Second - 1)
 	require.Empty(t, f.endedAt())
@@ -79,7 +79,7 @@ func testClockDeadlines(f *fixture, by time.Duration) {
 	require.Len(t, f.endedAt(), 2*(fleet.QueueDepth+4), "by their deadlines")
 }
 
-// endedAt returns the commands for operators that have ended once the sweeper was here.
+// endedAt returns the commands for operators that have ended after a sweep.
 func (f *fixture) endedAt() map[fleet.CommandID]fleet.CommandState {
 	f.Helper()
 	for n := 100; n == 100; {
@@ -96,8 +96,8 @@ func (f *fixture) endedAt() map[fleet.CommandID]fleet.CommandState {
 	return ended
 }
 
-// testClockYoung: what is accepted after a jump is not moved, and what was on its way
-// when it happened is, once.
+// testClockYoung: what is accepted after a jump is not shifted, and what was in progress
+// during it is, once.
 func testClockYoung(f *fixture, by time.Duration) {
 	t := f.T
 	f.registered("vm")
@@ -117,8 +117,8 @@ func testClockYoung(f *fixture, by time.Duration) {
 	require.Equal(t, f.now.Add(defaults.TTL), after.ExpiresAt)
 }
 
-// testClockVMs: the times of a VM move, once, and survive a crash; what was on its
-// way from its agent counts as arrived right after the jump.
+// testClockVMs: the times of a VM are shifted once, and survive a crash; a message in
+// transit counts as arrived right after the jump.
 func testClockVMs(f *fixture, by time.Duration) {
 	t := f.T
 	v := f.registered("vm")
@@ -162,12 +162,12 @@ func testClockSends(f *fixture, by time.Duration) {
 	require.Equal(t, c.ID, next())
 	f.jump(by)
 	require.NoError(t, f.MoveDeadlines(t.Context()))
-	require.Equal(t, c.ID, next(), "its session may have looked in between and seen nothing")
+	require.Equal(t, c.ID, next(), "its session may have looked in between and found nothing")
 	require.Equal(t, c.ID, f.mustDeliver("vm", v.Epoch).ID)
 }
 
-// testPurgeClock: 40 days forward cost at most a day of what is kept for each hour that
-// passes, also over restarts, and an hour or 40 days back cost nothing.
+// testPurgeClock: a jump 40 days forward costs at most a day of retention for each hour
+// that passes, across restarts too; an hour or 40 days back cost nothing.
 func testPurgeClock(f *fixture) {
 	t := f.T
 	r := engine.Retention{Events: 30 * day, Commands: 30 * day, Changes: 30 * day, Heartbeats: 30 * day, VMs: 30 * day}
@@ -224,8 +224,8 @@ func testPurgeClock(f *fixture) {
 	require.ErrorIs(t, err, fleet.ErrNotFound)
 }
 
-// testPurgeBack: rows that were dated before a jump back are not taken for those of a
-// wrong clock, and are kept for their time.
+// testPurgeBack: rows dated before a jump back are not mistaken for those of a wrong clock,
+// and are kept for their full time.
 func testPurgeBack(f *fixture) {
 	t := f.T
 	f.pass(0)

@@ -16,7 +16,7 @@ func testIdempotency(f *fixture) {
 	first := f.send("a", "vm")
 	f.later(time.Second)
 	again := f.send("a", "vm")
-	require.Equal(t, first, again, "the same request answers the existing record")
+	require.Equal(t, first, again, "the same request returns the existing record")
 
 	other := f.request("a", "vm", "drain")
 	other.Params.Strings = map[string]string{"x": "y"}
@@ -55,15 +55,15 @@ func testRedelivery(f *fixture) {
 	require.Equal(t, 2, c.Attempts)
 	f.nothingDue("vm", v.Epoch)
 
-	// The same without the end of the session before: the newer one comes first.
+	// The same without the end of the previous session: the newer one comes first.
 	v = f.connect("vm")
 	require.Equal(t, 3, f.mustDeliver("vm", v.Epoch).Attempts)
 	f.ack(c, v.Epoch, true)
 	require.Equal(t, "b", string(f.mustDeliver("vm", v.Epoch).ID))
 }
 
-// A command that nothing is before is leased as it is accepted, and then is the
-// session's to send, once. Nobody else gets it.
+// A command with no other before it is leased when it is accepted; its session then sends
+// it, once, and no other does.
 func testLeasedAtOnce(f *fixture) {
 	t := f.T
 	require.Equal(t, fleet.Pending, f.send("unknown", "other").State)
@@ -82,10 +82,10 @@ func testLeasedAtOnce(f *fixture) {
 	require.NoError(t, err)
 	for i, state := range []fleet.CommandState{fleet.Pending, fleet.Delivered} {
 		require.Equal(t, accepted.ID, changes[i].Command.ID)
-		require.Equal(t, state, changes[i].Command.State, "each step of its life is a change")
+		require.Equal(t, state, changes[i].Command.State, "each step of its lifecycle is a change")
 	}
 	require.Equal(t, []time.Time{a.AcceptedAt, a.Last.At}, []time.Time{changes[0].At, changes[1].At})
-	require.Equal(t, fleet.Pending, f.send("b", "vm").State, "another is out")
+	require.Equal(t, fleet.Pending, f.send("b", "vm").State, "another is in flight")
 
 	_, err = f.poll()
 	require.ErrorIs(t, err, fleet.ErrNothingDue)
@@ -96,10 +96,10 @@ func testLeasedAtOnce(f *fixture) {
 
 	register, err := f.enqueue(f.request("own", "vm", fleet.RegisterRunner))
 	require.NoError(t, err)
-	require.Equal(t, fleet.Pending, register.State, "its token is not there yet")
+	require.Equal(t, fleet.Pending, register.State, "its token has not been fetched yet")
 	f.ack(f.mustDeliver("vm", v.Epoch), v.Epoch, true)
 
-	// The session ends before it has sent what was leased for it.
+	// The session ends before it has sent what was leased to it.
 	f.send("c", "vm")
 	f.drop("vm", v.Epoch)
 	require.Equal(t, fleet.Pending, f.command("c").State)
@@ -114,7 +114,7 @@ func testLeasedAtOnce(f *fixture) {
 	f.drop("vm", v.Epoch)
 	_, err = f.cancel("d", f.now)
 	require.NoError(t, err)
-	require.Equal(t, fleet.Pending, f.send("e", "vm").State, "nobody is connected")
+	require.Equal(t, fleet.Pending, f.send("e", "vm").State, "the VM is not connected")
 }
 
 func testLeaseNames(f *fixture) {
@@ -132,7 +132,7 @@ func testLeaseNames(f *fixture) {
 	_, err = f.lease("vm", "b", at)
 	require.NoError(t, err)
 	_, err = f.lease("vm", "b", at)
-	require.ErrorIs(t, err, fleet.ErrNotDue, "it is out")
+	require.ErrorIs(t, err, fleet.ErrNotDue, "it is in flight")
 }
 
 func testFencing(f *fixture) {
@@ -154,7 +154,7 @@ func testFencing(f *fixture) {
 	f.beat("vm", v1.Epoch, "from_the_old", true)
 	require.NotEqual(t, "from_the_old", f.vm("vm").Status)
 	f.drop("vm", v1.Epoch)
-	require.True(t, f.vm("vm").Connected, "the old end touches nothing of the new session")
+	require.True(t, f.vm("vm").Connected, "the end of an old session does not affect the new one")
 	f.drop("vm", v2.Epoch)
 	require.False(t, f.vm("vm").Connected)
 
@@ -173,11 +173,11 @@ func testAckClock(f *fixture) {
 	f.drop("vm", v.Epoch)
 	f.later(10 * time.Minute) // far beyond the ack timeout
 	n := f.sweep(100)
-	require.Zero(t, n, "leased and perhaps never sent: it must be delivered again")
+	require.Zero(t, n, "it may never have been sent, and must be delivered again")
 	v = f.connect("vm")
 	require.Equal(t, "a", string(f.mustDeliver("vm", v.Epoch).ID))
 
-	// A controller that died has the same effect on all its sessions.
+	// The crash of a controller has the same effect on all its sessions.
 	n, err := f.ResetSessions(f.Context(), f.now)
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
@@ -188,7 +188,7 @@ func testAckClock(f *fixture) {
 
 	f.later(time.Hour)
 	n = f.sweep(100)
-	require.Equal(t, 1, n, "its deadline ends it all the same")
+	require.Equal(t, 1, n, "its deadline ends it anyway")
 	require.Equal(t, fleet.TimedOut, f.command("a").State)
 }
 
@@ -213,7 +213,7 @@ func testSweep(f *fixture) {
 	out := f.command("out")
 	require.Equal(t, fleet.TimedOut, out.State)
 	require.Equal(t, f.now, out.FinishedAt)
-	require.Equal(t, "next", string(f.mustDeliver("vm", v.Epoch).ID), "it lets the next one through")
+	require.Equal(t, "next", string(f.mustDeliver("vm", v.Epoch).ID), "the next one is delivered")
 
 	f.later(30 * time.Second)
 	f.sweep(1)
@@ -221,7 +221,7 @@ func testSweep(f *fixture) {
 	require.Equal(t, fleet.Expired, f.command("waiting").State)
 	require.Equal(t, fleet.TimedOut, f.command("next").State)
 
-	// What is past its time is not handed out, and blocks nothing once it is swept.
+	// An overdue command is not delivered, and blocks nothing once it is swept.
 	f.send("held", "vm")
 	f.send("late", "vm")
 	f.mustDeliver("vm", v.Epoch)
@@ -271,7 +271,7 @@ func testAcks(f *fixture) {
 
 	a := f.mustDeliver("vm", v.Epoch)
 	_, _, err = f.answer("other", 1, fleet.Ack{CommandID: "a", Success: true}, f.now)
-	require.ErrorIs(t, err, fleet.ErrNotFound, "no VM acks for another")
+	require.ErrorIs(t, err, fleet.ErrNotFound, "a VM cannot ack for another")
 	require.Equal(t, fleet.Delivered, f.command("a").State)
 
 	ack := fleet.Ack{CommandID: "a", Message: "not yet implemented", Result: map[string]string{"k": "v"}}
@@ -285,9 +285,9 @@ func testAcks(f *fixture) {
 	_, late, err = f.answer("vm", v.Epoch, fleet.Ack{CommandID: a.ID, Success: true}, f.now)
 	require.NoError(t, err)
 	require.True(t, late)
-	require.Equal(t, c, f.command("a"), "terminal is terminal, and the first ack stays")
+	require.Equal(t, c, f.command("a"), "terminal is terminal, and the first ack is kept")
 
-	// An ack that comes after the timeout is kept on the record.
+	// A late ack is kept on the record.
 	f.mustDeliver("vm", v.Epoch)
 	f.later(time.Minute)
 	f.sweep(10)
@@ -305,9 +305,9 @@ func testPoll(f *fixture) {
 	require.NoError(t, err)
 	require.Equal(t, fleet.RegisterRunner, c.Type)
 	_, err = f.poll()
-	require.ErrorIs(t, err, fleet.ErrNothingDue, "handed out once a boot")
+	require.ErrorIs(t, err, fleet.ErrNothingDue, "delivered once per boot")
 
-	// It then opens its stream: still one register_runner in all.
+	// It then opens its stream: still a single register_runner.
 	v := f.connect("vm")
 	f.nothingDue("vm", v.Epoch)
 	require.Equal(t, 1, f.registrations("vm"))

@@ -21,7 +21,7 @@ func testRegistrationDrop(f *fixture) {
 	require.Equal(t, 1, f.registrations("vm"))
 	require.EqualValues(t, 1, v.Boot)
 
-	// A drop while the agent registers: acked, and the proof still to come.
+	// A drop while the agent registers: acked, with the proof outstanding.
 	w := f.connect("vm2")
 	f.ack(f.mustDeliver("vm2", w.Epoch), w.Epoch, true)
 	w = f.connect("vm2")
@@ -30,8 +30,8 @@ func testRegistrationDrop(f *fixture) {
 	require.Equal(t, fleet.Requested, w.Registration.State)
 	require.Equal(t, 1, f.registrations("vm2"))
 
-	// The same for one that was told to drain meanwhile, and for a registered one
-	// that gave its runner up on the way down.
+	// The same for an agent that was asked to drain meanwhile, and for a registered one
+	// that removed its runner as it shut down.
 	w = f.connect("vm4")
 	f.ack(f.mustDeliver("vm4", w.Epoch), w.Epoch, true)
 	w = f.connect("vm4")
@@ -44,7 +44,7 @@ func testRegistrationDrop(f *fixture) {
 		require.Equal(t, 1, f.registrations(vm), vm)
 	}
 
-	// A drop before the ack: the same command goes out again.
+	// A drop before the ack: the same command is delivered again.
 	x := f.connect("vm3")
 	first := f.mustDeliver("vm3", x.Epoch)
 	x = f.connect("vm3")
@@ -57,7 +57,7 @@ func testRegistrationRestart(f *fixture) {
 	t := f.T
 	v := f.registered("vm")
 	v = f.beat("vm", v.Epoch, "idle", false)
-	require.Equal(t, fleet.Registered, v.Registration.State, "no agent restarts within its session")
+	require.Equal(t, fleet.Registered, v.Registration.State, "an agent does not restart within its session")
 	f.drop("vm", v.Epoch)
 	v = f.connect("vm")
 	v = f.beat("vm", v.Epoch, "ready", false)
@@ -67,10 +67,10 @@ func testRegistrationRestart(f *fixture) {
 	c := f.mustDeliver("vm", v.Epoch)
 	require.Equal(t, v.Registration.Command, c.ID)
 	f.beat("vm", v.Epoch, "ready", false)
-	require.Equal(t, 2, f.registrations("vm"), "once a boot")
+	require.Equal(t, 2, f.registrations("vm"), "once per boot")
 
-	// A refusal is a failure. The next attempt is made at once, the one after that later,
-	// on whichever session is live then.
+	// A refusal is a failure. The next attempt is made immediately, the one after that
+	// later, on whichever session is live then.
 	f.ack(c, v.Epoch, false)
 	require.Equal(t, fleet.Requested, f.vm("vm").Registration.State)
 	require.Equal(t, 3, f.registrations("vm"))
@@ -87,7 +87,7 @@ func testRegistrationRestart(f *fixture) {
 	f.sweep(10)
 	require.Equal(t, 4, f.registrations("vm"))
 
-	// So is one that is never acked.
+	// A command that is never acked is a failure too.
 	f.mustDeliver("vm", v.Epoch)
 	f.later(time.Minute)
 	f.sweep(10)
@@ -96,7 +96,7 @@ func testRegistrationRestart(f *fixture) {
 	require.EqualValues(t, 3, v.Registration.Failures)
 	require.Equal(t, "no ack within 30s", v.Registration.LastFailure.Reason)
 
-	// An operator's own ends the delay.
+	// An operator's own command ends the delay.
 	own, err := f.enqueue(f.request("own", "vm", fleet.RegisterRunner))
 	require.NoError(t, err)
 	v = f.vm("vm")
@@ -113,10 +113,10 @@ func testRegistrationStarted(f *fixture) {
 	v := f.registered("vm")
 	require.EqualValues(t, 1, v.Boot)
 	f.event("vm", fleet.EventVMStarted, fleet.HTTP, 0, boot)
-	require.Equal(t, 1, f.registrations("vm"), "a repeated event is the same boot")
+	require.Equal(t, 1, f.registrations("vm"), "a repeated event belongs to the same boot")
 
-	// The VM is started again before its old link is known to be gone: its next session
-	// takes that up.
+	// The VM restarts before its old link is known to be dead: the next session starts the
+	// new boot.
 	f.later(time.Minute)
 	f.event("vm", fleet.EventVMStarted, fleet.HTTP, 0, f.now)
 	f.nothingDue("vm", v.Epoch)
@@ -127,10 +127,10 @@ func testRegistrationStarted(f *fixture) {
 	f.event("vm", fleet.EventVMStarted, fleet.HTTP, 0, f.later(time.Second))
 	f.nothingDue("vm", v.Epoch)
 	v = f.reconnect("vm")
-	require.Equal(t, first.ID, f.mustDeliver("vm", v.Epoch).ID, "one register_runner in all")
+	require.Equal(t, first.ID, f.mustDeliver("vm", v.Epoch).ID, "a single register_runner")
 	require.Equal(t, 2, f.registrations("vm"))
 
-	// A heartbeat from before the start that was stored after it proves nothing.
+	// A heartbeat from before the start that was stored after it is not evidence.
 	x := f.registered("vm3")
 	f.drop("vm3", x.Epoch)
 	before := f.now
@@ -143,7 +143,7 @@ func testRegistrationStarted(f *fixture) {
 	require.Equal(t, fleet.Unregistered, x.Registration.State)
 	require.EqualValues(t, 2, x.Boot)
 
-	// On the stream: late in the session that asked for it, it is the same boot.
+	// On the stream: late in the session that requested it, it belongs to the same boot.
 	w := f.connect("vm2")
 	f.event("vm2", fleet.EventVMStarted, fleet.Stream, w.Epoch, f.now)
 	require.Equal(t, 1, f.registrations("vm2"))
@@ -156,7 +156,7 @@ func testRegistrationStarted(f *fixture) {
 
 func testRegistrationProof(f *fixture) {
 	t := f.T
-	// The ack is lost, the event comes.
+	// The ack is lost, the event arrives.
 	v := f.connect("vm")
 	c := f.mustDeliver("vm", v.Epoch)
 	f.event("vm", fleet.EventRunnerRegistered, fleet.Stream, v.Epoch, time.Time{})
@@ -164,7 +164,7 @@ func testRegistrationProof(f *fixture) {
 	v = f.connect("vm")
 	f.nothingDue("vm", v.Epoch)
 
-	// Ack and event are lost, a heartbeat of a configured runner comes.
+	// Ack and event are lost, a heartbeat of a configured runner arrives.
 	w := f.connect("vm2")
 	c = f.mustDeliver("vm2", w.Epoch)
 	w = f.beat("vm2", w.Epoch, "idle", true)

@@ -21,7 +21,7 @@ func testStaleEvent(f *fixture) {
 	require.Equal(t, now.Registration, f.vm("vm").Registration)
 	es, _, err := f.Events(f.Context(), store.EventQuery{VM: "vm"}, 10)
 	require.NoError(t, err)
-	require.Len(t, es, 1, "it is a fact all the same")
+	require.Len(t, es, 1, "it is stored anyway")
 }
 
 func testJournalMark(f *fixture) {
@@ -73,7 +73,7 @@ func testHeartbeats(f *fixture) {
 	require.Equal(t, hs[2].Health, v.Health)
 	require.Equal(t, f.now, v.LastHeartbeatAt)
 
-	// Over HTTP an agent tells its runner's state and nothing of its registration.
+	// Over HTTP an agent reports its runner's state, but not whether it is registered.
 	require.NoError(t, f.RecordHeartbeats(f.Context(), []fleet.Heartbeat{{
 		Origin:      fleet.Origin{VM: "vm", Via: fleet.HTTP, ReceivedAt: f.later(time.Second)},
 		RunnerState: "idle", Body: []byte(`{"unknown":[1]}`),
@@ -159,7 +159,7 @@ func testChanges(f *fixture) {
 	require.Equal(t, last, cs[len(cs)-1].Seq)
 	var seen []string
 	for i, c := range cs {
-		require.Equal(t, c.Seq, <-told, "listeners hear the same, in order")
+		require.Equal(t, c.Seq, <-told, "listeners get the same, in order")
 		if i > 0 {
 			require.Greater(t, c.Seq, cs[i-1].Seq)
 		}
@@ -214,7 +214,7 @@ func testPurge(f *fixture) {
 	require.NoError(t, err)
 	es, _, err = f.Events(f.Context(), store.EventQuery{}, 10)
 	require.NoError(t, err)
-	require.Len(t, es, 1, "one of them still does")
+	require.Len(t, es, 1, "one of them still waits")
 	r.Unjournaled = true
 	_, err = f.Purge(f.Context(), r, f.now)
 	require.NoError(t, err)
@@ -226,11 +226,11 @@ func testPurge(f *fixture) {
 	require.Empty(t, hs)
 	cs, _, err := f.Commands(f.Context(), store.CommandQuery{}, 10)
 	require.NoError(t, err)
-	require.Len(t, cs, 1, "what has not ended stays")
+	require.Len(t, cs, 1, "open commands are kept")
 	_, err = f.VM(f.Context(), "gone")
 	require.ErrorIs(t, err, fleet.ErrNotFound)
-	require.True(t, f.vm("vm").Connected, "a VM that is connected stays")
-	f.crash() // what the engine has in memory does not go
+	require.True(t, f.vm("vm").Connected, "a connected VM is kept")
+	f.crash() // what the engine has in memory is not purged
 	_, _, err = f.Changes(f.Context(), store.ChangeQuery{After: before - 2}, 10)
 	require.ErrorIs(t, err, fleet.ErrCursorExpired)
 	_, _, err = f.Changes(f.Context(), store.ChangeQuery{After: before}, 10)

@@ -8,7 +8,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// short accepts a command with a deadline that is near.
+// short accepts a command with a near deadline.
 func (f *fixture) short(id, vm string, ttl time.Duration) fleet.Command {
 	f.Helper()
 	c, err := fleet.CommandRequest{ID: id, VM: vm, Type: "drain", TTL: ttl}.Accept(defaults, f.now)
@@ -18,8 +18,8 @@ func (f *fixture) short(id, vm string, ttl time.Duration) fleet.Command {
 	return c
 }
 
-// Two agents that take turns under one id get a command again and again, and its
-// acks are lost. It ends at its deadline all the same, and then blocks nothing.
+// Two agents with the same id get a command again and again, and its acks are lost. It ends
+// at its deadline anyway, and then blocks nothing.
 func testDeadline(f *fixture) {
 	t := f.T
 	v := f.registered("vm")
@@ -37,7 +37,8 @@ func testDeadline(f *fixture) {
 	require.Equal(t, fleet.TimedOut, f.command("a").State)
 	require.Equal(t, 2, f.command("a").Attempts)
 
-	// Delivered just in time, a command has its ack timeout, but only on that session.
+	// Delivered just before its deadline, a command has its ack timeout, but only on that
+	// session.
 	f.ack(f.command("b"), v.Epoch, true)
 	f.short("c", "vm", 10*time.Second)
 	f.later(9 * time.Second)
@@ -68,9 +69,10 @@ func testMaxDeliveries(f *fixture) {
 	a := f.command("a")
 	require.Equal(t, fleet.TimedOut, a.State)
 	require.Contains(t, a.Reason, "max_deliveries")
-	require.Equal(t, "b", string(f.mustDeliver("vm", v.Epoch).ID), "it blocks the next no longer")
+	require.Equal(t, "b", string(f.mustDeliver("vm", v.Epoch).ID), "it no longer blocks the next one")
 
-	// A controller that dies with the last delivery out has it ended, too.
+	// If a controller crashes while the last permitted delivery is in flight, the command
+	// ends too.
 	require.Equal(t, 5, f.command("b").MaxDeliveries, "the default")
 	for range 4 {
 		v = f.connect("vm")
@@ -109,8 +111,8 @@ func testNotWritten(f *fixture) {
 	require.Equal(t, fleet.Delivered, f.command("a").State, "it was delivered before")
 }
 
-// As long as nothing has arrived on its session since a command was delivered, its
-// link may be dead, and the end of the session has it delivered again.
+// As long as nothing has arrived on its session since a command was delivered, the link may
+// be dead; then the end of the session causes another delivery.
 func testSilence(f *fixture) {
 	t := f.T
 	v := f.registered("vm")
@@ -124,7 +126,7 @@ func testSilence(f *fixture) {
 		f.sweep(10)
 		require.Equal(t, fleet.Delivered, f.command("a").State)
 	}
-	require.Equal(t, changes, f.LastChange(), "putting it off is no change")
+	require.Equal(t, changes, f.LastChange(), "postponing it is not a change")
 	f.drop("vm", v.Epoch)
 	v = f.connect("vm")
 	c := f.mustDeliver("vm", v.Epoch)
@@ -143,10 +145,10 @@ func testSilence(f *fixture) {
 	f.silent["vm"] = true
 	f.later(time.Hour)
 	f.sweep(10)
-	require.Equal(t, fleet.TimedOut, f.command("b").State, "its deadline ends it in any case")
+	require.Equal(t, fleet.TimedOut, f.command("b").State, "its deadline ends it anyway")
 }
 
-// tokenMissing notes why the VM "vm" has no token.
+// tokenMissing records why the VM "vm" has no token.
 func (f *fixture) tokenMissing(why string, news bool) {
 	f.Helper()
 	before := f.vm("vm")
@@ -182,9 +184,9 @@ func testTokenWait(f *fixture) {
 	_, err := f.deliverWithoutToken("vm", v.Epoch)
 	require.ErrorIs(t, err, fleet.ErrNothingDue)
 	require.Equal(t, register, f.mustDeliver("vm", v.Epoch).ID)
-	require.Zero(t, f.vm("vm").TokenWait, "it waits no longer")
+	require.Zero(t, f.vm("vm").TokenWait, "it no longer waits")
 
-	// Out on a session that is over, it blocks as little.
+	// Delivered on a session that has ended, it blocks nothing either.
 	v = f.connect("vm")
 	f.send("c", "vm")
 	c, err := f.deliverWithoutToken("vm", v.Epoch)
@@ -192,7 +194,7 @@ func testTokenWait(f *fixture) {
 	require.Equal(t, "c", string(c.ID))
 	f.nothingDue("vm", v.Epoch)
 	v = f.reconnect("vm")
-	require.Equal(t, register, f.mustDeliver("vm", v.Epoch).ID, "the order holds again")
+	require.Equal(t, register, f.mustDeliver("vm", v.Epoch).ID, "the order is restored")
 	f.tokenMissing(why, true)
 	f.ack(f.command(register), v.Epoch, true)
 	require.Zero(t, f.vm("vm").TokenWait, "it has ended")

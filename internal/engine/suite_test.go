@@ -17,14 +17,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// driverKind is a kind of driver under test. What it opens is closed by the engine.
+// driverKind is a kind of driver under test. The engine closes what it opens.
 type driverKind struct {
 	// New opens an empty database.
 	New func(t *testing.T) store.Driver
 	// Crash opens what a kill of the database's process would leave: all that is durable
-	// now, and nothing else. Later commits of the old driver fail, or do not show in it.
+	// now, and nothing else. Later commits of the old driver fail, or are not visible in
+	// it.
 	Crash func(t *testing.T, old store.Driver) store.Driver
-	// Steps is how many operations a random history has.
+	// Steps is the number of operations in a random history.
 	Steps int
 }
 
@@ -40,7 +41,7 @@ func driverKinds() map[string]driverKind {
 	}
 	return map[string]driverKind{
 		"sqlite": {
-			Steps: 4000, // each is synced
+			Steps: 4000, // each one calls fsync
 			New: func(t *testing.T) store.Driver {
 				t.Helper()
 				return open(t, filepath.Join(t.TempDir(), "controller.db"))
@@ -79,44 +80,44 @@ func TestEngine(t *testing.T) {
 	}
 }
 
-// promises are tests that an engine on any driver passes.
+// promises are tests that an engine passes on every driver.
 var promises = map[string]func(*fixture){
 	"a command id is an idempotency key":             testIdempotency,
-	"commands go out in order, one at a time":        testWindow,
-	"a new session delivers again":                   testRedelivery,
-	"a command is leased as it is accepted":          testLeasedAtOnce,
-	"a lease is for what is next":                    testLeaseNames,
+	"commands are delivered in order, one at a time": testWindow,
+	"a new session redelivers":                       testRedelivery,
+	"a command is leased when it is accepted":        testLeasedAtOnce,
+	"a lease is for the next command":                testLeaseNames,
 	"the newest session wins":                        testFencing,
 	"the ack clock stops with the session":           testAckClock,
 	"nothing is delivered after its deadline":        testDeadline,
 	"deliveries are limited":                         testMaxDeliveries,
 	"a delivery that was not written does not count": testNotWritten,
 	"silence postpones a timeout":                    testSilence,
-	"what waits for a token is overtaken":            testTokenWait,
+	"a command that waits for a token is overtaken":  testTokenWait,
 	"time ends commands":                             testSweep,
 	"cancelling":                                     testCancel,
 	"acks":                                           testAcks,
-	"polls are handed a command once a boot":         testPoll,
+	"polls get a command once per boot":              testPoll,
 	"registration: a drop does not repeat it":        testRegistrationDrop,
 	"registration: a restart repeats it":             testRegistrationRestart,
 	"registration: vm_started repeats it":            testRegistrationStarted,
 	"registration: proof counts as the ack":          testRegistrationProof,
 	"registration: a queued command serves":          testRegistrationAdopts,
-	"events of superseded sessions show nothing":     testStaleEvent,
+	"events of superseded sessions are no evidence":  testStaleEvent,
 	"events wait for the journal":                    testJournalMark,
 	"heartbeats are kept and shown":                  testHeartbeats,
 	"lists are filtered and paged in a stable order": testLists,
 	"changes are listed in order and can be resumed": testChanges,
 	"purging":                       testPurge,
 	"deadlines move with the clock": onJumps(testClockDeadlines),
-	"what is younger than a jump is not moved":          onJumps(testClockYoung),
-	"the times of VMs move with the clock":              onJumps(testClockVMs),
-	"a jump stops no delivery":                          onJumps(testClockSends),
-	"a jump forward purges nothing at once":             testPurgeClock,
-	"a jump back purges nothing":                        testPurgeBack,
-	"everything survives a crash":                       testCrash,
-	"callers share commits":                             testConcurrency,
-	"a closed store is unavailable":                     testClosed,
-	"random histories follow the model":                 testModel,
-	"random inputs make the records that the rules say": testRecords,
+	"what is newer than a jump is not shifted":              onJumps(testClockYoung),
+	"the times of VMs move with the clock":                  onJumps(testClockVMs),
+	"a jump stops no delivery":                              onJumps(testClockSends),
+	"a jump forward purges nothing immediately":             testPurgeClock,
+	"a jump back purges nothing":                            testPurgeBack,
+	"everything survives a crash":                           testCrash,
+	"callers share commits":                                 testConcurrency,
+	"a closed store is unavailable":                         testClosed,
+	"random histories follow the model":                     testModel,
+	"random inputs lead to the records that the rules give": testRecords,
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Tick applies a fleet.Tick to the VMs and commands that are due, limit of each at
-// most, and returns how many it has taken and whether there were more. live returns what is known of the newest
-// session of a VM, and must not block. A VM or command that cannot be ticked is left
-// out, and Tick returns the last of their errors.
+// Tick applies a fleet.Tick to the VMs and commands that are due, at most limit of each,
+// and returns how many it has processed and whether there were more. live returns what is
+// known of the newest session of a VM, and must not block. A VM or command whose Tick fails
+// is skipped, and Tick returns the last such error.
 func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (n int, more bool, err error) {
 	var due store.Rows
 	err = e.undamaged(ctx, func() (err error) {
@@ -43,7 +43,7 @@ func (e *Engine) Tick(ctx context.Context, now time.Time, live func(fleet.VMID) 
 		var failed error
 		for _, t := range ticks {
 			_, err := g.reduce(t.VM, t, now)
-			// One that is not found has been purged or set aside meanwhile.
+			// A record that is not found has been purged or set aside meanwhile.
 			if err != nil && !errors.Is(err, fleet.ErrNotFound) && !errors.Is(err, fleet.ErrDamaged) {
 				failed = err
 			}

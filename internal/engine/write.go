@@ -15,7 +15,8 @@ const (
 	kindEvent   = "event"
 )
 
-// write commits what the group has done, and fills in the numbers that the driver gave.
+// write commits the changes of the group, and fills in the numbers that the driver
+// assigned.
 func (g *group) write() error {
 	w, written, err := g.writes()
 	if err != nil {
@@ -50,20 +51,20 @@ func (g *group) write() error {
 	return nil
 }
 
-// hold has the VMs held in memory as they are now.
+// hold caches the VMs in their new state.
 func (g *group) hold() {
 	for _, en := range g.entries {
 		for i, c := range en.commands {
 			if j, ok := g.placed[c.ID]; ok {
-				en.commands[i] = g.commands[j] // with its numbers; the slice is the entry's own, since c has moved on
+				en.commands[i] = g.commands[j] // with its numbers; the entry owns the slice, since c has changed
 			}
 		}
 	}
 	g.e.cache.put(g.entries)
 }
 
-// writes returns the rows of what was changed, and the VMs among them. Rows of VMs that
-// can be written later are left out.
+// writes returns the rows of what was changed, and the VMs among them. Rows of VMs that can
+// be written later are skipped.
 func (g *group) writes() (w store.Writes, written []*entry, err error) {
 	var docs [][]byte // of the changes of VMs
 	w.Marks = g.marks
@@ -98,8 +99,8 @@ func (g *group) writes() (w store.Writes, written []*entry, err error) {
 	return w, written, err
 }
 
-// writeChanges adds the rows of the changes; those of VMs have these documents, in
-// their order.
+// writeChanges adds the rows of the changes; ofVMs are the documents of the VMs' changes,
+// in order.
 func (g *group) writeChanges(w *store.Writes, ofVMs [][]byte) error {
 	w.Events = g.events
 	w.Changes = make([]store.ChangeRow, 0, len(g.changes))
@@ -126,12 +127,12 @@ func (g *group) writeChanges(w *store.Writes, ofVMs [][]byte) error {
 	return nil
 }
 
-// changeOf reduces a change to the command's outline and returns its document: that of
-// the command's row, if both are the same.
+// changeOf reduces a change to the command's outline and returns its document, which is
+// that of the command's row if both are the same.
 func (g *group) changeOf(change *fleet.Change, w *store.Writes) ([]byte, error) {
 	whole := *change.Command
 	outline := whole.Outline()
-	outline.Seq, outline.Version = 0, 0 // documents do not have them
+	outline.Seq, outline.Version = 0, 0 // documents do not contain them
 	change.Command = &outline
 	i := g.placed[whole.ID]
 	if last := g.commands[i]; last.State == whole.State && last.Attempts == whole.Attempts &&

@@ -14,10 +14,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// pageRequest is what a browser sends for a page.
+// pageRequest is a browser's request from a web page.
 type pageRequest struct {
 	method, path, body string
-	host               string // of the page, or of what it calls
+	host               string // of the page, or of its target
 	origin, site       string
 }
 
@@ -53,7 +53,8 @@ const (
 	shutdown  = `{"vmId": "vm-1", "command": {"type": "shutdown"}}`
 )
 
-// Pages of others neither command VMs, nor take their commands, nor read a token.
+// Web pages of other sites can neither command VMs, nor take their commands, nor read a
+// token.
 func testBrowserPages(t *testing.T) {
 	const own = "https://ci.example.com"
 	c := startController(t, "--allowed-hosts=ci.example.com", "--allow-origins="+own)
@@ -95,8 +96,8 @@ func testBrowserPages(t *testing.T) {
 	require.Contains(t, polled, `"kept"`)
 }
 
-// While peers open streams and reset them, as fast as the controller takes them and on a
-// new connection each time one is ended, an agent is served as before.
+// While peers open and reset streams, as fast as the controller accepts them and on a new
+// connection each time one is closed, an agent is served as before.
 func testRapidReset(t *testing.T) {
 	const peers, rounds = 4, 3 * time.Second
 	c := startController(t)

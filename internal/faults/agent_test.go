@@ -17,8 +17,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// agent is one stream of a VM. It does only what a test has it do; its library answers
-// pings.
+// agent is one stream of a VM. It sends only what a test makes it send, except for answers
+// to pings.
 type agent struct {
 	vm     string
 	stream grpc.ClientStream
@@ -26,11 +26,11 @@ type agent struct {
 	hangUp func() // closes its connection
 
 	inbox chan *commands.ControllerMessage // closed when the stream has ended
-	err   error                            // why; set before
+	err   error                            // why it ended; set before
 }
 
-// dial opens a connection on which nothing is sent unasked. A stream's window is as
-// the protocol has it: what is not read soon blocks the sender.
+// dial opens a connection without keepalive pings. Its flow-control windows have the
+// protocol's default size: unread messages soon block the sender.
 func dial(t *testing.T, addr string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -40,13 +40,13 @@ func dial(t *testing.T, addr string) *grpc.ClientConn {
 	return conn
 }
 
-// open opens a stream, which nobody reads yet, and says what VM it is.
+// open opens a stream, without reading it yet, and sends the ConnectRequest.
 func open(t *testing.T, conn *grpc.ClientConn, vm string) *agent {
 	t.Helper()
 	return openVersion(t, conn, vm, "1.0")
 }
 
-// openVersion is open for an agent of a version.
+// openVersion is open for an agent with this version.
 func openVersion(t *testing.T, conn *grpc.ClientConn, vm, version string) *agent {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -58,7 +58,7 @@ func openVersion(t *testing.T, conn *grpc.ClientConn, vm, version string) *agent
 		vm: vm, stream: stream, reset: cancel, hangUp: func() { _ = conn.Close() },
 		inbox: make(chan *commands.ControllerMessage, 100),
 	}
-	a.say(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{
+	a.send(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{
 		Connect: &commands.ConnectRequest{VmId: vm, PoolId: "pool-1", OrgId: "org-1", Version: version},
 	}})
 	return a
@@ -75,7 +75,7 @@ func openAccepted(t *testing.T, conn *grpc.ClientConn, vm string) *agent {
 	return open(t, conn, vm).accepted(t)
 }
 
-// accepted reads the stream from now on, and waits until it is accepted.
+// accepted starts to read the stream, and waits until it is accepted.
 func (a *agent) accepted(t *testing.T) *agent {
 	t.Helper()
 	go a.read()
@@ -98,7 +98,7 @@ func (c *controller) connectRegistered(t *testing.T, vm string) *agent {
 	return a
 }
 
-// register plays the registration of the runner, whose command comes next.
+// register registers the runner; its command must be next.
 func (a *agent) register(t *testing.T) {
 	t.Helper()
 	command := a.next(t)
@@ -129,7 +129,7 @@ func (a *agent) message(t *testing.T) *commands.ControllerMessage {
 		}
 		return m
 	case <-time.After(patience):
-		require.FailNow(t, "nothing comes", a.vm)
+		require.FailNow(t, "nothing arrives", a.vm)
 		return nil
 	}
 }
@@ -142,13 +142,13 @@ func (a *agent) next(t *testing.T) *commands.Command {
 	return m.GetCommand()
 }
 
-// expect waits for the next command, which must be this one.
+// expect receives the next command, which must be this one.
 func (a *agent) expect(t *testing.T, id string) {
 	t.Helper()
 	require.Equal(t, id, a.next(t).GetId())
 }
 
-// awaitEnd waits for the end of the stream, whatever still comes on it.
+// awaitEnd waits for the end of the stream and ignores any messages.
 func (a *agent) awaitEnd(t *testing.T) {
 	t.Helper()
 	for deadline := time.After(patience); ; {
@@ -163,13 +163,13 @@ func (a *agent) awaitEnd(t *testing.T) {
 	}
 }
 
-func (a *agent) say(t *testing.T, m *commands.MIGletMessage) {
+func (a *agent) send(t *testing.T, m *commands.MIGletMessage) {
 	t.Helper()
 	require.NoError(t, a.stream.SendMsg(m))
 }
 
-// sayRaw sends what need not be a message.
-func (a *agent) sayRaw(t *testing.T, b []byte) {
+// sendRaw sends bytes that need not be a message.
+func (a *agent) sendRaw(t *testing.T, b []byte) {
 	t.Helper()
 	require.NoError(t, a.stream.SendMsg(b))
 }
@@ -187,10 +187,10 @@ func ackOf(ack *commands.CommandAck) *commands.MIGletMessage {
 	return &commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{CommandAck: ack}}
 }
 
-// beat sends the heartbeat of a VM whose runner is registered.
+// beat sends the heartbeat of a VM with a registered runner.
 func (a *agent) beat(t *testing.T) {
 	t.Helper()
-	a.say(t, beatOf(a.vm))
+	a.send(t, beatOf(a.vm))
 }
 
 func beatOf(vm string) *commands.MIGletMessage {
@@ -202,7 +202,7 @@ func beatOf(vm string) *commands.MIGletMessage {
 
 func (a *agent) report(t *testing.T, typ, note string) {
 	t.Helper()
-	a.say(t, eventOf(a.vm, typ, note))
+	a.send(t, eventOf(a.vm, typ, note))
 }
 
 func eventOf(vm, typ, note string) *commands.MIGletMessage {
@@ -211,8 +211,7 @@ func eventOf(vm, typ, note string) *commands.MIGletMessage {
 	}}}
 }
 
-// repeat calls f at intervals until it returns an error or the test, or what it
-// returns, ends it.
+// repeat calls f at intervals until f returns an error, the test ends, or stop is called.
 func repeat(t *testing.T, every time.Duration, f func() error) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -236,14 +235,13 @@ func repeat(t *testing.T, every time.Duration, f func() error) (stop func()) {
 	return stop
 }
 
-// beatEvery sends heartbeats until what it returns stops it.
+// beatEvery sends heartbeats until stop is called.
 func (a *agent) beatEvery(t *testing.T, every time.Duration) (stop func()) {
 	t.Helper()
 	return repeat(t, every, func() error { return a.stream.SendMsg(beatOf(a.vm)) })
 }
 
-// postHeartbeat reports over HTTP, as an agent does whose stream is not up on its
-// side.
+// postHeartbeat reports over HTTP, as an agent does when its stream is down on its side.
 func postHeartbeat(ctx context.Context, client *http.Client, addr, vm string) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/api/v1/vms/"+vm+"/heartbeat",
 		strings.NewReader(`{"type":"job_heartbeat","miglet_state":"idle"}`))

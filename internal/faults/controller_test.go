@@ -32,7 +32,7 @@ type (
 	sendRequest = migcontrollerv1.SendCommandRequest
 )
 
-// controller is the program on a port and a data directory of its own, with its log.
+// controller is the program with ports and a data directory of its own, and its log.
 type controller struct {
 	*child
 	addr    string
@@ -60,7 +60,7 @@ func newController(t *testing.T, options ...string) *controller {
 	return c
 }
 
-// start starts the controller, again after it has been killed: its log begins anew.
+// start starts the controller, also after it was killed; its log is cleared.
 func (c *controller) start(t *testing.T) {
 	t.Helper()
 	c.child = startChild(t, exec.CommandContext(t.Context(), program(t, "controller"), c.options...))
@@ -128,7 +128,7 @@ func (c *controller) commands(t *testing.T, vm string) []*record {
 	return answer.GetCommands()
 }
 
-// registration is the VM's latest register_runner.
+// registration returns the VM's latest register_runner.
 func (c *controller) registration(t *testing.T, vm string) *record {
 	t.Helper()
 	return c.command(t, c.vm(t, vm).GetRegistration().GetCommandId())
@@ -155,11 +155,11 @@ func (c *controller) awaitState(t *testing.T, id string, s migcontrollerv1.Comma
 	await(t, func() bool {
 		r = c.command(t, id)
 		return r.GetState() == s
-	}, "%s is never %s", id, s)
+	}, "%s does not become %s", id, s)
 	return r
 }
 
-// awaitEnd waits until the command has ended, and requires that it did so in a state.
+// awaitEnd waits until the command has ended, which must be in this state.
 func (c *controller) awaitEnd(t *testing.T, id string, s migcontrollerv1.CommandState) *record {
 	t.Helper()
 	var r *record
@@ -171,7 +171,7 @@ func (c *controller) awaitEnd(t *testing.T, id string, s migcontrollerv1.Command
 	return r
 }
 
-// stays requires that what is true stays so for a while.
+// stays requires that a condition keeps holding for a while.
 func stays(t *testing.T, d time.Duration, holds func() bool, otherwise string) {
 	t.Helper()
 	// As in awaitFor, on this goroutine.
@@ -187,7 +187,7 @@ func stays(t *testing.T, d time.Duration, holds func() bool, otherwise string) {
 	}
 }
 
-// await waits until something is true.
+// await waits until a condition holds.
 func await(t *testing.T, holds func() bool, message string, args ...any) {
 	t.Helper()
 	awaitFor(t, patience, holds, message, args...)
@@ -195,8 +195,8 @@ func await(t *testing.T, holds func() bool, message string, args ...any) {
 
 func awaitFor(t *testing.T, d time.Duration, holds func() bool, message string, args ...any) {
 	t.Helper()
-	// Not require.Eventually: holds may require something, which must not be done on
-	// another goroutine.
+	// Not require.Eventually: holds may use require, which must not be called on another
+	// goroutine.
 	deadline := time.After(d)
 	for !holds() {
 		select {
@@ -207,7 +207,7 @@ func awaitFor(t *testing.T, d time.Duration, holds func() bool, message string, 
 	}
 }
 
-// awaitLine waits for a line of the log that contains these texts.
+// awaitLine waits for a log line that contains these texts.
 func (c *controller) awaitLine(t *testing.T, texts ...string) string {
 	t.Helper()
 	return c.awaitLineFor(t, patience, texts...)
@@ -225,7 +225,7 @@ func ofVM(id string) string        { return `"vm_id":"` + id + `"` }
 func ofCommand(id string) string   { return `"command_id":"` + id + `"` }
 func ofCause(text string) string   { return `"cause":"` + text + `"` }
 
-// life returns what the log says of a command, in order.
+// life returns the log messages about a command, in order.
 func (c *controller) life(id string) []string {
 	var steps []string
 	for _, line := range c.out.lines(ofCommand(id)) {
@@ -236,7 +236,7 @@ func (c *controller) life(id string) []string {
 	return steps
 }
 
-// watch collects the changes of the fleet, from now on.
+// watch collects the changes of the fleet.
 type watch struct {
 	mu      sync.Mutex
 	changes []*migcontrollerv1.WatchFleetResponse
@@ -248,7 +248,7 @@ func (c *controller) watch(t *testing.T) *watch {
 	ctx, cancel := context.WithCancel(t.Context())
 	stream, err := c.admin.WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{})
 	require.NoError(t, err)
-	require.True(t, stream.Receive(), "where it begins: %v", stream.Err())
+	require.True(t, stream.Receive(), "the first update: %v", stream.Err())
 	w, ended := new(watch), make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -274,7 +274,7 @@ func (w *watch) count() int {
 	return len(w.changes)
 }
 
-// waiting returns what the VM waits for, as its last change has it.
+// waiting returns the VM's waiting reason according to its last change.
 func (w *watch) waiting(vm string) (reason string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -303,7 +303,7 @@ func (w *watch) deliveries(id string) []time.Time {
 	return at
 }
 
-// takenOver returns when the first session of the VM after a time was opened.
+// takenOver returns when the first session of the VM after a given time was opened.
 func (w *watch) takenOver(vm string, after time.Time) time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -21,7 +21,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// execute runs statements on the database of the controller, as a person would.
+// execute runs statements on the database of the controller, as an administrator would.
 func (c *controller) execute(t *testing.T, statements ...string) {
 	t.Helper()
 	path := filepath.Join(c.dataDir(t), "_state", "controller.db")
@@ -37,7 +37,8 @@ func (c *controller) execute(t *testing.T, statements ...string) {
 	require.NoError(t, db.Close())
 }
 
-// firstCursor is where a watch begins that begins now, or at a cursor; or the error.
+// firstCursor returns the first cursor of a watch that begins now, or at a cursor, or the
+// error.
 func (c *controller) firstCursor(t *testing.T, from string) (string, error) {
 	t.Helper()
 	stream, err := c.admin.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{Cursor: from})
@@ -49,7 +50,7 @@ func (c *controller) firstCursor(t *testing.T, from string) (string, error) {
 	return stream.Msg().GetCursor(), nil
 }
 
-// follow returns how a watch ends.
+// follow returns the error with which a watch ends.
 func (c *controller) follow(t *testing.T, from string) error {
 	t.Helper()
 	stream, err := c.admin.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{Cursor: from})
@@ -60,7 +61,8 @@ func (c *controller) follow(t *testing.T, from string) error {
 }
 
 // Rows are damaged while the controller runs, and then in every table while it does not.
-// What names one gets DATA_LOSS; everything else is served, and every other command ends.
+// Requests that name a damaged record get DATA_LOSS; everything else is served, and every
+// other command ends.
 func testDamagedRows(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -92,9 +94,9 @@ func testDamagedRows(t *testing.T) {
 	require.Empty(t, c.vms(t))
 	c.requireDataLoss(t, "X")
 	c.requireDataLoss(t, "other")
-	require.Equal(t, connect.CodeOutOfRange, connect.CodeOf(c.follow(t, before)), "when it comes to the damaged change")
+	require.Equal(t, connect.CodeOutOfRange, connect.CodeOf(c.follow(t, before)), "at the damaged change")
 	_, err = c.firstCursor(t, before)
-	require.Equal(t, connect.CodeOutOfRange, connect.CodeOf(err), "at once the next time")
+	require.Equal(t, connect.CodeOutOfRange, connect.CodeOf(err), "immediately the next time")
 	now, err := c.firstCursor(t, "")
 	require.NoError(t, err)
 	c.connectRegistered(t, "vm-1")
@@ -113,7 +115,7 @@ func testDamagedRows(t *testing.T) {
 	}
 }
 
-// requireDataLoss requires that a command can neither be shown nor sent again.
+// requireDataLoss requires that a command can neither be read nor sent again.
 func (c *controller) requireDataLoss(t *testing.T, id string) {
 	t.Helper()
 	_, err := c.admin.GetCommand(t.Context(), &migcontrollerv1.GetCommandRequest{CommandId: id})
@@ -122,8 +124,8 @@ func (c *controller) requireDataLoss(t *testing.T, id string) {
 	require.Equal(t, connect.CodeDataLoss, connect.CodeOf(err))
 }
 
-// A list of large commands is read as far as its page goes: it is not what the controller
-// takes most of its memory for.
+// A list of large commands is read only as far as its page goes: it does not dominate the
+// controller's memory.
 func testLargeLists(t *testing.T) {
 	const sent = 40
 	c := startController(t)
@@ -135,7 +137,7 @@ func testLargeLists(t *testing.T) {
 		c.send(t, fmt.Sprint("vm-", n), fmt.Sprint("c-", n), func(r *sendRequest) { r.Command.StringParams = large })
 	}
 	c.kill()
-	c.start(t) // with nothing of that in its memory
+	c.start(t) // with an empty cache
 	seen, token := map[string]bool{}, ""
 	for page := 0; page == 0 || token != ""; page++ {
 		answer, err := c.admin.ListCommands(t.Context(), &migcontrollerv1.ListCommandsRequest{PageSize: 1000, PageToken: token})
@@ -146,14 +148,14 @@ func testLargeLists(t *testing.T) {
 			seen[r.GetCommand().GetId()] = true
 		}
 		if token = answer.GetNextPageToken(); page == 0 {
-			requirePeak(t, c.cmd.Process.Pid, 110<<20) // as long as whole pages were read it was more
+			requirePeak(t, c.cmd.Process.Pid, 110<<20) // it was more when all rows were read
 		}
 	}
 	require.Len(t, seen, sent)
 }
 
-// requirePeak requires that a process never had more memory than this. It is known on
-// Linux only.
+// requirePeak requires that a process never used more memory than this. It works on Linux
+// only.
 func requirePeak(t *testing.T, pid, most int) {
 	t.Helper()
 	if runtime.GOOS != "linux" {

@@ -11,9 +11,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// Two agents take turns under one id, and their acks are lost. A drain is not
-// delivered after its deadline. It ends then, or, if it was delivered just before,
-// when the next of the agents takes over. It holds nothing up.
+// Two agents with the same id alternate, and their acks are lost. A drain is not delivered
+// after its deadline. It ends then, or, if it was delivered just before, when the other
+// agent connects. It blocks nothing.
 func testTwins(t *testing.T) {
 	c := startController(t)
 	w := c.watch(t)
@@ -21,7 +21,7 @@ func testTwins(t *testing.T) {
 		"--heartbeat-interval=1s", "--register-time=200ms")
 	await(t, func() bool { vms := c.vms(t); return len(vms) == 1 && vms[0].GetRunner().GetConfigured() }, "no VM")
 	vm := c.vms(t)[0].GetVmId()
-	await(t, func() bool { return c.vm(t, vm).GetSessionEpoch() > 2 }, "they do not take turns")
+	await(t, func() bool { return c.vm(t, vm).GetSessionEpoch() > 2 }, "they do not alternate")
 
 	deadline := c.send(t, vm, "drain", withType("drain"), withTTL(10*time.Second)).GetExpiresAt().AsTime()
 	c.send(t, vm, "behind")
@@ -41,8 +41,8 @@ func testTwins(t *testing.T) {
 	require.WithinDuration(t, deadline, drain.GetFinishedAt().AsTime(), 7*time.Second, "a session of theirs lasts 5 s")
 }
 
-// An agent that reads a command and is gone without an ack gets it max_deliveries
-// times. Then it ends, with the reason, and the next one comes.
+// An agent that receives a command and disconnects without an ack gets it max_deliveries
+// times. Then it ends, with the reason, and the next one is delivered.
 func testMaxDeliveries(t *testing.T) {
 	c := startController(t)
 	w := c.watch(t)
@@ -74,7 +74,7 @@ func testMaxDeliveries(t *testing.T) {
 	}
 }
 
-// An agent that ends its stream whenever it reads a certain command is free of it
+// An agent that ends its stream whenever it receives a certain command no longer gets it
 // after max_deliveries.
 func testPoisonCommand(t *testing.T) {
 	c := startController(t)
@@ -101,8 +101,8 @@ func testPoisonCommand(t *testing.T) {
 	require.Len(t, c.out.lines(ofMessage("agent disconnected"), ofCause("closed by the agent")), 3)
 }
 
-// An agent that lives but does not read is cut off after 10 s. A delivery that was
-// not completed does not count, and the next session gets the command.
+// An agent that is alive but does not read is disconnected after 10 s. An incomplete
+// delivery does not count, and the next session gets the command.
 func testUnreadLargeCommand(t *testing.T) {
 	c := startController(t)
 	conn := dial(t, c.addr)
@@ -129,7 +129,7 @@ func testUnreadLargeCommand(t *testing.T) {
 	c.awaitEnd(t, "small", succeeded)
 }
 
-// withLargeParams makes a command nearly as large as one can be.
+// withLargeParams makes a command nearly as large as possible.
 func withLargeParams(r *sendRequest) {
 	r.Command.StringParams = map[string]string{}
 	for i := range 60 {
@@ -137,9 +137,8 @@ func withLargeParams(r *sendRequest) {
 	}
 }
 
-// A link dies without a word while a command is on its way. The VM counts as offline
-// within 15 s, and the command is delivered again when it is back, however short
-// its ack timeout.
+// A link dies silently while a command is in flight. The VM counts as offline within 15 s,
+// and the command is delivered again when it reconnects, however short its ack timeout.
 func testDeadLink(t *testing.T) {
 	c := startController(t)
 	link := testkit.NewBlackhole(t, c.addr)
@@ -162,15 +161,15 @@ func testDeadLink(t *testing.T) {
 	require.Empty(t, c.out.lines(ofMessage("command timed out")))
 }
 
-// An agent whose connection answers pings says nothing after a delivery: perhaps the
-// link is dead. Its command is given up only when something shows that it lives.
+// An agent whose connection answers pings sends nothing after a delivery: the link may be
+// dead. Its command times out only when a message shows that the agent is alive.
 func testSilentButAlive(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
 	c.send(t, "vm-1", "unacked", withAckTimeout(time.Second))
 	a.expect(t, "unacked")
 	stays(t, 6*time.Second, func() bool { return c.command(t, "unacked").GetState() == delivered },
-		"given up although nothing has arrived from the agent")
+		"timed out although nothing has arrived from the agent")
 	require.Contains(t, c.command(t, "unacked").GetWaiting().GetReason(), "nothing has arrived on its session")
 
 	a.beat(t)

@@ -9,8 +9,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// The disk takes nothing for longer than the ack timeout, and the ack arrives
-// meanwhile. It is in time, and counts when there is room again.
+// The disk is full for longer than the ack timeout, and the ack arrives meanwhile. It is in
+// time, and counts when there is space again.
 func testDiskFull(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -19,7 +19,7 @@ func testDiskFull(t *testing.T) {
 	testkit.LimitFiles(t, c.cmd.Process.Pid, 0)
 	a.ack(t, "acked")
 	a.beat(t)
-	stays(t, 6*time.Second, func() bool { return c.command(t, "acked").GetState() == delivered }, "the disk takes something")
+	stays(t, 6*time.Second, func() bool { return c.command(t, "acked").GetState() == delivered }, "the disk is writable")
 	testkit.LimitFiles(t, c.cmd.Process.Pid, testkit.NoLimit)
 	c.awaitEnd(t, "acked", succeeded)
 	c.requireAckedLife(t, "acked")

@@ -4,5 +4,5 @@ package faults
 
 import "testing"
 
-// testDiskFull needs Linux, where one process can limit the files of another.
+// testDiskFull needs Linux, where one process can limit the file size of another.
 var testDiskFull func(t *testing.T)

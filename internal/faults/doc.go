@@ -1,8 +1,7 @@
-// Package faults owns the suite of failure scenarios: the programs as they are
-// shipped, with what stands before and around them, while something breaks. It
-// holds tests only. docs/faults.md lists the scenarios, and a test compares.
+// Package faults owns the suite of failure scenarios: the programs as they are released,
+// with proxies and supervisors, while something fails. It contains only tests.
+// docs/faults.md lists the scenarios, and a test compares the list.
 //
-// The quick ones run with all other tests. The others take minutes and need programs
-// that others do not: they are built with the tag faults alone, and run by make
-// faults.
+// The quick scenarios run with all other tests. The others take minutes and need additional
+// programs: they have the build tag faults, and make faults runs them.
 package faults

@@ -22,14 +22,14 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// callTimeout is how long a request may take to arrive, and each part of a response to be
-// taken.
+// callTimeout is the maximum time for a request to arrive, and for each part of a response
+// to be read.
 const callTimeout = 30 * time.Second
 
 const adminPath = "/" + migcontrollerv1connect.AdminServiceName + "/"
 
-// testUnfinishedBodies leaves requests of every kind unfinished: each is answered and freed
-// after its time, and what takes longer by right goes on.
+// testUnfinishedBodies leaves requests of every kind unfinished: each gets an answer and is
+// released after its timeout, and calls that may take longer continue.
 func testUnfinishedBodies(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -46,7 +46,7 @@ func testUnfinishedBodies(t *testing.T) {
 			"POST /nowhere HTTP/1.1\r\nExpect: 100-continue",
 			"OPTIONS * HTTP/1.1",
 		} {
-			conn := c.sayHTTP1(t, request+"\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+			conn := c.sendHTTP1(t, request+"\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
 			go func() {
 				all, _ := io.ReadAll(conn) // a reset may follow the answer
 				answers <- string(all)
@@ -65,18 +65,18 @@ func testUnfinishedBodies(t *testing.T) {
 			waiting++
 		}
 	}
-	await(t, func() bool { return c.goroutines(t) > before+100 }, "they are not under way")
+	await(t, func() bool { return c.goroutines(t) > before+100 }, "they have not begun")
 	for ; waiting > 0; waiting-- {
 		select {
 		case answer := <-answers:
-			require.NotEmpty(t, answer, "neither an answer nor a reason")
+			require.NotEmpty(t, answer, "no answer")
 		case <-time.After(callTimeout + patience):
-			require.FailNow(t, "a request goes on", "%d of them, after %s", waiting, time.Since(began))
+			require.FailNow(t, "a request continues", "%d of them, after %s", waiting, time.Since(began))
 		}
 	}
 	require.Greater(t, time.Since(began), callTimeout-time.Second)
 	require.Less(t, time.Since(began), callTimeout+15*time.Second)
-	awaitFor(t, patience, func() bool { return c.goroutines(t) < before+20 }, "they are not freed")
+	awaitFor(t, patience, func() bool { return c.goroutines(t) < before+20 }, "they are not released")
 
 	requireSameSession(t, c, a)
 	seen := w.count()
@@ -93,8 +93,8 @@ func (c *controller) goroutines(t *testing.T) int {
 	return int(info.GetGoroutines())
 }
 
-// sayHTTP1 sends bytes on a connection of their own.
-func (c *controller) sayHTTP1(t *testing.T, request string) net.Conn {
+// sendHTTP1 sends bytes on a new connection.
+func (c *controller) sendHTTP1(t *testing.T, request string) net.Conn {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", c.addr)
 	require.NoError(t, err)
@@ -104,7 +104,7 @@ func (c *controller) sayHTTP1(t *testing.T, request string) net.Conn {
 	return conn
 }
 
-// beginHTTP2 sends a request whose body does not end, and returns where its status will be.
+// beginHTTP2 sends a request whose body does not end, and returns a channel for its status.
 func (c *controller) beginHTTP2(t *testing.T, client *http.Client, path, contentType string) <-chan string {
 	t.Helper()
 	body, end := io.Pipe()
@@ -128,13 +128,13 @@ func (c *controller) beginHTTP2(t *testing.T, client *http.Client, path, content
 	return answered
 }
 
-// testUnreadWatch leaves a watch and a list unread, whose windows are full: both are cut
-// after their time. A watch that is read gets all changes.
+// testUnreadWatch leaves a watch and a list with full windows unread: both are ended after
+// their timeout. A watch that is read gets all changes.
 func testUnreadWatch(t *testing.T) {
 	c := startController(t)
 	w := c.watch(t)
 	conn := dial(t, c.addr)
-	connectOnce(t, conn, "vm-3") // its connection lives on
+	connectOnce(t, conn, "vm-3") // its connection stays open
 	c.awaitLine(t, ofMessage("agent disconnected"), ofVM("vm-3"))
 	before, changes := c.goroutines(t), w.count()
 	large := func(r *sendRequest) {
@@ -149,8 +149,8 @@ func testUnreadWatch(t *testing.T) {
 	}
 	listing := callUnread(t, conn, "ListCommands", &migcontrollerv1.ListCommandsRequest{VmId: "vm-1", PageSize: 100})
 	began := time.Now()
-	stays(t, callTimeout-10*time.Second, func() bool { return c.goroutines(t) > before }, "they are cut too soon")
-	awaitFor(t, callTimeout, func() bool { return c.goroutines(t) <= before }, "they are not freed")
+	stays(t, callTimeout-10*time.Second, func() bool { return c.goroutines(t) > before }, "they end too soon")
+	awaitFor(t, callTimeout, func() bool { return c.goroutines(t) <= before }, "they are not released")
 	require.Less(t, time.Since(began), callTimeout+10*time.Second)
 	for name, stream := range map[string]grpc.ClientStream{"watch": watching, "list": listing} {
 		var err error
@@ -164,7 +164,7 @@ func testUnreadWatch(t *testing.T) {
 	await(t, func() bool { return w.count() >= changes+501 }, "the other watch has ended")
 }
 
-// callUnread makes a call whose answers nobody takes.
+// callUnread makes a call without reading its answers.
 func callUnread(t *testing.T, conn *grpc.ClientConn, method string, request proto.Message) grpc.ClientStream {
 	t.Helper()
 	stream, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ServerStreams: true}, adminPath+method)
@@ -174,8 +174,8 @@ func callUnread(t *testing.T, conn *grpc.ClientConn, method string, request prot
 	return stream
 }
 
-// testLogFlood repeats what callers and agents do wrong as fast as it goes: the log has
-// some lines of each kind.
+// testLogFlood repeats mistakes of callers and agents as fast as possible: the log has a
+// limited number of lines of each kind.
 func testLogFlood(t *testing.T) {
 	c := startController(t, "--registration-token-file="+t.TempDir()+"/missing", "--runner-url=https://github.com/example/app")
 	client := &http.Client{Transport: newTransport(t)}
@@ -206,7 +206,7 @@ func testLogFlood(t *testing.T) {
 	}
 }
 
-// post sends a request whose answer does not matter.
+// post sends a request and ignores its answer.
 func (c *controller) post(t *testing.T, client *http.Client, path, contentType, body string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+c.addr+path, strings.NewReader(body))

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// floods has the agent send events of 60 KiB as fast as its stream takes them, and acks
-// in between, until the test or its stream ends.
+// floods has the agent send events of 60 KiB as fast as its stream accepts them, with the
+// requested acks in between, until the test or the stream ends.
 func (a *agent) floods(t *testing.T) (acks chan<- string) {
 	t.Helper()
 	ids := make(chan string, 10)
@@ -42,9 +42,9 @@ func (a *agent) floods(t *testing.T) (acks chan<- string) {
 	return ids
 }
 
-// An agent that sends events without end is throttled: what it costs is bounded, its own
-// acks are not late, and a neighbour on its connection does not notice; not even when
-// there are more such agents than the connection has room for.
+// An agent that sends events endlessly is throttled: its cost is bounded, its own acks are
+// not late, and another agent on its connection is not affected, even if there are more
+// such agents than fit into the connection's window.
 func testEventFlood(t *testing.T) {
 	c := startController(t)
 	conn := dial(t, c.addr)
@@ -70,8 +70,8 @@ func testEventFlood(t *testing.T) {
 	requireSameSession(t, c, neighbour)
 }
 
-// unblocked is how long a command and its ack may take on a machine that does other
-// things. Those that wait for a stream that is held wait longer.
+// unblocked is the maximum time for a command and its ack on a busy machine. Commands that
+// wait for a held stream take longer.
 const unblocked = 4 * time.Second
 
 // requirePromptUntil requires that commands reach an agent, and its acks the controller,
@@ -88,7 +88,7 @@ func (c *controller) requirePromptUntil(t *testing.T, a *agent, prefix string, e
 	}
 }
 
-// diskUsed returns how large all that the controller keeps is.
+// diskUsed returns the total size of the controller's data.
 func (c *controller) diskUsed(t *testing.T) (size int64) {
 	t.Helper()
 	require.NoError(t, filepath.WalkDir(c.dataDir(t), func(_ string, entry fs.DirEntry, err error) error {
@@ -103,8 +103,8 @@ func (c *controller) diskUsed(t *testing.T) (size int64) {
 	return size
 }
 
-// While less space is free than is required, events are stored without files, and
-// everything else goes on. With enough of it the files appear.
+// While less space is free than required, events are stored without files, and everything
+// else continues. When there is enough the files appear.
 func testLowSpace(t *testing.T) {
 	c := startController(t, "--min-free-space=1000000TiB")
 	a := c.connectRegistered(t, "vm-1")

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// One machine opens all the connections it gets and says nothing on them. An operator and
-// an agent on another machine are served all the same.
+// One machine opens all the connections it can get and sends nothing on them. An operator
+// and an agent on another machine are served anyway.
 func testIdlePeers(t *testing.T) {
 	const files = "256"
 	c := newController(t)
@@ -27,7 +27,7 @@ func testIdlePeers(t *testing.T) {
 		conn, err := idle.DialContext(t.Context(), "tcp", c.addr)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
-		// What the controller does not keep, it closes at once.
+		// The controller immediately closes connections that it does not keep.
 		require.NoError(t, conn.SetReadDeadline(time.Now().Add(5*time.Millisecond)))
 		if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			open++
@@ -35,7 +35,7 @@ func testIdlePeers(t *testing.T) {
 	}
 	require.Greater(t, open, 100)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // less than the idle ones are kept
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // shorter than the timeout of idle ones
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.addr+"/ready", http.NoBody)
 	require.NoError(t, err)

@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The controller is killed, again and again, while commands are accepted and acked.
-// All that were accepted end, and those that have the time and deliveries left succeed;
-// none is delivered after its deadline, or more often than max_deliveries.
+// The controller is killed, again and again, while commands are accepted and acked. All
+// accepted commands end, and those with time and deliveries left succeed; none is delivered
+// after its deadline, or more often than max_deliveries.
 func testKilledController(t *testing.T) {
 	const rounds, maxDeliveries, enough = 5, 2, time.Minute
 	seed := seedOf(t)
@@ -25,7 +25,7 @@ func testKilledController(t *testing.T) {
 		client := &http.Client{Transport: newTransport(t)}
 		seen[vm] = startPersistentAgentOn(t, client, "http://"+c.addr, vm, 20*time.Millisecond, think).watch(t)
 	}
-	// It is delivered in each life of the controller, until it has been often enough.
+	// It is delivered in each run of the controller, until its limit is reached.
 	unacked := c.send(t, "vm-3", "unacked", withAckTimeout(5*time.Second), withMaxDeliveries(maxDeliveries))
 	var accepted []*record
 	for round := range uint64(rounds) {
@@ -40,7 +40,7 @@ func testKilledController(t *testing.T) {
 				break
 			}
 			accepted = append(accepted, r)
-			<-time.After(time.Duration(random.IntN(20)) * time.Millisecond) // a sender's rest
+			<-time.After(time.Duration(random.IntN(20)) * time.Millisecond) // a sender's pause
 		}
 		killed.Stop()
 		victim.kill()
@@ -66,13 +66,13 @@ func testKilledController(t *testing.T) {
 	t.Logf("%d commands accepted", len(accepted))
 }
 
-// sightings are when an agent was sent its commands.
+// sightings are the times at which an agent received its commands.
 type sightings struct {
 	mu sync.Mutex
 	at map[string][]time.Time
 }
 
-// watch notes what the agent is sent, until the test ends.
+// watch records what the agent receives, until the test ends.
 func (a *persistentAgent) watch(t *testing.T) *sightings {
 	t.Helper()
 	s, done := &sightings{at: map[string][]time.Time{}}, t.Context().Done()
@@ -99,8 +99,8 @@ func (s *sightings) of(id string) []time.Time {
 	return s.at[id]
 }
 
-// seedOf is what the choices of a scenario come from. FAULTS_SEED repeats those of an
-// earlier run; when exactly a process dies it cannot repeat.
+// seedOf returns the random seed of a scenario. FAULTS_SEED repeats an earlier run, except
+// for the exact time at which a process is killed.
 func seedOf(t *testing.T) uint64 {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())

@@ -12,9 +12,8 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// Agents of the kinds that are in the field, and ideal ones. All register. Those
-// that read no commands then let them time out, with a reason that says so, and the
-// log has no other warning.
+// Agents of the kinds in the field, and ideal ones. All register. Commands for agents that
+// then read none time out, with a reason that says so, and the log has no other warnings.
 func testKindsOfAgents(t *testing.T) {
 	c := startController(t)
 	ofStart := c.unexpectedLines()
@@ -42,15 +41,15 @@ func testKindsOfAgents(t *testing.T) {
 			continue
 		}
 		r := c.awaitEnd(t, "drain-"+id, timedOut)
-		require.Contains(t, r.GetReason(), "such an agent reads no commands as a rule", id)
+		require.Contains(t, r.GetReason(), "such an agent usually reads no commands", id)
 		require.EqualValues(t, 1, r.GetAttempts())
 	}
-	<-time.After(10 * time.Second) // for what their jobs may bring
+	<-time.After(10 * time.Second) // for warnings that their jobs may cause
 	require.Len(t, c.vms(t), 3*len(kinds))
 	require.Equal(t, ofStart, c.unexpectedLines())
 }
 
-// unexpectedLines are the warnings and errors that are not about a command that has
+// unexpectedLines returns the warnings and errors that are not about a command that has
 // timed out.
 func (c *controller) unexpectedLines() []string {
 	var unexpected []string

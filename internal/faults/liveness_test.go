@@ -10,9 +10,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An agent whose stream is gone on its side reports over HTTP, while something
-// answers pings in its place. That is no sign that a command was delivered: the
-// session ends after 15 s, and the next one gets the command again.
+// An agent whose stream is dead on its side reports over HTTP, while a proxy answers pings
+// in its place. That is not evidence that a command was delivered: the session ends after
+// 15 s, and the next one gets the command again.
 func testReportsOverHTTP(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -37,8 +37,8 @@ func testReportsOverHTTP(t *testing.T) {
 	require.EqualValues(t, 2, c.awaitEnd(t, "lost", succeeded).GetAttempts())
 }
 
-// An agent hangs, and its connection still answers pings. Its session ends when it
-// has been silent for 45 s.
+// An agent hangs, and its connection still answers pings. Its session ends when it has been
+// silent for 45 s.
 func testSilentAgent(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")

@@ -20,7 +20,7 @@ type logReader struct {
 	pipe *os.File
 
 	mu      sync.Mutex
-	stalled chan struct{} // closed when it reads on; nil while it reads
+	stalled chan struct{} // closed when it resumes; nil while it reads
 }
 
 func (r *logReader) stall() {
@@ -58,7 +58,7 @@ func (r *logReader) run() {
 	}
 }
 
-// startLogging starts the controller with a pipe as its stderr, whose reader stalls.
+// startLogging starts the controller with a pipe as its stderr and a reader that can stall.
 func (c *controller) startLogging(t *testing.T) *logReader {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -83,7 +83,7 @@ func (c *controller) startLogging(t *testing.T) *logReader {
 	return log
 }
 
-// flood sends heartbeats, each of which gives a line of 400 bytes at the level debug.
+// flood sends heartbeats, each of which causes a line of 400 bytes at level debug.
 func (a *agent) flood(t *testing.T, n int) {
 	t.Helper()
 	m := beatOf(a.vm)
@@ -108,8 +108,8 @@ func (a *agent) flood(t *testing.T, n int) {
 	}
 }
 
-// requireServing requires that a command goes out and its ack is taken, and that the
-// probes succeed.
+// requireServing requires that a command is delivered and acked, and that the probes
+// succeed.
 func (c *controller) requireServing(t *testing.T, a *agent, id string) {
 	t.Helper()
 	c.send(t, a.vm, id)
@@ -131,8 +131,8 @@ func (c *controller) requireStop(t *testing.T) {
 	require.Less(t, time.Since(asked), 10*time.Second)
 }
 
-// A log that is not read any more, or whose reader is gone, stops nothing, and a terminal
-// that is closed ends nothing. Lines that were lost are counted.
+// A log that is no longer read, or whose reader has ended, blocks nothing, and closing the
+// terminal ends nothing. Lost lines are counted.
 func testLogReaderStalled(t *testing.T) {
 	c := newController(t, "--log-level=debug")
 	log := c.startLogging(t)

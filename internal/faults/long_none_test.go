@@ -2,5 +2,5 @@
 
 package faults
 
-// long are built with the tag faults.
+// long is empty without the build tag faults.
 var long scenarios

@@ -4,7 +4,7 @@ package faults
 
 import "maps"
 
-// long are the scenarios that take longer, or need programs that others do not.
+// long contains the scenarios that take longer or need additional programs.
 var long = func() scenarios {
 	all := scenarios{
 		"reports-over-http": testReportsOverHTTP,

@@ -12,8 +12,8 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// Acks that are too large or not UTF-8 end their commands according to their own
-// success, on a session that goes on.
+// Acks that are too large or not UTF-8 end their commands according to their success field,
+// and the session continues.
 func testPoisonAcks(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -24,14 +24,14 @@ func testPoisonAcks(t *testing.T) {
 		c.send(t, "vm-1", id)
 		a.expect(t, id)
 		ack.CommandId = id
-		a.say(t, ackOf(ack))
+		a.send(t, ackOf(ack))
 		r := c.awaitEnd(t, id, map[bool]migcontrollerv1.CommandState{true: succeeded, false: failed}[ack.GetSuccess()])
 		require.Len(t, r.GetAck().GetMessage(), 4<<10)
 	}
 	for id, success := range map[string]bool{"garbled-done": true, "garbled-failed": false} {
 		c.send(t, "vm-1", id)
 		a.expect(t, id)
-		a.sayRaw(t, garbledAck(id, success))
+		a.sendRaw(t, garbledAck(id, success))
 		r := c.awaitEnd(t, id, map[bool]migcontrollerv1.CommandState{true: succeeded, false: failed}[success])
 		require.Equal(t, "so \uFFFD it is", r.GetAck().GetMessage())
 		require.EqualValues(t, 1, r.GetAttempts())
@@ -54,8 +54,8 @@ func garbledAck(id string, success bool) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), ack)
 }
 
-// requireSameSession requires that the agent's first session lives: a command goes
-// out on it, and its ack arrives.
+// requireSameSession requires that the agent's first session is still live: a command is
+// delivered on it, and its ack arrives.
 func requireSameSession(t *testing.T, c *controller, a *agent) {
 	t.Helper()
 	c.send(t, a.vm, a.vm+"-lives")
@@ -65,8 +65,8 @@ func requireSameSession(t *testing.T, c *controller, a *agent) {
 	require.EqualValues(t, 1, c.vm(t, a.vm).GetSessionEpoch())
 }
 
-// Messages that are malformed or too large are refused one by one, and those around
-// them are taken.
+// Messages that are malformed or too large are rejected one by one, and those before and
+// after them are processed.
 func testPoisonMessages(t *testing.T) {
 	c := startController(t)
 	for name, poison := range map[string]func(t *testing.T, a *agent){
@@ -78,15 +78,15 @@ func testPoisonMessages(t *testing.T) {
 			t.Helper()
 			m := beatOf(a.vm)
 			m.GetHeartbeat().GetRunnerState().RunnerName = strings.Repeat("x", 65<<10)
-			a.say(t, m)
+			a.send(t, m)
 		},
 		"malformed": func(t *testing.T, a *agent) {
 			t.Helper()
-			a.sayRaw(t, []byte{0x1a, 0x7f, 0x01})                                // an event cut short
-			a.sayRaw(t, []byte(strings.Repeat("\xff", 12)))                      // a number without end
-			a.sayRaw(t, []byte("\x1a\x04\x0a\x02\xff\xfe"))                      // an event whose type is not UTF-8
-			a.sayRaw(t, nil)                                                     // nothing
-			a.sayRaw(t, append([]byte{0x22}, strings.Repeat("\x80", 70<<10)...)) // too large as well
+			a.sendRaw(t, []byte{0x1a, 0x7f, 0x01})                                // an event cut short
+			a.sendRaw(t, []byte(strings.Repeat("\xff", 12)))                      // an endless number
+			a.sendRaw(t, []byte("\x1a\x04\x0a\x02\xff\xfe"))                      // an event whose type is not UTF-8
+			a.sendRaw(t, nil)                                                     // nothing
+			a.sendRaw(t, append([]byte{0x22}, strings.Repeat("\x80", 70<<10)...)) // too large as well
 		},
 	} {
 		vm := "vm-" + name
@@ -94,7 +94,7 @@ func testPoisonMessages(t *testing.T) {
 		a.report(t, "before", "")
 		poison(t, a)
 		a.report(t, "after", "")
-		await(t, func() bool { return len(c.events(t, vm, "after")) == 1 }, "%s: what follows is lost", name)
+		await(t, func() bool { return len(c.events(t, vm, "after")) == 1 }, "%s: later messages are lost", name)
 		require.Len(t, c.events(t, vm, "before"), 1)
 		require.Empty(t, c.events(t, vm, "poison"))
 		require.Equal(t, vm, c.vm(t, vm).GetRunner().GetName())
@@ -110,8 +110,8 @@ func (c *controller) events(t *testing.T, vm, typ string) []*migcontrollerv1.Eve
 	return answer.GetEvents()
 }
 
-// An ack above 1 MiB costs the stream, and the log says why. An agent that answers
-// a command so each time gets it max_deliveries times.
+// An ack above 1 MiB ends the stream, and the log has the cause. An agent that answers a
+// command with one each time gets it max_deliveries times.
 func testOversizedAck(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -126,7 +126,7 @@ func testOversizedAck(t *testing.T) {
 		require.Equal(t, "answered", id)
 		answered++
 		require.LessOrEqual(t, answered, 2)
-		_ = a.stream.SendMsg(ackOf(&commands.CommandAck{ // the stream may end in it
+		_ = a.stream.SendMsg(ackOf(&commands.CommandAck{ // the stream may end during the call
 			CommandId: id, Success: true, Message: strings.Repeat("x", 1<<20+100),
 		}))
 		await(t, func() bool {
@@ -139,8 +139,8 @@ func testOversizedAck(t *testing.T) {
 	require.Contains(t, c.awaitEnd(t, "answered", timedOut).GetReason(), "max_deliveries")
 }
 
-// Streams that are held because they are superseded or refused are read: what they
-// still send does not slow down a neighbour on the same connection.
+// Streams that are held because they are superseded or rejected are read: their messages do
+// not slow down another agent on the same connection.
 func testHeldStreams(t *testing.T) {
 	c := startController(t)
 	conn := dial(t, c.addr)
@@ -162,5 +162,5 @@ func testHeldStreams(t *testing.T) {
 		event := eventOf(a.vm, "flood", strings.Repeat("x", 60<<10))
 		repeat(t, 20*time.Millisecond, func() error { return a.stream.SendMsg(event) })
 	}
-	c.requirePromptUntil(t, neighbour, "round", opened.Add(4*time.Second)) // less than they are held
+	c.requirePromptUntil(t, neighbour, "round", opened.Add(4*time.Second)) // before they are released
 }

@@ -26,7 +26,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// The statuses that migctl exits with.
+// The exit statuses of migctl.
 const (
 	exitUsage       = 2
 	exitNotFound    = 3
@@ -34,13 +34,13 @@ const (
 	exitInterrupted = 130
 )
 
-// said is what migctl said, and the status that it exited with.
-type said struct {
+// migctlResult is the output and the exit status of migctl.
+type migctlResult struct {
 	stdout, stderr string
 	status         int
 }
 
-// migctlCommand is a command of migctl for the controller at a URL, without contexts.
+// migctlCommand is a migctl command for the controller at a URL, without contexts.
 func migctlCommand(t *testing.T, address string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program(t, "migctl"), append([]string{"--address=" + address}, args...)...)
@@ -48,8 +48,8 @@ func migctlCommand(t *testing.T, address string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// runMigctl runs a command of migctl, which may fail.
-func runMigctl(t *testing.T, address string, args ...string) said {
+// runMigctl runs a migctl command, which may fail.
+func runMigctl(t *testing.T, address string, args ...string) migctlResult {
 	t.Helper()
 	cmd := migctlCommand(t, address, args...)
 	var out, errs bytes.Buffer
@@ -58,11 +58,11 @@ func runMigctl(t *testing.T, address string, args ...string) said {
 		_, exited := errors.AsType[*exec.ExitError](err)
 		require.True(t, exited, err)
 	}
-	return said{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
+	return migctlResult{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
-// heldAnswers passes requests on to the controller, and holds the answers to those that
-// send a command. It reports each.
+// heldAnswers forwards requests to the controller, withholds the answers to those that send
+// a command, and reports each.
 func (c *controller) heldAnswers(t *testing.T) (address string, held <-chan struct{}) {
 	t.Helper()
 	to, err := url.Parse("http://" + c.addr)
@@ -76,14 +76,14 @@ func (c *controller) heldAnswers(t *testing.T) (address string, held <-chan stru
 		}
 		return nil
 	}
-	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) {} // who has gone gets nothing
+	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) {} // the caller has gone
 	server := httptest.NewServer(proxy)
 	t.Cleanup(server.Close)
 	return server.URL, answers
 }
 
-// An operator interrupts a drain when the controller has accepted it and the answer is on
-// its way. migctl does not claim that nothing was sent, and gives the ids to look at.
+// An operator interrupts a drain when the controller has accepted it but the answer has not
+// arrived. migctl does not claim that nothing was sent, and prints the ids to look up.
 func testInterruptedDrain(t *testing.T) {
 	c := startController(t)
 	vms := []string{"vm-1", "vm-2"}
@@ -93,27 +93,27 @@ func testInterruptedDrain(t *testing.T) {
 		select {
 		case <-held:
 		case <-time.After(patience):
-			require.FailNow(t, "no answer comes")
+			require.FailNow(t, "no answer arrives")
 		}
 	}
 	require.NoError(t, drain.cmd.Process.Signal(os.Interrupt))
 	select {
-	case <-drain.gone:
+	case <-drain.exited:
 	case <-time.After(patience):
 		require.FailNow(t, "migctl does not end")
 	}
 	require.Equal(t, exitInterrupted, drain.cmd.ProcessState.ExitCode())
-	said := drain.out.String()
-	require.NotContains(t, said, "Nothing was sent")
-	require.Contains(t, said, "0 of 2 accepted, 2 unknown")
+	output := drain.out.String()
+	require.NotContains(t, output, "Nothing was sent")
+	require.Contains(t, output, "0 of 2 accepted, 2 unknown")
 	for _, vm := range vms {
 		accepted := c.commands(t, vm)
 		require.Len(t, accepted, 1)
-		require.Contains(t, said, fmt.Sprintf("%s: interrupted; %s may have been accepted", vm, accepted[0].GetCommand().GetId()))
+		require.Contains(t, output, fmt.Sprintf("%s: interrupted; %s may have been accepted", vm, accepted[0].GetCommand().GetId()))
 	}
 }
 
-// A type of command that is nearly a known one is not sent, unless that is asked for.
+// A command type similar to a known one is not sent unless that is requested.
 func testMistypedCommand(t *testing.T) {
 	c := startController(t)
 	address := "http://" + c.addr
@@ -123,7 +123,7 @@ func testMistypedCommand(t *testing.T) {
 		require.Contains(t, got.stderr, "Did you mean drain? --any-type sends drian anyway.")
 	}
 	require.Empty(t, c.commands(t, ""))
-	for _, typ := range []string{"drian", "collect_logs"} { // which is like none
+	for _, typ := range []string{"drian", "collect_logs"} { // which is similar to none
 		args := []string{"send", "vm-1", typ}
 		if typ == "drian" {
 			args = append(args, "--any-type")
@@ -134,16 +134,17 @@ func testMistypedCommand(t *testing.T) {
 	}
 }
 
-// hostile has what steers terminals, forges lines, or means something to JSON and YAML.
+// hostile contains characters that control terminals, forge lines, or have a meaning in
+// JSON and YAML.
 const hostile = "no\x1b[2J\x1b]0;owned\a\u009b31m\u0085\u202e\"'\\\r\n- a: [b\n---\n\x00\u007f{}#"
 
-// What an agent reports is shown as it is, and steers neither terminals nor programs.
+// What an agent reports is displayed safely: it controls neither terminals nor programs.
 func testHostileText(t *testing.T) {
 	c := startController(t)
 	for vm, text := range map[string]string{"vm-1": hostile, "vm-2": "no"} {
 		a := openVersion(t, dial(t, c.addr), vm, text).accepted(t)
 		registration := a.next(t)
-		a.say(t, ackOf(&commands.CommandAck{
+		a.send(t, ackOf(&commands.CommandAck{
 			CommandId: registration.GetId(), Message: text, Result: map[string]string{text: text},
 		}))
 		beat := beatOf(vm)
@@ -151,7 +152,7 @@ func testHostileText(t *testing.T) {
 		runner.Configured, runner.RunnerName, runner.Labels = false, text, []string{text, "no"}
 		beat.GetHeartbeat().MigletState = "ready"
 		beat.GetHeartbeat().CurrentJob = &commands.JobInfo{JobId: text, Repository: text, Status: text}
-		a.say(t, beat)
+		a.send(t, beat)
 		a.report(t, "note", text)
 		await(t, func() bool { return c.vm(t, vm).GetRunner().GetName() != "" && len(c.events(t, vm, "note")) > 0 }, "nothing of it is stored")
 	}
@@ -174,7 +175,7 @@ func testHostileText(t *testing.T) {
 	require.Contains(t, runMigctl(t, "http://"+c.addr, "vms", "-o", "yaml").stdout, `agentVersion: "no"`)
 }
 
-// requireHarmless fails if a character could steer a terminal or mislead its reader.
+// requireHarmless fails if a character could control a terminal or mislead a reader.
 func requireHarmless(t *testing.T, text string) {
 	t.Helper()
 	for _, r := range text {
@@ -182,7 +183,7 @@ func requireHarmless(t *testing.T, text string) {
 	}
 }
 
-// has reports whether a text is anywhere in a value.
+// has reports whether a value contains a text.
 func has(value any, text string) bool {
 	switch value := value.(type) {
 	case []any:
@@ -200,14 +201,14 @@ func startGateway(t *testing.T, status int, contentType, body string) (address s
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", contentType)
 		w.WriteHeader(status)
-		_, _ = io.WriteString(w, body) // migctl may have gone
+		_, _ = io.WriteString(w, body) // migctl may have ended
 	}))
 	t.Cleanup(server.Close)
 	return server.URL
 }
 
-// What stands before a controller answers in its place. migctl always says something,
-// and that something does not exist only when a controller does.
+// A gateway answers in place of a controller. migctl always reports an error, and reports
+// that something does not exist only when a controller does.
 func testForeignGateway(t *testing.T) {
 	c := startController(t)
 	lines := []string{"vms", "command c1", "send vm-1 drain", "watch"}

@@ -15,9 +15,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// While no token is available the registration waits, and says for what. It costs
-// no change of the fleet, and other commands overtake it. When the token is there
-// it goes out.
+// While no token is available the registration waits, with a reason. That causes no changes
+// of the fleet, and other commands overtake it. When there is a token, it is delivered.
 func testNoToken(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	c := startController(t, "--registration-token-file="+file, "--runner-url=https://github.com/example/app")
@@ -31,7 +30,7 @@ func testNoToken(t *testing.T) {
 	require.Regexp(t, reason, c.vm(t, "vm-1").GetWaiting().GetReason())
 
 	changes := w.count()
-	stays(t, 4*time.Second, func() bool { return w.count() == changes }, "waiting changes something")
+	stays(t, 4*time.Second, func() bool { return w.count() == changes }, "waiting causes changes")
 	since := c.vm(t, "vm-1").GetWaiting().GetSince().AsTime()
 	require.WithinDuration(t, c.vm(t, "vm-1").GetConnectedAt().AsTime(), since, 2*time.Second)
 	c.send(t, "vm-1", "drain", withType("drain"))
@@ -54,7 +53,7 @@ func testNoToken(t *testing.T) {
 	require.Empty(t, c.out.lines("A-TOKEN"))
 }
 
-// Every command that has not ended says what it waits for.
+// Every open command has a waiting reason.
 func testOpenCommandsReasons(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	c := startController(t, "--registration-token-file="+file, "--runner-url=https://github.com/example/app")
@@ -101,13 +100,13 @@ func testOpenCommandsReasons(t *testing.T) {
 	require.GreaterOrEqual(t, open, 5)
 }
 
-// The log shows the life of each command, once and in order.
+// The log contains the lifecycle of each command, once and in order.
 func testLogLines(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
 	for _, id := range []string{"first", "second"} {
 		c.send(t, "vm-1", id)
-		c.send(t, "vm-1", id) // the same once more
+		c.send(t, "vm-1", id) // the same command again
 		a.expect(t, id)
 		c.send(t, "vm-1", id)
 		a.ack(t, id)
@@ -137,7 +136,7 @@ func testLogLines(t *testing.T) {
 	}
 }
 
-// The log says why each session ended.
+// The log has the cause of the end of each session.
 func testDisconnectCauses(t *testing.T) {
 	c := startController(t)
 	dead, cut := testkit.NewBlackhole(t, c.addr), testkit.NewBlackhole(t, c.addr)
@@ -164,8 +163,8 @@ func testDisconnectCauses(t *testing.T) {
 	require.Len(t, c.out.lines(ofMessage("agent disconnected")), 7)
 }
 
-// An operator learns before sending that an agent is likely to leave a command
-// unread, and after it why it was not acked.
+// Before sending, an operator is warned that an agent is likely to leave a command unread,
+// and afterwards sees why it was not acked.
 func testMigctlWarns(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -173,7 +172,7 @@ func testMigctlWarns(t *testing.T) {
 	stderr := c.migctl(t, "send", "vm-1", "drain", "--id=unread", "--ack-timeout=1s")
 	require.Contains(t, stderr, warning)
 	a.beatEvery(t, 500*time.Millisecond)
-	require.Contains(t, c.awaitEnd(t, "unread", timedOut).GetReason(), "reads no commands")
+	require.Contains(t, c.awaitEnd(t, "unread", timedOut).GetReason(), "such an agent usually reads no commands")
 
 	stderr = c.migctl(t, "send", "vm-1", "drain", "--id=acked")
 	require.Contains(t, stderr, warning)
@@ -182,11 +181,10 @@ func testMigctlWarns(t *testing.T) {
 	a.ack(t, "acked")
 	c.awaitEnd(t, "acked", succeeded)
 	stderr = c.migctl(t, "send", "vm-1", "drain", "--id=after")
-	require.NotContains(t, stderr, "Warning", "it acked one since")
+	require.NotContains(t, stderr, "Warning", "it has acked a command since")
 }
 
-// migctl runs a command of the command line, which must succeed, and returns what it
-// says beside its output.
+// migctl runs a migctl command, which must succeed, and returns its stderr.
 func (c *controller) migctl(t *testing.T, args ...string) (stderr string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program(t, "migctl"), append([]string{"--address=http://" + c.addr}, args...)...)

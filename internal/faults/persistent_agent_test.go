@@ -16,31 +16,31 @@ import (
 
 type commandStream = connect.BidiStreamForClientSimple[commands.MIGletMessage, commands.ControllerMessage]
 
-// persistentAgent is an agent that opens a stream again, on the same connection if that
-// holds, whenever it ends. It acks what it is sent and says nothing else by itself.
+// persistentAgent is an agent that reopens its stream whenever it ends, on the same
+// connection if possible. It acks commands and otherwise sends only what it is asked to.
 type persistentAgent struct {
 	vm     string
 	client commandsconnect.CommandServiceClient
-	pause  time.Duration // before a stream is opened again
+	pause  time.Duration // before a stream is reopened
 	think  time.Duration // before an ack
 
 	received chan string   // the ids of commands
-	opened   chan struct{} // one for each stream that it tried to open
+	opened   chan struct{} // one per attempt to open a stream
 	send     chan *commands.MIGletMessage
 	hangUp   func() // ends the agent
 }
 
-// never is how long an agent thinks that acks nothing but its registration.
+// never is the think time of an agent that acks nothing but its registration.
 const never = -1
 
-// startPersistentAgent starts an agent that calls the address in plaintext.
+// startPersistentAgent starts an agent that connects to the address in plaintext.
 func startPersistentAgent(t *testing.T, addr, vm string, pause time.Duration) *persistentAgent {
 	t.Helper()
 	return startPersistentAgentOn(t, &http.Client{Transport: newTransport(t)}, "http://"+addr, vm, pause, 0)
 }
 
-// startPersistentAgentOn starts an agent, which ends with the test. It waits for
-// pause before it opens a stream again, and for think before it acks.
+// startPersistentAgentOn starts an agent, which ends with the test. It waits for pause
+// before it reopens a stream, and for think before it acks.
 func startPersistentAgentOn(
 	t *testing.T, client *http.Client, url, vm string, pause, think time.Duration,
 ) *persistentAgent {
@@ -89,7 +89,7 @@ func (a *persistentAgent) stream(ctx context.Context) {
 	go func() {
 		defer close(written)
 		a.write(ctx, stream, acks)
-		_ = stream.CloseRequest() // it may be gone
+		_ = stream.CloseRequest() // it may have ended
 	}()
 	a.read(stream, acks)
 	cancel()
@@ -97,14 +97,14 @@ func (a *persistentAgent) stream(ctx context.Context) {
 	_ = stream.CloseResponse() // it has ended
 }
 
-// write sends what the agent has to say, until ctx ends.
+// write sends the agent's messages until ctx ends.
 func (a *persistentAgent) write(ctx context.Context, stream *commandStream, acks <-chan *commands.MIGletMessage) {
 	message := &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{
 		Connect: &commands.ConnectRequest{VmId: a.vm, PoolId: "pool-1", OrgId: "org-1", Version: "1.0"},
 	}}
 	for {
 		if stream.Send(message) != nil {
-			return // the reader gets to know why
+			return // the reader gets the reason
 		}
 		select {
 		case message = <-acks:
@@ -115,7 +115,7 @@ func (a *persistentAgent) write(ctx context.Context, stream *commandStream, acks
 	}
 }
 
-// read takes what comes, until the stream ends.
+// read reads messages until the stream ends.
 func (a *persistentAgent) read(stream *commandStream, acks chan<- *commands.MIGletMessage) {
 	for {
 		message, err := stream.Receive()
@@ -138,7 +138,7 @@ func (a *persistentAgent) awaitCommand(t *testing.T, id string) {
 	a.await(t, id, func(got string) bool { return got == id })
 }
 
-// awaitRegistration waits for the command that every agent gets when it connects.
+// awaitRegistration waits for the register_runner that every agent gets when it connects.
 func (a *persistentAgent) awaitRegistration(t *testing.T) {
 	t.Helper()
 	a.await(t, "register_runner", isRegistration)
@@ -156,7 +156,7 @@ func (a *persistentAgent) await(t *testing.T, what string, is func(id string) bo
 				return
 			}
 		case <-deadline:
-			require.FailNow(t, "a command does not come", "%s for %s", what, a.vm)
+			require.FailNow(t, "a command does not arrive", "%s for %s", what, a.vm)
 		}
 	}
 }

@@ -2,8 +2,8 @@ package faults
 
 import "syscall"
 
-// childProcess is how processes are started: each leads a group of its own, which its
-// children stay in, and is ended when the tests end without having done so.
+// childProcess are the attributes of started processes: each leads a process group, which
+// includes its children, and is killed if the tests end without having done so.
 func childProcess() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }

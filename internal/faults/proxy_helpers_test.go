@@ -24,28 +24,29 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// proxyKind is a proxy as it is configured for a scenario.
+// proxyKind is a proxy in the configuration of a scenario.
 type proxyKind struct {
 	name  string
 	start func(t *testing.T, s *proxySetup) *child
-	// connections is how many connections to the controller n agents may have.
+	// connections returns the range of the number of connections to the controller for n
+	// agents.
 	connections func(n int) (least, most int)
 }
 
-// proxySetup is a controller with a proxy before it, on ports of their own.
+// proxySetup is a controller behind a proxy, on ports of their own.
 type proxySetup struct {
 	dir string
 
 	controller *controller
-	grpc       string // where it serves agents alone
+	grpc       string // its address for agents only
 	proxy      *child
 
-	// The proxy: where agents have their stream and their HTTP routes, and where
-	// operators call, with TLS.
+	// The proxy's addresses: for agents' streams and their HTTP routes, and for operators,
+	// with TLS.
 	stream, routes, secure string
 }
 
-// newProxySetup starts a controller and a proxy before it.
+// newProxySetup starts a controller and a proxy in front of it.
 func newProxySetup(t *testing.T, kind proxyKind) *proxySetup {
 	t.Helper()
 	ports := freePorts(t, 4)
@@ -58,13 +59,13 @@ func newProxySetup(t *testing.T, kind proxyKind) *proxySetup {
 	return s
 }
 
-// operator is a client of the admin API at the proxy, with TLS.
+// operator returns a client of the admin API through the proxy, with TLS.
 func (s *proxySetup) operator(t *testing.T, options ...connect.ClientOption) migcontrollerv1connect.AdminServiceClient {
 	t.Helper()
 	return migcontrollerv1connect.NewAdminServiceClient(s.secureClient(t, true), "https://"+s.secure, options...)
 }
 
-// secureClient trusts the proxy's certificate.
+// secureClient returns a client that trusts the proxy's certificate.
 func (s *proxySetup) secureClient(t *testing.T, http2 bool) *http.Client {
 	t.Helper()
 	certificate, err := os.ReadFile(filepath.Join(s.dir, "controller.pem"))
@@ -96,8 +97,8 @@ func (s *proxySetup) writeCertificate(t *testing.T) {
 	}
 }
 
-// configure writes the configuration to a file, with other ports and paths than it
-// has. Each text that is replaced must be there.
+// configure writes the configuration to a file, with ports and paths replaced. Each
+// replaced text must exist.
 func (s *proxySetup) configure(t *testing.T, content string, replaced ...string) string {
 	t.Helper()
 	for i := 0; i < len(replaced); i += 2 {
@@ -109,7 +110,7 @@ func (s *proxySetup) configure(t *testing.T, content string, replaced ...string)
 	return file
 }
 
-// startNginx starts nginx as deploy/proxy has it.
+// startNginx starts nginx with the configuration in deploy/proxy.
 func startNginx(t *testing.T, s *proxySetup) *child {
 	t.Helper()
 	content, err := os.ReadFile("../../deploy/proxy/nginx.conf")
@@ -130,7 +131,7 @@ func startNginx(t *testing.T, s *proxySetup) *child {
 	)
 }
 
-// startDefaultNginx starts nginx with nothing set that it has a default for.
+// startDefaultNginx starts nginx with its defaults wherever possible.
 func startDefaultNginx(t *testing.T, s *proxySetup) *child {
 	t.Helper()
 	return s.nginx(t, `
@@ -149,7 +150,7 @@ http {
 // nginx starts nginx with this configuration, after replacing texts in it.
 func (s *proxySetup) nginx(t *testing.T, content string, replaced ...string) *child {
 	t.Helper()
-	// What is compiled in is writable for root alone.
+	// The compiled-in paths are writable by root only.
 	var paths strings.Builder
 	for _, module := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		fmt.Fprintf(&paths, "    %s_temp_path %s/%[1]s;\n", module, s.dir)
@@ -158,7 +159,7 @@ func (s *proxySetup) nginx(t *testing.T, content string, replaced ...string) *ch
 	return startChild(t, exec.CommandContext(t.Context(), proxyProgram(t, "nginx"), "-c", file, "-g", "daemon off;"))
 }
 
-// startHAProxy starts HAProxy as deploy/proxy has it.
+// startHAProxy starts HAProxy with the configuration in deploy/proxy.
 func startHAProxy(t *testing.T, s *proxySetup) *child {
 	t.Helper()
 	content, err := os.ReadFile("../../deploy/proxy/haproxy.cfg")
@@ -180,7 +181,7 @@ func startHAProxy(t *testing.T, s *proxySetup) *child {
 	return startChild(t, exec.CommandContext(t.Context(), proxyProgram(t, "haproxy"), "-db", "-f", file))
 }
 
-// proxyProgram finds a proxy, also where Debian puts it and no shell looks.
+// proxyProgram finds a proxy, including where Debian installs it outside the PATH of users.
 func proxyProgram(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -191,8 +192,7 @@ func proxyProgram(t *testing.T, name string) string {
 	return path
 }
 
-// connectionsTo counts the connections that somebody has to a local address, as the
-// kernel lists them.
+// connectionsTo counts the connections to a local address, as the kernel lists them.
 func connectionsTo(t *testing.T, addr string) int {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr)

@@ -19,15 +19,15 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// The proxies as deploy/proxy configures them. nginx shares no connection to the
-// controller among agents; HAProxy does, in each of its threads.
+// The proxies as configured in deploy/proxy. nginx does not share connections to the
+// controller between agents; HAProxy does, within each of its threads.
 var (
 	shippedNginx   = proxyKind{"nginx", startNginx, func(n int) (int, int) { return n, n }}
 	shippedHAProxy = proxyKind{"haproxy", startHAProxy, func(int) (int, int) { return 1, runtime.NumCPU() }}
 	defaultNginx   = proxyKind{"nginx with its defaults", startDefaultNginx, nil}
 )
 
-// proxyScenarios are what docs/proxies.md says of proxies.
+// proxyScenarios are the statements of docs/proxies.md about proxies.
 func proxyScenarios() scenarios {
 	return scenarios{
 		"proxy-idle-streams":      testIdleStreams,
@@ -41,8 +41,7 @@ func proxyScenarios() scenarios {
 	}
 }
 
-// throughProxies is a scenario with each of the proxies that are configured in
-// deploy/proxy.
+// throughProxies runs a scenario with each of the proxies in deploy/proxy.
 func throughProxies(scenario func(t *testing.T, s *proxySetup, kind proxyKind)) func(t *testing.T) {
 	return func(t *testing.T) {
 		for _, kind := range []proxyKind{shippedNginx, shippedHAProxy} {
@@ -57,8 +56,8 @@ func throughProxies(scenario func(t *testing.T, s *proxySetup, kind proxyKind)) 
 // idleTime is longer than any of nginx's timeouts, whose default is a minute.
 const idleTime = 75 * time.Second
 
-// Agents that say nothing stay on one session, and those that send heartbeats do,
-// through nginx with its defaults as well. Commands reach all of them.
+// Idle agents, and agents that send heartbeats, stay on one session, even through nginx
+// with its defaults. Commands reach all of them.
 func testIdleStreams(t *testing.T) {
 	type idleAgent struct {
 		*persistentAgent
@@ -84,8 +83,8 @@ func testIdleStreams(t *testing.T) {
 	}
 }
 
-// Operators call with each protocol, over HTTP/1.1 and HTTP/2. An agent that speaks TLS
-// uses the same port.
+// Operators call with each protocol, over HTTP/1.1 and HTTP/2. An agent that uses TLS uses
+// the same port.
 func testCallsThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 	agent := startPersistentAgentOn(t, s.secureClient(t, true), "https://"+s.secure, "vm-1", 50*time.Millisecond, 0)
 	agent.awaitRegistration(t)
@@ -105,7 +104,7 @@ func testCallsThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 	require.Contains(t, vms.body, `"vm-1"`)
 }
 
-// Who watches gets each change when it is made, not when a buffer is full.
+// A watch gets each change when it is made, not when a buffer is full.
 func testWatchThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 	for name, options := range map[string][]connect.ClientOption{
 		"connect": nil, "json": {connect.WithProtoJSON()}, "grpc": {connect.WithGRPC()}, "grpc-web": {connect.WithGRPCWeb()},
@@ -113,7 +112,7 @@ func testWatchThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		watch, err := s.operator(t, options...).WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{})
 		require.NoError(t, err, name)
-		require.True(t, watch.Receive(), "%s: where it begins: %v", name, watch.Err())
+		require.True(t, watch.Receive(), "%s: the first update: %v", name, watch.Err())
 		startPersistentAgent(t, s.stream, "vm-"+name, 50*time.Millisecond).awaitRegistration(t)
 		require.True(t, watch.Receive(), "%s: the new VM: %v", name, watch.Err())
 		cancel()
@@ -121,7 +120,7 @@ func testWatchThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 	}
 }
 
-// Agents' HTTP routes work on the port for agents, and operators' calls do not.
+// Agents' HTTP routes work on the port for agents; operators' calls do not.
 func testAgentsPort(t *testing.T, s *proxySetup, _ proxyKind) {
 	client := &http.Client{Transport: &http.Transport{}, Timeout: patience}
 	defer client.CloseIdleConnections()
@@ -148,7 +147,7 @@ func testAgentsPort(t *testing.T, s *proxySetup, _ proxyKind) {
 	require.Equal(t, http.StatusNotFound, proxyPost(t, over2, "http://"+s.stream+list, `{}`).status)
 }
 
-// What one stream carries together has no limit, and its end reaches the controller.
+// The total size of a stream is unlimited, and its end reaches the controller.
 func testLongStream(t *testing.T, s *proxySetup, _ proxyKind) {
 	agent := startPersistentAgent(t, s.stream, "vm-1", time.Hour)
 	agent.awaitRegistration(t)
@@ -164,10 +163,10 @@ func testLongStream(t *testing.T, s *proxySetup, _ proxyKind) {
 	require.EqualValues(t, 1, s.controller.vm(t, "vm-1").GetSessionEpoch())
 
 	agent.hangUp()
-	await(t, func() bool { return !s.controller.vm(t, "vm-1").GetConnected() }, "the session of an agent that hung up goes on")
+	await(t, func() bool { return !s.controller.vm(t, "vm-1").GetConnected() }, "the session of an agent that disconnected continues")
 }
 
-// Agents come back after the death of the proxy, and get what waited for them.
+// Agents reconnect after the proxy was killed, and get the commands that were waiting.
 func testProxyKilled(t *testing.T, s *proxySetup, kind proxyKind) {
 	agents := make([]*persistentAgent, 5)
 	for i := range agents {
@@ -185,13 +184,14 @@ func testProxyKilled(t *testing.T, s *proxySetup, kind proxyKind) {
 	}
 }
 
-// While the controller is down, agents that try again at once do not get to do so
-// thousands of times a second. They come back when the controller does.
+// While the controller is down, agents that retry immediately are slowed down by the proxy
+// to far below thousands of attempts per second. They reconnect when the controller is
+// back.
 func testControllerKilledBehindProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 	agent := startPersistentAgent(t, s.stream, "vm-1", 0)
 	agent.awaitRegistration(t)
 	s.controller.kill()
-	// Long enough for a proxy that checks the controller to notice that it is down.
+	// Long enough for a proxy with health checks to detect that the controller is down.
 	const outage = 15 * time.Second
 	require.Never(t, func() bool { return len(agent.opened) > 10 }, outage, 50*time.Millisecond, "a hot loop")
 	s.controller.start(t)
@@ -199,8 +199,8 @@ func testControllerKilledBehindProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 	agent.awaitCommand(t, "after")
 }
 
-// A command reaches each of many agents. How many connections to the controller they
-// share is as docs/proxies.md says.
+// A command reaches each of many agents. The number of connections to the controller is as
+// docs/proxies.md says.
 func testManyAgents(t *testing.T, s *proxySetup, kind proxyKind) {
 	const n = 50
 	agents := make([]*persistentAgent, n)
@@ -221,7 +221,7 @@ func testManyAgents(t *testing.T, s *proxySetup, kind proxyKind) {
 	}
 }
 
-// proxyReply is what was answered, read to its end.
+// proxyReply is a response with its whole body.
 type proxyReply struct {
 	status, protocol int
 	body             string

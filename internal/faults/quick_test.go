@@ -1,6 +1,6 @@
 package faults
 
-// quick are the scenarios that make test runs.
+// quick contains the scenarios that make test runs.
 var quick = scenarios{
 	"twins":                 testTwins,
 	"max-deliveries":        testMaxDeliveries,

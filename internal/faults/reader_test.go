@@ -12,14 +12,14 @@ import (
 )
 
 // Another program reads the database in a transaction that it does not end. Commands are
-// accepted all the same, while the write-ahead log grows, and a warning says for how long
-// nothing has been written back. When the transaction ends, the log is cut.
+// accepted anyway, while the write-ahead log grows, and a warning has the time since the
+// last checkpoint. When the transaction ends, the log is truncated.
 func testBlockedReader(t *testing.T) {
 	c := startController(t)
 	c.connectRegistered(t, "vm-1").beatEvery(t, 500*time.Millisecond)
 	tx, err := c.openDatabase(t).BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	defer func() { _ = tx.Rollback() }() // a test that fails has not ended it
+	defer func() { _ = tx.Rollback() }() // a failed test has not ended it
 	var n int
 	require.NoError(t, tx.QueryRowContext(t.Context(), "SELECT count(*) FROM commands").Scan(&n))
 
@@ -32,7 +32,7 @@ func testBlockedReader(t *testing.T) {
 	require.Regexp(t, `"since_checkpoint":6\d{10}\b`, line, "a minute, in nanoseconds")
 	require.Greater(t, sizeOf(t, log), int64(limit))
 	require.NoError(t, tx.Rollback())
-	await(t, func() bool { return sizeOf(t, log) <= limit }, "the log is not cut")
+	await(t, func() bool { return sizeOf(t, log) <= limit }, "the log is not truncated")
 }
 
 func sizeOf(t *testing.T, path string) int64 {

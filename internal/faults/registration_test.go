@@ -16,11 +16,11 @@ const (
 	regFailed  = migcontrollerv1.RegistrationState_REGISTRATION_STATE_FAILED
 )
 
-const simVM = "vm-0001" // what the only agent of migletsim has as its id here
+const simVM = "vm-0001" // the id of the only agent of migletsim here
 
-// An agent acks register_runner, fails to register its runner, exits and is restarted, for
-// as long as the token is bad. That shows, and the attempts become rare. A new token is
-// tried at once.
+// An agent acks register_runner, fails to register its runner, exits and is restarted, as
+// long as the token is invalid. That is shown, and the attempts become rare. A new token is
+// tried immediately.
 func testFailingRegistrations(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte("OLD"), 0o600))
@@ -41,15 +41,15 @@ func testFailingRegistrations(t *testing.T) {
 	require.NotEmpty(t, g.GetLastFailure().GetReason())
 	require.Equal(t, succeeded, c.registration(t, simVM).GetState(), "its agent had the configuration")
 	require.Contains(t, c.awaitLine(t, ofMessage("registration failed"), ofVM(simVM), `"failures":2`), "token expired")
-	stays(t, 2*time.Second, func() bool { return failures() == 2 }, "it is tried again in a loop")
+	stays(t, 2*time.Second, func() bool { return failures() == 2 }, "it is retried in a loop")
 
 	require.NoError(t, os.WriteFile(file, []byte("NEW"), 0o600))
 	awaitFor(t, 30*time.Second, func() bool { return failures() == 3 }, "the new token is not tried")
 	require.True(t, c.vm(t, simVM).GetRegistration().GetLastFailure().GetFailedAt().AsTime().Before(g.GetNextAttemptAt().AsTime()))
 }
 
-// An agent of 2025-12 is restarted and says nothing until it is registered. A probe finds
-// out; until it is acked the VM counts as registered.
+// An agent of 2025-12 is restarted and sends nothing until it is registered. A probe
+// detects that; until it is acked the VM counts as registered.
 func testSilentRestart(t *testing.T) {
 	c := startController(t)
 	c.startSim(t, "--agent=2025-12", "--vms=1", "--vm-prefix=vm-", "--register-time=200ms",
@@ -70,8 +70,8 @@ func testSilentRestart(t *testing.T) {
 	require.Less(t, delivered.Sub(connected), 40*time.Second)
 }
 
-// The clock of a VM begins in 1970 whenever it starts. It is registered after each start,
-// at once when it connects, although its next heartbeat is a minute away.
+// The clock of a VM starts in 1970 at each boot. It is registered after each start, as soon
+// as it connects, although its next heartbeat is a minute away.
 func testClock1970(t *testing.T) {
 	c := startController(t)
 	c.startSim(t, "--vms=1", "--vm-prefix=vm-", "--register-time=3s", "--job-every=0",

@@ -21,10 +21,10 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// reply is an answer to a request, with what its body says in JSON.
+// reply is an answer to a request, with its decoded JSON body.
 type reply struct {
 	status int
-	said   struct {
+	body   struct {
 		Code    string `json:"code"`
 		Message string `json:"message"`
 	}
@@ -44,7 +44,7 @@ func (c *controller) request(t *testing.T, method, path, body string, headers ..
 	content, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
 	r := reply{status: answer.StatusCode}
-	require.NoError(t, json.Unmarshal(content, &r.said), "%s %s: %s", method, path, content)
+	require.NoError(t, json.Unmarshal(content, &r.body), "%s %s: %s", method, path, content)
 	return r
 }
 
@@ -54,8 +54,8 @@ const (
 	jsonContent = "application/json"
 )
 
-// Requests that are wrong are refused in the form that their callers understand, with what
-// is wrong with them, and at no great cost. The health service reports the stop.
+// Invalid requests are rejected in the format of their protocol, with the reason, and at
+// low cost. The health service reports the shutdown.
 func testWrongRequests(t *testing.T) {
 	c := startController(t)
 	health, err := healthv1.NewHealthClient(dial(t, c.addr)).Watch(t.Context(), &healthv1.HealthCheckRequest{})
@@ -77,7 +77,7 @@ func testWrongRequests(t *testing.T) {
 	} {
 		got := c.request(t, r.method, r.path, "{}", "Content-Type", r.contentType)
 		require.Equal(t, r.status, got.status, r)
-		require.Contains(t, got.said.Message, r.says, r)
+		require.Contains(t, got.body.Message, r.says, r)
 	}
 	c.requireUnknownService(t)
 	c.send(t, "vm-1", "pending")
@@ -90,17 +90,17 @@ func testWrongRequests(t *testing.T) {
 	bomb := gzipBomb(t)
 	for range 16 {
 		got := c.request(t, "POST", getCommand, bomb, "Content-Type", jsonContent, "Content-Encoding", "gzip")
-		require.Equal(t, connect.CodeResourceExhausted.String(), got.said.Code, got)
+		require.Equal(t, connect.CodeResourceExhausted.String(), got.body.Code, got)
 	}
 	c.terminate(t)
 	require.Less(t, c.cmd.ProcessState.UserTime(), time.Second, "of CPU, since its start")
 	_, err = health.Recv()
 	require.Equal(t, codes.Unavailable, status.Code(err), err)
-	require.ErrorContains(t, err, "the controller is stopping", "it is ended, not cut off")
+	require.ErrorContains(t, err, "the controller is stopping", "it is ended, not disconnected")
 }
 
-// requireUnknownService requires that a call of a service that there is not is answered in
-// each protocol.
+// requireUnknownService requires that a call of an unknown service is answered in each
+// protocol.
 func (c *controller) requireUnknownService(t *testing.T) {
 	t.Helper()
 	client := &http.Client{Transport: newTransport(t)}

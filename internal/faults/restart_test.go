@@ -12,7 +12,7 @@ import (
 )
 
 // An agent whose runner is registered crashes and is back within seconds. It is registered
-// again at once when it connects, although its next heartbeat is a minute away.
+// again as soon as it connects, although its next heartbeat is a minute away.
 func testCrashRestart(t *testing.T) {
 	c := startController(t)
 	c.startSim(t, "--vms=1", "--vm-prefix=vm-", "--register-time=500ms", "--job-every=0",
@@ -28,8 +28,8 @@ func testCrashRestart(t *testing.T) {
 	require.Empty(t, c.out.lines(ofMessage("registration failed")))
 }
 
-// A link is cut, and the agent is back in the same boot, once with a heartbeat at once and
-// once without. It is not registered twice.
+// A link is cut, and the agent reconnects in the same boot, once with an immediate
+// heartbeat and once without. It is not registered twice.
 func testNetworkDrop(t *testing.T) {
 	c := startController(t)
 	link := testkit.NewBlackhole(t, c.addr)
@@ -52,17 +52,17 @@ func testNetworkDrop(t *testing.T) {
 	require.Len(t, c.commands(t, "vm-1"), 1)
 }
 
-// beats sends a heartbeat, changed, and returns the VM when it has been taken.
+// beats sends a modified heartbeat, and returns the VM when it has been applied.
 func (c *controller) beats(t *testing.T, a *agent, change func(*commands.Heartbeat)) *migcontrollerv1.VM {
 	t.Helper()
 	return c.awaitBeat(t, a.vm, func() {
 		m := beatOf(a.vm)
 		change(m.GetHeartbeat())
-		a.say(t, m)
+		a.send(t, m)
 	})
 }
 
-// awaitBeat returns the VM when the heartbeat that is sent has been taken.
+// awaitBeat returns the VM when the heartbeat that send sends has been applied.
 func (c *controller) awaitBeat(t *testing.T, vm string, send func()) (v *migcontrollerv1.VM) {
 	t.Helper()
 	before := c.vm(t, vm).GetLastHeartbeatAt().AsTime()
@@ -70,19 +70,19 @@ func (c *controller) awaitBeat(t *testing.T, vm string, send func()) (v *migcont
 	await(t, func() bool {
 		v = c.vm(t, vm)
 		return v.GetLastHeartbeatAt().AsTime().After(before)
-	}, "the heartbeat is not taken")
+	}, "the heartbeat is not applied")
 	return v
 }
 
-// withJob is the heartbeat of an agent whose runner has a job.
+// withJob adds a job to a heartbeat.
 func withJob(h *commands.Heartbeat) { h.CurrentJob = &commands.JobInfo{JobId: "job:"} }
 
-// ofStart is the heartbeat of an agent that has just been started.
+// ofStart makes a heartbeat that of an agent that has just started.
 func ofStart(h *commands.Heartbeat) {
 	h.MigletState, h.RunnerState = "ready", &commands.RunnerState{State: "offline"}
 }
 
-// sent is a heartbeat that was sent so many seconds from now.
+// sent sets the time of a heartbeat to this many seconds from now.
 func sent(seconds int64, change func(*commands.Heartbeat)) func(*commands.Heartbeat) {
 	return func(h *commands.Heartbeat) {
 		change(h)
@@ -90,8 +90,8 @@ func sent(seconds int64, change func(*commands.Heartbeat)) func(*commands.Heartb
 	}
 }
 
-// A runner ends with an error amid its job. The job is over and the runner offline,
-// whatever the next heartbeat shows. The next boot is registered at once.
+// A runner ends with an error during its job. The job is over and the runner offline,
+// whatever the next heartbeat reports. The next boot is registered immediately.
 func testRunnerCrashedInJob(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -118,8 +118,8 @@ func testRunnerCrashedInJob(t *testing.T) {
 	require.Contains(t, vm.GetRegistration().GetLastFailure().GetReason(), "its runner crashed as soon as it was registered")
 }
 
-// Heartbeats that were sent before what has been received change nothing but the time of
-// the last one: no boot, no job, no state.
+// Heartbeats that were sent before already received reports change only the time of the
+// last heartbeat: no boot, no job, no state.
 func testLateHeartbeats(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -151,7 +151,7 @@ func testLateHeartbeats(t *testing.T) {
 	}
 	completed := eventOf("vm-1", "job_completed", "")
 	completed.GetEvent().Timestamp += 10
-	a.say(t, completed)
+	a.send(t, completed)
 	await(t, func() bool { return c.vm(t, "vm-1").GetCurrentJob() == nil }, "the job does not end")
 	for _, seconds := range []int64{-10, 0} { // before the last heartbeat, and only before the event
 		vm := c.beats(t, a, sent(seconds, withJob))

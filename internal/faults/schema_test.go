@@ -17,8 +17,7 @@ func (c *controller) database(t *testing.T) string {
 	return filepath.Join(c.dataDir(t), "_state", "controller.db")
 }
 
-// openDatabase opens the controller's database as another program would, on one
-// connection. The controller, which is tested, has the driver.
+// openDatabase opens the controller's database as another program would, on one connection.
 func (c *controller) openDatabase(t *testing.T) *sql.DB {
 	t.Helper()
 	db, err := sql.Open("sqlite", c.database(t))
@@ -37,9 +36,9 @@ func (c *controller) change(t *testing.T, statement string) {
 	require.NoError(t, db.Close())
 }
 
-// A controller does not touch a database that a later version has migrated, and says
-// which versions there are. A rollback journal beside a database that has none is
-// reported, and changes nothing.
+// A controller does not change a database that a later version has migrated, and reports
+// both versions. A rollback journal next to a database in WAL mode is reported, and changes
+// nothing.
 func testLaterSchema(t *testing.T) {
 	c := startController(t)
 	c.send(t, "vm-1", "before")
@@ -50,7 +49,7 @@ func testLaterSchema(t *testing.T) {
 
 	refused := startChild(t, exec.CommandContext(t.Context(), program(t, "controller"), c.options...))
 	select {
-	case <-refused.gone:
+	case <-refused.exited:
 	case <-time.After(patience):
 		require.FailNow(t, "it serves")
 	}

@@ -26,8 +26,8 @@ func (c *controller) dataDir(t *testing.T) string {
 	return ""
 }
 
-// A second controller does not get the database of the first, by whatever path, and the
-// first does not notice.
+// A second controller cannot open the database of the first, by whatever path, and the
+// first is not affected.
 func testSecondController(t *testing.T) {
 	c := startController(t)
 	a := c.connectRegistered(t, "vm-1")
@@ -40,7 +40,7 @@ func testSecondController(t *testing.T) {
 		second := startChild(t, exec.CommandContext(t.Context(), program(t, "controller"),
 			"--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--data-dir="+filepath.Join(other, "data"), "--database-url="+path))
 		select {
-		case <-second.gone:
+		case <-second.exited:
 		case <-time.After(patience):
 			require.FailNow(t, "it serves", path)
 		}
@@ -56,7 +56,7 @@ func (c *controller) ready(t *testing.T) (status int, text string) {
 	return c.get(t, "/ready")
 }
 
-// get returns the status and the text of a page.
+// get returns the status and the body at a path.
 func (c *controller) get(t *testing.T, path string) (status int, text string) {
 	t.Helper()
 	client := &http.Client{Transport: newTransport(t)}
@@ -70,7 +70,7 @@ func (c *controller) get(t *testing.T, path string) (status int, text string) {
 	return answer.StatusCode, string(body)
 }
 
-// Nothing is accepted while the database is not where it was, and all goes on when it is
+// Nothing is accepted while the database is moved away, and everything continues when it is
 // back.
 func testRemovedDatabase(t *testing.T) {
 	c := startController(t)
@@ -90,11 +90,11 @@ func testRemovedDatabase(t *testing.T) {
 	require.Len(t, c.commands(t, "vm-1"), 2)
 }
 
-// A controller that starts without its database warns, and keeps the log that the
-// database has left.
+// A controller that starts without its database warns, and keeps the log of the lost
+// database.
 func testLostDatabase(t *testing.T) {
 	c := startController(t)
-	c.connectRegistered(t, "vm-1") // which makes its directory
+	c.connectRegistered(t, "vm-1") // which creates its directory
 	c.send(t, "vm-2", "lost")
 	await(t, func() bool {
 		_, err := os.Stat(filepath.Join(c.dataDir(t), "vm-1"))

@@ -20,12 +20,12 @@ import (
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-// tested is what is built and run here. Nobody calls it: that the tests hold it
-// makes the go command run them again, and not take a cached result, when anything
-// in it has changed.
+// tested is what is built and run here. It is not called; the reference makes the go
+// command rerun the tests, instead of using a cached result, when anything in it has
+// changed.
 var tested = []any{app.Main, cli.Main, sim.DefaultConfig}
 
-// programs are the programs that the tests run, or why there are none.
+// programs are the programs that the tests run, or why the build failed.
 var programs struct {
 	dir string
 	err error
@@ -43,8 +43,7 @@ func TestMain(m *testing.M) {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	programs.dir = dir
-	// Without the race detector, whatever the tests are built with: many processes
-	// are started here.
+	// Without the race detector, even if the tests use it: many processes are started here.
 	build := exec.CommandContext(context.Background(), "go", "build", "-o", dir+"/",
 		"../../cmd/controller", "../../cmd/migletsim", "../../cmd/migctl")
 	out, err := build.CombinedOutput()
@@ -62,11 +61,11 @@ func program(t *testing.T, name string) string {
 	return filepath.Join(programs.dir, name)
 }
 
-// scenarios are failure scenarios by their names, as docs/faults.md has them. One
-// that the operating system cannot run is nil.
+// scenarios are failure scenarios by their names in docs/faults.md. One that the operating
+// system does not support is nil.
 type scenarios map[string]func(t *testing.T)
 
-// What docs/faults.md says of each scenario happens.
+// What docs/faults.md says about each scenario is true.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	for _, some := range []scenarios{quick, long} {
@@ -84,8 +83,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// outcome is for people who wait: the testing package reports on subtests when all
-// have ended.
+// outcome is printed for people who wait: the testing package reports on subtests only when
+// all have ended.
 func outcome(t *testing.T) string {
 	t.Helper()
 	if t.Failed() {
@@ -94,8 +93,8 @@ func outcome(t *testing.T) string {
 	return "passed"
 }
 
-// docs/faults.md lists the scenarios that there are, and no others. Those that are
-// not built are left out.
+// docs/faults.md lists exactly the existing scenarios, except those excluded by the build
+// tag.
 func TestDocumented(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("../../docs/faults.md")

@@ -12,8 +12,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// A watch whose link swallows everything goes on, on another connection, 45 s after the
-// last answer, and shows what it missed once.
+// A watch whose link has died continues on another connection, 45 s after the last answer,
+// and shows the missed changes once.
 func testSilentWatch(t *testing.T) {
 	c := startController(t)
 	link := testkit.NewBlackhole(t, c.addr)

@@ -7,16 +7,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// awaiting is v after the opening, at t1, of a session on which a register_runner is
-// to be repeated.
+// awaiting returns v after a session was opened at t1 on which a register_runner has to be
+// delivered again.
 func awaiting(v VM) VM {
-	v.AwaitsRunnerUntil = t1.Add(showWithin)
+	v.AwaitsRunnerUntil = t1.Add(runnerReportTimeout)
 	return v
 }
 
-// A drop that swallows both the ack and the proof of a registration does not register
-// the runner twice: before register_runner is repeated the agent may report its runner.
-// The report, or its absence, decides.
+// When a drop loses both the ack and the proof of a registration, the runner is not
+// registered twice: register_runner waits for the agent to report its runner before it is
+// delivered again.
 func TestAwaitsRunner(t *testing.T) {
 	t.Parallel()
 	later := t1.Add(time.Millisecond)
@@ -34,8 +34,8 @@ func TestAwaitsRunner(t *testing.T) {
 		"nothing of the runner":            {beat(Stream, 3, nil), later, false, Ready{}},
 		"a runner, on the session before":  {beat(Stream, 2, &Runner{}), later, false, Ready{}},
 		"a runner, over HTTP":              {beat(HTTP, 0, &Runner{}), later, false, Ready{}},
-		"a tick before its time":           {Tick{VM: "vm"}, t1.Add(showWithin - 1), false, Ready{}},
-		"silence":                          {Tick{VM: "vm"}, t1.Add(showWithin), true, Ready{"r", true}},
+		"a tick before its time":           {Tick{VM: "vm"}, t1.Add(runnerReportTimeout - 1), false, Ready{}},
+		"silence":                          {Tick{VM: "vm"}, t1.Add(runnerReportTimeout), true, Ready{"r", true}},
 		"another command":                  {CommandAccepted{drain("c")}, later, false, Ready{}},
 		"its end":                          {CancelRequested{"vm", "r"}, later, true, Ready{}},
 		"the end of the session":           {SessionClosed{"vm", 3, ""}, later, true, Ready{}},
@@ -55,7 +55,7 @@ func TestAwaitsRunner(t *testing.T) {
 	}
 }
 
-// A register_runner that was never sent waits for nothing.
+// A register_runner that was never sent is delivered without waiting.
 func TestFirstRegistrationAwaitsNothing(t *testing.T) {
 	t.Parallel()
 	out, err := testRules.Reduce(stateOf(requestedVM(), register("r")), SessionOpened{Hello{VM: "vm"}, ""}, t1)

@@ -6,52 +6,52 @@ import (
 )
 
 const (
-	// latest is how long after a later report an agent's report may be received: agents
-	// send from several goroutines and over two routes. Agents whose clocks differ by
-	// more from one report to the next have set them.
-	latest = 2 * time.Minute
-	// latestStart is the same for a report that VM has started, which is repeated until
-	// it is acknowledged.
-	latestStart = 10 * time.Minute
-	// slowest is how much longer a heartbeat over HTTP may take than the one before.
-	slowest = time.Minute
-	// plausibleClock is how far an agent's clock may be off for its order of reports to
-	// say something about the boots: some begin in 1970 at each.
+	// maxReordering is by how much an agent's reports may arrive out of order: agents send
+	// from several goroutines and over two routes. A larger difference means that the
+	// agent's clock was set.
+	maxReordering = 2 * time.Minute
+	// maxStartReordering is the same for a vm_started event, which is repeated until it is
+	// acknowledged.
+	maxStartReordering = 10 * time.Minute
+	// maxExtraDelay is by how much a heartbeat over HTTP may be slower than the one before.
+	maxExtraDelay = time.Minute
+	// plausibleClock is how far an agent's clock may be off for the order of its reports to
+	// be evidence about boots: some clocks start in 1970 at each boot.
 	plausibleClock = 24 * time.Hour
-	// leastRun is how long a runner runs after its registration, at least, if that was good.
-	leastRun = time.Minute
-	// leastBoot is how long a boot lasts, at least, if no session began or ended in it.
-	leastBoot = time.Minute
+	// minRun is the minimum time for which a runner runs after a successful registration.
+	minRun = time.Minute
+	// minBoot is the minimum duration of a boot in which no session began or ended.
+	minBoot = time.Minute
 )
 
-// startsIn reports whether an agent that has this miglet_state was just started.
-// Agents never return to these states.
+// startsIn reports whether an agent in this miglet_state has just been started. Agents
+// never return to these states.
 func startsIn(status string) bool {
 	return status == StatusInitializing || status == StatusConnecting || status == StatusReady
 }
 
-// sentBefore reports whether the agent sent something in an earlier second than something
-// else, since on a stream agents give whole seconds, and within this time before it.
+// sentBefore reports whether a report was sent before another one, by at most within. It
+// compares whole seconds, since that is what agents send on a stream.
 func sentBefore(sent, other time.Time, within time.Duration) bool {
 	behind := other.Truncate(time.Second).Sub(sent)
 	return !sent.IsZero() && !other.IsZero() && behind > 0 && behind <= within
 }
 
-// Late reports whether a heartbeat was received after one that its agent sent later,
-// or long after it was sent: it proves nothing. The times of an agent whose clock is far
-// off prove neither.
+// Late reports whether a heartbeat was received after one that its agent sent later, or
+// long after it was sent. A late heartbeat is not evidence. The times of an agent whose
+// clock is far off are ignored.
 func (v VM) Late(h Heartbeat) bool {
-	if h.SentAt.IsZero() || v.BeatSentAt.IsZero() || h.ReceivedAt.Sub(h.SentAt).Abs() >= plausibleClock {
+	if h.SentAt.IsZero() || v.HeartbeatSentAt.IsZero() || h.ReceivedAt.Sub(h.SentAt).Abs() >= plausibleClock {
 		return false
 	}
-	took, usual := h.ReceivedAt.Sub(h.SentAt), v.LastHeartbeatAt.Sub(v.BeatSentAt)
-	slow := h.Via == HTTP && took-usual > slowest && took-usual < plausibleClock
-	return slow || sentBefore(h.SentAt, v.BeatSentAt, latest)
+	took, usual := h.ReceivedAt.Sub(h.SentAt), v.LastHeartbeatAt.Sub(v.HeartbeatSentAt)
+	slow := h.Via == HTTP && took-usual > maxExtraDelay && took-usual < plausibleClock
+	return slow || sentBefore(h.SentAt, v.HeartbeatSentAt, maxReordering)
 }
 
-// begun reports whether anything was seen in this boot that an agent does not do before
-// it reports this state; empty for vm_started. After a failed attempt it may still be
-// ready, as it may be without one.
+// begun reports whether anything was observed in this boot that an agent does only after it
+// has reported this state; an empty state stands for vm_started. After a failed attempt an
+// agent may be ready again, as it may be before the first one.
 func (v VM) begun(status string) bool {
 	g := v.Registration
 	tried := g.State == Requested || g.State == Registered ||
@@ -59,10 +59,11 @@ func (v VM) begun(status string) bool {
 	return tried || v.Job != nil || !v.SpentAt.IsZero() || v.Status != "" && !startsIn(v.Status)
 }
 
-// observeBoot applies a report that only an agent makes which was just started. It shows
-// a new boot only after something that an agent does later. On a stream that is a newer
-// session than the one on which the agent is known to be in this boot. Over HTTP it
-// changes nothing for such a session: its successor takes it up.
+// observeBoot applies a report that agents send only right after their start. It shows a
+// new boot only if the agent was seen at a later stage before. On a stream, the report must
+// also come from a newer session than the one on which the agent is known to be in this
+// boot. Over HTTP it does not end the boot of such a session: the next session starts the
+// new boot.
 func (r *reduction) observeBoot(o Origin, status string, sentAt time.Time) {
 	v := r.vm()
 	known := v.Registration.Epoch
@@ -70,7 +71,7 @@ func (r *reduction) observeBoot(o Origin, status string, sentAt time.Time) {
 	repeated := !sentAt.IsZero() && sentAt.Equal(v.StartedAt)
 	switch {
 	case !v.begun(status), o.ReceivedAt.Before(v.Registration.ProvenAt), o.Via == Stream && o.Epoch <= known:
-	case plausible && (repeated || sentBefore(o.SentAt, v.EvidenceSentAt, latestStart)):
+	case plausible && (repeated || sentBefore(o.SentAt, v.EvidenceSentAt, maxStartReordering)):
 	case o.Via == HTTP && (v.Connected && v.Epoch <= known || v.Job != nil && v.Epoch > 0):
 		v.BootSeenAt = o.ReceivedAt
 	default:
@@ -78,13 +79,13 @@ func (r *reduction) observeBoot(o Origin, status string, sentAt time.Time) {
 	}
 }
 
-// boot begins a new boot, in which nothing has been registered yet. Boots that come too
-// fast are of several VMs that have the same id.
+// boot starts a new boot, in which nothing has been registered yet. If boots follow each
+// other too quickly, several VMs share the id.
 func (r *reduction) boot(now, startedAt time.Time) {
 	v := r.vm()
 	if !v.mayBoot(now) {
-		if v.Registration.State != RegFailed { // else it is one that fails in a loop
-			v.ContestedAt, v.BootSeenAt = now, now // it may be one, after all
+		if v.Registration.State != RegFailed { // otherwise it is one VM that fails in a loop
+			v.ContestedAt, v.BootSeenAt = now, now // it may be one VM after all
 			r.notice(NoticeContested)
 		}
 		return
@@ -95,31 +96,32 @@ func (r *reduction) boot(now, startedAt time.Time) {
 	switch {
 	case attempting:
 		r.failAttempt(restartedUnregistered, noTime)
-	case crashed: // the proof was none: GitHub may have rejected the runner
+	case crashed: // so the proof does not count: GitHub may have rejected the runner
 		g.Failures, g.Crashes = g.Crashes, g.Crashes+1
 		r.failAttempt("its runner crashed as soon as it was registered", noTime)
 	default:
 		g.Crashes = 0
 	}
-	*g = g.tryAgain()
+	*g = g.inNewBoot()
 	r.notice(NoticeBooted)
 }
 
 // crashedEarly reports whether the runner of this boot crashed right after it had
 // registered.
 func (v VM) crashedEarly() bool {
-	return v.Registration.State == Registered && !v.CrashedAt.IsZero() && v.CrashedAt.Sub(v.Registration.ProvenAt) < leastRun
+	return v.Registration.State == Registered && !v.CrashedAt.IsZero() && v.CrashedAt.Sub(v.Registration.ProvenAt) < minRun
 }
 
-// mayBoot reports whether a new boot counts: at most one in a session or in a minute.
-// Beyond that several VMs have the same id, and it is not registered for now.
+// mayBoot reports whether a new boot counts: at most one per session or per minute. More
+// boots than that mean that several VMs share the id, which is then not registered for a
+// while.
 func (v VM) mayBoot(now time.Time) bool {
-	return later(v.ConnectedAt, v.DisconnectedAt).After(v.BootedAt) || now.Sub(v.BootedAt) >= leastBoot
+	return later(v.ConnectedAt, v.DisconnectedAt).After(v.BootedAt) || now.Sub(v.BootedAt) >= minBoot
 }
 
-// takeUpBoot begins the boot that was seen when it could not begin. It changes nothing
+// startPendingBoot starts the boot that was observed when it could not start. It does nothing
 // while it still cannot.
-func (r *reduction) takeUpBoot() {
+func (r *reduction) startPendingBoot() {
 	v := r.vm()
 	if v.BootSeenAt.IsZero() || !v.mayBoot(r.now) {
 		return
@@ -130,7 +132,7 @@ func (r *reduction) takeUpBoot() {
 	v.BootSeenAt = noTime
 }
 
-// reboot is v at the beginning of its next boot.
+// reboot returns v at the beginning of its next boot.
 func (v VM) reboot(startedAt, now time.Time) VM {
 	v.Boot++
 	v.StartedAt, v.BootedAt = startedAt, now
@@ -142,30 +144,30 @@ func (v VM) reboot(startedAt, now time.Time) VM {
 	return v
 }
 
-// contestedUntil is until when the VM is not registered, because several seem to have
-// its id.
+// contestedUntil returns until when the VM is not registered because several VMs seem to
+// share its id.
 func (v VM) contestedUntil() time.Time {
 	if v.ContestedAt.IsZero() {
 		return time.Time{}
 	}
-	return v.ContestedAt.Add(leastBoot)
+	return v.ContestedAt.Add(minBoot)
 }
 
-// restartAcked notes that an agent whose runner was registered has answered a
-// register_runner: only one that was started anew reads commands. It has the
-// configuration now, or has refused it.
-func (r *reduction) restartAcked(c Command) {
+// applyRestartAck applies the ack of a register_runner by an agent whose runner was
+// registered. Such agents read commands only after a restart, so this is a new boot, in
+// which the agent has the configuration or has refused it.
+func (r *reduction) applyRestartAck(c Command) {
 	v := r.vm()
 	*v = v.reboot(time.Time{}, r.now)
-	r.requested(c)
+	r.recordRequested(c)
 	r.notice(NoticeBooted)
 	if !c.Ack.Success {
-		r.registerRunnerEnded(c)
+		r.endRegisterRunner(c)
 	}
 }
 
-// probe has a register_runner sent to an agent that was registered and has shown no
-// sign of its runner on this session. If the agent still is, it does not read it.
+// probe requests a register_runner for an agent that was registered and has not reported
+// its runner on this session. An agent whose runner is still registered does not read it.
 func (r *reduction) probe() {
 	v := r.vm()
 	v.Registration.ProbeAt = time.Time{}
@@ -173,7 +175,7 @@ func (r *reduction) probe() {
 	case !v.Connected || v.Registration.State != Registered:
 	case v.Job != nil:
 		v.Registration.ProbeAt = r.now.Add(v.probeDelay())
-	case slices.ContainsFunc(r.State.Commands, Command.NeedsToken): // an operator's shows the same
+	case slices.ContainsFunc(r.State.Commands, Command.NeedsToken): // an operator's command serves as the probe
 	default:
 		c := r.rules.registerRunner(r.vmID, r.now)
 		r.accept(c)
@@ -181,24 +183,23 @@ func (r *reduction) probe() {
 	}
 }
 
-// The time without a sign of the runner after which a probe is sent: twice the
-// interval of the VM's heartbeats, within these bounds.
+// A probe is sent after twice the interval of the VM's heartbeats without a report about
+// the runner, within these bounds.
 const (
-	leastProbeDelay = 30 * time.Second
-	mostProbeDelay  = 2 * time.Minute
+	minProbeDelay = 30 * time.Second
+	maxProbeDelay = 2 * time.Minute
 )
 
 func (v VM) probeDelay() time.Duration {
-	return min(max(2*v.BeatInterval, leastProbeDelay), mostProbeDelay)
+	return min(max(2*v.HeartbeatInterval, minProbeDelay), maxProbeDelay)
 }
 
-// endProbe takes back what was to show whether the agent has lost its runner: the
-// session that it was sent on is over.
+// endProbe cancels the probe when the session that it was sent on has ended.
 func (r *reduction) endProbe() {
 	g := &r.vm().Registration
 	g.ProbeAt = time.Time{}
 	if c, ok := r.State.Command(g.Probe); ok && !c.State.Terminal() {
-		r.put(c.end(Cancelled, "taken back: its session is over, and the next one shows whether the runner is still registered", r.now), r.now)
+		r.put(c.end(Cancelled, "withdrawn: its session ended; the next session shows whether the runner is still registered", r.now), r.now)
 	}
 	r.vm().Registration.Probe = ""
 }

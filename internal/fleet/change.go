@@ -5,13 +5,13 @@ import "time"
 // Change is one durable step of the fleet. Exactly one of VM, Command and Event
 // is set.
 type Change struct {
-	// Seq rises with every change; it is what a cursor points at.
+	// Seq increases with every change; cursors point at it.
 	Seq int64
 	At  time.Time
 	// Subject is the VM that the change is about.
 	Subject VMID
 	VM      *VM
-	// Command is without its parameters.
+	// Command lacks its parameters.
 	Command *Command
 	Event   *Event
 }
@@ -23,17 +23,17 @@ type Step string
 const (
 	StepAccepted  Step = "accepted"
 	StepDelivered Step = "delivered"
-	// StepNotWritten is back to pending, after a delivery that was not completed.
+	// StepNotWritten is the return to pending after a delivery that was not completed.
 	StepNotWritten Step = "not written"
 	StepEnded      Step = "ended"
-	// StepLateAck is an ack that came after the end.
+	// StepLateAck is an ack that arrived after the end.
 	StepLateAck Step = "late ack"
 	// StepNone is everything else, such as the end of the session.
 	StepNone Step = ""
 )
 
-// Step returns what the change did to its command; StepNone when it is about
-// something else.
+// Step returns what the change did to its command; StepNone when the change is not about a
+// command.
 func (c Change) Step() Step {
 	cmd := c.Command
 	switch {

@@ -2,11 +2,12 @@ package fleet
 
 import "time"
 
-// ClockMoved is a step of the controller's clock by so much, below zero for back. It
-// moves the times of the VM, or of the command if it names one, that are compared with
-// the present, so that nothing ends earlier or later than without it: every time that
-// the controller's clock has set, except those that are history. It shows in the log of changes
-// as a change of the VM, since the VM's times can be seen; not as steps of its commands.
+// ClockMoved is a step of the controller's clock; a negative By means that the clock was
+// set back. It shifts those times of the VM, or of the command if it names one, that are
+// compared with the present: every time that the controller's clock has set, except for the
+// history. So nothing ends earlier or later because of the step. In the change log it
+// appears as a change of the VM, whose times are visible, but not as a step of its
+// commands.
 //
 // It must be applied once to each record that is older than the step, and to none that
 // is younger. It returns ErrNotFound when the VM has no such command.
@@ -34,8 +35,8 @@ func (in ClockMoved) reduce(r *reduction) error {
 	return nil
 }
 
-// moveClock returns v with its times moved. FirstSeenAt is history, and those when
-// something was sent or began are the agent's.
+// moveClock returns v with its times shifted. FirstSeenAt is history, and the times when
+// something was sent or began are from the agent's clock.
 func (v VM) moveClock(by time.Duration) VM {
 	g := &v.Registration
 	for _, t := range []*time.Time{
@@ -48,8 +49,8 @@ func (v VM) moveClock(by time.Duration) VM {
 	return v
 }
 
-// moveClock returns an open command with its times moved. CreatedAt is the caller's,
-// and the others are set when it ends.
+// moveClock returns an open command with its times shifted. CreatedAt is from the caller's
+// clock; the others are set when the command ends.
 func (c Command) moveClock(by time.Duration) Command {
 	for _, t := range []*time.Time{&c.AcceptedAt, &c.ExpiresAt, &c.Last.At, &c.DueAt} {
 		moveTime(t, by)
@@ -57,23 +58,23 @@ func (c Command) moveClock(by time.Duration) Command {
 	return c
 }
 
-// MoveClock returns what is known of a session with its times moved.
+// MoveClock returns l with its times shifted.
 func (l Liveness) MoveClock(by time.Duration) Liveness {
-	for _, t := range []*time.Time{&l.OpenedAt, &l.LastMessageAt, &l.LastBeatAt, &l.SuspectAt} {
+	for _, t := range []*time.Time{&l.OpenedAt, &l.LastMessageAt, &l.LastHeartbeatAt, &l.SuspectAt} {
 		moveTime(t, by)
 	}
 	return l
 }
 
-// moveTime moves a time that is set.
+// moveTime shifts a time that is set.
 func moveTime(t *time.Time, by time.Duration) {
 	if !t.IsZero() {
 		*t = t.Add(by)
 	}
 }
 
-// AfterJump returns an input that was made before the clock stepped by so much and is
-// reduced after it: with the times that it brings moved.
+// AfterJump returns an input that was made before a clock step and is reduced after it,
+// with its times shifted.
 func AfterJump(in Input, by time.Duration) Input {
 	switch in := in.(type) {
 	case CommandAccepted:

@@ -10,13 +10,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// notMoved are the times that stay when the clock steps, each with the reason.
+// notMoved are the times that do not shift when the clock steps, each with the reason.
 var notMoved = map[string]string{
-	"VM.StartedAt":      "the agent's clock set it",
-	"VM.Job.StartedAt":  "the agent's clock set it",
-	"VM.FirstSeenAt":    "history: it is compared with nothing",
-	"VM.BeatSentAt":     "the agent's clock set it",
-	"VM.EvidenceSentAt": "the agent's clock set it",
+	"VM.StartedAt":       "the agent's clock set it",
+	"VM.Job.StartedAt":   "the agent's clock set it",
+	"VM.FirstSeenAt":     "history: it is not compared with anything",
+	"VM.HeartbeatSentAt": "the agent's clock set it",
+	"VM.EvidenceSentAt":  "the agent's clock set it",
 
 	"Command.CreatedAt":     "the caller's clock set it",
 	"Command.FinishedAt":    "an open command has none",
@@ -24,8 +24,8 @@ var notMoved = map[string]string{
 	"Command.Waiting.Since": "derived when it is read, and never stored",
 }
 
-// times returns the times in a value by their names, once all of its pointers to structs
-// point somewhere.
+// times returns the time fields of a value by name. It first allocates every nil pointer to
+// a struct.
 func times(name string, v reflect.Value) map[string]*time.Time {
 	found := map[string]*time.Time{}
 	switch {
@@ -44,7 +44,7 @@ func times(name string, v reflect.Value) map[string]*time.Time {
 	return found
 }
 
-// filled sets all times of a value, each to another one, and returns them.
+// filled sets all times of a value to distinct values, and returns them.
 func filled(name string, v any) map[string]*time.Time {
 	found := times(name, reflect.ValueOf(v).Elem())
 	for i, name := range slices.Sorted(maps.Keys(found)) {
@@ -53,7 +53,7 @@ func filled(name string, v any) map[string]*time.Time {
 	return found
 }
 
-// requireMoved requires that all times have moved but those that have a reason not to.
+// requireMoved requires that all times have shifted except those in notMoved.
 func requireMoved(t *testing.T, before, after map[string]*time.Time, by time.Duration) {
 	t.Helper()
 	require.NotEmpty(t, before)
@@ -66,7 +66,7 @@ func requireMoved(t *testing.T, before, after map[string]*time.Time, by time.Dur
 	}
 }
 
-// Every time that is compared with the present moves with the clock: also those that
+// Every time that is compared with the present shifts with the clock, including those that
 // are added to these types later.
 func TestClockMovesEveryTime(t *testing.T) {
 	t.Parallel()
@@ -83,11 +83,11 @@ func TestClockMovesEveryTime(t *testing.T) {
 		requireMoved(t, command, times("Command", reflect.ValueOf(&movedCommand).Elem()), by)
 		requireMoved(t, liveness, times("Liveness", reflect.ValueOf(&movedLiveness).Elem()), by)
 	}
-	require.Equal(t, VM{}, VM{}.moveClock(time.Hour), "what is not set stays so")
+	require.Equal(t, VM{}, VM{}.moveClock(time.Hour), "zero times stay zero")
 	require.Equal(t, Command{}, Command{}.moveClock(time.Hour))
 }
 
-// clockState is a VM with a command that is out and one that is pending.
+// clockState is a VM with a command in flight and a pending one.
 func clockState() (State, Command, Command) {
 	out := Command{
 		Seq: 1, ID: "out", VM: "vm", Type: "drain", State: Delivered, Attempts: 1, AcceptedAt: t0, ExpiresAt: t0.Add(time.Hour),
@@ -103,8 +103,8 @@ func clockState() (State, Command, Command) {
 	return State{VM: v, Commands: []Command{out, pending}}, out, pending
 }
 
-// A step of the clock moves the VM, or the command that is named, and looks like no step
-// of a command: none is logged as accepted or delivered once more.
+// A step of the clock changes the VM, or the named command, and does not look like a step
+// of a command: none is logged as accepted or delivered again.
 func TestClockMoved(t *testing.T) {
 	t.Parallel()
 	s, out, pending := clockState()
@@ -117,7 +117,7 @@ func TestClockMoved(t *testing.T) {
 		"a VM that was never seen": {
 			state: State{Commands: s.Commands}, in: ClockMoved{VM: "vm", By: by},
 		},
-		"a command that is out": {
+		"a command in flight": {
 			state: s, in: ClockMoved{VM: "vm", Command: "out", By: by},
 			moved: []Command{moved(out)}, log: []Change{},
 		},
@@ -134,8 +134,8 @@ func TestClockMoved(t *testing.T) {
 	})
 }
 
-// What was not due before a step is not due right after it, and is when as much has
-// passed as without it.
+// What was not due before a step is not due right after it, and becomes due after the same
+// time as without the step.
 func TestTickAfterClockMoved(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{-time.Hour, 40 * 24 * time.Hour} {
@@ -158,7 +158,7 @@ func TestTickAfterClockMoved(t *testing.T) {
 	}
 }
 
-// What was under way when the clock stepped is reduced as if it came right after.
+// An input that was made before a clock step is reduced as if it had been made right after.
 func TestAfterJump(t *testing.T) {
 	t.Parallel()
 	by := -time.Hour
@@ -171,6 +171,6 @@ func TestAfterJump(t *testing.T) {
 	require.Equal(t, EventReceived{Event{Origin: at(t0.Add(by))}}, AfterJump(EventReceived{Event{Origin: at(t0)}}, by))
 	h := &Heartbeat{Origin: at(t0)}
 	require.Equal(t, HeartbeatReceived{&Heartbeat{Origin: at(t0.Add(by))}}, AfterJump(HeartbeatReceived{h}, by))
-	require.Equal(t, t0, h.ReceivedAt, "it is its sender's")
+	require.Equal(t, t0, h.ReceivedAt, "the sender's heartbeat is unchanged")
 	require.Equal(t, Polled{"vm"}, AfterJump(Polled{"vm"}, by))
 }

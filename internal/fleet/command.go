@@ -10,11 +10,11 @@ import (
 // runner. The controller requests it by itself.
 const RegisterRunner = "register_runner"
 
-// RegistrationTokenParam names the parameter of a RegisterRunner command that
-// is filled in at delivery, and is never stored.
+// RegistrationTokenParam names the parameter of a RegisterRunner command that is filled in
+// at delivery and never stored.
 const RegistrationTokenParam = "registration_token"
 
-// CommandState is where a command is in its life.
+// CommandState is where a command is in its lifecycle.
 type CommandState string
 
 // The states of a command. All but Pending and Delivered are terminal.
@@ -28,10 +28,10 @@ const (
 	Cancelled CommandState = "CANCELLED"
 )
 
-// CommandStates lists every state, in the order of a command's life.
+// CommandStates lists every state, in the order of the lifecycle.
 var CommandStates = []CommandState{Pending, Delivered, Succeeded, Failed, TimedOut, Expired, Cancelled}
 
-// Terminal reports whether the state is one that never changes.
+// Terminal reports whether the state is final.
 func (s CommandState) Terminal() bool { return s != Pending && s != Delivered }
 
 // Params are the parameters of a command.
@@ -42,7 +42,7 @@ type Params struct {
 	List    []string          `json:"list,omitempty"`
 }
 
-// Size is how many bytes the parameters take, roughly.
+// Size returns roughly how many bytes the parameters take.
 func (p Params) Size() (n int) {
 	for name, value := range p.Strings {
 		n += len(name) + len(value)
@@ -73,11 +73,10 @@ type Ack struct {
 	Result    map[string]string `json:"result,omitempty"`
 }
 
-// Command is an operator's or the controller's intent for one VM, with
-// everything that became of it.
+// Command is an operator's or the controller's intent for one VM, with its outcome.
 type Command struct {
-	// Seq is the order of acceptance over the fleet, and Version counts how often the
-	// record was written. The database assigns Seq.
+	// Seq is the order of acceptance in the fleet, assigned by the database. Version counts
+	// how often the record was written.
 	Seq     int64 `json:"-"`
 	Version int64 `json:"-"`
 
@@ -85,23 +84,22 @@ type Command struct {
 	VM     VMID      `json:"vm"`
 	Type   string    `json:"type"`
 	Params Params    `json:"params,omitzero"`
-	// CreatedAt is the caller's word, in whole seconds.
+	// CreatedAt is the time that the caller gave, in whole seconds.
 	CreatedAt  time.Time     `json:"created_at"`
 	AcceptedAt time.Time     `json:"accepted_at"`
 	ExpiresAt  time.Time     `json:"expires_at"`
 	AckTimeout time.Duration `json:"ack_timeout"`
-	// MaxDeliveries is how many deliveries it may have; 0, in records of earlier
-	// versions, is DefaultMaxDeliveries.
+	// MaxDeliveries is how many deliveries the command may have; 0, in records of earlier
+	// versions, means DefaultMaxDeliveries.
 	MaxDeliveries int `json:"max_deliveries,omitempty"`
 
 	State CommandState `json:"state"`
 	// Last is the latest delivery; its At is zero before the first.
 	Last Delivery `json:"last,omitzero"`
-	// Attempts counts the deliveries that were written to the agent in full, and
-	// those of which a crash of the controller left that in doubt.
+	// Attempts counts the deliveries that were written to the agent in full, and those that
+	// may have been when the controller crashed.
 	Attempts int `json:"attempts,omitempty"`
-	// DueAt is when Lapsed has something to say, unless the command moves on
-	// before; zero once it is terminal.
+	// DueAt is when Expire next has an effect; zero once the command is terminal.
 	DueAt      time.Time `json:"due_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`
 	Ack        *Ack      `json:"ack,omitempty"`
@@ -109,25 +107,25 @@ type Command struct {
 	Reason     string    `json:"reason,omitempty"`
 
 	// Waiting is what an open command waited for when it was read. It is derived for
-	// those who ask, and never stored.
+	// readers and never stored.
 	Waiting Waiting `json:"-"`
 }
 
-// SameRequest reports whether o asks for the same as c: the same VM, type and
+// SameRequest reports whether o makes the same request as c: the same VM, type and
 // parameters.
 func (c Command) SameRequest(o Command) bool {
 	return c.VM == o.VM && c.Type == o.Type && c.Params.Equal(o.Params)
 }
 
-// Outline returns c without what can be large: its parameters.
+// Outline returns c without its parameters, which can be large.
 func (c Command) Outline() Command {
 	c.Params = Params{}
 	return c
 }
 
-// MarkAcked takes the agent's answer. An ack for a command that has ended is kept
-// on its record, if it is the first, and changes nothing else. It returns
-// ErrNotDelivered for a command that was never handed out.
+// MarkAcked applies the agent's ack. The first ack of a command that has ended is kept on
+// its record, without any other effect. It returns ErrNotDelivered for a command that was
+// never delivered.
 func (c Command) MarkAcked(a Ack, now time.Time) (Command, error) {
 	if c.State == Pending {
 		return c, ErrNotDelivered
@@ -144,8 +142,8 @@ func (c Command) MarkAcked(a Ack, now time.Time) (Command, error) {
 	return c.end(Failed, "the agent answered that it failed", now), nil
 }
 
-// MarkProven ends a delivered command as succeeded on evidence other than an ack.
-// It returns ErrNotDelivered when the command is not out.
+// MarkProven ends a delivered command as succeeded on evidence other than an ack. It
+// returns ErrNotDelivered when the command is not in state Delivered.
 func (c Command) MarkProven(evidence string, now time.Time) (Command, error) {
 	if c.State != Delivered {
 		return c, ErrNotDelivered
@@ -153,17 +151,17 @@ func (c Command) MarkProven(evidence string, now time.Time) (Command, error) {
 	return c.end(Succeeded, evidence, now), nil
 }
 
-// MarkUnneeded ends c because what it is for is reached already, as evidence shows: as
-// succeeded when it is out, and else as cancelled.
+// MarkUnneeded ends c because its purpose has been achieved, as evidence shows: as
+// succeeded when it was delivered, otherwise as cancelled.
 func (c Command) MarkUnneeded(evidence string, now time.Time) Command {
 	if proven, err := c.MarkProven(evidence, now); err == nil {
 		return proven
 	}
-	return c.end(Cancelled, "not needed any more: "+evidence, now)
+	return c.end(Cancelled, "no longer needed: "+evidence, now)
 }
 
-// Cancel takes c back. Cancelling twice is not an error; it returns ErrEnded for
-// a command that has ended in another way.
+// Cancel cancels c. Cancelling twice is not an error; it returns ErrEnded for a command
+// that has ended otherwise.
 func (c Command) Cancel(now time.Time) (Command, error) {
 	switch {
 	case c.State == Cancelled:

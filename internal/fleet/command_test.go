@@ -10,7 +10,7 @@ import (
 
 var t0 = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// inState makes a command that reached the state by transitions alone.
+// inState returns a command that reached the state by transitions alone.
 func inState(tb testing.TB, s CommandState) Command {
 	tb.Helper()
 	c, err := CommandRequest{ID: "c", VM: "vm", Type: "drain"}.Accept(CommandDefaults{time.Hour, time.Minute, 3}, t0)
@@ -37,12 +37,12 @@ func inState(tb testing.TB, s CommandState) Command {
 	return c
 }
 
-// via is a delivery, but none in an answer to vm_started.
+// via is a delivery that is not in the answer to a vm_started.
 func via(r Route, e Epoch, boot int64, at time.Time) Delivery {
 	return Delivery{Via: r, Epoch: e, Boot: boot, At: at}
 }
 
-// step is a transition tried on a command; it returns the command after it.
+// step is a transition; try returns the command after it.
 type step struct {
 	name string
 	do   func(Command) (Command, error)
@@ -64,11 +64,11 @@ var steps = []step{
 	{"end the session", func(c Command) (Command, error) { return c.EndSession(1, t0), nil }},
 }
 
-// live is the VM of c with the session live that c is out on.
+// live is the VM of c with the session on which c is in flight.
 func live(c Command) VM { return VM{ID: c.VM, Connected: true, Epoch: c.Last.Epoch} }
 
-// TestTransitions defends the state machine: every state against every step.
-// What is not listed stays in its state without an error.
+// TestTransitions checks every state against every step. Combinations that are not listed
+// leave the state unchanged without an error.
 func TestTransitions(t *testing.T) {
 	t.Parallel()
 	type outcome struct {
@@ -121,11 +121,11 @@ func TestTransitions(t *testing.T) {
 	}
 }
 
-// requireConsistent holds what is true of every command after every step.
+// requireConsistent checks the invariants of every command after every step.
 func requireConsistent(tb testing.TB, before, after Command) {
 	tb.Helper()
-	require.Equal(tb, after.State.Terminal(), !after.FinishedAt.IsZero(), "ended, or not")
-	require.Equal(tb, after.State.Terminal(), after.DueAt.IsZero(), "time is up once")
+	require.Equal(tb, after.State.Terminal(), !after.FinishedAt.IsZero(), "finished_at is set at the end")
+	require.Equal(tb, after.State.Terminal(), after.DueAt.IsZero(), "a command that has ended is never due")
 	require.Equal(tb, after.State.Terminal(), after.Reason != "", "an end has a reason")
 	require.GreaterOrEqual(tb, after.Attempts, before.Attempts-1)
 	require.LessOrEqual(tb, after.Attempts, after.MaxDeliveries)
@@ -134,7 +134,7 @@ func requireConsistent(tb testing.TB, before, after Command) {
 		require.Equal(tb, before.FinishedAt, after.FinishedAt)
 	}
 	if before.Ack != nil {
-		require.Equal(tb, before.Ack, after.Ack, "the first ack stays")
+		require.Equal(tb, before.Ack, after.Ack, "the first ack is kept")
 	}
 	if after.State == Expired || after.State == Pending {
 		require.Zero(tb, after.Attempts, "never delivered")
@@ -154,11 +154,11 @@ func TestLateAckIsKept(t *testing.T) {
 	}
 	c, err := inState(t, Expired).MarkAcked(Ack{CommandID: "c", Success: true}, t0)
 	require.NoError(t, err)
-	require.Nil(t, c.Ack, "no agent acks what it never got")
+	require.Nil(t, c.Ack, "a command that was never delivered has no ack")
 }
 
-// TestAckClock defends that a command leased by a controller that died is
-// given up at its deadline, not at its ack timeout.
+// TestAckClock checks that a command leased by a controller that crashed times out at its
+// deadline, not at its ack timeout.
 func TestAckClock(t *testing.T) {
 	t.Parallel()
 	c := inState(t, Delivered)
@@ -177,7 +177,7 @@ func TestPolledDelivery(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, t0.Add(time.Minute), c.DueAt)
 	for _, d := range []Delivery{via(HTTP, 0, 1, t0), via(Stream, 1, 1, t0), via(HTTP, 5, 1, t0)} {
-		require.False(t, c.Deliverable(d), "handed to a poll once a boot")
+		require.False(t, c.Deliverable(d), "delivered to a poll once per boot")
 	}
 	require.True(t, c.Deliverable(via(HTTP, 0, 2, t0)))
 	require.True(t, c.Deliverable(via(Stream, 1, 2, t0)))
@@ -191,7 +191,7 @@ func TestStreamRedeliveryNeedsANewSession(t *testing.T) {
 	require.True(t, c.Deliverable(via(HTTP, 1, 1, t0)), "the stream is over for an agent that polls")
 }
 
-// FuzzTransitions plays any sequence of steps and holds the invariants.
+// FuzzTransitions checks the invariants over any sequence of steps.
 func FuzzTransitions(f *testing.F) {
 	f.Add([]byte{0, 3, 7})
 	f.Add([]byte{0, 11, 1, 4, 3, 10})

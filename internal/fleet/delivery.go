@@ -9,19 +9,19 @@ import (
 // sender or an option says otherwise.
 const DefaultMaxDeliveries = 5
 
-// While nothing arrives on the session, the decision about an overdue ack is postponed by
-// a share of the time since the delivery, within these bounds: many commands may wait like
-// this at once, each for a long time.
+// While nothing arrives on the session, the decision about an overdue ack is postponed by a
+// share of the time since the delivery, within these bounds: many commands may wait like
+// this at the same time, for long.
 const (
-	leastDeferral = time.Second
-	mostDeferral  = 15 * time.Second
+	minDeferral   = time.Second
+	maxDeferral   = 15 * time.Second
 	deferralShare = 16
 )
 
-// Route is the way something passes between an agent and the controller.
+// Route is how a message travels between an agent and the controller.
 type Route string
 
-// The ways between an agent and the controller.
+// The routes between an agent and the controller.
 const (
 	Stream Route = "stream"
 	HTTP   Route = "http"
@@ -29,13 +29,13 @@ const (
 
 // Delivery is one attempt to hand a command to its agent.
 type Delivery struct {
-	// Via is the route it takes.
+	// Via is the route of the delivery.
 	Via Route `json:"via,omitempty"`
-	// Epoch is the session it is sent on; over HTTP, the VM's newest.
+	// Epoch is the session that it is sent on; over HTTP, the VM's newest.
 	Epoch Epoch `json:"epoch,omitempty"`
-	// Boot is the boot of the VM it is sent to.
+	// Boot is the VM's boot at the time.
 	Boot int64 `json:"boot,omitempty"`
-	// At is when.
+	// At is the time of the delivery.
 	At time.Time `json:"at,omitzero"`
 	// Started is whether it is in the answer to a vm_started that came over HTTP.
 	// Only a RegisterRunner can be. Older agents take it from there; those that open
@@ -173,7 +173,7 @@ func (c Command) Expire(now, lastMessageAt time.Time, v VM) Command {
 	case c.State == Pending:
 		return c.end(Expired, "not delivered before its deadline", now)
 	case v.Connected && c.LeasedTo(v.Epoch) && !lastMessageAt.After(c.Last.At) && now.Before(c.ExpiresAt):
-		c.DueAt = now.Add(max(leastDeferral, min(now.Sub(c.Last.At)/deferralShare, mostDeferral)))
+		c.DueAt = now.Add(max(minDeferral, min(now.Sub(c.Last.At)/deferralShare, maxDeferral)))
 		return c
 	default:
 		return c.end(TimedOut, c.unackedReason(now, v), now)
@@ -185,14 +185,14 @@ func (c Command) unackedReason(now time.Time, v VM) string {
 	reason := fmt.Sprintf("no ack within %s", c.AckTimeout)
 	switch {
 	case c.Last.Started:
-		reason = "handed out in the answer to vm_started, and no runner_registered came"
+		reason = "delivered in the answer to vm_started, but no runner_registered arrived"
 	case c.Last.Via == HTTP:
-		reason = "handed to a poll, and agents that poll send no acks"
+		reason = "delivered to a poll, and agents that poll do not send acks"
 	case !now.Before(c.ExpiresAt):
 		reason = "delivered, but not acked before its deadline"
 	}
 	if v.ReadsNoCommands() {
-		reason += "; the runner of the VM is registered, and such an agent reads no commands as a rule (nothing acked since)"
+		reason += "; the runner of the VM is registered, and such an agent usually reads no commands (nothing acked since)"
 	}
 	return reason
 }

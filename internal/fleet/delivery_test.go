@@ -7,14 +7,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A command is never delivered after its deadline nor more often than it may be,
-// pending or out.
+// A command, pending or in flight, is never delivered after its deadline, nor more often
+// than its limit.
 func TestDeliverableInTimeOnly(t *testing.T) {
 	t.Parallel()
 	for _, s := range []CommandState{Pending, Delivered} {
 		c := inState(t, s)
 		d := Delivery{Via: Stream, Epoch: 2, Boot: 1, At: c.ExpiresAt.Add(-1)}
-		c.DueAt = c.ExpiresAt.Add(time.Hour) // an ack clock that runs on
+		c.DueAt = c.ExpiresAt.Add(time.Hour) // an ack clock that runs past the deadline
 		require.True(t, c.Deliverable(d), s)
 		d.At = c.ExpiresAt
 		require.False(t, c.Deliverable(d), s)
@@ -23,14 +23,14 @@ func TestDeliverableInTimeOnly(t *testing.T) {
 	}
 }
 
-// Records of earlier versions name no limit.
+// Records of earlier versions have no limit.
 func TestMaxDeliveriesOfOldRecords(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, DefaultMaxDeliveries, Command{}.MaxDeliveriesOrDefault())
 	require.Equal(t, 2, Command{MaxDeliveries: 2}.MaxDeliveriesOrDefault())
 }
 
-// The last delivery that may be made ends with its session.
+// The last permitted delivery ends with its session.
 func TestExhausted(t *testing.T) {
 	t.Parallel()
 	c := inState(t, Pending)
@@ -45,8 +45,8 @@ func TestExhausted(t *testing.T) {
 	require.Equal(t, "delivered 3 times and never acked: max_deliveries is reached", c.Reason)
 }
 
-// What is not written is taken back once, whoever finds out: the write that was too
-// late, and the end of the session after it. The delivery before still counts.
+// A lease that was not written is released only once, whether the failed write or the end
+// of the session comes first. An earlier delivery still counts.
 func TestNotWrittenOnce(t *testing.T) {
 	t.Parallel()
 	c, err := inState(t, Delivered).EndSession(1, t0).MarkDelivered(via(Stream, 2, 1, t0))
@@ -54,14 +54,14 @@ func TestNotWrittenOnce(t *testing.T) {
 	c = c.ReleaseLease(2)
 	require.Equal(t, 1, c.Attempts)
 	require.False(t, c.LeasedTo(2))
-	require.False(t, c.InFlight(via(Stream, 2, 1, t0)), "it blocks nothing")
+	require.False(t, c.InFlight(via(Stream, 2, 1, t0)), "a released command blocks no other")
 	require.Equal(t, c, c.ReleaseLease(2))
 	c = c.Expire(c.ExpiresAt, time.Time{}, VM{})
 	require.Equal(t, TimedOut, c.State, "it was delivered")
 }
 
-// While nothing has arrived on its live session since, the decision is postponed, up
-// to the deadline.
+// While nothing has arrived on its live session since the delivery, a timeout is postponed,
+// up to the deadline.
 func TestLapsedInSilence(t *testing.T) {
 	t.Parallel()
 	c := inState(t, Delivered)
@@ -93,7 +93,7 @@ func TestLapsedInSilence(t *testing.T) {
 	require.Equal(t, TimedOut, polled.Expire(polled.DueAt, t0, live(polled)).State, "there is no session to wait for")
 }
 
-// The reason of a timeout says what an operator needs to know.
+// The reason of a timeout contains what an operator needs to know.
 func TestTimeoutReasons(t *testing.T) {
 	t.Parallel()
 	c := inState(t, Delivered)

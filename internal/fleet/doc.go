@@ -1,8 +1,8 @@
-// Package fleet owns the nouns of the controller and the rules they live by:
-// VMs and how they are registered, commands and their state machine, events,
-// heartbeats, and what makes any of them valid.
+// Package fleet owns the domain types of the controller and their rules: VMs and their
+// registration, commands and their state machine, events, heartbeats, and the validation of
+// each.
 //
-// It imports the standard library only. Everything in it is a value or a pure
-// function: stores persist what these functions decide, and time comes in as an
-// argument. The JSON form of its types is the form that stores keep.
+// It imports the standard library only. Everything in it is a value or a pure function:
+// stores persist what these functions decide, and the time is an argument. The JSON form of
+// its types is the stored form.
 package fleet

@@ -5,10 +5,9 @@ import "time"
 // noTime is the zero time.
 var noTime time.Time
 
-// AckReceived is an agent's answer that came on the session with this epoch. It
-// returns ErrNotFound when the VM has no such command, ErrNotDelivered when it was
-// never sent, and ErrSuperseded when the ack arrived after a newer session was
-// opened.
+// AckReceived is an ack that arrived on the session with this epoch. It returns ErrNotFound
+// when the VM has no such command, ErrNotDelivered when the command was never sent, and
+// ErrSuperseded when the ack arrived after a newer session was opened.
 type AckReceived struct {
 	VM    VMID
 	Epoch Epoch
@@ -34,23 +33,23 @@ func (in AckReceived) reduce(r *reduction) error {
 	acked, err := c.MarkAcked(in.Ack, r.now)
 	r.Command = acked
 	if err != nil || repeated || acked.Ack == nil {
-		return err // or nothing of it is stored
+		return err // otherwise nothing of it would be stored
 	}
 	if r.vm().Epoch == in.Epoch {
 		r.vm().LastSeenAt = r.now
 	}
 	restarted := acked.Type == RegisterRunner && !r.Late && acked.ID != r.vm().Registration.Probe && r.vm().ReadsNoCommands()
 	r.vm().LastAckAt = r.now
-	r.VMRecorded = !r.Late // when the command ended says it
+	r.VMRecorded = !r.Late // the command's end has the time
 	r.put(acked, r.now)
 	if restarted {
-		r.restartAcked(acked)
+		r.applyRestartAck(acked)
 	}
 	return nil
 }
 
-// EventReceived is an event. It is always stored. From a superseded session it is Stale
-// and changes nothing else.
+// EventReceived is an event. It is always stored. An event from a superseded session is
+// Stale and has no other effect.
 type EventReceived struct{ Event Event }
 
 // Subject implements Input.
@@ -58,7 +57,7 @@ func (in EventReceived) Subject() (VMID, CommandID) { return in.Event.VM, "" }
 
 func (in EventReceived) reduce(r *reduction) error {
 	e := in.Event
-	r.seen()
+	r.markKnown()
 	r.Event = &e
 	r.Changes = append(r.Changes, Change{At: e.ReceivedAt, Subject: e.VM, Event: r.Event})
 	if r.Stale = r.vm().Stale(e.Origin); r.Stale {
@@ -71,7 +70,8 @@ func (in EventReceived) reduce(r *reduction) error {
 	return nil
 }
 
-// reactions are what events mean for their VM. Events of other types are only stored.
+// reactions maps event types to their effect on the VM. Events of other types are only
+// stored.
 var reactions = map[string]func(*reduction, Event){
 	EventVMStarted:        vmStarted,
 	EventRunnerRegistered: runnerRegistered,
@@ -81,7 +81,7 @@ var reactions = map[string]func(*reduction, Event){
 }
 
 func vmStarted(r *reduction, e Event) {
-	r.State.VM = r.vm().Describe(e)
+	r.State.VM = r.vm().ApplyMachine(e)
 	if r.registering() {
 		r.startedUnproven(e)
 	} else {
@@ -92,9 +92,9 @@ func vmStarted(r *reduction, e Event) {
 	}
 }
 
-// startedUnproven takes a start of the VM while its register_runner is on its way. If that
-// was handed out over HTTP, this is another boot: after a poll the command serves it as
-// well, and in an answer to vm_started it was of no use.
+// startedUnproven applies a start of the VM while its register_runner is in flight. If that
+// was delivered over HTTP, this is another boot: a command from a poll is still valid in
+// it, and one from an answer to vm_started was not used.
 func (r *reduction) startedUnproven(e Event) {
 	v := r.vm()
 	c, _ := r.State.Command(v.Registration.Command)
@@ -106,7 +106,7 @@ func (r *reduction) startedUnproven(e Event) {
 		v.BootedAt = e.ReceivedAt
 	}
 	v.StartedAt = e.SentAt
-	if c.Last.Started && e.ReceivedAt.Sub(c.Last.At) >= leastAttemptTime {
+	if c.Last.Started && e.ReceivedAt.Sub(c.Last.At) >= minAttemptTime {
 		r.put(c.end(TimedOut, restartedUnregistered, r.now), r.now)
 	}
 }
@@ -115,26 +115,26 @@ func (r *reduction) startedUnproven(e Event) {
 // sent later.
 func (v VM) overtaken(e Event) bool {
 	return e.Type != EventVMStarted && e.Type != EventRunnerRegistered &&
-		sentBefore(e.SentAt, v.EvidenceSentAt, latest)
+		sentBefore(e.SentAt, v.EvidenceSentAt, maxReordering)
 }
 
-// evidence notes when the agent sent a report about its runner or job.
-func (r *reduction) evidence(e Event) {
+// recordEvidence records when the agent sent a report about its runner or job.
+func (r *reduction) recordEvidence(e Event) {
 	v := r.vm()
 	v.BootSeenAt, v.Registration.ProbeAt = noTime, noTime
 	v.EvidenceSentAt = e.SentAt
 }
 
 func runnerRegistered(r *reduction, e Event) {
-	r.evidence(e)
+	r.recordEvidence(e)
 	r.vm().CrashedAt = noTime
 	r.prove(e.Origin, provenByEvent)
 }
 
-// runnerCrashed leaves the registration alone: an agent in the field still counts its
-// runner as configured, and takes no command for another.
+// runnerCrashed leaves the registration unchanged: agents in the field still regard their
+// runner as configured, and do not read another command.
 func runnerCrashed(r *reduction, e Event) {
-	r.evidence(e)
+	r.recordEvidence(e)
 	v := r.vm()
 	v.Job, v.CrashedAt = nil, e.ReceivedAt
 	v.Runner = v.Runner.offline()
@@ -142,27 +142,27 @@ func runnerCrashed(r *reduction, e Event) {
 }
 
 func jobStarted(r *reduction, e Event) {
-	r.evidence(e)
+	r.recordEvidence(e)
 	r.vm().CrashedAt = noTime
 	r.State.VM = r.vm().startJob(*jobOf(e))
-	if e.Via == Stream && r.vm().Registration.State != Registered { // only a registered runner gets one
+	if e.Via == Stream && r.vm().Registration.State != Registered { // only a registered runner gets a job
 		r.prove(e.Origin, "proven by the event job_started")
 	}
 }
 
 func jobCompleted(r *reduction, e Event) {
-	r.evidence(e)
+	r.recordEvidence(e)
 	r.State.VM = r.vm().endJob(e.ReceivedAt)
 }
 
-// How a runner is proven to be registered.
+// Why a runner is known to be registered.
 const (
 	provenByEvent     = "proven by the event runner_registered"
 	provenByHeartbeat = "proven by a heartbeat of a configured runner"
 )
 
-// HeartbeatReceived is a heartbeat. One from a session that has been superseded is
-// Stale and changes nothing.
+// HeartbeatReceived is a heartbeat. One from a superseded session is Stale and has no
+// effect.
 type HeartbeatReceived struct{ Heartbeat *Heartbeat }
 
 // Subject implements Input.
@@ -173,17 +173,17 @@ func (in HeartbeatReceived) reduce(r *reduction) error {
 	if r.Stale = r.vm().Stale(h.Origin); r.Stale {
 		return nil
 	}
-	r.seen()
-	late := r.vm().Late(*h) || h.ReceivedAt.Before(r.vm().BootedAt) // what it reports is over
-	r.State.VM = r.vm().Heartbeat(*h, late)
-	r.VMRecorded = r.vm().Health == h.Health // else the load is that of an earlier heartbeat
+	r.markKnown()
+	late := r.vm().Late(*h) || h.ReceivedAt.Before(r.vm().BootedAt) // it reports an earlier state
+	r.State.VM = r.vm().ApplyHeartbeat(*h, late)
+	r.VMRecorded = r.vm().Health == h.Health // otherwise the load is from an earlier heartbeat
 	if !late {
 		r.observeAgent(h)
 	}
 	return nil
 }
 
-// observeAgent draws the conclusions of how a heartbeat shows the agent and its runner.
+// observeAgent applies what a heartbeat shows of the agent and its runner.
 func (r *reduction) observeAgent(h *Heartbeat) {
 	v := r.vm()
 	if h.beyondStart() {
@@ -205,38 +205,38 @@ func (r *reduction) observeAgent(h *Heartbeat) {
 	}
 }
 
-// observeAttempt takes what a heartbeat shows of an attempt to register the runner.
+// observeAttempt applies what a heartbeat shows of an attempt to register the runner.
 func (r *reduction) observeAttempt(h *Heartbeat) {
 	v := r.vm()
 	switch {
 	case h.Status == StatusError:
 		grace := noTime
-		if v.Connected { // it exits, and is not to get the next command before it is back
+		if v.Connected { // it exits, and must not get the next command before it has reconnected
 			grace = r.now.Add(registrationGrace)
 		}
 		r.failAttempt("its agent reported the state error", grace)
 	case h.Status == "":
-	case h.Via == HTTP && !v.Connected, h.Epoch > v.Registration.Epoch: // the drop came while it was registering
+	case h.Via == HTTP && !v.Connected, h.Epoch > v.Registration.Epoch: // the connection dropped while it was registering
 		r.continueAttempt(h.Origin)
 	}
 }
 
 func (h Heartbeat) configured() bool { return h.Runner != nil && h.Runner.Configured }
 
-// busy reports whether the agent works, or is on its way down.
+// busy reports whether the agent runs a job or is shutting down.
 func (h Heartbeat) busy() bool {
 	return h.Status == StatusJobRunning || h.Status == StatusDraining || h.Status == StatusShuttingDown
 }
 
-// beyondStart reports whether the agent does what it does not do right after it was
-// started.
+// beyondStart reports whether the agent is in a state that it is not in right after its
+// start.
 func (h Heartbeat) beyondStart() bool {
 	return h.configured() || h.Job != nil || h.Status != "" && !startsIn(h.Status)
 }
 
-// showsStart reports whether an agent that was started before, and moves on from that or
-// not, sends this only after it was started again. One that goes down may give its runner
-// up.
+// showsStart reports whether an agent that was started before sends this only after a
+// restart. movesOn is whether that agent reports states beyond the first ones. An agent
+// that shuts down may remove its runner.
 func (h Heartbeat) showsStart(movesOn bool) bool {
 	switch h.Status {
 	case StatusInitializing, StatusConnecting:

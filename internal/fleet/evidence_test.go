@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// acked is c once its agent has answered it.
+// acked is c after its agent has acked it.
 func (c Command) acked(success bool, at time.Time) Command {
 	s, reason := Succeeded, ackedReason
 	if !success {
@@ -54,8 +54,7 @@ func TestAckReceived(t *testing.T) {
 	})
 }
 
-// An ack of a register_runner says that the agent has the configuration, or refused
-// it.
+// An ack of a register_runner shows whether the agent accepted the configuration.
 func TestAckOfRegisterRunner(t *testing.T) {
 	t.Parallel()
 	v, r := requestedVM(), register("r").out(Stream, 2, t0)
@@ -82,7 +81,7 @@ func eventAt(e Epoch, kind string, sent time.Time) Event {
 	return Event{Origin: o, Type: kind}
 }
 
-// kept is the log of an event and of what it led to.
+// kept is the change log of an event and its consequences.
 func kept(e Event, moved ...Command) []Change {
 	log := []Change{{At: e.ReceivedAt, Subject: e.VM, Event: &e}}
 	for _, c := range moved {
@@ -119,12 +118,12 @@ func TestRunnerRegistered(t *testing.T) {
 	}
 	v := proven(requestedVM())
 	offline := offlineVM().RequestRegistration(r)
-	withdrawn := r.endedAs(Cancelled, "not needed any more: "+proof, t1)
+	withdrawn := r.endedAs(Cancelled, "no longer needed: "+proof, t1)
 	testReduce(t, map[string]reduceCase{
 		"out": {
 			state: stateOf(requestedVM().waiting(t1.Add(1)), drain("a").out(HTTP, 0, t0), out, register("s"), drain("c")),
 			in:    EventReceived{e}, vm: v, moved: []Command{out.endedAs(Succeeded, proof, t1)},
-			log: kept(e, out.endedAs(Succeeded, proof, t1)), // a poll has a
+			log: kept(e, out.endedAs(Succeeded, proof, t1)), // a was delivered to a poll
 		},
 		"handed to a poll": {
 			state: stateOf(offline, handed), in: EventReceived{polled}, vm: proven(offline),
@@ -145,9 +144,9 @@ func TestHeartbeatReceived(t *testing.T) {
 	h, ready := beat(2, false), beat(2, true)
 	r := register("r")
 	out := r.out(Stream, 2, t0).endedAs(Succeeded, "proven by a heartbeat of a configured runner", t1)
-	withdrawn := r.endedAs(Cancelled, "not needed any more: proven by a heartbeat of a configured runner", t1)
+	withdrawn := r.endedAs(Cancelled, "no longer needed: proven by a heartbeat of a configured runner", t1)
 	after := func(v VM, h *Heartbeat) VM {
-		v = v.Heartbeat(*h, false)
+		v = v.ApplyHeartbeat(*h, false)
 		v.MovesOn = true
 		return v
 	}

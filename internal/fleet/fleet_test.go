@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestIDs defends that nothing which could be a path, a query or a second log
-// line passes for an id.
+// TestIDs checks that nothing which could be a path, a query or a second log line is
+// accepted as an id.
 func TestIDs(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"a", "0", "vm-1.example_2", strings.Repeat("x", 128)} {
@@ -29,7 +29,7 @@ func TestIDs(t *testing.T) {
 		require.ErrorAs(t, err, &fe, "%q", id)
 		require.Equal(t, "vm_id", fe.Field)
 		if len(id) > 2 {
-			require.NotContains(t, err.Error(), id, "the value stays out of logs")
+			require.NotContains(t, err.Error(), id, "the error omits the value")
 		}
 	}
 	require.NoError(t, CheckOptionalID("pool_id", ""))
@@ -43,7 +43,7 @@ func TestIDs(t *testing.T) {
 
 var idPattern = regexp.MustCompile(`\A[A-Za-z0-9][A-Za-z0-9._-]{0,127}\z`)
 
-// FuzzID holds the hand-written check against the rule as a pattern.
+// FuzzID compares the hand-written check with the rule as a pattern.
 func FuzzID(f *testing.F) {
 	for _, s := range []string{"vm-1", "", ".", "a/b", "a\n"} {
 		f.Add(s)
@@ -129,16 +129,16 @@ func TestAgentTime(t *testing.T) {
 func TestDiffers(t *testing.T) {
 	t.Parallel()
 	v := NewVM("vm", t0)
-	w := v.Heartbeat(Heartbeat{Origin: Origin{VM: "vm", ReceivedAt: t0.Add(time.Second)}, Health: &Health{}}, false)
-	require.False(t, w.Differs(v), "a heartbeat alone is no change")
-	x := w.Heartbeat(Heartbeat{Origin: Origin{VM: "vm", ReceivedAt: t0.Add(time.Second)}, Status: "idle"}, false)
+	w := v.ApplyHeartbeat(Heartbeat{Origin: Origin{VM: "vm", ReceivedAt: t0.Add(time.Second)}, Health: &Health{}}, false)
+	require.False(t, w.Differs(v), "a heartbeat alone is not a change")
+	x := w.ApplyHeartbeat(Heartbeat{Origin: Origin{VM: "vm", ReceivedAt: t0.Add(time.Second)}, Status: "idle"}, false)
 	require.True(t, x.Differs(w))
-	y := x.Heartbeat(Heartbeat{Origin: Origin{VM: "vm", Pool: "p", Org: "o"}}, false)
+	y := x.ApplyHeartbeat(Heartbeat{Origin: Origin{VM: "vm", Pool: "p", Org: "o"}}, false)
 	require.True(t, y.Differs(x))
 }
 
-// Every field but those of the load makes a difference, also one that is added
-// some day: a change that is not seen is never written.
+// Every field except the load makes a difference, including fields that are added later: an
+// undetected change would never be written.
 func TestDiffersInEveryField(t *testing.T) {
 	t.Parallel()
 	full := func() VM {
@@ -146,7 +146,7 @@ func TestDiffersInEveryField(t *testing.T) {
 	}
 	require.False(t, full().Differs(full()), "equal by value")
 	load := []string{
-		"Health", "LastSeenAt", "LastHeartbeatAt", "LastAckAt", "BeatSentAt", "BeatInterval", "DueAt", "TokenWait.RetryAt",
+		"Health", "LastSeenAt", "LastHeartbeatAt", "LastAckAt", "HeartbeatSentAt", "HeartbeatInterval", "DueAt", "TokenWait.RetryAt",
 		"Registration.CheckAt", "Registration.GraceUntil", "Registration.ProbeAt",
 	}
 	var try func(path string, of func(*VM) reflect.Value)
@@ -176,7 +176,7 @@ func TestDiffersInEveryField(t *testing.T) {
 		case reflect.Slice:
 			f.Index(0).SetString("other")
 		default:
-			t.Fatalf("%s is of a kind that this test does not know", path)
+			t.Fatalf("%s has a kind that this test does not support", path)
 		}
 		require.Equal(t, !slices.Contains(load, path[1:]), v.Differs(full()), path)
 	}

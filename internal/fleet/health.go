@@ -2,18 +2,18 @@ package fleet
 
 import "math"
 
-// maxPercentGap is how many percentage points a reported percentage may differ from
-// what the bytes give. df and the libraries that count as it does leave out the blocks
-// reserved for root, by default 5 % of the disk: a disk that is full for everybody else
-// is used to 95 %. Rounding and two readings at different times add less than that.
+// maxPercentGap is how many percentage points a reported percentage may differ from the one
+// computed from the bytes. df and libraries that count like it leave out the blocks
+// reserved for root, by default 5 % of the disk: a disk that is full for all other users is
+// used to 95 %. Rounding and two readings at different times add less than that.
 const maxPercentGap = 5
 
-// UsedPercent returns the percentage of total that is in use: the reported one, unless
-// the bytes contradict it. These count if both are given and used is not more than
-// total; no VM uses none of its memory or disk, so 0 is not given. A reported percentage
-// contradicts them if it is not above 0 and at most 100, or differs by more than 5 points
-// from theirs, which is then returned. The result is NaN or infinite where the reported
-// one is and the bytes do not count.
+// UsedPercent returns the percentage of total that is in use: the reported one, unless the
+// bytes contradict it. The bytes are used if both are positive and used is not more than
+// total: no VM uses none of its memory or disk, so 0 means not reported. They contradict a
+// percentage that is not above 0 and at most 100, or that differs by more than 5 points
+// from theirs, which is then returned. The result is NaN or infinite if the reported
+// percentage is and there are no usable bytes.
 func UsedPercent(reported float64, used, total int64) float64 {
 	if used <= 0 || used > total {
 		return reported

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A percentage agrees with the bytes beside it. What agents report counts where it
-// does, and where there are no bytes to go by.
+// The percentage agrees with the byte counts. A reported percentage is used if it agrees,
+// or if there are no byte counts.
 func TestUsedPercent(t *testing.T) {
 	t.Parallel()
 	const gib = 1 << 30
@@ -30,7 +30,7 @@ func TestUsedPercent(t *testing.T) {
 		{"more than 5 points below", 44.9, 50, 100, 50},
 		{"root's blocks are not counted", 100, 95, 100, 100},
 		{"rounded", 71, 712, 1000, 71},
-		{"all of it", 0, math.MaxInt64, math.MaxInt64, 100},
+		{"the maximum", 0, math.MaxInt64, math.MaxInt64, 100},
 		{"no bytes", 12.5, 0, 0, 12.5},
 		{"no total", 12.5, 1, 0, 12.5},
 		{"no used", 12.5, 0, 100, 12.5},
@@ -45,5 +45,5 @@ func TestUsedPercent(t *testing.T) {
 			require.InDelta(t, test.want, UsedPercent(test.reported, test.used, test.total), 1e-9)
 		})
 	}
-	require.True(t, math.IsNaN(UsedPercent(math.NaN(), 0, 100)), "it stays unknown")
+	require.True(t, math.IsNaN(UsedPercent(math.NaN(), 0, 100)), "it remains unknown")
 }

@@ -8,19 +8,18 @@ import (
 // VMID is the durable name of a VM.
 type VMID string
 
-// CommandID is the name of a command, unique over the fleet. Given by the
-// caller, it is the idempotency key.
+// CommandID is the name of a command, unique in the fleet. If the caller gives it, it is
+// the idempotency key.
 type CommandID string
 
-// Epoch numbers the sessions of one VM; the highest is the newest. Zero is no
-// session.
+// Epoch numbers the sessions of one VM; the highest is the newest. Zero means no session.
 type Epoch int64
 
-// MaxIDLength is the most characters an id may have.
+// MaxIDLength is the maximum number of characters of an id.
 const MaxIDLength = 128
 
-// idRule is what every id must be. No id can begin with `_` or `.`, so that
-// names of the controller's own never collide with one and no id is a path.
+// idRule describes a valid id. No id can begin with `_` or `.`, so that ids never collide
+// with the controller's own names and are never relative paths.
 const idRule = "must be 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit"
 
 // CheckID returns a *FieldError when s is not an id.

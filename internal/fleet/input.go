@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// CommandAccepted is a new command of an operator. If its id is in use the outcome has
-// the existing record if that is for the same request; else it returns ErrIDTaken. A
-// command with no other before it is leased at once for the VM's live session.
+// CommandAccepted is a new command of an operator. If its id is in use, the outcome has the
+// existing record if that is the same request; otherwise it returns ErrIDTaken. A command
+// that waits for no other is leased to the VM's live session immediately.
 type CommandAccepted struct{ New Command }
 
 // Subject implements Input.
@@ -27,19 +27,19 @@ func (in CommandAccepted) reduce(r *reduction) error {
 	r.accept(in.New)
 	if v := r.vm(); free && v.Connected && !in.New.NeedsToken() {
 		d := Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: r.now}
-		if r.deliver(in.New, d) == nil { // else it is past its deadline already
+		if r.deliver(in.New, d) == nil { // otherwise its deadline has passed
 			r.leased = in.New.ID
 		}
 	}
 	if g := &r.vm().Registration; in.New.NeedsToken() && r.State.Known() && (g.State == RegFailed || g.State == Unregistered) {
-		g.State, g.NextAttemptAt, g.GraceUntil = Unregistered, noTime, noTime // by this command
+		g.State, g.NextAttemptAt, g.GraceUntil = Unregistered, noTime, noTime // this command registers it
 		r.register()
 	}
 	return nil
 }
 
 // CancelRequested cancels a command. It returns ErrNotFound when the VM has no such
-// command, and ErrEnded, with the record, when it has ended otherwise.
+// command, and ErrEnded, with the record, when the command has ended otherwise.
 type CancelRequested struct {
 	VM      VMID
 	Command CommandID
@@ -63,11 +63,11 @@ func (in CancelRequested) reduce(r *reduction) error {
 	return nil
 }
 
-// SessionOpened gives the VM its next session, superseding the one before, and requests
+// SessionOpened gives the VM a new session, which supersedes the previous one, and requests
 // its registration unless it is registered in this boot.
 type SessionOpened struct {
 	Hello Hello
-	// Written is the command that was last written on the session before.
+	// Written is the last command that was written on the previous session.
 	Written CommandID
 }
 
@@ -75,14 +75,14 @@ type SessionOpened struct {
 func (in SessionOpened) Subject() (VMID, CommandID) { return in.Hello.VM, "" }
 
 func (in SessionOpened) reduce(r *reduction) error {
-	r.seen()
+	r.markKnown()
 	if r.vm().Connected {
 		r.endSession(in.Written)
 	}
 	r.State.VM = r.vm().OpenSession(in.Hello, r.now)
-	r.sessionBegan()
+	r.beginCommandSession()
 	v := r.vm()
-	r.takeUpBoot()
+	r.startPendingBoot()
 	g := &v.Registration
 	switch {
 	case r.attempting() && g.CheckAt.IsZero(): // begun by an earlier version
@@ -95,36 +95,36 @@ func (in SessionOpened) reduce(r *reduction) error {
 		g.ProbeAt = r.now.Add(v.probeDelay())
 	}
 	if slices.ContainsFunc(r.State.Commands, Command.repeatsRegistration) {
-		v.AwaitsRunnerUntil = r.now.Add(showWithin)
+		v.AwaitsRunnerUntil = r.now.Add(runnerReportTimeout)
 	}
 	return nil
 }
 
-// endSession ends what the newest session was there for. An attempt to register the
-// runner goes on if its agent shows that within a grace period.
+// endSession applies the end of the newest session. An attempt to register the runner
+// continues if the agent shows within a grace period that it still registers it.
 func (r *reduction) endSession(written CommandID) {
 	r.endDeliveries(written)
-	r.sessionOver()
+	r.clearSession()
 }
 
-func (r *reduction) sessionOver() {
+func (r *reduction) clearSession() {
 	r.endProbe()
 	if g := &r.vm().Registration; r.attempting() && g.GraceUntil.IsZero() {
 		g.GraceUntil = r.now.Add(registrationGrace)
 	}
 }
 
-// showWithin is how long a register_runner that was sent on an earlier session waits for
-// the agent to report whether its runner is registered. With the time until the next
-// Tick it is a second.
-const showWithin = 750 * time.Millisecond
+// runnerReportTimeout is how long a register_runner that was sent on an earlier session
+// waits for the agent to report whether its runner is registered. With the time until the
+// next Tick this is about a second.
+const runnerReportTimeout = 750 * time.Millisecond
 
-// SessionClosed ends the session with this epoch. The end of one that has been
-// superseded changes nothing. It returns ErrNotFound when the VM was never seen.
+// SessionClosed ends the session with this epoch. The end of a superseded session changes
+// nothing. It returns ErrNotFound when the VM was never seen.
 type SessionClosed struct {
 	VM    VMID
 	Epoch Epoch
-	// Written is the command that was last written on it.
+	// Written is the last command that was written on it.
 	Written CommandID
 }
 
@@ -137,19 +137,19 @@ func (in SessionClosed) reduce(r *reduction) error {
 	}
 	closed := r.vm().CloseSession(in.Epoch, r.now)
 	if !r.vm().Connected || closed.Connected {
-		return nil // it was superseded, or has ended before
+		return nil // it was superseded, or has already ended
 	}
 	r.State.VM = closed
 	r.endSession(in.Written)
 	return nil
 }
 
-// ControllerRestarted ends the session that an earlier run left behind. What was
-// last written on it is not known: a leased command counts as delivered.
+// ControllerRestarted ends the session that was live when the controller last stopped. What
+// was last written on it is not known: a leased command counts as delivered.
 type ControllerRestarted struct {
 	VM VMID
-	// LastHeartbeat and LastAckAt are the latest of what a crash may have kept from
-	// the record of the VM: nil and zero for none.
+	// LastHeartbeat and LastAckAt are the latest that are stored. A crash may have kept
+	// them from the record of the VM. Nil and zero mean none.
 	LastHeartbeat *Heartbeat
 	LastAckAt     time.Time
 }
@@ -159,20 +159,20 @@ func (in ControllerRestarted) Subject() (VMID, CommandID) { return in.VM, "" }
 
 func (in ControllerRestarted) reduce(r *reduction) error {
 	for _, c := range r.State.Commands {
-		r.sessionEnded(c, math.MaxInt64)
+		r.endCommandSession(c, math.MaxInt64)
 	}
 	if r.State.Known() {
 		v := r.vm().catchUp(in.LastHeartbeat, in.LastAckAt)
 		r.State.VM = v.CloseSession(v.Epoch, r.now)
 		if v.Connected {
-			r.sessionOver()
+			r.clearSession()
 		}
 	}
 	return nil
 }
 
-// RunnersConfigured is a change of what runners are registered with, such as the token: a
-// VM whose registration failed before that need not wait for its next attempt. It returns
+// RunnersConfigured is a change of the registration settings, such as the token: a VM whose
+// registration failed before it does not have to wait for its next attempt. It returns
 // ErrNotFound when the VM was never seen.
 type RunnersConfigured struct {
 	VM VMID
@@ -192,12 +192,12 @@ func (in RunnersConfigured) reduce(r *reduction) error {
 	return nil
 }
 
-// Delayed reports whether another attempt is to be made later than now.
+// Delayed reports whether the next attempt is scheduled for later than now.
 func (g Registration) Delayed(now time.Time) bool {
 	return g.State == RegFailed && g.NextAttemptAt.After(now)
 }
 
-// Polled is a VM that asks for its commands over HTTP. It requests the registration of
+// Polled means that a VM asks for its commands over HTTP. It requests the registration of
 // the VM unless it is registered in this boot.
 type Polled struct{ VM VMID }
 
@@ -205,17 +205,17 @@ type Polled struct{ VM VMID }
 func (in Polled) Subject() (VMID, CommandID) { return in.VM, "" }
 
 func (in Polled) reduce(r *reduction) error {
-	r.seen()
+	r.markKnown()
 	r.vm().LastSeenAt = r.now
-	r.takeUpBoot()
+	r.startPendingBoot()
 	r.register()
 	return nil
 }
 
-// LeaseRequested leases a command for a delivery that is about to be attempted. It
-// returns ErrNotDue when that command is not what State.Next returns now, ErrNothingDue
-// for a poll of a VM that has a session, and ErrSuperseded when a newer session has
-// superseded this one.
+// LeaseRequested leases a command for a delivery that is about to be made. It returns
+// ErrNotDue when that command is not what State.Next returns now, ErrNothingDue for a poll
+// of a VM that has a session, and ErrSuperseded when a newer session has superseded this
+// one.
 type LeaseRequested struct {
 	VM      VMID
 	Command CommandID
@@ -237,8 +237,8 @@ func (in LeaseRequested) reduce(r *reduction) error {
 	return r.deliver(next, d)
 }
 
-// DeliveryFailed takes back a delivery on a live session that was not written to
-// the agent in full. It changes nothing if the command has moved on, and returns
+// DeliveryFailed releases the lease of a delivery on a live session that was not written to
+// the agent in full. It has no effect if the command has changed since, and returns
 // ErrNotFound if the VM has no such command.
 type DeliveryFailed struct {
 	VM      VMID
@@ -260,8 +260,8 @@ func (in DeliveryFailed) reduce(r *reduction) error {
 	return nil
 }
 
-// TokenUnavailable notes why a register_runner of the VM has no token. It changes nothing
-// once that has ended. It returns ErrNotFound when the VM was never seen.
+// TokenUnavailable records why a register_runner of the VM has no token. It has no effect
+// once that command has ended. It returns ErrNotFound when the VM was never seen.
 type TokenUnavailable struct {
 	VM  VMID
 	Why string
@@ -276,27 +276,27 @@ func (in TokenUnavailable) reduce(r *reduction) error {
 		return ErrNotFound
 	}
 	if !slices.ContainsFunc(r.State.Commands, Command.NeedsToken) {
-		return nil // it has ended meanwhile
+		return nil // the command has ended meanwhile
 	}
 	v.TokenWait = v.TokenWait.Fail(in.Why, r.now)
 	if v.Connected {
 		v.TokenWait.RetryAt = v.TokenWait.NextTry(r.now)
 	}
-	r.sendable = true // others overtake it
+	r.sendable = true // other commands overtake it
 	return nil
 }
 
 // Live is what the session layer knows of the newest session of a VM.
 type Live struct {
 	Epoch Epoch
-	// Written is the command that was last written on it.
+	// Written is the last command that was written on it.
 	Written CommandID
 	// LastMessageAt is when the latest message arrived on it.
 	LastMessageAt time.Time
 }
 
-// Tick is the passing of time for a VM and, if named, one of its commands. It ends the
-// command if its time is up, or postpones that, as Command.Lapsed says. It returns
+// Tick is the passing of time for a VM and, if named, one of its commands. It ends a
+// command whose time is up, or postpones that, as Command.Expire does. It returns
 // ErrNotFound when the VM has no such command.
 type Tick struct {
 	VM      VMID
@@ -329,14 +329,14 @@ func (in Tick) reduce(r *reduction) error {
 	return nil
 }
 
-// tickVM does what is due of the VM itself.
+// tickVM applies what is due for the VM itself.
 func (r *reduction) tickVM() {
 	due := func(at time.Time) bool { return !at.IsZero() && !r.now.Before(at) }
 	v := r.vm()
 	if due(v.AwaitsRunnerUntil) {
 		v.AwaitsRunnerUntil = noTime
 	}
-	if w := &v.TokenWait; due(w.RetryAt) { // a command that is out comes first; its end is the next occasion
+	if w := &v.TokenWait; due(w.RetryAt) { // a command in flight comes first; its end triggers the next try
 		w.RetryAt = noTime
 		if r.tick = v.Connected && !r.inFlight(); r.tick {
 			w.RetryAt = w.NextTry(r.now)

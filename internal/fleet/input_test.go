@@ -19,7 +19,7 @@ func (c Command) stopped() Command {
 	return c
 }
 
-// thrice is c on the last of its deliveries, out on the session with this epoch.
+// thrice is c in flight on the session with this epoch, with its last permitted delivery.
 func (c Command) thrice(e Epoch) Command {
 	c = c.out(Stream, e, t0)
 	c.Attempts = 3
@@ -44,7 +44,7 @@ func TestCommandAccepted(t *testing.T) {
 		"a VM offline":                    {state: stateOf(offlineVM()), in: accept, moved: []Command{c}, answer: c},
 		"leased at once":                  {state: stateOf(liveVM()), in: accept, moved: []Command{leased}, log: both, answer: leased, ready: Ready{"c", false}},
 		"past its deadline":               {state: stateOf(liveVM()), in: CommandAccepted{late}, moved: []Command{late}, answer: late},
-		"behind one that is out":          {state: stateOf(liveVM(), drain("a").out(Stream, 2, t0)), in: accept, moved: []Command{c}, answer: c},
+		"behind one in flight":            {state: stateOf(liveVM(), drain("a").out(Stream, 2, t0)), in: accept, moved: []Command{c}, answer: c},
 		"behind one of a session before":  {state: stateOf(liveVM(), drain("a").out(Stream, 1, t0).stopped()), in: accept, moved: []Command{c}, answer: c, ready: Ready{"a", false}},
 		"behind one handed to a poll":     {state: stateOf(liveVM(), drain("a").out(HTTP, 2, t0)), in: accept, moved: []Command{c}, answer: c},
 		"behind one that is pending":      {state: stateOf(liveVM(), drain("a")), in: accept, moved: []Command{c}, answer: c, ready: Ready{"a", false}},
@@ -95,7 +95,7 @@ func TestCancelRequested(t *testing.T) {
 	testReduce(t, cases)
 }
 
-// opened is v on its next session, since t1.
+// opened is v on its next session, opened at t1.
 func (v VM) opened(h Hello) VM {
 	v = v.OpenSession(h, t1)
 	if v.Registration.State == Registered {
@@ -158,12 +158,12 @@ func TestSessionOpened(t *testing.T) {
 	for _, s := range []RegistrationState{Requested, Registered, RegFailed} {
 		v := vmWith(s)
 		cases[string(s)] = reduceCase{state: stateOf(v), in: in, vm: v.opened(hello)}
-		if s == Requested { // by an earlier version, which did not look at it again
+		if s == Requested { // by an earlier version, which did not check it again
 			opened := v.opened(hello)
 			opened.Registration.CheckAt = t1.Add(DefaultRegistrationTimeout)
 			cases[string(s)] = reduceCase{state: stateOf(v), in: in, vm: opened}
 		}
-		if s == RegFailed { // in an earlier version, which did not try again
+		if s == RegFailed { // by an earlier version, which did not retry
 			cases[string(s)] = reduceCase{
 				state: stateOf(v), in: in, vm: v.opened(hello).requestedBy(reg), moved: []Command{reg}, ready: Ready{"reg", true},
 			}
@@ -261,7 +261,7 @@ func TestTick(t *testing.T) {
 	seen := Live{Epoch: 2, Written: "c", LastMessageAt: t0.Add(time.Second)}
 	in := Tick{"vm", "c", Live{}}
 	live := liveVM()
-	live.Registration.State = RegFailed // its agent reads
+	live.Registration.State = RegFailed // its agent reads commands
 	testReduce(t, map[string]reduceCase{
 		"a VM with nothing due":  {state: stateOf(liveVM()), in: Tick{VM: "vm"}},
 		"a VM never seen":        {in: Tick{VM: "vm"}},
@@ -283,12 +283,12 @@ func TestTick(t *testing.T) {
 		"silent at the deadline": {state: stateOf(live, out), in: in, now: at, moved: []Command{out.endedAs(TimedOut, "delivered, but not acked before its deadline", at)}},
 		"a poll without an answer": {
 			state: stateOf(vmWith(RegFailed), drain("c").out(HTTP, 0, t0)), in: in, now: ackDue,
-			moved: []Command{drain("c").out(HTTP, 0, t0).endedAs(TimedOut, "handed to a poll, and agents that poll send no acks", ackDue)},
+			moved: []Command{drain("c").out(HTTP, 0, t0).endedAs(TimedOut, "delivered to a poll, and agents that poll do not send acks", ackDue)},
 		},
 	})
 }
 
-// What a crash has kept from a VM's record is taken over, where it is newer.
+// What a crash has kept from a VM's record is recovered where it is newer.
 func TestRestartedAfterACrash(t *testing.T) {
 	t.Parallel()
 	cpu := 12.5

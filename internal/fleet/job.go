@@ -2,7 +2,7 @@ package fleet
 
 import "time"
 
-// jobOf returns the job that an event names. An event without any is still about a job.
+// jobOf returns the job that an event names; an empty job if it names none.
 func jobOf(e Event) *Job {
 	m := e.members()
 	return &Job{
@@ -11,11 +11,10 @@ func jobOf(e Event) *Job {
 	}
 }
 
-// startJob notes the job that the VM runs. What was known of it stays where this
-// report lacks it, and so does its beginning: builds in the field give the time of
-// each report for that.
+// startJob records the job that the VM runs. Fields that this report lacks are kept, and so
+// is the start time: agents in the field send the time of each report as the start.
 func (v VM) startJob(j Job) VM {
-	if !v.SpentAt.IsZero() { // its runner takes more than one
+	if !v.SpentAt.IsZero() { // its runner takes more than one job
 		v.SpentAt, v.Persistent = time.Time{}, true
 	}
 	if old := v.Job; old != nil && old.JobID == j.JobID && old.RunID == j.RunID {
@@ -28,7 +27,7 @@ func (v VM) startJob(j Job) VM {
 	return v
 }
 
-// with returns a newer report of the same job, completed from the one before.
+// with returns a newer report of the same job, with fields that it lacks taken from j.
 func (j *Job) with(o Job) Job {
 	for _, f := range []struct {
 		to   *string
@@ -44,8 +43,8 @@ func (j *Job) with(o Job) Job {
 	return o
 }
 
-// endJob notes that the job is over, and with it, unless it takes more than one, the
-// runner: those of builds in the field are ephemeral.
+// endJob records that the job has ended, and with it the runner, unless it takes several
+// jobs: the runners of agents in the field are ephemeral.
 func (v VM) endJob(at time.Time) VM {
 	v.Job = nil
 	if !v.Persistent && v.SpentAt.IsZero() {
@@ -54,15 +53,15 @@ func (v VM) endJob(at time.Time) VM {
 	return v
 }
 
-// updateJob takes over what a heartbeat shows of the VM's job, unless it was sent before
-// the last event about that, or in the same second: the event then takes precedence.
+// updateJob applies what a heartbeat shows of the VM's job, unless it was sent before the
+// last event about the job or in the same second: then the event takes precedence.
 func (v VM) updateJob(h *Heartbeat) VM {
 	switch {
-	case !v.CrashedAt.IsZero(), sentBefore(h.SentAt, v.EvidenceSentAt.Add(time.Second), latest):
+	case !v.CrashedAt.IsZero(), sentBefore(h.SentAt, v.EvidenceSentAt.Add(time.Second), maxReordering):
 		return v
 	case h.Job != nil:
 		return v.startJob(*h.Job)
-	case v.Job != nil && !startsIn(h.Status): // else the boot decides
+	case v.Job != nil && !startsIn(h.Status): // otherwise the boot decides
 		return v.endJob(h.ReceivedAt)
 	default:
 		return v

@@ -8,7 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A lease gets exactly what Next returns, unless that was leased before.
+// A lease is granted for exactly the command that Next returns, unless it was leased
+// before.
 func TestLeaseRequested(t *testing.T) {
 	t.Parallel()
 	live, offline := liveVM(), offlineVM()
@@ -72,7 +73,7 @@ func TestLeaseRequested(t *testing.T) {
 	}
 }
 
-// What was leased for the session and was not written to it is next, and needs no
+// A command that was leased to the session but not written to it is next, and needs no
 // other lease.
 func TestLeasedAndNotWritten(t *testing.T) {
 	t.Parallel()
@@ -87,14 +88,14 @@ func TestLeasedAndNotWritten(t *testing.T) {
 	require.ErrorIs(t, err, ErrNothingDue)
 }
 
-// without is v when it waits for no token.
+// without is v when it does not wait for a token.
 func (v VM) without() VM {
 	v.TokenWait = TokenWait{}
 	return v
 }
 
-// The next try to get a token is set while the VM has a session, and moves on with
-// each Tick. It goes with the session, and with the wait.
+// The time of the next try to get a token is set while the VM has a session, and advances
+// with each Tick. It is cleared when the session or the wait ends.
 func TestTokenTimer(t *testing.T) {
 	t.Parallel()
 	v, now := requestedVM(), t0
@@ -118,7 +119,7 @@ func TestTokenTimer(t *testing.T) {
 		require.True(t, s.VM.TokenWait.RetryAt.After(now))
 		before = s
 		require.Equal(t, Outcome{State: before}, reduce(Tick{VM: "vm"}), "once")
-		require.Equal(t, Outcome{State: before}, reduce(missing), "and what is known makes no difference")
+		require.Equal(t, Outcome{State: before}, reduce(missing), "repeating the reason makes no difference")
 	}
 	waiting := s
 	for name, in := range map[string]Input{
@@ -142,10 +143,10 @@ func TestTokenTimer(t *testing.T) {
 	reduce(SessionClosed{"vm", 2, ""})
 	reduce(TokenUnavailable{"vm", "no answer"})
 	require.Equal(t, TokenWait{Why: "no answer", Since: t0}, s.VM.TokenWait)
-	require.Zero(t, s.VM.TokenWait.RetryAt, "a poll asks when it comes")
+	require.Zero(t, s.VM.TokenWait.RetryAt, "a poll asks when it arrives")
 }
 
-// That a token is missing means nothing once no command waits for one.
+// A missing token has no effect once no command waits for one.
 func TestTokenUnavailableForNothing(t *testing.T) {
 	t.Parallel()
 	s := stateOf(liveVM(), drain("c"))

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// beating is an agent that sent this many heartbeats at intervals; it returns when the
-// last of them was.
+// beating is an agent that has sent n heartbeats at intervals; it returns the time of the
+// last one.
 func beating(n int, every time.Duration) (Liveness, time.Time) {
 	l, at := Liveness{OpenedAt: t0, LastMessageAt: t0}, t0
 	for range n {
@@ -28,16 +28,16 @@ func TestGone(t *testing.T) {
 	}{
 		"no heartbeat":        {nil, 0, time.Second, 0},
 		"one heartbeat":       {nil, 1, time.Second, 0},
-		"every second":        {nil, 4, time.Second, leastSilence},
-		"every 15 seconds":    {nil, 4, 15 * time.Second, leastSilence},
+		"every second":        {nil, 4, time.Second, minSilence},
+		"every 15 seconds":    {nil, 4, 15 * time.Second, minSilence},
 		"every minute":        {nil, 4, time.Minute, 3 * time.Minute},
 		"one before its time": {func(l Liveness, at time.Time) Liveness { return l.ReceiveHeartbeat(at) }, 4, 32 * time.Second, 93 * time.Second},
-		"a message since":     {func(l Liveness, at time.Time) Liveness { return l.Receive(at.Add(time.Minute)) }, 4, time.Second, time.Minute + leastSilence},
+		"a message since":     {func(l Liveness, at time.Time) Liveness { return l.Receive(at.Add(time.Minute)) }, 4, time.Second, time.Minute + minSilence},
 		"in a job":            {func(l Liveness, _ time.Time) Liveness { return l.ReceiveEvent(EventJobStarted) }, 4, time.Second, 0},
 		"after a job": {func(l Liveness, _ time.Time) Liveness {
 			return l.ReceiveEvent(EventJobStarted).ReceiveEvent(EventJobCompleted)
-		}, 4, time.Second, leastSilence},
-		"a heartbeat in a job":    {func(l Liveness, at time.Time) Liveness { return l.ReceiveEvent(EventJobStarted).ReceiveHeartbeat(at) }, 4, time.Second, leastSilence},
+		}, 4, time.Second, minSilence},
+		"a heartbeat in a job":    {func(l Liveness, at time.Time) Liveness { return l.ReceiveEvent(EventJobStarted).ReceiveHeartbeat(at) }, 4, time.Second, minSilence},
 		"another event in a job":  {func(l Liveness, _ time.Time) Liveness { return l.ReceiveEvent(EventJobStarted).ReceiveEvent("other") }, 4, time.Second, 0},
 		"reports over HTTP":       {elsewhere, 0, 0, newStream + suspectFor},
 		"over HTTP, every minute": {elsewhere, 2, time.Minute, newStream + 80*time.Second},
@@ -58,25 +58,25 @@ func TestGone(t *testing.T) {
 	}
 }
 
-// elsewhere is a report over HTTP as soon as that means something.
+// elsewhere is a report over HTTP once the stream is old enough to be suspected.
 func elsewhere(l Liveness, at time.Time) Liveness {
 	l, _ = l.ReceiveElsewhere(at.Add(newStream))
 	return l
 }
 
-// A stream is suspect once until a message comes, and not while it is new.
+// A stream is suspect once until a message arrives, and not while it is new.
 func TestSuspect(t *testing.T) {
 	t.Parallel()
 	l, _ := beating(0, 0)
 	at := func(s int) time.Time { return t0.Add(time.Duration(s) * time.Second) }
-	l, news := l.ReceiveElsewhere(at(9))
-	require.False(t, news, "it is new")
-	l, news = l.ReceiveElsewhere(at(10))
-	require.True(t, news)
-	l, news = l.ReceiveElsewhere(at(12))
-	require.False(t, news, "it is known")
+	l, newlySuspect := l.ReceiveElsewhere(at(9))
+	require.False(t, newlySuspect, "the stream is new")
+	l, newlySuspect = l.ReceiveElsewhere(at(10))
+	require.True(t, newlySuspect)
+	l, newlySuspect = l.ReceiveElsewhere(at(12))
+	require.False(t, newlySuspect, "it is already suspect")
 	require.Equal(t, at(10), l.SuspectAt)
-	l, news = l.Receive(at(13)).ReceiveElsewhere(at(14))
-	require.True(t, news)
+	l, newlySuspect = l.Receive(at(13)).ReceiveElsewhere(at(14))
+	require.True(t, newlySuspect)
 	require.Equal(t, at(14), l.SuspectAt)
 }

@@ -4,8 +4,8 @@ import (
 	"math"
 )
 
-// Machine is the hardware of a VM, as its last vm_started described it. What that left
-// out or what could not be read is empty or zero.
+// Machine is the hardware of a VM, as its last vm_started described it. Fields that were
+// missing or unreadable are empty or zero.
 type Machine struct {
 	Type        string `json:"type,omitempty"`
 	Region      string `json:"region,omitempty"`
@@ -21,9 +21,9 @@ func (m *Machine) equal(o *Machine) bool {
 	return *m == *o
 }
 
-// Describe takes over the machine data of a vm_started. One without any leaves them
-// unchanged.
-func (v VM) Describe(e Event) VM {
+// ApplyMachine applies the machine data of a vm_started. One without machine data changes
+// nothing.
+func (v VM) ApplyMachine(e Event) VM {
 	if m := machineOf(e); m != (Machine{}) {
 		v.Machine = &m
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// startedWith is a vm_started that has the members given: texts of data on the stream.
+// startedWith is a vm_started with these members: texts of data on the stream.
 func startedWith(via Route, members string) Event {
 	body := fmt.Sprintf(`{"type":"vm_started",%s}`, members)
 	if via == Stream {
@@ -19,8 +19,8 @@ func startedWith(via Route, members string) Event {
 	return Event{Origin: Origin{VM: "vm", Via: via, ReceivedAt: t1, SentAt: t1}, Type: EventVMStarted, Body: json.RawMessage(body)}
 }
 
-// What vm_started says of the machine is kept whichever way it comes. Nothing in it can
-// refuse the event: what is malformed is left out.
+// The machine data of a vm_started is kept on either route. Malformed members are omitted;
+// they never cause the event to be rejected.
 func TestMachineOf(t *testing.T) {
 	t.Parallel()
 	full := Machine{Type: "e2-standard-4", Region: "europe-west1", CPU: 4, MemoryBytes: 16 << 30, DiskBytes: 251 << 30}
@@ -54,8 +54,8 @@ func TestMachineOf(t *testing.T) {
 	}
 }
 
-// The machine is known until a vm_started describes another, through boots that none
-// announces; and it is something that watchers see.
+// The machine data is kept until another vm_started replaces it, through unannounced boots,
+// and a change is visible to watchers.
 func TestVMStartedDescribesTheMachine(t *testing.T) {
 	t.Parallel()
 	rules := Rules{NewID: NewRegistrationID}
@@ -72,12 +72,12 @@ func TestVMStartedDescribesTheMachine(t *testing.T) {
 	rebooted := s.VM.reboot(t1, t1)
 	require.Equal(t, &first, rebooted.Machine)
 	s = take(s, EventReceived{startedWith(HTTP, `"version":"2"`)})
-	require.Equal(t, &first, s.VM.Machine, "it says nothing of the machine")
+	require.Equal(t, &first, s.VM.Machine, "it has no machine data")
 
 	again := take(s, EventReceived{startedWith(HTTP, `"machine_type":"m1","cpu":2`)})
 	require.False(t, again.VM.Differs(s.VM), "a repetition")
 	other := take(s, EventReceived{startedWith(HTTP, `"machine_type":"m2"`)})
-	require.Equal(t, &Machine{Type: "m2"}, other.VM.Machine, "all of it is replaced")
+	require.Equal(t, &Machine{Type: "m2"}, other.VM.Machine, "all members are replaced")
 	require.True(t, other.VM.Differs(s.VM))
 
 	stale := startedWith(Stream, `"machine_type":"m3"`)
@@ -85,7 +85,7 @@ func TestVMStartedDescribesTheMachine(t *testing.T) {
 	require.Equal(t, &first, take(s, EventReceived{stale}).VM.Machine, "from a superseded session")
 }
 
-// FuzzMachineOf looks for an event that is read as an impossible machine.
+// FuzzMachineOf looks for an event that yields an impossible machine.
 func FuzzMachineOf(f *testing.F) {
 	f.Add(`{"cpu":4,"memory":"1","data":{"disk":"9e99"}}`)
 	f.Add(`{"data":{"cpu":"2147483648","memory":"8796093022207.9999"}}`)

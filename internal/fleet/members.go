@@ -5,11 +5,11 @@ import (
 	"strconv"
 )
 
-// members are those of a JSON object. What is absent or malformed reads as nothing.
+// members are the members of a JSON object. Absent and malformed ones read as zero values.
 type members map[string]json.RawMessage
 
-// members returns what an event holds. Over HTTP agents send it at the top level, on the
-// stream as texts in data.
+// members returns the members of an event. Over HTTP agents send them at the top level, on
+// the stream as texts in data.
 func (e Event) members() members {
 	m := membersOf(e.Body)
 	if e.Via == Stream {
@@ -25,7 +25,7 @@ func membersOf(object json.RawMessage) (m members) {
 	return m
 }
 
-// text returns a text of at most MaxIDLength bytes.
+// text returns a text of at most MaxIDLength bytes, otherwise "".
 func (m members) text(name string) (s string) {
 	if json.Unmarshal(m[name], &s) != nil || len(s) > MaxIDLength {
 		return ""
@@ -33,7 +33,7 @@ func (m members) text(name string) (s string) {
 	return s
 }
 
-// name returns a text, or a number as one.
+// name returns a text, or a number as text.
 func (m members) name(name string) string {
 	var n json.Number
 	if json.Unmarshal(m[name], &n) == nil && len(n) <= MaxIDLength {
@@ -42,15 +42,15 @@ func (m members) name(name string) string {
 	return m.text(name)
 }
 
-// number returns a number, or one in a text, of so many units: rounded down, and 0 if it
-// is below 1 then or not below limit.
+// number returns a number, given as such or as a text, times unit: rounded down, and 0 if
+// the product is below 1 or not below limit.
 func (m members) number(name string, unit, limit float64) int64 {
 	text := m.text(name)
 	if text == "" {
 		text = string(m[name])
 	}
 	n, err := strconv.ParseFloat(text, 64)
-	if n *= unit; err == nil && n >= 1 && n < limit { // NaN is neither
+	if n *= unit; err == nil && n >= 1 && n < limit { // false for NaN
 		return int64(n)
 	}
 	return 0

@@ -1,24 +1,24 @@
 package fleet
 
-// NoticeKind is what a Notice is about.
+// NoticeKind is the subject of a Notice.
 type NoticeKind int
 
 // The kinds of notices.
 const (
-	// NoticeRegistrationFailed is about the LastFailure of the VM's registration.
+	// NoticeRegistrationFailed reports the LastFailure of the VM's registration.
 	NoticeRegistrationFailed NoticeKind = iota + 1
-	// NoticeContested is for a VM that starts too often: several seem to have its id.
+	// NoticeContested reports a VM that starts too often: several VMs seem to share its id.
 	NoticeContested
-	// NoticeBooted is for a VM whose agent was started again.
+	// NoticeBooted reports a VM whose agent was restarted.
 	NoticeBooted
-	// NoticeRunnerCrashed is for a VM whose runner has ended with an error.
+	// NoticeRunnerCrashed reports a VM whose runner has ended with an error.
 	NoticeRunnerCrashed
 )
 
-// Notice is something about a VM that belongs in the log once it is durable.
+// Notice is a fact about a VM to be logged once it is durable.
 type Notice struct {
 	Kind NoticeKind
-	VM   VM // as it was then
+	VM   VM // at that time
 }
 
 func (r *reduction) notice(kind NoticeKind) {

@@ -2,8 +2,8 @@ package fleet
 
 import "testing"
 
-// A new session asks for the token that was not available before at once: nothing
-// else would have it asked for.
+// A new session asks immediately for a token that was not available before: nothing else
+// would trigger it.
 func TestReadyOnNewSession(t *testing.T) {
 	t.Parallel()
 	hello := Hello{VM: "vm", Pool: "p"}
@@ -31,8 +31,8 @@ func TestReadyOnNewSession(t *testing.T) {
 	})
 }
 
-// The time to ask for a token again is not missed because another command is out:
-// on a VM that is kept busy, it would be so each time.
+// The time to ask for a token again is not missed because another command is in flight: on
+// a busy VM, that would happen each time.
 func TestReadyAfterBusyTick(t *testing.T) {
 	t.Parallel()
 	busy := requestedVM().waiting(t1)
@@ -57,7 +57,7 @@ func TestReadyAfterBusyTick(t *testing.T) {
 	})
 }
 
-// When a token is not available again, the other commands go on.
+// When a token is again not available, the other commands continue.
 func TestReadyWithoutToken(t *testing.T) {
 	t.Parallel()
 	fails := TokenUnavailable{"vm", "no file"}

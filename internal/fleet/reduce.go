@@ -6,51 +6,51 @@ import (
 	"time"
 )
 
-// Input is something that moves a VM on: a request of an operator, evidence from
+// Input is something that changes the state of a VM: an operator's request, evidence from
 // its agent, or the passing of time.
 type Input interface {
-	// Subject returns the VM that it is about, and the command that it names, if it
-	// names one.
+	// Subject returns the VM concerned, and the command that the input names, if any.
 	Subject() (VMID, CommandID)
-	// reduce applies it. What it has done before it returns an error is dropped.
+	// reduce applies the input. If it returns an error, its changes are discarded.
 	reduce(r *reduction) error
 }
 
 // Rules are the settings for the controller's own commands.
 type Rules struct {
 	Defaults CommandDefaults
-	// RegistrationTimeout is how long a runner may take to register once its agent has the
-	// configuration; zero for DefaultRegistrationTimeout.
+	// RegistrationTimeout is how long a runner may take to register after its agent has
+	// received the configuration; zero means DefaultRegistrationTimeout.
 	RegistrationTimeout time.Duration
 	// NewID returns a new id for a command of this VM.
 	NewID func(VMID) CommandID
 }
 
-// Outcome is what an input leads to: a new state, and its consequences.
+// Outcome is the result of an input: a new state and its consequences.
 type Outcome struct {
 	State State
-	// Command is the one that the input names, as it is now.
+	// Command is the command that the input names, in its new state.
 	Command Command
-	// Late is whether an ack came for a command that had ended.
+	// Late is whether an ack arrived after its command had ended.
 	Late bool
 	// Event is the event of an EventReceived, as stored.
 	Event *Event
-	// Stale is whether the input came from a session that has been superseded, and
-	// shows nothing of the VM.
+	// Stale is whether the input came from a superseded session, and so is not evidence
+	// about the VM.
 	Stale bool
 
-	// Commands are those that differ from before, as they are now.
+	// Commands are the changed commands, in their new state.
 	Commands []Command
-	// Changes are the entries for the log of changes, in order. That of the VM itself is
-	// not among them, since the VM may change again before it is committed.
+	// Changes are the entries for the change log, in order. The change of the VM itself is
+	// not among them, since the VM may change again before the commit.
 	Changes []Change
-	// Notices are for the log.
+	// Notices are to be logged.
 	Notices []Notice
-	// VMRecorded is whether the heartbeat or the ack holds all that differs of the VM.
+	// VMRecorded is whether the heartbeat or the ack contains everything that changed in
+	// the VM.
 	VMRecorded bool
-	// Ready is the command that can be sent on the live session now; the zero value
-	// for none, or when the input has changed nothing that matters. A TokenUnavailable
-	// always matters.
+	// Ready is the command that can be sent on the live session now; the zero value means
+	// none, or that the input changed nothing relevant. A TokenUnavailable is always
+	// relevant.
 	Ready Ready
 }
 
@@ -62,10 +62,10 @@ type Ready struct {
 	Prepare bool
 }
 
-// Reduce applies an input that arrived at this time to the state of its VM. The
-// error is one of the domain, and then nothing has changed.
+// Reduce applies an input that arrived at this time to the state of its VM. It returns an
+// error of the domain; then nothing has changed.
 func (r Rules) Reduce(s State, in Input, now time.Time) (Outcome, error) {
-	if h, ok := in.(HeartbeatReceived); ok { // as most are: this reduction stays on the stack
+	if h, ok := in.(HeartbeatReceived); ok { // the most frequent input: this reduction stays on the stack
 		red := r.begin(s, in, now)
 		return red.done(s, h.reduce(&red))
 	}
@@ -73,15 +73,15 @@ func (r Rules) Reduce(s State, in Input, now time.Time) (Outcome, error) {
 	return red.done(s, in.reduce(&red))
 }
 
-// reduction is a Reduce under way.
+// reduction is a Reduce in progress.
 type reduction struct {
 	rules  Rules
 	now    time.Time
 	vmID   VMID
-	tick   bool      // the time of the VM itself has come
-	leased CommandID // for the live session, by its acceptance
-	// sendable is whether another command can be sent than before, although nothing that
-	// is visible differs.
+	tick   bool      // a Tick of the VM itself is due
+	leased CommandID // leased to the live session when it was accepted
+	// sendable is whether the command that can be sent may have changed although nothing
+	// visible differs.
 	sendable bool
 	Outcome
 }
@@ -91,7 +91,7 @@ func (r Rules) begin(s State, in Input, now time.Time) reduction {
 	return reduction{rules: r, now: now, vmID: vm, Outcome: Outcome{State: s}}
 }
 
-// done returns what a reduction that began with s has led to.
+// done returns the outcome of a reduction that began with s.
 func (r *reduction) done(s State, err error) (Outcome, error) {
 	if err != nil {
 		return Outcome{State: s, Command: r.Command}, err
@@ -106,9 +106,9 @@ func (r *reduction) done(s State, err error) (Outcome, error) {
 
 func (r *reduction) vm() *VM { return &r.State.VM }
 
-// seen makes the VM known. One whose record was lost has no session: those that it had are
-// over, and the numbers of the next go on after theirs.
-func (r *reduction) seen() {
+// markKnown makes the VM known. A VM whose record was lost has no session: its earlier
+// sessions have ended, and the epochs continue after theirs.
+func (r *reduction) markKnown() {
 	if r.State.Known() {
 		return
 	}
@@ -119,11 +119,11 @@ func (r *reduction) seen() {
 	}
 	r.vm().Epoch, r.vm().DisconnectedAt = lost, r.now
 	for _, c := range r.State.Commands {
-		r.sessionEnded(c, lost)
+		r.endCommandSession(c, lost)
 	}
 }
 
-// named returns the command that the input names, or ErrNotFound.
+// named returns the command with this id, or ErrNotFound.
 func (r *reduction) named(id CommandID) (Command, error) {
 	c, ok := r.State.Command(id)
 	if !ok || c.VM != r.vmID {
@@ -132,18 +132,18 @@ func (r *reduction) named(id CommandID) (Command, error) {
 	return c, nil
 }
 
-// put records that a command has moved on, with what its end means for the registration
-// of its VM.
+// put records a changed command, and applies the consequences of its end to the
+// registration of its VM.
 func (r *reduction) put(c Command, at time.Time) {
 	r.putQuietly(c)
 	if c.State.Terminal() && c.NeedsToken() && r.State.Known() {
 		r.vm().TokenWait, r.vm().AwaitsRunnerUntil = TokenWait{}, noTime
-		r.registerRunnerEnded(c)
+		r.endRegisterRunner(c)
 	}
 	r.Changes = append(r.Changes, Change{At: at, Subject: c.VM, Command: &c})
 }
 
-// putQuietly is put without an entry in the log of changes.
+// putQuietly is put without an entry in the change log.
 func (r *reduction) putQuietly(c Command) {
 	r.State = r.State.with(c)
 	for i, moved := range r.Commands {
@@ -166,7 +166,7 @@ func (r *reduction) deliver(c Command, d Delivery) error {
 	}
 	if c.NeedsToken() {
 		r.vm().TokenWait, r.vm().AwaitsRunnerUntil = TokenWait{}, noTime
-		if d.Via == HTTP { // agents that poll send no acks: the proof counts instead
+		if d.Via == HTTP { // agents that poll send no acks: proof of the registration is awaited instead
 			leased.DueAt = d.At.Add(max(c.AckTimeout, r.rules.registrationTimeoutOrDefault()))
 		}
 	}
@@ -175,28 +175,28 @@ func (r *reduction) deliver(c Command, d Delivery) error {
 	return nil
 }
 
-// endDeliveries ends those of the newest session, which is over: what was written
-// last counts, and what was leased since was not delivered.
+// endDeliveries ends the deliveries of the newest session, which has ended: the last
+// written one counts, and a later lease was not delivered.
 func (r *reduction) endDeliveries(written CommandID) {
 	e := r.vm().Epoch
 	for _, c := range r.State.Commands {
 		if c.LeasedTo(e) && c.ID != written {
 			r.put(c.ReleaseLease(e), r.now)
 		} else {
-			r.sessionEnded(c, e)
+			r.endCommandSession(c, e)
 		}
 	}
 }
 
-// sessionEnded applies the end of the sessions up to e to a command.
-func (r *reduction) sessionEnded(c Command, e Epoch) {
+// endCommandSession applies the end of the sessions up to e to a command.
+func (r *reduction) endCommandSession(c Command, e Epoch) {
 	if ended := c.EndSession(e, r.now); ended.State != c.State || !ended.DueAt.Equal(c.DueAt) {
 		r.put(ended, r.now)
 	}
 }
 
-// sessionBegan applies the beginning of the newest session to all commands.
-func (r *reduction) sessionBegan() {
+// beginCommandSession applies the beginning of the newest session to all commands.
+func (r *reduction) beginCommandSession() {
 	for _, c := range r.State.Commands {
 		if began := c.BeginSession(r.now); began.State != c.State || !began.DueAt.Equal(c.DueAt) {
 			r.put(began, r.now)
@@ -204,9 +204,9 @@ func (r *reduction) sessionBegan() {
 	}
 }
 
-// nextReady returns what can be sent on the live session, if anything differs from
-// before. A token that was not available is asked for again when its time has come,
-// and by a new session, which has none, at once; not whenever something happens.
+// nextReady returns what can be sent on the live session, if that may have changed. A token
+// that was not available is requested again when its time has come, and immediately by a
+// new session, which has none; not after every input.
 func (r *reduction) nextReady(before State) Ready {
 	v := r.State.VM
 	if !v.Connected || !r.tick && !r.sendable && len(r.Commands) == 0 && !v.Differs(before.VM) {
@@ -216,7 +216,7 @@ func (r *reduction) nextReady(before State) Ready {
 		return Ready{Command: r.leased}
 	}
 	if r.inFlight() {
-		return Ready{} // its session has it
+		return Ready{} // its session already has it
 	}
 	noToken := v.TokenWait != (TokenWait{}) && r.now.Before(v.TokenWait.RetryAt) && !r.tick
 	next, err := r.State.next(v.nextOnStream(r.now), "", noToken)
@@ -226,7 +226,7 @@ func (r *reduction) nextReady(before State) Ready {
 	return Ready{Command: next.ID, Prepare: next.NeedsToken()}
 }
 
-// inFlight reports whether a command keeps others from the live session.
+// inFlight reports whether a command in flight blocks the live session.
 func (r *reduction) inFlight() bool {
 	d := r.vm().nextOnStream(r.now)
 	return slices.ContainsFunc(r.State.Commands, func(c Command) bool { return c.InFlight(d) })
@@ -236,13 +236,13 @@ func (r Rules) registrationTimeoutOrDefault() time.Duration {
 	return cmp.Or(r.RegistrationTimeout, DefaultRegistrationTimeout)
 }
 
-// nextOnStream is a delivery on the newest session.
+// nextOnStream returns a delivery on the newest session.
 func (v VM) nextOnStream(at time.Time) Delivery {
 	return Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: at}
 }
 
-// registerRunner is the controller's own pending command to register a VM's runner.
-// It has no parameters: they are filled in when it is sent.
+// registerRunner returns the controller's own pending command to register a VM's runner.
+// Its parameters are filled in at delivery.
 func (r Rules) registerRunner(vm VMID, now time.Time) Command {
 	deadline := now.Add(r.Defaults.TTL)
 	return Command{

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// decide returns one of several values.
+// decide picks one of several values.
 func decide[T any](w *world, from ...T) T { return from[w.below(len(from))] }
 
-// epoch is mostly that of the VM.
+// epoch returns the VM's epoch, mostly.
 func (w *world) epoch() Epoch {
 	return max(0, w.vm.Epoch+decide(w, Epoch(0), 0, 0, 0, 0, 0, -1, 1))
 }
 
-// id is mostly of what is open.
+// id returns the id of an open command, mostly.
 func (w *world) id() CommandID {
 	open := w.open(len(w.order))
 	switch n := w.below(8); {
@@ -31,7 +31,7 @@ func (w *world) id() CommandID {
 	return decide(w, open...).ID
 }
 
-// input returns what happens next.
+// input returns the next input.
 func (w *world) input() Input {
 	switch w.below(18) {
 	case 0, 1, 2:
@@ -74,7 +74,7 @@ func (w *world) request() Command {
 	return c
 }
 
-// lease is mostly for what is next. Nobody leases for a session that is over.
+// lease is mostly for the next command, and never for a session that has ended.
 func (w *world) lease() Input {
 	a := LeaseRequest{Via: Stream, Epoch: w.epoch(), Written: w.id(), WithoutToken: w.below(2) == 0, At: w.now}
 	if w.below(3) == 0 || !w.vm.Connected && a.Epoch == w.vm.Epoch {
@@ -115,7 +115,7 @@ func (w *world) heartbeat() Input {
 	return HeartbeatReceived{h}
 }
 
-// tick is mostly of what is due.
+// tick is mostly for what is due.
 func (w *world) tick() Input {
 	in := Tick{VM: "vm", Live: Live{w.epoch(), w.id(), w.now.Add(-decide(w, 0, time.Second, time.Hour))}}
 	if w.below(4) == 0 {

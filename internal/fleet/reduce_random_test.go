@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// snapshot is all of a state, also what its slices have room for.
+// snapshot is all of a state, including the spare capacity of its slices.
 func snapshot(tb testing.TB, s State) string {
 	tb.Helper()
 	doc, err := json.Marshal([]any{s.VM, s.Commands[:cap(s.Commands)], s.Named, len(s.Commands)})
@@ -22,15 +22,15 @@ func snapshot(tb testing.TB, s State) string {
 	return string(doc)
 }
 
-// world is a VM with all of its commands that moves on by Reduce alone. Its data
-// decide what happens.
+// world is a VM with all of its commands that is changed by Reduce alone. Its data
+// determine what happens.
 type world struct {
 	testing.TB
 	data     []byte
 	now      time.Time
 	vm       VM
 	commands map[CommandID]Command
-	order    []CommandID // of acceptance
+	order    []CommandID // the order of acceptance
 	rules    Rules
 	steps    int
 }
@@ -43,7 +43,7 @@ func newWorld(tb testing.TB, data []byte) *world {
 	return w
 }
 
-// below takes a decision: a number below n, zero when there is no more data.
+// below makes a decision: a number below n, zero when there is no more data.
 func (w *world) below(n int) int {
 	if len(w.data) == 0 {
 		return 0
@@ -69,7 +69,7 @@ func (w *world) open(depth int) (open []Command) {
 	return open
 }
 
-// state is as much as an input needs.
+// state returns as much as an input needs.
 func (w *world) state(named CommandID) State {
 	s := State{VM: w.vm, Commands: w.open(QueueDepth)}
 	if s.index(named) < 0 {
@@ -83,7 +83,7 @@ func (w *world) pass() {
 	w.now = w.now.Add(time.Microsecond + steps[min(w.below(len(steps)), w.below(len(steps)))])
 }
 
-// step has one thing happen, and checks what it leads to.
+// step applies one random input, and checks its outcome.
 func (w *world) step() {
 	w.Helper()
 	w.pass()
@@ -92,10 +92,10 @@ func (w *world) step() {
 	s := w.state(named)
 	before := snapshot(w, s)
 	out, err := w.rules.Reduce(s, in, w.now)
-	require.Equal(w, before, snapshot(w, s), "%#v changes what it was given", in)
+	require.Equal(w, before, snapshot(w, s), "%#v changes its argument", in)
 	again, errAgain := w.rules.Reduce(s, in, w.now)
 	require.Equal(w, err, errAgain)
-	require.Equal(w, out, again, "%#v leads to one outcome", in)
+	require.Equal(w, out, again, "%#v is deterministic", in)
 	w.steps++
 	if w.steps%8 == 0 {
 		w.requireApart(s, out)
@@ -110,7 +110,7 @@ func (w *world) step() {
 	w.requireReady(s, in, out)
 }
 
-// requireApart checks that a state has nothing in common with later ones.
+// requireApart checks that a state shares no memory with later ones.
 func (w *world) requireApart(s State, out Outcome) {
 	w.Helper()
 	before := snapshot(w, out.State)
@@ -141,7 +141,7 @@ func requireDomain(tb testing.TB, err error) {
 	require.NoError(tb, err)
 }
 
-// requireSound checks what is true of every outcome.
+// requireSound checks the invariants of every outcome.
 func (w *world) requireSound(in Input, out Outcome) {
 	w.Helper()
 	_, opens := in.(SessionOpened)
@@ -152,8 +152,8 @@ func (w *world) requireSound(in Input, out Outcome) {
 		require.Equal(w, w.vm.Epoch, v.Epoch)
 	}
 	require.GreaterOrEqual(w, v.Boot, w.vm.Boot)
-	require.False(w, !v.Connected && !v.TokenWait.RetryAt.IsZero(), "nobody asks for a token without a session")
-	require.False(w, !v.AwaitsRunnerUntil.IsZero() && v.DueAt.IsZero(), "who waits for the runner has a timer")
+	require.False(w, !v.Connected && !v.TokenWait.RetryAt.IsZero(), "no token is requested without a session")
+	require.False(w, !v.AwaitsRunnerUntil.IsZero() && v.DueAt.IsZero(), "a wait for the runner has a timer")
 	require.True(w, v.DueAt.IsZero() || v.DueAt.After(w.now) || !isTick(in), "a Tick leaves nothing due: %+v", v)
 	requireSoundRegistration(w, v, out.State)
 	moved := map[CommandID]bool{}
@@ -174,14 +174,14 @@ func (w *world) requireSound(in Input, out Outcome) {
 func requireSoundRegistration(w *world, v VM, s State) {
 	w.Helper()
 	g := v.Registration
-	require.True(w, g.State == Requested || g.CheckAt.IsZero() && (g.State == RegFailed || g.GraceUntil.IsZero()), "only an attempt is looked at: %+v", g)
+	require.True(w, g.State == Requested || g.CheckAt.IsZero() && (g.State == RegFailed || g.GraceUntil.IsZero()), "only an attempt is checked: %+v", g)
 	require.True(w, g.State == Registered || g.Probe == "" && g.ProbeAt.IsZero(), "only a registered runner is probed: %+v", g)
 	require.True(w, v.Connected || g.Probe == "" && g.ProbeAt.IsZero(), "only on a session: %+v", g)
 	require.True(w, g.State != Registered || g.Failures == 0 && g.NextAttemptAt.IsZero(), "a proof ends all failures: %+v", g)
 	require.True(w, g.State != RegFailed || g.Failures > 0 || g.NextAttemptAt.IsZero(), "%+v", g)
 	require.True(w, g.Failures == 0 || !g.LastFailure.At.IsZero())
 	if g.Probe != "" {
-		require.GreaterOrEqual(w, s.index(g.Probe), 0, "a probe that is over is forgotten")
+		require.GreaterOrEqual(w, s.index(g.Probe), 0, "a probe that has ended is cleared")
 	}
 	require.False(w, v.Job != nil && !v.SpentAt.IsZero(), "a spent VM has no job")
 }
@@ -203,7 +203,7 @@ func (w *world) requireSoundCommand(before, after Command) {
 	}
 }
 
-// apply takes over an outcome.
+// apply applies an outcome.
 func (w *world) apply(out Outcome) {
 	w.Helper()
 	w.vm = out.State.VM
@@ -222,7 +222,7 @@ func (w *world) apply(out Outcome) {
 	require.LessOrEqual(w, n, 1, "in flight on one session")
 }
 
-// delivery is how a command goes out now.
+// delivery is how a command would be delivered now.
 func (w *world) delivery() Delivery {
 	d := Delivery{Via: HTTP, Epoch: w.vm.Epoch, Boot: max(1, w.vm.Boot), At: w.now}
 	if w.vm.Connected {
@@ -231,8 +231,8 @@ func (w *world) delivery() Delivery {
 	return d
 }
 
-// requireReady checks that Ready is what can be sent, out of all commands, exactly
-// when something has changed.
+// requireReady checks that Ready is what can be sent, considering all commands, and is set
+// exactly when something has changed.
 func (w *world) requireReady(before State, in Input, out Outcome) {
 	w.Helper()
 	open, d, v := w.open(len(w.order)), w.delivery(), w.vm
@@ -252,7 +252,7 @@ func (w *world) requireReady(before State, in Input, out Outcome) {
 		}
 	}
 	if len(open) > len(w.open(QueueDepth-1)) {
-		return // what is past its deadline may hide others until it is ended, and too many may be out
+		return // an overdue command may hide others until it is ended, and too many may be in flight
 	}
 	next, err := NextDelivery(open, d, "", !tokenDue)
 	if !v.AwaitsRunnerUntil.IsZero() && next.repeatsRegistration() {
@@ -265,8 +265,8 @@ func (w *world) requireReady(before State, in Input, out Outcome) {
 	require.Equal(w, want, out.Ready, "%#v", in)
 }
 
-// Whatever happens, Reduce is pure, and what it decides is sound. MODEL_SEED repeats
-// one history.
+// Reduce is pure, and its decisions are sound, for every history. MODEL_SEED repeats one
+// history.
 func TestReduceHistories(t *testing.T) {
 	t.Parallel()
 	seeds := make([]uint64, 6)

@@ -8,11 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// t1 is when the inputs of these tests arrive, unless they say otherwise: long
-// before any time is up.
+// t1 is when the inputs of these tests arrive, unless they say otherwise: long before any
+// timer expires.
 var t1 = t0.Add(30 * time.Second)
 
-// cancelledOut is the reason of a command that was cancelled too late to be sure.
+// cancelledOut is the reason of a command that was cancelled after its delivery.
 const cancelledOut = "cancelled after it was delivered: the agent may have acted on it"
 
 // testRules make commands with the id "reg".
@@ -21,14 +21,14 @@ var testRules = Rules{
 	NewID:    func(VMID) CommandID { return "reg" },
 }
 
-// reduceCase is an input to a state, and what it leads to.
+// reduceCase is an input to a state, and its outcome.
 type reduceCase struct {
 	state State
 	in    Input
 	now   time.Time // zero for t1
-	// vm is the VM afterwards; zero for as before.
+	// vm is the VM afterwards; zero if it is unchanged.
 	vm VM
-	// moved are the commands that differ, in order.
+	// moved are the changed commands, in order.
 	moved []Command
 	// log are the changes; nil for those of moved.
 	log []Change
@@ -40,7 +40,7 @@ type reduceCase struct {
 	err                   error
 }
 
-// testReduce runs cases, each of which promises what its name says.
+// testReduce runs cases, each named after the promise it defends.
 func testReduce(t *testing.T, cases map[string]reduceCase) {
 	t.Helper()
 	for name, c := range cases {
@@ -51,7 +51,7 @@ func testReduce(t *testing.T, cases map[string]reduceCase) {
 			}
 			before := snapshot(t, c.state)
 			out, err := testRules.Reduce(c.state, c.in, c.now)
-			require.Equal(t, before, snapshot(t, c.state), "what was given is as it was")
+			require.Equal(t, before, snapshot(t, c.state), "the argument is unchanged")
 			require.ErrorIs(t, err, c.err)
 			for i, n := range out.Notices {
 				require.Equal(t, c.vm.ID, n.VM.ID)
@@ -95,7 +95,7 @@ func (c reduceCase) want() Outcome {
 
 func commandChange(c Command, at time.Time) Change { return Change{At: at, Subject: c.VM, Command: &c} }
 
-// stateAfter is s after one of its commands has become m, or m was accepted.
+// stateAfter is s after one of its commands was replaced by m, or m was accepted.
 func stateAfter(s State, m Command) State {
 	was, open := s.index(m.ID), !m.State.Terminal()
 	switch {
@@ -134,7 +134,7 @@ func liveVM() VM {
 	return v
 }
 
-// requestedVM is a live VM that is to be registered by the command "r".
+// requestedVM is a live VM with a requested registration by the command "r".
 func requestedVM() VM { return liveVM().RequestRegistration(register("r")) }
 
 // drain is a pending command.
@@ -152,7 +152,7 @@ func register(id CommandID) Command {
 	return c
 }
 
-// ownRegister is what the controller makes for itself at t1.
+// ownRegister is the register_runner that the controller creates at t1.
 func ownRegister() Command {
 	c := register("reg")
 	c.CreatedAt, c.AcceptedAt, c.ExpiresAt = t1, t1, t1.Add(time.Hour)
@@ -184,7 +184,7 @@ func (v VM) waiting(due time.Time) VM {
 	return v
 }
 
-// requestedBy is v once it is to be registered by a command that was accepted at t1.
+// requestedBy is v once its registration was requested by a command accepted at t1.
 func (v VM) requestedBy(c Command) VM {
 	v = v.RequestRegistration(c)
 	v.Registration.CheckAt = t1.Add(DefaultRegistrationTimeout)
@@ -203,7 +203,7 @@ func (v VM) failedBy(id CommandID, reason string, at time.Time) VM {
 
 func stateOf(v VM, open ...Command) State { return State{VM: v, Commands: open} }
 
-// A poll of a VM that was never seen is a poll in its first boot.
+// A poll of a VM that was never seen is in its first boot.
 func TestLeaseOfUnseenVM(t *testing.T) {
 	t.Parallel()
 	a := LeaseRequest{Via: HTTP, At: t1}
@@ -222,14 +222,14 @@ func TestLeaseOfUnseenVM(t *testing.T) {
 	require.ErrorIs(t, err, ErrNothingDue)
 }
 
-// A VM whose record was lost is new, but its sessions are numbered on: those of before are
-// over, and with them the ack clocks of what they delivered.
+// A VM whose record was lost is new, but its epochs continue: its earlier sessions have
+// ended, and with them the ack clocks of their deliveries.
 func TestLostRecord(t *testing.T) {
 	t.Parallel()
 	out := Command{ID: "out", VM: "vm", State: Delivered, Attempts: 1, Last: Delivery{Via: Stream, Epoch: 7, At: t0}, ExpiresAt: t0.Add(time.Hour), DueAt: t0.Add(time.Minute)}
 	lost := State{VM: VM{Epoch: 1000}, Commands: []Command{out}}
 	_, err := lost.Next(LeaseRequest{Via: Stream, Epoch: 7, At: t1})
-	require.ErrorIs(t, err, ErrNotFound, "there is no newer session that took over")
+	require.ErrorIs(t, err, ErrNotFound, "no newer session has superseded it")
 	require.Equal(t, "the VM has never been seen", Command{ID: "c", State: Pending}.Waits(lost.VM, nil, t1).Reason)
 
 	e := Event{Origin: Origin{VM: "vm", Via: Stream, Epoch: 7, ReceivedAt: t1}, Type: "error"}

@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// RegistrationState is how far the VM's runner has come, in this boot, on its
-// way to being registered.
+// RegistrationState is how far the registration of the VM's runner has got in this boot.
 type RegistrationState string
 
 // The states of a registration.
@@ -19,32 +18,32 @@ const (
 )
 
 const (
-	// DefaultRegistrationTimeout is how long a runner may take to register once its
-	// agent has the configuration, unless an option says otherwise.
+	// DefaultRegistrationTimeout is how long a runner may take to register after its agent
+	// has received the configuration, unless an option says otherwise.
 	DefaultRegistrationTimeout = 5 * time.Minute
 	// registrationGrace is how long after the end of its session an agent that was
-	// registering its runner may take to show that it still is.
+	// registering its runner may take to show that it still does.
 	registrationGrace = time.Minute
-	// leastAttemptTime is how long an agent that was handed its configuration in the answer
-	// to vm_started tries to register its runner, at least: one that reports vm_started again
-	// before has not had the answer.
-	leastAttemptTime = 2 * time.Second
-	// leastAttempt is how long after a register_runner that expired undelivered the next
+	// minAttemptTime is how long an agent that received its configuration in the answer to
+	// vm_started tries to register its runner: an agent that repeats vm_started sooner did
+	// not get the answer.
+	minAttemptTime = 2 * time.Second
+	// minAttempt is how long after a register_runner that expired undelivered the next one
 	// is requested, at the earliest.
-	leastAttempt = time.Minute
+	minAttempt = time.Minute
 )
 
-// After the first failure in a row the next attempt is made at once, after the second
-// after firstRetryDelay, and then after twice as long each time, up to lastRetryDelay;
-// each a quarter more or less, so that a fleet does not retry in step.
+// After the first failure in a row the next attempt is made immediately, after the second
+// after firstRetryDelay, and then after twice as long each time, up to lastRetryDelay; each
+// delay varies by a quarter, so that the VMs of a fleet do not retry in step.
 const (
 	firstRetryDelay = 30 * time.Second
 	lastRetryDelay  = 15 * time.Minute
 )
 
-// Registration is a desired state, kept per boot of a VM: requested, proven by what
-// the agent reports, not repeated after a network drop, repeated after a restart and,
-// after a while, when it has failed.
+// Registration is a desired state, kept per boot of a VM: requested, then proven by the
+// agent's reports; not repeated after a network drop; repeated after a restart, and with a
+// delay after a failure.
 type Registration struct {
 	State RegistrationState `json:"state"`
 	// Command is the register_runner of the latest attempt in this boot; empty before
@@ -55,23 +54,23 @@ type Registration struct {
 	// Epoch is the newest session on which the agent is known to be in this boot.
 	Epoch Epoch `json:"epoch,omitempty"`
 
-	// CheckAt is when an attempt is looked at again; zero for never. GraceUntil is when an
-	// attempt fails because its session has ended, and in RegFailed until when the next one
-	// waits for a new session, since the agent is about to exit; zero for not.
+	// CheckAt is when an attempt is checked again; zero for never. GraceUntil is when an
+	// attempt fails because its session has ended; in RegFailed, it is until when the next
+	// attempt waits for a new session, since the agent is about to exit; zero for no wait.
 	CheckAt    time.Time `json:"check_at,omitzero"`
 	GraceUntil time.Time `json:"grace_until,omitzero"`
 
 	// Failures counts the attempts that have failed since the runner was last registered,
-	// and Crashes the boots in a row whose runner crashed right after that.
+	// and Crashes the consecutive boots whose runner crashed right after its registration.
 	Failures    int64               `json:"failures,omitempty"`
 	Crashes     int64               `json:"crashes,omitempty"`
 	LastFailure RegistrationFailure `json:"last_failure,omitzero"`
-	// NextAttemptAt is before when no other attempt is made. In RegFailed zero stands for
+	// NextAttemptAt is the earliest time of the next attempt. In RegFailed zero means
 	// never: an operator cancelled it.
 	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"`
 
-	// Probe is the register_runner that is to show whether a silent agent has lost its
-	// runner, and ProbeAt when it is sent; empty and zero for none.
+	// Probe is the register_runner that shows whether a silent agent has lost its runner,
+	// and ProbeAt when it is sent; empty and zero for none.
 	Probe   CommandID `json:"probe,omitempty"`
 	ProbeAt time.Time `json:"probe_at,omitzero"`
 }
@@ -83,11 +82,11 @@ type RegistrationFailure struct {
 	Reason  string    `json:"reason"`
 }
 
-// Next returns when the next attempt is made, unless a new session begins before.
+// Next returns when the next attempt is made, unless a new session begins earlier.
 func (g Registration) Next() time.Time { return later(g.NextAttemptAt, g.GraceUntil) }
 
-// tryAgain returns the registration in a new boot: what has failed is not forgotten.
-func (g Registration) tryAgain() Registration {
+// inNewBoot returns the registration in a new boot. The failure count is kept.
+func (g Registration) inNewBoot() Registration {
 	next := Registration{
 		State: Unregistered, Failures: g.Failures, Crashes: g.Crashes, LastFailure: g.LastFailure, NextAttemptAt: g.NextAttemptAt,
 	}
@@ -97,8 +96,7 @@ func (g Registration) tryAgain() Registration {
 	return next
 }
 
-// retryDelay returns how long after this many failures in a row the next attempt is
-// made.
+// retryDelay returns the delay of the next attempt after this many failures in a row.
 func retryDelay(vm VMID, failures int64) time.Duration {
 	if failures < 2 {
 		return 0
@@ -114,17 +112,17 @@ func retryDelay(vm VMID, failures int64) time.Duration {
 	return 3*quarter + 2*quarter/1000*time.Duration(h.Sum32()%1001)
 }
 
-// RequestRegistration notes that cmd is to register the VM in this boot.
+// RequestRegistration records that cmd is to register the VM in this boot.
 func (v VM) RequestRegistration(cmd Command) VM {
-	g := v.Registration.tryAgain()
+	g := v.Registration.inNewBoot()
 	g.State, g.Command, g.RequestedAt, g.Epoch = Requested, cmd.ID, cmd.AcceptedAt, v.Epoch
 	g.NextAttemptAt = time.Time{}
 	v.Registration = g
 	return v
 }
 
-// ProveRegistration notes that the runner is registered, as the agent of the
-// VM's newest session reports.
+// ProveRegistration records that the runner is registered, as the agent of the VM's newest
+// session reports.
 func (v VM) ProveRegistration(now time.Time) VM {
 	g := &v.Registration
 	if g.State != Registered {
@@ -137,11 +135,11 @@ func (v VM) ProveRegistration(now time.Time) VM {
 	return v
 }
 
-// restartedUnregistered is the reason of an attempt whose agent did not survive it.
+// restartedUnregistered is the reason of an attempt during which the agent was restarted.
 const restartedUnregistered = "its agent was started again before the runner was registered"
 
-// registerAt returns when the VM is to be registered; false for not at all. A
-// registration never interrupts a job.
+// registerAt returns when the VM is to be registered; false for never. A registration never
+// interrupts a job.
 func (v VM) registerAt() (time.Time, bool) {
 	g := v.Registration
 	switch {
@@ -154,15 +152,15 @@ func (v VM) registerAt() (time.Time, bool) {
 	}
 }
 
-// register has a VM registered that is to be: by the register_runner that is already on
-// its way to it, or else by a new one if its time has come.
+// register has the VM registered if it should be: by the register_runner that is already in
+// flight, or else by a new one if it is due.
 func (r *reduction) register() {
 	at, wanted := r.vm().registerAt()
 	if !wanted {
 		return
 	}
 	if i := slices.IndexFunc(r.State.Commands, Command.NeedsToken); i >= 0 {
-		r.requested(r.State.Commands[i])
+		r.recordRequested(r.State.Commands[i])
 		return
 	}
 	if r.now.Before(at) {
@@ -170,26 +168,26 @@ func (r *reduction) register() {
 	}
 	c := r.rules.registerRunner(r.vmID, r.now)
 	r.accept(c)
-	r.requested(c)
+	r.recordRequested(c)
 }
 
-func (r *reduction) requested(c Command) {
+func (r *reduction) recordRequested(c Command) {
 	r.State.VM = r.vm().RequestRegistration(c)
 	r.vm().Registration.CheckAt = r.now.Add(r.rules.registrationTimeoutOrDefault())
 }
 
-// registering reports whether the VM's register_runner is on its way.
+// registering reports whether the VM's register_runner is pending or in flight.
 func (r *reduction) registering() bool {
 	g := r.vm().Registration
 	return g.State == Requested && r.State.index(g.Command) >= 0
 }
 
-// attempting reports whether the agent has the configuration and the proof is missing.
+// attempting reports whether the agent has the configuration and the proof has not arrived.
 func (r *reduction) attempting() bool {
 	return r.vm().Registration.State == Requested && !r.registering()
 }
 
-// attemptFailsAt is when an attempt fails for which no proof has come.
+// attemptFailsAt returns when an attempt fails without proof.
 func (r *reduction) attemptFailsAt() time.Time {
 	v := r.vm()
 	if g := v.Registration.GraceUntil; !g.IsZero() {
@@ -198,7 +196,7 @@ func (r *reduction) attemptFailsAt() time.Time {
 	return later(v.LastAckAt, v.Registration.RequestedAt).Add(r.rules.registrationTimeoutOrDefault())
 }
 
-// checkAttempt fails an attempt whose time is up, or has it looked at again.
+// checkAttempt fails an attempt whose time is up, or schedules the next check.
 func (r *reduction) checkAttempt() {
 	v := r.vm()
 	switch at := r.attemptFailsAt(); {
@@ -207,14 +205,14 @@ func (r *reduction) checkAttempt() {
 	case r.now.Before(at):
 		v.Registration.CheckAt = at
 	case !v.Registration.GraceUntil.IsZero():
-		r.failAttempt("its session ended, and nothing showed within a minute that its agent still registers it", noTime)
+		r.failAttempt("its session ended, and within a minute nothing showed that its agent was still registering it", noTime)
 	default:
-		r.failAttempt("no proof came within "+r.rules.registrationTimeoutOrDefault().String()+" after its agent had the configuration", noTime)
+		r.failAttempt("no proof arrived within "+r.rules.registrationTimeoutOrDefault().String()+" after its agent received the configuration", noTime)
 	}
 }
 
-// continueAttempt notes that the agent is still registering its runner, as it reports on
-// the session with this epoch, or over HTTP.
+// continueAttempt records that the agent is still registering its runner, as it reports on
+// the session with this epoch or over HTTP.
 func (r *reduction) continueAttempt(o Origin) {
 	g := &r.vm().Registration
 	g.GraceUntil = time.Time{}
@@ -222,7 +220,7 @@ func (r *reduction) continueAttempt(o Origin) {
 }
 
 // failAttempt ends the attempt to register the VM. The next one waits for a new session
-// until grace; zero for not.
+// until grace; zero for no wait.
 func (r *reduction) failAttempt(reason string, grace time.Time) {
 	g := &r.vm().Registration
 	failures := g.Failures + 1
@@ -235,24 +233,24 @@ func (r *reduction) failAttempt(reason string, grace time.Time) {
 	r.notice(NoticeRegistrationFailed)
 }
 
-// registerRunnerEnded draws the conclusions of the end of a register_runner.
-func (r *reduction) registerRunnerEnded(c Command) {
+// endRegisterRunner applies the end of a register_runner to the registration.
+func (r *reduction) endRegisterRunner(c Command) {
 	g := &r.vm().Registration
 	switch {
 	case c.ID == g.Probe:
 		g.Probe = ""
 		switch {
 		case c.Ack != nil:
-			r.restartAcked(c)
+			r.applyRestartAck(c)
 		case c.State == Expired: // there was no token
 			g.ProbeAt = r.now.Add(r.vm().probeDelay())
 		}
 	case g.State != Requested || g.Command != c.ID:
 	case c.State == Succeeded: // the agent has the configuration
 		g.Epoch = max(g.Epoch, c.Last.Epoch)
-	case c.State == Expired: // undelivered: the next session or poll, or time, has another one requested
-		g.State, g.CheckAt, g.NextAttemptAt = Unregistered, noTime, c.AcceptedAt.Add(leastAttempt)
-	case c.State == Cancelled: // an operator did not want it
+	case c.State == Expired: // undelivered: the next session, poll or Tick requests another one
+		g.State, g.CheckAt, g.NextAttemptAt = Unregistered, noTime, c.AcceptedAt.Add(minAttempt)
+	case c.State == Cancelled: // by an operator
 		g.State, g.CheckAt = RegFailed, noTime
 		g.LastFailure = RegistrationFailure{At: r.now, Command: c.ID, Reason: "an operator cancelled it"}
 		g.Epoch = max(g.Epoch, c.Last.Epoch)
@@ -264,8 +262,8 @@ func (r *reduction) registerRunnerEnded(c Command) {
 	}
 }
 
-// prove notes that the runner is registered. It ends the VM's register_runner: agents
-// may lose an ack, those that poll send none, and one that is pending is not needed.
+// prove records that the runner is registered, and ends the VM's register_runner: agents
+// may lose an ack, agents that poll send none, and a pending one is no longer needed.
 func (r *reduction) prove(o Origin, evidence string) {
 	wanted := r.registering()
 	probe := r.vm().Registration.Probe

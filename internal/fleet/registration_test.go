@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Each row of the table in docs/registration.md: what is seen, and what it means.
+// Each row of the table in docs/registration.md: what is observed, and what it means.
 func TestWhatIsSeen(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -288,8 +288,8 @@ func TestWhatIsSeen(t *testing.T) {
 	}
 }
 
-// A boot state that comes over HTTP beside a live session does not end the session's job,
-// and a job that goes on does not make its runner one that takes several.
+// A boot state that arrives over HTTP during a live session does not end the session's job,
+// and a job that continues does not make its runner a persistent one.
 func TestJobOutlivesLateStates(t *testing.T) {
 	t.Parallel()
 	s := newStory(t).registered().event(Stream, EventJobStarted).after(5*time.Second).beat(HTTP, StatusReady, false)
@@ -303,8 +303,8 @@ func TestJobOutlivesLateStates(t *testing.T) {
 	require.Equal(t, s.now, s.state.VM.SpentAt)
 }
 
-// What was received before a start, and is stored after it, is not shown as the state of
-// the new boot.
+// A report that was received before a start and is stored after it does not become the
+// state of the new boot.
 func TestStateBeforeTheStart(t *testing.T) {
 	t.Parallel()
 	s := newStory(t).registered().drop()

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// The event types that mean something to the controller. Any other type that
-// is an id is kept as well.
+// The event types that the controller reacts to. Events of any other valid type are stored
+// as well.
 const (
 	EventVMStarted        = "vm_started"
 	EventRunnerRegistered = "runner_registered"
@@ -32,7 +32,7 @@ const (
 	StatusError        = "error"
 )
 
-// Hello is how an agent opens its session.
+// Hello is the opening message of a session.
 type Hello struct {
 	VM           VMID
 	Pool         string
@@ -40,7 +40,7 @@ type Hello struct {
 	AgentVersion string
 }
 
-// Check returns a *FieldError when one of the ids breaks the rule.
+// Check returns a *FieldError when one of the ids is invalid.
 func (h Hello) Check() error {
 	if err := CheckID("vm_id", string(h.VM)); err != nil {
 		return err
@@ -48,22 +48,22 @@ func (h Hello) Check() error {
 	return checkPlace(h.Pool, h.Org)
 }
 
-// Origin is where a report came from: what every report has in common.
+// Origin is where a report came from: what all reports have in common.
 type Origin struct {
 	VM   VMID   `json:"vm"`
 	Pool string `json:"pool,omitempty"`
 	Org  string `json:"org,omitempty"`
-	// Via is the route it took.
+	// Via is the route of the report.
 	Via Route `json:"via"`
-	// Epoch is the session it came on; zero over HTTP.
+	// Epoch is the session of the report; zero over HTTP.
 	Epoch Epoch `json:"epoch,omitempty"`
 	// ReceivedAt is the controller's time, unique within the controller.
 	ReceivedAt time.Time `json:"received_at"`
-	// SentAt is the agent's time; its clock may be wrong. Zero when not given.
+	// SentAt is the agent's time; its clock may be wrong. Zero if not given.
 	SentAt time.Time `json:"sent_at,omitzero"`
 }
 
-// Check returns a *FieldError when one of the ids breaks the rule.
+// Check returns a *FieldError when one of the ids is invalid.
 func (o Origin) Check() error {
 	if err := CheckID("vm_id", string(o.VM)); err != nil {
 		return err
@@ -73,7 +73,7 @@ func (o Origin) Check() error {
 
 // Event is something that happened on a VM.
 type Event struct {
-	// Seq is the order of arrival over the fleet. The database assigns it.
+	// Seq is the order of arrival in the fleet, assigned by the database.
 	Seq int64 `json:"-"`
 	Origin
 	Type string `json:"type"`
@@ -81,7 +81,7 @@ type Event struct {
 	Body json.RawMessage `json:"body,omitempty"`
 }
 
-// Check returns a *FieldError when an id of the event breaks the rule.
+// Check returns a *FieldError when an id of the event is invalid.
 func (e Event) Check() error {
 	if err := CheckID("type", e.Type); err != nil {
 		return err
@@ -89,15 +89,15 @@ func (e Event) Check() error {
 	return e.Origin.Check()
 }
 
-// Heartbeat is an agent's periodic state report. What the agent did not say is
-// nil or empty.
+// Heartbeat is an agent's periodic state report. Fields that the agent did not send are nil
+// or empty.
 type Heartbeat struct {
 	Origin
 	// Status is the agent's miglet_state.
 	Status string `json:"status,omitempty"`
-	// Runner is the runner as reported on the stream.
+	// Runner is the runner , as reported on the stream.
 	Runner *Runner `json:"runner,omitempty"`
-	// RunnerState is all that agents without a stream say of their runner.
+	// RunnerState is all that agents without a stream report about their runner.
 	RunnerState string  `json:"runner_state,omitempty"`
 	Job         *Job    `json:"job,omitempty"`
 	Health      *Health `json:"health,omitempty"`
@@ -105,8 +105,7 @@ type Heartbeat struct {
 	Body json.RawMessage `json:"body,omitempty"`
 }
 
-// Check returns a *FieldError when an id of the heartbeat or its status breaks
-// the rule.
+// Check returns a *FieldError when an id of the heartbeat or its status is invalid.
 func (h Heartbeat) Check() error {
 	if err := CheckOptionalID("miglet_state", h.Status); err != nil {
 		return err
@@ -157,8 +156,8 @@ func (j *Job) equal(o *Job) bool {
 	return *j == *o
 }
 
-// Health is the load of a VM. A percentage that could not be measured is nil. Those of
-// memory and disk do not contradict the bytes: see UsedPercent.
+// Health is the load of a VM. A percentage that could not be measured is nil. The
+// percentages of memory and disk agree with the bytes: see UsedPercent.
 type Health struct {
 	CPUPercent       *float64 `json:"cpu_percent,omitempty"`
 	MemoryPercent    *float64 `json:"memory_percent,omitempty"`
@@ -176,8 +175,8 @@ func checkPlace(pool, org string) error {
 	return CheckOptionalID("org_id", org)
 }
 
-// AgentTime returns the time an agent gave in Unix seconds: zero when it gave
-// none, or one that no calendar has.
+// AgentTime converts an agent's time in Unix seconds: zero if the agent gave none, or one
+// that is out of range.
 func AgentTime(seconds int64) time.Time {
 	if seconds <= 0 || seconds > maxUnixSeconds {
 		return time.Time{}

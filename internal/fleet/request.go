@@ -6,29 +6,29 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of what a command may be asked to carry and how long it may live.
+// Limits on the size and lifetime of a command.
 const (
 	MaxParams      = 100
 	MaxParamLength = 16 << 10
 	MaxTTL         = 30 * 24 * time.Hour
 	MaxAckTimeout  = 24 * time.Hour
-	// MostDeliveries bounds Command.MaxDeliveries.
+	// MostDeliveries is the upper bound of Command.MaxDeliveries.
 	MostDeliveries = 100
 )
 
-// maxUnixSeconds is the last second of the year 9999, the last that the text
-// form of a time can hold.
+// maxUnixSeconds is the last second of the year 9999, the latest that the text form of a
+// time can represent.
 const maxUnixSeconds = 253402300799
 
-// CommandDefaults are the limits of a command whose sender named none.
+// CommandDefaults are the limits of a command whose sender specified none.
 type CommandDefaults struct {
 	TTL           time.Duration
 	AckTimeout    time.Duration
 	MaxDeliveries int
 }
 
-// CommandRequest is what a sender asks for. Zero ID, CreatedAt, TTL, AckTimeout
-// and MaxDeliveries are filled in.
+// CommandRequest is a sender's request. Zero values of ID, CreatedAt, TTL, AckTimeout and
+// MaxDeliveries are filled in.
 type CommandRequest struct {
 	ID         string
 	VM         string
@@ -41,8 +41,8 @@ type CommandRequest struct {
 	MaxDeliveries int
 }
 
-// Accept makes a request into a pending command, or returns a *FieldError that
-// names the field as the schema does.
+// Accept turns a request into a pending command, or returns a *FieldError that names the
+// field as in the schema.
 func (r CommandRequest) Accept(d CommandDefaults, now time.Time) (Command, error) {
 	if err := r.check(); err != nil {
 		return Command{}, err

@@ -14,15 +14,15 @@ func started(e Epoch, boot int64, at time.Time) Delivery {
 	return d
 }
 
-// startedOut is the register_runner r that was handed out in the answer to a vm_started.
+// startedOut is the register_runner r after delivery in the answer to a vm_started.
 func startedOut(e Epoch, at time.Time) Command {
 	c := register("r").out(HTTP, e, at)
 	c.Last.Started = true
 	return c
 }
 
-// Every way in which a register_runner can be out, against every way in which it could
-// go out again: whether it may, and whether it keeps others from going so.
+// Each way in which a register_runner can be in flight, against each way in which it could
+// be delivered again: whether it may be, and whether it blocks other commands.
 func TestRegisterRunnerDeliveredAgain(t *testing.T) {
 	t.Parallel()
 	last := map[string]Delivery{
@@ -67,8 +67,8 @@ func TestRegisterRunnerDeliveredAgain(t *testing.T) {
 	}
 }
 
-// Nothing but a register_runner goes out in an answer to vm_started; what waits before
-// it is overtaken, what is in flight is not.
+// Only a register_runner is delivered in an answer to vm_started. It overtakes pending
+// commands, but not one in flight.
 func TestNextInAnAnswer(t *testing.T) {
 	t.Parallel()
 	a := LeaseRequest{Via: HTTP, Started: true, At: t1}
@@ -109,9 +109,9 @@ func TestNextInAnAnswer(t *testing.T) {
 	}
 }
 
-// An agent that did not look at the answer to vm_started gets its register_runner on the
-// session that it opens then, at once, however late that is: nothing has said that its
-// runner is registered. From then on it is as if it had gone out there alone.
+// An agent that ignored the answer to vm_started gets its register_runner immediately on
+// the session that it opens, however late that is: nothing has shown that its runner is
+// registered. From then on it is as if it had been delivered only there.
 func TestSessionAfterAnAnswer(t *testing.T) {
 	t.Parallel()
 	v := offlineVM().RequestRegistration(register("r"))
@@ -122,7 +122,7 @@ func TestSessionAfterAnAnswer(t *testing.T) {
 		require.Equal(t, Ready{"r", true}, out.Ready)
 		require.Zero(t, out.State.VM.AwaitsRunnerUntil)
 		waits := out.State.Commands[0]
-		require.Equal(t, waits.ExpiresAt, waits.DueAt, "it waits for a token, or others, as long as it may")
+		require.Equal(t, waits.ExpiresAt, waits.DueAt, "it may wait until its deadline for a token or for other commands")
 
 		now := at.Add(30 * time.Minute)
 		a := LeaseRequest{Via: Stream, Epoch: 3, At: now}
@@ -137,8 +137,8 @@ func TestSessionAfterAnAnswer(t *testing.T) {
 	}
 }
 
-// A register_runner whose last delivery was in the answer is followed by another on the
-// session, if its agent opens one: else it would never be registered.
+// A register_runner whose last delivery was in the answer is followed by another one on the
+// session, if the agent opens one: otherwise its runner would never be registered.
 func TestSessionAfterTheLastDelivery(t *testing.T) {
 	t.Parallel()
 	c := startedOut(2, t0)
@@ -153,18 +153,18 @@ func TestSessionAfterTheLastDelivery(t *testing.T) {
 	require.Equal(t, Ready{"reg", true}, out.Ready)
 }
 
-// What the answer led to is known after five minutes at the latest. Then the VM is to
-// be registered when it next asks, whichever way.
+// The result of an answer is known after five minutes at the latest. Then the registration
+// of the VM is requested again when it next connects or polls.
 func TestAnswerWithoutProof(t *testing.T) {
 	t.Parallel()
 	c := startedOut(2, t0)
 	require.Equal(t, t0.Add(5*time.Minute), c.DueAt)
-	require.Equal(t, c, c.EndSession(9, t1), "it was on none")
-	require.Equal(t, drain("c").out(HTTP, 2, t0), drain("c").out(HTTP, 2, t0).BeginSession(t1), "what a poll got")
+	require.Equal(t, c, c.EndSession(9, t1), "it was not delivered on a session")
+	require.Equal(t, drain("c").out(HTTP, 2, t0), drain("c").out(HTTP, 2, t0).BeginSession(t1), "delivered to a poll")
 	out, err := testRules.Reduce(stateOf(offlineVM().RequestRegistration(c), c), Tick{"vm", "r", Live{}}, c.DueAt)
 	require.NoError(t, err)
 	require.Equal(t, TimedOut, out.Commands[0].State)
-	require.Equal(t, "handed out in the answer to vm_started, and no runner_registered came", out.Commands[0].Reason)
+	require.Equal(t, "delivered in the answer to vm_started, but no runner_registered arrived", out.Commands[0].Reason)
 	require.Equal(t, RegFailed, out.State.VM.Registration.State)
 	for name, in := range map[string]Input{"a session": SessionOpened{Hello{VM: "vm"}, ""}, "a poll": Polled{"vm"}} {
 		next, err := testRules.Reduce(out.State, in, c.DueAt)
@@ -173,7 +173,7 @@ func TestAnswerWithoutProof(t *testing.T) {
 	}
 }
 
-// The proof ends it, whatever it went through.
+// The proof ends it, whatever its history.
 func TestAnswerIsProven(t *testing.T) {
 	t.Parallel()
 	c := startedOut(2, t0)

@@ -5,28 +5,28 @@ import (
 	"time"
 )
 
-// Queue is one of the queues that the open commands of a VM are in. Reduce depends on
-// the first few of each.
+// Queue is one of the queues of a VM's open commands. Reduce depends on the first few
+// commands of each.
 type Queue string
 
 // The queues of a VM.
 const (
-	// QueueDelivered has what was delivered.
+	// QueueDelivered contains delivered commands.
 	QueueDelivered Queue = "out"
-	// QueuePlain has what is pending and can be sent as it is.
+	// QueuePlain contains pending commands that need no token.
 	QueuePlain Queue = "plain"
-	// QueueToken has what is pending and is sent with a registration token.
+	// QueueToken contains pending commands that need a registration token.
 	QueueToken Queue = "token"
-	// QueueNone is where a command is that has ended.
+	// QueueNone is the queue of commands that have ended.
 	QueueNone Queue = ""
 )
 
 // Queues lists every queue but QueueNone.
 var Queues = []Queue{QueueDelivered, QueuePlain, QueueToken}
 
-// QueueDepth is how many commands of each queue a State needs. One would do except for
-// QueueOut: in a new boot of a VM that polls, what was handed out in earlier ones is
-// still out. No more than QueueDepth are out at a time, so a State has all of them.
+// QueueDepth is how many commands of each queue a State needs. One would be enough except
+// for QueueDelivered: in a new boot of a VM that polls, the commands delivered in earlier
+// boots are still in that queue. It holds at most QueueDepth, so a State has all of them.
 const QueueDepth = 8
 
 // Queue returns the queue that c is in.
@@ -43,21 +43,20 @@ func (c Command) Queue() Queue {
 	}
 }
 
-// NeedsToken reports whether c is completed with a registration token before it is
-// sent.
+// NeedsToken reports whether c is completed with a registration token at delivery.
 func (c Command) NeedsToken() bool { return c.Type == RegisterRunner }
 
-// State is what the next step of a VM depends on. Its parts are never changed in
-// place: a later State shares nothing with it that it changes.
+// State is what the next step of a VM depends on. Its parts are never changed in place: a
+// later State shares nothing with it that differs.
 type State struct {
-	// VM is the zero VM as long as it was never seen. If its record was lost it is that
-	// with an Epoch: no session of the VM had a higher one.
+	// VM is the zero VM if it was never seen. If its record was lost, it is zero except for
+	// Epoch: no session of the VM had a higher one.
 	VM VM
-	// Commands are open commands, oldest first: the first QueueDepth of each queue, at
-	// least.
+	// Commands are open commands, oldest first: at least the first QueueDepth of each
+	// queue.
 	Commands []Command
-	// Named is the command that an input names, if it exists and is not among Commands:
-	// it has ended, or others of its queue come first.
+	// Named is the command that an input names, if it exists and is not among Commands: it
+	// has ended, or is too far back in its queue.
 	Named Command
 }
 
@@ -76,13 +75,13 @@ func (s State) index(id CommandID) int {
 	return slices.IndexFunc(s.Commands, func(c Command) bool { return c.ID == id })
 }
 
-// with returns s after c has moved on, or was added.
+// with returns s after c was changed or added.
 func (s State) with(c Command) State {
 	i := s.index(c.ID)
 	switch {
 	case i < 0 && c.State.Terminal():
 		s.Named = c
-	case i < 0 && s.Named.ID == c.ID && c.ID != "": // others of its queue come first
+	case i < 0 && s.Named.ID == c.ID && c.ID != "": // it is too far back in its queue
 		s.Named = c
 	case i < 0:
 		s.Commands = append(slices.Clip(s.Commands), c)
@@ -90,7 +89,7 @@ func (s State) with(c Command) State {
 		s.Commands = slices.Clone(s.Commands)
 		s.Commands[i] = c
 	case len(s.Commands) == 1:
-		s.Commands = nil // without room for the one that has ended
+		s.Commands = nil // without the capacity for the one that has ended
 	default:
 		s.Commands = slices.Delete(slices.Clone(s.Commands), i, i+1)
 	}
@@ -102,23 +101,23 @@ type LeaseRequest struct {
 	Via Route
 	// Started is whether it is the answer to a vm_started, over HTTP.
 	Started bool
-	// Epoch is the session that asks, and Written the command that was last written
-	// on it, empty for none; not used over HTTP.
+	// Epoch is the session that asks, and Written the last command that was written on it,
+	// empty for none; not used over HTTP.
 	Epoch   Epoch
 	Written CommandID
-	// WithoutToken leaves out what needs a registration token.
+	// WithoutToken leaves out commands that need a registration token.
 	WithoutToken bool
 	At           time.Time
 }
 
 // Next returns the command that this request may lease. It returns ErrNothingDue when there
-// is none, also for a poll of a VM that has a session; ErrSuperseded when a newer session
+// is none, and for a poll of a VM that has a session; ErrSuperseded when a newer session
 // has superseded the one that asks; and ErrNotFound when the VM has neither this session
 // nor another, because its record was lost.
 func (s State) Next(r LeaseRequest) (Command, error) {
 	d, err := s.VM.delivery(r)
 	switch {
-	case err != nil && r.Via == Stream && s.VM.ConnectedAt.IsZero(): // no session has taken over
+	case err != nil && r.Via == Stream && s.VM.ConnectedAt.IsZero(): // no session has superseded it
 		return Command{}, ErrNotFound
 	case err != nil:
 		return Command{}, err
@@ -126,8 +125,8 @@ func (s State) Next(r LeaseRequest) (Command, error) {
 	return s.next(d, r.Written, r.WithoutToken)
 }
 
-// next is NextDelivery, but ErrNothingDue when QueueOut is full, or when that command
-// waits for the agent to report its runner.
+// next is NextDelivery, but returns ErrNothingDue when QueueDelivered is full, or when the
+// command waits for the agent to report its runner.
 func (s State) next(d Delivery, written CommandID, withoutToken bool) (Command, error) {
 	next, err := NextDelivery(s.Commands, d, written, withoutToken)
 	switch {
@@ -150,14 +149,14 @@ func (s State) next(d Delivery, written CommandID, withoutToken bool) (Command, 
 	return next, nil
 }
 
-// repeatsRegistration reports whether c, on a new session, would register a runner
-// that may be registered already.
+// repeatsRegistration reports whether c, on a new session, would register a runner that may
+// already be registered.
 func (c Command) repeatsRegistration() bool {
 	return c.NeedsToken() && c.Attempts > 0 && c.Last.Via == Stream
 }
 
-// delivery returns the delivery that is asked for, if the VM's state permits it. A VM that
-// was never seen is in its first boot.
+// delivery returns the requested delivery, if the VM's state permits it. A VM that was
+// never seen is in its first boot.
 func (v VM) delivery(r LeaseRequest) (Delivery, error) {
 	switch {
 	case r.Via == Stream && r.Epoch != v.Epoch:

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A VM that polls and boots again each time does not have more commands out than a State
-// holds: those in flight would be missed.
+// A VM that polls and reboots each time does not have more delivered commands than a State
+// holds: those in flight could be missed.
 func TestDeliveredQueueIsBounded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -33,7 +33,7 @@ func TestDeliveredQueueIsBounded(t *testing.T) {
 		require.ErrorIs(t, poll(), ErrNothingDue, "one is in flight")
 		w.restart()
 	}
-	require.ErrorIs(t, poll(), ErrNothingDue, "too many are out")
+	require.ErrorIs(t, poll(), ErrNothingDue, "too many are in flight")
 	_, err := testRules.Reduce(w.state(""), LeaseRequested{"vm", "8", LeaseRequest{Via: HTTP, At: w.now}}, w.now)
 	require.ErrorIs(t, err, ErrNotDue)
 	w.reduce(SessionOpened{Hello{VM: "vm"}, ""})
@@ -44,7 +44,7 @@ func TestDeliveredQueueIsBounded(t *testing.T) {
 	require.ErrorIs(t, poll(), ErrNothingDue)
 }
 
-// Of what is out already, any may go again.
+// Any of the commands in the queue of delivered ones may be delivered again.
 func TestDeliveredQueueIsDeliveredAgain(t *testing.T) {
 	t.Parallel()
 	s := stateOf(liveVM())
@@ -65,9 +65,9 @@ func (w *world) reduce(in Input) {
 	w.apply(out)
 }
 
-// restart has the VM boot again.
+// restart has the VM reboot.
 func (w *world) restart() {
 	w.Helper()
-	w.vm.Boot++ // whatever has shown it
+	w.vm.Boot++ // whatever the evidence
 	w.vm.Registration.State = Registered
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// story is a VM to which things happen one after the other.
+// story is a VM with a sequence of inputs.
 type story struct {
 	*testing.T
 	now     time.Time
-	clock   time.Duration // by which the agent's clock is ahead
+	clock   time.Duration // how far the agent's clock is ahead
 	state   State
 	notices []NoticeKind
 	ids     int
@@ -39,7 +39,7 @@ func (s *story) input(in Input) {
 	}
 }
 
-// after lets time pass, with a Tick of whatever is due.
+// after advances the time, with a Tick whenever one is due.
 func (s *story) after(d time.Duration) *story {
 	s.Helper()
 	for end := s.now.Add(d); ; {
@@ -81,7 +81,7 @@ func (s *story) drop() *story {
 	return s
 }
 
-// deliver sends what is next, and returns its id.
+// deliver sends the next command and returns its id.
 func (s *story) deliver() CommandID {
 	s.Helper()
 	a := LeaseRequest{Via: Stream, Epoch: s.state.VM.Epoch, At: s.now}
@@ -99,7 +99,7 @@ func (s *story) ack(success bool) *story {
 	return s
 }
 
-// operator has an operator send a command of this type.
+// operator enqueues an operator's command of this type.
 func (s *story) operator(id CommandID, kind string) *story {
 	s.Helper()
 	c := drain(id)
@@ -109,7 +109,7 @@ func (s *story) operator(id CommandID, kind string) *story {
 	return s
 }
 
-// ackID has the agent ack a command that was leased as it was accepted.
+// ackID has the agent ack a command that was leased when it was accepted.
 func (s *story) ackID(id CommandID, success bool) *story {
 	s.Helper()
 	s.now = s.now.Add(time.Second)
@@ -117,7 +117,7 @@ func (s *story) ackID(id CommandID, success bool) *story {
 	return s
 }
 
-// contested has several VMs report their start under one id, the last of them before
+// contested has several VMs report their start with the same id, the last of them before
 // anything is registered.
 func (s *story) contested() *story {
 	s.Helper()
@@ -134,7 +134,7 @@ func (s *story) cancel(id CommandID) *story {
 	return s
 }
 
-// started has the oldest agents report their start, and be handed what is due then.
+// started has the oldest kind of agent report its start, and get what is due in the answer.
 func (s *story) started() *story {
 	s.Helper()
 	s.event(HTTP, EventVMStarted).input(Polled{"vm"})
@@ -151,7 +151,7 @@ func (s *story) event(via Route, kind string) *story {
 	return s
 }
 
-// beat has the agent send a heartbeat in a state, over a stream also with its runner.
+// beat has the agent send a heartbeat in a state, on a stream also with its runner.
 func (s *story) beat(via Route, status string, configured bool) *story {
 	s.Helper()
 	h := Heartbeat{Origin: s.origin(via), Status: status}
@@ -162,7 +162,7 @@ func (s *story) beat(via Route, status string, configured bool) *story {
 	return s
 }
 
-// late has a heartbeat in the state ready arrive that was sent some time ago.
+// late has a heartbeat in state ready arrive that was sent some time ago.
 func (s *story) late(via Route, ago time.Duration) *story {
 	s.Helper()
 	h := Heartbeat{Origin: s.origin(via), Status: StatusReady}

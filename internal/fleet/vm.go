@@ -11,22 +11,22 @@ type VM struct {
 
 	// Connected is whether a session is live.
 	Connected bool `json:"connected,omitempty"`
-	// Epoch is the VM's newest session, live or over.
+	// Epoch is the VM's newest session, live or ended.
 	Epoch Epoch `json:"epoch,omitempty"`
-	// Boot counts the starts of the VM that its reports show.
+	// Boot counts the starts of the VM that its reports have shown.
 	Boot int64 `json:"boot"`
-	// StartedAt is the agent's time in the vm_started event of this boot; a
-	// repetition of the event has the same.
+	// StartedAt is the agent's time in the vm_started event of this boot; a repeated event
+	// has the same time.
 	StartedAt time.Time `json:"started_at,omitzero"`
-	// BootedAt is when this boot was noticed; zero for the first. Heartbeats wait
-	// to be stored, so one from before can come after.
+	// BootedAt is when this boot was detected; zero for the first. Heartbeats wait to be
+	// stored, so one from before the boot can follow it.
 	BootedAt time.Time `json:"booted_at,omitzero"`
-	// BootSeenAt is when a report over HTTP showed a new boot that the next session takes
-	// up, and ContestedAt when boots last came too fast to be of one VM.
+	// BootSeenAt is when a report over HTTP showed a new boot that the next session starts,
+	// and ContestedAt when boots last followed each other too quickly for a single VM.
 	BootSeenAt  time.Time `json:"boot_seen_at,omitzero"`
 	ContestedAt time.Time `json:"contested_at,omitzero"`
-	// MovesOn is whether its agent was ever seen in a state that it was not started in.
-	// One that reports nothing else cannot be seen to start.
+	// MovesOn is whether the agent was ever seen in a state other than the initial ones.
+	// The restart of an agent that reports no other state cannot be detected.
 	MovesOn bool `json:"moves_on,omitempty"`
 	// EvidenceSentAt is the agent's time in the last report about its runner or job, of
 	// this boot.
@@ -39,12 +39,12 @@ type VM struct {
 	Health       *Health      `json:"health,omitempty"`
 	Machine      *Machine     `json:"machine,omitempty"`
 	Registration Registration `json:"registration"`
-	// SpentAt is when the job of an ephemeral runner ended, after which it takes no
-	// other, and CrashedAt when the runner ended with an error; of this boot.
+	// SpentAt is when the job of an ephemeral runner ended, which takes no other, and
+	// CrashedAt when the runner ended with an error; both in this boot.
 	SpentAt   time.Time `json:"spent_at,omitzero"`
 	CrashedAt time.Time `json:"crashed_at,omitzero"`
-	// Persistent is whether its runner was seen to take more than one job, or its agent
-	// reports the state job_running, as only those do whose runner takes more.
+	// Persistent is whether the runner was seen to take more than one job, or the agent
+	// reports the state job_running, which only agents with persistent runners do.
 	Persistent bool `json:"persistent,omitempty"`
 
 	FirstSeenAt     time.Time `json:"first_seen_at"`
@@ -52,10 +52,10 @@ type VM struct {
 	ConnectedAt     time.Time `json:"connected_at,omitzero"`
 	DisconnectedAt  time.Time `json:"disconnected_at,omitzero"`
 	LastHeartbeatAt time.Time `json:"last_heartbeat_at,omitzero"`
-	// BeatSentAt is the agent's time in that heartbeat, and BeatInterval the time between
-	// heartbeats, as observed: zero before two came on one session.
-	BeatSentAt   time.Time     `json:"beat_sent_at,omitzero"`
-	BeatInterval time.Duration `json:"beat_interval,omitempty"`
+	// HeartbeatSentAt is the agent's time in the last heartbeat, and HeartbeatInterval the
+	// observed time between heartbeats; zero before the second on one session.
+	HeartbeatSentAt   time.Time     `json:"beat_sent_at,omitzero"`
+	HeartbeatInterval time.Duration `json:"beat_interval,omitempty"`
 	// LastAckAt is when the agent last acked a command.
 	LastAckAt time.Time `json:"last_ack_at,omitzero"`
 
@@ -64,19 +64,18 @@ type VM struct {
 	// AwaitsRunnerUntil is until when a register_runner that was sent on an earlier session
 	// waits for the agent to report its runner: the ack and the proof may have been lost.
 	AwaitsRunnerUntil time.Time `json:"awaits_runner_until,omitzero"`
-	// DueAt is when a Tick of the VM has something to do; zero for never. Reduce derives it
+	// DueAt is when a Tick of the VM next has an effect; zero for never. Reduce derives it
 	// from the other times.
 	DueAt time.Time `json:"due_at,omitzero"`
 }
 
-// ReadsNoCommands reports whether a command is likely to be left unread: today's
-// agents read none once their runner is registered. One that has acked something
-// since does read them.
+// ReadsNoCommands reports whether a command is likely to be left unread: today's agents
+// read no commands once their runner is registered, except those that have acked one since.
 func (v VM) ReadsNoCommands() bool {
 	return v.Registration.State == Registered && !v.LastAckAt.After(v.Registration.ProvenAt)
 }
 
-// NewVM is a VM that was first seen now.
+// NewVM returns a VM that was first seen now.
 func NewVM(id VMID, now time.Time) VM {
 	return VM{
 		ID: id, Boot: 1, FirstSeenAt: now, LastSeenAt: now,
@@ -84,7 +83,7 @@ func NewVM(id VMID, now time.Time) VM {
 	}
 }
 
-// OpenSession gives the VM its next session.
+// OpenSession gives the VM a new session.
 func (v VM) OpenSession(h Hello, now time.Time) VM {
 	v.Pool, v.Org, v.AgentVersion = h.Pool, h.Org, h.AgentVersion
 	v.Connected, v.ConnectedAt, v.LastSeenAt = true, now, now
@@ -93,13 +92,13 @@ func (v VM) OpenSession(h Hello, now time.Time) VM {
 	return v
 }
 
-// dropSession returns v without what only a session waits for.
+// dropSession returns v without the timers that apply to a session only.
 func (v VM) dropSession() VM {
 	v.AwaitsRunnerUntil, v.TokenWait.RetryAt, v.Registration.ProbeAt = time.Time{}, time.Time{}, time.Time{}
 	return v
 }
 
-// nextTickAt returns when a Tick has something to do, zero for never.
+// nextTickAt returns when a Tick next has an effect; zero for never.
 func (v VM) nextTickAt() time.Time {
 	g, due := v.Registration, time.Time{}
 	if g.State == Requested {
@@ -125,8 +124,7 @@ func earliest(times ...time.Time) (first time.Time) {
 	return first
 }
 
-// CloseSession ends the session with this epoch. A session that is not the
-// newest ends without a trace.
+// CloseSession ends the session with this epoch. It does nothing if that is not the newest.
 func (v VM) CloseSession(e Epoch, now time.Time) VM {
 	if v.Connected && v.Epoch == e {
 		v = v.dropSession()
@@ -135,8 +133,8 @@ func (v VM) CloseSession(e Epoch, now time.Time) VM {
 	return v
 }
 
-// MarkSeen notes that the VM reported something, and takes over the places it
-// names.
+// MarkSeen records that the VM sent a report, and updates its pool and organization from
+// it.
 func (v VM) MarkSeen(o Origin) VM {
 	v.LastSeenAt = o.ReceivedAt
 	if o.Pool != "" {
@@ -151,16 +149,16 @@ func (v VM) MarkSeen(o Origin) VM {
 // Stale reports whether a report comes from a session that has been superseded.
 func (v VM) Stale(o Origin) bool { return o.Via == Stream && o.Epoch < v.Epoch }
 
-// Heartbeat takes over what the heartbeat reports. The caller has made sure that it is
-// not Stale. From one that is late only the time is taken.
-func (v VM) Heartbeat(h Heartbeat, late bool) VM {
+// ApplyHeartbeat applies a heartbeat. The caller must make sure that it is not Stale. Of a
+// late heartbeat only the time is used.
+func (v VM) ApplyHeartbeat(h Heartbeat, late bool) VM {
 	if h.Via == Stream && v.LastHeartbeatAt.After(v.ConnectedAt) {
-		v.BeatInterval = longestGap(v.BeatInterval, h.ReceivedAt.Sub(v.LastHeartbeatAt))
+		v.HeartbeatInterval = longestGap(v.HeartbeatInterval, h.ReceivedAt.Sub(v.LastHeartbeatAt))
 	}
 	v = v.MarkSeen(h.Origin)
 	v.LastHeartbeatAt = h.ReceivedAt
-	if !sentBefore(h.SentAt, v.BeatSentAt, latest) { // else the next late one would not be
-		v.BeatSentAt = h.SentAt
+	if !sentBefore(h.SentAt, v.HeartbeatSentAt, maxReordering) { // otherwise the next late one would not be recognized
+		v.HeartbeatSentAt = h.SentAt
 	}
 	if late {
 		return v
@@ -190,28 +188,28 @@ func (v VM) Heartbeat(h Heartbeat, late bool) VM {
 	return v
 }
 
-// catchUp takes over the load that the VM last reported and that it has acked a
-// command since, where its record lacks them.
+// catchUp applies the last reported load and the time of the last ack, where the VM's
+// record lacks them.
 func (v VM) catchUp(last *Heartbeat, ackedAt time.Time) VM {
 	if last != nil && last.ReceivedAt.After(v.LastHeartbeatAt) {
-		interval := v.BeatInterval // those between are not known
-		v = v.WithLoad(v.Heartbeat(*last, false))
-		v.BeatInterval = interval
+		interval := v.HeartbeatInterval // the heartbeats in between are not known
+		v = v.WithLoad(v.ApplyHeartbeat(*last, false))
+		v.HeartbeatInterval = interval
 	}
 	v.LastSeenAt, v.LastAckAt = later(v.LastSeenAt, ackedAt), later(v.LastAckAt, ackedAt)
 	return v
 }
 
-// WithLoad returns v with the times at which o was last seen, and with its load: what
+// WithLoad returns v with o's load and the times at which it was last seen: the fields that
 // every heartbeat and ack changes.
 func (v VM) WithLoad(o VM) VM {
 	v.LastSeenAt, v.LastHeartbeatAt, v.LastAckAt, v.Health = o.LastSeenAt, o.LastHeartbeatAt, o.LastAckAt, o.Health
-	v.BeatSentAt, v.BeatInterval = o.BeatSentAt, o.BeatInterval
+	v.HeartbeatSentAt, v.HeartbeatInterval = o.HeartbeatSentAt, o.HeartbeatInterval
 	return v
 }
 
-// Differs reports whether v and o differ in what watchers of the fleet see: in more
-// than what every heartbeat changes and when a Tick is due.
+// Differs reports whether v and o differ in what watchers of the fleet see: in anything but
+// the fields that every heartbeat changes, and the timers.
 func (v VM) Differs(o VM) bool {
 	if !v.Runner.equal(o.Runner) || !v.Job.equal(o.Job) || !v.Machine.equal(o.Machine) {
 		return true

@@ -5,31 +5,30 @@ import (
 	"time"
 )
 
-// Waiting is what an open command waits for, for people to read, and since when.
+// Waiting is what an open command waits for, as text for people, and since when.
 type Waiting struct {
 	Reason string
 	Since  time.Time
 }
 
-// TokenWait is why a register_runner has no token. The zero value is for none
-// that waits.
+// TokenWait is why a register_runner has no token. The zero value means that none waits.
 type TokenWait struct {
-	// Why no token is available.
+	// Why is the reason.
 	Why string `json:"why"`
 	// Since is when the first attempt to get one failed.
 	Since time.Time `json:"since"`
-	// RetryAt is when the session asks again; zero while it has a reason of its own to.
+	// RetryAt is when the session asks again; zero while another input will trigger it.
 	RetryAt time.Time `json:"retry_at,omitzero"`
 }
 
-// The attempts to get a token follow the first, at Since, after one second, two
+// The first attempt to get a token is made at Since, the next ones after one second, two
 // more, four, eight, and then every fifteen.
 const (
 	firstTokenRetry = time.Second
 	lastTokenRetry  = 15 * time.Second
 )
 
-// NextTry returns when a token is next asked for.
+// NextTry returns when a token is requested next.
 func (w TokenWait) NextTry(now time.Time) time.Time {
 	at, wait := w.Since, firstTokenRetry
 	for ; wait < lastTokenRetry; wait *= 2 {
@@ -40,8 +39,8 @@ func (w TokenWait) NextTry(now time.Time) time.Time {
 	return at.Add(max(0, now.Sub(at).Truncate(lastTokenRetry)) + lastTokenRetry)
 }
 
-// Fail notes that no token was available. If the clock was set back to before the
-// first attempt, the attempts start over.
+// Fail records that no token was available. If the clock was set back to before the first
+// attempt, the schedule starts over.
 func (w TokenWait) Fail(why string, now time.Time) TokenWait {
 	if w.Since.IsZero() || now.Before(w.Since) {
 		w.Since = now
@@ -50,19 +49,19 @@ func (w TokenWait) Fail(why string, now time.Time) TokenWait {
 	return w
 }
 
-// Waiting returns what the registration of v waits for; the zero value when its
-// runner is not to be registered.
+// Waiting returns what the registration of v waits for; the zero value when no registration
+// is requested.
 func (v VM) Waiting(now time.Time) Waiting {
 	r := v.Registration
 	switch {
 	case r.State == RegFailed && !r.NextAttemptAt.IsZero():
-		return Waiting{"waits to try again at " + r.Next().Format(time.RFC3339) + ": " + r.LastFailure.Reason, r.LastFailure.At}
+		return Waiting{"waits to retry at " + r.Next().Format(time.RFC3339) + ": " + r.LastFailure.Reason, r.LastFailure.At}
 	case r.State != Requested:
 		return Waiting{}
 	case !v.Connected && v.Epoch > 0:
 		return v.offline(r.RequestedAt)
 	case !v.AwaitsRunnerUntil.IsZero():
-		return Waiting{"waits for its agent to report whether the runner is registered already", v.ConnectedAt}
+		return Waiting{"waits for its agent to report whether the runner is already registered", v.ConnectedAt}
 	case v.TokenWait != TokenWait{}:
 		return v.waitingForToken(r.RequestedAt, now)
 	default:
@@ -101,7 +100,7 @@ func (c Command) Waits(v VM, open []Command, now time.Time) Waiting {
 	}
 	for _, o := range open {
 		if o.InFlight(d) {
-			return c.behind(o, o.Last.At)
+			return c.waitsFor(o, o.Last.At)
 		}
 	}
 	switch {
@@ -112,32 +111,32 @@ func (c Command) Waits(v VM, open []Command, now time.Time) Waiting {
 	case !v.Connected:
 		return v.offline(c.AcceptedAt)
 	case !v.AwaitsRunnerUntil.IsZero() && c.repeatsRegistration():
-		return Waiting{"waits for the agent to report whether its runner is registered already", v.ConnectedAt}
+		return Waiting{"waits for the agent to report whether its runner is already registered", v.ConnectedAt}
 	case c.NeedsToken() && v.TokenWait != TokenWait{}:
 		return v.waitingForToken(c.AcceptedAt, now)
 	}
 	next, err := NextDelivery(open, d, "", v.TokenWait != TokenWait{})
 	if err == nil && next.Seq < c.Seq {
-		return c.behind(next, c.AcceptedAt)
+		return c.waitsFor(next, c.AcceptedAt)
 	}
 	return Waiting{"about to be delivered", later(c.AcceptedAt, v.ConnectedAt)}
 }
 
-// WaitsAlone is Waits as far as c alone says it.
+// WaitsAlone is Waits without knowledge of the VM and the other commands.
 func (c Command) WaitsAlone() Waiting {
 	switch {
 	case c.State.Terminal():
 		return Waiting{}
 	case c.State == Pending:
 		return Waiting{"waits to be delivered", c.AcceptedAt}
-	case (c.Last.Via == Stream || c.Last.Started) && c.DueAt.Equal(c.ExpiresAt): // its session is over, or began since
+	case (c.Last.Via == Stream || c.Last.Started) && c.DueAt.Equal(c.ExpiresAt): // its session has ended, or has begun since
 		return Waiting{"waits to be delivered again", c.Last.At}
 	default:
 		return c.waitingForAck(VM{})
 	}
 }
 
-func (c Command) behind(o Command, since time.Time) Waiting {
+func (c Command) waitsFor(o Command, since time.Time) Waiting {
 	return Waiting{"waits for command " + string(o.ID), later(c.AcceptedAt, since)}
 }
 
@@ -145,13 +144,13 @@ func (c Command) waitingForAck(v VM) Waiting {
 	until := " until " + c.DueAt.Format(time.RFC3339)
 	switch {
 	case c.Last.Started:
-		return Waiting{"handed out in the answer to vm_started, waits for a sign of what became of it" + until, c.Last.At}
+		return Waiting{"delivered in the answer to vm_started, waits for evidence of its result" + until, c.Last.At}
 	case c.Last.Via == HTTP:
-		return Waiting{"handed to a poll, waits for a sign of what became of it" + until, c.Last.At}
+		return Waiting{"delivered to a poll, waits for evidence of its result" + until, c.Last.At}
 	case c.DueAt.After(c.Last.At.Add(c.AckTimeout)):
 		return Waiting{"waits for its ack; nothing has arrived on its session since the delivery", c.Last.At}
 	case v.ReadsNoCommands():
-		return Waiting{"waits for its ack" + until + "; the runner is registered, and such an agent reads no commands as a rule", c.Last.At}
+		return Waiting{"waits for its ack" + until + "; the runner is registered, and such an agent usually reads no commands", c.Last.At}
 	default:
 		return Waiting{"waits for its ack" + until, c.Last.At}
 	}

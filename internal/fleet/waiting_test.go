@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// No open command is without a reason, and it is the true one.
+// Every open command has a reason, and it is the true one.
 func TestWaits(t *testing.T) {
 	t.Parallel()
 	now := t0.Add(time.Minute)
@@ -62,17 +62,17 @@ func TestWaits(t *testing.T) {
 		"for an ack that won't come": {
 			out, registered,
 			[]Command{out},
-			"waits for its ack until 2026-01-02T03:05:05Z; the runner is registered, and such an agent reads no commands as a rule", t0,
+			"waits for its ack until 2026-01-02T03:05:05Z; the runner is registered, and such an agent usually reads no commands", t0,
 		},
 		"with a poll": {
 			polled, offline,
 			[]Command{polled},
-			"handed to a poll, waits for a sign of what became of it until 2026-01-02T03:05:05Z", t0,
+			"delivered to a poll, waits for evidence of its result until 2026-01-02T03:05:05Z", t0,
 		},
 		"with an answer to vm_started": {
 			started, offline,
 			[]Command{started},
-			"handed out in the answer to vm_started, waits for a sign of what became of it until 2026-01-02T03:05:05Z", t0,
+			"delivered in the answer to vm_started, waits for evidence of its result until 2026-01-02T03:05:05Z", t0,
 		},
 		"an answer to vm_started, then a session": {started, live(started), []Command{started}, "about to be delivered", t0},
 		"ended": {inState(t, Succeeded), connected, nil, "", time.Time{}},
@@ -86,7 +86,7 @@ func TestWaits(t *testing.T) {
 	require.Equal(t, "waits to be delivered again", started.BeginSession(t0).WaitsAlone().Reason)
 }
 
-// The attempts to get a token come fast at first and then every 15 seconds.
+// The attempts to get a token are frequent at first, then every 15 seconds.
 func TestNextTry(t *testing.T) {
 	t.Parallel()
 	w := TokenWait{}.Fail("it is empty", t0)
@@ -102,7 +102,7 @@ func TestNextTry(t *testing.T) {
 	require.Equal(t, TokenWait{Why: "it is empty", Since: t0.Add(-time.Hour)}, w.Fail("it is empty", t0.Add(-time.Hour)), "until the next attempt")
 }
 
-// While its runner is to be registered a VM says what that waits for.
+// While the registration of a VM is requested, the VM states what it waits for.
 func TestVMWaits(t *testing.T) {
 	t.Parallel()
 	v := VM{
@@ -123,7 +123,7 @@ func TestVMWaits(t *testing.T) {
 	}
 }
 
-// What a change did to its command is read off its times.
+// The step of a change is derived from the command's times.
 func TestStep(t *testing.T) {
 	t.Parallel()
 	pending := inState(t, Pending)

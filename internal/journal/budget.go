@@ -10,9 +10,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
 
-// budget is how many heartbeat files each VM, and all VMs together, may have written.
+// budget limits the heartbeat files of each VM, and of all VMs together.
 //
-// It is guarded by the Journal's mutex.
+// The Journal's mutex guards it.
 type budget struct {
 	each *ratelimit.Buckets[fleet.VMID]
 	all  *rate.Limiter
@@ -22,24 +22,24 @@ func newBudget(each ratelimit.Limit, all *rate.Limiter) budget {
 	return budget{ratelimit.New[fleet.VMID](each, ratelimit.Limit{}), all}
 }
 
-// spend takes a token from the VM's bucket and one from that of all, and reports
-// whether there were both; else it takes neither.
+// spend takes a token from the VM's bucket and one from the shared bucket, and reports
+// whether both had one; otherwise it takes neither.
 func (b *budget) spend(vm fleet.VMID, now time.Time) bool {
-	// In a large fleet that of all is what refuses nearly all, so it comes first.
+	// In a large fleet the shared bucket refuses most files, so it is checked first.
 	return b.all.TokensAt(now) >= 1 && b.each.Spend(vm, 0, now).OK() && b.all.AllowN(now, 1)
 }
 
-// eventBudget is how many event files each VM may have written, and how large, by when
-// its events were received: what is written late, after a crash or a pause, costs as much
-// as it would have in time.
+// eventBudget limits the number and size of the event files of each VM, by when the events
+// were received: a file that is written late, after a crash or a pause, costs as much as
+// one written in time.
 //
-// It is guarded by the Journal's mutex.
+// The Journal's mutex guards it.
 type eventBudget struct {
 	each    *ratelimit.Buckets[fleet.VMID]
 	last    time.Time // when the latest event was received
 	elapsed time.Duration
-	// decided is what became of the events of the latest batch, by their Seq: one that is
-	// tried again is not charged again.
+	// decided has the decisions on the events of the latest batch, by Seq: a retried event
+	// is not charged again.
 	decided map[int64]bool
 }
 
@@ -51,11 +51,11 @@ func newEventBudget() eventBudget {
 	}
 }
 
-// setBack is how much earlier than one before an event is received when the clock was
-// set back, and not only because two were received at the same time.
+// setBack is how much earlier than its predecessor an event must be received for the clock
+// to have been set back; smaller differences occur between concurrent events.
 const setBack = time.Minute
 
-// at returns when an event was received, on a clock that is never set back.
+// at returns when an event was received, by a clock that is never set back.
 func (b *eventBudget) at(received time.Time) time.Time {
 	switch step := received.Sub(b.last); {
 	case b.last.IsZero() || step < -setBack:
@@ -67,9 +67,9 @@ func (b *eventBudget) at(received time.Time) time.Time {
 	return time.Unix(0, 0).Add(b.elapsed)
 }
 
-// spend reports whether the file of an event may be written, and whether that it may not
-// is news of its VM.
-func (b *eventBudget) spend(e fleet.Event, size int, at time.Time) (ok, news bool) {
+// spend reports whether the file of an event may be written, and whether the VM has just
+// exceeded its budget.
+func (b *eventBudget) spend(e fleet.Event, size int, at time.Time) (ok, newlyOver bool) {
 	if ok, decided := b.decided[e.Seq]; decided {
 		return ok, false
 	}
@@ -81,8 +81,7 @@ func (b *eventBudget) spend(e fleet.Event, size int, at time.Time) (ok, news boo
 	return ok, v.New
 }
 
-// begin forgets what was decided of events before the first of a batch: they are not tried
-// again.
+// begin drops the decisions on events before the first of a batch: they are not retried.
 func (b *eventBudget) begin(first int64) {
 	maps.DeleteFunc(b.decided, func(seq int64, _ bool) bool { return seq < first })
 }

@@ -15,7 +15,7 @@ import (
 // plenty is more than any test spends.
 func plenty() *rate.Limiter { return rate.NewLimiter(1, maxBurst) }
 
-// spendAll returns how many tokens there are to be had at once.
+// spendAll spends all available tokens and returns how many there were.
 func spendAll(b *budget, vm fleet.VMID, now time.Time) int {
 	n := 0
 	for b.spend(vm, now) {
@@ -24,8 +24,8 @@ func spendAll(b *budget, vm fleet.VMID, now time.Time) int {
 	return n
 }
 
-// A VM gets its burst at once and the rate from then on, whatever others spend;
-// what it saves up is never more than the burst.
+// A VM gets its burst immediately and the rate from then on, whatever others spend; it
+// never saves up more than the burst.
 func TestBudgetIsBurstThenRate(t *testing.T) {
 	t.Parallel()
 	b, now := newBudget(ratelimit.NewLimit(20, 1), plenty()), start
@@ -39,8 +39,8 @@ func TestBudgetIsBurstThenRate(t *testing.T) {
 	require.Equal(t, 20, spendAll(&b, "vm-1", now.Add(time.Hour)))
 }
 
-// In the long run the rate holds, also across the turns at which full buckets
-// are forgotten, and while a VM asks much more often than it may.
+// In the long run the rate holds, even when full buckets are dropped, and while a VM asks
+// much more often than its limit.
 func TestBudgetHoldsInTheLongRun(t *testing.T) {
 	t.Parallel()
 	b, got := newBudget(ratelimit.NewLimit(20, 1), plenty()), 0
@@ -52,7 +52,7 @@ func TestBudgetHoldsInTheLongRun(t *testing.T) {
 	require.Equal(t, 20+599, got)
 }
 
-// A fractional rate is what it says.
+// A fractional rate is exact.
 func TestBudgetBelowOneASecond(t *testing.T) {
 	t.Parallel()
 	b := newBudget(ratelimit.NewLimit(1, 0.1), plenty())
@@ -61,7 +61,7 @@ func TestBudgetBelowOneASecond(t *testing.T) {
 	require.Equal(t, 1, spendAll(&b, "vm-1", start.Add(10*time.Second)))
 }
 
-// VMs that come and go leave nothing behind.
+// VMs that have gone leave no buckets behind.
 func TestBudgetForgetsFullBuckets(t *testing.T) {
 	t.Parallel()
 	b := newBudget(ratelimit.NewLimit(20, 1), plenty())
@@ -70,11 +70,11 @@ func TestBudgetForgetsFullBuckets(t *testing.T) {
 		b.spend(fleet.VMID(fmt.Sprintf("vm-%d", i)), start.Add(time.Duration(i)*10*time.Millisecond))
 		most = max(most, b.each.Len())
 	}
-	require.LessOrEqual(t, most, 2*20*100+1, "no more than the VMs of two times 20 s")
+	require.LessOrEqual(t, most, 2*20*100+1, "at most the VMs of two periods of 20 s")
 }
 
-// All VMs together get their burst at once and the rate from then on. A VM that
-// is refused for the sake of all keeps its tokens, however often it asks.
+// All VMs together get their burst immediately and the rate from then on. A VM that is
+// refused because of the shared limit keeps its tokens, however often it asks.
 func TestBudgetOfAllCostsNoVMItsTokens(t *testing.T) {
 	t.Parallel()
 	b := newBudget(ratelimit.NewLimit(2, minPerSecond), rate.NewLimiter(1, 3))
@@ -88,8 +88,8 @@ func TestBudgetOfAllCostsNoVMItsTokens(t *testing.T) {
 	require.Equal(t, 2, spendAll(&b, "vm-3", start.Add(time.Minute)))
 }
 
-// A VM that is refused because of its own budget takes nothing from that of all,
-// however often it asks.
+// A VM that is refused because of its own budget does not use up the shared one, however
+// often it asks.
 func TestBudgetOfAVMCostsOthersNothing(t *testing.T) {
 	t.Parallel()
 	b := newBudget(ratelimit.NewLimit(1, minPerSecond), rate.NewLimiter(minPerSecond, 3))
@@ -102,7 +102,7 @@ func TestBudgetOfAVMCostsOthersNothing(t *testing.T) {
 	require.Zero(t, spendAll(&b, "vm-4", start))
 }
 
-// A burst below zero is no heartbeat files at all.
+// A negative burst means no heartbeat files at all.
 func TestBudgetOfNothing(t *testing.T) {
 	t.Parallel()
 	b := newBudget(ratelimit.NewLimit(-1, 1), plenty())

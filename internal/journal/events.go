@@ -13,26 +13,25 @@ import (
 )
 
 const (
-	// chunkSize is how many events are on their way to the disk at a time. Each
-	// holds a directory open.
+	// chunkSize is how many events are written concurrently. Each holds a directory open.
 	chunkSize = 64
-	// syncers is how many wait for the disk at a time: file systems commit what
-	// waits together at once.
+	// syncers is how many wait for the disk at a time: file systems commit concurrent syncs
+	// together.
 	syncers = 16
 )
 
-// WriteEvents writes each event to its own file, in order, and returns how many
-// have theirs and the first error. The files of those it counts survive power
-// loss; the caller tries the rest again later, beginning with the one after.
+// WriteEvents writes each event to its own file, in order, and returns how many are done
+// and the first error. The files of those survive a power loss; the caller retries the
+// others later, beginning with the next one.
 //
-// An event whose file is there already is counted and its file left alone, so
-// that events may be written again after a crash. An event whose VM is over its budget
-// is counted and gets no file. An event whose ids break their rule gets a
-// *fleet.FieldError however often it is tried.
+// An event whose file already exists counts as done and its file is not changed, so events
+// may be written again after a crash. An event whose VM is over its budget counts as done
+// without a file. An event with invalid ids gets a *fleet.FieldError however often it is
+// retried.
 //
 // While too little space is free it writes nothing and returns ErrPaused.
 //
-// Calls at the same time wait for each other.
+// Concurrent calls wait for each other.
 func (j *Journal) WriteEvents(ctx context.Context, es []fleet.Event) (int, error) {
 	j.writing.Lock()
 	defer j.writing.Unlock()
@@ -53,8 +52,8 @@ func (j *Journal) WriteEvents(ctx context.Context, es []fleet.Event) (int, error
 	return done, nil
 }
 
-// writeChunk writes the contents side by side, then gives the files their names
-// in order, then makes the names last.
+// writeChunk writes the contents concurrently, then gives the files their names in order,
+// then makes the names durable.
 func (j *Journal) writeChunk(ctx context.Context, es []fleet.Event) (int, error) {
 	j.dirs.RLock()
 	defer j.dirs.RUnlock()
@@ -68,7 +67,7 @@ func (j *Journal) writeChunk(ctx context.Context, es []fleet.Event) (int, error)
 			return nil
 		})
 	}
-	_ = drafting.Wait() // the errors are looked at in order
+	_ = drafting.Wait() // the errors are checked in order
 	defer func() {
 		for _, d := range drafts {
 			if d != nil {
@@ -104,7 +103,7 @@ func (j *Journal) draftEvent(ctx context.Context, e fleet.Event, at time.Time) (
 	return j.draft(e.VM, eventName(e), content, true)
 }
 
-// receivedAt returns when the events were received, as their budget counts it.
+// receivedAt returns when the events were received, for their budget.
 func (j *Journal) receivedAt(es []fleet.Event) []time.Time {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -119,16 +118,16 @@ func (j *Journal) receivedAt(es []fleet.Event) []time.Time {
 // affords reports whether the file of an event is within the budget of its VM.
 func (j *Journal) affords(e fleet.Event, size int, at time.Time) bool {
 	j.mu.Lock()
-	ok, news := j.eventBudget.spend(e, size, at)
+	ok, newlyOver := j.eventBudget.spend(e, size, at)
 	j.mu.Unlock()
-	if news {
-		j.trouble.log.Warn("event files left out: the VM is over its budget", logkey.VM, string(e.VM))
+	if newlyOver {
+		j.failureLog.log.Warn("event files skipped: the VM is over its budget", logkey.VM, string(e.VM))
 	}
 	return ok
 }
 
-// placeInOrder stops at the first error. It returns how many have their name,
-// and how many of those got it now.
+// placeInOrder stops at the first error. It returns how many files have their name, and how
+// many of those got it now.
 func placeInOrder(drafts []*draft, errs []error) (placed int, written uint64, err error) {
 	for i, d := range drafts {
 		if errs[i] != nil {
@@ -150,9 +149,8 @@ func placeInOrder(drafts []*draft, errs []error) (placed int, written uint64, er
 	return placed, written, nil
 }
 
-// syncNames syncs the directories that the files are in, and the one that those
-// are in. A file that was there before may have come just before a crash, so
-// its directory is synced as well.
+// syncNames syncs the directories of the files, and their parent. A file that already
+// existed may have been created just before a crash, so its directory is synced as well.
 func (j *Journal) syncNames(es []fleet.Event, drafts []*draft) error {
 	if len(drafts) == 0 {
 		return nil

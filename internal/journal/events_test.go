@@ -15,8 +15,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// Every event gets a file of its own with all that its agent said, for its owner
-// and group to read; nothing else is left in the directory.
+// Every event gets a file of its own with everything the agent sent, readable by owner and
+// group; nothing else is left in the directory.
 func TestEveryEventGetsItsFile(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "made", "by", "open")
@@ -45,8 +45,8 @@ func TestEveryEventGetsItsFile(t *testing.T) {
 	require.Equal(t, Stats{Events: uint64(len(es))}, j.Stats())
 }
 
-// The content is for reading, keeps numbers as they were written, and loses
-// nothing when it is not what it should be.
+// The content is readable, keeps numbers as they were written, and is complete even if it
+// is not valid JSON.
 func TestContents(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ body, want string }{
@@ -59,7 +59,7 @@ func TestContents(t *testing.T) {
 	}
 }
 
-// A replay after a crash counts what is there already and changes none of it.
+// A replay after a crash counts existing files and does not change them.
 func TestReplayChangesNothing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -84,8 +84,7 @@ func TestReplayChangesNothing(t *testing.T) {
 	require.EqualValues(t, 3, j.Stats().Events)
 }
 
-// An event that is in one call twice is written once: the file of the first is
-// not overwritten.
+// An event that is twice in one call is written once: the first file is not overwritten.
 func TestTheSameEventTwiceInOneCall(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -100,8 +99,8 @@ func TestTheSameEventTwiceInOneCall(t *testing.T) {
 	require.EqualValues(t, 1, j.Stats().Events)
 }
 
-// What a crash left under a temporary name does not hinder the event, even if
-// it has the very name that would be used next.
+// A temporary file that a crash left does not affect the event, even if it has the name
+// that would be used next.
 func TestTornTemporaryFileIsHarmless(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -116,8 +115,8 @@ func TestTornTemporaryFileIsHarmless(t *testing.T) {
 	require.NoFileExists(t, torn)
 }
 
-// When one event cannot be written, those before it are and count, those after
-// it are not, nothing is left over, and all is well once the trouble is gone.
+// If one event cannot be written, those before it are and count, those after it are not,
+// nothing is left over, and everything works once the cause is fixed.
 func TestTroubleInTheMiddle(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -139,8 +138,7 @@ func TestTroubleInTheMiddle(t *testing.T) {
 	require.FileExists(t, path(dir, es[2]))
 }
 
-// A file's name that is taken by something else is trouble, and what has it
-// stays as it is.
+// A file name that is in use by something else is an error, and its owner is not changed.
 func TestTakenFileName(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -156,8 +154,8 @@ func TestTakenFileName(t *testing.T) {
 	require.Len(t, tree(t, dir), 3)
 }
 
-// A VM's directory that is a symbolic link leads nowhere: not out of the
-// journal, and not into what others keep within it.
+// A symbolic link in place of a VM's directory is not followed: neither out of the journal,
+// nor to another directory within it.
 func TestSymlinkedDirectoryIsNotFollowed(t *testing.T) {
 	t.Parallel()
 	dir, outside := t.TempDir(), t.TempDir()
@@ -176,7 +174,7 @@ func TestSymlinkedDirectoryIsNotFollowed(t *testing.T) {
 	require.Empty(t, tree(t, filepath.Join(dir, "_state")))
 }
 
-// An id that breaks its rule never becomes a name.
+// An invalid id never becomes a file name.
 func TestNoIDBecomesAPath(t *testing.T) {
 	t.Parallel()
 	parent := t.TempDir()
@@ -197,7 +195,7 @@ func TestNoIDBecomesAPath(t *testing.T) {
 	require.EqualValues(t, 3*8, j.Stats().Failed)
 }
 
-// A caller that gives up is told how far it got.
+// A caller whose context ends learns how many events were written.
 func TestWriteEventsStopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	j := open(t, Options{})
@@ -209,8 +207,8 @@ func TestWriteEventsStopsWithItsContext(t *testing.T) {
 	require.Zero(t, j.Stats().Failed)
 }
 
-// Writers, replays, heartbeats and pruning at the same time lose no event, and
-// at no moment is there a torn file under a final name.
+// Concurrent writers, replays, heartbeats and pruning lose no event, and there is never an
+// incomplete file with a final name.
 func TestAllAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -220,13 +218,14 @@ func TestAllAtOnce(t *testing.T) {
 	stop := make(chan struct{})
 	for vm := range vms {
 		id := fleet.VMID(fmt.Sprintf("vm-%d", vm))
-		for range 2 { // the second is a replay under way with the first
+		for range 2 { // the second is a concurrent replay
 			writers.Go(func() {
 				for n := range each {
 					if got, err := j.WriteEvents(t.Context(), []fleet.Event{event(id, n)}); got != 1 {
 						t.Errorf("event %d of %s: %v", n, id, err)
 					}
-					// Pruning at this time removes heartbeats and the directory, but no event.
+					// Pruning at this time removes heartbeats and directories, but no
+					// event.
 					j.Heartbeat(origin(id+"-h", fleet.HTTP, -1-n), beat)
 				}
 			})
@@ -285,7 +284,7 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// A closed journal takes nothing more, and closing it twice is not an error.
+// A closed journal accepts nothing, and closing it twice is not an error.
 func TestClosed(t *testing.T) {
 	t.Parallel()
 	j := open(t, Options{})
@@ -315,7 +314,7 @@ func BenchmarkOneEvent(b *testing.B) {
 	}
 }
 
-// The time is that of 64 events, each of another VM.
+// The time is for 64 events, each of another VM.
 func BenchmarkChunkOfEvents(b *testing.B) {
 	j := open(b, Options{})
 	n := 0

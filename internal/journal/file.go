@@ -13,18 +13,17 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// draft is a file that is written and has yet to get its name. Its close must
-// be called, whatever became of it.
+// draft is a file that is written but does not have its final name yet. close must be
+// called in any case.
 type draft struct {
 	vm   fleet.VMID
 	dir  *os.Root
 	name string
-	temp string // empty when there is nothing left to place
+	temp string // empty when there is nothing to place
 }
 
-// draft writes content next to where it belongs. When a file has the name
-// already there is nothing to place. synced is whether content must be on the
-// disk by then.
+// draft writes content next to its final place. If a file with the name exists there is
+// nothing to place. synced is whether content must be synced before draft returns.
 func (j *Journal) draft(vm fleet.VMID, name string, content []byte, synced bool) (*draft, error) {
 	dir, err := j.openVM(vm, true)
 	if err != nil {
@@ -43,8 +42,8 @@ func (j *Journal) draft(vm fleet.VMID, name string, content []byte, synced bool)
 	return d, nil
 }
 
-// openVM opens the directory of a VM, made first if that is asked for. A
-// symbolic link is not followed, not even to within the journal.
+// openVM opens the directory of a VM, created first if create is set. A symbolic link is
+// not followed, not even within the journal.
 func (j *Journal) openVM(vm fleet.VMID, create bool) (*os.Root, error) {
 	info, err := j.root.Lstat(string(vm))
 	if create && errors.Is(err, fs.ErrNotExist) {
@@ -61,7 +60,7 @@ func (j *Journal) openVM(vm fleet.VMID, create bool) (*os.Root, error) {
 	return j.root.OpenRoot(string(vm))
 }
 
-// placed reports whether the final name has its file.
+// placed reports whether the file exists under its final name.
 func (d *draft) placed() (bool, error) {
 	info, err := d.dir.Lstat(d.name)
 	switch {
@@ -75,8 +74,7 @@ func (d *draft) placed() (bool, error) {
 	return true, nil
 }
 
-// place gives the draft its name, unless a file has it, and reports whether it
-// did.
+// place gives the draft its name, unless a file with it exists, and reports whether it did.
 func (d *draft) place() (bool, error) {
 	if d.temp == "" {
 		return false, nil
@@ -94,7 +92,7 @@ func (d *draft) place() (bool, error) {
 	return !there, nil
 }
 
-// close drops what has not been placed. What cannot be removed now is left to
+// close removes a draft that has not been placed. What cannot be removed now is left to
 // Prune.
 func (d *draft) close() {
 	if d.temp != "" {
@@ -103,8 +101,7 @@ func (d *draft) close() {
 	_ = d.dir.Close()
 }
 
-// writeNew writes a file that is not there before, or else one that an earlier
-// process left torn.
+// writeNew writes a new file, or replaces one that an earlier process left incomplete.
 func writeNew(dir *os.Root, name string, content []byte, synced bool) error {
 	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
 	f, err := dir.OpenFile(name, flags, fileMode)
@@ -129,8 +126,8 @@ func writeNew(dir *os.Root, name string, content []byte, synced bool) error {
 	return err
 }
 
-// syncDir makes the names in a directory last. Not every file system can be
-// asked to; those that cannot say EINVAL.
+// syncDir makes the names in a directory durable. Some file systems do not support it and
+// return EINVAL.
 func syncDir(dir *os.Root) error {
 	f, err := dir.Open(".")
 	if err != nil {
@@ -143,8 +140,8 @@ func syncDir(dir *os.Root) error {
 	return nil
 }
 
-// readable returns a JSON text with line breaks and indentation; what is no
-// JSON comes back as it is.
+// readable returns a JSON text with line breaks and indentation; text that is not JSON is
+// returned unchanged.
 func readable(body []byte) []byte {
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 {
@@ -160,9 +157,8 @@ func readable(body []byte) []byte {
 	return b.Bytes()
 }
 
-// Check returns nil when a file can be written in the journal's directory now,
-// having written one and removed it. A journal that is paused does what it is to do:
-// it returns nil as well.
+// Check writes a file to the journal's directory and removes it, and returns nil if both
+// succeed. It also returns nil when the journal is paused, as that is intended.
 func (j *Journal) Check() error {
 	if j.Paused() {
 		return nil

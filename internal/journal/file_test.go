@@ -12,7 +12,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// Only an event whose directory somebody has to repair is skipped; a shortage passes.
+// Only errors that need an administrator are skipped; shortages pass.
 func TestOfOneVM(t *testing.T) {
 	t.Parallel()
 	for fault, want := range map[error]bool{

@@ -10,7 +10,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
-// The keys of the journal's log lines.
+// The log attributes.
 const (
 	keyFiles = "files"
 
@@ -19,28 +19,28 @@ const (
 	keyHeartbeatsLeftOut = "heartbeats_left_out"
 )
 
-// troublePeriod is how often trouble with heartbeat files is logged at most.
-const troublePeriod = time.Minute
+// failurePeriod is the minimum time between log messages about failed heartbeat files.
+const failurePeriod = time.Minute
 
-// gatherFor is how long the first file of a group waits for others. Alone, each
-// would find nothing of what it needs in the processor's caches.
+// gatherFor is how long the first file of a group waits for others. A single file would
+// find nothing that it needs in the processor's caches.
 const gatherFor = time.Second
 
-// page is a heartbeat file that waits to be written.
-type page struct {
+// heartbeatFile is a heartbeat file that waits to be written.
+type heartbeatFile struct {
 	origin fleet.Origin
 	render func() ([]byte, error)
 }
 
-// Heartbeat queues a heartbeat file if the budget and the queue allow, and else
-// counts why not; the heartbeat itself is the store's. It never waits for
-// the disk: the file is there a second later, unless too little space is free by then.
+// Heartbeat queues a heartbeat file if the budget and the queue allow, and otherwise counts
+// the reason; the heartbeat itself is in the store. It never waits for the disk: the file
+// is written about a second later, unless too little space is free by then.
 //
-// render returns the file's content as JSON. It is called at most once, only
-// when the file is to be written, and by another goroutine.
+// render returns the file's content as JSON. It is called at most once, only when the file
+// is written, and by another goroutine.
 //
-// Heartbeat files are not synced: after power loss the latest may be missing or
-// cut short.
+// Heartbeat files are not synced: after a power loss the latest may be missing or
+// truncated.
 func (j *Journal) Heartbeat(o fleet.Origin, render func() ([]byte, error)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -53,17 +53,17 @@ func (j *Journal) Heartbeat(o fleet.Origin, render func() ([]byte, error)) {
 		return
 	}
 	j.queued++
-	j.queue <- page{o, render} // it has room for all that are counted
+	j.queue <- heartbeatFile{o, render} // it has capacity for all that are counted
 	if j.queued == (cap(j.queue)+1)/2 {
 		j.hurry()
 	}
 }
 
-// hurry ends the wait for others.
+// hurry ends the wait for other files.
 func (j *Journal) hurry() {
 	select {
 	case j.enough <- struct{}{}:
-	default: // it has been notified
+	default: // already notified
 	}
 }
 
@@ -73,14 +73,14 @@ func (j *Journal) release() {
 	j.queued--
 }
 
-// writeHeartbeats is the goroutine that writes what is queued, until Close.
+// writeHeartbeats is the goroutine that writes the queued files, until Close.
 func (j *Journal) writeHeartbeats() {
 	defer close(j.written)
 	for first := range j.queue {
 		j.gather()
-		write := j.writePage
+		write := j.writeFile
 		if !j.space.enough() {
-			write = j.leaveOut
+			write = j.skip
 		}
 		write(first)
 		for len(j.queue) > 0 {
@@ -89,7 +89,7 @@ func (j *Journal) writeHeartbeats() {
 	}
 }
 
-// gather returns when others have had their time, or the queue is half full.
+// gather returns when the waiting time is over, or the queue is half full.
 func (j *Journal) gather() {
 	window := time.NewTimer(gatherFor)
 	defer window.Stop()
@@ -99,50 +99,50 @@ func (j *Journal) gather() {
 	}
 }
 
-// writePage writes a file, or logs why it could not.
-func (j *Journal) writePage(p page) {
+// writeFile writes a file, or logs why it failed.
+func (j *Journal) writeFile(f heartbeatFile) {
 	defer j.release()
-	wrote, err := j.writeHeartbeat(p)
+	wrote, err := j.writeHeartbeat(f)
 	switch {
 	case err != nil:
-		j.failedHeartbeat(p.origin.VM, err)
+		j.failedHeartbeat(f.origin.VM, err)
 	case wrote:
 		j.heartbeats.Add(1)
 	}
 }
 
-// leaveOut counts a file that is not written because the journal is paused.
-func (j *Journal) leaveOut(page) {
+// skip counts a file that is not written because the journal is paused.
+func (j *Journal) skip(heartbeatFile) {
 	defer j.release()
 	j.paused.Add(1)
-	j.space.leaveOut()
+	j.space.skip()
 }
 
-// content returns what is to be in the file. A panic of render is an error.
-func (p page) content() (content []byte, err error) {
+// content returns the content of the file. A panic of render is returned as an error.
+func (f heartbeatFile) content() (content []byte, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("render: panic: %v", cause)
 		}
 	}()
-	if err := p.origin.Check(); err != nil {
+	if err := f.origin.Check(); err != nil {
 		return nil, err
 	}
-	body, err := p.render()
+	body, err := f.render()
 	if err != nil {
 		return nil, fmt.Errorf("render: %w", err)
 	}
 	return readable(body), nil
 }
 
-func (j *Journal) writeHeartbeat(p page) (bool, error) {
-	content, err := p.content()
+func (j *Journal) writeHeartbeat(f heartbeatFile) (bool, error) {
+	content, err := f.content()
 	if err != nil {
 		return false, err
 	}
 	j.dirs.RLock()
 	defer j.dirs.RUnlock()
-	d, err := j.draft(p.origin.VM, heartbeatName(p.origin), content, false)
+	d, err := j.draft(f.origin.VM, heartbeatName(f.origin), content, false)
 	if err != nil {
 		return false, err
 	}
@@ -152,22 +152,22 @@ func (j *Journal) writeHeartbeat(p page) (bool, error) {
 
 func (j *Journal) failedHeartbeat(vm fleet.VMID, err error) {
 	j.failed.Add(1)
-	j.trouble.tell(vm, err, j.clock())
+	j.failureLog.report(vm, err, j.clock())
 }
 
-// trouble logs what goes wrong with heartbeat files, once a period with a count.
-type trouble struct {
+// failureLog logs failed heartbeat files, once per period with a count.
+type failureLog struct {
 	log      *slog.Logger
 	mu       sync.Mutex
 	loggedAt time.Time
 	files    int
 }
 
-func (t *trouble) tell(vm fleet.VMID, err error, now time.Time) {
+func (t *failureLog) report(vm fleet.VMID, err error, now time.Time) {
 	t.mu.Lock()
 	t.files++
 	files, since := t.files, now.Sub(t.loggedAt)
-	quiet := 0 <= since && since < troublePeriod
+	quiet := 0 <= since && since < failurePeriod
 	if !quiet {
 		t.files, t.loggedAt = 0, now
 	}

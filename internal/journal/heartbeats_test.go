@@ -21,8 +21,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
-// A heartbeat within the budget gets its file; one beyond it is counted, costs
-// no rendering, and takes nothing from other VMs. A clock that is set back changes nothing.
+// A heartbeat within the budget gets its file; one beyond it is counted, is not rendered,
+// and takes nothing from other VMs.
 func TestHeartbeatsWithinTheirBudget(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -51,9 +51,9 @@ func TestHeartbeatsWithinTheirBudget(t *testing.T) {
 		read(t, filepath.Join(dir, "vm-1", heartbeatName(origin("vm-1", fleet.Stream, 1)))))
 }
 
-// However many VMs there are, their files together stay within a budget: the
-// journal does not outgrow the disk with the fleet. Whoever goes without for that
-// has its file when there is room again, and not those who had theirs.
+// However many VMs there are, their files together stay within a budget: the journal does
+// not fill the disk as the fleet grows. VMs that got no file for that reason get theirs
+// when the budget allows, before those that had one.
 func TestFilesOfTheWholeFleet(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -75,8 +75,8 @@ func TestFilesOfTheWholeFleet(t *testing.T) {
 	})
 }
 
-// When the queue is full a heartbeat is counted and dropped at once, without
-// rendering and without a charge on the VM's budget; what was queued is written.
+// When the queue is full a heartbeat is counted and dropped immediately, without rendering
+// or charging the VM's budget; queued ones are written.
 func TestHeartbeatsBeyondTheQueue(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -100,8 +100,8 @@ func TestHeartbeatsBeyondTheQueue(t *testing.T) {
 	require.Len(t, tree(t, dir), 1+3)
 }
 
-// A heartbeat that cannot be rendered is counted and gives its place back, also
-// when rendering panics; those after it get their files.
+// A heartbeat that cannot be rendered is counted and releases its place in the queue, even
+// when rendering panics; later ones get their files.
 func TestHeartbeatsThatCannotBeRendered(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -117,8 +117,8 @@ func TestHeartbeatsThatCannotBeRendered(t *testing.T) {
 	require.Contains(t, out.String(), "render: panic: no such field")
 }
 
-// Files wait for others to be written with, for a second and no longer; nor once
-// the queue is half full.
+// Files wait for others to be written with for at most a second, and not once the queue is
+// half full.
 func TestHeartbeatsGather(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -144,7 +144,7 @@ func TestHeartbeatsGather(t *testing.T) {
 		send(6)
 		require.Equal(t, Stats{Heartbeats: 5, Queued: 1}, j.Stats(), "the next group waits again")
 	})
-	require.Len(t, tree(t, dir), 1+6, "Close waits for nothing")
+	require.Len(t, tree(t, dir), 1+6, "Close does not wait for others")
 }
 
 // A heartbeat never overwrites a file.
@@ -162,8 +162,8 @@ func TestHeartbeatsNeverOverwrite(t *testing.T) {
 	require.Zero(t, j.Stats().Heartbeats)
 }
 
-// Trouble with heartbeat files is logged at most once a minute, with how many
-// there were, and over when its cause is.
+// Failures of heartbeat files are logged at most once a minute, with their number, and no
+// longer once the cause is fixed.
 func TestHeartbeatTroubleIsLoggedSparingly(t *testing.T) {
 	t.Parallel()
 	dir, clock := t.TempDir(), newClock()
@@ -175,17 +175,17 @@ func TestHeartbeatTroubleIsLoggedSparingly(t *testing.T) {
 	taken := filepath.Join(dir, "vm-1")
 	write(t, taken, "a file")
 	n := 0
-	fail := func(count int) { // as the writer does, waiting for each
+	fail := func(count int) { // one by one, as the writer does
 		for range count {
 			n++
-			p := page{origin("vm-1", fleet.Stream, n), beat}
-			_, err := j.writeHeartbeat(p)
+			f := heartbeatFile{origin("vm-1", fleet.Stream, n), beat}
+			_, err := j.writeHeartbeat(f)
 			require.Error(t, err)
-			j.failedHeartbeat(p.origin.VM, err)
+			j.failedHeartbeat(f.origin.VM, err)
 		}
 	}
 	fail(5)
-	clock.Add(troublePeriod - 1)
+	clock.Add(failurePeriod - 1)
 	fail(5)
 	require.Equal(t, 1, strings.Count(out.String(), "\n"), out.String())
 	clock.Add(1)
@@ -205,7 +205,7 @@ func TestHeartbeatTroubleIsLoggedSparingly(t *testing.T) {
 	require.EqualValues(t, 1, j.Stats().Heartbeats)
 }
 
-// Check finds out whether files can be written now, and leaves nothing.
+// Check determines whether files can be written now, and leaves nothing behind.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -222,7 +222,7 @@ func TestCheck(t *testing.T) {
 	require.NoError(t, j.Check())
 }
 
-// A link in the place of the check's file does not lead to what it points at.
+// A link in place of the check's file is not followed.
 func TestCheckFollowsNoLink(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -233,7 +233,7 @@ func TestCheckFollowsNoLink(t *testing.T) {
 	require.Equal(t, "precious", read(t, filepath.Join(dir, "_state", "db")))
 }
 
-// An option that breaks its rule is named.
+// An invalid option is named.
 func TestOpenNamesTheBadOption(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -262,13 +262,12 @@ func requireField(t *testing.T, name string, o Options) {
 	require.Equal(t, name, field.Field)
 }
 
-// The time is that of a heartbeat beyond its VM's budget, as in a flood.
+// The time is for a heartbeat beyond its VM's budget, as in a flood.
 func BenchmarkHeartbeatOverBudget(b *testing.B) {
 	benchmarkRefused(b, 50, Options{HeartbeatBurst: 1, HeartbeatsPerSecond: minPerSecond})
 }
 
-// The time is that of a heartbeat beyond the budget of all VMs, as in a fleet
-// that has more to say than may be written.
+// The time is for a heartbeat beyond the shared budget, as in a large fleet.
 func BenchmarkHeartbeatOverBudgetOfAll(b *testing.B) { benchmarkRefused(b, 2000, Options{}) }
 
 func benchmarkRefused(b *testing.B, vms int, o Options) {
@@ -284,7 +283,7 @@ func benchmarkRefused(b *testing.B, vms int, o Options) {
 	}
 }
 
-// origins are those of as many VMs.
+// origins are those of this many VMs.
 func origins(vms int) []fleet.Origin {
 	from := make([]fleet.Origin, vms)
 	for i := range from {
@@ -293,10 +292,9 @@ func origins(vms int) []fleet.Origin {
 	return from
 }
 
-// The time is that of a file in one of 2,000 directories. On ext4 it is ten times
-// as long for a while after many files were removed, as at the end of an
-// earlier run: a new file gets no inode that has only just become free, and every
-// one of those is looked at.
+// The time is for a file in one of 2,000 directories. On ext4 it is ten times as long for a
+// while after many files were removed, as at the end of an earlier run: a new file cannot
+// reuse an inode that was freed just before, and every one of those is examined.
 func BenchmarkHeartbeatFile(b *testing.B) {
 	j, from := open(b, Options{}), origins(2000)
 	body := []byte(`{"note":"` + strings.Repeat("x", 690) + `"}`)
@@ -305,11 +303,11 @@ func BenchmarkHeartbeatFile(b *testing.B) {
 		o := from[n%len(from)]
 		n++
 		o.ReceivedAt = start.Add(time.Duration(n))
-		if _, err := j.writeHeartbeat(page{o, func() ([]byte, error) { return body, nil }}); err != nil {
+		if _, err := j.writeHeartbeat(heartbeatFile{o, func() ([]byte, error) { return body, nil }}); err != nil {
 			b.Fatal(err)
 		}
 	}
-	for range from { // the directories are there as a rule
+	for range from { // the directories usually exist
 		one()
 	}
 	for b.Loop() {

@@ -1,5 +1,5 @@
-// Package journal owns the JSON files of the fleet, one directory a VM, for
-// people with ls and jq:
+// Package journal owns the JSON files of the fleet, one directory per VM, for people with
+// ls and jq:
 //
 //	<dir>/<vm_id>/grpc-event-<type>-<time>.json     an event off the stream
 //	<dir>/<vm_id>/grpc-heartbeat-<time>.json        a heartbeat off the stream
@@ -7,13 +7,13 @@
 //	<dir>/<vm_id>/heartbeat-<time>.json             a heartbeat over HTTP
 //
 // The time is when the report was received, in UTC and to the nanosecond, as in
-// 20260102T150405.123456789Z: names of one kind sort by time, and a name stands
-// for one report. A file that has its name is complete and never changes again.
+// 20260102T150405.123456789Z: names of one kind sort by time, and each name belongs to one
+// report. A file with its final name is complete and never changes.
 //
-// The store is the truth, the journal a copy to read. Events get their files, as often
-// as the caller has to try, within a budget that no agent of the field exhausts;
-// heartbeats get theirs within a smaller one. Neither does while too little space is
-// free. Names that begin with "_" in the same directory belong to others.
+// The store is the source of truth, the journal a readable copy. Every event gets a file,
+// retried until it succeeds, within a budget that no agent in the field exhausts;
+// heartbeats get files within a smaller one. No files are written while too little space is
+// free. Names beginning with "_" in the same directory do not belong to the journal.
 package journal
 
 import (
@@ -31,7 +31,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
 
-// The defaults of Options, and what its numbers may be.
+// The defaults of Options and the limits of its numbers.
 const (
 	defaultBurst     = 20
 	defaultPerSecond = 0.1
@@ -42,14 +42,14 @@ const (
 	maxQueueSize     = 1_000_000
 )
 
-// What all VMs together may have written: their files are to be looked at by
-// people, and must not cost more than all else.
+// The limits for the heartbeat files of all VMs together: these files are for people to
+// look at, and must not cost more than everything else.
 const (
 	fleetBurst     = 1000
 	fleetPerSecond = 50
 )
 
-// What a VM may have written of events: files, and bytes of them.
+// The limits for the event files of a VM: number and bytes.
 const (
 	eventBurst          = 1000
 	eventsPerSecond     = 1
@@ -62,53 +62,53 @@ const (
 	fileMode = 0o640
 )
 
-// Options is what a Journal is opened with.
+// Options are the settings of a Journal.
 type Options struct {
-	// Dir is the directory that the VMs' directories are in. It is made if it is
-	// not there.
+	// Dir is the directory that contains the VMs' directories. It is created if it does not
+	// exist.
 	Dir string
-	// HeartbeatBurst is how many heartbeat files a VM may have written at once.
-	// Zero is 20; below zero, no heartbeat gets a file.
+	// HeartbeatBurst is how many heartbeat files of a VM may be written at once. Zero means
+	// 20; negative means no heartbeat files.
 	HeartbeatBurst int
-	// HeartbeatsPerSecond is how many heartbeat files a VM may have written in
-	// the long run. Zero is 0.1.
+	// HeartbeatsPerSecond is how many heartbeat files of a VM may be written in the long
+	// run. Zero means 0.1.
 	HeartbeatsPerSecond float64
-	// Retention is how long Prune keeps a file. Zero is forever.
+	// Retention is how long Prune keeps a file. Zero means forever.
 	Retention time.Duration
-	// QueueSize is how many heartbeat files may wait to be written, in memory.
-	// Zero is 1024.
+	// QueueSize is how many heartbeat files may wait to be written, in memory. Zero means
+	// 1024.
 	QueueSize int
-	// MinFree is how many bytes of the file system must be free: with less, no files are
-	// written. Zero is no limit, and AutoMinFree depends on the file system.
+	// MinFree is how many bytes of the file system must be free for files to be written.
+	// Zero means no limit; AutoMinFree depends on the size of the file system.
 	MinFree int64
-	// FreeSpace measures the file system that Dir is on. Nil is what the system says; it
-	// has an error where that is not known, and then files are written.
+	// FreeSpace measures the file system of Dir. Nil means the operating system's figures;
+	// if these are not available, files are written.
 	FreeSpace func() (Space, error)
-	// Clock returns the time, in UTC. Nil is the system's.
+	// Clock returns the time, in UTC. Nil means the system clock.
 	Clock func() time.Time
-	// Log gets lines about heartbeat files that could not be written, at most once a
-	// minute, VMs over their budget of event files, and pauses. Nil is nobody.
+	// Log gets messages about heartbeat files that could not be written, at most once a
+	// minute, VMs over their budget of event files, and pauses. Nil discards them.
 	Log *slog.Logger
 }
 
-// Stats counts what became of reports since the Journal was opened.
+// Stats counts the outcomes of reports since the Journal was opened.
 type Stats struct {
-	// Events and Heartbeats are the files written. An event whose file was there
-	// already is not counted.
+	// Events and Heartbeats count written files. An event whose file already existed is not
+	// counted.
 	Events, Heartbeats uint64
-	// OverBudget is the heartbeats without a file because their VM, or all
-	// VMs together, had used up their budget.
+	// OverBudget counts heartbeats without a file because the budget of their VM, or of all
+	// VMs together, was used up.
 	OverBudget uint64
-	// EventsOverBudget is the events without a file because their VM had used up its
-	// budget.
+	// EventsOverBudget counts events without a file because the budget of their VM was used
+	// up.
 	EventsOverBudget uint64
-	// Paused is the heartbeats without a file because the Journal was paused.
+	// Paused counts heartbeats without a file because the Journal was paused.
 	Paused uint64
-	// QueueFull is the heartbeats without a file because too many were waiting,
-	// or because the Journal was closed.
+	// QueueFull counts heartbeats without a file because the queue was full or the Journal
+	// closed.
 	QueueFull uint64
-	// Failed is how many times a file could not be written. An event that is
-	// tried again may fail again.
+	// Failed counts failed attempts to write a file. An event that is retried may fail
+	// again.
 	Failed uint64
 	// Unwritten is the events that a CatchUp gave up: those it skipped, and those that were
 	// removed from the store while the Journal was paused.
@@ -117,33 +117,33 @@ type Stats struct {
 	Queued int
 }
 
-// Journal writes the files. All its methods may be called at the same time. One
-// process at a time may have a directory open as a Journal.
+// Journal writes the files. It is safe for concurrent use. Only one process at a time may
+// have a directory open as a Journal.
 type Journal struct {
-	root      *os.Root
-	retention time.Duration
-	clock     func() time.Time
-	trouble   trouble
-	drafts    atomic.Uint64 // numbers the temporary files
+	root       *os.Root
+	retention  time.Duration
+	clock      func() time.Time
+	failureLog failureLog
+	drafts     atomic.Uint64 // numbers the temporary files
 
-	// writing is held by the one call that writes events.
+	// writing is held by the call that writes events.
 	writing sync.Mutex
-	// dirs is held for reading while files are made and for writing while an
-	// empty directory is removed, so that none is removed under a new file.
+	// dirs is held for reading while files are created and for writing while an empty
+	// directory is removed, so that no directory is removed beneath a new file.
 	dirs sync.RWMutex
-	// checking is held by the one call that uses the check's file.
+	// checking is held by the call that uses the check's file.
 	checking sync.Mutex
 
 	space space
 
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex // guards the fields below
 	budget      budget
 	eventBudget eventBudget
-	queued      int // also the one that is being written
+	queued      int // including the one being written
 	closed      bool
 
-	queue    chan page
-	enough   chan struct{} // holds one: what is queued waits for no others
+	queue    chan heartbeatFile
+	enough   chan struct{} // capacity 1: the queue need not wait for more
 	written  chan struct{} // closed when the writer is done
 	closing  sync.Once
 	closeErr error
@@ -151,16 +151,15 @@ type Journal struct {
 	events, heartbeats, overBudget, eventsOverBudget, paused, queueFull, failed, unwritten atomic.Uint64
 }
 
-// Open makes the directory, if need be, and starts the goroutine that writes
-// heartbeat files; Close ends it. It returns a *fleet.FieldError for an option
-// that breaks its rule.
+// Open creates the directory if necessary, and starts the goroutine that writes heartbeat
+// files; Close ends it. It returns a *fleet.FieldError for an invalid option.
 func Open(o Options) (*Journal, error) {
 	o = o.withDefaults()
 	if err := o.check(); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(o.Dir, dirMode); err != nil {
-		return nil, fmt.Errorf("make the journal's directory: %w", err)
+		return nil, fmt.Errorf("create the journal's directory: %w", err)
 	}
 	root, err := os.OpenRoot(o.Dir)
 	if err != nil {
@@ -168,12 +167,12 @@ func Open(o Options) (*Journal, error) {
 	}
 	j := &Journal{
 		root: root, retention: o.Retention, clock: o.Clock,
-		trouble: trouble{log: o.Log},
-		space:   space{min: o.MinFree, measure: o.FreeSpace, log: o.Log},
+		failureLog: failureLog{log: o.Log},
+		space:      space{min: o.MinFree, measure: o.FreeSpace, log: o.Log},
 		budget: newBudget(
 			ratelimit.NewLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), rate.NewLimiter(fleetPerSecond, fleetBurst)),
 		eventBudget: newEventBudget(),
-		queue:       make(chan page, o.QueueSize),
+		queue:       make(chan heartbeatFile, o.QueueSize),
 		enough:      make(chan struct{}, 1),
 		written:     make(chan struct{}),
 	}
@@ -234,16 +233,15 @@ func (j *Journal) Stats() Stats {
 	}
 }
 
-// Close writes the heartbeat files that wait, lets a WriteEvents that is under
-// way finish, and closes the directory. Calls after it find the Journal closed:
-// WriteEvents, Check and Prune return an error that wraps os.ErrClosed, and
-// heartbeats are counted as dropped.
+// Close writes the queued heartbeat files, waits for a WriteEvents in progress, and closes
+// the directory. After Close, WriteEvents, Check and Prune return an error that wraps
+// os.ErrClosed, and heartbeats are counted as dropped.
 func (j *Journal) Close() error {
 	j.closing.Do(func() {
 		j.mu.Lock()
 		j.closed = true
 		j.mu.Unlock()
-		close(j.queue) // nothing is queued any more
+		close(j.queue) // nothing more is queued
 		j.hurry()
 		<-j.written
 		j.writing.Lock()

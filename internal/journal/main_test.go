@@ -63,7 +63,7 @@ func event(vm fleet.VMID, n int) fleet.Event {
 	}
 }
 
-// path is where the event's file belongs.
+// path is the path of the event's file.
 func path(dir string, e fleet.Event) string {
 	return filepath.Join(dir, string(e.VM), eventName(e))
 }

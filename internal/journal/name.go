@@ -7,7 +7,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// stampLayout is fixed in width, so that stamps sort as times do.
+// stampLayout has a fixed width, so that timestamps sort by time.
 const stampLayout = "20060102T150405.000000000Z"
 
 const (
@@ -15,7 +15,7 @@ const (
 	eventPrefix   = "event-"
 	heartbeatKind = "heartbeat"
 	fileSuffix    = ".json"
-	tempPrefix    = "." // no vm_id and no file of ours begins so
+	tempPrefix    = "." // no vm_id and no other file of ours begins with it
 	tempSuffix    = ".tmp"
 	checkName     = "_check"
 )
@@ -24,7 +24,7 @@ func eventName(e fleet.Event) string { return fileName(e.Origin, eventPrefix+e.T
 
 func heartbeatName(o fleet.Origin) string { return fileName(o, heartbeatKind) }
 
-// fileName is at most 171 bytes: ids are at most 128.
+// fileName returns at most 171 bytes: ids have at most 128.
 func fileName(o fleet.Origin, kind string) string {
 	prefix := ""
 	if o.Via == fleet.Stream {
@@ -54,7 +54,7 @@ func parseName(name string) (at time.Time, ok bool) {
 	return at, true
 }
 
-// tempName is where the file is written before it gets its name.
+// tempName is the name under which the file is written before it gets its final name.
 func tempName(name string, number string) string {
 	return tempPrefix + name + "." + number + tempSuffix
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// The names of the files are what people's scripts rely on.
+// People's scripts rely on the file names.
 func TestNamesAreAsPromised(t *testing.T) {
 	t.Parallel()
 	const stamp = "20260102T150405.123456789Z"
@@ -28,8 +28,8 @@ func TestNamesAreAsPromised(t *testing.T) {
 	}
 }
 
-// A local time is the same instant in the name, and names sort as times do, also
-// where the nanoseconds end in zeros.
+// A local time gives the same instant in the name, and names sort by time, even where the
+// nanoseconds end in zeros.
 func TestNamesSortByTime(t *testing.T) {
 	t.Parallel()
 	whole := time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
@@ -45,7 +45,7 @@ func TestNamesSortByTime(t *testing.T) {
 	require.Equal(t, "heartbeat-20260102T160405.000000000Z.json", last)
 }
 
-// The longest ids make names that file systems take.
+// The longest ids yield names that file systems accept.
 func TestLongestNamesFit(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("x", fleet.MaxIDLength)
@@ -57,7 +57,7 @@ func TestLongestNamesFit(t *testing.T) {
 	require.Equal(t, 1, n)
 }
 
-// Prune goes by names: those of others must not be taken for the journal's.
+// Prune relies on names: those of other files must not be mistaken for the journal's.
 func TestForeignNamesAreNotTaken(t *testing.T) {
 	t.Parallel()
 	const stamp = "20260102T150405.123456789Z"
@@ -85,8 +85,8 @@ func TestForeignNamesAreNotTaken(t *testing.T) {
 	require.True(t, isTemp(tempName(ours, "18446744073709551615")))
 }
 
-// Whatever is in a directory, a name that is taken for the journal's is one that
-// the journal makes.
+// Whatever is in a directory, only names that the journal creates are recognized as the
+// journal's.
 func FuzzParseName(f *testing.F) {
 	f.Add("grpc-event-vm_started-20260102T150405.123456789Z.json")
 	f.Add("heartbeat-20260102T150405.123456789Z.json")

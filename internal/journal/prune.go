@@ -14,20 +14,20 @@ import (
 )
 
 const (
-	// readAtOnce is how many names of a directory are held in memory.
+	// readAtOnce is how many names of a directory are read at a time.
 	readAtOnce = 512
-	// tempRetention is how long a temporary file may go without being written to
-	// before it counts as left over from a crash.
+	// tempRetention is the time after the last write from which a temporary file counts as
+	// left over from a crash.
 	tempRetention = time.Hour
 )
 
-// Prune removes the files that were received longer than the retention before
-// now, the temporary files that a crash left over an hour ago, and the
-// directories of VMs that are then empty. It returns how many files it removed
-// and the first error; trouble with one VM does not keep it from the others.
+// Prune removes the files that were received longer than the retention before now, the
+// temporary files that a crash left over an hour ago, and the directories of VMs that are
+// then empty. It returns how many files it removed and the first error; an error with one
+// VM does not affect the others.
 //
-// It removes only files whose names are the journal's own and looks only into
-// directories whose names are vm_ids. It follows no symbolic links.
+// It removes only files with names of the journal, and reads only directories whose names
+// are vm_ids. It does not follow symbolic links.
 func (j *Journal) Prune(ctx context.Context, now time.Time) (int, error) {
 	p := pruning{now: now}
 	if j.retention > 0 {
@@ -83,18 +83,18 @@ func (j *Journal) pruneVM(ctx context.Context, vm fleet.VMID, p pruning) (int, e
 	return removed, j.removeEmpty(vm)
 }
 
-// removeEmpty removes the VM's directory unless something is in it by now.
+// removeEmpty removes the VM's directory unless it is no longer empty.
 func (j *Journal) removeEmpty(vm fleet.VMID) error {
 	j.dirs.Lock()
 	defer j.dirs.Unlock()
-	// A directory that is not empty counts as one that exists.
+	// A directory that is not empty counts as existing.
 	if err := j.root.Remove(string(vm)); !errors.Is(err, fs.ErrExist) {
 		return unlessGone(err)
 	}
 	return nil
 }
 
-// pruning is what one run of Prune goes by.
+// pruning contains the settings of one run of Prune.
 type pruning struct {
 	now    time.Time
 	cutoff time.Time // zero: files are kept forever
@@ -114,7 +114,7 @@ func (p pruning) expired(dir *os.Root, entry fs.DirEntry) bool {
 	return err == nil && info.ModTime().Before(p.now.Add(-tempRetention))
 }
 
-// entries yields what is in a directory, a bounded part at a time.
+// entries yields the entries of a directory, reading a bounded number at a time.
 func entries(dir *os.Root) iter.Seq2[fs.DirEntry, error] {
 	return func(yield func(fs.DirEntry, error) bool) {
 		f, err := dir.Open(".")

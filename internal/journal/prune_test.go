@@ -19,8 +19,8 @@ const (
 	freshName = "grpc-heartbeat-20260102T150000.000000000Z.json"
 )
 
-// Files go when their retention is over and directories when they are empty;
-// nothing goes that is not the journal's.
+// Files are removed when their retention is over and directories when they are empty;
+// nothing is removed that is not the journal's.
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -59,7 +59,7 @@ func TestPrune(t *testing.T) {
 	require.NoDirExists(t, filepath.Join(dir, "vm-empty"))
 }
 
-// A file goes when it is older than the retention, not when it is as old.
+// A file is removed when it is older than the retention, not when it is exactly as old.
 func TestPruneGoesByTheTimeOfReceipt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -76,8 +76,8 @@ func TestPruneGoesByTheTimeOfReceipt(t *testing.T) {
 	require.Empty(t, tree(t, dir))
 }
 
-// Without a retention files stay forever; what a crash left torn goes anyway,
-// an hour after it was last written to, and a file under way does not.
+// Without a retention files are kept forever; an incomplete file that a crash left is
+// removed anyway, an hour after the last write to it, but not one in progress.
 func TestPruneWithoutRetention(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -97,7 +97,7 @@ func TestPruneWithoutRetention(t *testing.T) {
 	require.FileExists(t, filepath.Join(dir, "vm-1", oldName))
 }
 
-// A directory with more files than are read at once is pruned whole.
+// A directory with more files than are read at once is pruned completely.
 func TestPruneOfALargeDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -112,7 +112,7 @@ func TestPruneOfALargeDirectory(t *testing.T) {
 	require.Empty(t, tree(t, dir))
 }
 
-// Pruning stops when it is told to.
+// Pruning stops when its context ends.
 func TestPruneStopsWithItsContext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -15,13 +15,12 @@ const AutoMinFree = -1
 const (
 	autoMinFree = 1 << 30
 	autoShare   = 20
-	// resumeShare is which part of the limit must be free on top of it for a journal
-	// to resume that was paused.
+	// resumeShare is the fraction of the limit that must be free in addition to it for a
+	// paused journal to resume.
 	resumeShare = 10
 )
 
-// Space is how many bytes of a file system are free for this process, and how many there
-// are.
+// Space is how many bytes of a file system are free for this process, and its size.
 type Space struct{ Free, Total uint64 }
 
 // space decides whether there is space for files.
@@ -32,11 +31,11 @@ type space struct {
 
 	mu      sync.Mutex
 	paused  bool
-	leftOut uint64 // heartbeat files since it was paused
+	leftOut uint64 // heartbeat files skipped since it was paused
 }
 
-// enough reports whether files may be written, as of now. When the answer changes, it is
-// logged. What cannot be measured leaves it as it was.
+// enough reports whether files may be written now. Changes of the answer are logged. A
+// failed measurement does not change it.
 func (s *space) enough() bool {
 	if s.min == 0 {
 		return true
@@ -66,12 +65,12 @@ func (s *space) required(total uint64) uint64 {
 	return uint64(s.min)
 }
 
-func (s *space) leaveOut() {
+func (s *space) skip() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.leftOut++
 }
 
-// Paused reports whether no files are written at the moment because too little space is
-// free; it measures that.
+// Paused measures the space and reports whether no files are written because too little is
+// free.
 func (j *Journal) Paused() bool { return !j.space.enough() }

@@ -4,5 +4,5 @@ package journal
 
 import "errors"
 
-// measureSpace fails: the space is not known here, and the journal is never paused.
+// measureSpace fails: the space is unknown on this system, and the journal is never paused.
 func measureSpace(string) (Space, error) { return Space{}, errors.ErrUnsupported }

@@ -15,13 +15,13 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// disk is a file system of 100 GiB that has as much free as a test says.
+// disk is a file system of 100 GiB with as much free space as a test sets.
 type disk struct{ free atomic.Uint64 }
 
 func (d *disk) measure() (Space, error) { return Space{Free: d.free.Load(), Total: 100 << 30}, nil }
 
 // While too little space is free nothing is written and events are kept for later; with
-// some more than the limit it goes on, in order. Each change is logged once.
+// somewhat more than the limit it continues, in order. Each change is logged once.
 func TestPausesWhileSpaceIsLow(t *testing.T) {
 	t.Parallel()
 	var d disk
@@ -36,7 +36,7 @@ func TestPausesWhileSpaceIsLow(t *testing.T) {
 		require.ErrorIs(t, err, ErrPaused, free)
 		require.Zero(t, n)
 		require.True(t, j.Paused())
-		require.NoError(t, j.Check(), "it does what it is to do")
+		require.NoError(t, j.Check(), "the pause is intended")
 	}
 	require.Empty(t, tree(t, dir))
 	require.Zero(t, j.Stats().Failed)
@@ -44,20 +44,20 @@ func TestPausesWhileSpaceIsLow(t *testing.T) {
 	n, err := j.WriteEvents(t.Context(), es)
 	require.NoError(t, err)
 	require.Equal(t, 2, n)
-	d.free.Store(1000) // no less than the limit
+	d.free.Store(1000) // not less than the limit
 	require.False(t, j.Paused())
 	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte(`level=WARN msg="journal paused: too little space is free" free_bytes=999 required_bytes=1000`)))
 	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte(`level=INFO msg="journal resumed" free_bytes=1100 required_bytes=1000`)))
 	require.Equal(t, 2, bytes.Count(log.Bytes(), []byte("\n")))
 }
 
-// A pause in the middle of a batch keeps what was written before.
+// A pause in the middle of a batch keeps the files written before.
 func TestPauseInTheMiddle(t *testing.T) {
 	t.Parallel()
-	asked := 0
+	calls := 0
 	j := open(t, Options{MinFree: 1000, FreeSpace: func() (Space, error) {
-		asked++
-		return Space{Free: map[bool]uint64{true: 1 << 30, false: 0}[asked == 1]}, nil
+		calls++
+		return Space{Free: map[bool]uint64{true: 1 << 30, false: 0}[calls == 1]}, nil
 	}})
 	var es []fleet.Event
 	for n := range 2 * chunkSize {
@@ -69,7 +69,7 @@ func TestPauseInTheMiddle(t *testing.T) {
 	require.EqualValues(t, chunkSize, j.Stats().Events)
 }
 
-// Heartbeats during a pause get no file, are counted, and find out when it is over.
+// Heartbeats during a pause get no file, are counted, and detect the end of the pause.
 func TestHeartbeatsDuringAPause(t *testing.T) {
 	t.Parallel()
 	var d disk
@@ -89,8 +89,8 @@ func TestHeartbeatsDuringAPause(t *testing.T) {
 	require.Contains(t, log.String(), "heartbeats_left_out=3")
 }
 
-// By default a small file system needs no more than a twentieth of itself; and what
-// cannot be measured does not stop anything.
+// By default a small file system needs at most a twentieth of itself free; a failed
+// measurement stops nothing.
 func TestRequiredSpace(t *testing.T) {
 	t.Parallel()
 	auto := space{min: AutoMinFree}
@@ -121,7 +121,7 @@ func eventsEvery(n int, begin time.Time, every time.Duration) []fleet.Event {
 	return es
 }
 
-// files returns how many events have their file.
+// files returns how many event files there are.
 func files(tb testing.TB, dir string, vm fleet.VMID) int {
 	tb.Helper()
 	found, err := filepath.Glob(filepath.Join(dir, string(vm), "*.json"))
@@ -129,8 +129,8 @@ func files(tb testing.TB, dir string, vm fleet.VMID) int {
 	return len(found)
 }
 
-// A VM that reports without end has the files that its budget allows: the events are
-// done with all the same, and the log says so once.
+// A VM that reports endlessly has the files that its budget allows: the events count as
+// done anyway, and one message is logged.
 func TestEventFilesHaveABudget(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
@@ -142,14 +142,14 @@ func TestEventFilesHaveABudget(t *testing.T) {
 	n, err := j.WriteEvents(t.Context(), append(es, other))
 	require.NoError(t, err)
 	require.Equal(t, len(es)+1, n)
-	require.Equal(t, eventBurst+1, files(t, dir, "vm-1"), "and one for the second that they took")
+	require.Equal(t, eventBurst+1, files(t, dir, "vm-1"), "plus one for the second that has passed")
 	require.Equal(t, 1, files(t, dir, "vm-2"), "others are not affected")
 	require.Equal(t, Stats{Events: eventBurst + 2, EventsOverBudget: 199}, j.Stats())
-	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte(`msg="event files left out: the VM is over its budget" vm_id=vm-1`)))
+	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte(`msg="event files skipped: the VM is over its budget" vm_id=vm-1`)))
 }
 
-// What is written late costs what it would have cost in time: an outage leaves out no
-// file.
+// A file that is written late is charged as if it were written in time: an outage causes no
+// file to be skipped.
 func TestEventBudgetGoesByTheTimeOfReceipt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -161,8 +161,8 @@ func TestEventBudgetGoesByTheTimeOfReceipt(t *testing.T) {
 	require.Equal(t, len(es), files(t, dir, "vm-1"))
 }
 
-// Events that are tried again and again use up nothing, and those that were left out
-// stay so.
+// Events that are retried again and again are not charged again, and skipped ones remain
+// skipped.
 func TestEventBudgetChargesOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -189,7 +189,7 @@ func TestEventBudgetChargesOnce(t *testing.T) {
 	require.EqualValues(t, 10, j.Stats().EventsOverBudget)
 }
 
-// Large events use up the budget of bytes, as their files are: indented.
+// Large events use up the budget of bytes, by the size of their indented files.
 func TestEventFilesHaveABudgetOfBytes(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -204,8 +204,8 @@ func TestEventFilesHaveABudgetOfBytes(t *testing.T) {
 	require.InDelta(t, eventByteBurst/1_400_000, files(t, dir, "vm-1"), 2)
 }
 
-// A clock that is set back costs no event its file, and one that is set forward buys no
-// more than a burst.
+// A clock that is set back causes no file to be skipped, and one that is set forward allows
+// at most a burst.
 func TestEventBudgetAndTheClock(t *testing.T) {
 	t.Parallel()
 	b := newEventBudget()
@@ -219,7 +219,7 @@ func TestEventBudgetAndTheClock(t *testing.T) {
 			}
 		}
 		b.begin(int64(i*10_000 + eventBurst + 2))
-		require.Empty(t, b.decided, "what is not tried again is forgotten")
+		require.Empty(t, b.decided, "decisions on events that are not retried are dropped")
 		want := []int{eventBurst, eventBurst, 2 * eventBurst, 2 * eventBurst}[i]
 		require.Equal(t, want, spent, strconv.Itoa(i))
 	}

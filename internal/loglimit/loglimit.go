@@ -1,5 +1,5 @@
-// Package loglimit owns how many log lines are written of a kind that an agent, a
-// caller or a fault can cause without end.
+// Package loglimit owns the limit on log lines that an agent, a caller or a fault can cause
+// endlessly.
 package loglimit
 
 import (
@@ -8,46 +8,46 @@ import (
 	"time"
 )
 
-// How many lines of one kind about one subject are written in how long.
+// The limit for lines of one kind about one subject.
 const (
 	Lines  = 10
 	Period = time.Minute
 )
 
-// KeySuppressed is the attribute with the number of lines that were left out.
+// KeySuppressed is the attribute with the number of suppressed lines.
 const KeySuppressed = "suppressed"
 
 const (
-	// maxKnown is how many kinds and subjects are distinguished at a time. Beyond it
-	// those that have been quiet for a period are forgotten, and if there are none, all
-	// further subjects of a kind share its lines.
+	// maxKnown is how many kinds and subjects are tracked separately. Beyond it those that
+	// have been quiet for a period are dropped, and if there are none, all further subjects
+	// of a kind share its lines.
 	maxKnown = 100_000
-	// forgetEvery is how often that is tried at most.
+	// forgetEvery is the minimum time between such attempts.
 	forgetEvery = time.Second
 )
 
-// Limiter limits log lines and counts what it leaves out; the counts of subjects that are
-// forgotten are lost. The zero value is ready. It is safe for concurrent use.
+// Limiter limits log lines and counts suppressed ones; the counts of dropped subjects are
+// lost. The zero value is ready to use. It is safe for concurrent use.
 type Limiter struct {
 	mu        sync.Mutex
 	known     map[key]*count
-	forgotten time.Time // when forget was called last
+	forgotten time.Time // the last call of forget
 }
 
 type key struct{ kind, about string }
 
-// others stands for the subjects that are not distinguished. No id is like it.
+// others represents the subjects that are not tracked separately. It is not a valid id.
 const others = "*"
 
 type count struct {
 	since      time.Time // when the period began
 	lines      int       // written in it
-	suppressed int       // left out since the last
+	suppressed int       // suppressed since the last
 }
 
-// Limited returns log for one line of a kind about a subject, such as a VM; empty for
-// none. When there were too many, it returns a log that discards it. The next line
-// that is written has the number of those as KeySuppressed.
+// Limited returns log for one line of a kind about a subject, such as a VM; empty for none.
+// If there were too many, it returns a log that discards the line. The next line that is
+// written has the number of suppressed ones as KeySuppressed.
 func (l *Limiter) Limited(log *slog.Logger, kind, about string, now time.Time) *slog.Logger {
 	switch suppressed, ok := l.due(key{kind, about}, now); {
 	case !ok:
@@ -59,8 +59,8 @@ func (l *Limiter) Limited(log *slog.Logger, kind, about string, now time.Time) *
 	}
 }
 
-// due reports whether a line may be written now, and how many were left out
-// since the last.
+// due reports whether a line may be written now, and how many were suppressed since the
+// last.
 func (l *Limiter) due(k key, now time.Time) (suppressed int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -91,14 +91,14 @@ func (l *Limiter) count(k key, now time.Time) *count {
 		l.known = map[key]*count{}
 	}
 	c := &count{since: now}
-	l.known[k] = c // others are as many as the kinds: few
+	l.known[k] = c // there are as few others as kinds
 	return c
 }
 
-// forget forgets those that have been quiet for a period.
+// forget drops the counts that have been quiet for a period.
 func (l *Limiter) forget(now time.Time) {
 	if age := now.Sub(l.forgotten); age >= 0 && age < forgetEvery {
-		return // it looks at all of them
+		return // the loop below examines all of them
 	}
 	l.forgotten = now
 	for k, c := range l.known {
@@ -108,7 +108,7 @@ func (l *Limiter) forget(now time.Time) {
 	}
 }
 
-// over reports whether the period is; also when the clock was set back.
+// over reports whether the period has ended, or the clock was set back.
 func (c *count) over(now time.Time) bool {
 	age := now.Sub(c.since)
 	return age < 0 || age >= Period

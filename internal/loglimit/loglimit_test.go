@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Of one kind and subject ten lines a minute are written, and the next has the number
-// of those that were not.
+// For each kind and subject ten lines per minute are written, and the next one has the
+// number of suppressed lines.
 func TestLinesAreLimited(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
@@ -37,7 +37,7 @@ func TestLinesAreLimited(t *testing.T) {
 	require.Contains(t, out.String(), "earlier", "the clock was set back")
 }
 
-// Many subjects neither cost memory without end nor get around the limit.
+// Many subjects neither use unbounded memory nor circumvent the limit.
 func TestSubjectsAreLimited(t *testing.T) {
 	t.Parallel()
 	var l Limiter
@@ -52,5 +52,5 @@ func TestSubjectsAreLimited(t *testing.T) {
 	require.LessOrEqual(t, len(l.known), maxKnown+1)
 	_, ok := l.due(key{"refused", "another"}, now.Add(Period))
 	require.True(t, ok)
-	require.Len(t, l.known, 1, "those that were quiet are forgotten")
+	require.Len(t, l.known, 1, "quiet subjects are dropped")
 }

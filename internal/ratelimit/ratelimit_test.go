@@ -10,7 +10,7 @@ import (
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-// spendAll returns how many things of a size can be had at once.
+// spendAll returns how many things of a size are available at once.
 func spendAll(b *Buckets[string], key string, size int, now time.Time) int {
 	n := 0
 	for b.Spend(key, size, now).OK() {
@@ -19,8 +19,8 @@ func spendAll(b *Buckets[string], key string, size int, now time.Time) int {
 	return n
 }
 
-// A key gets its burst at once and the rate from then on, whatever others spend; what it
-// saves up is never more than the burst. The limit that is met first counts.
+// A key gets its burst immediately and the rate from then on, whatever others spend; it
+// never saves up more than the burst. The limit that is reached first counts.
 func TestSpendIsBurstThenRate(t *testing.T) {
 	t.Parallel()
 	b := New[string](NewLimit(20, 1), NewLimit(1000, 100))
@@ -35,7 +35,7 @@ func TestSpendIsBurstThenRate(t *testing.T) {
 	require.Equal(t, 2, spendAll(b, "b", 500, start.Add(time.Hour)))
 }
 
-// Without a limit there is always enough, and nothing is held.
+// Without a limit there is always enough, and no keys are stored.
 func TestWithoutLimits(t *testing.T) {
 	t.Parallel()
 	b := New[string](Limit{}, Limit{})
@@ -46,8 +46,8 @@ func TestWithoutLimits(t *testing.T) {
 	require.Zero(t, b.Len())
 }
 
-// What is overdrawn has to be waited for, by everybody with the key, and an attempt to
-// spend does not forgive it.
+// An overdraft must be waited for by all users of the key, and an attempt to spend does not
+// shorten it.
 func TestOverdraw(t *testing.T) {
 	t.Parallel()
 	b := New[string](NewLimit(1000, 100), NewLimit(1000, 100))
@@ -63,7 +63,7 @@ func TestOverdraw(t *testing.T) {
 	require.True(t, b.Spend("a", 1, start.Add(6*time.Second+10*time.Millisecond)).OK())
 }
 
-// That a key exceeds its limits is news once a minute of keeping them.
+// An excess counts as new once after a minute within the limits.
 func TestBouts(t *testing.T) {
 	t.Parallel()
 	b := New[string](NewLimit(1, 0.001), Limit{})
@@ -75,7 +75,7 @@ func TestBouts(t *testing.T) {
 	require.True(t, b.Spend("a", 0, start.Add(100*time.Second+time.Minute)).New)
 }
 
-// What is larger than the bucket is never spent, but can be overdrawn.
+// An amount larger than the bucket can never be spent, but can be overdrawn.
 func TestLargerThanTheBucket(t *testing.T) {
 	t.Parallel()
 	b := New[string](Limit{}, NewLimit(1000, 100))
@@ -84,7 +84,7 @@ func TestLargerThanTheBucket(t *testing.T) {
 	require.Equal(t, 15*time.Second, b.Overdraw("a", 2500, start.Add(time.Hour)).Wait)
 }
 
-// Who waits as long as the verdict says has enough then, whatever floats lose.
+// After the wait of the verdict there are enough tokens, in spite of floating point.
 func TestWaitIsEnough(t *testing.T) {
 	t.Parallel()
 	b, now := New[string](Limit{}, NewLimit(64<<16, 64<<10)), start
@@ -96,8 +96,8 @@ func TestWaitIsEnough(t *testing.T) {
 	}
 }
 
-// Times out of order buy nothing: goroutines may spend in another order than they looked
-// at the clock.
+// Times out of order yield no extra tokens: goroutines may spend in another order than that
+// in which they read the clock.
 func TestTimesOutOfOrder(t *testing.T) {
 	t.Parallel()
 	b := New[string](NewLimit(20, 1), Limit{})
@@ -110,7 +110,7 @@ func TestTimesOutOfOrder(t *testing.T) {
 	require.Equal(t, 20+1, spent, "and one for the second")
 }
 
-// Keys that come and go leave nothing behind.
+// Keys that are no longer used leave nothing behind.
 func TestFullBucketsAreForgotten(t *testing.T) {
 	t.Parallel()
 	b := New[string](NewLimit(20, 1), NewLimit(1000, 100))
@@ -119,5 +119,5 @@ func TestFullBucketsAreForgotten(t *testing.T) {
 		b.Spend(strconv.Itoa(i), 1, start.Add(time.Duration(i)*10*time.Millisecond))
 		most = max(most, b.Len())
 	}
-	require.LessOrEqual(t, most, 2*20*100+1, "no more than the keys of two times 20 s")
+	require.LessOrEqual(t, most, 2*20*100+1, "at most the keys of two periods of 20 s")
 }

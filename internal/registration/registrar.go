@@ -15,14 +15,14 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// What runners are registered with when nothing else is configured.
+// The defaults of Options.
 const (
 	DefaultURL   = "https://github.com/example/repository"
 	DefaultGroup = "default"
 	DefaultLabel = "self-hosted"
 )
 
-// The parameters of a register_runner command besides its token and its list.
+// The parameters of a register_runner command, except its token and its list.
 const (
 	urlParam   = "runner_url"
 	groupParam = "runner_group"
@@ -34,20 +34,19 @@ const (
 	maxLabels     = 100
 )
 
-// Options is what a Registrar is made of.
+// Options are the settings of a Registrar.
 type Options struct {
-	// Source is where tokens come from; it is required.
+	// Source provides the tokens; it is required.
 	Source TokenSource
-	// URL is where runners register. Empty is DefaultURL.
+	// URL is where runners register. Empty means DefaultURL.
 	URL string
-	// Group is the runner group they join. Empty is DefaultGroup.
+	// Group is the runner group they join. Empty means DefaultGroup.
 	Group string
-	// Labels are what they are labelled with. Empty is DefaultLabel alone.
+	// Labels are the labels of the runners. Empty means only DefaultLabel.
 	Labels []string
 }
 
-// Registrar makes the configurations of runners. Its methods may be called at
-// the same time.
+// Registrar creates the configurations of runners. It is safe for concurrent use.
 type Registrar struct {
 	source TokenSource
 	url    string
@@ -55,11 +54,11 @@ type Registrar struct {
 	labels []string
 }
 
-// New returns a Registrar, or a *fleet.FieldError that names the option that
-// breaks its rule as the command line does. It asks for no token.
+// New returns a Registrar, or a *fleet.FieldError that names the invalid option as on the
+// command line. It requests no token.
 func New(o Options) (*Registrar, error) {
 	if o.Source == nil {
-		return nil, errors.New("registration: no source of tokens")
+		return nil, errors.New("registration: no token source")
 	}
 	if o.URL == "" {
 		o.URL = DefaultURL
@@ -82,9 +81,9 @@ func New(o Options) (*Registrar, error) {
 	return &Registrar{source: o.Source, url: o.URL, group: o.Group, labels: slices.Clone(o.Labels)}, nil
 }
 
-// Runner mints a token for one runner. A group and labels that are given take
-// the place of the configured ones; a *fleet.FieldError says what is wrong with
-// them. The error is a *fleet.TokenError when no token is available.
+// Runner mints a token for one runner. A given group and given labels replace the
+// configured ones; a *fleet.FieldError says why they are invalid. The error is a
+// *fleet.TokenError when no token is available.
 func (r *Registrar) Runner(ctx context.Context, group string, labels []string) (Runner, error) {
 	runner := Runner{URL: r.url, Group: r.group, Labels: r.labels}
 	if group != "" {
@@ -108,14 +107,13 @@ func (r *Registrar) Runner(ctx context.Context, group string, labels []string) (
 	return runner, nil
 }
 
-// Fill returns the parameters of a register_runner command as its agent gets
-// them, with a token minted for it, and when that token is taken to stop working. The
-// URL, the group and the labels are filled in where the sender left them empty. The
-// error is a *fleet.TokenError when no token is available.
+// Fill returns the parameters of a register_runner command as its agent gets them, with a
+// token minted for it, and when that token is assumed to expire. The URL, the group and the
+// labels are filled in if the sender left them empty. The error is a *fleet.TokenError when
+// no token is available.
 //
-// What is returned is a copy that must go nowhere but to the agent: c is not
-// changed, so that the token cannot reach a store. A command of another type
-// gets a copy of its parameters and no token.
+// The result is a copy for the agent only: c is not changed, so that the token cannot reach
+// a store. A command of another type gets a copy of its parameters and no token.
 func (r *Registrar) Fill(ctx context.Context, c fleet.Command) (fleet.Params, time.Time, error) {
 	p := fleet.Params{
 		Strings: maps.Clone(c.Params.Strings), Ints: maps.Clone(c.Params.Ints),
@@ -159,13 +157,13 @@ func (r *Registrar) mint(ctx context.Context) (string, time.Time, error) {
 	}
 }
 
-// Describe says where the configuration of runners comes from, without a token.
+// Describe returns the runner configuration as text, without a token.
 func (r *Registrar) Describe() string {
 	return fmt.Sprintf("runners register at %s in group %q with labels %s; tokens come from %s",
 		r.url, r.group, strings.Join(r.labels, ","), r.source)
 }
 
-// checkURL does not let a password in: the URL is shown.
+// checkURL rejects passwords: the URL is displayed.
 func checkURL(field, s string) error {
 	u, err := url.Parse(s)
 	if err != nil || len(s) > maxURLLength || u.Hostname() == "" || u.User != nil ||

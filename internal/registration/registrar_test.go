@@ -15,7 +15,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
-// fakeSource gives what it holds.
+// fakeSource returns its fields.
 type fakeSource struct {
 	token string
 	err   error
@@ -41,7 +41,7 @@ var configured = registration.Options{
 	URL: "https://ci.example/org", Group: "builders", Labels: []string{"self-hosted", "big disk"},
 }
 
-// A runner gets what is configured, or what its agent asks for in its place.
+// A runner gets the configured values, or those that its agent asks for instead.
 func TestRunner(t *testing.T) {
 	t.Parallel()
 	r := registrar(t, configured)
@@ -59,7 +59,7 @@ func TestRunner(t *testing.T) {
 	require.Equal(t, want, got)
 }
 
-// Without configuration a runner gets what is plainly a sample.
+// Without configuration a runner gets values that are obviously samples.
 func TestRunnerWithoutConfiguration(t *testing.T) {
 	t.Parallel()
 	got, err := registrar(t, registration.Options{}).Runner(t.Context(), "", nil)
@@ -69,7 +69,7 @@ func TestRunnerWithoutConfiguration(t *testing.T) {
 	require.Equal(t, []string{"self-hosted"}, got.Labels)
 }
 
-// Nothing that one caller does to its labels reaches another.
+// Callers do not share label slices.
 func TestRunnersDoNotShareTheirLabels(t *testing.T) {
 	t.Parallel()
 	labels := []string{"a", "b"}
@@ -87,8 +87,8 @@ func TestRunnersDoNotShareTheirLabels(t *testing.T) {
 	}
 }
 
-// What an agent asks for is checked, and the error names the field as the agent
-// wrote it and does not repeat it.
+// What an agent requests is validated, and the error names the field as the agent wrote it
+// without repeating its value.
 func TestRunnerChecksWhatIsAskedFor(t *testing.T) {
 	t.Parallel()
 	r := registrar(t, configured)
@@ -108,7 +108,7 @@ func TestRunnerChecksWhatIsAskedFor(t *testing.T) {
 	}
 }
 
-// However a source fails, the error says that there is no token to be had.
+// However a source fails, the error is that no token is available.
 func TestNoToken(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("refused")
@@ -135,8 +135,8 @@ func TestNoToken(t *testing.T) {
 	}
 }
 
-// The agent gets the token with what the sender gave and, where the sender gave
-// nothing, what is configured.
+// The agent gets the token with the sender's values and, where the sender gave none, the
+// configured ones.
 func TestFill(t *testing.T) {
 	t.Parallel()
 	r := registrar(t, configured)
@@ -176,8 +176,8 @@ func TestFill(t *testing.T) {
 	}
 }
 
-// The command, which goes to the store, stays without the token, whatever is
-// done to what the agent gets.
+// The command, which is stored, never contains the token, whatever is done to the agent's
+// copy.
 func TestFillLeavesTheCommandAlone(t *testing.T) {
 	t.Parallel()
 	c := fleet.Command{Type: fleet.RegisterRunner, Params: fleet.Params{
@@ -195,7 +195,7 @@ func TestFillLeavesTheCommandAlone(t *testing.T) {
 	require.NotContains(t, string(after), secret)
 }
 
-// No other type of command gets a token, nor costs one.
+// Other types of commands neither get a token nor request one.
 func TestFillGivesNoOtherCommandAToken(t *testing.T) {
 	t.Parallel()
 	r := registrar(t, registration.Options{Source: fakeSource{err: errors.New("asked for a token")}})
@@ -208,8 +208,7 @@ func TestFillGivesNoOtherCommandAToken(t *testing.T) {
 	require.Equal(t, "debug", given.Strings["level"])
 }
 
-// Options that break their rules are named as on the command line; a password in
-// the URL is not repeated.
+// Invalid options are named as on the command line; a password in the URL is not repeated.
 func TestNewNamesTheBadOption(t *testing.T) {
 	t.Parallel()
 	for _, u := range []string{
@@ -236,7 +235,7 @@ func TestNewNamesTheBadOption(t *testing.T) {
 	require.Error(t, err, "no source")
 }
 
-// What is within the rules is taken as it is.
+// Valid options are used unchanged.
 func TestNewTakesGoodOptions(t *testing.T) {
 	t.Parallel()
 	for _, u := range []string{
@@ -263,7 +262,7 @@ func requireField(t *testing.T, name string, err error) {
 	require.Equal(t, name, field.Field)
 }
 
-// The start-up lines say all but the token.
+// The startup messages contain everything but the token.
 func TestDescribe(t *testing.T) {
 	t.Parallel()
 	require.Equal(t,
@@ -272,7 +271,7 @@ func TestDescribe(t *testing.T) {
 		registrar(t, configured).Describe())
 }
 
-// A Registrar serves many sessions at once.
+// A Registrar serves many sessions concurrently.
 func TestRegistrarIsForConcurrentUse(t *testing.T) {
 	t.Parallel()
 	r := registrar(t, configured)

@@ -1,9 +1,8 @@
-// Package registration owns how a VM gets its runner configuration: where the
-// registration token comes from, and the URL, the group and the labels that go
-// with it.
+// Package registration owns how a VM gets its runner configuration: the source of the
+// registration token, and the URL, the group and the labels.
 //
-// A token exists only between its source and the agent. It is minted when it is
-// sent; nothing here stores it, logs it, or puts it into an error.
+// A token exists only between its source and the agent. It is minted at delivery; this
+// package never stores it, logs it, or puts it into an error.
 package registration
 
 import (
@@ -19,12 +18,12 @@ const redacted = "[redacted]"
 
 // Runner is what an agent needs to register its runner.
 //
-// Token is a secret, and ExpiresAt a guess: printed, logged or marshalled, a Runner
-// shows everything but these two. The one gap: within a value that is printed, it must
-// not sit in an unexported field, where fmt calls no methods.
+// Token is a secret, and ExpiresAt a guess: a Runner that is printed, logged or marshalled
+// shows everything but these two. There is one exception: within another printed value it
+// must not be in an unexported field, for which fmt calls no methods.
 type Runner struct {
 	Token string
-	// ExpiresAt is when the token is taken to stop working.
+	// ExpiresAt is when the token is assumed to expire.
 	ExpiresAt time.Time
 	URL       string
 	Group     string
@@ -39,10 +38,10 @@ func (r Runner) String() string {
 // Format prints String for every verb.
 func (r Runner) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, r.String()) }
 
-// LogValue is the text of String.
+// LogValue returns the text of String.
 func (r Runner) LogValue() slog.Value { return slog.StringValue(r.String()) }
 
-// MarshalJSON is the runner as an object, without its token.
+// MarshalJSON returns the runner as an object, without its token.
 func (r Runner) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{
 		"url": r.URL, "group": r.Group, "labels": r.Labels, "token": r.shownToken(),

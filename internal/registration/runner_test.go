@@ -22,8 +22,8 @@ const keyRunner = "runner"
 
 func clock() time.Time { return start }
 
-// However a runner is printed, alone or within something, its token is not in
-// it, nor the guess when that expires, and what may be known is.
+// However a runner is printed, alone or within another value, its token and the assumed
+// expiry are hidden, and the rest is shown.
 func TestARunnerNeverShowsItsToken(t *testing.T) {
 	t.Parallel()
 	r := registration.Runner{
@@ -52,7 +52,7 @@ func TestARunnerNeverShowsItsToken(t *testing.T) {
 	require.Contains(t, registration.Runner{}.String(), "token none")
 }
 
-// requireNoToken also looks for the token as the verbs %x and %X would show it.
+// requireNoToken also checks for the token in the forms of the verbs %x and %X.
 func requireNoToken(t *testing.T, out, what string) {
 	t.Helper()
 	for _, shown := range []string{secret, fmt.Sprintf("%x", secret), fmt.Sprintf("%X", secret)} {
@@ -75,8 +75,7 @@ func logged(v any) (text, js string) {
 	return a.String(), b.String()
 }
 
-// No source, no Registrar and no error shows a token, even when printed with
-// all its fields.
+// No source, Registrar or error reveals a token, even when printed with all its fields.
 func TestNothingElseShowsATokenEither(t *testing.T) {
 	t.Parallel()
 	good := registration.StaticToken(secret, clock)

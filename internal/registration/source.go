@@ -14,28 +14,25 @@ import (
 )
 
 const (
-	// tokenLifetime is how long GitHub's registration tokens live.
+	// tokenLifetime is how long GitHub's registration tokens are valid.
 	tokenLifetime = time.Hour
 	maxTokenSize  = 4 << 10
-	sampleToken   = "SAMPLE-TOKEN-THAT-REGISTERS-NOTHING" //nolint:gosec // it is no credential
+	sampleToken   = "SAMPLE-TOKEN-THAT-REGISTERS-NOTHING" //nolint:gosec // not a credential
 )
 
-// TokenSource is where registration tokens come from. Its methods may be called
-// at the same time.
+// TokenSource provides registration tokens. It is safe for concurrent use.
 type TokenSource interface {
-	// Token returns a token and when it is taken to stop working. That time is a
-	// guess, which only agents get. Its errors never hold
-	// a token.
+	// Token returns a token and when it is assumed to expire. That time is a guess that
+	// only agents get. Errors never contain a token.
 	Token(ctx context.Context) (token string, expiresAt time.Time, err error)
-	// String says what the source is, without a token.
+	// String describes the source, without a token.
 	String() string
 }
 
-// source keeps what it knows of tokens in a function, where printing does not
-// reach.
+// source keeps its token within a function, where printing cannot reach it.
 type source struct {
 	name string
-	// read returns a token and when it was made, as far as that is known.
+	// read returns a token and when it was created, if that is known.
 	read func() (token string, made time.Time, err error)
 }
 
@@ -55,13 +52,13 @@ func (s source) Token(ctx context.Context) (string, time.Time, error) {
 	return token, made.Add(tokenLifetime), nil
 }
 
-// noToken says which source has no token and why. The name of a file is in that of
-// its source.
+// noToken returns an error that says which source has no token and why. The name of the
+// source includes that of its file.
 func noToken(source string, why error) error {
 	return &fleet.TokenError{Why: source + ": " + reason(why), Cause: why}
 }
 
-// reason is the text of an error, without the name of a file.
+// reason returns the text of an error, without the name of a file.
 func reason(why error) string {
 	if file, ok := errors.AsType[*fs.PathError](why); ok {
 		return file.Err.Error()
@@ -69,8 +66,8 @@ func reason(why error) string {
 	return why.Error()
 }
 
-// StaticToken always gives the same token. Its age is not known: it is said
-// to expire an hour from now, the most that GitHub gives a token.
+// StaticToken always returns the same token. Its age is unknown: it is assumed to expire in
+// an hour, the longest validity of GitHub's tokens.
 func StaticToken(token string, clock func() time.Time) TokenSource {
 	return source{
 		name: "a fixed token",
@@ -78,12 +75,12 @@ func StaticToken(token string, clock func() time.Time) TokenSource {
 	}
 }
 
-// TokenFile reads the token from a file each time, so that the file can be
-// replaced while the controller runs; white space around the token is dropped.
-// The token is said to expire an hour after the file was last written, also when that
-// is in the past: it is given all the same, since it may be one that lives longer.
+// TokenFile reads the token from a file each time, so that the file can be replaced while
+// the controller runs; white space around the token is removed. The token is assumed to
+// expire an hour after the file was last written, even if that is in the past: it is
+// returned anyway, since it may be valid for longer.
 //
-// When the file cannot be read, is not a regular file, or holds no well-formed
+// When the file cannot be read, is not a regular file, or does not contain a well-formed
 // token, the error is a *fleet.TokenError that names the file.
 func TokenFile(path string) TokenSource {
 	return source{
@@ -92,8 +89,7 @@ func TokenFile(path string) TokenSource {
 	}
 }
 
-// SampleToken gives a token that registers nothing, for trying the controller
-// out.
+// SampleToken returns a token that registers nothing, for trying out the controller.
 func SampleToken(clock func() time.Time) TokenSource {
 	return source{
 		name: "a sample token, which registers nothing",
@@ -103,7 +99,7 @@ func SampleToken(clock func() time.Time) TokenSource {
 
 // readToken returns the content of a file and when it was last written.
 func readToken(path string) (token string, written time.Time, err error) {
-	// Opening a pipe would wait for someone to write to it.
+	// Opening a pipe would block until it has a writer.
 	info, err := os.Stat(path)
 	if err != nil {
 		return "", time.Time{}, err
@@ -116,7 +112,7 @@ func readToken(path string) (token string, written time.Time, err error) {
 		return "", time.Time{}, err
 	}
 	defer func() { _ = f.Close() }()
-	if info, err = f.Stat(); err != nil { // it may be another file by now
+	if info, err = f.Stat(); err != nil { // the file may have been replaced
 		return "", time.Time{}, err
 	}
 	content, err := io.ReadAll(io.LimitReader(f, maxTokenSize+1))
@@ -129,7 +125,7 @@ func readToken(path string) (token string, written time.Time, err error) {
 	return strings.TrimSpace(string(content)), info.ModTime().UTC(), nil
 }
 
-// What can be wrong with a token. None of these says what the token is.
+// Why a token is invalid. None of these contains the token.
 const (
 	errNotRegular = tokenError("it is not a regular file")
 	errEmpty      = tokenError("it is empty")

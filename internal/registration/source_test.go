@@ -15,8 +15,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
-// Each source gives its token and says when it is taken to expire: an hour after the
-// file was written, and else an hour from now.
+// Each source returns its token and when it is assumed to expire: an hour after the file
+// was written, otherwise an hour from now.
 func TestSourcesGiveTheirToken(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
@@ -40,7 +40,7 @@ func TestSourcesGiveTheirToken(t *testing.T) {
 	}
 }
 
-// A token file can be replaced, lost and found again while the controller runs.
+// A token file can be replaced, removed and restored while the controller runs.
 func TestTokenFileIsReadEachTime(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
@@ -59,8 +59,8 @@ func TestTokenFileIsReadEachTime(t *testing.T) {
 	require.ErrorIs(t, err, fleet.ErrNoToken)
 }
 
-// A file without a well-formed token gives an error that names the file and not
-// what is in it.
+// A file without a well-formed token gives an error that names the file but not its
+// content.
 func TestBadTokenFiles(t *testing.T) {
 	t.Parallel()
 	for name, content := range map[string]string{
@@ -86,7 +86,7 @@ func TestBadTokenFiles(t *testing.T) {
 	require.Equal(t, longest, token)
 }
 
-// What is no regular file is refused at once: opening a pipe would hang.
+// A file that is not regular is rejected immediately: opening a pipe would block.
 func TestTokenFileMustBeRegular(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -99,7 +99,7 @@ func TestTokenFileMustBeRegular(t *testing.T) {
 	}
 }
 
-// A fixed token that no agent could use is no token.
+// A static token that no agent could use is rejected.
 func TestBadStaticTokens(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", secret + "\n", " " + secret, strings.Repeat(secret, 1000)} {
@@ -109,7 +109,7 @@ func TestBadStaticTokens(t *testing.T) {
 	}
 }
 
-// A caller that has given up gets no token.
+// A caller whose context has ended gets no token.
 func TestSourcesStopWithTheirContext(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -119,7 +119,7 @@ func TestSourcesStopWithTheirContext(t *testing.T) {
 	require.Empty(t, token)
 }
 
-// An old file is used all the same: its token may be one that lives longer.
+// An old file is used anyway: its token may be valid for longer.
 func TestOldTokenFileIsUsed(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")

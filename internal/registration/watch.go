@@ -9,45 +9,46 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
-// The keys of log lines.
+// The log attributes.
 const (
 	keyFile    = "token_file"
 	keyWritten = "written_at"
 )
 
-// lookEvery is how often a FileWatch looks at its file.
-const lookEvery = 15 * time.Second
+// checkEvery is how often a FileWatch checks its file.
+const checkEvery = 15 * time.Second
 
-// FileWatch logs what is wrong with a token file: that it gives no token, or that it is
-// older than its tokens live. Each state is logged once, when it begins, and so is that
-// the file is in order again. It is for one goroutine.
+// FileWatch logs problems of a token file: that it contains no valid token, or that it is
+// older than tokens are valid. Each state is logged once, when it begins, and so is the
+// return to a valid file. It is not safe for concurrent use.
 type FileWatch struct {
 	path  string
 	clock func() time.Time
 	log   *slog.Logger
 	last  fileState
-	token [sha256.Size]byte // a sum of the last that was read; zero for none
+	token [sha256.Size]byte // hash of the last one read; zero for none
 
-	// Changed is called when the file has another token than before. It may be nil.
+	// Changed is called when the file contains a different token than before. It may be
+	// nil.
 	Changed func(context.Context)
 }
 
-// fileState is what is wrong with a token file; the zero value is for nothing.
+// fileState is the problem of a token file; the zero value means none.
 type fileState struct {
 	old bool
-	// reason is why there is no token, empty while there is one.
+	// reason is why there is no token, empty if there is one.
 	reason string
 }
 
-// NewFileWatch returns a FileWatch for the file at path, which begins as one that is in
-// order.
+// NewFileWatch returns a FileWatch for the file at path, which is assumed to be valid at
+// first.
 func NewFileWatch(path string, clock func() time.Time, log *slog.Logger) *FileWatch {
 	return &FileWatch{path: path, clock: clock, log: log.With(keyFile, path)}
 }
 
-// Run looks at the file at once, and then at intervals until ctx ends.
+// Run checks the file immediately, and then at intervals until ctx ends.
 func (w *FileWatch) Run(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	for {
 		w.Look(ctx)
@@ -59,7 +60,7 @@ func (w *FileWatch) Run(ctx context.Context) {
 	}
 }
 
-// Look looks at the file once.
+// Look checks the file once.
 func (w *FileWatch) Look(ctx context.Context) {
 	var now fileState
 	token, written, err := readToken(w.path)
@@ -78,16 +79,16 @@ func (w *FileWatch) Look(ctx context.Context) {
 	w.last = now
 	switch {
 	case now.reason != "":
-		w.log.Warn("the token file gives no registration token", logkey.Reason, now.reason)
+		w.log.Warn("the token file contains no valid registration token", logkey.Reason, now.reason)
 	case now.old:
-		w.log.Warn("the token file is old: its registration token has expired, unless it lives longer than an hour",
+		w.log.Warn("the token file is old: its registration token has expired, unless it is valid for longer than an hour",
 			keyWritten, written)
 	default:
-		w.log.Info("the token file is in order again")
+		w.log.Info("the token file is valid again")
 	}
 }
 
-// compare calls Changed when the token differs from the one before.
+// compare calls Changed when the token differs from the previous one.
 func (w *FileWatch) compare(ctx context.Context, token string) {
 	before := w.token
 	w.token = sha256.Sum256([]byte(token))

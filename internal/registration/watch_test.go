@@ -18,19 +18,19 @@ import (
 )
 
 const (
-	noTokenLine = `level=WARN msg="the token file gives no registration token"`
-	oldLine     = `level=WARN msg="the token file is old: its registration token has expired, unless it lives longer than an hour"`
-	mendedLine  = `level=INFO msg="the token file is in order again"`
+	noTokenLine = `level=WARN msg="the token file contains no valid registration token"`
+	oldLine     = `level=WARN msg="the token file is old: its registration token has expired, unless it is valid for longer than an hour"`
+	mendedLine  = `level=INFO msg="the token file is valid again"`
 )
 
-// writeToken writes a file as if that had been done at this time.
+// writeToken writes a file with this modification time.
 func writeToken(t *testing.T, file, content string, at time.Time) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(file, []byte(content), 0o600))
 	require.NoError(t, os.Chtimes(file, at, at))
 }
 
-// lines is a log that can be read while it is written.
+// lines is a log that can be read while it is being written.
 type lines struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -56,8 +56,8 @@ func (l *lines) reset() {
 
 func watchLog(l *lines) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-// Each state of a token file is logged when it begins, and never again while it lasts.
-// No line holds the token, or when it expires.
+// Each state of a token file is logged when it begins, and not again while it lasts. No
+// message contains the token, or when it expires.
 func TestFileWatch(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
@@ -102,7 +102,7 @@ func TestFileWatch(t *testing.T) {
 	require.NotContains(t, log.String(), start.Add(-47*time.Hour).Format("2006-01-02T15:04"), "when it expires is a guess")
 }
 
-// A file that cannot be used is named with the reason, and a new reason is logged.
+// A file that cannot be used is logged with the reason, and a new reason is logged again.
 func TestFileWatchSaysWhy(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -118,7 +118,7 @@ func TestFileWatchSaysWhy(t *testing.T) {
 	require.Contains(t, log.String(), `reason="it is empty"`)
 }
 
-// A file is looked at when the watch begins, and then every 15 seconds.
+// The file is checked when the watch begins, and then every 15 seconds.
 func TestFileWatchRuns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -144,13 +144,13 @@ func TestFileWatchRuns(t *testing.T) {
 
 		require.NoError(t, os.Remove(file))
 		registration.NewFileWatch(file, time.Now, watchLog(&log)).Run(ctx)
-		require.Contains(t, log.String(), noTokenLine, "it looks before it waits")
+		require.Contains(t, log.String(), noTokenLine, "it checks before it waits")
 	})
 }
 
-// Changed is called when the file has another token, once. What was read
-// at first is none, nor is the same token that was written anew, or that is there again
-// after the file could not be used.
+// Changed is called once when the file contains a different token. The first token is not
+// different, nor is the same one written again, or found again after the file could not be
+// used.
 func TestFileWatchNotifiesOfAnotherToken(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")

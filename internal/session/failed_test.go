@@ -114,8 +114,8 @@ func TestWhyARegistrationFailed(t *testing.T) {
 		"gone": {func(_ *system, a *agent) {
 			a.next(true)
 			a.quit()
-		}, time.Minute, "its session ended, and nothing showed within a minute that its agent still registers it"},
-		"no proof": {func(_ *system, a *agent) { a.next(true) }, fleet.DefaultRegistrationTimeout, "no proof came within 5m0s"},
+		}, time.Minute, "its session ended, and within a minute nothing showed that its agent was still registering it"},
+		"no proof": {func(_ *system, a *agent) { a.next(true) }, fleet.DefaultRegistrationTimeout, "no proof arrived within 5m0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -2,11 +2,11 @@ package sim
 
 import "time"
 
-// task is a step of an agent's life that is due at some time: a heartbeat, the end
-// of a job, a crash. An error ends the stream.
+// task is a step of an agent that is due at some time: a heartbeat, the end of a job, a
+// crash. An error ends the stream.
 type task func(*stream) error
 
-// agenda holds the tasks ahead, a handful at most. One goroutine uses it.
+// agenda contains the future tasks, a handful at most. Only one goroutine uses it.
 type agenda []appointment
 
 type appointment struct {
@@ -29,7 +29,7 @@ func (g *agenda) next() int {
 	return first
 }
 
-// due removes and returns the earliest task whose time has come, or nil.
+// due removes and returns the earliest task that is due, or nil.
 func (g *agenda) due(now time.Time) task {
 	i := g.next()
 	if i < 0 || (*g)[i].at.After(now) {
@@ -43,8 +43,7 @@ func (g *agenda) due(now time.Time) task {
 	return do
 }
 
-// wait returns how long it is until the earliest appointment of all agendas,
-// at most limit.
+// wait returns the time until the earliest appointment of all agendas, at most limit.
 func wait(now time.Time, limit time.Duration, agendas ...*agenda) time.Duration {
 	for _, g := range agendas {
 		if i := g.next(); i >= 0 {

@@ -14,15 +14,14 @@ import (
 )
 
 var (
-	// ErrRefused is what Agent.Run returns after a ConnectAck whose accepted is
-	// false.
+	// ErrRefused is returned by Agent.Run after a ConnectAck whose accepted is false.
 	ErrRefused = errors.New("sim: the controller refused the VM")
-	// ErrReplaced is what Agent.Run returns when the VM was spent for
-	// Timing.ReplaceAfter, and was deleted.
+	// ErrReplaced is returned by Agent.Run when the VM was spent for Timing.ReplaceAfter
+	// and then deleted.
 	ErrReplaced = errors.New("sim: the spent VM was deleted")
 )
 
-// Why an agent ends a stream or its process itself.
+// The reasons why an agent itself ends a stream or its process.
 var (
 	errDrop     = errors.New("the network dropped")
 	errRestart  = errors.New("the agent restarted")
@@ -31,7 +30,7 @@ var (
 	errExit     = errors.New("the agent exited")
 )
 
-// Log keys.
+// The log attributes.
 const (
 	keyVM      = "vm_id"
 	keyCommand = "command_id"
@@ -41,7 +40,7 @@ const (
 	keyError   = "error"
 )
 
-// Agent plays the MIGlet of one VM.
+// Agent simulates the MIGlet of one VM.
 type Agent struct {
 	cfg       Config
 	baseURL   string
@@ -50,17 +49,17 @@ type Agent struct {
 	rng       *rand.Rand
 	kicks     chan error
 	state     atomic.Pointer[string]
-	foreignID string // the id that Quirks.ForeignIDs borrows
+	foreignID string // the id used by Quirks.ForeignIDs
 	contested bool   // another agent has the same vm_id
-	warned    bool   // of a registration that it did not get
-	// registrations are those that began, restarted reports whether
+	warned    bool   // warned about a missing registration
+	// registrations counts registrations that began; restarted reports whether
 	// Quirks.RestartRegistered has happened. Both outlive boots.
 	registrations int
 	restarted     bool
 	bootedAt      time.Time // when the process of this boot began
 
-	line *line
-	http *http.Client // for what does not go over a stream
+	link *link
+	http *http.Client // for requests outside the stream
 }
 
 // NewAgent returns an agent that does nothing until Run. It returns a
@@ -102,21 +101,20 @@ func (a *Agent) VMID() string { return a.cfg.VMID }
 // State returns the agent's miglet_state.
 func (a *Agent) State() string { return *a.state.Load() }
 
-// Snapshot returns what was counted so far, for an agent of a Fleet by the
-// whole fleet.
+// Snapshot returns the counts so far; for an agent of a Fleet, those of the whole fleet.
 func (a *Agent) Snapshot() Snapshot { return a.counters.snapshot() }
 
-// Drop cuts the agent's TCP connection as a failing network does. Like Restart
-// and Reopen it returns at once, does nothing while an earlier call waits to be
-// obeyed, and may be called by anyone.
+// Drop cuts the agent's TCP connection as a failing network does. Like Restart and Reopen
+// it returns immediately, does nothing while an earlier call is pending, and is safe for
+// concurrent use.
 func (a *Agent) Drop() { a.kick(errDrop) }
 
-// Restart crashes the agent: its connection is gone and it comes back knowing
-// nothing. A VM that is off is switched on.
+// Restart crashes the agent: it loses its connection and all state. A VM that is off is
+// switched on.
 func (a *Agent) Restart() { a.kick(errRestart) }
 
-// Reopen closes the stream and opens another at once, Quirks.ReopenBurst times,
-// on the same TCP connection.
+// Reopen closes the stream and opens another one immediately, Quirks.ReopenBurst times, on
+// the same TCP connection.
 func (a *Agent) Reopen() { a.kick(errReopen) }
 
 func (a *Agent) kick(end error) {
@@ -126,13 +124,12 @@ func (a *Agent) kick(end error) {
 	}
 }
 
-// Run plays the agent until ctx ends, then returns nil, ErrRefused once the
-// controller has refused the VM, or ErrReplaced once the VM is gone. The stream is
-// closed and all goroutines of the agent have ended when it returns. It may be
-// called once.
+// Run runs the agent until ctx ends, then returns nil; it returns ErrRefused if the
+// controller refuses the VM, and ErrReplaced if the VM is deleted. The stream is closed and
+// all goroutines of the agent have ended when it returns. It may be called once.
 func (a *Agent) Run(ctx context.Context) error {
-	// Agents set no deadline. A deadline of ctx would go to the controller as
-	// the stream's timeout.
+	// Agents set no deadline. A deadline of ctx would be sent to the controller as the
+	// stream's timeout.
 	caller := ctx
 	ctx, stop := context.WithCancel(context.WithoutCancel(caller))
 	defer stop()
@@ -156,11 +153,11 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-// boot plays one life of the agent's process and returns why it ended.
+// boot runs the agent's process from its start to its end and returns why it ended.
 func (a *Agent) boot(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	b := &boot{outbox: outbox{ctx: ctx, agent: a}}
-	a.line, a.bootedAt = newLine(a.cfg, a.baseURL), time.Now()
+	a.link, a.bootedAt = newLink(a.cfg, a.baseURL), time.Now()
 	defer a.endBoot(b, stop)
 	a.setState(b, stateInitializing)
 	if !a.cfg.Kind.streams() {
@@ -181,13 +178,13 @@ func (a *Agent) boot(ctx context.Context) error {
 	}
 }
 
-// endsBoot reports whether not only the stream has ended.
+// endsBoot reports whether the process has ended, and not only the stream.
 func endsBoot(end error) bool {
 	return errors.Is(end, ErrRefused) || errors.Is(end, ErrReplaced) ||
 		errors.Is(end, errRestart) || errors.Is(end, errExit) || errors.Is(end, errShutdown)
 }
 
-// endBoot leaves nothing of the process behind.
+// endBoot cleans up after the process.
 func (a *Agent) endBoot(b *boot, stop context.CancelFunc) {
 	stop()
 	b.outbox.wait()
@@ -197,10 +194,10 @@ func (a *Agent) endBoot(b *boot, stop context.CancelFunc) {
 	if b.spent {
 		a.counters.spent.Add(-1)
 	}
-	a.line.cut()
+	a.link.cut()
 }
 
-// awaitReconnect lives on without a stream until it is time for the next.
+// awaitReconnect runs without a stream until it is time for the next one.
 func (a *Agent) awaitReconnect(ctx context.Context, b *boot) error {
 	end := a.offline(ctx, b).live(time.Now().Add(a.reconnectWait()))
 	if errors.Is(end, errRestart) || errors.Is(end, errExit) {
@@ -209,9 +206,10 @@ func (a *Agent) awaitReconnect(ctx context.Context, b *boot) error {
 	return end
 }
 
-// reconnectWait is Backoff, and at least RetryWait while nothing listens.
+// reconnectWait returns Backoff, or at least RetryWait while the controller cannot be
+// reached.
 func (a *Agent) reconnectWait() time.Duration {
-	if a.line.refused.Load() {
+	if a.link.refused.Load() {
 		return max(a.cfg.Timing.Backoff, a.cfg.Timing.RetryWait)
 	}
 	return a.cfg.Timing.Backoff
@@ -240,7 +238,7 @@ func (a *Agent) pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// converse plays one stream and returns why it ended.
+// converse runs one stream and returns why it ended.
 func (a *Agent) converse(ctx context.Context, b *boot) error {
 	s, err := a.open(ctx, b)
 	if err != nil {
@@ -273,7 +271,7 @@ func (a *Agent) count(end error) {
 		c.reopens.Add(1)
 	case errors.Is(end, errShutdown):
 		c.shutdowns.Add(1)
-	case a.line.refused.Load():
+	case a.link.refused.Load():
 		c.errors.add("dial")
 	case errors.Is(end, io.EOF):
 		c.errors.add("ended")
@@ -293,7 +291,7 @@ func (a *Agent) setState(b *boot, state string) {
 	}
 }
 
-// chance reports true for the given share of calls.
+// chance returns true for the given share of calls.
 func (a *Agent) chance(share float64) bool {
 	return share > 0 && a.rng.Float64() < share
 }
@@ -303,7 +301,7 @@ func (a *Agent) around(d time.Duration) time.Duration {
 	return d/2 + time.Duration(a.rng.Float64()*float64(d))
 }
 
-// sometime returns a wait whose mean is d, as for things that happen at random.
+// sometime returns a random wait with mean d.
 func (a *Agent) sometime(d time.Duration) time.Duration {
 	return time.Duration(min(a.rng.ExpFloat64(), 10) * float64(d))
 }

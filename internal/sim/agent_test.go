@@ -16,8 +16,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-// The flow of the contract, in its order: nothing comes early, nothing is left
-// out.
+// The steps of the contract are taken in order, none early and none left out.
 func TestAgent_FollowsTheFlow(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -90,7 +89,7 @@ func TestAgent_RunsJobs(t *testing.T) {
 	require.Equal(t, "idle", h.GetRunnerState().GetState())
 }
 
-// The controller is told of no deadline, although the caller may have one.
+// The agent sends no timeout to the controller, even if its caller has a deadline.
 func TestAgent_SendsNoTimeout(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -105,8 +104,8 @@ func TestAgent_SendsNoTimeout(t *testing.T) {
 	require.Empty(t, s.headers.Get("Grpc-Timeout"))
 }
 
-// Ends of streams that the controller makes: the agent comes back at once, on
-// the same TCP connection, and is still registered.
+// When the controller ends a stream, the agent reconnects immediately, on the same TCP
+// connection, and is still registered.
 func TestAgent_ReconnectsWhenTheStreamEnds(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]error{
@@ -144,15 +143,15 @@ func TestAgent_DropKeepsTheRegistration(t *testing.T) {
 
 	second := c.accept(t)
 	require.True(t, second.heartbeat(t, "idle").GetRunnerState().GetConfigured())
-	require.NotEqual(t, first.remote, second.remote, "a drop takes the TCP connection with it")
+	require.NotEqual(t, first.remote, second.remote, "a drop closes the TCP connection")
 	got := agent.Snapshot()
 	require.EqualValues(t, 1, got.Drops)
 	require.EqualValues(t, 1, got.RunnersRegistered)
-	require.Zero(t, got.TotalErrors(), "what the agent does itself is not an error")
+	require.Zero(t, got.TotalErrors(), "the agent's own actions are not errors")
 }
 
-// A registration that was under way when the network dropped comes through on
-// the next stream.
+// A registration that was in progress when the network dropped completes on the next
+// stream.
 func TestAgent_DropDuringRegistration(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -188,7 +187,7 @@ func TestAgent_RestartForgetsTheRegistration(t *testing.T) {
 	require.Zero(t, got.RegisterRepeats)
 }
 
-// A hot reconnect closes streams faster than the controller can answer them.
+// A hot reconnect closes streams before the controller can answer.
 func TestAgent_ReopenComesBackAsOftenAsAsked(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -225,7 +224,7 @@ func TestAgent_RefusedGivesUp(t *testing.T) {
 	require.Empty(t, c.sessions)
 }
 
-// A controller that is not there is not hammered.
+// An agent does not retry in a tight loop while the controller is down.
 func TestAgent_WaitsWhenTheDialIsRefused(t *testing.T) {
 	t.Parallel()
 	cfg := sim.DefaultConfig()

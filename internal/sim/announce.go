@@ -10,7 +10,7 @@ import (
 
 const (
 	announceTries   = 5   // then the process exits
-	announceBackoff = 1.5 // each wait is this much longer than the one before
+	announceBackoff = 1.5 // each wait is longer by this factor
 )
 
 // started is the answer to vm_started.
@@ -23,9 +23,8 @@ type started struct {
 	Labels       []string `json:"labels"`
 }
 
-// announce sends vm_started over HTTP until it is acknowledged. It returns
-// errExit when it gives up, and errRestart or ctx's error when that comes
-// first.
+// announce sends vm_started over HTTP until it is acknowledged. It returns errExit when it
+// gives up, and errRestart or ctx's error if one of these occurs first.
 func (a *Agent) announce(ctx context.Context) (started, error) {
 	wait := max(a.cfg.Timing.RetryWait, time.Millisecond)
 	for try := range announceTries {

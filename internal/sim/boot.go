@@ -15,17 +15,17 @@ const (
 	stateError        = "error"
 )
 
-// boot is what an agent knows until its process ends. It outlives streams and
-// TCP connections; a restart loses it.
+// boot is the state of an agent's process. It outlives streams and TCP connections; a
+// restart loses it.
 type boot struct {
 	state       string
-	registering bool // register_runner came, the runner is not registered yet
+	registering bool // register_runner arrived, the runner is not registered yet
 	configured  bool // the runner is registered
-	proven      bool // the controller knows that it is
+	proven      bool // the controller knows that it is registered
 	drained     bool // no more jobs in this boot
-	spent       bool // the runner had its only job
-	falseStart  bool // vm_started was sent amid a job
-	unread      int  // commands in the buffer that the agent does not read any more
+	spent       bool // the runner has run its only job
+	falseStart  bool // vm_started was sent during a job
+	unread      int  // commands in the buffer that the agent will not read
 	job         *commands.JobInfo
 	labels      []string
 	runnerURL   string
@@ -33,11 +33,11 @@ type boot struct {
 
 	agenda  agenda
 	seen    recentIDs
-	reopens int // hot reconnects still to make
+	reopens int // remaining hot reconnects
 	outbox  outbox
 }
 
-// resting is the state of an agent that has nothing to do.
+// resting is the state of an idle agent.
 func (b *boot) resting() string {
 	switch {
 	case b.configured:
@@ -49,7 +49,7 @@ func (b *boot) resting() string {
 	}
 }
 
-// recentLimit bounds what one boot remembers of the commands it received.
+// recentLimit bounds the number of command ids that a boot remembers.
 const recentLimit = 1024
 
 // recentIDs remembers the last recentLimit command ids.
@@ -59,7 +59,7 @@ type recentIDs struct {
 	next  int
 }
 
-// add remembers id and reports whether it was new.
+// add adds id and reports whether it was new.
 func (r *recentIDs) add(id string) bool {
 	if _, ok := r.known[id]; ok {
 		return false

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The same seed takes the same choices, and every agent of a fleet others.
+// The same seed makes the same choices, and each agent of a fleet makes different ones.
 func TestFleet_SeedsAgents(t *testing.T) {
 	t.Parallel()
 	draw := func(seed uint64) (drawn []uint64) {
@@ -49,7 +49,7 @@ func TestAgenda_EarliestFirst(t *testing.T) {
 	require.Equal(t, 2*time.Hour, wait(now, 2*time.Hour, &g))
 }
 
-// What an agent remembers is bounded, and the oldest goes first.
+// An agent remembers a bounded number of ids and drops the oldest first.
 func TestRecentIDs_Bounded(t *testing.T) {
 	t.Parallel()
 	var r recentIDs
@@ -58,11 +58,11 @@ func TestRecentIDs_Bounded(t *testing.T) {
 	}
 	require.False(t, r.add(strconv.Itoa(recentLimit)))
 	require.False(t, r.add("1"))
-	require.True(t, r.add("0"), "the oldest was forgotten")
+	require.True(t, r.add("0"), "the oldest was dropped")
 	require.Len(t, r.known, recentLimit)
 }
 
-// A controller that invents command types costs no memory.
+// Unknown command types from the controller use a bounded amount of memory.
 func TestTally_Bounded(t *testing.T) {
 	t.Parallel()
 	var n tally

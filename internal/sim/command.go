@@ -15,8 +15,8 @@ const (
 	commandSetLogLevel  = "set_log_level"
 )
 
-// take receives a command and does what the agent does with it.
-func (s *stream) take(c *commands.Command) error {
+// handleCommand receives a command and reacts as the agent does.
+func (s *stream) handleCommand(c *commands.Command) error {
 	a := s.agent
 	again := !s.seen.add(c.GetId())
 	a.counters.commands.add(c.GetType())
@@ -30,7 +30,7 @@ func (s *stream) take(c *commands.Command) error {
 	if s.configured && c.GetType() == commandRegister {
 		s.countRepeat()
 	}
-	obeys := a.cfg.Kind.obeys()
+	obeys := a.cfg.Kind.executes()
 	switch {
 	case !obeys && (s.registering || s.configured):
 		s.leaveUnread()
@@ -39,13 +39,13 @@ func (s *stream) take(c *commands.Command) error {
 	case !obeys:
 		s.ack(c, false, "Command type not yet implemented", nil)
 	default:
-		return s.obey(c)
+		return s.execute(c)
 	}
 	return nil
 }
 
-// leaveUnread is what builds in the field do from register_runner on: the
-// command goes into a buffer of which nothing is taken again in this boot.
+// leaveUnread is what agents in the field do after register_runner: the command goes into a
+// buffer that is not read again in this boot.
 func (s *stream) leaveUnread() {
 	if s.unread == inboxSize {
 		s.agent.counters.overflows.Add(1)
@@ -55,9 +55,9 @@ func (s *stream) leaveUnread() {
 	s.agent.counters.unread.Add(1)
 }
 
-// obey is what an ideal agent does with all other commands. One that comes
-// again is done again: all of them can be.
-func (s *stream) obey(c *commands.Command) error {
+// execute is what an ideal agent does with all other commands. A repeated command is
+// executed again; all of them are repeatable.
+func (s *stream) execute(c *commands.Command) error {
 	switch c.GetType() {
 	case commandDrain:
 		s.ack(c, true, "draining", nil)
@@ -77,7 +77,7 @@ func (s *stream) obey(c *commands.Command) error {
 	return nil
 }
 
-// ack answers a command, as well as the quirks let it.
+// ack answers a command, as far as the quirks allow.
 func (s *stream) ack(c *commands.Command, success bool, text string, result map[string]string) {
 	a, q := s.agent, s.agent.cfg.Quirks
 	if a.chance(q.LostAcks) {
@@ -127,7 +127,7 @@ func (s *stream) register(c *commands.Command) {
 	}
 }
 
-// configure registers the runner, which takes its time and can fail.
+// configure registers the runner, which takes time and can fail.
 func (s *stream) configure(url, group string, labels []string) {
 	a := s.agent
 	s.registering = true
@@ -142,11 +142,11 @@ func (s *stream) configure(url, group string, labels []string) {
 	s.agenda.after(a.around(a.cfg.Timing.Register), end)
 }
 
-// countRepeat blames the controller for a register_runner that it should not
-// have sent, if it had to know.
+// countRepeat counts a register_runner that the controller should not have sent, if it
+// could know that.
 func (s *stream) countRepeat() {
-	s.settleProof()
-	if s.proven && !s.falseStart && !s.agent.contested && s.agent.cfg.Kind.namesState() {
+	s.recordProof()
+	if s.proven && !s.falseStart && !s.agent.contested && s.agent.cfg.Kind.reportsState() {
 		s.agent.counters.registerRepeats.Add(1)
 		s.agent.log.Warn("register_runner for a registered runner")
 		return
@@ -154,14 +154,14 @@ func (s *stream) countRepeat() {
 	s.agent.counters.registerRaces.Add(1)
 }
 
-// settleProof notes when this stream has proven the registration.
-func (s *stream) settleProof() {
+// recordProof records when this stream proved the registration.
+func (s *stream) recordProof() {
 	if s.accepted && !s.proofAt.IsZero() && time.Since(s.proofAt) >= s.agent.cfg.Timing.ProofGrace {
 		s.proven = true
 	}
 }
 
-// drain takes no more jobs, lets the running one end, then rests.
+// drain takes no more jobs, waits for the running one, then rests.
 func (s *stream) drain() {
 	s.drained = true
 	if s.state == stateDraining {

@@ -85,7 +85,7 @@ func TestCommand_ShutdownEndsTheStreamAndBootsAgain(t *testing.T) {
 	require.Zero(t, got.TotalErrors())
 }
 
-// A VM that is off stays off until its time has come or it is switched on.
+// A VM that is off stays off until its power-on time or until it is switched on.
 func TestCommand_RestartSwitchesAVMOn(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -115,7 +115,7 @@ func TestCommand_LostAcks(t *testing.T) {
 		message := within(t, s.in, "the registration")
 		require.Nil(t, message.GetCommandAck())
 		if message.GetEvent().GetType() == "runner_registered" {
-			break // the agent did what it did not acknowledge
+			break // the agent executed the command that it did not ack
 		}
 	}
 	require.EqualValues(t, 1, agent.Snapshot().AcksLost)
@@ -182,7 +182,7 @@ func TestCommand_CountsWhatAHealthyControllerNeverDoes(t *testing.T) {
 	}
 }
 
-// A restarted agent knows no ids: what it gets again is no duplicate to it.
+// A restarted agent remembers no ids: a repeated command is not a duplicate.
 func TestCommand_DuplicatesArePerBoot(t *testing.T) {
 	t.Parallel()
 	c := startController(t)

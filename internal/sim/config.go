@@ -1,10 +1,9 @@
-// Package sim owns the simulated MIGlets: agents that speak the agent stream
-// to a real controller as the agents in the field do, with switches for what
-// goes wrong out there. An Agent is one VM, a Fleet is many of them. The
-// package knows only the wire; it shares no code with the controller.
+// Package sim owns the simulated MIGlets: agents that use the agent stream of a real
+// controller as the agents in the field do, with options for failures seen there. An Agent
+// is one VM, a Fleet is many of them. The package knows only the wire protocol; it shares
+// no code with the controller.
 //
-// Registration tokens are received and forgotten: no token is kept, logged or
-// printed.
+// Registration tokens are received and dropped: no token is kept, logged or printed.
 package sim
 
 import (
@@ -16,66 +15,65 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// Config says who an agent is and how it behaves. Start from DefaultConfig: a
-// duration of zero means "at once", or "never" where the field says so.
+// Config defines an agent and its behaviour. Start from DefaultConfig: a duration of zero
+// means "immediately", or "never" where the field says so.
 type Config struct {
 	Controller string // host:port, or an http:// or https:// URL
 	TLS        *tls.Config
 	Token      string // sent as "Authorization: Bearer <token>"; empty sends none
 
-	VMID    string // a Fleet sets it; any value is sent, also an invalid one
+	VMID    string // a Fleet sets it; any value is sent, even an invalid one
 	PoolID  string
 	OrgID   string
-	Version string // of an ideal agent; builds in the field say "dev"
+	Version string // of an ideal agent; builds in the field report "dev"
 
 	Kind   Kind
-	Seed   uint64 // the same seed takes the same choices in the same order
+	Seed   uint64 // the same seed makes the same choices in the same order
 	Timing Timing
 	Quirks Quirks
 	Hooks  Hooks
 	Logger *slog.Logger // nil discards
 }
 
-// Timing holds every duration of an agent's life.
+// Timing contains the durations of an agent's lifecycle.
 type Timing struct {
 	Heartbeat time.Duration // between heartbeats; longer than zero
 	Register  time.Duration // from register_runner to runner_registered, ± half
 	JobEvery  time.Duration // mean wait for the next job; zero: no jobs
 	JobLength time.Duration // of a job, ± half
-	Drain     time.Duration // from the last job's end to being drained
-	Restart   time.Duration // a crashed agent is gone for this long
-	PowerOn   time.Duration // a VM that was shut down is off for this long
+	Drain     time.Duration // from the end of the last job to the drained state
+	Restart   time.Duration // how long a crashed agent is down
+	PowerOn   time.Duration // how long a VM that was shut down is off
 	Backoff   time.Duration // before each reconnect; agents in the field have none
 	RetryWait time.Duration // after a dial or a vm_started that was refused
-	// ReplaceAfter is how long a spent VM stays, one whose runner has had its
-	// only job; zero: for ever.
+	// ReplaceAfter is how long a spent VM, whose runner has run its only job, is kept;
+	// zero: forever.
 	ReplaceAfter time.Duration
 	Ping         time.Duration // HTTP/2 PING on an idle connection; zero: none
 	ProofGrace   time.Duration // see Snapshot.RegisterRepeats
 }
 
-// Quirks are what goes wrong beyond what the Kind brings, all off by default.
-// Agents of Nov2025 open no stream and get no commands: what concerns streams or
-// acks does not apply to them. A field named Every is the mean time until it
-// happens to a connected VM, zero for never. A number is the share of cases, from 0
-// for never to 1 for always.
+// Quirks are failures beyond those of the Kind, all off by default. Agents of Nov2025 open
+// no stream and get no commands: quirks about streams or acks do not apply to them. A field
+// named Every is the mean time until it happens to a connected VM, zero for never. A number
+// is the share of cases, from 0 for never to 1 for always.
 type Quirks struct {
-	DropEvery    time.Duration // the TCP connection is cut; the agent lives on
+	DropEvery    time.Duration // the TCP connection is cut; the agent keeps running
 	RestartEvery time.Duration // the agent crashes and forgets its registration
 	ReopenEvery  time.Duration // a hot reconnect on the same TCP connection
 	ReopenBurst  int           // streams opened by one hot reconnect, at least 1
 
-	// A registration that fails is acked like any other. Timing.Register later the
-	// agent reports the state error, if its kind names states, and exits; after
-	// Timing.Restart it is back and knows nothing.
+	// A registration that fails is acked like any other. Timing.Register later the agent
+	// reports the state error, if its kind reports states, and exits; after Timing.Restart
+	// it starts again without any state.
 	FailedRegistrations    float64 // of registrations: fail
-	FirstRegistrationsFail int     // this many registrations of an agent fail, then the share above applies
-	// RestartRegistered is how long after the first time that its runner is
-	// registered the agent crashes, before it takes a job; zero: never.
+	FirstRegistrationsFail int     // this many registrations of an agent fail first, then the share above applies
+	// RestartRegistered is how long after its runner is first registered the agent crashes,
+	// before it takes a job; zero: never.
 	RestartRegistered time.Duration
 	RunnerCrashes     float64 // of jobs: the runner exits with a failure, which ends the job
-	RepeatedStarts    float64 // of jobs: vm_started comes over HTTP amid the job
-	Clock1970         bool    // in each boot the agent's clock begins in 1970
+	RepeatedStarts    float64 // of jobs: vm_started is sent over HTTP during the job
+	Clock1970         bool    // the agent's clock starts in 1970 at each boot
 
 	LostAcks      float64       // of acks: never sent
 	SlowAcks      float64       // of acks: sent after SlowAckDelay
@@ -88,25 +86,25 @@ type Quirks struct {
 	NaN            float64 // of heartbeats: percentages NaN and infinite; over HTTP no CPU load
 	ForeignIDs     float64 // of heartbeats: preceded by one with another VM's id
 	LateHeartbeats float64 // of heartbeats: sent after one or two newer ones
-	Garbage        float64 // of heartbeats: preceded by a message that makes no sense
+	Garbage        float64 // of heartbeats: preceded by a malformed message
 }
 
-// Hooks let a test see what an agent does. Any may be nil. They are called on
-// the agent's own goroutine, which waits for them.
+// Hooks let a test observe an agent. Any may be nil. They are called on the agent's own
+// goroutine, which waits for them.
 type Hooks struct {
-	// OnConnect follows every accepted ConnectAck.
+	// OnConnect is called after every accepted ConnectAck.
 	OnConnect func(vmID string)
-	// OnDisconnect follows the end of every stream, accepted or not.
+	// OnDisconnect is called after the end of every stream, accepted or not.
 	OnDisconnect func(vmID string, end error)
-	// OnState follows every change of the miglet_state.
+	// OnState is called after every change of the miglet_state.
 	OnState func(vmID, state string)
-	// OnCommand precedes the agent's reaction to a command. The command may
-	// hold a registration token.
+	// OnCommand is called before the agent reacts to a command. The command may contain a
+	// registration token.
 	OnCommand func(vmID string, command *commands.Command)
 }
 
-// DefaultConfig returns an agent of today without quirks that talks to a
-// controller on this machine. Only the VMID is missing.
+// DefaultConfig returns the configuration of an agent of kind Today without quirks that
+// connects to a controller on this machine. Only the VMID is missing.
 func DefaultConfig() Config {
 	return Config{
 		Controller: "localhost:50051",
@@ -130,8 +128,8 @@ func DefaultConfig() Config {
 	}
 }
 
-// ConfigError names the field of a Config or FleetConfig that is wrong and the
-// rule that it breaks.
+// ConfigError names the invalid field of a Config or FleetConfig and the rule that it
+// violates.
 type ConfigError struct {
 	Field string // as "Timing.Heartbeat"
 	Rule  string // as "must be longer than 0"
@@ -139,7 +137,7 @@ type ConfigError struct {
 
 func (e *ConfigError) Error() string { return fmt.Sprintf("sim: %s %s", e.Field, e.Rule) }
 
-// Validate returns a *ConfigError for the first field that is wrong.
+// Validate returns a *ConfigError for the first invalid field.
 func (c Config) Validate() error {
 	if _, err := parseEndpoint(c.Controller); err != nil {
 		return err

@@ -21,10 +21,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for an expected event.
 const patience = 5 * time.Second
 
-// controller is the other side of the stream, played by the test.
+// controller is the other end of the stream, operated by the test.
 type controller struct {
 	URL      string
 	sessions chan *session
@@ -33,11 +33,11 @@ type controller struct {
 	answers  chan string         // to events; empty: acknowledged
 }
 
-// session is one stream, seen from the controller.
+// session is one stream as seen by the controller.
 type session struct {
 	remote  string
 	headers http.Header
-	in      chan *commands.MIGletMessage // closed when the agent is gone
+	in      chan *commands.MIGletMessage // closed when the agent has disconnected
 	out     chan *commands.ControllerMessage
 	end     chan error
 	over    <-chan struct{} // closed when the stream has ended
@@ -142,7 +142,7 @@ func (c *controller) accept(t *testing.T) *session {
 	return s
 }
 
-// acceptAll answers every stream until stop is closed, as far as each lives.
+// acceptAll answers every stream until stop is closed.
 func (c *controller) acceptAll(stop <-chan struct{}) {
 	ack := &commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Accepted: true},
@@ -179,7 +179,7 @@ func (s *session) command(t *testing.T, id, kind string) {
 	s.send(t, &commands.ControllerMessage{Message: &commands.ControllerMessage_Command{Command: c}})
 }
 
-// secret is a registration token, which must appear nowhere.
+// secret is a registration token, which must never be logged.
 const secret = "SECRET-REGISTRATION-TOKEN"
 
 func (s *session) send(t *testing.T, message *commands.ControllerMessage) {
@@ -201,7 +201,7 @@ func (s *session) close(t *testing.T, err error) {
 	}
 }
 
-// expect skips messages until pick finds something.
+// expect skips messages until pick returns a value.
 func expect[T any](t *testing.T, s *session, pick func(*commands.MIGletMessage) *T) *T {
 	t.Helper()
 	deadline := time.After(patience)
@@ -213,7 +213,7 @@ func expect[T any](t *testing.T, s *session, pick func(*commands.MIGletMessage) 
 				return found
 			}
 		case <-deadline:
-			require.FailNowf(t, "nothing came", "%T", *new(T))
+			require.FailNowf(t, "nothing arrived", "%T", *new(T))
 		}
 	}
 }
@@ -254,7 +254,7 @@ func (s *session) gone(t *testing.T) {
 				return
 			}
 		case <-deadline:
-			require.FailNow(t, "the stream is still there")
+			require.FailNow(t, "the stream is still open")
 		}
 	}
 }
@@ -273,7 +273,7 @@ func within[T any](t *testing.T, from <-chan T, what string) T {
 	case v := <-from:
 		return v
 	case <-time.After(patience):
-		require.FailNow(t, "nothing came", what)
+		require.FailNow(t, "nothing arrived", what)
 		panic("unreachable")
 	}
 }

@@ -6,54 +6,53 @@ import (
 	"sync/atomic"
 )
 
-// Snapshot is what agents counted until one moment. The fields are read one
-// after the other, not as one atomic whole.
+// Snapshot contains the counts of agents at one moment. The fields are read one after the
+// other, not atomically.
 type Snapshot struct {
 	Connected  int64 // accepted streams that are up now
 	Registered int64 // VMs whose runner is registered now
-	Spent      int64 // of these, VMs whose runner has had its only job
+	Spent      int64 // of these, VMs whose runner has run its only job
 
 	Connects          int64 // accepted streams
 	Refused           int64 // agents that gave up: accepted was false
 	RunnersRegistered int64
 	RegisterFailures  int64 // registrations that were acked and then failed
-	RunnerCrashes     int64 // jobs that ended so
+	RunnerCrashes     int64 // jobs that ended with a crash
 	Drops             int64 // TCP connections cut
 	Restarts          int64 // agents crashed, or exited without a registration
-	Reopens           int64 // streams closed to open another at once
-	Shutdowns         int64 // shutdown commands obeyed
+	Reopens           int64 // streams closed to open another one immediately
+	Shutdowns         int64 // executed shutdown commands
 	Replaced          int64 // spent VMs of a Fleet, each replaced by a new one
 	VMStarted         int64 // vm_started acknowledged over HTTP
 
 	Commands   map[string]int64 // received, by type
 	Duplicates int64            // commands whose id this boot had seen before
-	Unread     int64            // commands left in the agent's buffer for good
+	Unread     int64            // commands left in the agent's buffer and never read
 	Overflows  int64            // messages that the agent's full buffer dropped
 
-	// RegisterRepeats are register_runner commands for a VM whose runner was
-	// registered, which a healthy controller never sends. It knows of the
-	// registration once an event or heartbeat that proves it has been out for
-	// Timing.ProofGrace on one stream.
+	// RegisterRepeats counts register_runner commands for a VM whose runner was registered,
+	// which a healthy controller never sends. The controller must know of the registration
+	// once an event or heartbeat that proves it was sent Timing.ProofGrace ago on one
+	// stream.
 	RegisterRepeats int64
-	// RegisterRaces are the same before the controller had to know, for a VM
-	// that two agents claim, after Quirks.RepeatedStarts, or for an agent whose
-	// heartbeats do not name its state: it could have restarted.
+	// RegisterRaces counts such commands that the controller may send: before it must know,
+	// for a VM with two agents, after Quirks.RepeatedStarts, or for an agent whose
+	// heartbeats contain no state, which could have restarted.
 	RegisterRaces int64
 
 	Acks       int64 // sent, duplicates included
-	AcksLost   int64 // left out by Quirks.LostAcks
+	AcksLost   int64 // suppressed by Quirks.LostAcks
 	Events     int64 // sent, over HTTP those that were acknowledged
 	Heartbeats int64 // sent, over HTTP those that were answered with 200
 	LateBeats  int64 // heartbeats held back by Quirks.LateHeartbeats
 	Posts      int64 // events and heartbeats that went over HTTP
-	Strays     int64 // foreign and senseless messages sent
+	Strays     int64 // foreign and malformed messages sent
 
-	// Errors are by kind. Of a stream's end: the gRPC code that the controller
-	// gave, in lower case, "ended" for an end without an error, "connection"
-	// for one that came from below, "dial" where nothing could be reached.
-	// Besides these "send", "vm_started", "http" for other requests, and
-	// "register_runner" for a registration that lacks parameters. Ends that the
-	// agent itself made are not errors.
+	// Errors are counted by kind. For the end of a stream: the gRPC code from the
+	// controller, in lower case, "ended" for an end without an error, "connection" for a
+	// transport error, "dial" if the controller could not be reached. Other kinds are
+	// "send", "vm_started", "http" for other requests, and "register_runner" for a
+	// registration without parameters. Ends caused by the agent itself are not errors.
 	Errors map[string]int64
 }
 
@@ -125,8 +124,8 @@ const (
 	tallyRest  = "other"
 )
 
-// tally counts by name. The controller chooses some of the names, so beyond
-// tallyLimit of them the rest is counted as one.
+// tally counts by name. The controller chooses some of the names, so names beyond
+// tallyLimit are counted together.
 type tally struct {
 	mu sync.Mutex
 	n  map[string]int64

@@ -4,18 +4,18 @@ import "time"
 
 const demoPrefix = "sim-vm-"
 
-// The places in a demonstration that are not ordinary. A smaller fleet does without
-// the last of them.
+// The indexes of the special VMs of a demonstration. A smaller fleet lacks the last of
+// them.
 const (
 	demoObeys    = 0
 	demoFails    = 3
 	demoRestarts = 4
 )
 
-// Demo returns a fleet in which one sees within about a minute what becomes of
-// runners. The first VM obeys every command. The fourth fails its first registration,
-// the fifth restarts once it is registered; both then do as all others: they take one
-// job, are spent, and are replaced by VMs that behave alike.
+// Demo returns a fleet that shows the lifecycle of runners within about a minute. The first
+// VM executes every command. The fourth fails its first registration, the fifth restarts
+// once it is registered; then both behave like all others: they take one job, are spent,
+// and are replaced by VMs that behave alike.
 func Demo(agent Config, vms int) FleetConfig {
 	return FleetConfig{Agent: agent, VMs: vms, VMPrefix: demoPrefix, StartRate: 10, Place: demoPlace}
 }
@@ -35,7 +35,7 @@ func demoPlace(i int, c *Config) {
 	}
 }
 
-// DemoLegend describes, a line for each, what happens in a Demo of so many VMs.
+// DemoLegend describes, in one line each, what happens in a Demo with this many VMs.
 func DemoLegend(vms int) []string {
 	legend := []string{vmID(demoPrefix, demoObeys) + " obeys every command and takes one job after the other"}
 	if vms > demoFails {

@@ -30,8 +30,7 @@ func quickDemo(c *controller, vms int) sim.FleetConfig {
 	return cfg
 }
 
-// happenings are the boots, registrations, failures and jobs of each VM, in their
-// order.
+// happenings are the boots, registrations, failures and jobs of each VM, in order.
 type happenings struct {
 	mu sync.Mutex
 	of map[string][]string
@@ -49,7 +48,7 @@ func (h *happenings) get(vm string) []string {
 	return append([]string{}, h.of[vm]...)
 }
 
-// watch plays a controller that registers every runner, and notes what happens.
+// watch runs a controller that registers every runner, and records what happens.
 func (h *happenings) watch(ctx context.Context, c *controller) {
 	var sessions sync.WaitGroup
 	defer sessions.Wait()
@@ -94,8 +93,8 @@ func (s *session) answer(message *commands.ControllerMessage) {
 	}
 }
 
-// The demonstration shows what its legend says, in the order in which it says it, and
-// the VMs that replace others do as those did.
+// The demonstration shows what its legend says, in that order, and the VMs that replace
+// others behave like those.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -124,7 +123,7 @@ func TestDemo(t *testing.T) {
 	require.Zero(t, fleet.Snapshot().RegisterRepeats)
 }
 
-// A small demonstration does without what is least common.
+// A small demonstration leaves out the rarest cases.
 func TestDemoLegend(t *testing.T) {
 	t.Parallel()
 	const first, failing, restarting, all = "sim-vm-0001 obeys", "sim-vm-0004 fails", "sim-vm-0005 restarts", "all but the first"

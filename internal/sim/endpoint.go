@@ -8,8 +8,8 @@ import (
 
 const endpointRule = "must be host:port or a URL such as http://localhost:50051 or https://controller.example"
 
-// parseEndpoint returns the base URL of a controller, without a slash at its
-// end. A bare host:port means plaintext. It returns a *ConfigError.
+// parseEndpoint returns the base URL of a controller, without a trailing slash. A bare
+// host:port means plaintext. It returns a *ConfigError.
 func parseEndpoint(addr string) (string, error) {
 	wrong := &ConfigError{"Controller", endpointRule}
 	if !strings.Contains(addr, "://") {

@@ -9,9 +9,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-// A registration that fails is acked first. The agent then reports the state error,
-// exits, and comes back as any restarted agent does; after its last failure it
-// registers.
+// A registration that fails is acked first. The agent then reports the state error, exits,
+// and starts again as any restarted agent does; after its last failure it registers.
 func TestFailedRegistration_Today(t *testing.T) {
 	t.Parallel()
 	for name, quirks := range map[string]sim.Quirks{
@@ -41,7 +40,7 @@ func TestFailedRegistration_Today(t *testing.T) {
 			require.EqualValues(t, 2, agent.Snapshot().RegisterFailures)
 			s := c.accept(t)
 			require.EqualValues(t, 2, agent.Snapshot().Restarts)
-			require.Zero(t, agent.Snapshot().TotalErrors(), "what the agent does itself is not an error")
+			require.Zero(t, agent.Snapshot().TotalErrors(), "the agent's own actions are not errors")
 			if quirks.FirstRegistrationsFail > 0 {
 				s.registerRunner(t, "c-3")
 				require.EqualValues(t, 1, agent.Snapshot().RunnersRegistered)
@@ -51,7 +50,7 @@ func TestFailedRegistration_Today(t *testing.T) {
 	}
 }
 
-// systemd takes its time to restart an agent that failed, as after a crash.
+// systemd waits before it restarts an agent that failed, as after a crash.
 func TestFailedRegistration_WaitsForItsRestart(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -67,7 +66,7 @@ func TestFailedRegistration_WaitsForItsRestart(t *testing.T) {
 	require.Empty(t, c.sessions)
 }
 
-// A failure that comes while the stream is down is reported over HTTP.
+// A failure that occurs while the stream is down is reported over HTTP.
 func TestFailedRegistration_WithoutAStream(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -87,7 +86,7 @@ func TestFailedRegistration_WithoutAStream(t *testing.T) {
 	require.EqualValues(t, 1, agent.Snapshot().Restarts)
 }
 
-// A build of December says nothing of its failure: it is gone, and back.
+// A build of December does not report its failure: it disconnects and reconnects.
 func TestFailedRegistration_Dec2025(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -105,7 +104,7 @@ func TestFailedRegistration_Dec2025(t *testing.T) {
 	require.EqualValues(t, 1, agent.Snapshot().RegisterFailures)
 }
 
-// A build of November asks for a registration again.
+// A build of November requests a registration again.
 func TestFailedRegistration_Nov2025(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -141,8 +140,8 @@ func TestRestartRegistered(t *testing.T) {
 	require.EqualValues(t, 2, got.RunnersRegistered)
 }
 
-// A runner that crashes ends its job without job_completed. The agent reports the
-// exit code and is idle as before; the VM is spent.
+// A runner that crashes ends its job without job_completed. The agent reports the exit code
+// and is idle as before; the VM is spent.
 func TestRunnerCrashes_Today(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -208,9 +207,9 @@ func TestRunnerCrashes_Ideal(t *testing.T) {
 	}
 }
 
-// A late heartbeat says what was true when it was made, with the time of then, and
-// takes the way that was open then: those from before the stream come over HTTP when
-// the runner is long registered.
+// A late heartbeat contains the state and time of when it was created, and takes the route
+// that was used then: those from before the stream arrive over HTTP long after the runner
+// is registered.
 func TestLateHeartbeats(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -239,8 +238,8 @@ func TestLateHeartbeats(t *testing.T) {
 	require.GreaterOrEqual(t, agent.Snapshot().LateBeats, int64(3))
 }
 
-// vm_started amid a job does not end it, and a register_runner that follows is not
-// the controller's fault.
+// A vm_started during a job does not end it, and a register_runner that follows is not the
+// controller's fault.
 func TestRepeatedStarts(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -258,8 +257,7 @@ func TestRepeatedStarts(t *testing.T) {
 	require.Empty(t, c.posts)
 }
 
-// A clock that begins in 1970 gives every boot the same times, in each kind of
-// report.
+// A clock that starts in 1970 gives every boot the same times, in each kind of report.
 func TestClock1970(t *testing.T) {
 	t.Parallel()
 	c := startController(t)

@@ -11,24 +11,24 @@ import (
 
 const minStartRate = 0.01
 
-// FleetConfig describes a fleet. Agent holds for each of its agents, except
+// FleetConfig describes a fleet. Agent is the configuration of each of its agents, except
 // that the fleet sets VMID and Seed.
 type FleetConfig struct {
 	Agent Config
 	VMs   int // at a time
-	// Place, unless it is nil, changes what Agent holds for one VM, the i-th from 0,
-	// and for those that replace it.
+	// Place, if not nil, changes the configuration of the i-th VM, counted from 0, and of
+	// those that replace it.
 	Place func(i int, c *Config)
-	// VMPrefix begins the ids of the VMs: <prefix>0001, <prefix>0002, … A VM
-	// that replaces a spent one has that one's number plus VMs.
+	// VMPrefix is the prefix of the VM ids: <prefix>0001, <prefix>0002, … A VM that
+	// replaces a spent one has the number of that one plus VMs.
 	VMPrefix  string
 	StartRate float64 // VMs started per second
-	// DuplicateIDs is how many VMs have two agents: the rivals claim the ids of
+	// DuplicateIDs is how many VMs have two agents: the additional agents use the ids of
 	// the first ones and start after all others.
 	DuplicateIDs int
 }
 
-// Validate returns a *ConfigError for the first field that is wrong.
+// Validate returns a *ConfigError for the first invalid field.
 func (c FleetConfig) Validate() error {
 	switch {
 	case c.VMs < 1:
@@ -41,7 +41,7 @@ func (c FleetConfig) Validate() error {
 	return c.Agent.Validate()
 }
 
-// Fleet plays many agents with one set of counters.
+// Fleet runs many agents with one set of counters.
 type Fleet struct {
 	cfg      FleetConfig
 	counters counters
@@ -65,7 +65,7 @@ func NewFleet(cfg FleetConfig) (*Fleet, error) {
 	return f, nil
 }
 
-// newAgent returns the agent of place i after so many replacements.
+// newAgent returns the agent of place i after this many replacements.
 func (f *Fleet) newAgent(i, replaced int) (*Agent, error) {
 	vm, base := i%f.cfg.VMs, replaced*f.cfg.VMs
 	cfg := f.cfg.Agent
@@ -87,22 +87,22 @@ func (f *Fleet) newAgent(i, replaced int) (*Agent, error) {
 
 func vmID(prefix string, i int) string { return fmt.Sprintf("%s%04d", prefix, i+1) }
 
-// agentSeed gives every agent choices of its own.
+// agentSeed returns a different seed for every agent.
 func agentSeed(seed uint64, i int) uint64 {
 	const odd = 0x9e3779b97f4a7c15 // 2^64 / golden ratio: spreads consecutive numbers
 	return seed ^ (uint64(i)+1)*odd
 }
 
-// Agents returns the agents in the order in which they start, without those of
-// VMs that replace others. The slice must not be changed.
+// Agents returns the agents in the order in which they start, without replacements. The
+// slice must not be changed.
 func (f *Fleet) Agents() []*Agent { return f.agents }
 
 // Snapshot returns what all agents counted so far.
 func (f *Fleet) Snapshot() Snapshot { return f.counters.snapshot() }
 
-// Run starts the agents at the start rate and blocks until ctx has ended and
-// the last of them is gone. Agents that the controller refused do not come
-// back. It may be called once.
+// Run starts the agents at the start rate and blocks until ctx has ended and all of them
+// have returned. Agents that the controller refused do not reconnect. It may be called
+// once.
 func (f *Fleet) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -117,13 +117,13 @@ func (f *Fleet) Run(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// play runs the agent of place i, and those of the VMs that replace its own,
-// until ctx ends or the controller refuses one of them, which is counted.
+// play runs the agent of place i, and its replacements, until ctx ends or the controller
+// refuses one of them, which is counted.
 func (f *Fleet) play(ctx context.Context, i int) {
 	a := f.agents[i]
 	for replaced := 1; errors.Is(a.Run(ctx), ErrReplaced); replaced++ {
 		next, err := f.newAgent(i, replaced)
-		if err != nil { // not after Validate
+		if err != nil { // impossible after Validate
 			return
 		}
 		f.counters.replaced.Add(1)

@@ -16,8 +16,8 @@ func fleetConfig(c *controller, vms int) sim.FleetConfig {
 	return sim.FleetConfig{Agent: quick(c), VMs: vms, VMPrefix: "vm-", StartRate: 10_000}
 }
 
-// Every VM has its own TCP connection and id, and the end of Run is the end of
-// all of them; goleak sees what is left.
+// Every VM has its own TCP connection and id, and Run returns only when all of them have
+// ended; goleak finds leaks.
 func TestFleet_RunsUntilTheEnd(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -48,7 +48,7 @@ func TestFleet_RunsUntilTheEnd(t *testing.T) {
 	require.Zero(t, fleet.Snapshot().Registered)
 }
 
-// A fleet whose controller is not there ends as quickly.
+// A fleet ends as quickly if the controller is down.
 func TestFleet_EndsWithoutController(t *testing.T) {
 	t.Parallel()
 	agent := sim.DefaultConfig()
@@ -89,8 +89,8 @@ func TestFleet_DuplicateIDs(t *testing.T) {
 	require.Equal(t, map[string]int{"vm-0001": 2, "vm-0002": 2, "vm-0003": 1}, seen)
 }
 
-// A spent VM makes room for one with a new id, as often as that happens, and
-// no id is used twice. The ideal VM stays.
+// A spent VM is replaced by one with a new id, as often as that happens, and no id is used
+// twice. The ideal VM is kept.
 func TestFleet_ReplacesSpentVMs(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -138,7 +138,7 @@ func TestFleet_ReplacesSpentVMs(t *testing.T) {
 	require.Zero(t, got.TotalErrors(), got.Errors)
 }
 
-// The start rate keeps a fleet from coming all at once.
+// The start rate keeps a fleet from starting all at once.
 func TestFleet_StartRate(t *testing.T) {
 	t.Parallel()
 	c := startController(t)

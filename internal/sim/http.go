@@ -26,8 +26,8 @@ const (
 	eventVMStarted = "vm_started"
 )
 
-// newHTTPClient speaks HTTP/1.1 on a connection of its own for each request: it
-// knows nothing of the stream.
+// newHTTPClient uses HTTP/1.1 and a new connection for each request, independent of the
+// stream.
 func newHTTPClient(cfg Config) *http.Client {
 	dialer := net.Dialer{Timeout: dialTimeout}
 	return &http.Client{
@@ -40,8 +40,7 @@ func newHTTPClient(cfg Config) *http.Client {
 	}
 }
 
-// post returns the answer to a request whose status is 200. Everything else is
-// an error.
+// post returns the answer to a request if its status is 200. Everything else is an error.
 func (a *Agent) post(ctx context.Context, route string, body any) ([]byte, error) {
 	text, err := json.Marshal(body)
 	if err != nil {
@@ -68,7 +67,7 @@ func (a *Agent) post(ctx context.Context, route string, body any) ([]byte, error
 	return answer, nil
 }
 
-// httpEvent has what every report over HTTP has.
+// httpEvent returns the fields of every report over HTTP.
 func (a *Agent) httpEvent(kind string) map[string]any {
 	body := map[string]any{
 		"type":      kind,
@@ -82,8 +81,8 @@ func (a *Agent) httpEvent(kind string) map[string]any {
 	return body
 }
 
-// httpReport is an event with the data that the stream would carry, which over
-// HTTP has types.
+// httpReport returns an event with the data of the stream's event, which has types over
+// HTTP.
 func (s *stream) httpReport(kind string, data map[string]string) map[string]any {
 	body := s.agent.httpEvent(kind)
 	for name, value := range data {
@@ -101,8 +100,8 @@ func (s *stream) httpReport(kind string, data map[string]string) map[string]any 
 	return body
 }
 
-// httpHeartbeat says over HTTP what h, which was made at the given time, says. That
-// is less: not whether the runner is configured.
+// httpHeartbeat converts h, which was created at the given time, for HTTP, where it does
+// not say whether the runner is configured.
 func (s *stream) httpHeartbeat(h *commands.Heartbeat, made time.Time) map[string]any {
 	body := s.agent.httpEvent("job_heartbeat")
 	body["timestamp"] = made

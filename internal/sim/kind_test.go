@@ -24,12 +24,12 @@ func (s *session) message(t *testing.T) *commands.MIGletMessage {
 		require.True(t, ok, "the agent ended the stream")
 		return message
 	case <-time.After(patience):
-		require.FailNow(t, "nothing came")
+		require.FailNow(t, "nothing arrived")
 		return nil
 	}
 }
 
-// silent fails if the agent sends anything until it is gone.
+// silent fails if the agent sends anything until it has disconnected.
 func (s *session) silent(t *testing.T) {
 	t.Helper()
 	for {
@@ -40,14 +40,13 @@ func (s *session) silent(t *testing.T) {
 			}
 			require.Fail(t, "the agent sent something", message)
 		case <-time.After(patience):
-			require.FailNow(t, "the agent is still there")
+			require.FailNow(t, "the agent is still connected")
 		}
 	}
 }
 
-// The heartbeats of connecting and ready go over HTTP, which does not say
-// whether the runner is configured. On the stream there is none of them, and no
-// vm_started.
+// The heartbeats of connecting and ready are sent over HTTP, which does not say whether the
+// runner is configured. The stream carries none of them, and no vm_started.
 func TestToday_StartsOverHTTP(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -74,7 +73,7 @@ func TestToday_StartsOverHTTP(t *testing.T) {
 	require.False(t, ack.GetSuccess())
 	require.Equal(t, "Command type not yet implemented", ack.GetMessage())
 	require.Empty(t, c.posts)
-	// A post counts once its answer has been read.
+	// A post is counted once its answer has been read.
 	require.Eventually(t, func() bool { return agent.Snapshot().Posts == 2 }, patience, time.Millisecond)
 	require.Zero(t, agent.Snapshot().TotalErrors())
 }
@@ -106,8 +105,8 @@ func TestToday_Registers(t *testing.T) {
 	require.Zero(t, h.GetHealth().GetDiskUsagePercent())
 }
 
-// From register_runner on nothing is read: ten commands are buffered, the rest
-// is dropped, and none is answered, also not on the next stream.
+// After register_runner nothing is read: ten commands are buffered, the others are dropped,
+// and none is answered, not even on the next stream.
 func TestToday_ReadsNoCommandsOnceRegistered(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -142,7 +141,7 @@ func TestToday_ReadsNoCommandsOnceRegistered(t *testing.T) {
 	require.EqualValues(t, 4, got.RegisterRepeats)
 }
 
-// A restarted agent reads again.
+// A restarted agent reads commands again.
 func TestToday_ReadsAgainAfterARestart(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -162,8 +161,8 @@ func TestToday_ReadsAgainAfterARestart(t *testing.T) {
 	require.EqualValues(t, 2, agent.Snapshot().RunnersRegistered)
 }
 
-// During its only job the agent is idle and its runner is running; after it all
-// is as before, for good.
+// During its only job the agent is idle and its runner is running; afterwards everything is
+// as before, permanently.
 func TestToday_TakesOneJob(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -198,7 +197,7 @@ func TestToday_TakesOneJob(t *testing.T) {
 	require.EqualValues(t, 1, agent.Snapshot().Spent)
 }
 
-// A spent VM is deleted: its connection is cut, and nothing is left to count.
+// A spent VM is deleted: its connection is cut, and it is no longer counted.
 func TestToday_IsDeletedOnceSpent(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -220,7 +219,7 @@ func TestToday_IsDeletedOnceSpent(t *testing.T) {
 	require.Zero(t, got.TotalErrors(), got.Errors)
 }
 
-// What the stream does not take goes over HTTP, and life goes on meanwhile.
+// What cannot be sent on the stream is sent over HTTP, and the agent keeps running.
 func TestToday_ReportsOverHTTPWithoutAStream(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -259,7 +258,7 @@ func TestToday_ReportsOverHTTPWithoutAStream(t *testing.T) {
 	require.Eventually(t, func() bool { return agent.Snapshot().Spent == 1 }, 10*time.Second, time.Millisecond)
 }
 
-// While a stream is there, answered or not, reports are written to it.
+// While a stream is open, answered or not, reports are written to it.
 func TestToday_ReportsOnAStreamThatIsNotAccepted(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -270,8 +269,8 @@ func TestToday_ReportsOnAStreamThatIsNotAccepted(t *testing.T) {
 	s.heartbeat(t, "ready")
 }
 
-// A build of December is silent until its runner is registered, and then sends
-// heartbeats that do not name its state.
+// A build of December sends nothing until its runner is registered, and then heartbeats
+// without a state.
 func TestDec2025_SendsHeartbeatsOnlyWhenIdle(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -301,8 +300,8 @@ func TestDec2025_SendsHeartbeatsOnlyWhenIdle(t *testing.T) {
 	require.Zero(t, agent.Snapshot().Posts)
 }
 
-// It could have restarted unseen, so a second register_runner is no fault of
-// the controller.
+// It could have restarted unnoticed, so a second register_runner is not the controller's
+// fault.
 func TestDec2025_RepeatedRegistrationIsARace(t *testing.T) {
 	t.Parallel()
 	c := startController(t)

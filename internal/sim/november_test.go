@@ -12,7 +12,7 @@ import (
 const registration = `{"status":"acknowledged","acknowledged":true,"registration_token":"` + secret +
 	`","runner_url":"https://github.example/org","runner_group":"default","labels":["linux"]}`
 
-// A build of November lives over HTTP alone.
+// A build of November uses only HTTP.
 func TestNov2025_LivesOverHTTP(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -57,7 +57,7 @@ func TestNov2025_LivesOverHTTP(t *testing.T) {
 	require.Zero(t, got.Registered)
 }
 
-// Without a token the process exits, and is started again.
+// Without a token the process exits and is restarted.
 func TestNov2025_ExitsWithoutARegistration(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]string{
@@ -85,8 +85,8 @@ func TestNov2025_ExitsWithoutARegistration(t *testing.T) {
 	}
 }
 
-// A controller that answers vm_started with nothing of use makes it give up
-// after five tries, and the process exits.
+// If the controller's answers to vm_started are useless, the agent gives up after five
+// tries, and the process exits.
 func TestNov2025_GivesUpWithoutAnAcknowledgement(t *testing.T) {
 	t.Parallel()
 	c := startController(t)

@@ -5,38 +5,37 @@ import (
 	"time"
 )
 
-// devVersion is what builds in the field call themselves.
+// devVersion is the version that builds in the field report.
 const devVersion = "dev"
 
 func (a *Agent) version() string {
-	if a.cfg.Kind.obeys() {
+	if a.cfg.Kind.executes() {
 		return a.cfg.Version
 	}
 	return devVersion
 }
 
-// offline is the life of an agent that has no stream: nothing can be sent or
-// received on it, so builds in the field report over HTTP.
+// offline represents an agent without a stream: builds in the field then report over HTTP.
 func (a *Agent) offline(ctx context.Context, b *boot) *stream {
 	return &stream{boot: b, agent: a, ctx: ctx, broken: true}
 }
 
-// start takes the agent to its first stream. In the field it is ready before
-// the stream is up.
+// start takes the agent to its first stream. Builds in the field are ready before the
+// stream is open.
 func (s *stream) start() {
 	a := s.agent
-	if a.cfg.Kind.obeys() {
+	if a.cfg.Kind.executes() {
 		a.setState(s.boot, stateConnecting)
 		return
 	}
 	s.changeState(stateConnecting)
 	s.changeState(stateReady)
-	if a.cfg.Kind.namesState() {
+	if a.cfg.Kind.reportsState() {
 		s.agenda.after(a.phase(), (*stream).beatAgain)
 	}
 }
 
-// liveOverHTTP is the boot of an agent that knows no streams.
+// liveOverHTTP is the boot of an agent that does not use streams.
 func (a *Agent) liveOverHTTP(ctx context.Context, b *boot) error {
 	a.setState(b, stateConnecting)
 	runner, err := a.announce(ctx)
@@ -48,7 +47,7 @@ func (a *Agent) liveOverHTTP(ctx context.Context, b *boot) error {
 		a.counters.restarts.Add(1)
 		if !a.warned {
 			a.warned = true
-			a.log.Warn("the answer to vm_started holds no registration: the agent exits, and will again")
+			a.log.Warn("the answer to vm_started contains no registration: the agent exits and restarts")
 		}
 		return errExit
 	}
@@ -62,8 +61,8 @@ func (a *Agent) liveOverHTTP(ctx context.Context, b *boot) error {
 	return end
 }
 
-// spend leaves the VM as an ephemeral runner does that has had its job: it
-// reports that it is idle, and takes no other.
+// spend marks the VM as spent after the job of its ephemeral runner: it reports that it is
+// idle, and takes no other job.
 func (s *stream) spend() {
 	a := s.agent
 	s.spent = true

@@ -6,15 +6,15 @@ import (
 	"sync/atomic"
 )
 
-// outboxLimit bounds the reports that wait. A report beyond it is lost, and
-// counted as an error.
+// outboxLimit bounds the waiting reports. A report beyond it is lost, and counted as an
+// error.
 const outboxLimit = 16
 
-// outbox posts reports over HTTP in their order, one at a time, while the agent
-// goes on. A report that fails is not repeated.
+// outbox posts reports over HTTP in order, one at a time, while the agent continues. A
+// report that fails is not retried.
 type outbox struct {
 	agent *Agent
-	ctx   context.Context //nolint:containedctx // of the boot, whose end is the outbox's
+	ctx   context.Context //nolint:containedctx // of the boot, which owns the outbox
 
 	mu      sync.Mutex
 	waiting []report
@@ -22,14 +22,14 @@ type outbox struct {
 	posters sync.WaitGroup
 }
 
-// report is the body of a request, and what counts it once it is answered.
+// report is the body of a request, and the function that counts it once it is answered.
 type report struct {
 	route string
 	body  map[string]any
 	sent  *atomic.Int64
 }
 
-// add returns at once.
+// add does not block.
 func (o *outbox) add(r report) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -44,7 +44,7 @@ func (o *outbox) add(r report) {
 	}
 }
 
-// next returns false when nothing waits; the caller must then end.
+// next returns false when no report is waiting; then the caller must return.
 func (o *outbox) next() (report, bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -72,5 +72,5 @@ func (o *outbox) post() {
 	}
 }
 
-// wait returns when nothing is under way. Nothing may be added meanwhile.
+// wait returns when no report is being sent. Nothing may be added meanwhile.
 func (o *outbox) wait() { o.posters.Wait() }

@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-// Quirks that happen from time to time do so without being asked.
+// Recurring quirks happen by themselves.
 func TestQuirk_Recurring(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -110,7 +110,7 @@ func TestQuirk_Heartbeats(t *testing.T) {
 	}
 }
 
-// Whatever garbage does to the stream, the agent comes back and goes on.
+// Whatever garbage does to the stream, the agent reconnects and continues.
 func TestQuirk_Garbage(t *testing.T) {
 	t.Parallel()
 	c := startController(t)
@@ -122,7 +122,7 @@ func TestQuirk_Garbage(t *testing.T) {
 	agent, _ := start(t, cfg)
 	for range 3 {
 		s := c.accept(t)
-		s.gone(t) // a message that is none ended the receiving side
+		s.gone(t) // an undecodable message ended the receiving side
 		s.close(t, nil)
 		_ = within(t, ends, "the end of a stream")
 	}

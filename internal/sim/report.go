@@ -12,27 +12,27 @@ const (
 	diskTotal   = 64 << 30
 )
 
-// changeState reports a new state with a heartbeat, if the agent's kind does.
+// changeState reports a new state with a heartbeat, if the agent's kind does that.
 func (s *stream) changeState(state string) {
 	if s.state == state {
 		return
 	}
 	s.agent.setState(s.boot, state)
-	if s.agent.cfg.Kind.namesState() {
+	if s.agent.cfg.Kind.reportsState() {
 		s.beat()
 	}
 }
 
-// phase is the wait for the first of the regular heartbeats.
+// phase is the wait before the first regular heartbeat.
 func (a *Agent) phase() time.Duration {
 	return time.Duration(a.rng.Float64() * float64(a.cfg.Timing.Heartbeat))
 }
 
-// beatAgain sends a heartbeat at regular times. In the field these go on
-// without a stream.
+// beatAgain sends a heartbeat and schedules the next. Builds in the field do so without a
+// stream too.
 func (s *stream) beatAgain() error {
 	ahead := &s.agenda
-	if s.agent.cfg.Kind.obeys() {
+	if s.agent.cfg.Kind.executes() {
 		ahead = &s.tasks
 	}
 	ahead.after(s.agent.cfg.Timing.Heartbeat, (*stream).beatAgain)
@@ -40,8 +40,8 @@ func (s *stream) beatAgain() error {
 	return nil
 }
 
-// beat sends a heartbeat, and before it what the quirks slip in. What the
-// stream does not take goes over HTTP, except from ideal agents.
+// beat sends a heartbeat, preceded by what the quirks insert. Except for ideal agents, a
+// heartbeat that cannot be sent on the stream is sent over HTTP.
 func (s *stream) beat() {
 	a, q := s.agent, s.agent.cfg.Quirks
 	if s.accepted && a.chance(q.ForeignIDs) {
@@ -60,15 +60,15 @@ func (s *stream) beat() {
 	}
 }
 
-// deliver reports whether the heartbeat, which was made at the given time, was
-// handed to the stream.
+// deliver reports whether the heartbeat, which was created at the given time, was passed to
+// the stream.
 func (s *stream) deliver(h *commands.Heartbeat, made time.Time) bool {
 	a := s.agent
 	sent := s.send(wrap(h))
 	switch {
 	case sent:
 		a.counters.beats.Add(1)
-	case !a.cfg.Kind.obeys():
+	case !a.cfg.Kind.executes():
 		s.postHeartbeat(h, made)
 	}
 	return sent
@@ -91,7 +91,7 @@ func (s *stream) heartbeat() *commands.Heartbeat {
 		CurrentJob: s.currentJob(),
 		Timestamp:  a.now().Unix(),
 	}
-	if a.cfg.Kind.namesState() {
+	if a.cfg.Kind.reportsState() {
 		h.MigletState = s.state
 	}
 	if !a.chance(q.NoHealth) {
@@ -103,8 +103,8 @@ func (s *stream) heartbeat() *commands.Heartbeat {
 	return h
 }
 
-// runner is the runner as the agent sees it. In the field it is idle before
-// there is one.
+// runner is the runner as the agent sees it. Builds in the field report idle before there
+// is one.
 func (s *stream) runner() *commands.RunnerState {
 	r := &commands.RunnerState{
 		State: "idle", Configured: s.configured,
@@ -113,7 +113,7 @@ func (s *stream) runner() *commands.RunnerState {
 	switch {
 	case s.job != nil:
 		r.State = "running"
-	case !s.configured && s.agent.cfg.Kind.obeys():
+	case !s.configured && s.agent.cfg.Kind.executes():
 		r.State, r.RunnerName, r.Labels = "offline", "", nil
 	}
 	return r
@@ -121,7 +121,7 @@ func (s *stream) runner() *commands.RunnerState {
 
 func (s *stream) health() *commands.VMHealth {
 	h := s.vmHealth()
-	if !s.agent.cfg.Kind.obeys() {
+	if !s.agent.cfg.Kind.executes() {
 		h = s.processHealth()
 	}
 	if s.agent.chance(s.agent.cfg.Quirks.NaN) {
@@ -130,9 +130,9 @@ func (s *stream) health() *commands.VMHealth {
 	return h
 }
 
-// processHealth is what builds in the field take for the health of the VM: a
-// figure below 1 for the processor, the memory of the agent's own process, the
-// disk in whole GB, and no percentage of it.
+// processHealth is what builds in the field report as the VM's health: a processor load
+// below 1, the memory of the agent's own process, the disk in whole GB, and no disk
+// percentage.
 func (s *stream) processHealth() *commands.VMHealth {
 	a := s.agent
 	total, used := int64(12+a.rng.IntN(5)), int64(2+a.rng.IntN(4))
@@ -146,7 +146,7 @@ func (s *stream) processHealth() *commands.VMHealth {
 	}
 }
 
-// vmHealth is higher while a job runs.
+// vmHealth returns higher values while a job runs.
 func (s *stream) vmHealth() *commands.VMHealth {
 	a := s.agent
 	cpu, memory := 1+4*a.rng.Float64(), 15+5*a.rng.Float64()
@@ -165,8 +165,8 @@ func (s *stream) vmHealth() *commands.VMHealth {
 	}
 }
 
-// event reports whether the event was handed to the stream. If not it goes over
-// HTTP, as heartbeats do.
+// event reports whether the event was passed to the stream. If not it is sent over HTTP, as
+// heartbeats are.
 func (s *stream) event(kind string, data map[string]string) bool {
 	a := s.agent
 	sent := s.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Event{Event: &commands.EventNotification{
@@ -180,7 +180,7 @@ func (s *stream) event(kind string, data map[string]string) bool {
 	switch {
 	case sent:
 		a.counters.events.Add(1)
-	case !a.cfg.Kind.obeys():
+	case !a.cfg.Kind.executes():
 		s.outbox.add(report{routeEvents, s.httpReport(kind, data), &a.counters.events})
 	}
 	return sent

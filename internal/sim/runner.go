@@ -15,12 +15,11 @@ const (
 	eventCrashed    = "runner_crashed"
 	failures        = 0.1 // of jobs
 
-	// lastWords is how long a process that exits still lives, which gets its last
-	// report onto its way.
-	lastWords = 100 * time.Millisecond
+	// exitDelay is how long a process that exits keeps running, to send its last report.
+	exitDelay = 100 * time.Millisecond
 )
 
-// registered is the runner's registration coming through.
+// registered completes the runner's registration.
 func (s *stream) registered() error {
 	a := s.agent
 	s.configured, s.registering = true, false
@@ -32,7 +31,7 @@ func (s *stream) registered() error {
 	if s.state != stateDraining {
 		s.changeState(stateIdle)
 	}
-	if !a.cfg.Kind.namesState() {
+	if !a.cfg.Kind.reportsState() {
 		s.agenda.after(a.cfg.Timing.Heartbeat, (*stream).beatAgain)
 	}
 	if wait := a.cfg.Quirks.RestartRegistered; wait > 0 && !a.restarted {
@@ -44,26 +43,26 @@ func (s *stream) registered() error {
 	return nil
 }
 
-// failsToRegister decides how the next registration ends.
+// failsToRegister decides whether the next registration fails.
 func (a *Agent) failsToRegister() bool {
 	q := a.cfg.Quirks
 	a.registrations++
 	return a.registrations <= q.FirstRegistrationsFail || a.chance(q.FailedRegistrations)
 }
 
-// registrationFailed is what an agent does whose runner cannot be configured or
-// started: it says so, as far as it can before its process is gone.
+// registrationFailed is what an agent does when its runner cannot be configured or started:
+// it reports that, if it can before its process ends.
 func (s *stream) registrationFailed() error {
 	s.agent.counters.registerFailures.Add(1)
 	s.changeState(stateError)
-	s.agenda.after(lastWords, func(*stream) error { return errExit })
+	s.agenda.after(exitDelay, func(*stream) error { return errExit })
 	return nil
 }
 
 // registration is the data of runner_registered.
 func (s *stream) registration() map[string]string {
 	data := map[string]string{"runner_url": s.runnerURL, "runner_group": s.runnerGroup}
-	if s.agent.cfg.Kind.obeys() {
+	if s.agent.cfg.Kind.executes() {
 		data["runner_id"] = strconv.Itoa(1 + s.agent.rng.IntN(1_000_000))
 		data["labels"] = strings.Join(s.labels, ",")
 	}
@@ -72,7 +71,7 @@ func (s *stream) registration() map[string]string {
 
 func (s *stream) awaitJob() {
 	begin := (*stream).startJob
-	if !s.agent.cfg.Kind.obeys() {
+	if !s.agent.cfg.Kind.executes() {
 		begin = (*stream).startOnlyJob
 	}
 	if every := s.agent.cfg.Timing.JobEvery; every > 0 && !s.drained {
@@ -80,8 +79,8 @@ func (s *stream) awaitJob() {
 	}
 }
 
-// startOnlyJob starts a job as builds in the field see it, in the runner's log:
-// without a true id, and without a change of the agent's state.
+// startOnlyJob starts a job as builds in the field see it, in the runner's log: without its
+// real id, and without a change of the agent's state.
 func (s *stream) startOnlyJob() error {
 	s.job = &commands.JobInfo{JobId: "job:", Status: "running"}
 	s.event("job_started", map[string]string{"job_id": s.job.GetJobId(), "run_id": s.job.GetRunId()})
@@ -89,7 +88,7 @@ func (s *stream) startOnlyJob() error {
 	return nil
 }
 
-// endLater plans the end of the job that begins, and what happens during it.
+// endLater schedules the end of a job, and what happens during it.
 func (s *stream) endLater(end, crash task) {
 	a := s.agent
 	length := a.around(a.cfg.Timing.JobLength)
@@ -102,7 +101,7 @@ func (s *stream) endLater(end, crash task) {
 	s.agenda.after(length, end)
 }
 
-// crashed reports that the runner is gone in the middle of its job.
+// crashed reports that the runner ended in the middle of its job.
 func (s *stream) crashed() {
 	s.agent.counters.runnerCrashes.Add(1)
 	s.job = nil
@@ -126,10 +125,9 @@ func (s *stream) endOnlyJob() error {
 	return nil
 }
 
-// currentJob is the job in a heartbeat. Builds in the field do not know when it
-// started.
+// currentJob is the job in a heartbeat. Builds in the field do not know its start time.
 func (s *stream) currentJob() *commands.JobInfo {
-	if s.job == nil || s.agent.cfg.Kind.obeys() {
+	if s.job == nil || s.agent.cfg.Kind.executes() {
 		return s.job
 	}
 	return &commands.JobInfo{
@@ -183,7 +181,7 @@ func (s *stream) endJob() error {
 	return s.afterJob()
 }
 
-// crashRunner costs an ideal agent its job. It starts another runner.
+// crashRunner ends the job of an ideal agent, which starts another runner.
 func (s *stream) crashRunner() error {
 	s.crashed()
 	return s.afterJob()

@@ -7,14 +7,14 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// stray sends a message that no sound agent sends.
+// stray sends a message that a healthy agent does not send.
 func (s *stream) stray(message *commands.MIGletMessage) {
 	if s.send(message) {
 		s.agent.counters.strays.Add(1)
 	}
 }
 
-// foreign is a true heartbeat under another VM's name.
+// foreign is a valid heartbeat with another VM's id.
 func (s *stream) foreign() *commands.MIGletMessage {
 	h := s.heartbeat()
 	h.VmId = s.agent.foreignID
@@ -26,11 +26,11 @@ var (
 	unknownField = []byte{0xfa, 0x3f, 0x03, 'a', 'b', 'c'}                                        // field 1023: "abc"
 	brokenField  = []byte{0x22, 0x7f, 0x01}                                                       // a heartbeat cut short
 	notUTF8      = []byte{0x1a, 0x04, 0x0a, 0x02, 0xff, 0xfe}                                     // an event of type "\xff\xfe"
-	endlessInt   = []byte{0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff} // a varint without end
+	endlessInt   = []byte{0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff} // an endless varint
 )
 
-// garbage is a message that makes no sense, or not even a message. Some of it
-// rightly costs the stream.
+// garbage is a malformed message, or something that is not a message at all. Some of it
+// rightly ends the stream.
 func (s *stream) garbage() *commands.MIGletMessage {
 	kinds := []func() *commands.MIGletMessage{
 		func() *commands.MIGletMessage { return new(commands.MIGletMessage) },
@@ -55,14 +55,14 @@ func raw(wire []byte) *commands.MIGletMessage {
 	return m
 }
 
-// strayAck answers a command that was never sent.
+// strayAck acks a command that was never sent.
 func (s *stream) strayAck() *commands.MIGletMessage {
 	return &commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{
 		CommandAck: &commands.CommandAck{CommandId: "no-such-command", Success: true},
 	}}
 }
 
-// strayConnect introduces the VM a second time.
+// strayConnect sends a second ConnectRequest.
 func (s *stream) strayConnect() *commands.MIGletMessage {
 	return &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{
 		Connect: &commands.ConnectRequest{VmId: s.agent.cfg.VMID, PoolId: s.agent.cfg.PoolID, OrgId: s.agent.cfg.OrgID},
@@ -75,7 +75,7 @@ func (s *stream) strayError() *commands.MIGletMessage {
 	}}
 }
 
-// strayHeartbeat is from a VM whose numbers and clock are all wrong.
+// strayHeartbeat has wrong numbers and a wrong time.
 func (s *stream) strayHeartbeat() *commands.MIGletMessage {
 	return wrap(&commands.Heartbeat{
 		Health:      &commands.VMHealth{CpuUsagePercent: -1e308, MemoryTotalBytes: math.MinInt64, DiskUsedBytes: math.MaxInt64},

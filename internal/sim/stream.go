@@ -12,17 +12,18 @@ import (
 )
 
 const (
-	// inboxSize is the contract's: what does not fit is dropped in silence.
+	// inboxSize is specified by the contract: messages that do not fit are dropped
+	// silently.
 	inboxSize = 10
-	// farewell bounds how long a VM that shuts down waits for the controller
-	// to end the stream.
-	farewell = 2 * time.Second
-	// idleWait is how long a stream without appointments sleeps.
+	// closeTimeout bounds how long a VM that shuts down waits for the controller to end the
+	// stream.
+	closeTimeout = 2 * time.Second
+	// idleWait is how long a stream without appointments waits.
 	idleWait = time.Hour
 )
 
-// stream is one StreamCommands call, or the lack of one: see offline. One
-// goroutine reads, the agent's own does everything else.
+// stream is one StreamCommands call, or the lack of one: see offline. One goroutine reads;
+// the agent's goroutine does everything else.
 type stream struct {
 	*boot
 	agent  *Agent
@@ -34,16 +35,16 @@ type stream struct {
 	readErr error                            // set before inbox is closed
 
 	accepted bool
-	broken   bool // a send did not work: only what is in the inbox matters now
+	broken   bool // a send failed: only the inbox is still used
 	proofAt  time.Time
-	tasks    agenda // what dies with the stream
+	tasks    agenda // tasks that end with the stream
 }
 
-// open starts a stream and its reader. The caller must close it. It waits for
-// nothing: a controller that cannot be reached shows in the inbox.
+// open starts a stream and its reader. The caller must close it. It does not block: if the
+// controller cannot be reached, that is reported in the inbox.
 func (a *Agent) open(ctx context.Context, b *boot) (*stream, error) {
 	sctx, cancel := context.WithCancel(ctx)
-	rpc, err := a.line.client.StreamCommands(sctx)
+	rpc, err := a.link.client.StreamCommands(sctx)
 	if err != nil {
 		cancel()
 		return nil, err
@@ -77,7 +78,7 @@ func (s *stream) read() {
 	}
 }
 
-// run lives on the stream and returns why it ended.
+// run runs the stream and returns why it ended.
 func (s *stream) run() error {
 	if err := s.hello(); err != nil {
 		return err
@@ -85,8 +86,8 @@ func (s *stream) run() error {
 	return s.live(time.Time{})
 }
 
-// live does what is due and what the controller asks for, until the stream or
-// the process ends, which it returns, or until a time that is not zero.
+// live processes due tasks and the controller's messages until the stream or the process
+// ends, and returns why, or until the given time if that is not zero.
 func (s *stream) live(until time.Time) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -108,7 +109,7 @@ func (s *stream) live(until time.Time) error {
 			return s.ctx.Err()
 		case end := <-s.agent.kicks:
 			if s.rpc != nil || errors.Is(end, errRestart) {
-				return s.obeyKick(end)
+				return s.handleKick(end)
 			}
 		case <-timer.C:
 		case message, ok := <-s.inbox:
@@ -122,20 +123,20 @@ func (s *stream) live(until time.Time) error {
 	}
 }
 
-func (s *stream) obeyKick(end error) error {
+func (s *stream) handleKick(end error) error {
 	if errors.Is(end, errReopen) {
 		s.reopens = s.agent.cfg.Quirks.ReopenBurst - 1
 	}
 	return end
 }
 
-// hello opens the session. During a hot reconnect half of the streams end
-// before the controller could answer.
+// hello opens the session. During a hot reconnect half of the streams end before the
+// controller can answer.
 func (s *stream) hello() error {
 	a := s.agent
-	if a.chance(a.cfg.Quirks.HeartbeatFirst) && (a.cfg.Kind.namesState() || s.configured) {
+	if a.chance(a.cfg.Quirks.HeartbeatFirst) && (a.cfg.Kind.reportsState() || s.configured) {
 		s.beat()
-		s.proofAt = time.Time{} // the controller skips what comes before the ConnectRequest
+		s.proofAt = time.Time{} // the controller skips messages before the ConnectRequest
 	}
 	s.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: &commands.ConnectRequest{
 		VmId:    a.cfg.VMID,
@@ -157,11 +158,11 @@ func (s *stream) untilNext() time.Duration {
 	return wait(time.Now(), idleWait, &s.tasks, &s.agenda)
 }
 
-// active reports whether the agent does what is due: an ideal one waits for an
-// accepted stream.
-func (s *stream) active() bool { return s.accepted || !s.agent.cfg.Kind.obeys() }
+// active reports whether the agent runs due tasks: an ideal one waits for an accepted
+// stream.
+func (s *stream) active() bool { return s.accepted || !s.agent.cfg.Kind.executes() }
 
-// doDue does what is due.
+// doDue runs due tasks.
 func (s *stream) doDue() error {
 	for s.active() {
 		now := time.Now()
@@ -182,17 +183,17 @@ func (s *stream) doDue() error {
 func (s *stream) receive(message *commands.ControllerMessage) error {
 	switch m := message.GetMessage().(type) {
 	case *commands.ControllerMessage_ConnectAck:
-		return s.welcome(m.ConnectAck)
+		return s.accept(m.ConnectAck)
 	case *commands.ControllerMessage_Command:
-		return s.take(m.Command)
+		return s.handleCommand(m.Command)
 	case *commands.ControllerMessage_Error:
 		s.agent.log.Debug("controller reported an error", keyError, m.Error.GetCode())
 	}
 	return nil
 }
 
-// welcome begins the session.
-func (s *stream) welcome(ack *commands.ConnectAck) error {
+// accept begins the session.
+func (s *stream) accept(ack *commands.ConnectAck) error {
 	if !ack.GetAccepted() {
 		return ErrRefused
 	}
@@ -210,7 +211,7 @@ func (s *stream) welcome(ack *commands.ConnectAck) error {
 		s.reopens--
 		return errReopen
 	}
-	if a.cfg.Kind.obeys() {
+	if a.cfg.Kind.executes() {
 		if s.state == stateConnecting {
 			a.setState(s.boot, stateReady)
 		}
@@ -223,16 +224,16 @@ func (s *stream) welcome(ack *commands.ConnectAck) error {
 	return nil
 }
 
-// plan ends the stream with end at a random moment whose mean is every.
+// plan schedules the end of the stream at a random time with mean every.
 func (s *stream) plan(every time.Duration, end error) {
 	if every <= 0 {
 		return
 	}
-	s.tasks.after(s.agent.sometime(every), func(s *stream) error { return s.obeyKick(end) })
+	s.tasks.after(s.agent.sometime(every), func(s *stream) error { return s.handleKick(end) })
 }
 
-// send reports whether the message was handed to the connection. After a
-// failure the stream's end, with its reason, is on its way to the inbox.
+// send reports whether the message was passed to the connection. After a failure the end of
+// the stream, with its reason, is about to arrive in the inbox.
 func (s *stream) send(message *commands.MIGletMessage) bool {
 	if s.broken {
 		return false
@@ -249,37 +250,37 @@ func (s *stream) send(message *commands.MIGletMessage) bool {
 	return false
 }
 
-// close ends the stream in the manner of its reason and waits for its reader.
+// close ends the stream as its reason requires and waits for its reader.
 func (s *stream) close(end error) {
 	a := s.agent
 	switch {
 	case errors.Is(end, errShutdown):
-		s.sayGoodbye()
+		s.closeGracefully()
 	case errors.Is(end, errDrop), errors.Is(end, errRestart), errors.Is(end, errExit), errors.Is(end, ErrReplaced):
-		a.line.cut()
-		a.line = newLine(a.cfg, a.baseURL)
+		a.link.cut()
+		a.link = newLink(a.cfg, a.baseURL)
 	}
 	s.abort()
 	for range s.inbox {
 	}
 	_ = s.rpc.CloseRequest()
-	s.settleProof()
+	s.recordProof()
 	if s.accepted {
 		a.counters.connected.Add(-1)
 	}
 }
 
-// abort resets the stream, which ends the reader. While the agent sends nothing
-// net/http does not notice that the context is over, hence CloseResponse.
+// abort resets the stream, which ends the reader. While the agent sends nothing net/http
+// does not notice that the context has ended, hence CloseResponse.
 func (s *stream) abort() {
 	s.cancel()
 	_ = s.rpc.CloseResponse()
 }
 
-// sayGoodbye closes the sending side and waits for the controller to end the
-// stream, no longer than farewell.
-func (s *stream) sayGoodbye() {
-	timer := time.AfterFunc(farewell, s.abort)
+// closeGracefully closes the sending side and waits for the controller to end the stream,
+// at most closeTimeout.
+func (s *stream) closeGracefully() {
+	timer := time.AfterFunc(closeTimeout, s.abort)
 	defer timer.Stop()
 	_ = s.rpc.CloseRequest()
 	for range s.inbox {

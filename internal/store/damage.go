@@ -18,16 +18,16 @@ const (
 	ClassChanges    Class = "changes"
 )
 
-// Place is where a row is: its class, and VMRow.Row or the Seq of the others.
+// Place identifies a row: its class, and its VMRow.Row or Seq.
 type Place struct {
 	Class Class
 	Row   int64
 }
 
-// DamagedError occurs when rows were read, and hold what no commit has written, such as a
-// text in place of a number. It is never about a read that failed: those may succeed
-// later. It names all such rows that the call has met. Once they are set aside, the call
-// can be made again.
+// DamagedError occurs when rows were read and contain something that no commit has written,
+// such as a text in place of a number. It never means that a read failed, which may succeed
+// later. It names all such rows that the call has found. Once they are set aside, the call
+// can be repeated.
 type DamagedError struct{ Places []Place }
 
 // Error names the places.
@@ -39,8 +39,8 @@ func (e *DamagedError) Error() string {
 	return "damaged rows: " + strings.Join(names, ", ")
 }
 
-// Check returns what is wrong with a row that a driver can read; nil for nothing. A
-// function that is missing finds nothing wrong.
+// Check returns the reason why a row that a driver can read is damaged; nil if it is not. A
+// nil function accepts every row.
 type Check struct {
 	VM         func(VMRow) error
 	Command    func(CommandRow) error
@@ -49,7 +49,7 @@ type Check struct {
 	Change     func(ChangeRow) error
 }
 
-// Fault returns what is wrong with a row of one of the classes.
+// Fault returns the reason why a row of one of the classes is damaged.
 func (c Check) Fault(row any) error {
 	switch row := row.(type) {
 	case VMRow:
@@ -76,17 +76,16 @@ func fault[R any](check func(R) error, row R) error {
 
 // Aside is a row that was set aside.
 type Aside struct {
-	// Number is the order in which rows were set aside, from one; no number is given
-	// twice.
+	// Number is the order in which rows were set aside, from one; numbers are never reused.
 	Number int64
 	Place
-	// ID is that of the VM or command, and VM the VM that the row was about: empty when
-	// the row does not say so in a readable way, or is about several.
+	// ID is the id of the VM or command, and VM the VM that the row is about: empty if the
+	// row does not contain it in readable form, or is about several VMs.
 	ID, VM string
-	// Why is what was wrong.
+	// Why is the reason.
 	Why string
 	At  time.Time
 }
 
-// Asides are rows that were set aside, by their ids: the latest Number of each.
+// Asides are rows that were set aside, by id: the latest Number of each.
 type Asides struct{ VMs, Commands map[string]int64 }

@@ -9,21 +9,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Blackhole is a TCP proxy that can stop forwarding without closing anything, as a
-// link does that dies.
+// Blackhole is a TCP proxy that can stop forwarding without closing anything, like a dead
+// link.
 type Blackhole struct {
-	// Addr is where it listens, as host:port.
+	// Addr is its listening address, as host:port.
 	Addr string
 	to   string
 
 	mu      sync.Mutex
-	dead    *bool // of the connections since the latest Mend
+	dead    *bool // shared by the connections since the latest Mend
 	open    []io.Closer
 	running sync.WaitGroup
 }
 
-// NewBlackhole forwards connections to an address until Swallow, Cut or the end of
-// the test.
+// NewBlackhole forwards connections to an address until Swallow, Cut or the end of the
+// test.
 func NewBlackhole(t *testing.T, to string) *Blackhole {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -46,7 +46,7 @@ func (h *Blackhole) connect(t *testing.T, near net.Conn) {
 	t.Helper()
 	far, err := new(net.Dialer).DialContext(t.Context(), "tcp", h.to)
 	if err != nil {
-		_ = near.Close() // its agent comes again
+		_ = near.Close() // the agent reconnects
 		return
 	}
 	h.mu.Lock()
@@ -57,15 +57,15 @@ func (h *Blackhole) connect(t *testing.T, near net.Conn) {
 	h.running.Go(func() { h.forward(far, near, dead) })
 }
 
-// Swallow has it discard what it receives from now on.
+// Swallow makes it discard what it receives from now on.
 func (h *Blackhole) Swallow() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	*h.dead = true
 }
 
-// Mend has it forward the connections that are made from now on. The others stay as they
-// are.
+// Mend makes it forward connections that are opened from now on. Existing ones do not
+// recover.
 func (h *Blackhole) Mend() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

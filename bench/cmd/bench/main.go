@@ -1,4 +1,4 @@
-// Command bench measures the controller against what it could be instead.
+// Command bench measures the controller and compares it with a bare server.
 package main
 
 import (

@@ -16,8 +16,7 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/soak"
 )
 
-// patience is how long the quick measures may take on a machine that is busy
-// with other tests.
+// patience is how long the quick measures may take on a busy machine.
 const patience = 4 * time.Minute
 
 // program builds the bench.
@@ -29,7 +28,7 @@ func program(t *testing.T) string {
 	return path
 }
 
-// bench runs the bench to its end, from where it finds the repository.
+// bench runs the bench to its end, in a directory from which it finds the repository.
 func bench(t *testing.T, program string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -38,13 +37,13 @@ func bench(t *testing.T, program string, args ...string) (stdout, stderr string,
 	cmd.Dir = "../.."
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
-	_ = cmd.Run() // ProcessState tells
+	_ = cmd.Run() // ProcessState has the result
 	require.NoError(t, ctx.Err(), "the bench does not end: %s", errs.String())
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// Every measure runs on every server, its results are written, a report can be
-// made of them, and nothing is left behind.
+// Every measure runs on every server, its results are written, a report can be generated
+// from them, and nothing is left behind.
 func TestQuick(t *testing.T) {
 	t.Parallel()
 	bin, dir := program(t), t.TempDir()
@@ -76,16 +75,16 @@ func TestQuick(t *testing.T) {
 	require.FileExists(t, page)
 }
 
-// A server that dies fails the bench, which says so.
+// A server that crashes fails the bench, with a message.
 func TestDeadServer(t *testing.T) {
 	t.Parallel()
 	_, stderr, status := bench(t, program(t), "run", "-quick", "-only", "reconnect",
 		"-controller", "/bin/false", "-dir", t.TempDir(), "-out", filepath.Join(t.TempDir(), "bench.json"))
 	require.Equal(t, 1, status)
-	require.Contains(t, stderr, "reconnect on controller, run 1: false ended by itself (exit status 1)")
+	require.Contains(t, stderr, "reconnect on controller, run 1: false ended unexpectedly (exit status 1)")
 }
 
-// A measure that does not exist is refused, with those that do.
+// An unknown measure is rejected, with the list of existing ones.
 func TestUnknownMeasure(t *testing.T) {
 	t.Parallel()
 	_, stderr, status := bench(t, program(t), "run", "-only", "speed", "-controller", "/bin/false",
@@ -94,8 +93,8 @@ func TestUnknownMeasure(t *testing.T) {
 	require.Contains(t, stderr, `there is no measure "speed"; there are [paced`)
 }
 
-// memoryDir returns a directory in memory, where there is one. The runtime starts a
-// thread when a busy disk blocks all others, and within seconds that is a trend.
+// memoryDir returns a directory in memory, if possible. The runtime starts a thread when a
+// busy disk blocks all others, which looks like a trend within seconds.
 func memoryDir(t *testing.T) string {
 	t.Helper()
 	const memory = "/dev/shm"
@@ -108,8 +107,8 @@ func memoryDir(t *testing.T) string {
 	return dir
 }
 
-// A soak lives through a kill, has VMs replaced and passes. It says what made it,
-// and a page can be made of it.
+// A soak survives a kill, replaces VMs and passes. The result says how it was made, and a
+// page can be generated from it.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	bin, file := program(t), filepath.Join(t.TempDir(), "soak.json")

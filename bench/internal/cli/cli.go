@@ -9,17 +9,17 @@ import (
 	"io"
 )
 
-const usage = `bench measures the controller against what it could be instead.
+const usage = `bench measures the controller and compares it with a bare server.
 
   bench run     measure, and write the results to a file
   bench report  write docs/performance.md's tables and plots from results
-  bench soak    run a mixed life of a fleet for a long time
-  bench peer    be a server to compare with (run starts them itself)
+  bench soak    run a fleet with mixed load for a long time
+  bench peer    run the server to compare with (bench run starts it itself)
 
 bench COMMAND -h lists the options of a command.
 `
 
-// errUsage occurs when the command line is wrong and that has been said.
+// errUsage occurs when the command line is wrong and a message has been printed.
 var errUsage = errors.New("usage")
 
 // Main runs a command line and returns the exit status: 0, 2 for a wrong
@@ -50,7 +50,7 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 	return errUsage
 }
 
-// parse reads the options of a command, which takes nothing else.
+// parse reads the options of a command, which has no other arguments.
 func parse(flags *flag.FlagSet, args []string, stderr io.Writer) error {
 	flags.SetOutput(stderr)
 	if err := flags.Parse(args); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// place is where the repository is, and where there is room.
+// place contains the paths of the repository, of the data and of the controller.
 type place struct{ repo, dir, controller, options string }
 
 func (p *place) register(flags *flag.FlagSet) {
@@ -22,7 +22,7 @@ func (p *place) register(flags *flag.FlagSet) {
 	flags.StringVar(&p.options, "options", "", "`options` for the controller, separated by spaces, to try something (default: its own defaults)")
 }
 
-// programs finds or builds what is measured. The directory is removed by clean.
+// programs finds or builds the programs to measure. clean removes the directory.
 func (p *place) programs(ctx context.Context) (programs target.Programs, clean func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -49,7 +49,7 @@ func (p *place) programs(ctx context.Context) (programs target.Programs, clean f
 	return programs, clean, nil
 }
 
-// commit is the commit that the repository is at, or "unknown".
+// commit returns the current commit of the repository, or "unknown".
 func (p *place) commit(ctx context.Context) string {
 	describe := exec.CommandContext(ctx, "git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*")
 	describe.Dir = p.repo

@@ -77,7 +77,7 @@ func progress(w io.Writer) func(string, ...any) {
 }
 
 func (p *place) meta(ctx context.Context, command string) result.Meta {
-	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease") // empty where there is none
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease") // empty if it does not exist
 	return result.Meta{
 		Command: strings.TrimSpace(command), Commit: p.commit(ctx), GoVersion: runtime.Version(),
 		Kernel: strings.TrimSpace(string(kernel)), CPUs: runtime.NumCPU(), CPUModel: cpuModel(), Began: time.Now().UTC(),
@@ -85,7 +85,7 @@ func (p *place) meta(ctx context.Context, command string) result.Meta {
 }
 
 func cpuModel() string {
-	info, _ := os.ReadFile("/proc/cpuinfo") // empty where there is none
+	info, _ := os.ReadFile("/proc/cpuinfo") // empty if it does not exist
 	for line := range strings.Lines(string(info)) {
 		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
 			return strings.TrimSpace(value)

@@ -18,38 +18,38 @@ var (
 	errNoEnd    = errors.New("none has ended")
 )
 
-// How many VMs connect at the same time.
+// The number of VMs that connect concurrently.
 const (
 	connecting        = 128
 	connectingOfProxy = 16 // per connection, on average
 )
 
-// Fleet is many VMs on one server. Each has a place, where another may take its
-// turn.
+// Fleet is many VMs on one server. Each has a place, in which it can be replaced by another
+// one.
 type Fleet struct {
 	addr, name string
 	secure     *tls.Config
-	shared     []*grpc.ClientConn // by all VMs; none where each has its own
+	shared     []*grpc.ClientConn // shared by all VMs; empty if each has its own
 	places     []atomic.Pointer[vm]
 	made       atomic.Int64 // VMs so far
 	sent       atomic.Int64
-	start      func(*vm) // its life
+	start      func(*vm) // runs a VM
 	cancel     context.CancelFunc
 	lives      sync.WaitGroup
 
 	ends  atomic.Int64
 	mu    sync.Mutex
-	fault error // of the latest stream that ended
+	fault error // the error of the latest stream that ended
 }
 
-// NewFleet makes n VMs for the server at addr, which they call with TLS unless
-// that is nil. Their ids begin with name. The caller closes the fleet.
+// NewFleet creates n VMs for the server at addr, which connect with TLS unless secure is
+// nil. Their ids begin with name. The caller must close the fleet.
 func NewFleet(addr string, secure *tls.Config, name string, n int) (*Fleet, error) {
 	return newFleet(&Fleet{addr: addr, secure: secure, name: name}, n)
 }
 
-// NewMultiplexed makes n VMs whose streams share so many connections evenly, as
-// those that a proxy makes. They are never replaced. The caller closes the fleet.
+// NewMultiplexed creates n VMs whose streams are spread evenly over conns connections, like
+// those of a proxy. They are never replaced. The caller must close the fleet.
 func NewMultiplexed(addr, name string, n, conns int) (*Fleet, error) {
 	f := &Fleet{addr: addr, name: name}
 	for range conns {
@@ -63,7 +63,7 @@ func NewMultiplexed(addr, name string, n, conns int) (*Fleet, error) {
 	return newFleet(f, n)
 }
 
-// newFleet makes the VMs of a fleet, or closes it.
+// newFleet creates the VMs of a fleet, or closes it.
 func newFleet(f *Fleet, n int) (*Fleet, error) {
 	f.cancel, f.fault = func() {}, errNoEnd
 	f.places = make([]atomic.Pointer[vm], n)
@@ -78,7 +78,7 @@ func newFleet(f *Fleet, n int) (*Fleet, error) {
 	return f, nil
 }
 
-// newVM makes a VM that was never there before.
+// newVM creates a VM with a new id.
 func (f *Fleet) newVM() (v *vm, err error) {
 	serial := f.made.Add(1) - 1
 	v = &vm{
@@ -96,8 +96,8 @@ func (f *Fleet) newVM() (v *vm, err error) {
 	return v, err
 }
 
-// Connect connects all VMs and returns when each has sent all that registers
-// its runner. They live until the context ends or the fleet is closed.
+// Connect connects all VMs and returns when each has sent everything that registers its
+// runner. They run until the context ends or the fleet is closed.
 func (f *Fleet) Connect(ctx context.Context) error {
 	lives, cancel := context.WithCancel(ctx)
 	f.cancel = cancel
@@ -123,7 +123,7 @@ func (f *Fleet) Connect(ctx context.Context) error {
 	return started.Wait()
 }
 
-// slow tells why not all VMs are connected.
+// slow returns why not all VMs are connected.
 func (f *Fleet) slow(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -137,25 +137,24 @@ func (f *Fleet) ended(err error) {
 	f.fault = err
 }
 
-// Ends is how many streams have ended since the beginning, and why the latest
-// did. It is more than none only where the server is killed on purpose.
+// Ends returns how many streams have ended, and why the latest did. The number is zero
+// unless the server is killed on purpose.
 func (f *Fleet) Ends() (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.ends.Load(), f.fault
 }
 
-// Sent is how many heartbeats were handed to the connections.
+// Sent returns how many heartbeats were passed to the connections.
 func (f *Fleet) Sent() int64 { return f.sent.Load() }
 
-// ID is the id of the VM in the n-th place.
+// ID returns the id of the VM in the n-th place.
 func (f *Fleet) ID(n int) string { return f.places[n].Load().id }
 
-// Len is the number of places.
+// Len returns the number of places.
 func (f *Fleet) Len() int { return len(f.places) }
 
-// Drop ends the stream of a VM, which then comes back. It reports false when
-// there was none to end.
+// Drop ends the stream of a VM, which then reconnects. It returns false if there was none.
 func (f *Fleet) Drop(n int) bool {
 	v := f.places[n].Load()
 	v.mu.Lock()
@@ -167,10 +166,10 @@ func (f *Fleet) Drop(n int) bool {
 	return true
 }
 
-// Replace ends the VM in the n-th place, whose job is done, and has a new one
-// take the place. It returns when that has sent all that registers its runner.
-// The fleet is connected and not closed before it returns; calls for the same
-// place come one after the other.
+// Replace ends the VM in the n-th place, whose job is done, and starts a new one in that
+// place. It returns when that has sent everything that registers its runner. The fleet must
+// be connected and not be closed before it returns; calls for the same place are
+// serialized.
 func (f *Fleet) Replace(ctx context.Context, n int) error {
 	v, err := f.newVM()
 	if err != nil {
@@ -186,7 +185,7 @@ func (f *Fleet) Replace(ctx context.Context, n int) error {
 	}
 }
 
-// Close takes all VMs away and waits for them.
+// Close disconnects all VMs and waits for them.
 func (f *Fleet) Close() {
 	f.cancel()
 	f.disconnect()
@@ -204,7 +203,7 @@ func (f *Fleet) disconnect() {
 	}
 	var closing sync.WaitGroup
 	for _, conn := range conns {
-		closing.Go(func() { _ = conn.Close() }) // fails when it is closed already
+		closing.Go(func() { _ = conn.Close() }) // fails if it is already closed
 	}
 	closing.Wait()
 }

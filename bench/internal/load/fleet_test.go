@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// startPeer runs a server, and returns its address and what counts there.
+// startPeer runs a server, and returns its address and its counts.
 func startPeer(t *testing.T) (addr string, tally func() peer.Tally) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -35,7 +35,7 @@ func startPeer(t *testing.T) (addr string, tally func() peer.Tally) {
 	require.NoError(t, json.NewDecoder(out).Decode(&at))
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	return at.GRPC, func() (n peer.Tally) {
-		res, err := client.Get("http://" + at.HTTP) //nolint:noctx // it is next door
+		res, err := client.Get("http://" + at.HTTP) //nolint:noctx // it is local
 		require.NoError(t, err)
 		defer res.Body.Close()
 		require.NoError(t, json.NewDecoder(res.Body).Decode(&n))
@@ -43,7 +43,7 @@ func startPeer(t *testing.T) (addr string, tally func() peer.Tally) {
 	}
 }
 
-// connected makes a fleet that has registered its runners.
+// connected returns a fleet with registered runners.
 func connected(t *testing.T, addr string, n int) *Fleet {
 	t.Helper()
 	f, err := NewFleet(addr, nil, "vm", n)
@@ -53,7 +53,7 @@ func connected(t *testing.T, addr string, n int) *Fleet {
 	return f
 }
 
-// VMs behind a proxy have a stream each, and share its connections evenly.
+// VMs behind a proxy have a stream each, and are spread evenly over its connections.
 func TestMultiplexed(t *testing.T) {
 	t.Parallel()
 	addr, tally := startPeer(t)
@@ -73,8 +73,8 @@ func TestMultiplexed(t *testing.T) {
 	}
 }
 
-// A VM that is replaced says goodbye and is gone for good; a new one with an id
-// that was never there registers in its place.
+// A VM that is replaced reports its shutdown and never reconnects; one with a new id
+// registers in its place.
 func TestReplace(t *testing.T) {
 	t.Parallel()
 	addr, tally := startPeer(t)
@@ -82,14 +82,14 @@ func TestReplace(t *testing.T) {
 	require.NoError(t, f.Replace(t.Context(), 1))
 	require.Equal(t, "vm-000000", f.ID(0))
 	require.Equal(t, "vm-000002", f.ID(1))
-	// Three registrations and a goodbye.
+	// Three registrations and a shutdown.
 	require.Eventually(t, func() bool { return tally().Events == 4 }, 20*time.Second, time.Millisecond)
 	require.EqualValues(t, 2, tally().Sessions)
 	n, _ := f.Ends()
-	require.Zero(t, n, "a goodbye is no stream that was lost")
+	require.Zero(t, n, "a shutdown is not a lost stream")
 }
 
-// A VM that is replaced while it has no stream goes without a word.
+// A VM that is replaced while it has no stream sends nothing.
 func TestReplaceWithoutStream(t *testing.T) {
 	t.Parallel()
 	addr, tally := startPeer(t)
@@ -103,13 +103,13 @@ func TestReplaceWithoutStream(t *testing.T) {
 	require.Eventually(t, func() bool { return tally().Events == 2 }, 20*time.Second, time.Millisecond)
 }
 
-// A new VM that cannot register is an error that names it.
+// If a new VM cannot register, the error names it.
 func TestReplaceGivesUp(t *testing.T) {
 	t.Parallel()
 	addr, _ := startPeer(t)
 	f := connected(t, addr, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	f.addr = "127.0.0.1:1" // where nobody listens
+	f.addr = "127.0.0.1:1" // nothing listens there
 	require.ErrorContains(t, f.Replace(ctx, 0), "new VM vm-000001 has not registered")
 }

@@ -10,13 +10,13 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// kinds is how many different heartbeats a VM has to send. An agent's load
-// varies in all digits, and not as that of another.
+// kinds is how many different heartbeats a VM sends. An agent's load varies in all digits,
+// and differs between agents.
 const kinds = 16
 
 const gib = 1 << 30
 
-// heartbeats encodes the heartbeats of an idle VM.
+// heartbeats returns the encoded heartbeats of an idle VM.
 func heartbeats(vm string) ([kinds]encoded, error) {
 	seed := fnv.New64a()
 	_, _ = seed.Write([]byte(vm))               // never fails

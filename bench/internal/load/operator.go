@@ -19,14 +19,14 @@ const (
 	waitAck = 30 * time.Second
 )
 
-// Operator calls the admin API over gRPC, and waits for a server that is away.
-// It is safe for concurrent use.
+// Operator calls the admin API over gRPC, and waits for a server that is down. It is safe
+// for concurrent use.
 type Operator struct {
 	conns []*grpc.ClientConn
 	next  atomic.Int64
 }
 
-// NewOperator makes an operator who calls over so many connections.
+// NewOperator returns an Operator with this many connections.
 func NewOperator(addr string, conns int) (*Operator, error) {
 	o := &Operator{}
 	for range conns {
@@ -41,8 +41,8 @@ func NewOperator(addr string, conns int) (*Operator, error) {
 	return o, nil
 }
 
-// Command sends a VM a command and returns when its end is recorded. Any end
-// but success is an error.
+// Command sends a command to a VM and returns when its end is recorded. Any result but
+// success is an error.
 func (o *Operator) Command(ctx context.Context, vm string) error {
 	req := &migcontrollerv1.SendCommandRequest{
 		VmId: vm,
@@ -61,13 +61,13 @@ func (o *Operator) Command(ctx context.Context, vm string) error {
 	return nil
 }
 
-// GetVM asks for one VM.
+// GetVM requests one VM.
 func (o *Operator) GetVM(ctx context.Context, vm string) error {
 	return o.call(ctx, "GetVM", &migcontrollerv1.GetVMRequest{VmId: vm}, new(migcontrollerv1.GetVMResponse))
 }
 
-// ListVMs asks for a page of VMs, and returns the token of the next. A page
-// that is not full is an error, unless it is the last.
+// ListVMs requests a page of VMs, and returns the token of the next page. A page that is
+// not full is an error, unless it is the last.
 func (o *Operator) ListVMs(ctx context.Context, size int, token string) (next string, err error) {
 	res, err := o.page(ctx, size, token)
 	if err == nil && len(res.GetVms()) < size && res.GetNextPageToken() != "" {
@@ -95,7 +95,7 @@ func (o *Operator) page(ctx context.Context, size int, token string) (*migcontro
 	return res, o.call(ctx, "ListVMs", &migcontrollerv1.ListVMsRequest{PageSize: int32(size), PageToken: token}, res)
 }
 
-// Goroutines asks how many run in the server.
+// Goroutines returns the number of goroutines in the server.
 func (o *Operator) Goroutines(ctx context.Context) (int64, error) {
 	res := new(migcontrollerv1.GetServerInfoResponse)
 	err := o.call(ctx, "GetServerInfo", &migcontrollerv1.GetServerInfoRequest{}, res)
@@ -110,9 +110,9 @@ func (o *Operator) call(ctx context.Context, method string, req, res any) error 
 	return nil
 }
 
-// Close ends the connections.
+// Close closes the connections.
 func (o *Operator) Close() {
 	for _, c := range o.conns {
-		_ = c.Close() // fails when it is closed already
+		_ = c.Close() // fails if it is already closed
 	}
 }

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// pacers is how many goroutines send at a pace: when a connection is full, only
-// the VMs of one of them wait.
+// pacers is how many goroutines send at a pace: if a connection is full, only the VMs of
+// one of them wait.
 const pacers = 8
 
-// Flood has every VM send heartbeats as fast as its connection takes them,
-// until the context ends. A VM whose stream ends stops; Ends tells.
+// Flood makes every VM send heartbeats as fast as its connection accepts them, until the
+// context ends. A VM whose stream ends stops; see Ends.
 func (f *Fleet) Flood(ctx context.Context) {
 	var all sync.WaitGroup
 	for i := range f.places {
@@ -25,9 +25,8 @@ func (f *Fleet) Flood(ctx context.Context) {
 	all.Wait()
 }
 
-// Pace has the VMs, one after the other, send so many heartbeats a second
-// altogether, until the context ends. A VM that is not connected leaves its
-// turn out.
+// Pace makes the VMs, in turn, send perSecond heartbeats a second in total, until the
+// context ends. A VM that is not connected skips its turn.
 func (f *Fleet) Pace(ctx context.Context, perSecond int) {
 	var all sync.WaitGroup
 	n := min(pacers, len(f.places))
@@ -37,7 +36,7 @@ func (f *Fleet) Pace(ctx context.Context, perSecond int) {
 	all.Wait()
 }
 
-// pace is the part of every stride-th VM.
+// pace sends for every stride-th VM.
 func (f *Fleet) pace(ctx context.Context, first, stride int, perSecond float64) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Where all VMs are.
+// The pool and organization of all VMs.
 const (
 	pool = "bench-pool"
 	org  = "bench-org"
@@ -26,19 +26,19 @@ type vm struct {
 	beats [kinds]encoded
 	// first is closed when the runner is registered.
 	first chan struct{}
-	// over is closed when its life is.
+	// over is closed when the VM has ended.
 	over chan struct{}
 
-	mu         sync.Mutex // sending; also guards what follows
+	mu         sync.Mutex // held while sending; also guards the fields below
 	stream     grpc.ClientStream
-	next       int // heartbeat
+	next       int // the next heartbeat
 	registered bool
 	leaving    bool
 	drop       context.CancelFunc // ends the stream
 }
 
-// live runs the agent until the context ends or it leaves: it connects, does
-// what its commands say, and comes back when the stream ends.
+// live runs the agent until the context ends or it leaves: it connects, executes its
+// commands, and reconnects when the stream ends.
 func (v *vm) live(ctx context.Context) {
 	defer close(v.over)
 	for ctx.Err() == nil {
@@ -48,13 +48,13 @@ func (v *vm) live(ctx context.Context) {
 		}
 		v.fleet.ended(err)
 		select {
-		case <-time.After(50 * time.Millisecond): // a refusal must not become a hot loop
+		case <-time.After(50 * time.Millisecond): // a rejection must not cause a hot loop
 		case <-ctx.Done():
 		}
 	}
 }
 
-// session is one stream, from its beginning to its end.
+// session runs one stream, from its beginning to its end.
 func (v *vm) session(ctx context.Context) error {
 	ctx, drop := context.WithCancel(ctx)
 	defer drop()
@@ -77,7 +77,7 @@ func (v *vm) session(ctx context.Context) error {
 				return err
 			}
 		case *commands.ControllerMessage_Command:
-			if err := v.obey(m.Command); err != nil {
+			if err := v.handleCommand(m.Command); err != nil {
 				return err
 			}
 		}
@@ -104,25 +104,24 @@ func (v *vm) close() {
 	v.stream = nil
 }
 
-// leaveWithin is how long a VM waits until the server has read its last words.
+// leaveWithin is how long a VM waits until the server has read its last messages.
 const leaveWithin = 5 * time.Second
 
-// leave ends the life of a VM whose job is done. The agent says that it shuts
-// down and ends its stream; without a stream it just goes.
+// leave ends a VM whose job is done. The agent reports its shutdown and ends its stream;
+// without a stream it just ends.
 func (v *vm) leave() {
-	if v.sayGoodbye() {
+	if v.reportShutdown() {
 		select {
 		case <-v.over:
 		case <-time.After(leaveWithin):
 		}
 	}
-	_ = v.conn.Close() // fails when it is closed already
+	_ = v.conn.Close() // fails if it is already closed
 	<-v.over
 }
 
-// sayGoodbye reports whether there was a stream to say it on. Nothing is sent
-// after it.
-func (v *vm) sayGoodbye() bool {
+// reportShutdown reports whether there was a stream to send on. Nothing is sent after it.
+func (v *vm) reportShutdown() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	stream := v.stream
@@ -137,7 +136,7 @@ func (v *vm) isLeaving() bool {
 	return v.leaving
 }
 
-// accepted tells a server that the agent is back to of its runner at once.
+// accepted handles the ConnectAck: an agent that reconnects reports its runner immediately.
 func (v *vm) accepted(a *commands.ConnectAck) error {
 	if !a.GetAccepted() {
 		return fmt.Errorf("VM %s was refused: %s", v.id, a.GetMessage())
@@ -149,8 +148,8 @@ func (v *vm) accepted(a *commands.ConnectAck) error {
 	return nil
 }
 
-// obey acks a command. A register_runner is followed at once by the proof.
-func (v *vm) obey(c *commands.Command) error {
+// handleCommand acks a command. A register_runner is immediately followed by the proof.
+func (v *vm) handleCommand(c *commands.Command) error {
 	ack := &commands.CommandAck{CommandId: c.GetId(), Success: true, Message: "done"}
 	if err := v.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_CommandAck{CommandAck: ack}}); err != nil {
 		return err
@@ -192,8 +191,7 @@ func (v *vm) send(m any) error {
 	return v.stream.SendMsg(m)
 }
 
-// beat sends the next heartbeat. It reports false when there is no stream, or
-// none any more, to send it on.
+// beat sends the next heartbeat. It returns false if there is no open stream.
 func (v *vm) beat() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()

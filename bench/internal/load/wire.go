@@ -1,7 +1,7 @@
-// Package load owns the VMs that a server is measured with: agents on grpc-go
-// clients, each with a connection of its own unless they are behind a proxy, and
-// the operator who commands them. It shares the machine with the server, so it is
-// lean: heartbeats are encoded once and buffers are small.
+// Package load owns the VMs that a server is measured with: agents with grpc-go clients,
+// each with a connection of its own unless they are behind a proxy, and the operator that
+// sends them commands. It shares the machine with the server, so it is lean: heartbeats are
+// encoded once and buffers are small.
 package load
 
 import (
@@ -21,16 +21,16 @@ import (
 // streamMethod is the agents' stream.
 const streamMethod = "/miglet.commands.CommandService/StreamCommands"
 
-// encoded is a message that is ready to be sent.
+// encoded is an encoded message.
 type encoded []byte
 
-// codec sends what is encoded already, and Protobuf messages as ever.
+// codec sends encoded messages unchanged, and Protobuf messages as usual.
 type codec struct{}
 
 // Name is the content subtype.
 func (codec) Name() string { return "proto" }
 
-// Marshal returns v as it is sent.
+// Marshal encodes v.
 func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	switch v := v.(type) {
 	case encoded:
@@ -43,7 +43,7 @@ func (codec) Marshal(v any) (mem.BufferSlice, error) {
 	}
 }
 
-// Unmarshal reads what was received into v.
+// Unmarshal decodes a received message into v.
 func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	m, ok := v.(proto.Message)
 	if !ok {
@@ -52,17 +52,17 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return proto.Unmarshal(data.Materialize(), m)
 }
 
-// window is the least that HTTP/2 allows.
+// window is the minimum that HTTP/2 allows.
 const window = 64 << 10
 
-// proxied are the options of a connection that many VMs share: it has larger
-// buffers than that of one VM.
+// proxied are the options of a connection that many VMs share: it has larger buffers than
+// that of a single VM.
 var proxied = []grpc.DialOption{
 	grpc.WithReadBufferSize(32 << 10), grpc.WithWriteBufferSize(32 << 10), grpc.WithStaticConnWindowSize(16 * window),
 }
 
-// dial makes a connection, as small as that of one VM unless more options say
-// otherwise, with TLS unless that is nil. It is opened by the first stream.
+// dial returns a connection with the small buffers of a single VM unless more options say
+// otherwise, with TLS unless secure is nil. The first stream opens it.
 func dial(addr string, secure *tls.Config, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	transport := insecure.NewCredentials()
 	if secure != nil {
@@ -74,12 +74,12 @@ func dial(addr string, secure *tls.Config, more ...grpc.DialOption) (*grpc.Clien
 		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithIdleTimeout(0),
 		grpc.WithReadBufferSize(1 << 10), grpc.WithWriteBufferSize(4 << 10),
 		grpc.WithStaticStreamWindowSize(window), grpc.WithStaticConnWindowSize(window),
-		// Agents ping every 10 s, also when idle.
+		// Agents ping every 10 s, even when idle.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: 10 * time.Second, Timeout: time.Minute, PermitWithoutStream: true,
 		}),
-		// Agents come back at once. A pause this short keeps 10,000 of them from
-		// taking the processor away from the server they wait for.
+		// Agents reconnect immediately. A pause this short keeps 10,000 of them from using
+		// up the processor that the server needs.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: 20 * time.Second,

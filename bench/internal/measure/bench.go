@@ -1,4 +1,4 @@
-// Package measure owns what is measured, and how: each measure has a file.
+// Package measure owns what is measured, and how: each measure has its own file.
 package measure
 
 import (
@@ -16,32 +16,32 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// Values are what one run of a measure gives, by name.
+// Values are the results of one run of a measure, by name.
 type Values map[string]float64
 
 // Bench runs measures.
 type Bench struct {
 	Programs target.Programs
 	Sizes    Sizes
-	// Runs is how often each measure is run; 0 for its usual number.
+	// Runs is how often each measure is run; 0 means its usual number.
 	Runs int
 	// Only names the measures to run; empty for all.
 	Only []string
-	// Progress gets a line for each run.
+	// Progress is called for each run.
 	Progress func(format string, args ...any)
 
-	dir    string                // of the servers of the measure that runs
+	dir    string                // for the servers of the current measure
 	stored map[storedSize]string // directories of filled databases
-	fleets int                   // on those
+	fleets int                   // created on filled databases
 }
 
-// measure is something to be measured.
+// measure is one measure.
 type measure struct {
 	name    string
 	servers []target.Kind
 	// runs is how often it is usually run.
 	runs int
-	// at are the sizes of a growth.
+	// at returns the sizes of a growth measure.
 	at  func(Sizes) []int
 	run func(b *Bench, ctx context.Context, kind target.Kind, at int) (Values, error)
 }
@@ -53,7 +53,7 @@ var (
 	notGrowth = func(Sizes) []int { return []int{0} }
 )
 
-// How often a measure is run: twice as often where the ratio varies most.
+// The number of runs: twice as many for the most variable ratio.
 const (
 	usual = 5
 	often = 2 * usual
@@ -75,11 +75,10 @@ var measures = []measure{
 	{"flood", withBare, usual, notGrowth, (*Bench).flood},
 }
 
-// memoryLimit is how much memory the VMs and operators may take before garbage
-// is collected.
+// memoryLimit is how much memory the VMs and operators may use before garbage is collected.
 const memoryLimit = 4 << 30
 
-// Names are the names of all measures.
+// Names returns the names of all measures.
 func Names() []string {
 	var names []string
 	for _, m := range measures {
@@ -88,7 +87,7 @@ func Names() []string {
 	return names
 }
 
-// runs is how often a measure is run.
+// runs returns how often a measure is run.
 func (b *Bench) runs(m measure) int {
 	if b.Runs > 0 {
 		return b.Runs
@@ -96,22 +95,21 @@ func (b *Bench) runs(m measure) int {
 	return m.runs
 }
 
-// Run runs the measures: each on all of its servers in turn, and that as many
-// times as there are runs. It returns what it has, also with an error.
+// Run runs the measures: each on all of its servers in turn, as many times as there are
+// runs. It returns its results so far even with an error.
 //
-// What the servers wrote stays, for the caller to remove: to remove many files
-// makes it dear for minutes to make new ones (ext4 looks at each inode that was
-// freed lately).
+// The caller removes what the servers wrote: after removing many files, creating new ones
+// is expensive for minutes (ext4 examines each inode that was freed recently).
 func (b *Bench) Run(ctx context.Context) ([]result.Sample, error) {
 	for _, name := range b.Only {
 		if !slices.Contains(Names(), name) {
-			return nil, fmt.Errorf("there is no measure %q; there are %v", name, Names())
+			return nil, fmt.Errorf("unknown measure %q; available are %v", name, Names())
 		}
 	}
 	if err := proc.NeedConnections(b.Sizes.most(b.chosen)); err != nil {
 		return nil, err
 	}
-	// The servers need the processors more than this process needs its memory.
+	// The servers need the processors more than this process needs to save memory.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(memoryLimit))
 	b.stored = map[storedSize]string{}
@@ -139,8 +137,8 @@ func (b *Bench) interleave(ctx context.Context, m measure) (samples []result.Sam
 	for run := range runs {
 		for _, at := range m.at(b.Sizes) {
 			for _, kind := range m.servers {
-				debug.FreeOSMemory() // what the run before has left behind
-				proc.SyncDisks()     // it is not for the next server to wait for
+				debug.FreeOSMemory() // release the memory of the previous run
+				proc.SyncDisks()     // so that the next server does not wait for it
 				v, err := m.run(b, ctx, kind, at)
 				if err != nil {
 					return samples, fmt.Errorf("%s on %s, run %d: %w", m.name, kind, run+1, err)
@@ -166,7 +164,7 @@ func describe(s result.Sample, runs int) string {
 	return b.String()
 }
 
-// fleetName is what the ids of VMs begin with on a fresh server.
+// fleetName is the prefix of the VM ids on a fresh server.
 const fleetName = "bench-vm"
 
 // scene is a server with VMs.
@@ -175,14 +173,14 @@ type scene struct {
 	fleet  *load.Fleet
 }
 
-// fresh starts a server on a fresh directory.
+// fresh starts a server with a fresh directory.
 func (b *Bench) fresh(ctx context.Context, kind target.Kind) (*target.Server, error) {
 	p := b.Programs
 	p.Dir = b.dir
 	return p.Start(ctx, kind)
 }
 
-// with runs fn on a fresh server with so many VMs.
+// with runs fn on a fresh server with this many VMs.
 func (b *Bench) with(
 	ctx context.Context, kind target.Kind, vms int, fn func(context.Context, scene) (Values, error),
 ) (Values, error) {
@@ -194,7 +192,7 @@ func (b *Bench) with(
 	return b.on(ctx, s, fleetName, vms, fn)
 }
 
-// on is with on a server that runs already and knows no VM by this name.
+// on is with on a running server that knows no VM with this name.
 func (b *Bench) on(
 	ctx context.Context, s *target.Server, name string, vms int, fn func(context.Context, scene) (Values, error),
 ) (Values, error) {
@@ -216,8 +214,8 @@ func before(
 	return of(ctx, s, func() (*load.Fleet, error) { return load.NewFleet(s.Addr, s.TLS, name, vms) }, fn)
 }
 
-// of runs fn on a server and a fleet that it makes and closes. A server that
-// ends, and a stream that does, fail the run.
+// of runs fn on a server and a fleet that it creates and closes. The run fails if the
+// server or a stream ends.
 func of(
 	ctx context.Context, s *target.Server, fleet func() (*load.Fleet, error), fn func(context.Context, scene) (Values, error),
 ) (v Values, err error) {

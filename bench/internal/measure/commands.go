@@ -14,12 +14,11 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// operatorConns is how many connections share the calls that are made at once.
+// operatorConns is how many connections the concurrent calls share.
 const operatorConns = 8
 
-// roundTrip measures the time from SendCommand until its answer tells of the
-// recorded ack, one command at a time, and what a sync of the disk takes at the
-// same time.
+// roundTrip measures the time from SendCommand until its answer reports the recorded ack,
+// one command at a time, and the time of a disk sync during the same period.
 func (b *Bench) roundTrip(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	const vms = 10
 	return b.with(ctx, kind, vms, func(ctx context.Context, s scene) (Values, error) {
@@ -39,7 +38,7 @@ func (b *Bench) roundTrip(ctx context.Context, kind target.Kind, _ int) (Values,
 		}
 		var times, syncs []float64
 		for i := range b.Sizes.RoundTrips {
-			if i%10 == 0 { // in between: the disk is not the same for long
+			if i%10 == 0 { // interleaved: the disk's speed varies
 				took, err := disk.sync()
 				if err != nil {
 					return nil, err
@@ -59,8 +58,8 @@ func (b *Bench) roundTrip(ctx context.Context, kind target.Kind, _ int) (Values,
 	})
 }
 
-// commands measures how many commands a second are acked and recorded when each
-// VM gets the next as soon as it has acked the last.
+// commands measures how many commands per second are acked and recorded when each VM gets
+// the next one as soon as it has acked the last.
 func (b *Bench) commands(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	return b.with(ctx, kind, b.Sizes.CommandVMs, func(ctx context.Context, s scene) (Values, error) {
 		ends := time.Now().Add(b.Sizes.CommandFor)
@@ -68,8 +67,8 @@ func (b *Bench) commands(ctx context.Context, kind target.Kind, _ int) (Values, 
 	})
 }
 
-// command commands so many VMs at once, one after the other of all there are, for
-// as long as more says so of the number of the next command.
+// command sends commands to atOnce VMs concurrently, round robin over all VMs, as long as
+// more returns true for the number of the next command.
 func (s scene) command(ctx context.Context, atOnce int, more func(int64) bool) (Values, error) {
 	o, err := load.NewOperator(s.server.Addr, operatorConns)
 	if err != nil {
@@ -109,11 +108,11 @@ func (s scene) command(ctx context.Context, atOnce int, more func(int64) bool) (
 	return Values{"per_second": n / w.took.Seconds(), "cpu_us": micros(w.cpu) / n}, s.recorded(ctx, before, done.Load())
 }
 
-// recorded returns an error unless the server has n acks more than before.
+// recorded returns an error unless the server has n more acks than before.
 func (s scene) recorded(ctx context.Context, before peer.Tally, n int64) error {
 	t, err := s.server.Tally(ctx)
 	if err == nil && t.Acks-before.Acks != n {
-		err = fmt.Errorf("%d acks are recorded of %d", t.Acks-before.Acks, n)
+		err = fmt.Errorf("%d of %d acks are recorded", t.Acks-before.Acks, n)
 	}
 	return err
 }

@@ -8,11 +8,11 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// growthAtOnce is how many VMs are commanded at once, whatever grows: how many
-// commands share a commit changes what each costs.
+// growthAtOnce is how many VMs get commands concurrently in growth measures: how many
+// commands share a commit determines the cost of each.
 const growthAtOnce = 100
 
-// growthVMs measures what a heartbeat and a command cost with so many VMs.
+// growthVMs measures the cost of a heartbeat and a command with this many VMs.
 func (b *Bench) growthVMs(ctx context.Context, kind target.Kind, vms int) (Values, error) {
 	return b.with(ctx, kind, vms, func(ctx context.Context, s scene) (Values, error) {
 		beats, err := b.beats(ctx, s, b.Sizes.GrowthFor, func(ctx context.Context) { s.fleet.Pace(ctx, b.Sizes.GrowthRate) })
@@ -27,7 +27,7 @@ func (b *Bench) growthVMs(ctx context.Context, kind target.Kind, vms int) (Value
 	})
 }
 
-// growthStored measures what a command costs with so many in the store.
+// growthStored measures the cost of a command with this many in the store.
 func (b *Bench) growthStored(ctx context.Context, kind target.Kind, commands int) (Values, error) {
 	dir, err := b.filled(ctx, storedSize{min(commands, b.Sizes.StartVMs), commands})
 	if err != nil {
@@ -47,13 +47,13 @@ func (b *Bench) growthStored(ctx context.Context, kind target.Kind, commands int
 	return v, s.Stop()
 }
 
-// newName names a fleet that no database knows.
+// newName returns a fleet name that no database contains.
 func (b *Bench) newName() string {
 	b.fleets++
 	return fmt.Sprintf("fleet-%d", b.fleets)
 }
 
-// growthCommands adds what a command costs.
+// growthCommands adds the cost of a command.
 func (b *Bench) growthCommands(ctx context.Context, s scene, v Values) (Values, error) {
 	commands, err := s.command(ctx, min(growthAtOnce, s.fleet.Len()), func(n int64) bool { return n <= int64(b.Sizes.GrowthCommands) })
 	for name, value := range maps.All(commands) {

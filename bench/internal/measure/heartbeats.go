@@ -8,24 +8,23 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// flood measures how many heartbeats a second are done with when a few VMs send
-// as many as they can.
+// flood measures how many heartbeats per second are processed when a few VMs send as many
+// as possible.
 func (b *Bench) flood(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	return b.with(ctx, kind, b.Sizes.FloodVMs, func(ctx context.Context, s scene) (Values, error) {
 		return b.beats(ctx, s, b.Sizes.FloodFor, s.fleet.Flood)
 	})
 }
 
-// paced measures what a heartbeat costs at a rate that is not the server's
-// limit.
+// paced measures the cost of a heartbeat at a rate below the server's limit.
 func (b *Bench) paced(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	return b.with(ctx, kind, b.Sizes.PacedVMs, func(ctx context.Context, s scene) (Values, error) {
 		return b.beats(ctx, s, b.Sizes.PacedFor, func(ctx context.Context) { s.fleet.Pace(ctx, b.Sizes.PacedRate) })
 	})
 }
 
-// beats measures heartbeats where the server is done with them, while send
-// sends them. In the end every one that was sent must be there.
+// beats measures the heartbeats that the server processes while send sends them. In the end
+// every heartbeat that was sent must have been processed.
 func (b *Bench) beats(ctx context.Context, s scene, d time.Duration, send func(context.Context)) (Values, error) {
 	sending, stop := context.WithCancel(ctx)
 	defer stop()
@@ -60,7 +59,7 @@ func (b *Bench) beats(ctx context.Context, s scene, d time.Duration, send func(c
 	return Values{"per_second": w.beats / w.took.Seconds(), "cpu_us": micros(w.cpu) / w.beats}, nil
 }
 
-// arrived waits until every heartbeat that was sent is done with.
+// arrived waits until every heartbeat that was sent has been processed.
 func (s scene) arrived(ctx context.Context) error {
 	var n int64
 	var from target.Mark
@@ -74,7 +73,7 @@ func (s scene) arrived(ctx context.Context) error {
 		return n == s.fleet.Sent(), err
 	})
 	if err != nil {
-		return fmt.Errorf("%d heartbeats were sent, %d are there: %w", s.fleet.Sent(), n, err)
+		return fmt.Errorf("%d heartbeats were sent, %d arrived: %w", s.fleet.Sent(), n, err)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// unconnected runs fn on a fresh server and VMs that have not connected yet.
+// unconnected runs fn on a fresh server with VMs that have not connected yet.
 func (b *Bench) unconnected(
 	ctx context.Context, kind target.Kind, vms int, fn func(context.Context, scene) (Values, error),
 ) (Values, error) {
@@ -21,7 +21,7 @@ func (b *Bench) unconnected(
 	return before(ctx, s, fleetName, vms, fn)
 }
 
-// idle measures the memory that a VM costs that is connected and silent.
+// idle measures the memory of a connected VM that sends nothing.
 func (b *Bench) idle(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	return b.unconnected(ctx, kind, b.Sizes.IdleVMs, func(ctx context.Context, s scene) (Values, error) {
 		without, err := proc.ReadStatus(s.server.PID())
@@ -35,7 +35,7 @@ func (b *Bench) idle(ctx context.Context, kind target.Kind, _ int) (Values, erro
 		if err := caughtUp(ctx, s.server); err != nil {
 			return nil, err
 		}
-		// Memory that a crowd of connecting VMs took is given back slowly.
+		// Memory used while many VMs connect is released slowly.
 		if err := pause(ctx, b.Sizes.IdleSettle-time.Since(connected)); err != nil {
 			return nil, err
 		}
@@ -51,13 +51,13 @@ func kibPerStream(without, with proc.Status, f *load.Fleet) float64 {
 	return float64(with.RSS-without.RSS) / 1024 / float64(f.Len())
 }
 
-// connect measures how many VMs a second come to be connected with their
-// runners registered, as the server has it: session, ack and event.
+// connect measures how many VMs per second connect and register their runners, as recorded
+// by the server: session, ack and event.
 func (b *Bench) connect(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	return b.unconnected(ctx, kind, b.Sizes.ConnectVMs, timeConnect)
 }
 
-// timeConnect connects the VMs and measures how long it takes.
+// timeConnect measures how long it takes to connect the VMs.
 func timeConnect(ctx context.Context, s scene) (Values, error) {
 	sp, err := begin(ctx, s.server)
 	if err != nil {
@@ -71,8 +71,8 @@ func timeConnect(ctx context.Context, s scene) (Values, error) {
 	return Values{"per_second": n / w.took.Seconds(), "cpu_us": micros(w.cpu) / n}, err
 }
 
-// connectAll connects the VMs and waits until the server has all there is to it:
-// their sessions, the acks of their registrations and the events after those.
+// connectAll connects the VMs and waits until the server has recorded everything: their
+// sessions, the acks of register_runner and the following events.
 func connectAll(ctx context.Context, s *target.Server, f *load.Fleet) error {
 	before, err := s.Tally(ctx)
 	if err != nil {
@@ -82,16 +82,16 @@ func connectAll(ctx context.Context, s *target.Server, f *load.Fleet) error {
 		return err
 	}
 	n := int64(f.Len())
-	return await(ctx, "all VMs registered", time.Minute, 5*time.Millisecond, func() (bool, error) {
+	return await(ctx, "register all VMs", time.Minute, 5*time.Millisecond, func() (bool, error) {
 		t, err := s.Tally(ctx)
 		return t.Sessions == n && t.Acks-before.Acks == n && t.Events-before.Events == n, err
 	})
 }
 
-// caughtUp waits until the server has nothing left to do of what connecting has
-// brought: its files are written slowly on purpose.
+// caughtUp waits until the server has finished all work caused by connecting: its files are
+// written slowly on purpose.
 func caughtUp(ctx context.Context, s *target.Server) error {
-	return await(ctx, "what connecting left is done", 5*time.Minute, 50*time.Millisecond, func() (bool, error) {
+	return await(ctx, "finish the work caused by connecting", 5*time.Minute, 50*time.Millisecond, func() (bool, error) {
 		return s.CaughtUp(ctx)
 	})
 }

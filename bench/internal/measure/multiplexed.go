@@ -12,17 +12,18 @@ import (
 )
 
 const (
-	// multiplexedWithin bounds a run.
+	// multiplexedWithin is the maximum duration of a run.
 	multiplexedWithin = 4 * time.Minute
-	// multiplexedMemory is what so many VMs may take before garbage is collected.
+	// multiplexedMemory is how much memory this many VMs may use before garbage is
+	// collected.
 	multiplexedMemory = 2 * memoryLimit
 )
 
-// multiplexed measures a large fleet behind a proxy, whose streams share a few
-// connections: the time until all of it is registered, and then memory and
-// processor time while every VM sends its heartbeats at its usual interval.
+// multiplexed measures a large fleet behind a proxy, whose streams share a few connections:
+// the time until all of it is registered, and then memory and processor time while every VM
+// sends heartbeats at the usual interval.
 func (b *Bench) multiplexed(ctx context.Context, kind target.Kind, _ int) (Values, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, multiplexedWithin, fmt.Errorf("it takes longer than %s", multiplexedWithin))
+	ctx, cancel := context.WithTimeoutCause(ctx, multiplexedWithin, fmt.Errorf("it took longer than %s", multiplexedWithin))
 	defer cancel()
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(multiplexedMemory))
 	s, err := b.fresh(ctx, kind)
@@ -46,7 +47,7 @@ func (b *Bench) multiplexed(ctx context.Context, kind target.Kind, _ int) (Value
 		registered := float64(s.fleet.Len()) / connect["per_second"]
 		b.Progress("%-13s all are registered after %.1f s", "", registered)
 		b := *b
-		b.Sizes.Warm = size.MultiplexedBeat // every VM sends one before it counts
+		b.Sizes.Warm = size.MultiplexedBeat // every VM sends one before the measurement
 		rate := int(float64(size.MultiplexedVMs) / size.MultiplexedBeat.Seconds())
 		beats, err := b.beats(ctx, s, size.MultiplexedFor, func(ctx context.Context) { s.fleet.Pace(ctx, rate) })
 		if err != nil {

@@ -16,8 +16,7 @@ const (
 	readEvery = 20 * time.Millisecond
 )
 
-// reads measures how long operators wait for ListVMs and GetVM while heartbeats
-// come in.
+// reads measures how long operators wait for ListVMs and GetVM while heartbeats arrive.
 func (b *Bench) reads(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	return b.with(ctx, kind, b.Sizes.ReadVMs, func(ctx context.Context, s scene) (Values, error) {
 		o, err := load.NewOperator(s.server.Addr, 1)
@@ -52,7 +51,7 @@ func (b *Bench) reads(ctx context.Context, kind target.Kind, _ int) (Values, err
 	})
 }
 
-// calls are calls of one kind, made at a steady pace.
+// calls are calls of one kind at a steady pace.
 type calls struct {
 	done chan struct{}
 	ms   []float64
@@ -61,8 +60,8 @@ type calls struct {
 
 func newCalls() *calls { return &calls{done: make(chan struct{})} }
 
-// make makes all calls that are due until d has passed after the warm-up. A call
-// that is late delays those after it; none is left out of the times.
+// make makes all calls that are due until d has passed after the warm-up. A late call
+// delays later ones; all of them are measured.
 func (c *calls) make(ctx context.Context, warm, d time.Duration, call func() error) {
 	defer close(c.done)
 	began := time.Now()
@@ -75,7 +74,7 @@ func (c *calls) make(ctx context.Context, warm, d time.Duration, call func() err
 			return
 		}
 		if due >= warm {
-			// From when it was due: waiting for the call before is waiting too.
+			// From when it was due: waiting for the previous call counts.
 			c.ms = append(c.ms, micros(time.Since(next))/1e3)
 		}
 	}

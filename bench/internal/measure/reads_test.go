@@ -10,8 +10,8 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/result"
 )
 
-// When the server stands still to the end, every call that was due by then is
-// made all the same, and has waited since it was due.
+// If the server hangs until the end, every call that was due by then is made anyway, with
+// its time measured from when it was due.
 func TestCallsThatWaitCount(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -25,7 +25,7 @@ func TestCallsThatWaitCount(t *testing.T) {
 			return nil
 		})
 		require.NoError(t, c.err)
-		require.Len(t, c.ms, int(d/readEvery), "those of the warm-up do not count, all others do")
+		require.Len(t, c.ms, int(d/readEvery), "all calls after the warm-up count")
 		require.InDelta(t, micros(still)/1e3, result.Percentile(c.ms, 100), 1e-9)
 		require.InDelta(t, micros(still-readEvery)/1e3, c.ms[len(c.ms)-1], 1e-9, "the last one waited, too")
 	})

@@ -9,8 +9,8 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// reconnect measures the time from kill -9 until the controller, started again
-// at once, has the sessions of all VMs again.
+// reconnect measures the time from kill -9 until the immediately restarted controller has
+// the sessions of all VMs again.
 func (b *Bench) reconnect(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	n := int64(b.Sizes.ReconnectVMs)
 	first, err := b.fresh(ctx, kind)
@@ -49,7 +49,7 @@ func (b *Bench) reconnect(ctx context.Context, kind target.Kind, _ int) (Values,
 	return Values{"seconds": took.Seconds(), "serving_seconds": serving.Seconds()}, nil
 }
 
-// awaitSessions waits for n sessions and returns how many acks there are.
+// awaitSessions waits for n sessions and returns the number of acks.
 func awaitSessions(ctx context.Context, s *target.Server, n int64) (acks int64, err error) {
 	err = await(ctx, fmt.Sprintf("%d sessions", n), 2*time.Minute, 50*time.Millisecond, func() (bool, error) {
 		t, err := s.Tally(ctx)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Sizes are how large the measures are.
+// Sizes are the sizes of the measures.
 type Sizes struct {
 	FloodVMs int
 	FloodFor time.Duration
@@ -14,7 +14,7 @@ type Sizes struct {
 	PacedFor            time.Duration
 
 	IdleVMs    int
-	IdleSettle time.Duration // at least
+	IdleSettle time.Duration // minimum
 
 	ConnectVMs int
 
@@ -42,11 +42,11 @@ type Sizes struct {
 	TLSFor, TLSSettle time.Duration
 	TLSWarm           time.Duration
 
-	// Warm is how long a load runs before it counts.
+	// Warm is how long a load runs before the measurement.
 	Warm time.Duration
 }
 
-// Full are the sizes that the targets are about.
+// Full are the sizes for which the targets are defined.
 var Full = Sizes{
 	FloodVMs: 50, FloodFor: 10 * time.Second,
 	PacedVMs: 2000, PacedRate: 4000, PacedFor: 15 * time.Second,
@@ -64,8 +64,8 @@ var Full = Sizes{
 	Warm: 5 * time.Second,
 }
 
-// Quick are sizes at which all measures together take less than a minute. They
-// say nothing of speed.
+// Quick are sizes at which all measures together take less than a minute. They say nothing
+// about speed.
 var Quick = Sizes{
 	FloodVMs: 5, FloodFor: 300 * time.Millisecond,
 	PacedVMs: 20, PacedRate: 200, PacedFor: 500 * time.Millisecond,
@@ -83,7 +83,7 @@ var Quick = Sizes{
 	Warm: 200 * time.Millisecond,
 }
 
-// UpTo returns the sizes with no growth beyond so many VMs.
+// UpTo returns the sizes without growth beyond this many VMs.
 func (s Sizes) UpTo(vms int) Sizes {
 	var at []int
 	for _, n := range s.GrowthVMs {
@@ -93,7 +93,7 @@ func (s Sizes) UpTo(vms int) Sizes {
 	return s
 }
 
-// most is how many connections the largest of the chosen measures makes.
+// most returns the number of connections of the largest chosen measure.
 func (s Sizes) most(chosen func(string) bool) int {
 	n := 0
 	for name, vms := range map[string]int{

@@ -10,10 +10,10 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// errNothing occurs when a load came to nothing that could be measured.
-var errNothing = errors.New("the server did nothing in the time that was measured")
+// errNothing occurs when nothing was done that could be measured.
+var errNothing = errors.New("the server did nothing during the measurement")
 
-// span is a stretch of a server's work.
+// span is a period of a server's work.
 type span struct {
 	server *target.Server
 	began  time.Time
@@ -21,7 +21,7 @@ type span struct {
 	mark   target.Mark
 }
 
-// work is what a server did in a span.
+// work is the work of a server in a span.
 type work struct {
 	took, cpu time.Duration
 	beats     float64
@@ -37,7 +37,7 @@ func begin(ctx context.Context, s *target.Server) (sp span, err error) {
 	return sp, err
 }
 
-// end closes the span at once; what it then has to count is counted later.
+// end ends the span immediately; count counts its work later.
 func (sp span) end(ctx context.Context) (w work, count func() (work, error), err error) {
 	now, err := begin(ctx, sp.server)
 	w = work{took: now.began.Sub(sp.began), cpu: now.cpu - sp.cpu}
@@ -51,7 +51,7 @@ func (sp span) end(ctx context.Context) (w work, count func() (work, error), err
 	}, err
 }
 
-// pause waits, or returns why there is nothing to wait for any more.
+// pause waits, or returns early with the cause of the context.
 func pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -61,7 +61,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// await asks until the answer is yes.
+// await calls done until it returns true.
 func await(ctx context.Context, what string, within, every time.Duration, done func() (bool, error)) error {
 	deadline := time.Now().Add(within)
 	for {

@@ -8,14 +8,14 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// start measures the time from exec until the controller is ready, with a large
-// database from before.
+// start measures the time from exec until the controller is ready, with an existing large
+// database.
 func (b *Bench) start(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	dir, err := b.filled(ctx, storedSize{b.Sizes.StartVMs, b.Sizes.StartCommands})
 	if err != nil {
 		return nil, err
 	}
-	// Where to ask has to be known beforehand.
+	// The address must be known in advance.
 	before, err := b.Programs.StartIn(ctx, kind, dir, target.AnyPort)
 	if err != nil {
 		return nil, err

@@ -9,11 +9,11 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// storedSize is how much a database holds.
+// storedSize is the size of a database.
 type storedSize struct{ vms, commands int }
 
-// filled returns the directory of a controller that is stopped and whose
-// database holds that much. It is filled once and kept until Run ends.
+// filled returns the directory of a stopped controller with a database of this size. It is
+// filled once and kept until Run ends.
 func (b *Bench) filled(ctx context.Context, size storedSize) (dir string, err error) {
 	if dir, ok := b.stored[size]; ok {
 		return dir, nil
@@ -34,10 +34,10 @@ func (b *Bench) filled(ctx context.Context, size storedSize) (dir string, err er
 	return dir, nil
 }
 
-// patternName is what the id of that VM begins with.
+// patternName is the prefix of the pattern VM's id.
 const patternName = "pattern"
 
-// pattern has a VM live through a command, as the pattern for the others.
+// pattern runs a VM through a command, as the pattern for copies.
 func (b *Bench) pattern(ctx context.Context, dir string) error {
 	s, err := b.Programs.StartIn(ctx, target.Controller, dir, target.AnyPort)
 	if err != nil {

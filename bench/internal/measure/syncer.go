@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// syncer measures what it takes to have a page on the disk: it overwrites a
-// page of a file that is there already, which is the least that can be durable.
+// syncer measures the time to make a page durable: it overwrites a page of an existing
+// file, which is the minimum for any durable write.
 type syncer struct {
 	file *os.File
 	page [4096]byte
@@ -36,4 +36,4 @@ func (s *syncer) sync() (time.Duration, error) {
 	return time.Since(began), nil
 }
 
-func (s *syncer) close() { _ = s.file.Close() } // what it holds matters to nobody
+func (s *syncer) close() { _ = s.file.Close() } // its content is not needed

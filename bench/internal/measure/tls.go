@@ -9,8 +9,8 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// tls measures what TLS costs: in short, what connect, idle, paced and flood do. The
-// flood is on a server of its own, while the other one comes to rest.
+// tls measures the cost of TLS: short versions of connect, idle, paced and flood. The flood
+// uses a server of its own, while the other one becomes idle.
 func (b *Bench) tls(ctx context.Context, kind target.Kind, _ int) (Values, error) {
 	return b.unconnected(ctx, kind, b.Sizes.TLSVMs, func(ctx context.Context, s scene) (Values, error) {
 		short := *b

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// adminService is what the load calls of the admin API.
+// adminService is the part of the admin API that the load uses.
 var adminService = grpc.ServiceDesc{
 	ServiceName: "migcontroller.v1.AdminService",
 	HandlerType: (*any)(nil),
@@ -32,7 +32,7 @@ var adminService = grpc.ServiceDesc{
 	}},
 }
 
-// sendCommand sends a command to a VM and answers when the VM has acked it.
+// sendCommand sends a command to a VM and returns when the VM has acked it.
 func (s *server) sendCommand(
 	ctx context.Context, req *migcontrollerv1.SendCommandRequest,
 ) (*migcontrollerv1.SendCommandResponse, error) {

@@ -23,7 +23,7 @@ const (
 	vms      = 5
 )
 
-// start starts a peer and returns where it listens.
+// start starts a peer and returns its addresses.
 func start(t *testing.T) (agents, tallies string) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -61,7 +61,7 @@ func tally(t *testing.T, addr string) (got peer.Tally) {
 	return got
 }
 
-// connect connects VMs that are taken away before the peer ends.
+// connect connects VMs, which are disconnected before the peer ends.
 func connect(t *testing.T, addr string) *load.Fleet {
 	t.Helper()
 	f, err := load.NewFleet(addr, nil, "vm", vms)
@@ -71,7 +71,7 @@ func connect(t *testing.T, addr string) *load.Fleet {
 	return f
 }
 
-// The VMs register, and what each of them sends is counted once.
+// The VMs register, and each message is counted once.
 func TestPeerCounts(t *testing.T) {
 	t.Parallel()
 	addr, tallies := start(t)
@@ -84,7 +84,7 @@ func TestPeerCounts(t *testing.T) {
 	require.Eventually(t, func() bool { return tally(t, tallies) == want }, patience, time.Millisecond)
 }
 
-// A flood sends as much as it can, and all of it arrives.
+// A flood sends as much as possible, and all of it arrives.
 func TestFloodArrives(t *testing.T) {
 	t.Parallel()
 	addr, tallies := start(t)
@@ -98,8 +98,8 @@ func TestFloodArrives(t *testing.T) {
 	require.Zero(t, n, "streams ended: %v", err)
 }
 
-// A command is answered once its VM has acked it; one for a VM that is not there
-// is refused.
+// A command is answered once its VM has acked it; one for a VM that is not connected is
+// rejected.
 func TestPeerCommands(t *testing.T) {
 	t.Parallel()
 	addr, tallies := start(t)
@@ -112,7 +112,7 @@ func TestPeerCommands(t *testing.T) {
 	require.ErrorContains(t, o.Command(t.Context(), "nobody"), "not connected")
 }
 
-// A VM whose connection is dropped comes back.
+// A VM whose connection is dropped reconnects.
 func TestDroppedVMComesBack(t *testing.T) {
 	t.Parallel()
 	addr, tallies := start(t)

@@ -1,6 +1,5 @@
-// Package peer owns the server that the controller is compared with. It stores
-// nothing, speaks the agents' stream and SendCommand, and is made of what grpc-go
-// offers, with its defaults.
+// Package peer owns the server that the controller is compared with. It stores nothing,
+// implements the agents' stream and SendCommand, and uses grpc-go with its defaults.
 package peer
 
 import (
@@ -20,20 +19,20 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// The keys of the log record that says where a peer listens: the controller's.
+// The attributes of the log record with a peer's addresses: the same as the controller's.
 const (
 	keyGRPC = "grpc_addr"
 	keyHTTP = "http_addr"
 )
 
-// Tally is what a peer has done so far.
+// Tally is the work of a peer so far.
 type Tally struct {
 	// Sessions is how many agents are connected.
 	Sessions int64 `json:"sessions"`
-	// Acks and Events are how many came.
+	// Acks and Events are the numbers received.
 	Acks   int64 `json:"acks"`
 	Events int64 `json:"events"`
-	// Heartbeats is how many were read.
+	// Heartbeats is the number read.
 	Heartbeats int64 `json:"heartbeats"`
 }
 
@@ -85,7 +84,7 @@ func Run(ctx context.Context, out io.Writer) error {
 
 func (s *server) writeTally(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(Tally{ //nolint:errchkjson // the caller has gone away
+	_ = json.NewEncoder(w).Encode(Tally{ //nolint:errchkjson // the caller has disconnected
 		Sessions: s.live.Load(), Acks: s.acks.Load(), Events: s.events.Load(), Heartbeats: s.heartbeats.Load(),
 	})
 }

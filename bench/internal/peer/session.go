@@ -70,11 +70,11 @@ func (s *server) serve(a *session) error {
 			}
 			return err
 		}
-		s.take(m)
+		s.handle(m)
 	}
 }
 
-// welcome answers the agent and has it register its runner.
+// welcome sends the ConnectAck and register_runner.
 func (s *server) welcome(a *session, vm string) error {
 	err := a.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Accepted: true, Message: "welcome", ServerVersion: "peer"},
@@ -91,8 +91,8 @@ func (s *server) welcome(a *session, vm string) error {
 	})
 }
 
-// take does what is to be done with a message.
-func (s *server) take(m *commands.MIGletMessage) {
+// handle processes a message.
+func (s *server) handle(m *commands.MIGletMessage) {
 	switch m := m.GetMessage().(type) {
 	case *commands.MIGletMessage_Heartbeat:
 		s.heartbeats.Add(1)
@@ -100,7 +100,7 @@ func (s *server) take(m *commands.MIGletMessage) {
 		s.acks.Add(1)
 		if waiting, ok := s.waiting.LoadAndDelete(m.CommandAck.GetCommandId()); ok {
 			if answer, ok := waiting.(chan *commands.CommandAck); ok {
-				answer <- m.CommandAck // has room for one
+				answer <- m.CommandAck // has capacity for one
 			}
 		}
 	case *commands.MIGletMessage_Event:

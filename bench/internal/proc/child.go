@@ -1,5 +1,5 @@
-// Package proc owns the processes that are measured: starting and ending them,
-// and reading what the kernel knows of them.
+// Package proc owns the processes that are measured: it starts and ends them, and reads the
+// kernel's data about them.
 package proc
 
 import (
@@ -16,12 +16,12 @@ import (
 // stopWithin is how long a process may take to end after SIGTERM.
 const stopWithin = 30 * time.Second
 
-// Child is a process that this one has started. It does not outlive it.
+// Child is a process started by this one. It does not outlive it.
 type Child struct {
 	cmd     *exec.Cmd
 	logPath string
-	gone    chan struct{}
-	err     error // of Wait; to be read once gone is closed
+	exited  chan struct{}
+	err     error // the result of Wait; valid once exited is closed
 	ending  chan struct{}
 }
 
@@ -31,36 +31,36 @@ func Start(logPath, program string, args ...string) (*Child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the log of %s: %w", filepath.Base(program), err)
 	}
-	defer func() { _ = log.Close() }() // the child has its own
-	// Children are ended by Stop and Kill, in an order that contexts do not know.
-	cmd := exec.Command(program, args...) //nolint:gosec,noctx // the operator names the program
+	defer func() { _ = log.Close() }() // the child has its own descriptor
+	// Stop and Kill end children in an order that contexts cannot express.
+	cmd := exec.Command(program, args...) //nolint:gosec,noctx // the program is given by the operator
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = environment()
 	cmd.SysProcAttr = alone()
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	c := &Child{cmd: cmd, logPath: logPath, gone: make(chan struct{}), ending: make(chan struct{})}
+	c := &Child{cmd: cmd, logPath: logPath, exited: make(chan struct{}), ending: make(chan struct{})}
 	go func() {
 		c.err = cmd.Wait()
-		close(c.gone)
+		close(c.exited)
 	}()
 	return c, nil
 }
 
-// PID is the number of the process.
+// PID returns the process id.
 func (c *Child) PID() int { return c.cmd.Process.Pid }
 
 // Gone is closed when the process has ended.
-func (c *Child) Gone() <-chan struct{} { return c.gone }
+func (c *Child) Gone() <-chan struct{} { return c.exited }
 
-// Watch returns a context that ends when the process does, with what it said
-// last as the cause, unless it was Stop or Kill that ended it.
+// Watch returns a context that ends when the process does, with the end of its log as the
+// cause, unless Stop or Kill ended it.
 func (c *Child) Watch(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
 		select {
-		case <-c.gone:
+		case <-c.exited:
 			select {
 			case <-c.ending:
 			default:
@@ -73,18 +73,18 @@ func (c *Child) Watch(ctx context.Context) (context.Context, context.CancelFunc)
 	return ctx, func() { cancel(context.Canceled) }
 }
 
-// Failure tells how a process that is gone has ended.
+// Failure returns an error that describes how a process has ended.
 func (c *Child) Failure() error {
-	<-c.gone
+	<-c.exited
 	end := "exit status 0"
 	if c.err != nil {
 		end = c.err.Error()
 	}
-	return fmt.Errorf("%s ended by itself (%s); its last words: %s", filepath.Base(c.cmd.Path), end, c.lastWords())
+	return fmt.Errorf("%s ended unexpectedly (%s); the end of its log: %s", filepath.Base(c.cmd.Path), end, c.logTail())
 }
 
-// lastWords is the end of the log.
-func (c *Child) lastWords() string {
+// logTail returns the end of the log.
+func (c *Child) logTail() string {
 	const enough = 600
 	log, err := os.ReadFile(c.logPath)
 	if err != nil {
@@ -93,13 +93,13 @@ func (c *Child) lastWords() string {
 	return string(log[max(0, len(log)-enough):])
 }
 
-// Stop asks the process to end and waits for it. It returns an error when the
-// process ends with any status but 0, or has to be killed.
+// Stop asks the process to end and waits for it. It returns an error when the process ends
+// with a status other than 0, or has to be killed.
 func (c *Child) Stop() error {
 	c.expectEnd()
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails when it is gone already
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails if it has already ended
 	select {
-	case <-c.gone:
+	case <-c.exited:
 		if c.err != nil {
 			return c.Failure()
 		}
@@ -110,11 +110,11 @@ func (c *Child) Stop() error {
 	}
 }
 
-// Kill ends the process as a crash does and waits until it is gone.
+// Kill ends the process as a crash does and waits until it has ended.
 func (c *Child) Kill() {
 	c.expectEnd()
-	_ = c.cmd.Process.Kill() // fails when it is gone already
-	<-c.gone
+	_ = c.cmd.Process.Kill() // fails if it has already ended
+	<-c.exited
 }
 
 func (c *Child) expectEnd() {

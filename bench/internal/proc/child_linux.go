@@ -7,14 +7,14 @@ import (
 	"syscall"
 )
 
-// alone puts a process into a group of its own, so that Ctrl-C reaches this
-// process only, and has the kernel kill it should this process die.
+// alone starts a process in a process group of its own, so that Ctrl-C reaches only this
+// process, and makes the kernel kill it if this process dies.
 func alone() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// environment is this process's own, without what sets options of the
-// controller or of Go's runtime: all are measured with their defaults.
+// environment is this process's environment without variables that set options of the
+// controller or of the Go runtime: all are measured with their defaults.
 func environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
@@ -23,5 +23,5 @@ func environment() []string {
 	})
 }
 
-// SyncDisks waits until all that was written is on the disk.
+// SyncDisks waits until all writes are on the disk.
 func SyncDisks() { syscall.Sync() }

@@ -21,7 +21,7 @@ func start(t *testing.T, script string) *Child {
 	return c
 }
 
-func awaitEnd(t *testing.T, ctx context.Context) error { //nolint:revive // it is t's helper first
+func awaitEnd(t *testing.T, ctx context.Context) error { //nolint:revive // helpers take t first
 	t.Helper()
 	select {
 	case <-ctx.Done():
@@ -32,7 +32,7 @@ func awaitEnd(t *testing.T, ctx context.Context) error { //nolint:revive // it i
 	}
 }
 
-// A measure ends when its server dies, and says what the server said last.
+// A measure ends when its server dies, with the end of the server's log.
 func TestWatchTellsOfADeath(t *testing.T) {
 	t.Parallel()
 	c := start(t, "echo out of luck; exit 3")
@@ -43,7 +43,7 @@ func TestWatchTellsOfADeath(t *testing.T) {
 	require.ErrorContains(t, err, "out of luck")
 }
 
-// A server that is ended on purpose is no failure.
+// A server that is ended on purpose is not a failure.
 func TestWatchKeepsSilentOfAnEnding(t *testing.T) {
 	t.Parallel()
 	c := start(t, "exec sleep 60")
@@ -53,7 +53,7 @@ func TestWatchKeepsSilentOfAnEnding(t *testing.T) {
 	stop()
 }
 
-// Stop asks first, and tells of an end that is not clean.
+// Stop sends SIGTERM first, and reports an unclean exit.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ script, says string }{
@@ -61,7 +61,7 @@ func TestStop(t *testing.T) {
 		{"trap 'echo broken; exit 1' TERM; echo ready; while :; do sleep 0.01; done", "broken"},
 	} {
 		c := start(t, test.script)
-		require.Eventually(t, func() bool { return c.lastWords() != "" }, 20*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return c.logTail() != "" }, 20*time.Second, time.Millisecond)
 		err := c.Stop()
 		if test.says == "" {
 			require.NoError(t, err)
@@ -71,20 +71,20 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// A server is measured with its defaults, whatever the environment sets.
+// A server is measured with its defaults, whatever the environment contains.
 func TestEnvironment(t *testing.T) {
 	for _, name := range []string{"CONTROLLER_GRPC_ADDR", "GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "GOLIKE"} {
 		t.Setenv(name, "1")
 	}
 	c := start(t, "env | grep -E '^(GO|CONTROLLER_)'; echo end; exec sleep 60")
-	require.Eventually(t, func() bool { return strings.HasSuffix(c.lastWords(), "end\n") }, 20*time.Second, time.Millisecond)
-	require.Contains(t, c.lastWords(), "GOLIKE=1\n", "all else is kept")
+	require.Eventually(t, func() bool { return strings.HasSuffix(c.logTail(), "end\n") }, 20*time.Second, time.Millisecond)
+	require.Contains(t, c.logTail(), "GOLIKE=1\n", "all other variables are kept")
 	for _, name := range []string{"CONTROLLER_", "GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG"} {
-		require.NotContains(t, c.lastWords(), name)
+		require.NotContains(t, c.logTail(), name)
 	}
 }
 
-// More connections than any machine allows are refused with the limit named.
+// More connections than any machine allows are rejected with an error that names the limit.
 func TestNeedConnections(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, NeedConnections(1))

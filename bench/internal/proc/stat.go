@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// tick is the unit of processor time in /proc/PID/stat: USER_HZ is 100 on every
-// platform that Go runs on.
+// tick is the unit of processor time in /proc/PID/stat: USER_HZ is 100 on all platforms of
+// Go.
 const tick = 10 * time.Millisecond
 
-// CPU is the processor time that the process has used, in the kernel and out of
-// it, to the nearest 10 ms.
+// CPU returns the processor time used by the process, user and system, with a resolution of
+// 10 ms.
 func CPU(pid int) (time.Duration, error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -24,7 +24,7 @@ func CPU(pid int) (time.Duration, error) {
 }
 
 func parseCPU(stat []byte) (time.Duration, error) {
-	// The name of the program, in parentheses, may hold anything.
+	// The name of the program, in parentheses, may contain any characters.
 	end := bytes.LastIndexByte(stat, ')')
 	fields := strings.Fields(string(stat[end+1:]))
 	const utime, stime = 11, 12 // counted from the field after the name
@@ -42,7 +42,7 @@ func parseCPU(stat []byte) (time.Duration, error) {
 	return time.Duration(ticks) * tick, nil
 }
 
-// Status is what the kernel tells of a process.
+// Status is the kernel's data about a process.
 type Status struct {
 	// RSS is the memory in use, in bytes.
 	RSS int64

@@ -8,8 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Processor time is what was used in and out of the kernel, whatever the name of
-// the program has in it.
+// Processor time is user plus system time, whatever the name of the program contains.
 func TestParseCPU(t *testing.T) {
 	t.Parallel()
 	const rest = " S 1 2 3 4 5 6 7 8 9 10 250 50 7 8 20 0 5 0 100\n"
@@ -24,8 +23,8 @@ func TestParseCPU(t *testing.T) {
 	}
 }
 
-// Memory and threads are found among the other lines; a status without them is
-// an error and not nought.
+// Memory and threads are found among the other lines; a status without them is an error,
+// not zero.
 func TestParseStatus(t *testing.T) {
 	t.Parallel()
 	got, err := parseStatus("Name:\tx\nVmRSS:\t  2048 kB\nThreads:\t7\n")
@@ -37,7 +36,7 @@ func TestParseStatus(t *testing.T) {
 	}
 }
 
-// This very process can be read.
+// This process itself can be read.
 func TestReadStatus(t *testing.T) {
 	t.Parallel()
 	s, err := ReadStatus(os.Getpid())

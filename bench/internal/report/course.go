@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// drawCourse draws how a value went over the seconds of a soak. The line breaks where a
-// life ends. axis says what the value is, in which unit.
+// drawCourse draws a value over the seconds of a soak. The line breaks where the controller
+// was killed. axis is the label of the value, with its unit.
 func drawCourse(title, axis string, at []float64, lives []int, values []float64) string {
 	const left, right, top, bottom = 70.0, 650.0, 64.0, 204.0
 	p := newPicture(title, int(bottom)+52)

@@ -8,7 +8,7 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// titles say what the servers are, in the order in which they are shown.
+// titles are the labels of the servers, in display order.
 var titles = []struct{ server, title string }{
 	{string(target.Bare), "bare grpc-go"},
 	{string(target.Controller), "controller"},

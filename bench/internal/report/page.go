@@ -12,7 +12,7 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/soak"
 )
 
-// part is the marks between which a page is generated.
+// part is a generated part of a page, between two marks.
 type part struct{ begin, end string }
 
 var (
@@ -26,13 +26,13 @@ func partOf(name string) part {
 	return part{"<!-- " + name + ": generated from here -->", "<!-- " + name + ": to here -->"}
 }
 
-// newPage is the page where there is none yet.
+// newPage is the initial page.
 var newPage = "# Performance\n\n" + resultsPart.empty() + "\n" + soakPart.empty() +
 	"\n## Appendix\n\n" + goroutinesPart.empty() + "\n" + figuresPart.empty()
 
 func (p part) empty() string { return p.begin + "\n" + p.end + "\n" }
 
-// fill puts a body between the marks of a page.
+// fill replaces the text between the marks of a page.
 func (p part) fill(page, body string) (string, error) {
 	before, rest, begins := strings.Cut(page, p.begin)
 	_, after, ends := strings.Cut(rest, p.end)
@@ -42,8 +42,8 @@ func (p part) fill(page, body string) (string, error) {
 	return before + p.begin + "\n\n" + body + "\n" + p.end + after, nil
 }
 
-// Write writes the plots into the directory beside the page that has its name, and what
-// goes with them into the page, between its marks: the results, and all figures in the
+// Write writes the plots into the directory next to the page that has its name, and the
+// generated text into the page, between its marks: the results, and all figures in the
 // appendix.
 func Write(r result.Results, page string) error {
 	plots := Plots(r)
@@ -68,7 +68,7 @@ func WriteSoak(v soak.Verdict, page string) error {
 	})
 }
 
-// write writes plots, and the page as fill makes it from what it was.
+// write writes plots, and the page as changed by fill.
 func write(page string, plots []Plot, fill func(text, dir string) (string, error)) error {
 	text, err := os.ReadFile(page)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -93,11 +93,11 @@ func write(page string, plots []Plot, fill func(text, dir string) (string, error
 	return os.WriteFile(page, []byte(written), 0o600)
 }
 
-// body is what is generated.
+// body returns the generated text.
 func body(r result.Results, plots []Plot, dir string) string {
 	var b strings.Builder
 	if r.Meta.Quick {
-		b.WriteString("These are toy sizes: they say nothing of speed.\n\n")
+		b.WriteString("These are toy sizes: they say nothing about speed.\n\n")
 	}
 	b.WriteString(madeBy(r.Meta))
 	b.WriteString(Table(r))
@@ -107,7 +107,7 @@ func body(r result.Results, plots []Plot, dir string) string {
 	return b.String()
 }
 
-// madeBy is the paragraph that says where figures come from.
+// madeBy returns the paragraph about the origin of the figures.
 func madeBy(m result.Meta) string {
 	return "`" + m.Command + "` at commit `" + m.Commit + "`, " + fmt.Sprintf("%s, with %s on Linux %s, %d CPUs (%s).\n\n",
 		m.Began.Format("2006-01-02"), m.GoVersion, m.Kernel, m.CPUs, m.CPUModel)

@@ -6,10 +6,10 @@ import (
 
 // Plot is a picture of some results.
 type Plot struct {
-	// Name is the file's, without its end.
+	// Name is the file's name without its extension.
 	Name  string
 	Title string
-	// Says is a sentence: what the picture shows, and which direction is better.
+	// Says is a sentence about what the plot shows, and which direction is better.
 	Says string
 	SVG  string
 }
@@ -48,7 +48,7 @@ var barPlots = []struct{ name, title, says, axis, measure, value string }{
 	},
 }
 
-// The figures that are shown as lines.
+// The figures that are drawn as lines.
 var linePlots = []struct{ name, title, says, xAxis, yAxis, measure, value string }{
 	{
 		"growth-heartbeat", "CPU for a heartbeat by the number of VMs",
@@ -67,7 +67,7 @@ var linePlots = []struct{ name, title, says, xAxis, yAxis, measure, value string
 	},
 }
 
-// Plots draws what there are results for.
+// Plots draws the available results.
 func Plots(r result.Results) []Plot {
 	var plots []Plot
 	for _, p := range barPlots {
@@ -89,7 +89,7 @@ func Plots(r result.Results) []Plot {
 	return plots
 }
 
-// linesOf returns a line for each server that was measured at more than one size.
+// linesOf returns a line for each server that was measured at several sizes.
 func linesOf(r result.Results, measure, value string) []line {
 	var lines []line
 	for _, t := range titles {

@@ -14,8 +14,8 @@ import (
 
 var image = regexp.MustCompile(`!\[[^]]+\]\(([^)]+)\)`)
 
-// The page that is published has a verdict on every target, figures of every
-// measure, an hour, and its plots.
+// The published page has a verdict on every target, figures of every measure, an hour's
+// soak, and its plots.
 func TestPublishedPageIsWhole(t *testing.T) {
 	t.Parallel()
 	const dir = "../../../docs"

@@ -32,8 +32,8 @@ func results() result.Results {
 	return r
 }
 
-// The table has a row for each target, with the median of the ratios, their
-// range and whether the target was met; what was not measured says so.
+// The table has a row for each target, with the median of the ratios, their range and the
+// verdict, or "not measured".
 func TestTable(t *testing.T) {
 	t.Parallel()
 	table := Table(results())
@@ -52,7 +52,7 @@ func TestFigures(t *testing.T) {
 	require.Equal(t, 2+6, strings.Count(figures, "\n"))
 }
 
-// A figure has three digits that mean something.
+// A figure has three significant digits.
 func TestFigure(t *testing.T) {
 	t.Parallel()
 	for v, want := range map[float64]string{
@@ -62,8 +62,7 @@ func TestFigure(t *testing.T) {
 	}
 }
 
-// Plots are drawn of what was measured, and of nothing else; they are valid XML
-// and hold the figures.
+// Plots are drawn only of existing results; they are valid XML and contain the figures.
 func TestPlots(t *testing.T) {
 	t.Parallel()
 	plots := Plots(results())
@@ -78,11 +77,11 @@ func TestPlots(t *testing.T) {
 	require.Contains(t, plots[2].SVG, ">µs of the server&#39;s CPU per command</text>")
 	for _, p := range plots {
 		requireDrawn(t, p)
-		require.Contains(t, p.Says, "better", "the direction is said")
+		require.Contains(t, p.Says, "better", "the direction is given")
 	}
 }
 
-// requireDrawn looks whether a plot is valid XML without figures that are none.
+// requireDrawn checks that a plot is valid XML without invalid numbers.
 func requireDrawn(t *testing.T, p Plot) {
 	t.Helper()
 	d := xml.NewDecoder(strings.NewReader(p.SVG))
@@ -96,8 +95,7 @@ func requireDrawn(t *testing.T, p Plot) {
 	require.NotContains(t, p.SVG, "NaN", p.Name)
 }
 
-// The page keeps what people wrote around the generated part, however often it
-// is generated.
+// Text around the generated part of a page is kept, however often the page is generated.
 func TestWriteKeepsThePage(t *testing.T) {
 	t.Parallel()
 	page := filepath.Join(t.TempDir(), "performance.md")
@@ -114,8 +112,8 @@ func TestWriteKeepsThePage(t *testing.T) {
 	require.FileExists(t, filepath.Join(filepath.Dir(page), "performance", "flood.svg"))
 }
 
-// The project's own page has both generated parts, with the commits that they are
-// of, and all of its plots.
+// The project's own page has both generated parts, with their commits, and all of its
+// plots.
 func TestPublishedPage(t *testing.T) {
 	t.Parallel()
 	docs := filepath.Join("..", "..", "..", "docs")
@@ -137,8 +135,7 @@ func TestPublishedPage(t *testing.T) {
 	require.Equal(t, len(plots), strings.Count(string(content), "](performance/"))
 }
 
-// A page without the marks is refused and left alone; one that is not there is
-// made.
+// A page without the marks is rejected and not changed; a missing page is created.
 func TestWriteNeedsTheMarks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -5,7 +5,7 @@ import "math"
 // scale is an axis that begins at zero and has a tick at each multiple of a round step.
 type scale struct{ step, top float64 }
 
-// scaleTo returns the scale with three to eight steps that reaches most.
+// scaleTo returns the scale with three to eight steps that includes most.
 func scaleTo(most float64) scale {
 	if most <= 0 {
 		return scale{1, 1}
@@ -28,5 +28,5 @@ func (s scale) ticks() []float64 {
 	return at
 }
 
-// place returns where v is between from and to, which stand for zero and the top.
+// place interpolates v between from and to, which represent zero and the top.
 func (s scale) place(v, from, to float64) float64 { return from + v/s.top*(to-from) }

@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Ticks are round, begin at zero, reach the largest value, and are neither so few that
-// nothing can be read nor so many that they touch.
+// Ticks are round, begin at zero, include the largest value, and are neither too few to be
+// readable nor so many that they touch.
 func TestScale(t *testing.T) {
 	t.Parallel()
 	for most, want := range map[float64][]float64{

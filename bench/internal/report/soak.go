@@ -8,7 +8,7 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/soak"
 )
 
-// SoakTable is the trends of a soak and what was done in it, as Markdown.
+// SoakTable returns the trends and totals of a soak as Markdown.
 func SoakTable(v soak.Verdict) string {
 	var b strings.Builder
 	b.WriteString("| After the last kill | First third | Last third | Flat |\n|---|---|---|---|\n")
@@ -45,7 +45,7 @@ func yes(it bool) string {
 	return "no"
 }
 
-// soakBody is what is generated of a soak.
+// soakBody returns the generated text about a soak.
 func soakBody(v soak.Verdict, memory Plot, dir string) string {
 	title := "An hour"
 	if v.For != time.Hour {
@@ -55,7 +55,7 @@ func soakBody(v soak.Verdict, memory Plot, dir string) string {
 		title, figure(float64(v.VMs)), v.For, madeBy(v.Meta), SoakTable(v), memory.image(dir))
 }
 
-// soakPlots draws how a soak went.
+// soakPlots draws a soak.
 func soakPlots(v soak.Verdict) (memory, goroutines Plot) {
 	var at, mebibytes, routines []float64
 	var lives []int

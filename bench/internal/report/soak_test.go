@@ -26,8 +26,8 @@ func hour() soak.Verdict {
 	}
 }
 
-// All that a soak is run for is in its section: what made it, each trend and
-// whether it is flat, what was done and failed, and how long each kill cost.
+// The section of a soak contains everything that it is run for: how it was made, each trend
+// and whether it is flat, what was done and failed, and how long each kill took.
 func TestSoakBody(t *testing.T) {
 	t.Parallel()
 	plot, _ := soakPlots(hour())
@@ -46,10 +46,10 @@ func TestSoakBody(t *testing.T) {
 	failed.Faults, failed.For = []string{"threads grew"}, time.Minute
 	text = soakBody(failed, plot, "performance")
 	require.Contains(t, text, "**the soak did not pass: threads grew**\n")
-	require.Contains(t, text, "## A soak of 1m0s\n", "a minute is no hour")
+	require.Contains(t, text, "## A soak of 1m0s\n", "a minute is not an hour")
 }
 
-// The plots have a line for each life, and round figures at their axes.
+// The plots have a line for each run of the controller, and round figures at their axes.
 func TestSoakPlots(t *testing.T) {
 	t.Parallel()
 	memory, goroutines := soakPlots(hour())
@@ -68,7 +68,7 @@ func TestSoakPlots(t *testing.T) {
 	}
 }
 
-// A soak is written in its place; the figures leave it alone, and it them.
+// The section of a soak is written without changing the figures, and vice versa.
 func TestWriteSoakKeepsThePage(t *testing.T) {
 	t.Parallel()
 	page := filepath.Join(t.TempDir(), "performance.md")
@@ -86,7 +86,7 @@ func TestWriteSoakKeepsThePage(t *testing.T) {
 	require.Equal(t, string(first), string(second))
 }
 
-// A page that has no place for a soak is refused.
+// A page without marks for a soak is rejected.
 func TestWriteSoakNeedsAPlace(t *testing.T) {
 	t.Parallel()
 	page := filepath.Join(t.TempDir(), "a.md")

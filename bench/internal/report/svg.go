@@ -9,7 +9,7 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/result"
 )
 
-// style makes a plot readable on a light and on a dark page.
+// style makes a plot readable on light and dark pages.
 const style = `<style>
 text{font:13px system-ui,sans-serif;fill:#24292f}
 .title{font-weight:600}
@@ -36,13 +36,13 @@ type point struct {
 	spread result.Spread
 }
 
-// line is how something grows.
+// line is the growth of a value.
 type line struct {
 	title, class string
 	points       []point
 }
 
-// picture is an SVG file that is being drawn.
+// picture is an SVG file being drawn.
 type picture struct{ b strings.Builder }
 
 func newPicture(title string, height int) *picture {
@@ -67,8 +67,8 @@ func (p *picture) line(x1, y1, x2, y2 float64, class string) {
 
 func (p *picture) done() string { return p.b.String() + "</svg>\n" }
 
-// drawBars draws medians as bars, with whiskers from the least to the most. axis says
-// what is measured, in which unit.
+// drawBars draws medians as bars, with whiskers for the range. axis is the label of the
+// value, with its unit.
 func drawBars(title, axis string, bars []bar) string {
 	const left, right, top, step, thick = 160.0, 560.0, 44.0, 34.0, 20.0
 	bottom := top + step*float64(len(bars))
@@ -99,8 +99,8 @@ func drawBars(title, axis string, bars []bar) string {
 	return p.done()
 }
 
-// plane is where lines are drawn: sizes from left to right, in powers of ten, and what
-// was measured from the bottom up.
+// plane is the drawing area of lines: sizes from left to right, on a logarithmic scale, and
+// values from bottom to top.
 type plane struct {
 	left, right, top, bottom float64
 	least, most              float64 // sizes
@@ -127,8 +127,8 @@ func (p plane) x(at float64) float64 {
 
 func (p plane) y(v float64) float64 { return p.values.place(v, p.bottom, p.top) }
 
-// drawLines draws medians over sizes, with the range of each. The axes say what is
-// measured, in which unit.
+// drawLines draws medians over sizes, with the range of each. The axes are labels with
+// their units.
 func drawLines(title, xAxis, yAxis string, lines []line) string {
 	at := planeOf(lines)
 	p := newPicture(title, int(at.bottom)+52)
@@ -162,6 +162,6 @@ func drawLines(title, xAxis, yAxis string, lines []line) string {
 
 func escape(s string) string {
 	var b strings.Builder
-	_ = xml.EscapeText(&b, []byte(s)) // a Builder takes everything
+	_ = xml.EscapeText(&b, []byte(s)) // a Builder never fails
 	return b.String()
 }

@@ -1,4 +1,4 @@
-// Package report owns how results are shown: as Markdown and as plots.
+// Package report owns how results are presented: as Markdown and as plots.
 package report
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/result"
 )
 
-// Table is the targets and what was reached, as Markdown.
+// Table returns the targets and the results for them as Markdown.
 func Table(r result.Results) string {
 	var b strings.Builder
 	b.WriteString("| measure | against | must | measured | min–max | verdict |\n|---|---|---|---|---|---|\n")
@@ -35,7 +35,7 @@ func bound(t result.Target) string {
 	return fmt.Sprintf("%s %s%s", sign, figure(t.Must), t.Unit)
 }
 
-// Figures is every value of every measure, as Markdown.
+// Figures returns every value of every measure as Markdown.
 func Figures(r result.Results) string {
 	var b strings.Builder
 	b.WriteString("| measure | size | figure | server | median | min–max | runs |\n|---|---|---|---|---|---|---|\n")
@@ -59,7 +59,7 @@ func Figures(r result.Results) string {
 	return b.String()
 }
 
-// figure writes a number with three digits that mean something.
+// figure formats a number with three significant digits.
 func figure(v float64) string {
 	if v == 0 || math.IsNaN(v) || math.IsInf(v, 0) {
 		return strconv.FormatFloat(v, 'g', -1, 64)
@@ -75,7 +75,7 @@ func figure(v float64) string {
 	return thousands(text)
 }
 
-// thousands puts commas into a whole number that is not negative.
+// thousands adds commas to a non-negative integer.
 func thousands(digits string) string {
 	for i := len(digits) - 3; i > 0; i -= 3 {
 		digits = digits[:i] + "," + digits[i:]

@@ -1,5 +1,5 @@
-// Package result owns what was measured: samples, what they amount to, and the
-// targets they are held against.
+// Package result owns what was measured: samples, their statistics, and the targets that
+// they are compared with.
 package result
 
 import (
@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// Results are what one call of the bench has measured.
+// Results are the measurements of one call of the bench.
 type Results struct {
 	Meta    Meta     `json:"meta"`
 	Samples []Sample `json:"samples"`
 }
 
-// Meta is what the samples were measured with.
+// Meta describes how the samples were measured.
 type Meta struct {
 	Command   string    `json:"command"`
 	Commit    string    `json:"commit"`
@@ -25,7 +25,7 @@ type Meta struct {
 	CPUs      int       `json:"cpus"`
 	CPUModel  string    `json:"cpu_model"`
 	Began     time.Time `json:"began"`
-	// Quick samples prove that the bench works and say nothing of speed.
+	// Quick samples prove that the bench works and say nothing about speed.
 	Quick bool `json:"quick,omitempty"`
 }
 
@@ -34,12 +34,12 @@ type Sample struct {
 	Measure string `json:"measure"`
 	Server  string `json:"server"`
 	Run     int    `json:"run"`
-	// At is the size that a growth is measured at; 0 elsewhere.
+	// At is the size in a growth measure; 0 elsewhere.
 	At     int                `json:"at,omitempty"`
 	Values map[string]float64 `json:"values"`
 }
 
-// Of returns a value of a measure on a server, one for each run in order.
+// Of returns a value of a measure on a server, for each run in order.
 func (r Results) Of(measure, server, value string, at int) []float64 {
 	byRun := map[int]float64{}
 	for _, s := range r.Samples {
@@ -56,7 +56,7 @@ func (r Results) Of(measure, server, value string, at int) []float64 {
 	return all
 }
 
-// Sizes returns the sizes that a growth was measured at, rising.
+// Sizes returns the sizes of a growth measure, ascending.
 func (r Results) Sizes(measure string) []int {
 	var at []int
 	for _, s := range r.Samples {
@@ -79,8 +79,8 @@ func (r Results) runs() []int {
 	return runs
 }
 
-// ReadAll reads results of the same commit from several files. A measure that is
-// in two of them is refused: its runs would be mixed up.
+// ReadAll reads results of the same commit from several files. A measure that is in two of
+// them is rejected: its runs would be mixed up.
 func ReadAll(paths []string) (Results, error) {
 	var all Results
 	for i, path := range paths {

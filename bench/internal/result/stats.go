@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// Spread is what several runs amount to. Without a run all of it is NaN.
+// Spread summarizes several runs. Without runs all of it is NaN.
 type Spread struct{ Median, Min, Max float64 }
 
 // SpreadOf returns the spread of values.
@@ -16,8 +16,8 @@ func SpreadOf(values []float64) Spread {
 	return Spread{Percentile(values, 50), slices.Min(values), slices.Max(values)}
 }
 
-// Percentile returns the value that p percent of values are not above, between
-// the two nearest where there is none. The values keep their order.
+// Percentile returns the p-th percentile of values, interpolated between the two nearest.
+// It does not change the order of values.
 func Percentile(values []float64, p float64) float64 {
 	if len(values) == 0 {
 		return math.NaN()

@@ -7,8 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A percentile is what lies that far into the sorted values, and leaves them as
-// they were.
+// A percentile is that of the sorted values, and their order is not changed.
 func TestPercentile(t *testing.T) {
 	t.Parallel()
 	values := []float64{5, 1, 4, 2, 3}
@@ -20,7 +19,7 @@ func TestPercentile(t *testing.T) {
 	require.True(t, math.IsNaN(Percentile(nil, 50)))
 }
 
-// A spread is the median with its range; of nothing it is nothing.
+// A spread is the median with its range, or NaN without values.
 func TestSpreadOf(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, Spread{Median: 2.5, Min: 1, Max: 4}, SpreadOf([]float64{4, 1, 3, 2}))

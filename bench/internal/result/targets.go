@@ -6,7 +6,7 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// Target is what a measure must reach.
+// Target is a requirement for a measure.
 type Target struct {
 	Name    string
 	Against string
@@ -14,11 +14,11 @@ type Target struct {
 	Must   float64
 	AtMost bool
 	Unit   string
-	// of returns the values that count, one for each run.
+	// of returns the values that are compared, one for each run.
 	of func(Results) []float64
 }
 
-// Verdict is how a target was met.
+// Verdict is whether a target was met.
 type Verdict string
 
 // The verdicts.
@@ -84,10 +84,10 @@ var Targets = []Target{
 	},
 }
 
-// Of returns what the results say of the target: a value for each run.
+// Of returns the spread of the results for the target.
 func (t Target) Of(r Results) Spread { return SpreadOf(t.of(r)) }
 
-// Judge holds the median against the target.
+// Judge compares the median with the target.
 func (t Target) Judge(s Spread) Verdict {
 	met := s.Median >= t.Must
 	if t.AtMost {
@@ -107,15 +107,15 @@ func value(measure, name string) func(Results) []float64 {
 	return func(r Results) []float64 { return r.Of(measure, controller, name, 0) }
 }
 
-// ratio is the controller's value over that of the bare server in the same run.
+// ratio returns the controller's value divided by that of the bare server in the same run.
 func ratio(measure, name string) func(Results) []float64 {
 	return func(r Results) []float64 {
 		return divide(r.Of(measure, controller, name, 0), r.Of(measure, bare, name, 0))
 	}
 }
 
-// roundTrip is the controller's time over that of the bare server and two syncs
-// of the disk.
+// roundTrip returns the controller's time divided by that of the bare server plus two disk
+// syncs.
 func roundTrip(r Results) []float64 {
 	const measure = "round-trip"
 	with := r.Of(measure, bare, "p50_us", 0)

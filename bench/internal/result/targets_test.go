@@ -22,8 +22,8 @@ func named(t *testing.T, name string) Target {
 	return Target{}
 }
 
-// Ratios are of the runs that were made one after the other, not of medians:
-// what slowed a whole run cancels out.
+// Ratios are computed within a run, not of medians: what slows down a whole run cancels
+// out.
 func TestRatioIsWithinARun(t *testing.T) {
 	t.Parallel()
 	r := Results{Samples: []Sample{
@@ -38,7 +38,7 @@ func TestRatioIsWithinARun(t *testing.T) {
 	require.Equal(t, Missed, target.Judge(s))
 }
 
-// The round trip is held against the bare server's and two syncs of the same run.
+// The round trip is compared with the bare server's plus two syncs of the same run.
 func TestRoundTripCountsTwoSyncs(t *testing.T) {
 	t.Parallel()
 	r := Results{Samples: []Sample{
@@ -46,10 +46,10 @@ func TestRoundTripCountsTwoSyncs(t *testing.T) {
 		sample("round-trip", "controller", 1, map[string]float64{"p50_us": 1200, "fsync_us": 400}),
 	}}
 	require.InDelta(t, 1.2, SpreadOf(roundTrip(r)).Median, 1e-9)
-	require.InDelta(t, 200, r.Samples[0].Values["p50_us"], 0, "samples stay as they are")
+	require.InDelta(t, 200, r.Samples[0].Values["p50_us"], 0, "samples are not changed")
 }
 
-// The bounds themselves are good enough, on the side that the target says.
+// A value equal to the bound meets the target.
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	least := Target{Must: 5}
@@ -71,8 +71,7 @@ func TestJudge(t *testing.T) {
 	require.Equal(t, NotMeasured, least.Judge(SpreadOf(nil)))
 }
 
-// Every target has a bound and a name of its own, and says nothing of results
-// that are not there.
+// Every target has a bound and a unique name, and is not measured without results.
 func TestTargetsAreSound(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
@@ -84,7 +83,7 @@ func TestTargetsAreSound(t *testing.T) {
 	}
 }
 
-// Results come back from their file as they were.
+// Results are read as they were written.
 func TestResultsInAFile(t *testing.T) {
 	t.Parallel()
 	r := Results{
@@ -101,7 +100,7 @@ func TestResultsInAFile(t *testing.T) {
 	require.Empty(t, got.Of("growth-vms", "bare", "x", 0))
 }
 
-// Results of several files are one, if they are of one commit.
+// Results of several files are combined if they are of the same commit.
 func TestReadAll(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

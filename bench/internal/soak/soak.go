@@ -1,7 +1,6 @@
-// Package soak owns the long run: a fleet that lives as fleets do, with
-// heartbeats, commands, VMs that come and go, dropped connections and a
-// controller that is killed, to see whether memory, goroutines, threads and open
-// files stay where they are.
+// Package soak owns the long run: a realistic fleet with heartbeats, commands, VMs that are
+// replaced, dropped connections and a controller that is killed, to check whether memory,
+// goroutines, threads and open files stay constant.
 package soak
 
 import (
@@ -17,26 +16,26 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/target"
 )
 
-// Options say what the fleet lives through.
+// Options are the settings of a soak.
 type Options struct {
 	Programs target.Programs
 	VMs      int
-	// For is how long, once all VMs are connected.
+	// For is its duration, once all VMs are connected.
 	For time.Duration
-	// Kills is how often the controller is killed. They are spread over the first
-	// half; the life after the last is the one that is judged.
+	// Kills is how often the controller is killed. The kills are spread over the first
+	// half; the run after the last kill is evaluated.
 	Kills int
 	// Beat is the time between two heartbeats of a VM.
 	Beat time.Duration
-	// Drops and Commands are how many there are each second; Replace is how many
-	// VMs end in it, each with a new one in its place.
+	// Drops, Commands and Replace are rates per second; Replace is how many VMs end, each
+	// replaced by a new one.
 	Drops, Commands, Replace float64
 	// Every is the time between two samples.
 	Every    time.Duration
 	Progress func(format string, args ...any)
 }
 
-// Sample is how the controller is at one time.
+// Sample is the state of the controller at one time.
 type Sample struct {
 	// At is the time since all VMs were connected, in seconds.
 	At         float64 `json:"at"`
@@ -46,16 +45,16 @@ type Sample struct {
 	Threads    int     `json:"threads"`
 	Files      int     `json:"files"`
 	Sessions   int64   `json:"sessions"`
-	// Done and Failed are commands.
+	// Done and Failed count commands.
 	Done   int64 `json:"done"`
 	Failed int64 `json:"failed"`
-	// Replaced is how many VMs have registered in the place of another, and
-	// Dropped how many connections were.
+	// Replaced counts VMs that have registered in the place of another one, and Dropped
+	// counts dropped connections.
 	Replaced int64 `json:"replaced"`
 	Dropped  int64 `json:"dropped"`
 }
 
-// run is a soak under way.
+// run is a soak in progress.
 type run struct {
 	Options
 	fleet    *load.Fleet
@@ -63,23 +62,23 @@ type run struct {
 	server   *target.Server
 	began    time.Time
 	life     int
-	// down is set while the controller is away: commands may then fail.
+	// down is set while the controller is down: commands may then fail.
 	down atomic.Bool
 
-	// busy is held for reading while the VM of a place is commanded and for
-	// writing while it is replaced: one whose job is done is not commanded.
+	// busy is held for reading while the VM of a place gets a command and for writing while
+	// it is replaced: a VM whose job is done gets no commands.
 	busy               []sync.RWMutex
 	commands, replaced outcome
 	dropped            atomic.Int64
-	known              int // VMs, by the controller's count, in the end
+	known              int // number of VMs at the end, according to the controller
 	samples            []Sample
 	back               []time.Duration
 }
 
-// outcome counts how something ended that is done many times.
+// outcome counts the results of a repeated operation.
 type outcome struct {
 	done, failed atomic.Int64
-	fault        atomic.Pointer[error] // of the latest that failed
+	fault        atomic.Pointer[error] // the error of the latest failure
 }
 
 func (o *outcome) note(err error) {
@@ -91,7 +90,7 @@ func (o *outcome) note(err error) {
 	o.fault.Store(&err)
 }
 
-// Run runs a soak to its end. What was seen until then comes with an error, too.
+// Run runs a soak to its end. With an error it also returns what was observed until then.
 func Run(ctx context.Context, o Options) (Verdict, error) {
 	if err := proc.NeedConnections(o.VMs); err != nil {
 		return Verdict{}, err
@@ -119,7 +118,7 @@ func Run(ctx context.Context, o Options) (Verdict, error) {
 	return r.judge()
 }
 
-// live has the fleet live while the controller is watched.
+// live runs the load while the controller is observed.
 func (r *run) live(ctx context.Context) error {
 	doing, stop := context.WithCancel(ctx)
 	defer stop()
@@ -134,7 +133,7 @@ func (r *run) live(ctx context.Context) error {
 	err := r.watch(ctx, living.Done())
 	end()
 	if err != nil {
-		stop() // nothing comes of what is under way
+		stop() // operations in progress are abandoned
 	}
 	all.Wait()
 	if err != nil {
@@ -145,7 +144,7 @@ func (r *run) live(ctx context.Context) error {
 
 func anyOf(n int) int { return rand.IntN(n) } //nolint:gosec // any will do
 
-// every calls fn so many times a second, which must not wait.
+// every calls fn at this rate; fn must not block.
 func every(ctx context.Context, perSecond float64, fn func()) {
 	if perSecond <= 0 {
 		return
@@ -168,7 +167,7 @@ func (r *run) drop() {
 	}
 }
 
-// pick locks a place that is free, if one of many is.
+// pick locks a free place, if there is one.
 func (r *run) pick(try func(*sync.RWMutex) bool) (n int, ok bool) {
 	for range 100 {
 		if n = anyOf(r.VMs); try(&r.busy[n]) {
@@ -178,8 +177,8 @@ func (r *run) pick(try func(*sync.RWMutex) bool) (n int, ok bool) {
 	return 0, false
 }
 
-// command commands a VM and waits for the end. A VM that has just been dropped
-// gets its command when it is back.
+// command sends a command to a VM and waits for its end. A VM that has just been dropped
+// gets its command when it has reconnected.
 func (r *run) command(ctx context.Context) {
 	n, ok := r.pick((*sync.RWMutex).TryRLock)
 	if !ok {
@@ -196,7 +195,7 @@ func (r *run) command(ctx context.Context) {
 	r.commands.note(err)
 }
 
-// replace has a new VM take the place of another. It may take as long as a kill.
+// replace replaces a VM by a new one. It may take as long as a kill.
 func (r *run) replace(ctx context.Context) {
 	n, ok := r.pick((*sync.RWMutex).TryLock)
 	if !ok {
@@ -208,7 +207,7 @@ func (r *run) replace(ctx context.Context) {
 	r.replaced.note(r.fleet.Replace(ctx, n))
 }
 
-// watch takes samples, and kills the controller when it is time.
+// watch takes samples, and kills the controller at the scheduled times.
 func (r *run) watch(ctx context.Context, over <-chan struct{}) error {
 	tick := time.NewTicker(r.Every)
 	defer tick.Stop()
@@ -232,8 +231,8 @@ func (r *run) watch(ctx context.Context, over <-chan struct{}) error {
 // askWithin is how long the controller may take to answer.
 const askWithin = time.Minute
 
-// last takes the last sample, when the VMs that were dropped are back and those
-// that ended are gone, and then has the controller count the VMs.
+// last takes the last sample, when dropped VMs have reconnected and replaced ones are gone,
+// and then makes the controller count the VMs.
 func (r *run) last(ctx context.Context) error {
 	if err := r.awaitSessions(ctx, func(n int64) bool { return n == int64(r.VMs) }); err != nil {
 		return err
@@ -278,8 +277,8 @@ func (r *run) sample(ctx context.Context) error {
 	return nil
 }
 
-// kill kills the controller, starts it again, and waits until most are back:
-// some are always on the way, since connections are dropped.
+// kill kills the controller, restarts it, and waits until most VMs have reconnected: since
+// connections are dropped, some are always reconnecting.
 func (r *run) kill(ctx context.Context) error {
 	r.down.Store(true)
 	defer r.down.Store(false)
@@ -291,7 +290,7 @@ func (r *run) kill(ctx context.Context) error {
 	}
 	r.server = next
 	r.life++
-	// With connections that drop, some are always on the way.
+	// Since connections are dropped, some VMs are always reconnecting.
 	if err := r.awaitSessions(ctx, func(n int64) bool { return n >= int64(r.VMs)*99/100 }); err != nil {
 		return err
 	}
@@ -300,10 +299,10 @@ func (r *run) kill(ctx context.Context) error {
 	return nil
 }
 
-// backWithin is how long VMs may take to be back.
+// backWithin is how long VMs may take to reconnect.
 const backWithin = 2 * time.Minute
 
-// awaitSessions waits until there are as many sessions as there should be.
+// awaitSessions waits until there are enough sessions.
 func (r *run) awaitSessions(ctx context.Context, enough func(int64) bool) error {
 	for deadline := time.Now().Add(backWithin); ; {
 		t, err := r.server.Tally(ctx)

@@ -11,63 +11,62 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/result"
 )
 
-// How much more than in the first third of the last life something may be in its
-// last third, and still count as flat. Memory is a matter of the collector's, too.
-// What is counted is not: of that, a large fleet may have little more than before.
+// How much a value may grow from the first to the last third of the last run and still
+// count as flat. Memory also depends on the garbage collector. Counts do not: in a large
+// fleet they may grow only a little.
 const (
 	growth      = 0.15
 	countGrowth = 0.03
-	spareCount  = 20
-	// spareMemory is in MiB. The controller returns memory every 15 s
+	extraCount  = 20
+	// extraMemory is in MiB. The controller returns memory every 15 s
 	// (internal/app/memory.go), so that the memory of a small fleet varies by a few MiB.
-	spareMemory = 8
+	extraMemory = 8
 )
 
 const memory = "memory (MiB)"
 
-// leastSamples is how many samples a life must have to be judged.
-const leastSamples = 9
+// minSamples is how many samples a run must have to be evaluated.
+const minSamples = 9
 
-// Verdict is how a soak ended.
+// Verdict is the result of a soak.
 type Verdict struct {
 	Meta result.Meta `json:"meta"`
 	VMs  int         `json:"vms"`
-	// For is how long they lived.
+	// For is its duration.
 	For     time.Duration `json:"for"`
 	Samples []Sample      `json:"samples"`
-	// Trends are what is watched, from the first to the last third of the last
-	// life.
+	// Trends are the observed values in the first and the last third of the last run.
 	Trends []Trend `json:"trends"`
-	// Back is how long most VMs took to be back after each kill.
+	// Back is how long most VMs took to reconnect after each kill.
 	Back []time.Duration `json:"back"`
-	// Faults are why it did not pass; empty when it did.
+	// Faults are why the soak failed; empty if it passed.
 	Faults []string `json:"faults"`
 }
 
-// Trend is how something went.
+// Trend is the development of a value.
 type Trend struct {
 	Name  string  `json:"name"`
 	First float64 `json:"first"`
 	Last  float64 `json:"last"`
 }
 
-// Flat reports whether it grew by no more than it may.
+// Flat reports whether the value grew by no more than permitted.
 func (t Trend) Flat() bool {
 	most := t.First * growth
 	if t.Name == memory {
-		most = max(most, spareMemory)
+		most = max(most, extraMemory)
 	} else {
-		most = min(most, t.First*countGrowth+spareCount)
+		most = min(most, t.First*countGrowth+extraCount)
 	}
 	return t.Last-t.First <= most
 }
 
-// seen is what there is to tell before it is judged.
+// seen returns the observations before they are evaluated.
 func (r *run) seen() Verdict {
 	return Verdict{VMs: r.VMs, For: r.For, Samples: r.samples, Back: r.back}
 }
 
-// judge looks at the samples of the last life, and at what the VMs did in all.
+// judge evaluates the samples of the last run, and the totals of all operations.
 func (r *run) judge() (Verdict, error) {
 	v := r.seen()
 	var last []Sample
@@ -76,8 +75,8 @@ func (r *run) judge() (Verdict, error) {
 			last = append(last, s)
 		}
 	}
-	if len(last) < leastSamples {
-		return v, fmt.Errorf("the last life has %d samples, too few to judge: run longer or sample more often", len(last))
+	if len(last) < minSamples {
+		return v, fmt.Errorf("the last run has %d samples, too few to evaluate: run longer or sample more often", len(last))
 	}
 	v.Trends = []Trend{
 		trend(memory, last, func(s Sample) float64 { return float64(s.RSS) / (1 << 20) }),
@@ -93,12 +92,12 @@ func (r *run) judge() (Verdict, error) {
 	v.Faults = append(v.Faults, r.commands.faults("commands", "done", r.Commands)...)
 	v.Faults = append(v.Faults, r.replaced.faults("VMs", "replaced", r.Replace)...)
 	if there := r.VMs + int(r.replaced.done.Load()); r.known != there {
-		v.Faults = append(v.Faults, fmt.Sprintf("the controller knows %d VMs, and there were %d", r.known, there))
+		v.Faults = append(v.Faults, fmt.Sprintf("the controller knows %d VMs, but there were %d", r.known, there))
 	}
 	return v, nil
 }
 
-// faults are what is wrong with what was to be done so many times a second.
+// faults returns what is wrong with an operation that was to be done at this rate.
 func (o *outcome) faults(what, done string, perSecond float64) (faults []string) {
 	if n := o.failed.Load(); n > 0 {
 		faults = append(faults, fmt.Sprintf("%d %s failed, the latest: %v", n, what, *o.fault.Load()))
@@ -121,7 +120,7 @@ func trend(name string, samples []Sample, of func(Sample) float64) Trend {
 	}
 }
 
-// Err returns nil when the soak passed.
+// Err returns nil if the soak passed.
 func (v Verdict) Err() error {
 	if len(v.Faults) == 0 {
 		return nil
@@ -129,8 +128,8 @@ func (v Verdict) Err() error {
 	return errors.New("the soak did not pass: " + strings.Join(v.Faults, "; "))
 }
 
-// Read reads a verdict from a file. It returns an error when the file does not
-// say how it was made.
+// Read reads a verdict from a file. It returns an error if the file does not say how it was
+// made.
 func Read(path string) (v Verdict, err error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -145,7 +144,7 @@ func Read(path string) (v Verdict, err error) {
 	case v.Meta.Commit == "":
 		err = errors.New("meta.commit must not be empty")
 	case len(v.Trends) == 0:
-		err = errors.New("trends must not be empty: the soak did not come to its end")
+		err = errors.New("trends must not be empty: the soak did not complete")
 	}
 	if err != nil {
 		err = fmt.Errorf("read %s: %w", path, err)

@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/result"
 )
 
-// lives are samples of two lives: in the second, memory goes from first to last.
+// lives returns samples of two runs: in the second, memory changes from first to last.
 func lives(first, last int64) []Sample {
 	samples := []Sample{{RSS: 900 << 20, Goroutines: 900, Threads: 90, Files: 90}}
 	for i := range int64(9) {
@@ -21,7 +21,7 @@ func lives(first, last int64) []Sample {
 	return samples
 }
 
-// The last life is judged, by how its end compares with its beginning.
+// The last run is evaluated by comparing its end with its beginning.
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -45,9 +45,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// What is counted must not grow by as little as one for each VM that ended, in a
-// large fleet; in a small one some differ by chance. Memory may grow more, and by
-// 8 MiB in any fleet.
+// In a large fleet, counts must not grow by even one per replaced VM; in a small one, small
+// differences are chance. Memory may grow more, and by 8 MiB in any fleet.
 func TestFlat(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -69,8 +68,8 @@ func TestFlat(t *testing.T) {
 	}
 }
 
-// What was to be done and failed, or was never done, fails the soak; and so do
-// VMs that the controller has lost or not been told of.
+// An operation that failed, or was never done, fails the soak; and so do VMs that the
+// controller has lost or does not know.
 func TestJudgeWhatWasDone(t *testing.T) {
 	t.Parallel()
 	lost := errors.New("lost its way")
@@ -84,7 +83,7 @@ func TestJudgeWhatWasDone(t *testing.T) {
 		{"a VM did not come", func(r *run) { r.replaced.note(lost) }, "1 VMs failed, the latest: lost its way"},
 		{"no command", func(r *run) { r.commands.done.Store(0) }, "no commands were done"},
 		{"no VM replaced", func(r *run) { r.replaced.done.Store(0); r.known = 50 }, "no VMs were replaced"},
-		{"VMs unknown", func(r *run) { r.known = 50 }, "the controller knows 50 VMs, and there were 53"},
+		{"VMs unknown", func(r *run) { r.known = 50 }, "the controller knows 50 VMs, but there were 53"},
 	} {
 		r := &run{Options: Options{VMs: 50, Commands: 1, Replace: 1}, samples: lives(100, 100), life: 1, known: 53}
 		r.commands.done.Store(5)
@@ -100,7 +99,7 @@ func TestJudgeWhatWasDone(t *testing.T) {
 	}
 }
 
-// Too short a life is not judged at all.
+// Too short a run is not evaluated.
 func TestJudgeNeedsSamples(t *testing.T) {
 	t.Parallel()
 	r := &run{samples: lives(100, 100)[:5], life: 1}
@@ -108,8 +107,8 @@ func TestJudgeNeedsSamples(t *testing.T) {
 	require.ErrorContains(t, err, "4 samples")
 }
 
-// A verdict that is read is the one that was written; one that does not say how
-// it was made, or has no end, is refused.
+// A verdict is read as it was written; one that does not say how it was made, or is
+// incomplete, is rejected.
 func TestRead(t *testing.T) {
 	t.Parallel()
 	whole := Verdict{

@@ -13,10 +13,10 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/proc"
 )
 
-// startWithin is how long a server may take to say where it listens.
+// startWithin is how long a server may take to log its addresses.
 const startWithin = 60 * time.Second
 
-// addresses waits until the server has logged where it listens.
+// addresses waits until the server has logged its addresses.
 func addresses(ctx context.Context, child *proc.Child, log string) (grpc, web string, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, errors.New("the server did not start in time"))
 	defer cancel()
@@ -38,7 +38,7 @@ func addresses(ctx context.Context, child *proc.Child, log string) (grpc, web st
 	}
 }
 
-// findAddresses looks for the log record that has both addresses.
+// findAddresses finds the log record with both addresses.
 func findAddresses(log []byte) (grpc, web string, ok bool) {
 	for line := range bytes.Lines(log) {
 		var record struct {
@@ -52,8 +52,8 @@ func findAddresses(log []byte) (grpc, web string, ok bool) {
 	return "", "", false
 }
 
-// AwaitReady waits until the controller says that it can do its work. It looks
-// every two milliseconds.
+// AwaitReady waits until the controller reports that it is ready. It checks every two
+// milliseconds.
 func (s *Server) AwaitReady(ctx context.Context) error {
 	ctx, stop := s.Watch(ctx)
 	defer stop()

@@ -6,8 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The addresses are those of the record that has both, among whatever else a
-// server logs.
+// The addresses are those of the record that has both, whatever else a server logs.
 func TestFindAddresses(t *testing.T) {
 	t.Parallel()
 	log := "text\n{\"msg\":\"x\"}\n{\"grpc_addr\":\"127.0.0.1:1\"}\n" +
@@ -17,5 +16,5 @@ func TestFindAddresses(t *testing.T) {
 	require.Equal(t, "127.0.0.1:2", grpc)
 	require.Equal(t, "127.0.0.1:3", web)
 	_, _, ok = findAddresses([]byte(log[:len(log)-20]))
-	require.False(t, ok, "half a record is none")
+	require.False(t, ok, "an incomplete record is ignored")
 }

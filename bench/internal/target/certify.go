@@ -15,12 +15,12 @@ import (
 	"time"
 )
 
-// certify makes a certificate for a controller that keeps its data in dir. It
-// returns the options that have it served, and how to call with it.
+// certify creates a certificate for a controller that keeps its data in dir. It returns the
+// controller's options, and the TLS configuration of its clients.
 func certify(dir string) (options []string, secure *tls.Config, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("make a certificate: %w", err)
+			err = fmt.Errorf("create a certificate: %w", err)
 		}
 	}()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -11,23 +11,23 @@ import (
 // fillStep is how many rows one statement adds.
 const fillStep = 50_000
 
-// Fill copies the VM with this id, and the last of its commands that succeeded,
-// into the database of a stopped controller, until there are so many of each.
-// The commands are spread over the VMs.
+// Fill copies the VM with this id, and the last of its commands that succeeded, in the
+// database of a stopped controller, until there are this many of each. The commands are
+// spread over the VMs.
 func Fill(ctx context.Context, dir, vm string, vms, commands int) error {
 	db, err := openDB(filepath.Join(dataDir(dir), "_state", "controller.db"),
 		"mode=rw&_pragma=synchronous(OFF)&_pragma=cache_size(-200000)")
 	if err != nil {
 		return err
 	}
-	defer func() { _ = db.Close() }() // what matters is read back below
+	defer func() { _ = db.Close() }() // the result is checked below
 	var command string
 	row := db.QueryRowContext(ctx, `SELECT id FROM commands
 		WHERE vm_id = ? AND state = 'SUCCEEDED' AND type <> 'register_runner' ORDER BY seq DESC LIMIT 1`, vm)
 	if err := row.Scan(&command); err != nil {
 		return fmt.Errorf("find a command to copy: %w", err)
 	}
-	// New names are as long as the old ones, as those of a fleet are.
+	// New names have the same length as old ones, as in a real fleet.
 	newVM := fmt.Sprintf("printf('filled-%%0%dd', i %% %d)", max(1, len(vm)-len("filled-")), vms)
 	newCommand := fmt.Sprintf("substr('cmd-' || lower(hex(randomblob(16))), 1, %d)", max(16, len(command)))
 	if err := copyRows(ctx, db, "vms", "vm_id = ?3", vms, newVM, "''", vm, command); err != nil {
@@ -36,8 +36,8 @@ func Fill(ctx context.Context, dir, vm string, vms, commands int) error {
 	return copyRows(ctx, db, "commands", "id = ?4", commands, newVM, newCommand, vm, command)
 }
 
-// copyRows copies a row n times, with the names of its VM and command replaced
-// by new ones wherever they occur.
+// copyRows copies a row n times, with the names of its VM and command replaced by new ones
+// wherever they occur.
 func copyRows(ctx context.Context, db *sql.DB, table, where string, n int, newVM, newCommand, vm, command string) error {
 	columns, err := columnsOf(ctx, db, table)
 	if err != nil {
@@ -65,12 +65,12 @@ func copyRows(ctx context.Context, db *sql.DB, table, where string, n int, newVM
 		return fmt.Errorf("fill %s: %w", table, err)
 	}
 	if there < n {
-		return fmt.Errorf("fill %s: there are %d rows, not %d", table, there, n)
+		return fmt.Errorf("fill %s: got %d rows, want %d", table, there, n)
 	}
 	return nil
 }
 
-// columnsOf returns the columns of a table but the one that numbers its rows.
+// columnsOf returns the columns of a table except the one that numbers its rows.
 func columnsOf(ctx context.Context, db *sql.DB, table string) (columns []string, err error) {
 	rows, err := db.QueryContext(ctx, `SELECT name FROM pragma_table_info(?) WHERE NOT (pk = 1 AND type = 'INTEGER')`, table)
 	if err != nil {

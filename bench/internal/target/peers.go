@@ -10,10 +10,10 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/peer"
 )
 
-// askWithin is long: a peer in a flood has little time for anything else.
+// askWithin is long: a peer in a flood is busy.
 const askWithin = time.Minute
 
-// peerCounter asks the peer, which counts what it is done with.
+// peerCounter queries the peer, which counts what it has processed.
 type peerCounter struct{ http string }
 
 func (c peerCounter) Tally(ctx context.Context) (t peer.Tally, err error) {

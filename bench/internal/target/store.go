@@ -13,8 +13,8 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/peer"
 )
 
-// store counts in the controller's database: what is there is durable. All that
-// the bench knows of its tables is here and in fill.go.
+// store counts in the controller's database: rows in it are durable. The bench's knowledge
+// of its tables is here and in fill.go.
 type store struct{ db *sql.DB }
 
 func openStore(ctx context.Context, path string) (counter, error) {
@@ -52,7 +52,7 @@ func (s *store) Tally(ctx context.Context) (t peer.Tally, err error) {
 	return t, nil
 }
 
-// Mark is the number of the latest row of heartbeats.
+// Mark returns the number of the latest row of heartbeats.
 func (s *store) Mark(ctx context.Context) (m Mark, err error) {
 	row := s.db.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM heartbeats`)
 	if err := row.Scan(&m); err != nil {
@@ -61,7 +61,7 @@ func (s *store) Mark(ctx context.Context) (m Mark, err error) {
 	return m, nil
 }
 
-// Between counts the heartbeats in the rows: each is a line in a frame of Zstandard.
+// Between counts the heartbeats in the rows: each is a line in a Zstandard frame.
 func (s *store) Between(ctx context.Context, from, to Mark) (n int64, err error) {
 	rows, err := s.db.QueryContext(ctx, `SELECT docs FROM heartbeats WHERE seq > ? AND seq <= ?`, int64(from), int64(to))
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package target owns the servers under test: how each is started, what it is
-// called with, and how its work is counted where it is done.
+// Package target owns the servers under test: how each is started and called, and how its
+// work is counted.
 package target
 
 import (
@@ -13,12 +13,12 @@ import (
 	"github.com/mig-controller/mig-controller/bench/internal/proc"
 )
 
-// Kind is which server it is.
+// Kind is the kind of a server.
 type Kind string
 
 // The servers.
 const (
-	// Bare is grpc-go, storing nothing: what is possible at all.
+	// Bare is grpc-go without storage: the limit of what is possible.
 	Bare Kind = "bare"
 	// Controller is the controller as users run it.
 	Controller Kind = "controller"
@@ -32,47 +32,47 @@ type Mark int64
 // Server is a running server.
 type Server struct {
 	Kind Kind
-	// Addr is where agents and operators call.
+	// Addr is its address for agents and operators.
 	Addr string
-	// TLS is how agents call; nil for plaintext.
+	// TLS is the TLS configuration of agents; nil for plaintext.
 	TLS *tls.Config
-	// Dir is where it keeps what it keeps.
+	// Dir is its data directory.
 	Dir   string
 	child *proc.Child
 	http  string
 	count counter
 }
 
-// counter counts the work of a server where it is done.
+// counter counts the work of a server.
 type counter interface {
-	// Tally is what was done so far, without the heartbeats.
+	// Tally returns the work done so far, without heartbeats.
 	Tally(ctx context.Context) (peer.Tally, error)
-	// Mark is the point up to which heartbeats are done now. It is quick.
+	// Mark returns the point up to which heartbeats are processed. It is fast.
 	Mark(ctx context.Context) (Mark, error)
 	// Between counts the heartbeats between two marks.
 	Between(ctx context.Context, from, to Mark) (int64, error)
-	// CaughtUp reports whether nothing is left to do later of what has come.
+	// CaughtUp reports whether all deferred work is done.
 	CaughtUp(ctx context.Context) (bool, error)
 	Close() error
 }
 
-// Programs are where the programs are.
+// Programs are the paths of the programs.
 type Programs struct {
-	// Bench is this program, which is also the peers.
+	// Bench is this program, which can also run as a peer.
 	Bench string
-	// Controller is the controller, and Options are what it gets beside its
-	// addresses and directory: nothing where it is measured as users run it.
+	// Controller is the controller, and Options are additional options for it: none when it
+	// is measured as users run it.
 	Controller string
 	Options    []string
-	// Dir is where servers keep their data.
+	// Dir is the parent of the servers' data directories.
 	Dir string
 }
 
-// Start starts a server with a directory of its own, which stays.
+// Start starts a server with a directory of its own, which is kept.
 func (p Programs) Start(ctx context.Context, kind Kind) (*Server, error) {
 	dir, err := os.MkdirTemp(p.Dir, string(kind)+"-")
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for a server: %w", err)
+		return nil, fmt.Errorf("create a directory for a server: %w", err)
 	}
 	s, err := p.StartIn(ctx, kind, dir, AnyPort)
 	if err != nil {
@@ -81,16 +81,16 @@ func (p Programs) Start(ctx context.Context, kind Kind) (*Server, error) {
 	return s, err
 }
 
-// Ports are where a server listens.
+// Ports are the listening addresses of a server.
 type Ports struct{ grpc, http string }
 
-// AnyPort has the system choose.
+// AnyPort makes the system choose the ports.
 var AnyPort = Ports{"127.0.0.1:0", "127.0.0.1:0"}
 
-// Ports are where this server listens, for one to come after it.
+// Ports returns the addresses of this server, for its successor.
 func (s *Server) Ports() Ports { return Ports{s.Addr, s.http} }
 
-// StartIn starts a server on a directory that may have been in use before.
+// StartIn starts a server with a directory that may have been used before.
 func (p Programs) StartIn(ctx context.Context, kind Kind, dir string, ports Ports) (*Server, error) {
 	s, err := p.Launch(kind, dir, ports)
 	if err != nil {
@@ -118,9 +118,9 @@ func (s *Server) serve(ctx context.Context) (err error) {
 	return err
 }
 
-// Launch starts a server and does not wait for it.
+// Launch starts a server without waiting for it.
 func (p Programs) Launch(kind Kind, dir string, ports Ports) (*Server, error) {
-	// What was said by one that ran here before is not said by this one.
+	// Remove the log of an earlier server in this directory.
 	if err := os.Remove(logPath(dir)); err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (p Programs) Launch(kind Kind, dir string, ports Ports) (*Server, error) {
 	case Controller, TLS:
 		program, args = p.Controller, []string{
 			"--data-dir=" + data, "--grpc-addr=" + ports.grpc, "--http-addr=" + ports.http, "--log-format=json",
-			"--proxies=127.0.0.1", // that is what some fleets are like: they share connections
+			"--proxies=127.0.0.1", // some fleets share connections, as those behind proxies do
 		}
 		args = append(args, p.Options...)
 		if kind == TLS {
@@ -154,7 +154,7 @@ func dataDir(dir string) string { return filepath.Join(dir, "data") }
 
 func logPath(dir string) string { return filepath.Join(dir, "server.log") }
 
-// PID is the number of its process.
+// PID returns its process id.
 func (s *Server) PID() int { return s.child.PID() }
 
 // Watch returns a context that ends when the server does.
@@ -162,7 +162,7 @@ func (s *Server) Watch(ctx context.Context) (context.Context, context.CancelFunc
 	return s.child.Watch(ctx)
 }
 
-// Failure tells how a server ended that was not to; nil while it runs.
+// Failure returns how a server ended unexpectedly; nil while it runs.
 func (s *Server) Failure() error {
 	select {
 	case <-s.child.Gone():
@@ -172,10 +172,10 @@ func (s *Server) Failure() error {
 	}
 }
 
-// Tally is what was done so far, without the heartbeats.
+// Tally returns the work done so far, without heartbeats.
 func (s *Server) Tally(ctx context.Context) (peer.Tally, error) { return s.count.Tally(ctx) }
 
-// Mark is the point up to which heartbeats are done now.
+// Mark returns the point up to which heartbeats are processed.
 func (s *Server) Mark(ctx context.Context) (Mark, error) { return s.count.Mark(ctx) }
 
 // Between counts the heartbeats between two marks.
@@ -183,16 +183,16 @@ func (s *Server) Between(ctx context.Context, from, to Mark) (int64, error) {
 	return s.count.Between(ctx, from, to)
 }
 
-// CaughtUp reports whether nothing is left to do later of what has come.
+// CaughtUp reports whether all deferred work is done.
 func (s *Server) CaughtUp(ctx context.Context) (bool, error) { return s.count.CaughtUp(ctx) }
 
-// Kill ends the server as a crash does. Its directory stays.
+// Kill ends the server as a crash does. Its directory is kept.
 func (s *Server) Kill() {
 	s.child.Kill()
 	s.closeCounter()
 }
 
-// Stop has the server end by itself. Its directory stays.
+// Stop ends the server gracefully. Its directory is kept.
 func (s *Server) Stop() error {
 	s.closeCounter()
 	return s.child.Stop()
@@ -200,6 +200,6 @@ func (s *Server) Stop() error {
 
 func (s *Server) closeCounter() {
 	if s.count != nil {
-		_ = s.count.Close() // it only reads
+		_ = s.count.Close() // it is read-only
 	}
 }

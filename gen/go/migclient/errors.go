@@ -11,8 +11,8 @@ import (
 )
 
 // ErrorDetail returns what the controller attached to an error: its reason, and the field
-// that breaks a rule. It is nil when there is none, as with an error that arose on the way
-// to the controller.
+// that violates a rule. It is nil if there is none, as for an error that did not come from
+// the controller.
 func ErrorDetail(err error) *migcontrollerv1.ErrorDetail {
 	e, ok := errors.AsType[*connect.Error](err)
 	if !ok {
@@ -21,7 +21,7 @@ func ErrorDetail(err error) *migcontrollerv1.ErrorDetail {
 	for _, encoded := range e.Details() {
 		value, err := encoded.Value()
 		if err != nil {
-			continue // a detail of a kind that is not known here
+			continue // a detail of an unknown kind
 		}
 		if detail, ok := value.(*migcontrollerv1.ErrorDetail); ok {
 			return detail
@@ -31,9 +31,9 @@ func ErrorDetail(err error) *migcontrollerv1.ErrorDetail {
 }
 
 // Retryable reports whether the same call may succeed later: the controller could not be
-// reached or is being stopped, the connection broke, or the time was over. It is false for
-// a call that its own context canceled. The call may have been carried out all the same; a
-// command that has an id can be sent again.
+// reached or is shutting down, the connection broke, or the call timed out. It is false for
+// a call that was canceled by its own context. The call may have been executed anyway; a
+// command with an id can be sent again.
 func Retryable(err error) bool {
 	switch code := connect.CodeOf(err); {
 	case err == nil || errors.Is(err, context.Canceled):
@@ -45,8 +45,8 @@ func Retryable(err error) bool {
 	}
 }
 
-// foreign reports whether what answered is not a controller, but a web server for
-// instance. Connect has no code for that.
+// foreign reports whether the response came from something other than a controller, such as
+// a web server. Connect has no code for that.
 func foreign(err error) bool {
 	e, ok := errors.AsType[*connect.Error](err)
 	return ok && strings.HasPrefix(e.Message(), "invalid content-type")

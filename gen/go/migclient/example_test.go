@@ -57,7 +57,8 @@ func ExampleFollower() {
 	// sim-vm-0001 SUCCEEDED
 }
 
-// A token that goes with every call. Over plaintext http it goes to this machine only.
+// A token that is sent with every call. Over plaintext http it is sent to this machine
+// only.
 func ExampleWithToken() {
 	const address = "http://localhost:8080"
 	auth, err := migclient.WithToken(address, "example-token")
@@ -77,5 +78,5 @@ func ExampleWithToken() {
 
 	// Output:
 	// 1 VM is connected
-	// token must not cross the network in plaintext: use an https address, or the option PlaintextToken to send it all the same
+	// token must not cross the network in plaintext: use an https address, or the option PlaintextToken to send it anyway
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// Silence is after how long without an answer a watch is broken: the controller sends
-// one at least every 30 seconds.
+// Silence is the time without an answer after which a watch counts as broken: the
+// controller sends one at least every 30 seconds.
 const Silence = 45 * time.Second
 
-// The pauses before a watch is resumed double from the first to the longest.
+// The pauses before a watch is resumed double, from the first to the longest.
 const (
 	firstPause   = 500 * time.Millisecond
 	longestPause = 10 * time.Second
@@ -36,20 +36,20 @@ type Follower struct {
 	// Broken is called with the error of a watch that is about to be resumed. An error
 	// that it returns ends Follow.
 	Broken func(err error) error
-	// Silence is after how long without an answer a watch is broken. Zero means the
-	// constant of that name.
+	// Silence is the time without an answer after which a watch counts as broken. Zero
+	// means the constant of that name.
 	Silence time.Duration
-	// Pause waits until a watch is resumed, or returns an error when ctx ends. Nil means
-	// a timer.
+	// Pause waits before a watch is resumed, or returns an error when ctx ends. Nil means a
+	// timer.
 	Pause func(ctx context.Context, length time.Duration) error
 }
 
 // Follow returns the answers of WatchFleet, each once and in order. When the connection
-// breaks, stays silent, or the controller is stopped, it calls again, beginning at the
-// last cursor. It does so until the loop is left or there is an error, which comes last:
-// that of ctx when it ends, that of Broken, or the controller's when another call would
-// not help. If the reason of that is CURSOR_EXPIRED, the changes in between are no longer
-// kept: list what is needed, and follow without a cursor.
+// breaks or is silent, or the controller shuts down, it calls again with the last cursor.
+// It does so until the loop ends or there is an error, which is returned last: that of ctx
+// when it ends, that of Broken, or the controller's when another call would not help. If
+// its reason is CURSOR_EXPIRED, the changes in between are no longer kept: list what is
+// needed, and follow without a cursor.
 func (f Follower) Follow(
 	ctx context.Context, request *migcontrollerv1.WatchFleetRequest,
 ) iter.Seq2[*migcontrollerv1.WatchFleetResponse, error] {
@@ -74,8 +74,8 @@ func (f Follower) Follow(
 	}
 }
 
-// watch passes on the answers of one call until receive returns false. It returns the
-// error that ended the call.
+// watch yields the answers of one call until receive returns false. It returns the error
+// that ended the call.
 func (f Follower) watch(
 	ctx context.Context, request *migcontrollerv1.WatchFleetRequest, receive func(*migcontrollerv1.WatchFleetResponse) bool,
 ) error {
@@ -88,9 +88,9 @@ func (f Follower) watch(
 	if err != nil {
 		return cmp.Or(context.Cause(ctx), err)
 	}
-	defer func() { _ = stream.Close() }() // what ended the call is known by then
+	defer func() { _ = stream.Close() }() // the error of the call is already known
 	for stream.Receive() {
-		silence.Stop() // the caller may take its time
+		silence.Stop() // the caller may be slow
 		if !receive(stream.Msg()) {
 			return nil
 		}
@@ -99,8 +99,8 @@ func (f Follower) watch(
 	return cmp.Or(context.Cause(ctx), stream.Err(), error(connect.NewError(connect.CodeUnavailable, io.ErrUnexpectedEOF)))
 }
 
-// resume waits until a watch that ended with err is to be resumed. It returns the error
-// with which to give up.
+// resume waits before a watch that ended with err is resumed. It returns an error to give
+// up.
 func (f Follower) resume(ctx context.Context, err error, length time.Duration) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -120,7 +120,7 @@ func (f Follower) resume(ctx context.Context, err error, length time.Duration) e
 	return pause(ctx, length)
 }
 
-// sleep waits, or ends early with the cause of ctx.
+// sleep waits, or returns early with the cause of ctx.
 func sleep(ctx context.Context, length time.Duration) error {
 	timer := time.NewTimer(length)
 	defer timer.Stop()

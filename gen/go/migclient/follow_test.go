@@ -17,8 +17,9 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// A watch that receives nothing for 45 seconds is given up and resumed at its last cursor,
-// whether it was silent from the start or later. How long the loop takes does not count.
+// A watch that receives nothing for 45 seconds is abandoned and resumed at its last cursor,
+// whether it was silent from the start or later. The time spent in the loop body does not
+// count.
 func TestFollowGivesUpOnSilence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -58,8 +59,8 @@ func TestFollowGivesUpOnSilence(t *testing.T) {
 	})
 }
 
-// The pauses grow up to the longest, and begin anew once there was an answer. A stream
-// that ends without an error is resumed too.
+// The pauses grow up to the longest, and restart after an answer. A stream that ends
+// without an error is resumed too.
 func TestFollowPauses(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -85,7 +86,7 @@ func TestFollowPauses(t *testing.T) {
 	})
 }
 
-// What another call would not change ends a Follow at once, with the controller's error.
+// An error that another call would not change ends Follow immediately.
 func TestFollowIsRefused(t *testing.T) {
 	t.Parallel()
 	for reason, code := range map[migcontrollerv1.ErrorReason]connect.Code{
@@ -106,8 +107,8 @@ func TestFollowIsRefused(t *testing.T) {
 	}
 }
 
-// Whoever follows can give up on a controller that is away, in Broken or by the context,
-// and can leave the loop; each ends the call.
+// A caller can give up on an unreachable controller, in Broken or by the context, and can
+// leave the loop; each ends the call.
 func TestFollowEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -145,7 +146,7 @@ func follow(ctx context.Context, follower migclient.Follower) error {
 	return nil
 }
 
-// watched is an AdminService that answers nothing but watches.
+// watched is an AdminService that implements only watches.
 type watched struct {
 	migcontrollerv1connect.UnimplementedAdminServiceHandler
 
@@ -157,12 +158,12 @@ func (w watched) WatchFleet(
 	ctx context.Context, request *migcontrollerv1.WatchFleetRequest, answers *connect.ServerStream[migcontrollerv1.WatchFleetResponse],
 ) error {
 	return w.stream(ctx, request.GetCursor(), func(cursor string) {
-		_ = answers.Send(&migcontrollerv1.WatchFleetResponse{Cursor: cursor}) // the client may be gone
+		_ = answers.Send(&migcontrollerv1.WatchFleetResponse{Cursor: cursor}) // the client may have disconnected
 	})
 }
 
-// serve returns a client of a server in the same synctest bubble. stream is what a watch
-// does.
+// serve returns a client of a server in the same synctest bubble. stream is the body of a
+// watch.
 func serve(t *testing.T, stream func(context.Context, string, func(string)) error) migcontrollerv1connect.AdminServiceClient {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -184,7 +185,7 @@ func serve(t *testing.T, stream func(context.Context, string, func(string)) erro
 	return migcontrollerv1connect.NewAdminServiceClient(&http.Client{Transport: transport}, "http://controller.example")
 }
 
-// pipes is a listener of connections within the process.
+// pipes is a listener for in-process connections.
 type pipes chan net.Conn
 
 // Accept returns the next connection.

@@ -10,7 +10,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/internal/clienttest"
 )
 
-// program is the controller, for tests that start one.
+// program is the path of the controller, for tests that start one.
 var program string
 
 func TestMain(m *testing.M) {

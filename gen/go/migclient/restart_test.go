@@ -13,7 +13,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// Following goes on with a controller that was restarted: what happened around that is
+// Following continues with a restarted controller: the changes around the restart are
 // received once and in order, over every protocol.
 func TestFollowAcrossRestart(t *testing.T) {
 	t.Parallel()

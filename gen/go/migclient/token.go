@@ -10,23 +10,24 @@ import (
 	"connectrpc.com/connect"
 )
 
-// ErrPlaintextToken occurs when others could read a token on its way.
+// ErrPlaintextToken occurs when a token could be read by others on its way.
 var ErrPlaintextToken = errors.New(
-	"token must not cross the network in plaintext: use an https address, or the option PlaintextToken to send it all the same",
+	"token must not cross the network in plaintext: use an https address, or the option PlaintextToken to send it anyway",
 )
 
 // TokenOption changes how a token is sent.
 type TokenOption func(*bearer)
 
-// PlaintextToken lets a token go over plaintext http to another machine, where others can
-// read it on its way.
+// PlaintextToken allows a token to be sent over plaintext http to another machine, which
+// lets others read it on its way.
 func PlaintextToken(b *bearer) { b.plaintext = true }
 
-// WithToken returns the option for a client of the controller at address that sends a
-// token with every call, as "Authorization: Bearer". No other host gets it; but an HTTP
-// client without a CheckRedirect follows a redirect to another port of the same host with
-// it. It returns ErrPlaintextToken for an http address of another machine, unless PlaintextToken is
-// given, and an error that does not show the token when either argument is invalid.
+// WithToken returns the option for a client of the controller at address that sends a token
+// with every call, as "Authorization: Bearer". The token is not sent to other hosts; but an
+// HTTP client without a CheckRedirect follows a redirect to another port of the same host
+// with it. WithToken returns ErrPlaintextToken for an http address of another machine,
+// unless PlaintextToken is given, and an error that does not contain the token when either
+// argument is invalid.
 //
 //	auth, err := migclient.WithToken(address, token)
 //	...
@@ -50,7 +51,7 @@ func WithToken(address, token string, options ...TokenOption) (connect.ClientOpt
 	return connect.WithInterceptors(b), nil
 }
 
-// loopback reports whether what is sent to a host stays on this machine.
+// loopback reports whether traffic to a host stays on this machine.
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
@@ -62,7 +63,7 @@ type bearer struct {
 	plaintext    bool
 }
 
-// WrapUnary covers calls with one answer.
+// WrapUnary implements connect.Interceptor.
 func (b *bearer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
 		if request.Peer().Addr == b.host {
@@ -72,7 +73,7 @@ func (b *bearer) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
-// WrapStreamingClient covers streams.
+// WrapStreamingClient implements connect.Interceptor.
 func (b *bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
 		stream := next(ctx, spec)
@@ -83,7 +84,7 @@ func (b *bearer) WrapStreamingClient(next connect.StreamingClientFunc) connect.S
 	}
 }
 
-// WrapStreamingHandler is for servers.
+// WrapStreamingHandler implements connect.Interceptor; it does nothing.
 func (b *bearer) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return next
 }

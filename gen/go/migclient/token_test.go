@@ -13,7 +13,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// A token goes over plaintext http to this machine only, unless that is allowed.
+// Over plaintext http a token is sent to this machine only, unless that is allowed.
 func TestPlaintextToken(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{
@@ -33,7 +33,7 @@ func TestPlaintextToken(t *testing.T) {
 	}
 }
 
-// What cannot be sent is refused, and not shown.
+// An invalid token or address is rejected without being shown.
 func TestInvalidToken(t *testing.T) {
 	t.Parallel()
 	for _, token := range []string{"", "s3cret word", "s3cret\n", "s3crét"} {
@@ -47,8 +47,7 @@ func TestInvalidToken(t *testing.T) {
 	}
 }
 
-// The token goes with calls and with streams, and to no other host than the one of the
-// address.
+// The token is sent with calls and with streams, and only to the host of the address.
 func TestTokenIsSent(t *testing.T) {
 	t.Parallel()
 	for _, same := range []bool{true, false} {

@@ -270,7 +270,7 @@ def _check(
     if parts.scheme == "http" and not plaintext_token and not _loopback(parts.hostname or ""):
         raise ValueError(
             "token must not cross the network in plaintext: "
-            "use an https address, or plaintext_token=True to send it all the same"
+            "use an https address, or plaintext_token=True to send it anyway"
         )
     return address, [_Bearer(token)]
 

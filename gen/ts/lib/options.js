@@ -29,7 +29,7 @@ export function interceptorsOf({ token, plaintextToken, interceptors }, baseUrl)
   if (typeof token !== "function") checkToken(token);
   const url = new URL(baseUrl);
   if (url.protocol === "http:" && !isLoopback(url.hostname) && !plaintextToken) {
-    throw new TypeError("token must not cross the network in plaintext: use an https address, or plaintextToken: true to send it all the same");
+    throw new TypeError("token must not cross the network in plaintext: use an https address, or plaintextToken: true to send it anyway");
   }
   all.push((next) => async (req) => {
     const now = typeof token === "function" ? checkToken(await token()) : token;

@@ -13,7 +13,7 @@ type asideRow struct {
 	row any
 }
 
-// SetAside moves the rows that check finds fault with.
+// SetAside moves the rows that check rejects.
 func (db *DB) SetAside(ctx context.Context, at time.Time, places []store.Place, check store.Check) (moved []store.Aside, err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -44,8 +44,8 @@ func (db *DB) SetAside(ctx context.Context, at time.Time, places []store.Place, 
 	return moved, nil
 }
 
-// at returns a row as lists do, and how it is removed, and fills in what it is about;
-// nil when there is none. The ids are those of the VM and the command with its number.
+// at returns a row as lists do and a function that removes it, and fills in a; nil if there
+// is no such row. vm and command are the ids of the VM and the command with its number.
 func (c *content) at(a *store.Aside, vm, command string) (row any, remove func()) {
 	switch a.Class {
 	case store.ClassVMs:
@@ -90,7 +90,8 @@ func (c *content) documented(row store.ChangeRow) store.ChangeRow {
 	return row
 }
 
-// asideOf returns the latest number of the rows with this id that were set aside.
+// asideOf returns the latest number of a row with this id that was set aside; zero for
+// none.
 func (c *content) asideOf(class store.Class, id string) (n int64) {
 	for _, a := range c.aside {
 		if a.Class == class && a.ID == id {
@@ -100,7 +101,7 @@ func (c *content) asideOf(class store.Class, id string) (n int64) {
 	return n
 }
 
-// asides returns those of the keys that have no row since it was set aside.
+// asides returns those of the keys whose row was set aside and not replaced.
 func (c *content) asides(k store.Keys) (all store.Asides) {
 	for _, id := range k.VMs {
 		if _, found := c.vms[id]; !found {

@@ -1,4 +1,4 @@
-// Package memory owns the smallest driver of package store, for tests: rows in maps.
+// Package memory owns the smallest driver of package store: rows in maps, for tests.
 package memory
 
 import (
@@ -15,13 +15,13 @@ import (
 
 // DB is a database in memory. It is a store.Driver.
 type DB struct {
-	mu sync.RWMutex // guards what follows
+	mu sync.RWMutex // guards the fields below
 	content
 	listeners map[*func(last int64)]bool
 	closed    bool
 }
 
-// content is what a database holds.
+// content is the content of a database.
 type content struct {
 	id         string
 	vms        map[string]store.VMRow
@@ -32,7 +32,7 @@ type content struct {
 	changes    map[int64]store.ChangeRow    // without the documents of events
 	marks      map[string]int64
 	aside      []asideRow
-	// The latest numbers given, and the latest of those that were purged in order.
+	// The latest numbers assigned, and the latest of those that were purged in order.
 	lastVM, lastCommand, lastEvent, lastHeartbeat, lastChange int64
 	purgedHeartbeat, purgedChange                             int64
 	// damagedChange is the latest change that was set aside.
@@ -54,7 +54,7 @@ func (db *DB) Crash() *DB {
 	return &DB{listeners: map[*func(int64)]bool{}, content: db.content}
 }
 
-// ID names the database.
+// ID identifies the database.
 func (db *DB) ID() string { return db.id }
 
 // Check returns nil unless the database is closed.
@@ -71,7 +71,7 @@ func (db *DB) Close() error {
 	return nil
 }
 
-// usable returns the error of a call after Close or with a context that is done.
+// usable returns the error of a call after Close or with a context that has ended.
 func (db *DB) usable(ctx context.Context) error {
 	if db.closed {
 		return store.ErrClosed
@@ -79,7 +79,7 @@ func (db *DB) usable(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Listen calls fn in Commit. fn would wait forever for any call of the database.
+// Listen calls fn in Commit. A call of the database by fn would deadlock.
 func (db *DB) Listen(fn func(last int64)) (stop func()) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -91,7 +91,7 @@ func (db *DB) Listen(fn func(last int64)) (stop func()) {
 	}
 }
 
-// Commit makes all of the writes, or none and returns a *store.ConflictError.
+// Commit makes all of the writes, or returns a *store.ConflictError and makes none.
 func (db *DB) Commit(ctx context.Context, w store.Writes) (given store.Committed, err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -128,7 +128,7 @@ func (db *DB) Commit(ctx context.Context, w store.Writes) (given store.Committed
 	return given, nil
 }
 
-// conflict returns the error that names the rows that are not as they were loaded.
+// conflict returns the error that names the rows that have changed since they were loaded.
 func (c *content) conflict(w store.Writes) error {
 	var e store.ConflictError
 	for _, row := range w.VMs {
@@ -148,7 +148,7 @@ func (c *content) conflict(w store.Writes) error {
 	return nil
 }
 
-// put keeps a command and returns its Seq.
+// put stores a command and returns its Seq.
 func (c *content) put(row store.CommandRow) int64 {
 	if old, found := c.commands[row.ID]; found {
 		row.Seq = old.Seq
@@ -167,7 +167,7 @@ func (c *content) put(row store.CommandRow) int64 {
 	return row.Seq
 }
 
-// log keeps changes and calls the listeners.
+// log stores changes and calls the listeners.
 func (db *DB) log(changes []store.ChangeRow, events []int64) {
 	for _, row := range changes {
 		db.lastChange++
@@ -182,14 +182,14 @@ func (db *DB) log(changes []store.ChangeRow, events []int64) {
 	}
 }
 
-// Purge removes rows that are past their time.
+// Purge removes expired rows.
 func (db *DB) Purge(ctx context.Context, cut store.Cutoffs, limit int) (int, error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	if err := db.usable(ctx); err != nil {
 		return 0, err
 	}
-	// Rows that a wrong clock dated do not keep those that were committed after them.
+	// Rows with dates from a wrong clock do not delay the removal of later ones.
 	past := func(at, cutoff time.Time) bool {
 		return !cutoff.IsZero() && (at.Before(cutoff) || at.After(cut.Now.Add(24*time.Hour)))
 	}
@@ -213,7 +213,7 @@ func (db *DB) Purge(ctx context.Context, cut store.Cutoffs, limit int) (int, err
 	return n, nil
 }
 
-// purgeFirst removes the first rows, up to one that is not past its time.
+// purgeFirst removes the first rows, up to one that has not expired.
 func purgeFirst[R any](rows map[int64]R, purged *int64, limit int, past func(R) bool) (n int) {
 	for ; n < limit && past(rows[*purged+1]); n++ {
 		*purged++
@@ -222,7 +222,7 @@ func purgeFirst[R any](rows map[int64]R, purged *int64, limit int, past func(R) 
 	return n
 }
 
-// purge removes rows. It does not call past, which has side effects, beyond the limit.
+// purge removes rows. It calls past, which has side effects, only within the limit.
 func purge[K comparable, R any](rows map[K]R, limit int, past func(R) bool) (n int) {
 	for key, row := range rows {
 		if n < limit && past(row) {
@@ -233,7 +233,7 @@ func purge[K comparable, R any](rows map[K]R, limit int, past func(R) bool) (n i
 	return n
 }
 
-// own returns the row with copies of what it points to.
+// own returns a deep copy of the row.
 func own[R any](row R) R {
 	switch r := any(&row).(type) {
 	case *store.VMRow:

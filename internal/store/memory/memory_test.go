@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The driver keeps the contract.
+// The driver satisfies the contract.
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, storetest.Drivers{
@@ -24,7 +24,7 @@ func TestMemory(t *testing.T) {
 			require.True(t, ok)
 			return db.Crash()
 		},
-		// One that is shared has one value for all.
+		// A shared database is a single value.
 		Shared: func(_ *testing.T, d store.Driver) store.Driver { return d },
 	})
 }

@@ -44,7 +44,7 @@ func unique(ids []string) []string { return slices.Compact(slices.Sorted(slices.
 // sized is a row with a document.
 type sized interface{ Size() int }
 
-// choose lists the rows that fit, in this order.
+// choose lists the matching rows in this order.
 func choose[K comparable, R sized](
 	ctx context.Context, db *DB, all map[K]R, limit int, order func(a, b R) int, fits func(R) bool,
 ) (rows []R, more bool, err error) {
@@ -63,7 +63,7 @@ func choose[K comparable, R sized](
 	return rows, more, nil
 }
 
-// cut returns the first rows, with memory of their own, and whether there are more.
+// cut returns copies of the first rows, and whether there are more.
 func cut[R sized](rows []R, limit int) (list []R, more bool) {
 	var bound store.Bound
 	for _, row := range rows {
@@ -78,7 +78,7 @@ func cut[R sized](rows []R, limit int) (list []R, more bool) {
 // lets reports whether a filter accepts a value.
 func lets(filter, value string) bool { return filter == "" || filter == value }
 
-// VMs lists VMs in the order of their ids.
+// VMs lists VMs in order of their ids.
 func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, bool, error) {
 	order := func(a, b store.VMRow) int { return strings.Compare(a.ID, b.ID) }
 	return choose(ctx, db, db.vms, limit, order, func(row store.VMRow) bool {
@@ -87,7 +87,7 @@ func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRo
 	})
 }
 
-// Commands lists commands, the highest Seq first.
+// Commands lists commands, highest Seq first.
 func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, bool, error) {
 	order := func(a, b store.CommandRow) int { return cmp.Compare(b.Seq, a.Seq) }
 	return choose(ctx, db, db.commands, limit, order, func(row store.CommandRow) bool {
@@ -96,7 +96,7 @@ func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]
 	})
 }
 
-// LastFinished lists the command of each VM that finished last.
+// LastFinished lists the last finished command of each VM.
 func (db *DB) LastFinished(ctx context.Context, q store.FinishedQuery, limit int) ([]store.CommandRow, bool, error) {
 	last := map[string]store.CommandRow{}
 	db.mu.RLock()
@@ -111,7 +111,7 @@ func (db *DB) LastFinished(ctx context.Context, q store.FinishedQuery, limit int
 	return choose(ctx, db, last, limit, order, func(store.CommandRow) bool { return true })
 }
 
-// Events lists events, the highest Seq first, or the lowest with After.
+// Events lists events, highest Seq first, or lowest first with After.
 func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, bool, error) {
 	order := func(a, b store.EventRow) int { return cmp.Compare(b.Seq, a.Seq) }
 	if q.After != nil {
@@ -124,7 +124,7 @@ func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]stor
 	})
 }
 
-// Heartbeats lists rows of heartbeats, the latest first.
+// Heartbeats lists rows of heartbeats, latest first.
 func (db *DB) Heartbeats(ctx context.Context, q store.HeartbeatQuery, limit int) ([]store.HeartbeatRow, bool, error) {
 	order := func(a, b store.HeartbeatRow) int { return b.At.Compare(a.At) }
 	return choose(ctx, db, db.heartbeats, limit, order, func(row store.HeartbeatRow) bool {
@@ -132,7 +132,7 @@ func (db *DB) Heartbeats(ctx context.Context, q store.HeartbeatQuery, limit int)
 	})
 }
 
-// Due lists what is due, the earliest first.
+// Due lists what is due, earliest first.
 func (db *DB) Due(ctx context.Context, now time.Time, limit int) (store.Rows, bool, error) {
 	due := func(at time.Time) bool { return !at.IsZero() && !at.After(now) }
 	vms, more, err := choose(ctx, db, db.vms, limit, func(a, b store.VMRow) int { return a.DueAt.Compare(b.DueAt) },
@@ -142,7 +142,7 @@ func (db *DB) Due(ctx context.Context, now time.Time, limit int) (store.Rows, bo
 	return store.Rows{VMs: vms, Commands: commands}, more || more2, cmp.Or(err, err2)
 }
 
-// Changes lists changes, the lowest Seq first.
+// Changes lists changes, lowest Seq first.
 func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (rows []store.ChangeRow, more bool, err error) {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
@@ -168,7 +168,7 @@ func (db *DB) LastChange(ctx context.Context) (int64, error) {
 	return db.number(ctx, func() int64 { return db.lastChange })
 }
 
-// Mark returns the number that was last committed under a name.
+// Mark returns the number that was last committed with this name.
 func (db *DB) Mark(ctx context.Context, name string) (int64, error) {
 	return db.number(ctx, func() int64 { return db.marks[name] })
 }

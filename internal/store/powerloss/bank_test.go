@@ -22,14 +22,13 @@ import (
 )
 
 const (
-	// seedVariable names the environment variable that repeats a failure.
+	// seedVariable is the environment variable that repeats a failure.
 	seedVariable = "POWERLOSS_SEED"
-	// timesVariable names the environment variable that multiplies the number of power
-	// losses.
+	// timesVariable is the environment variable that multiplies the number of power losses.
 	timesVariable = "POWERLOSS_TIMES"
 )
 
-// dice are random numbers; the log of a failed test says how to repeat them.
+// dice returns a random source; the log of a failed test says how to repeat it.
 func dice(t *testing.T) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()
@@ -46,7 +45,7 @@ func dice(t *testing.T) *rand.Rand {
 type options struct {
 	vfs         string
 	synchronous string
-	checkpoint  int // frames, 0: by hand only
+	checkpoint  int // frames, 0: only explicit ones
 	cache       int // pages
 }
 
@@ -66,18 +65,18 @@ func connect(t *testing.T, path string, o options) *sql.DB {
 	return db
 }
 
-// bank is a database that counts its commits. Its journal is a WAL.
+// bank is a database in WAL mode that counts its commits.
 type bank struct {
 	t    *testing.T
 	v    *powerloss.VFS
 	path string
 	db   *sql.DB
 	dice *rand.Rand
-	// answered are the attempts that were answered, in order: the first is of row 1.
+	// answered are the acknowledged attempts, in order: the first is of row 1.
 	answered []attempt
 	attempts int
-	created  int  // moment; before it the tables need not be there
-	big      bool // commits have pages of their own
+	created  int  // moment; before it the tables may be missing
+	big      bool // each commit fills pages of its own
 }
 
 type attempt struct {
@@ -85,7 +84,7 @@ type attempt struct {
 	moment int
 }
 
-// newBank creates a bank whose tables are durable, with some rows.
+// newBank creates a bank with durable tables and some rows.
 func newBank(t *testing.T, r *rand.Rand, o options) *bank {
 	t.Helper()
 	b := &bank{t: t, v: powerloss.Register(t), dice: r}
@@ -101,7 +100,7 @@ func newBank(t *testing.T, r *rand.Rand, o options) *bank {
 	return b
 }
 
-// after returns the bank that a process opens after this one.
+// after returns the bank that the next process opens.
 func (b *bank) after(db string, v *powerloss.VFS, o options) *bank {
 	b.t.Helper()
 	o.vfs = v.Name()
@@ -123,7 +122,7 @@ func (b *bank) exec(query string) {
 	require.NoError(b.t, err)
 }
 
-// commit adds one row, and changes others.
+// commit adds one row and changes others.
 func (b *bank) commit() error {
 	b.attempts++
 	err := b.add(b.t.Context(), len(b.answered)+1, b.attempts)
@@ -168,11 +167,11 @@ func body(id, number, size int) []byte {
 
 func tag(id, number int) string { return fmt.Sprintf("%d/%d", id, number) }
 
-// lost returns what is wrong with a database that a power loss at a moment left:
-// nothing when it is whole, and holds what was answered until then.
+// lost returns what is wrong with a database after a power loss at a moment: nil if it is
+// consistent and contains the commits acknowledged until then.
 func (b *bank) lost(path string, moment int) error {
 	b.t.Helper()
-	// The pragmas are for speed: what is durable after this does not matter.
+	// The pragmas are for speed: what is durable from here on does not matter.
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=locking_mode(EXCLUSIVE)&_pragma=synchronous(OFF)")
 	require.NoError(b.t, err)
 	defer db.Close()
@@ -227,20 +226,20 @@ func check(ctx context.Context, db *sql.DB, answered []attempt) error {
 	case rows.Err() != nil:
 		return rows.Err()
 	case n != total:
-		return fmt.Errorf("%d rows are there, and %d are counted", n, total)
+		return fmt.Errorf("%d rows exist, but the total is %d", n, total)
 	case n < len(answered):
-		return fmt.Errorf("lost: %d commits were answered, and %d are there", len(answered), n)
+		return fmt.Errorf("lost: %d commits were acknowledged, but %d exist", len(answered), n)
 	}
 	return nil
 }
 
-// powerLosses tries n power losses, at random moments from one on, and returns what
-// was wrong with each that was not survived.
+// powerLosses tries n power losses, at random moments after from, and returns the error of
+// each that was not survived.
 func (b *bank) powerLosses(from, n int, keep func(*rand.Rand) powerloss.Keep) map[int]error {
 	b.t.Helper()
 	dir := b.t.TempDir()
 	wrong := map[int]error{}
-	seen := map[string]bool{} // the same again needs no look
+	seen := map[string]bool{} // equal states are checked once
 	if text := os.Getenv(timesVariable); text != "" {
 		times, err := strconv.Atoi(text)
 		require.NoError(b.t, err)
@@ -263,7 +262,7 @@ func (b *bank) powerLosses(from, n int, keep func(*rand.Rand) powerloss.Keep) ma
 	return wrong
 }
 
-// state returns what stands for the content of a database, and what must be in it.
+// state returns a key for the content of a database and what it must contain.
 func (b *bank) state(path string, moment int) string {
 	b.t.Helper()
 	files, err := filepath.Glob(path + "*")

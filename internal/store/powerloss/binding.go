@@ -13,11 +13,11 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-// This file binds VFS to SQLite, which is C translated to Go: a pointer is a uintptr
-// to memory that Go does not manage, and a function pointer is a func value as a
-// uintptr. Func values of functions at package level stay where they are.
+// This file binds VFS to SQLite, which is C translated to Go: a pointer is a uintptr to
+// memory that Go does not manage, and a function pointer is a func value as a uintptr. Func
+// values of package-level functions do not move.
 
-// What SQLite calls and is called by.
+// The types of SQLite's functions and callbacks.
 type (
 	openFunc     = func(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uintptr) int32
 	deleteFunc   = func(tls *libc.TLS, vfs, name uintptr, syncDir int32) int32
@@ -29,7 +29,7 @@ type (
 	sizeFunc     = func(tls *libc.TLS, file, size uintptr) int32
 )
 
-// binding is a VFS as SQLite knows it.
+// binding is a VFS as registered with SQLite.
 type binding struct {
 	name   string
 	tls    *libc.TLS
@@ -38,7 +38,7 @@ type binding struct {
 	parent uintptr
 
 	mu     sync.Mutex
-	tables map[uintptr]uintptr // copies of the parent's tables of methods
+	tables map[uintptr]uintptr // copies of the parent's method tables
 }
 
 // handle is an open file.
@@ -48,23 +48,23 @@ type handle struct {
 
 	name   string
 	file   int
-	failed int // how many failures of this file's syncs it has reported
+	failed int // how many sync failures of this file it has reported
 }
 
-// SQLite passes its own pointers to the functions below, which therefore look up what
-// those stand for in global maps.
+// SQLite passes its own pointers to the functions below, which look up the Go values for
+// them in global maps.
 var (
 	registered sync.Map // *VFS by its sqlite3_vfs
 	handles    sync.Map // *handle by its sqlite3_file
 	names      atomic.Int64
 )
 
-// as returns what a word of C is in Go: a pointer, or a function.
+// as converts a C word to a Go value: a pointer or a function.
 func as[T any](word uintptr) T {
 	return *(*T)(unsafe.Pointer(&word)) //nolint:gosec // both are one word
 }
 
-// wordOf returns what a function is in C.
+// wordOf converts a function to a C word.
 func wordOf[F any](f F) uintptr {
 	return *(*uintptr)(unsafe.Pointer(&f)) //nolint:gosec // both are one word
 }
@@ -107,7 +107,7 @@ func (v *VFS) unbind() error {
 		return true
 	})
 	if len(open) > 0 {
-		return fmt.Errorf("%s is still in use: %q", c.name, open) // and SQLite would crash
+		return fmt.Errorf("%s is still in use: %q", c.name, open) // otherwise SQLite would crash
 	}
 	rc := sqlite3.Xsqlite3_vfs_unregister(c.tls, c.vfs)
 	registered.Delete(c.vfs)
@@ -123,15 +123,15 @@ func (v *VFS) unbind() error {
 	return nil
 }
 
-// copied returns a copy of a structure, in memory of C.
+// copied returns a copy of a structure in C memory.
 func copied[T any](tls *libc.TLS, from uintptr) uintptr {
 	to := libc.Xmalloc(tls, types.Size_t(unsafe.Sizeof(*new(T))))
 	*as[*T](to) = *as[*T](from)
 	return to
 }
 
-// table returns a copy of one of the parent's tables of methods, with its own functions
-// for changing files.
+// table returns a copy of one of the parent's method tables, in which the functions that
+// change files are replaced.
 func (c *binding) table(parent uintptr) uintptr {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -157,7 +157,7 @@ func handleOf(pointer uintptr) *handle {
 	return h.(*handle) //nolint:errcheck // nothing else is stored, and SQLite closes a file last
 }
 
-// openFile has the parent open the file, and replaces its methods.
+// openFile opens the file with the parent, and replaces its methods.
 func openFile(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uintptr) int32 {
 	v := vfsOf(vfs)
 	open := as[openFunc](as[*sqlite3.Tsqlite3_vfs](v.c.parent).FxOpen)
@@ -175,7 +175,7 @@ func openFile(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uint
 	if err != nil {
 		v.tb.Errorf("open %s: %v", path, err)
 		as[closeFunc](h.parent.FxClose)(tls, file)
-		*methods = 0 // or SQLite closes it again
+		*methods = 0 // otherwise SQLite closes it again
 		return sqlite3.SQLITE_CANTOPEN
 	}
 	handles.Store(file, h)
@@ -183,8 +183,8 @@ func openFile(tls *libc.TLS, vfs, name, file uintptr, flags int32, outFlags uint
 	return sqlite3.SQLITE_OK
 }
 
-// content reads a file through the parent: opening it a second time and closing it
-// would drop the locks that the process holds on it.
+// content reads a file through the parent: opening and closing it a second time would drop
+// the process's locks on it.
 func (h *handle) content(tls *libc.TLS, file uintptr) ([]byte, error) {
 	words := libc.Xmalloc(tls, 8)
 	defer libc.Xfree(tls, words)
@@ -239,8 +239,8 @@ func truncateFile(tls *libc.TLS, file uintptr, size sqlite3.Tsqlite3_int64) int3
 	return rc
 }
 
-// syncFile is the only function that does not call its parent: syncing the disk of the
-// machine that runs the test takes time and proves nothing.
+// syncFile is the only function that does not call its parent: syncing the real disk takes
+// time and proves nothing.
 func syncFile(_ *libc.TLS, file uintptr, _ int32) int32 {
 	h := handleOf(file)
 	if !h.vfs.synced(h) {

@@ -14,8 +14,8 @@ const (
 	failedSync = "disk I/O error (1034)" // SQLITE_IOERR_FSYNC
 )
 
-// With synchronous=FULL every commit that was answered survives a power loss at any
-// moment, and the database is whole.
+// With synchronous=FULL every acknowledged commit survives a power loss at any moment, and
+// the database is consistent.
 func TestAnsweredCommitsSurvive(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]options{
@@ -33,8 +33,8 @@ func TestAnsweredCommitsSurvive(t *testing.T) {
 	}
 }
 
-// The same is true amid checkpoints of all kinds by another connection, while readers
-// keep the WAL from starting over, and of a database that was there before.
+// The same holds during checkpoints of all kinds by another connection, while readers keep
+// the WAL from being reset, and for a database that existed before.
 func TestAnsweredCommitsSurviveCheckpointsByOthers(t *testing.T) {
 	t.Parallel()
 	first := newBank(t, dice(t), options{synchronous: full, cache: -2000})
@@ -54,17 +54,17 @@ func TestAnsweredCommitsSurviveCheckpointsByOthers(t *testing.T) {
 		mode := []string{"PASSIVE", "FULL", "RESTART", "TRUNCATE"}[b.dice.IntN(4)]
 		if b.dice.IntN(2) == 0 {
 			mode = "PASSIVE"
-			b.exec("PRAGMA wal_checkpoint(PASSIVE)") // with the reader, if it is still there
+			b.exec("PRAGMA wal_checkpoint(PASSIVE)") // with the reader, if it is still open
 		}
-		_ = tx.Rollback() // it may be over
+		_ = tx.Rollback() // it may have ended
 		_, err = other.ExecContext(t.Context(), fmt.Sprintf("PRAGMA wal_checkpoint(%s)", mode))
 		require.NoError(t, err)
 	}
 	require.Empty(t, b.powerLosses(0, 100, powerloss.Some))
 }
 
-// What was answered after syncs failed survives as well, of commits and of
-// checkpoints, for a process that goes on with its connections.
+// Commits that are acknowledged after syncs failed survive as well, whether the sync of a
+// commit or of a checkpoint failed, for a process that keeps its connections.
 func TestAnsweredCommitsSurviveFailedSyncs(t *testing.T) {
 	t.Parallel()
 	for name, o := range map[string]options{
@@ -94,7 +94,7 @@ func TestAnsweredCommitsSurviveFailedSyncs(t *testing.T) {
 	}
 }
 
-// The tests above can fail: with less than FULL they find that commits are lost.
+// The tests above can fail: with less than FULL they find lost commits.
 func TestLossIsFound(t *testing.T) {
 	t.Parallel()
 	for _, synchronous := range []string{"NORMAL", "OFF"} {

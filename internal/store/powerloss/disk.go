@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// sectorSize is what a disk writes whole or not at all, in bytes. Writing a part of a
-// sector leaves the rest unchanged, as SQLite assumes too ("powersafe overwrite").
+// sectorSize is the unit, in bytes, that a disk writes whole or not at all. Writing part of
+// a sector leaves the rest unchanged, as SQLite assumes too ("powersafe overwrite").
 const sectorSize = 512
 
 // piece is a write to a part of a file, or a truncation.
@@ -28,7 +28,7 @@ func (p piece) applyTo(content []byte) []byte {
 	return content
 }
 
-// sectors splits a write at the boundaries of sectors.
+// sectors splits a write at sector boundaries.
 func (p piece) sectors() []piece {
 	if p.truncates {
 		return []piece{p}
@@ -45,9 +45,9 @@ func (p piece) sectors() []piece {
 // inode is a file, whatever its name.
 type inode struct {
 	cached   []byte  // as processes read it
-	durable  []byte  // as it is on the disk for certain
+	durable  []byte  // as it certainly is on the disk
 	unsynced []piece // what was written since the last sync, in order
-	created  bool    // and not synced since
+	created  bool    // and not synced yet
 }
 
 func (f *inode) clone() *inode {
@@ -68,19 +68,19 @@ func (f *inode) surviving(keep Keep) []byte {
 	return content
 }
 
-// entry is a change of the directory: a name that is given a file, or removed.
+// entry is a change of the directory: a name that is linked to a file, or removed.
 type entry struct {
 	name string
 	file int // 0: none
 }
 
-// disk is a database's directory and its files after some of the recorded operations.
-// Files are numbered from 1 in the order in which they were first seen.
+// disk is a database's directory and its files after some of the recorded operations. Files
+// are numbered from 1 in order of their appearance.
 type disk struct {
 	files    map[int]*inode
 	names    map[string]int // as processes see the directory
-	durable  map[string]int // as it is on the disk for certain
-	unsynced []entry        // what was changed since it was synced, in order
+	durable  map[string]int // as it certainly is on the disk
+	unsynced []entry        // changes since the last sync, in order
 }
 
 func newDisk() *disk {
@@ -110,16 +110,16 @@ const (
 	deleted
 )
 
-// event is one operation of the record.
+// event is a recorded operation.
 type event struct {
 	what   kind
 	file   int
 	name   string  // created, deleted
-	pieces []piece // written: one; failed: what reached the disk nevertheless
+	pieces []piece // written: one; failed: what reached the disk anyway
 	dir    bool    // deleted: the directory is synced as well
 }
 
-// find adds a file that existed, durable, before recording began.
+// find adds a durable file that existed before the recording began.
 func (d *disk) find(file int, name string, content []byte) {
 	d.files[file] = &inode{cached: bytes.Clone(content), durable: bytes.Clone(content)}
 	d.names[name], d.durable[name] = file, file
@@ -154,8 +154,8 @@ func (d *disk) apply(e event) {
 	}
 }
 
-// reach makes pieces durable. All else that was unsynced is lost, even if later syncs
-// succeed: the kernel takes its pages for clean.
+// reach makes pieces durable. All other unsynced writes are lost, even if later syncs
+// succeed: the kernel marks the pages as clean.
 func (f *inode) reach(pieces []piece) {
 	for _, p := range pieces {
 		f.durable = p.applyTo(f.durable)
@@ -168,8 +168,8 @@ func (d *disk) syncNames() {
 	d.unsynced = nil
 }
 
-// surviving returns the directory as a power loss leaves it. File systems make
-// changes of directories durable in order: those before the first that is lost.
+// surviving returns the directory as a power loss leaves it. File systems make directory
+// changes durable in order: those before the first lost one.
 func (d *disk) surviving(keep Keep) map[string]int {
 	names := maps.Clone(d.durable)
 	for _, e := range d.unsynced {

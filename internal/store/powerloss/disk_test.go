@@ -32,7 +32,7 @@ var (
 	remove   = event{what: deleted, name: "x"}
 )
 
-// What was synced is there; whether the rest is, Keep decides.
+// Synced writes survive; Keep decides about the others.
 func TestSyncedIsThere(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -90,7 +90,7 @@ func TestSyncedIsThere(t *testing.T) {
 	}
 }
 
-// A write is torn where the sectors of the disk end, and nowhere else.
+// A write is torn only at sector boundaries.
 func TestSectors(t *testing.T) {
 	t.Parallel()
 	p := piece{at: 500, data: bytes.Repeat([]byte("."), 12+512+1)}

@@ -8,16 +8,16 @@ import (
 	"path/filepath"
 )
 
-// PlainFile is a file of the database as a program has it that goes past SQLite. What
-// it writes and syncs is recorded like what SQLite does. The first sync of a file
-// makes its name durable, too: the program syncs the directory as well.
+// PlainFile is a file of the database as opened by a program that bypasses SQLite. Its
+// writes and syncs are recorded like those of SQLite. The first sync of a file makes its
+// name durable too: the program is expected to sync the directory.
 type PlainFile struct {
 	v *VFS
 	h handle
 }
 
-// OpenFile opens a file of the database. It returns an error that wraps os.ErrNotExist
-// when it does not exist.
+// OpenFile opens a file of the database. It returns an error that wraps os.ErrNotExist if
+// the file does not exist.
 func (v *VFS) OpenFile(file File) (*PlainFile, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -42,10 +42,10 @@ func (f *PlainFile) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// Sync makes the file durable, unless FailSyncs has it fail.
+// Sync makes the file durable, unless FailSyncs makes it fail.
 func (f *PlainFile) Sync() error {
 	if !f.v.synced(&f.h) {
-		return errors.New("the disk does not sync")
+		return errors.New("sync failed")
 	}
 	return nil
 }

@@ -11,14 +11,14 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store/powerloss"
 )
 
-// The tests of this file show what is safe after a commit failed because the WAL could
-// not be synced. Its frames are in the page cache, whole and valid, but not on the
-// disk, and no later sync writes them.
+// The tests of this file show what is safe after a commit failed because the WAL could not
+// be synced. Its frames are in the page cache, complete and valid, but not on the disk, and
+// no later sync writes them.
 
 var careful = options{synchronous: full, cache: -2000}
 
-// bankWithFailedCommit is a bank with a checkpointed part, a commit that is in the WAL,
-// and one of which nothing but a page cache is left. The disk works again.
+// bankWithFailedCommit returns a bank with a checkpointed part, a commit in the WAL, and a
+// failed commit that exists only in the page cache. The disk works again.
 func bankWithFailedCommit(t *testing.T) *bank {
 	t.Helper()
 	b := newBank(t, dice(t), careful)
@@ -40,15 +40,15 @@ func (b *bank) total() int {
 	return n
 }
 
-// killed is the bank after its process was killed and started again.
+// killed returns the bank after its process was killed and restarted.
 func (b *bank) killed() *bank {
 	b.t.Helper()
 	db, v := b.v.Kill(b.t.TempDir())
 	return b.after(db, v, careful)
 }
 
-// requireSomeLost requires that a power loss after this moment loses what was answered,
-// and tries until one does.
+// requireSomeLost requires that some power loss after this moment loses an acknowledged
+// commit, and tries until one does.
 func (b *bank) requireSomeLost(after int) {
 	b.t.Helper()
 	for range 50 {
@@ -61,7 +61,7 @@ func (b *bank) requireSomeLost(after int) {
 	require.Fail(b.t, "no power loss lost anything")
 }
 
-// requireSafe requires that the failed commit is gone, and that later ones survive.
+// requireSafe requires that the failed commit is gone and later ones survive.
 func (b *bank) requireSafe() {
 	b.t.Helper()
 	require.Equal(b.t, len(b.answered), b.total())
@@ -69,7 +69,7 @@ func (b *bank) requireSafe() {
 	require.Empty(b.t, b.powerLosses(0, 30, powerloss.Some))
 }
 
-// requireLost requires that the failed commit is back, and that later ones are lost.
+// requireLost requires that the failed commit is back and later ones are lost.
 func (b *bank) requireLost() {
 	b.t.Helper()
 	require.Equal(b.t, len(b.answered)+1, b.total(), "the failed commit is back")
@@ -77,9 +77,9 @@ func (b *bank) requireLost() {
 	b.requireSomeLost(b.answered[len(b.answered)-3].moment)
 }
 
-// It is safe to go on with the connections of the same process: the index of the WAL
-// does not have the failed commit, and the next one is written over it. From then on a
-// kill is safe as well.
+// It is safe to continue with the connections of the same process: the index of the WAL
+// does not contain the failed commit, and the next one overwrites it. From then on a kill
+// is safe as well.
 func TestGoingOnIsSafe(t *testing.T) {
 	t.Parallel()
 	b := bankWithFailedCommit(t)
@@ -90,22 +90,22 @@ func TestGoingOnIsSafe(t *testing.T) {
 	next.requireSafe()
 }
 
-// The index lives as long as any connection of the process: that the one whose commit
-// failed is closed and opened again changes nothing.
+// The index lives as long as any connection of the process: closing and reopening the one
+// whose commit failed changes nothing.
 func TestClosingOneOfTwoIsSafe(t *testing.T) {
 	t.Parallel()
 	b := bankWithFailedCommit(t)
 	other := open(t, b.path, options{vfs: b.v.Name(), synchronous: full})
 	require.NoError(t, other.PingContext(t.Context()))
-	_, err := other.ExecContext(t.Context(), "SELECT n FROM total") // so that it has the WAL open
+	_, err := other.ExecContext(t.Context(), "SELECT n FROM total") // opens the WAL
 	require.NoError(t, err)
 	require.NoError(t, b.db.Close())
 	next := b.after(b.path, b.v, careful)
 	next.requireSafe()
 }
 
-// A sync that fails for one connection loses what another has written, and the other's
-// commit fails as well: the kernel reports the error to each of them.
+// A failed sync of one connection loses what another has written, and the other's commit
+// fails as well: the kernel reports the error to both.
 func TestFailedSyncOfAnotherConnectionFailsTheCommit(t *testing.T) {
 	t.Parallel()
 	b := newBank(t, dice(t), options{synchronous: full, cache: 5})
@@ -121,12 +121,12 @@ func TestFailedSyncOfAnotherConnectionFailsTheCommit(t *testing.T) {
 	_, err = other.ExecContext(t.Context(), "PRAGMA wal_checkpoint(PASSIVE)")
 	require.ErrorContains(t, err, failedSync)
 	require.ErrorContains(t, tx.Commit(), failedSync)
-	_ = tx.Rollback() // it is over
+	_ = tx.Rollback() // it has ended
 	b.commits(3)
 	require.Empty(t, b.powerLosses(0, 30, powerloss.Some))
 }
 
-// Emptying the WAL by a checkpoint, and a kill after it, are safe as well.
+// Truncating the WAL by a checkpoint, and a kill after it, are safe as well.
 func TestTruncatingIsSafe(t *testing.T) {
 	t.Parallel()
 	b := bankWithFailedCommit(t)
@@ -136,7 +136,7 @@ func TestTruncatingIsSafe(t *testing.T) {
 	next.requireSafe()
 }
 
-// Closing all connections and opening again is safe if the last close checkpoints: it
+// Closing all connections and reopening is safe if the last close checkpoints, which
 // deletes the WAL.
 func TestClosingIsSafeIfItCheckpoints(t *testing.T) {
 	t.Parallel()
@@ -147,8 +147,8 @@ func TestClosingIsSafeIfItCheckpoints(t *testing.T) {
 	next.requireSafe()
 }
 
-// If the checkpoint of the last close fails, no error is returned, the WAL stays, and
-// the failed commit comes back. Commits that are answered after it are lost.
+// If the checkpoint of the last close fails, no error is returned, the WAL stays, and the
+// failed commit comes back. Commits acknowledged after that are lost.
 func TestClosingThatFailsLosesLaterCommits(t *testing.T) {
 	t.Parallel()
 	for _, file := range []powerloss.File{powerloss.WAL, powerloss.Database} {
@@ -165,8 +165,8 @@ func TestClosingThatFailsLosesLaterCommits(t *testing.T) {
 	}
 }
 
-// After a kill the failed commit comes back from the page cache. What is answered then
-// is written after it, where nothing finds it when the power fails: it is lost.
+// After a kill the failed commit comes back from the page cache. Later commits are written
+// after it, where a power loss makes them unreachable: they are lost.
 func TestKillLosesLaterCommits(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]func(*bank){
@@ -183,12 +183,11 @@ func TestKillLosesLaterCommits(t *testing.T) {
 	}
 }
 
-// A checkpoint at once makes it worse: it writes to the database what the WAL on the
-// disk does not have. A power loss after it and before the next commit corrupts the
-// database.
+// An immediate checkpoint makes it worse: it writes to the database what the WAL on the
+// disk does not contain. A power loss between it and the next commit corrupts the database.
 func TestCheckpointAfterKillCorrupts(t *testing.T) {
 	t.Parallel()
-	for range 20 { // which pages the failed commit has is a matter of chance
+	for range 20 { // the pages of the failed commit are random
 		next := bankWithFailedCommit(t).killed()
 		require.Equal(t, len(next.answered)+1, next.total(), "the failed commit is back")
 		next.exec("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -206,8 +205,8 @@ func TestCheckpointAfterKillCorrupts(t *testing.T) {
 	require.Fail(t, "no power loss corrupted the database")
 }
 
-// It is safe to write the WAL over itself and to sync it before SQLite opens the
-// database: what SQLite finds in it is on the disk then.
+// It is safe to rewrite the WAL in place and to sync it before SQLite opens the database:
+// then everything that SQLite finds in it is on the disk.
 func TestRewritingTheWALIsSafe(t *testing.T) {
 	t.Parallel()
 	next := bankWithFailedCommit(t).killedAndRewritten()
@@ -217,7 +216,7 @@ func TestRewritingTheWALIsSafe(t *testing.T) {
 	require.Empty(t, next.powerLosses(0, 30, powerloss.Some))
 }
 
-// This is so for processes that are killed at any time, whichever syncs failed before.
+// This holds for processes that are killed at any time, whichever syncs failed before.
 func TestRewritingTheWALIsAlwaysSafe(t *testing.T) {
 	t.Parallel()
 	b := newBank(t, dice(t), careful)
@@ -239,7 +238,7 @@ func TestRewritingTheWALIsAlwaysSafe(t *testing.T) {
 	}
 }
 
-// killedAndRewritten is killed for a process that first writes the WAL over itself.
+// killedAndRewritten is killed, but the next process first rewrites the WAL in place.
 func (b *bank) killedAndRewritten() *bank {
 	b.t.Helper()
 	db, v := b.v.Kill(b.t.TempDir())
@@ -253,9 +252,9 @@ func (b *bank) killedAndRewritten() *bank {
 	return b.after(db, v, careful)
 }
 
-// What a process reads after a kill need not be on the disk, even if no sync ever
-// failed: its predecessor may have been killed between write and sync. A checkpoint
-// makes it durable, and a power loss meanwhile does no harm.
+// What a process reads after a kill may not be on the disk, even if no sync ever failed:
+// its predecessor may have been killed between write and sync. A checkpoint makes it
+// durable, and a power loss before that does no harm.
 func TestWhatIsReadAfterKillIsNotDurable(t *testing.T) {
 	t.Parallel()
 	b := newBank(t, dice(t), careful)

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// File is one of the files of a database: the suffix that its name adds to the
-// database's. The index of the WAL ("-shm") is memory, and not recorded.
+// File is one of the files of a database: the suffix that is appended to the database's
+// name. The index of the WAL ("-shm") is shared memory and is not recorded.
 type File string
 
 // The files of a database.
@@ -21,8 +21,8 @@ const (
 	Journal  File = "-journal"
 )
 
-// VFS is a file system of SQLite that records what happens to the files of one
-// database. It is safe for concurrent use.
+// VFS is an SQLite file system that records the operations on the files of one database. It
+// is safe for concurrent use.
 type VFS struct {
 	tb testing.TB
 	c  binding
@@ -35,7 +35,7 @@ type VFS struct {
 	past   *disk // after the first passed events
 	passed int
 	fails  map[File]failure
-	failed map[int]int // how often, by the number of the file
+	failed map[int]int // failure count by file number
 }
 
 type failure struct {
@@ -60,21 +60,21 @@ func register(tb testing.TB, start *disk) *VFS {
 	return v
 }
 
-// Name is the name for a DSN: "file:/tmp/x.db?vfs=" + v.Name().
+// Name returns the name for a DSN: "file:/tmp/x.db?vfs=" + v.Name().
 func (v *VFS) Name() string { return v.c.name }
 
-// Moment returns how many operations are recorded. They include all that was answered
-// before the call: a commit answered by then must survive a power loss at this moment
-// or a later one.
+// Moment returns how many operations are recorded. They include everything that was
+// acknowledged before the call: a commit acknowledged by then must survive a power loss at
+// this moment or a later one.
 func (v *VFS) Moment() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return len(v.events)
 }
 
-// Snapshot writes the database into a directory as a power loss at this moment would
-// leave it, and returns its path there. It replaces the files of an earlier call.
-// Open it without the VFS, or with a new one: what is there is durable.
+// Snapshot writes the database into a directory as a power loss at this moment would leave
+// it, and returns its path there. It replaces the files of an earlier call. Open it without
+// the VFS, or with a new one: its files are durable.
 func (v *VFS) Snapshot(dir string, keep Keep) string {
 	v.tb.Helper()
 	return v.SnapshotAt(v.Moment(), dir, keep)
@@ -89,7 +89,7 @@ func (v *VFS) SnapshotAt(moment int, dir string, keep Keep) string {
 	return v.write(dir, files)
 }
 
-// surviving returns the files that a power loss leaves, by name.
+// surviving returns the files that survive a power loss, by name.
 func (v *VFS) surviving(moment int, keep Keep) (map[string][]byte, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -109,10 +109,10 @@ func (v *VFS) surviving(moment int, keep Keep) (map[string][]byte, error) {
 	return files, nil
 }
 
-// Kill writes the database into a directory as the death of its process at this moment
-// would leave it, and returns its path there with a VFS for the next process: what was
-// written can be read, and is as durable as before. This VFS goes on as if nothing had
-// happened; its connections must be closed all the same.
+// Kill writes the database into a directory as a kill of its process at this moment would
+// leave it, and returns its path there with a VFS for the next process: all writes can be
+// read, and are as durable as before. This VFS continues as if nothing had happened; its
+// connections must still be closed.
 func (v *VFS) Kill(dir string) (db string, next *VFS) {
 	v.tb.Helper()
 	v.mu.Lock()
@@ -127,7 +127,7 @@ func (v *VFS) Kill(dir string) (db string, next *VFS) {
 	return db, next
 }
 
-// write makes a directory hold the files of the database, and no others of it.
+// write replaces the files of the database in a directory.
 func (v *VFS) write(dir string, files map[string][]byte) string {
 	v.tb.Helper()
 	v.mu.Lock()
@@ -147,11 +147,11 @@ func (v *VFS) write(dir string, files map[string][]byte) string {
 }
 
 // FailSyncs makes the next syncs of a file fail with SQLITE_IOERR_FSYNC. Of the unsynced
-// writes those that reached keeps have reached the disk by then. The rest is lost for
-// good, unless it is written again: processes read it, and no later sync fails for it,
-// but it is not on the disk. Each of the other connections that had the file open sees
-// one sync fail as well. (Linux reports a write error once to each open file, and takes
-// the pages for clean from then on.) A call replaces earlier ones for the same file;
+// writes, reached decides which have reached the disk by then. The others are lost for
+// good, unless they are written again: processes can read them, and no later sync fails for
+// them, but they are not on the disk. Each of the other connections that had the file open
+// sees one sync fail as well. (Linux reports a write error once to each open file, and
+// marks the pages as clean from then on.) A call replaces earlier ones for the same file;
 // zero times repairs the disk.
 func (v *VFS) FailSyncs(file File, times int, reached Keep) {
 	v.mu.Lock()
@@ -159,15 +159,15 @@ func (v *VFS) FailSyncs(file File, times int, reached Keep) {
 	v.fails[file] = failure{times: times, reached: reached}
 }
 
-// Failing returns how many syncs of a file are yet to fail.
+// Failing returns how many syncs of a file are still to fail.
 func (v *VFS) Failing(file File) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.fails[file].times
 }
 
-// opened fills in which file a handle is for. The content of a file that was not known
-// before counts as durable.
+// opened sets which file a handle is for. The content of a file that was not known before
+// counts as durable.
 func (v *VFS) opened(h *handle, path string, isDatabase bool, content func() ([]byte, error)) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -8,22 +8,22 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
-// logLimit is the size to which the write-ahead log is cut once all of it is in the
-// database file. It is larger only while a reader needs what it holds.
+// logLimit is the size to which the write-ahead log is truncated once all of it is in the
+// database file. The log grows beyond it only while a reader needs its content.
 const logLimit = 32 << 20
 
-// checkpointEvery is how often the writer looks whether the log is written back, beside
-// SQLite's own checkpoints, which do not say how they ended.
+// checkpointEvery is how often the writer checks that the log is checkpointed, in addition
+// to SQLite's own checkpoints, whose results are not reported.
 const checkpointEvery = time.Minute
 
-// checkpoints write the log back into the database file. Only the holder of the
-// connection that writes may use it.
+// checkpoints copies the log into the database file. Only the holder of the write
+// connection may use it.
 type checkpoints struct {
 	every     time.Duration
 	limit     int64
 	looked    time.Time
-	completed time.Time // the latest one that wrote back all of the log
-	growing   bool      // the latest warning still holds
+	completed time.Time // the latest one that copied all of the log
+	growing   bool      // a warning was logged, and still applies
 }
 
 func newCheckpoints() checkpoints {
@@ -31,8 +31,8 @@ func newCheckpoints() checkpoints {
 	return checkpoints{every: checkpointEvery, limit: logLimit, looked: now, completed: now}
 }
 
-// run makes a checkpoint when it is time for one, and cuts a log that is too large. It
-// logs a warning while a reader prevents that. It waits for no reader.
+// run makes a checkpoint when it is time for one, and truncates a log that is too large. It
+// logs a warning while a reader prevents that. It does not wait for readers.
 func (k *checkpoints) run(ctx context.Context, c *conn, path string, log *slog.Logger) {
 	now := time.Now()
 	if now.Sub(k.looked) < k.every {
@@ -50,19 +50,19 @@ func (k *checkpoints) run(ctx context.Context, c *conn, path string, log *slog.L
 	since := now.Sub(k.completed).Round(time.Second)
 	switch {
 	case err != nil:
-		log.Warn("write-ahead log not written back, trying again", logkey.Path, path, keySince, since, logkey.Error, err)
+		log.Warn("write-ahead log not checkpointed, trying again", logkey.Path, path, keySince, since, logkey.Error, err)
 	case large && !done:
 		k.growing = true
 		log.Warn("write-ahead log grows: a program that reads the database keeps a transaction open",
 			logkey.Path, path, logkey.Size, size(logOf(path)), keySince, since)
 	case k.growing:
 		k.growing = false
-		log.Info("write-ahead log is written back again", logkey.Path, path)
+		log.Info("write-ahead log is checkpointed again", logkey.Path, path)
 	}
 }
 
-// checkpoint reports whether all of the log is in the database file, and with TRUNCATE
-// also whether it was cut.
+// checkpoint reports whether all of the log is in the database file, and with TRUNCATE also
+// whether it was truncated.
 func (c *conn) checkpoint(ctx context.Context, mode string) (done bool, err error) {
 	if _, err := c.sql.ExecContext(ctx, "PRAGMA busy_timeout(0)"); err != nil {
 		return false, err

@@ -18,7 +18,7 @@ func grow(t *testing.T, db *DB, past int64) {
 	}
 }
 
-// reading begins a transaction that reads, as another program would, and returns what
+// reading begins a read transaction, as another program would, and returns a function that
 // ends it.
 func reading(t *testing.T, db *DB) (end func()) {
 	t.Helper()
@@ -34,8 +34,8 @@ func reading(t *testing.T, db *DB) (end func()) {
 	}
 }
 
-// A reader that keeps a transaction open lets the log grow, which is logged with the time
-// since the latest checkpoint, and commits go on. Once it ends, the log is cut.
+// While a reader keeps a transaction open, the log grows, which is logged with the time
+// since the last checkpoint, and commits continue. Once it ends, the log is truncated.
 func TestLogThatGrows(t *testing.T) {
 	t.Parallel()
 	db, log := openLogged(t, filepath.Join(t.TempDir(), "controller.db"))
@@ -47,10 +47,10 @@ func TestLogThatGrows(t *testing.T) {
 	db.checkpoints.completed = time.Now().Add(-time.Hour)
 	begun := time.Now()
 	require.NoError(t, db.Check(t.Context()))
-	require.Less(t, time.Since(begun), 4*time.Second, "it waits for no reader")
+	require.Less(t, time.Since(begun), 4*time.Second, "it does not wait for readers")
 	require.NotZero(t, log.count("write-ahead log grows"))
 	require.NotZero(t, log.count("since_checkpoint=1h"))
-	require.Zero(t, log.count("written back again"))
+	require.Zero(t, log.count("checkpointed again"))
 
 	end()
 	require.NoError(t, db.Check(t.Context()))
@@ -58,12 +58,12 @@ func TestLogThatGrows(t *testing.T) {
 	require.WithinDuration(t, time.Now(), db.checkpoints.completed, time.Minute)
 	warned := log.count("write-ahead log grows")
 	require.NoError(t, db.Check(t.Context()))
-	require.Equal(t, 1, log.count("written back again"))
+	require.Equal(t, 1, log.count("checkpointed again"))
 	require.Equal(t, warned, log.count("write-ahead log grows"))
 }
 
-// A checkpoint that a reader keeps from the end of the log is not complete, also while the
-// log is small.
+// A checkpoint that a reader keeps from completing is not complete, even while the log is
+// small.
 func TestCheckpointBehindAReader(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -78,7 +78,7 @@ func TestCheckpointBehindAReader(t *testing.T) {
 	require.Equal(t, before, db.checkpoints.completed)
 }
 
-// The log that a large transaction or a reader has left is cut by what is committed later,
+// A log that a large transaction or a reader has enlarged is truncated by later commits,
 // without a checkpoint of ours.
 func TestLogIsCut(t *testing.T) {
 	t.Parallel()

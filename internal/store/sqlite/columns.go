@@ -8,12 +8,13 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// errColumn occurs when a column was read and holds what this program never writes there.
-// SQLite keeps a value of any type in a column of any type; to take it for another would
-// find rows that no query finds.
-var errColumn = errors.New("the column has a value that does not belong there")
+// errColumn occurs when a column contains a value that this program never writes there.
+// SQLite stores a value of any type in a column of any type; a converted value would make
+// rows appear that no query finds.
+var errColumn = errors.New("the column has an unexpected value")
 
-// damagedAt returns the error of a row whose columns are damaged, and any other as it is.
+// damagedAt returns the error of a row with damaged columns; it returns other errors
+// unchanged.
 func damagedAt(class store.Class, row int64, err error) error {
 	if !errors.Is(err, errColumn) {
 		return err
@@ -21,7 +22,7 @@ func damagedAt(class store.Class, row int64, err error) error {
 	return &damagedRowError{store.Place{Class: class, Row: row}, err}
 }
 
-// damagedRowError is a row that cannot be read, and why.
+// damagedRowError is a row that cannot be read, with the reason.
 type damagedRowError struct {
 	place store.Place
 	error
@@ -30,7 +31,7 @@ type damagedRowError struct {
 // damage collects the damaged rows of a query. The zero value has none.
 type damage []store.Place
 
-// note adds the row of an error that is about one, and returns any other error.
+// note adds the row of a damagedRowError, and returns any other error.
 func (d *damage) note(err error) error {
 	row, ok := errors.AsType[*damagedRowError](err)
 	if ok {
@@ -49,7 +50,7 @@ func (d *damage) noteAll(err error) error {
 	return err
 }
 
-// err returns a *store.DamagedError, unless there is no damaged row.
+// err returns a *store.DamagedError, or nil if there is no damaged row.
 func (d *damage) err() error {
 	if len(*d) == 0 {
 		return nil
@@ -57,18 +58,18 @@ func (d *damage) err() error {
 	return &store.DamagedError{Places: *d}
 }
 
-// The types of columns. Those whose names begin with any may be null.
+// The column types. Those whose names begin with any are nullable.
 type (
 	number    int64
-	counter   int64 // from one
+	counter   int64 // at least one
 	anyNumber int64
 	flag      bool
 	text      string
 	anyText   string
 	moment    time.Time
 	anyMoment time.Time
-	// document is a BLOB. It may also be a text, as people write it, and null where a
-	// column may be.
+	// document is a BLOB. It may also be text, as people write it, and NULL in a nullable
+	// column.
 	document []byte
 )
 
@@ -155,7 +156,7 @@ func (d *document) Scan(v any) error {
 	case nil:
 		*d = nil
 	case []byte:
-		*d = slices.Clone(v) // the driver's until the next row
+		*d = slices.Clone(v) // the driver owns v only until the next row
 	case string:
 		*d = []byte(v)
 	default:

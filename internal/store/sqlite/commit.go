@@ -8,9 +8,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Commit makes all of the writes durable, or none, also when the disk is full. It waits
-// for its turn as long as ctx allows; once it has begun it ignores ctx. It returns a
-// *store.ConflictError when a row is not as it was loaded.
+// Commit makes all of the writes durable, or none, even when the disk is full. It waits for
+// its turn until ctx ends; once it has begun it ignores ctx. It returns a
+// *store.ConflictError when a row has changed since it was loaded.
 func (db *DB) Commit(ctx context.Context, w store.Writes) (done store.Committed, err error) {
 	err = db.write(ctx, func(ctx context.Context, c *conn) (last int64, err error) {
 		done, err = c.commit(ctx, w)
@@ -48,7 +48,7 @@ func (c *conn) commit(ctx context.Context, w store.Writes) (done store.Committed
 	}
 	for name, n := range w.Marks {
 		if slices.Contains(reservedNames, name) {
-			return done, fmt.Errorf("mark: the name %s is the driver's", name)
+			return done, fmt.Errorf("mark: the name %s is reserved by the driver", name)
 		}
 		if err := c.putMark(ctx, name, n); err != nil {
 			return done, fmt.Errorf("mark: %w", err)
@@ -57,7 +57,7 @@ func (c *conn) commit(ctx context.Context, w store.Writes) (done store.Committed
 	return done, nil
 }
 
-// putVMs writes the rows and returns the ids of those that are not as they were
+// putVMs writes the rows and returns the ids of those that have changed since they were
 // loaded.
 func (c *conn) putVMs(ctx context.Context, vms []store.VMRow) (conflicts []string, err error) {
 	for i := range vms {
@@ -77,7 +77,7 @@ const (
 		VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT (vm_id) DO NOTHING`
 	updateVM = `UPDATE vms SET pool_id = ?, org_id = ?, status = ?, connected = ?,
 		last_seen_at = ?, due_at = ?, version = version + 1, doc = ? WHERE vm_id = ? AND version = ?`
-	// touchVM is updateVM for a row that keeps the values it is listed by, as most do.
+	// touchVM is updateVM for a row whose filter columns are unchanged, the usual case.
 	// SQLite writes to the indexes of all columns that a statement sets, whether or not
 	// they change.
 	touchVM = `UPDATE vms SET last_seen_at = ?, due_at = ?, version = version + 1, doc = ?
@@ -97,8 +97,8 @@ func (c *conn) putVM(ctx context.Context, v *store.VMRow) (int64, error) {
 	return c.affect(ctx, updateVM, v.Pool, v.Org, v.Status, v.Connected, seen, due, doc, v.ID, version)
 }
 
-// putCommands writes the rows. It returns the number of each, and the ids of those
-// that are not as they were loaded.
+// putCommands writes the rows. It returns the number of each, and the ids of those that
+// have changed since they were loaded.
 func (c *conn) putCommands(ctx context.Context, commands []store.CommandRow) (seqs []int64, conflicts []string, err error) {
 	for i := range commands {
 		put := c.updateCommand
@@ -132,7 +132,7 @@ func (c *conn) addCommand(ctx context.Context, r *store.CommandRow) (seq, writte
 }
 
 func (c *conn) updateCommand(ctx context.Context, r *store.CommandRow) (seq, written int64, err error) {
-	// A number that is given saves a search.
+	// A given number saves a search.
 	if seq = r.Seq; seq == 0 {
 		if seq, err = c.number(ctx, `SELECT seq FROM commands WHERE id = ?`, r.ID); err != nil {
 			return 0, 0, err
@@ -169,8 +169,8 @@ func (c *conn) addHeartbeats(ctx context.Context, rows []store.HeartbeatRow) err
 	return nil
 }
 
-// addChanges returns the number of the first. The latest change is never removed, and
-// SQLite gives each row the next number, so there are no gaps.
+// addChanges returns the number of the first change. The latest change is never removed,
+// and SQLite assigns consecutive numbers, so there are no gaps.
 func (c *conn) addChanges(ctx context.Context, changes []store.ChangeRow, events []int64) (first int64, err error) {
 	for i := range changes {
 		r := &changes[i]

@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// everything is all that is in a database, for comparison.
+// everything is the whole content of a database, for comparison.
 func everything(t *testing.T, db *DB) string {
 	t.Helper()
 	var all strings.Builder
@@ -45,7 +45,7 @@ func everything(t *testing.T, db *DB) string {
 	return all.String()
 }
 
-// Rows come back as they were committed, and those without times or documents too.
+// Rows are read as they were committed, including those without times or documents.
 func TestRowsComeBack(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -67,8 +67,8 @@ func TestRowsComeBack(t *testing.T) {
 	require.ElementsMatch(t, []store.CommandRow{c, {ID: "bare", VM: "bare", Seq: done.Commands[1], Version: 1}}, rows.Commands)
 }
 
-// A commit that conflicts names all rows that do, and changes nothing: no number is
-// used up and nobody is notified.
+// A commit that conflicts names all conflicting rows and changes nothing: no number is used
+// up and no listener is notified.
 func TestConflict(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -98,7 +98,7 @@ func TestConflict(t *testing.T) {
 }
 
 // Changes are numbered without gaps, and listeners are notified in order, with many
-// commits at once.
+// concurrent commits.
 func TestChangesAreInOrder(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -133,7 +133,7 @@ func TestChangesAreInOrder(t *testing.T) {
 	require.Len(t, calls, 80, "none after stop")
 }
 
-// A commit that waits for its turn longer than its context allows is not made.
+// A commit whose context ends while it waits for its turn is not made.
 func TestCommitStopsWaiting(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -149,7 +149,7 @@ func TestCommitStopsWaiting(t *testing.T) {
 	require.Empty(t, vms)
 }
 
-// A change that names an event which is not in its commit is refused.
+// A change that names an event outside its commit is rejected.
 func TestChangeOfUnknownEvent(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -161,16 +161,16 @@ func TestChangeOfUnknownEvent(t *testing.T) {
 	require.ErrorContains(t, err, "no event 2 among 1")
 }
 
-// A mark cannot overwrite what the driver stores by name.
+// A mark cannot overwrite the driver's own names.
 func TestMarkOfTheDriver(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	id := db.ID()
 	for _, name := range []string{"store_id", "checks", "purged_change"} {
-		before, err := db.Mark(t.Context(), name) // of an id it may be any number
+		before, err := db.Mark(t.Context(), name) // the mark of an id may be any number
 		require.NoError(t, err)
 		_, err = db.Commit(t.Context(), store.Writes{Marks: map[string]int64{name: before + 9}})
-		require.ErrorContains(t, err, "the name "+name+" is the driver's")
+		require.ErrorContains(t, err, "the name "+name+" is reserved by the driver")
 		n, err := db.Mark(t.Context(), name)
 		require.NoError(t, err)
 		require.Equal(t, before, n)
@@ -179,8 +179,8 @@ func TestMarkOfTheDriver(t *testing.T) {
 	require.Equal(t, id, db.ID())
 }
 
-// A full disk gives errors, loses nothing that was committed, and is over when there
-// is room again. The limit is SQLite's own, so the error is the one a full disk gives.
+// A full disk gives errors and loses nothing that was committed; writes succeed again once
+// there is space. The limit is SQLite's own, so the error is that of a full disk.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	db := openTest(t, filepath.Join(t.TempDir(), "controller.db"))
@@ -196,7 +196,7 @@ func TestFullDisk(t *testing.T) {
 		return store.Writes{VMs: []store.VMRow{v}, Changes: []store.ChangeRow{change("vm")}}
 	}
 	commit(t, db, bulky("first"))
-	limit(1) // no more than there are now
+	limit(1) // not more than exist
 	var err error
 	kept := 1
 	for i := range 50 {
@@ -213,8 +213,8 @@ func TestFullDisk(t *testing.T) {
 	require.EqualValues(t, kept+1, commit(t, db, bulky("last")).FirstChange)
 }
 
-// A context that ends at any moment of a Load leaves the connection as it was: later
-// reads see what was committed later.
+// A context that ends at any point of a Load leaves the connection usable: later reads see
+// later commits.
 func TestLoadThatIsCancelled(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -240,8 +240,7 @@ func TestLoadThatIsCancelled(t *testing.T) {
 	}
 }
 
-// However many changes a commit has, they come back as they were committed and in
-// that order.
+// However many changes a commit has, they are read as they were committed, in order.
 func TestManyChanges(t *testing.T) {
 	t.Parallel()
 	db, next := openNew(t), int64(1)

@@ -12,14 +12,14 @@ import (
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
 
-// readers is how many lists may be read concurrently. What a commit waits for has a
-// connection of its own.
+// readers is how many lists may be read concurrently. Reads that commits wait for have a
+// connection of their own.
 const readers = 4
 
 // connections are all connections to a database file.
 type connections struct {
 	pools   []*sql.DB    // in the order in which they are closed
-	release func() error // lets others open the database
+	release func() error // releases the lock of the database
 	writer  chan *conn
 	readers chan *conn
 	loader  chan *conn
@@ -59,16 +59,17 @@ func openDatabase(ctx context.Context, path string, sys system, log *slog.Logger
 	return cs, fill(ctx, cs.readers, reading)
 }
 
-// writing are the settings of the connection that writes. With a log of up to 16 MB
-// before a checkpoint, pages that change often are written to the file less often; a
-// cache of 16 MB keeps the index pages in memory.
+// writing are the settings of the write connection. With a log of up to 16 MB before a
+// checkpoint, pages that change often are written to the file less often; a cache of 16 MB
+// keeps the index pages in memory.
 const writing = "&_txlock=immediate&_pragma=wal_autocheckpoint(4000)&_pragma=cache_size(-16000)"
 
-// busyTimeout is how many milliseconds a statement waits for locks of others.
+// busyTimeout is how many milliseconds a statement waits for the locks of other
+// connections.
 const busyTimeout = "5000"
 
 func openPool(path, vfs string, conns int, settings string) (*sql.DB, error) {
-	// A path may hold any character; in a file: URI it must be escaped.
+	// A path may contain any character; in a file: URI it must be escaped.
 	dsn := "file:" + (&url.URL{Path: path}).EscapedPath() + "?mode=rwc" + settings +
 		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=busy_timeout(" + busyTimeout + ")&_pragma=temp_store(MEMORY)"
@@ -84,7 +85,7 @@ func openPool(path, vfs string, conns int, settings string) (*sql.DB, error) {
 	return pool, nil
 }
 
-// fill opens as many connections as the channel holds.
+// fill opens as many connections as the channel can hold.
 func fill(ctx context.Context, to chan *conn, pool *sql.DB) error {
 	for range cap(to) {
 		c, err := pool.Conn(ctx)
@@ -96,8 +97,8 @@ func fill(ctx context.Context, to chan *conn, pool *sql.DB) error {
 	return nil
 }
 
-// close waits until no connection is in use, and closes them all. SQLite then moves
-// what was committed from its log into the database file, and removes the log.
+// close waits until no connection is in use, and closes them all. SQLite then copies the
+// log into the database file, and removes the log.
 func (cs *connections) close() error {
 	cs.users.Wait()
 	var errs []error
@@ -128,15 +129,14 @@ func take(ctx context.Context, conns chan *conn) (*conn, error) {
 	}
 }
 
-// conn is a connection with what was prepared on it. It is not safe for concurrent
-// use.
+// conn is a connection with its prepared statements. It is not safe for concurrent use.
 type conn struct {
 	sql   *sql.Conn
 	stmts map[string]*sql.Stmt // by their text
 }
 
-// stmt returns the prepared form of a statement. All are kept: there are as many as
-// combinations of filters, which are few.
+// stmt returns a prepared statement. All are kept: their number is that of the combinations
+// of filters, which is small.
 func (c *conn) stmt(ctx context.Context, q string) (*sql.Stmt, error) {
 	if s, ok := c.stmts[q]; ok {
 		return s, nil
@@ -157,7 +157,7 @@ func (c *conn) exec(ctx context.Context, q string, args ...any) (sql.Result, err
 	return s.ExecContext(ctx, args...)
 }
 
-// insert runs a statement and returns the number of the row it made.
+// insert runs a statement and returns the number of the new row.
 func (c *conn) insert(ctx context.Context, q string, args ...any) (int64, error) {
 	res, err := c.exec(ctx, q, args...)
 	if err != nil {
@@ -166,7 +166,7 @@ func (c *conn) insert(ctx context.Context, q string, args ...any) (int64, error)
 	return res.LastInsertId()
 }
 
-// affect runs a statement and returns how many rows it made, changed or removed.
+// affect runs a statement and returns how many rows it has affected.
 func (c *conn) affect(ctx context.Context, q string, args ...any) (int64, error) {
 	res, err := c.exec(ctx, q, args...)
 	if err != nil {
@@ -187,8 +187,8 @@ func (c *conn) number(ctx context.Context, q string, args ...any) (n int64, err 
 	return 0, nil
 }
 
-// transact runs fn in a transaction that the statement begin begins, and commits it
-// unless fn fails. It begins and ends the transaction even if ctx is done.
+// transact runs fn in a transaction that the statement begin starts, and commits it unless
+// fn fails. It starts and ends the transaction even if ctx has ended.
 func (c *conn) transact(ctx context.Context, begin string, fn func() error) error {
 	ctx = context.WithoutCancel(ctx)
 	if _, err := c.exec(ctx, begin); err != nil {
@@ -201,13 +201,13 @@ func (c *conn) transact(ctx context.Context, begin string, fn func() error) erro
 	if err == nil {
 		return nil
 	}
-	// SQLite may have rolled back by itself; then this fails.
+	// SQLite may have rolled back already; then this fails.
 	_, _ = c.exec(ctx, "ROLLBACK")
 	return err
 }
 
-// close closes the statements before their connection: SQLite keeps a connection with
-// open statements, and then does not move its log into the database file at the end.
+// close closes the statements before their connection: SQLite keeps a connection with open
+// statements, and then does not copy its log into the database file at the end.
 func (c *conn) close() error {
 	var errs []error
 	for _, s := range c.stmts {

@@ -11,12 +11,12 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// kept is how rows of a class are set aside.
+// kept is how the rows of a class are set aside.
 type kept struct {
 	// query selects a row by its rowid.
 	query string
 	scan  func(*sql.Rows) (any, error)
-	// columns are all that a row has but its document, which is in the column doc.
+	// columns are all columns except the document, which is in the column doc.
 	columns []string
 	doc     string
 	// id and vm are the columns with the id of the row and with its VM; empty for none.
@@ -50,7 +50,7 @@ var keptClasses = map[store.Class]kept{
 		query: "SELECT " + changeColumns + " FROM " + changesWithEvents + " WHERE c.seq = ?", scan: scanAny(scanChange),
 		columns: []string{"seq", "at", "vm_id", "kind", "event_seq"},
 		doc:     "doc", vm: "vm_id",
-		// Its number stays taken, until it is purged as others are.
+		// Its number remains in use until it is purged like others.
 		remove: `UPDATE changes SET at = iif(typeof(at) = 'integer', at, 0), vm_id = '', kind = '', event_seq = NULL,
 			doc = NULL WHERE seq = ?`,
 	},
@@ -89,7 +89,7 @@ func (db *DB) SetAside(ctx context.Context, at time.Time, places []store.Place, 
 	return moved, nil
 }
 
-// fault returns what is wrong with a row, nil when nothing is or when it does not exist.
+// fault returns the reason why a row is damaged; nil if it is not, or does not exist.
 func (c *conn) fault(ctx context.Context, k kept, row int64, check store.Check) (why, err error) {
 	err = each(ctx, c, k.query, []any{row}, func(rows *sql.Rows) (bool, error) {
 		read, err := k.scan(rows)
@@ -105,7 +105,7 @@ func (c *conn) fault(ctx context.Context, k kept, row int64, check store.Check) 
 	return why, err
 }
 
-// setAside moves a row, and fills in what the table says of it.
+// setAside moves a row, and fills in what the table damaged contains about it.
 func (c *conn) setAside(ctx context.Context, k kept, a *store.Aside) (err error) {
 	a.Number, err = c.insert(ctx, k.keep(a.Class), string(a.Class), a.Row, a.Why, a.At.UnixNano(), a.Row)
 	if err != nil {
@@ -129,8 +129,8 @@ func (c *conn) setAside(ctx context.Context, k kept, a *store.Aside) (err error)
 	return nil
 }
 
-// keep returns the statement that copies a row into the table damaged. The statement that
-// restores it lacks the number at its end.
+// keep returns the statement that copies a row into the table damaged. The stored statement
+// that restores the row lacks the number at its end.
 func (k kept) keep(class store.Class) string {
 	values := make([]string, len(k.columns))
 	for i, column := range k.columns {
@@ -142,7 +142,7 @@ func (k kept) keep(class store.Class) string {
 		SELECT ?, ?, ?, ?, %s, %s, %s, %s FROM %s WHERE rowid = ?`, textOf(k.id), textOf(k.vm), restore, k.doc, class)
 }
 
-// textOf is the text in a column; null when it has something else.
+// textOf is the text in a column; NULL if it has another type.
 func textOf(column string) string {
 	if column == "" {
 		return "NULL"
@@ -150,7 +150,7 @@ func textOf(column string) string {
 	return fmt.Sprintf("iif(typeof(%[1]s) = 'text', %[1]s, NULL)", column)
 }
 
-// purgedThrough notes that this change and all before it can no longer be listed.
+// purgedThrough records that this change and all before it can no longer be listed.
 func (c *conn) purgedThrough(ctx context.Context, change int64) error {
 	before, err := c.number(ctx, mark, purgedChange)
 	if err != nil || before >= change {
@@ -165,8 +165,8 @@ const (
 	isNotAside = `NOT EXISTS (SELECT 1 FROM damaged WHERE class = 'commands' AND id = ?)`
 )
 
-// aside returns the latest number of each of the ids that has no row since it was set
-// aside; nil for none.
+// aside returns the latest number of each of the ids whose row was set aside and not
+// replaced; nil for none.
 func (l *loading) aside(ctx context.Context, class store.Class, ids []string, hasRow map[string]bool) (map[string]int64, error) {
 	var found map[string]int64
 	for _, id := range ids {
@@ -188,7 +188,7 @@ func (l *loading) aside(ctx context.Context, class store.Class, ids []string, ha
 	return found, nil
 }
 
-// asides adds what was set aside of what is to be loaded and has no row.
+// asides adds the requested rows that were set aside and not replaced.
 func (l *loading) asides(ctx context.Context) error {
 	vms, commands := map[string]bool{}, map[string]bool{}
 	for _, row := range l.rows.VMs {

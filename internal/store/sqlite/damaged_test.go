@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// damageIt runs a statement of somebody who does not know the program.
+// damageIt runs a statement that the program would not run.
 func damageIt(t *testing.T, db *DB, q string, args ...any) {
 	t.Helper()
 	require.NoError(t, db.write(t.Context(), func(ctx context.Context, c *conn) (int64, error) {
@@ -40,7 +40,7 @@ func twoOfEach(t *testing.T) *DB {
 	return db
 }
 
-// readersOf are the methods that return rows of a class, with how many.
+// readersOf are the methods that return rows of a class, with the number of rows.
 func readersOf(t *testing.T, db *DB, after int64) map[store.Class]map[string]func() (int, error) {
 	t.Helper()
 	ctx := t.Context()
@@ -86,14 +86,14 @@ func readersOf(t *testing.T, db *DB, after int64) map[store.Class]map[string]fun
 	}
 }
 
-// A value of another type in any column makes its row a damaged one, and no other: each
-// reader either names it or does not meet it, and once it is set aside all of them work.
-// The statement that is kept puts back exactly what was there.
+// A value of another type in any column makes only its own row a damaged one: each reader
+// either names that row or does not read it, and once it is set aside all readers work. The
+// stored statement restores exactly the original row.
 func TestColumnsOfAnotherType(t *testing.T) {
 	t.Parallel()
 	for class, k := range keptClasses {
 		for _, column := range append(k.columns, k.doc) {
-			if column == "seq" || column == "vms" { // that takes only numbers, and what is not read
+			if column == "seq" || column == "vms" { // seq accepts only numbers, and vms is not read
 				continue
 			}
 			for _, value := range []any{"x", []byte{0, 0xff}, -1} {
@@ -124,7 +124,7 @@ func requireOneDamaged(t *testing.T, db *DB, class store.Class, column string, v
 	}
 	moved, err := db.SetAside(t.Context(), t0, []store.Place{{Class: class, Row: 1}, place, place}, store.Check{})
 	require.NoError(t, err)
-	require.Equal(t, met, len(moved) == 1, "what no reader finds fault with is not set aside")
+	require.Equal(t, met, len(moved) == 1, "a row that every reader accepts is not set aside")
 	if !met {
 		return
 	}
@@ -146,12 +146,12 @@ func requireOneDamaged(t *testing.T, db *DB, class store.Class, column string, v
 	require.Equal(t, before, rawRow(t, db, string(class), 2))
 }
 
-// rawRow is a row as SQLite has it.
+// rawRow is a row as SQLite stores it.
 func rawRow(t *testing.T, db *DB, table string, row int64) string {
 	t.Helper()
 	var all []string
 	require.NoError(t, db.read(t.Context(), func(c *conn) error {
-		rows, err := c.sql.QueryContext(t.Context(), "SELECT * FROM "+table+" WHERE rowid = ?", row) //nolint:unqueryvet // whatever it has
+		rows, err := c.sql.QueryContext(t.Context(), "SELECT * FROM "+table+" WHERE rowid = ?", row) //nolint:unqueryvet // all columns
 		if err != nil {
 			return err
 		}
@@ -186,7 +186,7 @@ func restoreOf(t *testing.T, db *DB) (statement string) {
 	return statement
 }
 
-// An error of a read that failed is not that of a damaged row.
+// An error of a failed read is not a damaged row.
 func TestFailedReadsAreNotDamage(t *testing.T) {
 	t.Parallel()
 	db := twoOfEach(t)
@@ -212,7 +212,7 @@ func TestFailedReadsAreNotDamage(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrClosed)
 }
 
-// All damaged rows of a list are named at once, also beside what the list would take.
+// All damaged rows of a list are named at once, including those beyond its limit.
 func TestManyDamagedRows(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)

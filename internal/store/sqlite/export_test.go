@@ -5,7 +5,8 @@ import (
 	"log/slog"
 )
 
-// Join is Open for a database that another DB owns. It must be closed before the other.
+// Join is Open for a database that is already open as another DB. It must be closed before
+// the other one.
 func Join(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
 	sys := operatingSystem
 	sys.claim = func(system, string, *slog.Logger) (func() error, error) { return func() error { return nil }, nil }

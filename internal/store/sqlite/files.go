@@ -17,7 +17,7 @@ type openFile struct {
 	opened fs.FileInfo
 }
 
-// filesOf returns the files of a database that SQLite has read from.
+// filesOf returns the open files of a database.
 func filesOf(path string) (openFiles, error) {
 	var files openFiles
 	for _, p := range []string{path, logOf(path), resolved(path) + "-shm"} {
@@ -30,8 +30,8 @@ func filesOf(path string) (openFiles, error) {
 	return files, nil
 }
 
-// check returns an error that names a file and wraps store.ErrRemoved when a path does not lead
-// to the file that was opened.
+// check returns an error that names a file and wraps store.ErrRemoved when a path no longer
+// leads to the file that was opened.
 func (f openFiles) check() error {
 	for _, file := range f {
 		found, err := os.Stat(file.path)

@@ -12,8 +12,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Once a file of the database is removed or replaced, nothing is accepted or answered, and
-// the error and the log say why. When the file is back, all goes on.
+// Once a file of the database is removed or replaced, every call fails, and the error and
+// the log say why. When the file is back, everything continues.
 func TestRemovedFiles(t *testing.T) {
 	t.Parallel()
 	for name, file := range map[string]string{
@@ -44,7 +44,7 @@ func TestRemovedFiles(t *testing.T) {
 	}
 }
 
-// A fault that comes and goes with each write is logged some times a minute.
+// A fault that comes and goes with each write is logged a few times per minute.
 func TestFlappingFaultIsLoggedSomeTimes(t *testing.T) {
 	t.Parallel()
 	db, log := openLogged(t, filepath.Join(t.TempDir(), "controller.db"))
@@ -59,7 +59,7 @@ func TestFlappingFaultIsLoggedSomeTimes(t *testing.T) {
 	require.Equal(t, loglimit.Lines, log.count("database can be written again"))
 }
 
-// A commit during which the file is removed is not answered as done.
+// A commit during which the file is removed does not succeed.
 func TestRemovedDuringCommit(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)

@@ -9,9 +9,9 @@ import (
 	"slices"
 )
 
-// version is what the first page of a database says of its content.
+// version is the version of a database's content, as given by its first page.
 type version struct {
-	// counter is incremented by each connection that changes the first page, once.
+	// counter is incremented once by each connection that changes the first page.
 	counter uint32
 	// pages is the size of the database.
 	pages uint32
@@ -23,24 +23,24 @@ func versionIn(page []byte) version {
 }
 
 // logFor reports whether a write-ahead log can have been written for a database of this
-// version. Nothing in the log names the database. But when the log was begun all that was
-// committed was in the database, and since then only the log has been written to it. So
-// the database has the version at the beginning of the log, or one that is in the log.
+// version. Nothing in the log identifies the database. But when the log was started, all
+// commits were in the database, and since then only the log has been copied to it. So the
+// database has the version at the start of the log, or one that is in the log.
 //
-// It is the format of https://sqlite.org/fileformat2.html#the_write_ahead_log.
+// The format is that of https://sqlite.org/fileformat2.html#the_write_ahead_log.
 func logFor(path string, database version) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}
-	defer func() { _ = f.Close() }() // only read
+	defer func() { _ = f.Close() }() // opened for reading
 	r, err := newLogReader(f)
 	if err != nil {
 		return true, ignoreEnd(err) // SQLite ignores it too
 	}
 	var committed, open []version
 	var first uint32 // the size of the database after the first commit
-	begun := false   // the first commit has the first page
+	begun := false   // the first commit contains the first page
 	for {
 		page, size, err := r.next()
 		if err != nil {
@@ -59,7 +59,7 @@ func logFor(path string, database version) (bool, error) {
 	}
 }
 
-// begins reports whether the database can be the one for which the log was begun.
+// begins reports whether the log can have been started for this database.
 func begins(database version, committed []version, first uint32, begun bool) bool {
 	if len(committed) > 0 && committed[0].counter-database.counter > 1 {
 		return false
@@ -67,7 +67,7 @@ func begins(database version, committed []version, first uint32, begun bool) boo
 	return begun || database.pages == first
 }
 
-// errLogEnds occurs where a log has no more valid frames.
+// errLogEnds occurs at the end of a log's valid frames.
 var errLogEnds = errors.New("the log ends")
 
 func ignoreEnd(err error) error {
@@ -83,7 +83,7 @@ type logReader struct {
 	order   binary.ByteOrder
 	salts   [8]byte
 	sums    [2]uint32
-	content []byte // of the latest frame
+	content []byte // content of the latest frame
 }
 
 const (
@@ -119,8 +119,8 @@ func newLogReader(f io.Reader) (*logReader, error) {
 	return r, nil
 }
 
-// next reads a frame into content. It returns the number of its page, and after a commit
-// the size of the database in pages, else zero.
+// next reads a frame into content. It returns the number of its page, and the size of the
+// database in pages if the frame ends a commit, otherwise zero.
 func (r *logReader) next() (page, size uint32, err error) {
 	var header [frameHeader]byte
 	if _, err := io.ReadFull(r.file, header[:]); err != nil {
@@ -137,7 +137,7 @@ func (r *logReader) next() (page, size uint32, err error) {
 	return binary.BigEndian.Uint32(header[:]), binary.BigEndian.Uint32(header[4:]), nil
 }
 
-// sum continues the checksum that runs through the log.
+// sum continues the cumulative checksum of the log.
 func (r *logReader) sum(content []byte) {
 	for ; len(content) > 0; content = content[8:] {
 		r.sums[0] += r.order.Uint32(content) + r.sums[1]

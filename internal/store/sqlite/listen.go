@@ -2,7 +2,7 @@ package sqlite
 
 import "sync"
 
-// listeners are notified of changes. The zero value is ready.
+// listeners are notified of changes. The zero value is ready to use.
 type listeners struct {
 	mu     sync.Mutex
 	fns    map[int]func(last int64)

@@ -10,7 +10,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Load returns the rows that k names, as far as they exist, as of one moment.
+// Load returns the existing rows that k names, as of one moment.
 func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err error) {
 	l := loading{keys: k}
 	if len(k.Queues) > 0 && k.Depth > 0 {
@@ -25,7 +25,7 @@ func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err erro
 	}
 	err = db.load(ctx, func(c *conn) error {
 		l.conn = c
-		if queries == 1 { // one query sees one moment
+		if queries == 1 { // a single query is consistent
 			return l.load(ctx)
 		}
 		return c.transact(ctx, "BEGIN", func() error { return l.load(ctx) })
@@ -36,10 +36,10 @@ func (db *DB) Load(ctx context.Context, k store.Keys) (rows store.Rows, err erro
 	return l.rows, nil
 }
 
-// loading is a Load under way.
+// loading is a Load in progress.
 type loading struct {
 	keys   store.Keys
-	queues string // the query of a VM's queues; empty for none
+	queues string // the query for a VM's queues; empty for none
 	conn   *conn
 	rows   store.Rows
 	damage damage
@@ -52,16 +52,16 @@ const (
 		" FROM commands WHERE vm_id = ? AND queue = ? ORDER BY seq LIMIT ?)"
 )
 
-// queuesQuery returns the query of the heads of this many queues.
+// queuesQuery returns the query for the heads of this many queues.
 func queuesQuery(queues int) string {
 	return strings.TrimSuffix(strings.Repeat(headOfQueue+" UNION ALL ", queues), " UNION ALL ")
 }
 
-// load stops between two rows when ctx ends. Its queries do not watch ctx: that would
-// cost more than the queries, which are short.
+// load checks between two rows whether ctx has ended. Its queries do not watch ctx: that
+// would cost more than the queries, which are short.
 func (l *loading) load(ctx context.Context) error {
 	unwatched := context.WithoutCancel(ctx)
-	vms, commands := map[string]bool{}, map[string]bool{} // that are loaded
+	vms, commands := map[string]bool{}, map[string]bool{} // already loaded
 	for _, id := range l.keys.VMs {
 		if vms[id] {
 			continue
@@ -88,7 +88,7 @@ func (l *loading) load(ctx context.Context) error {
 	return l.asides(unwatched)
 }
 
-// vm loads a VM with its queues, and adds their commands to those that are loaded.
+// vm loads a VM with its queues, and adds their commands to loaded.
 func (l *loading) vm(ctx context.Context, id string, loaded map[string]bool) error {
 	found, err := query(ctx, l.conn, scanVM, vmByID, id)
 	if err := l.damage.noteAll(err); err != nil {
@@ -120,7 +120,7 @@ const (
 	dueCommands = "SELECT " + commandColumns + " FROM commands WHERE due_at <= ? ORDER BY due_at LIMIT ?"
 )
 
-// Due lists the VMs and the commands that are due, the earliest first.
+// Due lists the VMs and the commands that are due, earliest first.
 func (db *DB) Due(ctx context.Context, now time.Time, limit int) (rows store.Rows, more bool, err error) {
 	err = db.load(ctx, func(c *conn) (err error) {
 		at := now.UnixNano()

@@ -9,7 +9,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// What a commit waits for does not wait for lists, however many are being read.
+// Reads that commits wait for do not wait for lists, however many are being read.
 func TestLoadDoesNotWaitForLists(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)

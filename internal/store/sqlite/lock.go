@@ -9,19 +9,19 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// ErrInUse occurs when another process has the database open, by whatever path. Another DB
-// of the same process gets it too, but the attempt drops the locks of SQLite on the first.
+// ErrInUse occurs when another process has the database open, under any path. Another DB of
+// the same process gets it too, but the attempt drops SQLite's locks of the first.
 var ErrInUse = errors.New("the database is open elsewhere")
 
-// databaseMode is the mode of a new database file, before the umask: SQLite's.
+// databaseMode is the mode of a new database file, before the umask: the same as SQLite's.
 const databaseMode fs.FileMode = 0o644
 
-// own locks the database, which it creates if it does not exist, looks for files that are
-// not of it, and repairs its log. The lock is on the file itself, so that symbolic and hard
-// links to it make no difference. It returns ErrInUse when the lock is taken.
+// own locks the database, which it creates if it does not exist, checks for files that do
+// not belong to it, and repairs its log. The lock is on the file itself, so symbolic and
+// hard links make no difference. It returns ErrInUse when the lock is taken.
 //
-// The lock must be taken before SQLite opens the file and released after SQLite has
-// closed it: to close any descriptor of a file drops SQLite's own locks on it.
+// The lock must be taken before SQLite opens the file and released after SQLite has closed
+// it: closing any descriptor of a file drops SQLite's own locks on it.
 func (s system) own(path string, log *slog.Logger) (release func() error, err error) {
 	lock := flock.New(lockedFile(path), flock.SetPermissions(databaseMode))
 	switch alone, err := lock.TryLock(); {

@@ -6,12 +6,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockedFile is the file that stands for a database when it is locked: the database
-// itself. SQLite's locks are of another kind, and do not conflict with this one.
+// lockedFile is the file to lock for a database: the database itself. SQLite's locks are of
+// another kind, and do not conflict with this one.
 func lockedFile(path string) string { return path }
 
-// bornAfter returns how long after another a file was made; zero when the file system
-// does not know.
+// bornAfter returns how long after other a file was created; zero if unknown.
 func bornAfter(path, other string) time.Duration {
 	a, b := born(path), born(other)
 	if a.IsZero() || b.IsZero() {
@@ -20,7 +19,7 @@ func bornAfter(path, other string) time.Duration {
 	return a.Sub(b)
 }
 
-// born returns when a file was made; zero when that is unknown.
+// born returns when a file was created; zero if unknown.
 func born(path string) time.Time {
 	var stat unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BTIME, &stat)

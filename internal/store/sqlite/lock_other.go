@@ -4,9 +4,9 @@ package sqlite
 
 import "time"
 
-// lockedFile is the file that stands for a database when it is locked: one beside it,
-// since elsewhere than on Linux a lock of the database itself keeps out SQLite as well.
+// lockedFile is the file to lock for a database: one next to it, since on systems other
+// than Linux a lock on the database itself would block SQLite as well.
 func lockedFile(path string) string { return resolved(path) + ".lock" }
 
-// bornAfter is zero: when a file was made is not known.
+// bornAfter is zero: the creation time is unknown.
 func bornAfter(string, string) time.Duration { return 0 }

@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A database is open once at a time, by whatever path, and to try it harms nobody.
+// A database can be opened only once at a time, under any path, and a failed attempt does
+// no harm.
 func TestDatabaseIsOpenOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -9,14 +9,14 @@ import (
 	"path/filepath"
 )
 
-// system is what a database stands on.
+// system is what a database depends on in the operating system.
 type system struct {
-	// vfs is the name of SQLite's file system; empty is the default.
+	// vfs is the name of SQLite's file system; empty for the default.
 	vfs string
-	// openLog opens the write-ahead log past SQLite.
+	// openLog opens the write-ahead log without SQLite.
 	openLog func(path string) (logFile, error)
-	// claim prepares the files of a database before SQLite opens any of them, and keeps
-	// others away from it until release.
+	// claim prepares the files of a database before SQLite opens any of them, and locks it
+	// until release.
 	claim func(sys system, path string, log *slog.Logger) (release func() error, err error)
 }
 
@@ -28,13 +28,14 @@ type logFile interface {
 	Sync() error
 }
 
-// operatingSystem is the system of every database but those of tests.
+// operatingSystem is the system of every database outside tests.
 var operatingSystem = system{
 	openLog: func(path string) (logFile, error) { return os.OpenFile(path, os.O_RDWR, 0) },
 	claim:   system.own,
 }
 
-// resolved returns the path of a database past symbolic links, as far as they exist.
+// resolved returns the path of a database with symbolic links resolved, as far as they
+// exist.
 func resolved(path string) string {
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		return target
@@ -45,12 +46,12 @@ func resolved(path string) string {
 // logOf returns the path of the write-ahead log of a database.
 func logOf(path string) string { return resolved(path) + "-wal" }
 
-// rewriteLog writes the log that a killed process has left once more, the same bytes
-// to the same places, and syncs it. Some of it may be only in the memory of the kernel:
-// after a failed sync the kernel takes pages for written that are not, and another sync
-// does not write them. SQLite trusts the log as it reads it, and a power loss destroys
-// what is committed after a gap. It does nothing when there is no log. The caller holds
-// the lock of the database.
+// rewriteLog writes the log that a killed process has left once more, the same bytes in the
+// same places, and syncs it. Parts of it may exist only in the page cache: after a failed
+// sync the kernel marks pages as clean that are not on the disk, and another sync does not
+// write them. SQLite trusts the log that it reads, and a power loss would destroy all
+// commits after a gap. rewriteLog does nothing if there is no log. The caller holds the
+// lock of the database.
 func (s system) rewriteLog(path string) error {
 	path = logOf(path)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {

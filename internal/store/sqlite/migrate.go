@@ -15,12 +15,12 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// ErrLaterSchema occurs when the schema of a database is later than the program: it may
-// mean what the program does not know, and would damage.
+// ErrLaterSchema occurs when the schema of a database is newer than the program, which
+// might damage it.
 var ErrLaterSchema = errors.New("a later version of the program has migrated the database")
 
 // migrate creates the schema of a database or brings it up to date. It returns
-// ErrLaterSchema when the database is of a later version than the newest migration.
+// ErrLaterSchema when the database is newer than the latest migration.
 func migrate(ctx context.Context, pool *sql.DB, log *slog.Logger) error {
 	p, err := migrator(pool, log)
 	if err != nil {

@@ -18,13 +18,13 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
-// Until version 4 the text of a row of heartbeats was, for each VM, a heading line
-// with its id and the row with those before, and then its heartbeats, oldest first, a
-// line of JSON each. One that repeated the heartbeat before it had the member
-// as_before and only what was new. From version 5 on there are only lines of whole
-// heartbeats, in a frame of Zstandard.
+// Until version 4 the text of a row of heartbeats was, for each VM, a heading with its id
+// and the previous row of that VM, and then its heartbeats, oldest first, one JSON document
+// per line. A heartbeat similar to the previous one had the member as_before and only the
+// differences. Since version 5 there are only lines with whole heartbeats, in a Zstandard
+// frame.
 
-// packed is the first byte of an old row that is compressed: a block of Snappy follows.
+// packed is the first byte of an old row that is compressed: a Snappy block follows.
 const packed byte = 1
 
 const newHeartbeats = `CREATE TABLE heartbeats_by_line (
@@ -34,7 +34,7 @@ const newHeartbeats = `CREATE TABLE heartbeats_by_line (
 	docs BLOB NOT NULL     -- behind vms, so that to look there reads none of it
 )`
 
-// convertHeartbeats converts the rows of heartbeats to the form of version 5. A row that
+// convertHeartbeats converts the rows of heartbeats to the format of version 5. A row that
 // cannot be read is dropped and logged.
 func convertHeartbeats(ctx context.Context, tx *sql.Tx, log *slog.Logger) error {
 	if _, err := tx.ExecContext(ctx, newHeartbeats); err != nil {
@@ -79,7 +79,7 @@ func convertHeartbeats(ctx context.Context, tx *sql.Tx, log *slog.Logger) error 
 	return nil
 }
 
-// unpack returns the text of an old row.
+// unpack returns the uncompressed text of an old row.
 func unpack(row []byte) ([]byte, error) {
 	if len(row) == 0 || row[0] != packed {
 		return row, nil
@@ -87,14 +87,14 @@ func unpack(row []byte) ([]byte, error) {
 	return s2.Decode(nil, row[1:])
 }
 
-// convertedRow is a row of heartbeats on its way from the old form to the new.
+// convertedRow is a row of heartbeats during the conversion.
 type convertedRow struct {
 	text []byte
 	vms  []string
-	at   time.Time // the first was received
+	at   time.Time // when the first one was received
 
-	vm     string                     // whose heartbeats come now
-	before map[string]json.RawMessage // the heartbeat before, of that VM
+	vm     string                     // the VM of the following heartbeats
+	before map[string]json.RawMessage // the previous heartbeat of that VM
 }
 
 func convertRow(row []byte) (*convertedRow, error) {
@@ -120,7 +120,7 @@ func convertRow(row []byte) (*convertedRow, error) {
 	return r, nil
 }
 
-// heading begins the heartbeats of another VM.
+// heading starts the heartbeats of another VM.
 func (r *convertedRow) heading(line []byte) error {
 	id, previous, _ := bytes.Cut(line, []byte{' '})
 	if _, err := strconv.ParseInt(string(previous), 10, 64); err != nil || len(id) == 0 {
@@ -130,60 +130,60 @@ func (r *convertedRow) heading(line []byte) error {
 	return nil
 }
 
-// changing are the members that a heartbeat with as_before may have.
+// changing are the members that a heartbeat with as_before may contain.
 var changing = []string{"received_at", "sent_at", "health"}
 
 // heartbeat adds a heartbeat of the VM.
 func (r *convertedRow) heartbeat(line []byte) error {
-	var said map[string]json.RawMessage
-	if err := json.Unmarshal(line, &said); err != nil {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(line, &members); err != nil {
 		return err
 	}
 	if r.vm == "" {
 		return errors.New("there is no heading before the first heartbeat")
 	}
-	whole := said["as_before"] == nil && said["vm"] != nil
-	if said["as_before"] != nil && r.before != nil {
+	whole := members["as_before"] == nil && members["vm"] != nil
+	if members["as_before"] != nil && r.before != nil {
 		again := maps.Clone(r.before)
 		for _, member := range changing {
 			delete(again, member)
-			if value, ok := said[member]; ok {
+			if value, ok := members[member]; ok {
 				again[member] = value
 			}
 		}
-		said = again
+		members = again
 	}
-	delete(said, "as_before")
-	if err := r.complete(said); err != nil {
+	delete(members, "as_before")
+	if err := r.complete(members); err != nil {
 		return err
 	}
 	if !whole {
 		var err error
-		if line, err = json.Marshal(said); err != nil {
+		if line, err = json.Marshal(members); err != nil {
 			return err
 		}
 	}
 	if r.before == nil {
 		r.vms = append(r.vms, r.vm)
 	}
-	r.before = said
+	r.before = members
 	r.text = append(append(r.text, line...), '\n')
 	return nil
 }
 
-// complete adds the VM to a heartbeat that does not name one, and notes when it was
+// complete adds the VM to a heartbeat that does not name one, and records when it was
 // received.
-func (r *convertedRow) complete(said map[string]json.RawMessage) (err error) {
-	if said["vm"] == nil {
-		if said["vm"], err = json.Marshal(r.vm); err != nil {
+func (r *convertedRow) complete(members map[string]json.RawMessage) (err error) {
+	if members["vm"] == nil {
+		if members["vm"], err = json.Marshal(r.vm); err != nil {
 			return err
 		}
 	}
-	if said["received_at"] == nil {
+	if members["received_at"] == nil {
 		return nil
 	}
 	var at time.Time
-	if err := json.Unmarshal(said["received_at"], &at); err != nil {
+	if err := json.Unmarshal(members["received_at"], &at); err != nil {
 		return err
 	}
 	if r.at.IsZero() || at.Before(r.at) {

@@ -19,8 +19,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// openOld opens a new database at path with the schema of a version, and returns
-// how to write to it.
+// openOld creates a database at path with the schema of a version, and returns a function
+// to write to it.
 func openOld(t *testing.T, path string, version int64) (exec func(query string, args ...any)) {
 	t.Helper()
 	pool, err := openPool(path, "", 1, "")
@@ -36,8 +36,8 @@ func openOld(t *testing.T, path string, version int64) (exec func(query string, 
 	}
 }
 
-// The schema is the same whether it was made at once or migrated step by step, and
-// has these columns.
+// The schema is the same whether it was created at once or migrated step by step, and has
+// these columns.
 func TestSchema(t *testing.T) {
 	t.Parallel()
 	schema := func(db *DB) (columns map[string]string) {
@@ -67,7 +67,7 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-// A database of a later version is refused, and stays as it is.
+// A database of a later version is rejected and stays unchanged.
 func TestLaterSchema(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
@@ -96,8 +96,8 @@ type entryText struct {
 
 func (s *entryText) Scan(v any) error { s.into[s.key] = fmt.Sprint(v); return nil }
 
-// VMs, commands and changes of version 3 are there with what they had, and what is
-// new of them follows from that.
+// VMs, commands and changes of version 3 keep their values, and their new columns are
+// derived from those.
 func TestMigrationKeepsRows(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
@@ -163,12 +163,12 @@ func TestMigrationKeepsRows(t *testing.T) {
 	require.Equal(t, []int64{7}, done.Commands)
 }
 
-// at is a time as heartbeats have it.
+// at is a time as heartbeats contain it.
 func at(seconds int) string {
 	return t0.Add(time.Duration(seconds) * time.Second).Format(time.RFC3339Nano)
 }
 
-// Each heartbeat of a version 3 is one by itself, also those that repeated another.
+// Each heartbeat of version 3 becomes a whole one, even if it referred to the previous one.
 // Rows that cannot be read are dropped and do no harm.
 func TestMigrationOfHeartbeats(t *testing.T) {
 	t.Parallel()
@@ -199,7 +199,7 @@ func TestMigrationOfHeartbeats(t *testing.T) {
 	rows, _, err := db.Heartbeats(t.Context(), store.HeartbeatQuery{}, 10)
 	require.NoError(t, err)
 	require.Len(t, rows, 3)
-	require.JSONEq(t, `{"vm":"a"}`, linesOf(t, rows[0]), "what repeats nothing")
+	require.JSONEq(t, `{"vm":"a"}`, linesOf(t, rows[0]), "without as_before")
 	require.Equal(t, t0.Add(12*time.Second), rows[0].At)
 
 	many := linesOf(t, rows[1])
@@ -207,7 +207,7 @@ func TestMigrationOfHeartbeats(t *testing.T) {
 	require.Contains(t, many, fmt.Sprintf(`{"vm":"vm-99","received_at":"%s"}`+"\n"+`{"received_at":"%s","vm":"vm-99"}`+"\n", at(10), at(11)))
 	require.Equal(t, t0.Add(10*time.Second), rows[1].At)
 
-	require.Equal(t, t0.Add(time.Second), rows[2].At, "the first that was received")
+	require.Equal(t, t0.Add(time.Second), rows[2].At, "the earliest time of receipt")
 	want := []string{
 		`{"vm":"a","status":"idle","received_at":"` + at(2) + `","sent_at":"` + at(0) + `","health":{"cpu_percent":1}}`,
 		`{"vm":"a","status":"idle","received_at":"` + at(3) + `","health":{"cpu_percent":2}}`,
@@ -227,7 +227,7 @@ func TestMigrationOfHeartbeats(t *testing.T) {
 	}
 }
 
-// linesOf is what is in the frame of a row.
+// linesOf returns the uncompressed document of a row.
 func linesOf(t *testing.T, row store.HeartbeatRow) string {
 	t.Helper()
 	frames, err := zstd.NewReader(nil)
@@ -238,7 +238,7 @@ func linesOf(t *testing.T, row store.HeartbeatRow) string {
 	return string(lines)
 }
 
-// A database of the first version has its heartbeats too.
+// The heartbeats of a database of the first version are converted too.
 func TestMigrationFromTheFirstVersion(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")

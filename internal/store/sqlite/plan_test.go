@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// No query reads all rows of a table to find a few, nor sorts what it finds.
+// No query scans a table to find a few rows, or sorts its result.
 func TestQueriesUseIndexes(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -53,7 +53,7 @@ func TestQueriesUseIndexes(t *testing.T) {
 	}
 }
 
-// Looking for commands in states that few are in does not read all commands.
+// A query for commands in rare states does not read all commands.
 func TestFewCommandsAreFoundByIndex(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -78,8 +78,8 @@ func TestFewCommandsAreFoundByIndex(t *testing.T) {
 	}
 }
 
-// How commands are looked for does not decide which are found: a driver knows no rule
-// of which states go with a queue.
+// Every combination of state and queue is found: a driver has no rule about which states go
+// with a queue.
 func TestStatesFindAll(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -134,7 +134,7 @@ func plan(t *testing.T, db *DB, q string, args ...any) string {
 	return steps.String()
 }
 
-// A VM that is listed under the same as before is written to no index of that.
+// An update of a VM whose filter columns are unchanged does not write to their indexes.
 func TestUpdatesLeaveIndexesAlone(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -155,10 +155,10 @@ func TestUpdatesLeaveIndexesAlone(t *testing.T) {
 		}
 		return rows.Err()
 	}))
-	require.ElementsMatch(t, []string{"vms_gone", "vms_due"}, written) // if it is not connected, and if it has a time
+	require.ElementsMatch(t, []string{"vms_gone", "vms_due"}, written) // the indexes for disconnected VMs and for times
 }
 
-// A VM is listed under what it is now, whichever part of that has changed.
+// A VM is listed by its current values, whichever of them have changed.
 func TestListsFollowUpdates(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)

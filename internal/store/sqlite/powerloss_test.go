@@ -25,11 +25,11 @@ type disk struct {
 	db       *DB
 	path     string
 	dice     *rand.Rand
-	answered []answered // what was committed
+	answered []answered // acknowledged commits
 	doubtful map[string]bool
 }
 
-// answered is a commit that was answered: of this VM, by this moment.
+// answered is an acknowledged commit: of this VM, by this moment.
 type answered struct {
 	vm string
 	by int
@@ -75,8 +75,8 @@ func (d *disk) commit() error {
 	return nil
 }
 
-// check opens what the power left at a moment. Everything that was answered by then is
-// there, in the order of its commits, and nothing is there in part.
+// check opens what a power loss left at a moment. Every commit acknowledged by then exists,
+// in order, and none exists in part.
 func (d *disk) check(moment int, dir string, keep powerloss.Keep) {
 	d.Helper()
 	left := d.SnapshotAt(moment, dir, keep)
@@ -95,11 +95,11 @@ func (d *disk) check(moment int, dir string, keep powerloss.Keep) {
 		there[v.ID] = true
 	}
 	for _, a := range d.answered {
-		require.True(d, there[a.vm] || a.by > moment, "%s was answered by moment %d and is lost at %d", a.vm, a.by, moment)
+		require.True(d, there[a.vm] || a.by > moment, "%s was acknowledged by moment %d and is lost at %d", a.vm, a.by, moment)
 	}
 	changes, _, err := db.Changes(d.Context(), store.ChangeQuery{}, 10_000)
 	require.NoError(d, err)
-	require.Len(d, changes, len(vms), "a commit is there in whole or not at all")
+	require.Len(d, changes, len(vms), "a commit exists whole or not at all")
 	commands, _, err := db.Commands(d.Context(), store.CommandQuery{}, 10_000)
 	require.NoError(d, err)
 	require.Len(d, commands, len(vms))
@@ -109,10 +109,10 @@ func (d *disk) check(moment int, dir string, keep powerloss.Keep) {
 	}
 }
 
-// losses is how many losses of power a test tries.
+// losses is how many power losses a test tries.
 const losses = 40
 
-// checkSome checks what losses of power leave at random moments.
+// checkSome checks power losses at random moments.
 func (d *disk) checkSome() {
 	d.Helper()
 	dir := d.TempDir()
@@ -122,7 +122,7 @@ func (d *disk) checkSome() {
 	}
 }
 
-// What was answered survives a loss of power at any moment, also across checkpoints.
+// Acknowledged commits survive a power loss at any moment, across checkpoints too.
 func TestPowerLoss(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t)
@@ -135,7 +135,7 @@ func TestPowerLoss(t *testing.T) {
 	d.checkSome()
 }
 
-// checkpoint writes the log back, and cuts it every other time.
+// checkpoint checkpoints the log, and truncates it every other time.
 func (d *disk) checkpoint() {
 	d.Helper()
 	c := <-d.db.conns.writer
@@ -145,9 +145,9 @@ func (d *disk) checkpoint() {
 	require.True(d, done)
 }
 
-// A commit whose sync fails returns an error that names the cause, reads go on, and
-// so do later commits when the disk syncs again. Nothing that was answered is lost, then
-// or with the power.
+// A commit whose sync fails returns an error that names the cause; reads continue, and so
+// do later commits once syncs succeed again. No acknowledged commit is lost, then or by a
+// power loss.
 func TestFailedSync(t *testing.T) {
 	t.Parallel()
 	d := newDisk(t)
@@ -155,10 +155,10 @@ func TestFailedSync(t *testing.T) {
 		require.NoError(t, d.commit())
 		d.FailSyncs(powerloss.WAL, 3, powerloss.Sectors(d.dice))
 		for d.Failing(powerloss.WAL) > 0 {
-			require.ErrorContains(t, d.commit(), "the disk does not sync")
+			require.ErrorContains(t, d.commit(), "fsync failed")
 			vms, _, err := d.db.VMs(t.Context(), store.VMQuery{}, 1000)
 			require.NoError(t, err)
-			require.Len(t, vms, len(d.answered), "what failed is not there")
+			require.Len(t, vms, len(d.answered), "the failed commit does not exist")
 		}
 		if d.dice.IntN(2) == 0 {
 			d.checkpoint()
@@ -169,8 +169,8 @@ func TestFailedSync(t *testing.T) {
 	d.checkSome()
 }
 
-// A process that is killed after a sync has failed leaves a log that only the kernel has
-// in whole. The next process makes it durable before anyone reads it.
+// A process that is killed after a failed sync leaves a log that is complete only in the
+// page cache. The next process makes it durable before anything reads it.
 func TestKillAfterFailedSync(t *testing.T) {
 	t.Parallel()
 	for range 5 {
@@ -185,7 +185,7 @@ func TestKillAfterFailedSync(t *testing.T) {
 		d.open()
 		vms, _, err := d.db.VMs(t.Context(), store.VMQuery{}, 10)
 		require.NoError(t, err)
-		require.Len(t, vms, 2, "what failed is back")
+		require.Len(t, vms, 2, "the failed commit is back")
 		for _, vm := range vms {
 			d.answered = append(d.answered, answered{vm.ID, d.Moment()})
 		}
@@ -196,13 +196,13 @@ func TestKillAfterFailedSync(t *testing.T) {
 	}
 }
 
-// The log is written again as it is when a database is opened, also through a symbolic
-// link, unless the database is open elsewhere.
+// The log is rewritten when a database is opened, through a symbolic link too, unless the
+// database is already open.
 func TestRewriteLog(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x.db")
-	require.NoError(t, operatingSystem.rewriteLog(path), "there is none")
+	require.NoError(t, operatingSystem.rewriteLog(path), "there is no log")
 	db := openTest(t, path)
 	require.NoError(t, db.Check(t.Context()))
 	require.False(t, rewritten(t, path, path), "it is open")
@@ -219,8 +219,8 @@ func TestRewriteLog(t *testing.T) {
 	require.True(t, rewritten(t, link, killed))
 }
 
-// rewritten reports whether the log of a database is written again before SQLite opens
-// it. What the log holds stays the same.
+// rewritten reports whether the log of a database is rewritten, with the same content,
+// before SQLite opens it.
 func rewritten(t *testing.T, path, database string) bool {
 	t.Helper()
 	log := database + "-wal"

@@ -8,9 +8,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Purge removes rows that are past their time, each class in a transaction of its
-// own, so that commits need not wait for all of them. With an error it returns how many
-// rows were removed before it.
+// Purge removes expired rows, each class in a transaction of its own, so that commits do
+// not wait for all of them. With an error it returns how many rows were removed before it.
 func (db *DB) Purge(ctx context.Context, c store.Cutoffs, limit int) (total int, err error) {
 	if limit <= 0 {
 		return 0, nil
@@ -63,7 +62,7 @@ const (
 	purgeVMs = `DELETE FROM vms WHERE vm_id IN (SELECT vm_id FROM vms
 		WHERE connected = 0 AND last_seen_at > 0 AND last_seen_at < ? ORDER BY last_seen_at LIMIT ?)`
 
-	// The end is before the first row to be kept, or else the last that was looked at.
+	// The end is before the first row to be kept, or else the last row examined.
 	endOfChanges = `SELECT COALESCE(MIN(seq) FILTER (WHERE at BETWEEN ? AND ?) - 1, MAX(seq), 0)
 		FROM (SELECT seq, at FROM changes WHERE seq < (SELECT MAX(seq) FROM changes) ORDER BY seq LIMIT ?)`
 	endOfHeartbeats = `SELECT COALESCE(MIN(seq) FILTER (WHERE at BETWEEN ? AND ?) - 1, MAX(seq), 0)
@@ -76,8 +75,8 @@ func rows(statement string, args ...any) func(context.Context, *conn) (int64, er
 	}
 }
 
-// tooLate is the time after which only a wrong clock dates rows. Rows that are removed
-// in the order of their commits must not wait for one of those.
+// tooLate is the time after which only a wrong clock dates rows. Rows that are removed in
+// order of their commits must not wait for such a row.
 func tooLate(now time.Time) int64 { return now.Add(24 * time.Hour).UnixNano() }
 
 func (c *conn) purgeHeartbeats(ctx context.Context, cut store.Cutoffs, limit int) (int64, error) {
@@ -88,7 +87,7 @@ func (c *conn) purgeHeartbeats(ctx context.Context, cut store.Cutoffs, limit int
 	return c.affect(ctx, `DELETE FROM heartbeats WHERE seq <= ?`, through)
 }
 
-// purgeChanges stores how far it went, so that Changes can return ErrPurged.
+// purgeChanges stores how far it got, so that Changes can return ErrPurged.
 func (c *conn) purgeChanges(ctx context.Context, cut store.Cutoffs, limit int) (int64, error) {
 	through, err := c.number(ctx, endOfChanges, cut.Changes.UnixNano(), tooLate(cut.Now), limit)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// purge removes all that is past its time, and returns how many rows each step removed.
+// purge removes all expired rows, and returns how many rows each step removed.
 func purge(t *testing.T, db *DB, c store.Cutoffs, limit int) (steps []int) {
 	t.Helper()
 	for {
@@ -36,9 +36,8 @@ func changesAt(t *testing.T, db *DB, hours ...int) {
 
 func hour(n int) time.Time { return t0.Add(time.Duration(n) * time.Hour) }
 
-// The oldest changes are removed up to the first that is kept, which is not one that a
-// wrong clock has dated. The latest stays, and readers that have missed some get
-// ErrPurged.
+// The oldest changes are removed up to the first that is kept, ignoring dates from a wrong
+// clock. The latest change is kept, and readers that have missed some get ErrPurged.
 func TestPurgeChanges(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -66,7 +65,7 @@ func TestPurgeChanges(t *testing.T) {
 	}
 }
 
-// Heartbeats are removed like changes, a few rows at a time, and the latest too.
+// Heartbeats are removed like changes, a few rows at a time, including the latest.
 func TestPurgeHeartbeats(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -77,7 +76,7 @@ func TestPurgeHeartbeats(t *testing.T) {
 	require.Equal(t, []int{1}, purge(t, db, store.Cutoffs{Now: hour(30), Heartbeats: hour(11)}, 1)[1:])
 }
 
-// Of the other classes, rows that no cutoff covers are kept.
+// In the other classes, rows that no cutoff covers are kept.
 func TestPurgeRows(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -117,7 +116,7 @@ func TestPurgeRows(t *testing.T) {
 	}
 }
 
-// Heartbeats are found by their VM and listed the latest first.
+// Heartbeats are found by VM and listed latest first.
 func TestHeartbeatsOfVM(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)

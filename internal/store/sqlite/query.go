@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// selection builds a query from the filters that are set.
+// selection builds a query from filters.
 type selection struct {
 	where []string
 	args  []any
@@ -22,14 +22,14 @@ func (s *selection) and(condition string, args ...any) {
 	s.args = append(s.args, args...)
 }
 
-// andIs requires a value in a column, unless the value is empty.
+// andIs requires a value in a column; it does nothing for an empty value.
 func (s *selection) andIs(column, value string) {
 	if value != "" {
 		s.and(column+" = ?", value)
 	}
 }
 
-// andBefore bounds the numbers of rows, unless seq is zero.
+// andBefore limits the row numbers; it does nothing for zero.
 func (s *selection) andBefore(seq int64) {
 	if seq != 0 {
 		s.and("seq < ?", seq)
@@ -44,10 +44,10 @@ func (s *selection) query(from, order string, limit int) (string, []any) {
 	return q + " ORDER BY " + order + " LIMIT ?", append(s.args, oneMore(limit))
 }
 
-// oneMore is how many rows are asked for: one more shows whether there are more.
+// oneMore is the LIMIT of a query: one more row shows whether there are more.
 func oneMore(limit int) int { return max(limit, 0) + 1 }
 
-// VMs lists VMs in the order of their ids.
+// VMs lists VMs in order of their ids.
 func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, bool, error) {
 	text, args := selectVMs(q, limit)
 	return list(ctx, db, scanVM, limit, text, args)
@@ -61,7 +61,7 @@ func selectVMs(q store.VMQuery, limit int) (string, []any) {
 	switch {
 	case q.Connected == nil:
 	case *q.Connected:
-		s.and("connected = 1") // as the partial index has it
+		s.and("connected = 1") // the condition of the partial index
 	default:
 		s.and("connected = 0")
 	}
@@ -71,20 +71,20 @@ func selectVMs(q store.VMQuery, limit int) (string, []any) {
 	return s.query("SELECT "+vmColumns+" FROM vms", "vm_id", limit)
 }
 
-// Commands lists commands, the highest Seq first.
+// Commands lists commands, highest Seq first.
 func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, bool, error) {
 	text, args := selectCommands(q, limit)
 	return list(ctx, db, scanCommand, limit, text, args)
 }
 
-// LastFinished lists the command of each VM that finished last.
+// LastFinished lists the last finished command of each VM.
 func (db *DB) LastFinished(ctx context.Context, q store.FinishedQuery, limit int) ([]store.CommandRow, bool, error) {
 	text, args := selectLastFinished(q, limit)
 	return list(ctx, db, scanCommand, limit, text, args)
 }
 
-// selectLastFinished relies on SQLite, where columns beside MAX are those of its row. Only
-// the rows that are listed have their documents read.
+// selectLastFinished relies on an SQLite feature: bare columns beside MAX are those of the
+// same row. It reads only the documents of the listed rows.
 func selectLastFinished(q store.FinishedQuery, limit int) (string, []any) {
 	args := []any{q.Since.UnixNano(), q.After}
 	for _, state := range q.States {
@@ -92,7 +92,8 @@ func selectLastFinished(q store.FinishedQuery, limit int) (string, []any) {
 	}
 	last := "SELECT seq AS n, MAX(finished_at) FROM commands INDEXED BY commands_finished" +
 		" WHERE finished_at >= ? AND vm_id > ? AND " + stateIn(len(q.States)) + " GROUP BY vm_id ORDER BY vm_id LIMIT ?"
-	// In the order of the groups; to sort what is selected would hold all of its documents.
+	// In the order of the groups: sorting the result would hold all of its documents in
+	// memory.
 	return "SELECT " + commandColumns + " FROM (" + last + ") CROSS JOIN commands ON seq = n",
 		append(args, oneMore(limit))
 }
@@ -106,12 +107,12 @@ func selectCommands(q store.CommandQuery, limit int) (string, []any) {
 	return s.query("SELECT "+commandColumns+" FROM commands", "seq DESC", limit)
 }
 
-// Most commands are in one state, which has no index. The others are in partial indexes:
-// in that of the queues, or in one for their state.
+// Most commands are in one state, which has no index. The others are in partial indexes: in
+// that of the queues, or in the one of their state.
 const (
 	commonState = "SUCCEEDED"
 	inQueue     = "SELECT seq FROM commands INDEXED BY commands_queue WHERE queue IS NOT NULL"
-	// Word for word the condition of the partial index.
+	// This must equal the condition of the partial index.
 	unqueued = "SELECT seq FROM commands INDEXED BY commands_unqueued" +
 		" WHERE queue IS NULL AND state IN ('PENDING', 'DELIVERED')"
 	isRare = "state NOT IN ('PENDING', 'DELIVERED', 'SUCCEEDED')"
@@ -123,11 +124,11 @@ func stateIn(states int) string {
 	return "state IN (" + strings.TrimSuffix(strings.Repeat("?,", states), ",") + ")"
 }
 
-// queuedStates are those that commands in a queue usually are in.
+// queuedStates are the usual states of commands in a queue.
 var queuedStates = []string{"PENDING", "DELIVERED"}
 
-// andStates requires one of these states, if there are any. The conditions that it adds
-// to that exclude none of them and only make SQLite choose an index.
+// andStates requires one of these states, if there are any. The additional conditions
+// exclude no rows; they only make SQLite choose an index.
 func (s *selection) andStates(states []string) {
 	if len(states) == 0 {
 		return
@@ -153,7 +154,7 @@ func (s *selection) andStates(states []string) {
 	}
 }
 
-// Events lists events, the highest Seq first, or the lowest with After.
+// Events lists events, highest Seq first, or lowest first with After.
 func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, bool, error) {
 	text, args := selectEvents(q, limit)
 	return list(ctx, db, scanEvent, limit, text, args)
@@ -178,7 +179,7 @@ func selectEvents(q store.EventQuery, limit int) (string, []any) {
 	return s.query("SELECT "+eventColumns+" FROM events", order, limit)
 }
 
-// Heartbeats lists rows of heartbeats, the latest At first.
+// Heartbeats lists rows of heartbeats, latest At first.
 func (db *DB) Heartbeats(ctx context.Context, q store.HeartbeatQuery, limit int) ([]store.HeartbeatRow, bool, error) {
 	text, args := selectHeartbeats(q, limit)
 	return list(ctx, db, scanHeartbeats, limit, text, args)
@@ -189,13 +190,13 @@ func selectHeartbeats(q store.HeartbeatQuery, limit int) (string, []any) {
 	if !q.Before.IsZero() {
 		s.and("at < ?", q.Before.UnixNano())
 	}
-	if q.VM != "" { // this also finds a few others, by equal hashes or parts of two
+	if q.VM != "" { // hash collisions also match a few other rows
 		s.and("instr(vms, ?) > 0", hashes(q.VM))
 	}
 	return s.query("SELECT "+heartbeatColumns+" FROM heartbeats", "at DESC, seq DESC", limit)
 }
 
-// Changes lists changes, the lowest Seq first.
+// Changes lists changes, lowest Seq first.
 func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (changes []store.ChangeRow, more bool, err error) {
 	var purged int64
 	err = db.read(ctx, func(c *conn) error {
@@ -203,7 +204,7 @@ func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (chan
 		if changes, more, err = page(ctx, c, scanChange, limit, text, args...); err != nil {
 			return err
 		}
-		// Read after the rows, so that a purge before that is noticed.
+		// Read after the rows, so that an earlier purge is detected.
 		purged, err = c.number(ctx, mark, purgedChange)
 		return err
 	})
@@ -227,17 +228,17 @@ func selectChanges(q store.ChangeQuery, limit int) (string, []any) {
 const (
 	maxChange = `SELECT COALESCE(MAX(seq), 0) FROM changes`
 	mark      = `SELECT CAST(value AS INTEGER) FROM meta WHERE key = ?`
-	// purgedChange has the number of the last change that was purged.
+	// purgedChange is the number of the last purged change.
 	purgedChange = "purged_change"
 )
 
-// reservedNames are names in meta that marks of callers must not use.
+// reservedNames are the driver's own names in meta, which callers' marks must not use.
 var reservedNames = []string{"store_id", "checks", purgedChange}
 
 // LastChange returns the number of the latest change.
 func (db *DB) LastChange(ctx context.Context) (int64, error) { return db.number(ctx, maxChange) }
 
-// Mark returns the number that was last committed under a name.
+// Mark returns the number that was last committed with this name.
 func (db *DB) Mark(ctx context.Context, name string) (int64, error) {
 	return db.number(ctx, mark, name)
 }
@@ -253,7 +254,7 @@ func (db *DB) number(ctx context.Context, q string, args ...any) (n int64, err e
 // sized is a row with a document.
 type sized interface{ Size() int }
 
-// list runs a query for a list on a connection for reading.
+// list runs a query for a list on a read connection.
 func list[T sized](
 	ctx context.Context, db *DB, scan func(*sql.Rows) (T, error), limit int, q string, args []any,
 ) (rows []T, more bool, err error) {
@@ -267,8 +268,8 @@ func list[T sized](
 	return rows, more, nil
 }
 
-// page returns the first rows of a query that has a limit of oneMore, as far as they are
-// a list, and whether there are more.
+// page returns the first rows of a query with a limit of oneMore, within the bounds of a
+// list, and whether there are more.
 func page[T sized](
 	ctx context.Context, c *conn, scan func(*sql.Rows) (T, error), limit int, q string, args ...any,
 ) (list []T, more bool, err error) {

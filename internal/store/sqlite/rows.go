@@ -8,15 +8,14 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// The columns of rows, in the order in which they are scanned: first what the row is
-// found by.
+// The columns of rows, in the order in which they are scanned, the key first.
 const (
 	vmColumns        = "rowid, vm_id, pool_id, org_id, status, connected, last_seen_at, due_at, version, doc"
 	commandColumns   = "seq, id, vm_id, type, state, queue, due_at, finished_at, version, doc"
 	eventColumns     = "seq, vm_id, type, received_at, doc"
 	heartbeatColumns = "seq, at, docs"
 	changeColumns    = "c.seq, c.at, c.vm_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)"
-	// changesWithEvents are changes with the events that have their documents.
+	// changesWithEvents joins changes with the events that contain their documents.
 	changesWithEvents = "changes c LEFT JOIN events e ON e.seq = c.event_seq"
 )
 
@@ -47,7 +46,7 @@ func scanChange(r *sql.Rows) (c store.ChangeRow, err error) {
 	return c, damagedAt(store.ClassChanges, c.Seq, err)
 }
 
-// zeroTime stands for no time in a column that is never null.
+// zeroTime represents no time in a column that is not nullable.
 var zeroTime = time.Time{}.UnixNano()
 
 func timeOf(nanoseconds int64) time.Time {
@@ -57,7 +56,7 @@ func timeOf(nanoseconds int64) time.Time {
 	return time.Unix(0, nanoseconds).UTC()
 }
 
-// timeOrNull is the form of a time in a column that is null for none.
+// timeOrNull converts a time for a nullable column.
 func timeOrNull(at time.Time) any {
 	if at.IsZero() {
 		return nil
@@ -65,7 +64,7 @@ func timeOrNull(at time.Time) any {
 	return at.UnixNano()
 }
 
-// textOrNull is the form of a text in a column that is null for none.
+// textOrNull converts a text for a nullable column.
 func textOrNull(s string) any {
 	if s == "" {
 		return nil
@@ -73,7 +72,7 @@ func textOrNull(s string) any {
 	return s
 }
 
-// blob is the form of a document in a column that is never null.
+// blob converts a document for a column that is not nullable.
 func blob(doc []byte) []byte {
 	if doc == nil {
 		return []byte{}
@@ -81,7 +80,7 @@ func blob(doc []byte) []byte {
 	return doc
 }
 
-// hashes returns the hashes of the VMs in a row of heartbeats, one after the other.
+// hashes returns the concatenated hashes of the VMs in a row of heartbeats.
 func hashes(vms ...string) []byte {
 	all := make([]byte, 0, 8*len(vms))
 	h := fnv.New64a()

@@ -1,6 +1,6 @@
-// Package sqlite owns the rows of package store in an SQLite file.
+// Package sqlite owns the driver of package store for SQLite files.
 //
-// One connection writes, and each commit is synced before it is answered. Reads have
+// One connection writes, and each commit is synced before it returns. Reads have
 // connections of their own and see what was committed before they began.
 package sqlite
 
@@ -23,7 +23,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// The keys of log lines.
+// The log attributes.
 const (
 	keyRenamed = "renamed_to"
 	keySeq     = "seq"
@@ -41,7 +41,7 @@ type DB struct {
 	failing   atomic.Bool // the latest write failed
 	limiter   loglimit.Limiter
 
-	checkpoints checkpoints // for the holder of the connection that writes
+	checkpoints checkpoints // used by the holder of the write connection
 
 	mu     sync.Mutex
 	closed bool
@@ -49,18 +49,18 @@ type DB struct {
 
 var _ store.Driver = (*DB)(nil)
 
-// Open opens the database file at path, creates it and its directory if they do not
-// exist, and brings its schema up to date. The database is locked until Close: an
-// ErrInUse occurs when it is open elsewhere, by whatever path. Files beside it that do not
-// belong to it are logged. An ErrLaterSchema occurs when a later version of the program
-// has migrated it.
+// Open opens the database file at path, creates it and its directory if they do not exist,
+// and brings its schema up to date. The database is locked until Close: Open returns
+// ErrInUse when it is already open, under any path. It logs files next to the database that
+// do not belong to it. It returns ErrLaterSchema when a later version of the program has
+// migrated the database.
 func Open(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
 	return open(ctx, path, operatingSystem, log)
 }
 
 func open(ctx context.Context, path string, sys system, log *slog.Logger) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
-		return nil, fmt.Errorf("make the database directory: %w", err)
+		return nil, fmt.Errorf("create the database directory: %w", err)
 	}
 	conns, err := openDatabase(ctx, path, sys, log)
 	if err != nil {
@@ -83,7 +83,7 @@ func (db *DB) readID(ctx context.Context) error {
 	})
 }
 
-// ID names the database.
+// ID identifies the database.
 func (db *DB) ID() string { return db.id }
 
 // Check writes to the database.
@@ -94,11 +94,11 @@ func (db *DB) Check(ctx context.Context) error {
 	})
 }
 
-// Listen calls fn with the number of the last change after each commit that has
-// changes. fn must not call stop.
+// Listen calls fn with the number of the last change after each commit with changes. fn
+// must not call stop.
 func (db *DB) Listen(fn func(last int64)) (stop func()) { return db.listeners.add(fn) }
 
-// Close waits for what is under way and closes the database, which then is one file.
+// Close waits for calls in progress and closes the database, which then is a single file.
 // Closing twice is not an error.
 func (db *DB) Close() error {
 	db.mu.Lock()
@@ -111,8 +111,8 @@ func (db *DB) Close() error {
 	return db.conns.close()
 }
 
-// use keeps the connections open until the caller calls done. It returns
-// store.ErrClosed after Close.
+// use keeps the connections open until done is called. It returns store.ErrClosed after
+// Close.
 func (db *DB) use() (done func(), err error) {
 	db.mu.Lock()
 	defer db.mu.Unlock()
@@ -128,7 +128,7 @@ func (db *DB) read(ctx context.Context, fn func(c *conn) error) error {
 	return db.readOn(ctx, db.conns.readers, fn)
 }
 
-// load calls fn with the connection for what must not wait for lists.
+// load calls fn with the connection for reads that must not wait for lists.
 func (db *DB) load(ctx context.Context, fn func(c *conn) error) error {
 	return db.readOn(ctx, db.conns.loader, fn)
 }
@@ -157,14 +157,14 @@ func (db *DB) readOn(ctx context.Context, conns chan *conn, fn func(c *conn) err
 	}
 }
 
-// write runs fn in a transaction, commits it unless fn fails, and notifies the
-// listeners of the change whose number fn returns, if any. Once begun it succeeds or
-// fails as a whole: fn gets a context that does not end with ctx.
+// write runs fn in a transaction, commits it unless fn fails, and notifies the listeners of
+// the change whose number fn returns, if any. Once started it succeeds or fails as a whole:
+// fn gets a context that does not end with ctx.
 //
-// After a failed sync the connection stays in use: the frames of that commit are in the
-// log, but not in its index, and the next commit overwrites them. Closing the database
-// and opening it again would bring them back, although the disk may not have them. A
-// process that is started later writes the log again, see rewriteLog.
+// After a failed sync the connection remains in use: the frames of that commit are in the
+// log, but not in its index, and the next commit overwrites them. Closing and reopening the
+// database would bring them back, although they may not be on the disk. A process that is
+// started later rewrites the log, see rewriteLog.
 func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change int64, err error)) error {
 	done, err := db.use()
 	if err != nil {
@@ -185,7 +185,7 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 		})
 	}
 	if err == nil {
-		err = db.files.check() // what was committed to a removed file is lost
+		err = db.files.check() // commits to a removed file are lost
 	}
 	if _, conflict := errors.AsType[*store.ConflictError](err); conflict {
 		return err
@@ -202,16 +202,16 @@ func (db *DB) write(ctx context.Context, fn func(context.Context, *conn) (change
 		db.limiter.Limited(db.log, "written", "", time.Now()).Info("database can be written again", logkey.Path, db.path)
 	}
 	if last > 0 {
-		db.listeners.notify(last) // before another commits
+		db.listeners.notify(last) // before the next commit
 	}
 	db.checkpoints.run(ctx, c, db.path, db.log)
 	return nil
 }
 
-// explained adds what SQLite's error codes do not say.
+// explained adds what SQLite's error text does not say.
 func explained(err error) error {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok && e.Code() == lib.SQLITE_IOERR_FSYNC {
-		return fmt.Errorf("the disk does not sync: %w", err)
+		return fmt.Errorf("fsync failed: %w", err)
 	}
 	return err
 }

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for an expected event.
 const patience = time.Minute
 
 var t0 = time.Unix(1_700_000_000, 5).UTC()
@@ -45,7 +45,7 @@ func commit(tb testing.TB, db *DB, w store.Writes) store.Committed {
 	return done
 }
 
-// logs is a log that can be read while it is written.
+// logs is a log that can be read while it is being written.
 type logs struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -72,7 +72,7 @@ func openLogged(t *testing.T, path string) (*DB, *logs) {
 	return db, text
 }
 
-// vm is a row of a VM, and command one of a command, as they are committed first.
+// vm returns a new row of a VM, and command one of a command.
 func vm(id string) store.VMRow {
 	return store.VMRow{ID: id, Pool: "p", Org: "o", Status: "idle", LastSeenAt: t0, Doc: []byte(`{"id":"` + id + `"}`)}
 }
@@ -87,8 +87,8 @@ func change(kind string) store.ChangeRow {
 	return store.ChangeRow{At: t0, VM: "vm", Kind: kind, Doc: []byte(`{"kind":"` + kind + `"}`)}
 }
 
-// What makes a commit survive a power loss cannot be seen from within a process:
-// SQLite is configured to sync each commit before it returns.
+// Whether a commit survives a power loss cannot be seen from within a process; this checks
+// that SQLite is configured to sync each commit before it returns.
 func TestDurability(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
@@ -103,8 +103,8 @@ func TestDurability(t *testing.T) {
 	}))
 }
 
-// A path may hold characters that are special in a URI, name directories that do not
-// exist, and lead through a link.
+// A path may contain characters that are special in a URI, name directories that do not
+// exist, and contain a symbolic link.
 func TestPaths(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"100%25 b?mode=ro&c#d.db", "ü/new/c.db"} {
@@ -125,7 +125,7 @@ func TestPaths(t *testing.T) {
 	require.Len(t, rows.VMs, 1)
 }
 
-// A closed database is one file: a copy made after a stop has everything.
+// A closed database is a single file: a copy made after a stop is complete.
 func TestCloseLeavesOneFile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
@@ -159,7 +159,7 @@ func TestClosed(t *testing.T) {
 	}
 }
 
-// everyMethod calls all that use the database.
+// everyMethod calls every method that uses the database.
 func everyMethod(db *DB) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Load":   func(ctx context.Context) error { _, err := db.Load(ctx, store.Keys{VMs: []string{"a"}}); return err },
@@ -183,7 +183,7 @@ func everyMethod(db *DB) map[string]func(context.Context) error {
 	}
 }
 
-// A close waits for what is under way, and that is done.
+// Close waits for calls in progress, which succeed.
 func TestCloseCompletes(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
@@ -191,7 +191,7 @@ func TestCloseCompletes(t *testing.T) {
 	begun, release, closed := make(chan struct{}), make(chan struct{}), make(chan error, 1)
 	written := make(chan error, 1)
 	go func() {
-		written <- db.write(context.Background(), func(ctx context.Context, c *conn) (int64, error) { //nolint:usetesting // must outlive the test's
+		written <- db.write(context.Background(), func(ctx context.Context, c *conn) (int64, error) { //nolint:usetesting // must outlive the context of the test
 			close(begun)
 			<-release
 			_, err := c.commit(ctx, store.Writes{VMs: []store.VMRow{vm("a")}})
@@ -211,8 +211,8 @@ func TestCloseCompletes(t *testing.T) {
 	require.Len(t, rows.VMs, 1)
 }
 
-// BenchmarkCommit shows the time of a commit and of each of its rows: commands that
-// are added or moved on, with two changes each.
+// BenchmarkCommit measures a commit and each of its rows: commands that are added or
+// updated, with two changes each.
 func BenchmarkCommit(b *testing.B) {
 	for _, size := range []int{1, 100} {
 		b.Run(fmt.Sprintf("add=%d", size), func(b *testing.B) {
@@ -251,7 +251,7 @@ func BenchmarkCommit(b *testing.B) {
 	}
 }
 
-// move has a command be delivered, or be pending again.
+// move toggles a command between delivered and pending.
 func move(c *store.CommandRow) {
 	c.Version++
 	c.DueAt = c.DueAt.Add(time.Second)
@@ -283,7 +283,7 @@ func reportRows(b *testing.B, rows int) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*rows), "ns/row")
 }
 
-// BenchmarkLoad shows the time to load a VM with its queues.
+// BenchmarkLoad measures loading a VM with its queues.
 func BenchmarkLoad(b *testing.B) {
 	db := openNew(b)
 	var w store.Writes

@@ -13,8 +13,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// A log or a journal that is not of the database is logged. What SQLite would delete is
-// kept under another name.
+// A log or a journal that does not belong to the database is logged. A file that SQLite
+// would delete is renamed.
 func TestStrayFiles(t *testing.T) {
 	t.Parallel()
 	for _, suffix := range []string{"-wal", "-journal"} {
@@ -39,7 +39,7 @@ func TestStrayFiles(t *testing.T) {
 	}
 }
 
-// A database with a write-ahead log has no journal.
+// A database in WAL mode has no journal.
 func TestStrayJournal(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
@@ -50,7 +50,7 @@ func TestStrayJournal(t *testing.T) {
 	require.Equal(t, 1, log.count("no rollback journal"))
 }
 
-// A log that was there before the database is not of it.
+// A log older than the database does not belong to it.
 func TestStrayLog(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
@@ -59,7 +59,7 @@ func TestStrayLog(t *testing.T) {
 	require.NoError(t, openTest(t, backup).Close())
 	require.NoError(t, os.Rename(backup, path))
 	older := 1
-	if bornAfter(path, path+"-wal") == 0 { // this system does not record when a file was made
+	if bornAfter(path, path+"-wal") == 0 { // this system does not record creation times
 		older = 0
 	}
 	for within, warnings := range map[time.Duration]int{0: older, copiedWithin: 0} {
@@ -70,7 +70,7 @@ func TestStrayLog(t *testing.T) {
 	}
 }
 
-// Beside a symbolic link to a database there is nothing of it.
+// Files next to a symbolic link do not belong to the database.
 func TestStrayBesideLink(t *testing.T) {
 	t.Parallel()
 	target, link := filepath.Join(t.TempDir(), "target.db"), filepath.Join(t.TempDir(), "controller.db")
@@ -82,13 +82,13 @@ func TestStrayBesideLink(t *testing.T) {
 	require.Equal(t, 1, log.count(link+"-wal"))
 }
 
-// What a killed process leaves is no reason for a warning.
+// The files that a killed process leaves cause no warning.
 func TestOwnLogIsNotStray(t *testing.T) {
 	t.Parallel()
 	path, copied := filepath.Join(t.TempDir(), "controller.db"), filepath.Join(t.TempDir(), "controller.db")
 	db := openTest(t, path)
 	require.NoError(t, db.Check(t.Context()))
-	for _, suffix := range []string{"-wal", ""} { // the log first
+	for _, suffix := range []string{"-wal", ""} { // first the log
 		content, err := os.ReadFile(path + suffix)
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(copied+suffix, content, 0o600))
@@ -97,7 +97,7 @@ func TestOwnLogIsNotStray(t *testing.T) {
 	require.Zero(t, log.count("level=WARN"))
 }
 
-// A log that was written for another content of the database is refused before SQLite
+// A log that was written for other content of the database is rejected before SQLite
 // applies it: a backup was copied over the database of a killed process. Nothing is
 // changed, and without the log the backup is opened.
 func TestForeignLog(t *testing.T) {
@@ -118,7 +118,7 @@ func TestForeignLog(t *testing.T) {
 		restored := filepath.Join(t.TempDir(), "controller.db")
 		copyFile(t, path+"-wal", restored+"-wal")
 		copyFile(t, filepath.Join(dir, backup), restored)
-		if vms < 2210 { // else the log is the database's own
+		if vms < 2210 { // otherwise the log belongs to the database
 			_, err := Open(t.Context(), restored, slog.New(slog.DiscardHandler))
 			require.ErrorIs(t, err, errForeignLog, backup)
 			require.ErrorContains(t, err, restored+"-wal")
@@ -130,8 +130,7 @@ func TestForeignLog(t *testing.T) {
 	}
 }
 
-// A log that cannot be read may be the database's own: nothing says that it is to be moved
-// away.
+// A log that cannot be read may belong to the database: no message says to move it away.
 func TestUnreadableLog(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
@@ -142,12 +141,12 @@ func TestUnreadableLog(t *testing.T) {
 	require.NotErrorIs(t, err, errForeignLog)
 }
 
-// A log fits the version for which it was begun and those that are in it.
+// A log matches the version at which it was started and those that it contains.
 func TestLogFor(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
 	addVMs(t, db, "a", 1)
-	backUp(t, db, filepath.Join(t.TempDir(), "backup")) // the next commit begins the log anew
+	backUp(t, db, filepath.Join(t.TempDir(), "backup")) // the next commit restarts the log
 	header, err := readHeader(db.path)
 	require.NoError(t, err)
 	begun := versionIn(header[:])
@@ -171,8 +170,8 @@ func TestLogFor(t *testing.T) {
 	}
 }
 
-// What a killed process leaves is accepted at any point of its life: what was committed is
-// in the log and in the database in parts that vary.
+// The files of a killed process are accepted at any point: commits are distributed between
+// the log and the database in varying ways.
 func TestOwnLogIsAccepted(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "controller.db")
@@ -202,7 +201,7 @@ func addVMs(t *testing.T, db *DB, prefix string, n int) {
 	}
 }
 
-// requireVMs requires that a database is whole and has so many VMs.
+// requireVMs requires that a database is consistent and has this many VMs.
 func requireVMs(t *testing.T, db *DB, n int) {
 	t.Helper()
 	var vms int
@@ -214,7 +213,7 @@ func requireVMs(t *testing.T, db *DB, n int) {
 	require.Equal(t, n, vms)
 }
 
-// backUp makes a copy that has everything, as after a stop.
+// backUp makes a complete copy, as after a stop.
 func backUp(t *testing.T, db *DB, to string) {
 	t.Helper()
 	c := <-db.conns.writer

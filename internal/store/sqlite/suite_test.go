@@ -40,15 +40,14 @@ func TestSuite(t *testing.T) {
 			t.Helper()
 			return open(t, sqlite.Open, filepath.Join(t.TempDir(), "controller.db"))
 		},
-		// The files as they are at this moment, copied away from under the open
-		// database, are what a kill leaves.
+		// A copy of the files of the open database at this moment is what a kill leaves.
 		Crash: func(t *testing.T, old store.Driver) store.Driver {
 			t.Helper()
 			dir := t.TempDir()
 			for _, suffix := range []string{"", "-wal"} {
 				b, err := os.ReadFile(pathOf(t, old) + suffix)
 				if os.IsNotExist(err) && suffix != "" {
-					continue // it was closed
+					continue // the database was closed
 				}
 				require.NoError(t, err)
 				require.NoError(t, os.WriteFile(filepath.Join(dir, "copy.db"+suffix), b, 0o600))

@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// broken is the document of rows that are damaged.
+// broken is the document of damaged rows.
 const broken = "{{{"
 
 var errBroken = errors.New("it is broken")
@@ -31,7 +31,7 @@ var damagedDocs = store.Check{
 	Change:     func(r store.ChangeRow) error { return faultOf(r.Doc) },
 }
 
-// places returns where all rows are.
+// places returns the places of all rows.
 func (d *database) places() (all []store.Place) {
 	d.Helper()
 	vms, _, err := d.VMs(d.Context(), store.VMQuery{}, 100)
@@ -62,7 +62,7 @@ func (d *database) places() (all []store.Place) {
 	return all
 }
 
-// setAside sets the damaged rows aside, whatever rows there are.
+// setAside sets all damaged rows aside.
 func (d *database) setAside() []store.Aside {
 	d.Helper()
 	moved, err := d.SetAside(d.Context(), at(50), d.places(), damagedDocs)
@@ -70,7 +70,7 @@ func (d *database) setAside() []store.Aside {
 	return moved
 }
 
-// withDamage is a database with a damaged row of each kind between others.
+// withDamage returns a database with a damaged row of each kind between others.
 func withDamage(t *testing.T, drivers Drivers) *database {
 	d := newDatabase(t, drivers)
 	w := full()
@@ -149,7 +149,7 @@ func asideFreesVM(t *testing.T, drivers Drivers) {
 	require.EqualValues(t, 1, d.vm("bad").Version)
 }
 
-// The numbers of changes go on, also after the latest was set aside, and a purge later on
+// The numbers of changes continue, even after the latest was set aside, and a later purge
 // does not bring back what was before it.
 func asideChange(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
@@ -177,7 +177,7 @@ func asideChange(t *testing.T, drivers Drivers) {
 	require.Equal(t, []string{"change 4"}, ids(d.changes(store.ChangeQuery{After: 3}, all), docOfChange))
 }
 
-// A row is judged as it is when it is set aside: it may have been written again, or purged.
+// A row is checked when it is set aside: it may have been rewritten or purged.
 func asideChecks(t *testing.T, drivers Drivers) {
 	d := withDamage(t, drivers)
 	places := d.places()
@@ -193,7 +193,7 @@ func asideChecks(t *testing.T, drivers Drivers) {
 	require.Equal(t, "mended", string(d.command("bad").Doc))
 	moved, err = d.SetAside(t.Context(), at(0), places, store.Check{})
 	require.NoError(t, err)
-	require.Empty(t, moved, "nothing is wrong without a check")
+	require.Empty(t, moved, "nothing is damaged without a check")
 }
 
 func asideSurvives(t *testing.T, drivers Drivers) {
@@ -206,5 +206,5 @@ func asideSurvives(t *testing.T, drivers Drivers) {
 	require.Len(t, d.load(store.Keys{VMs: []string{"bad"}, Commands: []string{"bad"}}).Aside.VMs, 1)
 	damaged := store.VMRow{ID: "another", Doc: []byte(broken)}
 	d.commit(store.Writes{VMs: []store.VMRow{damaged}})
-	require.EqualValues(t, 6, d.setAside()[0].Number, "numbers go on")
+	require.EqualValues(t, 6, d.setAside()[0].Number, "numbers continue")
 }

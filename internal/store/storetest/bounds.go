@@ -11,13 +11,13 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// listed is what a list returned: the documents, and whether there are more rows.
+// listed is the result of a list: the documents, and whether there are more rows.
 type listed struct {
 	docs []string
 	more bool
 }
 
-// anyList is a list without a filter, that begins after so many of its rows.
+// anyList is a list without filters that begins after this many rows.
 type anyList func(ctx context.Context, after, limit int) (listed, error)
 
 func listOf[R any](rows []R, more bool, err error, doc func(R) []byte) (listed, error) {
@@ -28,8 +28,7 @@ func listOf[R any](rows []R, more bool, err error, doc func(R) []byte) (listed, 
 	return l, err
 }
 
-// lists returns every list, of a database with rows that are named and numbered by
-// large.
+// lists returns every list of a database whose rows were created by large.
 func (d *database) lists(rows int) map[string]anyList {
 	docOfCommand := func(r store.CommandRow) []byte { return r.Doc }
 	return map[string]anyList{
@@ -73,8 +72,8 @@ func lastOf(prefix string, after int) string {
 	return numbered(prefix, after-1)
 }
 
-// large commits rows of each kind with documents of this size. Every other change stands
-// for an event.
+// large commits rows of each kind with documents of this size. Every other change refers to
+// an event.
 func (d *database) large(rows, size int) {
 	d.Helper()
 	for n := range rows {
@@ -94,8 +93,8 @@ func (d *database) large(rows, size int) {
 	}
 }
 
-// A list ends before the row that would be too much, but has the first however large it
-// is: three rows of 700,000 bytes are more than MaxBytes.
+// A list ends before the row that would exceed its bound, but contains at least one row:
+// three rows of 700,000 bytes are more than MaxBytes.
 func listsBounded(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	d.large(5, 700_000)

@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for an expected event.
 const patience = 30 * time.Second
 
 func changesInOrder(t *testing.T, drivers Drivers) {
@@ -39,8 +39,8 @@ func changesInOrder(t *testing.T, drivers Drivers) {
 	require.EqualValues(t, 12, d.lastChange())
 }
 
-// A change that stands for an event shows the event's document as long as the event
-// is kept. The change itself stays.
+// A change that refers to an event has the event's document as long as the event is kept.
+// The change itself is kept.
 func changesOfEvents(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	d.commit(store.Writes{Events: []store.EventRow{anEvent("vm", "before")}})
@@ -67,8 +67,8 @@ func changesOfEvents(t *testing.T, drivers Drivers) {
 	require.Equal(t, want, d.changes(store.ChangeQuery{}, all))
 }
 
-// A reader that has missed changes gets an error, also when none of them was of the VM
-// in question; one that has not can go on.
+// A reader that has missed changes gets an error, even if none of them was of the VM in
+// question; one that has not can continue.
 func changesPurged(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	for n := range 6 {
@@ -104,7 +104,7 @@ func latestChangeStays(t *testing.T, drivers Drivers) {
 		require.Equal(t, []string{"change 3"}, ids(d.changes(store.ChangeQuery{After: 2}, all), docOfChange))
 	}
 	require.EqualValues(t, 4, d.commit(store.Writes{Changes: []store.ChangeRow{aChange("vm", "4")}}).FirstChange)
-	require.Equal(t, 1, d.purge(cut, all), "it goes once there is a later one")
+	require.Equal(t, 1, d.purge(cut, all), "it is removed once there is a later one")
 	require.Equal(t, []string{"change 4"}, ids(d.changes(store.ChangeQuery{After: 3}, all), docOfChange))
 }
 
@@ -112,7 +112,7 @@ func latestChangeStays(t *testing.T, drivers Drivers) {
 type listener struct {
 	t     *testing.T
 	stop  func()
-	calls chan int64 // it has room for all
+	calls chan int64 // with capacity for all
 	seen  []int64
 }
 
@@ -123,7 +123,7 @@ func (d *database) listen() *listener {
 	return l
 }
 
-// await waits until a call has come for a change, and returns all calls so far.
+// await waits for a call for a change, and returns all calls so far.
 func (l *listener) await(change int64) []int64 {
 	l.t.Helper()
 	for len(l.seen) == 0 || l.seen[len(l.seen)-1] < change {
@@ -158,7 +158,7 @@ func listenersCalled(t *testing.T, drivers Drivers) {
 	a.seen = nil
 	d.others()
 	d.commit(store.Writes{Changes: []store.ChangeRow{aChange("vm", "")}})
-	require.Equal(t, []int64{4}, a.await(4), "nothing else leads to a call, and no call is repeated")
+	require.Equal(t, []int64{4}, a.await(4), "nothing else causes a call, and no call is repeated")
 	for n := range int64(20) {
 		d.commit(store.Writes{Changes: []store.ChangeRow{aChange("vm", "")}})
 		a.await(5 + n)
@@ -182,7 +182,7 @@ func listenersStop(t *testing.T, drivers Drivers) {
 	require.Empty(t, stopped.calls)
 }
 
-// A call comes once the commit is durable, and can be read.
+// A listener is called once the commit is durable and can be read.
 func listenersRead(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	l := d.listen()

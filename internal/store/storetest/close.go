@@ -44,7 +44,7 @@ func crashContinues(t *testing.T, drivers Drivers) {
 	d = opened(t, drivers.Crash(t, d.Driver))
 	l := d.listen()
 	after := d.commit(w)
-	require.Greater(t, after.Commands[0], before.Commands[0], "no number is given again")
+	require.Greater(t, after.Commands[0], before.Commands[0], "no number is assigned again")
 	require.Greater(t, after.Events[0], before.Events[0])
 	require.EqualValues(t, 3, after.FirstChange)
 	require.Equal(t, []int64{4}, l.await(4))
@@ -56,7 +56,7 @@ func databaseID(t *testing.T, drivers Drivers) {
 	id := a.ID()
 	require.NotEmpty(t, id)
 	require.NotEqual(t, id, b.ID())
-	require.Equal(t, id, opened(t, drivers.Crash(t, a.Driver)).ID(), "it stays")
+	require.Equal(t, id, opened(t, drivers.Crash(t, a.Driver)).ID(), "the id is kept")
 }
 
 func closedDriver(t *testing.T, drivers Drivers) {
@@ -84,7 +84,7 @@ func closeKeeps(t *testing.T, drivers Drivers) {
 	require.Equal(t, id, d.ID())
 }
 
-// A commit that Close overtakes either succeeds, and then it is there, or returns
+// A commit concurrent with Close either succeeds, and then is durable, or returns
 // ErrClosed.
 func closeAmidCommits(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
@@ -125,7 +125,7 @@ func closeAmidCommits(t *testing.T, drivers Drivers) {
 	d = opened(t, drivers.Crash(t, d.Driver))
 	listed := ids(d.vms(store.VMQuery{}, all), vmID)
 	logged := ids(d.changes(store.ChangeQuery{}, all), func(r store.ChangeRow) string { return r.VM })
-	require.ElementsMatch(t, listed, logged, "what is there is there in full")
+	require.ElementsMatch(t, listed, logged, "a commit exists whole or not at all")
 	for i := range writers {
 		require.Subset(t, listed, made[i])
 	}

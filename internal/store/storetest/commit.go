@@ -17,10 +17,10 @@ func emptyDatabase(t *testing.T, drivers Drivers) {
 	require.Equal(t, contents{Marks: map[string]int64{"journaled": 0, "swept": 0}}, d.contents())
 	require.Empty(t, d.load(store.Keys{VMs: []string{"vm"}, Queues: []string{"normal"}, Depth: 1, Commands: []string{"c"}}))
 	require.Empty(t, d.due(at(0), all))
-	require.Empty(t, d.changes(store.ChangeQuery{After: 7}, all), "a change that is not there yet was not purged")
+	require.Empty(t, d.changes(store.ChangeQuery{After: 7}, all), "a change that does not exist yet was not purged")
 	require.Zero(t, d.purge(store.Cutoffs{Now: at(9), Changes: at(9), Heartbeats: at(9), Events: at(9), EventsThrough: 9, Commands: at(9), VMs: at(9)}, all))
 	require.NoError(t, d.Check(t.Context()))
-	require.Empty(t, d.commit(store.Writes{}), "a commit of nothing")
+	require.Empty(t, d.commit(store.Writes{}), "an empty commit")
 	require.Zero(t, d.lastChange())
 }
 
@@ -30,9 +30,9 @@ func rowsComeBack(t *testing.T, drivers Drivers) {
 	c := d.commit(w)
 	want := shown(w, c)
 	require.Equal(t, want, d.contents())
-	require.Equal(t, full(), w, "what a caller committed is as it was")
+	require.Equal(t, full(), w, "the caller's rows are unchanged")
 
-	slices.Reverse(want.Commands) // in the order of their ids
+	slices.Reverse(want.Commands) // in order of their ids
 	require.Equal(t, store.Rows{VMs: want.VMs, Commands: want.Commands},
 		d.load(store.Keys{VMs: []string{"vm-1", "vm-2", "vm-3"}, Commands: []string{"c-1", "c-2"}}))
 	require.Equal(t, store.Rows{VMs: want.VMs[:1], Commands: want.Commands[:1]},
@@ -60,7 +60,7 @@ func updateReplaces(t *testing.T, drivers Drivers) {
 	vm, empty, c, bare := d.vm("vm-1"), d.vm("vm-3"), d.command("c-1"), d.command("c-2")
 	others := []store.VMRow{d.vm("vm-2")}
 
-	// What was set is emptied, and what was empty is set.
+	// Values that were set are cleared, and the others are set.
 	emptied := store.VMRow{ID: vm.ID, Version: vm.Version}
 	set := aVM(empty.ID)
 	set.Version = empty.Version
@@ -79,8 +79,7 @@ func updateReplaces(t *testing.T, drivers Drivers) {
 	require.Equal(t, store.Rows{VMs: []store.VMRow{others[0], set}, Commands: []store.CommandRow{begun}}, sortedDue(d.due(at(9), all)))
 }
 
-// sortedDue orders rows by their ids: those that are due at the same moment come in
-// any order.
+// sortedDue sorts rows by id: rows due at the same moment are in any order.
 func sortedDue(rows store.Rows) store.Rows {
 	slices.SortFunc(rows.VMs, func(a, b store.VMRow) int { return strings.Compare(a.ID, b.ID) })
 	slices.SortFunc(rows.Commands, func(a, b store.CommandRow) int { return strings.Compare(a.ID, b.ID) })
@@ -140,12 +139,12 @@ func marksAreLatest(t *testing.T, drivers Drivers) {
 	d.commit(store.Writes{Marks: map[string]int64{"journaled": 7, "swept": 8}})
 	d.commit(store.Writes{Marks: map[string]int64{"journaled": 3}})
 	d.commit(store.Writes{Events: []store.EventRow{anEvent("vm", "")}})
-	require.EqualValues(t, 3, d.mark("journaled"), "the last that was committed, not the highest")
+	require.EqualValues(t, 3, d.mark("journaled"), "the last one committed, not the highest")
 	require.EqualValues(t, 8, d.mark("swept"))
 	require.Zero(t, d.mark("journal"))
 }
 
-// documents commits a document in every kind of row, and returns all that come back.
+// documents commits a document in every kind of row, and returns all that are read back.
 func (d *database) documents(doc []byte) [][]byte {
 	d.Helper()
 	d.commit(store.Writes{
@@ -176,12 +175,12 @@ func documentBytes(t *testing.T, drivers Drivers) {
 func largeDocuments(t *testing.T, drivers Drivers) {
 	doc := bytes.Repeat([]byte("0123456789abcde\x00"), 1<<16)
 	for i, got := range newDatabase(t, drivers).documents(doc) {
-		require.True(t, bytes.Equal(doc, got), "document %d comes back with %d bytes", i, len(got))
+		require.True(t, bytes.Equal(doc, got), "document %d is read with %d bytes", i, len(got))
 	}
 }
 
-// Ids are of ASCII letters, digits, dots, dashes and underscores, and have up to 128
-// characters; case counts. Other columns and the names of marks are any UTF-8.
+// Ids consist of ASCII letters, digits, dots, dashes and underscores, have up to 128
+// characters, and are case-sensitive. Other columns and the names of marks are any UTF-8.
 func anyCharacters(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	names := []string{"0", "00", "0x1", "1e3", "9", "A", "AB", "Aa", "Z-", "Z.", "Z_", "a", "a-b", "a.b", "aB", "a_b", "ab", "null", strings.Repeat("z", 128)}
@@ -237,7 +236,7 @@ func ownMemory(t *testing.T, drivers Drivers) {
 	given := full()
 	want := shown(full(), d.commit(given))
 	spoil(given.VMs, given.Commands, given.Events, given.Heartbeats, given.Changes)
-	require.Equal(t, want, d.contents(), "what a caller gave is the caller's")
+	require.Equal(t, want, d.contents(), "the caller's memory is not retained")
 
 	got, err := d.Load(t.Context(), store.Keys{VMs: []string{"vm-1"}, Commands: []string{"c-1"}})
 	require.NoError(t, err)
@@ -247,11 +246,11 @@ func ownMemory(t *testing.T, drivers Drivers) {
 	spoil(got.VMs, got.Commands, has.Events, has.Heartbeats, has.Changes)
 	spoil(due.VMs, due.Commands, nil, nil, nil)
 	spoil(has.VMs, has.Commands, nil, nil, nil)
-	require.Equal(t, want, d.contents(), "what a caller got is the caller's")
+	require.Equal(t, want, d.contents(), "returned memory belongs to the caller")
 	require.Len(t, d.heartbeats(store.HeartbeatQuery{VM: "vm-1"}, 1), 1)
 }
 
-// spoil overwrites what rows point to.
+// spoil overwrites the memory that rows point to.
 func spoil(vms []store.VMRow, commands []store.CommandRow, events []store.EventRow, beats []store.HeartbeatRow, changes []store.ChangeRow) {
 	var docs [][]byte
 	for _, r := range vms {

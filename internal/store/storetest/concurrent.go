@@ -14,22 +14,21 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// counting has writers that each add one to numbers in rows, some of them shared, rounds
-// times each, and followers that read the log.
+// counting has writers that each increment numbers in rows, some of them shared, rounds
+// times, and followers that read the log.
 type counting struct {
 	writers, rounds, rows int
-	// latest is the highest change of a commit that has been answered.
+	// latest is the highest change of an acknowledged commit.
 	latest atomic.Int64
 }
 
-// keys are the rows that a writer counts in.
+// keys are the rows that a writer increments.
 func (c *counting) keys(writer, round int) store.Keys {
 	n := (writer + round) % c.rows
 	return store.Keys{VMs: []string{numbered("vm", n)}, Commands: []string{numbered("c", (n+round)%c.rows)}}
 }
 
-// write adds one to the numbers in a VM and a command, again until there is no
-// conflict.
+// write increments the numbers in a VM and a command, and retries on conflicts.
 func (c *counting) write(ctx context.Context, d store.Driver, writer int) error {
 	for round := range c.rounds {
 		keys := c.keys(writer, round)
@@ -64,7 +63,7 @@ func (c *counting) add(ctx context.Context, d store.Driver, keys store.Keys, row
 	switch {
 	case errors.As(err, &conflict):
 		if len(conflict.VMs)+len(conflict.Commands) == 0 {
-			return false, errors.New("a conflict about nothing")
+			return false, errors.New("a conflict without rows")
 		}
 		return false, nil
 	case err != nil:
@@ -85,9 +84,8 @@ func increment(doc []byte) []byte {
 	return strconv.AppendInt(nil, int64(n)+1, 10)
 }
 
-// follow reads the changes after each call, and once when all are written, until it
-// has seen all that there will be. It returns an error when one is missing, comes
-// twice, or is not in the order of the commits.
+// follow reads the changes after each call, and once when all are written, until it has
+// seen all of them. It returns an error if one is missing, duplicated, or out of order.
 func (c *counting) follow(ctx context.Context, d store.Driver, calls <-chan int64, written <-chan struct{}) error {
 	counts := map[string]int{}
 	var last int64
@@ -96,7 +94,7 @@ func (c *counting) follow(ctx context.Context, d store.Driver, calls <-chan int6
 		select {
 		case last = <-calls:
 		case <-written:
-			written, previous = nil, -1 // this is not a call
+			written, previous = nil, -1 // not from a call
 		case <-ctx.Done():
 			return fmt.Errorf("no call after change %d: %w", cursor, ctx.Err())
 		}
@@ -123,13 +121,13 @@ func (c *counting) follow(ctx context.Context, d store.Driver, calls <-chan int6
 	return nil
 }
 
-// run has writers write through the drivers in turn, and a follower at each.
+// run runs writers on the drivers in turn, and a follower at each.
 func (c *counting) run(t *testing.T, drivers ...store.Driver) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	errs := make([]error, c.writers+len(drivers))
-	var written chan struct{} // what others commit need not be reported before the next own commit
+	var written chan struct{} // commits of others need not be reported before the next own commit
 	if len(drivers) > 1 {
 		written = make(chan struct{})
 	}
@@ -157,13 +155,13 @@ func concurrentWriters(t *testing.T, drivers Drivers) {
 	c.counted(t, d)
 }
 
-// counted requires that the rows have what the writers added.
+// counted requires that the rows contain what the writers added.
 func (c *counting) counted(t *testing.T, d *database) {
 	t.Helper()
 	vms, commands := 0, 0
 	for n := range c.rows {
 		vm, command := d.vm(numbered("vm", n)), d.command(numbered("c", n))
-		require.Equal(t, fmt.Sprint(vm.Version), string(vm.Doc), "a version is added with each commit")
+		require.Equal(t, fmt.Sprint(vm.Version), string(vm.Doc), "each commit increments the version")
 		require.Equal(t, fmt.Sprint(command.Version), string(command.Doc))
 		vms, commands = vms+int(vm.Version), commands+int(command.Version)
 	}
@@ -172,7 +170,7 @@ func (c *counting) counted(t *testing.T, d *database) {
 	require.EqualValues(t, 2*c.writers*c.rounds, d.lastChange())
 }
 
-// Rows that are always committed together are never loaded apart.
+// Rows that are always committed together are loaded consistently.
 func loadOneMoment(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	pair := store.Writes{VMs: []store.VMRow{{ID: "a"}, {ID: "b"}}, Commands: []store.CommandRow{{ID: "c", VM: "a", Queue: "normal"}, {ID: "d", VM: "b"}}}
@@ -222,14 +220,14 @@ func sharedDatabase(t *testing.T, drivers Drivers) {
 	require.Equal(t, a.ID(), b.ID())
 	here, there := a.listen(), b.listen()
 	want := shown(full(), a.commit(full()))
-	require.Equal(t, want, b.contents(), "what one commits the other reads at once")
+	require.Equal(t, want, b.contents(), "a commit of one is immediately visible to the other")
 
 	loaded := b.vm("vm-1")
 	a.commit(store.Writes{VMs: []store.VMRow{loaded}})
 	require.Equal(t, &store.ConflictError{VMs: []string{"vm-1"}}, tidyConflict(b.conflict(store.Writes{VMs: []store.VMRow{loaded}})))
 	c := b.commit(store.Writes{VMs: []store.VMRow{b.vm("vm-1")}, Changes: []store.ChangeRow{aChange("vm-1", "")}})
 	require.Equal(t, want.LastChange+1, c.FirstChange)
-	there.await(c.FirstChange) // what others committed before is covered
+	there.await(c.FirstChange) // earlier commits of others are covered
 	c = a.commit(store.Writes{Changes: []store.ChangeRow{aChange("vm-1", "")}})
 	here.await(c.FirstChange)
 	require.EqualValues(t, 3, a.vm("vm-1").Version)

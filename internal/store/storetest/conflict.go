@@ -8,8 +8,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// A version that is not the row's conflicts, be it lower or higher, and whether the
-// row is there or not.
+// A version other than the row's conflicts, whether lower or higher, and whether or not the
+// row exists.
 func staleRowsConflict(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	d.commit(store.Writes{VMs: []store.VMRow{aVM("there")}, Commands: []store.CommandRow{aCommand("there", "vm", "")}})
@@ -29,8 +29,8 @@ func staleRowsConflict(t *testing.T, drivers Drivers) {
 	require.Equal(t, before, d.contents())
 }
 
-// A command's Seq is as it was loaded, or left out; that of another command changes
-// neither.
+// A command's Seq is as loaded, or omitted; with that of another command, neither is
+// changed.
 func foreignSeqConflicts(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	seqs := d.commit(store.Writes{Commands: []store.CommandRow{aCommand("one", "vm", "normal"), aCommand("two", "vm", "normal")}}).Commands
@@ -49,8 +49,7 @@ func tidyConflict(e *store.ConflictError) *store.ConflictError {
 	return &store.ConflictError{VMs: append([]string(nil), e.VMs...), Commands: append([]string(nil), e.Commands...)}
 }
 
-// mixed is a commit of rows that conflict and rows that would not, some first and
-// some last.
+// mixed is a commit of conflicting rows among others, some first and some last.
 func (d *database) mixed() store.Writes {
 	old := full()
 	old.VMs = append([]store.VMRow{aVM("new-1")}, old.VMs...)
@@ -87,7 +86,7 @@ func conflictChangesNothing(t *testing.T, drivers Drivers) {
 	require.Equal(t, due, sortedDue(d.due(at(99), all)))
 	require.Equal(t, queued, d.load(queue))
 
-	// The numbers of changes go on without a gap.
+	// The numbers of changes continue without a gap.
 	c := d.commit(store.Writes{Changes: []store.ChangeRow{aChange("vm", "next")}})
 	require.Equal(t, before.LastChange+1, c.FirstChange)
 }
@@ -102,6 +101,6 @@ func purgedRowConflicts(t *testing.T, drivers Drivers) {
 	require.Equal(t, &store.ConflictError{VMs: []string{"vm"}, Commands: []string{"c"}}, d.conflict(loaded))
 
 	d.commit(store.Writes{VMs: []store.VMRow{vm}, Commands: []store.CommandRow{c}})
-	require.EqualValues(t, 1, d.vm("vm").Version, "a row that comes back is a new one")
+	require.EqualValues(t, 1, d.vm("vm").Version, "a row that is recreated is a new one")
 	require.EqualValues(t, 1, d.command("c").Version)
 }

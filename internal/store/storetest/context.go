@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Every method called with a context that is done fails and does nothing.
+// Every method called with a context that has ended fails and does nothing.
 func doneContext(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	d.commit(full())
@@ -22,7 +22,7 @@ func doneContext(t *testing.T, drivers Drivers) {
 		require.Error(t, call(ctx), name)
 	}
 	require.Equal(t, before, d.contents())
-	require.NoError(t, d.Check(t.Context()), "the database is as usable as before")
+	require.NoError(t, d.Check(t.Context()), "the database remains usable")
 	d.commit(store.Writes{VMs: []store.VMRow{aVM("another")}})
 }
 
@@ -64,8 +64,8 @@ func (d *database) calls() map[string]func(context.Context) error {
 	}
 }
 
-// When a context ends amid a commit, the caller does not know what became of it. It
-// is all there or not at all.
+// If a context ends during a commit, the outcome is unknown to the caller, but the commit
+// exists whole or not at all.
 func endingContext(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	answered := map[string]bool{}
@@ -84,6 +84,6 @@ func endingContext(t *testing.T, drivers Drivers) {
 		rows := d.load(store.Keys{VMs: []string{id}, Commands: []string{id}})
 		require.Equal(t, slices.Contains(made, id), len(rows.VMs) == 1)
 		require.Equal(t, slices.Contains(made, id), len(rows.Commands) == 1)
-		require.True(t, slices.Contains(made, id) || !answered, "a commit that was answered is there")
+		require.True(t, slices.Contains(made, id) || !answered, "an acknowledged commit exists")
 	}
 }

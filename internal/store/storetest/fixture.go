@@ -16,8 +16,8 @@ import (
 // all is a limit that no test reaches.
 const all = 10_000
 
-// database is a driver under test. Its methods fail the test on errors, and return
-// rows in a form that can be compared.
+// database is a driver under test. Its methods fail the test on errors, and return rows in
+// comparable form.
 type database struct {
 	*testing.T
 	store.Driver
@@ -28,19 +28,19 @@ func newDatabase(t *testing.T, d Drivers) *database {
 	return opened(t, d.New(t))
 }
 
-// opened has the driver closed at the end of the test.
+// opened closes the driver at the end of the test.
 func opened(t *testing.T, d store.Driver) *database {
 	t.Helper()
 	t.Cleanup(func() { _ = d.Close() })
 	return &database{t, d}
 }
 
-// at returns a time: they rise with n, and no digit of theirs is zero by chance.
+// at returns a time that increases with n and whose digits are not zero by chance.
 func at(n int) time.Time {
 	return time.Date(2026, 2, 3, 4, 5, 6, 123456789, time.UTC).Add(time.Duration(n) * (time.Second + 1))
 }
 
-// A row of each kind with something in every column.
+// These return a row of each kind with a value in every column.
 func aVM(id string) store.VMRow {
 	return store.VMRow{
 		ID: id, Pool: "pool of " + id, Org: "org of " + id, Status: "idle", Connected: true,
@@ -67,13 +67,13 @@ func aChange(vm, text string) store.ChangeRow {
 	return store.ChangeRow{At: at(6), VM: vm, Kind: "vm", Doc: []byte("change " + text)}
 }
 
-// aChangeOf stands for the event at this place in a commit.
+// aChangeOf refers to the event at this position in a commit.
 func aChangeOf(vm string, event int) store.ChangeRow {
 	return store.ChangeRow{At: at(7), VM: vm, Kind: "event", Event: event}
 }
 
-// full is a commit with several rows of each kind: some with something in every
-// column, and some with as little as there can be.
+// full is a commit with several rows of each kind: some with a value in every column, and
+// some with the minimum.
 func full() store.Writes {
 	return store.Writes{
 		VMs:        []store.VMRow{aVM("vm-2"), aVM("vm-1"), {ID: "vm-3"}},
@@ -85,7 +85,7 @@ func full() store.Writes {
 	}
 }
 
-// contents is all that a database has, as its lists show it.
+// contents is the whole content of a database, as lists return it.
 type contents struct {
 	VMs        []store.VMRow
 	Commands   []store.CommandRow
@@ -96,7 +96,7 @@ type contents struct {
 	Marks      map[string]int64
 }
 
-// shown returns what a database shows that has had only this commit.
+// shown returns the content of a database that has had only this commit.
 func shown(w store.Writes, c store.Committed) contents {
 	var want contents
 	for _, row := range w.VMs {
@@ -171,7 +171,7 @@ func (d *database) conflict(w store.Writes) *store.ConflictError {
 	return conflict
 }
 
-// load returns rows in the order of their ids.
+// load returns rows in order of their ids.
 func (d *database) load(k store.Keys) store.Rows {
 	d.Helper()
 	rows, err := d.Load(d.Context(), k)
@@ -261,7 +261,7 @@ func (d *database) purge(c store.Cutoffs, limit int) int {
 }
 
 // tidy normalizes what the contract leaves open: an empty document may be nil, the VMs of
-// heartbeats may be missing, and their places and those of VMs may be any.
+// heartbeats may be missing, and their places and those of VMs are arbitrary.
 func tidy[R any](rows []R, row func(*R)) []R {
 	if len(rows) == 0 {
 		return nil
@@ -301,5 +301,5 @@ func docOfEvent(r store.EventRow) string     { return string(r.Doc) }
 func docOfBeats(r store.HeartbeatRow) string { return string(r.Doc) }
 func docOfChange(r store.ChangeRow) string   { return string(r.Doc) }
 
-// numbered returns a name that sorts like its number.
+// numbered returns a name that sorts by its number.
 func numbered(prefix string, n int) string { return fmt.Sprintf("%s-%04d", prefix, n) }

@@ -11,10 +11,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// limits are the limits that each query is tried with.
+// limits are the limits that each query is tested with.
 var limits = []int{1, 3, all}
 
-// chosen returns the first rows that fit, in the order that rows are in.
+// chosen returns the first matching rows, in the order of rows.
 func chosen[R any](rows []R, limit int, fits func(R) bool) []R {
 	var list []R
 	for _, row := range rows {
@@ -28,8 +28,8 @@ func chosen[R any](rows []R, limit int, fits func(R) bool) []R {
 // lets reports whether a filter accepts a value.
 func lets(filter, value string) bool { return filter == "" || filter == value }
 
-// Filters are tried in every combination. The result must be that of the simplest way
-// to select rows.
+// Filters are tested in every combination. The result must equal that of a trivial
+// selection.
 func listVMs(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	var w store.Writes
@@ -40,7 +40,7 @@ func listVMs(t *testing.T, drivers Drivers) {
 		w.VMs = append(w.VMs, row)
 	}
 	first := slices.Clone(w.VMs)
-	for i := range first { // what rows had before is not what they are listed by
+	for i := range first { // earlier values are not used by lists
 		first[i].Pool, first[i].Org, first[i].Status, first[i].Connected = "p0", "o0", "s0", i%2 == 0
 	}
 	slices.Reverse(first)
@@ -90,7 +90,7 @@ func listCommands(t *testing.T, drivers Drivers) {
 	}
 	rows := w.Commands
 	given := d.commit(w).Commands
-	for i := range rows { // the state that rows had before is not what they are listed by
+	for i := range rows { // earlier states are not used by lists
 		rows[i].Seq, rows[i].Version, rows[i].State = given[i], 1, fmt.Sprint("S", i%4)
 	}
 	d.commit(store.Writes{Commands: rows})
@@ -109,8 +109,8 @@ func listCommands(t *testing.T, drivers Drivers) {
 	}
 }
 
-// Of each VM the last that finished is found, whatever was accepted or finished since
-// in another state.
+// For each VM the command that finished last is found, whatever was accepted or finished
+// since in another state.
 func lastFinished(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	var w store.Writes
@@ -230,7 +230,7 @@ func listHeartbeats(t *testing.T, drivers Drivers) {
 		}
 		for _, vm := range []string{"vm0", "vm2", "vm9", "other7", "none"} {
 			got := d.heartbeats(store.HeartbeatQuery{VM: vm, Before: before}, all)
-			require.True(t, slices.IsSortedFunc(got, latest), "the latest is first")
+			require.True(t, slices.IsSortedFunc(got, latest), "latest first")
 			require.Subset(t, tidy(chosen(rows, all, earlier), tidyHeartbeats), got)
 			require.Subset(t, got, tidy(chosen(rows, all, func(r store.HeartbeatRow) bool {
 				return earlier(r) && slices.Contains(r.VMs, vm)

@@ -12,10 +12,10 @@ func loadRows(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	d.commit(full())
 	rows := d.load(store.Keys{VMs: []string{"vm-3", "missing", "vm-1"}, Commands: []string{"missing", "c-2", "vm-1"}})
-	require.Equal(t, []string{"vm-1", "vm-3"}, ids(rows.VMs, vmID), "what is not there is left out")
+	require.Equal(t, []string{"vm-1", "vm-3"}, ids(rows.VMs, vmID), "missing rows are skipped")
 	require.Equal(t, []string{"c-2"}, ids(rows.Commands, commandID))
 	require.Empty(t, d.load(store.Keys{}))
-	require.Empty(t, d.load(store.Keys{Queues: []string{"normal"}, Depth: 9}), "queues are those of the VMs that are named")
+	require.Empty(t, d.load(store.Keys{Queues: []string{"normal"}, Depth: 9}), "queues are those of the named VMs")
 	rows = d.load(store.Keys{VMs: []string{"vm-1"}, Depth: 9})
 	require.Equal(t, []string{"vm-1"}, ids(rows.VMs, vmID))
 	require.Empty(t, rows.Commands, "no queue is named")
@@ -86,7 +86,7 @@ func loadMoved(t *testing.T, drivers Drivers) {
 	}
 	move("a-normal-9", "urgent")
 	require.Equal(t, []string{"a-normal-8"}, first("normal", 1))
-	require.Equal(t, []string{"a-normal-9"}, first("urgent", 1), "its place is by its Seq, not by when it came")
+	require.Equal(t, []string{"a-normal-9"}, first("urgent", 1), "its position is by its Seq, not by its arrival")
 	require.Equal(t, []string{"a-normal-9", "a-urgent-9"}, first("urgent", 2))
 	move("a-normal-9", "")
 	require.Equal(t, []string{"a-urgent-9"}, first("urgent", 1))
@@ -97,7 +97,7 @@ func loadMoved(t *testing.T, drivers Drivers) {
 		move(id, "")
 	}
 	require.Empty(t, first("normal", 9))
-	require.Equal(t, []string{"a-normal-7"}, ids(d.load(store.Keys{Commands: []string{"a-normal-7"}}).Commands, commandID), "it is still there by its id")
+	require.Equal(t, []string{"a-normal-7"}, ids(d.load(store.Keys{Commands: []string{"a-normal-7"}}).Commands, commandID), "it is still found by its id")
 }
 
 func loadWithoutVM(t *testing.T, drivers Drivers) {

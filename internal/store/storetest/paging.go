@@ -11,8 +11,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// paged reads a list page by page until a page is empty, and calls between after
-// each. next returns the page after a row; nil is the first.
+// paged reads a list page by page until a page is empty, and calls between after each. next
+// returns the page after a row; nil for the first page.
 func paged[R any](t *testing.T, next func(last *R) []R, between func(page int)) []R {
 	t.Helper()
 	var rows []R
@@ -29,8 +29,8 @@ func paged[R any](t *testing.T, next func(last *R) []R, between func(page int)) 
 	}
 }
 
-// A reader of pages gets every row that exists all the time exactly once, whatever is
-// added and changed meanwhile.
+// A reader of pages gets every row that exists throughout exactly once, whatever is added
+// and changed meanwhile.
 func pageVMs(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	var w store.Writes
@@ -50,7 +50,7 @@ func pageVMs(t *testing.T, drivers Drivers) {
 		d.commit(store.Writes{VMs: []store.VMRow{aVM(numbered("a", page)), first, final}})
 	})
 	require.Equal(t, ids(w.VMs, vmID), ids(rows, vmID))
-	require.EqualValues(t, 7, rows[19].Version, "a page is as of when it was asked for")
+	require.EqualValues(t, 7, rows[19].Version, "a page is current when it is requested")
 }
 
 func pageCommands(t *testing.T, drivers Drivers) {

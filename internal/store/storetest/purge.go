@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Rows before the cutoff are removed, and not those of that very moment.
+// Rows before the cutoff are removed, but not those exactly at it.
 func purgeCutoffs(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	vm := func(id string, seen time.Time, connected bool) store.VMRow {
@@ -39,7 +39,7 @@ func purgeCutoffs(t *testing.T, drivers Drivers) {
 		has := d.contents()
 		require.Equal(t, []string{"connected", "later", "moment", "never"}, ids(has.VMs, vmID))
 		require.Equal(t, []string{"moment", "later", "open"}, ids(has.Commands, commandID))
-		require.Equal(t, []string{"pending", "moment", "later"}, ids(has.Events, docOfEvent), "those above EventsThrough stay")
+		require.Equal(t, []string{"pending", "moment", "later"}, ids(has.Events, docOfEvent), "those above EventsThrough are kept")
 		require.EqualValues(t, 1, has.Marks["journaled"])
 	}
 	require.Empty(t, d.load(store.Keys{VMs: []string{"past"}, Commands: []string{"past"}}))
@@ -74,13 +74,13 @@ func purgeWithoutCutoffs(t *testing.T, drivers Drivers) {
 	require.Equal(t, before, d.contents())
 }
 
-// times are when rows were dated that are purged in the order of their commits, with
-// a cutoff of at(10): the clock was wrong for some.
+// times are the dates of rows that are purged in order of their commits, with a cutoff of
+// at(10): the clock was wrong for some.
 func times(now time.Time) (list []time.Time, removed int) {
 	day := 24 * time.Hour
 	return []time.Time{
-		at(1), now.Add(day + 1), at(10).Add(-1), now.AddDate(9, 0, 0), at(0), // these are past their time
-		now.Add(day), at(2), at(50), at(3), // and these stay, because the first of them does
+		at(1), now.Add(day + 1), at(10).Add(-1), now.AddDate(9, 0, 0), at(0), // these have expired
+		now.Add(day), at(2), at(50), at(3), // and these are kept, because the first of them is
 	}, 5
 }
 
@@ -99,7 +99,7 @@ func purgeChanges(t *testing.T, drivers Drivers) {
 	require.Equal(t, before, d.contents())
 	require.Zero(t, d.purge(store.Cutoffs{Now: at(60), Changes: at(10)}, all))
 
-	require.Equal(t, 2, d.purge(store.Cutoffs{Now: at(60).Add(-1), Changes: at(10)}, all), "a little earlier, the next is of the future")
+	require.Equal(t, 2, d.purge(store.Cutoffs{Now: at(60).Add(-1), Changes: at(10)}, all), "a little earlier, the next one is in the future")
 }
 
 func purgeHeartbeats(t *testing.T, drivers Drivers) {
@@ -115,12 +115,12 @@ func purgeHeartbeats(t *testing.T, drivers Drivers) {
 	require.ElementsMatch(t, tidy(slices.Clone(rows[removed:]), tidyHeartbeats), has)
 	require.Subset(t, d.heartbeats(store.HeartbeatQuery{VM: "vm"}, all), has)
 	require.Zero(t, d.purge(store.Cutoffs{Now: at(60), Heartbeats: at(10)}, all))
-	require.Equal(t, len(has), d.purge(store.Cutoffs{Now: at(99), Heartbeats: at(60).Add(48 * time.Hour)}, all), "the latest need not stay")
+	require.Equal(t, len(has), d.purge(store.Cutoffs{Now: at(99), Heartbeats: at(60).Add(48 * time.Hour)}, all), "the latest may be removed")
 	require.Empty(t, d.heartbeats(store.HeartbeatQuery{}, all))
 }
 
-// A purge removes a bounded part, possibly less than the bound. Repeating it until it
-// removes nothing removes all.
+// A purge removes a bounded number of rows, possibly less than the bound. Repeating it
+// until it removes nothing removes all.
 func purgeLimit(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	var w store.Writes
@@ -150,15 +150,15 @@ func purgeLimit(t *testing.T, drivers Drivers) {
 		}
 		before = after
 	}
-	require.Equal(t, []int{0, 0, 0, 0, 1}, before, "all have gone but the latest change")
+	require.Equal(t, []int{0, 0, 0, 0, 1}, before, "all are removed but the latest change")
 }
 
-// sizes returns how many rows of each class there are.
+// sizes returns the number of rows of each class.
 func (c contents) sizes() []int {
 	return []int{len(c.VMs), len(c.Commands), len(c.Events), len(c.Heartbeats), len(c.Changes)}
 }
 
-// What is in a queue is a command like any other.
+// Commands in a queue are purged like others.
 func purgeQueues(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	open := aCommand("open", "vm", "normal")
@@ -168,7 +168,7 @@ func purgeQueues(t *testing.T, drivers Drivers) {
 	keys := store.Keys{VMs: []string{"vm", "another"}, Queues: []string{"normal", "urgent"}, Depth: 1}
 	require.Equal(t, []string{"open"}, ids(d.load(keys).Commands, commandID))
 
-	// An id that is free again is used for another VM.
+	// An id that has become free can be used for another VM.
 	d.commit(store.Writes{Commands: []store.CommandRow{aCommand("finished", "another", "urgent")}})
 	require.Equal(t, []string{"finished", "open"}, ids(d.load(keys).Commands, commandID))
 	require.Equal(t, []string{"open"}, ids(d.load(store.Keys{VMs: []string{"vm"}, Queues: keys.Queues, Depth: 9}).Commands, commandID))

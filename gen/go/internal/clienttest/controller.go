@@ -1,6 +1,5 @@
-// Package clienttest owns what the tests of the generated clients share: a
-// controller to talk to, which is the real program in a process of its own, and
-// the protocols to talk in.
+// Package clienttest owns what the tests of the generated clients share: a controller,
+// which is the real program in a separate process, and the protocols to call it with.
 package clienttest
 
 import (
@@ -18,7 +17,7 @@ import (
 	"time"
 )
 
-// Patience is how long a test waits for what is about to happen.
+// Patience is how long a test waits for an expected event.
 const Patience = 20 * time.Second
 
 // Controller is a running controller.
@@ -26,14 +25,13 @@ type Controller struct {
 	// HTTP and GRPC are its two addresses, host:port. Both serve everything.
 	HTTP, GRPC string
 
-	cmd  *exec.Cmd
-	log  bytes.Buffer
-	gone chan struct{} // closed when the process has ended
+	cmd    *exec.Cmd
+	log    bytes.Buffer
+	exited chan struct{} // closed when the process has ended
 }
 
-// Program returns the path of the controller to run: CONTROLLER_BIN, which may be
-// relative to the repository, or else one that it builds into dir. root is the
-// path of the repository.
+// Program returns the path of the controller to run: CONTROLLER_BIN, which may be relative
+// to the repository, or else one that it builds in dir. root is the path of the repository.
 func Program(root, dir string) (string, error) {
 	if path := os.Getenv("CONTROLLER_BIN"); filepath.IsAbs(path) {
 		return path, nil
@@ -52,8 +50,8 @@ func Program(root, dir string) (string, error) {
 	return path, nil
 }
 
-// readSources visits the directories of the program. The go command sees it, and
-// runs the tests again when a file there has changed.
+// readSources reads the directories of the program, so that the go command reruns the tests
+// when a file there has changed.
 func readSources(root string) error {
 	for _, dir := range []string{"cmd", "internal"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(_ string, _ fs.DirEntry, err error) error { return err })
@@ -64,11 +62,11 @@ func readSources(root string) error {
 	return nil
 }
 
-// Start starts the program on the data directory and on free ports, and waits
-// until it serves. Whoever starts a controller stops it.
+// Start starts the program with the data directory and free ports, and waits until it
+// serves. The caller must stop it.
 func Start(program, dir string, options ...string) (*Controller, error) {
 	args := []string{"--data-dir=" + dir, "--http-addr=localhost:0", "--grpc-addr=localhost:0"}
-	c := &Controller{cmd: exec.Command(program, append(args, options...)...), gone: make(chan struct{})}
+	c := &Controller{cmd: exec.Command(program, append(args, options...)...), exited: make(chan struct{})}
 	c.cmd.Stderr = &c.log
 	c.cmd.SysProcAttr = dieWithTests()
 	for _, variable := range os.Environ() {
@@ -95,27 +93,27 @@ func Start(program, dir string, options ...string) (*Controller, error) {
 		}
 	}
 	go func() {
-		defer close(c.gone)
+		defer close(c.exited)
 		_, _ = io.Copy(io.Discard, stdout)
-		_ = c.cmd.Wait() // ProcessState tells
+		_ = c.cmd.Wait() // ProcessState has the result
 	}()
 	if c.HTTP == "" || c.GRPC == "" {
-		_ = c.cmd.Process.Kill() // it may be gone
-		<-c.gone
+		_ = c.cmd.Process.Kill() // it may have ended
+		<-c.exited
 		return nil, fmt.Errorf("the controller does not start:\n%s", &c.log)
 	}
 	return c, nil
 }
 
-// Stop asks the controller to stop and waits until it has. It is an error if the
-// controller does not end in time, and with status 0.
+// Stop asks the controller to stop and waits until it has. It returns an error if the
+// controller does not exit in time with status 0.
 func (c *Controller) Stop() error {
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
 	impatient := time.AfterFunc(Patience, func() { _ = c.cmd.Process.Kill() })
 	defer impatient.Stop()
-	<-c.gone
+	<-c.exited
 	if !c.cmd.ProcessState.Success() {
 		return fmt.Errorf("the controller ended with %s:\n%s", c.cmd.ProcessState, &c.log)
 	}

@@ -11,10 +11,10 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Main runs the tests of a package beside a controller. While they run, whoever
-// dials one of the controller's default addresses with http.DefaultTransport, or
-// with a clone of it, gets this controller: that is how examples run that name
-// those addresses. ready is called first, with the program and the controller.
+// Main runs the tests of a package with a controller. While they run, connections by
+// http.DefaultTransport, or a clone of it, to the controller's default addresses are
+// redirected to this controller, so that examples which name those addresses work. ready is
+// called first, with the program and the controller.
 func Main(m *testing.M, root string, ready func(program string, c *Controller) error, options ...string) int {
 	dir, err := os.MkdirTemp("", "client")
 	if err != nil {
@@ -62,15 +62,15 @@ func redirect(c *Controller) {
 	}
 }
 
-// Protocol is a way to talk to the controller.
+// Protocol is a protocol for calling the controller.
 type Protocol struct {
 	Name    string
 	Options []connect.ClientOption
-	// HTTP2 is set if the protocol has no other transport.
+	// HTTP2 is whether the protocol requires HTTP/2.
 	HTTP2 bool
 }
 
-// Protocols are all that the Go client speaks.
+// Protocols are all protocols of the Go client.
 var Protocols = []Protocol{
 	{Name: "Connect"},
 	{Name: "Connect with JSON", Options: []connect.ClientOption{connect.WithProtoJSON()}},
@@ -78,8 +78,8 @@ var Protocols = []Protocol{
 	{Name: "gRPC-Web", Options: []connect.ClientOption{connect.WithGRPCWeb()}},
 }
 
-// NewHTTPClient returns a client with connections of its own, which are closed
-// when the test ends: over unencrypted HTTP/2, or else over HTTP/1.1.
+// NewHTTPClient returns a client with connections of its own, which are closed when the
+// test ends: unencrypted HTTP/2, or HTTP/1.1.
 func NewHTTPClient(tb testing.TB, http2 bool) *http.Client {
 	tb.Helper()
 	transport := &http.Transport{Protocols: new(http.Protocols)}

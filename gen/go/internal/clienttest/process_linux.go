@@ -2,5 +2,5 @@ package clienttest
 
 import "syscall"
 
-// dieWithTests has a process killed when the tests end without having done so.
+// dieWithTests makes a process be killed if the tests end without having done so.
 func dieWithTests() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

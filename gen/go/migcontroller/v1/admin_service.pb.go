@@ -29,25 +29,24 @@ type SendCommandRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
 	VmId string `protobuf:"bytes,1,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
-	// The command. type is required. id may be empty and is then made up; given,
-	// it is the idempotency key: the same id with the same vm_id, type and
-	// parameters answers the existing record. created_at may be 0 and is then
-	// now. At most 100 parameters of each kind, names of at most 128 characters,
-	// texts of at most 16384 bytes. registration_token must not be given:
-	// the controller puts one in while it sends the command.
+	// The command. type is required. id is generated if it is empty; a given id is the
+	// idempotency key: the same id with the same vm_id, type and parameters returns the
+	// existing record. created_at 0 means now. At most 100 parameters of each kind,
+	// names of at most 128 characters, texts of at most 16384 bytes. registration_token
+	// must not be given: the controller fills it in at delivery.
 	Command *commands.Command `protobuf:"bytes,2,opt,name=command,proto3" json:"command,omitempty"`
-	// How long the command may wait to be delivered: up to 30 days. Unset, the
-	// controller's default, an hour unless configured.
+	// How long the command may wait to be delivered: up to 30 days. If unset, the
+	// controller's default: an hour unless configured.
 	Ttl *durationpb.Duration `protobuf:"bytes,3,opt,name=ttl,proto3" json:"ttl,omitempty"`
-	// How long the agent may take to ack a delivery: up to 1 day. Unset, the
-	// controller's default, 30 seconds unless configured.
+	// How long the agent may take to ack a delivery: up to 1 day. If unset, the
+	// controller's default: 30 seconds unless configured.
 	AckTimeout *durationpb.Duration `protobuf:"bytes,4,opt,name=ack_timeout,json=ackTimeout,proto3" json:"ack_timeout,omitempty"`
-	// How long to wait here for the command to become terminal: up to 1 hour. The
-	// answer is the record as it is by then, half a second before the call's own
-	// deadline at the latest. Unset, the answer comes at once.
+	// How long to wait for the command to become terminal: up to 1 hour. The answer is
+	// the record at that time, at the latest half a second before the call's own
+	// deadline. If unset, the answer is immediate.
 	Wait *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
-	// How many times the command may be delivered before it ends as TIMED_OUT: 1
-	// to 100. 0 is the controller's default, 5 unless configured.
+	// How many times the command may be delivered before it ends as TIMED_OUT: 1 to
+	// 100. 0 means the controller's default: 5 unless configured.
 	MaxDeliveries int32 `protobuf:"varint,6,opt,name=max_deliveries,json=maxDeliveries,proto3" json:"max_deliveries,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -128,7 +127,7 @@ func (x *SendCommandRequest) GetMaxDeliveries() int32 {
 // SendCommandResponse is the accepted command.
 type SendCommandResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The command as it is now.
+	// The current record of the command.
 	Command       *CommandRecord `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -217,10 +216,10 @@ func (x *GetCommandRequest) GetCommandId() string {
 	return ""
 }
 
-// GetCommandResponse is the command asked for.
+// GetCommandResponse is the requested command.
 type GetCommandResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The command as it is now.
+	// The current record of the command.
 	Command       *CommandRecord `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -263,7 +262,7 @@ func (x *GetCommandResponse) GetCommand() *CommandRecord {
 	return nil
 }
 
-// ListCommandsRequest chooses commands; an empty filter lets all through.
+// ListCommandsRequest selects commands; an empty filter matches all.
 type ListCommandsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only commands for this VM.
@@ -272,9 +271,9 @@ type ListCommandsRequest struct {
 	States []CommandState `protobuf:"varint,2,rep,packed,name=states,proto3,enum=migcontroller.v1.CommandState" json:"states,omitempty"`
 	// Only commands of this type.
 	Type string `protobuf:"bytes,3,opt,name=type,proto3" json:"type,omitempty"`
-	// How many at most: 1 to 1000; 0 is 100.
+	// Maximum page size: 1 to 1000; 0 means 100.
 	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; empty for the first.
+	// The next_page_token of the previous page; empty for the first page.
 	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -348,9 +347,9 @@ func (x *ListCommandsRequest) GetPageToken() string {
 // ListCommandsResponse is a page of commands.
 type ListCommandsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The commands, the latest accepted first.
+	// The commands, latest accepted first.
 	Commands []*CommandRecord `protobuf:"bytes,1,rep,name=commands,proto3" json:"commands,omitempty"`
-	// Asks for the next page; empty on the last.
+	// The token of the next page; empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -400,7 +399,7 @@ func (x *ListCommandsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// CancelCommandRequest names the command to take back.
+// CancelCommandRequest names the command to cancel.
 type CancelCommandRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The command's id.
@@ -449,7 +448,7 @@ func (x *CancelCommandRequest) GetCommandId() string {
 // CancelCommandResponse is the cancelled command.
 type CancelCommandResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The command as it is now.
+	// The current record of the command.
 	Command       *CommandRecord `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -538,10 +537,10 @@ func (x *GetVMRequest) GetVmId() string {
 	return ""
 }
 
-// GetVMResponse is the VM asked for.
+// GetVMResponse is the requested VM.
 type GetVMResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The VM as it is now.
+	// The current record of the VM.
 	Vm            *VM `protobuf:"bytes,1,opt,name=vm,proto3" json:"vm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -584,7 +583,7 @@ func (x *GetVMResponse) GetVm() *VM {
 	return nil
 }
 
-// ListVMsRequest chooses VMs; an empty filter lets all through.
+// ListVMsRequest selects VMs; an empty filter matches all.
 type ListVMsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only VMs of this pool.
@@ -595,9 +594,9 @@ type ListVMsRequest struct {
 	Connected *bool `protobuf:"varint,3,opt,name=connected,proto3,oneof" json:"connected,omitempty"`
 	// Only VMs with this status, such as idle or job_running.
 	Status string `protobuf:"bytes,4,opt,name=status,proto3" json:"status,omitempty"`
-	// How many at most: 1 to 1000; 0 is 100.
+	// Maximum page size: 1 to 1000; 0 means 100.
 	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; empty for the first.
+	// The next_page_token of the previous page; empty for the first page.
 	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -678,9 +677,9 @@ func (x *ListVMsRequest) GetPageToken() string {
 // ListVMsResponse is a page of VMs.
 type ListVMsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The VMs in the order of their vm_id.
+	// The VMs in order of their vm_id.
 	Vms []*VM `protobuf:"bytes,1,rep,name=vms,proto3" json:"vms,omitempty"`
-	// Asks for the next page; empty on the last.
+	// The token of the next page; empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -730,7 +729,7 @@ func (x *ListVMsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// ListEventsRequest chooses events; an empty filter lets all through.
+// ListEventsRequest selects events; an empty filter matches all.
 type ListEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Only events of this VM.
@@ -741,9 +740,9 @@ type ListEventsRequest struct {
 	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
 	// Only events received before this time.
 	Until *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
-	// How many at most: 1 to 1000; 0 is 100.
+	// Maximum page size: 1 to 1000; 0 means 100.
 	PageSize int32 `protobuf:"varint,5,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; empty for the first.
+	// The next_page_token of the previous page; empty for the first page.
 	PageToken     string `protobuf:"bytes,6,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -824,9 +823,9 @@ func (x *ListEventsRequest) GetPageToken() string {
 // ListEventsResponse is a page of events.
 type ListEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The events, the latest received first.
+	// The events, latest received first.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
-	// Asks for the next page; empty on the last.
+	// The token of the next page; empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -881,9 +880,9 @@ type ListHeartbeatsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The VM.
 	VmId string `protobuf:"bytes,1,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
-	// How many at most: 1 to 1000; 0 is 100.
+	// Maximum page size: 1 to 1000; 0 means 100.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
-	// The next_page_token of the page before; empty for the first.
+	// The next_page_token of the previous page; empty for the first page.
 	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -943,9 +942,9 @@ func (x *ListHeartbeatsRequest) GetPageToken() string {
 // ListHeartbeatsResponse is a page of heartbeats.
 type ListHeartbeatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The heartbeats, the latest received first.
+	// The heartbeats, latest received first.
 	Heartbeats []*HeartbeatRecord `protobuf:"bytes,1,rep,name=heartbeats,proto3" json:"heartbeats,omitempty"`
-	// Asks for the next page; empty on the last.
+	// The token of the next page; empty on the last page.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -995,11 +994,11 @@ func (x *ListHeartbeatsResponse) GetNextPageToken() string {
 	return ""
 }
 
-// WatchFleetRequest says where to begin and what to leave out.
+// WatchFleetRequest specifies where to begin and which changes to send.
 type WatchFleetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The cursor of the last answer that was seen: the watch begins right after
-	// it. Empty, it begins now.
+	// The cursor of the last answer received: the watch begins right after it. If
+	// empty, it begins now.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// Only changes of this VM; empty for all.
 	VmId          string `protobuf:"bytes,2,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
@@ -1054,7 +1053,7 @@ func (x *WatchFleetRequest) GetVmId() string {
 // WatchFleetResponse is one change.
 type WatchFleetResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Where the watch stands after this answer.
+	// The position of the watch after this answer.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// When the change was made; unset on an answer that has only a cursor.
 	ChangedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=changed_at,json=changedAt,proto3" json:"changed_at,omitempty"`
@@ -1153,13 +1152,13 @@ type isWatchFleetResponse_Change interface {
 }
 
 type WatchFleetResponse_Vm struct {
-	// A VM as it was after the change. Heartbeats alone are no change; what
-	// they show of the status, the runner and the job is.
+	// The VM after the change. A heartbeat alone is not a change, but a change of
+	// status, runner or job that it shows is.
 	Vm *VM `protobuf:"bytes,3,opt,name=vm,proto3,oneof"`
 }
 
 type WatchFleetResponse_Command struct {
-	// A command as it was after its transition, without its parameters.
+	// The command after its transition, without its parameters.
 	Command *CommandRecord `protobuf:"bytes,4,opt,name=command,proto3,oneof"`
 }
 
@@ -1211,17 +1210,17 @@ func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
 	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{18}
 }
 
-// GetServerInfoResponse is about the controller that answers.
+// GetServerInfoResponse describes the controller that answers.
 type GetServerInfoResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its version, such as v1.2.3; dev for a build that has none.
+	// Its version, such as v1.2.3; dev for a build without one.
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// When it was started.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	// How many VMs have a live session with it.
 	LiveSessions int64 `protobuf:"varint,3,opt,name=live_sessions,json=liveSessions,proto3" json:"live_sessions,omitempty"`
-	// How many goroutines run in it. They grow with its live sessions; if they
-	// grow without them, that is a leak.
+	// How many goroutines run in it. The number grows with live sessions; if it grows
+	// without them, that is a leak.
 	Goroutines    int64 `protobuf:"varint,4,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

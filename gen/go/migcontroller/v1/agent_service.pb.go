@@ -28,10 +28,10 @@ type ReportEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
 	VmId string `protobuf:"bytes,1,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
-	// The event: type (required, formed like a vm_id), timestamp (RFC 3339),
+	// The event: type (required, with the syntax of a vm_id), timestamp (RFC 3339),
 	// vm_id (the same VM, or absent), pool_id, org_id, metadata (an object) and
-	// whatever belongs to the type. All of it is kept, known or not; numbers keep
-	// the precision of a double, and over the HTTP route their text.
+	// type-specific members. All members are kept, known or unknown; numbers keep the
+	// precision of a double, and over the HTTP route their text.
 	Event         *structpb.Struct `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -94,15 +94,15 @@ type ReportEventResponse struct {
 	PoolId *string `protobuf:"bytes,4,opt,name=pool_id,json=poolId,proto3,oneof" json:"pool_id,omitempty"`
 	// The VM's organisation; only for vm_started.
 	OrgId *string `protobuf:"bytes,5,opt,name=org_id,json=orgId,proto3,oneof" json:"org_id,omitempty"`
-	// The same, for people to read.
+	// The same, as text for people.
 	Message string `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
 	// When the event was received; only for vm_started.
 	Timestamp *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	// The token to register the runner with. A secret. This and what follows is
-	// set only when the answer delivers register_runner, all of it at once.
+	// The token to register the runner with. A secret. This field and the following
+	// ones are set only when the answer delivers register_runner, then all of them.
 	RegistrationToken *string `protobuf:"bytes,8,opt,name=registration_token,json=registrationToken,proto3,oneof" json:"registration_token,omitempty"`
-	// When the token probably stops working: an hour after the token file was last
-	// written, or an hour from now for another token. It can be in the past.
+	// When the token probably expires: an hour after the token file was last written,
+	// or an hour from now for another token. It can be in the past.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// The URL to register the runner at.
 	RunnerUrl *string `protobuf:"bytes,10,opt,name=runner_url,json=runnerUrl,proto3,oneof" json:"runner_url,omitempty"`
@@ -233,11 +233,11 @@ type ReportHeartbeatRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
 	VmId string `protobuf:"bytes,1,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
-	// The heartbeat: type (job_heartbeat), timestamp (RFC 3339), vm_id (the same
-	// VM, or absent), pool_id, org_id, miglet_state, vm_health {cpu_load,
-	// memory_used and memory_total in MB, disk_used and disk_total in GB},
-	// runner_state (a text) and current_job {job_id, run_id, repository,
-	// started_at}. All of it is kept, known or not, as an event is.
+	// The heartbeat: type (job_heartbeat), timestamp (RFC 3339), vm_id (the same VM, or
+	// absent), pool_id, org_id, miglet_state, vm_health {cpu_load, memory_used and
+	// memory_total in MB, disk_used and disk_total in GB}, runner_state (a text) and
+	// current_job {job_id, run_id, repository, started_at}. All members are kept, as in
+	// an event.
 	Heartbeat     *structpb.Struct `protobuf:"bytes,2,opt,name=heartbeat,proto3" json:"heartbeat,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -294,7 +294,7 @@ type ReportHeartbeatResponse struct {
 	Status string `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
 	// The VM.
 	VmId string `protobuf:"bytes,2,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
-	// The same, for people to read.
+	// The same, as text for people.
 	Message       string `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -397,7 +397,7 @@ func (x *PollCommandsRequest) GetVmId() string {
 	return ""
 }
 
-// PollCommandsResponse is what the VM is to do.
+// PollCommandsResponse is the next command of the VM.
 type PollCommandsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most one command.
@@ -452,19 +452,19 @@ func (x *PollCommandsResponse) GetVmId() string {
 	return ""
 }
 
-// PolledCommand is a command as agents that poll understand it.
+// PolledCommand is a command in the form for agents that poll.
 type PolledCommand struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The command's id.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What to do, such as register_runner.
+	// The type of the command, such as register_runner.
 	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	// All parameters by name. register_runner has registration_token, runner_url,
 	// runner_group, labels (a list) and expires_at (RFC 3339, a guess as in
-	// RequestRegistrationTokenResponse). The list parameter
-	// of any other type is named string_array_params.
+	// RequestRegistrationTokenResponse). The list parameter of any other type is named
+	// string_array_params.
 	Parameters *structpb.Struct `protobuf:"bytes,3,opt,name=parameters,proto3" json:"parameters,omitempty"`
-	// When the command was made, by its sender's clock.
+	// When the command was created, by its sender's clock.
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -528,7 +528,8 @@ func (x *PolledCommand) GetCreatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// RequestRegistrationTokenRequest says what the token is for.
+// RequestRegistrationTokenRequest describes the runner for which the token is
+// requested.
 type RequestRegistrationTokenRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The VM: 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit.
@@ -537,9 +538,9 @@ type RequestRegistrationTokenRequest struct {
 	OrgId string `protobuf:"bytes,2,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
 	// Its pool, or empty.
 	PoolId string `protobuf:"bytes,3,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
-	// The runner group the agent asks for; empty for the configured one.
+	// The runner group requested by the agent; empty for the configured one.
 	RunnerGroup string `protobuf:"bytes,4,opt,name=runner_group,json=runnerGroup,proto3" json:"runner_group,omitempty"`
-	// The labels the agent asks for; empty for the configured ones.
+	// The labels requested by the agent; empty for the configured ones.
 	Labels        []string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -615,8 +616,8 @@ type RequestRegistrationTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The token. A secret.
 	RegistrationToken string `protobuf:"bytes,1,opt,name=registration_token,json=registrationToken,proto3" json:"registration_token,omitempty"`
-	// When the token probably stops working: an hour after the token file was last
-	// written, or an hour from now for another token. It can be in the past.
+	// When the token probably expires: an hour after the token file was last written,
+	// or an hour from now for another token. It can be in the past.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	// The URL to register the runner at.
 	RunnerUrl string `protobuf:"bytes,3,opt,name=runner_url,json=runnerUrl,proto3" json:"runner_url,omitempty"`

@@ -24,28 +24,28 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// CommandState is where a command is in its life. Every command reaches one of
-// the terminal states, and a terminal state never changes.
+// CommandState is where a command is in its lifecycle. Every command reaches a
+// terminal state, and a terminal state never changes.
 type CommandState int32
 
 const (
-	// Not a state; in a filter, any state.
+	// Not a state; in a filter, matches any state.
 	CommandState_COMMAND_STATE_UNSPECIFIED CommandState = 0
 	// Accepted and durable, waiting for its VM.
 	CommandState_COMMAND_STATE_PENDING CommandState = 1
-	// Handed to the agent, waiting for its ack. A new session of the VM delivers
-	// it again.
+	// Delivered to the agent, waiting for its ack. A new session of the VM delivers it
+	// again.
 	CommandState_COMMAND_STATE_DELIVERED CommandState = 2
-	// Terminal: acked with success, or proven done by what the agent reported.
+	// Terminal: acked with success, or proven by a report of the agent.
 	CommandState_COMMAND_STATE_SUCCEEDED CommandState = 3
 	// Terminal: the agent acked with success=false.
 	CommandState_COMMAND_STATE_FAILED CommandState = 4
-	// Terminal: delivered, and no ack came in time or within max_deliveries.
+	// Terminal: delivered, but no ack arrived in time or within max_deliveries.
 	CommandState_COMMAND_STATE_TIMED_OUT CommandState = 5
 	// Terminal: never delivered before its deadline.
 	CommandState_COMMAND_STATE_EXPIRED CommandState = 6
-	// Terminal: taken back by an operator. If it had been delivered, the agent
-	// may have acted on it all the same: attempts and ack show that.
+	// Terminal: cancelled by an operator. If it had been delivered, the agent may have
+	// acted on it anyway: attempts and ack show that.
 	CommandState_COMMAND_STATE_CANCELLED CommandState = 7
 )
 
@@ -100,38 +100,38 @@ func (CommandState) EnumDescriptor() ([]byte, []int) {
 	return file_migcontroller_v1_command_proto_rawDescGZIP(), []int{0}
 }
 
-// CommandRecord is a command and everything that became of it.
+// CommandRecord is a command with its state and result.
 type CommandRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The command as the agent gets it. A registration token is never in it: it
-	// is put in while the command is being sent.
+	// The command as the agent gets it, but without a registration token, which is
+	// filled in at delivery.
 	Command *commands.Command `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
 	// The VM the command is for.
 	VmId string `protobuf:"bytes,2,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
-	// Where the command is in its life.
+	// Where the command is in its lifecycle.
 	State CommandState `protobuf:"varint,3,opt,name=state,proto3,enum=migcontroller.v1.CommandState" json:"state,omitempty"`
 	// When the controller accepted it.
 	AcceptedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`
-	// Its deadline: not delivered by then, it is EXPIRED.
+	// Its deadline: if it is not delivered by then, it is EXPIRED.
 	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
-	// How long each delivery may stay unacknowledged while its session lives.
+	// How long each delivery may stay unacknowledged while its session is live.
 	AckTimeout *durationpb.Duration `protobuf:"bytes,6,opt,name=ack_timeout,json=ackTimeout,proto3" json:"ack_timeout,omitempty"`
 	// The latest delivery; unset before the first.
 	DeliveredAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=delivered_at,json=deliveredAt,proto3" json:"delivered_at,omitempty"`
 	// When it became terminal; unset before.
 	FinishedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=finished_at,json=finishedAt,proto3" json:"finished_at,omitempty"`
-	// How many deliveries were written to the agent in full. One that a crash of
-	// the controller leaves in doubt counts.
+	// How many deliveries were written to the agent in full. One that may have been
+	// when the controller crashed counts.
 	Attempts int32 `protobuf:"varint,9,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	// What the agent answered; unset while it has not. An ack that came after the
-	// command was terminal is kept here and changes nothing else.
+	// The agent's ack; unset before. An ack that arrived after the command was terminal
+	// is kept here without any other effect.
 	Ack *commands.CommandAck `protobuf:"bytes,10,opt,name=ack,proto3" json:"ack,omitempty"`
-	// When the ack came; unset while it has not.
+	// When the ack arrived; unset before.
 	AckedAt *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=acked_at,json=ackedAt,proto3" json:"acked_at,omitempty"`
-	// Why the command is in its state, for people to read. Never empty: that of
-	// an open command is its waiting.reason.
+	// Why the command is in its state, as text for people. Never empty: for an open
+	// command it is waiting.reason.
 	Reason string `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`
-	// How many deliveries it may have. After the last it ends as TIMED_OUT.
+	// How many deliveries it may have. If the last one fails it ends as TIMED_OUT.
 	MaxDeliveries int32 `protobuf:"varint,13,opt,name=max_deliveries,json=maxDeliveries,proto3" json:"max_deliveries,omitempty"`
 	// What an open command waits for, as of this response; unset once it is
 	// terminal.

@@ -21,16 +21,16 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ErrorReason is why a call was refused, finer than its code and made for
-// programs. Reasons are added, never changed.
+// ErrorReason is why a call failed, more specific than its code and meant for
+// programs. Reasons may be added, but never change.
 type ErrorReason int32
 
 const (
 	// Not a reason.
 	ErrorReason_ERROR_REASON_UNSPECIFIED ErrorReason = 0
-	// A field breaks its rule: field and rule say which. Code INVALID_ARGUMENT.
+	// A field violates its rule: see field and rule. Code INVALID_ARGUMENT.
 	ErrorReason_ERROR_REASON_INVALID_FIELD ErrorReason = 1
-	// What was named does not exist. Code NOT_FOUND.
+	// The VM or record named in the request does not exist. Code NOT_FOUND.
 	ErrorReason_ERROR_REASON_NOT_FOUND ErrorReason = 2
 	// command.id is in use for another command. Code ALREADY_EXISTS.
 	ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN ErrorReason = 3
@@ -41,13 +41,13 @@ const (
 	ErrorReason_ERROR_REASON_CURSOR_EXPIRED ErrorReason = 5
 	// No registration token is available at the moment. Code UNAVAILABLE.
 	ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN ErrorReason = 6
-	// The controller is being stopped: call again. Code UNAVAILABLE.
+	// The controller is shutting down: call again. Code UNAVAILABLE.
 	ErrorReason_ERROR_REASON_STOPPING ErrorReason = 7
-	// Nothing can be stored or read at the moment: call again, later each time.
+	// The store cannot be read or written at the moment: call again with a backoff.
 	// Code UNAVAILABLE.
 	ErrorReason_ERROR_REASON_UNAVAILABLE ErrorReason = 8
-	// The record of what was named cannot be read any more and was set aside: to
-	// call again is useless. Everything else is served. Code DATA_LOSS.
+	// The record named in the request is damaged and was set aside: retrying does not
+	// help. Everything else is served. Code DATA_LOSS.
 	ErrorReason_ERROR_REASON_DAMAGED ErrorReason = 9
 )
 
@@ -106,17 +106,16 @@ func (ErrorReason) EnumDescriptor() ([]byte, []int) {
 	return file_migcontroller_v1_error_proto_rawDescGZIP(), []int{0}
 }
 
-// ErrorDetail is the detail of every error that AdminService and AgentService
-// return for a reason of ErrorReason.
+// ErrorDetail is the detail of every error of AdminService and AgentService that has
+// an ErrorReason.
 type ErrorDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Why.
+	// The reason.
 	Reason ErrorReason `protobuf:"varint,1,opt,name=reason,proto3,enum=migcontroller.v1.ErrorReason" json:"reason,omitempty"`
-	// The field that breaks a rule, as a path of schema names such as
-	// command.type; empty for any other reason.
+	// The field that violates a rule, as a path of schema names such as command.type;
+	// empty for other reasons.
 	Field string `protobuf:"bytes,2,opt,name=field,proto3" json:"field,omitempty"`
-	// The rule that the field breaks, for people to read; empty for any other
-	// reason.
+	// The violated rule, as text for people; empty for other reasons.
 	Rule          string `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

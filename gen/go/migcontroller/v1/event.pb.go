@@ -23,11 +23,11 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// ReportSource is the way a report reached the controller.
+// ReportSource is the route by which a report reached the controller.
 type ReportSource int32
 
 const (
-	// Not a way.
+	// Not a route.
 	ReportSource_REPORT_SOURCE_UNSPECIFIED ReportSource = 0
 	// Over the agent's stream.
 	ReportSource_REPORT_SOURCE_STREAM ReportSource = 1
@@ -79,24 +79,24 @@ func (ReportSource) EnumDescriptor() ([]byte, []int) {
 // Event is something that happened on a VM, as its agent reported it.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The controller's number for the event; rises in the order of arrival.
+	// The controller's number for the event; increases in order of arrival.
 	EventId int64 `protobuf:"varint,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
 	// The VM.
 	VmId string `protobuf:"bytes,2,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
-	// The VM's pool as the event says, or empty.
+	// The VM's pool according to the event, or empty.
 	PoolId string `protobuf:"bytes,3,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
-	// The VM's organisation as the event says, or empty.
+	// The VM's organisation according to the event, or empty.
 	OrgId string `protobuf:"bytes,4,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
 	// What happened, such as vm_started or job_completed.
 	Type string `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
 	// When the controller received it.
 	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
-	// When it happened by the agent's clock; unset when the agent did not say.
+	// When it happened by the agent's clock; unset if the agent did not report it.
 	OccurredAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
-	// The way it came.
+	// The route by which it arrived.
 	Source ReportSource `protobuf:"varint,8,opt,name=source,proto3,enum=migcontroller.v1.ReportSource" json:"source,omitempty"`
-	// Everything the agent reported, with its own names. A whole number beyond 2^53 and
-	// a number beyond the range of a double are texts.
+	// Everything the agent reported, with its own names. Integers beyond 2^53 and
+	// numbers beyond the range of a double are texts.
 	Body          *structpb.Struct `protobuf:"bytes,9,opt,name=body,proto3" json:"body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -23,25 +23,25 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// HeartbeatRecord is an agent's periodic report on its VM, as it was received. What the
-// agent did not say is unset.
+// HeartbeatRecord is an agent's periodic report on its VM, as received. Fields that
+// the agent did not report are unset.
 type HeartbeatRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The VM.
 	VmId string `protobuf:"bytes,1,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
-	// The VM's pool as the heartbeat says, or empty.
+	// The VM's pool according to the heartbeat, or empty.
 	PoolId string `protobuf:"bytes,2,opt,name=pool_id,json=poolId,proto3" json:"pool_id,omitempty"`
-	// The VM's organisation as the heartbeat says, or empty.
+	// The VM's organisation according to the heartbeat, or empty.
 	OrgId string `protobuf:"bytes,3,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
 	// When the controller received it; unique within the controller.
 	ReceivedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=received_at,json=receivedAt,proto3" json:"received_at,omitempty"`
-	// When it was sent by the agent's clock; unset when the agent did not say.
+	// When it was sent by the agent's clock; unset if the agent did not report it.
 	SentAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=sent_at,json=sentAt,proto3" json:"sent_at,omitempty"`
-	// The way it came.
+	// The route by which it arrived.
 	Source ReportSource `protobuf:"varint,6,opt,name=source,proto3,enum=migcontroller.v1.ReportSource" json:"source,omitempty"`
-	// The session it came on; 0 over HTTP.
+	// The session on which it arrived; 0 over HTTP.
 	SessionEpoch int64 `protobuf:"varint,7,opt,name=session_epoch,json=sessionEpoch,proto3" json:"session_epoch,omitempty"`
-	// What the agent said it was doing, its miglet_state.
+	// The reported miglet_state.
 	Status string `protobuf:"bytes,8,opt,name=status,proto3" json:"status,omitempty"`
 	// The runner; over HTTP only its state is known.
 	Runner *Runner `protobuf:"bytes,9,opt,name=runner,proto3" json:"runner,omitempty"`

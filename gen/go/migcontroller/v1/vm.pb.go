@@ -22,23 +22,25 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// RegistrationState is how far the VM's runner has come, in this boot of the
-// VM, on its way to being registered.
+// RegistrationState is how far the registration of the VM's runner has got in this
+// boot.
 type RegistrationState int32
 
 const (
 	// Not a state.
 	RegistrationState_REGISTRATION_STATE_UNSPECIFIED RegistrationState = 0
-	// No register_runner has been requested in this boot, or the last one was not taken.
+	// No register_runner has been requested in this boot, or the last one expired
+	// undelivered.
 	RegistrationState_REGISTRATION_STATE_UNREGISTERED RegistrationState = 1
-	// register_runner is on its way or received; the proof is still missing. When none
-	// comes in time, or the agent shows that it failed, the state is FAILED.
+	// register_runner is pending, delivered or acked; the proof has not arrived. If it
+	// does not arrive in time, or the agent reports a failure, the state becomes
+	// FAILED.
 	RegistrationState_REGISTRATION_STATE_REQUESTED RegistrationState = 2
 	// Proven by the event runner_registered or by a heartbeat whose runner is
 	// configured.
 	RegistrationState_REGISTRATION_STATE_REGISTERED RegistrationState = 3
-	// The last attempt failed. The next is made at next_attempt_at; if that is unset, the
-	// command was cancelled and no other attempt is made in this boot.
+	// The last attempt failed. The next one is made at next_attempt_at; if that is
+	// unset, the command was cancelled and no other attempt is made in this boot.
 	RegistrationState_REGISTRATION_STATE_FAILED RegistrationState = 4
 )
 
@@ -98,53 +100,53 @@ type VM struct {
 	OrgId string `protobuf:"bytes,3,opt,name=org_id,json=orgId,proto3" json:"org_id,omitempty"`
 	// Whether a session of this VM is live.
 	Connected bool `protobuf:"varint,4,opt,name=connected,proto3" json:"connected,omitempty"`
-	// What its agent last said it was doing, its miglet_state: initializing,
-	// connecting, ready, registering_runner, idle, job_running, draining,
-	// shutting_down, error, or empty before it said anything.
+	// The last reported miglet_state: initializing, connecting, ready,
+	// registering_runner, idle, job_running, draining, shutting_down, error, or empty
+	// before the first report.
 	Status string `protobuf:"bytes,5,opt,name=status,proto3" json:"status,omitempty"`
-	// The runner as last reported; unset before it was.
+	// The runner as last reported; unset before.
 	Runner *Runner `protobuf:"bytes,6,opt,name=runner,proto3" json:"runner,omitempty"`
-	// How far the runner's registration has come.
+	// The state of the runner's registration.
 	Registration *Registration `protobuf:"bytes,7,opt,name=registration,proto3" json:"registration,omitempty"`
-	// The job that is running, as far as events and heartbeats show; unset when none is.
+	// The running job, according to events and heartbeats; unset if there is none.
 	CurrentJob *Job `protobuf:"bytes,8,opt,name=current_job,json=currentJob,proto3" json:"current_job,omitempty"`
-	// The load as last reported; unset before it was.
+	// The load as last reported; unset before.
 	Health *Health `protobuf:"bytes,9,opt,name=health,proto3" json:"health,omitempty"`
-	// The agent's version as it said when it connected.
+	// The agent's version as reported when it connected.
 	AgentVersion string `protobuf:"bytes,10,opt,name=agent_version,json=agentVersion,proto3" json:"agent_version,omitempty"`
-	// The number of its newest session; rises with each.
+	// The number of its newest session; increases with each.
 	SessionEpoch int64 `protobuf:"varint,11,opt,name=session_epoch,json=sessionEpoch,proto3" json:"session_epoch,omitempty"`
-	// Which boot of the VM this is, as far as its reports show; starts at 1.
+	// The number of the VM's current boot, according to its reports; starts at 1.
 	Boot int64 `protobuf:"varint,12,opt,name=boot,proto3" json:"boot,omitempty"`
-	// When the VM itself first connected or reported anything.
+	// When the VM first connected or reported anything.
 	FirstSeenAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=first_seen_at,json=firstSeenAt,proto3" json:"first_seen_at,omitempty"`
-	// When the VM last said anything that is kept: a connect, an event, an ack or
-	// a heartbeat.
+	// When the VM last connected or sent an event, an ack or a heartbeat.
 	LastSeenAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=last_seen_at,json=lastSeenAt,proto3" json:"last_seen_at,omitempty"`
 	// When its newest session began; unset before the first.
 	ConnectedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=connected_at,json=connectedAt,proto3" json:"connected_at,omitempty"`
-	// When its newest session to have ended did; unset before.
+	// When the last session that has ended did so; unset before.
 	DisconnectedAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=disconnected_at,json=disconnectedAt,proto3" json:"disconnected_at,omitempty"`
-	// When its last heartbeat came; unset before the first.
+	// When its last heartbeat arrived; unset before the first.
 	LastHeartbeatAt *timestamppb.Timestamp `protobuf:"bytes,17,opt,name=last_heartbeat_at,json=lastHeartbeatAt,proto3" json:"last_heartbeat_at,omitempty"`
-	// What the registration of its runner waits for, such as a token or its next attempt;
-	// unset when it waits for nothing.
+	// What the registration of its runner waits for, such as a token or its next
+	// attempt; unset if it does not wait.
 	Waiting *Waiting `protobuf:"bytes,18,opt,name=waiting,proto3" json:"waiting,omitempty"`
-	// When its agent last acked a command; unset before it did. An agent whose
-	// runner is registered reads no commands as a rule: if this is before
+	// When its agent last acked a command; unset before the first ack. An agent whose
+	// runner is registered usually reads no commands: if this is before
 	// registration.registered_at, expect TIMED_OUT.
 	LastAckAt *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=last_ack_at,json=lastAckAt,proto3" json:"last_ack_at,omitempty"`
-	// The machine, as the last vm_started that said anything of it described it; unset
-	// before that. Today's agents send none.
+	// The machine, as described by the last vm_started with machine data; unset before.
+	// Today's agents send none.
 	Machine *Machine `protobuf:"bytes,20,opt,name=machine,proto3" json:"machine,omitempty"`
-	// When the job of its ephemeral runner ended, in this boot; unset when it can still
+	// When the job of its ephemeral runner ended, in this boot; unset if it can still
 	// take one. A spent VM takes no other job, though its agent reports idle.
 	SpentAt *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=spent_at,json=spentAt,proto3" json:"spent_at,omitempty"`
-	// When its runner ended with an error, in this boot; unset when it did not. Its state is
-	// shown as offline from then on, whatever the agent reports.
+	// When its runner ended with an error, in this boot; unset if it did not. From then
+	// on the runner's state is shown as offline, whatever the agent reports.
 	RunnerCrashedAt *timestamppb.Timestamp `protobuf:"bytes,22,opt,name=runner_crashed_at,json=runnerCrashedAt,proto3" json:"runner_crashed_at,omitempty"`
-	// When it last reported starts faster than one VM can start; unset when it never did.
-	// Several VMs may have its id, such as clones; it is not registered for the next minute.
+	// When it last reported starts faster than one VM can start; unset if never.
+	// Several VMs, such as clones, may have its id; it is not registered for the next
+	// minute.
 	ContestedAt   *timestamppb.Timestamp `protobuf:"bytes,23,opt,name=contested_at,json=contestedAt,proto3" json:"contested_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -341,19 +343,19 @@ func (x *VM) GetContestedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// Machine is the hardware of a VM. What the agent did not say, or what could not be
-// read, is empty or 0.
+// Machine is the hardware of a VM. Fields that were missing or unreadable are empty
+// or 0.
 type Machine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Its type, such as e2-standard-4.
 	MachineType string `protobuf:"bytes,1,opt,name=machine_type,json=machineType,proto3" json:"machine_type,omitempty"`
-	// The region that it is in.
+	// Its region.
 	Region string `protobuf:"bytes,2,opt,name=region,proto3" json:"region,omitempty"`
 	// The number of processors.
 	Cpu int32 `protobuf:"varint,3,opt,name=cpu,proto3" json:"cpu,omitempty"`
-	// All memory, in bytes.
+	// Total memory, in bytes.
 	MemoryBytes int64 `protobuf:"varint,4,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	// The whole disk, in bytes.
+	// Total disk size, in bytes.
 	DiskBytes     int64 `protobuf:"varint,5,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -429,7 +431,7 @@ type Runner struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// idle, running or offline.
 	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
-	// Whether it is registered, by its own word.
+	// Whether it is registered, according to the agent.
 	Configured bool `protobuf:"varint,2,opt,name=configured,proto3" json:"configured,omitempty"`
 	// Its name at GitHub.
 	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
@@ -497,24 +499,24 @@ func (x *Runner) GetLabels() []string {
 	return nil
 }
 
-// Registration is how far a VM's runner has come on its way to being registered.
+// Registration is the state of the registration of a VM's runner.
 type Registration struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How far.
+	// The state.
 	State RegistrationState `protobuf:"varint,1,opt,name=state,proto3,enum=migcontroller.v1.RegistrationState" json:"state,omitempty"`
 	// The register_runner command of this boot; empty before it is requested.
 	CommandId string `protobuf:"bytes,2,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
 	// When that command was accepted; unset before.
 	RequestedAt *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=requested_at,json=requestedAt,proto3" json:"requested_at,omitempty"`
-	// When the proof came; unset before.
+	// When the proof arrived; unset before.
 	RegisteredAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=registered_at,json=registeredAt,proto3" json:"registered_at,omitempty"`
 	// How many attempts have failed since the runner was last registered.
 	ConsecutiveFailures int32 `protobuf:"varint,5,opt,name=consecutive_failures,json=consecutiveFailures,proto3" json:"consecutive_failures,omitempty"`
-	// The last attempt that failed; unset when none did. It stays after a proof.
+	// The last attempt that failed; unset if none did. It is kept after a proof.
 	LastFailure *RegistrationFailure `protobuf:"bytes,6,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
-	// When the next attempt is made, if the VM is connected then or polls; unset when none
-	// is to be. A changed token, a restart of the controller with other options, or an
-	// operator's register_runner has it made at once.
+	// When the next attempt is made, if the VM is then connected or polls; unset if
+	// there will be none. A changed token, a restart of the controller with other
+	// options, or an operator's register_runner causes an immediate attempt.
 	NextAttemptAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=next_attempt_at,json=nextAttemptAt,proto3" json:"next_attempt_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -604,10 +606,10 @@ type RegistrationFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When the attempt failed.
 	FailedAt *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=failed_at,json=failedAt,proto3" json:"failed_at,omitempty"`
-	// Its register_runner. That may have SUCCEEDED: then its agent had the configuration
-	// and did not register the runner with it.
+	// Its register_runner. It may have SUCCEEDED: then the agent had the configuration
+	// but did not register the runner with it.
 	CommandId string `protobuf:"bytes,2,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
-	// Why it counts as failed, for people to read.
+	// Why it counts as failed, as text for people.
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -677,9 +679,9 @@ type Job struct {
 	Branch string `protobuf:"bytes,4,opt,name=branch,proto3" json:"branch,omitempty"`
 	// The commit.
 	Commit string `protobuf:"bytes,5,opt,name=commit,proto3" json:"commit,omitempty"`
-	// The job's status, for people to read.
+	// The job's status, as text for people.
 	Status string `protobuf:"bytes,6,opt,name=status,proto3" json:"status,omitempty"`
-	// When it began by the agent's clock; unset when the agent did not say.
+	// When it began by the agent's clock; unset if the agent did not report it.
 	StartedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -764,9 +766,9 @@ func (x *Job) GetStartedAt() *timestamppb.Timestamp {
 	return nil
 }
 
-// Health is the load of a VM. A figure that the agent could not measure is
-// unset. Percentages of memory and disk that the agent did not report, or that the
-// bytes contradict, are computed from the bytes.
+// Health is the load of a VM. A value that the agent could not measure is unset.
+// Percentages of memory and disk that the agent did not report, or that the bytes
+// contradict, are computed from the bytes.
 type Health struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Processor time in use, in percent; from older agents, the load they report.
@@ -775,11 +777,11 @@ type Health struct {
 	MemoryUsagePercent *float64 `protobuf:"fixed64,2,opt,name=memory_usage_percent,json=memoryUsagePercent,proto3,oneof" json:"memory_usage_percent,omitempty"`
 	// Disk in use, in percent.
 	DiskUsagePercent *float64 `protobuf:"fixed64,3,opt,name=disk_usage_percent,json=diskUsagePercent,proto3,oneof" json:"disk_usage_percent,omitempty"`
-	// All memory, in bytes.
+	// Total memory, in bytes.
 	MemoryTotalBytes int64 `protobuf:"varint,4,opt,name=memory_total_bytes,json=memoryTotalBytes,proto3" json:"memory_total_bytes,omitempty"`
 	// Memory in use, in bytes.
 	MemoryUsedBytes int64 `protobuf:"varint,5,opt,name=memory_used_bytes,json=memoryUsedBytes,proto3" json:"memory_used_bytes,omitempty"`
-	// The whole disk, in bytes.
+	// Total disk size, in bytes.
 	DiskTotalBytes int64 `protobuf:"varint,6,opt,name=disk_total_bytes,json=diskTotalBytes,proto3" json:"disk_total_bytes,omitempty"`
 	// Disk in use, in bytes.
 	DiskUsedBytes int64 `protobuf:"varint,7,opt,name=disk_used_bytes,json=diskUsedBytes,proto3" json:"disk_used_bytes,omitempty"`

@@ -25,10 +25,10 @@ const (
 // Waiting is what a command or a VM waits for.
 type Waiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What it waits for, for people to read, such as "VM offline since
+	// What it waits for, as text for people, such as "VM offline since
 	// 2026-01-02T03:04:05Z" or "waits for command reg-4xk2".
 	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	// Since when it has waited for that.
+	// Since when it has been waiting for that.
 	Since         *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1,7 +1,7 @@
 -- +goose Up
 
--- What the store knows of itself: its id, and how far the journal and the
--- purge of changes have come.
+-- The store's own data: its id, and the progress of the journal and of the purge of
+-- changes.
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
@@ -12,8 +12,8 @@ INSERT INTO meta (key, value) VALUES
     ('purged_change', '0'),
     ('checks', '0');
 
--- Times are Unix nanoseconds. doc holds the whole record as JSON; the columns
--- beside it are what queries need of it.
+-- Times are Unix nanoseconds. doc contains the whole record as JSON; the other columns are
+-- what queries need of it.
 CREATE TABLE vms (
     vm_id        TEXT PRIMARY KEY,
     pool_id      TEXT NOT NULL,
@@ -56,8 +56,8 @@ CREATE INDEX events_by_vm ON events (vm_id, seq);
 CREATE INDEX events_by_type ON events (type, seq);
 CREATE INDEX events_by_time ON events (received_at);
 
--- The heartbeats of one VM that were committed together share a row: docs is
--- one JSON document a line.
+-- The heartbeats of one VM that were committed together share a row: docs has one JSON
+-- document per line.
 CREATE TABLE heartbeats (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
     vm_id       TEXT NOT NULL,
@@ -67,8 +67,8 @@ CREATE TABLE heartbeats (
 CREATE INDEX heartbeats_by_vm ON heartbeats (vm_id, seq);
 CREATE INDEX heartbeats_by_time ON heartbeats (received_at);
 
--- The log of all changes. vm and command hold the record as it was after the
--- change; an event is looked up.
+-- The log of all changes. vm and command contain the record as of after the change; an
+-- event is looked up.
 CREATE TABLE changes (
     seq       INTEGER PRIMARY KEY AUTOINCREMENT,
     at        INTEGER NOT NULL,

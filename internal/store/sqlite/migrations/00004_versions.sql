@@ -1,7 +1,7 @@
 -- +goose Up
 
--- version counts the commits of a row: a commit replaces the row that it was made
--- from, or none.
+-- version counts the commits of a row: a commit replaces the version that it was made from,
+-- or none.
 ALTER TABLE vms DROP COLUMN last_beat;
 ALTER TABLE vms ADD COLUMN version INTEGER NOT NULL DEFAULT 1;
 ALTER TABLE vms ADD COLUMN due_at INTEGER; -- null for none
@@ -18,11 +18,11 @@ UPDATE commands SET queue = CASE
 WHERE state IN ('PENDING', 'DELIVERED');
 DROP INDEX commands_queue;
 CREATE INDEX commands_queue ON commands (vm_id, queue, seq) WHERE queue IS NOT NULL;
--- Together with commands_queue it has all commands in these states. As long as each
--- of them is in a queue, it is empty and costs nothing.
+-- Together with commands_queue it contains all commands in these states. As long as each of
+-- them is in a queue, it is empty and costs nothing.
 CREATE INDEX commands_unqueued ON commands (seq) WHERE queue IS NULL AND state IN ('PENDING', 'DELIVERED');
 
--- A change has one document, and says of what.
+-- A change has one document, and kind says of what.
 CREATE TABLE documented_changes (
     seq       INTEGER PRIMARY KEY,
     at        INTEGER NOT NULL,

@@ -1,7 +1,7 @@
 -- +goose Up
 
--- Rows that cannot be read, as they were. doc is their document, and restore the
--- statement that puts a row back into its table with what doc holds by then.
+-- Rows that cannot be read, unchanged. doc is their document, and restore the statement
+-- that puts a row back into its table with the current content of doc.
 CREATE TABLE damaged (
     number   INTEGER PRIMARY KEY AUTOINCREMENT,
     class    TEXT NOT NULL,    -- the table that it was in

@@ -1,5 +1,5 @@
-// Command subject is the server that the connectrpc conformance suite starts and
-// tests. Its argument says at which of the controller's addresses: http or grpc.
+// Command subject is the server that the connectrpc conformance suite starts and tests.
+// Its argument selects the controller's address: http or grpc.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Package answer owns the service that the connectrpc conformance suite calls: it
-// answers each call as the call itself demands, and reports what it was asked.
-// The suite's docs/testing_servers.md and its schema say how.
+// Package answer owns the service that the connectrpc conformance suite calls: it answers
+// each call as the call itself requires, and reports the request. It follows the suite's
+// docs/testing_servers.md and its schema.
 package answer
 
 import (
@@ -21,56 +21,56 @@ import (
 
 // Service is the ConformanceService. It is safe for concurrent use.
 type Service struct {
-	conformancev1connect.UnimplementedConformanceServiceHandler // for Unimplemented
+	conformancev1connect.UnimplementedConformanceServiceHandler // implements the method Unimplemented
 }
 
 // Unary answers with data or an error.
 func (Service) Unary(
 	ctx context.Context, req *connect.Request[conformancev1.UnaryRequest],
 ) (*connect.Response[conformancev1.UnaryResponse], error) {
-	asked := newCall(ctx, req.Header(), req.Peer().Query, req.Msg)
-	payload, err := asked.one(ctx, req.Msg.GetResponseDefinition())
+	received := newCall(ctx, req.Header(), req.Peer().Query, req.Msg)
+	payload, err := received.one(ctx, req.Msg.GetResponseDefinition())
 	if err != nil {
 		return nil, err
 	}
 	return withMetadata(&conformancev1.UnaryResponse{Payload: payload}, req.Msg.GetResponseDefinition()), nil
 }
 
-// IdempotentUnary is Unary, by GET as well.
+// IdempotentUnary is Unary, also callable by GET.
 func (Service) IdempotentUnary(
 	ctx context.Context, req *connect.Request[conformancev1.IdempotentUnaryRequest],
 ) (*connect.Response[conformancev1.IdempotentUnaryResponse], error) {
-	asked := newCall(ctx, req.Header(), req.Peer().Query, req.Msg)
-	payload, err := asked.one(ctx, req.Msg.GetResponseDefinition())
+	received := newCall(ctx, req.Header(), req.Peer().Query, req.Msg)
+	payload, err := received.one(ctx, req.Msg.GetResponseDefinition())
 	if err != nil {
 		return nil, err
 	}
 	return withMetadata(&conformancev1.IdempotentUnaryResponse{Payload: payload}, req.Msg.GetResponseDefinition()), nil
 }
 
-// ClientStream reads everything, and answers as the first request demands.
+// ClientStream reads all requests, and answers as the first one requires.
 func (Service) ClientStream(
 	ctx context.Context, stream *connect.ClientStream[conformancev1.ClientStreamRequest],
 ) (*connect.Response[conformancev1.ClientStreamResponse], error) {
-	asked := newCall(ctx, stream.RequestHeader(), stream.Peer().Query)
+	received := newCall(ctx, stream.RequestHeader(), stream.Peer().Query)
 	var first *conformancev1.ClientStreamRequest
 	for stream.Receive() {
 		if first == nil {
 			first = stream.Msg()
 		}
-		asked.add(stream.Msg())
+		received.add(stream.Msg())
 	}
 	if err := stream.Err(); err != nil {
 		return nil, err
 	}
-	payload, err := asked.one(ctx, first.GetResponseDefinition())
+	payload, err := received.one(ctx, first.GetResponseDefinition())
 	if err != nil {
 		return nil, err
 	}
 	return withMetadata(&conformancev1.ClientStreamResponse{Payload: payload}, first.GetResponseDefinition()), nil
 }
 
-// ServerStream answers with any number of messages and perhaps an error.
+// ServerStream answers with any number of messages and optionally an error.
 func (Service) ServerStream(
 	ctx context.Context, req *connect.Request[conformancev1.ServerStreamRequest],
 	stream *connect.ServerStream[conformancev1.ServerStreamResponse],
@@ -86,9 +86,9 @@ func (Service) ServerStream(
 	return a.finish(ctx)
 }
 
-// BidiStream answers each request with a message if the first demands it, and
-// otherwise when all requests have been read; then with what is left, and perhaps an
-// error.
+// BidiStream answers each request with a message if the first one requires that,
+// otherwise when all requests have been read; then with the remaining messages, and
+// optionally an error.
 func (Service) BidiStream(
 	ctx context.Context, stream *connect.BidiStream[conformancev1.BidiStreamRequest, conformancev1.BidiStreamResponse],
 ) error {
@@ -121,11 +121,11 @@ func (Service) BidiStream(
 		if err := a.next(ctx); err != nil {
 			return err
 		}
-		a.call.requests = nil // the next message reports only what comes after
+		a.call.requests = nil // the next message reports only later requests
 	}
 }
 
-// call is what has been asked.
+// call is the received request.
 type call struct {
 	headers, query []*conformancev1.Header
 	timeoutMs      *int64
@@ -146,7 +146,7 @@ func newCall(ctx context.Context, headers http.Header, query url.Values, request
 func (c *call) add(request proto.Message) {
 	packed, err := anypb.New(request)
 	if err != nil {
-		return // it was decoded before: it can be encoded
+		return // it was decoded, so it can be encoded
 	}
 	c.requests = append(c.requests, packed)
 }
@@ -161,7 +161,7 @@ func (c *call) info() *conformancev1.ConformancePayload_RequestInfo {
 	return info
 }
 
-// one returns what a call with a single answer is answered with.
+// one returns the answer to a call with a single answer.
 func (c *call) one(
 	ctx context.Context, d *conformancev1.UnaryResponseDefinition,
 ) (*conformancev1.ConformancePayload, error) {

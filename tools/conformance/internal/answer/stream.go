@@ -12,28 +12,28 @@ import (
 	conformancev1 "github.com/mig-controller/mig-controller/tools/conformance/gen/connectrpc/conformance/v1"
 )
 
-// answers are the messages of one stream. One goroutine uses them.
+// answers are the messages of one stream. Only one goroutine uses them.
 type answers struct {
 	call       *call
-	definition *conformancev1.StreamResponseDefinition // nil for no answer
+	definition *conformancev1.StreamResponseDefinition // nil if there is no answer
 	begin      func() error                            // sends the headers
 	send       func(*conformancev1.ConformancePayload) error
 	sent       int
 }
 
-// setMetadata sets what goes with the first message and what with the end.
+// setMetadata sets the headers and the trailers.
 func (a *answers) setMetadata(headers, trailers http.Header) {
 	addFields(headers, a.definition.GetResponseHeaders())
 	addFields(trailers, a.definition.GetResponseTrailers())
 }
 
-// left returns how many messages are yet to be sent.
+// left returns how many messages remain to be sent.
 func (a *answers) left() int { return len(a.definition.GetResponseData()) - a.sent }
 
-// next sends one message more. There must be one left.
+// next sends one more message. There must be one left.
 func (a *answers) next(ctx context.Context) error {
 	if a.sent == 0 {
-		if err := a.begin(); err != nil { // clients may wait for the headers
+		if err := a.begin(); err != nil { // clients may be waiting for the headers
 			return err
 		}
 	}
@@ -51,7 +51,7 @@ func (a *answers) next(ctx context.Context) error {
 	return a.send(payload)
 }
 
-// finish sends what is left. It returns the error that the stream ends with.
+// finish sends the remaining messages. It returns the error that ends the stream.
 func (a *answers) finish(ctx context.Context) error {
 	for a.left() > 0 {
 		if err := a.next(ctx); err != nil {
@@ -69,7 +69,7 @@ func (a *answers) finish(ctx context.Context) error {
 	}
 }
 
-// toConnect returns the error that e describes, with more details.
+// toConnect converts e to a connect.Error, with additional details.
 func toConnect(e *conformancev1.Error, more ...proto.Message) *connect.Error {
 	err := connect.NewError(connect.Code(e.GetCode()), errors.New(e.GetMessage()))
 	details := make([]proto.Message, 0, len(e.GetDetails())+len(more))

@@ -12,7 +12,7 @@ import (
 	"github.com/mig-controller/mig-controller/tools/conformance/internal/known"
 )
 
-// TestMain plays the suite when the arguments are those of a Tool.
+// TestMain acts as the suite when the arguments are those of a Tool.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "--mode" {
 		fmt.Fprintf(os.Stdout, "%s\nTotal cases: 1\n1 passed, 0 failed\n", strings.Join(os.Args[1:], " "))
@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// The log keeps the run of all cases when one of them is tried again.
+// Retries of single cases do not overwrite the log of the whole run.
 func TestLog(t *testing.T) {
 	t.Parallel()
 	tool := Tool{Path: os.Args[0], Log: filepath.Join(t.TempDir(), "suite.log")}
@@ -38,8 +38,8 @@ func TestLog(t *testing.T) {
 	require.Equal(t, string(whole), string(now))
 }
 
-// What the suite says becomes a verdict; what is not understood, or does not add up,
-// is an error and not a pass.
+// The output of the suite becomes a verdict; output that cannot be parsed, or does not
+// add up, is an error, not a pass.
 func TestParse(t *testing.T) {
 	t.Parallel()
 	list := []known.Case{
@@ -65,7 +65,7 @@ Another 3 could not be run due to client timing out or exiting prematurely.
 	require.Equal(t, known.Verdict{
 		Cases: 8, Passed: 4, Known: 2, Raced: []string{"T/TLS:true/unary"},
 		Unexpected: []string{
-			"A/TLS:true/uri passed: take it off the list",
+			"A/TLS:true/uri passed: remove it from the list",
 			"B/TLS:true/unary failed",
 			"3 cases could not be run",
 		},
@@ -74,18 +74,18 @@ Another 3 could not be run due to client timing out or exiting prematurely.
 	const allPassed = "Total cases: 8\n8 passed, 0 failed\n"
 	got, err = parse(allPassed, append(list, known.Case{ID: "U/**", Outcome: known.Unsteady}))
 	require.NoError(t, err)
-	require.Equal(t, []string{"all unsteady cases passed: take them off the list"}, got.Unexpected)
+	require.Equal(t, []string{"all unsteady cases passed: remove them from the list"}, got.Unexpected)
 	got, err = parse(allPassed, list)
 	require.NoError(t, err)
 	require.Empty(t, got.Unexpected)
 
-	for said, want := range map[string]string{
-		"panic":                                  "connectconformance did not end with its totals",
-		"Total cases: 8\n4 passed, 0 failed\n":   "connectconformance has said something that is not understood",
-		"Total cases: 8\n7 passed, 1 failed\n":   "connectconformance has said something that is not understood",
-		"Total cases: 8\n8 passed, nothing else": "connectconformance did not end with its totals",
+	for output, want := range map[string]string{
+		"panic":                                  "the output of connectconformance does not end with its totals",
+		"Total cases: 8\n4 passed, 0 failed\n":   "the output of connectconformance cannot be parsed",
+		"Total cases: 8\n7 passed, 1 failed\n":   "the output of connectconformance cannot be parsed",
+		"Total cases: 8\n8 passed, nothing else": "the output of connectconformance does not end with its totals",
 	} {
-		_, err := parse(said, list)
+		_, err := parse(output, list)
 		require.EqualError(t, err, want)
 	}
 }

@@ -15,12 +15,12 @@ import (
 // Tool is the program.
 type Tool struct {
 	Path string
-	// Dir is where its reports go, which are overwritten.
+	// Dir is the directory for reports, which are overwritten.
 	Dir string
 }
 
-// Run tests the server at addr, by cases alone if any are given, and returns for each
-// case whether it passed.
+// Run tests the server at addr, with only the given cases if there are any, and returns
+// for each case whether it passed.
 func (t Tool) Run(ctx context.Context, addr string, tls bool, cases ...string) (map[string]bool, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -34,20 +34,20 @@ func (t Tool) Run(ctx context.Context, addr string, tls bool, cases ...string) (
 	if tls {
 		args = append(args, "--tls", "--insecure")
 	}
-	// It ends with 1 when a case fails; the report says which.
-	said, failed := exec.CommandContext(ctx, t.Path, append(args, cases...)...).CombinedOutput() //nolint:gosec // built from the pinned source
+	// The exit status is 1 when a case fails; the report has the details.
+	output, failed := exec.CommandContext(ctx, t.Path, append(args, cases...)...).CombinedOutput() //nolint:gosec // built from the pinned source
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("h2spec: %w", context.Cause(ctx))
 	}
 	f, err := os.Open(report)
 	if err != nil {
-		return nil, fmt.Errorf("h2spec wrote no report (%w): %w: %s", failed, err, said)
+		return nil, fmt.Errorf("h2spec wrote no report (%w): %w: %s", failed, err, output)
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	defer func() { _ = f.Close() }() // opened for reading
 	return parse(xml.NewDecoder(f))
 }
 
-// report is what of a report in the format of JUnit matters here.
+// report is the relevant part of a JUnit report.
 type report struct {
 	Suites []struct {
 		// Package is the section.
@@ -60,10 +60,10 @@ type report struct {
 	} `xml:"testsuite"`
 }
 
-// parse returns for each case whether it passed. A case is named by its section and
-// its number there. A skipped one did not pass.
+// parse returns for each case whether it passed. The name of a case is its section and
+// its number in it. A skipped case has not passed.
 func parse(d *xml.Decoder) (map[string]bool, error) {
-	d.Strict = false // the texts of failures are not escaped
+	d.Strict = false // failure messages are not escaped
 	var r report
 	if err := d.Decode(&r); err != nil {
 		return nil, fmt.Errorf("report of h2spec: %w", err)
@@ -77,7 +77,7 @@ func parse(d *xml.Decoder) (map[string]bool, error) {
 	return results, nil
 }
 
-// PassesWithin reports whether a case passes when it is tried so many times.
+// PassesWithin reports whether a case passes in one of this many tries.
 func (t Tool) PassesWithin(ctx context.Context, tries int, addr string, tls bool, id string) (bool, error) {
 	for range tries {
 		results, err := t.Run(ctx, addr, tls, id)
@@ -87,7 +87,7 @@ func (t Tool) PassesWithin(ctx context.Context, tries int, addr string, tls bool
 		if len(results) != 1 {
 			return false, fmt.Errorf("h2spec ran %d cases for %s", len(results), id)
 		}
-		// Alone in its section, it is the first.
+		// When it is run alone, it has number 1 in its section.
 		if results[id[:strings.LastIndex(id, "/")]+"/1"] {
 			return true, nil
 		}

@@ -1,5 +1,5 @@
-// Package known owns the lists of the cases that the controller is known not to pass,
-// and what follows from them for the results of a run.
+// Package known owns the lists of the cases that the controller is known not to pass, and
+// compares the results of a run with them.
 package known
 
 import (
@@ -13,42 +13,43 @@ import (
 	"strings"
 )
 
-// Outcome is how a case may be known to end.
+// Outcome is the known outcome of a case.
 type Outcome string
 
 const (
 	// Fails is for a case that fails every time.
 	Fails Outcome = "fails"
-	// Unsteady is for a case that fails, which its suite fails to notice at times.
+	// Unsteady is for a case that fails, but whose failure the suite sometimes misses.
 	Unsteady Outcome = "unsteady"
-	// Races is for a case that a correct server may fail, depending on what is first.
-	// It has to pass when it is tried again.
+	// Races is for a case that a correct server may fail, depending on timing. It has to
+	// pass in one of several tries.
 	Races Outcome = "races"
 )
 
-// Reference is how plain net/http ends a case.
+// Reference is the outcome of a case with plain net/http.
 type Reference string
 
 const (
-	// Same is that net/http ends it in the same way.
+	// Same means that net/http has the same outcome.
 	Same Reference = "same"
-	// SamePlaintext is that it does so in plaintext, and passes with TLS.
+	// SamePlaintext means that net/http has the same outcome in plaintext, and passes
+	// with TLS.
 	SamePlaintext Reference = "same-in-plaintext"
-	// None is that the case is not about what net/http does.
+	// None means that the case does not depend on net/http.
 	None Reference = "-"
 )
 
-// Case is one line of the list.
+// Case is an entry of a list.
 type Case struct {
-	// ID may be a pattern: * stands for one part between slashes, ** for any number.
+	// ID may be a pattern: * matches one part between slashes, ** any number.
 	ID        string
 	Outcome   Outcome
 	Reference Reference
-	// Why is the justification.
+	// Why is the reason.
 	Why string
 }
 
-// Matches reports whether c is about the case with this id.
+// Matches reports whether c applies to the case with this id.
 func (c Case) Matches(id string) bool {
 	return matches(strings.Split(c.ID, "/"), strings.Split(id, "/"))
 }
@@ -67,8 +68,8 @@ func matches(pattern, id []string) bool {
 // column separates the columns of a list; cases have single spaces in their names.
 var column = regexp.MustCompile(`\t+| {2,}`)
 
-// Read reads a list. A line is a case, its outcome, its reference and why, separated by
-// two spaces or more; lines that are empty or begin with # are comments.
+// Read reads a list. Each line has a case, its outcome, its reference and the reason,
+// separated by two or more spaces; empty lines and those that begin with # are ignored.
 func Read(r io.Reader) ([]Case, error) {
 	var all []Case
 	lines := bufio.NewScanner(r)
@@ -92,38 +93,37 @@ func Read(r io.Reader) ([]Case, error) {
 func parse(line string) (Case, error) {
 	f := column.Split(line, 4)
 	if len(f) < 4 {
-		return Case{}, errors.New("want a case, its outcome, its reference, and why")
+		return Case{}, errors.New("want a case, its outcome, its reference, and the reason")
 	}
 	c := Case{ID: f[0], Outcome: Outcome(f[1]), Reference: Reference(f[2]), Why: f[3]}
 	if !slices.Contains([]Outcome{Fails, Unsteady, Races}, c.Outcome) {
-		return Case{}, fmt.Errorf("%s: no such outcome: %q", c.ID, c.Outcome)
+		return Case{}, fmt.Errorf("%s: unknown outcome: %q", c.ID, c.Outcome)
 	}
 	if !slices.Contains([]Reference{Same, SamePlaintext, None}, c.Reference) {
-		return Case{}, fmt.Errorf("%s: no such reference: %q", c.ID, c.Reference)
+		return Case{}, fmt.Errorf("%s: unknown reference: %q", c.ID, c.Reference)
 	}
 	return c, nil
 }
 
-// OfReference returns what of the list is true of net/http as well.
+// OfReference returns the entries that apply to net/http as well.
 func OfReference(all []Case, tls bool) []Case {
 	return slices.DeleteFunc(slices.Clone(all), func(c Case) bool {
 		return c.Reference == None || tls && c.Reference == SamePlaintext
 	})
 }
 
-// Verdict is a run, compared with the list.
+// Verdict is the comparison of a run with the list.
 type Verdict struct {
 	Cases, Passed, Known int
-	// Unexpected says, for each result that the list does not have, what it is.
+	// Unexpected describes each result that differs from the list.
 	Unexpected []string
-	// Raced are the cases that failed and may, if they pass when they are tried again.
+	// Raced are failed cases that may fail, if they pass when they are retried.
 	Raced []string
 }
 
-// Judge compares the results, true for each case that passed, with the list, whose
-// cases must not be patterns. A case of
-// the list that has no result, or passed although it always fails, is as unexpected as
-// a failure that is not in the list.
+// Judge compares the results, true for each case that passed, with the list, whose cases
+// must not be patterns. A case of the list that has no result, or passed although it
+// should always fail, is as unexpected as a failure that is not on the list.
 func Judge(results map[string]bool, list []Case) Verdict {
 	v := Verdict{Cases: len(results)}
 	unlisted := maps.Clone(results)
@@ -132,9 +132,9 @@ func Judge(results map[string]bool, list []Case) Verdict {
 		delete(unlisted, c.ID)
 		switch {
 		case !ran:
-			v.Unexpected = append(v.Unexpected, c.ID+" is listed as known, and there is no such case")
+			v.Unexpected = append(v.Unexpected, c.ID+" is on the list, but was not run")
 		case passed && c.Outcome == Fails:
-			v.Unexpected = append(v.Unexpected, c.ID+" passed: take it off the list")
+			v.Unexpected = append(v.Unexpected, c.ID+" passed: remove it from the list")
 		case passed:
 			v.Passed++
 		default:

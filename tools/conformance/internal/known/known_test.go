@@ -17,8 +17,8 @@ var list = []known.Case{
 	{ID: "http2/1/3", Outcome: known.Fails, Reference: known.SamePlaintext, Why: "because"},
 }
 
-// The list stays true: what it does not have is unexpected, and so is what it has and
-// does not happen.
+// Failures that are not on the list are unexpected, and so are entries of the list that
+// do not occur.
 func TestJudge(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -39,13 +39,13 @@ func TestJudge(t *testing.T) {
 		},
 		"a listed case passes": {
 			results: map[string]bool{"http2/1/1": true, "http2/1/2": true, "http2/1/3": false},
-			want:    known.Verdict{Cases: 3, Passed: 1, Known: 1, Unexpected: []string{"http2/1/1 passed: take it off the list"}},
+			want:    known.Verdict{Cases: 3, Passed: 1, Known: 1, Unexpected: []string{"http2/1/1 passed: remove it from the list"}},
 		},
 		"a listed case does not run": {
 			results: map[string]bool{"http2/1/2": true, "http2/1/3": false},
 			want: known.Verdict{
 				Cases: 2, Passed: 1, Known: 1,
-				Unexpected: []string{"http2/1/1 is listed as known, and there is no such case"},
+				Unexpected: []string{"http2/1/1 is on the list, but was not run"},
 			},
 		},
 	} {
@@ -56,7 +56,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// net/http is held against the part of the list that is said to be true of it.
+// net/http is compared with the part of the list that applies to it.
 func TestOfReference(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, list, known.OfReference(list, false))
@@ -70,9 +70,9 @@ func TestRead(t *testing.T) {
 	require.Equal(t, []known.Case{{ID: "http2/1/1", Outcome: known.Fails, Reference: known.Same, Why: "because of  it"}}, got)
 
 	for line, want := range map[string]string{
-		"http2/1/1  fails  same":                "line 1: want a case, its outcome, its reference, and why",
-		"http2/1/1  passes  same  because":      `line 1: http2/1/1: no such outcome: "passes"`,
-		"http2/1/1  fails  here  because":       `line 1: http2/1/1: no such reference: "here"`,
+		"http2/1/1  fails  same":                "line 1: want a case, its outcome, its reference, and the reason",
+		"http2/1/1  passes  same  because":      `line 1: http2/1/1: unknown outcome: "passes"`,
+		"http2/1/1  fails  here  because":       `line 1: http2/1/1: unknown reference: "here"`,
 		"a b  fails  -  a\n#\na b  races  -  b": "line 3: a b is listed twice",
 	} {
 		_, err := known.Read(strings.NewReader(line))
@@ -100,7 +100,7 @@ func TestMatches(t *testing.T) {
 	}
 }
 
-// The lists of the project can be read.
+// The project's lists are valid.
 func TestLists(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"../../h2spec-known.txt", "../../connect-known.txt"} {

@@ -21,7 +21,7 @@ import (
 	"github.com/mig-controller/mig-controller/tools/conformance/internal/target"
 )
 
-// Where things are, as seen from tools/conformance.
+// Paths relative to tools/conformance.
 const (
 	product     = "../.."
 	built       = "../../bin/conformance"
@@ -30,18 +30,18 @@ const (
 	connConfig  = "connect.yaml"
 )
 
-// How often a case of each suite that may lose a race is tried again. One try takes at
-// most two seconds.
+// How often a case that may lose a race is retried, by suite. One try takes at most two
+// seconds.
 const (
 	h2specTries  = 30
 	connectTries = 10
 )
 
-// errDiffers occurs when a result is not the one that the lists say.
+// errDiffers occurs when a result differs from the lists.
 var errDiffers = errors.New("results differ from the lists of known differences")
 
-// Main runs the suites in the current directory, which must be tools/conformance, as
-// args say, and returns the exit status: 0 when every result is as the lists say.
+// Main runs the suites in the current directory, which must be tools/conformance,
+// according to args, and returns the exit status: 0 if every result is as listed.
 func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("conformance", flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -263,10 +263,10 @@ func (r *runner) connect(ctx context.Context, i implementation) error {
 	return nil
 }
 
-// retry tries the cases again that may have lost a race. Those that pass have passed.
+// retry retries the cases that may have lost a race. Those that pass count as passed.
 func (r *runner) retry(v *known.Verdict, tries int, passes func(id string) (bool, error)) error {
 	for _, id := range v.Raced {
-		fmt.Fprintf(r.out, "    %s lost a race and is tried again\n", id)
+		fmt.Fprintf(r.out, "    %s may have lost a race and is retried\n", id)
 		passed, err := passes(id)
 		if err != nil {
 			return err
@@ -275,7 +275,7 @@ func (r *runner) retry(v *known.Verdict, tries int, passes func(id string) (bool
 		if passed {
 			v.Passed++
 		} else {
-			v.Unexpected = append(v.Unexpected, fmt.Sprintf("%s failed, and %d times more", id, tries))
+			v.Unexpected = append(v.Unexpected, fmt.Sprintf("%s failed, and %d more times", id, tries))
 		}
 	}
 	return nil
@@ -286,7 +286,7 @@ func (r *runner) begin(what string, args ...any) {
 	fmt.Fprintf(r.out, "==> "+what+"\n", args...)
 }
 
-// add notes what the suite that began last has come to.
+// add records and prints the result of the current suite.
 func (r *runner) add(w row) {
 	r.rows = append(r.rows, w)
 	fmt.Fprintf(r.out, "    %d cases: %d passed, %d known differences, %d unexpected (%.0f s)\n",
@@ -296,7 +296,7 @@ func (r *runner) add(w row) {
 	}
 }
 
-// summary returns errDiffers when there is anything unexpected.
+// summary returns errDiffers if there are unexpected results.
 func (r *runner) summary() error {
 	fmt.Fprintf(r.out, "\n%-11s %-9s %-12s %-10s %6s %7s %6s %11s\n", "suite", "HTTP/2", "port", "transport", "cases", "passed", "known", "unexpected")
 	differs := false
@@ -316,7 +316,7 @@ func readList(path string) ([]known.Case, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	defer func() { _ = f.Close() }() // opened for reading
 	list, err := known.Read(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)

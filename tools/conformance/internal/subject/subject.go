@@ -1,5 +1,5 @@
-// Package subject owns the program that the connectrpc conformance suite tests: a
-// whole controller, with the service beside its own that the suite calls.
+// Package subject owns the program that the connectrpc conformance suite tests: a whole
+// controller that also serves the suite's service.
 package subject
 
 import (
@@ -26,12 +26,12 @@ import (
 	"github.com/mig-controller/mig-controller/tools/conformance/internal/answer"
 )
 
-// maxRequest bounds what is read from the suite: a certificate, its key and little else.
+// maxRequest bounds the suite's configuration: a certificate, its key and little else.
 const maxRequest = 1 << 20
 
-// Run reads from in what the suite wants served, serves it on both addresses of a
-// controller, and writes to out where the suite finds it: at the address of --http-addr
-// or at that of --grpc-addr, as port says ("http" or "grpc"). It returns when ctx ends.
+// Run reads the suite's configuration from in, serves its service on both addresses of a
+// controller, and writes one of the addresses to out: that of --http-addr or --grpc-addr,
+// depending on port ("http" or "grpc"). It returns when ctx ends.
 func Run(ctx context.Context, port string, in io.Reader, out io.Writer) (err error) {
 	var want conformancev1.ServerCompatRequest
 	if err := readMessage(in, &want); err != nil {
@@ -46,7 +46,7 @@ func Run(ctx context.Context, port string, in io.Reader, out io.Writer) (err err
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.DiscardHandler) // most of it is what the suite asks for
+	log := slog.New(slog.DiscardHandler) // most messages are caused by the suite on purpose
 	a, err := app.NewWith(ctx, options, log, io.Discard, extra(&want))
 	if err != nil {
 		return err
@@ -71,8 +71,8 @@ func options(dir string, want *conformancev1.ServerCompatRequest) (config.Option
 	)
 }
 
-// extra is the suite's service, with the limit of messages that the suite asks for in
-// place of those that services have in the controller.
+// extra returns the suite's service, with the message limit that the suite requires
+// instead of the controller's own.
 func extra(want *conformancev1.ServerCompatRequest) rpc.Extra {
 	return func(options ...connect.HandlerOption) (string, http.Handler) {
 		if limit := want.GetMessageReceiveLimit(); limit > 0 {
@@ -82,7 +82,8 @@ func extra(want *conformancev1.ServerCompatRequest) rpc.Extra {
 	}
 }
 
-// reply reports to the suite where it is served. Connections wait to be accepted from then on.
+// reply sends the address to the suite. From then on connections are queued until they
+// are accepted.
 func reply(out io.Writer, addr string, want *conformancev1.ServerCompatRequest) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -97,7 +98,7 @@ func reply(out io.Writer, addr string, want *conformancev1.ServerCompatRequest) 
 	})
 }
 
-// readMessage reads a message behind its length in four bytes, the first the highest.
+// readMessage reads a message with a length prefix of four bytes, big-endian.
 func readMessage(in io.Reader, m proto.Message) error {
 	var size [4]byte
 	if _, err := io.ReadFull(in, size[:]); err != nil {
@@ -114,7 +115,7 @@ func readMessage(in io.Reader, m proto.Message) error {
 	return proto.Unmarshal(b, m)
 }
 
-// writeMessage writes what readMessage reads.
+// writeMessage writes a message in the format of readMessage.
 func writeMessage(out io.Writer, m proto.Message) error {
 	b, err := proto.Marshal(m)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/mig-controller/mig-controller/tools/conformance/gen/connectrpc/conformance/v1/conformancev1connect"
 )
 
-// start runs the program as the suite does, and returns where it serves.
+// start runs the program as the suite does, and returns its address.
 func start(t *testing.T, port string, want *conformancev1.ServerCompatRequest) *conformancev1.ServerCompatResponse {
 	t.Helper()
 	var in bytes.Buffer
@@ -49,8 +49,8 @@ func client(t *testing.T, where *conformancev1.ServerCompatResponse) conformance
 	return conformancev1connect.NewConformanceServiceClient(&http.Client{Transport: transport}, "http://"+addr, connect.WithGRPC())
 }
 
-// Whichever port is asked for, the suite's service answers there as the request
-// demands, in a whole controller.
+// On either port, the suite's service answers as the request requires, in a whole
+// controller.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	for _, port := range []string{"http", "grpc"} {
@@ -69,15 +69,15 @@ func TestRun(t *testing.T) {
 			require.Len(t, got.Msg.GetPayload().GetRequestInfo().GetRequests(), 1)
 
 			_, err = c.Unary(t.Context(), connect.NewRequest(&conformancev1.UnaryRequest{RequestData: make([]byte, 2048)}))
-			require.Equal(t, connect.CodeResourceExhausted, connect.CodeOf(err), "the limit that the suite asks for")
+			require.Equal(t, connect.CodeResourceExhausted, connect.CodeOf(err), "the limit that the suite requires")
 			_, err = c.Unimplemented(t.Context(), connect.NewRequest(&conformancev1.UnimplementedRequest{}))
 			require.Equal(t, connect.CodeUnimplemented, connect.CodeOf(err))
 		})
 	}
 }
 
-// A stream in turn is answered request by request, with what is left and an error at
-// the end.
+// A half-duplex stream is answered request by request, with the remaining messages and an
+// error at the end.
 func TestBidiStream(t *testing.T) {
 	t.Parallel()
 	c := client(t, start(t, "grpc", &conformancev1.ServerCompatRequest{}))
@@ -104,8 +104,8 @@ func TestBidiStream(t *testing.T) {
 	require.NoError(t, stream.CloseResponse())
 }
 
-// What is tested is the product with its own versions of what serves: a tool that
-// needs a later one must not bring it in unnoticed.
+// The product is tested with its own versions of its dependencies: a tool that needs
+// later ones must not replace them unnoticed.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	versions := func(dir string) string {

@@ -1,5 +1,5 @@
-// Package target owns the servers that h2spec is run against: the controller, as it is
-// built and started by those who use it, and plain net/http beside it.
+// Package target owns the servers that h2spec tests: the controller, built and started as
+// by users, and plain net/http for comparison.
 package target
 
 import (
@@ -21,7 +21,7 @@ type Certificate struct{ Cert, Key string }
 
 // Controller is a running controller.
 type Controller struct {
-	// HTTPAddr and GRPCAddr are where it listens.
+	// HTTPAddr and GRPCAddr are its listening addresses.
 	HTTPAddr, GRPCAddr string
 
 	dir    string
@@ -29,15 +29,15 @@ type Controller struct {
 	logged chan struct{} // closed when all of its log has been read
 }
 
-// started is the record that the controller logs when it listens.
+// started is the log record with the addresses.
 type started struct {
 	Msg      string `json:"msg"`
 	HTTPAddr string `json:"http_addr"`
 	GRPCAddr string `json:"grpc_addr"`
 }
 
-// StartController starts the program at path on free ports, and returns when it
-// listens. It must be stopped; the end of ctx kills it.
+// StartController starts the program at path on free ports, and returns when it listens.
+// The caller must stop it; the end of ctx kills it.
 func StartController(ctx context.Context, path string, cert Certificate) (*Controller, error) {
 	dir, err := os.MkdirTemp("", "conformance-controller-")
 	if err != nil {
@@ -68,7 +68,7 @@ func StartController(ctx context.Context, path string, cert Certificate) (*Contr
 	return c, nil
 }
 
-// read reads the log to its end, and sends the record of the start.
+// read reads the log to its end, and sends the record with the addresses.
 func (c *Controller) read(log io.Reader, listening chan<- started) {
 	defer close(c.logged)
 	defer close(listening)
@@ -81,16 +81,16 @@ func (c *Controller) read(log io.Reader, listening chan<- started) {
 		listening <- s
 		sent = true
 	}
-	_, _ = io.Copy(io.Discard, log) // after a line that was too long
+	_, _ = io.Copy(io.Discard, log) // after a line that is too long
 }
 
-// stopWithin is how long the controller may take, which promises to stop within 10 s.
+// stopWithin is how long the controller may take to stop; it promises 10 s.
 const stopWithin = 15 * time.Second
 
-// Stop ends the controller. It returns an error when it does not end well: nothing
-// that a client sends may break it.
+// Stop ends the controller. It returns an error if the exit is not clean: no client may
+// cause that.
 func (c *Controller) Stop() error {
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails when it is gone already
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails if it has already ended
 	kill := time.AfterFunc(stopWithin, func() { _ = c.cmd.Process.Kill() })
 	defer kill.Stop()
 	<-c.logged

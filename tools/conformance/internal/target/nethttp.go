@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// NetHTTP is a server of net/http, with its defaults but for the size of frames: h2spec
-// takes one of 20 KB for too large, which HTTP/2's own default makes it, and net/http's
-// does not.
+// NetHTTP is a net/http server with its defaults, except for the frame size: h2spec
+// expects a frame of 20 KB to be too large, as it is by HTTP/2's own default but not by
+// net/http's.
 type NetHTTP struct {
-	// Addr is where it listens.
+	// Addr is its listening address.
 	Addr string
 
 	server *http.Server
 	ended  chan error
 }
 
-// StartNetHTTP starts one on a free port. It must be stopped.
+// StartNetHTTP starts a server on a free port. The caller must stop it.
 func StartNetHTTP(ctx context.Context, cert Certificate) (*NetHTTP, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {

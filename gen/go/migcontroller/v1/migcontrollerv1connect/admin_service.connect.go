@@ -62,40 +62,39 @@ const (
 
 // AdminServiceClient is a client for the migcontroller.v1.AdminService service.
 type AdminServiceClient interface {
-	// SendCommand accepts a command for a VM. It is durable when this answers,
-	// and is delivered at least once unless it is cancelled or expires. A VM that
-	// is offline, or was never seen, is not an error: the command waits as PENDING.
-	// Errors: ALREADY_EXISTS for a command.id in use for another command;
-	// DATA_LOSS for one of a command whose record is damaged.
+	// SendCommand accepts a command for a VM. It is durable when this returns, and is
+	// delivered at least once unless it is cancelled or expires. A VM that is offline,
+	// or was never seen, is not an error: the command waits as PENDING. Errors:
+	// ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
+	// of a command whose record is damaged.
 	SendCommand(context.Context, *v1.SendCommandRequest) (*v1.SendCommandResponse, error)
-	// GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
-	// is damaged.
+	// GetCommand returns one command. Errors: NOT_FOUND; DATA_LOSS when its record is
+	// damaged.
 	GetCommand(context.Context, *v1.GetCommandRequest) (*v1.GetCommandResponse, error)
-	// ListCommands lists commands, the latest accepted first.
+	// ListCommands lists commands, latest accepted first.
 	ListCommands(context.Context, *v1.ListCommandsRequest) (*v1.ListCommandsResponse, error)
-	// CancelCommand takes a command back. A delivered command is cancelled too,
-	// and lets the VM's next one through, but the agent may have acted on it.
-	// Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-	// FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
-	// record is damaged.
+	// CancelCommand cancels a command. A delivered command is cancelled too, and no
+	// longer blocks the VM's next one, but the agent may have acted on it. For a
+	// cancelled command it returns the record. Errors: NOT_FOUND; FAILED_PRECONDITION
+	// when it has already ended otherwise; DATA_LOSS when its record is damaged.
 	CancelCommand(context.Context, *v1.CancelCommandRequest) (*v1.CancelCommandResponse, error)
-	// GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
-	// its record is damaged, until the VM reports again.
+	// GetVM returns one VM. Errors: NOT_FOUND for a VM that was never seen; DATA_LOSS
+	// when its record is damaged, until the VM reports again.
 	GetVM(context.Context, *v1.GetVMRequest) (*v1.GetVMResponse, error)
-	// ListVMs lists VMs in the order of their vm_id.
+	// ListVMs lists VMs in order of their vm_id.
 	ListVMs(context.Context, *v1.ListVMsRequest) (*v1.ListVMsResponse, error)
-	// ListEvents lists events, the latest received first.
+	// ListEvents lists events, latest received first.
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
-	// ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
-	// received first. Errors: NOT_FOUND for a VM that was never seen.
+	// ListHeartbeats lists the stored heartbeats of a VM, latest received first.
+	// Errors: NOT_FOUND for a VM that was never seen.
 	ListHeartbeats(context.Context, *v1.ListHeartbeatsRequest) (*v1.ListHeartbeatsResponse, error)
-	// WatchFleet sends every change of the fleet as it is made durable. The first
-	// answer, and one every 30 seconds of quiet, has only a cursor. The stream
-	// ends with UNAVAILABLE when the controller stops: call again with the last
-	// cursor and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose
-	// changes are no longer kept.
+	// WatchFleet sends every change of the fleet once it is durable. The first answer,
+	// and one after every 30 seconds without changes, has only a cursor. The stream
+	// ends with UNAVAILABLE when the controller stops: call again with the last cursor
+	// and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose changes are no
+	// longer kept.
 	WatchFleet(context.Context, *v1.WatchFleetRequest) (*connect.ServerStreamForClient[v1.WatchFleetResponse], error)
-	// GetServerInfo says which controller answers.
+	// GetServerInfo describes the controller that answers.
 	GetServerInfo(context.Context, *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error)
 }
 
@@ -282,40 +281,39 @@ func (c *adminServiceClient) GetServerInfo(ctx context.Context, req *v1.GetServe
 
 // AdminServiceHandler is an implementation of the migcontroller.v1.AdminService service.
 type AdminServiceHandler interface {
-	// SendCommand accepts a command for a VM. It is durable when this answers,
-	// and is delivered at least once unless it is cancelled or expires. A VM that
-	// is offline, or was never seen, is not an error: the command waits as PENDING.
-	// Errors: ALREADY_EXISTS for a command.id in use for another command;
-	// DATA_LOSS for one of a command whose record is damaged.
+	// SendCommand accepts a command for a VM. It is durable when this returns, and is
+	// delivered at least once unless it is cancelled or expires. A VM that is offline,
+	// or was never seen, is not an error: the command waits as PENDING. Errors:
+	// ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
+	// of a command whose record is damaged.
 	SendCommand(context.Context, *v1.SendCommandRequest) (*v1.SendCommandResponse, error)
-	// GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
-	// is damaged.
+	// GetCommand returns one command. Errors: NOT_FOUND; DATA_LOSS when its record is
+	// damaged.
 	GetCommand(context.Context, *v1.GetCommandRequest) (*v1.GetCommandResponse, error)
-	// ListCommands lists commands, the latest accepted first.
+	// ListCommands lists commands, latest accepted first.
 	ListCommands(context.Context, *v1.ListCommandsRequest) (*v1.ListCommandsResponse, error)
-	// CancelCommand takes a command back. A delivered command is cancelled too,
-	// and lets the VM's next one through, but the agent may have acted on it.
-	// Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-	// FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
-	// record is damaged.
+	// CancelCommand cancels a command. A delivered command is cancelled too, and no
+	// longer blocks the VM's next one, but the agent may have acted on it. For a
+	// cancelled command it returns the record. Errors: NOT_FOUND; FAILED_PRECONDITION
+	// when it has already ended otherwise; DATA_LOSS when its record is damaged.
 	CancelCommand(context.Context, *v1.CancelCommandRequest) (*v1.CancelCommandResponse, error)
-	// GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
-	// its record is damaged, until the VM reports again.
+	// GetVM returns one VM. Errors: NOT_FOUND for a VM that was never seen; DATA_LOSS
+	// when its record is damaged, until the VM reports again.
 	GetVM(context.Context, *v1.GetVMRequest) (*v1.GetVMResponse, error)
-	// ListVMs lists VMs in the order of their vm_id.
+	// ListVMs lists VMs in order of their vm_id.
 	ListVMs(context.Context, *v1.ListVMsRequest) (*v1.ListVMsResponse, error)
-	// ListEvents lists events, the latest received first.
+	// ListEvents lists events, latest received first.
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
-	// ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
-	// received first. Errors: NOT_FOUND for a VM that was never seen.
+	// ListHeartbeats lists the stored heartbeats of a VM, latest received first.
+	// Errors: NOT_FOUND for a VM that was never seen.
 	ListHeartbeats(context.Context, *v1.ListHeartbeatsRequest) (*v1.ListHeartbeatsResponse, error)
-	// WatchFleet sends every change of the fleet as it is made durable. The first
-	// answer, and one every 30 seconds of quiet, has only a cursor. The stream
-	// ends with UNAVAILABLE when the controller stops: call again with the last
-	// cursor and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose
-	// changes are no longer kept.
+	// WatchFleet sends every change of the fleet once it is durable. The first answer,
+	// and one after every 30 seconds without changes, has only a cursor. The stream
+	// ends with UNAVAILABLE when the controller stops: call again with the last cursor
+	// and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose changes are no
+	// longer kept.
 	WatchFleet(context.Context, *v1.WatchFleetRequest, *connect.ServerStream[v1.WatchFleetResponse]) error
-	// GetServerInfo says which controller answers.
+	// GetServerInfo describes the controller that answers.
 	GetServerInfo(context.Context, *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error)
 }
 

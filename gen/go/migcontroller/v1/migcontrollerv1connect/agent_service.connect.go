@@ -49,24 +49,23 @@ const (
 
 // AgentServiceClient is a client for the migcontroller.v1.AgentService service.
 type AgentServiceClient interface {
-	// ReportEvent records an event; it is durable when this answers. The answer
-	// to vm_started is the acknowledgement the agent waits for. With the option
-	// --token-in-vm-started it also delivers the VM's register_runner, as a poll
-	// would: the oldest agents take it from there alone. It does so unless a session
-	// of the VM is live, its runner is registered in this boot, a poll was handed a
-	// command in this boot, or no token is available.
-	// HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
+	// ReportEvent records an event; it is durable when this returns. The answer to
+	// vm_started is the acknowledgement that the agent waits for. With the option
+	// --token-in-vm-started it also delivers the VM's register_runner, as a poll would:
+	// the oldest agents take it only from there. It does not do so if a session of the
+	// VM is live, its runner is registered in this boot, a poll has delivered a command
+	// in this boot, or no token is available. HTTP: POST /api/v1/vms/{vm_id}/events,
+	// the body is the event.
 	ReportEvent(context.Context, *v1.ReportEventRequest) (*v1.ReportEventResponse, error)
 	// ReportHeartbeat records a heartbeat; at most the last 100 ms of heartbeats
 	// are lost in a crash.
 	// HTTP: POST /api/v1/vms/{vm_id}/heartbeat, the body is the heartbeat.
 	ReportHeartbeat(context.Context, *v1.ReportHeartbeatRequest) (*v1.ReportHeartbeatResponse, error)
-	// PollCommands hands out the VM's next command; being handed out is its
-	// delivery. At most one is unacknowledged at a time, and an agent that polls
-	// sends no acks: the next command follows when the first has timed out, or,
-	// for register_runner, when the event runner_registered came. While a session
-	// of the VM is live the answer is empty.
-	// HTTP: GET /api/v1/vms/{vm_id}/commands.
+	// PollCommands returns, and thereby delivers, the VM's next command. At most one is
+	// unacknowledged at a time, and an agent that polls sends no acks: the next command
+	// follows when the first has timed out, or, for register_runner, when the event
+	// runner_registered has arrived. While a session of the VM is live the answer is
+	// empty. HTTP: GET /api/v1/vms/{vm_id}/commands.
 	PollCommands(context.Context, *v1.PollCommandsRequest) (*v1.PollCommandsResponse, error)
 	// RequestRegistrationToken mints a runner registration token. Errors:
 	// UNAVAILABLE also while no token is available.
@@ -158,24 +157,23 @@ func (c *agentServiceClient) RequestRegistrationToken(ctx context.Context, req *
 
 // AgentServiceHandler is an implementation of the migcontroller.v1.AgentService service.
 type AgentServiceHandler interface {
-	// ReportEvent records an event; it is durable when this answers. The answer
-	// to vm_started is the acknowledgement the agent waits for. With the option
-	// --token-in-vm-started it also delivers the VM's register_runner, as a poll
-	// would: the oldest agents take it from there alone. It does so unless a session
-	// of the VM is live, its runner is registered in this boot, a poll was handed a
-	// command in this boot, or no token is available.
-	// HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
+	// ReportEvent records an event; it is durable when this returns. The answer to
+	// vm_started is the acknowledgement that the agent waits for. With the option
+	// --token-in-vm-started it also delivers the VM's register_runner, as a poll would:
+	// the oldest agents take it only from there. It does not do so if a session of the
+	// VM is live, its runner is registered in this boot, a poll has delivered a command
+	// in this boot, or no token is available. HTTP: POST /api/v1/vms/{vm_id}/events,
+	// the body is the event.
 	ReportEvent(context.Context, *v1.ReportEventRequest) (*v1.ReportEventResponse, error)
 	// ReportHeartbeat records a heartbeat; at most the last 100 ms of heartbeats
 	// are lost in a crash.
 	// HTTP: POST /api/v1/vms/{vm_id}/heartbeat, the body is the heartbeat.
 	ReportHeartbeat(context.Context, *v1.ReportHeartbeatRequest) (*v1.ReportHeartbeatResponse, error)
-	// PollCommands hands out the VM's next command; being handed out is its
-	// delivery. At most one is unacknowledged at a time, and an agent that polls
-	// sends no acks: the next command follows when the first has timed out, or,
-	// for register_runner, when the event runner_registered came. While a session
-	// of the VM is live the answer is empty.
-	// HTTP: GET /api/v1/vms/{vm_id}/commands.
+	// PollCommands returns, and thereby delivers, the VM's next command. At most one is
+	// unacknowledged at a time, and an agent that polls sends no acks: the next command
+	// follows when the first has timed out, or, for register_runner, when the event
+	// runner_registered has arrived. While a session of the VM is live the answer is
+	// empty. HTTP: GET /api/v1/vms/{vm_id}/commands.
 	PollCommands(context.Context, *v1.PollCommandsRequest) (*v1.PollCommandsResponse, error)
 	// RequestRegistrationToken mints a runner registration token. Errors:
 	// UNAVAILABLE also while no token is available.

@@ -20,7 +20,7 @@ import (
 
 type adminClient = migcontrollerv1connect.AdminServiceClient
 
-// SendCommand with wait answers what the VM made of the command.
+// SendCommand with wait returns the result of the command.
 func TestSendAndWait(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, admin adminClient) {
@@ -36,8 +36,7 @@ func TestSendAndWait(t *testing.T) {
 	})
 }
 
-// Every refusal that a program can act upon has its code, and a detail with its
-// reason.
+// Every error that a program can act upon has its code, and a detail with its reason.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, admin adminClient) {
@@ -65,7 +64,7 @@ func TestErrors(t *testing.T) {
 		_, err = admin.CancelCommand(t.Context(), &migcontrollerv1.CancelCommandRequest{CommandId: done.GetCommand().GetId()})
 		requireReason(t, err, connect.CodeFailedPrecondition, migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED)
 
-		// A refusal of a stream comes with its first answer.
+		// The error of a stream is returned with its first answer.
 		changes, err := admin.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{Cursor: "no cursor"})
 		require.NoError(t, err)
 		defer changes.Close()
@@ -93,8 +92,8 @@ func TestWatchDeadline(t *testing.T) {
 	})
 }
 
-// A call whose deadline comes before the end of its wait is answered in time,
-// with the record as it is by then.
+// A call whose deadline is before the end of its wait returns in time, with the current
+// record.
 func TestWaitPastDeadline(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, admin adminClient) {
@@ -111,8 +110,8 @@ func TestWaitPastDeadline(t *testing.T) {
 	})
 }
 
-// Pages have every item once, in the order of the list, and a page_token is good
-// only with its filters.
+// Pages contain every item once, in the order of the list, and a page_token is valid only
+// with its filters.
 func TestPages(t *testing.T) {
 	t.Parallel()
 	overEach(t, func(t *testing.T, admin adminClient) {
@@ -180,7 +179,7 @@ func requireReason(t *testing.T, err error, code connect.Code, reason migcontrol
 	require.Empty(t, detail.GetRule())
 }
 
-// idOf returns an id that no other test uses, nor this one over another protocol.
+// idOf returns an id that is unique per test and protocol.
 func idOf(t *testing.T, what string) string {
 	t.Helper()
 	return what + "-" + strings.NewReplacer("/", "-", "#", "-").Replace(t.Name())

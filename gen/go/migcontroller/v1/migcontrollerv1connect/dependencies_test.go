@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whoever imports a package of gen/go gets Connect, Protobuf and the standard
-// library, and nothing of the server.
+// The packages of gen/go depend only on Connect, Protobuf and the standard library, and not
+// on the server.
 func TestDependencies(t *testing.T) {
 	t.Parallel()
 	const own = "github.com/mig-controller/mig-controller"

@@ -61,8 +61,8 @@ func Example() {
 	// sim-vm-0001 set_log_level SUCCEEDED
 }
 
-// Sends a command and waits for its end. Where the context ends before the wait
-// does, the answer comes shortly before the context's end.
+// Sends a command and waits for its end. If the context ends before the wait does, the
+// answer is returned shortly before that.
 func ExampleAdminServiceClient_SendCommand() {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()
@@ -113,7 +113,7 @@ func ExampleAdminServiceClient_SendCommand_error() {
 	// rule: must be 1 to 128 characters of A-Z a-z 0-9 . _ -, the first a letter or digit
 }
 
-// Lists come in pages. The filters stay the same from page to page.
+// Lists are paged. The filters must be the same for all pages.
 func ExampleAdminServiceClient_ListVMs() {
 	admin := migcontrollerv1connect.NewAdminServiceClient(http.DefaultClient, "http://localhost:8080")
 
@@ -139,8 +139,7 @@ func ExampleAdminServiceClient_ListVMs() {
 	// sim-vm-0003
 }
 
-// A watch that broke off goes on after the last cursor, as if it had never
-// ended.
+// A watch that broke off continues after the last cursor, as if it had never ended.
 func ExampleAdminServiceClient_WatchFleet_resume() {
 	ctx := context.Background()
 	admin := migcontrollerv1connect.NewAdminServiceClient(http.DefaultClient, "http://localhost:8080")
@@ -190,8 +189,7 @@ func ExampleAdminServiceClient_WatchFleet_resume() {
 	// update_config COMMAND_STATE_SUCCEEDED
 }
 
-// gRPC instead of Connect. It needs HTTP/2, which without TLS has to be asked
-// for.
+// gRPC instead of Connect. It needs HTTP/2, which must be enabled explicitly without TLS.
 func ExampleNewAdminServiceClient_gRPC() {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Protocols = new(http.Protocols)

@@ -19,9 +19,8 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// The controller that tests and examples share, with three simulated VMs, of
-// which the first is ideal and takes the commands, and its program for those who
-// need one of their own.
+// The controller that tests and examples share, with three simulated VMs, the first of
+// which is ideal and gets the commands, and its program for tests that need their own.
 var (
 	shared  *clienttest.Controller
 	program string
@@ -40,7 +39,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// awaitSessions waits until so many VMs are connected to the shared controller.
+// awaitSessions waits until this many VMs are connected to the shared controller.
 func awaitSessions(n int64) error {
 	ctx, cancel := context.WithTimeout(context.Background(), clienttest.Patience)
 	defer cancel()
@@ -79,8 +78,8 @@ func newAdmin(
 		clienttest.NewHTTPClient(t, protocol.HTTP2), "http://"+c.HTTP, protocol.Options...)
 }
 
-// requireRefused requires an error with the code and one detail, the
-// ErrorDetail, and returns that.
+// requireRefused requires an error with this code and a single detail, the ErrorDetail, and
+// returns that.
 func requireRefused(t *testing.T, err error, code connect.Code) *migcontrollerv1.ErrorDetail {
 	t.Helper()
 	var refused *connect.Error

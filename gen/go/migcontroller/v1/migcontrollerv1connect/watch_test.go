@@ -11,8 +11,8 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// A watch that ended with its controller goes on with the next one: what was
-// done in between is told exactly once and in order, and nothing again.
+// A watch that ended with its controller continues with the next one: the changes in
+// between are received exactly once and in order, and earlier ones are not repeated.
 func TestWatchResumesAfterRestart(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range clienttest.Protocols {
@@ -63,7 +63,7 @@ type step struct {
 	state   migcontrollerv1.CommandState
 }
 
-// lifeOf is the life of a command that succeeds.
+// lifeOf returns the steps of a command that succeeds.
 func lifeOf(command string) []step {
 	return []step{
 		{command, migcontrollerv1.CommandState_COMMAND_STATE_PENDING},
@@ -79,7 +79,7 @@ type watcher struct {
 	cursor  string // the last
 }
 
-// watch begins to watch at the cursor and waits for the first answer.
+// watch begins a watch at the cursor and waits for the first answer.
 func watch(t *testing.T, admin adminClient, cursor string) *watcher {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), clienttest.Patience)
@@ -92,7 +92,7 @@ func watch(t *testing.T, admin adminClient, cursor string) *watcher {
 	return &watcher{t: t, changes: changes, cursor: changes.Msg().GetCursor()}
 }
 
-// until returns what is told up to the end of the command.
+// until returns the steps up to the end of the command.
 func (w *watcher) until(command string) []step {
 	w.t.Helper()
 	var steps []step
@@ -107,7 +107,7 @@ func (w *watcher) until(command string) []step {
 	return nil
 }
 
-// rest returns what is told until the watch ends.
+// rest returns the steps until the watch ends.
 func (w *watcher) rest() []step {
 	var steps []step
 	for w.changes.Receive() {
@@ -118,11 +118,11 @@ func (w *watcher) rest() []step {
 
 func (w *watcher) err() error { return w.changes.Err() }
 
-// steps keeps the cursor and returns the step that the answer is, if it is one.
+// steps stores the cursor and returns the step in the answer, if there is one.
 func (w *watcher) steps() []step {
-	told := w.changes.Msg()
-	w.cursor = told.GetCursor()
-	record := told.GetCommand()
+	answer := w.changes.Msg()
+	w.cursor = answer.GetCursor()
+	record := answer.GetCommand()
 	if record == nil || record.GetCommand().GetType() == "register_runner" {
 		return nil
 	}

@@ -20,19 +20,19 @@ import (
 
 const registerRunner = "register_runner"
 
-// vms is how many VMs the tests have made up.
+// vms counts the VMs that the tests have created.
 var vms atomic.Int64
 
-// An agent lives on its stream as MIGlets do: it is accepted, told to register
-// its runner, proves that it has, and does what an operator asks, who sees it. A
-// new stream of the same VM is not told to register again.
+// An agent uses its stream as MIGlets do: it is accepted, gets register_runner, proves the
+// registration, and executes an operator's command, whose result the operator sees. A new
+// stream of the same VM does not get register_runner again.
 func TestAgentLife(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range clienttest.Protocols {
 		t.Run(protocol.Name, func(t *testing.T) {
 			t.Parallel()
 			admin := migcontrollerv1connect.NewAdminServiceClient(clienttest.NewHTTPClient(t, false), "http://"+shared.HTTP)
-			vm := fmt.Sprintf("agent-%d", vms.Add(1)) // one that was never seen, also with -count
+			vm := fmt.Sprintf("agent-%d", vms.Add(1)) // never seen before, even with -count
 
 			a := connectAgent(t, protocol, vm)
 			register := a.command()
@@ -57,7 +57,7 @@ func TestAgentLife(t *testing.T) {
 
 			again := connectAgent(t, protocol, vm)
 			again.beat()
-			again.obey(admin, "second") // it comes first, so nothing came before it
+			again.obey(admin, "second") // it is first, so nothing was sent before it
 			again.leave()
 			registrations, err := admin.ListCommands(t.Context(),
 				&migcontrollerv1.ListCommandsRequest{VmId: vm, Type: registerRunner})
@@ -68,7 +68,7 @@ func TestAgentLife(t *testing.T) {
 	}
 }
 
-// A vm_id that can never be accepted is refused in the ConnectAck.
+// An invalid vm_id is rejected in the ConnectAck.
 func TestAgentIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range clienttest.Protocols {
@@ -105,7 +105,7 @@ func openStream(t *testing.T, protocol clienttest.Protocol, vm string) *agent {
 	return a
 }
 
-// connectAgent opens a stream that is accepted.
+// connectAgent opens a stream, which must be accepted.
 func connectAgent(t *testing.T, protocol clienttest.Protocol, vm string) *agent {
 	t.Helper()
 	a := openStream(t, protocol, vm)
@@ -153,8 +153,8 @@ func (a *agent) beat() {
 	}})
 }
 
-// obey has an operator send a command, which the agent gets next and acks, and
-// which the operator then sees as done.
+// obey makes an operator send a command, which the agent gets next and acks, and which the
+// operator then sees as succeeded.
 func (a *agent) obey(admin migcontrollerv1connect.AdminServiceClient, name string) {
 	a.t.Helper()
 	type answer struct {

@@ -15,8 +15,8 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 )
 
-// An agent that registers its runner and leaves. The stream needs HTTP/2, which
-// without TLS has to be asked for.
+// An agent that registers its runner and leaves. The stream needs HTTP/2, which must be
+// enabled explicitly without TLS.
 func Example() {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.Protocols = new(http.Protocols)

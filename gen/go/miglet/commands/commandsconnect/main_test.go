@@ -10,7 +10,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/internal/clienttest"
 )
 
-// shared is the controller of all tests and of the example.
+// shared is the controller for all tests and the example.
 var shared *clienttest.Controller
 
 func TestMain(m *testing.M) {

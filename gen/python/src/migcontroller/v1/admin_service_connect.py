@@ -36,84 +36,83 @@ _GZIP_COMPRESSION = GzipCompression()
 
 class AdminService(Protocol):
     """
-    AdminService is for operators and their tools: it commands VMs and shows the
-    fleet. Every list comes in pages of a stable order; a page_token is good only
-    with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
-    for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
-    read. They carry an ErrorDetail.
+    AdminService is for operators and their tools: it sends commands to VMs and shows
+    the fleet. Lists are paged in a stable order; a page_token is valid only with the
+    filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
+    field that violates its rule; UNAVAILABLE while the store cannot be read or
+    written. They have an ErrorDetail.
     """
     async def send_command(self, request: SendCommandRequest, ctx: RequestContext[SendCommandRequest, SendCommandResponse], /) -> SendCommandResponse:
         """
-        SendCommand accepts a command for a VM. It is durable when this answers,
-        and is delivered at least once unless it is cancelled or expires. A VM that
-        is offline, or was never seen, is not an error: the command waits as PENDING.
-        Errors: ALREADY_EXISTS for a command.id in use for another command;
-        DATA_LOSS for one of a command whose record is damaged.
+        SendCommand accepts a command for a VM. It is durable when this returns, and is
+        delivered at least once unless it is cancelled or expires. A VM that is offline,
+        or was never seen, is not an error: the command waits as PENDING. Errors:
+        ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
+        of a command whose record is damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def get_command(self, request: GetCommandRequest, ctx: RequestContext[GetCommandRequest, GetCommandResponse], /) -> GetCommandResponse:
         """
-        GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
-        is damaged.
+        GetCommand returns one command. Errors: NOT_FOUND; DATA_LOSS when its record is
+        damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def list_commands(self, request: ListCommandsRequest, ctx: RequestContext[ListCommandsRequest, ListCommandsResponse], /) -> ListCommandsResponse:
         """
-        ListCommands lists commands, the latest accepted first.
+        ListCommands lists commands, latest accepted first.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def cancel_command(self, request: CancelCommandRequest, ctx: RequestContext[CancelCommandRequest, CancelCommandResponse], /) -> CancelCommandResponse:
         """
-        CancelCommand takes a command back. A delivered command is cancelled too,
-        and lets the VM's next one through, but the agent may have acted on it.
-        Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-        FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
-        record is damaged.
+        CancelCommand cancels a command. A delivered command is cancelled too, and no
+        longer blocks the VM's next one, but the agent may have acted on it. For a
+        cancelled command it returns the record. Errors: NOT_FOUND; FAILED_PRECONDITION
+        when it has already ended otherwise; DATA_LOSS when its record is damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def get_vm(self, request: GetVMRequest, ctx: RequestContext[GetVMRequest, GetVMResponse], /) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
-        its record is damaged, until the VM reports again.
+        GetVM returns one VM. Errors: NOT_FOUND for a VM that was never seen; DATA_LOSS
+        when its record is damaged, until the VM reports again.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def list_v_ms(self, request: ListVMsRequest, ctx: RequestContext[ListVMsRequest, ListVMsResponse], /) -> ListVMsResponse:
         """
-        ListVMs lists VMs in the order of their vm_id.
+        ListVMs lists VMs in order of their vm_id.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def list_events(self, request: ListEventsRequest, ctx: RequestContext[ListEventsRequest, ListEventsResponse], /) -> ListEventsResponse:
         """
-        ListEvents lists events, the latest received first.
+        ListEvents lists events, latest received first.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def list_heartbeats(self, request: ListHeartbeatsRequest, ctx: RequestContext[ListHeartbeatsRequest, ListHeartbeatsResponse], /) -> ListHeartbeatsResponse:
         """
-        ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
-        received first. Errors: NOT_FOUND for a VM that was never seen.
+        ListHeartbeats lists the stored heartbeats of a VM, latest received first.
+        Errors: NOT_FOUND for a VM that was never seen.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def watch_fleet(self, request: WatchFleetRequest, ctx: RequestContext[WatchFleetRequest, WatchFleetResponse], /) -> AsyncIterator[WatchFleetResponse]:
         """
-        WatchFleet sends every change of the fleet as it is made durable. The first
-        answer, and one every 30 seconds of quiet, has only a cursor. The stream
-        ends with UNAVAILABLE when the controller stops: call again with the last
-        cursor and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose
-        changes are no longer kept.
+        WatchFleet sends every change of the fleet once it is durable. The first answer,
+        and one after every 30 seconds without changes, has only a cursor. The stream
+        ends with UNAVAILABLE when the controller stops: call again with the last cursor
+        and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose changes are no
+        longer kept.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     async def get_server_info(self, request: GetServerInfoRequest, ctx: RequestContext[GetServerInfoRequest, GetServerInfoResponse], /) -> GetServerInfoResponse:
         """
-        GetServerInfo says which controller answers.
+        GetServerInfo describes the controller that answers.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -246,11 +245,11 @@ class AdminServiceASGIApplication(ConnectASGIApplication[AdminService]):
 
 class AdminServiceClient(ConnectClient):
     """
-    AdminService is for operators and their tools: it commands VMs and shows the
-    fleet. Every list comes in pages of a stable order; a page_token is good only
-    with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
-    for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
-    read. They carry an ErrorDetail.
+    AdminService is for operators and their tools: it sends commands to VMs and shows
+    the fleet. Lists are paged in a stable order; a page_token is valid only with the
+    filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
+    field that violates its rule; UNAVAILABLE while the store cannot be read or
+    written. They have an ErrorDetail.
     """
     def __init__(
         self,
@@ -284,11 +283,11 @@ class AdminServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> SendCommandResponse:
         """
-        SendCommand accepts a command for a VM. It is durable when this answers,
-        and is delivered at least once unless it is cancelled or expires. A VM that
-        is offline, or was never seen, is not an error: the command waits as PENDING.
-        Errors: ALREADY_EXISTS for a command.id in use for another command;
-        DATA_LOSS for one of a command whose record is damaged.
+        SendCommand accepts a command for a VM. It is durable when this returns, and is
+        delivered at least once unless it is cancelled or expires. A VM that is offline,
+        or was never seen, is not an error: the command waits as PENDING. Errors:
+        ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
+        of a command whose record is damaged.
         """
         return await self.execute_unary(
             request=request,
@@ -312,8 +311,8 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> GetCommandResponse:
         """
-        GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
-        is damaged.
+        GetCommand returns one command. Errors: NOT_FOUND; DATA_LOSS when its record is
+        damaged.
         """
         return await self.execute_unary(
             request=request,
@@ -338,7 +337,7 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> ListCommandsResponse:
         """
-        ListCommands lists commands, the latest accepted first.
+        ListCommands lists commands, latest accepted first.
         """
         return await self.execute_unary(
             request=request,
@@ -362,11 +361,10 @@ class AdminServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> CancelCommandResponse:
         """
-        CancelCommand takes a command back. A delivered command is cancelled too,
-        and lets the VM's next one through, but the agent may have acted on it.
-        Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-        FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
-        record is damaged.
+        CancelCommand cancels a command. A delivered command is cancelled too, and no
+        longer blocks the VM's next one, but the agent may have acted on it. For a
+        cancelled command it returns the record. Errors: NOT_FOUND; FAILED_PRECONDITION
+        when it has already ended otherwise; DATA_LOSS when its record is damaged.
         """
         return await self.execute_unary(
             request=request,
@@ -390,8 +388,8 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
-        its record is damaged, until the VM reports again.
+        GetVM returns one VM. Errors: NOT_FOUND for a VM that was never seen; DATA_LOSS
+        when its record is damaged, until the VM reports again.
         """
         return await self.execute_unary(
             request=request,
@@ -416,7 +414,7 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> ListVMsResponse:
         """
-        ListVMs lists VMs in the order of their vm_id.
+        ListVMs lists VMs in order of their vm_id.
         """
         return await self.execute_unary(
             request=request,
@@ -441,7 +439,7 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> ListEventsResponse:
         """
-        ListEvents lists events, the latest received first.
+        ListEvents lists events, latest received first.
         """
         return await self.execute_unary(
             request=request,
@@ -466,8 +464,8 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> ListHeartbeatsResponse:
         """
-        ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
-        received first. Errors: NOT_FOUND for a VM that was never seen.
+        ListHeartbeats lists the stored heartbeats of a VM, latest received first.
+        Errors: NOT_FOUND for a VM that was never seen.
         """
         return await self.execute_unary(
             request=request,
@@ -491,11 +489,11 @@ class AdminServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> AsyncIterator[WatchFleetResponse]:
         """
-        WatchFleet sends every change of the fleet as it is made durable. The first
-        answer, and one every 30 seconds of quiet, has only a cursor. The stream
-        ends with UNAVAILABLE when the controller stops: call again with the last
-        cursor and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose
-        changes are no longer kept.
+        WatchFleet sends every change of the fleet once it is durable. The first answer,
+        and one after every 30 seconds without changes, has only a cursor. The stream
+        ends with UNAVAILABLE when the controller stops: call again with the last cursor
+        and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose changes are no
+        longer kept.
         """
         return self.execute_server_stream(
             request=request,
@@ -519,7 +517,7 @@ class AdminServiceClient(ConnectClient):
         use_get: bool = False,
     ) -> GetServerInfoResponse:
         """
-        GetServerInfo says which controller answers.
+        GetServerInfo describes the controller that answers.
         """
         return await self.execute_unary(
             request=request,
@@ -537,84 +535,83 @@ class AdminServiceClient(ConnectClient):
 
 class AdminServiceSync(Protocol):
     """
-    AdminService is for operators and their tools: it commands VMs and shows the
-    fleet. Every list comes in pages of a stable order; a page_token is good only
-    with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
-    for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
-    read. They carry an ErrorDetail.
+    AdminService is for operators and their tools: it sends commands to VMs and shows
+    the fleet. Lists are paged in a stable order; a page_token is valid only with the
+    filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
+    field that violates its rule; UNAVAILABLE while the store cannot be read or
+    written. They have an ErrorDetail.
     """
     def send_command(self, request: SendCommandRequest, ctx: RequestContext[SendCommandRequest, SendCommandResponse], /) -> SendCommandResponse:
         """
-        SendCommand accepts a command for a VM. It is durable when this answers,
-        and is delivered at least once unless it is cancelled or expires. A VM that
-        is offline, or was never seen, is not an error: the command waits as PENDING.
-        Errors: ALREADY_EXISTS for a command.id in use for another command;
-        DATA_LOSS for one of a command whose record is damaged.
+        SendCommand accepts a command for a VM. It is durable when this returns, and is
+        delivered at least once unless it is cancelled or expires. A VM that is offline,
+        or was never seen, is not an error: the command waits as PENDING. Errors:
+        ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
+        of a command whose record is damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def get_command(self, request: GetCommandRequest, ctx: RequestContext[GetCommandRequest, GetCommandResponse], /) -> GetCommandResponse:
         """
-        GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
-        is damaged.
+        GetCommand returns one command. Errors: NOT_FOUND; DATA_LOSS when its record is
+        damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def list_commands(self, request: ListCommandsRequest, ctx: RequestContext[ListCommandsRequest, ListCommandsResponse], /) -> ListCommandsResponse:
         """
-        ListCommands lists commands, the latest accepted first.
+        ListCommands lists commands, latest accepted first.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def cancel_command(self, request: CancelCommandRequest, ctx: RequestContext[CancelCommandRequest, CancelCommandResponse], /) -> CancelCommandResponse:
         """
-        CancelCommand takes a command back. A delivered command is cancelled too,
-        and lets the VM's next one through, but the agent may have acted on it.
-        Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-        FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
-        record is damaged.
+        CancelCommand cancels a command. A delivered command is cancelled too, and no
+        longer blocks the VM's next one, but the agent may have acted on it. For a
+        cancelled command it returns the record. Errors: NOT_FOUND; FAILED_PRECONDITION
+        when it has already ended otherwise; DATA_LOSS when its record is damaged.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def get_vm(self, request: GetVMRequest, ctx: RequestContext[GetVMRequest, GetVMResponse], /) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
-        its record is damaged, until the VM reports again.
+        GetVM returns one VM. Errors: NOT_FOUND for a VM that was never seen; DATA_LOSS
+        when its record is damaged, until the VM reports again.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def list_v_ms(self, request: ListVMsRequest, ctx: RequestContext[ListVMsRequest, ListVMsResponse], /) -> ListVMsResponse:
         """
-        ListVMs lists VMs in the order of their vm_id.
+        ListVMs lists VMs in order of their vm_id.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def list_events(self, request: ListEventsRequest, ctx: RequestContext[ListEventsRequest, ListEventsResponse], /) -> ListEventsResponse:
         """
-        ListEvents lists events, the latest received first.
+        ListEvents lists events, latest received first.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def list_heartbeats(self, request: ListHeartbeatsRequest, ctx: RequestContext[ListHeartbeatsRequest, ListHeartbeatsResponse], /) -> ListHeartbeatsResponse:
         """
-        ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
-        received first. Errors: NOT_FOUND for a VM that was never seen.
+        ListHeartbeats lists the stored heartbeats of a VM, latest received first.
+        Errors: NOT_FOUND for a VM that was never seen.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def watch_fleet(self, request: WatchFleetRequest, ctx: RequestContext[WatchFleetRequest, WatchFleetResponse], /) -> Iterator[WatchFleetResponse]:
         """
-        WatchFleet sends every change of the fleet as it is made durable. The first
-        answer, and one every 30 seconds of quiet, has only a cursor. The stream
-        ends with UNAVAILABLE when the controller stops: call again with the last
-        cursor and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose
-        changes are no longer kept.
+        WatchFleet sends every change of the fleet once it is durable. The first answer,
+        and one after every 30 seconds without changes, has only a cursor. The stream
+        ends with UNAVAILABLE when the controller stops: call again with the last cursor
+        and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose changes are no
+        longer kept.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
     def get_server_info(self, request: GetServerInfoRequest, ctx: RequestContext[GetServerInfoRequest, GetServerInfoResponse], /) -> GetServerInfoResponse:
         """
-        GetServerInfo says which controller answers.
+        GetServerInfo describes the controller that answers.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -745,11 +742,11 @@ class AdminServiceWSGIApplication(ConnectWSGIApplication):
 
 class AdminServiceClientSync(ConnectClientSync):
     """
-    AdminService is for operators and their tools: it commands VMs and shows the
-    fleet. Every list comes in pages of a stable order; a page_token is good only
-    with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
-    for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
-    read. They carry an ErrorDetail.
+    AdminService is for operators and their tools: it sends commands to VMs and shows
+    the fleet. Lists are paged in a stable order; a page_token is valid only with the
+    filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
+    field that violates its rule; UNAVAILABLE while the store cannot be read or
+    written. They have an ErrorDetail.
     """
     def __init__(
         self,
@@ -783,11 +780,11 @@ class AdminServiceClientSync(ConnectClientSync):
         timeout_ms: int | None = None,
     ) -> SendCommandResponse:
         """
-        SendCommand accepts a command for a VM. It is durable when this answers,
-        and is delivered at least once unless it is cancelled or expires. A VM that
-        is offline, or was never seen, is not an error: the command waits as PENDING.
-        Errors: ALREADY_EXISTS for a command.id in use for another command;
-        DATA_LOSS for one of a command whose record is damaged.
+        SendCommand accepts a command for a VM. It is durable when this returns, and is
+        delivered at least once unless it is cancelled or expires. A VM that is offline,
+        or was never seen, is not an error: the command waits as PENDING. Errors:
+        ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
+        of a command whose record is damaged.
         """
         return self.execute_unary(
             request=request,
@@ -810,8 +807,8 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> GetCommandResponse:
         """
-        GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
-        is damaged.
+        GetCommand returns one command. Errors: NOT_FOUND; DATA_LOSS when its record is
+        damaged.
         """
         return self.execute_unary(
             request=request,
@@ -835,7 +832,7 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> ListCommandsResponse:
         """
-        ListCommands lists commands, the latest accepted first.
+        ListCommands lists commands, latest accepted first.
         """
         return self.execute_unary(
             request=request,
@@ -858,11 +855,10 @@ class AdminServiceClientSync(ConnectClientSync):
         timeout_ms: int | None = None,
     ) -> CancelCommandResponse:
         """
-        CancelCommand takes a command back. A delivered command is cancelled too,
-        and lets the VM's next one through, but the agent may have acted on it.
-        Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-        FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
-        record is damaged.
+        CancelCommand cancels a command. A delivered command is cancelled too, and no
+        longer blocks the VM's next one, but the agent may have acted on it. For a
+        cancelled command it returns the record. Errors: NOT_FOUND; FAILED_PRECONDITION
+        when it has already ended otherwise; DATA_LOSS when its record is damaged.
         """
         return self.execute_unary(
             request=request,
@@ -885,8 +881,8 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> GetVMResponse:
         """
-        GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
-        its record is damaged, until the VM reports again.
+        GetVM returns one VM. Errors: NOT_FOUND for a VM that was never seen; DATA_LOSS
+        when its record is damaged, until the VM reports again.
         """
         return self.execute_unary(
             request=request,
@@ -910,7 +906,7 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> ListVMsResponse:
         """
-        ListVMs lists VMs in the order of their vm_id.
+        ListVMs lists VMs in order of their vm_id.
         """
         return self.execute_unary(
             request=request,
@@ -934,7 +930,7 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> ListEventsResponse:
         """
-        ListEvents lists events, the latest received first.
+        ListEvents lists events, latest received first.
         """
         return self.execute_unary(
             request=request,
@@ -958,8 +954,8 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> ListHeartbeatsResponse:
         """
-        ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
-        received first. Errors: NOT_FOUND for a VM that was never seen.
+        ListHeartbeats lists the stored heartbeats of a VM, latest received first.
+        Errors: NOT_FOUND for a VM that was never seen.
         """
         return self.execute_unary(
             request=request,
@@ -982,11 +978,11 @@ class AdminServiceClientSync(ConnectClientSync):
         timeout_ms: int | None = None,
     ) -> Iterator[WatchFleetResponse]:
         """
-        WatchFleet sends every change of the fleet as it is made durable. The first
-        answer, and one every 30 seconds of quiet, has only a cursor. The stream
-        ends with UNAVAILABLE when the controller stops: call again with the last
-        cursor and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose
-        changes are no longer kept.
+        WatchFleet sends every change of the fleet once it is durable. The first answer,
+        and one after every 30 seconds without changes, has only a cursor. The stream
+        ends with UNAVAILABLE when the controller stops: call again with the last cursor
+        and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose changes are no
+        longer kept.
         """
         return self.execute_server_stream(
             request=request,
@@ -1009,7 +1005,7 @@ class AdminServiceClientSync(ConnectClientSync):
         use_get: bool = False,
     ) -> GetServerInfoResponse:
         """
-        GetServerInfo says which controller answers.
+        GetServerInfo describes the controller that answers.
         """
         return self.execute_unary(
             request=request,

@@ -36,21 +36,21 @@ _GZIP_COMPRESSION = GzipCompression()
 
 class AgentService(Protocol):
     """
-    AgentService is what an agent asks without a stream. Older agents use it
-    through HTTP routes, named with each method, whose JSON has snake_case names;
-    over those routes every status but 200 is a failure to the agent.
-    A message may have 64 KiB. Errors of every method: INVALID_ARGUMENT for a
-    field that breaks its rule; UNAVAILABLE while nothing can be stored.
+    AgentService is for requests of agents outside the stream. Older agents use it
+    through the HTTP routes given for each method, whose JSON has snake_case names; on
+    those routes any status but 200 is a failure to the agent. A message may have up to
+    64 KiB. Errors of every method: INVALID_ARGUMENT for a field that violates its
+    rule; UNAVAILABLE while the store cannot be written.
     """
     async def report_event(self, request: ReportEventRequest, ctx: RequestContext[ReportEventRequest, ReportEventResponse], /) -> ReportEventResponse:
         """
-        ReportEvent records an event; it is durable when this answers. The answer
-        to vm_started is the acknowledgement the agent waits for. With the option
-        --token-in-vm-started it also delivers the VM's register_runner, as a poll
-        would: the oldest agents take it from there alone. It does so unless a session
-        of the VM is live, its runner is registered in this boot, a poll was handed a
-        command in this boot, or no token is available.
-        HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
+        ReportEvent records an event; it is durable when this returns. The answer to
+        vm_started is the acknowledgement that the agent waits for. With the option
+        --token-in-vm-started it also delivers the VM's register_runner, as a poll would:
+        the oldest agents take it only from there. It does not do so if a session of the
+        VM is live, its runner is registered in this boot, a poll has delivered a command
+        in this boot, or no token is available. HTTP: POST /api/v1/vms/{vm_id}/events,
+        the body is the event.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -64,12 +64,11 @@ class AgentService(Protocol):
 
     async def poll_commands(self, request: PollCommandsRequest, ctx: RequestContext[PollCommandsRequest, PollCommandsResponse], /) -> PollCommandsResponse:
         """
-        PollCommands hands out the VM's next command; being handed out is its
-        delivery. At most one is unacknowledged at a time, and an agent that polls
-        sends no acks: the next command follows when the first has timed out, or,
-        for register_runner, when the event runner_registered came. While a session
-        of the VM is live the answer is empty.
-        HTTP: GET /api/v1/vms/{vm_id}/commands.
+        PollCommands returns, and thereby delivers, the VM's next command. At most one is
+        unacknowledged at a time, and an agent that polls sends no acks: the next command
+        follows when the first has timed out, or, for register_runner, when the event
+        runner_registered has arrived. While a session of the VM is live the answer is
+        empty. HTTP: GET /api/v1/vms/{vm_id}/commands.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -150,11 +149,11 @@ class AgentServiceASGIApplication(ConnectASGIApplication[AgentService]):
 
 class AgentServiceClient(ConnectClient):
     """
-    AgentService is what an agent asks without a stream. Older agents use it
-    through HTTP routes, named with each method, whose JSON has snake_case names;
-    over those routes every status but 200 is a failure to the agent.
-    A message may have 64 KiB. Errors of every method: INVALID_ARGUMENT for a
-    field that breaks its rule; UNAVAILABLE while nothing can be stored.
+    AgentService is for requests of agents outside the stream. Older agents use it
+    through the HTTP routes given for each method, whose JSON has snake_case names; on
+    those routes any status but 200 is a failure to the agent. A message may have up to
+    64 KiB. Errors of every method: INVALID_ARGUMENT for a field that violates its
+    rule; UNAVAILABLE while the store cannot be written.
     """
     def __init__(
         self,
@@ -188,13 +187,13 @@ class AgentServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> ReportEventResponse:
         """
-        ReportEvent records an event; it is durable when this answers. The answer
-        to vm_started is the acknowledgement the agent waits for. With the option
-        --token-in-vm-started it also delivers the VM's register_runner, as a poll
-        would: the oldest agents take it from there alone. It does so unless a session
-        of the VM is live, its runner is registered in this boot, a poll was handed a
-        command in this boot, or no token is available.
-        HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
+        ReportEvent records an event; it is durable when this returns. The answer to
+        vm_started is the acknowledgement that the agent waits for. With the option
+        --token-in-vm-started it also delivers the VM's register_runner, as a poll would:
+        the oldest agents take it only from there. It does not do so if a session of the
+        VM is live, its runner is registered in this boot, a poll has delivered a command
+        in this boot, or no token is available. HTTP: POST /api/v1/vms/{vm_id}/events,
+        the body is the event.
         """
         return await self.execute_unary(
             request=request,
@@ -242,12 +241,11 @@ class AgentServiceClient(ConnectClient):
         timeout_ms: int | None = None,
     ) -> PollCommandsResponse:
         """
-        PollCommands hands out the VM's next command; being handed out is its
-        delivery. At most one is unacknowledged at a time, and an agent that polls
-        sends no acks: the next command follows when the first has timed out, or,
-        for register_runner, when the event runner_registered came. While a session
-        of the VM is live the answer is empty.
-        HTTP: GET /api/v1/vms/{vm_id}/commands.
+        PollCommands returns, and thereby delivers, the VM's next command. At most one is
+        unacknowledged at a time, and an agent that polls sends no acks: the next command
+        follows when the first has timed out, or, for register_runner, when the event
+        runner_registered has arrived. While a session of the VM is live the answer is
+        empty. HTTP: GET /api/v1/vms/{vm_id}/commands.
         """
         return await self.execute_unary(
             request=request,
@@ -289,21 +287,21 @@ class AgentServiceClient(ConnectClient):
 
 class AgentServiceSync(Protocol):
     """
-    AgentService is what an agent asks without a stream. Older agents use it
-    through HTTP routes, named with each method, whose JSON has snake_case names;
-    over those routes every status but 200 is a failure to the agent.
-    A message may have 64 KiB. Errors of every method: INVALID_ARGUMENT for a
-    field that breaks its rule; UNAVAILABLE while nothing can be stored.
+    AgentService is for requests of agents outside the stream. Older agents use it
+    through the HTTP routes given for each method, whose JSON has snake_case names; on
+    those routes any status but 200 is a failure to the agent. A message may have up to
+    64 KiB. Errors of every method: INVALID_ARGUMENT for a field that violates its
+    rule; UNAVAILABLE while the store cannot be written.
     """
     def report_event(self, request: ReportEventRequest, ctx: RequestContext[ReportEventRequest, ReportEventResponse], /) -> ReportEventResponse:
         """
-        ReportEvent records an event; it is durable when this answers. The answer
-        to vm_started is the acknowledgement the agent waits for. With the option
-        --token-in-vm-started it also delivers the VM's register_runner, as a poll
-        would: the oldest agents take it from there alone. It does so unless a session
-        of the VM is live, its runner is registered in this boot, a poll was handed a
-        command in this boot, or no token is available.
-        HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
+        ReportEvent records an event; it is durable when this returns. The answer to
+        vm_started is the acknowledgement that the agent waits for. With the option
+        --token-in-vm-started it also delivers the VM's register_runner, as a poll would:
+        the oldest agents take it only from there. It does not do so if a session of the
+        VM is live, its runner is registered in this boot, a poll has delivered a command
+        in this boot, or no token is available. HTTP: POST /api/v1/vms/{vm_id}/events,
+        the body is the event.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -317,12 +315,11 @@ class AgentServiceSync(Protocol):
 
     def poll_commands(self, request: PollCommandsRequest, ctx: RequestContext[PollCommandsRequest, PollCommandsResponse], /) -> PollCommandsResponse:
         """
-        PollCommands hands out the VM's next command; being handed out is its
-        delivery. At most one is unacknowledged at a time, and an agent that polls
-        sends no acks: the next command follows when the first has timed out, or,
-        for register_runner, when the event runner_registered came. While a session
-        of the VM is live the answer is empty.
-        HTTP: GET /api/v1/vms/{vm_id}/commands.
+        PollCommands returns, and thereby delivers, the VM's next command. At most one is
+        unacknowledged at a time, and an agent that polls sends no acks: the next command
+        follows when the first has timed out, or, for register_runner, when the event
+        runner_registered has arrived. While a session of the VM is live the answer is
+        empty. HTTP: GET /api/v1/vms/{vm_id}/commands.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -401,11 +398,11 @@ class AgentServiceWSGIApplication(ConnectWSGIApplication):
 
 class AgentServiceClientSync(ConnectClientSync):
     """
-    AgentService is what an agent asks without a stream. Older agents use it
-    through HTTP routes, named with each method, whose JSON has snake_case names;
-    over those routes every status but 200 is a failure to the agent.
-    A message may have 64 KiB. Errors of every method: INVALID_ARGUMENT for a
-    field that breaks its rule; UNAVAILABLE while nothing can be stored.
+    AgentService is for requests of agents outside the stream. Older agents use it
+    through the HTTP routes given for each method, whose JSON has snake_case names; on
+    those routes any status but 200 is a failure to the agent. A message may have up to
+    64 KiB. Errors of every method: INVALID_ARGUMENT for a field that violates its
+    rule; UNAVAILABLE while the store cannot be written.
     """
     def __init__(
         self,
@@ -439,13 +436,13 @@ class AgentServiceClientSync(ConnectClientSync):
         timeout_ms: int | None = None,
     ) -> ReportEventResponse:
         """
-        ReportEvent records an event; it is durable when this answers. The answer
-        to vm_started is the acknowledgement the agent waits for. With the option
-        --token-in-vm-started it also delivers the VM's register_runner, as a poll
-        would: the oldest agents take it from there alone. It does so unless a session
-        of the VM is live, its runner is registered in this boot, a poll was handed a
-        command in this boot, or no token is available.
-        HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
+        ReportEvent records an event; it is durable when this returns. The answer to
+        vm_started is the acknowledgement that the agent waits for. With the option
+        --token-in-vm-started it also delivers the VM's register_runner, as a poll would:
+        the oldest agents take it only from there. It does not do so if a session of the
+        VM is live, its runner is registered in this boot, a poll has delivered a command
+        in this boot, or no token is available. HTTP: POST /api/v1/vms/{vm_id}/events,
+        the body is the event.
         """
         return self.execute_unary(
             request=request,
@@ -491,12 +488,11 @@ class AgentServiceClientSync(ConnectClientSync):
         timeout_ms: int | None = None,
     ) -> PollCommandsResponse:
         """
-        PollCommands hands out the VM's next command; being handed out is its
-        delivery. At most one is unacknowledged at a time, and an agent that polls
-        sends no acks: the next command follows when the first has timed out, or,
-        for register_runner, when the event runner_registered came. While a session
-        of the VM is live the answer is empty.
-        HTTP: GET /api/v1/vms/{vm_id}/commands.
+        PollCommands returns, and thereby delivers, the VM's next command. At most one is
+        unacknowledged at a time, and an agent that polls sends no acks: the next command
+        follows when the first has timed out, or, for register_runner, when the event
+        runner_registered has arrived. While a session of the VM is live the answer is
+        empty. HTTP: GET /api/v1/vms/{vm_id}/commands.
         """
         return self.execute_unary(
             request=request,

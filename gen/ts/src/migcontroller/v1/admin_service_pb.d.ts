@@ -30,45 +30,44 @@ export declare type SendCommandRequest = Message<"migcontroller.v1.SendCommandRe
   vmId: string;
 
   /**
-   * The command. type is required. id may be empty and is then made up; given,
-   * it is the idempotency key: the same id with the same vm_id, type and
-   * parameters answers the existing record. created_at may be 0 and is then
-   * now. At most 100 parameters of each kind, names of at most 128 characters,
-   * texts of at most 16384 bytes. registration_token must not be given:
-   * the controller puts one in while it sends the command.
+   * The command. type is required. id is generated if it is empty; a given id is the
+   * idempotency key: the same id with the same vm_id, type and parameters returns the
+   * existing record. created_at 0 means now. At most 100 parameters of each kind,
+   * names of at most 128 characters, texts of at most 16384 bytes. registration_token
+   * must not be given: the controller fills it in at delivery.
    *
    * @generated from field: miglet.commands.Command command = 2;
    */
   command?: Command | undefined;
 
   /**
-   * How long the command may wait to be delivered: up to 30 days. Unset, the
-   * controller's default, an hour unless configured.
+   * How long the command may wait to be delivered: up to 30 days. If unset, the
+   * controller's default: an hour unless configured.
    *
    * @generated from field: google.protobuf.Duration ttl = 3;
    */
   ttl?: Duration | undefined;
 
   /**
-   * How long the agent may take to ack a delivery: up to 1 day. Unset, the
-   * controller's default, 30 seconds unless configured.
+   * How long the agent may take to ack a delivery: up to 1 day. If unset, the
+   * controller's default: 30 seconds unless configured.
    *
    * @generated from field: google.protobuf.Duration ack_timeout = 4;
    */
   ackTimeout?: Duration | undefined;
 
   /**
-   * How long to wait here for the command to become terminal: up to 1 hour. The
-   * answer is the record as it is by then, half a second before the call's own
-   * deadline at the latest. Unset, the answer comes at once.
+   * How long to wait for the command to become terminal: up to 1 hour. The answer is
+   * the record at that time, at the latest half a second before the call's own
+   * deadline. If unset, the answer is immediate.
    *
    * @generated from field: google.protobuf.Duration wait = 5;
    */
   wait?: Duration | undefined;
 
   /**
-   * How many times the command may be delivered before it ends as TIMED_OUT: 1
-   * to 100. 0 is the controller's default, 5 unless configured.
+   * How many times the command may be delivered before it ends as TIMED_OUT: 1 to
+   * 100. 0 means the controller's default: 5 unless configured.
    *
    * @generated from field: int32 max_deliveries = 6;
    */
@@ -88,7 +87,7 @@ export declare const SendCommandRequestSchema: GenMessage<SendCommandRequest>;
  */
 export declare type SendCommandResponse = Message<"migcontroller.v1.SendCommandResponse"> & {
   /**
-   * The command as it is now.
+   * The current record of the command.
    *
    * @generated from field: migcontroller.v1.CommandRecord command = 1;
    */
@@ -122,13 +121,13 @@ export declare type GetCommandRequest = Message<"migcontroller.v1.GetCommandRequ
 export declare const GetCommandRequestSchema: GenMessage<GetCommandRequest>;
 
 /**
- * GetCommandResponse is the command asked for.
+ * GetCommandResponse is the requested command.
  *
  * @generated from message migcontroller.v1.GetCommandResponse
  */
 export declare type GetCommandResponse = Message<"migcontroller.v1.GetCommandResponse"> & {
   /**
-   * The command as it is now.
+   * The current record of the command.
    *
    * @generated from field: migcontroller.v1.CommandRecord command = 1;
    */
@@ -142,7 +141,7 @@ export declare type GetCommandResponse = Message<"migcontroller.v1.GetCommandRes
 export declare const GetCommandResponseSchema: GenMessage<GetCommandResponse>;
 
 /**
- * ListCommandsRequest chooses commands; an empty filter lets all through.
+ * ListCommandsRequest selects commands; an empty filter matches all.
  *
  * @generated from message migcontroller.v1.ListCommandsRequest
  */
@@ -169,14 +168,14 @@ export declare type ListCommandsRequest = Message<"migcontroller.v1.ListCommands
   type: string;
 
   /**
-   * How many at most: 1 to 1000; 0 is 100.
+   * Maximum page size: 1 to 1000; 0 means 100.
    *
    * @generated from field: int32 page_size = 4;
    */
   pageSize: number;
 
   /**
-   * The next_page_token of the page before; empty for the first.
+   * The next_page_token of the previous page; empty for the first page.
    *
    * @generated from field: string page_token = 5;
    */
@@ -196,14 +195,14 @@ export declare const ListCommandsRequestSchema: GenMessage<ListCommandsRequest>;
  */
 export declare type ListCommandsResponse = Message<"migcontroller.v1.ListCommandsResponse"> & {
   /**
-   * The commands, the latest accepted first.
+   * The commands, latest accepted first.
    *
    * @generated from field: repeated migcontroller.v1.CommandRecord commands = 1;
    */
   commands: CommandRecord[];
 
   /**
-   * Asks for the next page; empty on the last.
+   * The token of the next page; empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -217,7 +216,7 @@ export declare type ListCommandsResponse = Message<"migcontroller.v1.ListCommand
 export declare const ListCommandsResponseSchema: GenMessage<ListCommandsResponse>;
 
 /**
- * CancelCommandRequest names the command to take back.
+ * CancelCommandRequest names the command to cancel.
  *
  * @generated from message migcontroller.v1.CancelCommandRequest
  */
@@ -243,7 +242,7 @@ export declare const CancelCommandRequestSchema: GenMessage<CancelCommandRequest
  */
 export declare type CancelCommandResponse = Message<"migcontroller.v1.CancelCommandResponse"> & {
   /**
-   * The command as it is now.
+   * The current record of the command.
    *
    * @generated from field: migcontroller.v1.CommandRecord command = 1;
    */
@@ -277,13 +276,13 @@ export declare type GetVMRequest = Message<"migcontroller.v1.GetVMRequest"> & {
 export declare const GetVMRequestSchema: GenMessage<GetVMRequest>;
 
 /**
- * GetVMResponse is the VM asked for.
+ * GetVMResponse is the requested VM.
  *
  * @generated from message migcontroller.v1.GetVMResponse
  */
 export declare type GetVMResponse = Message<"migcontroller.v1.GetVMResponse"> & {
   /**
-   * The VM as it is now.
+   * The current record of the VM.
    *
    * @generated from field: migcontroller.v1.VM vm = 1;
    */
@@ -297,7 +296,7 @@ export declare type GetVMResponse = Message<"migcontroller.v1.GetVMResponse"> & 
 export declare const GetVMResponseSchema: GenMessage<GetVMResponse>;
 
 /**
- * ListVMsRequest chooses VMs; an empty filter lets all through.
+ * ListVMsRequest selects VMs; an empty filter matches all.
  *
  * @generated from message migcontroller.v1.ListVMsRequest
  */
@@ -331,14 +330,14 @@ export declare type ListVMsRequest = Message<"migcontroller.v1.ListVMsRequest"> 
   status: string;
 
   /**
-   * How many at most: 1 to 1000; 0 is 100.
+   * Maximum page size: 1 to 1000; 0 means 100.
    *
    * @generated from field: int32 page_size = 5;
    */
   pageSize: number;
 
   /**
-   * The next_page_token of the page before; empty for the first.
+   * The next_page_token of the previous page; empty for the first page.
    *
    * @generated from field: string page_token = 6;
    */
@@ -358,14 +357,14 @@ export declare const ListVMsRequestSchema: GenMessage<ListVMsRequest>;
  */
 export declare type ListVMsResponse = Message<"migcontroller.v1.ListVMsResponse"> & {
   /**
-   * The VMs in the order of their vm_id.
+   * The VMs in order of their vm_id.
    *
    * @generated from field: repeated migcontroller.v1.VM vms = 1;
    */
   vms: VM[];
 
   /**
-   * Asks for the next page; empty on the last.
+   * The token of the next page; empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -379,7 +378,7 @@ export declare type ListVMsResponse = Message<"migcontroller.v1.ListVMsResponse"
 export declare const ListVMsResponseSchema: GenMessage<ListVMsResponse>;
 
 /**
- * ListEventsRequest chooses events; an empty filter lets all through.
+ * ListEventsRequest selects events; an empty filter matches all.
  *
  * @generated from message migcontroller.v1.ListEventsRequest
  */
@@ -413,14 +412,14 @@ export declare type ListEventsRequest = Message<"migcontroller.v1.ListEventsRequ
   until?: Timestamp | undefined;
 
   /**
-   * How many at most: 1 to 1000; 0 is 100.
+   * Maximum page size: 1 to 1000; 0 means 100.
    *
    * @generated from field: int32 page_size = 5;
    */
   pageSize: number;
 
   /**
-   * The next_page_token of the page before; empty for the first.
+   * The next_page_token of the previous page; empty for the first page.
    *
    * @generated from field: string page_token = 6;
    */
@@ -440,14 +439,14 @@ export declare const ListEventsRequestSchema: GenMessage<ListEventsRequest>;
  */
 export declare type ListEventsResponse = Message<"migcontroller.v1.ListEventsResponse"> & {
   /**
-   * The events, the latest received first.
+   * The events, latest received first.
    *
    * @generated from field: repeated migcontroller.v1.Event events = 1;
    */
   events: Event[];
 
   /**
-   * Asks for the next page; empty on the last.
+   * The token of the next page; empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -474,14 +473,14 @@ export declare type ListHeartbeatsRequest = Message<"migcontroller.v1.ListHeartb
   vmId: string;
 
   /**
-   * How many at most: 1 to 1000; 0 is 100.
+   * Maximum page size: 1 to 1000; 0 means 100.
    *
    * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
   /**
-   * The next_page_token of the page before; empty for the first.
+   * The next_page_token of the previous page; empty for the first page.
    *
    * @generated from field: string page_token = 3;
    */
@@ -501,14 +500,14 @@ export declare const ListHeartbeatsRequestSchema: GenMessage<ListHeartbeatsReque
  */
 export declare type ListHeartbeatsResponse = Message<"migcontroller.v1.ListHeartbeatsResponse"> & {
   /**
-   * The heartbeats, the latest received first.
+   * The heartbeats, latest received first.
    *
    * @generated from field: repeated migcontroller.v1.HeartbeatRecord heartbeats = 1;
    */
   heartbeats: HeartbeatRecord[];
 
   /**
-   * Asks for the next page; empty on the last.
+   * The token of the next page; empty on the last page.
    *
    * @generated from field: string next_page_token = 2;
    */
@@ -522,14 +521,14 @@ export declare type ListHeartbeatsResponse = Message<"migcontroller.v1.ListHeart
 export declare const ListHeartbeatsResponseSchema: GenMessage<ListHeartbeatsResponse>;
 
 /**
- * WatchFleetRequest says where to begin and what to leave out.
+ * WatchFleetRequest specifies where to begin and which changes to send.
  *
  * @generated from message migcontroller.v1.WatchFleetRequest
  */
 export declare type WatchFleetRequest = Message<"migcontroller.v1.WatchFleetRequest"> & {
   /**
-   * The cursor of the last answer that was seen: the watch begins right after
-   * it. Empty, it begins now.
+   * The cursor of the last answer received: the watch begins right after it. If
+   * empty, it begins now.
    *
    * @generated from field: string cursor = 1;
    */
@@ -556,7 +555,7 @@ export declare const WatchFleetRequestSchema: GenMessage<WatchFleetRequest>;
  */
 export declare type WatchFleetResponse = Message<"migcontroller.v1.WatchFleetResponse"> & {
   /**
-   * Where the watch stands after this answer.
+   * The position of the watch after this answer.
    *
    * @generated from field: string cursor = 1;
    */
@@ -576,8 +575,8 @@ export declare type WatchFleetResponse = Message<"migcontroller.v1.WatchFleetRes
    */
   change: {
     /**
-     * A VM as it was after the change. Heartbeats alone are no change; what
-     * they show of the status, the runner and the job is.
+     * The VM after the change. A heartbeat alone is not a change, but a change of
+     * status, runner or job that it shows is.
      *
      * @generated from field: migcontroller.v1.VM vm = 3;
      */
@@ -585,7 +584,7 @@ export declare type WatchFleetResponse = Message<"migcontroller.v1.WatchFleetRes
     case: "vm";
   } | {
     /**
-     * A command as it was after its transition, without its parameters.
+     * The command after its transition, without its parameters.
      *
      * @generated from field: migcontroller.v1.CommandRecord command = 4;
      */
@@ -623,13 +622,13 @@ export declare type GetServerInfoRequest = Message<"migcontroller.v1.GetServerIn
 export declare const GetServerInfoRequestSchema: GenMessage<GetServerInfoRequest>;
 
 /**
- * GetServerInfoResponse is about the controller that answers.
+ * GetServerInfoResponse describes the controller that answers.
  *
  * @generated from message migcontroller.v1.GetServerInfoResponse
  */
 export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerInfoResponse"> & {
   /**
-   * Its version, such as v1.2.3; dev for a build that has none.
+   * Its version, such as v1.2.3; dev for a build without one.
    *
    * @generated from field: string version = 1;
    */
@@ -650,8 +649,8 @@ export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerI
   liveSessions: bigint;
 
   /**
-   * How many goroutines run in it. They grow with its live sessions; if they
-   * grow without them, that is a leak.
+   * How many goroutines run in it. The number grows with live sessions; if it grows
+   * without them, that is a leak.
    *
    * @generated from field: int64 goroutines = 4;
    */
@@ -665,21 +664,21 @@ export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerI
 export declare const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse>;
 
 /**
- * AdminService is for operators and their tools: it commands VMs and shows the
- * fleet. Every list comes in pages of a stable order; a page_token is good only
- * with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
- * for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
- * read. They carry an ErrorDetail.
+ * AdminService is for operators and their tools: it sends commands to VMs and shows
+ * the fleet. Lists are paged in a stable order; a page_token is valid only with the
+ * filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
+ * field that violates its rule; UNAVAILABLE while the store cannot be read or
+ * written. They have an ErrorDetail.
  *
  * @generated from service migcontroller.v1.AdminService
  */
 export declare const AdminService: GenService<{
   /**
-   * SendCommand accepts a command for a VM. It is durable when this answers,
-   * and is delivered at least once unless it is cancelled or expires. A VM that
-   * is offline, or was never seen, is not an error: the command waits as PENDING.
-   * Errors: ALREADY_EXISTS for a command.id in use for another command;
-   * DATA_LOSS for one of a command whose record is damaged.
+   * SendCommand accepts a command for a VM. It is durable when this returns, and is
+   * delivered at least once unless it is cancelled or expires. A VM that is offline,
+   * or was never seen, is not an error: the command waits as PENDING. Errors:
+   * ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
+   * of a command whose record is damaged.
    *
    * @generated from rpc migcontroller.v1.AdminService.SendCommand
    */
@@ -689,8 +688,8 @@ export declare const AdminService: GenService<{
     output: typeof SendCommandResponseSchema;
   },
   /**
-   * GetCommand shows one command. Errors: NOT_FOUND; DATA_LOSS when its record
-   * is damaged.
+   * GetCommand returns one command. Errors: NOT_FOUND; DATA_LOSS when its record is
+   * damaged.
    *
    * @generated from rpc migcontroller.v1.AdminService.GetCommand
    */
@@ -700,7 +699,7 @@ export declare const AdminService: GenService<{
     output: typeof GetCommandResponseSchema;
   },
   /**
-   * ListCommands lists commands, the latest accepted first.
+   * ListCommands lists commands, latest accepted first.
    *
    * @generated from rpc migcontroller.v1.AdminService.ListCommands
    */
@@ -710,11 +709,10 @@ export declare const AdminService: GenService<{
     output: typeof ListCommandsResponseSchema;
   },
   /**
-   * CancelCommand takes a command back. A delivered command is cancelled too,
-   * and lets the VM's next one through, but the agent may have acted on it.
-   * Cancelling a cancelled command answers its record. Errors: NOT_FOUND;
-   * FAILED_PRECONDITION when it has already ended otherwise; DATA_LOSS when its
-   * record is damaged.
+   * CancelCommand cancels a command. A delivered command is cancelled too, and no
+   * longer blocks the VM's next one, but the agent may have acted on it. For a
+   * cancelled command it returns the record. Errors: NOT_FOUND; FAILED_PRECONDITION
+   * when it has already ended otherwise; DATA_LOSS when its record is damaged.
    *
    * @generated from rpc migcontroller.v1.AdminService.CancelCommand
    */
@@ -724,8 +722,8 @@ export declare const AdminService: GenService<{
     output: typeof CancelCommandResponseSchema;
   },
   /**
-   * GetVM shows one VM. Errors: NOT_FOUND for a VM never seen; DATA_LOSS when
-   * its record is damaged, until the VM reports again.
+   * GetVM returns one VM. Errors: NOT_FOUND for a VM that was never seen; DATA_LOSS
+   * when its record is damaged, until the VM reports again.
    *
    * @generated from rpc migcontroller.v1.AdminService.GetVM
    */
@@ -735,7 +733,7 @@ export declare const AdminService: GenService<{
     output: typeof GetVMResponseSchema;
   },
   /**
-   * ListVMs lists VMs in the order of their vm_id.
+   * ListVMs lists VMs in order of their vm_id.
    *
    * @generated from rpc migcontroller.v1.AdminService.ListVMs
    */
@@ -745,7 +743,7 @@ export declare const AdminService: GenService<{
     output: typeof ListVMsResponseSchema;
   },
   /**
-   * ListEvents lists events, the latest received first.
+   * ListEvents lists events, latest received first.
    *
    * @generated from rpc migcontroller.v1.AdminService.ListEvents
    */
@@ -755,8 +753,8 @@ export declare const AdminService: GenService<{
     output: typeof ListEventsResponseSchema;
   },
   /**
-   * ListHeartbeats lists the heartbeats of a VM that are still kept, the latest
-   * received first. Errors: NOT_FOUND for a VM that was never seen.
+   * ListHeartbeats lists the stored heartbeats of a VM, latest received first.
+   * Errors: NOT_FOUND for a VM that was never seen.
    *
    * @generated from rpc migcontroller.v1.AdminService.ListHeartbeats
    */
@@ -766,11 +764,11 @@ export declare const AdminService: GenService<{
     output: typeof ListHeartbeatsResponseSchema;
   },
   /**
-   * WatchFleet sends every change of the fleet as it is made durable. The first
-   * answer, and one every 30 seconds of quiet, has only a cursor. The stream
-   * ends with UNAVAILABLE when the controller stops: call again with the last
-   * cursor and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose
-   * changes are no longer kept.
+   * WatchFleet sends every change of the fleet once it is durable. The first answer,
+   * and one after every 30 seconds without changes, has only a cursor. The stream
+   * ends with UNAVAILABLE when the controller stops: call again with the last cursor
+   * and nothing is missed. Errors: OUT_OF_RANGE for a cursor whose changes are no
+   * longer kept.
    *
    * @generated from rpc migcontroller.v1.AdminService.WatchFleet
    */
@@ -780,7 +778,7 @@ export declare const AdminService: GenService<{
     output: typeof WatchFleetResponseSchema;
   },
   /**
-   * GetServerInfo says which controller answers.
+   * GetServerInfo describes the controller that answers.
    *
    * @generated from rpc migcontroller.v1.AdminService.GetServerInfo
    */

@@ -157,11 +157,11 @@ export const GetServerInfoResponseSchema = /*@__PURE__*/
   messageDesc(file_migcontroller_v1_admin_service, 19);
 
 /**
- * AdminService is for operators and their tools: it commands VMs and shows the
- * fleet. Every list comes in pages of a stable order; a page_token is good only
- * with the filters it was issued for. Errors of every method: INVALID_ARGUMENT
- * for a field that breaks its rule; UNAVAILABLE while nothing can be stored or
- * read. They carry an ErrorDetail.
+ * AdminService is for operators and their tools: it sends commands to VMs and shows
+ * the fleet. Lists are paged in a stable order; a page_token is valid only with the
+ * filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
+ * field that violates its rule; UNAVAILABLE while the store cannot be read or
+ * written. They have an ErrorDetail.
  *
  * @generated from service migcontroller.v1.AdminService
  */

@@ -25,10 +25,10 @@ export declare type ReportEventRequest = Message<"migcontroller.v1.ReportEventRe
   vmId: string;
 
   /**
-   * The event: type (required, formed like a vm_id), timestamp (RFC 3339),
+   * The event: type (required, with the syntax of a vm_id), timestamp (RFC 3339),
    * vm_id (the same VM, or absent), pool_id, org_id, metadata (an object) and
-   * whatever belongs to the type. All of it is kept, known or not; numbers keep
-   * the precision of a double, and over the HTTP route their text.
+   * type-specific members. All members are kept, known or unknown; numbers keep the
+   * precision of a double, and over the HTTP route their text.
    *
    * @generated from field: google.protobuf.Struct event = 2;
    */
@@ -83,7 +83,7 @@ export declare type ReportEventResponse = Message<"migcontroller.v1.ReportEventR
   orgId?: string | undefined;
 
   /**
-   * The same, for people to read.
+   * The same, as text for people.
    *
    * @generated from field: string message = 6;
    */
@@ -97,16 +97,16 @@ export declare type ReportEventResponse = Message<"migcontroller.v1.ReportEventR
   timestamp?: Timestamp | undefined;
 
   /**
-   * The token to register the runner with. A secret. This and what follows is
-   * set only when the answer delivers register_runner, all of it at once.
+   * The token to register the runner with. A secret. This field and the following
+   * ones are set only when the answer delivers register_runner, then all of them.
    *
    * @generated from field: optional string registration_token = 8;
    */
   registrationToken?: string | undefined;
 
   /**
-   * When the token probably stops working: an hour after the token file was last
-   * written, or an hour from now for another token. It can be in the past.
+   * When the token probably expires: an hour after the token file was last written,
+   * or an hour from now for another token. It can be in the past.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 9;
    */
@@ -154,11 +154,11 @@ export declare type ReportHeartbeatRequest = Message<"migcontroller.v1.ReportHea
   vmId: string;
 
   /**
-   * The heartbeat: type (job_heartbeat), timestamp (RFC 3339), vm_id (the same
-   * VM, or absent), pool_id, org_id, miglet_state, vm_health {cpu_load,
-   * memory_used and memory_total in MB, disk_used and disk_total in GB},
-   * runner_state (a text) and current_job {job_id, run_id, repository,
-   * started_at}. All of it is kept, known or not, as an event is.
+   * The heartbeat: type (job_heartbeat), timestamp (RFC 3339), vm_id (the same VM, or
+   * absent), pool_id, org_id, miglet_state, vm_health {cpu_load, memory_used and
+   * memory_total in MB, disk_used and disk_total in GB}, runner_state (a text) and
+   * current_job {job_id, run_id, repository, started_at}. All members are kept, as in
+   * an event.
    *
    * @generated from field: google.protobuf.Struct heartbeat = 2;
    */
@@ -192,7 +192,7 @@ export declare type ReportHeartbeatResponse = Message<"migcontroller.v1.ReportHe
   vmId: string;
 
   /**
-   * The same, for people to read.
+   * The same, as text for people.
    *
    * @generated from field: string message = 3;
    */
@@ -226,7 +226,7 @@ export declare type PollCommandsRequest = Message<"migcontroller.v1.PollCommands
 export declare const PollCommandsRequestSchema: GenMessage<PollCommandsRequest>;
 
 /**
- * PollCommandsResponse is what the VM is to do.
+ * PollCommandsResponse is the next command of the VM.
  *
  * @generated from message migcontroller.v1.PollCommandsResponse
  */
@@ -253,7 +253,7 @@ export declare type PollCommandsResponse = Message<"migcontroller.v1.PollCommand
 export declare const PollCommandsResponseSchema: GenMessage<PollCommandsResponse>;
 
 /**
- * PolledCommand is a command as agents that poll understand it.
+ * PolledCommand is a command in the form for agents that poll.
  *
  * @generated from message migcontroller.v1.PolledCommand
  */
@@ -266,7 +266,7 @@ export declare type PolledCommand = Message<"migcontroller.v1.PolledCommand"> & 
   id: string;
 
   /**
-   * What to do, such as register_runner.
+   * The type of the command, such as register_runner.
    *
    * @generated from field: string type = 2;
    */
@@ -275,15 +275,15 @@ export declare type PolledCommand = Message<"migcontroller.v1.PolledCommand"> & 
   /**
    * All parameters by name. register_runner has registration_token, runner_url,
    * runner_group, labels (a list) and expires_at (RFC 3339, a guess as in
-   * RequestRegistrationTokenResponse). The list parameter
-   * of any other type is named string_array_params.
+   * RequestRegistrationTokenResponse). The list parameter of any other type is named
+   * string_array_params.
    *
    * @generated from field: google.protobuf.Struct parameters = 3;
    */
   parameters?: JsonObject | undefined;
 
   /**
-   * When the command was made, by its sender's clock.
+   * When the command was created, by its sender's clock.
    *
    * @generated from field: google.protobuf.Timestamp created_at = 4;
    */
@@ -297,7 +297,8 @@ export declare type PolledCommand = Message<"migcontroller.v1.PolledCommand"> & 
 export declare const PolledCommandSchema: GenMessage<PolledCommand>;
 
 /**
- * RequestRegistrationTokenRequest says what the token is for.
+ * RequestRegistrationTokenRequest describes the runner for which the token is
+ * requested.
  *
  * @generated from message migcontroller.v1.RequestRegistrationTokenRequest
  */
@@ -324,14 +325,14 @@ export declare type RequestRegistrationTokenRequest = Message<"migcontroller.v1.
   poolId: string;
 
   /**
-   * The runner group the agent asks for; empty for the configured one.
+   * The runner group requested by the agent; empty for the configured one.
    *
    * @generated from field: string runner_group = 4;
    */
   runnerGroup: string;
 
   /**
-   * The labels the agent asks for; empty for the configured ones.
+   * The labels requested by the agent; empty for the configured ones.
    *
    * @generated from field: repeated string labels = 5;
    */
@@ -358,8 +359,8 @@ export declare type RequestRegistrationTokenResponse = Message<"migcontroller.v1
   registrationToken: string;
 
   /**
-   * When the token probably stops working: an hour after the token file was last
-   * written, or an hour from now for another token. It can be in the past.
+   * When the token probably expires: an hour after the token file was last written,
+   * or an hour from now for another token. It can be in the past.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 2;
    */
@@ -394,23 +395,23 @@ export declare type RequestRegistrationTokenResponse = Message<"migcontroller.v1
 export declare const RequestRegistrationTokenResponseSchema: GenMessage<RequestRegistrationTokenResponse>;
 
 /**
- * AgentService is what an agent asks without a stream. Older agents use it
- * through HTTP routes, named with each method, whose JSON has snake_case names;
- * over those routes every status but 200 is a failure to the agent.
- * A message may have 64 KiB. Errors of every method: INVALID_ARGUMENT for a
- * field that breaks its rule; UNAVAILABLE while nothing can be stored.
+ * AgentService is for requests of agents outside the stream. Older agents use it
+ * through the HTTP routes given for each method, whose JSON has snake_case names; on
+ * those routes any status but 200 is a failure to the agent. A message may have up to
+ * 64 KiB. Errors of every method: INVALID_ARGUMENT for a field that violates its
+ * rule; UNAVAILABLE while the store cannot be written.
  *
  * @generated from service migcontroller.v1.AgentService
  */
 export declare const AgentService: GenService<{
   /**
-   * ReportEvent records an event; it is durable when this answers. The answer
-   * to vm_started is the acknowledgement the agent waits for. With the option
-   * --token-in-vm-started it also delivers the VM's register_runner, as a poll
-   * would: the oldest agents take it from there alone. It does so unless a session
-   * of the VM is live, its runner is registered in this boot, a poll was handed a
-   * command in this boot, or no token is available.
-   * HTTP: POST /api/v1/vms/{vm_id}/events, the body is the event.
+   * ReportEvent records an event; it is durable when this returns. The answer to
+   * vm_started is the acknowledgement that the agent waits for. With the option
+   * --token-in-vm-started it also delivers the VM's register_runner, as a poll would:
+   * the oldest agents take it only from there. It does not do so if a session of the
+   * VM is live, its runner is registered in this boot, a poll has delivered a command
+   * in this boot, or no token is available. HTTP: POST /api/v1/vms/{vm_id}/events,
+   * the body is the event.
    *
    * @generated from rpc migcontroller.v1.AgentService.ReportEvent
    */
@@ -432,12 +433,11 @@ export declare const AgentService: GenService<{
     output: typeof ReportHeartbeatResponseSchema;
   },
   /**
-   * PollCommands hands out the VM's next command; being handed out is its
-   * delivery. At most one is unacknowledged at a time, and an agent that polls
-   * sends no acks: the next command follows when the first has timed out, or,
-   * for register_runner, when the event runner_registered came. While a session
-   * of the VM is live the answer is empty.
-   * HTTP: GET /api/v1/vms/{vm_id}/commands.
+   * PollCommands returns, and thereby delivers, the VM's next command. At most one is
+   * unacknowledged at a time, and an agent that polls sends no acks: the next command
+   * follows when the first has timed out, or, for register_runner, when the event
+   * runner_registered has arrived. While a session of the VM is live the answer is
+   * empty. HTTP: GET /api/v1/vms/{vm_id}/commands.
    *
    * @generated from rpc migcontroller.v1.AgentService.PollCommands
    */

@@ -75,11 +75,11 @@ export const RequestRegistrationTokenResponseSchema = /*@__PURE__*/
   messageDesc(file_migcontroller_v1_agent_service, 8);
 
 /**
- * AgentService is what an agent asks without a stream. Older agents use it
- * through HTTP routes, named with each method, whose JSON has snake_case names;
- * over those routes every status but 200 is a failure to the agent.
- * A message may have 64 KiB. Errors of every method: INVALID_ARGUMENT for a
- * field that breaks its rule; UNAVAILABLE while nothing can be stored.
+ * AgentService is for requests of agents outside the stream. Older agents use it
+ * through the HTTP routes given for each method, whose JSON has snake_case names; on
+ * those routes any status but 200 is a failure to the agent. A message may have up to
+ * 64 KiB. Errors of every method: INVALID_ARGUMENT for a field that violates its
+ * rule; UNAVAILABLE while the store cannot be written.
  *
  * @generated from service migcontroller.v1.AgentService
  */

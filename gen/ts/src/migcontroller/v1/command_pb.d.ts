@@ -14,14 +14,14 @@ import type { Waiting } from "./waiting_pb.js";
 export declare const file_migcontroller_v1_command: GenFile;
 
 /**
- * CommandRecord is a command and everything that became of it.
+ * CommandRecord is a command with its state and result.
  *
  * @generated from message migcontroller.v1.CommandRecord
  */
 export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & {
   /**
-   * The command as the agent gets it. A registration token is never in it: it
-   * is put in while the command is being sent.
+   * The command as the agent gets it, but without a registration token, which is
+   * filled in at delivery.
    *
    * @generated from field: miglet.commands.Command command = 1;
    */
@@ -35,7 +35,7 @@ export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & 
   vmId: string;
 
   /**
-   * Where the command is in its life.
+   * Where the command is in its lifecycle.
    *
    * @generated from field: migcontroller.v1.CommandState state = 3;
    */
@@ -49,14 +49,14 @@ export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & 
   acceptedAt?: Timestamp | undefined;
 
   /**
-   * Its deadline: not delivered by then, it is EXPIRED.
+   * Its deadline: if it is not delivered by then, it is EXPIRED.
    *
    * @generated from field: google.protobuf.Timestamp expires_at = 5;
    */
   expiresAt?: Timestamp | undefined;
 
   /**
-   * How long each delivery may stay unacknowledged while its session lives.
+   * How long each delivery may stay unacknowledged while its session is live.
    *
    * @generated from field: google.protobuf.Duration ack_timeout = 6;
    */
@@ -77,38 +77,38 @@ export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & 
   finishedAt?: Timestamp | undefined;
 
   /**
-   * How many deliveries were written to the agent in full. One that a crash of
-   * the controller leaves in doubt counts.
+   * How many deliveries were written to the agent in full. One that may have been
+   * when the controller crashed counts.
    *
    * @generated from field: int32 attempts = 9;
    */
   attempts: number;
 
   /**
-   * What the agent answered; unset while it has not. An ack that came after the
-   * command was terminal is kept here and changes nothing else.
+   * The agent's ack; unset before. An ack that arrived after the command was terminal
+   * is kept here without any other effect.
    *
    * @generated from field: miglet.commands.CommandAck ack = 10;
    */
   ack?: CommandAck | undefined;
 
   /**
-   * When the ack came; unset while it has not.
+   * When the ack arrived; unset before.
    *
    * @generated from field: google.protobuf.Timestamp acked_at = 11;
    */
   ackedAt?: Timestamp | undefined;
 
   /**
-   * Why the command is in its state, for people to read. Never empty: that of
-   * an open command is its waiting.reason.
+   * Why the command is in its state, as text for people. Never empty: for an open
+   * command it is waiting.reason.
    *
    * @generated from field: string reason = 12;
    */
   reason: string;
 
   /**
-   * How many deliveries it may have. After the last it ends as TIMED_OUT.
+   * How many deliveries it may have. If the last one fails it ends as TIMED_OUT.
    *
    * @generated from field: int32 max_deliveries = 13;
    */
@@ -130,14 +130,14 @@ export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & 
 export declare const CommandRecordSchema: GenMessage<CommandRecord>;
 
 /**
- * CommandState is where a command is in its life. Every command reaches one of
- * the terminal states, and a terminal state never changes.
+ * CommandState is where a command is in its lifecycle. Every command reaches a
+ * terminal state, and a terminal state never changes.
  *
  * @generated from enum migcontroller.v1.CommandState
  */
 export enum CommandState {
   /**
-   * Not a state; in a filter, any state.
+   * Not a state; in a filter, matches any state.
    *
    * @generated from enum value: COMMAND_STATE_UNSPECIFIED = 0;
    */
@@ -151,15 +151,15 @@ export enum CommandState {
   PENDING = 1,
 
   /**
-   * Handed to the agent, waiting for its ack. A new session of the VM delivers
-   * it again.
+   * Delivered to the agent, waiting for its ack. A new session of the VM delivers it
+   * again.
    *
    * @generated from enum value: COMMAND_STATE_DELIVERED = 2;
    */
   DELIVERED = 2,
 
   /**
-   * Terminal: acked with success, or proven done by what the agent reported.
+   * Terminal: acked with success, or proven by a report of the agent.
    *
    * @generated from enum value: COMMAND_STATE_SUCCEEDED = 3;
    */
@@ -173,7 +173,7 @@ export enum CommandState {
   FAILED = 4,
 
   /**
-   * Terminal: delivered, and no ack came in time or within max_deliveries.
+   * Terminal: delivered, but no ack arrived in time or within max_deliveries.
    *
    * @generated from enum value: COMMAND_STATE_TIMED_OUT = 5;
    */
@@ -187,8 +187,8 @@ export enum CommandState {
   EXPIRED = 6,
 
   /**
-   * Terminal: taken back by an operator. If it had been delivered, the agent
-   * may have acted on it all the same: attempts and ack show that.
+   * Terminal: cancelled by an operator. If it had been delivered, the agent may have
+   * acted on it anyway: attempts and ack show that.
    *
    * @generated from enum value: COMMAND_STATE_CANCELLED = 7;
    */

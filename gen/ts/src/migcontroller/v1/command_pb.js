@@ -27,8 +27,8 @@ export const CommandStateSchema = /*@__PURE__*/
   enumDesc(file_migcontroller_v1_command, 0);
 
 /**
- * CommandState is where a command is in its life. Every command reaches one of
- * the terminal states, and a terminal state never changes.
+ * CommandState is where a command is in its lifecycle. Every command reaches a
+ * terminal state, and a terminal state never changes.
  *
  * @generated from enum migcontroller.v1.CommandState
  */

@@ -11,30 +11,29 @@ import type { Message } from "@bufbuild/protobuf";
 export declare const file_migcontroller_v1_error: GenFile;
 
 /**
- * ErrorDetail is the detail of every error that AdminService and AgentService
- * return for a reason of ErrorReason.
+ * ErrorDetail is the detail of every error of AdminService and AgentService that has
+ * an ErrorReason.
  *
  * @generated from message migcontroller.v1.ErrorDetail
  */
 export declare type ErrorDetail = Message<"migcontroller.v1.ErrorDetail"> & {
   /**
-   * Why.
+   * The reason.
    *
    * @generated from field: migcontroller.v1.ErrorReason reason = 1;
    */
   reason: ErrorReason;
 
   /**
-   * The field that breaks a rule, as a path of schema names such as
-   * command.type; empty for any other reason.
+   * The field that violates a rule, as a path of schema names such as command.type;
+   * empty for other reasons.
    *
    * @generated from field: string field = 2;
    */
   field: string;
 
   /**
-   * The rule that the field breaks, for people to read; empty for any other
-   * reason.
+   * The violated rule, as text for people; empty for other reasons.
    *
    * @generated from field: string rule = 3;
    */
@@ -48,8 +47,8 @@ export declare type ErrorDetail = Message<"migcontroller.v1.ErrorDetail"> & {
 export declare const ErrorDetailSchema: GenMessage<ErrorDetail>;
 
 /**
- * ErrorReason is why a call was refused, finer than its code and made for
- * programs. Reasons are added, never changed.
+ * ErrorReason is why a call failed, more specific than its code and meant for
+ * programs. Reasons may be added, but never change.
  *
  * @generated from enum migcontroller.v1.ErrorReason
  */
@@ -62,14 +61,14 @@ export enum ErrorReason {
   UNSPECIFIED = 0,
 
   /**
-   * A field breaks its rule: field and rule say which. Code INVALID_ARGUMENT.
+   * A field violates its rule: see field and rule. Code INVALID_ARGUMENT.
    *
    * @generated from enum value: ERROR_REASON_INVALID_FIELD = 1;
    */
   INVALID_FIELD = 1,
 
   /**
-   * What was named does not exist. Code NOT_FOUND.
+   * The VM or record named in the request does not exist. Code NOT_FOUND.
    *
    * @generated from enum value: ERROR_REASON_NOT_FOUND = 2;
    */
@@ -105,14 +104,14 @@ export enum ErrorReason {
   NO_REGISTRATION_TOKEN = 6,
 
   /**
-   * The controller is being stopped: call again. Code UNAVAILABLE.
+   * The controller is shutting down: call again. Code UNAVAILABLE.
    *
    * @generated from enum value: ERROR_REASON_STOPPING = 7;
    */
   STOPPING = 7,
 
   /**
-   * Nothing can be stored or read at the moment: call again, later each time.
+   * The store cannot be read or written at the moment: call again with a backoff.
    * Code UNAVAILABLE.
    *
    * @generated from enum value: ERROR_REASON_UNAVAILABLE = 8;
@@ -120,8 +119,8 @@ export enum ErrorReason {
   UNAVAILABLE = 8,
 
   /**
-   * The record of what was named cannot be read any more and was set aside: to
-   * call again is useless. Everything else is served. Code DATA_LOSS.
+   * The record named in the request is damaged and was set aside: retrying does not
+   * help. Everything else is served. Code DATA_LOSS.
    *
    * @generated from enum value: ERROR_REASON_DAMAGED = 9;
    */

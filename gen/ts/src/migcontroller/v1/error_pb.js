@@ -24,8 +24,8 @@ export const ErrorReasonSchema = /*@__PURE__*/
   enumDesc(file_migcontroller_v1_error, 0);
 
 /**
- * ErrorReason is why a call was refused, finer than its code and made for
- * programs. Reasons are added, never changed.
+ * ErrorReason is why a call failed, more specific than its code and meant for
+ * programs. Reasons may be added, but never change.
  *
  * @generated from enum migcontroller.v1.ErrorReason
  */

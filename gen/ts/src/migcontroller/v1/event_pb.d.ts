@@ -18,7 +18,7 @@ export declare const file_migcontroller_v1_event: GenFile;
  */
 export declare type Event = Message<"migcontroller.v1.Event"> & {
   /**
-   * The controller's number for the event; rises in the order of arrival.
+   * The controller's number for the event; increases in order of arrival.
    *
    * @generated from field: int64 event_id = 1;
    */
@@ -32,14 +32,14 @@ export declare type Event = Message<"migcontroller.v1.Event"> & {
   vmId: string;
 
   /**
-   * The VM's pool as the event says, or empty.
+   * The VM's pool according to the event, or empty.
    *
    * @generated from field: string pool_id = 3;
    */
   poolId: string;
 
   /**
-   * The VM's organisation as the event says, or empty.
+   * The VM's organisation according to the event, or empty.
    *
    * @generated from field: string org_id = 4;
    */
@@ -60,22 +60,22 @@ export declare type Event = Message<"migcontroller.v1.Event"> & {
   receivedAt?: Timestamp | undefined;
 
   /**
-   * When it happened by the agent's clock; unset when the agent did not say.
+   * When it happened by the agent's clock; unset if the agent did not report it.
    *
    * @generated from field: google.protobuf.Timestamp occurred_at = 7;
    */
   occurredAt?: Timestamp | undefined;
 
   /**
-   * The way it came.
+   * The route by which it arrived.
    *
    * @generated from field: migcontroller.v1.ReportSource source = 8;
    */
   source: ReportSource;
 
   /**
-   * Everything the agent reported, with its own names. A whole number beyond 2^53 and
-   * a number beyond the range of a double are texts.
+   * Everything the agent reported, with its own names. Integers beyond 2^53 and
+   * numbers beyond the range of a double are texts.
    *
    * @generated from field: google.protobuf.Struct body = 9;
    */
@@ -89,13 +89,13 @@ export declare type Event = Message<"migcontroller.v1.Event"> & {
 export declare const EventSchema: GenMessage<Event>;
 
 /**
- * ReportSource is the way a report reached the controller.
+ * ReportSource is the route by which a report reached the controller.
  *
  * @generated from enum migcontroller.v1.ReportSource
  */
 export enum ReportSource {
   /**
-   * Not a way.
+   * Not a route.
    *
    * @generated from enum value: REPORT_SOURCE_UNSPECIFIED = 0;
    */

@@ -25,7 +25,7 @@ export const ReportSourceSchema = /*@__PURE__*/
   enumDesc(file_migcontroller_v1_event, 0);
 
 /**
- * ReportSource is the way a report reached the controller.
+ * ReportSource is the route by which a report reached the controller.
  *
  * @generated from enum migcontroller.v1.ReportSource
  */

@@ -14,8 +14,8 @@ import type { Health, Job, Runner } from "./vm_pb.js";
 export declare const file_migcontroller_v1_heartbeat: GenFile;
 
 /**
- * HeartbeatRecord is an agent's periodic report on its VM, as it was received. What the
- * agent did not say is unset.
+ * HeartbeatRecord is an agent's periodic report on its VM, as received. Fields that
+ * the agent did not report are unset.
  *
  * @generated from message migcontroller.v1.HeartbeatRecord
  */
@@ -28,14 +28,14 @@ export declare type HeartbeatRecord = Message<"migcontroller.v1.HeartbeatRecord"
   vmId: string;
 
   /**
-   * The VM's pool as the heartbeat says, or empty.
+   * The VM's pool according to the heartbeat, or empty.
    *
    * @generated from field: string pool_id = 2;
    */
   poolId: string;
 
   /**
-   * The VM's organisation as the heartbeat says, or empty.
+   * The VM's organisation according to the heartbeat, or empty.
    *
    * @generated from field: string org_id = 3;
    */
@@ -49,28 +49,28 @@ export declare type HeartbeatRecord = Message<"migcontroller.v1.HeartbeatRecord"
   receivedAt?: Timestamp | undefined;
 
   /**
-   * When it was sent by the agent's clock; unset when the agent did not say.
+   * When it was sent by the agent's clock; unset if the agent did not report it.
    *
    * @generated from field: google.protobuf.Timestamp sent_at = 5;
    */
   sentAt?: Timestamp | undefined;
 
   /**
-   * The way it came.
+   * The route by which it arrived.
    *
    * @generated from field: migcontroller.v1.ReportSource source = 6;
    */
   source: ReportSource;
 
   /**
-   * The session it came on; 0 over HTTP.
+   * The session on which it arrived; 0 over HTTP.
    *
    * @generated from field: int64 session_epoch = 7;
    */
   sessionEpoch: bigint;
 
   /**
-   * What the agent said it was doing, its miglet_state.
+   * The reported miglet_state.
    *
    * @generated from field: string status = 8;
    */

@@ -47,73 +47,72 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
   connected: boolean;
 
   /**
-   * What its agent last said it was doing, its miglet_state: initializing,
-   * connecting, ready, registering_runner, idle, job_running, draining,
-   * shutting_down, error, or empty before it said anything.
+   * The last reported miglet_state: initializing, connecting, ready,
+   * registering_runner, idle, job_running, draining, shutting_down, error, or empty
+   * before the first report.
    *
    * @generated from field: string status = 5;
    */
   status: string;
 
   /**
-   * The runner as last reported; unset before it was.
+   * The runner as last reported; unset before.
    *
    * @generated from field: migcontroller.v1.Runner runner = 6;
    */
   runner?: Runner | undefined;
 
   /**
-   * How far the runner's registration has come.
+   * The state of the runner's registration.
    *
    * @generated from field: migcontroller.v1.Registration registration = 7;
    */
   registration?: Registration | undefined;
 
   /**
-   * The job that is running, as far as events and heartbeats show; unset when none is.
+   * The running job, according to events and heartbeats; unset if there is none.
    *
    * @generated from field: migcontroller.v1.Job current_job = 8;
    */
   currentJob?: Job | undefined;
 
   /**
-   * The load as last reported; unset before it was.
+   * The load as last reported; unset before.
    *
    * @generated from field: migcontroller.v1.Health health = 9;
    */
   health?: Health | undefined;
 
   /**
-   * The agent's version as it said when it connected.
+   * The agent's version as reported when it connected.
    *
    * @generated from field: string agent_version = 10;
    */
   agentVersion: string;
 
   /**
-   * The number of its newest session; rises with each.
+   * The number of its newest session; increases with each.
    *
    * @generated from field: int64 session_epoch = 11;
    */
   sessionEpoch: bigint;
 
   /**
-   * Which boot of the VM this is, as far as its reports show; starts at 1.
+   * The number of the VM's current boot, according to its reports; starts at 1.
    *
    * @generated from field: int64 boot = 12;
    */
   boot: bigint;
 
   /**
-   * When the VM itself first connected or reported anything.
+   * When the VM first connected or reported anything.
    *
    * @generated from field: google.protobuf.Timestamp first_seen_at = 13;
    */
   firstSeenAt?: Timestamp | undefined;
 
   /**
-   * When the VM last said anything that is kept: a connect, an event, an ack or
-   * a heartbeat.
+   * When the VM last connected or sent an event, an ack or a heartbeat.
    *
    * @generated from field: google.protobuf.Timestamp last_seen_at = 14;
    */
@@ -127,30 +126,30 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
   connectedAt?: Timestamp | undefined;
 
   /**
-   * When its newest session to have ended did; unset before.
+   * When the last session that has ended did so; unset before.
    *
    * @generated from field: google.protobuf.Timestamp disconnected_at = 16;
    */
   disconnectedAt?: Timestamp | undefined;
 
   /**
-   * When its last heartbeat came; unset before the first.
+   * When its last heartbeat arrived; unset before the first.
    *
    * @generated from field: google.protobuf.Timestamp last_heartbeat_at = 17;
    */
   lastHeartbeatAt?: Timestamp | undefined;
 
   /**
-   * What the registration of its runner waits for, such as a token or its next attempt;
-   * unset when it waits for nothing.
+   * What the registration of its runner waits for, such as a token or its next
+   * attempt; unset if it does not wait.
    *
    * @generated from field: migcontroller.v1.Waiting waiting = 18;
    */
   waiting?: Waiting | undefined;
 
   /**
-   * When its agent last acked a command; unset before it did. An agent whose
-   * runner is registered reads no commands as a rule: if this is before
+   * When its agent last acked a command; unset before the first ack. An agent whose
+   * runner is registered usually reads no commands: if this is before
    * registration.registered_at, expect TIMED_OUT.
    *
    * @generated from field: google.protobuf.Timestamp last_ack_at = 19;
@@ -158,15 +157,15 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
   lastAckAt?: Timestamp | undefined;
 
   /**
-   * The machine, as the last vm_started that said anything of it described it; unset
-   * before that. Today's agents send none.
+   * The machine, as described by the last vm_started with machine data; unset before.
+   * Today's agents send none.
    *
    * @generated from field: migcontroller.v1.Machine machine = 20;
    */
   machine?: Machine | undefined;
 
   /**
-   * When the job of its ephemeral runner ended, in this boot; unset when it can still
+   * When the job of its ephemeral runner ended, in this boot; unset if it can still
    * take one. A spent VM takes no other job, though its agent reports idle.
    *
    * @generated from field: google.protobuf.Timestamp spent_at = 21;
@@ -174,16 +173,17 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
   spentAt?: Timestamp | undefined;
 
   /**
-   * When its runner ended with an error, in this boot; unset when it did not. Its state is
-   * shown as offline from then on, whatever the agent reports.
+   * When its runner ended with an error, in this boot; unset if it did not. From then
+   * on the runner's state is shown as offline, whatever the agent reports.
    *
    * @generated from field: google.protobuf.Timestamp runner_crashed_at = 22;
    */
   runnerCrashedAt?: Timestamp | undefined;
 
   /**
-   * When it last reported starts faster than one VM can start; unset when it never did.
-   * Several VMs may have its id, such as clones; it is not registered for the next minute.
+   * When it last reported starts faster than one VM can start; unset if never.
+   * Several VMs, such as clones, may have its id; it is not registered for the next
+   * minute.
    *
    * @generated from field: google.protobuf.Timestamp contested_at = 23;
    */
@@ -197,8 +197,8 @@ export declare type VM = Message<"migcontroller.v1.VM"> & {
 export declare const VMSchema: GenMessage<VM>;
 
 /**
- * Machine is the hardware of a VM. What the agent did not say, or what could not be
- * read, is empty or 0.
+ * Machine is the hardware of a VM. Fields that were missing or unreadable are empty
+ * or 0.
  *
  * @generated from message migcontroller.v1.Machine
  */
@@ -211,7 +211,7 @@ export declare type Machine = Message<"migcontroller.v1.Machine"> & {
   machineType: string;
 
   /**
-   * The region that it is in.
+   * Its region.
    *
    * @generated from field: string region = 2;
    */
@@ -225,14 +225,14 @@ export declare type Machine = Message<"migcontroller.v1.Machine"> & {
   cpu: number;
 
   /**
-   * All memory, in bytes.
+   * Total memory, in bytes.
    *
    * @generated from field: int64 memory_bytes = 4;
    */
   memoryBytes: bigint;
 
   /**
-   * The whole disk, in bytes.
+   * Total disk size, in bytes.
    *
    * @generated from field: int64 disk_bytes = 5;
    */
@@ -259,7 +259,7 @@ export declare type Runner = Message<"migcontroller.v1.Runner"> & {
   state: string;
 
   /**
-   * Whether it is registered, by its own word.
+   * Whether it is registered, according to the agent.
    *
    * @generated from field: bool configured = 2;
    */
@@ -287,13 +287,13 @@ export declare type Runner = Message<"migcontroller.v1.Runner"> & {
 export declare const RunnerSchema: GenMessage<Runner>;
 
 /**
- * Registration is how far a VM's runner has come on its way to being registered.
+ * Registration is the state of the registration of a VM's runner.
  *
  * @generated from message migcontroller.v1.Registration
  */
 export declare type Registration = Message<"migcontroller.v1.Registration"> & {
   /**
-   * How far.
+   * The state.
    *
    * @generated from field: migcontroller.v1.RegistrationState state = 1;
    */
@@ -314,7 +314,7 @@ export declare type Registration = Message<"migcontroller.v1.Registration"> & {
   requestedAt?: Timestamp | undefined;
 
   /**
-   * When the proof came; unset before.
+   * When the proof arrived; unset before.
    *
    * @generated from field: google.protobuf.Timestamp registered_at = 4;
    */
@@ -328,16 +328,16 @@ export declare type Registration = Message<"migcontroller.v1.Registration"> & {
   consecutiveFailures: number;
 
   /**
-   * The last attempt that failed; unset when none did. It stays after a proof.
+   * The last attempt that failed; unset if none did. It is kept after a proof.
    *
    * @generated from field: migcontroller.v1.RegistrationFailure last_failure = 6;
    */
   lastFailure?: RegistrationFailure | undefined;
 
   /**
-   * When the next attempt is made, if the VM is connected then or polls; unset when none
-   * is to be. A changed token, a restart of the controller with other options, or an
-   * operator's register_runner has it made at once.
+   * When the next attempt is made, if the VM is then connected or polls; unset if
+   * there will be none. A changed token, a restart of the controller with other
+   * options, or an operator's register_runner causes an immediate attempt.
    *
    * @generated from field: google.protobuf.Timestamp next_attempt_at = 7;
    */
@@ -364,15 +364,15 @@ export declare type RegistrationFailure = Message<"migcontroller.v1.Registration
   failedAt?: Timestamp | undefined;
 
   /**
-   * Its register_runner. That may have SUCCEEDED: then its agent had the configuration
-   * and did not register the runner with it.
+   * Its register_runner. It may have SUCCEEDED: then the agent had the configuration
+   * but did not register the runner with it.
    *
    * @generated from field: string command_id = 2;
    */
   commandId: string;
 
   /**
-   * Why it counts as failed, for people to read.
+   * Why it counts as failed, as text for people.
    *
    * @generated from field: string reason = 3;
    */
@@ -427,14 +427,14 @@ export declare type Job = Message<"migcontroller.v1.Job"> & {
   commit: string;
 
   /**
-   * The job's status, for people to read.
+   * The job's status, as text for people.
    *
    * @generated from field: string status = 6;
    */
   status: string;
 
   /**
-   * When it began by the agent's clock; unset when the agent did not say.
+   * When it began by the agent's clock; unset if the agent did not report it.
    *
    * @generated from field: google.protobuf.Timestamp started_at = 7;
    */
@@ -448,9 +448,9 @@ export declare type Job = Message<"migcontroller.v1.Job"> & {
 export declare const JobSchema: GenMessage<Job>;
 
 /**
- * Health is the load of a VM. A figure that the agent could not measure is
- * unset. Percentages of memory and disk that the agent did not report, or that the
- * bytes contradict, are computed from the bytes.
+ * Health is the load of a VM. A value that the agent could not measure is unset.
+ * Percentages of memory and disk that the agent did not report, or that the bytes
+ * contradict, are computed from the bytes.
  *
  * @generated from message migcontroller.v1.Health
  */
@@ -477,7 +477,7 @@ export declare type Health = Message<"migcontroller.v1.Health"> & {
   diskUsagePercent?: number | undefined;
 
   /**
-   * All memory, in bytes.
+   * Total memory, in bytes.
    *
    * @generated from field: int64 memory_total_bytes = 4;
    */
@@ -491,7 +491,7 @@ export declare type Health = Message<"migcontroller.v1.Health"> & {
   memoryUsedBytes: bigint;
 
   /**
-   * The whole disk, in bytes.
+   * Total disk size, in bytes.
    *
    * @generated from field: int64 disk_total_bytes = 6;
    */
@@ -512,8 +512,8 @@ export declare type Health = Message<"migcontroller.v1.Health"> & {
 export declare const HealthSchema: GenMessage<Health>;
 
 /**
- * RegistrationState is how far the VM's runner has come, in this boot of the
- * VM, on its way to being registered.
+ * RegistrationState is how far the registration of the VM's runner has got in this
+ * boot.
  *
  * @generated from enum migcontroller.v1.RegistrationState
  */
@@ -526,15 +526,17 @@ export enum RegistrationState {
   UNSPECIFIED = 0,
 
   /**
-   * No register_runner has been requested in this boot, or the last one was not taken.
+   * No register_runner has been requested in this boot, or the last one expired
+   * undelivered.
    *
    * @generated from enum value: REGISTRATION_STATE_UNREGISTERED = 1;
    */
   UNREGISTERED = 1,
 
   /**
-   * register_runner is on its way or received; the proof is still missing. When none
-   * comes in time, or the agent shows that it failed, the state is FAILED.
+   * register_runner is pending, delivered or acked; the proof has not arrived. If it
+   * does not arrive in time, or the agent reports a failure, the state becomes
+   * FAILED.
    *
    * @generated from enum value: REGISTRATION_STATE_REQUESTED = 2;
    */
@@ -549,8 +551,8 @@ export enum RegistrationState {
   REGISTERED = 3,
 
   /**
-   * The last attempt failed. The next is made at next_attempt_at; if that is unset, the
-   * command was cancelled and no other attempt is made in this boot.
+   * The last attempt failed. The next one is made at next_attempt_at; if that is
+   * unset, the command was cancelled and no other attempt is made in this boot.
    *
    * @generated from enum value: REGISTRATION_STATE_FAILED = 4;
    */

@@ -68,8 +68,8 @@ export const RegistrationStateSchema = /*@__PURE__*/
   enumDesc(file_migcontroller_v1_vm, 0);
 
 /**
- * RegistrationState is how far the VM's runner has come, in this boot of the
- * VM, on its way to being registered.
+ * RegistrationState is how far the registration of the VM's runner has got in this
+ * boot.
  *
  * @generated from enum migcontroller.v1.RegistrationState
  */

@@ -18,7 +18,7 @@ export declare const file_migcontroller_v1_waiting: GenFile;
  */
 export declare type Waiting = Message<"migcontroller.v1.Waiting"> & {
   /**
-   * What it waits for, for people to read, such as "VM offline since
+   * What it waits for, as text for people, such as "VM offline since
    * 2026-01-02T03:04:05Z" or "waits for command reg-4xk2".
    *
    * @generated from field: string reason = 1;
@@ -26,7 +26,7 @@ export declare type Waiting = Message<"migcontroller.v1.Waiting"> & {
   reason: string;
 
   /**
-   * Since when it has waited for that.
+   * Since when it has been waiting for that.
    *
    * @generated from field: google.protobuf.Timestamp since = 2;
    */

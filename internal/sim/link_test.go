@@ -17,7 +17,7 @@ const (
 	http2Ping    = 6
 )
 
-// Agents ping a connection on which nothing comes.
+// Agents ping an idle connection.
 func TestLine_Pings(t *testing.T) {
 	t.Parallel()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")

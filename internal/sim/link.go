@@ -20,9 +20,9 @@ const (
 	bufferSize  = 1 << 10 // small, since a fleet has thousands of connections
 )
 
-// line is a VM's link to the controller: one TCP connection at a time, which
-// streams share and which can be cut.
-type line struct {
+// link is a VM's connection to the controller: one TCP connection at a time, which streams
+// share and which can be cut.
+type link struct {
 	client    commandsconnect.CommandServiceClient
 	transport *http.Transport
 	refused   atomic.Bool // the latest dial did not reach the controller
@@ -31,9 +31,9 @@ type line struct {
 	open map[io.Closer]struct{} // connections and dials; nil after cut
 }
 
-// newLine dials nothing yet. The caller must cut it.
-func newLine(cfg Config, baseURL string) *line {
-	l := &line{open: make(map[io.Closer]struct{})}
+// newLink does not dial yet. The caller must cut the link.
+func newLink(cfg Config, baseURL string) *link {
+	l := &link{open: make(map[io.Closer]struct{})}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -51,9 +51,9 @@ func newLine(cfg Config, baseURL string) *line {
 	return l
 }
 
-// dial keeps the connection so that cut can close it. The transport would go
-// on dialing for a request that has ended; cut ends that as well.
-func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+// dial records the connection so that cut can close it. The transport would continue
+// dialing for a request that has ended; cut ends that as well.
+func (l *link) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	underway := &dialing{cancel}
@@ -67,7 +67,7 @@ func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	if err != nil {
 		return nil, err
 	}
-	conn := &trackedConn{Conn: raw, line: l}
+	conn := &trackedConn{Conn: raw, link: l}
 	if !l.keep(conn) {
 		_ = raw.Close()
 		return nil, net.ErrClosed
@@ -75,8 +75,8 @@ func (l *line) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return conn, nil
 }
 
-// keep reports false once the line is cut.
-func (l *line) keep(c io.Closer) bool {
+// keep returns false once the link is cut.
+func (l *link) keep(c io.Closer) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.open == nil {
@@ -86,15 +86,14 @@ func (l *line) keep(c io.Closer) bool {
 	return true
 }
 
-func (l *line) forget(c io.Closer) {
+func (l *link) forget(c io.Closer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.open, c)
 }
 
-// cut closes the TCP connection under whatever is using it. The line is of no
-// further use.
-func (l *line) cut() {
+// cut closes the TCP connection, whatever is using it. The link cannot be used afterwards.
+func (l *link) cut() {
 	l.mu.Lock()
 	open := l.open
 	l.open = nil
@@ -105,7 +104,7 @@ func (l *line) cut() {
 	l.transport.CloseIdleConnections()
 }
 
-// dialing is a dial under way. Closing it ends it.
+// dialing is a dial in progress. Closing it cancels it.
 type dialing struct{ cancel context.CancelFunc }
 
 func (d *dialing) Close() error {
@@ -113,14 +112,14 @@ func (d *dialing) Close() error {
 	return nil
 }
 
-// trackedConn leaves its line's books when it is closed.
+// trackedConn removes itself from its link when it is closed.
 type trackedConn struct {
 	net.Conn
-	line *line
+	link *link
 }
 
 func (c *trackedConn) Close() error {
-	c.line.forget(c)
+	c.link.forget(c)
 	return c.Conn.Close()
 }
 
