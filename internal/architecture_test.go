@@ -206,6 +206,20 @@ func TestImportDirectionsBite(t *testing.T) {
 	}))
 }
 
+// Layers and rules are about packages that exist, so none outlives what it was for.
+func TestRulesNameExistingPackages(t *testing.T) {
+	t.Parallel()
+	named := slices.Concat(layers...)
+	for _, r := range rules {
+		named = slices.Concat(named, []string{r.from}, r.except, r.to)
+	}
+	for _, pkg := range named {
+		if within("internal", pkg) || within("cmd", pkg) || within("gen", pkg) {
+			require.DirExists(t, filepath.Join("..", filepath.FromSlash(pkg)))
+		}
+	}
+}
+
 // No package has a name that says nothing.
 func TestPackageNames(t *testing.T) {
 	t.Parallel()
