@@ -94,18 +94,20 @@ func Start(o Options) *Maintenance {
 	}
 }
 
-// Quiesce stops what acts on the fleet: nothing expires and nothing is deleted any more.
-// It is called before the sessions end, so that no command is judged whose ack is not read.
+// Quiesce stops what acts on the fleet, without waiting for it: no sweep and no purge begins
+// any more. It is called before the sessions end, since an ack that is not read any more must
+// not make its command expire.
 func (m *Maintenance) Quiesce() {
-	m.sweeper.stop()
-	m.purger.stop()
+	m.sweeper.cancel()
+	m.purger.cancel()
 }
 
 // Stop stops all services, once they have written the files and log lines of what is stored
 // already, or have tried for two seconds. It is called after the sessions have ended. Stopping
 // twice is not an error.
 func (m *Maintenance) Stop() {
-	m.Quiesce()
+	m.sweeper.stop()
+	m.purger.stop()
 	m.catchUp.stop()
 	m.unlisten()
 	m.commands.stop()

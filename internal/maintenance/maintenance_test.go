@@ -73,6 +73,7 @@ func TestQuiesce(t *testing.T) {
 		s := newRig(t, engine.Retention{})
 		time.Sleep(time.Hour) // fake clock
 		s.Quiesce()
+		synctest.Wait()
 		sweeps, purges := s.called("Tick"), s.called("Purge")
 		require.Positive(t, sweeps)
 		require.Positive(t, purges)
