@@ -16,12 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Packages of this module are named by their directories. Everything here is
-// about the product: test files may import what they like.
+// Packages of this module are named by their directories. The rules apply to the product: test
+// files may import anything.
 
-// layers are the packages of the product from the bottom up. A package imports
-// from the layers below its own. A new package needs a place here, and in the
-// table of CONTRIBUTING.md.
+// layers are the packages of the product from the bottom up. A package may import from the
+// layers below its own. A new package needs a place here, and in the table of CONTRIBUTING.md.
 var layers = [][]string{
 	{"internal/fleet", "internal/logkey", "internal/loglimit", "internal/ratelimit", "internal/wallclock"},
 	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat"},
@@ -32,13 +31,13 @@ var layers = [][]string{
 	{"internal/e2e", "internal/crash", "internal/faults", "internal/testkit", "internal/store/powerloss", "internal/apidoc", "cmd"},
 }
 
-// What a rule can be about besides a package and all below it.
+// What a rule can name other than a package and all below it.
 const (
 	everything = "everything"
 	thirdParty = "third parties"
 )
 
-// rules are what the layers alone do not say.
+// rules are restrictions in addition to the layers.
 var rules = []struct {
 	from   string
 	except []string // below from
@@ -68,7 +67,7 @@ var rules = []struct {
 	},
 	{
 		from: "internal/fleet", to: []string{"os", "io", "net", "database", "log", "context", "sync"},
-		why: "what does no input or output can be tested for every state it can be in",
+		why: "without input and output, every state can be tested",
 	},
 	{
 		from: everything, except: []string{"internal/rpc", "internal/sim", "internal/cli", "internal/apidoc", "internal/testkit", "gen"},
@@ -142,25 +141,25 @@ var rules = []struct {
 	},
 }
 
-// vague are names that say nothing of what a package is about.
+// vague are names that do not tell what a package is about.
 var vague = []string{"util", "utils", "common", "helper", "helpers", "type", "types", "model", "models", "misc", "shared"}
 
-// Every import of the product keeps to the layers and the rules.
+// Every import of the product follows the layers and the rules.
 func TestImportDirections(t *testing.T) {
 	t.Parallel()
 	imports := productImports(t)
 	require.Contains(t, imports, "internal/fleet", "the module's packages are found")
 	require.Contains(t, imports["internal/app"], "internal/rpc", "their imports are found")
-	require.Empty(t, strings.Join(broken(imports), "\n"))
+	require.Empty(t, strings.Join(violations(imports), "\n"))
 }
 
-// Each rule bites: a product that breaks it is caught, and with its reason.
-func TestImportDirectionsBite(t *testing.T) {
+// Each rule is checked: an import that violates it is reported with the reason.
+func TestImportDirectionsAreChecked(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ from, to, says string }{
 		{"internal/fleet", "example.com/clock", "outlive every library"},
 		{"internal/ratelimit", "golang.org/x/sync/errgroup", "stands on little"},
-		{"internal/fleet", "net/http", "no input or output"},
+		{"internal/fleet", "net/http", "every state can be tested"},
 		{"internal/fleet", "internal/store", "imports upward"},
 		{"internal/store", "internal/session", "imports upward"},
 		{"internal/journal", "internal/store", "the same layer"},
@@ -193,10 +192,10 @@ func TestImportDirectionsBite(t *testing.T) {
 		{"cmd/controller", "internal/rpc", "main function"},
 		{"internal/weather", "fmt", "has no layer"},
 	} {
-		got := broken(map[string][]string{test.from: {test.to}})
+		got := violations(map[string][]string{test.from: {test.to}})
 		require.Contains(t, strings.Join(got, "\n"), test.says, "%s imports %s", test.from, test.to)
 	}
-	require.Empty(t, broken(map[string][]string{
+	require.Empty(t, violations(map[string][]string{
 		"internal/fleet":     {"strings"},
 		"internal/ratelimit": {"golang.org/x/time/rate"},
 		"internal/session":   {"internal/registration", "internal/store", "log/slog", "golang.org/x/sync/errgroup"},
@@ -206,7 +205,7 @@ func TestImportDirectionsBite(t *testing.T) {
 	}))
 }
 
-// No package has a name that says nothing.
+// No package has a vague name.
 func TestPackageNames(t *testing.T) {
 	t.Parallel()
 	for pkg := range productImports(t) {
@@ -214,8 +213,8 @@ func TestPackageNames(t *testing.T) {
 	}
 }
 
-// broken returns a line for each import that breaks the layers or a rule.
-func broken(imports map[string][]string) []string {
+// violations returns a line for each import that violates the layers or a rule.
+func violations(imports map[string][]string) []string {
 	var lines []string
 	for from, tos := range imports {
 		if _, known := layerOf(from); !known && !within("gen", from) {
@@ -260,7 +259,7 @@ func layerOf(pkg string) (layer int, known bool) {
 	return 0, false
 }
 
-// within reports whether pkg is what pattern is about.
+// within reports whether pattern matches pkg.
 func within(pattern, pkg string) bool {
 	first, _, _ := strings.Cut(pkg, "/")
 	switch pattern {
@@ -273,8 +272,8 @@ func within(pattern, pkg string) bool {
 	}
 }
 
-// productImports returns what each package of the module imports outside of its
-// tests, whatever the platform that a file is for.
+// productImports returns the imports of each package of the module outside of its tests, for
+// all platforms.
 func productImports(t *testing.T) map[string][]string {
 	t.Helper()
 	const root = ".."
@@ -301,7 +300,7 @@ func productImports(t *testing.T) map[string][]string {
 	return imports
 }
 
-// addImports returns known with what the file imports beside it.
+// addImports returns known with the imports of the file added.
 func addImports(known []string, file, module string) ([]string, error) {
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
 	if err != nil {
@@ -319,8 +318,7 @@ func addImports(known []string, file, module string) ([]string, error) {
 	return known, nil
 }
 
-// isForeign reports whether a directory is outside of the module, as the go
-// command sees it.
+// isForeign reports whether the go command treats a directory as outside of the module.
 func isForeign(dir, name string) bool {
 	if name == "testdata" || name == "node_modules" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
 		return true

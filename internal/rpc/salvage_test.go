@@ -32,9 +32,8 @@ func ackMessage(id string, success bool, message string, result map[string]strin
 	}}}
 }
 
-// An ack ends its command according to its own success, however large it is, up
-// to what can be read, and whatever is wrong with its texts. The stream goes on,
-// and the next command comes on it.
+// An ack ends its command with the ack's success even if it is large, up to maxStreamMessage,
+// or has malformed texts. The stream continues, and the next command is delivered on it.
 func TestAckEndsItsCommand(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("é", maxAgentMessage)
@@ -113,7 +112,7 @@ func TestAckEndsItsCommand(t *testing.T) {
 	}
 }
 
-// Of an ack that is malformed, no more is believed than what is certain.
+// Only the certain parts of a malformed ack are used.
 func TestSalvagedAck(t *testing.T) {
 	t.Parallel()
 	ackOfBytes := func(content ...byte) []byte { return append([]byte{0x12, byte(len(content))}, content...) }
@@ -144,8 +143,8 @@ func TestSalvagedAck(t *testing.T) {
 	}
 }
 
-// Whatever the bytes are, what is salvaged is text, what is decodable is salvaged
-// as the generated code reads it, and what is truncated keeps to its limits.
+// For all bytes: salvaged texts are UTF-8, a decodable ack is salvaged as the generated code
+// decodes it, and a truncated one is within its limits.
 func FuzzSalvagedAck(f *testing.F) {
 	for _, b := range seeds(f) {
 		f.Add(b)
