@@ -34,7 +34,7 @@ func TestPurge(t *testing.T) {
 	})
 }
 
-// A store that cannot be purged does not keep the files from being deleted.
+// Files are deleted even if the store cannot be purged.
 func TestPurgeOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -66,7 +66,7 @@ func TestServicesContinueAfterErrors(t *testing.T) {
 	})
 }
 
-// Once it is quiesced, nothing is swept or purged; files are still written until the stop.
+// After Quiesce nothing is swept or purged; files are still written until Stop.
 func TestQuiesce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -86,7 +86,7 @@ func TestQuiesce(t *testing.T) {
 }
 
 // While too little space is free, events are stored without files, and those past their
-// retention do not wait for their files. The rest get theirs once there is space.
+// retention are deleted without. The rest get their files when there is space again.
 func TestPauseOfTheJournal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -117,8 +117,8 @@ func TestPauseOfTheJournal(t *testing.T) {
 	})
 }
 
-// A jump of 40 days deletes nothing soon, neither rows nor files, even when the controller
-// is restarted, and everything in the end.
+// A jump of 40 days deletes no rows and no files early, even if the controller is restarted,
+// and everything in the end.
 func TestJumpAndPurge(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -138,7 +138,7 @@ func TestJumpAndPurge(t *testing.T) {
 		s.Stop()
 		require.NoError(t, s.Engine.Close())
 		s.start(db.Crash(), kept)
-		s.sweeper.stop()           // it would tick half a million times
+		s.sweeper.stop()           // too many ticks
 		time.Sleep(28 * time.Hour) // fake clock
 		synctest.Wait()
 		require.Equal(t, []string{"old"}, s.events("vm-1"))
@@ -149,7 +149,7 @@ func TestJumpAndPurge(t *testing.T) {
 	})
 }
 
-// The command log blocks nobody when it is slow; lines that do not fit are counted.
+// A slow command log blocks nothing; lines that do not fit are counted.
 func TestCommandLogIsBounded(t *testing.T) {
 	t.Parallel()
 	log := &lines{}

@@ -27,7 +27,7 @@ func TestStrictJSON(t *testing.T) {
 			continue
 		}
 		require.ErrorContains(t, err, message)
-		require.ErrorContains(t, err, "the request must be ")
+		require.ErrorContains(t, err, "the request must ")
 		require.NotContains(t, err.Error(), "proto:")
 	}
 }

@@ -58,13 +58,13 @@ func (r *Registry) suspect(vm fleet.VMID) {
 	if s == nil {
 		return
 	}
-	var news bool
+	var changed bool
 	s.noteLiveness(func(l fleet.Liveness) fleet.Liveness {
-		l, news = l.ReceiveElsewhere(r.Clock())
+		l, changed = l.ReceiveElsewhere(r.Clock())
 		return l
 	})
-	if news {
-		r.limited(s.log, troubleSuspect, vm).Info("stream suspect: its agent reports over HTTP")
+	if changed {
+		r.limited(s.log, logSuspect, vm).Info("stream suspect: its agent reports over HTTP")
 	}
 }
 

@@ -78,16 +78,16 @@ type Options struct {
 // for concurrent use.
 type Registry struct {
 	Options
-	sessions sessionSet
-	unended  unended
-	unstored unstored
-	pace     pace
-	beats    *heartbeats
-	waker    *waker
-	counters counters
-	limiter  loglimit.Limiter
-	holds    chan struct{}
-	times    times
+	sessions    sessionSet
+	pendingEnds pendingEnds
+	unstored    unstored
+	pace        pace
+	beats       *heartbeats
+	waker       *waker
+	counters    counters
+	limiter     loglimit.Limiter
+	holds       chan struct{}
+	times       times
 	// configuredAt is when the runner configuration last changed, or the start, in Unix
 	// nanoseconds.
 	configuredAt atomic.Int64
@@ -116,7 +116,7 @@ func Start(ctx context.Context, o Options) (*Registry, error) {
 	r.configuredAt.Store(o.Clock().UnixNano())
 	r.sessions.newest = map[fleet.VMID]*Session{}
 	r.sessions.live = map[*Session]bool{}
-	r.unended.sessions = map[fleet.VMID]ending{}
+	r.pendingEnds.sessions = map[fleet.VMID]ending{}
 	r.beats = newHeartbeats(r)
 	r.waker = newWaker(r.wakeSession)
 	r.unlisten = o.Engine.OnReady(r.waker.add)
