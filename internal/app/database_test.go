@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
-// A controller that begins with an empty database beside files of VMs says so.
+// An empty database in a data directory with files of VMs is logged.
 func TestEmptyDatabaseBesideVMs(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)

@@ -57,7 +57,7 @@ func (p pageRequest) ask(t *testing.T, log *slog.Logger) *httptest.ResponseRecor
 	return w
 }
 
-// What no foreign page can have caused is served.
+// Requests that no foreign page can have caused are served.
 func TestRequestsOfOthersAreServed(t *testing.T) {
 	t.Parallel()
 	const loopback = "127.0.0.1:8080"
@@ -95,8 +95,8 @@ func TestRequestsOfOthersAreServed(t *testing.T) {
 	}
 }
 
-// What a foreign page can have caused is refused, whatever the method and the listener,
-// with the header, the rule and the option that changes it.
+// Requests that a foreign page can have caused are refused, for all methods and listeners. The
+// message has the header, the rule and the option that changes it.
 func TestForeignPagesAreRefused(t *testing.T) {
 	t.Parallel()
 	const (
@@ -148,7 +148,7 @@ func TestForeignPagesAreRefused(t *testing.T) {
 	}
 }
 
-// A header that is there twice is none that browsers send.
+// A repeated header is refused: browsers send it once.
 func TestRepeatedHeadersAreForeign(t *testing.T) {
 	t.Parallel()
 	for header, values := range map[string][]string{
