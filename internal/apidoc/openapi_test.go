@@ -39,7 +39,7 @@ func TestOpenAPIIsValid(t *testing.T) {
 
 	broken := bytes.Replace(document, []byte(`"responses"`), []byte(`"answers"`), 1)
 	valid, _ := newValidator(t, broken).ValidateDocument()
-	require.False(t, valid, "a document that breaks the specification is caught")
+	require.False(t, valid, "a document that violates the specification is found")
 }
 
 // The validation of requests and responses finds violations.

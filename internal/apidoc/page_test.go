@@ -84,7 +84,7 @@ func TestPageIsComplete(t *testing.T) {
 	t.Parallel()
 	page, err := loadSchema(t).Page(make([]Answer, len(calls)))
 	require.NoError(t, err)
-	require.NotContains(t, page, "|  |\n", "a meaning is missing")
+	require.NotContains(t, page, "|  |\n", "a description is missing")
 	headings := map[string]int{}
 	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
 		headings[strings.ToLower(heading[1])]++

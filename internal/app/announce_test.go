@@ -66,7 +66,7 @@ func TestGate(t *testing.T) {
 	require.False(t, g.enter())
 	select {
 	case <-idle:
-		require.Fail(t, "idle while a request is under way")
+		require.Fail(t, "idle during a request")
 	default:
 	}
 	g.leave()

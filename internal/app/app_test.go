@@ -127,7 +127,7 @@ func TestServesBothAddresses(t *testing.T) {
 	}
 }
 
-// Equal addresses, however written, share one listener.
+// Equal addresses, in any form, share one listener.
 func TestEqualAddressesShareAListener(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)

@@ -26,7 +26,7 @@ func TestEmptyDatabaseBesideVMs(t *testing.T) {
 		require.NoError(t, a.Close())
 		return strings.Count(text.String(), "the database is empty")
 	}
-	require.Zero(t, warnings(), "all is new")
+	require.Zero(t, warnings(), "everything is new")
 	require.NoError(t, os.Mkdir(filepath.Join(o.DataDir, "vm-1"), 0o750))
 	require.Zero(t, warnings(), "the database has content")
 	require.NoError(t, os.Truncate(database, 0))

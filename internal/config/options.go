@@ -21,7 +21,7 @@ type Options struct {
 	// TLSCert and TLSKey are given both or not at all.
 	TLSCert string `name:"tls-cert" group:"Addresses" placeholder:"FILE" help:"PEM file with the certificate, followed by those of its issuers. Both addresses then serve TLS only; without it both are plaintext. The file is read again when it changes."`
 	TLSKey  string `name:"tls-key" group:"Addresses" placeholder:"FILE" help:"PEM file with the key of that certificate."`
-	// AllowOrigins are scheme, host and perhaps port.
+	// AllowOrigins each have a scheme, a host and optionally a port.
 	AllowOrigins []string `name:"allow-origins" group:"Addresses" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the controller from a browser, such as https://ci.example.com, separated by commas."`
 	// AllowedHosts are names and addresses without port.
 	AllowedHosts []string `name:"allowed-hosts" group:"Addresses" placeholder:"HOST,..." help:"Host names and IP addresses, without port, that HTTP/1.1 requests to a loopback address may have in the Host header, in addition to localhost and the hosts of both addresses. Needed for a proxy on this machine that forwards Host. Separated by commas."`

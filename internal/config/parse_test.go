@@ -142,7 +142,7 @@ func TestPrecedence(t *testing.T) {
 	for option, tr := range trials() {
 		t.Run(option, func(t *testing.T) {
 			t.Parallel()
-			require.NotEqual(t, tr.want[0], tr.want[1], "the trial can tell its texts apart")
+			require.NotEqual(t, tr.want[0], tr.want[1], "the values of a trial differ")
 			for high := range layers {
 				for i := range tr.texts {
 					args, environ, origin := layers[high].set(t, option, tr.texts[i])

@@ -41,9 +41,9 @@ func withLoopback(ctx context.Context) context.Context {
 //
 //   - The Host of an HTTP/1.1 request in plaintext to a loopback listener is a loopback
 //     name, or one of the hosts: the name of a foreign page can be made to resolve to a
-//     loopback address, after which its browser takes the controller for the page's own
-//     server. With TLS the certificate rules that out, and in plaintext no browser speaks
-//     HTTP/2.
+//     loopback address, and the browser then treats the controller as the page's own
+//     server. With TLS the certificate prevents that, and no browser uses HTTP/2 in
+//     plaintext.
 //   - The Origin, if there is one, is the request's own or one of the origins.
 //   - Sec-Fetch-Site, if there is one, is same-origin or none, unless the Origin is one of
 //     the origins. A GET for an image has no Origin, and some GETs deliver commands.

@@ -36,14 +36,14 @@ func TestPrefaceIsRecognised(t *testing.T) {
 		"\x16\x03\x01":              {"\x16", false},
 	} {
 		client, server := net.Pipe()
-		told := make(chan struct{})
+		recognised := make(chan struct{})
 		go func() {
 			_, _ = io.WriteString(client, first)
-			<-told // a closed pipe refuses deadlines
+			<-recognised // a closed pipe refuses deadlines
 			_ = client.Close()
 		}()
 		read, isHTTP2, err := readPreface(drip{server}, time.Minute)
-		close(told)
+		close(recognised)
 		require.NoError(t, err)
 		require.Equal(t, want.isHTTP2, isHTTP2, "%q", first)
 		require.Equal(t, want.read, string(read), "%q", first)

@@ -224,12 +224,12 @@ func TestPlaintextPeersAreAnswered(t *testing.T) {
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = s.Serve(l) })
 		began := time.Now()
-		deaf := l.dial()
-		_, err := io.WriteString(deaf, "POST ")
+		peer := l.dial()
+		_, err := io.WriteString(peer, "POST ")
 		require.NoError(t, err)
 		synctest.Wait()
 		time.Sleep(time.Second) // fake clock
-		_, err = deaf.Read(make([]byte, 1))
+		_, err = peer.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 		require.Equal(t, time.Second, time.Since(began))
 		require.NoError(t, s.Close())

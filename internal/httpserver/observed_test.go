@@ -47,20 +47,20 @@ func TestObservedConn(t *testing.T) {
 			return near.Close()
 		}, syscall.ECONNRESET},
 		"closed here": {func(near *observedConn, _ *net.TCPConn) error { return near.Close() }, net.ErrClosed},
-		"peer takes nothing": {func(near *observedConn, _ *net.TCPConn) error {
+		"peer reads nothing": {func(near *observedConn, _ *net.TCPConn) error {
 			if err := near.SetWriteDeadline(time.Unix(1, 0)); err != nil {
 				return err
 			}
 			_, _ = near.Write([]byte("x"))
 			return near.Close()
 		}, os.ErrDeadlineExceeded},
-		"peer takes a part": {func(near *observedConn, far *net.TCPConn) error {
+		"peer reads a part": {func(near *observedConn, far *net.TCPConn) error {
 			if n, err := writePart(near, far); n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 				return fmt.Errorf("%d bytes written: %w", n, err)
 			}
 			return near.Close()
 		}, os.ErrDeadlineExceeded},
-		"peer takes the rest later": {func(near *observedConn, far *net.TCPConn) error {
+		"peer reads the rest later": {func(near *observedConn, far *net.TCPConn) error {
 			if n, err := writePart(near, far); n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 				return fmt.Errorf("%d bytes written: %w", n, err)
 			}

@@ -52,7 +52,7 @@ type Server struct {
 	limiter *loglimit.Limiter
 
 	mu      sync.Mutex
-	conns   map[net.Conn]bool // whether it is known to speak HTTP/2
+	conns   map[net.Conn]bool // value: whether it is known to speak HTTP/2
 	closing bool
 	serving sync.WaitGroup // counts conns; nothing is added once closing is set
 }

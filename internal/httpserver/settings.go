@@ -17,11 +17,10 @@ const (
 
 // newHTTP1 returns the HTTP/1.1 server, whose settings HTTP/2 uses too. It logs to errors.
 //
-// There is no ReadTimeout and no WriteTimeout: both count from the start of a
-// stream and would end it. Instead a peer has ReadHeaderTimeout for its first
-// bytes, IdleTimeout without a request, SendPingTimeout+PingTimeout to show that
-// it is there (an idle stream lives on as long as it answers pings), and
-// WriteByteTimeout to take what is sent to it.
+// ReadTimeout and WriteTimeout are not set: both count from the start of a stream and would
+// end it. Instead ReadHeaderTimeout limits the first bytes, IdleTimeout a connection without
+// requests, SendPingTimeout+PingTimeout a peer that does not answer pings (an idle stream
+// lives as long as its peer answers), and WriteByteTimeout a peer that does not accept data.
 func newHTTP1(h http.Handler, errors slog.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)

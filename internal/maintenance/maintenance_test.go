@@ -24,7 +24,7 @@ func TestPurge(t *testing.T) {
 		s := newRig(t, engine.Retention{Events: time.Hour})
 		s.report("vm-1", "old")
 		s.report("vm-2", "old")
-		time.Sleep(time.Hour) // fake clock: the retention of the files as well
+		time.Sleep(time.Hour) // fake clock: also the retention of the files
 		s.report("vm-1", "young")
 		time.Sleep(purgeEvery + 1) // fake clock
 		synctest.Wait()
@@ -102,7 +102,7 @@ func TestPauseOfTheJournal(t *testing.T) {
 		require.Equal(t, []string{"late"}, s.events("vm-1"), "none waits for its file")
 		require.Empty(t, s.files("vm-1"))
 		require.Equal(t, 1, s.log.count("journal paused: too little space is free"))
-		require.LessOrEqual(t, s.called("UnjournaledEvents"), 3, "the database is not read in vain")
+		require.LessOrEqual(t, s.called("UnjournaledEvents"), 3, "the database is not read without need")
 
 		s.free.Store(1 << 30)
 		time.Sleep(5 * time.Second) // fake clock: when the catch-up retries

@@ -104,10 +104,10 @@ func TestHeartbeatOf(t *testing.T) {
 				},
 			},
 		},
-		"nothing":          {`{}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
-		"nulls":            {`{"vm_health":null,"current_job":null,"runner_state":null}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
-		"empty parts":      {`{"vm_health":{},"current_job":{"job_id":"","started_at":null}}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
-		"idle is a figure": {`{"vm_health":{"cpu_load":0}}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}, Health: &fleet.Health{CPUPercent: load(0)}}},
+		"nothing":         {`{}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
+		"nulls":           {`{"vm_health":null,"current_job":null,"runner_state":null}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
+		"empty parts":     {`{"vm_health":{},"current_job":{"job_id":"","started_at":null}}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
+		"zero is a value": {`{"vm_health":{"cpu_load":0}}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}, Health: &fleet.Health{CPUPercent: load(0)}}},
 		"sizes out of range": {
 			`{"vm_health":{"memory_used":-1,"memory_total":1e300,"disk_used":8589934591.9999999,"disk_total":8589934592}}`,
 			fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}, Health: &fleet.Health{
@@ -318,7 +318,7 @@ func TestPolledCommand(t *testing.T) {
 			`{"fits":9007199254740992,"falls":"9007199254740993","low":-9007199254740992,"lower":"-9007199254740993",` +
 				`"most":"9223372036854775807","least":"-9223372036854775808"}`,
 		},
-		"one name for three": {
+		"three with the same name": {
 			session.Lease{
 				Command: fleet.Command{ID: "c", Type: "x", CreatedAt: created},
 				Params: fleet.Params{

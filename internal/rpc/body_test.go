@@ -32,7 +32,7 @@ func TestBodiesAreKeptAsSent(t *testing.T) {
 		require.Equal(t, heartbeat, string(h.Body))
 		require.Equal(t, "9007199254740993", h.Job.JobID)
 		require.Equal(t, "7", h.Job.RunID)
-		require.Nil(t, h.Health, "what is beyond the range of a double is no figure")
+		require.Nil(t, h.Health, "a number beyond the range of a double is dropped")
 	}
 }
 

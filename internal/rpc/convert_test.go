@@ -107,7 +107,7 @@ func TestConversionsAreComplete(t *testing.T) {
 	requireComplete(t, event)
 	requireComplete(t, heartbeatToProto(keptHeartbeat()))
 	state := heartbeatToProto(fleet.Heartbeat{RunnerState: "busy"}).GetRunner().GetState()
-	require.Equal(t, "busy", state, "of agents without a stream that is all")
+	require.Equal(t, "busy", state, "the only field of agents without a stream")
 	requireJSON(t, `{
 		"command": {
 			"id": "c1", "type": "update_config", "string_params": {"a": "b"}, "int_params": {"n": "9223372036854775807"},
@@ -177,7 +177,7 @@ func TestTokensAreNotShown(t *testing.T) {
 		shown := commandToProto(c)
 		require.Equal(t, map[string]string{"a": "b"}, shown.GetCommand().GetStringParams())
 		require.NotContains(t, shown.String(), "very secret")
-		require.Len(t, c.Params.Strings, 2, "the record itself is left alone")
+		require.Len(t, c.Params.Strings, 2, "the record itself is unchanged")
 
 		update := updateToProto(control.Update{Change: &fleet.Change{Command: &c}})
 		require.NotContains(t, update.String(), "very secret")

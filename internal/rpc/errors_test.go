@@ -147,7 +147,7 @@ func TestErrorDetails(t *testing.T) {
 		require.True(t, proto.Equal(test.want, detail), "%v", detail)
 		seen[test.want.GetReason()] = true
 	}
-	require.Len(t, seen, len(migcontrollerv1.ErrorReason_name), "every reason is given for some error")
+	require.Len(t, seen, len(migcontrollerv1.ErrorReason_name), "every reason is used")
 	require.Empty(t, toConnect(errors.New("secret")).Details())
 	require.Equal(t, connect.CodeInvalidArgument, toConnect(fleet.Invalid("\xff", "must be text")).Code(),
 		"an error is returned even when its detail cannot be encoded")

@@ -189,8 +189,8 @@ func getOnly(show http.HandlerFunc) http.Handler {
 
 const index = `This is the MIG Controller. It commands fleets of short-lived CI machines.
 
-  /health                                        whether the process lives
-  /ready                                         whether it can do its work
+  /health                                        whether the process is alive
+  /ready                                         whether it is ready to work
   /openapi.json                                  AdminService and the agents' routes, for tools
   /api/v1/vms/{vm_id}/events                     agents report events (POST)
   /api/v1/vms/{vm_id}/heartbeat                  agents report heartbeats (POST)
@@ -200,8 +200,8 @@ const index = `This is the MIG Controller. It commands fleets of short-lived CI 
   /migcontroller.v1.AgentService/{method}        the same as the routes above
   /migcontroller.v1.AdminService/{method}        operators and their tools
 
-The services speak Connect, gRPC and gRPC-Web, with Protobuf or JSON, and can be
-reflected. Operators use migctl, or send JSON by POST to AdminService.
+The services speak Connect, gRPC and gRPC-Web, with Protobuf or JSON, and
+support reflection. Operators use migctl, or send JSON by POST to AdminService.
 `
 
 func writeIndex(w http.ResponseWriter, _ *http.Request) {
@@ -244,7 +244,7 @@ func WriteForbidden(w http.ResponseWriter, message string) {
 }
 
 func writeNotFound(w http.ResponseWriter, _ *http.Request) {
-	writeRefusal(w, refuse(http.StatusNotFound, "there is nothing at this path; / says what there is"))
+	writeRefusal(w, refuse(http.StatusNotFound, "there is nothing at this path; / lists what is served"))
 }
 
 func writeNotAllowed(w http.ResponseWriter, allowed string) {

@@ -9,7 +9,7 @@ import (
 )
 
 // errInflated ends the decompression of a message that is too large.
-var errInflated = errors.New("no more of it is decompressed")
+var errInflated = errors.New("the message is too large after decompression")
 
 // withReadLimit limits the size of a service's messages, compressed and decompressed.
 // WithReadMaxBytes alone is not enough: connect-go decompresses a message above the limit to

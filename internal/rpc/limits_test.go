@@ -42,7 +42,7 @@ func TestLimitedGzip(t *testing.T) {
 		require.ErrorIs(t, err, errInflated)
 		require.Len(t, got, limit)
 		_, err = io.Copy(io.Discard, g)
-		require.ErrorIs(t, err, errInflated, "as connect-go does to tell the size")
+		require.ErrorIs(t, err, errInflated, "like connect-go, to determine the size")
 	}
 	require.NoError(t, g.Reset(strings.NewReader(compressed(t, limit-1))))
 	got, err := io.ReadAll(g)

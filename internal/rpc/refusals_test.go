@@ -50,7 +50,7 @@ func TestRefusedCallsAreExplained(t *testing.T) {
 		got := do(t, client(t, test.http), test.method, base+test.path, test.body, headers...)
 		require.Equal(t, test.status, got.status, name)
 		requireError(t, got)
-		require.Contains(t, got.body, `"code":"unknown"`, "as clients make of the status")
+		require.Contains(t, got.body, `"code":"unknown"`, "as clients map the status")
 		require.Contains(t, got.body, test.message, name)
 	}
 	for _, contentType := range []string{"application/grpc", "application/grpc+xml"} {

@@ -196,7 +196,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
 	case errors.As(err, &late):
 		return nil, refuse(http.StatusRequestTimeout, late.Error())
 	case err != nil:
-		return nil, refuse(http.StatusBadRequest, "the body must come as a whole")
+		return nil, refuse(http.StatusBadRequest, "the body must arrive completely")
 	}
 	return body, nil
 }

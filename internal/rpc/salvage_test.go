@@ -120,20 +120,20 @@ func TestSalvagedAck(t *testing.T) {
 		b    []byte
 		want *fleet.Ack
 	}{
-		"success before the fault":    {ackOfBytes(0x0a, 1, 'c', 0x10, 1, 0xff), &fleet.Ack{CommandID: "c", Success: true}},
-		"failure, said expressly":     {ackOfBytes(0x0a, 1, 'c', 0x10, 0, 0xff), &fleet.Ack{CommandID: "c"}},
-		"success may have been after": {ackOfBytes(0x0a, 1, 'c', 0xff), nil},
-		"no id":                       {ackOfBytes(0x10, 1, 0x1a, 1, 0xff), nil},
+		"success before the fault":  {ackOfBytes(0x0a, 1, 'c', 0x10, 1, 0xff), &fleet.Ack{CommandID: "c", Success: true}},
+		"explicit failure":          {ackOfBytes(0x0a, 1, 'c', 0x10, 0, 0xff), &fleet.Ack{CommandID: "c"}},
+		"success may have followed": {ackOfBytes(0x0a, 1, 'c', 0xff), nil},
+		"no id":                     {ackOfBytes(0x10, 1, 0x1a, 1, 0xff), nil},
 		"entry that is cut off": {
 			ackOfBytes(0x0a, 1, 'c', 0x22, 2, 0x0a, 9, 0x22, 6, 0x0a, 1, 'k', 0x12, 1, 'v'),
 			&fleet.Ack{CommandID: "c", Result: map[string]string{"k": "v"}},
 		},
-		"cut off":                      {[]byte{0x12, 9, 0x0a, 1, 'c', 0x10, 1}, nil},
-		"another message after it":     {append(ackOfBytes(0x0a, 1, 'c', 0x1a, 1, 0xff), 0x22, 0), nil},
-		"not a message":                {[]byte{0xff}, nil},
-		"nothing":                      {nil, nil},
-		"fields of the wrong form":     {ackOfBytes(0x08, 1, 0x12, 0, 0x18, 1, 0x20, 1), nil},
-		"an ack, then what is no more": {append(ackOfBytes(0x0a, 1, 'c', 0x10, 1), 0xff), &fleet.Ack{CommandID: "c", Success: true}},
+		"cut off":                  {[]byte{0x12, 9, 0x0a, 1, 'c', 0x10, 1}, nil},
+		"another message after it": {append(ackOfBytes(0x0a, 1, 'c', 0x1a, 1, 0xff), 0x22, 0), nil},
+		"not a message":            {[]byte{0xff}, nil},
+		"nothing":                  {nil, nil},
+		"fields of the wrong form": {ackOfBytes(0x08, 1, 0x12, 0, 0x18, 1, 0x20, 1), nil},
+		"an ack, then garbage":     {append(ackOfBytes(0x0a, 1, 'c', 0x10, 1), 0xff), &fleet.Ack{CommandID: "c", Success: true}},
 	} {
 		got, ok := salvageAck(test.b)
 		require.Equal(t, test.want != nil, ok, name)

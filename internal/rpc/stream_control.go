@@ -36,8 +36,8 @@ func (b *notedBody) Read(p []byte) (int, error) {
 }
 
 // withStreamControl gives the calls of next a callControl, for streamControl. It also buffers
-// reads: each read of a request locks its connection, and a message takes two reads.
-// WithTimeouts must wrap it.
+// reads: each read of a request passes through the goroutine of its connection, and a message
+// takes two reads. WithTimeouts must wrap it.
 //
 // The stack of an idle stream is only just small enough: with a little more on it, it would
 // double in size for each agent. So these middlewares do their work in functions that have

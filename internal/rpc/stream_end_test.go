@@ -48,7 +48,7 @@ func TestEnding(t *testing.T) {
 		"connection reset":      {read: gone, received: gone, connection: endedConn{syscall.ECONNRESET}, cause: endConnectionReset, err: syscall.ECONNRESET},
 		"connection broken":     {read: gone, received: gone, connection: endedConn{syscall.EPIPE}, cause: endConnectionReset, err: syscall.EPIPE},
 		"connection silent":     {read: gone, received: gone, connection: endedConn{ErrPingTimeout}, cause: endPingTimeout},
-		"connection took no more": {
+		"connection accepts no more": {
 			read: gone, received: gone, connection: endedConn{os.ErrDeadlineExceeded}, cause: endWriteTimeout, err: os.ErrDeadlineExceeded,
 		},
 		"connection cut":         {read: gone, received: gone, connection: endedConn{net.ErrClosed}, cause: endConnectionCut, err: gone},

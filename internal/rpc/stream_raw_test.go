@@ -151,7 +151,7 @@ func TestHeldStreamDoesNotStallItsNeighbours(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s := startStreams(t, time.Hour)
-				neighbour := s.connect("vm-1")
+				other := s.connect("vm-1")
 				s.store.on(func() error { return fleet.ErrUnavailable })
 				const streams = 3
 				flood := make(chan error, streams)
@@ -167,7 +167,7 @@ func TestHeldStreamDoesNotStallItsNeighbours(t *testing.T) {
 				s.store.on(nil)
 				synctest.Wait()
 				began := time.Now()
-				neighbour.send(eventMessage("error"))
+				other.send(eventMessage("error"))
 				synctest.Wait()
 				require.Len(t, s.events("vm-1"), 1)
 				require.Zero(t, time.Since(began), "it waited for the end of the hold")

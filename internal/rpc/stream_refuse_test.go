@@ -51,10 +51,10 @@ func TestStreamOfGarbage(t *testing.T) {
 		code  string
 		cause string
 	}{
-		"cut short":        {[]byte{0, 0, 0, 1, 0, 'x'}, "13", endProtocol},
-		"too large":        {frame(0, make([]byte, maxStreamMessage+1)), "8", endTooLarge},
-		"says it is large": {[]byte{0, 0xff, 0xff, 0xff, 0xff}, "8", endTooLarge},
-		"not compressed":   {frame(1, []byte("x")), "13", endProtocol},
+		"cut short":          {[]byte{0, 0, 0, 1, 0, 'x'}, "13", endProtocol},
+		"too large":          {frame(0, make([]byte, maxStreamMessage+1)), "8", endTooLarge},
+		"claims to be large": {[]byte{0, 0xff, 0xff, 0xff, 0xff}, "8", endTooLarge},
+		"not compressed":     {frame(1, []byte("x")), "13", endProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -174,7 +174,7 @@ func TestLiveSessionIsNotRestartedOverHTTP(t *testing.T) {
 		a.timedBeat("idle", true)
 		time.Sleep(10 * time.Second) // fake clock
 		a.requireNothing()
-		require.Equal(t, 1, s.registrations(), "its runner was shown since")
+		require.Equal(t, 1, s.registrations(), "its runner was reported since")
 	})
 }
 
@@ -284,7 +284,7 @@ func TestProbeWaitsForTheJob(t *testing.T) {
 		a.timedEvent(fleet.EventJobCompleted)
 		time.Sleep(time.Hour) // fake clock
 		a.requireNothing()
-		require.Equal(t, 1, s.registrations(), "the end of the job is a sign of its runner")
+		require.Equal(t, 1, s.registrations(), "the end of the job shows that its runner is registered")
 	})
 }
 

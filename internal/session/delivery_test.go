@@ -215,7 +215,7 @@ func TestWokenBeforeItsRest(t *testing.T) {
 	})
 }
 
-// A wake-up that is lost delays a command by a minute at the most.
+// A wake-up that is lost delays a command by a minute at most.
 func TestLostWakeUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -230,7 +230,7 @@ func TestLostWakeUp(t *testing.T) {
 		s.sendWith("vm-1", "b", fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 2 * lookAgain})
 		time.Sleep(time.Minute) // fake clock
 		synctest.Wait()
-		require.Len(t, a.delivered, 1, "also the second time")
+		require.Len(t, a.delivered, 1, "the second time too")
 	})
 }
 

@@ -223,7 +223,7 @@ func TestCrashedRunner(t *testing.T) {
 		a.timedBeat("idle", true)
 		time.Sleep(time.Minute) // fake clock
 		synctest.Wait()
-		require.Equal(t, "offline", s.vm("vm-1").Runner.State, "its agent does not know")
+		require.Equal(t, "offline", s.vm("vm-1").Runner.State, "its agent does not notice it")
 		a.timedEvent(fleet.EventRunnerCrashed)
 		synctest.Wait()
 		lines = s.log.of("runner crashed")
@@ -270,7 +270,7 @@ func TestChangedTokenEndsTheDelay(t *testing.T) {
 		before.requireNothing()
 		require.Equal(t, 2, s.registrations(), "it is not connected")
 		a.requireNothing()
-		require.Greater(t, s.vm("vm-live").Registration.NextAttemptAt, clock(), "it failed with the new one as well")
+		require.Greater(t, s.vm("vm-live").Registration.NextAttemptAt, clock(), "it failed with the new one too")
 
 		require.Len(t, s.poll(), 1)
 		require.Equal(t, fleet.RegisterRunner, s.connect("vm-session").next().Type)
@@ -349,7 +349,7 @@ func TestOperatorEndsTheDelay(t *testing.T) {
 		a.timedEvent(fleet.EventRunnerRegistered)
 		time.Sleep(time.Hour) // fake clock
 		a.requireNothing()
-		require.Equal(t, 3, s.registrations(), "the delayed one is not made as well")
+		require.Equal(t, 3, s.registrations(), "the delayed attempt is not made in addition")
 		require.Zero(t, s.vm("vm-1").Registration.Failures)
 	})
 }

@@ -45,7 +45,7 @@ func TestHeartbeatsAreGrouped(t *testing.T) {
 		require.Equal(t, "late", s.vm("vm-1").Status)
 		time.Sleep(time.Second) // fake clock
 		synctest.Wait()
-		require.Len(t, s.files("vm-1"), 20, "as many as their budget allows, a second later")
+		require.Len(t, s.files("vm-1"), 20, "the number of files within the budget, a second later")
 	})
 }
 

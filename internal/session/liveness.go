@@ -16,7 +16,7 @@ func (s *Session) arriveHeartbeat() time.Time {
 }
 
 // stamp returns the time of receipt of a message and applies change, with that time, to
-// what is known of the agent. No step of the clock comes between the two.
+// what is known of the agent. The clock does not step between the two.
 func (s *Session) stamp(change func(fleet.Liveness, time.Time) fleet.Liveness) time.Time {
 	r := s.registry
 	r.times.mu.Lock()
@@ -52,7 +52,7 @@ func (r *Registry) EndSilent(now time.Time) {
 	}
 }
 
-// suspect notes that the VM reported over HTTP, which suggests that its stream is down.
+// suspect records that the VM reported over HTTP, which suggests that its stream is down.
 func (r *Registry) suspect(vm fleet.VMID) {
 	s := r.sessions.of(vm)
 	if s == nil {

@@ -166,7 +166,7 @@ func TestSessionEndOutlastsAnOutage(t *testing.T) {
 				connected++
 			}
 		}
-		require.Equal(t, 1, connected, "the one that came back")
+		require.Equal(t, 1, connected, "only the reconnected one")
 		require.NoError(t, back.session.Cause())
 		leases, err = s.Poll(t.Context(), "vm-1")
 		require.NoError(t, err)

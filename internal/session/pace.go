@@ -108,7 +108,7 @@ func (s *Session) ChargeHeartbeat(size int) {
 	s.backlog.read(size)
 }
 
-// acked notes that the next message to be charged is an ack.
+// acked records that the next message to be charged is an ack.
 func (s *Session) acked() {
 	if s.unacked.Load() > 0 { // only the reader decrements unacked
 		s.unacked.Add(-1)

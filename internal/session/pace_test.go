@@ -54,7 +54,7 @@ func TestFloodIsThrottled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, withoutJournal)
-		a, neighbour := s.charged("vm-1"), s.charged("vm-2")
+		a, other := s.charged("vm-1"), s.charged("vm-2")
 		a.exhaust()
 		const more = 60
 		for range more {
@@ -63,7 +63,7 @@ func TestFloodIsThrottled(t *testing.T) {
 		want := float64(more*(large+messageCost)) / defaultReportRate
 		require.InDelta(t, want, time.Since(s.began).Seconds(), 2)
 		s.began = time.Now()
-		require.True(t, neighbour.readLargeEvent())
+		require.True(t, other.readLargeEvent())
 		s.elapsed(0)
 		require.Len(t, s.events("vm-1"), (reportBurst*defaultReportRate)/(large+messageCost)+1+more)
 		require.Equal(t, 1, s.log.count("agent throttled"))
@@ -72,11 +72,11 @@ func TestFloodIsThrottled(t *testing.T) {
 		time.Sleep(2 * reportBurst * time.Second) // fake clock
 		s.began = time.Now()
 		a.exhaust()
-		require.EqualValues(t, 2, s.Stats().Throttled, "another bout")
+		require.EqualValues(t, 2, s.Stats().Throttled, "throttled again")
 	})
 }
 
-// Small messages count as well, and a message that is refused.
+// Small messages are charged too, and so are refused ones.
 func TestManySmallMessagesAreThrottled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestManySmallMessagesAreThrottled(t *testing.T) {
 	})
 }
 
-// Usual heartbeats are free, however many; large ones are charged.
+// Usual heartbeats are free in any number; large ones are charged.
 func TestUsualHeartbeatsAreFree(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestThrottledAcksAreNotLate(t *testing.T) {
 		s := newSystem(t, withoutJournal)
 		a := s.charged("vm-1")
 		a.exhaust()
-		require.True(t, a.readLargeEvent()) // the bout begins
+		require.True(t, a.readLargeEvent()) // throttling begins
 		times := defaults
 		times.AckTimeout = time.Second
 		s.sendWith("vm-1", "behind", times)

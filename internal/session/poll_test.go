@@ -122,7 +122,7 @@ func TestPollWithoutAToken(t *testing.T) {
 	})
 }
 
-// Without a token other commands overtake register_runner in polls as well.
+// Without a token other commands overtake register_runner in polls too.
 func TestPollOvertakesAMissingToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

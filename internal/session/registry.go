@@ -1,6 +1,6 @@
 // Package session owns the live sessions of agents and all that passes between an agent
-// and the controller: it opens, supersedes, holds and ends sessions, delivers commands,
-// and takes acks, events and heartbeats. Agents that poll over HTTP are served here too.
+// and the controller: it opens, supersedes, holds and ends sessions, delivers commands, and
+// receives acks, events and heartbeats. Agents that poll over HTTP are served here too.
 //
 // The engine notifies it of commands that can be sent, and nothing else does.
 package session
@@ -59,7 +59,7 @@ type Options struct {
 	Journal *journal.Journal
 	Clock   func() time.Time
 	Log     *slog.Logger
-	// TokenInVMStarted makes AnswerStarted deliver.
+	// TokenInVMStarted enables AnswerStarted.
 	TokenInVMStarted bool
 	// ReportRate is how much a VM may report in the long run, in bytes per second, with
 	// bursts of 64 times as much; a VM that reports more has to wait. Zero is 64 KiB, and

@@ -88,7 +88,7 @@ func TestAnswerStartedOnlyWhenNeeded(t *testing.T) {
 		leases, err := s.Poll(t.Context(), "vm-2")
 		require.NoError(t, err)
 		require.Len(t, leases, 1)
-		require.Nil(t, s.started("vm-2", sent), "a poll has it")
+		require.Nil(t, s.started("vm-2", sent), "a poll received it")
 
 		s.connect("vm-3").next()
 		require.Nil(t, s.started("vm-3", sent), "it has a session")

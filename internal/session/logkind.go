@@ -15,7 +15,7 @@ const (
 	logDisconnected   logKind = "disconnected"
 	logEvent          logKind = "event"
 	logNotSent        logKind = "not sent"
-	logTokenIssued    logKind = "token handed out"
+	logTokenIssued    logKind = "token issued"
 	logReportLost     logKind = "report lost"
 	logRefused        logKind = "refused"
 	logReported       logKind = "reported"
@@ -29,11 +29,11 @@ const (
 // The kinds that are limited for all VMs together: a fault of the controller affects every
 // session at once.
 const (
-	logStoreUnavailable    logKind = "held"
+	logStoreUnavailable    logKind = "store unavailable"
 	logDelivery            logKind = "delivery"
 	logToken               logKind = "token"
 	logStarted             logKind = "started"
-	logEndNotRecorded      logKind = "unended"
+	logEndNotRecorded      logKind = "end not recorded"
 	logHeartbeatsNotStored logKind = "heartbeats not stored"
 	logHeartbeatsStored    logKind = "heartbeats stored again"
 )
