@@ -90,7 +90,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	c.maintenance = maintenance.Start(maintenance.Options{
+	c.maintenance = maintenance.Start(maintenance.Options{ //nolint:contextcheck // its services outlive ctx
 		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: retention(o),
 		Clock: c.clock.Now, Follow: c.clock, Log: log,
 	})

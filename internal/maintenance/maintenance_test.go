@@ -24,7 +24,8 @@ func TestPurge(t *testing.T) {
 		s := newRig(t, engine.Retention{Events: time.Hour})
 		s.report("vm-1", "old")
 		s.report("vm-2", "old")
-		time.Sleep(time.Hour) // fake clock: also the retention of the files
+		// This is also the retention of the files.
+		time.Sleep(time.Hour) // fake clock
 		s.report("vm-1", "young")
 		time.Sleep(purgeEvery + 1) // fake clock
 		synctest.Wait()
@@ -105,7 +106,8 @@ func TestPauseOfTheJournal(t *testing.T) {
 		require.LessOrEqual(t, s.called("UnjournaledEvents"), 3, "the database is not read without need")
 
 		s.free.Store(1 << 30)
-		time.Sleep(5 * time.Second) // fake clock: when the catch-up retries
+		// The catch-up retries.
+		time.Sleep(5 * time.Second) // fake clock
 		synctest.Wait()
 		require.Len(t, s.files("vm-1"), 1)
 		require.Equal(t, 1, s.log.count("journal resumed"))
