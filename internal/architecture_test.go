@@ -16,12 +16,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Packages of this module are named by their directories. Everything here is
-// about the product: test files may import what they like.
+// Packages of this module are named by their directories. The rules apply to the product: test
+// files may import anything.
 
-// layers are the packages of the product from the bottom up. A package imports
-// from the layers below its own. A new package needs a place here, and in the
-// table of CONTRIBUTING.md.
+// layers are the packages of the product from the bottom up. A package may import from the
+// layers below its own. A new package needs a place here, and in the table of CONTRIBUTING.md.
 var layers = [][]string{
 	{"internal/fleet", "internal/logkey", "internal/loglimit", "internal/ratelimit", "internal/wallclock"},
 	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat"},
@@ -32,13 +31,13 @@ var layers = [][]string{
 	{"internal/e2e", "internal/crash", "internal/faults", "internal/testkit", "internal/store/powerloss", "internal/apidoc", "cmd"},
 }
 
-// What a rule can be about besides a package and all below it.
+// What a rule can name other than a package and all below it.
 const (
 	everything = "everything"
 	thirdParty = "third parties"
 )
 
-// rules are what the layers alone do not say.
+// rules are restrictions in addition to the layers.
 var rules = []struct {
 	from   string
 	except []string // below from
@@ -52,28 +51,28 @@ var rules = []struct {
 	},
 	{
 		from: "internal/wallclock", to: []string{thirdParty},
-		why: "what all others stand on stands on nothing",
+		why: "packages that all others use depend on nothing",
 	},
 	{
 		from: "internal/logkey", to: []string{thirdParty},
-		why: "what all others stand on stands on nothing",
+		why: "packages that all others use depend on nothing",
 	},
 	{
 		from: "internal/loglimit", to: []string{thirdParty},
-		why: "what all others stand on stands on nothing",
+		why: "packages that all others use depend on nothing",
 	},
 	{
 		from: "internal/ratelimit", to: []string{thirdParty}, but: []string{"golang.org/x/time/rate"},
-		why: "what all others stand on stands on little",
+		why: "packages that all others use depend on little",
 	},
 	{
 		from: "internal/fleet", to: []string{"os", "io", "net", "database", "log", "context", "sync"},
-		why: "what does no input or output can be tested for every state it can be in",
+		why: "without input and output, every state can be tested",
 	},
 	{
 		from: everything, except: []string{"internal/rpc", "internal/sim", "internal/cli", "internal/apidoc", "internal/testkit", "gen"},
 		to:  []string{"gen", "google.golang.org/protobuf"},
-		why: "generated types stop at the wire: a change of the schema must not reach the domain",
+		why: "generated types stay in the packages of the wire: changes of the schema must not reach the domain",
 	},
 	{
 		from: "internal/control", to: []string{"internal/session"},
@@ -85,7 +84,7 @@ var rules = []struct {
 	},
 	{
 		from: "internal/maintenance", to: []string{"internal/session", "internal/control"},
-		why: "background work names what it needs of the sessions, and can be tested without them",
+		why: "background work declares what it needs from the sessions, and can be tested without them",
 	},
 	{
 		from: "internal", except: []string{
@@ -96,11 +95,11 @@ var rules = []struct {
 	},
 	{
 		from: "internal/store", to: []string{"internal/fleet"},
-		why: "a driver knows no rule: it can be written from the contract alone",
+		why: "a driver contains no domain rules: it can be written from the contract alone",
 	},
 	{
 		from: everything, except: []string{"internal/store/sqlite"}, to: []string{"database/sql"},
-		why: "a driver can be exchanged only if nobody looks behind the contract",
+		why: "a driver can be replaced only if no package depends on more than the contract",
 	},
 	{
 		from: everything, except: []string{"internal/app"}, to: []string{"internal/store/sqlite", "internal/store/memory"},
@@ -108,22 +107,22 @@ var rules = []struct {
 	},
 	{
 		from: "internal/config", to: []string{"internal/store", "internal/engine", "internal/control", "internal/session", "net/http"},
-		why: "options are checked before there is anything to command; what they mean is decided where they are used",
+		why: "options are checked before the controller starts; what they mean is decided where they are used",
 	},
 	{
 		from: "internal/httpserver", to: []string{
 			"internal/fleet", "internal/store", "internal/journal", "internal/engine", "internal/registration",
 			"internal/control", "internal/session", "connectrpc.com",
 		},
-		why: "it serves any http.Handler: what speaks HTTP can be replaced without knowing the API",
+		why: "it serves any http.Handler: the HTTP server can be replaced without knowledge of the API",
 	},
 	{
 		from: "internal/sim", to: []string{"internal"},
-		why: "simulated agents that share code with the controller share its mistakes",
+		why: "simulated agents that shared code with the controller would share its mistakes",
 	},
 	{
 		from: "internal/cli", to: []string{"internal"},
-		why: "what the command line can do, every client of the API can do",
+		why: "the command line uses the API like every other client",
 	},
 	{
 		from: everything, to: []string{"internal/store/storetest", "internal/store/powerloss", "internal/e2e", "internal/crash", "internal/faults", "internal/testkit"},
@@ -131,72 +130,72 @@ var rules = []struct {
 	},
 	{
 		from: everything, to: []string{"internal/apidoc"},
-		why: "descriptions of the API are made when it is built; programs hold the finished ones",
+		why: "descriptions of the API are generated before the build; programs embed the result",
 	},
 	{
 		from: "cmd", to: []string{
 			"internal/fleet", "internal/store", "internal/journal", "internal/engine", "internal/registration",
 			"internal/control", "internal/session", "internal/maintenance", "internal/rpc", "internal/httpserver", "internal/config",
 		},
-		why: "a program is its main function; what it does is wired together in app, sim or cli, where tests reach it",
+		why: "a program is only a main function; app, sim and cli do the wiring, where tests can use it",
 	},
 }
 
-// vague are names that say nothing of what a package is about.
+// vague are names that do not tell what a package is about.
 var vague = []string{"util", "utils", "common", "helper", "helpers", "type", "types", "model", "models", "misc", "shared"}
 
-// Every import of the product keeps to the layers and the rules.
+// Every import of the product follows the layers and the rules.
 func TestImportDirections(t *testing.T) {
 	t.Parallel()
 	imports := productImports(t)
 	require.Contains(t, imports, "internal/fleet", "the module's packages are found")
 	require.Contains(t, imports["internal/app"], "internal/rpc", "their imports are found")
-	require.Empty(t, strings.Join(broken(imports), "\n"))
+	require.Empty(t, strings.Join(violations(imports), "\n"))
 }
 
-// Each rule bites: a product that breaks it is caught, and with its reason.
-func TestImportDirectionsBite(t *testing.T) {
+// Each rule is checked: an import that violates it is reported with the reason.
+func TestImportDirectionsAreChecked(t *testing.T) {
 	t.Parallel()
-	for _, test := range []struct{ from, to, says string }{
+	for _, test := range []struct{ from, to, why string }{
 		{"internal/fleet", "example.com/clock", "outlive every library"},
-		{"internal/ratelimit", "golang.org/x/sync/errgroup", "stands on little"},
-		{"internal/fleet", "net/http", "no input or output"},
+		{"internal/ratelimit", "golang.org/x/sync/errgroup", "depend on little"},
+		{"internal/fleet", "net/http", "every state can be tested"},
 		{"internal/fleet", "internal/store", "imports upward"},
 		{"internal/store", "internal/session", "imports upward"},
 		{"internal/journal", "internal/store", "the same layer"},
 		{"internal/registration", "internal/session", "imports upward"},
 		{"internal/engine", "internal/registration", "the same layer"},
-		{"internal/store/memory", "internal/fleet", "knows no rule"},
+		{"internal/store/memory", "internal/fleet", "no domain rules"},
 		{"internal/control", "internal/session", "through the engine"},
 		{"internal/session", "internal/control", "who asked for it"},
 		{"internal/maintenance", "internal/session", "tested without them"},
 		{"internal/session", "syscall", "what an errno means"},
-		{"internal/session", "gen/go/migcontroller/v1", "stop at the wire"},
-		{"internal/app", "google.golang.org/protobuf/proto", "stop at the wire"},
+		{"internal/session", "gen/go/migcontroller/v1", "packages of the wire"},
+		{"internal/app", "google.golang.org/protobuf/proto", "packages of the wire"},
 		{"internal/rpc", "internal/app", "imports upward"},
 		{"internal/config", "internal/control", "decided where they are used"},
 		{"internal/config", "internal/session", "decided where they are used"},
 		{"internal/config", "internal/httpserver", "the same layer"},
 		{"internal/httpserver", "internal/config", "the same layer"},
 		{"internal/httpserver", "internal/rpc", "the same layer"},
-		{"internal/httpserver", "internal/session", "without knowing the API"},
-		{"internal/httpserver", "connectrpc.com/connect", "without knowing the API"},
-		{"internal/httpserver", "gen/go/migcontroller/v1", "stop at the wire"},
+		{"internal/httpserver", "internal/session", "without knowledge of the API"},
+		{"internal/httpserver", "connectrpc.com/connect", "without knowledge of the API"},
+		{"internal/httpserver", "gen/go/migcontroller/v1", "packages of the wire"},
 		{"internal/rpc", "internal/httpserver", "the same layer"},
 		{"internal/rpc", "internal/store/sqlite", "in one place"},
-		{"internal/rpc", "database/sql", "behind the contract"},
+		{"internal/rpc", "database/sql", "more than the contract"},
 		{"internal/sim", "internal/fleet", "share its mistakes"},
-		{"internal/cli", "internal/control", "every client"},
+		{"internal/cli", "internal/control", "every other client"},
 		{"internal/app", "internal/store/storetest", "for tests"},
 		{"internal/store/sqlite", "internal/store/powerloss", "for tests"},
-		{"internal/rpc", "internal/apidoc", "the finished ones"},
+		{"internal/rpc", "internal/apidoc", "embed the result"},
 		{"cmd/controller", "internal/rpc", "main function"},
 		{"internal/weather", "fmt", "has no layer"},
 	} {
-		got := broken(map[string][]string{test.from: {test.to}})
-		require.Contains(t, strings.Join(got, "\n"), test.says, "%s imports %s", test.from, test.to)
+		got := violations(map[string][]string{test.from: {test.to}})
+		require.Contains(t, strings.Join(got, "\n"), test.why, "%s imports %s", test.from, test.to)
 	}
-	require.Empty(t, broken(map[string][]string{
+	require.Empty(t, violations(map[string][]string{
 		"internal/fleet":     {"strings"},
 		"internal/ratelimit": {"golang.org/x/time/rate"},
 		"internal/session":   {"internal/registration", "internal/store", "log/slog", "golang.org/x/sync/errgroup"},
@@ -220,7 +219,7 @@ func TestRulesNameExistingPackages(t *testing.T) {
 	}
 }
 
-// No package has a name that says nothing.
+// No package has a vague name.
 func TestPackageNames(t *testing.T) {
 	t.Parallel()
 	for pkg := range productImports(t) {
@@ -228,8 +227,8 @@ func TestPackageNames(t *testing.T) {
 	}
 }
 
-// broken returns a line for each import that breaks the layers or a rule.
-func broken(imports map[string][]string) []string {
+// violations returns a line for each import that violates the layers or a rule.
+func violations(imports map[string][]string) []string {
 	var lines []string
 	for from, tos := range imports {
 		if _, known := layerOf(from); !known && !within("gen", from) {
@@ -274,7 +273,7 @@ func layerOf(pkg string) (layer int, known bool) {
 	return 0, false
 }
 
-// within reports whether pkg is what pattern is about.
+// within reports whether pattern matches pkg.
 func within(pattern, pkg string) bool {
 	first, _, _ := strings.Cut(pkg, "/")
 	switch pattern {
@@ -287,8 +286,8 @@ func within(pattern, pkg string) bool {
 	}
 }
 
-// productImports returns what each package of the module imports outside of its
-// tests, whatever the platform that a file is for.
+// productImports returns the imports of each package of the module outside of its tests, for
+// all platforms.
 func productImports(t *testing.T) map[string][]string {
 	t.Helper()
 	const root = ".."
@@ -315,7 +314,7 @@ func productImports(t *testing.T) map[string][]string {
 	return imports
 }
 
-// addImports returns known with what the file imports beside it.
+// addImports returns known with the imports of the file added.
 func addImports(known []string, file, module string) ([]string, error) {
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
 	if err != nil {
@@ -333,8 +332,7 @@ func addImports(known []string, file, module string) ([]string, error) {
 	return known, nil
 }
 
-// isForeign reports whether a directory is outside of the module, as the go
-// command sees it.
+// isForeign reports whether the go command treats a directory as outside of the module.
 func isForeign(dir, name string) bool {
 	if name == "testdata" || name == "node_modules" || strings.HasPrefix(name, ".") || strings.HasPrefix(name, "_") {
 		return true

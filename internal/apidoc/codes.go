@@ -10,7 +10,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// statuses are the HTTP statuses that Connect gives the codes.
+// statuses are the HTTP statuses of the codes in Connect.
 var statuses = map[connect.Code]int{
 	connect.CodeCanceled:           499,
 	connect.CodeUnknown:            http.StatusInternalServerError,
@@ -30,7 +30,7 @@ var statuses = map[connect.Code]int{
 	connect.CodeUnauthenticated:    http.StatusUnauthorized,
 }
 
-// codeNames are the codes as errors name them, in the order of their numbers.
+// codeNames returns the names of the codes in errors, in the order of their numbers.
 func codeNames() []string {
 	var names []string
 	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
@@ -41,7 +41,7 @@ func codeNames() []string {
 
 var upperWord = regexp.MustCompile(`\b[A-Z][A-Z_]+\b`)
 
-// codesIn returns the codes that a comment speaks of.
+// codesIn returns the codes that a comment mentions.
 func codesIn(comment string) []connect.Code {
 	var codes []connect.Code
 	for _, word := range upperWord.FindAllString(comment, -1) {
@@ -54,8 +54,8 @@ func codesIn(comment string) []connect.Code {
 	return codes
 }
 
-// codesOf returns the codes that a call of the method may answer: those that
-// its comment and its service's speak of as errors.
+// codesOf returns the codes that a call of the method may return: those that the comments of
+// the method and its service mention as errors.
 func codesOf(m protoreflect.MethodDescriptor) []connect.Code {
 	_, ofAll, _ := strings.Cut(comment(m.Parent()), "Errors")
 	_, own, _ := strings.Cut(comment(m), "Errors")

@@ -27,10 +27,10 @@ type jsonSchema struct {
 	Additional any `json:"additionalProperties,omitempty"`
 }
 
-// dialect is one of the two ways in which messages are written as JSON.
+// dialect is one of the two JSON forms of messages.
 type dialect struct {
-	// schemaNames are snake_case, as in the schema, and zero values are shown.
-	// Otherwise names are lowerCamelCase, and zero values are left out.
+	// schemaNames means that names are snake_case, as in the schema, and zero values are
+	// included. Otherwise names are lowerCamelCase, and zero values are left out.
 	schemaNames bool
 }
 
@@ -46,12 +46,12 @@ func (d dialect) nameOf(f protoreflect.FieldDescriptor) string {
 	return f.JSONName()
 }
 
-// ref is a schema that stands under components.
+// ref returns a reference to a schema under components.
 func ref(name protoreflect.Name) *jsonSchema {
 	return &jsonSchema{Ref: "#/components/schemas/" + string(name)}
 }
 
-// message returns the schema of a message as it is answered.
+// message returns the schema of a message in responses.
 func (d dialect) message(m protoreflect.MessageDescriptor) *jsonSchema {
 	s := &jsonSchema{Type: "object", Description: comment(m), Properties: object{}}
 	for _, f := range fields(m) {
@@ -109,7 +109,7 @@ func (d dialect) value(f protoreflect.FieldDescriptor) *jsonSchema {
 		}
 		return ref(f.Message().Name())
 	default:
-		panic(fmt.Sprintf("apidoc: %s is of a kind that no field had before: say here what its JSON is", f.FullName()))
+		panic(fmt.Sprintf("apidoc: %s is of an unknown kind: define its JSON here", f.FullName()))
 	}
 }
 
@@ -124,7 +124,7 @@ func wellKnown(m protoreflect.MessageDescriptor) *jsonSchema {
 	case "google.protobuf.ListValue":
 		return &jsonSchema{Type: "array", Items: &jsonSchema{}}
 	default:
-		panic(fmt.Sprintf("apidoc: %s was in no schema before: say here what its JSON is", m.FullName()))
+		panic(fmt.Sprintf("apidoc: %s is an unknown message: define its JSON here", m.FullName()))
 	}
 }
 

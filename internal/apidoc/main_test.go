@@ -20,15 +20,15 @@ import (
 	"github.com/mig-controller/mig-controller/internal/app"
 )
 
-// patience is how long a test waits for what is about to happen.
+// patience is how long a test waits for a condition.
 const patience = 60 * time.Second
 
-// program is what is built and run here. Nobody calls it: that the tests hold it
-// makes the go command run them again, and not take a cached result, when
-// anything in it has changed.
+// program is the program that the tests build and run. It is not called: the reference makes
+// the go command rerun the tests, instead of using a cached result, when the program has
+// changed.
 var program = app.Main
 
-// built is the controller that the tests run, or why there is none.
+// built is the controller that the tests run, or the error of building it.
 var built struct {
 	path string
 	err  error
@@ -79,7 +79,7 @@ func startController(t *testing.T) string {
 	go func() {
 		defer close(ended)
 		readAddress(log, addr)
-		_ = cmd.Wait() // who stops it does not care how it ends
+		_ = cmd.Wait() // stopped by the test: the result does not matter
 	}()
 	t.Cleanup(func() { <-ended })
 	select {
@@ -93,7 +93,7 @@ func startController(t *testing.T) string {
 	return ""
 }
 
-// readAddress reads a controller's log to its end and sends where it serves.
+// readAddress reads a controller's log to its end and sends the address.
 func readAddress(log io.Reader, addr chan<- string) {
 	for lines := bufio.NewScanner(log); lines.Scan(); {
 		var started struct {
@@ -114,8 +114,8 @@ func loadSchema(t *testing.T) Schema {
 	return s
 }
 
-// requireCommitted compares a generated file with the one that is committed. With
-// UPDATE_API=1 in the environment it writes the file instead.
+// requireCommitted compares a generated file with the committed one. With UPDATE_API=1 in the
+// environment it writes the file instead.
 func requireCommitted(t *testing.T, path, want string) {
 	t.Helper()
 	if os.Getenv("UPDATE_API") == "1" {
@@ -124,5 +124,5 @@ func requireCommitted(t *testing.T, path, want string) {
 	}
 	got, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, want, string(got), "refresh it with: make api")
+	require.Equal(t, want, string(got), "update it with: make api")
 }

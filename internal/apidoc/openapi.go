@@ -145,14 +145,14 @@ func routeOf(method string) rpc.Route {
 	return routes[slices.IndexFunc(routes, func(r rpc.Route) bool { return r.RPC == method })]
 }
 
-// pathOf returns where Connect serves a method.
+// pathOf returns the Connect path of a method.
 func pathOf(m protoreflect.MethodDescriptor) string {
 	return fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
 }
 
 func (s Schema) components(admin, agent protoreflect.ServiceDescriptor) object {
 	var out object
-	var requests []protoreflect.MessageDescriptor // whose members are all known
+	var requests []protoreflect.MessageDescriptor // requests, whose unknown members are refused
 	add := func(d dialect, roots ...protoreflect.MessageDescriptor) {
 		for _, found := range reach(roots...) {
 			name := string(found.Name())
@@ -208,13 +208,13 @@ func (s Schema) adminOperation(m protoreflect.MethodDescriptor) operation {
 	return o
 }
 
-// operationID names an operation. Generators make names of it, such as that of its
-// response, which must not be those of messages.
+// operationID returns the id of an operation. Generators derive names from it, such as that of
+// its response, which must not be names of messages.
 func operationID(tag string, m protoreflect.MethodDescriptor) string {
 	return tag + "_" + string(m.Name())
 }
 
-// wrongMethod and wrongType are the answers to requests that cannot be such a call.
+// wrongMethod and wrongType are the responses to requests that cannot be such a call.
 func wrongMethod(code string) member {
 	return member{"405", errorResponse("Code " + code + ": another HTTP method.")}
 }
@@ -256,8 +256,8 @@ func routeRefusals(r rpc.Route) []member {
 	return refusals
 }
 
-// errorResponses are the statuses of the codes that the method may answer, those of
-// requests that cannot be such a call, and one response for all others.
+// errorResponses returns a response for each status of the codes that the method may return,
+// for requests that cannot be such a call, and one for all others.
 func errorResponses(m protoreflect.MethodDescriptor, refusals ...member) object {
 	codes := map[string][]string{}
 	for _, code := range codesOf(m) {
@@ -272,13 +272,12 @@ func errorResponses(m protoreflect.MethodDescriptor, refusals ...member) object 
 	return append(out, member{"default", errorResponse("Any other error.")})
 }
 
-// examples are the requests of the calls of a method, or of its route, that
-// are answered.
+// examples returns the successful example requests of a method or of its route.
 func examples(m protoreflect.MethodDescriptor, route bool) object {
 	var out object
 	for _, c := range calls {
 		if c.rpc == string(m.Name()) && c.in == "" && c.onRoute() == route && c.status == http.StatusOK && c.plain() {
-			out = append(out, member{fmt.Sprintf("example%d", len(out)+1), example{c.says, json.RawMessage(c.body)}})
+			out = append(out, member{fmt.Sprintf("example%d", len(out)+1), example{c.title, json.RawMessage(c.body)}})
 		}
 	}
 	return out

@@ -24,7 +24,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// The document that the controller serves is what the schema says.
+// The document that the controller serves is up to date.
 func TestOpenAPIIsGenerated(t *testing.T) {
 	t.Parallel()
 	requireCommitted(t, filepath.Join("..", "rpc", "openapi.json"), string(openAPI(t, loadSchema(t))))
@@ -39,11 +39,11 @@ func TestOpenAPIIsValid(t *testing.T) {
 
 	broken := bytes.Replace(document, []byte(`"responses"`), []byte(`"answers"`), 1)
 	valid, _ := newValidator(t, broken).ValidateDocument()
-	require.False(t, valid, "a document that breaks the specification is caught")
+	require.False(t, valid, "a document that violates the specification is found")
 }
 
-// The check of what goes over the wire bites.
-func TestOpenAPIBites(t *testing.T) {
+// The validation of requests and responses finds violations.
+func TestOpenAPIViolationsAreFound(t *testing.T) {
 	t.Parallel()
 	v := newStrictValidator(t, openAPI(t, loadSchema(t)))
 	const getVM, commands = "/" + adminService + "/GetVM", "/api/v1/vms/vm-1/commands"
@@ -89,7 +89,7 @@ func TestOpenAPIBites(t *testing.T) {
 	}
 }
 
-// The documents give each code the status that it really has.
+// The documents have the real status of each code.
 func TestStatuses(t *testing.T) {
 	t.Parallel()
 	for code := connect.CodeCanceled; code <= connect.CodeUnauthenticated; code++ {
@@ -104,8 +104,7 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
-// requireDocumented requires that what went over the wire is as the document
-// says.
+// requireDocumented requires requests and responses to match the document.
 func requireDocumented(t *testing.T, s Schema, exchanges []exchange) {
 	t.Helper()
 	v := newStrictValidator(t, openAPI(t, s))
@@ -124,7 +123,7 @@ func requireDocumented(t *testing.T, s Schema, exchanges []exchange) {
 	}
 }
 
-// opened takes the messages of a stream out of their envelopes.
+// opened returns the messages in the envelopes of a stream.
 func opened(t *testing.T, stream []byte) [][]byte {
 	t.Helper()
 	var messages [][]byte
@@ -139,7 +138,7 @@ func opened(t *testing.T, stream []byte) [][]byte {
 	return messages
 }
 
-// faultsOf returns what of an exchange is not as the document says.
+// faultsOf returns how an exchange differs from the document.
 func faultsOf(v validator.Validator, e exchange) string {
 	request := e.request.Clone(e.request.Context())
 	response := *e.response
@@ -159,8 +158,8 @@ func openAPI(t *testing.T, s Schema) []byte {
 	return data
 }
 
-// newStrictValidator also finds fault with members that the document does not
-// know. Clients have to put up with them: the schema grows.
+// newStrictValidator also refuses members that are not in the document. Clients must accept
+// them, because the schema grows.
 func newStrictValidator(t *testing.T, data []byte) validator.Validator {
 	t.Helper()
 	var document any
@@ -197,9 +196,9 @@ func newValidator(t *testing.T, data []byte) validator.Validator {
 	return v
 }
 
-// Every operation says what a wrong HTTP method and, if it has a body, a wrong content
-// type are answered with; the requests of AdminService, and they alone, have no members
-// but those that are named; and no operation makes a name that a message has.
+// Every operation has the responses to a wrong HTTP method and, if it has a body, to a wrong
+// content type; the requests of AdminService, and only they, refuse unknown members; and no
+// name derived from an operation is the name of a message.
 func TestOpenAPIIsComplete(t *testing.T) {
 	t.Parallel()
 	var document struct {
@@ -233,7 +232,7 @@ func TestOpenAPIIsComplete(t *testing.T) {
 	}
 }
 
-// The pattern of ids accepts what the controller does.
+// The pattern of ids accepts the same ids as the controller.
 func TestIDPattern(t *testing.T) {
 	t.Parallel()
 	pattern := regexp.MustCompile("^" + idPattern + "$")

@@ -37,7 +37,7 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// encode is json.Marshal that leaves <, > and & as they are.
+// encode is json.Marshal without escaping <, > and &.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -46,7 +46,7 @@ func encode(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-// indent returns JSON as people read it.
+// indent returns indented JSON.
 func indent(data []byte) (string, error) {
 	var b bytes.Buffer
 	err := json.Indent(&b, data, "", "  ")

@@ -30,10 +30,10 @@ var pageTemplate = template.Must(template.New("api.md").Funcs(template.FuncMap{
 	"values":  values,
 }).Parse(pageText))
 
-// page is what the template is filled with.
+// page is the data of the template.
 type page struct {
 	Services []protoreflect.ServiceDescriptor
-	// Messages and Enums are those that are shown with no method.
+	// Messages and Enums are those that are not shown with a method.
 	Messages []protoreflect.MessageDescriptor
 	Enums    []protoreflect.EnumDescriptor
 	Reasons  []reason
@@ -46,7 +46,7 @@ type shownCall struct {
 	section       string
 }
 
-// reason is a reason of errors, with its code and status.
+// reason is an error reason with its code and status.
 type reason struct {
 	Name, Code, Meaning string
 	Status              int
@@ -77,7 +77,7 @@ func (s Schema) Page(answers []Answer) (string, error) {
 	}
 	p.Reasons = reasonsOf(detail.Fields().ByName("reason").Enum())
 	for i, command := range s.commands(answers) {
-		p.calls = append(p.calls, shownCall{calls[i].says, command, answers[i], calls[i].section()})
+		p.calls = append(p.calls, shownCall{calls[i].title, command, answers[i], calls[i].section()})
 	}
 	var b strings.Builder
 	if err := pageTemplate.Execute(&b, p); err != nil {
@@ -86,7 +86,7 @@ func (s Schema) Page(answers []Answer) (string, error) {
 	return b.String(), nil
 }
 
-// CallsOf returns the calls that are shown with the method.
+// CallsOf returns the calls in the section of the method.
 func (p page) CallsOf(m protoreflect.MethodDescriptor) []shownCall {
 	var out []shownCall
 	for _, c := range p.calls {
@@ -122,7 +122,7 @@ func hasNoSideEffects(m protoreflect.MethodDescriptor) bool {
 	return options.GetIdempotencyLevel() == descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 }
 
-// typeText returns the type of a field, linked to where it is described.
+// typeText returns the type of a field, with a link to its description.
 func typeText(f protoreflect.FieldDescriptor) string {
 	switch {
 	case f.IsMap():

@@ -15,15 +15,14 @@ import (
 
 var pageFile = filepath.Join("..", "..", "docs", "api.md")
 
-// The page is what the schema says and what a controller answers: each call on
-// it is made as it is printed, and each answer is the one that is printed, but
-// for what differs from run to run. What goes over the wire is as the OpenAPI
-// document says.
+// The page matches the schema and a real controller: each call is made as printed, and each
+// response is the printed one except for volatile values. Requests and responses match the
+// OpenAPI document.
 func TestPage(t *testing.T) {
 	t.Parallel()
 	s := loadSchema(t)
 	content, err := os.ReadFile(pageFile)
-	require.True(t, err == nil || os.Getenv("UPDATE_API") == "1", "there is no page: make api writes it")
+	require.True(t, err == nil || os.Getenv("UPDATE_API") == "1", "the page is missing: make api writes it")
 	sh := newShell(t, startController(t))
 	sh.awaitRunners(t, s)
 
@@ -53,16 +52,15 @@ func (s *shell) awaitRunners(t *testing.T, schema Schema) {
 	}
 }
 
-// printedAnswer returns the answer to a command on a page.
+// printedAnswer returns the response to a command in the page.
 func printedAnswer(page, command string) (string, bool) {
 	_, rest, shown := strings.Cut(page, "```sh\n"+command+"\n```\n\n```json\n")
 	answer, _, ended := strings.Cut(rest, "\n```\n")
 	return answer, shown && ended
 }
 
-// Every unary method and every route is shown with a call, and so is the stream
-// of changes.
-func TestEverythingIsCalled(t *testing.T) {
+// Every unary method, every route and the watch have an example call.
+func TestEveryMethodHasACall(t *testing.T) {
 	t.Parallel()
 	s := loadSchema(t)
 	called := map[string]bool{}
@@ -80,13 +78,13 @@ func TestEverythingIsCalled(t *testing.T) {
 	}
 }
 
-// Every message, field, enum and value of the schema says what it is, and every
-// link on the page leads to a heading, of which there is one.
-func TestPageIsWhole(t *testing.T) {
+// Every message, field, enum and value of the schema has a comment, and every link in the page
+// leads to exactly one heading.
+func TestPageIsComplete(t *testing.T) {
 	t.Parallel()
 	page, err := loadSchema(t).Page(make([]Answer, len(calls)))
 	require.NoError(t, err)
-	require.NotContains(t, page, "|  |\n", "a meaning is missing")
+	require.NotContains(t, page, "|  |\n", "a description is missing")
 	headings := map[string]int{}
 	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(page, -1) {
 		headings[strings.ToLower(heading[1])]++

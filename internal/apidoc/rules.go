@@ -12,13 +12,13 @@ import (
 // idPattern is what fleet.CheckID accepts.
 var idPattern = fmt.Sprintf("[A-Za-z0-9][A-Za-z0-9._-]{0,%d}", fleet.MaxIDLength-1)
 
-// rules are what the messages of requests demand of their fields beyond the type; of a
-// nested one also in answers, which it holds for as well.
+// rules are the constraints on the fields of request messages in addition to the type. Those
+// of nested messages apply to responses too.
 var rules = map[protoreflect.FullName]struct {
 	required []string
-	// ids are those of required that are ids, filters ids that may be empty.
+	// ids are required fields that are ids; filters are ids that may be empty.
 	ids, filters []string
-	// most is the largest value of a number, whose smallest is 0.
+	// most is the maximum of a number; the minimum is 0.
 	most map[string]int
 }{
 	"miglet.commands.Command":                {required: []string{"type"}, filters: []string{"id"}},
@@ -52,12 +52,12 @@ func constrain(m protoreflect.MessageDescriptor, s *jsonSchema) *jsonSchema {
 	return s
 }
 
-// property returns the schema of a property that there is.
+// property returns the schema of a property. It panics if there is none.
 func property(s *jsonSchema, name string) *jsonSchema {
 	for _, p := range s.Properties {
 		if found, ok := p.value.(*jsonSchema); ok && p.name == name {
 			return found
 		}
 	}
-	panic(fmt.Sprintf("apidoc: a rule is about %s, which does not exist", name))
+	panic(fmt.Sprintf("apidoc: there is a rule for %s, which does not exist", name))
 }

@@ -1,8 +1,7 @@
-// Package apidoc owns the two descriptions of the API: docs/api.md for people
-// and the OpenAPI document for tools. Both are made of the schema and its
-// comments, and of the calls that stand in this package. Its tests write both,
-// and hold every call, answer and schema in them against a real controller. No
-// program contains it: rpc serves the finished OpenAPI document.
+// Package apidoc owns the two descriptions of the API: docs/api.md for people and the OpenAPI
+// document for tools. Both are generated from the schema, its comments, and the calls in this
+// package. Its tests write both, and compare every call, response and schema in them with a
+// real controller. No program imports it: rpc embeds the generated OpenAPI document.
 package apidoc
 
 import (
@@ -17,7 +16,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Schema is everything below proto/, with its comments.
+// Schema is the schema in proto/, with its comments.
 type Schema struct {
 	files linker.Files
 }
@@ -47,7 +46,7 @@ func (s Schema) message(name protoreflect.FullName) protoreflect.MessageDescript
 	return find[protoreflect.MessageDescriptor](s, name)
 }
 
-// find panics when there is no such thing: the names are constants.
+// find panics if the name does not exist: names are constants.
 func find[D protoreflect.Descriptor](s Schema, name protoreflect.FullName) D {
 	found, err := s.files.AsResolver().FindDescriptorByName(name)
 	d, ok := found.(D)
@@ -65,7 +64,7 @@ func (s Schema) method(name string) protoreflect.MethodDescriptor {
 	return s.service(agentService).Methods().ByName(protoreflect.Name(name))
 }
 
-// comment returns what is said before d, as paragraphs of one line each.
+// comment returns the leading comment of d, as paragraphs of one line each.
 func comment(d protoreflect.Descriptor) string {
 	var paragraphs []string
 	said := d.ParentFile().SourceLocations().ByDescriptor(d).LeadingComments
@@ -81,13 +80,13 @@ func summary(comment string) string {
 	return strings.TrimSuffix(first, ".")
 }
 
-// isWellKnown reports whether a message has a JSON of its own.
+// isWellKnown reports whether a message has a special JSON form.
 func isWellKnown(m protoreflect.MessageDescriptor) bool {
 	return m.ParentFile().Package() == "google.protobuf"
 }
 
-// reach returns the messages and enums that fields of the roots lead to, the
-// roots included, each once and in the order in which they are met.
+// reach returns the messages and enums that are reachable from the roots, including the roots,
+// each once and in the order of the fields.
 func reach(roots ...protoreflect.MessageDescriptor) []protoreflect.Descriptor {
 	var met []protoreflect.Descriptor
 	seen := map[protoreflect.FullName]bool{}
@@ -127,7 +126,7 @@ func methods(s protoreflect.ServiceDescriptor) []protoreflect.MethodDescriptor {
 	return collect[protoreflect.MethodDescriptor](s.Methods())
 }
 
-// collect returns what is in one of the lists of protoreflect.
+// collect returns the elements of one of protoreflect's lists.
 func collect[D any](list interface {
 	Len() int
 	Get(int) D

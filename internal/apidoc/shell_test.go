@@ -18,8 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shell runs commands of bash against a controller, and sees on the wire what
-// they send and what they are answered.
+// shell runs bash commands against a controller, and records their requests and responses.
 type shell struct {
 	addr string
 
@@ -27,7 +26,7 @@ type shell struct {
 	exchanges []exchange
 }
 
-// exchange is a request with its answer.
+// exchange is a request with its response.
 type exchange struct {
 	request      *http.Request
 	response     *http.Response
@@ -80,7 +79,7 @@ func (s *shell) recorder(next http.RoundTripper) http.RoundTripper {
 	})
 }
 
-// replayed returns all of a body, and a body that has it once more.
+// replayed returns the content of a body, and a new body with the same content.
 func replayed(body io.ReadCloser) ([]byte, io.ReadCloser, error) {
 	if body == nil {
 		return nil, nil, nil
@@ -90,7 +89,7 @@ func replayed(body io.ReadCloser) ([]byte, io.ReadCloser, error) {
 	return content, io.NopCloser(bytes.NewReader(content)), err
 }
 
-// run runs a command of the page and returns its answer.
+// run runs a command of the page and returns its response.
 func (s *shell) run(t *testing.T, command string) Answer {
 	t.Helper()
 	s.mu.Lock()
@@ -101,11 +100,11 @@ func (s *shell) run(t *testing.T, command string) Answer {
 	require.NoError(t, err, "%s\n%s", command, out)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	require.Len(t, s.exchanges, before+1, "a command is one call: %s", command)
+	require.Len(t, s.exchanges, before+1, "a command must make one call: %s", command)
 	return Answer{Status: s.exchanges[before].response.StatusCode, Text: indented(t, out)}
 }
 
-// runUntil runs a command until its answer has text in it.
+// runUntil runs a command until its response contains text.
 func (s *shell) runUntil(t *testing.T, command, text string) Answer {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -122,7 +121,7 @@ func (s *shell) runUntil(t *testing.T, command, text string) Answer {
 	}
 }
 
-// indented returns JSON messages as the page shows them.
+// indented returns JSON messages in the form of the page.
 func indented(t *testing.T, out []byte) string {
 	t.Helper()
 	var texts []string

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// madeUp are texts that differ from run to run, wherever they stand.
+// madeUp matches texts that differ from run to run.
 var madeUp = []struct {
 	text *regexp.Regexp
 	name string
@@ -26,11 +26,10 @@ var volatile = map[string]bool{
 	"sessionEpoch": true, "registration_token": true, "registrationToken": true,
 	"cpuUsagePercent": true, "memoryUsagePercent": true, "diskUsagePercent": true,
 	"memoryUsedBytes": true, "diskUsedBytes": true, "goroutines": true,
-	"timestamp": true, // a number, in what came off the stream
+	"timestamp": true, // a number, in the output of the stream
 }
 
-// stable returns an answer without what differs from run to run. That it is
-// there, and of which kind it is, stays.
+// stable returns a response in which volatile values are replaced by their kind.
 func stable(t *testing.T, text string) string {
 	t.Helper()
 	var out []any
@@ -69,8 +68,7 @@ func withoutVolatile(name string, value any) any {
 	return value
 }
 
-// Answers that differ only in what differs from run to run are the same, and
-// all others are not.
+// Responses that differ only in volatile values are equal, and others are not.
 func TestStable(t *testing.T) {
 	t.Parallel()
 	const answer = `{"id": "cmd-3qcmkwt3flq3wapc23rc4vnye3", "createdAt": "1795463644", "at": "2026-11-23T19:54:04.019Z", "cpuUsagePercent": 3.5, "attempts": 1, "timestamp": 1795463644}`

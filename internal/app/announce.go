@@ -12,8 +12,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-// announce reports to the operator what has been started: as one log record when the
-// log is JSON, else as a text on stdout. Warnings are logged either way.
+// announce reports what has been started: as one log record if the log is JSON, otherwise as
+// text on stdout. Warnings are always logged.
 func (a *App) announce(ctx context.Context) {
 	s := a.service.Summary()
 	facts := a.facts(s)
@@ -75,8 +75,8 @@ func (a *App) warn(warnings []string) {
 		a.log.Warn("--insecure: callers are not authenticated, and anyone who can reach these addresses can command the fleet",
 			httpAddrKey, a.HTTPAddr(), grpcAddrKey, a.GRPCAddr())
 	}
-	if len(a.options.Unread()) > 0 {
-		a.log.Warn("environment variables that look like options and are not", namesKey, a.options.Unread())
+	if len(a.options.UnknownVariables()) > 0 {
+		a.log.Warn("environment variables with the prefix of options that are not options", namesKey, a.options.UnknownVariables())
 	}
 	for _, w := range warnings {
 		a.log.Warn(w) //nolint:sloglint // the texts are constant; which of them apply varies

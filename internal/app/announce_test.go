@@ -12,7 +12,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/sim"
 )
 
-// The operator learns where everything is, and never the token.
+// The start-up text has the addresses and paths, and not the token.
 func TestAnnounceText(t *testing.T) {
 	t.Parallel()
 	o, err := config.Parse(freePorts(t), []string{"CONTROLLER_HTPP_ADDR=x"})
@@ -33,7 +33,7 @@ func TestAnnounceText(t *testing.T) {
 	require.NotContains(t, out.String()+logged.String(), "hush")
 }
 
-// The start-up text of a simulation lists what there is to see. A JSON log has the number.
+// The start-up text of a simulation describes its VMs. A JSON log has their number.
 func TestAnnounceSimulation(t *testing.T) {
 	t.Parallel()
 	for format, shown := range map[string]bool{"text": true, config.FormatJSON: false} {
@@ -55,7 +55,7 @@ func TestAnnounceSimulation(t *testing.T) {
 	}
 }
 
-// The gate lets nothing in once it is shut, and reports when the last has left.
+// The gate refuses requests after it is shut, and reports when the last request has returned.
 func TestGate(t *testing.T) {
 	t.Parallel()
 	g := &gate{}
@@ -66,7 +66,7 @@ func TestGate(t *testing.T) {
 	require.False(t, g.enter())
 	select {
 	case <-idle:
-		require.Fail(t, "idle while a request is under way")
+		require.Fail(t, "idle during a request")
 	default:
 	}
 	g.leave()
@@ -77,7 +77,7 @@ func TestGate(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, answer.Code)
 }
 
-// A low limit of open files is logged, with the fleet that it allows.
+// A low limit of open files is logged, with the number of VMs that it allows.
 func TestOpenFilesWarning(t *testing.T) {
 	t.Parallel()
 	for limit, want := range map[uint64]string{

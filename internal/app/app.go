@@ -16,42 +16,42 @@ import (
 	"github.com/mig-controller/mig-controller/internal/rpc"
 )
 
-// App is one controller: its two addresses, the service behind them and the
-// data directory that it has to itself.
+// App is one controller: its two addresses, the service behind them and the exclusive use of
+// its data directory.
 type App struct {
 	options  config.Options
 	log      *slog.Logger
 	stdout   io.Writer
 	service  service
 	simulate func(ctx context.Context) error
-	cert     *httpserver.Certificate // nil for plaintext
+	cert     *httpserver.Certificate // nil means plaintext
 	lock     *dataLock
 	bound    bound
 	gate     *gate
 	server   *httpserver.Server
-	patience patience
+	timeouts stopTimeouts
 	closed   sync.Once
 	closeErr error
 }
 
-// patience is how long each part of a stop may take.
-type patience struct {
-	// graceful is for sessions and requests to end by themselves.
+// stopTimeouts limit the parts of a stop.
+type stopTimeouts struct {
+	// graceful is how long sessions and requests may take to end by themselves.
 	graceful time.Duration
-	// force is for requests to return once their connections are closed.
+	// force is how long requests may take to return after their connections are closed.
 	force time.Duration
-	// total is for everything; the stop is given up after it.
+	// total limits the whole stop, which fails after it.
 	total time.Duration
 }
 
-func defaultPatience() patience {
-	return patience{graceful: 6 * time.Second, force: time.Second, total: 9500 * time.Millisecond}
+func defaultStopTimeouts() stopTimeouts {
+	return stopTimeouts{graceful: 6 * time.Second, force: time.Second, total: 9500 * time.Millisecond}
 }
 
-// New takes the data directory, binds both addresses and opens the store; it
-// serves nothing yet. ctx bounds New alone. Either Run or Close must follow. The start-up text goes to
-// stdout, unless the log is JSON; all else goes to log. New returns an
-// *config.OptionError when an option breaks a rule.
+// New locks the data directory, binds both addresses and opens the store; it serves nothing
+// yet. ctx applies only to New. Either Run or Close must follow. The start-up text goes to
+// stdout, unless the log is JSON; everything else goes to log. New returns a
+// *config.OptionError when an option is invalid.
 func New(ctx context.Context, o config.Options, log *slog.Logger, stdout io.Writer) (*App, error) {
 	return newApp(ctx, o, log, stdout, defaultWiring())
 }
@@ -89,7 +89,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	}
 	a := &App{
 		options: o, log: log, stdout: stdout, service: svc, cert: cert, lock: lock, bound: b,
-		gate: &gate{handler: svc.Handler()}, patience: defaultPatience(),
+		gate: &gate{handler: svc.Handler()}, timeouts: defaultStopTimeouts(),
 	}
 	var serving, calling *tls.Config
 	if cert != nil {
@@ -103,8 +103,8 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	return a, nil
 }
 
-// readCertificate returns the certificate that the options name, nil when they name none,
-// or a *config.OptionError.
+// readCertificate returns the certificate of the options, nil if they name none, or a
+// *config.OptionError.
 func readCertificate(o config.Options, log *slog.Logger) (*httpserver.Certificate, error) {
 	given, err := o.TLS()
 	if err != nil || !given {
@@ -113,12 +113,12 @@ func readCertificate(o config.Options, log *slog.Logger) (*httpserver.Certificat
 	return httpserver.NewCertificate([2]string{o.TLSCert, o.TLSKey}, o.Certificate, log)
 }
 
-// withConnection gives the calls on an HTTP/2 connection the connection.
+// withConnection returns a context for the calls on an HTTP/2 connection.
 func withConnection(ctx context.Context, c httpserver.Connection) context.Context {
 	return rpc.WithConnection(ctx, connection{c})
 }
 
-// connection is a connection of the server as rpc needs it.
+// connection adapts a connection of the server to package rpc.
 type connection struct{ served httpserver.Connection }
 
 // Ended implements rpc.Connection.
@@ -136,11 +136,10 @@ func (a *App) HTTPAddr() string { return a.bound.http.Addr().String() }
 // GRPCAddr returns the bound address of --grpc-addr.
 func (a *App) GRPCAddr() string { return a.bound.grpc.Addr().String() }
 
-// Run serves until ctx ends, then stops: it accepts nothing more, ends the
-// sessions, lets requests finish, writes what is under way, closes the store and
-// frees the data directory. It returns nil when all of that went well, and
-// within 10 s in any case. Whatever else ends the service stops it in the same
-// way and is returned.
+// Run serves until ctx ends, then stops: it accepts nothing more, ends the sessions, waits for
+// requests, writes pending data, closes the store and unlocks the data directory. It returns
+// nil if all of that succeeded, and within 10 s in any case. Any other error that ends the
+// service stops it in the same way and is returned.
 func (a *App) Run(ctx context.Context) error {
 	r := a.start(context.WithoutCancel(ctx))
 	a.announce(ctx)
@@ -154,16 +153,16 @@ func (a *App) Run(ctx context.Context) error {
 	select {
 	case err := <-stopped:
 		return errors.Join(failure, err)
-	case <-time.After(a.patience.total):
+	case <-time.After(a.timeouts.total):
 		return errors.Join(failure, errStopTooLong)
 	}
 }
 
-// errStopTooLong occurs when something does not end although it was asked to;
-// only the end of the process ends it.
-var errStopTooLong = errors.New("the stop took too long and was given up")
+// errStopTooLong means that something did not end in time; only the end of the process ends
+// it.
+var errStopTooLong = errors.New("the stop took too long and was aborted")
 
-// Close frees what New took, for an App that is not Run.
+// Close releases the resources of an App that is not Run.
 func (a *App) Close() error {
 	a.closed.Do(func() {
 		a.bound.close()
@@ -173,9 +172,9 @@ func (a *App) Close() error {
 	return a.closeErr
 }
 
-// running is what start started.
+// running has what start has started.
 type running struct {
-	// failed takes the first reason to stop of each goroutine.
+	// failed receives the first error of each goroutine.
 	failed        chan error
 	serving       sync.WaitGroup
 	upkeep        sync.WaitGroup
@@ -212,26 +211,26 @@ func (a *App) start(ctx context.Context) *running {
 	return r
 }
 
-// stop ends everything in the order in which it depends on each other.
+// stop ends everything in the order of dependencies.
 func (a *App) stop(ctx context.Context, r *running) error {
 	r.endSimulators()
-	graceful, cancel := context.WithTimeout(ctx, a.patience.graceful)
+	graceful, cancel := context.WithTimeout(ctx, a.timeouts.graceful)
 	defer cancel()
-	// The sessions end while the server, which has stopped accepting, waits for
-	// them: ended before, agents would be back before the stop.
+	// The sessions end while the server, which has stopped accepting, waits for them: if they
+	// ended earlier, agents would reconnect before the stop.
 	var sessions sync.WaitGroup
 	sessions.Go(func() { a.service.EndSessions(graceful) })
 	if err := a.server.Shutdown(graceful); err != nil {
 		a.log.Warn("closing connections that did not end in time")
-		_ = a.server.Close() // It is being given up.
+		_ = a.server.Close() // The stop is being aborted.
 	}
 	sessions.Wait()
 	r.simulators.Wait()
 	r.serving.Wait()
 	select {
 	case <-a.gate.shut():
-	case <-time.After(a.patience.force):
-		a.log.Warn("requests go on although their connections are closed")
+	case <-time.After(a.timeouts.force):
+		a.log.Warn("requests still running although their connections are closed")
 	}
 	r.endUpkeep()
 	r.upkeep.Wait()

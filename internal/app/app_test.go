@@ -20,7 +20,7 @@ import (
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// testOptions are those of a controller that disturbs nobody.
+// testOptions are the options of a controller on free ports with its own directory.
 func testOptions(t *testing.T) config.Options {
 	t.Helper()
 	o := config.Defaults()
@@ -35,7 +35,7 @@ func newTestApp(t *testing.T, o config.Options, svc *fakeService) *App {
 	return a
 }
 
-// start runs a and returns what stops it and waits for Run's result.
+// startApp runs a and returns a function that stops it and returns Run's result.
 func startApp(t *testing.T, a *App) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -72,7 +72,7 @@ func get(t *testing.T, c *http.Client, url string) (*http.Response, error) {
 	return c.Do(req)
 }
 
-// listen takes a free port.
+// listen listens on a free port.
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -103,8 +103,8 @@ func requireServes(t *testing.T, addr string) {
 	}
 }
 
-// Both addresses serve HTTP/1.1 and HTTP/2, on ports of their own when any will
-// do, and a stop frees ports and data directory for the next controller.
+// Both addresses serve HTTP/1.1 and HTTP/2, on separate ports if port 0 is given, and a stop
+// frees ports and data directory for the next controller.
 func TestServesBothAddresses(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)
@@ -127,12 +127,12 @@ func TestServesBothAddresses(t *testing.T) {
 	}
 }
 
-// Equal addresses, however written, share one listener.
+// Equal addresses, in any form, share one listener.
 func TestEqualAddressesShareAListener(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)
 	var a *App
-	// The port may be taken by others between the two calls.
+	// Another process may use the port between the two calls.
 	for try := 0; a == nil && try < 10; try++ {
 		l := listen(t)
 		_, port, err := net.SplitHostPort(l.Addr().String())
@@ -148,7 +148,7 @@ func TestEqualAddressesShareAListener(t *testing.T) {
 	require.NoError(t, stop())
 }
 
-// One controller at a time has a data directory, and a database, to itself.
+// Only one controller at a time can use a data directory and a database.
 func TestSecondControllerIsRefused(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*config.Options){
@@ -177,7 +177,7 @@ func TestSecondControllerIsRefused(t *testing.T) {
 	}
 }
 
-// A controller that does not come up holds nothing: no port, no lock.
+// A controller that fails to start holds no port and no lock.
 func TestFailedStartFreesEverything(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)
@@ -193,12 +193,12 @@ func TestFailedStartFreesEverything(t *testing.T) {
 	clash := o
 	clash.GRPCAddr = taken.Addr().String()
 	_, err = newApp(t.Context(), clash, quiet(), io.Discard, newFakeService().wiring())
-	require.ErrorContains(t, err, "--grpc-addr names another port")
+	require.ErrorContains(t, err, "choose another one with --grpc-addr")
 
 	require.NoError(t, newTestApp(t, o, newFakeService()).Close())
 }
 
-// A data directory that cannot be made is said so, with the option.
+// The error for a data directory that cannot be created names the option.
 func TestDataDirError(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)
@@ -210,7 +210,7 @@ func TestDataDirError(t *testing.T) {
 	require.ErrorContains(t, err, "--data-dir")
 }
 
-// The data directory is made so that other users cannot read it.
+// Other users cannot read the data directory.
 func TestDataDirMode(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)
@@ -223,12 +223,12 @@ func TestDataDirMode(t *testing.T) {
 }
 
 // A stream that ignores the end of the sessions is cut, and the stop succeeds.
-func TestStubbornStreamIsCut(t *testing.T) {
+func TestStreamThatIgnoresTheEndIsCut(t *testing.T) {
 	t.Parallel()
 	svc := newFakeService()
 	svc.stubborn = true
 	a := newTestApp(t, testOptions(t), svc)
-	a.patience.graceful = 50 * time.Millisecond
+	a.timeouts.graceful = 50 * time.Millisecond
 	stop := startApp(t, a)
 	res := openStream(t, h2cClient(t), "http://"+a.GRPCAddr()+"/stream")
 	defer res.Body.Close()
@@ -236,8 +236,8 @@ func TestStubbornStreamIsCut(t *testing.T) {
 	require.Equal(t, []string{"run", "end sessions", "stream ended", "run ended", "close"}, svc.history())
 }
 
-// A request that nothing ends does not keep the store from being closed.
-func TestHangingRequestIsLeftBehind(t *testing.T) {
+// The store is closed even if a request never returns.
+func TestBlockedRequestIsAbandoned(t *testing.T) {
 	t.Parallel()
 	hang, entered := make(chan struct{}), make(chan struct{})
 	svc := newFakeService()
@@ -248,7 +248,7 @@ func TestHangingRequestIsLeftBehind(t *testing.T) {
 		<-hang
 		close(left)
 	})
-	a.patience.graceful, a.patience.force = 10*time.Millisecond, 10*time.Millisecond
+	a.timeouts.graceful, a.timeouts.force = 10*time.Millisecond, 10*time.Millisecond
 	stop := startApp(t, a)
 	failed := make(chan error, 1)
 	client := h2cClient(t)
@@ -267,13 +267,13 @@ func TestHangingRequestIsLeftBehind(t *testing.T) {
 	<-left
 }
 
-// The store is closed after the last request has returned, also one whose
-// connection the server has forgotten.
+// The store is closed after the last request has returned, even if the server has forgotten
+// its connection.
 func TestStoreOutlivesRequests(t *testing.T) {
 	t.Parallel()
 	svc := newFakeService()
 	a := newTestApp(t, testOptions(t), svc)
-	a.patience.force = a.patience.total
+	a.timeouts.force = a.timeouts.total
 	entered, release := make(chan struct{}), make(chan struct{})
 	a.gate.handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		close(entered)
@@ -297,28 +297,28 @@ func TestStoreOutlivesRequests(t *testing.T) {
 	require.Equal(t, []string{"run", "end sessions", "request ended", "run ended", "close"}, svc.history())
 }
 
-// A stop that hangs is given up, with an error.
+// A stop that blocks is aborted with an error.
 func TestStopIsBounded(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	svc := newFakeService()
 	svc.run = func(context.Context) error { <-release; return nil }
 	a := newTestApp(t, testOptions(t), svc)
-	a.patience.total = 20 * time.Millisecond
+	a.timeouts.total = 20 * time.Millisecond
 	require.ErrorIs(t, startApp(t, a)(), errStopTooLong)
 	close(release)
 	<-svc.closed
 }
 
-// The patience of a stop is within the promise of 10 s.
-func TestPatience(t *testing.T) {
+// The timeouts of a stop are within the promised 10 s.
+func TestStopTimeouts(t *testing.T) {
 	t.Parallel()
-	p := defaultPatience()
+	p := defaultStopTimeouts()
 	require.Less(t, p.total+flushTime, 10*time.Second)
 	require.Less(t, p.graceful+p.force, p.total)
 }
 
-// A listener or a simulation that fails ends the controller in good order.
+// The failure of a listener or a simulation ends the controller gracefully.
 func TestFailureEndsTheController(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

@@ -6,20 +6,20 @@ import (
 	"strings"
 )
 
-// warnEmptyDatabase logs a warning when the database is new or empty and yet the data
-// directory has files of VMs: the database may have been lost. It must be called before
-// the database is opened.
+// warnEmptyDatabase logs a warning if the database is new or empty although the data directory
+// has files of VMs: the database may have been lost. It must be called before the database is
+// opened.
 func warnEmptyDatabase(path, dataDir string, log *slog.Logger) {
 	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
 		return
 	}
 	if hasVMs(dataDir) {
-		log.Warn("the database is empty, and yet the data directory has files of VMs: is it the right database?",
+		log.Warn("the database is empty although the data directory has files of VMs: is it the right database?",
 			databaseKey, absolute(path), dataDirKey, absolute(dataDir))
 	}
 }
 
-// hasVMs reports whether a data directory has the directory of a VM.
+// hasVMs reports whether a data directory has a directory of a VM.
 func hasVMs(dataDir string) bool {
 	dir, err := os.Open(dataDir)
 	if err != nil {
@@ -33,7 +33,7 @@ func hasVMs(dataDir string) bool {
 				return true
 			}
 		}
-		if err != nil { // io.EOF, as a rule
+		if err != nil { // usually io.EOF
 			return false
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
-// A controller that begins with an empty database beside files of VMs says so.
+// An empty database in a data directory with files of VMs is logged.
 func TestEmptyDatabaseBesideVMs(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)
@@ -26,7 +26,7 @@ func TestEmptyDatabaseBesideVMs(t *testing.T) {
 		require.NoError(t, a.Close())
 		return strings.Count(text.String(), "the database is empty")
 	}
-	require.Zero(t, warnings(), "all is new")
+	require.Zero(t, warnings(), "everything is new")
 	require.NoError(t, os.Mkdir(filepath.Join(o.DataDir, "vm-1"), 0o750))
 	require.Zero(t, warnings(), "the database has content")
 	require.NoError(t, os.Truncate(database, 0))

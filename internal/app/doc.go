@@ -1,6 +1,5 @@
-// Package app owns the controller as a process: the data directory's lock, the form of the
-// log, and the order in which everything starts and stops.
+// Package app owns the controller as a process: the lock of the data directory, the format of
+// the log, and the order in which everything starts and stops.
 //
-// What the controller does for its fleet is wired together in wire.go, the one
-// place that knows every other package.
+// wire.go wires the other packages together; it is the only file that knows all of them.
 package app

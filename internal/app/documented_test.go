@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The programs of docs/clients.md are the examples that the clients' tests run. That
-// of the Go client is held against its example where it is run.
+// The programs in docs/clients.md are the examples that the clients' tests run. The Go program
+// is compared where it is run.
 func TestDocumentedClients(t *testing.T) {
 	t.Parallel()
 	root := filepath.Join("..", "..")

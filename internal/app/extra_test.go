@@ -12,8 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// One service more is served on both addresses beside the controller's own, and what
-// wraps those wraps it too.
+// An additional service is served on both addresses, with the same interceptors as the others.
 func TestNewWith(t *testing.T) {
 	t.Parallel()
 	a, err := NewWith(t.Context(), testOptions(t), quiet(), io.Discard,

@@ -5,18 +5,18 @@ import (
 	"sync"
 )
 
-// gate counts the requests in a handler, so that the store can be closed after
-// the last of them: http.Server forgets requests whose connection is gone.
+// gate counts the requests in a handler, so that the store can be closed after the last of
+// them: http.Server forgets requests whose connection has ended.
 type gate struct {
 	handler http.Handler
 
 	mu   sync.Mutex
 	open int
-	// idle is closed when nothing is open any more; nil before the gate shuts.
+	// idle is closed when no request is left; nil before shut.
 	idle chan struct{}
 }
 
-// ServeHTTP passes the request on while the gate is open.
+// ServeHTTP passes the request on unless the gate is shut.
 func (g *gate) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !g.enter() {
 		http.Error(w, "the controller is stopping", http.StatusServiceUnavailable)
@@ -45,8 +45,8 @@ func (g *gate) leave() {
 	}
 }
 
-// shut lets no more requests in. The channel is closed when none is left. It
-// must be called once only.
+// shut refuses new requests. The channel is closed when none is left. It must be called only
+// once.
 func (g *gate) shut() <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -6,11 +6,11 @@ import (
 	"github.com/mig-controller/mig-controller/internal/httpserver"
 )
 
-// fewFiles is the limit of open files below which a fleet soon hits it.
+// fewFiles is the limit of open files below which there is a warning.
 const fewFiles = 8192
 
-// warnFewFiles warns when the limit of open files allows a small fleet only:
-// each VM's connection is an open file.
+// warnFewFiles logs a warning if the limit of open files allows only a small fleet: each VM's
+// connection is an open file.
 func warnFewFiles(limit uint64, log *slog.Logger) {
 	if limit < fewFiles {
 		log.Warn("the limit of open files is low: raise it with ulimit -Hn, or LimitNOFILE under systemd",

@@ -8,35 +8,35 @@ import (
 )
 
 const (
-	// maxUnwritten is how many bytes of lines wait to be written at most. As many
-	// again may be on their way.
+	// maxUnwritten is the maximum size of the queued lines in bytes. Twice as much may be in
+	// memory while lines are being written.
 	maxUnwritten = 4 << 20
-	// maxReused is how large a buffer is kept.
+	// maxReused is the maximum size of a buffer that is kept for reuse.
 	maxReused = 64 << 10
-	// flushTime is how long the end of the process waits for lines to be written. It
-	// comes on top of patience.total.
+	// flushTime is how long the end of the process waits for lines to be written, in addition
+	// to stopTimeouts.total.
 	flushTime = 400 * time.Millisecond
 )
 
-// lineQueue writes lines to a file that may block, as a pipe does that nobody reads,
-// or fail. Write never does either: beyond maxUnwritten, lines are left out and counted,
-// until some have been written. lost makes the line that is written in their place, with
-// the next line that can be written; nil stands for none.
+// lineQueue writes lines to a file that may block, such as a pipe that is not read, or fail.
+// Write never blocks or fails: beyond maxUnwritten, lines are dropped and counted until some
+// have been written. lost returns a line that reports how many were dropped, which is written
+// before the next line; nil means that nothing is reported.
 type lineQueue struct {
 	out  io.Writer
 	lost func(lines int) []byte
 
 	mu      sync.Mutex
 	waiting []byte // whole lines
-	refused int    // how many lines are missing after them
+	refused int    // how many lines were dropped after them
 	closed  bool
 
-	more chan struct{} // holds one
-	done chan struct{} // closed when all is written and the queue is closed
+	more chan struct{} // capacity 1
+	done chan struct{} // closed when the queue is closed and everything is written
 
-	// The writer's own.
-	missing int  // lines that are not written and not reported
-	torn    bool // what was written last is not a whole line
+	// Used only by the writing goroutine.
+	missing int  // dropped lines that are not reported yet
+	partial bool // the last write ended within a line
 }
 
 // newLineQueue returns a queue that writes to out; flush ends it.
@@ -46,12 +46,12 @@ func newLineQueue(out io.Writer, lost func(lines int) []byte) *lineQueue {
 	return q
 }
 
-// Write takes whole lines. It does not block and does not fail.
+// Write queues whole lines. It does not block and does not fail.
 func (q *lineQueue) Write(lines []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	// Once a line is left out, so are those after it: what reports them stands where
-	// they are missing.
+	// After a dropped line, all are dropped until the queue is written, so that the report is
+	// in the right place.
 	if q.refused > 0 || len(q.waiting)+len(lines) > maxUnwritten {
 		q.refused += countLines(lines)
 	} else {
@@ -68,8 +68,8 @@ func (q *lineQueue) signal() {
 	}
 }
 
-// flush closes queues and waits until they are written, for flushTime at most. What
-// is not written by then may never be.
+// flush closes the queues and waits until they are written, for at most flushTime. The rest
+// may be lost.
 func flush(queues ...*lineQueue) {
 	for _, q := range queues {
 		q.close()
@@ -107,7 +107,7 @@ func (q *lineQueue) run() {
 	}
 }
 
-// take takes what waits and leaves reused to be filled.
+// take returns the queued lines, and makes reused the new buffer.
 func (q *lineQueue) take(reused []byte) (lines []byte, refused int, closed bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -116,8 +116,8 @@ func (q *lineQueue) take(reused []byte) (lines []byte, refused int, closed bool)
 	return lines, refused, q.closed
 }
 
-// write writes lines, reports what is missing before them, and refused, which are
-// missing after them.
+// write writes lines, and counts refused lines as missing after them. It reports missing lines
+// first.
 func (q *lineQueue) write(lines []byte, refused int) {
 	if q.report() {
 		q.missing += q.put(lines)
@@ -128,14 +128,13 @@ func (q *lineQueue) write(lines []byte, refused int) {
 	q.report()
 }
 
-// report writes how many lines are missing, if any are, and returns whether that
-// succeeded.
+// report writes how many lines are missing, if any, and returns whether that succeeded.
 func (q *lineQueue) report() bool {
 	if q.missing == 0 || q.lost == nil {
 		return true
 	}
 	line := q.lost(q.missing)
-	if q.torn {
+	if q.partial {
 		line = append([]byte{'\n'}, line...)
 	}
 	if q.put(line) > 0 {
@@ -145,14 +144,14 @@ func (q *lineQueue) report() bool {
 	return true
 }
 
-// put writes lines and returns how many of them are missing or torn.
+// put writes lines and returns how many of them were not written completely.
 func (q *lineQueue) put(lines []byte) (missing int) {
 	if len(lines) == 0 {
 		return 0
 	}
 	n, err := q.out.Write(lines)
 	if n > 0 {
-		q.torn = lines[n-1] != '\n'
+		q.partial = lines[n-1] != '\n'
 	}
 	if err == nil {
 		return 0

@@ -15,25 +15,24 @@ import (
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
-// pipe is a file that is written to. It blocks while it is held, and takes room bytes
-// before it fails.
+// pipe is a fake file. It blocks while hold is locked, and fails after space bytes.
 type pipe struct {
 	hold sync.Mutex
 
 	mu    sync.Mutex
 	bytes bytes.Buffer
-	room  int
+	space int
 }
 
-var errPipe = errors.New("no room")
+var errPipe = errors.New("no space")
 
 func (p *pipe) Write(b []byte) (int, error) {
 	p.hold.Lock()
 	defer p.hold.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := min(len(b), p.room)
-	p.room -= n
+	n := min(len(b), p.space)
+	p.space -= n
 	p.bytes.Write(b[:n])
 	if n < len(b) {
 		return n, errPipe
@@ -41,10 +40,10 @@ func (p *pipe) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-func (p *pipe) makeRoom(n int) {
+func (p *pipe) makeSpace(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.room = n
+	p.space = n
 }
 
 func (p *pipe) String() string {
@@ -55,14 +54,14 @@ func (p *pipe) String() string {
 
 func lostForTest(n int) []byte { return fmt.Appendf(nil, "%d lost\n", n) }
 
-// Logging does not wait for a reader that reads nothing. What does not fit is counted,
-// and reported where it is missing.
+// Logging does not wait for a blocked reader. Dropped lines are counted, and reported where
+// they are missing.
 func TestLinesDoNotBlock(t *testing.T) {
 	t.Parallel()
-	out := &pipe{room: 1 << 30}
+	out := &pipe{space: 1 << 30}
 	q := newLineQueue(out, lostForTest)
 	out.hold.Lock()
-	line := strings.Repeat("x", 999) + "\n" // which leaves room for a short one
+	line := strings.Repeat("x", 999) + "\n" // which leaves space for a short one
 	write := func(lines string) {
 		n, err := q.Write([]byte(lines))
 		require.NoError(t, err)
@@ -96,11 +95,11 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s[:i], s[i+len(sep):], true
 }
 
-// A file that cannot be written for a while, as on a full disk, says afterwards how
-// many lines are missing. One that was torn ends before the next.
-func TestLinesThatCannotBeWrittenAreCounted(t *testing.T) {
+// After a file could not be written for a while, as on a full disk, the number of missing
+// lines is reported. A partial line ends before the next one.
+func TestUnwrittenLinesAreCounted(t *testing.T) {
 	t.Parallel()
-	out := &pipe{room: 7}
+	out := &pipe{space: 7}
 	q := newLineQueue(out, lostForTest)
 	step := func(lines string) {
 		_, err := q.Write([]byte(lines))
@@ -112,7 +111,7 @@ func TestLinesThatCannotBeWrittenAreCounted(t *testing.T) {
 		}, 10*time.Second, time.Millisecond)
 	}
 	step("one\ntwo\nthree\n")
-	out.makeRoom(1 << 20)
+	out.makeSpace(1 << 20)
 	_, err := q.Write([]byte("four\n"))
 	require.NoError(t, err)
 	flush(q)
@@ -122,13 +121,13 @@ func TestLinesThatCannotBeWrittenAreCounted(t *testing.T) {
 func (p *pipe) full() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.room == 0
+	return p.space == 0
 }
 
-// The end of the process waits for the log, but not for one that nobody reads.
+// The end of the process waits for the log, but not for one that is not read.
 func TestFlushIsBounded(t *testing.T) {
 	t.Parallel()
-	out := &pipe{room: 1 << 20}
+	out := &pipe{space: 1 << 20}
 	out.hold.Lock()
 	q := newLineQueue(out, nil)
 	_, err := q.Write([]byte("line\n"))
@@ -142,7 +141,7 @@ func TestFlushIsBounded(t *testing.T) {
 	require.Equal(t, "line\n", out.String())
 }
 
-// What says that lines are missing is a line of the log's own form, whatever its level.
+// The report of missing lines has the format of the log, and is written at every level.
 func TestLostLines(t *testing.T) {
 	t.Parallel()
 	text := lostLines(config.Options{LogLevel: "error", LogFormat: "text"}, 3)

@@ -8,7 +8,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/httpserver"
 )
 
-// bound is the listeners of both addresses; the same one when they are equal.
+// bound has the listeners of both addresses; they are the same if the addresses are equal.
 type bound struct{ http, grpc net.Listener }
 
 // all returns each listener once.
@@ -21,12 +21,12 @@ func (b bound) all() []net.Listener {
 
 func (b bound) close() {
 	for _, l := range b.all() {
-		_ = l.Close() // The server may have closed it before.
+		_ = l.Close() // The server may have closed it already.
 	}
 }
 
-// bind listens on both, with one listener when they are equal. Port 0 is never
-// equal: each takes its own free port.
+// bind listens on both addresses, with one listener if they are equal. Port 0 is never equal:
+// each address gets its own free port.
 func bind(ctx context.Context, http, grpc httpserver.Address, log *slog.Logger) (bound, error) {
 	h, err := httpserver.Listen(ctx, http, log)
 	if err != nil {
@@ -37,7 +37,7 @@ func bind(ctx context.Context, http, grpc httpserver.Address, log *slog.Logger) 
 	}
 	g, err := httpserver.Listen(ctx, grpc, log)
 	if err != nil {
-		_ = h.Close() // Nothing has been accepted on it.
+		_ = h.Close() // Nothing has been accepted yet.
 		return bound{}, err
 	}
 	return bound{http: h, grpc: g}, nil

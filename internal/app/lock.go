@@ -10,19 +10,19 @@ import (
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
-// dataLock keeps a second controller out of a data directory. The operating system
-// drops it when the process ends, however it ends. The database has a lock of its own.
+// dataLock excludes other controllers from a data directory. The operating system releases it
+// when the process ends in any way. The database has its own lock.
 type dataLock struct{ held *flock.Flock }
 
-// lockData creates the data directory and that of the database, if need be, and locks
-// the data directory.
+// lockData creates the data directory and that of the database if necessary, and locks the
+// data directory.
 func lockData(dataDir, database string) (*dataLock, error) {
 	state := filepath.Join(dataDir, config.StateDir)
 	if err := os.MkdirAll(state, 0o750); err != nil {
-		return nil, fmt.Errorf("create the data directory %s: %w; --data-dir names another", absolute(dataDir), err)
+		return nil, fmt.Errorf("create the data directory %s: %w; choose another one with --data-dir", absolute(dataDir), err)
 	}
 	if err := os.MkdirAll(filepath.Dir(database), 0o750); err != nil {
-		return nil, fmt.Errorf("create the directory of the database %s: %w; --database-url names another", absolute(database), err)
+		return nil, fmt.Errorf("create the directory of the database %s: %w; choose another one with --database-url", absolute(database), err)
 	}
 	l := &dataLock{flock.New(filepath.Join(state, "lock"))}
 	got, err := l.held.TryLock()
@@ -35,15 +35,15 @@ func lockData(dataDir, database string) (*dataLock, error) {
 	return l, nil
 }
 
-// inUse is the error for what another controller uses.
+// inUse returns the error for something that another controller uses.
 func inUse(what, option string) error {
-	return fmt.Errorf("another controller uses %s: stop it, or give this one its own with %s", what, option)
+	return fmt.Errorf("another controller uses %s: stop that controller, or set another location with %s", what, option)
 }
 
-// release lets other controllers in. The file stays: removing a lock file lets two
-// processes lock two files of one name.
+// release unlocks the data directory. The file remains: if it were removed, two processes
+// could lock two files of the same name.
 func (l *dataLock) release() {
-	_ = l.held.Unlock() // The process's end unlocks what this could not.
+	_ = l.held.Unlock() // If this fails, the end of the process unlocks it.
 }
 
 func absolute(path string) string {

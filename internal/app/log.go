@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// The keys of this package's log records.
+// The log keys of this package.
 const (
 	configKey    = "config"
 	dataDirKey   = "data_dir"
@@ -33,7 +33,7 @@ const (
 	vmsKey       = "vms_about"
 )
 
-// newLogger logs to w as the options say.
+// newLogger returns a logger to w with the level and format of the options.
 func newLogger(o config.Options, w io.Writer) *slog.Logger {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
@@ -45,8 +45,8 @@ func newLogger(o config.Options, w io.Writer) *slog.Logger {
 	return slog.New(newLineHandler(w, level))
 }
 
-// lostLines is the line of the log that reports how many are missing before it. It is
-// written whatever the level of the log.
+// lostLines returns the log line that reports how many lines are missing before it, at every
+// log level.
 func lostLines(o config.Options, lost int) []byte {
 	var line bytes.Buffer
 	o.LogLevel = "info"
@@ -61,8 +61,8 @@ func utcTime(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// lineHandler writes records as people read them: time, level and message bare,
-// then the attributes as key=value.
+// lineHandler writes records for people: time, level and message, then the attributes as
+// key=value.
 type lineHandler struct {
 	attrs slog.Handler // writes to line.buf
 	line  *line
@@ -81,8 +81,8 @@ func newLineHandler(w io.Writer, level slog.Level) *lineHandler {
 	return &lineHandler{attrs: attrs, line: l}
 }
 
-// dropBuiltin drops what Handle has written already. It leaves attributes of
-// the same names alone.
+// dropBuiltin drops the attributes that Handle writes itself, but not others of the same
+// names.
 func dropBuiltin(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) > 0 {
 		return a
@@ -103,7 +103,7 @@ func (h *lineHandler) Handle(ctx context.Context, r slog.Record) error {
 	defer h.line.mu.Unlock()
 	b := &h.line.buf
 	b.Reset()
-	// A message is constant by rule; a line break in one must not forge a line.
+	// Messages are constants; nevertheless a line break in one must not forge a line.
 	message := strings.ReplaceAll(r.Message, "\n", " ")
 	fmt.Fprintf(b, "%s %-5s %s", r.Time.UTC().Format("2006-01-02T15:04:05.000Z"), r.Level, message)
 	end := b.Len()
@@ -126,7 +126,7 @@ func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &lineHandler{attrs: h.attrs.WithAttrs(attrs), line: h.line}
 }
 
-// WithGroup returns a handler that puts what follows into a group.
+// WithGroup returns a handler that puts later attributes into a group.
 func (h *lineHandler) WithGroup(name string) slog.Handler {
 	return &lineHandler{attrs: h.attrs.WithGroup(name), line: h.line}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
-// A text line reads time, level, message, attributes, with nothing lost.
+// A text line has time, level, message and all attributes.
 func TestTextLog(t *testing.T) {
 	t.Parallel()
 	same := func(h slog.Handler) slog.Handler { return h }
@@ -50,7 +50,7 @@ func TestTextLog(t *testing.T) {
 	}
 }
 
-// The JSON log is JSON in UTC, from the level that was asked for.
+// The JSON log is JSON with UTC times, from the configured level.
 func TestJSONLog(t *testing.T) {
 	t.Parallel()
 	var out output

@@ -17,18 +17,17 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
-// The statuses that the process exits with.
+// The exit statuses of the process.
 const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 2
 )
 
-// Main runs the controller until it is asked to stop and returns the status to
-// exit with: 0 after a stop by SIGINT or SIGTERM, 1 after a failure or a second
-// signal, 2 when an option breaks a rule. Once the options are read, stdout and stderr
-// may block or fail without effect on anything but what is written to them. SIGHUP is
-// ignored.
+// Main runs the controller until a signal stops it and returns the exit status: 0 after SIGINT
+// or SIGTERM, 1 after a failure or a second signal, 2 when an option is invalid. After the
+// options are read, the controller does not depend on stdout and stderr: they may block or
+// fail. SIGHUP is ignored.
 func Main(args []string, stdout, stderr io.Writer) int {
 	var background sync.WaitGroup
 	stop := make(chan struct{})
@@ -38,7 +37,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	// A terminal that is closed, and a log that nobody reads any more, end nothing.
+	// A closed terminal or log reader must not end the process.
 	signal.Ignore(syscall.SIGHUP, syscall.SIGPIPE)
 	defer signal.Reset(syscall.SIGHUP, syscall.SIGPIPE)
 	p := program{environ: os.Environ(), stdout: stdout, stderr: stderr, signals: signals, burst: signalBurst, wiring: defaultWiring()}
@@ -89,9 +88,9 @@ func (p program) run(args []string) int {
 	return p.report(err, o, log)
 }
 
-// signalBurst is how long after the first signal another counts as the same.
-// Terminals and programs like timeout signal a process and then its group, and
-// a program that passes signals on makes two of one.
+// signalBurst is how long after the first signal another one counts as the same. Terminals and
+// programs like timeout signal a process and then its group, and a program that forwards
+// signals doubles them.
 const signalBurst = 500 * time.Millisecond
 
 // awaitStop waits for the stop, or for a second signal that forces it.
@@ -111,7 +110,7 @@ func (p program) awaitStop(ended <-chan error) (forced bool, err error) {
 	}
 }
 
-// serve is one life of an App. A stop before it is up is not an error.
+// serve runs an App from start to stop. A stop during the start is not an error.
 func (p program) serve(ctx context.Context, o config.Options, log *slog.Logger) error {
 	if limit, known := httpserver.OpenFiles(); known {
 		warnFewFiles(limit, log)
@@ -135,7 +134,7 @@ func (p program) report(err error, o config.Options, log *slog.Logger) int {
 	case errors.As(err, &option) && o.LogFormat != config.FormatJSON:
 		return p.refuse(err)
 	case errors.As(err, &option):
-		log.Error("an option breaks a rule", logkey.Error, err)
+		log.Error("invalid option", logkey.Error, err)
 		return exitUsage
 	default:
 		log.Error("the controller ended", logkey.Error, err)

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// output is a writer that a test reads while others write.
+// output is a writer that is safe for concurrent use.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -55,13 +55,13 @@ func newProcess(svc *fakeService, environ ...string) *process {
 	return p
 }
 
-// freePorts are the arguments of a controller that disturbs nobody.
+// freePorts returns the arguments of a controller on free ports with its own directory.
 func freePorts(t *testing.T, more ...string) []string {
 	t.Helper()
 	return append([]string{"--http-addr=127.0.0.1:0", "--grpc-addr=127.0.0.1:0", "--data-dir=" + t.TempDir()}, more...)
 }
 
-// A stop asked for by a signal exits 0, and in JSON every line is JSON.
+// A stop by a signal exits with 0, and with a JSON log every line is JSON.
 func TestSignalStops(t *testing.T) {
 	t.Parallel()
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
@@ -90,9 +90,9 @@ func requireJSONLines(t *testing.T, log string, messages ...string) {
 	}
 }
 
-// A signal that comes twice at once, as timeout and terminals send it, is one: the
-// stop loses nothing.
-func TestSignalThatComesTwiceIsOne(t *testing.T) {
+// A signal that arrives twice at once, as from timeout and terminals, counts once: the stop is
+// graceful.
+func TestRepeatedSignalCountsOnce(t *testing.T) {
 	t.Parallel()
 	svc := newFakeService()
 	hang, release := make(chan struct{}), make(chan struct{})
@@ -111,7 +111,7 @@ func TestSignalThatComesTwiceIsOne(t *testing.T) {
 	require.Contains(t, svc.history(), "close")
 }
 
-// A second signal does not wait for a stop that hangs.
+// A second signal does not wait for a blocked stop.
 func TestSecondSignalStopsAtOnce(t *testing.T) {
 	t.Parallel()
 	svc := newFakeService()
@@ -126,7 +126,7 @@ func TestSecondSignalStopsAtOnce(t *testing.T) {
 	<-hang
 	for stopped := false; !stopped; {
 		select {
-		case p.kill <- os.Interrupt: // until the first is no longer the same
+		case p.kill <- os.Interrupt: // after signalBurst
 		case s := <-status:
 			require.Equal(t, exitFailure, s)
 			stopped = true
@@ -179,7 +179,7 @@ func TestSignalEndsLiveStream(t *testing.T) {
 	require.Equal(t, "close", h[len(h)-1], "the store is closed after the last stream: %v", h)
 }
 
-// What fails while it serves ends the controller with status 1.
+// A failure while it serves ends the controller with status 1.
 func TestFailureExits(t *testing.T) {
 	t.Parallel()
 	svc := newFakeService()
@@ -190,8 +190,7 @@ func TestFailureExits(t *testing.T) {
 	require.Contains(t, svc.history(), "close")
 }
 
-// An address that others can reach is an option that breaks a rule, in either
-// form of the log.
+// An exposed address is an invalid option, in either format of the log.
 func TestExposedAddressExits(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"text", "json"} {
@@ -203,12 +202,12 @@ func TestExposedAddressExits(t *testing.T) {
 		require.Contains(t, p.err.String(), "CONTROLLER_GRPC_ADDR")
 		require.NoDirExists(t, dir, "a refused controller leaves nothing behind")
 		if format == "json" {
-			requireJSONLines(t, p.err.String(), "an option breaks a rule")
+			requireJSONLines(t, p.err.String(), "invalid option")
 		}
 	}
 }
 
-// --help and --version answer on stdout whatever else is said.
+// --help and --version print to stdout whatever the other arguments are.
 func TestTextsOnRequest(t *testing.T) {
 	t.Parallel()
 	for arg, want := range map[string]string{
@@ -223,7 +222,7 @@ func TestTextsOnRequest(t *testing.T) {
 	}
 }
 
-// The linker's version takes precedence; not parallel, for it is a variable.
+// The linker's version takes precedence. Not parallel, because it is a global variable.
 func TestVersionFromLinker(t *testing.T) {
 	version = "v9.8.7"
 	defer func() { version = "" }()
@@ -231,7 +230,7 @@ func TestVersionFromLinker(t *testing.T) {
 	require.Contains(t, versionLine(), "controller v9.8.7 (go")
 }
 
-// The real wiring is behind the exported entry points.
+// The exported entry points use the real wiring.
 func TestMainRefuses(t *testing.T) {
 	t.Parallel()
 	var out, errs output
@@ -246,13 +245,13 @@ func TestMainRefuses(t *testing.T) {
 	require.ErrorAs(t, err, &option)
 }
 
-// fakeService is a service that does nothing and remembers how it was called.
-// Its handler answers 200, and on /stream keeps a stream until the sessions end.
+// fakeService is a service that does nothing and records its calls. Its handler answers 200,
+// and /stream keeps a stream open until the sessions end.
 type fakeService struct {
 	run         func(context.Context) error
 	endSessions func(context.Context)
 	announced   func(grpcAddr string)
-	stubborn    bool // streams go on until their request ends
+	stubborn    bool // streams continue until their request ends
 
 	running, ended, closed chan struct{}
 

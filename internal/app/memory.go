@@ -9,10 +9,10 @@ import (
 // returnPeriod is how often memory is returned to the operating system.
 const returnPeriod = 15 * time.Second
 
-// returnMemory has the collector run once in each returnPeriod, and returns what is free
-// then to the operating system, until stop is closed. By itself the runtime keeps what a
-// fleet that connected needed, up to twice what an idle one uses, for minutes. It does
-// nothing when the environment sets GOGC.
+// returnMemory runs the garbage collector once in each returnPeriod and returns free memory to
+// the operating system, until stop is closed. Otherwise the runtime keeps the memory that the
+// connects of a fleet needed, up to twice that of an idle one, for minutes. It does nothing
+// when the environment sets GOGC.
 func returnMemory(stop <-chan struct{}) {
 	if os.Getenv("GOGC") != "" {
 		return

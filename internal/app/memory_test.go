@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Memory is returned in each period, by a collection that is forced.
+// Memory is returned once per period, by a forced collection.
 func TestMemoryIsReturned(t *testing.T) {
 	t.Setenv("GOGC", "")
 	forced := func() uint32 {
@@ -32,8 +32,8 @@ func TestMemoryIsReturned(t *testing.T) {
 	})
 }
 
-// An operator who sets GOGC has the collector as it is set.
-func TestMemoryIsLeftToGOGC(t *testing.T) {
+// With GOGC set there is no forced collection.
+func TestGOGCDisablesTheForcedCollection(t *testing.T) {
 	t.Setenv("GOGC", "50")
-	returnMemory(nil) // it would not return
+	returnMemory(nil) // otherwise it would not return
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
-// What keeps runners from registering is warned about at the start, and once only; what
-// is in order is not. The token and when it expires are in no line.
+// A configuration with which runners cannot register is logged at the start, once. The token
+// and its expiry are never logged.
 func TestRunnerWarnings(t *testing.T) {
 	t.Parallel()
 	const (
-		sampleToken = "WARN  agents are sent a sample registration token"
-		sampleURL   = "WARN  agents are sent a registration token with a sample URL, where no runner can register: set --runner-url\n"
+		sampleToken = "WARN  agents receive a sample registration token"
+		sampleURL   = "WARN  agents receive a registration token with a sample URL, where no runner can register: set --runner-url\n"
 		noToken     = "WARN  the token file contains no valid registration token  token_file="
 		inAnswer    = "WARN  --token-in-vm-started: everyone who can reach these addresses can get a registration token by reporting vm_started\n"
 		old         = "WARN  the token file is old: its registration token has expired, unless it is valid for longer than an hour  token_file="

@@ -32,8 +32,7 @@ func tlsOptions(t *testing.T) (config.Options, testkit.Identity) {
 	return o, i
 }
 
-// Files that cannot be served with are refused, with the option and the rule, and
-// nothing is left behind.
+// Unusable files are refused with the option and the rule, and nothing is left behind.
 func TestTLSOptions(t *testing.T) {
 	t.Parallel()
 	good, other := testkit.NewIdentity(t, testkit.FarOff), testkit.NewIdentity(t, testkit.FarOff)
@@ -72,7 +71,7 @@ func TestTLSOptions(t *testing.T) {
 	}
 }
 
-// tlsClient speaks the version of HTTP with this number, with TLS.
+// tlsClient returns a client for the HTTP version with this number, with TLS.
 func tlsClient(t *testing.T, i testkit.Identity, major int) *http.Client {
 	t.Helper()
 	p := new(http.Protocols)
@@ -94,7 +93,7 @@ func requireServesTLS(t *testing.T, i testkit.Identity, addr string) {
 	}
 }
 
-// With a certificate both addresses speak TLS and nothing else, and say so.
+// With a certificate both addresses serve only TLS, which the start-up text shows.
 func TestServesTLS(t *testing.T) {
 	t.Parallel()
 	o, i := tlsOptions(t)
@@ -125,11 +124,11 @@ func TestServesTLS(t *testing.T) {
 	require.Contains(t, out.String(), "http addr   https://"+a.HTTPAddr()+"\n")
 	require.Contains(t, out.String(), "grpc addr   "+a.GRPCAddr()+" with TLS\n")
 	require.Contains(t, out.String(), "tls         "+o.TLSCert+", valid until 2100-01-01T00:00:00Z\n")
-	require.NotContains(t, logged.String(), "handshake", "what peers do wrong is no news")
+	require.NotContains(t, logged.String(), "handshake", "errors of peers are not logged at this level")
 }
 
-// All that is spoken in plaintext is spoken with TLS, and the simulated agents
-// know their controller whatever its certificate is called.
+// All protocols work with TLS, and simulated agents accept the controller's certificate
+// whatever its names.
 func TestAllProtocolsOverTLS(t *testing.T) {
 	t.Parallel()
 	o, i := tlsOptions(t)

@@ -13,7 +13,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// wire is the stream of an agent. It carries the commands that it is sent.
+// wire is the stream of an agent. It receives the commands.
 type wire struct{ got chan fleet.Params }
 
 func (wire) Accept() error { return nil }
@@ -26,9 +26,9 @@ func (l wire) Deliver(c fleet.Command, p fleet.Params) error {
 	return nil
 }
 
-const commandID = "id" // beside the parameters of a command
+const commandID = "id" // added to the parameters of a command
 
-// next returns what the next command holds.
+// next returns the parameters of the next command.
 func (l wire) next(t *testing.T) map[string]string {
 	t.Helper()
 	select {
@@ -40,9 +40,8 @@ func (l wire) next(t *testing.T) map[string]string {
 	}
 }
 
-// A VM whose registration failed is tried at once, and with the new token, when the token
-// file has another: the file that is watched is the one of the option, and the sessions
-// that are woken are the controller's.
+// A failed registration is retried at once with the new token when the token file changes: the
+// file of the option is watched, and the controller's sessions are woken.
 func TestAnotherTokenInTheFileIsTriedAtOnce(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")

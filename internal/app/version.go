@@ -11,8 +11,8 @@ import (
 //	-ldflags "-X github.com/mig-controller/mig-controller/internal/app.version=v1.2.3"
 var version string
 
-// Version returns the controller's version: what was given to the linker, else what
-// the build recorded, else dev.
+// Version returns the controller's version: that of the linker, otherwise that of the build
+// information, otherwise dev.
 func Version() string {
 	if version != "" {
 		return version
@@ -23,7 +23,7 @@ func Version() string {
 	return "dev"
 }
 
-// versionLine is what --version prints.
+// versionLine returns the text of --version.
 func versionLine() string {
 	line := fmt.Sprintf("controller %s (%s %s/%s", Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	if commit := buildCommit(); commit != "" {
@@ -32,7 +32,7 @@ func versionLine() string {
 	return line + ")\n"
 }
 
-// buildCommit returns the commit that was built; empty when it is not known.
+// buildCommit returns the commit of the build; empty if it is not known.
 func buildCommit() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

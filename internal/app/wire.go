@@ -25,11 +25,11 @@ import (
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
-// controller is the service, put together from its parts.
+// controller implements service with its parts.
 type controller struct {
 	clock       *wallclock.Clock
 	engine      *engine.Engine
-	journal     *journal.Journal // nil when switched off
+	journal     *journal.Journal // nil if switched off
 	sessions    *session.Registry
 	maintenance *maintenance.Maintenance // nil until the rest has started
 	control     *control.Control
@@ -39,7 +39,7 @@ type controller struct {
 	summary     summary
 }
 
-// newService opens what the controller keeps and starts its upkeep.
+// newService opens the store and the journal and starts the background work.
 func newService(ctx context.Context, o config.Options, log *slog.Logger, extra rpc.Extra) (service, error) {
 	c := &controller{clock: wallclock.System()}
 	if err := c.open(ctx, o, log); err != nil {
@@ -90,7 +90,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 	if err != nil {
 		return err
 	}
-	c.maintenance = maintenance.Start(maintenance.Options{
+	c.maintenance = maintenance.Start(maintenance.Options{ //nolint:contextcheck // its services outlive ctx
 		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: retention(o),
 		Clock: c.clock.Now, Follow: c.clock, Log: log,
 	})
@@ -122,7 +122,7 @@ func startEngine(
 	return e, nil
 }
 
-// retention is what the options say of how long things are kept.
+// retention returns the retention of the options.
 func retention(o config.Options) engine.Retention {
 	return engine.Retention{
 		Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
@@ -130,7 +130,7 @@ func retention(o config.Options) engine.Retention {
 	}
 }
 
-// reportRate is the option as package session has it.
+// reportRate returns the report rate in the form of package session.
 func reportRate(o config.Options) int {
 	if o.ReportRate == 0 {
 		return -1
@@ -148,7 +148,7 @@ func commandDefaults(o config.Options) fleet.CommandDefaults {
 	return fleet.CommandDefaults{TTL: o.CommandTTL, AckTimeout: o.AckTimeout, MaxDeliveries: o.MaxDeliveries}
 }
 
-// now is the time in UTC, without its monotonic part.
+// now returns the time in UTC, without the monotonic part.
 func now() time.Time { return time.Now().UTC().Round(0) }
 
 // Handler serves both addresses.
@@ -159,12 +159,12 @@ func (c *controller) Summary() summary { return c.summary }
 
 func (c *controller) sessionCount() int { return c.sessions.Stats().Sessions }
 
-// ready tries what the controller needs.
+// ready checks the store and the journal.
 func (c *controller) ready(ctx context.Context) error {
 	return maintenance.Check(ctx, c.engine, c.journal)
 }
 
-// Run watches the token file. The parts keep themselves in order.
+// Run watches the token file. The other parts do their own background work.
 func (c *controller) Run(ctx context.Context) error {
 	if c.tokenFile != nil {
 		c.tokenFile.Run(ctx)
@@ -180,7 +180,7 @@ func (c *controller) EndSessions(ctx context.Context) {
 	c.sessions.EndSessions(ctx)
 }
 
-// Close writes what is under way, in the order of its way to the disk.
+// Close writes pending data, in the order of the data flow.
 func (c *controller) Close() error {
 	var errs []error
 	if c.control != nil {

@@ -15,7 +15,7 @@ const addressRule = "must be HOST:PORT with a port from 0 to 65535"
 // LookupFunc returns the addresses of a host name.
 type LookupFunc func(ctx context.Context, host string) ([]netip.Addr, error)
 
-// LookupHost asks the resolver of this machine.
+// LookupHost uses the resolver of this machine.
 func LookupHost(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
@@ -31,18 +31,18 @@ func isAddress(s string) bool {
 
 // Endpoint is an address to listen on.
 type Endpoint struct {
-	// Option names the option that it comes from.
+	// Option is the name of its option.
 	Option string
 	// Host is an IP address; empty for all interfaces.
 	Host, Port string
-	// Replaceable is whether a taken port may be replaced by a free one.
+	// Replaceable is whether a free port may be used if this one is in use.
 	Replaceable bool
 }
 
-// resolve finds the IP address of the option's host. Judging the addresses that
-// are then listened on, and not the name, leaves nothing to change in between.
-// It returns an *OptionError when the host has no address, or when one of its
-// addresses is exposed and --insecure is not given.
+// resolve returns the endpoint with the IP address of the option's host. The resolved
+// addresses are checked, and not the name, because the name could resolve differently later.
+// It returns an *OptionError when the host has no address, or when one of its addresses is
+// exposed and --insecure is not given.
 func (o Options) resolve(ctx context.Context, option, addr string, lookup LookupFunc) (Endpoint, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -61,14 +61,14 @@ func (o Options) resolve(ctx context.Context, option, addr string, lookup Lookup
 	if exposed && !o.Insecure {
 		return Endpoint{}, o.invalid(option, "must be a loopback address such as localhost:%s: "+
 			"callers are not authenticated in this version, so anyone who can reach another address can command the fleet. "+
-			"To serve it all the same, behind a firewall or an authenticating proxy, give --insecure", port)
+			"To serve it nevertheless, behind a firewall or an authenticating proxy, set --insecure", port)
 	}
 	return e, nil
 }
 
-// OwnHosts are the names by which the addresses may be called, besides those of loopback.
-// The address of all interfaces is not among them: it leads to loopback, and browsers add no
-// Sec-Fetch-Site to a call of it.
+// OwnHosts returns the hosts of both addresses and --allowed-hosts, which requests may name in
+// addition to those of loopback. The wildcard address is not among them: it leads to loopback,
+// and browsers add no Sec-Fetch-Site to a request to it.
 func (o Options) OwnHosts() []string {
 	hosts := slices.Clone(o.AllowedHosts)
 	for _, addr := range []string{o.HTTPAddr, o.GRPCAddr} {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// names is a resolver of the test's own.
+// names is a fake resolver.
 type names map[string][]string
 
 func (n names) lookup(_ context.Context, host string) ([]netip.Addr, error) {
@@ -25,8 +25,8 @@ func (n names) lookup(_ context.Context, host string) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// Without --insecure only loopback addresses are served, whatever they are
-// called; with it, all are.
+// Without --insecure only loopback addresses are served, whatever their names; with it, all
+// are.
 func TestLoopbackRule(t *testing.T) {
 	t.Parallel()
 	dns := names{
@@ -77,17 +77,17 @@ func TestLoopbackRule(t *testing.T) {
 	}
 }
 
-// A refused address says what to do about it.
+// The error for an exposed address tells what to do.
 func TestRefusalOfExposedAddress(t *testing.T) {
 	t.Parallel()
 	o := Options{origins: map[string]string{"http-addr": "here"}}
 	_, err := o.resolve(t.Context(), "http-addr", ":8080", names{}.lookup)
 	require.EqualError(t, err, "--http-addr must be a loopback address such as localhost:8080: "+
 		"callers are not authenticated in this version, so anyone who can reach another address can command the fleet. "+
-		"To serve it all the same, behind a firewall or an authenticating proxy, give --insecure (from here)")
+		"To serve it nevertheless, behind a firewall or an authenticating proxy, set --insecure (from here)")
 }
 
-// Only a default port of a simulation may be replaced by a free one.
+// Only default ports of a simulation are replaceable.
 func TestReplaceablePorts(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -106,8 +106,8 @@ func TestReplaceablePorts(t *testing.T) {
 	}
 }
 
-// The address of all interfaces is not a host by which a loopback listener may be called.
-func TestAllInterfacesAreNoHost(t *testing.T) {
+// The wildcard address is not an allowed host of a loopback listener.
+func TestWildcardAddressIsNotAHost(t *testing.T) {
 	t.Parallel()
 	for _, addr := range []string{"0.0.0.0:8080", "[::]:8080", "[::ffff:0.0.0.0]:8080"} {
 		require.Equal(t, []string{"127.0.0.1"}, Options{HTTPAddr: addr, GRPCAddr: "127.0.0.1:50051"}.OwnHosts(), addr)

@@ -19,8 +19,8 @@ func (o Options) TLS() (bool, error) {
 	return true, nil
 }
 
-// Certificate reads the certificate and its key. It returns an *OptionError when they
-// cannot be used.
+// Certificate reads the certificate and its key. It returns an *OptionError when they are not
+// usable.
 func (o Options) Certificate() (*tls.Certificate, error) {
 	const readable = "must name a file that can be read: %v"
 	chain, err := os.ReadFile(o.TLSCert)

@@ -12,12 +12,11 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// maxSimulated bounds the simulated agents: they share one process with the
-// controller.
+// maxSimulated limits the simulated agents, which run in the controller's process.
 const maxSimulated = 1000
 
-// Check returns an *OptionError for the first option that breaks a rule. What
-// takes a look at the network or at files is left to Endpoints and Certificate.
+// Check returns an *OptionError for the first invalid option. It does not use the network or
+// files: Endpoints and Certificate do.
 func (o Options) Check() error {
 	tokenTwice := o.RegistrationToken != "" && o.RegistrationTokenFile != ""
 	for _, r := range []struct {
@@ -27,9 +26,9 @@ func (o Options) Check() error {
 	}{
 		{"http-addr", isAddress(o.HTTPAddr), addressRule},
 		{"grpc-addr", isAddress(o.GRPCAddr), addressRule},
-		{"allow-origins", !slices.ContainsFunc(o.AllowOrigins, isNoOrigin), originRule},
-		{"allowed-hosts", !slices.ContainsFunc(o.AllowedHosts, isNoHost), hostRule},
-		{"proxies", !slices.ContainsFunc(o.Proxies, isNoPrefix), prefixRule},
+		{"allow-origins", !slices.ContainsFunc(o.AllowOrigins, isNotOrigin), originRule},
+		{"allowed-hosts", !slices.ContainsFunc(o.AllowedHosts, isNotHost), hostRule},
+		{"proxies", !slices.ContainsFunc(o.Proxies, isNotPrefix), prefixRule},
 		{"data-dir", o.DataDir != "", "must name a directory"},
 		{"registration-token", !strings.ContainsFunc(o.RegistrationToken.Reveal(), unicode.IsSpace), "must be without white space"},
 		{"command-ttl", o.CommandTTL > 0 && o.CommandTTL <= fleet.MaxTTL, "must be more than 0 and at most 30d"},
@@ -61,37 +60,35 @@ func (o Options) Check() error {
 	return err
 }
 
-// isNoOrigin reports whether a browser would never send text as an Origin. A pattern for
-// any origin is refused: it would let every page that an operator looks at command the
-// fleet.
-func isNoOrigin(text string) bool {
+// isNotOrigin reports whether text is not an Origin that a browser may send. A pattern for any
+// origin is refused: it would allow every page that an operator visits to command the fleet.
+func isNotOrigin(text string) bool {
 	u, err := url.Parse(text)
 	return err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
 		strings.Contains(u.Host, "*") || text != u.Scheme+"://"+u.Host || text != strings.ToLower(text)
 }
 
-const originRule = "must be a scheme, a host and perhaps a port each, such as https://ci.example.com, in small letters"
+const originRule = "must each be a scheme, a host and optionally a port in lower case, such as https://ci.example.com"
 
-// isNoHost reports whether text is neither a host name nor an IP address.
-func isNoHost(text string) bool {
+// isNotHost reports whether text is neither a host name nor an IP address.
+func isNotHost(text string) bool {
 	_, err := netip.ParseAddr(text)
 	return err != nil && !hostNames.MatchString(text)
 }
 
-// hostNames are names of labels, of any length.
+// hostNames matches names of labels of any length.
 var hostNames = regexp.MustCompile(`^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$`)
 
 const hostRule = "must be host names or IP addresses without scheme and port, such as ci.example.com"
 
-func isNoPrefix(text string) bool {
+func isNotPrefix(text string) bool {
 	_, err := parsePrefix(text)
 	return err != nil
 }
 
 const prefixRule = "must be IP addresses such as 10.1.2.3, or ranges such as 10.1.0.0/16"
 
-// parsePrefix reads an IP address, which may be an IPv4 one that is written as IPv6, or a
-// range of them.
+// parsePrefix parses an IP address, possibly an IPv4-mapped IPv6 address, or a range.
 func parsePrefix(text string) (netip.Prefix, error) {
 	if ip, err := netip.ParseAddr(text); err == nil && ip.Zone() == "" {
 		ip = ip.Unmap()
@@ -99,12 +96,12 @@ func parsePrefix(text string) (netip.Prefix, error) {
 	}
 	prefix, err := netip.ParsePrefix(text)
 	if err == nil && prefix.Addr().Is4In6() {
-		return netip.Prefix{}, errors.New("a range of IPv4 is written as such")
+		return netip.Prefix{}, errors.New("an IPv4 range must not be written as IPv6")
 	}
 	return prefix, err
 }
 
-// ProxyPrefixes returns the addresses of Proxies, once o is checked.
+// ProxyPrefixes returns the parsed Proxies. o must have been checked.
 func (o Options) ProxyPrefixes() []netip.Prefix {
 	var prefixes []netip.Prefix
 	for _, text := range o.Proxies {
@@ -131,7 +128,7 @@ func (o Options) tokenTwice() error {
 	const file = "registration-token-file"
 	rule := "must not be given with --" + file
 	if origin := o.origins[file]; origin != "" {
-		rule += ", which comes from " + origin
+		rule += ", which is from " + origin
 	}
 	return o.invalid("registration-token", "%s", rule)
 }

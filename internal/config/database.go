@@ -18,7 +18,7 @@ func (o Options) DatabasePath() (string, error) {
 	case o.DatabaseURL == "":
 		return filepath.Join(o.DataDir, StateDir, "controller.db"), nil
 	case strings.Contains(o.DatabaseURL, ":memory:"):
-		return "", o.invalid("database-url", "must name a file: what is kept in memory alone does not survive a crash")
+		return "", o.invalid("database-url", "must name a file: an in-memory database does not survive a crash")
 	case !hasScheme || strings.ContainsRune(scheme, filepath.Separator):
 		return o.DatabaseURL, nil
 	case scheme == "postgres" || scheme == "postgresql":
@@ -26,7 +26,7 @@ func (o Options) DatabasePath() (string, error) {
 	case scheme != "sqlite" && scheme != "file":
 		return "", o.invalid("database-url", rule)
 	case strings.ContainsAny(rest, "?#"):
-		return "", o.invalid("database-url", "must be without parameters: the controller sets its own")
+		return "", o.invalid("database-url", "must not have parameters: the controller sets its own")
 	}
 	if after, isURL := strings.CutPrefix(rest, "//"); isURL {
 		if !strings.HasPrefix(after, "/") {

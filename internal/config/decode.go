@@ -10,43 +10,43 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// The decoders read one option each and return an *OptionError: kong's own
-// would repeat the value, which may be a token.
+// Each decoder reads one option and returns an *OptionError: kong's errors would contain the
+// value, which may be a token.
 
 func decodeText(ctx *kong.DecodeContext, target reflect.Value) error {
-	text, err := word(ctx)
+	text, err := popValue(ctx)
 	target.SetString(text)
 	return err
 }
 
 func decodeNumber(ctx *kong.DecodeContext, target reflect.Value) error {
-	text, err := word(ctx)
+	text, err := popValue(ctx)
 	if err != nil {
 		return err
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil {
-		return refuse(ctx, "must be a whole number")
+		return invalidValue(ctx, "must be a whole number")
 	}
 	target.SetInt(int64(n))
 	return nil
 }
 
 func decodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {
-	text, err := word(ctx)
+	text, err := popValue(ctx)
 	if err != nil {
 		return err
 	}
 	d, err := parseDuration(text)
 	if err != nil {
-		return refuse(ctx, durationRule)
+		return invalidValue(ctx, durationRule)
 	}
 	target.SetInt(int64(d))
 	return nil
 }
 
 func decodeList(ctx *kong.DecodeContext, target reflect.Value) error {
-	text, err := word(ctx)
+	text, err := popValue(ctx)
 	if err != nil || text == "" {
 		return err
 	}
@@ -58,13 +58,13 @@ func decodeList(ctx *kong.DecodeContext, target reflect.Value) error {
 
 const switchRule = "must be true or false"
 
-// switchMapper reads options that are on or off.
+// switchMapper decodes boolean options.
 type switchMapper struct{}
 
-// IsBool reports that the flag alone is a value.
+// IsBool reports that the flag needs no value.
 func (switchMapper) IsBool() bool { return true }
 
-// Decode reads the value after the flag, if there is one.
+// Decode reads the value of the flag, if there is one.
 func (switchMapper) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
 	if ctx.Scan.Peek().Type != kong.FlagValueToken {
 		target.SetBool(true)
@@ -76,27 +76,27 @@ func (switchMapper) Decode(ctx *kong.DecodeContext, target reflect.Value) error 
 	case "false", "no", "off", "0":
 		target.SetBool(false)
 	default:
-		return refuse(ctx, switchRule)
+		return invalidValue(ctx, switchRule)
 	}
 	return nil
 }
 
-// word takes the value of an option.
-func word(ctx *kong.DecodeContext) (string, error) {
+// popValue returns the value of an option.
+func popValue(ctx *kong.DecodeContext) (string, error) {
 	t, err := ctx.Scan.PopValue("")
 	if err != nil {
-		return "", refuse(ctx, "needs a value: --"+ctx.Value.Name+"=VALUE")
+		return "", invalidValue(ctx, "needs a value: --"+ctx.Value.Name+"=VALUE")
 	}
 	return fmt.Sprint(t.Value), nil
 }
 
-func refuse(ctx *kong.DecodeContext, rule string) error {
+func invalidValue(ctx *kong.DecodeContext, rule string) error {
 	return &OptionError{Option: ctx.Value.Name, Rule: rule}
 }
 
 const durationRule = "must be a duration such as 30s, 15m, 24h or 30d"
 
-// parseDuration is time.ParseDuration with days of 24 hours before the rest.
+// parseDuration is time.ParseDuration with days of 24 hours, which come first.
 func parseDuration(s string) (time.Duration, error) {
 	days, rest, given := strings.Cut(s, "d")
 	if !given {

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The documented table of options is the one that the options make. With
-// UPDATE_OPTIONS=1 in the environment this test writes the table instead.
+// The documented table of options is up to date. With UPDATE_OPTIONS=1 in the environment this
+// test writes it instead.
 func TestDocumentedOptions(t *testing.T) {
 	t.Parallel()
 	const begin, end = "<!-- options -->\n", "<!-- /options -->"
@@ -25,5 +25,5 @@ func TestDocumentedOptions(t *testing.T) {
 		return
 	}
 	require.Equal(t, OptionTable(), table,
-		"refresh it with: UPDATE_OPTIONS=1 go test ./internal/config -run TestDocumentedOptions")
+		"update it with: UPDATE_OPTIONS=1 go test ./internal/config -run TestDocumentedOptions")
 }

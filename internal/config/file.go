@@ -14,21 +14,21 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// configOption names the option that names the file.
+// configOption is the option for the configuration file.
 const configOption = "config"
 
-// configFile is what a configuration file sets, by option.
+// configFile has the values of a configuration file by option.
 type configFile map[string]fileValue
 
 type fileValue struct {
-	// text is the value as it would be given as a flag.
+	// text is the value in the form of a flag.
 	text   string
 	origin string
 }
 
-// readConfig reads a YAML file of options. All of it must be right, also what
-// flags and environment override. It returns an *OptionError for --config when
-// the file cannot be read or is not such a file, and for the option otherwise.
+// readConfig reads a YAML file of options. All of it must be valid, including values that
+// flags or the environment override. It returns an *OptionError, for --config if the file
+// cannot be read or parsed, and for the option otherwise.
 func readConfig(path string, options map[string]*kong.Flag) (configFile, error) {
 	lines, err := readYAML(path)
 	if err != nil {
@@ -66,7 +66,7 @@ func readYAML(path string) ([]*yaml.Node, error) {
 	case errors.Is(err, io.EOF):
 		return nil, nil
 	case err != nil && strings.Contains(err.Error(), "anchor"):
-		// The parser's text repeats the value, and the value may be a token.
+		// The parser's error contains the value, which may be a token.
 		return nil, fmt.Errorf("must name a file of YAML: %s uses an alias without its anchor; quote values that begin with *", path)
 	case err != nil:
 		return nil, fmt.Errorf("must name a file of YAML: %s: %w", path, err)
@@ -84,8 +84,7 @@ func readYAML(path string) ([]*yaml.Node, error) {
 	return root.Content, nil
 }
 
-// scalarText returns a value as it would be given as a flag, or the rule that
-// it breaks.
+// scalarText returns a value in the form of a flag, or the rule that it violates.
 func scalarText(want reflect.Type, n *yaml.Node) (text, rule string) {
 	tag := n.ShortTag()
 	if n.Kind != yaml.ScalarNode {
@@ -153,7 +152,7 @@ func unknownKey(key, origin string, options map[string]*kong.Flag) error {
 	guess := strings.ToLower(strings.ReplaceAll(strings.TrimLeft(key, "-"), "_", "-"))
 	switch _, near := options[guess]; {
 	case key == configOption:
-		return &OptionError{Option: key, Rule: "must be a flag or in the environment: a file names no other file", Origin: origin}
+		return &OptionError{Option: key, Rule: "must be a flag or in the environment: a file cannot name another file", Origin: origin}
 	case near && guess != configOption:
 		return fmt.Errorf("there is no option %q; did you mean %q? (from %s)", key, guess, origin)
 	default:

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A configuration file may hold every kind of value, in its natural form.
+// A configuration file may have every kind of value, in its natural YAML form.
 func TestConfigFile(t *testing.T) {
 	t.Parallel()
 	file := writeConfig(t, `# the controller
@@ -37,7 +37,7 @@ data-dir: *t
 	require.Equal(t, file+", line 5", o.origins["retain-events"])
 }
 
-// A file with nothing in it sets nothing.
+// An empty file sets nothing.
 func TestEmptyConfigFile(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"", "# nothing\n", "---\n", "{}\n", "null\n"} {
@@ -46,8 +46,8 @@ func TestEmptyConfigFile(t *testing.T) {
 	}
 }
 
-// All of a file must be right: what is not is named with its line, also when a
-// flag overrides it, and no value is repeated.
+// All of a file must be valid: an error names the line, even if a flag overrides the value,
+// and does not contain the value.
 func TestWrongConfigFiles(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -56,7 +56,7 @@ func TestWrongConfigFiles(t *testing.T) {
 		"--http-addr: localhost:1":                      `there is no option "--http-addr"; did you mean "http-addr"? (from FILE, line 1)`,
 		"help: true":                                    `there is no option "help" (from FILE, line 1)`,
 		"version: true":                                 `there is no option "version" (from FILE, line 1)`,
-		"config: other.yaml":                            "--config must be a flag or in the environment: a file names no other file (from FILE, line 1)",
+		"config: other.yaml":                            "--config must be a flag or in the environment: a file cannot name another file (from FILE, line 1)",
 		"data-dir: a\ndata-dir: b":                      "--data-dir must be set once in a file (from FILE, line 2)",
 		"http-addr: 8080":                               "--http-addr must be a text: put it in quotes (from FILE, line 1)",
 		"http-addr:":                                    "--http-addr must be a text: put it in quotes (from FILE, line 1)",
@@ -91,7 +91,7 @@ func TestWrongConfigFiles(t *testing.T) {
 	}
 }
 
-// A file that is not there is said so, with where its name comes from.
+// The error for a missing file has the origin of its name.
 func TestMissingConfigFile(t *testing.T) {
 	t.Parallel()
 	missing := filepath.Join(t.TempDir(), "missing.yaml")
@@ -102,7 +102,7 @@ func TestMissingConfigFile(t *testing.T) {
 	require.ErrorContains(t, err, "(from the environment variable CONTROLLER_CONFIG)")
 }
 
-// A database is a file, in any of the forms that are documented.
+// A database is a file, in any of the documented forms.
 func TestDatabasePath(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
@@ -129,7 +129,7 @@ func TestDatabasePath(t *testing.T) {
 		"sqlite:":                 "must be a path",
 		"sqlite:///":              "must be a path",
 		"sqlite:///%zz":           "must be a path",
-		"file:a.db?mode=memory":   "must be without parameters",
+		"file:a.db?mode=memory":   "must not have parameters",
 		":memory:":                "must name a file",
 		"file::memory:":           "must name a file",
 	} {

@@ -7,7 +7,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// helpWidth is the widest line of the help; helpIndent is where its texts begin.
+// helpWidth is the maximum width of a line of the help; helpIndent is the column of its texts.
 const (
 	helpWidth  = 80
 	helpIndent = 30
@@ -32,7 +32,7 @@ file that --config names, in which options have their names:
 A TIME or an AGE is written 30s, 15m, 24h or 30d, a SIZE 500MiB or 2GiB.
 `
 
-// HelpText is what --help prints.
+// HelpText returns the text of --help.
 func HelpText() string {
 	var b strings.Builder
 	b.WriteString(helpHead)
@@ -48,7 +48,7 @@ func HelpText() string {
 	return b.String()
 }
 
-// OptionTable returns the reference of all options as a Markdown table.
+// OptionTable returns a Markdown table of all options.
 func OptionTable() string {
 	var b strings.Builder
 	b.WriteString("| option | environment | default | meaning |\n|---|---|---|---|\n")
@@ -69,13 +69,13 @@ func OptionTable() string {
 func optionFlags() []*kong.Flag {
 	parser, err := newParser(&commandLine{sources: &sources{}})
 	if err != nil {
-		panic(fmt.Sprintf("the options are no grammar: %v", err))
+		panic(fmt.Sprintf("the options are invalid: %v", err))
 	}
 	return parser.Model.Flags
 }
 
-// writeOption writes the option's form, what it means, and on the last line its
-// default and its environment variable.
+// writeOption writes the form and the meaning of the option, and on the last line its default
+// and its environment variable.
 func writeOption(b *strings.Builder, f *kong.Flag) {
 	lines := wrap(f.Help, helpWidth-helpIndent)
 	var notes []string
@@ -104,7 +104,7 @@ func writeOption(b *strings.Builder, f *kong.Flag) {
 	}
 }
 
-// flagForm is how the option is written as a flag.
+// flagForm returns the form of the option as a flag.
 func flagForm(f *kong.Flag) string {
 	switch {
 	case !f.IsBool():

@@ -8,8 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The help shows every option with its default and its variable, in groups, on
-// a screen of 80 columns.
+// The help shows every option with its default and its variable, in groups, within 80 columns.
 func TestHelp(t *testing.T) {
 	t.Parallel()
 	help := HelpText()
@@ -29,16 +28,16 @@ func TestHelp(t *testing.T) {
 			require.Contains(t, help, "["+f.Default+"]")
 		}
 	}
-	require.Contains(t, help, `  --ack-timeout=TIME          How long an agent has to acknowledge a command
-                              when its sender does not say; at most 24h.
+	require.Contains(t, help, `  --ack-timeout=TIME          Default time that an agent has to acknowledge a
+                              command; at most 24h.
                               [30s] CONTROLLER_ACK_TIMEOUT
 `)
 	require.Contains(t, help, `  -h, --help                  Print this text and exit.
 `)
-	require.Regexp(t, `(?s)--registration-token=TOKEN.*flags are visible in the\s+list of processes`, help)
+	require.Regexp(t, `(?s)--registration-token=TOKEN.*flags\s+are\s+visible\s+in\s+the\s+list\s+of\s+processes`, help)
 }
 
-// Each group is together: its title comes once.
+// The options of a group are together, under one title.
 func TestHelpGroups(t *testing.T) {
 	t.Parallel()
 	var order []string
@@ -48,11 +47,11 @@ func TestHelpGroups(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{
-		"Addresses", "Data", "Runners", "Commands", "Log", "Trying it out", "Configuration file", "Help",
+		"Addresses", "Data", "Runners", "Commands", "Log", "Simulation", "Configuration file", "Help",
 	}, order)
 }
 
-// The table for the documentation has a row for each option that can be set.
+// The table has a row for each option that can be set.
 func TestOptionTable(t *testing.T) {
 	t.Parallel()
 	table := OptionTable()
@@ -62,5 +61,5 @@ func TestOptionTable(t *testing.T) {
 		require.Equal(t, 5, strings.Count(row, "|"), row)
 	}
 	require.Contains(t, table, "| `--[no-]journal` | `CONTROLLER_JOURNAL` | `true` | Also write")
-	require.Contains(t, table, "| `--runner-url=URL` | `CONTROLLER_RUNNER_URL` |  | The organisation")
+	require.Contains(t, table, "| `--runner-url=URL` | `CONTROLLER_RUNNER_URL` |  | URL of the organisation")
 }

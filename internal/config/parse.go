@@ -11,16 +11,16 @@ import (
 
 const envPrefix = "CONTROLLER_"
 
-// onCommandLine is the origin of options given as flags.
+// onCommandLine is the origin of flags.
 const onCommandLine = "the command line"
 
-// What Parse returns when the command line asks for a text instead of a controller.
+// Parse returns these errors when the command line requests the help or the version.
 var (
 	ErrHelp    = errors.New("help requested")
 	ErrVersion = errors.New("version requested")
 )
 
-// commandLine is the grammar of the command line.
+// commandLine is the command line as kong parses it.
 type commandLine struct {
 	Options
 
@@ -32,21 +32,21 @@ type commandLine struct {
 
 type helpFlag bool
 
-// BeforeReset ends the parse before anything is judged.
+// BeforeReset ends parsing before anything is checked.
 func (helpFlag) BeforeReset() error { return ErrHelp }
 
 type versionFlag bool
 
-// BeforeReset ends the parse before anything is judged.
+// BeforeReset ends parsing before anything is checked.
 func (versionFlag) BeforeReset() error { return ErrVersion }
 
-// BeforeResolve finds the configuration file, once the flags are known.
+// BeforeResolve reads the configuration file when the flags are known.
 func (l *commandLine) BeforeResolve(ctx *kong.Context) error { return l.sources.open(ctx) }
 
-// Parse reads options from args, then environ, then the file that --config
-// names, then the defaults; an environment variable that is empty counts as not
-// set. It returns an *OptionError for an option that breaks a rule, and another
-// error for what is not an option at all. No error holds the registration token.
+// Parse reads options from args, environ, the file of --config and the defaults, in this order
+// of precedence; an empty environment variable counts as not set. It returns an *OptionError
+// for an invalid option, and another error for an unknown one. No error contains the
+// registration token.
 func Parse(args, environ []string) (Options, error) {
 	src := &sources{environ: environ, origins: map[string]string{}}
 	line := commandLine{sources: src}
@@ -58,7 +58,7 @@ func Parse(args, environ []string) (Options, error) {
 		return Options{}, src.explain(err, args)
 	}
 	o := line.Options
-	o.origins, o.unread = src.origins, src.unread
+	o.origins, o.unknown = src.origins, src.unknown
 	return o, o.Check()
 }
 
@@ -76,16 +76,16 @@ func newParser(line *commandLine) (*kong.Kong, error) {
 	)
 }
 
-// sources gives kong what is not on the command line. Kong's own handling of
-// the environment is not used: a resolver would override it.
+// sources gives kong the values that are not on the command line. Kong's own handling of the
+// environment is not used, because a resolver would override it.
 type sources struct {
 	environ []string
 	file    configFile
 	origins map[string]string
-	unread  []string
+	unknown []string
 }
 
-// open notes which options are flags and reads the configuration file.
+// open records which options are flags and reads the configuration file.
 func (s *sources) open(ctx *kong.Context) error {
 	for _, p := range ctx.Path {
 		if p.Flag != nil {
@@ -93,7 +93,7 @@ func (s *sources) open(ctx *kong.Context) error {
 		}
 	}
 	flags := settable(ctx.Flags())
-	s.unread = unreadVariables(s.environ, flags)
+	s.unknown = unknownVariables(s.environ, flags)
 	path, origin := "", ""
 	for _, f := range ctx.Flags() {
 		if f.Name != configOption {
@@ -118,7 +118,7 @@ func (s *sources) open(ctx *kong.Context) error {
 	return err
 }
 
-// Resolve returns the text of an option that is not on the command line.
+// Resolve returns the value of an option that is not on the command line.
 func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 	text, origin := s.variable(flag.Name)
 	value, inFile := s.file[flag.Name]
@@ -127,13 +127,13 @@ func (s *sources) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, 
 	case inFile:
 		text, origin = value.text, value.origin
 	default:
-		return nil, nil //nolint:nilnil // It is how kong learns that there is no value.
+		return nil, nil //nolint:nilnil // for kong this means that there is no value
 	}
 	s.origins[flag.Name] = origin
 	return text, nil
 }
 
-// Validate has nothing to add: the file was judged when it was read.
+// Validate does nothing: the file was checked when it was read.
 func (s *sources) Validate(*kong.Application) error { return nil }
 
 // variable returns the value of an option's environment variable.
@@ -160,10 +160,10 @@ func settable(flags []*kong.Flag) map[string]*kong.Flag {
 	return found
 }
 
-// unreadVariables returns the names of variables that look like options and are
-// not: mistyped ones, mostly. Those that Kubernetes sets for a service called
+// unknownVariables returns the names of variables with the prefix of options that are not
+// options: usually misspelt ones. Variables that Kubernetes sets for a service called
 // controller are left out.
-func unreadVariables(environ []string, flags map[string]*kong.Flag) []string {
+func unknownVariables(environ []string, flags map[string]*kong.Flag) []string {
 	known := map[string]bool{}
 	for name := range flags {
 		known[envName(name)] = true
@@ -179,8 +179,8 @@ func unreadVariables(environ []string, flags map[string]*kong.Flag) []string {
 	return unread
 }
 
-// explain turns kong's errors into ours. Kong repeats words of the command line
-// in them: here they lose what could be a token.
+// explain translates kong's errors. Those contain words of the command line, which could be a
+// token.
 func (s *sources) explain(err error, args []string) error {
 	var option *OptionError
 	switch {
@@ -199,7 +199,7 @@ func (s *sources) explain(err error, args []string) error {
 	case strings.HasPrefix(err.Error(), "unexpected argument"):
 		for _, a := range args {
 			if strings.HasPrefix(a, "--registration-token") {
-				return errors.New("unexpected argument: all there is are options, --name=value")
+				return errors.New("unexpected argument: only options are accepted, as --name=value")
 			}
 		}
 	case strings.HasPrefix(err.Error(), "bool value"):

@@ -14,11 +14,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/journal"
 )
 
-// trial is what the tests know of an option: two texts that it may have, and
-// some that it may not.
+// trial is test data of an option: two valid texts, and some invalid ones.
 type trial struct {
 	read func(Options) any
-	// texts are two values; want is what they mean.
+	// texts are two values; want are the values they are parsed to.
 	texts [2]string
 	want  [2]any
 	wrong map[string]string // text → part of the rule
@@ -40,7 +39,7 @@ func switches(read func(Options) any) trial {
 
 const badAddress = "must be HOST:PORT with a port from 0 to 65535"
 
-// trials has every option that can be set but --config.
+// trials has every option that can be set except --config.
 func trials() map[string]trial {
 	address := map[string]string{
 		"8080": badAddress, "localhost": badAddress, "localhost:http": badAddress, "localhost:65536": badAddress,
@@ -85,10 +84,10 @@ func trials() map[string]trial {
 	}
 }
 
-// layer is a place to set options in.
+// layer is a place where options can be set.
 type layer struct {
 	name string
-	// set returns what sets the option to text, and the origin it then has.
+	// set returns arguments and environment that set the option to text, and its origin.
 	set func(t *testing.T, option, text string) (args, environ []string, origin string)
 }
 
@@ -114,7 +113,7 @@ func writeConfig(t *testing.T, text string) string {
 	return file
 }
 
-// yamlForm quotes what is a text in YAML.
+// yamlForm returns text in YAML, quoted if it must be a string.
 func yamlForm(option, text string) string {
 	switch option {
 	case "insecure", "journal", "simulate", "max-deliveries", "token-in-vm-started":
@@ -123,7 +122,7 @@ func yamlForm(option, text string) string {
 	return fmt.Sprintf("%q", text)
 }
 
-// The tests below miss no option.
+// There is a trial for every option.
 func TestTrialsAreComplete(t *testing.T) {
 	t.Parallel()
 	known := trials()
@@ -136,14 +135,14 @@ func TestTrialsAreComplete(t *testing.T) {
 	require.Empty(t, known)
 }
 
-// A flag goes before the environment, the environment before the file, the file
-// before the default: for every option, every pair, both ways round.
+// A flag takes precedence over the environment, the environment over the file, and the file
+// over the default: for every option and every pair, in both orders.
 func TestPrecedence(t *testing.T) {
 	t.Parallel()
 	for option, tr := range trials() {
 		t.Run(option, func(t *testing.T) {
 			t.Parallel()
-			require.NotEqual(t, tr.want[0], tr.want[1], "the trial can tell its texts apart")
+			require.NotEqual(t, tr.want[0], tr.want[1], "the values of a trial differ")
 			for high := range layers {
 				for i := range tr.texts {
 					args, environ, origin := layers[high].set(t, option, tr.texts[i])
@@ -164,7 +163,7 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// The error about a wrong value, wherever that comes from, names option, rule and origin.
+// The error for an invalid value from any place names option, rule and origin.
 func TestWrongValues(t *testing.T) {
 	t.Parallel()
 	for option, tr := range trials() {
@@ -183,7 +182,7 @@ func TestWrongValues(t *testing.T) {
 	}
 }
 
-// The error about what is not an option at all says what is wrong with the command line.
+// The error for an unknown option or argument tells what is wrong.
 func TestWrongCommandLines(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
@@ -210,7 +209,7 @@ func TestWrongCommandLines(t *testing.T) {
 	}
 }
 
-// The defaults are those that are documented.
+// The defaults are the documented ones.
 func TestDefaults(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
@@ -224,7 +223,7 @@ func TestDefaults(t *testing.T) {
 	}, o)
 }
 
-// Switches go on and off by themselves, and 0 is a retention.
+// Switches need no value, and 0 is a valid retention.
 func TestForms(t *testing.T) {
 	t.Parallel()
 	o, err := Parse([]string{
@@ -239,7 +238,7 @@ func TestForms(t *testing.T) {
 	require.Equal(t, "./controller_data", o.DataDir, "an empty variable is not set")
 }
 
-// --config itself can be a flag or a variable; the flag goes first.
+// --config itself can be a flag or a variable; the flag takes precedence.
 func TestConfigPrecedence(t *testing.T) {
 	t.Parallel()
 	one, two := writeConfig(t, "data-dir: one"), writeConfig(t, "data-dir: two")
@@ -252,28 +251,28 @@ func TestConfigPrecedence(t *testing.T) {
 	require.Equal(t, "two", o.DataDir)
 }
 
-// The two ways to give a token exclude each other across all places, and both
-// places are named.
+// The two options for a token exclude each other in all places, and the error names both
+// places.
 func TestTokenTwice(t *testing.T) {
 	t.Parallel()
 	file := writeConfig(t, "registration-token-file: /token")
 	_, err := Parse([]string{"--config=" + file}, []string{"CONTROLLER_REGISTRATION_TOKEN=hush"})
-	require.EqualError(t, err, "--registration-token must not be given with --registration-token-file, which comes from "+
+	require.EqualError(t, err, "--registration-token must not be given with --registration-token-file, which is from "+
 		file+", line 1 (from the environment variable CONTROLLER_REGISTRATION_TOKEN)")
 }
 
-// Variables that look like options are told of, but not those of Kubernetes.
-func TestUnreadVariables(t *testing.T) {
+// Unknown variables with the prefix of options are reported, except those of Kubernetes.
+func TestUnknownVariables(t *testing.T) {
 	t.Parallel()
 	o, err := Parse(nil, []string{
 		"CONTROLLER_HTPP_ADDR=x", "CONTROLLER_VERSION=1", "CONTROLLER_HELP=me", "CONTROLLER_SERVICE_HOST=10.0.0.1",
 		"CONTROLLER_PORT_8080_TCP=tcp://10.0.0.1:8080", "CONTROLLER_PORT=tcp://x", "CONTROLLER_LOG_LEVEL=warn", "HOME=/",
 	})
 	require.NoError(t, err)
-	require.Equal(t, []string{"CONTROLLER_HTPP_ADDR", "CONTROLLER_VERSION", "CONTROLLER_HELP"}, o.Unread())
+	require.Equal(t, []string{"CONTROLLER_HTPP_ADDR", "CONTROLLER_VERSION", "CONTROLLER_HELP"}, o.UnknownVariables())
 }
 
-// However options are printed, the token is not.
+// No form of printing options reveals the token.
 func TestTokenIsNeverPrinted(t *testing.T) {
 	t.Parallel()
 	o, err := Parse([]string{"--registration-token=hush"}, nil)
@@ -287,7 +286,7 @@ func TestTokenIsNeverPrinted(t *testing.T) {
 	require.Equal(t, hidden, o.RegistrationToken.String())
 }
 
-// A duration has days before the rest, and does not wrap around.
+// A duration may begin with days, and does not overflow.
 func TestParseDuration(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]time.Duration{

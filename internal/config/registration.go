@@ -9,8 +9,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
-// Registrar returns the source of runner configuration that the options describe, or an
-// *OptionError.
+// Registrar returns the source of runner configuration, or an *OptionError.
 func (o Options) Registrar() (*registration.Registrar, error) {
 	r, err := registration.New(registration.Options{
 		Source: o.tokenSource(), URL: o.RunnerURL, Group: o.RunnerGroup, Labels: o.RunnerLabels,
@@ -32,5 +31,5 @@ func (o Options) tokenSource() registration.TokenSource {
 	}
 }
 
-// now is the time in UTC, without its monotonic part.
+// now returns the time in UTC, without the monotonic part.
 func now() time.Time { return time.Now().UTC().Round(0) }

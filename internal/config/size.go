@@ -26,9 +26,9 @@ var sizeUnits = map[string]int64{
 	"kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
 }
 
-var errNoSize = errors.New("not a size")
+var errNotSize = errors.New("not a size")
 
-// parseSize reads a size.
+// parseSize parses a size.
 func parseSize(s string) (Size, error) {
 	switch s {
 	case autoSize:
@@ -40,19 +40,19 @@ func parseSize(s string) (Size, error) {
 	unit, known := sizeUnits[strings.TrimSpace(s[digits:])]
 	n, err := strconv.ParseInt(s[:digits], 10, 64)
 	if !known || err != nil || n > math.MaxInt64/unit {
-		return 0, errNoSize
+		return 0, errNotSize
 	}
 	return Size(n * unit), nil
 }
 
 func decodeSize(ctx *kong.DecodeContext, target reflect.Value) error {
-	text, err := word(ctx)
+	text, err := popValue(ctx)
 	if err != nil {
 		return err
 	}
 	n, err := parseSize(text)
 	if err != nil {
-		return refuse(ctx, sizeRule)
+		return invalidValue(ctx, sizeRule)
 	}
 	target.SetInt(int64(n))
 	return nil

@@ -137,7 +137,7 @@ func TestAgentThatTakesNothingIsCutOff(t *testing.T) {
 		}
 	}
 	require.InDelta(t, 10, time.Since(began).Seconds(), 3)
-	require.Contains(t, shared.awaitEnding(t, vm, "write timeout"), "the agent did not take a message within 10s")
+	require.Contains(t, shared.awaitEnding(t, vm, "write timeout"), "the agent did not accept a message within 10s")
 }
 
 // TestOversizedAckEndsItsCommand defends the queue of an agent that sends too much: its ack

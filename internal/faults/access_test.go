@@ -128,6 +128,6 @@ func testRapidReset(t *testing.T) {
 		}
 	}
 	require.GreaterOrEqual(t, cut, peers)
-	c.awaitLine(t, ofMessage("connection closed: its peer opens streams and resets them"), `"source":"127.0.0.1"`)
+	c.awaitLine(t, ofMessage("connection closed: its peer resets too many streams"), `"source":"127.0.0.1"`)
 	requireSameSession(t, c, a)
 }

@@ -15,7 +15,7 @@ import (
 
 var t0 = time.Date(2026, 1, 2, 3, 4, 5, 6_000_000, time.UTC)
 
-// A heartbeat is the same document whoever writes it.
+// Append encodes a heartbeat like json.Marshal.
 func FuzzAppend(f *testing.F) {
 	f.Add("vm", "pool", "org", int64(3), int64(1_700_000_000_000_000_000), int64(0), "idle", true, "runner-1", "self-hosted", 12.5, 0.0, int64(8<<30), uint8(0xff))
 	f.Add("\x00<&>\"\\", "é\xff\u2028", "", int64(-1), int64(-1), int64(1), "", false, "", "", math.Copysign(0, -1), 1e-7, int64(-1), uint8(0x0f))
@@ -60,7 +60,7 @@ func FuzzAppend(f *testing.F) {
 	})
 }
 
-// No field is forgotten, also one that is added some day.
+// No field is forgotten, including fields that are added later.
 func TestAppendHasEveryField(t *testing.T) {
 	t.Parallel()
 	n := 12.5
@@ -81,7 +81,7 @@ func TestAppendHasEveryField(t *testing.T) {
 	require.Equal(t, string(want), string(got))
 }
 
-// A load that is no number leaves the document readable.
+// A load that is NaN or infinite leaves the document valid.
 func TestAppendWithoutNumber(t *testing.T) {
 	t.Parallel()
 	no := math.NaN()
@@ -114,8 +114,7 @@ func BenchmarkAppend(b *testing.B) {
 	})
 }
 
-// requireFull fails for a field that is empty, so that a test cannot overlook
-// one.
+// requireFull requires every field to be set, so that a test cannot overlook one.
 func requireFull(t *testing.T, v any, but ...string) {
 	t.Helper()
 	s := reflect.ValueOf(v)

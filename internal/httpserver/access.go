@@ -23,36 +23,36 @@ func addressOf(peer net.Addr) netip.Addr {
 	return tcp.AddrPort().Addr().Unmap().WithZone("")
 }
 
-// warn logs some of many lines about a source of connections.
+// warn logs a warning about a source of connections, at a limited rate.
 func (s *Server) warn(message string, source netip.Prefix) {
 	s.limiter.Limited(s.log, message, source.String(), time.Now()).
 		Warn(message, sourceKey, source.Masked().Addr().String()) //nolint:sloglint // the callers have constants
 }
 
 func (s *Server) warnOfResets(c net.Conn) {
-	s.warn("connection closed: its peer opens streams and resets them", sourceOf(c.RemoteAddr()))
+	s.warn("connection closed: its peer resets too many streams", sourceOf(c.RemoteAddr()))
 }
 
-// fewConnections is how many connections a source may have when others must not get
-// more.
+// fewConnections is how many connections a source may have even if there are many in total.
 const fewConnections = 10
 
-// crowd counts the open connections of each source. Once there are as many as there may
-// be, only sources with few of them get more: a source that has many cannot lock out one
-// that has none, such as an operator looking for the cause. It is safe for concurrent
-// use.
-type crowd struct {
-	crowded int // 0 is without limit
+// connectionLimit counts the open connections of each source. When the total limit is reached,
+// only sources with few connections get more: a source that has many cannot lock out one that
+// has none, such as an operator who is looking for the cause. It is safe for concurrent use.
+type connectionLimit struct {
+	crowded int // 0 means no limit
 
 	mu  sync.Mutex
 	all int
 	of  map[netip.Prefix]int
 }
 
-func newCrowd(crowded int) *crowd { return &crowd{crowded: crowded, of: map[netip.Prefix]int{}} }
+func newConnectionLimit(crowded int) *connectionLimit {
+	return &connectionLimit{crowded: crowded, of: map[netip.Prefix]int{}}
+}
 
-// enter reports whether a source may have one connection more, and counts it if so.
-func (c *crowd) enter(source netip.Prefix) bool {
+// enter reports whether a source may have one more connection, and counts it if so.
+func (c *connectionLimit) enter(source netip.Prefix) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.crowded > 0 && c.all >= c.crowded && c.of[source] >= fewConnections {
@@ -63,8 +63,8 @@ func (c *crowd) enter(source netip.Prefix) bool {
 	return true
 }
 
-// leave follows each enter that was true, when the connection is closed.
-func (c *crowd) leave(source netip.Prefix) {
+// leave must be called once for each enter that returned true, when the connection is closed.
+func (c *connectionLimit) leave(source netip.Prefix) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.all--
@@ -74,18 +74,17 @@ func (c *crowd) leave(source netip.Prefix) {
 	}
 }
 
-// admit reports whether a source may have one connection more; crowd.leave must follow
-// if so.
+// admit reports whether a source may have one more connection; if so, limit.leave must follow.
 func (s *Server) admit(source netip.Prefix) bool {
-	if s.crowd.enter(source) {
+	if s.limit.enter(source) {
 		return true
 	}
 	s.warn("connection closed: few open files are left, and its source has many connections", source)
 	return false
 }
 
-// sourceOf returns what counts as one source: an address of IPv4, or a network of IPv6,
-// since those are assigned as a whole.
+// sourceOf returns the source of a connection: an IPv4 address, or an IPv6 network, since
+// those are assigned as a whole.
 func sourceOf(peer net.Addr) netip.Prefix {
 	ip := addressOf(peer)
 	bits := ip.BitLen()
@@ -94,7 +93,7 @@ func sourceOf(peer net.Addr) netip.Prefix {
 	}
 	source, err := ip.Prefix(bits)
 	if err != nil {
-		return netip.Prefix{} // not of TCP, as in tests
+		return netip.Prefix{} // not TCP, as in tests
 	}
 	return source
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/rpc"
 )
 
-// How long tests wait for what is about to happen, and how often they look.
+// How long tests wait for a condition, and how often they check it.
 const (
 	atMost   = 20 * time.Second
 	interval = 5 * time.Millisecond
@@ -37,7 +37,7 @@ func TestSourceOf(t *testing.T) {
 	require.Equal(t, netip.Prefix{}, sourceOf(&net.UnixAddr{}))
 }
 
-// Only peers at a named address are proxies, and loopback is named as any other.
+// Only peers at a configured address are proxies; that includes loopback addresses.
 func TestIsProxy(t *testing.T) {
 	t.Parallel()
 	o := plaintext(nil)
@@ -54,7 +54,7 @@ func TestIsProxy(t *testing.T) {
 	require.False(t, New(plaintext(nil)).isProxy(&net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}))
 }
 
-// A proxy that is named may have more streams than others.
+// A configured proxy may have more streams than others.
 func TestProxiesMayHaveMoreStreams(t *testing.T) {
 	t.Parallel()
 	for name, makeHTTP2 := range implementations {
@@ -115,7 +115,7 @@ func dialFrom(t *testing.T, from, addr string) net.Conn {
 	return c
 }
 
-// requireClosed requires that the server closes c without having said anything.
+// requireClosed requires that the server closes c without sending anything.
 func requireClosed(t *testing.T, c net.Conn) {
 	t.Helper()
 	said, err := io.ReadAll(c)
@@ -123,7 +123,7 @@ func requireClosed(t *testing.T, c net.Conn) {
 	require.Empty(t, said)
 }
 
-// requireServed requires that a request on c is answered, and leaves c open.
+// requireServed requires a response to a request on c, and leaves c open.
 func requireServed(t *testing.T, c net.Conn) {
 	t.Helper()
 	_, err := io.WriteString(c, "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -134,9 +134,9 @@ func requireServed(t *testing.T, c net.Conn) {
 	require.Equal(t, "HTTP/1.1 404", string(answer))
 }
 
-// Once there are as many connections as there may be, whatever they speak, a source that
-// has ten gets no more, and another is served. What is closed no longer counts.
-func TestCrowdLeavesRoomForOthers(t *testing.T) {
+// When there are too many connections, of any protocol, a source that has ten gets no more,
+// and another is served. Closed connections no longer count.
+func TestManyConnectionsDoNotLockOutOthers(t *testing.T) {
 	t.Parallel()
 	const crowded = 12
 	o := plaintext(http.NotFoundHandler())
@@ -145,9 +145,9 @@ func TestCrowdLeavesRoomForOthers(t *testing.T) {
 	addr := serveOn(t, s)
 	entered := func(n int) func() bool {
 		return func() bool {
-			s.crowd.mu.Lock()
-			defer s.crowd.mu.Unlock()
-			return s.crowd.all == n
+			s.limit.mu.Lock()
+			defer s.limit.mu.Unlock()
+			return s.limit.all == n
 		}
 	}
 	var many []net.Conn
@@ -178,12 +178,12 @@ func TestCrowdLeavesRoomForOthers(t *testing.T) {
 	requireServed(t, dialFrom(t, "127.0.0.1", addr))
 }
 
-// Sources that have few connections enter at any time, those that have many when there is
-// room, and nobody is kept out while no limit is known.
+// Sources with few connections always get more, those with many below the limit, and all of
+// them if there is no limit.
 func TestCrowd(t *testing.T) {
 	t.Parallel()
 	source := func(i int) netip.Prefix { return netip.MustParsePrefix("192.0.2." + strconv.Itoa(i) + "/32") }
-	c := newCrowd(20)
+	c := newConnectionLimit(20)
 	for range 20 {
 		require.True(t, c.enter(source(1)))
 	}
@@ -195,21 +195,21 @@ func TestCrowd(t *testing.T) {
 	for range 11 {
 		c.leave(source(1))
 	}
-	require.True(t, c.enter(source(2)), "there is room again")
+	require.True(t, c.enter(source(2)), "the total is below the limit again")
 	require.True(t, c.enter(source(1)), "it has few now")
 
-	unlimited := newCrowd(0)
+	unlimited := newConnectionLimit(0)
 	for range 1000 {
 		require.True(t, unlimited.enter(source(1)))
 	}
 	for range 1000 {
 		unlimited.leave(source(1))
 	}
-	require.Empty(t, unlimited.of, "it forgets who is gone")
+	require.Empty(t, unlimited.of, "sources without connections are forgotten")
 	require.Zero(t, unlimited.all)
 }
 
-// A tenth of the open files is kept, beside what the controller has itself.
+// A tenth of the open files is reserved, in addition to those of the controller.
 func TestCrowdedAt(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, 20_000-2_000-OwnFiles, crowdedAt(20_000, true, 0))
@@ -219,7 +219,7 @@ func TestCrowdedAt(t *testing.T) {
 	require.Zero(t, crowdedAt(1<<63, true, 0), "there is none")
 }
 
-// Of closed connections ten a minute are logged for each source.
+// At most ten closed connections a minute are logged for each source.
 func TestClosedConnectionsAreLogged(t *testing.T) {
 	t.Parallel()
 	var out output

@@ -14,24 +14,24 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
-// BrowserRules is what a request must satisfy that a web page may have caused. A browser
-// sends such requests for any page that its user looks at, to the loopback interface as
-// well, and a GET without asking first.
+// BrowserRules are the rules for requests that a web page may have caused. A browser sends
+// such requests for every page that its user visits, to the loopback interface too, and a GET
+// without a preflight request.
 type BrowserRules struct {
-	// Origins are those whose pages may call, each a scheme, a host and perhaps a port.
+	// Origins are those whose pages may call, each a scheme, a host and optionally a port.
 	Origins []string
 	// Hosts are the names and addresses by which a loopback listener may be called, in
 	// addition to those of loopback.
 	Hosts []string
-	// Refuse answers a request with 403 and a message, in the form of the API's errors.
+	// Refuse answers a request with 403 and the message, in the form of the API's errors.
 	Refuse func(w http.ResponseWriter, message string)
-	// Log gets each refusal, at debug level.
+	// Log receives each refusal, at debug level.
 	Log *slog.Logger
 }
 
 type loopbackKey struct{}
 
-// withLoopback marks the requests of a context as those of a loopback listener.
+// withLoopback marks requests as received on a loopback listener.
 func withLoopback(ctx context.Context) context.Context {
 	return context.WithValue(ctx, loopbackKey{}, true)
 }
@@ -41,9 +41,9 @@ func withLoopback(ctx context.Context) context.Context {
 //
 //   - The Host of an HTTP/1.1 request in plaintext to a loopback listener is a loopback
 //     name, or one of the hosts: the name of a foreign page can be made to resolve to a
-//     loopback address, after which its browser takes the controller for the page's own
-//     server. With TLS the certificate rules that out, and in plaintext no browser speaks
-//     HTTP/2.
+//     loopback address, and the browser then treats the controller as the page's own
+//     server. With TLS the certificate prevents that, and no browser uses HTTP/2 in
+//     plaintext.
 //   - The Origin, if there is one, is the request's own or one of the origins.
 //   - Sec-Fetch-Site, if there is one, is same-origin or none, unless the Origin is one of
 //     the origins. A GET for an image has no Origin, and some GETs deliver commands.
@@ -74,7 +74,7 @@ func RestrictBrowsers(next http.Handler, rules BrowserRules) http.Handler {
 // violation is the header of a request that violates a rule.
 type violation struct{ header, value, rule string }
 
-// violatedHost judges the Host. An empty one passes: browsers send it always.
+// violatedHost checks the Host. An empty one passes: browsers always send it.
 func violatedHost(r *http.Request, allowed map[string]bool) *violation {
 	judged := r.ProtoMajor == 1 && r.TLS == nil && r.Context().Value(loopbackKey{}) != nil
 	if name := hostName(r.Host); judged && r.Host != "" && !isLoopback(name) && !allowed[name] {
@@ -83,10 +83,10 @@ func violatedHost(r *http.Request, allowed map[string]bool) *violation {
 	return nil
 }
 
-// violatedOrigin judges Origin and Sec-Fetch-Site.
+// violatedOrigin checks Origin and Sec-Fetch-Site.
 func violatedOrigin(r *http.Request, allowed []string) *violation {
 	const sameOrigin, none = "same-origin", "none"
-	// A header that is there twice is like none that is expected.
+	// A repeated header matches no expected value.
 	origin := strings.Join(r.Header.Values("Origin"), ", ")
 	site := strings.Join(r.Header.Values("Sec-Fetch-Site"), ", ")
 	switch {
@@ -104,8 +104,8 @@ func violatedOrigin(r *http.Request, allowed []string) *violation {
 	}
 }
 
-// isOwnOrigin reports whether the origin is the one that the request was sent to. Behind
-// a proxy that terminates TLS it never is; there Sec-Fetch-Site has the answer.
+// isOwnOrigin reports whether the request was sent to its own origin. That is always false
+// behind a proxy that terminates TLS, where Sec-Fetch-Site decides.
 func isOwnOrigin(origin string, r *http.Request) bool {
 	scheme, port := "http", "80"
 	if r.TLS != nil {
@@ -115,7 +115,7 @@ func isOwnOrigin(origin string, r *http.Request) bool {
 	return err == nil && u.Scheme == scheme && u.Host != "" && hostPort(u.Host, port) == hostPort(r.Host, port)
 }
 
-// hostPort returns a host as hostName does, with its port, which may be implied.
+// hostPort returns hostName with the port, or with the implied one.
 func hostPort(host, implied string) string {
 	_, port, err := net.SplitHostPort(host)
 	if err != nil || port == "" {
@@ -124,8 +124,8 @@ func hostPort(host, implied string) string {
 	return net.JoinHostPort(hostName(host), port)
 }
 
-// hostName returns the name or address in a Host header in its shortest form: without
-// port, brackets and the dot at the end, in small letters.
+// hostName returns the normalised name or address of a Host header: without port, brackets and
+// trailing dot, in lower case.
 func hostName(host string) string {
 	name, _, err := net.SplitHostPort(host)
 	if err != nil {
@@ -138,8 +138,8 @@ func hostName(host string) string {
 	return name
 }
 
-// isLoopback reports whether a name always leads to the loopback interface: RFC 6761,
-// 6.3, has browsers resolve all of localhost themselves.
+// isLoopback reports whether a name always resolves to loopback: by RFC 6761, 6.3, browsers
+// resolve localhost and names below it themselves.
 func isLoopback(name string) bool {
 	ip, err := netip.ParseAddr(name)
 	return err == nil && ip.IsLoopback() || name == "localhost" || strings.HasSuffix(name, ".localhost")

@@ -57,7 +57,7 @@ func (p pageRequest) ask(t *testing.T, log *slog.Logger) *httptest.ResponseRecor
 	return w
 }
 
-// What no foreign page can have caused is served.
+// Requests that no foreign page can have caused are served.
 func TestRequestsOfOthersAreServed(t *testing.T) {
 	t.Parallel()
 	const loopback = "127.0.0.1:8080"
@@ -80,7 +80,7 @@ func TestRequestsOfOthersAreServed(t *testing.T) {
 		"any host with TLS":                {host: "evil.example", tls: true},
 		"any authority with HTTP/2":        {host: "evil.example", http2: true},
 		"its own page":                     {host: loopback, method: http.MethodPost, origin: "http://" + loopback},
-		"the same, as the browser says":    {host: loopback, method: http.MethodPost, origin: "http://" + loopback, site: "same-origin"},
+		"the same, by Sec-Fetch-Site":      {host: loopback, method: http.MethodPost, origin: "http://" + loopback, site: "same-origin"},
 		"its own page at the default port": {host: "localhost", method: http.MethodPost, origin: "http://localhost"},
 		"the same with the port":           {host: "localhost:80", method: http.MethodPost, origin: "http://localhost"},
 		"its own page with TLS":            {host: "localhost:443", method: http.MethodPost, origin: "https://localhost", tls: true},
@@ -95,8 +95,8 @@ func TestRequestsOfOthersAreServed(t *testing.T) {
 	}
 }
 
-// What a foreign page can have caused is refused, whatever the method and the listener,
-// with the header, the rule and the option that changes it.
+// Requests that a foreign page can have caused are refused, for all methods and listeners. The
+// message has the header, the rule and the option that changes it.
 func TestForeignPagesAreRefused(t *testing.T) {
 	t.Parallel()
 	const (
@@ -109,28 +109,28 @@ func TestForeignPagesAreRefused(t *testing.T) {
 		request pageRequest
 		message string
 	}{
-		"a name that was rebound":        {pageRequest{host: "evil.example:8080", origin: "http://evil.example:8080"}, host + `"evil.example:8080"`},
-		"a GET of its page":              {pageRequest{host: "evil.example:8080"}, host + `"evil.example:8080"`},
-		"one that ends as localhost":     {pageRequest{host: "evillocalhost:8080"}, host + `"evillocalhost:8080"`},
-		"one that begins as localhost":   {pageRequest{host: "localhost.evil.example"}, host + `"localhost.evil.example"`},
-		"one that begins as an address":  {pageRequest{host: "127.0.0.1.evil.example"}, host + `"127.0.0.1.evil.example"`},
-		"below an allowed host":          {pageRequest{host: "a.controller.example"}, host + `"a.controller.example"`},
-		"the address of all interfaces":  {pageRequest{host: "0.0.0.0:8080"}, host + `"0.0.0.0:8080"`},
-		"another address":                {pageRequest{host: "192.0.2.8"}, host + `"192.0.2.8"`},
-		"a foreign page":                 {pageRequest{host: loopback, origin: "https://evil.example"}, origin + `"https://evil.example"`},
-		"the same, posting":              {pageRequest{host: loopback, origin: "https://evil.example", method: http.MethodPost}, origin + `"https://evil.example"`},
-		"the same, asking first":         {pageRequest{host: loopback, origin: "https://evil.example", method: http.MethodOptions}, origin + `"https://evil.example"`},
-		"the same on other listeners":    {pageRequest{host: "ci.example", origin: "http://evil.example", exposed: true}, origin + `"http://evil.example"`},
-		"the same over HTTP/2":           {pageRequest{host: "ci.example", origin: "http://evil.example", tls: true, http2: true}, origin + `"http://evil.example"`},
-		"a page without an origin":       {pageRequest{host: loopback, origin: "null"}, origin + `"null"`},
-		"a page of another port":         {pageRequest{host: loopback, origin: "http://127.0.0.1:9", site: "same-site"}, origin + `"http://127.0.0.1:9"`},
-		"a page of another scheme":       {pageRequest{host: "localhost", origin: "https://localhost"}, origin + `"https://localhost"`},
-		"an extension":                   {pageRequest{host: loopback, origin: "chrome-extension://abc", site: "none"}, origin + `"chrome-extension://abc"`},
-		"an image on a foreign page":     {pageRequest{host: loopback, site: "cross-site"}, site + `"cross-site"`},
-		"an image over HTTP/2":           {pageRequest{host: "ci.example", site: "cross-site", tls: true, http2: true, exposed: true}, site + `"cross-site"`},
-		"an image on another port":       {pageRequest{host: loopback, site: "same-site"}, site + `"same-site"`},
-		"redirected by a foreign page":   {pageRequest{host: loopback, origin: "http://" + loopback, site: "cross-site"}, site + `"cross-site"`},
-		"what browsers do not say today": {pageRequest{host: loopback, site: "?"}, site + `"?"`},
+		"a name that was rebound":                 {pageRequest{host: "evil.example:8080", origin: "http://evil.example:8080"}, host + `"evil.example:8080"`},
+		"a GET of its page":                       {pageRequest{host: "evil.example:8080"}, host + `"evil.example:8080"`},
+		"one that ends with localhost":            {pageRequest{host: "evillocalhost:8080"}, host + `"evillocalhost:8080"`},
+		"one that begins with localhost":          {pageRequest{host: "localhost.evil.example"}, host + `"localhost.evil.example"`},
+		"one that begins with an address":         {pageRequest{host: "127.0.0.1.evil.example"}, host + `"127.0.0.1.evil.example"`},
+		"below an allowed host":                   {pageRequest{host: "a.controller.example"}, host + `"a.controller.example"`},
+		"the wildcard address":                    {pageRequest{host: "0.0.0.0:8080"}, host + `"0.0.0.0:8080"`},
+		"another address":                         {pageRequest{host: "192.0.2.8"}, host + `"192.0.2.8"`},
+		"a foreign page":                          {pageRequest{host: loopback, origin: "https://evil.example"}, origin + `"https://evil.example"`},
+		"the same, posting":                       {pageRequest{host: loopback, origin: "https://evil.example", method: http.MethodPost}, origin + `"https://evil.example"`},
+		"the same, asking first":                  {pageRequest{host: loopback, origin: "https://evil.example", method: http.MethodOptions}, origin + `"https://evil.example"`},
+		"the same on other listeners":             {pageRequest{host: "ci.example", origin: "http://evil.example", exposed: true}, origin + `"http://evil.example"`},
+		"the same over HTTP/2":                    {pageRequest{host: "ci.example", origin: "http://evil.example", tls: true, http2: true}, origin + `"http://evil.example"`},
+		"a page without an origin":                {pageRequest{host: loopback, origin: "null"}, origin + `"null"`},
+		"a page of another port":                  {pageRequest{host: loopback, origin: "http://127.0.0.1:9", site: "same-site"}, origin + `"http://127.0.0.1:9"`},
+		"a page of another scheme":                {pageRequest{host: "localhost", origin: "https://localhost"}, origin + `"https://localhost"`},
+		"an extension":                            {pageRequest{host: loopback, origin: "chrome-extension://abc", site: "none"}, origin + `"chrome-extension://abc"`},
+		"an image on a foreign page":              {pageRequest{host: loopback, site: "cross-site"}, site + `"cross-site"`},
+		"an image over HTTP/2":                    {pageRequest{host: "ci.example", site: "cross-site", tls: true, http2: true, exposed: true}, site + `"cross-site"`},
+		"an image on another port":                {pageRequest{host: loopback, site: "same-site"}, site + `"same-site"`},
+		"redirected by a foreign page":            {pageRequest{host: loopback, origin: "http://" + loopback, site: "cross-site"}, site + `"cross-site"`},
+		"a value that browsers do not send today": {pageRequest{host: loopback, site: "?"}, site + `"?"`},
 	} {
 		var log bytes.Buffer
 		w := tt.request.ask(t, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
@@ -148,7 +148,7 @@ func TestForeignPagesAreRefused(t *testing.T) {
 	}
 }
 
-// A header that is there twice is none that browsers send.
+// A repeated header is refused: browsers send it once.
 func TestRepeatedHeadersAreForeign(t *testing.T) {
 	t.Parallel()
 	for header, values := range map[string][]string{

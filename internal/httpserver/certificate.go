@@ -13,31 +13,30 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
-// lookAgain is the least time between two looks whether the files of the
-// certificate have changed.
-const lookAgain = 5 * time.Second
+// checkInterval is the minimum time between two checks of the certificate's files for changes.
+const checkInterval = 5 * time.Second
 
-// Certificate is the one that the server shows. It is read again when its files change. It
-// is safe for concurrent use.
+// Certificate is the certificate of the server. It is read again when its files change. It is
+// safe for concurrent use.
 type Certificate struct {
 	files   [2]string
 	read    func() (*tls.Certificate, error)
 	log     *slog.Logger
 	current atomic.Pointer[tls.Certificate]
 
-	looking sync.Mutex // guards what follows
-	looked  time.Time
-	served  versions // of the files, when current was read
-	refused versions // of the files, when they were last found to be unusable
+	checking  sync.Mutex // guards the following fields
+	lastCheck time.Time
+	served    versions // versions of the files when current was read
+	refused   versions // versions of the files when they were last found unusable
 }
 
-// versions distinguish one content of the two files from the next.
+// versions identify the content of the two files.
 type versions [2]struct{ modified, size int64 }
 
-// NewCertificate returns the certificate that read reads from the two files, or read's
-// error.
+// NewCertificate returns the certificate that read reads from the two files, or the error of
+// read.
 func NewCertificate(files [2]string, read func() (*tls.Certificate, error), log *slog.Logger) (*Certificate, error) {
-	c := &Certificate{files: files, read: read, log: log, looked: time.Now()}
+	c := &Certificate{files: files, read: read, log: log, lastCheck: time.Now()}
 	c.served = c.found()
 	pair, err := read()
 	if err != nil {
@@ -50,7 +49,7 @@ func NewCertificate(files [2]string, read func() (*tls.Certificate, error), log 
 // ValidUntil returns when the certificate expires.
 func (c *Certificate) ValidUntil() time.Time { return c.current.Load().Leaf.NotAfter }
 
-// found returns the versions of the files that there are now.
+// found returns the current versions of the files.
 func (c *Certificate) found() (v versions) {
 	for i, path := range c.files {
 		if info, err := os.Stat(path); err == nil {
@@ -60,7 +59,7 @@ func (c *Certificate) found() (v versions) {
 	return v
 }
 
-// show has the next handshakes use this certificate.
+// show makes later handshakes use this certificate.
 func (c *Certificate) show(pair *tls.Certificate) {
 	c.current.Store(pair)
 	if now := time.Now(); now.Before(pair.Leaf.NotBefore) || now.After(pair.Leaf.NotAfter) {
@@ -69,13 +68,13 @@ func (c *Certificate) show(pair *tls.Certificate) {
 	}
 }
 
-// look reads the files again if they have changed. A pair that cannot be used is logged
-// once, and tried again until it can be.
-func (c *Certificate) look() {
-	if time.Since(c.looked) < lookAgain {
+// check reads the files again if they have changed. An unusable pair is logged once and
+// retried until it is usable.
+func (c *Certificate) check() {
+	if time.Since(c.lastCheck) < checkInterval {
 		return
 	}
-	c.looked = time.Now()
+	c.lastCheck = time.Now()
 	found := c.found()
 	if found == c.served {
 		return
@@ -93,23 +92,24 @@ func (c *Certificate) look() {
 	c.show(pair)
 }
 
-// ServerConfig is for what shows the certificate.
+// ServerConfig returns the TLS configuration of the server.
 func (c *Certificate) ServerConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"h2", "http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			if c.looking.TryLock() { // a handshake does not wait for the files
-				c.look()
-				c.looking.Unlock()
+			if c.checking.TryLock() { // so that a handshake does not wait for the files
+				c.check()
+				c.checking.Unlock()
 			}
 			return c.current.Load(), nil
 		},
 	}
 }
 
-// ClientConfig is for clients in this process, which need no authority to recognise the
-// server: they have its certificate. The names in it do not matter.
+// ClientConfig returns the TLS configuration of clients in this process. They compare the
+// server's certificate with their own copy, so they need no certificate authority and ignore
+// its names.
 func (c *Certificate) ClientConfig() *tls.Config {
 	return &tls.Config{
 		MinVersion:         tls.VersionTLS12,

@@ -32,7 +32,7 @@ func (f pairFiles) write(t *testing.T, i testkit.Identity) {
 	i.Write(t, f[0], f[1])
 }
 
-// certificate returns what a server shows.
+// certificate returns the Certificate of the files.
 func (f pairFiles) certificate(log *slog.Logger) (*Certificate, error) {
 	return NewCertificate(f, func() (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(f[0], f[1])
@@ -40,7 +40,7 @@ func (f pairFiles) certificate(log *slog.Logger) (*Certificate, error) {
 	}, log)
 }
 
-// serverTLS returns how a server with a new identity encrypts.
+// serverTLS returns the TLS configuration of a server with a new identity.
 func serverTLS(t *testing.T) (*tls.Config, testkit.Identity) {
 	t.Helper()
 	files, i := newPair(t)
@@ -49,7 +49,7 @@ func serverTLS(t *testing.T) (*tls.Config, testkit.Identity) {
 	return cert.ServerConfig(), i
 }
 
-// A certificate that has expired, or is not valid yet, is served, and warned of.
+// A certificate that has expired or is not valid yet is used, with a warning.
 func TestExpiredCertificate(t *testing.T) {
 	t.Parallel()
 	files, _ := newPair(t)
@@ -74,9 +74,8 @@ func TestExpiredCertificate(t *testing.T) {
 	require.Contains(t, logged.String(), "valid_from=2100-01-01T00:00:00.000Z")
 }
 
-// A certificate that is renewed is shown without a restart. One that is no good
-// is warned of once, and does not take the place of the old one; neither does one
-// that is there by half.
+// A renewed certificate is used without a restart. An unusable one does not replace the old
+// one and is logged once; a partly written one does not replace it either.
 func TestCertificateIsRenewed(t *testing.T) {
 	t.Parallel()
 	files, first := newPair(t)
@@ -95,21 +94,21 @@ func TestCertificateIsRenewed(t *testing.T) {
 		shows(first)
 		require.NoError(t, os.WriteFile(files[0], second.Chain, 0o600))
 		for range 3 {
-			time.Sleep(lookAgain) // fake clock
+			time.Sleep(checkInterval) // fake clock
 			shows(first)
 		}
 		require.Equal(t, 1, strings.Count(logged.String(), `level=WARN msg="the new certificate cannot be used; the old one is kept"`))
 		require.Contains(t, logged.String(), "private key does not match public key")
 		require.NoError(t, os.Remove(files[1]))
 		for range 3 {
-			time.Sleep(lookAgain) // fake clock
+			time.Sleep(checkInterval) // fake clock
 			shows(first)
 		}
 		require.Equal(t, 2, strings.Count(logged.String(), "WARN"))
 		files.write(t, second)
 		shows(first) // it has just been looked at
 		for range 3 {
-			time.Sleep(lookAgain) // fake clock
+			time.Sleep(checkInterval) // fake clock
 			shows(second)
 		}
 		require.Equal(t, 1, strings.Count(logged.String(), `level=INFO msg="the certificate was renewed"`))
@@ -117,15 +116,15 @@ func TestCertificateIsRenewed(t *testing.T) {
 	})
 }
 
-// A handshake does not wait while the files are looked at.
-func TestNobodyWaitsForTheFiles(t *testing.T) {
+// A handshake does not wait while the files are checked.
+func TestHandshakeDoesNotWaitForTheFiles(t *testing.T) {
 	t.Parallel()
 	files, first := newPair(t)
 	c, err := files.certificate(quiet())
 	require.NoError(t, err)
-	c.looking.Lock()
-	defer c.looking.Unlock()
-	c.looked = time.Time{}
+	c.checking.Lock()
+	defer c.checking.Unlock()
+	c.lastCheck = time.Time{}
 	got, err := c.ServerConfig().GetCertificate(&tls.ClientHelloInfo{})
 	require.NoError(t, err)
 	require.Equal(t, first.Leaf.Raw, got.Leaf.Raw)

@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// ErrPingTimeout occurs when a peer does not answer a ping in time.
+// ErrPingTimeout means that the peer did not answer a ping in time.
 var ErrPingTimeout = errors.New("ping timeout")
 
-// observedConn is a connection that notes how it ends: it is the Connection that handlers
-// see. The HTTP/2 server closes a connection whose peer does not answer its ping without
-// notifying the handlers.
+// observedConn is a connection that records how it ends, for handlers to see as a Connection.
+// The HTTP/2 server closes a connection whose peer does not answer its ping without notifying
+// the handlers.
 type observedConn struct {
 	net.Conn
 	opened   time.Time
-	silence  time.Duration         // after which a peer has not answered a ping
-	received atomic.Int64          // when the last byte came, in nanoseconds since opened
-	stalled  atomic.Bool           // the peer took only a part of the last write, in its time
-	ended    atomic.Pointer[error] // what ended it; the first counts
+	silence  time.Duration         // after this time without data the peer has not answered a ping
+	received atomic.Int64          // when the last byte arrived, in nanoseconds since opened
+	stalled  atomic.Bool           // the peer accepted only a part of the last write in time
+	ended    atomic.Pointer[error] // the first error that ended it
 }
 
 var _ Connection = (*observedConn)(nil)
@@ -46,7 +46,7 @@ func (c *observedConn) Write(p []byte) (int, error) {
 	n, err := c.Conn.Write(p)
 	late := errors.Is(err, os.ErrDeadlineExceeded)
 	c.stalled.Store(late)
-	if err != nil && (n == 0 || !late) { // else an HTTP/2 server writes the rest, unless TLS is between
+	if err != nil && (n == 0 || !late) { // otherwise an HTTP/2 server writes the rest, unless the connection uses TLS
 		c.end(err)
 	}
 	return n, err

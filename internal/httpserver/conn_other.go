@@ -4,6 +4,5 @@ package httpserver
 
 import "net"
 
-// newBufferedConn returns c: only elsewhere can a connection be waited for
-// without a buffer.
+// newBufferedConn returns c: on this platform a read cannot wait without a buffer.
 func newBufferedConn(c net.Conn) net.Conn { return c }

@@ -25,7 +25,7 @@ type watchedConn struct {
 
 func (w watchedConn) SyscallConn() (syscall.RawConn, error) { return w.raw, nil }
 
-// watchedRaw counts how often something was read, and tells when a Read waits.
+// watchedRaw counts reads that returned data, and signals when a Read waits.
 type watchedRaw struct {
 	syscall.RawConn
 	reads   int
@@ -42,14 +42,14 @@ func (w *watchedRaw) Read(f func(fd uintptr) bool) error {
 		w.onWait()
 		select {
 		case w.waiting <- struct{}{}:
-		default: // nobody asked
+		default: // no test waits for it
 		}
 		return false
 	})
 }
 
-// watch returns c as the server reads it, by way of system. A Read that waits
-// must hold no buffer: an idle fleet would hold one each.
+// watch returns c as the server reads it, through system. A waiting Read must not hold a
+// buffer: an idle fleet would hold one per agent.
 func watch(t *testing.T, c net.Conn, system syscall.Conn) (*bufferedConn, *watchedRaw) {
 	t.Helper()
 	raw, err := system.SyscallConn()
@@ -79,8 +79,8 @@ func loopback(tb testing.TB) (near, far *net.TCPConn) {
 	return near, far
 }
 
-// What is read through the buffer is what came, however it came and is asked
-// for, and no buffer is kept after the end.
+// Reads through the buffer return the data unchanged, for all sizes of writes and reads, and
+// no buffer is kept after the end.
 func TestBufferedConnChangesNothing(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(50) {
@@ -123,8 +123,7 @@ func TestBufferedConnChangesNothing(t *testing.T) {
 	}
 }
 
-// A message that comes after a pause is taken at once, and no buffer is kept
-// after it.
+// A message that arrives after a pause is read at once, and no buffer is kept after it.
 func TestMessageIsOneRead(t *testing.T) {
 	t.Parallel()
 	near, far := loopback(t)
@@ -146,7 +145,7 @@ func TestBurstIsReadAtOnce(t *testing.T) {
 	t.Parallel()
 	const frames = 1000
 	const burst = frames * (frameHeader + framePayload)
-	// As if all had come before the first Read.
+	// As if all data had arrived before the first Read.
 	name := filepath.Join(t.TempDir(), "burst")
 	require.NoError(t, os.WriteFile(name, make([]byte, burst), 0o600))
 	f, err := os.Open(name)
@@ -160,7 +159,7 @@ func TestBurstIsReadAtOnce(t *testing.T) {
 	require.Nil(t, c.buffer)
 }
 
-// What ends a Read that waits is reported as the connection itself would.
+// A waiting Read returns the same error as the connection itself.
 func TestBufferedConnReportsAsItsConn(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -201,8 +200,8 @@ func TestBufferedConnReportsAsItsConn(t *testing.T) {
 	}
 }
 
-// A deadline that is lifted costs nothing of what comes later.
-func TestBufferedConnOutlivesItsDeadline(t *testing.T) {
+// After a deadline is removed, later data is read.
+func TestBufferedConnContinuesAfterADeadline(t *testing.T) {
 	t.Parallel()
 	near, far := loopback(t)
 	c, _ := watch(t, near, near)
@@ -214,11 +213,11 @@ func TestBufferedConnOutlivesItsDeadline(t *testing.T) {
 	require.NoError(t, readFrame(c))
 }
 
-// What is no connection of the operating system is read as it is.
-func TestOtherConnsAreLeftAlone(t *testing.T) {
+// A connection that is not the operating system's is not buffered.
+func TestOtherConnsAreUnchanged(t *testing.T) {
 	t.Parallel()
 	near, far := net.Pipe()
-	defer func() { _, _ = near.Close(), far.Close() }() // a pipe has no errors to tell
+	defer func() { _, _ = near.Close(), far.Close() }() // a pipe returns no error
 	require.Equal(t, near, newBufferedConn(near))
 }
 
@@ -237,8 +236,8 @@ func readFrame(c net.Conn) error {
 	return err
 }
 
-// Frames come one at a time: the next is sent when the one before has been read.
-// The one allocation is the frame.
+// Frames arrive one at a time: the next one is sent when the previous one has been read. The
+// only allocation is the frame.
 func BenchmarkRead(b *testing.B) {
 	near, far := loopback(b)
 	c := newBufferedConn(near)
@@ -247,7 +246,7 @@ func BenchmarkRead(b *testing.B) {
 	go func() {
 		for range next {
 			if _, err := far.Write(make([]byte, frameHeader+framePayload)); err != nil {
-				_ = far.Close() // the reader is told
+				_ = far.Close() // the reader gets the error
 			}
 		}
 	}()

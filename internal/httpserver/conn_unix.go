@@ -11,26 +11,25 @@ import (
 	"syscall"
 )
 
-// readBufferSize is how much is taken from a connection at once: some 60
-// heartbeats.
+// readBufferSize is how much is read from a connection at once: some 60 heartbeats.
 const readBufferSize = 16 << 10
 
 var readBuffers = sync.Pool{New: func() any { return new([readBufferSize]byte) }}
 
-// bufferedConn is a connection that is read in large pieces. HTTP/2 asks for
-// each frame in two small ones. It has a buffer only while there is something to
-// read, and none while it waits. One goroutine reads.
+// bufferedConn is a connection with buffered reads: HTTP/2 reads each frame in two small
+// pieces. It has a buffer only while there is data, and none while it waits. One goroutine
+// reads.
 type bufferedConn struct {
 	net.Conn
-	raw    syscall.RawConn
-	take   func(fd uintptr) bool // takeAll, made once
-	buffer *[readBufferSize]byte // nil while there is nothing to read
-	rest   []byte                // of buffer, not read yet; never empty while there is one
-	err    error                 // why nothing was taken, when all that could be was
+	raw           syscall.RawConn
+	readAvailable func(fd uintptr) bool // fill, as a func value
+	buffer        *[readBufferSize]byte // nil while there is no data
+	rest          []byte                // unread part of buffer; never empty while there is a buffer
+	err           error                 // why the latest read returned no data
 }
 
-// newBufferedConn returns c as it is read in large pieces, or c itself if it is
-// not one of the operating system's.
+// newBufferedConn returns c with buffered reads, or c itself if it is not a connection of the
+// operating system.
 func newBufferedConn(c net.Conn) net.Conn {
 	system, ok := c.(syscall.Conn)
 	if !ok {
@@ -38,10 +37,10 @@ func newBufferedConn(c net.Conn) net.Conn {
 	}
 	raw, err := system.SyscallConn()
 	if err != nil {
-		return c // its reads return the error
+		return c // reads of c return the error
 	}
 	b := &bufferedConn{Conn: c, raw: raw}
-	b.take = b.takeAll
+	b.readAvailable = b.fill
 	return b
 }
 
@@ -51,8 +50,8 @@ func (c *bufferedConn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	if c.buffer == nil {
-		if c.raw.Read(c.take) != nil {
-			return c.Conn.Read(p) // closed, or past its deadline: its own error is the best
+		if c.raw.Read(c.readAvailable) != nil {
+			return c.Conn.Read(p) // closed, or past its deadline: c returns the right error
 		}
 		if c.err != nil {
 			return 0, c.err
@@ -66,9 +65,9 @@ func (c *bufferedConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// takeAll takes what has come on fd, as much as a buffer holds, and reports
-// whether there was anything, be it the end or an error.
-func (c *bufferedConn) takeAll(fd uintptr) bool {
+// fill reads the available data from fd into a buffer, and reports whether there was data, the
+// end, or an error.
+func (c *bufferedConn) fill(fd uintptr) bool {
 	buffer := readBuffers.Get().(*[readBufferSize]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	n, err := syscall.Read(int(fd), buffer[:])
 	for errors.Is(err, syscall.EINTR) {

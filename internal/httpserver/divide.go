@@ -11,8 +11,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// divider accepts connections and distinguishes HTTP/2 from HTTP/1.1 by what the client
-// sends first. It serves HTTP/2 itself; as a net.Listener it hands out the rest.
+// divider accepts connections and distinguishes HTTP/2 from HTTP/1.1 by the first bytes of the
+// client. It serves HTTP/2 itself, and returns the rest from Accept.
 type divider struct {
 	net.Listener
 	server *Server
@@ -32,13 +32,13 @@ func newDivider(l net.Listener, s *Server) *divider {
 	return d
 }
 
-// acceptLoop goes on after an error when the next Accept has been called: how
-// long to wait until then, and whether at all, is left to its caller.
+// acceptLoop continues after an error when Accept is called again: its caller decides how long
+// to wait, and whether to continue.
 func (d *divider) acceptLoop() {
 	for {
 		c, err := d.Listener.Accept()
 		if err == nil {
-			d.server.attend(c, d.handOver)
+			d.server.attend(c, d.passOn)
 			continue
 		}
 		select {
@@ -69,8 +69,8 @@ func (d *divider) Close() error {
 	return err
 }
 
-// handOver passes c to the caller of Accept.
-func (d *divider) handOver(c net.Conn) {
+// passOn passes c to a caller of Accept.
+func (d *divider) passOn(c net.Conn) {
 	select {
 	case d.rest <- c:
 	case <-d.closed:
@@ -78,8 +78,8 @@ func (d *divider) handOver(c net.Conn) {
 	}
 }
 
-// readPreface reads the first bytes of a connection: as many as it takes to know
-// whether they are the preface of HTTP/2 (RFC 9113, 3.4), and no byte more.
+// readPreface reads just enough bytes of a connection to know whether they are the HTTP/2
+// preface (RFC 9113, 3.4).
 func readPreface(c net.Conn, within time.Duration) (read []byte, isHTTP2 bool, err error) {
 	if err := c.SetReadDeadline(time.Now().Add(within)); err != nil {
 		return nil, false, err
@@ -98,7 +98,8 @@ func readPreface(c net.Conn, within time.Duration) (read []byte, isHTTP2 bool, e
 	return nil, true, c.SetReadDeadline(time.Time{})
 }
 
-// replayedConn is a connection of which the first bytes have been read.
+// replayedConn is a connection whose first bytes have been read already. It returns them
+// again.
 type replayedConn struct {
 	net.Conn
 	all    io.Reader
@@ -109,7 +110,7 @@ func replay(read []byte, c net.Conn) *replayedConn {
 	return &replayedConn{c, io.MultiReader(bytes.NewReader(read), c), func() {}}
 }
 
-// conn returns c as net/http has to see it.
+// conn returns c in the form that net/http needs.
 func (c *replayedConn) conn() net.Conn {
 	if encrypted, ok := c.Conn.(*tls.Conn); ok {
 		return replayedTLS{c, encrypted}
@@ -126,8 +127,8 @@ func (c *replayedConn) Close() error {
 // Read implements net.Conn.
 func (c *replayedConn) Read(p []byte) (int, error) { return c.all.Read(p) }
 
-// CloseWrite is what net/http ends a connection with of whose request it has not
-// read all, so that the answer arrives.
+// CloseWrite is called by net/http to end a connection whose request it has not read
+// completely, so that the response arrives.
 func (c *replayedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -141,5 +142,5 @@ type replayedTLS struct {
 	encrypted *tls.Conn
 }
 
-// ConnectionState is what net/http puts into each request.
+// ConnectionState is used by net/http for each request.
 func (c replayedTLS) ConnectionState() tls.ConnectionState { return c.encrypted.ConnectionState() }

@@ -16,14 +16,14 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// drip is a connection whose peer's bytes come one at a time.
+// drip is a connection that returns one byte per read.
 type drip struct{ net.Conn }
 
 func (d drip) Read(p []byte) (int, error) { return iotest.OneByteReader(d.Conn).Read(p) }
 
-// However a client's first bytes come, nothing of them is lost, and no more is
-// read than tells the protocol.
-func TestPrefaceIsTold(t *testing.T) {
+// However a client's first bytes arrive, none are lost, and no more are read than needed to
+// recognise the protocol.
+func TestPrefaceIsRecognised(t *testing.T) {
 	t.Parallel()
 	for first, want := range map[string]struct {
 		read    string
@@ -36,14 +36,14 @@ func TestPrefaceIsTold(t *testing.T) {
 		"\x16\x03\x01":              {"\x16", false},
 	} {
 		client, server := net.Pipe()
-		told := make(chan struct{})
+		recognised := make(chan struct{})
 		go func() {
 			_, _ = io.WriteString(client, first)
-			<-told // a pipe that is closed takes no deadlines
+			<-recognised // a closed pipe refuses deadlines
 			_ = client.Close()
 		}()
 		read, isHTTP2, err := readPreface(drip{server}, time.Minute)
-		close(told)
+		close(recognised)
 		require.NoError(t, err)
 		require.Equal(t, want.isHTTP2, isHTTP2, "%q", first)
 		require.Equal(t, want.read, string(read), "%q", first)
@@ -56,8 +56,8 @@ func TestPrefaceIsTold(t *testing.T) {
 	}
 }
 
-// An answer arrives although the request was not read to its end: the connection
-// ends in good order before what is left of the request would reset it.
+// A response arrives although the request was not read to its end: the connection is closed
+// gracefully before the rest of the request would reset it.
 func TestHalfReadRequestIsAnswered(t *testing.T) {
 	t.Parallel()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -99,15 +99,15 @@ func (l *failingListener) Accept() (net.Conn, error) {
 	}
 }
 
-// noFileError occurs when the process may open no more files.
+// noFileError is the error of a process that may not open more files.
 type noFileError struct{ error }
 
 func (noFileError) Timeout() bool   { return false }
 func (noFileError) Temporary() bool { return true }
 
 // A connection that cannot be accepted, for instance because there are too many open files,
-// is not the end of the listener.
-func TestAcceptGoesOnAfterAnError(t *testing.T) {
+// does not end the listener.
+func TestAcceptContinuesAfterAnError(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &failingListener{newPipeListener(), make(chan error, 3)}
@@ -129,8 +129,8 @@ func TestAcceptGoesOnAfterAnError(t *testing.T) {
 	})
 }
 
-// A stop does not wait for peers that have requested nothing, notifies HTTP/2 peers, and
-// waits for their streams.
+// A stop does not wait for peers without requests, notifies HTTP/2 peers, and waits for their
+// streams.
 func TestShutdown(t *testing.T) {
 	t.Parallel()
 	for name, makeHTTP2 := range implementations {

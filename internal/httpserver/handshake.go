@@ -10,8 +10,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// open returns c as it is to be read and written: as it is, or with TLS, once
-// the handshake is done. That has as long as the headers of a request.
+// open returns c, or c with TLS after the handshake, which may take as long as the headers of
+// a request.
 func (s *Server) open(c net.Conn) (net.Conn, error) {
 	if s.tls == nil {
 		return c, nil
@@ -33,8 +33,8 @@ func (s *Server) open(c net.Conn) (net.Conn, error) {
 	return encrypted, c.SetDeadline(time.Time{})
 }
 
-// looksLikeHTTP reports whether a method may begin like this. No record of TLS
-// does.
+// looksLikeHTTP reports whether an HTTP method may begin with these bytes. A TLS record
+// cannot.
 func looksLikeHTTP(start [5]byte) bool {
 	for _, b := range start[:3] {
 		if b < 'A' || b > 'Z' {
@@ -44,25 +44,23 @@ func looksLikeHTTP(start [5]byte) bool {
 	return true
 }
 
-// holdPlaintext is how long an HTTP/2 client in plaintext waits for its answer.
+// holdPlaintext is how long the response to a plaintext HTTP/2 client is delayed.
 const holdPlaintext = 5 * time.Second
 
-// hold waits for a peer that would otherwise connect again at once, as agents do, thousands
-// of times a second. What it sends meanwhile is read and dropped; hold returns early when it
-// disconnects.
+// hold delays a peer that might reconnect at once, as agents do, thousands of times a second.
+// It discards what the peer sends, and returns early when the peer disconnects.
 func hold(c net.Conn) {
 	_ = c.SetReadDeadline(time.Now().Add(holdPlaintext)) // c is closed soon either way
 	_, _ = io.CopyN(io.Discard, c, 64<<10)
 }
 
-// answerPlaintext answers a request in plaintext. HTTP/2 clients do not understand the
-// answer, but many report that it looks like HTTP/1.1.
+// answerPlaintext answers a plaintext request. HTTP/2 clients do not understand the response,
+// but many report that it looks like HTTP/1.1.
 func answerPlaintext(c net.Conn) {
-	_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond)) // it may not want the answer
+	_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond)) // the peer may not read the response
 	_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"+
 		"This port speaks TLS: use https.\n")
-	// Closed with something unread, the connection would be reset, and the answer
-	// lost with it.
+	// Closing a connection with unread data would reset it, and the response would be lost.
 	if half, ok := c.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		_, _ = io.CopyN(io.Discard, c, 64<<10)
 	}

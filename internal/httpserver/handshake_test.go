@@ -19,8 +19,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// What is agreed on within the handshake is what the client asks for, from TLS 1.2
-// on; who does not ask may speak either version of HTTP.
+// The handshake, from TLS 1.2 on, negotiates the protocol that the client asks for; a client
+// that does not ask may use either HTTP version.
 func TestALPN(t *testing.T) {
 	t.Parallel()
 	config, i := serverTLS(t)
@@ -74,7 +74,7 @@ func TestALPN(t *testing.T) {
 	require.ErrorContains(t, err, "protocol version not supported")
 }
 
-// Clients in the process do not take another's certificate for the controller's.
+// Clients in the process accept only the controller's certificate.
 func TestSimulatedAgentsCheckTheirController(t *testing.T) {
 	t.Parallel()
 	files, i := newPair(t)
@@ -85,8 +85,7 @@ func TestSimulatedAgentsCheckTheirController(t *testing.T) {
 	require.Error(t, own.ClientConfig().VerifyConnection(other))
 }
 
-// A new certificate is shown to peers that connect after it was written; connections that
-// are open stay.
+// A new certificate is used for new connections; open connections stay.
 func TestRenewalWhileServing(t *testing.T) {
 	t.Parallel()
 	files, first := newPair(t)
@@ -111,9 +110,9 @@ func TestRenewalWhileServing(t *testing.T) {
 	defer stream.Body.Close()
 	second := testkit.NewIdentity(t, testkit.FarOff)
 	files.write(t, second)
-	cert.looking.Lock()
-	cert.looked = time.Time{}
-	cert.looking.Unlock()
+	cert.checking.Lock()
+	cert.lastCheck = time.Time{}
+	cert.checking.Unlock()
 	for major := 1; major <= 2; major++ {
 		res, err := get(t, clientOf(t, major, &second), "https://"+addr)
 		require.NoError(t, err)
@@ -129,8 +128,7 @@ func TestRenewalWhileServing(t *testing.T) {
 
 func ok(http.ResponseWriter, *http.Request) {}
 
-// Peers that do not get on with the handshake, or say nothing after it, do not
-// keep their connections.
+// Connections of peers that do not finish the handshake, or send nothing after it, are closed.
 func TestSilentPeersAreClosedWithTLS(t *testing.T) {
 	t.Parallel()
 	config, i := serverTLS(t)
@@ -162,11 +160,11 @@ func untilClosedTLS(t *testing.T, l *pipeListener, i testkit.Identity, first str
 		_, err := io.WriteString(c, first)
 		require.NoError(t, err)
 	}
-	_, _ = io.Copy(io.Discard, c) // a connection may be cut within a record
+	_, _ = io.Copy(io.Discard, c) // a connection may end within a record
 	return time.Since(began)
 }
 
-// The time that a handshake has is no limit for what comes after it.
+// The time limit of a handshake does not apply after it.
 func TestAnswerMayTakeLongerThanHandshake(t *testing.T) {
 	t.Parallel()
 	config, i := serverTLS(t)
@@ -188,9 +186,8 @@ func TestAnswerMayTakeLongerThanHandshake(t *testing.T) {
 	})
 }
 
-// Who does not get on with a handshake keeps nobody else from theirs, and does
-// not hold up a stop.
-func TestStalledHandshakeHoldsNobodyUp(t *testing.T) {
+// A peer that does not continue its handshake delays neither others nor a stop.
+func TestStalledHandshakeDoesNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	config, i := serverTLS(t)
 	serveBubble(t, http.NotFoundHandler(), config, func(t *testing.T, s *Server, l *pipeListener) {
@@ -202,7 +199,7 @@ func TestStalledHandshakeHoldsNobodyUp(t *testing.T) {
 		raw := l.dial()
 		trust := i.Trusts()
 		trust.ServerName = "localhost"
-		ready := tls.Client(raw, trust) // says nothing after its handshake
+		ready := tls.Client(raw, trust) // sends nothing after its handshake
 		require.NoError(t, ready.HandshakeContext(t.Context()))
 		synctest.Wait()
 		require.NoError(t, s.Shutdown(t.Context()))
@@ -214,9 +211,9 @@ func TestStalledHandshakeHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-// A plaintext peer that goes on talking, or does not take its answer, costs its
-// own connection and no more than half a second.
-func TestPlaintextPeersAreTold(t *testing.T) {
+// A plaintext peer that keeps sending, or does not read the response, is closed within half a
+// second.
+func TestPlaintextPeersAreAnswered(t *testing.T) {
 	t.Parallel()
 	config, _ := serverTLS(t)
 	var logged output
@@ -227,12 +224,12 @@ func TestPlaintextPeersAreTold(t *testing.T) {
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = s.Serve(l) })
 		began := time.Now()
-		deaf := l.dial()
-		_, err := io.WriteString(deaf, "POST ")
+		peer := l.dial()
+		_, err := io.WriteString(peer, "POST ")
 		require.NoError(t, err)
 		synctest.Wait()
 		time.Sleep(time.Second) // fake clock
-		_, err = deaf.Read(make([]byte, 1))
+		_, err = peer.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 		require.Equal(t, time.Second, time.Since(began))
 		require.NoError(t, s.Close())
@@ -242,8 +239,8 @@ func TestPlaintextPeersAreTold(t *testing.T) {
 	require.Contains(t, logged.String(), "TLS handshake error")
 }
 
-// Agents do not wait before they try again: one in plaintext is answered, but not at
-// once, so that a fleet of them makes no hot loop. A stop does not wait for that.
+// Agents reconnect without a delay: a plaintext one is answered with a delay, so that a fleet
+// of them does not cause a hot loop. A stop does not wait for that.
 func TestPlaintextAgentsAreHeld(t *testing.T) {
 	t.Parallel()
 	config, _ := serverTLS(t)
@@ -256,7 +253,7 @@ func TestPlaintextAgentsAreHeld(t *testing.T) {
 		answer, err := io.ReadAll(held)
 		require.NoError(t, err)
 		require.Equal(t, holdPlaintext, time.Since(began))
-		// HTTP/2 clients know these nine bytes when they expect a frame.
+		// HTTP/2 clients recognise these nine bytes when they expect a frame.
 		require.Regexp(t, `^HTTP/1\.1 400 `, string(answer))
 		require.Contains(t, string(answer), "This port speaks TLS: use https.\n")
 		_, err = io.WriteString(stopped, preface)
@@ -267,8 +264,8 @@ func TestPlaintextAgentsAreHeld(t *testing.T) {
 	})
 }
 
-// Plaintext is answered although the server has not read all of it: a connection that is
-// closed with something unread would be reset.
+// A plaintext request is answered although the server has not read all of it: a connection
+// that is closed with unread data would be reset.
 func TestPlaintextIsAnswered(t *testing.T) {
 	t.Parallel()
 	config, _ := serverTLS(t)

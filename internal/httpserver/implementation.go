@@ -2,5 +2,5 @@
 
 package httpserver
 
-// newHTTP2 makes what serves HTTP/2. With the build tag nethttp2 it is net/http.
+// newHTTP2 returns the HTTP/2 implementation. With the build tag nethttp2 it is net/http.
 var newHTTP2 = newXNet

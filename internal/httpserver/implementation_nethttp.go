@@ -2,5 +2,5 @@
 
 package httpserver
 
-// newHTTP2 makes what serves HTTP/2. Without the build tag nethttp2 it is x/net.
+// newHTTP2 returns the HTTP/2 implementation. Without the build tag nethttp2 it is x/net.
 var newHTTP2 = newNetHTTP

@@ -5,10 +5,10 @@ import "math"
 // OwnFiles is about how many files the controller needs for itself.
 const OwnFiles = 128
 
-// Crowded returns how many connections there may be before the last tenth of the open
-// files is kept for sources that have few: as many as are left of the others when the
-// controller and the clients in its own process have what they need, but at least half of
-// all. It is 0, which is without limit, when the limit of open files is not known.
+// Crowded returns the number of connections from which on only sources with few get more: nine
+// tenths of the limit of open files, minus those that the controller and the clients in its
+// process need, but at least half of the limit. It returns 0, which means no limit, when the
+// limit of open files is not known.
 func Crowded(ownClients int) int {
 	limit, known := OpenFiles()
 	return crowdedAt(limit, known, ownClients)

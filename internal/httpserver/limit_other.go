@@ -2,5 +2,5 @@
 
 package httpserver
 
-// OpenFiles reports that there is no such limit here.
+// OpenFiles reports that the limit is not known on this platform.
 func OpenFiles() (uint64, bool) { return 0, false }

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A port that is taken gives way to a free one only if it may; else the error names the
-// option.
+// A port that is in use is replaced by a free one if that is allowed; otherwise the error
+// names the option.
 func TestTakenPorts(t *testing.T) {
 	t.Parallel()
 	taken := listen(t)
@@ -18,7 +18,7 @@ func TestTakenPorts(t *testing.T) {
 	require.NoError(t, err)
 	a := Address{Option: "http-addr", Host: host, Port: port}
 	_, err = Listen(t.Context(), a, quiet())
-	require.ErrorContains(t, err, "--http-addr names another port")
+	require.ErrorContains(t, err, "choose another one with --http-addr")
 
 	a.Replaceable = true
 	var logged output

@@ -8,7 +8,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// The keys of this package's log records.
+// The log keys of this package.
 const (
 	addressKey    = "address"
 	detailKey     = "detail"
@@ -20,18 +20,18 @@ const (
 	valueKey      = "value"
 )
 
-// serverLog takes what net/http logs. Most of it is what peers do wrong, which
-// is for debugging; a panic in a handler and a listener that cannot accept are
-// ours, and some of many of them are logged.
+// serverLog receives the log of net/http. Most of it is about errors of peers, which are
+// logged at debug level; a panic of a handler and a failure to accept are the controller's,
+// and are logged at a limited rate.
 type serverLog struct {
 	slog.Handler
 	limiter *loglimit.Limiter
 }
 
-// Enabled lets all through: Handle finds the level.
+// Enabled returns true: Handle determines the level.
 func (serverLog) Enabled(context.Context, slog.Level) bool { return true }
 
-// Handle logs one message of the server.
+// Handle logs one message of net/http.
 func (s serverLog) Handle(ctx context.Context, r slog.Record) error {
 	level, message := slog.LevelDebug, "http server"
 	switch {

@@ -10,7 +10,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// What net/http logs is for debugging, but for what is ours to mend.
+// net/http's log is logged at debug level, except for errors of the controller.
 func TestServerLog(t *testing.T) {
 	t.Parallel()
 	for text, level := range map[string]string{
@@ -25,8 +25,8 @@ func TestServerLog(t *testing.T) {
 	}
 }
 
-// What peers can cause at will does not fill the log.
-func TestServerLogIsRationed(t *testing.T) {
+// Peers cannot fill the log.
+func TestServerLogIsLimited(t *testing.T) {
 	t.Parallel()
 	var out output
 	s := New(Options{Log: logTo(&out, slog.LevelInfo)})

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// output takes what is logged, from any goroutine.
+// output collects the log. It is safe for concurrent use.
 type output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -45,13 +45,13 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // plaintext are the options of a server of h.
 func plaintext(h http.Handler) Options { return Options{Handler: h, Log: quiet()} }
 
-// implementations are those of HTTP/2.
+// implementations are the HTTP/2 implementations.
 var implementations = map[string]func(*http.Server, Options) http2Server{byXNet: newXNet, "net/http": newNetHTTP}
 
 // byXNet is the name of the implementation that the controller uses.
 const byXNet = "x/net"
 
-// listen takes a free port.
+// listen listens on a free port.
 func listen(t *testing.T) net.Listener {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -81,8 +81,8 @@ func get(t *testing.T, c *http.Client, url string) (*http.Response, error) {
 	return c.Do(req)
 }
 
-// clientOf speaks the version of HTTP with this number, with TLS if the server is an
-// identity.
+// clientOf returns a client for the HTTP version with this number, with TLS if the server has
+// an identity.
 func clientOf(t *testing.T, major int, server *testkit.Identity) *http.Client {
 	t.Helper()
 	p := new(http.Protocols)

@@ -13,14 +13,14 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// netHTTP is net/http's own HTTP/2. Its connections come from a listener of its own, as if
-// they were in plaintext and had not been read.
+// netHTTP is net/http's HTTP/2. It gets its connections from its own listener, in a form as if
+// they were plaintext and unread.
 type netHTTP struct {
 	connContext     func(context.Context, Connection) context.Context
 	others, proxied *handedServer
 }
 
-// newNetHTTP returns a server with the handler and the settings of base, whose Shutdown
+// newNetHTTP returns a server with the handler and the settings of base. The Shutdown of base
 // notifies its peers.
 func newNetHTTP(base *http.Server, o Options) http2Server {
 	n := &netHTTP{connContext: o.ConnContext}
@@ -28,7 +28,7 @@ func newNetHTTP(base *http.Server, o Options) http2Server {
 	return n
 }
 
-// server returns a server of connections with so many streams.
+// server returns a server whose connections may have so many streams.
 func (n *netHTTP) server(base *http.Server, streams int) *handedServer {
 	settings := *base.HTTP2
 	settings.MaxConcurrentStreams = streams
@@ -82,7 +82,7 @@ func (n *netHTTP) contextOf(ctx context.Context, c net.Conn) context.Context {
 	return ctx
 }
 
-// withTLSState gives requests the state of TLS, of which net/http knows nothing.
+// withTLSState sets the TLS state of requests, which net/http does not know.
 func withTLSState(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := r.Context().Value(handedKey{}).(*handedConn); ok {
@@ -111,15 +111,15 @@ func (s *handedServer) serve(c *handedConn) {
 	s.handed.hand(c)
 }
 
-// notify notifies the peers that the server stops. It does not wait for them.
+// notify tells the peers that the server stops. It does not wait for them.
 func (s *handedServer) notify() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = s.server.Shutdown(ctx) // its error is that it has not waited
+	_ = s.server.Shutdown(ctx) // it returns an error because it has not waited
 }
 
 func (s *handedServer) close() {
-	_ = s.server.Close() // its connections are closed
+	_ = s.server.Close() // its connections are closed already
 	s.serving.Wait()
 }
 
@@ -161,7 +161,7 @@ func (l *handedListener) Close() error {
 // Addr implements net.Listener.
 func (*handedListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// handedConn is a connection as it was before its preface was read.
+// handedConn is a connection that returns its preface again.
 type handedConn struct {
 	net.Conn
 	all    io.Reader

@@ -19,7 +19,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
-// A connection says what ended it: the first thing that did.
+// A connection reports the first error that ended it.
 func TestObservedConn(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -47,20 +47,20 @@ func TestObservedConn(t *testing.T) {
 			return near.Close()
 		}, syscall.ECONNRESET},
 		"closed here": {func(near *observedConn, _ *net.TCPConn) error { return near.Close() }, net.ErrClosed},
-		"peer takes nothing": {func(near *observedConn, _ *net.TCPConn) error {
+		"peer reads nothing": {func(near *observedConn, _ *net.TCPConn) error {
 			if err := near.SetWriteDeadline(time.Unix(1, 0)); err != nil {
 				return err
 			}
 			_, _ = near.Write([]byte("x"))
 			return near.Close()
 		}, os.ErrDeadlineExceeded},
-		"peer takes a part": {func(near *observedConn, far *net.TCPConn) error {
+		"peer reads a part": {func(near *observedConn, far *net.TCPConn) error {
 			if n, err := writePart(near, far); n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 				return fmt.Errorf("%d bytes written: %w", n, err)
 			}
 			return near.Close()
 		}, os.ErrDeadlineExceeded},
-		"peer takes the rest later": {func(near *observedConn, far *net.TCPConn) error {
+		"peer reads the rest later": {func(near *observedConn, far *net.TCPConn) error {
 			if n, err := writePart(near, far); n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
 				return fmt.Errorf("%d bytes written: %w", n, err)
 			}
@@ -85,7 +85,7 @@ func TestObservedConn(t *testing.T) {
 	}
 }
 
-// writePart writes more than a peer takes, whose time is over once it has taken some.
+// writePart writes more than the peer reads, and lets the deadline pass when it has read some.
 func writePart(near *observedConn, far *net.TCPConn) (int, error) {
 	go func() {
 		_, _ = far.Read(make([]byte, 1))
@@ -94,8 +94,7 @@ func writePart(near *observedConn, far *net.TCPConn) (int, error) {
 	return near.Write(make([]byte, 64<<20))
 }
 
-// A peer whose link is dead is distinguished from one whose connection was closed, with TLS
-// as without.
+// A dead link is distinguished from a closed connection, with and without TLS.
 func TestUnansweredPingIsNamed(t *testing.T) {
 	t.Parallel()
 	i := testkit.NewIdentity(t, testkit.FarOff)
@@ -132,7 +131,7 @@ func TestUnansweredPingIsNamed(t *testing.T) {
 						StreamID: 1, BlockFragment: []byte{0x82, 0x86, 0x84}, EndHeaders: true,
 					}))
 					began := time.Now()
-					go func() { _, _ = io.Copy(io.Discard, c) }() // what is never answered
+					go func() { _, _ = io.Copy(io.Discard, c) }() // the request that is never answered
 					if end == "closed" {
 						synctest.Wait()
 						s.shut(true)

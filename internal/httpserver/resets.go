@@ -8,10 +8,10 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// newResetBudget bounds how many streams a peer may reset on a connection: twice as many as
-// it may have at a time, and then a tenth of that number a second. A stream that has been
-// reset no longer counts as one of those, and yet has cost a handler, so without it a peer
-// could cause any amount of work.
+// newResetBudget limits how many streams a peer may reset on a connection: twice as many as it
+// may have at a time, and then a tenth of that number per second. A reset stream no longer
+// counts as open although its handler may still run, so without this limit a peer could cause
+// any amount of work.
 func newResetBudget(streams int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(streams)/10, 2*streams)
 }
@@ -21,10 +21,10 @@ func newResetBudget(streams int) *rate.Limiter {
 type resetCounter struct {
 	header [9]byte
 	have   int // of header
-	rest   int // of the frame's payload, still to come
+	rest   int // bytes of the frame's payload that have not arrived
 }
 
-// count returns how many of the frames begin in p, which follows what came before.
+// count returns how many of these frames begin in p, which follows the data of earlier calls.
 func (r *resetCounter) count(p []byte) (resets int) {
 	for len(p) > 0 {
 		if r.rest > 0 {
@@ -45,7 +45,7 @@ func (r *resetCounter) count(p []byte) (resets int) {
 	return resets
 }
 
-// countedConn is a connection of HTTP/2 that fails once its peer has spent its budget of
+// countedConn is an HTTP/2 connection that fails when its peer has used up its budget of
 // resets. One goroutine reads.
 type countedConn struct {
 	net.Conn
@@ -55,8 +55,7 @@ type countedConn struct {
 	exceeded func() // called once
 }
 
-// Read implements net.Conn. The server of HTTP/2 ends the connection with the error that
-// it returns.
+// Read implements net.Conn. Its error makes the HTTP/2 server end the connection.
 func (c *countedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	for range c.counter.count(p[:n]) {
@@ -75,5 +74,5 @@ type countedTLS struct {
 	encrypted *tls.Conn
 }
 
-// ConnectionState is what the server of HTTP/2 puts into each request.
+// ConnectionState is used by the HTTP/2 server for each request.
 func (c countedTLS) ConnectionState() tls.ConnectionState { return c.encrypted.ConnectionState() }

@@ -41,7 +41,7 @@ func TestResetBudget(t *testing.T) {
 	require.False(t, b.AllowN(now, 1))
 }
 
-// Each RST_STREAM is counted once, however what is read is cut, and nothing else is.
+// Each RST_STREAM is counted once, however the data is split, and nothing else is counted.
 func TestResetsAreCounted(t *testing.T) {
 	t.Parallel()
 	var sent bytes.Buffer
@@ -134,7 +134,8 @@ func TestCountedConn(t *testing.T) {
 	})
 }
 
-// A connection with TLS is counted as well, its requests have TLS, and its end is logged.
+// Resets are counted with TLS too, requests have the TLS state, and the end of the connection
+// is logged.
 func TestRapidResetWithTLS(t *testing.T) {
 	t.Parallel()
 	config, _ := serverTLS(t)
@@ -158,7 +159,7 @@ func TestRapidResetWithTLS(t *testing.T) {
 			require.NoError(t, ctx.Err())
 			require.Zero(t, plain.Load())
 			require.NotZero(t, encrypted.Load())
-			require.Contains(t, out.String(), `level=WARN msg="connection closed: its peer opens streams and resets them" source=127.0.0.1`+"\n")
+			require.Contains(t, out.String(), `level=WARN msg="connection closed: its peer resets too many streams" source=127.0.0.1`+"\n")
 		})
 	}
 }

@@ -12,76 +12,76 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// Options are what a Server is made of. Handler and Log are required.
+// Options configure a Server. Handler and Log are required.
 type Options struct {
 	// Handler serves the requests of all connections.
 	Handler http.Handler
-	// TLS is for all connections; nil for plaintext.
+	// TLS applies to all connections; nil means plaintext.
 	TLS *tls.Config
 	// Proxies are the peers whose connections may have more streams than others.
 	Proxies []netip.Prefix
-	// Crowded is how many connections there may be before sources that have many get no
-	// more; 0 is without limit.
+	// Crowded is the number of connections from which on sources that have many get no more; 0
+	// means no limit.
 	Crowded int
 	// ConnContext returns the context of the requests of an HTTP/2 connection, derived from
 	// the one given; nil adds nothing to it.
 	ConnContext func(context.Context, Connection) context.Context
-	// Log gets what peers and the operating system do wrong.
+	// Log receives errors of peers and of the operating system.
 	Log *slog.Logger
 }
 
 // Connection is an HTTP/2 connection as the handlers of its requests see it. It is
 // comparable, and safe for concurrent use.
 type Connection interface {
-	// Ended returns why the connection ended; nil while it is open. It is io.EOF
-	// when the peer closed it, ErrPingTimeout, os.ErrDeadlineExceeded when the
-	// peer took nothing of what was sent to it, net.ErrClosed when it was closed on
-	// this side for another reason, and else the error of the network.
+	// Ended returns why the connection ended; nil while it is open: io.EOF when the peer
+	// closed it, ErrPingTimeout, os.ErrDeadlineExceeded when the peer accepted no data in
+	// time, net.ErrClosed when this side closed it for another reason, and otherwise the
+	// network error.
 	Ended() error
 }
 
-// Server serves HTTP/1.1 and HTTP/2, all with TLS or all without. What a connection speaks
-// is found in its first bytes: HTTP/1.1 is left to net/http, HTTP/2 to an http2Server.
+// Server serves HTTP/1.1 and HTTP/2, all with TLS or all without. The first bytes of a
+// connection tell its protocol: HTTP/1.1 is served by net/http, HTTP/2 by an http2Server.
 type Server struct {
 	http1   *http.Server
 	http2   http2Server
 	tls     *tls.Config
 	proxies []netip.Prefix
-	crowd   *crowd
+	limit   *connectionLimit
 	log     *slog.Logger
 	limiter *loglimit.Limiter
 
 	mu      sync.Mutex
-	conns   map[net.Conn]bool // whether it is known to speak HTTP/2
+	conns   map[net.Conn]bool // value: whether it is known to speak HTTP/2
 	closing bool
-	serving sync.WaitGroup // conns; nothing is added once closing is set
+	serving sync.WaitGroup // counts conns; nothing is added once closing is set
 }
 
 // New returns a server that serves nothing yet.
 func New(o Options) *Server { return newServer(o, newHTTP2) }
 
-// newServer returns a server whose HTTP/2 is served by what makeHTTP2 returns.
+// newServer is New with an HTTP/2 implementation.
 func newServer(o Options, makeHTTP2 func(*http.Server, Options) http2Server) *Server {
 	limiter := new(loglimit.Limiter)
 	http1 := newHTTP1(o.Handler, serverLog{o.Log.Handler(), limiter})
 	return &Server{
-		http1: http1, http2: makeHTTP2(http1, o), tls: o.TLS, proxies: o.Proxies, crowd: newCrowd(o.Crowded),
+		http1: http1, http2: makeHTTP2(http1, o), tls: o.TLS, proxies: o.Proxies, limit: newConnectionLimit(o.Crowded),
 		log: o.Log, limiter: limiter, conns: map[net.Conn]bool{},
 	}
 }
 
-// Serve serves what l accepts until the server is closed, and returns
-// http.ErrServerClosed then; or until l fails.
+// Serve serves the connections of l until the server is closed, and then returns
+// http.ErrServerClosed, or until l fails.
 func (s *Server) Serve(l net.Listener) error { return s.http1.Serve(newDivider(l, s)) }
 
-// attend serves c if it speaks HTTP/2, and hands it over if not.
+// attend serves c if it speaks HTTP/2, and otherwise passes it to handOver.
 func (s *Server) attend(c net.Conn, handOver func(net.Conn)) {
 	source := sourceOf(c.RemoteAddr())
 	if !s.admit(source) {
 		_ = c.Close()
 		return
 	}
-	leave := func() { s.crowd.leave(source) }
+	leave := func() { s.limit.leave(source) }
 	if !s.add(c) {
 		_ = c.Close() // as if it had not been accepted
 		leave()
@@ -90,8 +90,8 @@ func (s *Server) attend(c net.Conn, handOver func(net.Conn)) {
 	go s.serve(c, leave, handOver)
 }
 
-// serve serves c if it speaks HTTP/2, and hands it over if not. It calls leave when c is
-// closed.
+// serve serves c if it speaks HTTP/2, and otherwise passes it to handOver. It calls leave when
+// c is closed.
 func (s *Server) serve(c net.Conn, leave func(), handOver func(net.Conn)) {
 	opened, err := s.open(c)
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *Server) add(c net.Conn) bool {
 	return true
 }
 
-// recognise notes that c speaks HTTP/2.
+// recognise records that c speaks HTTP/2.
 func (s *Server) recognise(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,15 +148,14 @@ func (s *Server) remove(c net.Conn) {
 	s.serving.Done()
 }
 
-// shut closes the connections whose protocol is not known yet, or all, and lets no more
-// in.
+// shut closes the connections whose protocol is not known yet, or all, and refuses new ones.
 func (s *Server) shut(all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing = true
 	for c, isHTTP2 := range s.conns {
 		if all || !isHTTP2 {
-			_ = c.Close() // what serves it goes by its reads
+			_ = c.Close() // its server notices by reading
 		}
 	}
 }
@@ -182,7 +181,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close closes all connections. Handlers may go on for as long as they do not return.
+// Close closes all connections. It does not wait for handlers.
 func (s *Server) Close() error {
 	err := s.http1.Close()
 	s.shut(true)

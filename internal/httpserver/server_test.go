@@ -59,8 +59,8 @@ func seen(ctx context.Context, c Connection) context.Context {
 	return context.WithValue(ctx, seenKey{}, c)
 }
 
-// serveBubble runs test against the server with its real timeouts in fake time, with each
-// implementation of HTTP/2.
+// serveBubble runs test against the server with its real timeouts in fake time, for each
+// HTTP/2 implementation.
 func serveBubble(t *testing.T, h http.Handler, config *tls.Config, test func(t *testing.T, s *Server, l *pipeListener)) {
 	t.Helper()
 	for name, makeHTTP2 := range implementations {
@@ -82,8 +82,8 @@ func serveBubble(t *testing.T, h http.Handler, config *tls.Config, test func(t *
 // preface opens an HTTP/2 connection.
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
-// untilClosed returns how long the server keeps a connection on which the
-// client says only first, then listens.
+// untilClosed returns how long the server keeps a connection on which the client sends only
+// first.
 func untilClosed(t *testing.T, l *pipeListener, first string) time.Duration {
 	t.Helper()
 	c := l.dial()
@@ -98,7 +98,7 @@ func untilClosed(t *testing.T, l *pipeListener, first string) time.Duration {
 	return time.Since(began)
 }
 
-// Peers that say nothing, or are gone, do not keep their connections.
+// Connections of peers that send nothing, or are gone, are closed.
 func TestSilentPeersAreClosed(t *testing.T) {
 	t.Parallel()
 	serveBubble(t, http.NotFoundHandler(), nil, func(t *testing.T, _ *Server, l *pipeListener) {
@@ -112,7 +112,7 @@ func TestSilentPeersAreClosed(t *testing.T) {
 	})
 }
 
-// A peer that takes nothing of what is sent to it does not keep its connection.
+// The connection of a peer that reads nothing is closed.
 func TestPeerThatDoesNotReadIsClosed(t *testing.T) {
 	t.Parallel()
 	serveBubble(t, http.NotFoundHandler(), nil, func(t *testing.T, _ *Server, l *pipeListener) {
@@ -132,8 +132,8 @@ func TestPeerThatDoesNotReadIsClosed(t *testing.T) {
 	})
 }
 
-// What a caller leaves unfinished, the request or the reading of the response, ends after
-// 30 seconds, also where the server would answer by itself.
+// An unfinished request, or a response that is not read, ends after 30 seconds, even where the
+// server itself would answer.
 func TestUnfinishedCallsEnd(t *testing.T) {
 	t.Parallel()
 	endless := rpc.WithTimeouts(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -188,7 +188,7 @@ func TestIdleStreamLives(t *testing.T) {
 	})
 }
 
-// What the server tells every HTTP/2 peer bounds what a peer can make it keep.
+// The settings that the server sends limit how much memory an HTTP/2 peer can make it use.
 func TestHTTP2Settings(t *testing.T) {
 	t.Parallel()
 	serveBubble(t, http.NotFoundHandler(), nil, func(t *testing.T, _ *Server, l *pipeListener) {

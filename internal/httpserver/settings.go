@@ -8,21 +8,19 @@ import (
 	"time"
 )
 
-// How many streams a connection may have at a time. An agent uses one; a proxy may
+// The maximum number of concurrent streams of a connection. An agent uses one; a proxy may
 // carry many agents.
 const (
 	maxStreams        = 100
 	maxProxiedStreams = 1000
 )
 
-// newHTTP1 returns the server of HTTP/1.1, whose settings are those of HTTP/2 as well.
-// What peers do wrong goes to errors.
+// newHTTP1 returns the HTTP/1.1 server, whose settings HTTP/2 uses too. It logs to errors.
 //
-// There is no ReadTimeout and no WriteTimeout: both count from the start of a
-// stream and would end it. Instead a peer has ReadHeaderTimeout for its first
-// bytes, IdleTimeout without a request, SendPingTimeout+PingTimeout to show that
-// it is there (an idle stream lives on as long as it answers pings), and
-// WriteByteTimeout to take what is sent to it.
+// ReadTimeout and WriteTimeout are not set: both count from the start of a stream and would
+// end it. Instead ReadHeaderTimeout limits the first bytes, IdleTimeout a connection without
+// requests, SendPingTimeout+PingTimeout a peer that does not answer pings (an idle stream
+// lives as long as its peer answers), and WriteByteTimeout a peer that does not accept data.
 func newHTTP1(h http.Handler, errors slog.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -33,29 +31,29 @@ func newHTTP1(h http.Handler, errors slog.Handler) *http.Server {
 		IdleTimeout:       2 * time.Minute,
 		BaseContext:       contextOf,
 		MaxHeaderBytes:    64 << 10,
-		// Otherwise OPTIONS * is answered before the handler, without limits.
+		// Otherwise OPTIONS * is answered without the handler and its limits.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(errors, slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
-			// The headers of an answer are sent once on most connections.
+			// Most connections send the headers of a response only once.
 			MaxEncoderHeaderTableSize: 1,
 			// A connection keeps a buffer as large as its largest frame.
 			MaxReadFrameSize: 16 << 10,
-			// What one agent can queue before it is read: some 1,200 heartbeats.
+			// How much one agent can send before it is read: some 1,200 heartbeats.
 			MaxReceiveBufferPerStream:     256 << 10,
 			MaxReceiveBufferPerConnection: 1 << 20,
-			// A peer whose link is dead is known to be within 15 s, before the ack of
-			// a command that was sent into it is due. A proxy that cuts quiet
-			// connections after a minute sees more than one frame in it.
+			// A dead link is detected within 15 s, before the ack of a command that was sent
+			// on it is due. A proxy that closes idle connections after a minute sees several
+			// frames in that time.
 			SendPingTimeout: 10 * time.Second,
 			PingTimeout:     5 * time.Second,
-			// As long as an agent may take to take a message.
+			// As long as an agent may take to accept a message.
 			WriteByteTimeout: 10 * time.Second,
 		},
 	}
 }
 
-// contextOf is the context of the HTTP/1.1 requests that come to a listener.
+// contextOf returns the context of the HTTP/1.1 requests on a listener.
 func contextOf(l net.Listener) context.Context {
 	if addressOf(l.Addr()).IsLoopback() {
 		return withLoopback(context.Background())

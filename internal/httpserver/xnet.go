@@ -10,16 +10,15 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// xnet is golang.org/x/net/http2, which is given connections without those of net/http
-// around them: that would keep the buffers it reads a request of HTTP/1.1 with for as long
-// as a connection lives.
+// xnet is golang.org/x/net/http2. It serves connections without net/http, which would keep the
+// buffers for reading an HTTP/1.1 request for the life of the connection.
 type xnet struct {
 	base            *http.Server
 	others, proxied *http2.Server //nolint:staticcheck // deprecated for what keeps the buffers
 	connContext     func(context.Context, Connection) context.Context
 }
 
-// newXNet returns a server with the handler and the settings of base, whose Shutdown
+// newXNet returns a server with the handler and the settings of base. The Shutdown of base
 // notifies its peers.
 func newXNet(base *http.Server, o Options) http2Server {
 	x := &xnet{
@@ -35,13 +34,13 @@ func newXNet(base *http.Server, o Options) http2Server {
 	return x
 }
 
-// serve implements http2Server. What panics costs c alone.
+// serve implements http2Server. A panic ends only c.
 func (x *xnet) serve(c net.Conn, seen Connection, proxy bool, closed func()) {
 	defer closed()
 	defer func() {
 		if err := recover(); err != nil {
 			x.base.ErrorLog.Printf("http2: panic serving %v: %v\n%s", c.RemoteAddr(), err, debug.Stack())
-			_ = c.Close() // nobody waits for the result
+			_ = c.Close() // nothing waits for the result
 		}
 	}()
 	h2 := x.others
@@ -55,5 +54,5 @@ func (x *xnet) serve(c net.Conn, seen Connection, proxy bool, closed func()) {
 	h2.ServeConn(c, &http2.ServeConnOpts{Context: ctx, BaseConfig: x.base, SawClientPreface: true}) //nolint:staticcheck // as above
 }
 
-// close implements http2Server. There is nothing left when the connections are closed.
+// close implements http2Server. It has nothing to do when the connections are closed.
 func (*xnet) close() {}

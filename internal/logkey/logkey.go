@@ -1,22 +1,22 @@
-// Package logkey owns the keys of log attributes that more than one package writes, so
-// that a thing has one name in all lines.
+// Package logkey owns the keys of log attributes that more than one package writes, so that
+// each has the same name in all lines.
 package logkey
 
-// The keys. A key that one package alone writes is a constant of that package, and the
-// number of suppressed lines is loglimit's.
+// The keys. A key that only one package writes is a constant of that package; loglimit has the
+// key for suppressed lines.
 const (
-	Code      = "code" // of an answer, as Connect names it
+	Code      = "code" // Connect's name of a code
 	Command   = "command_id"
 	Count     = "count"
 	Epoch     = "session_epoch"
 	Error     = "error"
 	EventType = "event_type"
-	Hint      = "hint"  // what to do, or what may be the reason
-	Panic     = "panic" // what a function panicked with
+	Hint      = "hint"  // what to do, or a possible reason
+	Panic     = "panic" // the value of a panic
 	Path      = "path"
 	Reason    = "reason"
 	Size      = "size_bytes"
 	Stack     = "stack"
 	VM        = "vm_id"
-	Via       = "via" // the route of a report or delivery
+	Via       = "via" // the fleet.Route of a report or delivery
 )

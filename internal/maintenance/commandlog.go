@@ -27,7 +27,7 @@ type commandLog struct {
 	unlogged   []fleet.Change
 	notices    []fleet.Notice
 	suppressed int
-	more       chan struct{} // holds one
+	more       chan struct{} // capacity 1
 }
 
 func newCommandLog(log *slog.Logger, clock func() time.Time) *commandLog {

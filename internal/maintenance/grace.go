@@ -11,8 +11,8 @@ const (
 	readersGrace = time.Second
 )
 
-// grace postpones judgement after a late tick. Its zero value is ready. One goroutine uses
-// it.
+// grace postpones the judgement of deadlines after a late tick. Its zero value is ready. It is
+// for one goroutine.
 type grace struct {
 	last, frozen, until time.Time
 }
@@ -24,7 +24,7 @@ func (g *grace) asOf(now time.Time) time.Time {
 		g.until = time.Time{}
 	}
 	if !g.last.IsZero() && now.Sub(g.last) > lateTick {
-		if !now.Before(g.until) { // otherwise it is frozen already
+		if !now.Before(g.until) { // otherwise the time is frozen already
 			g.frozen = g.last
 		}
 		g.until = now.Add(readersGrace)
@@ -36,7 +36,7 @@ func (g *grace) asOf(now time.Time) time.Time {
 	return now
 }
 
-// move makes g continue after a step of the clock.
+// move adjusts g after a step of the clock.
 func (g *grace) move(by time.Duration) {
 	g.last, g.frozen, g.until = moved(g.last, by), moved(g.frozen, by), moved(g.until, by)
 }

@@ -40,7 +40,7 @@ func TestGraceWhenTheClockIsSetBack(t *testing.T) {
 	require.Equal(t, at(2*back), g.asOf(at(2*back)))
 }
 
-// A grace that is under way moves with the clock.
+// A grace that has begun moves with the clock.
 func TestGraceMoves(t *testing.T) {
 	t.Parallel()
 	var g grace

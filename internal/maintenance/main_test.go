@@ -52,7 +52,7 @@ func newRig(t *testing.T, r engine.Retention) *rig {
 	return newRigOn(t, memory.New(), r)
 }
 
-// newRigOn is newRig on what driver holds.
+// newRigOn is newRig on the data in driver.
 func newRigOn(t *testing.T, driver store.Driver, r engine.Retention) *rig {
 	t.Helper()
 	s := &rig{T: t, dir: t.TempDir(), log: &lines{}, broken: map[string]error{}, calls: map[string]int{}}
@@ -61,7 +61,7 @@ func newRigOn(t *testing.T, driver store.Driver, r engine.Retention) *rig {
 	return s
 }
 
-// start starts everything on what driver holds. The clock starts at the wall clock's time.
+// start starts everything on the data in driver. The clock starts at the wall clock's time.
 func (s *rig) start(driver store.Driver, r engine.Retention) {
 	s.Helper()
 	began := time.Now()
@@ -193,7 +193,7 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-// count returns how many lines have a message.
+// count returns how many lines have the message.
 func (l *lines) count(message string) int {
 	return strings.Count(l.String(), `"msg":"`+message+`"`)
 }

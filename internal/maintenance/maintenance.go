@@ -1,7 +1,7 @@
-// Package maintenance owns the work that goes on in the background, whoever calls: ending
-// commands whose time is up and sessions whose agents are gone, deleting what is past its
-// retention, writing the journal's files of events, and logging what becomes of commands.
-// Each is a service on one base, which starts and stops it.
+// Package maintenance owns the background work: ending commands that have timed out and
+// sessions whose agents are gone, deleting data past its retention, writing the journal's
+// files of events, and logging the life of commands. Each is a service with a common base,
+// which starts and stops it.
 package maintenance
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
-// The keys of log lines.
+// The keys of log attributes.
 const (
 	keyCommandType = "command_type"
 	keyAttempt     = "attempt"
@@ -33,7 +33,7 @@ const (
 	keyTo          = "to"
 )
 
-// Engine is what maintenance needs of an engine.Engine.
+// Engine is what maintenance needs from an engine.Engine.
 type Engine interface {
 	journal.Events
 	Tick(ctx context.Context, now time.Time, live func(fleet.VMID) fleet.Live, limit int) (n int, more bool, err error)
@@ -44,7 +44,7 @@ type Engine interface {
 	MoveDeadlines(ctx context.Context) error
 }
 
-// Sessions is what maintenance needs of the live sessions.
+// Sessions is what maintenance needs from the live sessions.
 type Sessions interface {
 	// Live returns what is known of the newest session of a VM; the zero Live when it has
 	// none.
@@ -56,7 +56,7 @@ type Sessions interface {
 	EndSilent(now time.Time)
 	// RecordEnds records the ends of sessions that could not be stored before.
 	RecordEnds(ctx context.Context) error
-	// MoveClock calls adopt, and moves the times of the sessions by what it returns.
+	// MoveClock calls adopt, and moves the times of the sessions by its result.
 	MoveClock(adopt func() wallclock.Jump) wallclock.Jump
 }
 
@@ -68,8 +68,8 @@ type Options struct {
 	Journal   *journal.Journal
 	Retention engine.Retention
 	Clock     func() time.Time
-	// Follow is the clock that Clock reads; the sweeper makes it follow the wall clock when
-	// that jumps. Nil is for a Clock that never jumps.
+	// Follow is the clock behind Clock; the sweeper makes it follow jumps of the wall clock.
+	// Nil means that Clock never jumps.
 	Follow *wallclock.Clock
 	Log    *slog.Logger
 }
@@ -94,16 +94,16 @@ func Start(o Options) *Maintenance {
 	}
 }
 
-// Quiesce stops what acts on the fleet, without waiting for it: no sweep and no purge begins
-// any more. It is called before the sessions end, since an ack that is not read any more must
-// not make its command expire.
+// Quiesce stops the services that change the fleet, without waiting for them: no sweep and no
+// purge begins afterwards. It is called before the sessions end, so that no command times out
+// whose ack has not been read.
 func (m *Maintenance) Quiesce() {
 	m.sweeper.cancel()
 	m.purger.cancel()
 }
 
-// Stop stops all services, once they have written the files and log lines of what is stored
-// already, or have tried for two seconds. It is called after the sessions have ended. Stopping
+// Stop stops all services after they have written the files and log lines of everything
+// stored, or have tried for two seconds. It is called after the sessions have ended. Stopping
 // twice is not an error.
 func (m *Maintenance) Stop() {
 	m.sweeper.stop()
@@ -113,14 +113,13 @@ func (m *Maintenance) Stop() {
 	m.commands.stop()
 }
 
-// Checker is something that can be tried.
+// Checker is a store that can check itself.
 type Checker interface {
 	// Check returns nil when a write succeeds.
 	Check(ctx context.Context) error
 }
 
-// Check tries what the controller needs: to write to its store and, unless the journal is
-// nil, to write a file.
+// Check tries to write to the store and, unless the journal is nil, to write a file.
 func Check(ctx context.Context, store Checker, j *journal.Journal) error {
 	if err := store.Check(ctx); err != nil {
 		return err

@@ -24,7 +24,8 @@ func TestPurge(t *testing.T) {
 		s := newRig(t, engine.Retention{Events: time.Hour})
 		s.report("vm-1", "old")
 		s.report("vm-2", "old")
-		time.Sleep(time.Hour) // fake clock: the retention of the files as well
+		// This is also the retention of the files.
+		time.Sleep(time.Hour) // fake clock
 		s.report("vm-1", "young")
 		time.Sleep(purgeEvery + 1) // fake clock
 		synctest.Wait()
@@ -34,7 +35,7 @@ func TestPurge(t *testing.T) {
 	})
 }
 
-// A store that cannot be purged does not keep the files from being deleted.
+// Files are deleted even if the store cannot be purged.
 func TestPurgeOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -66,7 +67,7 @@ func TestServicesContinueAfterErrors(t *testing.T) {
 	})
 }
 
-// Once it is quiesced, nothing is swept or purged; files are still written until the stop.
+// After Quiesce nothing is swept or purged; files are still written until Stop.
 func TestQuiesce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,7 +88,7 @@ func TestQuiesce(t *testing.T) {
 }
 
 // While too little space is free, events are stored without files, and those past their
-// retention do not wait for their files. The rest get theirs once there is space.
+// retention are deleted without. The rest get their files when there is space again.
 func TestPauseOfTheJournal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -103,10 +104,11 @@ func TestPauseOfTheJournal(t *testing.T) {
 		require.Equal(t, []string{"late"}, s.events("vm-1"), "none waits for its file")
 		require.Empty(t, s.files("vm-1"))
 		require.Equal(t, 1, s.log.count("journal paused: too little space is free"))
-		require.LessOrEqual(t, s.called("UnjournaledEvents"), 3, "the database is not read in vain")
+		require.LessOrEqual(t, s.called("UnjournaledEvents"), 3, "the database is not read without need")
 
 		s.free.Store(1 << 30)
-		time.Sleep(5 * time.Second) // fake clock: when the catch-up retries
+		// The catch-up retries.
+		time.Sleep(5 * time.Second) // fake clock
 		synctest.Wait()
 		require.Len(t, s.files("vm-1"), 1)
 		require.Equal(t, 1, s.log.count("journal resumed"))
@@ -118,8 +120,8 @@ func TestPauseOfTheJournal(t *testing.T) {
 	})
 }
 
-// A jump of 40 days deletes nothing soon, neither rows nor files, even when the controller
-// is restarted, and everything in the end.
+// A jump of 40 days deletes no rows and no files early, even if the controller is restarted,
+// and everything in the end.
 func TestJumpAndPurge(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -139,7 +141,7 @@ func TestJumpAndPurge(t *testing.T) {
 		s.Stop()
 		require.NoError(t, s.Engine.Close())
 		s.start(db.Crash(), kept)
-		s.sweeper.stop()           // it would tick half a million times
+		s.sweeper.stop()           // too many ticks
 		time.Sleep(28 * time.Hour) // fake clock
 		synctest.Wait()
 		require.Equal(t, []string{"old"}, s.events("vm-1"))
@@ -150,7 +152,7 @@ func TestJumpAndPurge(t *testing.T) {
 	})
 }
 
-// The command log blocks nobody when it is slow; lines that do not fit are counted.
+// A slow command log blocks nothing; lines that do not fit are counted.
 func TestCommandLogIsBounded(t *testing.T) {
 	t.Parallel()
 	log := &lines{}

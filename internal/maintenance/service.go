@@ -8,7 +8,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
-// service is work in a goroutine of its own, between start and stop.
+// service is a goroutine that runs between start and stop.
 type service struct {
 	cancel context.CancelFunc
 	done   chan struct{}

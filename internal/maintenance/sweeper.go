@@ -15,9 +15,9 @@ const (
 	silenceEvery = time.Second
 )
 
-// sweeper ends the commands whose time is up and the sessions whose agents are gone, and
-// retries the ends of sessions that could not be stored. First it makes everything follow
-// the clock.
+// sweeper ends the commands that have timed out and the sessions whose agents are gone, and
+// retries the ends of sessions that could not be stored. First it makes everything follow the
+// wall clock.
 type sweeper struct {
 	Options
 	grace   grace
@@ -46,7 +46,7 @@ func (s *sweeper) sweep(ctx context.Context) error {
 	return errors.Join(s.Sessions.RecordEnds(ctx), s.tick(ctx, now))
 }
 
-// tick ends the commands whose time is up as of now.
+// tick ends the commands that have timed out as of now.
 func (s *sweeper) tick(ctx context.Context, now time.Time) error {
 	for {
 		_, more, err := s.Engine.Tick(ctx, now, s.Sessions.Live, sweepBatch)
@@ -56,9 +56,9 @@ func (s *sweeper) tick(ctx context.Context, now time.Time) error {
 	}
 }
 
-// followClock adopts the wall clock if it has jumped, and returns by how much. With an error
+// followClock adopts the wall clock if it has jumped, and returns by how much. After an error
 // not everything has moved with the latest jump yet: no deadline must be judged until a call
-// returns none.
+// succeeds.
 func (s *sweeper) followClock(ctx context.Context) (by time.Duration, err error) {
 	if !s.unmoved && s.Follow != nil && s.Follow.Off() != 0 {
 		j, err := s.Engine.AdoptClock(ctx, func() wallclock.Jump { return s.Sessions.MoveClock(s.Follow.Adopt) })

@@ -12,16 +12,16 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Server is what AdminService reports of the controller it belongs to.
+// Server is what AdminService reports about its controller.
 type Server struct {
 	Version   string
 	StartedAt time.Time
-	// Sessions counts the live ones.
+	// Sessions returns the number of live sessions.
 	Sessions func() int
 }
 
-// adminService is AdminService on a control.Control. Its errors are the
-// domain's: an errorInterceptor turns them into those that callers get.
+// adminService implements AdminService on a control.Control. It returns domain errors, which
+// an errorInterceptor translates.
 type adminService struct {
 	control *control.Control
 	server  Server

@@ -17,7 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// badCalls are requests of which one field breaks its rule, by that field.
+// badCalls returns requests with one invalid field each, by that field.
 func badCalls(bad string) []struct {
 	field string
 	call  func(context.Context, migcontrollerv1connect.AdminServiceClient) error
@@ -112,8 +112,8 @@ func badCalls(bad string) []struct {
 	}
 }
 
-// A field that breaks its rule is named, and its value is not repeated.
-func TestAdminNamesTheFieldThatIsWrong(t *testing.T) {
+// Errors name the invalid field, without its value.
+func TestAdminNamesTheInvalidField(t *testing.T) {
 	t.Parallel()
 	const bad = "_bad?"
 	for _, protocol := range adminProtocols {
@@ -122,21 +122,22 @@ func TestAdminNamesTheFieldThatIsWrong(t *testing.T) {
 			client := startAdmin(t).clients[protocol]
 			for i, test := range badCalls(bad) {
 				err := test.call(t.Context(), client)
-				var told *connect.Error
-				require.ErrorAs(t, err, &told, "%d: %s", i, test.field)
-				require.Equal(t, connect.CodeInvalidArgument, told.Code(), "%d: %s", i, test.field)
-				require.Regexp(t, "^"+regexp.QuoteMeta(test.field)+" must ", told.Message())
-				require.NotContains(t, told.Message(), bad)
+				var got *connect.Error
+				require.ErrorAs(t, err, &got, "%d: %s", i, test.field)
+				require.Equal(t, connect.CodeInvalidArgument, got.Code(), "%d: %s", i, test.field)
+				require.Regexp(t, "^"+regexp.QuoteMeta(test.field)+" must ", got.Message())
+				require.NotContains(t, got.Message(), bad)
 			}
-			// The well-formed neighbour of all these is taken.
+			// A valid request is accepted.
 			_, err := client.SendCommand(t.Context(), sendDrain("c1", "vm-1"))
 			require.NoError(t, err)
 		})
 	}
 }
 
-// Times and durations that only the binary form can carry are refused by name.
-func TestAdminRefusesWhatIsNoTime(t *testing.T) {
+// Invalid times and durations, which only the binary encoding can express, are refused by
+// name.
+func TestAdminRejectsInvalidTimes(t *testing.T) {
 	t.Parallel()
 	s := startAdmin(t)
 	client := s.clients["gRPC"]

@@ -29,7 +29,7 @@ import (
 
 var adminDefaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second}
 
-// adminSystem is AdminService on a real store. The tests are its agents.
+// adminSystem is AdminService on a real store. The tests act as its agents.
 type adminSystem struct {
 	*engine.Engine
 	control *control.Control
@@ -44,7 +44,7 @@ func startAdmin(t *testing.T) *adminSystem {
 	return startAdminOn(t, db)
 }
 
-// startAdminOn starts an adminSystem on this store, also beside others.
+// startAdminOn starts an adminSystem on this store, which others may use too.
 func startAdminOn(t *testing.T, db store.Driver) *adminSystem {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -55,7 +55,7 @@ func startAdminOn(t *testing.T, db store.Driver) *adminSystem {
 	return &adminSystem{Engine: e, control: c, url: url, clients: adminClients(t, url)}
 }
 
-// startEngine starts an engine, which closes the driver at the end of the test.
+// startEngine starts an engine, which is closed with its driver at the end of the test.
 func startEngine(t *testing.T, db store.Driver, d fleet.CommandDefaults, log *slog.Logger) *engine.Engine {
 	t.Helper()
 	e, err := engine.Start(t.Context(), engine.Options{
@@ -109,8 +109,7 @@ func sendDrain(id, vm string) *migcontrollerv1.SendCommandRequest {
 	}
 }
 
-// A command is accepted for a VM never seen, shown, delivered, acked and waited
-// for.
+// A command for an unknown VM is accepted, shown, delivered, acked and waited for.
 func TestAdminCommandLife(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range adminProtocols {
@@ -154,7 +153,7 @@ func TestAdminCommandLife(t *testing.T) {
 	}
 }
 
-// The times that a sender gives are the command's.
+// The command has the timeouts of its request.
 func TestAdminCommandTimes(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range adminProtocols {
@@ -173,8 +172,8 @@ func TestAdminCommandTimes(t *testing.T) {
 	}
 }
 
-// An id in use for another command is refused; cancelling is idempotent; what is
-// not there is not found.
+// An id in use for another command is refused, cancelling is idempotent, and an unknown id is
+// not found.
 func TestAdminRefusals(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range adminProtocols {
@@ -203,7 +202,7 @@ func TestAdminRefusals(t *testing.T) {
 	}
 }
 
-// Lists come in pages, filtered, in their order.
+// Lists are paginated, filtered and ordered.
 func TestAdminLists(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range adminProtocols {
@@ -280,8 +279,7 @@ func TestAdminLists(t *testing.T) {
 	}
 }
 
-// What people type into curl works: JSON, in either spelling of the names, and a
-// GET for what has no side effects.
+// curl works: JSON, with names in either spelling, and GET for methods without side effects.
 func TestAdminByCurl(t *testing.T) {
 	t.Parallel()
 	s := startAdmin(t)
@@ -317,8 +315,7 @@ func TestAdminByCurl(t *testing.T) {
 		"debug": {"reason": "ERROR_REASON_INVALID_FIELD", "field": "command", "rule": "must be given"}}]}`, answer)
 }
 
-// brokenDriver answers every read with err, or with rows that are damaged whenever they
-// are read if it is nil.
+// brokenDriver fails every read with err, or returns damaged rows if err is nil.
 type brokenDriver struct {
 	store.Driver
 	err error
@@ -338,8 +335,8 @@ func (d brokenDriver) VMs(context.Context, store.VMQuery, int) ([]store.VMRow, b
 	return []store.VMRow{{ID: "vm-1", Doc: damaged}}, false, d.err
 }
 
-// What is behind an error of the store is not told.
-func TestAdminKeepsItsSecrets(t *testing.T) {
+// The cause of a store error is not disclosed.
+func TestAdminHidesInternalErrors(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		err  error
@@ -356,20 +353,20 @@ func TestAdminKeepsItsSecrets(t *testing.T) {
 		s := startAdminOn(t, brokenDriver{whole.Driver, test.err})
 		for _, client := range s.clients {
 			_, err := client.GetCommand(t.Context(), &migcontrollerv1.GetCommandRequest{CommandId: "c1"})
-			requireSecret(t, err, test.code, test.text)
+			requireOnly(t, err, test.code, test.text)
 			_, err = client.ListVMs(t.Context(), &migcontrollerv1.ListVMsRequest{})
-			requireSecret(t, err, test.code, test.text)
+			requireOnly(t, err, test.code, test.text)
 			stream, err := client.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{Cursor: cursor})
 			require.NoError(t, err)
 			require.False(t, stream.Receive())
-			requireSecret(t, stream.Err(), test.code, test.text)
+			requireOnly(t, stream.Err(), test.code, test.text)
 			require.NoError(t, stream.Close())
 		}
 	}
 }
 
-// requireSecret requires an error that says nothing but this.
-func requireSecret(t *testing.T, err error, code connect.Code, text string) {
+// requireOnly requires an error with this code and text and nothing else.
+func requireOnly(t *testing.T, err error, code connect.Code, text string) {
 	t.Helper()
 	require.Equal(t, code, connect.CodeOf(err))
 	require.EqualError(t, err, code.String()+": "+text)
@@ -379,7 +376,7 @@ var testServer = Server{
 	Version: "v1.2.3", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Sessions: func() int { return 7 },
 }
 
-// Whoever asks learns which controller answers.
+// GetServerInfo identifies the controller.
 func TestGetServerInfo(t *testing.T) {
 	t.Parallel()
 	got, err := NewAdminService(nil, testServer).GetServerInfo(t.Context(), &migcontrollerv1.GetServerInfoRequest{})

@@ -15,18 +15,17 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// agents is what AgentService needs of package session.
+// agents is what AgentService needs from package session.
 type agents interface {
-	// ReportEvent keeps an event; it is durable when this returns. It returns
-	// the VM as it is then and the event as it is kept.
+	// ReportEvent stores an event, durably, and returns the VM as it is afterwards and the
+	// event as stored.
 	ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fleet.Event, error)
-	// AnswerStarted delivers the VM's register_runner in the answer to vm_started.
-	// It returns nil when there is nothing to deliver, and always unless that is
-	// switched on.
+	// AnswerStarted delivers the VM's register_runner in the response to vm_started. It
+	// returns nil when there is nothing to deliver or the option is off.
 	AnswerStarted(ctx context.Context, vm fleet.VM) (*session.Lease, error)
-	// ReportHeartbeat keeps a heartbeat.
+	// ReportHeartbeat stores a heartbeat.
 	ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error
-	// Poll hands out the VM's next command: at most one.
+	// Poll leases the VM's next command. It returns at most one.
 	Poll(ctx context.Context, vm fleet.VMID) ([]session.Lease, error)
 	// Token mints a runner configuration.
 	Token(ctx context.Context, vm fleet.VMID, group string, labels []string) (registration.Runner, error)
@@ -34,26 +33,25 @@ type agents interface {
 
 var _ agents = (*session.Registry)(nil)
 
-// The words agents look for in the answers to their reports.
+// The statuses that agents look for in the responses to their reports.
 const (
 	statusAcknowledged = "acknowledged"
 	statusReceived     = "received"
 )
 
-// Limits of what an agent may send.
+// Limits of the fields that an agent may send.
 const (
 	maxRunnerStateLength = 128
 	maxRunnerGroupLength = 128
 	maxRunnerLabels      = 100
 	maxRunnerLabelLength = 256
-	// maxDepth is how many objects and lists may be inside each other. By default
-	// readers of Protobuf in other languages stop at 100 messages, and each
-	// object of an event that they are shown takes three.
+	// maxDepth is how deep objects and lists may be nested. By default the Protobuf decoders
+	// of other languages stop at 100 nested messages, and each object of an event in a
+	// response takes three.
 	maxDepth = 32
 )
 
-// agentService is AgentService: the fleet's side of agents without a stream.
-// Its errors are the domain's.
+// agentService implements AgentService, for agents without a stream. It returns domain errors.
 type agentService struct{ agents agents }
 
 // ReportEvent implements AgentService.
@@ -85,7 +83,7 @@ func (s agentService) ReportEvent(ctx context.Context, req *migcontrollerv1.Repo
 	return resp, nil
 }
 
-// addRegistration adds a register_runner to the answer to vm_started.
+// addRegistration adds a register_runner to the response to vm_started.
 func addRegistration(resp *migcontrollerv1.ReportEventResponse, o session.Lease) {
 	text := func(name string) *string { return new(o.Params.Strings[name]) }
 	resp.RegistrationToken, resp.ExpiresAt = text(fleet.RegistrationTokenParam), timeToProto(o.TokenExpiresAt)
@@ -163,7 +161,7 @@ func checkTokenRequest(req *migcontrollerv1.RequestRegistrationTokenRequest) err
 	return nil
 }
 
-// polledCommand is a command in the form that agents which poll understand.
+// polledCommand returns a command in the form that polling agents understand.
 func polledCommand(o session.Lease) *migcontrollerv1.PolledCommand {
 	params := flatParams(o.Params)
 	if o.Command.Type == fleet.RegisterRunner {
@@ -183,10 +181,9 @@ func polledCommand(o session.Lease) *migcontrollerv1.PolledCommand {
 	}
 }
 
-// flatParams puts all named parameters into one object. Of parameters of
-// different kinds with one name the text stays before the number, and the
-// number before the truth value. A number that a double cannot hold exactly is
-// a text, as ProtoJSON writes 64-bit integers.
+// flatParams puts all named parameters into one object. If parameters of different types have
+// the same name, a string takes precedence over an integer, and an integer over a boolean. An
+// integer that a double cannot represent exactly becomes a string, as in ProtoJSON.
 func flatParams(p fleet.Params) map[string]*structpb.Value {
 	flat := make(map[string]*structpb.Value, len(p.Strings)+len(p.Ints)+len(p.Bools)+2)
 	for name, v := range p.Bools {
@@ -212,7 +209,7 @@ func listValue(texts []string) *structpb.Value {
 	return structpb.NewListValue(list)
 }
 
-// eventOf reads an event. All of it is kept as its body, known or not.
+// eventOf reads an event. Its body keeps all members, including unknown ones.
 func eventOf(ctx context.Context, vm string, sent *structpb.Struct) (fleet.Event, error) {
 	body, o, err := sentReport(ctx, "event", sent)
 	if err != nil {
@@ -226,7 +223,7 @@ func eventOf(ctx context.Context, vm string, sent *structpb.Struct) (fleet.Event
 	return e, nil
 }
 
-// heartbeatOf reads a heartbeat. All of it is kept as its body, known or not.
+// heartbeatOf reads a heartbeat. Its body keeps all members, including unknown ones.
 func heartbeatOf(ctx context.Context, vm string, sent *structpb.Struct) (fleet.Heartbeat, error) {
 	body, o, err := sentReport(ctx, "heartbeat", sent)
 	if err != nil {
@@ -254,7 +251,7 @@ func originOf(vm string, o object) fleet.Origin {
 	}
 }
 
-// jobOf returns nil when the agent says nothing of a job.
+// jobOf returns nil when the agent reports no job.
 func jobOf(o object) *fleet.Job {
 	j := fleet.Job{
 		JobID: o.name("job_id"), RunID: o.name("run_id"), Repository: o.text("repository"),
@@ -267,8 +264,8 @@ func jobOf(o object) *fleet.Job {
 	return &j
 }
 
-// healthOf returns nil when the agent says nothing of its load. Memory comes in
-// MB and disk in GB, of 2²⁰ and 2³⁰ bytes, and without percentages.
+// healthOf returns nil when the agent reports no load. Memory is in MB (2²⁰ bytes) and disk in
+// GB (2³⁰ bytes), without percentages.
 func healthOf(o object) *fleet.Health {
 	h := fleet.Health{
 		CPUPercent:      o.number("cpu_load"),

@@ -13,11 +13,11 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// AgentService speaks gRPC, gRPC-Web and Connect, over both versions of HTTP
-// where the protocol allows it, and tells errors by their codes.
+// AgentService speaks gRPC, gRPC-Web and Connect, over both HTTP versions where the protocol
+// allows it, and its errors have codes.
 func TestAgentServiceClients(t *testing.T) {
 	t.Parallel()
-	fake := &fakeAgents{offers: []session.Lease{{Command: fleet.Command{ID: "c", Type: "drain", CreatedAt: receivedAt}}}}
+	fake := &fakeAgents{leases: []session.Lease{{Command: fleet.Command{ID: "c", Type: "drain", CreatedAt: receivedAt}}}}
 	base := "http://" + serve(t, NewHandler(config(fake)))
 	broken := &fakeAgents{err: fmt.Errorf("%w: disk full", fleet.ErrUnavailable)}
 	brokenBase := "http://" + serve(t, NewHandler(config(broken)))

@@ -24,13 +24,12 @@ func parse(t *testing.T, text string) *structpb.Struct {
 	return s
 }
 
-// nested returns a JSON object with depth objects inside each other.
+// nested returns a JSON object with objects nested depth deep.
 func nested(depth int) string {
 	return strings.Repeat(`{"type":"error","metadata":`, depth-1) + `{"type":"error"}` + strings.Repeat("}", depth-1)
 }
 
-// An event that an agent sends is understood where it has a meaning, and kept
-// as it is.
+// Known members of an event are read, and the event is stored unchanged.
 func TestEventOf(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -76,8 +75,8 @@ func TestEventOf(t *testing.T) {
 	}
 }
 
-// A heartbeat that an agent sends is understood where it has a meaning: sizes
-// are bytes, within what an integer holds, and what it does not say stays unsaid.
+// Known members of a heartbeat are read: sizes become bytes, within the range of an integer,
+// and missing members stay unset.
 func TestHeartbeatOf(t *testing.T) {
 	t.Parallel()
 	load := func(f float64) *float64 { return &f }
@@ -105,10 +104,10 @@ func TestHeartbeatOf(t *testing.T) {
 				},
 			},
 		},
-		"nothing":          {`{}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
-		"nulls":            {`{"vm_health":null,"current_job":null,"runner_state":null}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
-		"empty parts":      {`{"vm_health":{},"current_job":{"job_id":"","started_at":null}}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
-		"idle is a figure": {`{"vm_health":{"cpu_load":0}}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}, Health: &fleet.Health{CPUPercent: load(0)}}},
+		"nothing":         {`{}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
+		"nulls":           {`{"vm_health":null,"current_job":null,"runner_state":null}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
+		"empty parts":     {`{"vm_health":{},"current_job":{"job_id":"","started_at":null}}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}}},
+		"zero is a value": {`{"vm_health":{"cpu_load":0}}`, fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}, Health: &fleet.Health{CPUPercent: load(0)}}},
 		"sizes out of range": {
 			`{"vm_health":{"memory_used":-1,"memory_total":1e300,"disk_used":8589934591.9999999,"disk_total":8589934592}}`,
 			fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}, Health: &fleet.Health{
@@ -128,9 +127,8 @@ func TestHeartbeatOf(t *testing.T) {
 	}
 }
 
-// Protobuf carries numbers that JSON does not have. They are no figures, and do
-// not cost the report.
-func TestReportsWithoutFigures(t *testing.T) {
+// Protobuf has numbers that JSON does not have. They are dropped, and the report is accepted.
+func TestNonFiniteNumbersAreDropped(t *testing.T) {
 	t.Parallel()
 	for _, n := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 		health := &structpb.Struct{Fields: map[string]*structpb.Value{
@@ -143,8 +141,8 @@ func TestReportsWithoutFigures(t *testing.T) {
 	}
 }
 
-// A report that breaks a rule is refused with the member and the rule, and
-// without the value.
+// A report that violates a rule is refused. The error names the member and the rule, and not
+// the value.
 func TestReportsThatBreakRules(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ sent, event, heartbeat string }{
@@ -194,8 +192,7 @@ func TestReportsThatBreakRules(t *testing.T) {
 	requireRule(t, "vm_id must be 1 to 128 characters", err)
 }
 
-// requireRule requires a *fleet.FieldError that begins so; none when rule is
-// empty.
+// requireRule requires a *fleet.FieldError that begins with rule; no error if rule is empty.
 func requireRule(t *testing.T, rule string, err error) {
 	t.Helper()
 	if rule == "" {
@@ -208,8 +205,8 @@ func requireRule(t *testing.T, rule string, err error) {
 	require.NotContains(t, err.Error(), "SECRET")
 }
 
-// What is kept can be shown: at the greatest depth an event is still read by
-// the decoders of other languages, which by default stop at 100 messages.
+// An event of the greatest depth can still be read by the decoders of other languages, which
+// by default stop at 100 nested messages.
 func TestDeepEventsCanBeShown(t *testing.T) {
 	t.Parallel()
 	e, err := eventOf(t.Context(), "vm-1", parse(t, nested(maxDepth)))
@@ -219,8 +216,8 @@ func TestDeepEventsCanBeShown(t *testing.T) {
 	require.NoError(t, proto.UnmarshalOptions{RecursionLimit: 100}.Unmarshal(shown, &migcontrollerv1.ListEventsResponse{}))
 }
 
-// The answer to vm_started is the acknowledgement the agent waits for; other
-// events are received.
+// The response to vm_started is the acknowledgement that the agent waits for; the status of
+// other events is "received".
 func TestReportEvent(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{vm: fleet.VM{ID: "vm-1", Pool: "known-pool"}}
@@ -247,8 +244,8 @@ func TestReportEvent(t *testing.T) {
 	require.Len(t, fake.events, 2)
 }
 
-// With a register_runner to deliver the answer to vm_started has its parameters, and the
-// answer to another event has not.
+// The response to vm_started has the parameters of a register_runner that is to be delivered,
+// and the response to another event has not.
 func TestReportEventDelivers(t *testing.T) {
 	t.Parallel()
 	expires := time.Date(2026, 1, 2, 4, 4, 5, 0, time.UTC)
@@ -276,8 +273,8 @@ func TestReportEventDelivers(t *testing.T) {
 	require.Nil(t, report("job_started").RegistrationToken)
 }
 
-// A polled command has all its parameters in one object, and what
-// register_runner needs is there under the names agents know.
+// A polled command has all its parameters in one object, and those of register_runner have the
+// names that agents expect.
 func TestPolledCommand(t *testing.T) {
 	t.Parallel()
 	created := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -321,7 +318,7 @@ func TestPolledCommand(t *testing.T) {
 			`{"fits":9007199254740992,"falls":"9007199254740993","low":-9007199254740992,"lower":"-9007199254740993",` +
 				`"most":"9223372036854775807","least":"-9223372036854775808"}`,
 		},
-		"one name for three": {
+		"three with the same name": {
 			session.Lease{
 				Command: fleet.Command{ID: "c", Type: "x", CreatedAt: created},
 				Params: fleet.Params{
@@ -336,7 +333,7 @@ func TestPolledCommand(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, err := agentService{&fakeAgents{offers: []session.Lease{test.offer}}}.PollCommands(
+			got, err := agentService{&fakeAgents{leases: []session.Lease{test.offer}}}.PollCommands(
 				t.Context(), &migcontrollerv1.PollCommandsRequest{VmId: "vm-1"})
 			require.NoError(t, err)
 			require.Len(t, got.GetCommands(), 1)

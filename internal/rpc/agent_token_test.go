@@ -10,7 +10,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
-// A token request breaks no rule unseen, and what it asks for is passed on.
+// A token request is checked and passed on.
 func TestRequestRegistrationToken(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{runner: registration.Runner{

@@ -13,24 +13,24 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// The body of a report is kept as it was sent over HTTP. As a google.protobuf.Struct its
-// numbers would be doubles, which hold no whole number beyond 2⁵³ exactly.
+// The body of a report over HTTP is stored as it was sent. A google.protobuf.Struct would turn
+// its numbers into doubles, which are not exact for integers beyond 2⁵³.
 
 type sentBodyKey struct{}
 
-// withSentBody gives a call the body of its request, which is JSON, for sentBody.
+// withSentBody returns a context with the JSON body of a request, for sentBody.
 func withSentBody(ctx context.Context, body []byte) context.Context {
 	return context.WithValue(ctx, sentBodyKey{}, body)
 }
 
-// sentBody returns the body of a call's request; nil if the call did not come by a route.
+// sentBody returns the body of a call's request; nil if the call did not arrive by a route.
 func sentBody(ctx context.Context) []byte {
 	body, _ := ctx.Value(sentBodyKey{}).([]byte)
 	return body
 }
 
-// sentReport returns what is kept of a report, and the report for reading. It returns a
-// *fleet.FieldError for the field when there is none or it is nested too deep.
+// sentReport returns the body of a report to store, and its members. It returns a
+// *fleet.FieldError for the field when the report is missing or nested too deeply.
 func sentReport(ctx context.Context, field string, sent *structpb.Struct) (json.RawMessage, object, error) {
 	if sent == nil {
 		return nil, object{}, notObject(field)
@@ -43,8 +43,8 @@ func sentReport(ctx context.Context, field string, sent *structpb.Struct) (json.
 	return body, o, err
 }
 
-// bodyOf returns what is kept of a report that is raw or else sent, and its members.
-// Their numbers are a json.Number or a float64.
+// bodyOf returns the body to store of a report, from raw if there is one and from sent
+// otherwise, and its members, in which a number is a json.Number or a float64.
 func bodyOf(raw []byte, sent *structpb.Struct) (body json.RawMessage, members map[string]any, err error) {
 	if raw == nil {
 		members = sent.AsMap()
@@ -59,7 +59,7 @@ func bodyOf(raw []byte, sent *structpb.Struct) (body json.RawMessage, members ma
 	return compact.Bytes(), members, err
 }
 
-// decodeExactly decodes JSON, its numbers as they are written.
+// decodeExactly decodes JSON without loss of precision in its numbers.
 func decodeExactly(text []byte, to any) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
@@ -72,13 +72,13 @@ func decodeExactly(text []byte, to any) error {
 	return nil
 }
 
-// greatest is, up to its sign, what stands for numbers beyond the range of a double. It
-// is not longer than any of them.
+// greatest replaces numbers beyond the range of a double, apart from the sign. It is not
+// longer than any of them.
 const greatest = "1e308"
 
-// withinDoubles returns a JSON text with greatest in place of the numbers that are beyond
-// the range of a double, which decoders into a Struct do not accept. Everything stays
-// where it is. What is not JSON stays so.
+// withinDoubles returns a JSON text in which greatest replaces numbers beyond the range of a
+// double, which decoders into a Struct do not accept. The replacements are in place and
+// padded, and invalid JSON stays invalid.
 func withinDoubles(text []byte) []byte {
 	quoted, copied := false, false
 	for i := 0; i < len(text); i++ {
@@ -102,20 +102,20 @@ func withinDoubles(text []byte) []byte {
 	return text
 }
 
-// numberLength returns how much of a text can be a number.
+// numberLength returns the length of the longest prefix that can be a number.
 func numberLength(text []byte) int {
 	rest := bytes.TrimLeft(text, "0123456789+-.eE")
 	return len(text) - len(rest)
 }
 
-// beyondDoubles reports whether a number of JSON is beyond the range of a double.
+// beyondDoubles reports whether a JSON number is beyond the range of a double.
 func beyondDoubles(literal string) bool {
 	_, err := strconv.ParseFloat(literal, 64)
 	return errors.Is(err, strconv.ErrRange) && json.Valid([]byte(literal))
 }
 
-// bodyToProto shows what was kept of a report. What is not a JSON object is shown
-// under the name body: one odd event does not spoil a page.
+// bodyToProto converts the stored body of a report. A body that is not a JSON object becomes
+// the member "body", so that one malformed event does not fail a whole list.
 func bodyToProto(body json.RawMessage) *structpb.Struct {
 	if len(body) == 0 {
 		return nil
@@ -131,15 +131,15 @@ func bodyToProto(body json.RawMessage) *structpb.Struct {
 	showNumbers(object)
 	shown, err := structpb.NewStruct(object)
 	if err != nil {
-		// What json makes of a text is always fit for a Struct.
+		// A string that json has decoded is always valid in a Struct.
 		return nil
 	}
 	return shown
 }
 
-// showNumbers returns a value with what a Struct can show in place of its numbers: a double,
-// or the text of one that is a whole number beyond 2⁵³ or beyond the range of a double.
-// Those inside an object or a list are replaced there.
+// showNumbers converts the numbers in a value to what a Struct can hold: a double, or a string
+// for an integer beyond 2⁵³ or a number beyond the range of a double. It modifies objects and
+// lists in place.
 func showNumbers(value any) any {
 	switch v := value.(type) {
 	case map[string]any:
@@ -169,8 +169,8 @@ func showNumber(literal string) any {
 	return n
 }
 
-// maxExact is up to where a double holds every whole number.
+// maxExact is the largest number up to which a double holds every integer exactly.
 const maxExact = 1 << 53
 
-// notObject is the rule that a body breaks which is not a JSON object.
+// notObject returns the error for a body that is not a JSON object.
 func notObject(field string) error { return fleet.Invalid(field, "must be a JSON object") }

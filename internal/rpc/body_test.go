@@ -9,12 +9,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// exactNumbers are the members of a report that a double does not hold as they are
-// written.
+// exactNumbers are members with numbers that a double does not hold exactly.
 const exactNumbers = `"n":9007199254740993,"huge":1e400,"deep":[{"long":0.1000000000000000055,"zero":-0,"exp":1E+2}],` +
 	`"many":` + "123456789012345678901234567890" + `,"tiny":1e-400,"text":"1e400 \" 9007199254740993"`
 
-// A report over HTTP is kept as it was sent, but for white space between its members.
+// A report over HTTP is stored as it was sent, apart from white space between its members.
 func TestBodiesAreKeptAsSent(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{}
@@ -33,11 +32,11 @@ func TestBodiesAreKeptAsSent(t *testing.T) {
 		require.Equal(t, heartbeat, string(h.Body))
 		require.Equal(t, "9007199254740993", h.Job.JobID)
 		require.Equal(t, "7", h.Job.RunID)
-		require.Nil(t, h.Health, "what is beyond the range of a double is no figure")
+		require.Nil(t, h.Health, "a number beyond the range of a double is dropped")
 	}
 }
 
-// A call of AgentService keeps what its message holds, in doubles.
+// A call of AgentService stores the doubles of its message.
 func TestBodiesOfCalls(t *testing.T) {
 	t.Parallel()
 	kept, err := eventOf(t.Context(), "vm-1", parse(t, `{"type":"x","n":9007199254740992}`))
@@ -45,7 +44,7 @@ func TestBodiesOfCalls(t *testing.T) {
 	require.JSONEq(t, `{"type":"x","n":9007199254740992}`, string(kept.Body))
 }
 
-// A number that a double does not hold is shown as a text, as it was sent.
+// A number that a double does not hold exactly is returned as a string.
 func TestBodyToProtoShowsNumbersExactly(t *testing.T) {
 	t.Parallel()
 	requireJSON(t, `{"n":"9007199254740993","huge":"1e400","deep":[{"long":0.1,"zero":0,"exp":100}],
@@ -56,8 +55,8 @@ func TestBodyToProtoShowsNumbersExactly(t *testing.T) {
 		bodyToProto(json.RawMessage(`{"low":-9007199254740992,"lower":-9007199254740993}`)))
 }
 
-// What a decoder of doubles gets in place of a body has the same length, is JSON if and
-// only if the body is, and differs only where a number is beyond the range.
+// withinDoubles keeps the length of the body, returns JSON if and only if the body is JSON,
+// and changes only numbers that are out of range.
 func FuzzWithinDoubles(f *testing.F) {
 	for _, seed := range []string{
 		`{` + exactNumbers + `}`, `[1e400,-1e400,` + strings.Repeat("9", 400) + `]`, `"\\",1e400`, `[01e999,-,1e999.5,.1e999]`, `"1e400`,

@@ -14,14 +14,13 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// The names of enum values are those of the domain behind these.
+// Enum values are named after the domain's values, with these prefixes.
 const (
 	commandStatePrefix      = "COMMAND_STATE_"
 	registrationStatePrefix = "REGISTRATION_STATE_"
 )
 
-// commandToProto shows a command. Whatever its parameters are, a registration
-// token is not shown.
+// commandToProto converts a command. A registration token among its parameters is left out.
 func commandToProto(c fleet.Command) *migcontrollerv1.CommandRecord {
 	waiting := c.Waiting
 	if waiting == (fleet.Waiting{}) {
@@ -54,7 +53,7 @@ func commandToProto(c fleet.Command) *migcontrollerv1.CommandRecord {
 	}
 }
 
-// waitingToProto leaves unset what waits for nothing.
+// waitingToProto returns nil if nothing is waited for.
 func waitingToProto(w fleet.Waiting) *migcontrollerv1.Waiting {
 	if w == (fleet.Waiting{}) {
 		return nil
@@ -62,7 +61,7 @@ func waitingToProto(w fleet.Waiting) *migcontrollerv1.Waiting {
 	return &migcontrollerv1.Waiting{Reason: w.Reason, Since: timeToProto(w.Since)}
 }
 
-// withoutToken returns params, or a copy if something is to be left out.
+// withoutToken returns params without a registration token: params itself, or a copy.
 func withoutToken(params map[string]string) map[string]string {
 	if _, found := params[fleet.RegistrationTokenParam]; !found {
 		return params
@@ -85,9 +84,9 @@ func commandStateToProto(s fleet.CommandState) migcontrollerv1.CommandState {
 	return migcontrollerv1.CommandState(migcontrollerv1.CommandState_value[commandStatePrefix+string(s)])
 }
 
-// commandStatesFromProto returns the states that a filter accepts; nil means any, also when
-// one of them is unspecified. It returns a *fleet.FieldError for the field states when
-// one of them is unknown.
+// commandStatesFromProto returns the states that a filter accepts; nil means any, which is
+// also the result if one of them is unspecified. It returns a *fleet.FieldError for the field
+// states when one of them is unknown.
 func commandStatesFromProto(states []migcontrollerv1.CommandState) ([]string, error) {
 	var out []string
 	anyState := false
@@ -105,7 +104,7 @@ func commandStatesFromProto(states []migcontrollerv1.CommandState) ([]string, er
 	return out, nil
 }
 
-// commandFromProto is what the sender of c asks for. c may not be nil.
+// commandFromProto converts the command of a request. c must not be nil.
 func commandFromProto(c *commands.Command) fleet.CommandRequest {
 	return fleet.CommandRequest{
 		ID: c.GetId(), Type: c.GetType(), CreatedAt: c.GetCreatedAt(),
@@ -116,7 +115,7 @@ func commandFromProto(c *commands.Command) fleet.CommandRequest {
 	}
 }
 
-// vmToProto says what v waits for as of now.
+// vmToProto converts v, including what it waits for as of now.
 func vmToProto(v fleet.VM, now time.Time) *migcontrollerv1.VM {
 	return &migcontrollerv1.VM{
 		VmId:            string(v.ID),
@@ -248,7 +247,7 @@ func sourceToProto(r fleet.Route) migcontrollerv1.ReportSource {
 	}
 }
 
-// timeToProto leaves a time unset that is zero.
+// timeToProto returns nil for the zero time.
 func timeToProto(t time.Time) *timestamppb.Timestamp {
 	if t.IsZero() {
 		return nil
@@ -256,8 +255,7 @@ func timeToProto(t time.Time) *timestamppb.Timestamp {
 	return timestamppb.New(t)
 }
 
-// timeFromProto returns a *fleet.FieldError for what is no time; the zero time
-// for one that is unset.
+// timeFromProto returns the zero time if t is unset, and a *fleet.FieldError if t is invalid.
 func timeFromProto(field string, t *timestamppb.Timestamp) (time.Time, error) {
 	if t == nil {
 		return time.Time{}, nil
@@ -268,8 +266,8 @@ func timeFromProto(field string, t *timestamppb.Timestamp) (time.Time, error) {
 	return t.AsTime(), nil
 }
 
-// durationFromProto returns a *fleet.FieldError for what is no duration; zero
-// for one that is unset. Whether it is too long or negative is not checked here.
+// durationFromProto returns zero if d is unset, and a *fleet.FieldError if d is invalid.
+// Callers check the range.
 func durationFromProto(field string, d *durationpb.Duration) (time.Duration, error) {
 	if d == nil {
 		return 0, nil

@@ -19,10 +19,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// minute returns a time that no other number makes.
+// minute returns a time that differs for each n.
 func minute(n int) time.Time { return time.Date(2030, 1, 2, 3, n, 0, 0, time.UTC) }
 
-// fullCommand, fullVM and fullEvent have something in every field.
+// fullCommand, fullVM and fullEvent set every field.
 func fullCommand() fleet.Command {
 	return fleet.Command{
 		Seq: 7, ID: "c1", VM: "vm-1", Type: "update_config",
@@ -78,7 +78,7 @@ func keptHeartbeat() fleet.Heartbeat {
 	}
 }
 
-// requireComplete requires that every field of a message is set.
+// requireComplete requires every field of a message to be set.
 func requireComplete(t *testing.T, m proto.Message) {
 	t.Helper()
 	fields := m.ProtoReflect().Descriptor().Fields()
@@ -98,7 +98,7 @@ func requireJSON(t *testing.T, want string, m proto.Message) {
 	require.JSONEq(t, want, string(got))
 }
 
-// Everything a record holds is shown, under its own name.
+// Every field of a record is converted to the field of the same name.
 func TestConversionsAreComplete(t *testing.T) {
 	t.Parallel()
 	command, vm, event := commandToProto(fullCommand()), vmToProto(fullVM(), adminNow()), eventToProto(fullEvent())
@@ -107,7 +107,7 @@ func TestConversionsAreComplete(t *testing.T) {
 	requireComplete(t, event)
 	requireComplete(t, heartbeatToProto(keptHeartbeat()))
 	state := heartbeatToProto(fleet.Heartbeat{RunnerState: "busy"}).GetRunner().GetState()
-	require.Equal(t, "busy", state, "of agents without a stream that is all")
+	require.Equal(t, "busy", state, "the only field of agents without a stream")
 	requireJSON(t, `{
 		"command": {
 			"id": "c1", "type": "update_config", "string_params": {"a": "b"}, "int_params": {"n": "9223372036854775807"},
@@ -152,7 +152,7 @@ func TestConversionsAreComplete(t *testing.T) {
 	}`, event)
 }
 
-// What is not known is unset, not a zero time or an empty message.
+// Unknown values are unset, not a zero time or an empty message.
 func TestConversionsLeaveTheUnknownUnset(t *testing.T) {
 	t.Parallel()
 	requireJSON(t, `{
@@ -167,7 +167,7 @@ func TestConversionsLeaveTheUnknownUnset(t *testing.T) {
 	require.Nil(t, vmToProto(fleet.VM{Health: &fleet.Health{}}, adminNow()).GetHealth().CpuUsagePercent)
 }
 
-// A registration token is never shown, not even one that should not be there.
+// A registration token is never returned, not even one that was stored by mistake.
 func TestTokensAreNotShown(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{fleet.RegisterRunner, "update_config"} {
@@ -177,14 +177,14 @@ func TestTokensAreNotShown(t *testing.T) {
 		shown := commandToProto(c)
 		require.Equal(t, map[string]string{"a": "b"}, shown.GetCommand().GetStringParams())
 		require.NotContains(t, shown.String(), "very secret")
-		require.Len(t, c.Params.Strings, 2, "the record itself is left alone")
+		require.Len(t, c.Params.Strings, 2, "the record itself is unchanged")
 
 		update := updateToProto(control.Update{Change: &fleet.Change{Command: &c}})
 		require.NotContains(t, update.String(), "very secret")
 	}
 }
 
-// The enums of the schema and the words of the domain are the same, both ways.
+// The enums of the schema match the domain's values in both directions.
 func TestEnumsMatchTheDomain(t *testing.T) {
 	t.Parallel()
 	seen := map[protoreflect.EnumNumber]bool{0: true}
@@ -213,7 +213,7 @@ func TestEnumsMatchTheDomain(t *testing.T) {
 	require.Len(t, seen, len(migcontrollerv1.ReportSource_name))
 }
 
-// Whatever was kept of an event can be shown.
+// Every stored body can be converted.
 func TestBodyToProto(t *testing.T) {
 	t.Parallel()
 	require.Nil(t, bodyToProto(nil))
@@ -232,7 +232,7 @@ func TestBodyToProto(t *testing.T) {
 	}
 }
 
-// No body, however odd, keeps an event from being shown and sent.
+// Every body can be converted and encoded.
 func FuzzBodyToProto(f *testing.F) {
 	for _, seed := range []string{`{}`, `{"a":[1,null,{"b":"c"}]}`, `"\ud800"`, `{"\ud800":1}`, "\xff", `1e999`, `{"a":1,"a":2}`} {
 		f.Add([]byte(seed))
@@ -251,7 +251,7 @@ func FuzzBodyToProto(f *testing.F) {
 	})
 }
 
-// A command that was sent becomes the request for it, whole.
+// A command is converted to a request with all its fields.
 func TestCommandFromProto(t *testing.T) {
 	t.Parallel()
 	want := fleet.CommandRequest{
@@ -275,7 +275,7 @@ func TestStatesFromProtoRefuses(t *testing.T) {
 	requireBadField(t, err, "states")
 }
 
-// Unspecified is any state, as the schema says, whatever stands beside it.
+// Unspecified means any state, as the schema says, also together with others.
 func TestUnspecifiedStateIsAny(t *testing.T) {
 	t.Parallel()
 	const unspecified, pending = migcontrollerv1.CommandState_COMMAND_STATE_UNSPECIFIED, migcontrollerv1.CommandState_COMMAND_STATE_PENDING
@@ -309,13 +309,13 @@ func TestTimesAndDurationsFromProto(t *testing.T) {
 		_, err := durationFromProto("ttl", bad)
 		requireBadField(t, err, "ttl")
 	}
-	// A valid duration that Go cannot hold stays the longest there is.
+	// A valid duration beyond Go's range becomes the longest one.
 	d, err = durationFromProto("ttl", &durationpb.Duration{Seconds: 315_576_000_000})
 	require.NoError(t, err)
 	require.Greater(t, d, fleet.MaxTTL)
 }
 
-// Each kind of change is shown as what it is, with its cursor and its time.
+// Each kind of change is converted with its cursor and its time.
 func TestUpdateToProto(t *testing.T) {
 	t.Parallel()
 	c, v, e := fullCommand(), fullVM(), fullEvent()

@@ -12,18 +12,16 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// errInternal is the whole message to callers for an error that is not their doing.
+// errInternal is the complete message to callers for an error that they did not cause.
 var errInternal = errors.New("internal error")
 
-// errorCodes is the one table from errors to codes. The first row that fits
-// counts: an error of the domain may have the end of some context as its cause.
-// Whole rows return all of the text of an error, which names what it is about;
-// the others only the text of the row: the cause is the
-// controller's own affair.
+// errorCodes is the one table from errors to codes. The first matching row counts, because a
+// domain error may wrap the error of a context. Whole rows return the complete text of the
+// error, which names its subject; the others return only the text of the row, because the
+// cause is internal.
 //
-// A row with a reason gives the error an ErrorDetail; the errors of the others
-// reach no caller of AdminService or AgentService, or are the caller's own
-// doing.
+// A row with a reason adds an ErrorDetail; the errors of the others do not reach callers of
+// AdminService or AgentService, or are caused by the caller.
 var errorCodes = []struct {
 	err    error
 	code   connect.Code
@@ -50,10 +48,9 @@ var errorCodes = []struct {
 
 const noReason = migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED
 
-// toConnect returns the error that a caller gets for err, which is not nil. An
-// error that already is a *connect.Error stays what it is, and a
-// *fleet.FieldError names field and rule, and a *fleet.ThrottledError says when to try
-// again, in the header Retry-After. What is in no row is Internal, and its text stays inside.
+// toConnect returns the error that a caller gets for err, which is not nil. A *connect.Error
+// is returned unchanged, a *fleet.FieldError names field and rule, and a *fleet.ThrottledError
+// sets the header Retry-After. An error without a row becomes Internal, without its text.
 func toConnect(err error) *connect.Error {
 	if answer, ok := errors.AsType[*connect.Error](err); ok {
 		return answer
@@ -82,8 +79,8 @@ func toConnect(err error) *connect.Error {
 	return connect.NewError(connect.CodeInternal, errInternal)
 }
 
-// withDetail returns err with the detail. A detail that cannot be encoded is
-// left out: a field may be named after what a caller sent, in any bytes.
+// withDetail returns err with the detail. A detail that cannot be encoded is left out: the
+// name of a field may contain arbitrary bytes from the caller.
 func withDetail(err *connect.Error, detail *migcontrollerv1.ErrorDetail) *connect.Error {
 	if d, bad := connect.NewErrorDetail(detail); bad == nil {
 		err.AddDetail(d)

@@ -34,8 +34,7 @@ var sentinels = map[string]error{
 	"ErrDamaged":       fleet.ErrDamaged,
 }
 
-// Every error of the domain has a row in the table: none becomes Internal
-// because it was forgotten.
+// Every domain error has a row in the table: none becomes Internal because it was forgotten.
 func TestEverySentinelHasACode(t *testing.T) {
 	t.Parallel()
 	file, err := parser.ParseFile(token.NewFileSet(), "../fleet/errors.go", nil, parser.SkipObjectResolution)
@@ -102,26 +101,26 @@ func TestToConnect(t *testing.T) {
 		},
 		{"cancelled", fmt.Errorf("watch: %w", context.Canceled), connect.CodeCanceled, "context canceled"},
 		{"out of time", context.DeadlineExceeded, connect.CodeDeadlineExceeded, "context deadline exceeded"},
-		{"already told", fmt.Errorf("some call: %w", refused), connect.CodePermissionDenied, "not yours"},
+		{"already a connect error", fmt.Errorf("some call: %w", refused), connect.CodePermissionDenied, "not yours"},
 		{"anything else", secret, connect.CodeInternal, "internal error"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			told := toConnect(test.err)
-			require.Equal(t, test.code, told.Code())
-			require.Equal(t, test.message, told.Message())
+			err := toConnect(test.err)
+			require.Equal(t, test.code, err.Code())
+			require.Equal(t, test.message, err.Message())
 		})
 	}
 	require.Same(t, refused, toConnect(refused), "with all its details")
 }
 
-// A program learns from the detail what people learn from the message.
+// The detail has the information of the message in a form for programs.
 func TestErrorDetails(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		err  error
-		told *migcontrollerv1.ErrorDetail
+		want *migcontrollerv1.ErrorDetail
 	}{
 		{
 			fmt.Errorf("send: %w", fleet.Invalid("command.type", "must be short")),
@@ -141,17 +140,17 @@ func TestErrorDetails(t *testing.T) {
 	}
 	seen := map[migcontrollerv1.ErrorReason]bool{noReason: true}
 	for _, test := range tests {
-		told := toConnect(fmt.Errorf("some call: %w", test.err))
-		require.Len(t, told.Details(), 1, test.err)
-		detail, err := told.Details()[0].Value()
+		got := toConnect(fmt.Errorf("some call: %w", test.err))
+		require.Len(t, got.Details(), 1, test.err)
+		detail, err := got.Details()[0].Value()
 		require.NoError(t, err)
-		require.True(t, proto.Equal(test.told, detail), "%v", detail)
-		seen[test.told.GetReason()] = true
+		require.True(t, proto.Equal(test.want, detail), "%v", detail)
+		seen[test.want.GetReason()] = true
 	}
-	require.Len(t, seen, len(migcontrollerv1.ErrorReason_name), "every reason is given for some error")
+	require.Len(t, seen, len(migcontrollerv1.ErrorReason_name), "every reason is used")
 	require.Empty(t, toConnect(errors.New("secret")).Details())
 	require.Equal(t, connect.CodeInvalidArgument, toConnect(fleet.Invalid("\xff", "must be text")).Code(),
-		"an error is told even when its detail cannot be")
+		"an error is returned even when its detail cannot be encoded")
 }
 
 func reasonOnly(r migcontrollerv1.ErrorReason) *migcontrollerv1.ErrorDetail {

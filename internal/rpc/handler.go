@@ -1,11 +1,11 @@
 // Package rpc owns everything between the wire and the domain: the handlers of
 // the three services and of the HTTP routes that older agents use, the
-// interceptors, the translation between Protobuf and the domain, and the one
-// table that turns errors into codes. Generated types stop here.
+// interceptors, the translation between Protobuf and the domain, and the one table that maps
+// errors to codes. Generated types are used only here.
 //
-// Two wrappers of handlers are here and not in package httpserver: WithTimeouts, because an
-// agent's stream suspends its limits and its errors have codes, and AllowOrigins, because
-// the headers it allows are those of the RPC protocols.
+// Two middlewares are here and not in package httpserver: WithTimeouts, because agents'
+// streams suspend its limits and its errors have codes, and AllowOrigins, because it allows
+// the headers of the RPC protocols.
 package rpc
 
 import (
@@ -29,13 +29,12 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 )
 
-// How large a message may be.
+// Maximum sizes of messages.
 const (
 	maxAgentMessage = 64 << 10
 	maxAdminMessage = 1 << 20
-	// maxStreamMessage is what is read of a stream at once. A message above
-	// maxAgentMessage is rejected by itself, or truncated; one above this ends its
-	// stream.
+	// maxStreamMessage is the size above which a message ends its stream. A message between
+	// maxAgentMessage and this size is refused or truncated, and the stream continues.
 	maxStreamMessage = 1 << 20
 )
 
@@ -50,42 +49,40 @@ var serviceNames = []string{
 	grpchealth.HealthV1ServiceName,
 }
 
-// Config is what the handler is made of. All of it is required but Stopping, Options
-// and Extra.
+// Config configures the handler. All fields are required except Stopping, Options and Extra.
 type Config struct {
-	// Agents does what agents without a stream ask for.
+	// Agents serves agents without a stream.
 	Agents agents
 	// Commands serves the agents' streams.
 	Commands StreamService
 	// Admin serves operators.
 	Admin migcontrollerv1connect.AdminServiceHandler
-	// Ready returns nil when the controller can do its work, and otherwise why
-	// not; anyone who can connect gets to read it. Its context ends after a few
-	// seconds.
+	// Ready returns nil when the controller is ready, and otherwise the reason, which is shown
+	// to anyone who can connect. Its context ends after a few seconds.
 	Ready func(context.Context) error
-	// Stopping is closed when the controller begins to stop, which ends the watches of
-	// its health; nil for never.
+	// Stopping is closed when the controller begins to stop, which ends health watches; nil
+	// means never.
 	Stopping <-chan struct{}
-	// Options are those of all services but health. The outermost interceptor in
-	// them is that of NewErrorInterceptor.
+	// Options apply to all services except health. Their outermost interceptor is that of
+	// NewErrorInterceptor.
 	Options []connect.HandlerOption
-	// Extra makes one more service, which is wrapped as the others are; nil for
-	// none. Tests of protocols put a service there whose answers their clients choose.
+	// Extra returns one additional service, which is wrapped like the others; nil for none.
+	// Protocol tests use it for a service whose responses the client chooses.
 	Extra Extra
 }
 
-// Extra makes the handler of a service, and says below which path it is served. It
-// must use the options. Generated constructors do all that.
+// Extra returns the path and the handler of a service, like a generated constructor. It must
+// use the options.
 type Extra func(options ...connect.HandlerOption) (prefix string, service http.Handler)
 
-// NewHandler returns the handler of everything that is served, on every
-// listener, over HTTP/1.1 and HTTP/2. It is safe for concurrent use.
+// NewHandler returns the handler for all listeners, over HTTP/1.1 and HTTP/2. It is safe for
+// concurrent use.
 func NewHandler(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mount := func(prefix string, h http.Handler) {
 		mux.Handle(prefix, methodsOnly(prefix, explained(h)))
-		// Without this the mux answers with a redirect.
-		mux.HandleFunc(strings.TrimSuffix(prefix, "/"), writeElsewhere)
+		// Otherwise the mux answers with a redirect.
+		mux.HandleFunc(strings.TrimSuffix(prefix, "/"), writeNotServed)
 	}
 	agent := agentService{c.Agents}
 	ready := readiness(c.Ready)
@@ -102,23 +99,22 @@ func NewHandler(c Config) http.Handler {
 	mount(newHealthHandler(&healthWatch{ready: ready, interval: healthInterval, stopping: c.Stopping}, small))
 	mountRoutes(mux, agent, options)
 	if c.Extra != nil {
-		// What only one of ours has, this one has too: all of it is to be tested.
+		// It gets the middlewares of every service, so that all of them can be tested.
 		prefix, extra := c.Extra(options, connect.WithCodec(agentCodec{}), withStrictJSON())
 		mount(prefix, withStreamControl(extra))
 	}
 
-	mux.Handle("/health", page(writeHealth))
-	mux.Handle("/ready", page(ready.writeReady))
-	mux.Handle("/openapi.json", page(serveOpenAPI()))
-	mux.Handle("/{$}", page(writeIndex))
-	mux.HandleFunc("/", writeElsewhere)
+	mux.Handle("/health", getOnly(writeHealth))
+	mux.Handle("/ready", getOnly(ready.writeReady))
+	mux.Handle("/openapi.json", getOnly(serveOpenAPI()))
+	mux.Handle("/{$}", getOnly(writeIndex))
+	mux.HandleFunc("/", writeNotServed)
 	return canonical(mux)
 }
 
-// methodsOnly lets only calls of the methods that the service at prefix has
-// through to next. Of the others generated handlers say in plain text that there
-// is no such page, which no client reads. A service whose methods are not known is
-// left to its handler.
+// methodsOnly passes calls of existing methods of the service at prefix to next. Generated
+// handlers answer other calls with a plain-text 404, which clients do not understand. If the
+// methods of the service are not known, all calls are passed.
 func methodsOnly(prefix string, next http.Handler) http.Handler {
 	name := strings.Trim(prefix, "/")
 	methods := methodsOf(name)
@@ -138,7 +134,7 @@ func writeNoMethod(w http.ResponseWriter, r *http.Request, service string) {
 	writeUnimplemented(w, r, fmt.Sprintf("%s has no method %q", service, strings.TrimPrefix(r.URL.Path, "/"+service+"/")))
 }
 
-// foreignMethods are the methods that the services of others have here.
+// foreignMethods are the methods of third-party services.
 var foreignMethods = map[string][]string{
 	grpchealth.HealthV1ServiceName:        {"Check", "Watch"},
 	grpcreflect.ReflectV1ServiceName:      {"ServerReflectionInfo"},
@@ -162,8 +158,8 @@ func methodsOf(service string) []string {
 	return methods
 }
 
-// canonical refuses paths that can be written in a shorter way, which the mux
-// would answer with a redirect: agents and RPC clients follow none.
+// canonical refuses paths that are not in canonical form. The mux would answer them with a
+// redirect, which agents and RPC clients do not follow.
 func canonical(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !isCanonical(r.URL) {
@@ -180,8 +176,8 @@ func isCanonical(u *url.URL) bool {
 	return (escaped == short || escaped == short+"/") && escaped != "//" && strings.HasPrefix(escaped, "/")
 }
 
-// page serves something to be looked at, by GET and HEAD alone.
-func page(show http.HandlerFunc) http.Handler {
+// getOnly restricts a handler to GET and HEAD.
+func getOnly(show http.HandlerFunc) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			writeNotAllowed(w, "GET, HEAD")
@@ -193,8 +189,8 @@ func page(show http.HandlerFunc) http.Handler {
 
 const index = `This is the MIG Controller. It commands fleets of short-lived CI machines.
 
-  /health                                        whether the process lives
-  /ready                                         whether it can do its work
+  /health                                        whether the process is alive
+  /ready                                         whether it is ready to work
   /openapi.json                                  AdminService and the agents' routes, for tools
   /api/v1/vms/{vm_id}/events                     agents report events (POST)
   /api/v1/vms/{vm_id}/heartbeat                  agents report heartbeats (POST)
@@ -204,8 +200,8 @@ const index = `This is the MIG Controller. It commands fleets of short-lived CI 
   /migcontroller.v1.AgentService/{method}        the same as the routes above
   /migcontroller.v1.AdminService/{method}        operators and their tools
 
-The services speak Connect, gRPC and gRPC-Web, with Protobuf or JSON, and can be
-reflected. Operators use migctl, or send JSON by POST to AdminService.
+The services speak Connect, gRPC and gRPC-Web, with Protobuf or JSON, and
+support reflection. Operators use migctl, or send JSON by POST to AdminService.
 `
 
 func writeIndex(w http.ResponseWriter, _ *http.Request) {
@@ -214,7 +210,7 @@ func writeIndex(w http.ResponseWriter, _ *http.Request) {
 	_, _ = io.WriteString(w, index)
 }
 
-// refusal is why a request goes no further, and the status that says so.
+// refusal is the reason why a request is refused, with its status.
 type refusal struct {
 	status  int
 	message string
@@ -222,7 +218,7 @@ type refusal struct {
 
 func refuse(status int, message string) *refusal { return &refusal{status, message} }
 
-// refusalCodes are the codes that stand beside the statuses of refusals.
+// refusalCodes are the codes for the statuses of refusals.
 var refusalCodes = map[int]connect.Code{
 	http.StatusBadRequest:            connect.CodeInvalidArgument,
 	http.StatusNotFound:              connect.CodeNotFound,
@@ -232,7 +228,7 @@ var refusalCodes = map[int]connect.Code{
 	http.StatusUnsupportedMediaType:  connect.CodeInvalidArgument,
 }
 
-// errorBody is the JSON of every error, as Connect writes it.
+// errorBody is the JSON of an error in Connect's form.
 type errorBody struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
@@ -242,13 +238,13 @@ func writeRefusal(w http.ResponseWriter, r *refusal) {
 	writeJSON(w, r.status, errorBody{Code: refusalCodes[r.status].String(), Message: r.message})
 }
 
-// WriteForbidden answers a request that must not be served, and says why.
+// WriteForbidden answers a request with 403 and the message.
 func WriteForbidden(w http.ResponseWriter, message string) {
 	writeJSON(w, http.StatusForbidden, errorBody{Code: connect.CodePermissionDenied.String(), Message: message})
 }
 
 func writeNotFound(w http.ResponseWriter, _ *http.Request) {
-	writeRefusal(w, refuse(http.StatusNotFound, "there is nothing at this path; / says what there is"))
+	writeRefusal(w, refuse(http.StatusNotFound, "there is nothing at this path; / lists what is served"))
 }
 
 func writeNotAllowed(w http.ResponseWriter, allowed string) {
@@ -261,12 +257,11 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", contentJSON)
 	w.WriteHeader(status)
 	if err := json.NewEncoder(w).Encode(body); err != nil {
-		return // the caller has gone
+		return // the caller may have disconnected
 	}
 }
 
-// setAnswerHeaders keeps answers from being taken for what they are not, and
-// from being kept: some hold a token.
+// setAnswerHeaders disables content sniffing and caching of responses: some contain a token.
 func setAnswerHeaders(h http.Header) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")

@@ -22,7 +22,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 )
 
-// Probes get the answers that are documented, over both versions of HTTP.
+// Probes get the documented responses, over both HTTP versions.
 func TestProbes(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
@@ -58,7 +58,7 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-// A probe is not kept waiting by a store that hangs.
+// A blocked store does not block a probe.
 func TestReadyEndsItsWait(t *testing.T) {
 	t.Parallel()
 	c := config(&fakeAgents{})
@@ -106,8 +106,8 @@ func TestGRPCHealth(t *testing.T) {
 	require.Equal(t, connect.CodeNotFound, connect.CodeOf(err))
 }
 
-// Tools that know only the address learn of all services, in both versions of
-// the reflection protocol, and get the schema of each.
+// Reflection lists all services and returns the schema of each, in both versions of the
+// protocol.
 func TestReflection(t *testing.T) {
 	t.Parallel()
 	handler := NewHandler(config(&fakeAgents{}))
@@ -140,7 +140,7 @@ func TestReflection(t *testing.T) {
 	}
 }
 
-// Whoever opens the address in a browser learns what it is.
+// The index describes the controller to anyone who opens its address in a browser.
 func TestIndex(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
@@ -159,8 +159,8 @@ func TestIndex(t *testing.T) {
 	}
 }
 
-// What is nowhere is a JSON error, never a page or a redirect.
-func TestElsewhere(t *testing.T) {
+// An unknown path returns a JSON error, never HTML or a redirect.
+func TestUnknownPath(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
 	for name, version := range httpVersions {
@@ -193,9 +193,8 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
-// Who calls a method that its controller does not have is told so, by name, in
-// whatever way they ask: nothing says that a controller is older than its client
-// as clearly.
+// The error for a method that the controller does not have names the method, in every
+// protocol: it shows that the controller is older than its client.
 func TestUnknownMethod(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
@@ -204,17 +203,17 @@ func TestUnknownMethod(t *testing.T) {
 		grpchealth.HealthV1ServiceName, grpcreflect.ReflectV1ServiceName, grpcreflect.ReflectV1AlphaServiceName,
 	} {
 		url := base + "/" + service + "/ListPools"
-		says := service + ` has no method "ListPools"`
+		message := service + ` has no method "ListPools"`
 		for name, option := range map[string]connect.ClientOption{
 			"gRPC": connect.WithGRPC(), "gRPC-Web": connect.WithGRPCWeb(), "Connect": connect.WithClientOptions(), "JSON": connect.WithProtoJSON(),
 		} {
 			c := connect.NewClient[emptypb.Empty, emptypb.Empty](client(t, 2), url, option)
 			_, err := c.CallUnary(t.Context(), connect.NewRequest(new(emptypb.Empty)))
-			requireUnimplemented(t, err, says, name)
+			requireUnimplemented(t, err, message, name)
 			stream, err := c.CallServerStream(t.Context(), connect.NewRequest(new(emptypb.Empty)))
 			require.NoError(t, err, name)
 			require.False(t, stream.Receive(), name)
-			requireUnimplemented(t, stream.Err(), says, name)
+			requireUnimplemented(t, stream.Err(), message, name)
 			require.NoError(t, stream.Close(), name)
 		}
 		for _, version := range httpVersions {
@@ -231,21 +230,21 @@ func TestUnknownMethod(t *testing.T) {
 	}
 }
 
-func requireUnimplemented(t *testing.T, err error, says, name string) {
+func requireUnimplemented(t *testing.T, err error, message, name string) {
 	t.Helper()
-	var told *connect.Error
-	require.ErrorAs(t, err, &told, name)
-	require.Equal(t, connect.CodeUnimplemented, told.Code(), name)
-	require.Equal(t, says, told.Message(), name)
+	var got *connect.Error
+	require.ErrorAs(t, err, &got, name)
+	require.Equal(t, connect.CodeUnimplemented, got.Code(), name)
+	require.Equal(t, message, got.Message(), name)
 	require.True(t, connect.IsWireError(err), name)
 }
 
-// A message that is too large costs its own call, whichever service it is for.
+// A message that is too large fails only its own call, for every service.
 func TestMessageLimits(t *testing.T) {
 	t.Parallel()
 	c := config(&fakeAgents{})
 	received := make(chan error, 1)
-	c.Commands = fakeStreams(func(_ context.Context, stream *agentStream) error {
+	c.Commands = fakeStreams(func(_ context.Context, stream *bidiStream) error {
 		_, err := stream.Receive()
 		received <- err
 		return err
@@ -286,14 +285,13 @@ func TestMessageLimits(t *testing.T) {
 	})
 }
 
-// A stream whose agent neither speaks nor reads can be ended from here: that is
-// what lets a superseded session end in time. Other streams of the connection
-// go on.
+// The controller can end a stream whose agent neither sends nor reads, so that a superseded
+// session ends in time. Other streams of the connection continue.
 func TestStreamControl(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
 	c := config(&fakeAgents{})
-	c.Commands = fakeStreams(func(ctx context.Context, stream *agentStream) error {
+	c.Commands = fakeStreams(func(ctx context.Context, stream *bidiStream) error {
 		exchangeOf(ctx).suspend() // as the service does
 		first, err := stream.Receive()
 		if err != nil {
@@ -336,13 +334,13 @@ func TestStreamControl(t *testing.T) {
 	require.Equal(t, 200, do(t, http2, "GET", base+"/health", "").status)
 }
 
-// Outside of a stream there is nothing to hold on to.
+// A call outside of withStreamControl has no callControl.
 func TestNoStreamControl(t *testing.T) {
 	t.Parallel()
 	require.Nil(t, streamControl(t.Context()))
 }
 
-// The options reach every service but health: probes have no credentials.
+// The options apply to every service except health: probes have no credentials.
 func TestOptions(t *testing.T) {
 	t.Parallel()
 	c := config(&fakeAgents{})
@@ -363,8 +361,8 @@ func TestOptions(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// An extra service has what any of our own has: the options, a JSON that is strict, a
-// hold on its calls' connections, and paths that are no pages.
+// An extra service has what the others have: the options, strict JSON, a callControl, and JSON
+// errors for unknown paths.
 func TestExtra(t *testing.T) {
 	t.Parallel()
 	held := make(chan bool, 1)

@@ -11,12 +11,11 @@ import (
 	"connectrpc.com/grpchealth"
 )
 
-// readyTimeout is how long a probe waits to learn whether the controller is
-// ready.
+// readyTimeout limits a readiness check.
 const readyTimeout = 3 * time.Second
 
-// readiness answers probes. It returns nil when the controller can do its work,
-// and otherwise why not.
+// readiness checks whether the controller is ready. It returns nil if so, and otherwise the
+// reason.
 type readiness func(context.Context) error
 
 func (f readiness) check(ctx context.Context) error {
@@ -25,7 +24,7 @@ func (f readiness) check(ctx context.Context) error {
 	return f(ctx)
 }
 
-// Check implements grpchealth.Checker: all services are ready together.
+// Check implements grpchealth.Checker. All services have the same status.
 func (f readiness) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
 	if req.Service != "" && !slices.Contains(serviceNames, req.Service) {
 		return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("service must be one of %q, or empty", serviceNames))
@@ -40,18 +39,18 @@ func (f readiness) status(ctx context.Context) grpchealth.Status {
 	return grpchealth.StatusServing
 }
 
-// probeBody is the answer to a probe over HTTP.
+// probeBody is the response to a probe over HTTP.
 type probeBody struct {
 	Status string `json:"status"`
 	Reason string `json:"reason,omitempty"`
 }
 
-// writeHealth answers whether the process lives.
+// writeHealth answers the liveness probe.
 func writeHealth(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, probeBody{Status: "ok"})
 }
 
-// writeReady answers whether the controller can do its work.
+// writeReady answers the readiness probe.
 func (f readiness) writeReady(w http.ResponseWriter, r *http.Request) {
 	if err := f.check(r.Context()); err != nil {
 		writeJSON(w, http.StatusServiceUnavailable, probeBody{Status: "not ready", Reason: err.Error()})

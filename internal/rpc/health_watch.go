@@ -13,15 +13,15 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// healthInterval is how often readiness is checked while somebody watches it.
+// healthInterval is how often readiness is checked while there are watches.
 const healthInterval = 5 * time.Second
 
-// statusServiceUnknown is what the watch of an unknown service gets, which may be
-// known later; grpchealth has no name for it.
+// statusServiceUnknown is sent to watches of an unknown service, which may become known later;
+// grpchealth has no name for it.
 const statusServiceUnknown grpchealth.Status = 3
 
-// newHealthHandler returns grpc.health.v1.Health. Check asks for readiness itself,
-// Watch for what was found last.
+// newHealthHandler returns the handler of grpc.health.v1.Health. Check runs a readiness check;
+// Watch reports the latest result.
 func newHealthHandler(w *healthWatch, options ...connect.HandlerOption) (prefix string, h http.Handler) {
 	prefix, check := grpchealth.NewHandler(w.ready, options...)
 	_, watch := grpchealth.NewHandler(w, options...)
@@ -31,15 +31,14 @@ func newHealthHandler(w *healthWatch, options ...connect.HandlerOption) (prefix 
 	return prefix, mux
 }
 
-// healthWatch finds out for all watches together whether the controller is ready: as
-// each begins, then once per interval, and not at all when there is none. It is safe
-// for concurrent use.
+// healthWatch checks readiness for all watches together: when a watch begins, then once per
+// interval, and not at all when there are no watches. It is safe for concurrent use.
 type healthWatch struct {
 	ready    readiness
 	interval time.Duration
-	stopping <-chan struct{} // ends all watches; nil for never
+	stopping <-chan struct{} // ends all watches; nil means never
 
-	checking sync.Mutex // held while one checks, so that the latest result stays
+	checking sync.Mutex // held during a check, so that an older result cannot replace a newer one
 
 	mu       sync.Mutex
 	last     grpchealth.Status
@@ -53,8 +52,8 @@ type healthPoll struct {
 	done   chan struct{}
 }
 
-// Check implements grpchealth.Checker for watches, which call it as they begin and
-// after each change.
+// Check implements grpchealth.Checker for watches, which call it when they begin and after
+// each change.
 func (w *healthWatch) Check(_ context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
 	select {
 	case <-w.stopping:
@@ -80,7 +79,7 @@ func (w *healthWatch) Watch(ctx context.Context, _ *grpchealth.CheckRequest, cha
 	}
 	w.watchers[&changed] = true
 	if w.poll == nil {
-		// It goes on for others when this watch has ended.
+		// It continues for others when this watch has ended.
 		polling, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		w.poll = &healthPoll{cancel, make(chan struct{})}
 		go w.run(polling, w.poll.done)
@@ -124,8 +123,8 @@ func (w *healthWatch) run(ctx context.Context, done chan<- struct{}) {
 	}
 }
 
-// update checks readiness, and notifies the watches if it has changed. A check that
-// ctx has ended says nothing.
+// update checks readiness, and notifies the watches if it has changed. The result is ignored
+// if ctx has ended.
 func (w *healthWatch) update(ctx context.Context) {
 	w.checking.Lock()
 	defer w.checking.Unlock()

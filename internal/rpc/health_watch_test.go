@@ -15,7 +15,7 @@ import (
 	health "google.golang.org/grpc/health/grpc_health_v1"
 )
 
-// switchable is readiness that a test changes.
+// switchable is a readiness check that a test controls.
 type switchable struct {
 	down   atomic.Bool
 	checks atomic.Int64
@@ -39,8 +39,8 @@ func serveHealth(t *testing.T, w *healthWatch) *connect.Client[health.HealthChec
 		client(t, 2), "http://"+serve(t, mux)+prefix+"Watch", connect.WithGRPC())
 }
 
-// A watch gets the status at once, each change, and UNAVAILABLE when the
-// controller stops. An unknown service is not an error, as gRPC's clients expect.
+// A watch receives the status at once, each change, and UNAVAILABLE when the controller stops.
+// An unknown service is not an error, as gRPC clients expect.
 func TestHealthWatch(t *testing.T) {
 	t.Parallel()
 	var ready switchable
@@ -105,7 +105,7 @@ func TestHealthWatchSharesChecks(t *testing.T) {
 	})
 }
 
-// A caller that leaves while the controller is checked says nothing about it.
+// A check that ends because its caller disconnects does not change the status.
 func TestHealthWatchIgnoresAbandonedChecks(t *testing.T) {
 	t.Parallel()
 	w := &healthWatch{ready: func(ctx context.Context) error { return ctx.Err() }, interval: time.Hour}

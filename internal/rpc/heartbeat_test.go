@@ -17,7 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/rpc/heartbeat"
 )
 
-// fullHeartbeat has every field, the labels and the job included.
+// fullHeartbeat sets every field, including those of the runner and the job.
 func fullHeartbeat() *commands.Heartbeat {
 	return &commands.Heartbeat{
 		VmId: "vm-1", PoolId: "pool", OrgId: "org", MigletState: "job_running", Timestamp: 1_700_000_000,
@@ -32,8 +32,8 @@ func fullHeartbeat() *commands.Heartbeat {
 	}
 }
 
-// A stream's heartbeats are read as the generated code reads them, whatever came
-// before, and what that refuses is refused.
+// Heartbeats are decoded as the generated code decodes them, whatever came before, with the
+// same errors.
 func FuzzHeartbeatReader(f *testing.F) {
 	encode := func(change func(*commands.Heartbeat)) []byte {
 		h := fullHeartbeat()
@@ -62,7 +62,7 @@ func FuzzHeartbeatReader(f *testing.F) {
 		append(encode(func(*commands.Heartbeat) {}), full...),
 		append(encode(func(*commands.Heartbeat) {}), memory...), // merged
 		full[:len(full)-1],
-		{5<<3 | 2, 3, 4<<3 | 2, 1, 0xff}, // a label that is no text
+		{5<<3 | 2, 3, 4<<3 | 2, 1, 0xff}, // a label that is not UTF-8
 		protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), "\xff"),
 		protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 1),
 		protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 1),
@@ -89,7 +89,7 @@ func FuzzHeartbeatReader(f *testing.F) {
 	})
 }
 
-// What a heartbeat repeats is not made anew.
+// The repeated parts of a heartbeat are shared.
 func TestRepeatedHeartbeatIsShared(t *testing.T) {
 	t.Parallel()
 	sent := fullHeartbeat()
@@ -109,8 +109,8 @@ func TestRepeatedHeartbeatIsShared(t *testing.T) {
 	require.Equal(t, time.Second, again.SentAt.Sub(h.SentAt))
 }
 
-// Only what is a heartbeat and nothing else is left encoded, and what cannot be decoded, or
-// is too large, is kept. No message is an error: it would end its stream.
+// Only a message with just a heartbeat is left encoded, and a message that is malformed or too
+// large is kept in encoded form. Decoding never fails, which would end the stream.
 func TestAgentCodec(t *testing.T) {
 	t.Parallel()
 	decode := func(b []byte) (*agentMessage, error) {
@@ -193,8 +193,8 @@ func BenchmarkHeartbeatReader(b *testing.B) {
 	})
 }
 
-// Only a heartbeat that repeats the texts of the one before costs its VM nothing: others
-// are stored with all that is new, and throttled as other messages are.
+// Only a heartbeat that repeats the texts of the previous one is free for its VM: others are
+// stored in full, and charged like other messages.
 func TestOnlyRepeatedHeartbeatsAreFree(t *testing.T) {
 	t.Parallel()
 	d := startRegistry(t, &strictEngine{}, time.Nanosecond, slog.New(slog.DiscardHandler))
@@ -226,7 +226,7 @@ func TestOnlyRepeatedHeartbeatsAreFree(t *testing.T) {
 					m = new(agentMessage)
 					require.NoError(t, agentCodec{}.Unmarshal(b, m))
 				}
-				require.NoError(t, r.take(m))
+				require.NoError(t, r.apply(m))
 				return r.repeated
 			}
 			require.False(t, take(fullHeartbeat()), "the first")

@@ -17,22 +17,22 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// Keys of what is logged of a call.
+// Log keys of calls.
 const (
 	callProcedureKey = "procedure"
 	callDurationKey  = "duration"
 )
 
-// errorInterceptor turns the errors that handlers return into those that callers
-// get, and logs them once with their causes; of what callers can repeat, ten a
-// minute of each procedure and code. A handler that panics costs its own call, nothing more.
+// errorInterceptor translates the errors of handlers into those that callers get, and logs
+// them once with their causes: those that callers can cause, at most ten a minute for each
+// procedure and code. A panic of a handler fails only its own call.
 type errorInterceptor struct {
 	log     *slog.Logger
 	limiter *loglimit.Limiter
 }
 
-// NewErrorInterceptor returns the interceptor for handlers of every service. It
-// is the outermost, so that it sees the errors of the others too.
+// NewErrorInterceptor returns the interceptor for the handlers of all services. It must be the
+// outermost, so that it sees the errors of the others too.
 func NewErrorInterceptor(log *slog.Logger) connect.Interceptor {
 	return errorInterceptor{log: log, limiter: new(loglimit.Limiter)}
 }
@@ -55,12 +55,12 @@ func (i errorInterceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc
 	}
 }
 
-// WrapStreamingClient implements connect.Interceptor; clients are not touched.
+// WrapStreamingClient implements connect.Interceptor. It returns next unchanged.
 func (errorInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return next
 }
 
-// end ends a call that panicked, or returned err, and returns what its caller gets.
+// end logs a call that panicked or returned err, and returns the error that its caller gets.
 func (i errorInterceptor) end(
 	ctx context.Context, procedure string, began time.Time, panicked any, err error,
 ) error {
@@ -85,13 +85,12 @@ func (i errorInterceptor) end(
 	return answer
 }
 
-// peerConn is the connection of a stream. It returns what the caller did wrong as a
-// *peerError, whichever code connect-go gives it: Internal, for one, to a request
-// without an envelope.
+// peerConn is the connection of a stream. It returns errors that the caller caused as a
+// *peerError, whatever code connect-go gives them: for example, Internal for a request without
+// an envelope.
 type peerConn struct{ connect.StreamingHandlerConn }
 
-// peerError is the failure to read what a caller sends, or to send to one that has
-// gone.
+// peerError is a failure to receive from a caller, or to send to one that has disconnected.
 type peerError struct{ error }
 
 func (e *peerError) Unwrap() error { return e.error }
@@ -105,8 +104,8 @@ func (c peerConn) Receive(m any) error {
 	return &peerError{err}
 }
 
-// Send implements connect.StreamingHandlerConn. A message that cannot be encoded is
-// a fault of the controller: connect-go gives only that the code Internal.
+// Send implements connect.StreamingHandlerConn. A message that cannot be encoded is the
+// controller's fault: connect-go uses the code Internal only for that.
 func (c peerConn) Send(m any) error {
 	err := c.StreamingHandlerConn.Send(m)
 	if err == nil || errors.Is(err, io.EOF) || connect.CodeOf(err) == connect.CodeInternal {
@@ -115,9 +114,9 @@ func (c peerConn) Send(m any) error {
 	return &peerError{err}
 }
 
-// callLevel is how much a failure matters to whoever runs the controller. Callers'
-// mistakes are theirs, and so is what fails because they have gone: they can be
-// repeated at will, and are logged at debug level only. A call ended by a stop is not a failure.
+// callLevel is the level at which a failure is logged. Errors that callers cause, also by
+// disconnecting, are logged at debug level only, because callers can repeat them at will. A
+// call that is ended by a stop is not a failure.
 func callLevel(ctx context.Context, err error, code connect.Code) slog.Level {
 	if _, theirs := errors.AsType[*peerError](err); theirs {
 		return slog.LevelDebug
@@ -126,7 +125,7 @@ func callLevel(ctx context.Context, err error, code connect.Code) slog.Level {
 	case connect.CodeInternal, connect.CodeUnknown:
 		return slog.LevelError
 	case connect.CodeDataLoss:
-		if errors.Is(err, fleet.ErrDamaged) { // the engine has logged it, once
+		if errors.Is(err, fleet.ErrDamaged) { // logged by the engine already
 			return slog.LevelDebug
 		}
 		return slog.LevelError

@@ -25,7 +25,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// callLog keeps what was logged, one record an entry.
+// callLog keeps the log, one JSON record per line.
 type callLog struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -41,7 +41,7 @@ func (l *callLog) logger() *slog.Logger {
 	return slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// records returns what was logged with this message.
+// records returns the log records with this message.
 func (l *callLog) records(t *testing.T, msg string) (out []map[string]any) {
 	t.Helper()
 	l.mu.Lock()
@@ -56,8 +56,7 @@ func (l *callLog) records(t *testing.T, msg string) (out []map[string]any) {
 	return out
 }
 
-// serveAdmin serves svc over h2c and HTTP/1.1 behind an errorInterceptor, as the
-// controller does.
+// serveAdmin serves svc over h2c and HTTP/1.1 with an errorInterceptor, like the controller.
 func serveAdmin(t *testing.T, svc migcontrollerv1connect.AdminServiceHandler, log *slog.Logger) (url string) {
 	t.Helper()
 	mux := http.NewServeMux()
@@ -80,7 +79,7 @@ func serveAdmin(t *testing.T, svc migcontrollerv1connect.AdminServiceHandler, lo
 // adminProtocols are those that callers use.
 var adminProtocols = []string{"gRPC", "Connect JSON"}
 
-// adminClients are clients of url, one for each of adminProtocols.
+// adminClients returns clients of url, one for each of adminProtocols.
 func adminClients(t *testing.T, url string) map[string]migcontrollerv1connect.AdminServiceClient {
 	t.Helper()
 	protocols := new(http.Protocols)
@@ -97,7 +96,7 @@ func adminClients(t *testing.T, url string) map[string]migcontrollerv1connect.Ad
 	}
 }
 
-// failingAdmin does in GetVM and WatchFleet what fail does.
+// failingAdmin calls fail in GetVM and WatchFleet.
 type failingAdmin struct {
 	migcontrollerv1connect.UnimplementedAdminServiceHandler
 	fail func(context.Context) error
@@ -115,7 +114,7 @@ func (f failingAdmin) WatchFleet(
 	return f.fail(ctx)
 }
 
-// failures are the two kinds of call, and how each fails.
+// failures are calls of both kinds, which return the error that they get.
 var failures = map[string]func(context.Context, migcontrollerv1connect.AdminServiceClient) error{
 	migcontrollerv1connect.AdminServiceGetVMProcedure: func(ctx context.Context, c migcontrollerv1connect.AdminServiceClient) error {
 		_, err := c.GetVM(ctx, &migcontrollerv1.GetVMRequest{})
@@ -134,8 +133,8 @@ var failures = map[string]func(context.Context, migcontrollerv1connect.AdminServ
 	},
 }
 
-// Unary calls and streams alike, in every protocol, tell what the table says,
-// and each failure is logged once, as loud as it matters, with what is behind it.
+// Unary calls and streams return the errors of the table in every protocol, and each failure
+// is logged once, at its level, with its cause.
 func TestErrorInterceptor(t *testing.T) {
 	t.Parallel()
 	disk := errors.New("disk full")
@@ -160,10 +159,10 @@ func TestErrorInterceptor(t *testing.T) {
 					log.buf.Reset()
 					log.mu.Unlock()
 					err := fail(t.Context(), client)
-					var told *connect.Error
-					require.ErrorAs(t, err, &told, name)
-					require.Equal(t, test.code, told.Code(), name)
-					require.NotContains(t, told.Message(), "disk", name)
+					var got *connect.Error
+					require.ErrorAs(t, err, &got, name)
+					require.Equal(t, test.code, got.Code(), name)
+					require.NotContains(t, got.Message(), "disk", name)
 
 					logged := log.records(t, "call failed")
 					require.Len(t, logged, 1, name)
@@ -179,7 +178,7 @@ func TestErrorInterceptor(t *testing.T) {
 }
 
 // A call that succeeds is not logged.
-func TestErrorInterceptorIsQuiet(t *testing.T) {
+func TestSuccessIsNotLogged(t *testing.T) {
 	t.Parallel()
 	log := new(callLog)
 	url := serveAdmin(t, failingAdmin{fail: func(context.Context) error { return nil }}, log.logger())
@@ -189,8 +188,8 @@ func TestErrorInterceptorIsQuiet(t *testing.T) {
 	require.Empty(t, log.buf.String())
 }
 
-// A handler that panics costs its own call: the caller is told Internal, the log
-// has the stack, and the next call is served.
+// A panic of a handler fails only its own call: the caller gets Internal, the stack is logged,
+// and the next call is served.
 func TestErrorInterceptorRecovers(t *testing.T) {
 	t.Parallel()
 	for _, fail := range failures {
@@ -211,8 +210,8 @@ func TestErrorInterceptorRecovers(t *testing.T) {
 	}
 }
 
-// What callers can repeat at will is logged some times a minute, of each procedure and
-// code, with the number of lines that are left out.
+// Errors that callers can repeat at will are logged a limited number of times a minute for
+// each procedure and code, with the number of suppressed lines.
 func TestErrorInterceptorLimitsLines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -245,8 +244,8 @@ func TestErrorInterceptorLimitsLines(t *testing.T) {
 	})
 }
 
-// http.ErrAbortHandler is how a handler asks net/http to cut the connection: it
-// goes through.
+// http.ErrAbortHandler, with which a handler makes net/http close the connection, is passed
+// on.
 func TestErrorInterceptorLetsAbortThrough(t *testing.T) {
 	t.Parallel()
 	call := NewErrorInterceptor(slog.New(slog.DiscardHandler)).WrapUnary(
@@ -256,7 +255,7 @@ func TestErrorInterceptorLetsAbortThrough(t *testing.T) {
 	})
 }
 
-// What fails because the caller has gone is no news, whatever it fails with.
+// A failure after the caller has disconnected is logged at debug level, whatever the error.
 func TestCallLevelOfAbandonedCalls(t *testing.T) {
 	t.Parallel()
 	gone, leave := context.WithCancel(t.Context())
@@ -268,10 +267,9 @@ func TestCallLevelOfAbandonedCalls(t *testing.T) {
 	require.Equal(t, slog.LevelError, callLevel(gone, errInternal, connect.CodeInternal))
 }
 
-// What a caller sends is its own affair, on every stream and in every protocol: it
-// can be repeated at will, so it is logged at debug level only, whichever code
-// connect-go gives it.
-func TestMalformedRequestsAreNotLoud(t *testing.T) {
+// Malformed requests, which callers can repeat at will, are logged at debug level, on every
+// stream and in every protocol, whatever code connect-go gives them.
+func TestMalformedRequestsAreLoggedAtDebug(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{
 		migcontrollerv1connect.AdminServiceWatchFleetProcedure,
@@ -288,7 +286,7 @@ func TestMalformedRequestsAreNotLoud(t *testing.T) {
 			} {
 				log := new(callLog)
 				c := config(&fakeAgents{})
-				c.Commands = fakeStreams(func(_ context.Context, stream *agentStream) error {
+				c.Commands = fakeStreams(func(_ context.Context, stream *bidiStream) error {
 					_, err := stream.Receive()
 					return err
 				})
@@ -304,11 +302,11 @@ func TestMalformedRequestsAreNotLoud(t *testing.T) {
 	}
 }
 
-// A message that the controller cannot encode is its own fault.
-func TestUnsendableMessageIsLoud(t *testing.T) {
+// A message that the controller cannot encode is logged as an error.
+func TestUnencodableMessageIsLoggedAsError(t *testing.T) {
 	t.Parallel()
 	log := new(callLog)
-	url := serveAdmin(t, unsendable{}, log.logger())
+	url := serveAdmin(t, unencodable{}, log.logger())
 	stream, err := adminClients(t, url)["gRPC"].WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{})
 	require.NoError(t, err)
 	defer stream.Close()
@@ -319,12 +317,12 @@ func TestUnsendableMessageIsLoud(t *testing.T) {
 	require.Equal(t, "ERROR", logged[0]["level"])
 }
 
-// unsendable sends what is not UTF-8.
-type unsendable struct {
+// unencodable sends a string that is not UTF-8.
+type unencodable struct {
 	migcontrollerv1connect.UnimplementedAdminServiceHandler
 }
 
-func (unsendable) WatchFleet(
+func (unencodable) WatchFleet(
 	_ context.Context, _ *migcontrollerv1.WatchFleetRequest, stream *connect.ServerStream[migcontrollerv1.WatchFleetResponse],
 ) error {
 	return stream.Send(&migcontrollerv1.WatchFleetResponse{Cursor: "\xff"})

@@ -9,11 +9,11 @@ import (
 )
 
 // errInflated ends the decompression of a message that is too large.
-var errInflated = errors.New("no more of it is decompressed")
+var errInflated = errors.New("the message is too large after decompression")
 
-// withReadLimit limits the messages of a service to so many bytes, compressed or not.
-// WithReadMaxBytes alone is not enough: connect-go decompresses what is above the limit
-// to the end, only to tell its size.
+// withReadLimit limits the size of a service's messages, compressed and decompressed.
+// WithReadMaxBytes alone is not enough: connect-go decompresses a message above the limit to
+// its end, only to report its size.
 func withReadLimit(bytes int) connect.HandlerOption {
 	decompressor := func() connect.Decompressor { return &limitedGzip{limit: int64(bytes) + 1} }
 	compressor := func() connect.Compressor { return gzip.NewWriter(io.Discard) }
@@ -21,8 +21,8 @@ func withReadLimit(bytes int) connect.HandlerOption {
 		connect.WithReadMaxBytes(bytes), connect.WithCompression("gzip", decompressor, compressor))
 }
 
-// limitedGzip decompresses at most limit bytes of each message, and then fails. That is
-// one byte more than a message may have: connect-go sees by it that there is more.
+// limitedGzip decompresses at most limit bytes of each message, and then fails. limit is one
+// byte more than a message may have, so that connect-go detects a message that is too large.
 type limitedGzip struct {
 	gzip.Reader
 	limit, left int64

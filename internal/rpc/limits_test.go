@@ -16,7 +16,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 )
 
-// compressed returns size bytes of one kind, compressed a thousandfold.
+// compressed returns size equal bytes, compressed.
 func compressed(t *testing.T, size int64) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -31,8 +31,7 @@ type spaces struct{}
 
 func (spaces) Read(p []byte) (int, error) { return copy(p, bytes.Repeat([]byte(" "), len(p))), nil }
 
-// No more of a message is decompressed than the limit and a byte, however much is in
-// it: what is left over costs nothing.
+// At most one byte more than the limit is decompressed of a message, whatever its size.
 func TestLimitedGzip(t *testing.T) {
 	t.Parallel()
 	const limit = 100
@@ -43,7 +42,7 @@ func TestLimitedGzip(t *testing.T) {
 		require.ErrorIs(t, err, errInflated)
 		require.Len(t, got, limit)
 		_, err = io.Copy(io.Discard, g)
-		require.ErrorIs(t, err, errInflated, "as connect-go does to tell the size")
+		require.ErrorIs(t, err, errInflated, "like connect-go, to determine the size")
 	}
 	require.NoError(t, g.Reset(strings.NewReader(compressed(t, limit-1))))
 	got, err := io.ReadAll(g)
@@ -51,13 +50,12 @@ func TestLimitedGzip(t *testing.T) {
 	require.Len(t, got, limit-1)
 }
 
-// On every service, unary or stream, a message that is too large once it is
-// decompressed is rejected without being decompressed to the end, and one that is not
-// is taken.
+// On every service, unary or stream, a message whose decompressed size is too large is
+// rejected without being decompressed to the end, and a smaller one is accepted.
 func TestCompressedMessagesAreLimited(t *testing.T) {
 	t.Parallel()
 	c := config(&fakeAgents{})
-	c.Commands = fakeStreams(func(_ context.Context, stream *agentStream) error {
+	c.Commands = fakeStreams(func(_ context.Context, stream *bidiStream) error {
 		_, err := stream.Receive()
 		return err
 	})
@@ -78,18 +76,18 @@ func TestCompressedMessagesAreLimited(t *testing.T) {
 				return "\x01" + string(binary.BigEndian.AppendUint32(nil, uint32(len(s)))) + s
 			}
 		}
-		got := do(t, client(t, 2), http.MethodPost, base+path, frame(bomb), headers...)
-		told := unframed(t, got.body)
-		require.Contains(t, told, `"code":"resource_exhausted"`, path)
-		require.Contains(t, told, errInflated.Error(), path)
-		got = do(t, client(t, 2), http.MethodPost, base+path, frame(small), headers...)
-		told = unframed(t, got.body)
-		require.NotContains(t, told, "resource_exhausted", path)
-		require.NotContains(t, told, "decompress", path)
+		answer := do(t, client(t, 2), http.MethodPost, base+path, frame(bomb), headers...)
+		got := unframed(t, answer.body)
+		require.Contains(t, got, `"code":"resource_exhausted"`, path)
+		require.Contains(t, got, errInflated.Error(), path)
+		answer = do(t, client(t, 2), http.MethodPost, base+path, frame(small), headers...)
+		got = unframed(t, answer.body)
+		require.NotContains(t, got, "resource_exhausted", path)
+		require.NotContains(t, got, "decompress", path)
 	}
 }
 
-// unframed returns the text of an answer, which may be one compressed frame.
+// unframed returns the text of a response, which may be one compressed frame.
 func unframed(t *testing.T, body string) string {
 	t.Helper()
 	if body == "" || body[0]&1 == 0 {

@@ -15,12 +15,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// messageJSON is the ProtoJSON form of an agent's message with the schema's own names,
-// except that 64-bit integers are numbers: files are read with jq and scripts, most of
-// which take a text for no number. NaN and infinities, which JSON does not have, are the
-// texts of ProtoJSON. Fields are in the order of the schema, and the keys of maps sorted.
+// messageJSON returns the ProtoJSON form of an agent's message with the names of the schema,
+// except that 64-bit integers are numbers: files are read with jq and scripts, most of which
+// do not convert strings to numbers. NaN and infinities are strings, as in ProtoJSON. Fields
+// are in the order of the schema, and the keys of maps are sorted.
 //
-// It returns an error for a text that is not UTF-8, and for types that no message of
+// It returns an error for a string that is not UTF-8, and for types that no message of
 // miglet.commands has.
 func messageJSON(m proto.Message) ([]byte, error) { return appendMessage(nil, m.ProtoReflect()) }
 

@@ -11,19 +11,19 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// object reads the members of a JSON object. A member that is missing, null or
-// an empty text is absent, and reads as nothing.
+// object reads the members of a JSON object. A member that is missing, null or an empty string
+// is absent, and reads as the zero value.
 type object struct {
 	members map[string]any
-	// prefix stands before the names of members in errors.
+	// prefix precedes the names of members in errors.
 	prefix string
-	// err is the *fleet.FieldError of the first member that broke its rule. All
-	// objects of a report share it.
+	// err is the *fleet.FieldError of the first invalid member. All objects of a report share
+	// it.
 	err *error
 }
 
-// reportOf returns a report for reading, or a *fleet.FieldError for the field
-// when it is nested too deep.
+// reportOf returns the reader of a report, or a *fleet.FieldError for the field when it is
+// nested too deeply.
 func reportOf(field string, members map[string]any) (object, error) {
 	if deeper(members, maxDepth) {
 		return object{}, fleet.Invalid(field, "must be nested at most %d deep", maxDepth)
@@ -31,8 +31,7 @@ func reportOf(field string, members map[string]any) (object, error) {
 	return object{members: members, err: new(error)}, nil
 }
 
-// deeper reports whether v has more than limit objects and lists inside each
-// other.
+// deeper reports whether objects and lists in v are nested more than limit deep.
 func deeper(v any, limit int) bool {
 	var inside []any
 	switch v := v.(type) {
@@ -70,7 +69,7 @@ func (o object) text(name string) string {
 	return text
 }
 
-// name reads a text; a number will do as well.
+// name reads a string. It accepts a number too.
 func (o object) name(name string) string {
 	v := o.member(name)
 	if literal, ok := v.(json.Number); ok {
@@ -85,8 +84,8 @@ func (o object) name(name string) string {
 	return o.text(name)
 }
 
-// number returns nil also for what is no figure: NaN and infinities, which
-// Protobuf can carry and JSON has as texts.
+// number returns nil for NaN and infinities, which are doubles in Protobuf and strings in
+// JSON.
 func (o object) number(name string) *float64 {
 	switch v := o.member(name).(type) {
 	case nil:
@@ -105,7 +104,7 @@ func (o object) number(name string) *float64 {
 	return nil
 }
 
-// bytes reads a size given in units, and brings it into the range of an int64.
+// bytes reads a size in units and clamps it to the range of an int64.
 func (o object) bytes(name string, unit float64) int64 {
 	n := o.number(name)
 	switch {
@@ -118,7 +117,7 @@ func (o object) bytes(name string, unit float64) int64 {
 	}
 }
 
-// time reads a time, and brings it to UTC.
+// time reads a time and converts it to UTC.
 func (o object) time(name string) time.Time {
 	text := o.text(name)
 	if text == "" {
@@ -132,7 +131,7 @@ func (o object) time(name string) time.Time {
 	return t
 }
 
-// object reads an object; one that is absent has no members.
+// object reads an object. An absent object has no members.
 func (o object) object(name string) object {
 	v := o.member(name)
 	members, ok := v.(map[string]any)
@@ -142,8 +141,7 @@ func (o object) object(name string) object {
 	return object{members: members, prefix: o.prefix + name + ".", err: o.err}
 }
 
-// vm returns the VM that the request is for, which is also the only one that
-// the object may name.
+// vm returns the VM of the request. The object must not name another one.
 func (o object) vm(id string) fleet.VMID {
 	if inside := o.text("vm_id"); inside != "" && inside != id {
 		o.breaks("vm_id", "must be the VM that the request is for, or absent")

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// openAPI describes AdminService and the agents' routes for tools. Package
-// apidoc makes it.
+// openAPI describes AdminService and the agents' routes for tools. Package apidoc generates
+// it.
 //
 //go:embed openapi.json
 var openAPI []byte
 
-// serveOpenAPI returns what serves the OpenAPI document. Who has it learns from
-// its ETag whether it is still the same.
+// serveOpenAPI returns the handler of the OpenAPI document, which supports conditional
+// requests by ETag.
 func serveOpenAPI() http.HandlerFunc {
 	sum := sha256.Sum256(openAPI)
 	tag := `"` + hex.EncodeToString(sum[:8]) + `"`

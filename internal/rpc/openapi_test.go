@@ -7,8 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Tools get the OpenAPI document from the controller that they are to talk to,
-// and once only.
+// The controller serves its OpenAPI document, with an ETag.
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	at := "http://" + serve(t, NewHandler(config(&fakeAgents{}))) + "/openapi.json"

@@ -8,12 +8,11 @@ import (
 	"github.com/rs/cors"
 )
 
-// preflightAge is how long a browser may remember what it is allowed to do.
+// preflightAge is how long a browser may cache the response to a preflight request.
 const preflightAge = time.Hour
 
-// AllowOrigins lets pages of the origins, each a scheme, a host and perhaps a
-// port, call next from a browser. Without an origin nothing is added: browsers
-// then let only pages of the controller's own origin call it.
+// AllowOrigins adds CORS headers for the origins, each a scheme, a host and optionally a port.
+// Without origins it returns next: browsers then allow only the controller's own origin.
 func AllowOrigins(next http.Handler, origins []string) http.Handler {
 	if len(origins) == 0 {
 		return next

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A browser lets a page of an allowed origin call, and no other page.
+// Pages of an allowed origin may call the controller, and no others.
 func TestAllowOrigins(t *testing.T) {
 	t.Parallel()
 	const own, other = "https://ci.example.com", "https://elsewhere.example.com"

@@ -9,24 +9,23 @@ import (
 	"connectrpc.com/connect"
 )
 
-// explained gives the refusals of next, a handler that connect-go made, a body that
-// says what is wrong: it answers a wrong HTTP method, content type or version of HTTP
-// with the status alone.
+// explained adds a body with the reason to refusals by next, a connect-go handler, which
+// answers a wrong HTTP method, content type or HTTP version with the status alone.
 func explained(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		next.ServeHTTP(&explainer{ResponseWriter: w, request: r}, r)
 	})
 }
 
-// explainer is the answer to one call.
+// explainer is the response to one call.
 type explainer struct {
 	http.ResponseWriter
 	request *http.Request
 }
 
-// WriteHeader implements http.ResponseWriter. connect-go writes no body after these
-// statuses: it has no code that maps to one of them. Clients that read none make the
-// code unknown of them, so it stands in the body too. Those of gRPC expect no JSON.
+// WriteHeader implements http.ResponseWriter. connect-go writes no body with these statuses,
+// because no code maps to one of them. Clients map them to the code unknown, so the body has
+// that code too. gRPC clients expect no JSON.
 func (e *explainer) WriteHeader(status int) {
 	switch message := e.message(status); {
 	case message == "":
@@ -54,22 +53,22 @@ func (e *explainer) message(status int) string {
 	}
 }
 
-// Flush implements http.Flusher, without which connect-go serves no streams.
+// Flush implements http.Flusher, which connect-go requires for streams.
 func (e *explainer) Flush() {
 	if f, ok := e.ResponseWriter.(http.Flusher); ok {
 		f.Flush()
 	}
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap supports http.ResponseController.
 func (e *explainer) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 
-// procedurePath is how the path of an RPC looks; the service is in a package.
+// procedurePath matches the path of an RPC; the service is in a package.
 var procedurePath = regexp.MustCompile(`^/([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)/[A-Za-z_]\w*$`)
 
-// writeElsewhere answers requests that no handler serves. RPCs get UNIMPLEMENTED in their
-// own protocol, and other requests a page that there is nothing at this path.
-func writeElsewhere(w http.ResponseWriter, r *http.Request) {
+// writeNotServed answers requests that no handler serves: RPCs with UNIMPLEMENTED in their own
+// protocol, others with 404.
+func writeNotServed(w http.ResponseWriter, r *http.Request) {
 	service := procedurePath.FindStringSubmatch(r.URL.Path)
 	byHand := service != nil && r.Method == http.MethodPost && connect.NewErrorWriter().IsSupported(r)
 	message := "there is nothing at this path"
@@ -81,13 +80,13 @@ func writeElsewhere(w http.ResponseWriter, r *http.Request) {
 		writeNotFound(w, r)
 	case isFramed(r):
 		writeUnimplemented(w, r, message)
-	default: // Connect has this status for services, and 501 for methods
+	default: // Connect uses 404 for unknown services, and 501 for unknown methods
 		writeJSON(w, http.StatusNotFound, errorBody{Code: connect.CodeUnimplemented.String(), Message: message})
 	}
 }
 
-// isCall reports whether a request has what none but an RPC has. An RPC by hand may
-// lack it: curl sends JSON by POST.
+// isCall reports whether a request is certainly an RPC. An RPC sent with curl may not be
+// recognised.
 func isCall(r *http.Request) bool {
 	switch r.Method {
 	case http.MethodGet:
@@ -99,17 +98,17 @@ func isCall(r *http.Request) bool {
 	}
 }
 
-// isFramed reports whether an RPC is in a protocol whose status is always 200: gRPC,
-// gRPC-Web, or Connect with streams.
+// isFramed reports whether the protocol of an RPC always has the status 200: gRPC, gRPC-Web,
+// or Connect streaming.
 func isFramed(r *http.Request) bool {
 	contentType := r.Header.Get("Content-Type")
 	return r.Method == http.MethodPost &&
 		(strings.HasPrefix(contentType, "application/grpc") || strings.HasPrefix(contentType, "application/connect+"))
 }
 
-// writeUnimplemented answers a call of what there is not, in the caller's protocol.
+// writeUnimplemented answers a call with UNIMPLEMENTED in the caller's protocol.
 func writeUnimplemented(w http.ResponseWriter, r *http.Request, message string) {
 	setAnswerHeaders(w.Header())
 	err := connect.NewError(connect.CodeUnimplemented, errors.New(message))
-	_ = connect.NewErrorWriter().Write(w, r, err) // fails for those who have gone
+	_ = connect.NewErrorWriter().Write(w, r, err) // fails if the caller has disconnected
 }

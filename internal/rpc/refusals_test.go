@@ -12,8 +12,8 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 )
 
-// A call of a method in a way that is not served gets an error in the usual form, which
-// says how the method is served.
+// An unsupported call of a method gets an error in the usual form, which names what is
+// supported.
 func TestRefusedCallsAreExplained(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
@@ -23,7 +23,7 @@ func TestRefusedCallsAreExplained(t *testing.T) {
 		method, path, contentType, body string
 		http                            int
 		status                          int
-		says                            string
+		message                         string
 	}{
 		{"GET", send, "", "", 1, 405, "must be POST"},
 		{"PUT", get, contentJSON, "{}", 1, 405, "must be GET or POST"},
@@ -50,8 +50,8 @@ func TestRefusedCallsAreExplained(t *testing.T) {
 		got := do(t, client(t, test.http), test.method, base+test.path, test.body, headers...)
 		require.Equal(t, test.status, got.status, name)
 		requireError(t, got)
-		require.Contains(t, got.body, `"code":"unknown"`, "as clients make of the status")
-		require.Contains(t, got.body, test.says, name)
+		require.Contains(t, got.body, `"code":"unknown"`, "as clients map the status")
+		require.Contains(t, got.body, test.message, name)
 	}
 	for _, contentType := range []string{"application/grpc", "application/grpc+xml"} {
 		got := do(t, client(t, 1), "POST", base+commandsconnect.CommandServiceStreamCommandsProcedure, "", "Content-Type", contentType)
@@ -64,22 +64,22 @@ func TestRefusedCallsAreExplained(t *testing.T) {
 	require.Equal(t, "GET, POST", got.header.Get("Allow"))
 }
 
-// A call of an unknown service gets UNIMPLEMENTED in its own protocol, as one of an
-// unknown method does; a request that is not a call gets a page not found.
+// A call of an unknown service gets UNIMPLEMENTED in its own protocol, like one of an unknown
+// method; a request that is not a call gets 404.
 func TestUnknownService(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
-	const path, says = "/migcontroller.v2.AdminService/ListPools", "there is no service migcontroller.v2.AdminService"
+	const path, message = "/migcontroller.v2.AdminService/ListPools", "there is no service migcontroller.v2.AdminService"
 	for name, option := range map[string]connect.ClientOption{
 		"gRPC": connect.WithGRPC(), "gRPC-Web": connect.WithGRPCWeb(), "Connect": connect.WithClientOptions(), "JSON": connect.WithProtoJSON(),
 	} {
 		c := connect.NewClient[emptypb.Empty, emptypb.Empty](client(t, 2), base+path, option)
 		_, err := c.CallUnary(t.Context(), connect.NewRequest(new(emptypb.Empty)))
-		requireUnimplemented(t, err, says, name)
+		requireUnimplemented(t, err, message, name)
 		stream, err := c.CallServerStream(t.Context(), connect.NewRequest(new(emptypb.Empty)))
 		require.NoError(t, err, name)
 		require.False(t, stream.Receive(), name)
-		requireUnimplemented(t, stream.Err(), says, name)
+		requireUnimplemented(t, stream.Err(), message, name)
 		require.NoError(t, stream.Close(), name)
 	}
 	for _, version := range httpVersions {

@@ -70,12 +70,13 @@ func healthFromProto(h *commands.VMHealth) *fleet.Health {
 	}
 }
 
-// usedPercent is fleet.UsedPercent; nil where it is not known.
+// usedPercent is fleet.UsedPercent, or nil if that is not known.
 func usedPercent(reported float64, used, total int64) *float64 {
 	return finite(fleet.UsedPercent(reported, used, total))
 }
 
-// finite returns nil for what agents send when they could not measure.
+// finite returns nil for NaN and infinities, which agents send when they could not measure a
+// value.
 func finite(f float64) *float64 {
 	if math.IsNaN(f) || math.IsInf(f, 0) {
 		return nil

@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// The JSON of a message has the schema's names and one form, and whole numbers are
+// The JSON of a message is deterministic, has the names of the schema, and its integers are
 // numbers.
 func TestMessageJSON(t *testing.T) {
 	t.Parallel()
@@ -38,8 +38,7 @@ func TestMessageJSON(t *testing.T) {
 	require.Error(t, err)
 }
 
-// An event is understood where it has a meaning; a time that no calendar has is
-// none.
+// Known fields of an event are read; an invalid time is dropped.
 func TestEventFromProto(t *testing.T) {
 	t.Parallel()
 	for timestamp, want := range map[int64]time.Time{
@@ -58,8 +57,7 @@ func TestEventFromProto(t *testing.T) {
 	require.Error(t, err)
 }
 
-// A heartbeat says no more than its agent did: what is missing stays nil, and
-// what could not be measured is no figure.
+// Missing fields of a heartbeat stay nil, and values that could not be measured are dropped.
 func TestHeartbeatFromProto(t *testing.T) {
 	t.Parallel()
 	figure := func(f float64) *float64 { return &f }
@@ -132,7 +130,7 @@ func TestAckFromProto(t *testing.T) {
 	require.Equal(t, fleet.Ack{}, ackFromProto(nil))
 }
 
-// A version of any length is taken, and some of it kept, as valid text.
+// A version of any length is accepted, and truncated to valid UTF-8.
 func TestVersionIsClipped(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "v1.2.3", clipVersion("v1.2.3"))

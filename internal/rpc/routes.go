@@ -26,21 +26,21 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// maxBody is the most that the body of a request may have.
+// maxBody is the maximum size of a request body.
 const maxBody = 64 << 10
 
 // Route is one of the HTTP routes for agents without a stream: a method of
 // AgentService under another name.
 type Route struct {
 	Method, Pattern string
-	// RPC is the method of AgentService.
+	// RPC is the AgentService method.
 	RPC string
-	// Body is the field of its request that the body becomes; * is the request
-	// itself, and with an empty one there is no body.
+	// Body is the request field that the body is decoded into; * is the request itself, and
+	// empty means that there is no body.
 	Body string
 }
 
-// AgentRoutes returns the routes of the agents' contract.
+// AgentRoutes returns the routes in the agents' contract.
 func AgentRoutes() []Route { return slices.Clone(agentRoutes) }
 
 var agentRoutes = []Route{
@@ -50,8 +50,8 @@ var agentRoutes = []Route{
 	{Method: http.MethodPost, Pattern: "/api/v1/vms/{vm_id}/registration-token", RPC: "RequestRegistrationToken", Body: "*"},
 }
 
-// mountRoutes puts the routes on mux. Every answer is JSON, and every status
-// but 200 comes with an errorBody.
+// mountRoutes adds the routes to mux. Every response is JSON, and every status other than 200
+// has an errorBody.
 func mountRoutes(mux *http.ServeMux, svc migcontrollerv1connect.AgentServiceHandler, opts ...connect.HandlerOption) {
 	_, calls := migcontrollerv1connect.NewAgentServiceHandler(svc,
 		connect.WithInterceptors(connect.UnaryInterceptorFunc(plainErrors)),
@@ -63,7 +63,7 @@ func mountRoutes(mux *http.ServeMux, svc migcontrollerv1connect.AgentServiceHand
 	}
 }
 
-// plainErrors leaves of errors what an errorBody has.
+// plainErrors reduces errors to what an errorBody has.
 func plainErrors(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		resp, err := next(ctx, req)
@@ -76,9 +76,9 @@ func plainErrors(next connect.UnaryFunc) connect.UnaryFunc {
 	}
 }
 
-// routeHandler makes calls of AgentService, in the JSON of Connect, of those requests of
-// its route that name a VM and are small and well formed. It hands on nothing of them but
-// the VM, the body and the headers that are not about the form of the message.
+// routeHandler translates requests of its route to AgentService calls in Connect's JSON, if
+// they name a VM and are small and well-formed. It passes on only the VM, the body, and the
+// headers that do not describe the form of the message.
 type routeHandler struct {
 	Route
 	next http.Handler
@@ -109,26 +109,26 @@ func (h routeHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	setAnswerHeaders(w.Header())
-	h.next.ServeHTTP(routeWriter{w}, h.call(r, body, message))
+	h.next.ServeHTTP(routeResponse{w}, h.call(r, body, message))
 }
 
-// routeWriter leaves out the header by which Connect says how requests may be compressed.
-type routeWriter struct{ http.ResponseWriter }
+// routeResponse removes the header with which Connect announces the accepted compression.
+type routeResponse struct{ http.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
-func (w routeWriter) WriteHeader(status int) {
+func (w routeResponse) WriteHeader(status int) {
 	w.Header().Del("Accept-Encoding")
 	w.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
-func (w routeWriter) Write(b []byte) (int, error) {
+func (w routeResponse) Write(b []byte) (int, error) {
 	w.Header().Del("Accept-Encoding")
 	return w.ResponseWriter.Write(b)
 }
 
-// message returns the request of the method as JSON, or a *fleet.FieldError when the body
-// is not one for it. Only the body that is the request itself is checked further.
+// message returns the request of the method as JSON, or a *fleet.FieldError when the body is
+// not valid for it. Only a body that is the request itself is checked further.
 func (h routeHandler) message(vm fleet.VMID, body []byte) ([]byte, error) {
 	if h.Body == "" {
 		return fmt.Appendf(nil, `{"vm_id":%q}`, vm), nil
@@ -144,8 +144,8 @@ func (h routeHandler) message(vm fleet.VMID, body []byte) ([]byte, error) {
 	return fmt.Appendf(nil, `{"vm_id":%q,%q:%s}`, vm, h.Body, inDoubles), nil
 }
 
-// tokenRequest returns the request for a registration token. Its members are checked
-// first: decoders do not name fields.
+// tokenRequest returns the request for a registration token. Its members are checked first,
+// because the errors of decoders do not name fields.
 func tokenRequest(vm fleet.VMID, body []byte, sent *structpb.Struct) ([]byte, error) {
 	o, err := reportOf("body", sent.AsMap())
 	if err != nil {
@@ -164,7 +164,7 @@ func tokenRequest(vm fleet.VMID, body []byte, sent *structpb.Struct) ([]byte, er
 	return protojson.Marshal(&req)
 }
 
-// call returns the request that Connect gets to see. Queries are no part of the routes.
+// call returns the request for Connect's handler. It has no query: the routes have none.
 func (h routeHandler) call(r *http.Request, body, message []byte) *http.Request {
 	call := r.Clone(withSentBody(r.Context(), body))
 	for name := range call.Header {
@@ -179,7 +179,7 @@ func (h routeHandler) call(r *http.Request, body, message []byte) *http.Request 
 	return call
 }
 
-// readBody returns the whole body, which is said to be JSON.
+// readBody returns the complete body, whose Content-Type must be JSON.
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
 	if types := r.Header.Values("Content-Type"); len(types) != 1 || !isJSON(types[0]) {
 		return nil, refuse(http.StatusUnsupportedMediaType, "Content-Type must be application/json")
@@ -196,7 +196,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
 	case errors.As(err, &late):
 		return nil, refuse(http.StatusRequestTimeout, late.Error())
 	case err != nil:
-		return nil, refuse(http.StatusBadRequest, "the body must come as a whole")
+		return nil, refuse(http.StatusBadRequest, "the body must arrive completely")
 	}
 	return body, nil
 }
@@ -208,7 +208,7 @@ func readAll(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if r.ContentLength <= maxBody {
 		body, err = io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	}
-	// In HTTP/2 the header would close the connection to other calls as well.
+	// With HTTP/2 this header would close the connection for other calls too.
 	if err != nil && r.ProtoMajor == 1 {
 		w.Header().Set("Connection", "close")
 	}
@@ -231,11 +231,11 @@ func (o object) texts(name string) {
 	}
 }
 
-// decoding is how bodies are read. A level of JSON is two messages; the exact
-// limit is that of reportOf.
+// decoding has the options for bodies. A level of JSON is two messages; reportOf applies the
+// exact limit.
 var decoding = protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: 4 * maxDepth}
 
-// position finds where in the body a decoder stopped.
+// position matches the position in the body at which a decoder stopped.
 var position = regexp.MustCompile(`line \d+:\d+`)
 
 // unmarshalBody decodes a body into msg, or returns a *fleet.FieldError.
@@ -251,9 +251,8 @@ func unmarshalBody(body []byte, msg proto.Message) error {
 	return &fleet.FieldError{Field: "body", Rule: rule}
 }
 
-// routeCodec is the JSON of the routes: names as in the schema, zero values shown, what
-// is optional and not set left out, nothing between the tokens, and unknown members
-// accepted.
+// routeCodec is the JSON of the routes: compact, with the names of the schema and with zero
+// values, but without optional fields that are not set; it ignores unknown members.
 type routeCodec struct{}
 
 // Name implements connect.Codec.
@@ -270,7 +269,7 @@ func (routeCodec) Marshal(m any) ([]byte, error) {
 	return compact.Bytes(), err
 }
 
-// Unmarshal implements connect.Codec. What it gets has been checked.
+// Unmarshal implements connect.Codec. The message has been checked already.
 func (routeCodec) Unmarshal(b []byte, m any) error {
 	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(b, m.(proto.Message)) //nolint:errcheck,forcetypeassert // as above
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Bodies have a limit also when their length is not known before, up to the
-// byte; and what fits is taken, however much larger it is as Protobuf.
+// The limit of a body is exact, even if its length is not known in advance, and does not
+// depend on its size as Protobuf.
 func TestBodyLimit(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{}
@@ -48,7 +48,7 @@ func TestBodyLimit(t *testing.T) {
 	}
 }
 
-// Compressed bodies are refused unread: a small one can be large inside.
+// Compressed bodies are refused unread: a small one can be large when decompressed.
 func TestCompressedBodiesAreRefused(t *testing.T) {
 	t.Parallel()
 	var compressed bytes.Buffer
@@ -67,7 +67,7 @@ func TestCompressedBodiesAreRefused(t *testing.T) {
 	require.Zero(t, fake.calls())
 }
 
-// raw sends bytes as they are and returns the first answer.
+// raw sends bytes unchanged and returns the first response.
 func raw(t *testing.T, address, request string) answer {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
@@ -84,7 +84,7 @@ func raw(t *testing.T, address, request string) answer {
 	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
-// Requests that no well-behaved client sends are refused in the same form.
+// Malformed requests are refused in the same form.
 func TestRawRequests(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{}
@@ -108,8 +108,8 @@ func TestRawRequests(t *testing.T) {
 	require.Zero(t, fake.calls())
 }
 
-// A body that is cut off is not taken for the whole.
-func TestTornBody(t *testing.T) {
+// A truncated body is not accepted.
+func TestTruncatedBody(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{}
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", serve(t, NewHandler(config(fake))))

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// While the store is well no request to the routes gets an error of ours, and
-// every answer is JSON in one of the documented forms.
+// With a working store no request to the routes gets a 5xx status, and every response is JSON
+// in one of the documented forms.
 func FuzzRoutes(f *testing.F) {
 	for _, r := range agentRoutes {
 		f.Add(r.Method, strings.Replace(r.Pattern, "{vm_id}", "vm-1", 1), "application/json", []byte(`{"type":"vm_started"}`))
@@ -30,7 +30,7 @@ func FuzzRoutes(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, path, contentType string, body []byte) {
 		target, err := url.ParseRequestURI(path)
 		if err != nil || !strings.HasPrefix(target.Path, "/api/") {
-			return // it is not for the agents' routes
+			return // not one of the agents' routes
 		}
 		recorder := httptest.NewRecorder()
 		handler.ServeHTTP(recorder, &http.Request{

@@ -17,12 +17,12 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// Every route answers with exactly the JSON that agents are built for.
+// Every route returns exactly the JSON that agents expect.
 func TestRoutesAnswer(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{
 		vm: fleet.VM{ID: "vm-1", Pool: "pool-1"},
-		offers: []session.Lease{{
+		leases: []session.Lease{{
 			Command: fleet.Command{ID: "c-1", Type: fleet.RegisterRunner, CreatedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
 			Params: fleet.Params{
 				Strings: map[string]string{"registration_token": "tok", "runner_url": "https://runners.example/a?b&c", "runner_group": ""},
@@ -35,7 +35,7 @@ func TestRoutesAnswer(t *testing.T) {
 		},
 	}
 	base := "http://" + serve(t, NewHandler(config(fake))) + "/api/v1/vms/vm-1"
-	delivering := "http://" + serve(t, NewHandler(config(&fakeAgents{vm: fake.vm, started: &fake.offers[0]}))) + "/api/v1/vms/vm-1"
+	delivering := "http://" + serve(t, NewHandler(config(&fakeAgents{vm: fake.vm, started: &fake.leases[0]}))) + "/api/v1/vms/vm-1"
 	idle := "http://" + serve(t, NewHandler(config(&fakeAgents{}))) + "/api/v1/vms/vm-1"
 
 	for name, version := range httpVersions {
@@ -89,7 +89,7 @@ func TestRoutesAnswer(t *testing.T) {
 	}
 }
 
-// What is sent arrives: the VM of the path, and the body with what nobody knows.
+// Requests are passed on: the VM of the path, and the body with unknown members.
 func TestRoutesPassOn(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{}
@@ -110,9 +110,9 @@ func TestRoutesPassOn(t *testing.T) {
 	require.Equal(t, []tokenCall{{"vm-1", "g", []string{"a", "b"}}}, fake.tokens)
 }
 
-// Headers that mean something to other protocols mean nothing here, and JSON
-// may be announced in all the ways that are right.
-func TestRoutesTakeOddHeaders(t *testing.T) {
+// Headers of other protocols are ignored, and every valid form of the Content-Type of JSON is
+// accepted.
+func TestRoutesAcceptUnusualHeaders(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{}))) + "/api/v1/vms/vm-1"
 	for name, version := range httpVersions {
@@ -141,8 +141,8 @@ func TestRoutesTakeOddHeaders(t *testing.T) {
 	}
 }
 
-// A request that breaks a rule is refused in the one form of errors, with the
-// status for it and with what is wrong, before anything is touched.
+// An invalid request is refused in the usual form, with a status and a reason, and without
+// side effects.
 func TestRoutesRefuse(t *testing.T) {
 	t.Parallel()
 	const asJSON = "application/json"
@@ -225,8 +225,8 @@ func TestRoutesRefuse(t *testing.T) {
 	}
 }
 
-// A HEAD is no poll: what would be handed out with it would be lost.
-func TestHeadHandsNothingOut(t *testing.T) {
+// HEAD does not poll: a command that it leased would be lost.
+func TestHeadDeliversNothing(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{}
 	got := do(t, client(t, 1), "HEAD", "http://"+serve(t, NewHandler(config(fake)))+"/api/v1/vms/vm-1/commands", "")
@@ -236,9 +236,9 @@ func TestHeadHandsNothingOut(t *testing.T) {
 	require.Zero(t, fake.calls())
 }
 
-// What the store and the token source cannot do shows as the status for it, and
-// nothing of what is behind it does.
-func TestRoutesTellErrors(t *testing.T) {
+// Errors of the store and the token source are mapped to a status, and their causes are not
+// disclosed.
+func TestRoutesMapErrors(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		err    error
@@ -266,7 +266,7 @@ func TestRoutesTellErrors(t *testing.T) {
 	}
 }
 
-// A panic behind the routes is an error like others, not a torn connection.
+// A panic of a handler returns an error like others and does not break the connection.
 func TestRoutesSurvivePanics(t *testing.T) {
 	t.Parallel()
 	c := config(nil)
@@ -276,14 +276,14 @@ func TestRoutesSurvivePanics(t *testing.T) {
 	require.JSONEq(t, `{"code":"internal","message":"internal error"}`, got.body)
 }
 
-// Answers are not limited like requests: a command at its largest arrives.
+// Responses are not limited like requests: the largest command is delivered.
 func TestLargeAnswer(t *testing.T) {
 	t.Parallel()
 	params := map[string]string{}
 	for i := range 60 {
 		params[strconv.Itoa(i)] = strings.Repeat("\x01", fleet.MaxParamLength)
 	}
-	fake := &fakeAgents{offers: []session.Lease{{Command: fleet.Command{ID: "c", Type: "x"}, Params: fleet.Params{Strings: params}}}}
+	fake := &fakeAgents{leases: []session.Lease{{Command: fleet.Command{ID: "c", Type: "x"}, Params: fleet.Params{Strings: params}}}}
 	got := do(t, client(t, 1), "GET", "http://"+serve(t, NewHandler(config(fake)))+"/api/v1/vms/vm-1/commands", "")
 	require.Equal(t, 200, got.status)
 	require.Greater(t, len(got.body), 60*fleet.MaxParamLength)

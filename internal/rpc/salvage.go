@@ -14,19 +14,19 @@ import (
 // ackField is the number of MIGletMessage.command_ack.
 const ackField = 2
 
-// What is kept of an ack that is larger than maxAgentMessage, in bytes.
+// To what an ack that is larger than maxAgentMessage is truncated, in bytes.
 const (
-	// maxAckMessage is for the message, and maxAckValue for each value of the
-	// result: they are cut at the end of a character.
+	// maxAckMessage is for the message, and maxAckValue for each value of the result. Both are
+	// cut between characters.
 	maxAckMessage = 4 << 10
 	maxAckValue   = 4 << 10
-	// maxAckResult is for the keys and values of the result together: in the order
-	// of the keys, an entry that does not fit any more is left out.
+	// maxAckResult is for the keys and values of the result together. Entries are kept in the
+	// order of their keys; one that does not fit is left out.
 	maxAckResult = 32 << 10
 )
 
-// truncateAck returns the ack with as much of its texts as is kept of one that is
-// too large. It keeps nothing else of them in memory.
+// truncateAck returns a copy of the ack with its texts truncated. The copy shares no memory
+// with the original.
 func truncateAck(a fleet.Ack) fleet.Ack {
 	a.Message = strings.Clone(clipText(a.Message, maxAckMessage))
 	if a.Result == nil {
@@ -45,7 +45,7 @@ func truncateAck(a fleet.Ack) fleet.Ack {
 	return a
 }
 
-// clipText returns at most limit bytes of a text, whole characters.
+// clipText truncates a text to at most limit bytes, between characters.
 func clipText(s string, limit int) string {
 	if len(s) <= limit {
 		return s
@@ -56,11 +56,10 @@ func clipText(s string, limit int) string {
 	return s[:limit]
 }
 
-// salvageAck returns the ack in a MIGletMessage that need not be decodable. It
-// replaces what is not UTF-8 in its texts, and leaves out what cannot be read.
-// It returns false unless the message is an ack whose command_id and success are
-// certain: success is left out on the wire when it is false, so it is certain
-// only if it is there or nothing is missing.
+// salvageAck returns the ack in a MIGletMessage that may be malformed. It replaces invalid
+// UTF-8 in texts, and leaves out what cannot be decoded. It returns false unless the message
+// is an ack whose command_id and success are certain: success is not on the wire when it is
+// false, so it is certain only if it is present or the whole message could be read.
 func salvageAck(b []byte) (fleet.Ack, bool) {
 	var s salvagedAck
 	walk(b, func(number protowire.Number, form protowire.Type, value []byte) {
@@ -69,18 +68,18 @@ func salvageAck(b []byte) (fleet.Ack, bool) {
 		case number == ackField:
 			content, _ := protowire.ConsumeBytes(value)
 			s.read(content)
-		default: // another message takes the place of the ack
+		default: // another message replaces the ack
 			s = salvagedAck{}
 		}
 	})
 	return s.ack, s.ack.CommandID != "" && (s.successSeen || !s.cut)
 }
 
-// salvagedAck is an ack as far as it could be read.
+// salvagedAck is the part of an ack that could be decoded.
 type salvagedAck struct {
 	ack         fleet.Ack
 	successSeen bool
-	cut         bool // not all could be read
+	cut         bool // some of it could not be decoded
 }
 
 func (s *salvagedAck) read(b []byte) {
@@ -88,7 +87,7 @@ func (s *salvagedAck) read(b []byte) {
 		switch {
 		case number == 1 && form == protowire.BytesType:
 			id, _ := protowire.ConsumeBytes(value)
-			s.ack.CommandID = fleet.CommandID(id) // never repaired: it would be another one
+			s.ack.CommandID = fleet.CommandID(id) // never repaired: it would be another id
 		case number == 2 && form == protowire.VarintType:
 			success, _ := protowire.ConsumeVarint(value)
 			s.ack.Success, s.successSeen = protowire.DecodeBool(success), true
@@ -121,14 +120,14 @@ func (s *salvagedAck) readResult(field []byte) {
 	s.ack.Result[key] = value
 }
 
-// validText returns a text field with U+FFFD for what is not UTF-8.
+// validText returns a text field with U+FFFD in place of invalid UTF-8.
 func validText(field []byte) string {
 	text, _ := protowire.ConsumeBytes(field)
 	return strings.ToValidUTF8(string(text), "\uFFFD")
 }
 
-// walk calls visit with each field of a message and its undecoded value, as far
-// as the message can be read, and reports whether that was to its end.
+// walk calls visit with each field of a message and its undecoded value until the message is
+// malformed, and reports whether it reached the end.
 func walk(b []byte, visit func(number protowire.Number, form protowire.Type, value []byte)) (whole bool) {
 	for len(b) > 0 {
 		number, form, n := protowire.ConsumeTag(b)

@@ -32,9 +32,8 @@ func ackMessage(id string, success bool, message string, result map[string]strin
 	}}}
 }
 
-// An ack ends its command according to its own success, however large it is, up
-// to what can be read, and whatever is wrong with its texts. The stream goes on,
-// and the next command comes on it.
+// An ack ends its command with the ack's success even if it is large, up to maxStreamMessage,
+// or has malformed texts. The stream continues, and the next command is delivered on it.
 func TestAckEndsItsCommand(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("é", maxAgentMessage)
@@ -113,7 +112,7 @@ func TestAckEndsItsCommand(t *testing.T) {
 	}
 }
 
-// Of an ack that is malformed, no more is believed than what is certain.
+// Only the certain parts of a malformed ack are used.
 func TestSalvagedAck(t *testing.T) {
 	t.Parallel()
 	ackOfBytes := func(content ...byte) []byte { return append([]byte{0x12, byte(len(content))}, content...) }
@@ -121,20 +120,20 @@ func TestSalvagedAck(t *testing.T) {
 		b    []byte
 		want *fleet.Ack
 	}{
-		"success before the fault":    {ackOfBytes(0x0a, 1, 'c', 0x10, 1, 0xff), &fleet.Ack{CommandID: "c", Success: true}},
-		"failure, said expressly":     {ackOfBytes(0x0a, 1, 'c', 0x10, 0, 0xff), &fleet.Ack{CommandID: "c"}},
-		"success may have been after": {ackOfBytes(0x0a, 1, 'c', 0xff), nil},
-		"no id":                       {ackOfBytes(0x10, 1, 0x1a, 1, 0xff), nil},
+		"success before the fault":  {ackOfBytes(0x0a, 1, 'c', 0x10, 1, 0xff), &fleet.Ack{CommandID: "c", Success: true}},
+		"explicit failure":          {ackOfBytes(0x0a, 1, 'c', 0x10, 0, 0xff), &fleet.Ack{CommandID: "c"}},
+		"success may have followed": {ackOfBytes(0x0a, 1, 'c', 0xff), nil},
+		"no id":                     {ackOfBytes(0x10, 1, 0x1a, 1, 0xff), nil},
 		"entry that is cut off": {
 			ackOfBytes(0x0a, 1, 'c', 0x22, 2, 0x0a, 9, 0x22, 6, 0x0a, 1, 'k', 0x12, 1, 'v'),
 			&fleet.Ack{CommandID: "c", Result: map[string]string{"k": "v"}},
 		},
-		"cut off":                      {[]byte{0x12, 9, 0x0a, 1, 'c', 0x10, 1}, nil},
-		"another message after it":     {append(ackOfBytes(0x0a, 1, 'c', 0x1a, 1, 0xff), 0x22, 0), nil},
-		"not a message":                {[]byte{0xff}, nil},
-		"nothing":                      {nil, nil},
-		"fields of the wrong form":     {ackOfBytes(0x08, 1, 0x12, 0, 0x18, 1, 0x20, 1), nil},
-		"an ack, then what is no more": {append(ackOfBytes(0x0a, 1, 'c', 0x10, 1), 0xff), &fleet.Ack{CommandID: "c", Success: true}},
+		"cut off":                  {[]byte{0x12, 9, 0x0a, 1, 'c', 0x10, 1}, nil},
+		"another message after it": {append(ackOfBytes(0x0a, 1, 'c', 0x1a, 1, 0xff), 0x22, 0), nil},
+		"not a message":            {[]byte{0xff}, nil},
+		"nothing":                  {nil, nil},
+		"fields of the wrong form": {ackOfBytes(0x08, 1, 0x12, 0, 0x18, 1, 0x20, 1), nil},
+		"an ack, then garbage":     {append(ackOfBytes(0x0a, 1, 'c', 0x10, 1), 0xff), &fleet.Ack{CommandID: "c", Success: true}},
 	} {
 		got, ok := salvageAck(test.b)
 		require.Equal(t, test.want != nil, ok, name)
@@ -144,8 +143,8 @@ func TestSalvagedAck(t *testing.T) {
 	}
 }
 
-// Whatever the bytes are, what is salvaged is text, what is decodable is salvaged
-// as the generated code reads it, and what is truncated keeps to its limits.
+// For all bytes: salvaged texts are UTF-8, a decodable ack is salvaged as the generated code
+// decodes it, and a truncated one is within its limits.
 func FuzzSalvagedAck(f *testing.F) {
 	for _, b := range seeds(f) {
 		f.Add(b)

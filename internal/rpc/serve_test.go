@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeAgents keeps what it is told, and answers with what it is given.
+// fakeAgents records its calls, and returns what the test has set.
 type fakeAgents struct {
 	mu         sync.Mutex
 	events     []fleet.Event
@@ -35,9 +35,9 @@ type fakeAgents struct {
 	tokens     []tokenCall
 
 	vm fleet.VM
-	// started is what the answer to vm_started delivers.
+	// started is the lease in the response to vm_started.
 	started *session.Lease
-	offers  []session.Lease
+	leases  []session.Lease
 	runner  registration.Runner
 	err     error
 }
@@ -48,7 +48,7 @@ type tokenCall struct {
 	labels []string
 }
 
-// receivedAt is when a fakeAgents receives everything.
+// receivedAt is the time of receipt of all events of a fakeAgents.
 var receivedAt = time.Date(2026, 1, 2, 3, 4, 5, 60_000_000, time.UTC)
 
 func (f *fakeAgents) ReportEvent(_ context.Context, e fleet.Event) (fleet.VM, fleet.Event, error) {
@@ -74,7 +74,7 @@ func (f *fakeAgents) Poll(_ context.Context, vm fleet.VMID) ([]session.Lease, er
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.polls = append(f.polls, vm)
-	return f.offers, f.err
+	return f.leases, f.err
 }
 
 func (f *fakeAgents) Token(_ context.Context, vm fleet.VMID, group string, labels []string) (registration.Runner, error) {
@@ -84,7 +84,7 @@ func (f *fakeAgents) Token(_ context.Context, vm fleet.VMID, group string, label
 	return f.runner, f.err
 }
 
-// calls is how often it was asked for anything.
+// calls returns the number of calls.
 func (f *fakeAgents) calls() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -92,9 +92,9 @@ func (f *fakeAgents) calls() int {
 }
 
 // fakeStreams serves streams with a function.
-type fakeStreams func(context.Context, *agentStream) error
+type fakeStreams func(context.Context, *bidiStream) error
 
-func (f fakeStreams) StreamCommands(ctx context.Context, stream *agentStream) error {
+func (f fakeStreams) StreamCommands(ctx context.Context, stream *bidiStream) error {
 	return f(ctx, stream)
 }
 
@@ -109,11 +109,11 @@ func (fakeAdmin) GetCommand(
 	return &migcontrollerv1.GetCommandResponse{}, nil
 }
 
-// config is a Config in which everything is well.
+// config returns a Config of a controller that is ready.
 func config(a *fakeAgents) Config {
 	return Config{
 		Agents: a,
-		Commands: fakeStreams(func(context.Context, *agentStream) error {
+		Commands: fakeStreams(func(context.Context, *bidiStream) error {
 			return connect.NewError(connect.CodeUnimplemented, errors.New("there are no streams"))
 		}),
 		Admin:   fakeAdmin{},
@@ -122,21 +122,19 @@ func config(a *fakeAgents) Config {
 	}
 }
 
-// serve serves h on a port of its own, as the controller does, and returns the
-// address.
+// serve serves h on a free port, like the controller, and returns the address.
 func serve(t *testing.T, h http.Handler) string {
 	t.Helper()
 	return serveWithin(t, h, CallTimeout)
 }
 
-// serveWithin is serve for callers that have less time.
+// serveWithin is serve with another timeout of calls.
 func serveWithin(t *testing.T, h http.Handler, timeout time.Duration) string {
 	t.Helper()
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
-	// The server ends a connection whose request it did not read only after a
-	// pause.
+	// The server delays the end of a connection with an unread request.
 	var connections sync.WaitGroup
 	server := &http.Server{
 		Handler: WithTimeouts(h, timeout), Protocols: &protocols, ReadHeaderTimeout: 5 * time.Second,
@@ -177,7 +175,7 @@ func client(t *testing.T, version int) *http.Client {
 	}
 }
 
-// answer is what came back for a request.
+// answer is the response to a request.
 type answer struct {
 	status int
 	header http.Header
@@ -199,10 +197,10 @@ func do(t *testing.T, c *http.Client, method, url, body string, headers ...strin
 	return answer{resp.StatusCode, resp.Header, string(content)}
 }
 
-// httpVersions are what everything is served over.
+// httpVersions are the HTTP versions that are served.
 var httpVersions = map[string]int{"HTTP/1.1": 1, "HTTP/2": 2}
 
-// requireError requires the one form that errors have.
+// requireError requires an error in the usual form.
 func requireError(t *testing.T, got answer) {
 	t.Helper()
 	require.Equal(t, "application/json", got.header.Get("Content-Type"))

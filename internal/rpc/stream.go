@@ -21,22 +21,21 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// helloTimeout is how long a stream may go without the ConnectRequest that
-// opens its session.
+// helloTimeout is how long a stream waits for the ConnectRequest that opens its session.
 const helloTimeout = 30 * time.Second
 
-// writeTimeout is how long an agent may take to take a message.
+// writeTimeout is how long an agent may take to accept a message.
 const writeTimeout = 10 * time.Second
 
-// StreamService serves the agents' streams: commandsconnect.CommandServiceHandler, but for
-// how messages are received.
+// StreamService serves the agents' streams. It is commandsconnect.CommandServiceHandler,
+// except that messages are received as agentMessages.
 type StreamService interface {
-	StreamCommands(ctx context.Context, stream *agentStream) error
+	StreamCommands(ctx context.Context, stream *bidiStream) error
 }
 
-type agentStream = connect.BidiStream[agentMessage, commands.ControllerMessage]
+type bidiStream = connect.BidiStream[agentMessage, commands.ControllerMessage]
 
-// streamService is the agents' side of the controller.
+// streamService implements StreamService.
 type streamService struct {
 	registry *session.Registry
 	version  string
@@ -45,13 +44,13 @@ type streamService struct {
 	unread   unreadStreams
 }
 
-// NewStreamService returns the handler of the agents' streams. version is what
-// agents get as the version of what they are connected to.
+// NewStreamService returns the handler of the agents' streams. version is the server version
+// that agents receive.
 func NewStreamService(r *session.Registry, version string, log *slog.Logger) StreamService {
 	return &streamService{registry: r, version: version, log: log}
 }
 
-// newStreamHandler is commandsconnect.NewCommandServiceHandler for a StreamService.
+// newStreamHandler is like commandsconnect.NewCommandServiceHandler, for a StreamService.
 func newStreamHandler(s StreamService, options ...connect.HandlerOption) (prefix string, handler http.Handler) {
 	service := commands.File_miglet_commands_commands_proto.Services().ByName("CommandService")
 	return "/" + commandsconnect.CommandServiceName + "/", connect.NewBidiStreamHandler(
@@ -60,75 +59,72 @@ func newStreamHandler(s StreamService, options ...connect.HandlerOption) (prefix
 		connect.WithHandlerOptions(options...), connect.WithCodec(agentCodec{}))
 }
 
-// StreamCommands serves one agent until its stream ends. A message that cannot be
-// taken is refused, and the stream goes on; it ends with one that is larger than can
-// be read, framing or JSON that is malformed, and a malformed ConnectRequest. A
-// stream that is refused is held for a while before it ends, since agents reconnect
-// at once.
-func (s *streamService) StreamCommands(ctx context.Context, stream *agentStream) error {
-	l := newLine(ctx, stream, s.version)
-	l.unread = &s.unread
-	defer l.hangUp()
-	hello, err := l.hello(s.registry.Stopping())
+// StreamCommands serves one agent until its stream ends. An invalid message is refused, and
+// the stream continues; it ends on a message above maxStreamMessage, malformed framing or
+// JSON, and a malformed ConnectRequest. A refused stream is held for a while before it ends,
+// because agents reconnect at once.
+func (s *streamService) StreamCommands(ctx context.Context, stream *bidiStream) error {
+	a := newAgentStream(ctx, stream, s.version)
+	a.unread = &s.unread
+	defer a.hangUp()
+	hello, err := a.hello(s.registry.Stopping())
 	if err != nil {
-		return s.refuse(ctx, l, err)
+		return s.refuse(ctx, a, err)
 	}
-	session, err := s.registry.Open(ctx, hello, l)
+	session, err := s.registry.Open(ctx, hello, a)
 	if invalid, ok := errors.AsType[*fleet.FieldError](err); ok {
-		return s.reject(ctx, l, invalid)
+		return s.reject(ctx, a, invalid)
 	}
 	if err != nil {
-		return s.refuse(ctx, l, err)
+		return s.refuse(ctx, a, err)
 	}
-	err = converse(ctx, &messageReader{session: session}, l)
+	err = converse(ctx, &messageReader{session: session}, a)
 	if cause := session.Cause(); cause != nil {
 		return cause
 	}
-	return s.refuse(ctx, l, err)
+	return s.refuse(ctx, a, err)
 }
 
-// reject makes the agent give up for good.
-func (s *streamService) reject(ctx context.Context, l *line, why error) error {
-	// All together: what they call themselves is not an id, and they can change it.
+// reject makes the agent give up: it does not reconnect.
+func (s *streamService) reject(ctx context.Context, a *agentStream, why error) error {
+	// One limit for all agents: an invalid name identifies none, and they can change it.
 	s.limiter.Limited(s.log, "agent rejected", "", time.Now()).Warn("agent rejected", logkey.Error, why)
-	err := l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
+	err := a.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Message: why.Error(), ServerVersion: s.version},
 	}})
-	s.hold(ctx, l)
+	s.hold(ctx, a)
 	return err
 }
 
-// refuse ends a stream with err, after holding it. One that its agent has ended
-// is not an error.
-func (s *streamService) refuse(ctx context.Context, l *line, err error) error {
+// refuse ends a stream with err, after holding it. A stream that its agent has ended is not an
+// error.
+func (s *streamService) refuse(ctx context.Context, a *agentStream, err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
-	s.hold(ctx, l)
+	s.hold(ctx, a)
 	return err
 }
 
-// hold holds a stream whose end is certain. What its agent still sends is read
-// and thrown away: left unread, it would use up the flow-control window that all
-// streams of a connection share.
-func (s *streamService) hold(ctx context.Context, l *line) {
+// hold delays the end of a stream. Messages that still arrive are discarded: left unread, they
+// would use up the flow-control window that all streams of a connection share.
+func (s *streamService) hold(ctx context.Context, a *agentStream) {
 	var reading sync.WaitGroup
-	reading.Go(l.control.discard)
+	reading.Go(a.control.discard)
 	s.registry.Hold(ctx)
-	l.Interrupt()
+	a.Interrupt()
 	reading.Wait()
 }
 
-// converse reads the stream until it ends, and then closes the session, also
-// when a message makes it panic.
-func converse(ctx context.Context, r *messageReader, l *line) error {
+// converse reads the stream until it ends, and then closes the session, even after a panic.
+func converse(ctx context.Context, r *messageReader, a *agentStream) error {
 	ending := &session.EndError{Cause: endInternal}
 	defer func() { r.session.Close(ending) }() //nolint:contextcheck // a session has its stream's
 	for {
-		m, err := l.receive(r.session)
+		m, err := a.receive(r.session)
 		received := err == nil
 		if received {
-			if err = r.take(m); err == nil { //nolint:contextcheck // as above
+			if err = r.apply(m); err == nil { //nolint:contextcheck // as above
 				continue
 			}
 		}
@@ -139,72 +135,72 @@ func converse(ctx context.Context, r *messageReader, l *line) error {
 		case received && ctx.Err() == nil:
 			ending.Err = err
 			return err
-		case received, errors.Is(err, errNotTaken):
+		case received, errors.Is(err, errStreamOver):
 			// The stream ended, or its session was superseded, while it was not read.
 			if ctx.Err() != nil {
-				l.Interrupt()
+				a.Interrupt()
 			}
-			l.control.discard()
-			err = l.over(ctx, err)
+			a.control.discard()
+			err = a.endUnread(ctx, err)
 		}
-		ending = l.ending(err)
+		ending = a.ending(err)
 		return err
 	}
 }
 
-// line is one agent's stream as a session.Transport.
-type line struct {
-	stream     *agentStream
-	version    string
-	within     time.Duration // how long a message may take to be sent
-	connection Connection    // nil when the server says nothing of it
-	exchange   *exchange     // whose limits are replaced by those of the stream
-	unread     *unreadStreams
+// agentStream is one agent's stream. It implements session.Transport.
+type agentStream struct {
+	stream      *bidiStream
+	version     string
+	sendTimeout time.Duration // writeTimeout, except in tests
+	connection  Connection    // nil if it is not known
+	exchange    *exchange     // suspended: the stream has its own limits
+	unread      *unreadStreams
 
 	mu sync.Mutex
-	// control is nil once the stream is over: it must not be used after the
-	// handler has returned.
+	// control is nil after the stream has ended: it must not be used after the handler has
+	// returned.
 	control *callControl
-	unsent  *session.EndError // why a message could not be sent; the first one
+	unsent  *session.EndError // the first failure to send a message
 }
 
-func newLine(ctx context.Context, stream *agentStream, version string) *line {
-	l := &line{
-		stream: stream, version: version, within: writeTimeout,
+func newAgentStream(ctx context.Context, stream *bidiStream, version string) *agentStream {
+	a := &agentStream{
+		stream: stream, version: version, sendTimeout: writeTimeout,
 		connection: ConnectionOf(ctx), exchange: exchangeOf(ctx), control: streamControl(ctx),
 	}
-	l.exchange.suspend()
-	return l
+	a.exchange.suspend()
+	return a
 }
 
-// receive returns the next message, once its VM may report.
-func (l *line) receive(session *session.Session) (*agentMessage, error) {
-	if err := l.throttle(session); err != nil {
+// receive waits until the VM may report, and returns the next message.
+func (a *agentStream) receive(session *session.Session) (*agentMessage, error) {
+	if err := a.throttle(session); err != nil {
 		return nil, err
 	}
-	l.control.await()
-	return l.stream.Receive()
+	a.control.await()
+	return a.stream.Receive()
 }
 
-// hello returns the agent's ConnectRequest. Heartbeats can overtake it: what
-// comes before is skipped. The agent has until helloTimeout, or until the
-// controller stops. A message that may be a malformed ConnectRequest is an error.
-func (l *line) hello(stopping <-chan struct{}) (fleet.Hello, error) {
-	said := make(chan struct{})
+// hello returns the agent's ConnectRequest. It skips messages before it, because heartbeats
+// can overtake it. It waits until helloTimeout has passed or the controller stops. A message
+// that may be a malformed ConnectRequest is an error.
+func (a *agentStream) hello(stopping <-chan struct{}) (fleet.Hello, error) {
+	received := make(chan struct{})
 	var limit sync.WaitGroup
 	limit.Go(func() {
 		select {
 		case <-time.After(helloTimeout):
-			l.Interrupt()
+			a.Interrupt()
 		case <-stopping:
-			l.Interrupt()
-		case <-said:
+			a.Interrupt()
+		case <-received:
 		}
 	})
 	defer limit.Wait()
-	defer close(said)
+	defer close(received)
 	for {
-		m, err := l.stream.Receive()
+		m, err := a.stream.Receive()
 		if err != nil {
 			return fleet.Hello{}, err
 		}
@@ -219,22 +215,22 @@ func (l *line) hello(stopping <-chan struct{}) (fleet.Hello, error) {
 	}
 }
 
-// clipVersion bounds what is kept of an agent's version. It is for people to
-// read: no agent is turned away for it.
+// clipVersion truncates an agent's version. The version is only informative, so an invalid one
+// does not reject the agent.
 func clipVersion(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), fleet.MaxIDLength)], "")
 }
 
 // Accept implements session.Transport.
-func (l *line) Accept() error {
-	return l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
-		ConnectAck: &commands.ConnectAck{Accepted: true, Message: "connected", ServerVersion: l.version},
+func (a *agentStream) Accept() error {
+	return a.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
+		ConnectAck: &commands.ConnectAck{Accepted: true, Message: "connected", ServerVersion: a.version},
 	}})
 }
 
-// Deliver sends a command.
-func (l *line) Deliver(c fleet.Command, p fleet.Params) error {
-	return l.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_Command{
+// Deliver implements session.Transport.
+func (a *agentStream) Deliver(c fleet.Command, p fleet.Params) error {
+	return a.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_Command{
 		Command: &commands.Command{
 			Id: string(c.ID), Type: c.Type, CreatedAt: c.CreatedAt.Unix(),
 			StringParams: p.Strings, IntParams: p.Ints, BoolParams: p.Bools, StringArrayParams: p.List,
@@ -242,60 +238,60 @@ func (l *line) Deliver(c fleet.Command, p fleet.Params) error {
 	}})
 }
 
-// send sends a message. If that takes longer than the agent may take, it
-// terminates the stream, and its error says so.
-func (l *line) send(m *commands.ControllerMessage) error {
-	late := time.AfterFunc(l.within, func() {
-		_ = l.fail(l.writeTimedOut())
-		l.Abort()
-		l.Interrupt()
+// send sends a message. If that takes longer than sendTimeout, it terminates the stream and
+// returns a write timeout.
+func (a *agentStream) send(m *commands.ControllerMessage) error {
+	late := time.AfterFunc(a.sendTimeout, func() {
+		_ = a.fail(a.writeTimedOut())
+		a.Abort()
+		a.Interrupt()
 	})
-	err := l.stream.Send(m)
+	err := a.stream.Send(m)
 	if !late.Stop() {
-		return l.fail(l.writeTimedOut())
+		return a.fail(a.writeTimedOut())
 	}
 	if err != nil {
-		return l.fail(&session.EndError{Cause: endNotSent, Err: err})
+		return a.fail(&session.EndError{Cause: endNotSent, Err: err})
 	}
 	return nil
 }
 
-func (l *line) writeTimedOut() *session.EndError {
+func (a *agentStream) writeTimedOut() *session.EndError {
 	return &session.EndError{Cause: endWriteTimeout, Err: connect.NewError(connect.CodeDeadlineExceeded,
-		fmt.Errorf("the agent did not take a message within %s", l.within))}
+		fmt.Errorf("the agent did not accept a message within %s", a.sendTimeout))}
 }
 
-// fail notes why a message could not be sent, and returns what was noted first.
-func (l *line) fail(why *session.EndError) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.unsent == nil {
-		l.unsent = why
+// fail records why a message could not be sent, and returns the first recorded reason.
+func (a *agentStream) fail(why *session.EndError) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.unsent == nil {
+		a.unsent = why
 	}
-	return l.unsent
+	return a.unsent
 }
 
-// Interrupt makes a Receive that is waiting return.
-func (l *line) Interrupt() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.control != nil {
-		_ = l.control.SetReadDeadline(time.Unix(1, 0)) // fails only where there is nothing to end
-	}
-}
-
-// Abort makes a Deliver that is waiting return.
-func (l *line) Abort() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.control != nil {
-		_ = l.control.SetWriteDeadline(time.Unix(1, 0)) // as above
+// Interrupt implements session.Transport: it makes a blocked Receive return.
+func (a *agentStream) Interrupt() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.control != nil {
+		_ = a.control.SetReadDeadline(time.Unix(1, 0)) // fails only if there is nothing to interrupt
 	}
 }
 
-func (l *line) hangUp() {
-	l.exchange.resume()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.control = nil
+// Abort implements session.Transport: it makes a blocked Deliver return.
+func (a *agentStream) Abort() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.control != nil {
+		_ = a.control.SetWriteDeadline(time.Unix(1, 0)) // as above
+	}
+}
+
+func (a *agentStream) hangUp() {
+	a.exchange.resume()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.control = nil
 }

@@ -25,15 +25,15 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store/sqlite"
 )
 
-// agentWindow is how much an agent can be sent ahead of being read.
+// agentWindow is the flow-control window of an agent.
 const agentWindow = 64 << 10
 
 const streamPath = commandsconnect.CommandServiceStreamCommandsProcedure
 
 var streamDefaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute}
 
-// streamSystem is a controller that serves streams over HTTP/2 in memory, so
-// that all of it can be put on the clock of a bubble.
+// streamSystem is a controller that serves streams over HTTP/2 in memory, so that it can run
+// on the fake clock of a bubble.
 type streamSystem struct {
 	*testing.T
 	store    *streamStore
@@ -42,11 +42,11 @@ type streamSystem struct {
 	log      *callLog
 }
 
-// streamStore is a real engine, which can be made to fail.
+// streamStore is a real engine that can be made to fail.
 type streamStore struct {
 	*engine.Engine
 	mu   sync.Mutex
-	hook func() error // before sessions are opened and events recorded
+	hook func() error // called before sessions are opened and events stored
 }
 
 func (s *streamStore) on(hook func() error) {
@@ -125,7 +125,7 @@ func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	return s
 }
 
-// logged is all that was logged.
+// logged returns the whole log.
 func (s *streamSystem) logged() string {
 	s.log.mu.Lock()
 	defer s.log.mu.Unlock()
@@ -179,15 +179,15 @@ func (l *pipeListener) Close() error {
 
 func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// agentLine is the agent's end of a stream.
-type agentLine struct {
+// streamClient is an agent's end of a stream.
+type streamClient struct {
 	*streamSystem
-	rpc  *connect.BidiStreamForClientSimple[commands.MIGletMessage, commands.ControllerMessage]
-	quit func() // resets the stream
+	rpc   *connect.BidiStreamForClientSimple[commands.MIGletMessage, commands.ControllerMessage]
+	reset func() // resets the stream
 }
 
-// open opens a stream that says nothing yet.
-func (s *streamSystem) open(options ...connect.ClientOption) *agentLine {
+// open opens a stream without sending anything.
+func (s *streamSystem) open(options ...connect.ClientOption) *streamClient {
 	s.Helper()
 	if options == nil {
 		options = []connect.ClientOption{connect.WithGRPC()}
@@ -196,30 +196,30 @@ func (s *streamSystem) open(options ...connect.ClientOption) *agentLine {
 	ctx, leave := context.WithCancel(s.Context())
 	rpc, err := client.StreamCommands(ctx)
 	require.NoError(s, err)
-	a := &agentLine{s, rpc, func() {
+	a := &streamClient{s, rpc, func() {
 		leave()
 		_ = rpc.CloseRequest()
 		_ = rpc.CloseResponse()
 	}}
-	s.Cleanup(a.quit)
+	s.Cleanup(a.reset)
 	return a
 }
 
 // connect opens a stream and its session.
-func (s *streamSystem) connect(vm string) *agentLine {
+func (s *streamSystem) connect(vm string) *streamClient {
 	s.Helper()
 	a := s.open()
-	a.say(hello(vm))
-	require.True(s, a.hear().GetConnectAck().GetAccepted())
+	a.send(hello(vm))
+	require.True(s, a.receive().GetConnectAck().GetAccepted())
 	return a
 }
 
-func (a *agentLine) say(m *commands.MIGletMessage) {
+func (a *streamClient) send(m *commands.MIGletMessage) {
 	a.Helper()
 	require.NoError(a, a.rpc.Send(m))
 }
 
-func (a *agentLine) hear() *commands.ControllerMessage {
+func (a *streamClient) receive() *commands.ControllerMessage {
 	a.Helper()
 	m, err := a.rpc.Receive()
 	require.NoError(a, err)
@@ -227,7 +227,7 @@ func (a *agentLine) hear() *commands.ControllerMessage {
 }
 
 // end returns why the stream ended, having waited for it.
-func (a *agentLine) end() error {
+func (a *streamClient) end() error {
 	for {
 		if _, err := a.rpc.Receive(); err != nil {
 			return err

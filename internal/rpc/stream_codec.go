@@ -13,18 +13,18 @@ import (
 // heartbeatField is the number of MIGletMessage.heartbeat.
 const heartbeatField = 4
 
-// agentMessage is a message of an agent as the agents' stream receives it: a heartbeat, any
-// message, or a fault. What decodes JSON takes it for a MIGletMessage.
+// agentMessage is a message as received on an agent's stream: an encoded heartbeat, a decoded
+// message, or a fault. To JSON decoders it is a MIGletMessage.
 type agentMessage struct {
-	// heartbeat is the heartbeat in a message that is nothing else, in binary form.
+	// heartbeat is the encoded heartbeat of a message that has no other field.
 	heartbeat []byte
-	// message is nil if one of the others is not.
+	// message is nil if heartbeat or fault is set.
 	message *commands.MIGletMessage
 	// fault is why the message cannot be decoded.
 	fault error
-	// wire is a message that cannot be decoded or is larger than maxAgentMessage.
+	// wire is the encoded message if it cannot be decoded or is larger than maxAgentMessage.
 	wire []byte
-	// size is how many bytes a message has that came in binary form, and zero for JSON.
+	// size is the size of the encoded message in bytes; zero for JSON.
 	size int
 }
 
@@ -36,8 +36,8 @@ func (m *agentMessage) ProtoReflect() protoreflect.Message {
 	return m.message.ProtoReflect()
 }
 
-// agentCodec is the codec of binary Protobuf, except that it never fails to decode an
-// agentMessage: an error would end its stream.
+// agentCodec is the codec of binary Protobuf, except that decoding an agentMessage never
+// fails: an error would end its stream.
 type agentCodec struct{}
 
 // Name implements connect.Codec.
@@ -46,7 +46,7 @@ func (agentCodec) Name() string { return "proto" }
 // Marshal implements connect.Codec.
 func (agentCodec) Marshal(m any) ([]byte, error) { return proto.Marshal(m.(proto.Message)) } //nolint:errcheck,forcetypeassert // of generated handlers
 
-// MarshalAppend lets connect reuse its buffers.
+// MarshalAppend lets connect-go reuse its buffers.
 func (agentCodec) MarshalAppend(b []byte, m any) ([]byte, error) {
 	return proto.MarshalOptions{}.MarshalAppend(b, m.(proto.Message)) //nolint:errcheck,forcetypeassert // as above
 }
@@ -59,7 +59,7 @@ func (agentCodec) Unmarshal(b []byte, to any) error {
 	}
 	m.size = len(b)
 	if content := onlyField(b, heartbeatField); len(content) > 0 && len(b) <= maxAgentMessage {
-		m.heartbeat = bytes.Clone(content) // b is connect's
+		m.heartbeat = bytes.Clone(content) // connect-go reuses b
 		return nil
 	}
 	message := new(commands.MIGletMessage)
@@ -72,8 +72,8 @@ func (agentCodec) Unmarshal(b []byte, to any) error {
 	return nil
 }
 
-// onlyField returns the content of a field with a length if the message is that
-// field alone, and else nil.
+// onlyField returns the content of a length-delimited field if the message has no other field,
+// and nil otherwise.
 func onlyField(b []byte, number protowire.Number) []byte {
 	if len(b) == 0 || b[0] != byte(protowire.EncodeTag(number, protowire.BytesType)) {
 		return nil

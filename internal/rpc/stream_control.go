@@ -7,20 +7,20 @@ import (
 	"net/http"
 )
 
-// bodyBuffer is how much of a stream's request is read at once: two or three
-// heartbeats. It is kept for as long as the stream lives.
+// bodyBuffer is the size of the read buffer of a stream's request: two or three heartbeats. It
+// lives as long as the stream.
 const bodyBuffer = 512
 
-// callControl is a hold on the request below a call: its ResponseController ends a
-// blocked Receive, by a read deadline, and a blocked Send, by a write deadline.
-// It must not be used after the call has returned.
+// callControl controls the HTTP request of a call: a read deadline of its ResponseController
+// ends a blocked Receive, and a write deadline a blocked Send. It must not be used after the
+// call has returned.
 type callControl struct {
 	*http.ResponseController
 	body    *bufio.Reader
-	request *notedBody // below body
+	request *notedBody // what body buffers
 }
 
-// notedBody is the body of a request. It notes why there is nothing more to read.
+// notedBody is the body of a request. It records the error that ended reading.
 type notedBody struct {
 	io.ReadCloser
 	err error
@@ -35,22 +35,22 @@ func (b *notedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// withStreamControl gives the calls of next a hold on their connection, for
-// streamControl. It also buffers what they read: each read of a request costs a
-// round through its connection, and a message is read in two. WithTimeouts must be
-// around it; its limits are below what is read here, so that a suspended one costs nothing.
+// withStreamControl gives the calls of next a callControl, for streamControl. It also buffers
+// reads: each read of a request passes through the goroutine of its connection, and a message
+// takes two reads. WithTimeouts must wrap it.
 //
-// A stack that is a little larger than an idle stream's is now is twice as large, for each
-// agent: wrappers of it do their work in functions that have returned by then.
+// The stack of an idle stream is only just small enough: with a little more on it, it would
+// double in size for each agent. So these middlewares do their work in functions that have
+// returned by then.
 func withStreamControl(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		takeControl(w, r)
+		attachControl(w, r)
 		next.ServeHTTP(w, r)
 	})
 }
 
-// takeControl changes r, which is a copy that WithTimeouts has made.
-func takeControl(w http.ResponseWriter, r *http.Request) {
+// attachControl modifies r, which is a copy that WithTimeouts has made.
+func attachControl(w http.ResponseWriter, r *http.Request) {
 	x := exchangeOf(r.Context())
 	if x == nil {
 		return
@@ -63,7 +63,7 @@ func takeControl(w http.ResponseWriter, r *http.Request) {
 	}{x.call.body, r.Body}
 }
 
-// streamControl returns the callControl of a call; nil outside of withStreamControl.
+// streamControl returns the callControl of a call; nil without withStreamControl.
 func streamControl(ctx context.Context) *callControl {
 	if x := exchangeOf(ctx); x != nil {
 		return x.call
@@ -71,20 +71,19 @@ func streamControl(ctx context.Context) *callControl {
 	return nil
 }
 
-// await waits until there is something to receive. Receive would wait as well,
-// but below the frames of all that decodes: waiting up here, an idle stream
-// keeps half the stack.
+// await waits until there is something to receive. Receive would wait too, but with the frames
+// of the decoders on the stack: waiting here halves the stack of an idle stream.
 func (c *callControl) await() {
-	_, _ = c.body.Peek(1) // Receive finds the error
+	_, _ = c.body.Peek(1) // Receive returns the error
 }
 
-// discard reads what still comes and throws it away, until the request ends or a
-// read deadline ends it. It needs no buffer of its own.
+// discard reads and discards the rest of the request, until its end or a read deadline. It
+// needs no buffer of its own.
 func (c *callControl) discard() {
 	for {
 		if _, err := c.body.Peek(1); err != nil {
 			return
 		}
-		_, _ = c.body.Discard(c.body.Buffered()) // what is buffered is there
+		_, _ = c.body.Discard(c.body.Buffered()) // cannot fail: it is buffered
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// Why a stream ended, as the log names it.
+// Causes of the end of a stream, for the log.
 const (
 	endClosed           = "closed by the agent"
 	endReset            = "reset by the agent"
@@ -31,42 +31,41 @@ const (
 	endInternal         = "internal error"
 )
 
-// ErrPingTimeout occurs when a peer does not answer a ping in time.
+// ErrPingTimeout means that the peer did not answer a ping in time.
 var ErrPingTimeout = errors.New("ping timeout")
 
-// Connection is the connection that carries a call, as its server sees it. It is
-// safe for concurrent use.
+// Connection is the connection of a call. It is safe for concurrent use.
 type Connection interface {
-	// Ended returns why the connection ended; nil while it is open. It is io.EOF
-	// when the peer closed it, ErrPingTimeout, os.ErrDeadlineExceeded when the
-	// peer took nothing of what was sent to it, net.ErrClosed when it was closed on
-	// this side for another reason, and else the error of the network.
+	// Ended returns why the connection ended; nil while it is open: io.EOF when the peer
+	// closed it, ErrPingTimeout, os.ErrDeadlineExceeded when the peer accepted no data in
+	// time, net.ErrClosed when this side closed it for another reason, and otherwise the
+	// network error.
 	Ended() error
 }
 
 type connectionKey struct{}
 
-// WithConnection gives the calls of a connection's context the connection. It
-// makes the log say why the connection ended.
+// WithConnection returns a context for the calls on the connection, so that the log can show
+// why the connection ended.
 func WithConnection(ctx context.Context, c Connection) context.Context {
 	return context.WithValue(ctx, connectionKey{}, c)
 }
 
-// ConnectionOf returns the connection of a call; nil if it is not known.
+// ConnectionOf returns the connection of a call; nil if not known.
 func ConnectionOf(ctx context.Context) Connection {
 	c, _ := ctx.Value(connectionKey{}).(Connection)
 	return c
 }
 
-// ending returns why the stream ended, given what its reader returned.
-func (l *line) ending(err error) *session.EndError {
-	l.mu.Lock()
-	unsent := l.unsent
-	l.mu.Unlock()
+// ending returns why the stream ended, given the error of its reader.
+func (a *agentStream) ending(err error) *session.EndError {
+	a.mu.Lock()
+	unsent := a.unsent
+	a.mu.Unlock()
 	if unsent != nil && unsent.Cause == endWriteTimeout {
 		return unsent
 	}
-	read := l.control.request.err
+	read := a.control.request.err
 	_, reset := errors.AsType[http2.StreamError](read)
 	switch {
 	case connect.CodeOf(err) == connect.CodeResourceExhausted:
@@ -79,15 +78,15 @@ func (l *line) ending(err error) *session.EndError {
 		return &session.EndError{Cause: endReset, Err: read}
 	case errors.Is(read, os.ErrDeadlineExceeded) && unsent != nil:
 		return unsent
-	case l.connection != nil:
-		return connectionEnding(l.connection.Ended(), read)
+	case a.connection != nil:
+		return connectionEnding(a.connection.Ended(), read)
 	default:
 		return &session.EndError{Cause: endConnectionLost, Err: read}
 	}
 }
 
-// connectionEnding returns the end of a stream whose connection has ended, or
-// what was read if nothing is known of that.
+// connectionEnding returns why a stream ended with its connection. read is the error of the
+// reader, which is used if why adds nothing.
 func connectionEnding(why, read error) *session.EndError {
 	switch {
 	case why == nil:

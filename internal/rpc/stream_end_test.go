@@ -17,12 +17,12 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// endedConn is a connection that has ended for a reason, or has not.
+// endedConn is a Connection that has ended with an error, or is open.
 type endedConn struct{ why error }
 
 func (c endedConn) Ended() error { return c.why }
 
-// Each end of a stream has its cause, and an error where the cause does not say all.
+// Each end of a stream has its cause, and an error if the cause alone is not sufficient.
 func TestEnding(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("client disconnected")
@@ -48,7 +48,7 @@ func TestEnding(t *testing.T) {
 		"connection reset":      {read: gone, received: gone, connection: endedConn{syscall.ECONNRESET}, cause: endConnectionReset, err: syscall.ECONNRESET},
 		"connection broken":     {read: gone, received: gone, connection: endedConn{syscall.EPIPE}, cause: endConnectionReset, err: syscall.EPIPE},
 		"connection silent":     {read: gone, received: gone, connection: endedConn{ErrPingTimeout}, cause: endPingTimeout},
-		"connection took no more": {
+		"connection accepts no more": {
 			read: gone, received: gone, connection: endedConn{os.ErrDeadlineExceeded}, cause: endWriteTimeout, err: os.ErrDeadlineExceeded,
 		},
 		"connection cut":         {read: gone, received: gone, connection: endedConn{net.ErrClosed}, cause: endConnectionCut, err: gone},
@@ -56,8 +56,8 @@ func TestEnding(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			l := &line{control: &callControl{request: &notedBody{err: test.read}}, connection: test.connection, unsent: test.unsent}
-			end := l.ending(test.received)
+			a := &agentStream{control: &callControl{request: &notedBody{err: test.read}}, connection: test.connection, unsent: test.unsent}
+			end := a.ending(test.received)
 			require.Equal(t, test.cause, end.Cause)
 			if test.err != nil {
 				require.ErrorIs(t, end.Err, test.err)
@@ -66,17 +66,17 @@ func TestEnding(t *testing.T) {
 	}
 }
 
-// A stream that ends while a message of it waits for the store has its own cause.
+// The cause is right for a stream that ends while one of its messages waits for the store.
 func TestEndsWhileAMessageWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startStreams(t, 0)
 		a := s.connect("vm-1")
-		a.hear()
+		a.receive()
 		s.store.on(func() error { return fleet.ErrUnavailable })
-		a.say(eventMessage("job_started"))
+		a.send(eventMessage("job_started"))
 		synctest.Wait()
-		a.quit()
+		a.reset()
 		synctest.Wait()
 		s.store.on(nil)
 		require.Equal(t, []any{endReset}, s.causes())

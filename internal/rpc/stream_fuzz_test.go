@@ -26,8 +26,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
-// strictEngine keeps nothing and notes what it should never have been given: a
-// report of another VM than the session's, or one that no store could keep.
+// strictEngine stores nothing and records invalid input: a report of another VM than the
+// session's, or one that could not be stored.
 type strictEngine struct {
 	session.Engine
 	mu       sync.Mutex
@@ -51,9 +51,8 @@ func (s *strictEngine) check(o fleet.Origin, report any, check error, body []byt
 	}
 }
 
-// settled returns what was noted since it was last asked, and how many sessions
-// are open.
-func (s *strictEngine) settled() (faults []string, open int) {
+// takeFaults returns the faults since the last call, and how many sessions are open.
+func (s *strictEngine) takeFaults() (faults []string, open int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	faults, s.faults = s.faults, nil
@@ -85,7 +84,7 @@ func (s *strictEngine) ApplyLate(
 	return fleet.Outcome{State: fleet.State{VM: fleet.VM{ID: vm, Epoch: s.epoch}}}, nil
 }
 
-// Apply takes what agents say, and the ends of their sessions.
+// Apply checks reports and the ends of sessions.
 func (s *strictEngine) Apply(_ context.Context, in fleet.Input, at time.Time) (fleet.Outcome, error) {
 	switch in := in.(type) {
 	case fleet.SessionClosed:
@@ -120,7 +119,7 @@ func (s *strictEngine) RecordHeartbeats(_ context.Context, hs []fleet.Heartbeat)
 	return nil
 }
 
-// State has no commands, and the newest session of the VM.
+// State returns the newest session of the VM, and no commands.
 func (s *strictEngine) State(_ context.Context, vm fleet.VMID) (fleet.State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -156,7 +155,7 @@ func (*strictEngine) OnReady(func(fleet.VMID, fleet.Ready)) (stop func()) { retu
 
 func (*strictEngine) UnjournaledEvents(context.Context, int) ([]fleet.Event, error) { return nil, nil }
 
-// seeds are messages of every kind, good and odd.
+// seeds returns messages of every kind, valid and unusual ones.
 func seeds(tb testing.TB) [][]byte {
 	tb.Helper()
 	odd := beatMessage("idle")
@@ -187,7 +186,7 @@ func seeds(tb testing.TB) [][]byte {
 	return all
 }
 
-// silent is the stream of an agent that is sent nothing.
+// silent is a transport that sends nothing.
 type silent struct{}
 
 func (silent) Accept() error                             { return nil }
@@ -195,8 +194,8 @@ func (silent) Deliver(fleet.Command, fleet.Params) error { return nil }
 func (silent) Interrupt()                                {}
 func (silent) Abort()                                    {}
 
-// Whatever message an agent sends, its session goes on, and what of it reaches
-// the store keeps the rules and is the session's own.
+// Whatever message an agent sends, its session continues, and what reaches the store is valid
+// and belongs to the session's VM.
 func FuzzStreamMessage(f *testing.F) {
 	for _, b := range seeds(f) {
 		f.Add(b)
@@ -210,22 +209,22 @@ func FuzzStreamMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		received := &agentMessage{}
 		require.NoError(t, agentCodec{}.Unmarshal(b, received))
-		require.NoError(t, r.take(received))
+		require.NoError(t, r.apply(received))
 		require.NoError(t, session.Cause())
-		if m := new(commands.MIGletMessage); proto.Unmarshal(b, m) == nil { // heartbeats as well, which agentCodec leaves alone
+		if m := new(commands.MIGletMessage); proto.Unmarshal(b, m) == nil { // also heartbeats, which agentCodec does not decode
 			_, err := json.Marshal(heartbeatFromProto(m.GetHeartbeat()))
 			require.NoError(t, err)
 			file, err := messageJSON(m)
 			require.NoError(t, err)
 			requireSameMessage(t, m, file)
 		}
-		faults, open := s.settled()
+		faults, open := s.takeFaults()
 		require.Empty(t, faults)
 		require.Equal(t, 1, open)
 	})
 }
 
-// requireSameMessage requires that the JSON is that of the message, as ProtoJSON reads it.
+// requireSameMessage requires that ProtoJSON decodes the JSON to the message.
 func requireSameMessage(t *testing.T, m *commands.MIGletMessage, file []byte) {
 	t.Helper()
 	var compact bytes.Buffer
@@ -241,14 +240,14 @@ func requireSameMessage(t *testing.T, m *commands.MIGletMessage, file []byte) {
 	require.JSONEq(t, string(want), string(got))
 }
 
-// streamTypes are the ways to write a stream.
+// streamTypes are the content types of streams.
 var streamTypes = []string{
 	"application/grpc", "application/grpc+json", "application/grpc-web+proto",
 	"application/connect+proto", "application/connect+json",
 }
 
-// Whatever an agent sends in place of messages, its stream ends in an orderly
-// way, its session with it, and what reaches the store keeps the rules.
+// Whatever bytes an agent sends, its stream and its session end without a fault, and what
+// reaches the store is valid.
 func FuzzStreamDecoder(f *testing.F) {
 	var whole []byte
 	for _, b := range seeds(f) {
@@ -290,7 +289,7 @@ func FuzzStreamDecoder(f *testing.F) {
 		require.NoError(t, err)
 		require.Equal(t, http.StatusOK, answer.StatusCode)
 		require.NotContains(t, string(sent)+fmt.Sprint(answer.Trailer), errInternal.Error())
-		faults, open := s.settled()
+		faults, open := s.takeFaults()
 		require.Empty(t, faults)
 		require.Zero(t, open)
 	})

@@ -14,15 +14,14 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// messageReader takes the messages of one session. Its methods return an error
-// only when the session is over. It is for the one goroutine that reads the
-// stream.
+// messageReader applies the messages of one session. Its methods return an error only when the
+// session has ended. It is for the one goroutine that reads the stream.
 type messageReader struct {
 	session    *session.Session
-	heartbeats *heartbeat.Reader // nil until there is one
+	heartbeats *heartbeat.Reader // nil before the first heartbeat
 	last       fleet.Heartbeat
-	// size is how many bytes the message has that is taken, and repeated whether it is a
-	// heartbeat that repeats the one before.
+	// size is the size of the message being applied, and repeated whether it is a heartbeat
+	// that repeats the previous one.
 	size     int
 	repeated bool
 }
@@ -41,11 +40,11 @@ func decodeHeartbeat(wire []byte) (*commands.Heartbeat, error) {
 	return m, proto.Unmarshal(wire, m)
 }
 
-// take takes a message, and counts it against the limits of its VM. One that is
-// malformed or larger than maxAgentMessage is refused, except that an ack is taken as far
-// as it can be: left unanswered, its command would be sent again and again.
-func (r *messageReader) take(m *agentMessage) error {
-	if err := r.takeAny(m); err != nil {
+// apply applies a message, and charges it to its VM. A message that is malformed or larger
+// than maxAgentMessage is refused, except that the readable part of an ack is applied: without
+// it, its command would be delivered again and again.
+func (r *messageReader) apply(m *agentMessage) error {
+	if err := r.applyAny(m); err != nil {
 		return err
 	}
 	if size := min(r.size, maxAgentMessage); r.repeated {
@@ -56,27 +55,27 @@ func (r *messageReader) take(m *agentMessage) error {
 	return nil
 }
 
-func (r *messageReader) takeAny(m *agentMessage) error {
+func (r *messageReader) applyAny(m *agentMessage) error {
 	r.size, r.repeated = m.size, false
 	switch {
 	case m.heartbeat != nil:
-		return r.takeEncoded(m.heartbeat)
+		return r.applyEncoded(m.heartbeat)
 	case m.fault != nil:
-		return r.takeMalformed(m.wire, m.fault)
+		return r.applyMalformed(m.wire, m.fault)
 	case r.size == 0: // from JSON
 		r.size = proto.Size(m)
 	}
 	if r.size <= maxAgentMessage {
-		return r.takeDecoded(m.message)
+		return r.applyDecoded(m.message)
 	}
 	if a := m.message.GetCommandAck(); a != nil {
-		return r.takeTruncated(ackFromProto(a), r.size)
+		return r.applyTruncated(ackFromProto(a), r.size)
 	}
 	r.session.Refuse(kindOfMessage(m.message), tooLarge(r.size))
 	return nil
 }
 
-func (r *messageReader) takeEncoded(wire []byte) error {
+func (r *messageReader) applyEncoded(wire []byte) error {
 	if r.heartbeats == nil {
 		r.heartbeats = heartbeat.NewReader(readHeartbeat)
 	}
@@ -85,7 +84,7 @@ func (r *messageReader) takeEncoded(wire []byte) error {
 		r.session.Refuse(kindHeartbeat, err)
 		return nil
 	}
-	return r.takeHeartbeat(h, func() ([]byte, error) {
+	return r.applyHeartbeat(h, func() ([]byte, error) {
 		m, err := decodeHeartbeat(wire)
 		if err != nil {
 			return nil, err
@@ -94,25 +93,25 @@ func (r *messageReader) takeEncoded(wire []byte) error {
 	})
 }
 
-// takeHeartbeat takes a heartbeat. render returns what is in its file.
-func (r *messageReader) takeHeartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
+// applyHeartbeat applies a heartbeat. render returns the content of its file.
+func (r *messageReader) applyHeartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
 	r.repeated, r.last = repeats(h, r.last), h
 	return r.session.Heartbeat(h, render)
 }
 
-// repeats reports whether a heartbeat differs from the one before in figures and times
-// alone, as most do.
+// repeats reports whether a heartbeat differs from the previous one only in figures and times,
+// as most do.
 func repeats(h, before fleet.Heartbeat) bool {
 	return h.Pool == before.Pool && h.Org == before.Org && h.Status == before.Status &&
 		(h.Runner == before.Runner || reflect.DeepEqual(h.Runner, before.Runner)) &&
 		(h.Job == before.Job || reflect.DeepEqual(h.Job, before.Job))
 }
 
-func (r *messageReader) takeMalformed(b []byte, fault error) error {
+func (r *messageReader) applyMalformed(b []byte, fault error) error {
 	a, ok := salvageAck(b)
 	switch {
 	case ok && len(b) > maxAgentMessage:
-		return r.takeTruncated(a, len(b))
+		return r.applyTruncated(a, len(b))
 	case ok:
 		r.session.AckRepaired(a.CommandID, len(b), fault)
 		return r.session.Ack(a)
@@ -123,12 +122,12 @@ func (r *messageReader) takeMalformed(b []byte, fault error) error {
 	return nil
 }
 
-func (r *messageReader) takeTruncated(a fleet.Ack, size int) error {
+func (r *messageReader) applyTruncated(a fleet.Ack, size int) error {
 	r.session.AckTruncated(a.CommandID, size, maxAgentMessage)
 	return r.session.Ack(truncateAck(a))
 }
 
-func (r *messageReader) takeDecoded(m *commands.MIGletMessage) error {
+func (r *messageReader) applyDecoded(m *commands.MIGletMessage) error {
 	switch m := m.GetMessage().(type) {
 	case *commands.MIGletMessage_CommandAck:
 		return r.session.Ack(ackFromProto(m.CommandAck))
@@ -140,7 +139,7 @@ func (r *messageReader) takeDecoded(m *commands.MIGletMessage) error {
 		}
 		return r.session.Event(e)
 	case *commands.MIGletMessage_Heartbeat:
-		return r.takeHeartbeat(heartbeatFromProto(m.Heartbeat), func() ([]byte, error) { return messageJSON(m.Heartbeat) })
+		return r.applyHeartbeat(heartbeatFromProto(m.Heartbeat), func() ([]byte, error) { return messageJSON(m.Heartbeat) })
 	case *commands.MIGletMessage_Error:
 		r.session.Reported(m.Error.GetCode(), m.Error.GetMessage())
 	case *commands.MIGletMessage_Connect:
@@ -151,7 +150,7 @@ func (r *messageReader) takeDecoded(m *commands.MIGletMessage) error {
 	return nil
 }
 
-// The kinds of messages, as the log names them.
+// The kinds of messages, for the log.
 const (
 	kindConnect   = "connect"
 	kindAck       = "ack"
@@ -161,13 +160,13 @@ const (
 	kindUnknown   = "message"
 )
 
-// kinds are the kinds by the numbers of their fields in MIGletMessage.
+// kinds are the kinds by their field numbers in MIGletMessage.
 var kinds = [...]string{
 	1: kindConnect, ackField: kindAck, 3: kindEvent, heartbeatField: kindHeartbeat, 5: kindError,
 }
 
-// kindOf returns the kind of a message that need not be decodable: of several
-// the last one counts.
+// kindOf returns the kind of a message that may be malformed. If it has several, the last one
+// counts.
 func kindOf(b []byte) string {
 	kind := kindUnknown
 	walk(b, func(number protowire.Number, form protowire.Type, _ []byte) {
@@ -197,8 +196,8 @@ func tooLarge(size int) error {
 	return fmt.Errorf("its size of %d bytes exceeds the limit of %d bytes", size, maxAgentMessage)
 }
 
-// unrecognised returns an error when a message is too large or malformed and may be a
-// ConnectRequest: there is nothing to wait for any more.
+// unrecognised returns an error when a message is too large or malformed and may be the
+// ConnectRequest: no other one will follow.
 func unrecognised(m *agentMessage) error {
 	if m.wire == nil {
 		return nil

@@ -17,21 +17,20 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// rawLine is the agent's end of a gRPC stream, which it writes and reads by the
-// byte.
-type rawLine struct {
+// rawClient is an agent's end of a gRPC stream, on which it writes and reads bytes.
+type rawClient struct {
 	*streamSystem
 	request  *io.PipeWriter
 	response *http.Response
 }
 
-func (s *streamSystem) openRaw() *rawLine {
+func (s *streamSystem) openRaw() *rawClient {
 	s.Helper()
 	body, request := io.Pipe()
 	req, err := http.NewRequestWithContext(s.Context(), http.MethodPost, "http://controller"+streamPath, body)
 	require.NoError(s, err)
 	req.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}}
-	r := &rawLine{streamSystem: s, request: request}
+	r := &rawClient{streamSystem: s, request: request}
 	answered := make(chan error, 1)
 	go func() {
 		var err error
@@ -48,17 +47,17 @@ func (s *streamSystem) openRaw() *rawLine {
 	return r
 }
 
-// send sends bytes, also before there is an answer.
-func (r *rawLine) send(b []byte) {
+// send sends bytes. There may be no response yet.
+func (r *rawClient) send(b []byte) {
 	r.Helper()
 	_, err := r.request.Write(b)
 	require.NoError(r, err)
 }
 
 // receive returns the next message.
-func (r *rawLine) receive() *commands.ControllerMessage {
+func (r *rawClient) receive() *commands.ControllerMessage {
 	r.Helper()
-	synctest.Wait() // the headers of the answer have come
+	synctest.Wait() // the response headers have arrived
 	var head [5]byte
 	_, err := io.ReadFull(r.response.Body, head[:])
 	require.NoError(r, err)
@@ -70,7 +69,7 @@ func (r *rawLine) receive() *commands.ControllerMessage {
 	return m
 }
 
-// enqueue accepts a command as an operator does.
+// enqueue accepts a command, like an operator.
 func (s *streamSystem) enqueue(vm, id string, params ...string) {
 	s.Helper()
 	request := fleet.CommandRequest{ID: id, VM: vm, Type: "update_config"}
@@ -83,9 +82,9 @@ func (s *streamSystem) enqueue(vm, id string, params ...string) {
 	require.NoError(s, err)
 }
 
-// An agent that reads nothing, but is alive, does not block its queue: its stream
-// is terminated ten seconds after a message was due, the log says why, and the
-// command goes out on the next stream.
+// An agent that is alive but reads nothing does not block its queue: its stream is terminated
+// ten seconds after a message was due, the cause is logged, and the command is delivered on
+// the next stream.
 func TestAgentThatDoesNotReadIsCutOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -108,7 +107,7 @@ func TestAgentThatDoesNotReadIsCutOff(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, []any{endWriteTimeout}, s.causes())
 		line := s.log.records(t, "agent disconnected")[0]
-		require.Contains(t, line["error"], "the agent did not take a message within 10s")
+		require.Contains(t, line["error"], "the agent did not accept a message within 10s")
 		require.False(t, s.vm("vm-1").Connected)
 		again := s.openRaw()
 		again.send(marshalled(t, hello("vm-1")))
@@ -117,10 +116,10 @@ func TestAgentThatDoesNotReadIsCutOff(t *testing.T) {
 	})
 }
 
-// largeParams make a command that does not fit into an agent's window.
+// largeParams are params that do not fit into an agent's window.
 var largeParams = slices.Repeat([]string{strings.Repeat("x", fleet.MaxParamLength)}, 2*agentWindow/fleet.MaxParamLength)
 
-// An agent that is slow to read, within the limit, keeps its stream.
+// An agent that reads slowly, but within the limit, keeps its stream.
 func TestSlowAgentKeepsItsStream(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -140,8 +139,8 @@ func TestSlowAgentKeepsItsStream(t *testing.T) {
 	})
 }
 
-// What the agent of a held stream still sends is thrown away: the window of the
-// connection, which many agents may share, stays open.
+// Messages on a held stream are discarded: the window of the connection, which many agents may
+// share, stays open.
 func TestHeldStreamDoesNotStallItsNeighbours(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ first string }{
@@ -152,7 +151,7 @@ func TestHeldStreamDoesNotStallItsNeighbours(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				s := startStreams(t, time.Hour)
-				neighbour := s.connect("vm-1")
+				other := s.connect("vm-1")
 				s.store.on(func() error { return fleet.ErrUnavailable })
 				const streams = 3
 				flood := make(chan error, streams)
@@ -168,7 +167,7 @@ func TestHeldStreamDoesNotStallItsNeighbours(t *testing.T) {
 				s.store.on(nil)
 				synctest.Wait()
 				began := time.Now()
-				neighbour.say(eventMessage("error"))
+				other.send(eventMessage("error"))
 				synctest.Wait()
 				require.Len(t, s.events("vm-1"), 1)
 				require.Zero(t, time.Since(began), "it waited for the end of the hold")

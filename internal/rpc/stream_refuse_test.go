@@ -19,7 +19,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// Messages that make no sense are refused, and the stream goes on.
+// Invalid messages are refused, and the stream continues.
 func TestStreamRefusesMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -30,9 +30,9 @@ func TestStreamRefusesMessages(t *testing.T) {
 		for _, m := range []*commands.MIGletMessage{
 			{}, hello("vm-1"), hello("vm-2"), ackOf("unknown"), ackOf("../.."), eventMessage("no type"), lie, beatMessage("not/one"),
 		} {
-			a.say(m)
+			a.send(m)
 		}
-		a.say(eventMessage("error"))
+		a.send(eventMessage("error"))
 		synctest.Wait()
 		require.Equal(t, int64(8), s.registry.Stats().Refused)
 		require.Len(t, s.events("vm-1"), 1)
@@ -42,8 +42,8 @@ func TestStreamRefusesMessages(t *testing.T) {
 	})
 }
 
-// What is not framed as messages, or is larger than can be read, costs its stream
-// and nothing else: others on the same connection go on. The log says why.
+// Malformed framing, or a message above maxStreamMessage, ends only its own stream: others on
+// the same connection continue. The cause is logged.
 func TestStreamOfGarbage(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -51,10 +51,10 @@ func TestStreamOfGarbage(t *testing.T) {
 		code  string
 		cause string
 	}{
-		"cut short":        {[]byte{0, 0, 0, 1, 0, 'x'}, "13", endProtocol},
-		"too large":        {frame(0, make([]byte, maxStreamMessage+1)), "8", endTooLarge},
-		"says it is large": {[]byte{0, 0xff, 0xff, 0xff, 0xff}, "8", endTooLarge},
-		"not compressed":   {frame(1, []byte("x")), "13", endProtocol},
+		"cut short":          {[]byte{0, 0, 0, 1, 0, 'x'}, "13", endProtocol},
+		"too large":          {frame(0, make([]byte, maxStreamMessage+1)), "8", endTooLarge},
+		"claims to be large": {[]byte{0, 0xff, 0xff, 0xff, 0xff}, "8", endTooLarge},
+		"not compressed":     {frame(1, []byte("x")), "13", endProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -69,16 +69,16 @@ func TestStreamOfGarbage(t *testing.T) {
 					require.Contains(t, s.log.records(t, "agent disconnected")[0]["error"], "1048576")
 				}
 
-				bystander.hear()
-				bystander.say(beatMessage("idle"))
+				bystander.receive()
+				bystander.send(beatMessage("idle"))
 				require.True(t, s.vm("vm-2").Connected)
 			})
 		})
 	}
 }
 
-// A message that is malformed or too large costs itself alone. A ConnectRequest
-// ends its stream, and so does what may be one.
+// A message that is malformed or too large is refused alone. It ends its stream if it is, or
+// may be, a ConnectRequest.
 func TestStreamRefusesMalformedMessages(t *testing.T) {
 	t.Parallel()
 	large := eventMessage("large")
@@ -88,7 +88,7 @@ func TestStreamRefusesMalformedMessages(t *testing.T) {
 	for name, test := range map[string]struct {
 		body     []byte
 		what     string
-		early    string // the status when it comes before the ConnectRequest
+		early    string // the status if it is sent before the ConnectRequest
 		errorHas string
 	}{
 		"no protobuf":       {body: frame(0, []byte{0xff, 0xff, 0xff}), what: "message", early: "3", errorHas: "parse"},
@@ -120,18 +120,18 @@ func TestStreamRefusesMalformedMessages(t *testing.T) {
 	}
 }
 
-// What is large is refused from JSON as well.
+// Large messages are refused in JSON too.
 func TestStreamRefusesLargeJSON(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startStreams(t, 0)
 		a := s.open(connect.WithGRPC(), connect.WithProtoJSON())
-		a.say(hello("vm-1"))
-		require.True(t, a.hear().GetConnectAck().GetAccepted())
+		a.send(hello("vm-1"))
+		require.True(t, a.receive().GetConnectAck().GetAccepted())
 		large := eventMessage("large")
 		large.GetEvent().Data["x"] = strings.Repeat("x", maxAgentMessage)
-		a.say(large)
-		a.say(eventMessage("after"))
+		a.send(large)
+		a.send(eventMessage("after"))
 		synctest.Wait()
 		refused := s.log.records(t, "message refused")
 		require.Len(t, refused, 1)
@@ -140,7 +140,7 @@ func TestStreamRefusesLargeJSON(t *testing.T) {
 	})
 }
 
-// post sends a whole stream and returns what ends the answer.
+// post sends a whole stream and returns the end of the response.
 func (s *streamSystem) post(body []byte) (trailer http.Header) {
 	s.Helper()
 	req, err := http.NewRequestWithContext(s.Context(), http.MethodPost, "http://controller"+streamPath, bytes.NewReader(body))
@@ -154,7 +154,7 @@ func (s *streamSystem) post(body []byte) (trailer http.Header) {
 	return resp.Trailer
 }
 
-// causes are why sessions ended, the first one first.
+// causes returns why sessions ended, oldest first.
 func (s *streamSystem) causes() (causes []any) {
 	s.Helper()
 	for _, r := range s.log.records(s.T, "agent disconnected") {
@@ -163,7 +163,7 @@ func (s *streamSystem) causes() (causes []any) {
 	return causes
 }
 
-// marshalled is a message in its frame.
+// marshalled returns a framed message.
 func marshalled(t *testing.T, m *commands.MIGletMessage) []byte {
 	t.Helper()
 	b, err := proto.Marshal(m)
@@ -171,7 +171,7 @@ func marshalled(t *testing.T, m *commands.MIGletMessage) []byte {
 	return frame(0, b)
 }
 
-// frame is a gRPC message.
+// frame returns a gRPC message.
 func frame(flags byte, message []byte) []byte {
 	return append(binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message))), message...)
 }

@@ -22,9 +22,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
-// A stream from its ConnectRequest to its end, in each protocol that is served:
-// register_runner is pushed without being asked for, and what the agent says is
-// stored.
+// A stream from its ConnectRequest to its end, in each protocol: register_runner is pushed
+// without a request, and the agent's messages are stored.
 func TestStream(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string][]connect.ClientOption{
@@ -36,16 +35,16 @@ func TestStream(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := startStreams(t, 0)
 				a := s.open(options...)
-				a.say(beatMessage("connecting")) // overtakes the ConnectRequest
-				a.say(eventMessage("too_early"))
-				a.say(hello("vm-1"))
+				a.send(beatMessage("connecting")) // overtakes the ConnectRequest
+				a.send(eventMessage("too_early"))
+				a.send(hello("vm-1"))
 				want := &commands.ConnectAck{Accepted: true, Message: "connected", ServerVersion: "1.2.3"}
-				require.True(t, proto.Equal(want, a.hear().GetConnectAck()))
+				require.True(t, proto.Equal(want, a.receive().GetConnectAck()))
 				v := s.vm("vm-1")
 				require.Equal(t, "0.9", v.AgentVersion)
 				require.True(t, v.Connected)
 
-				register := a.hear().GetCommand()
+				register := a.receive().GetCommand()
 				require.True(t, proto.Equal(&commands.Command{
 					Id: string(v.Registration.Command), Type: "register_runner", CreatedAt: time.Now().Unix(),
 					StringParams: map[string]string{
@@ -54,10 +53,10 @@ func TestStream(t *testing.T) {
 					},
 					StringArrayParams: []string{"a", "b"},
 				}, register), register)
-				a.say(ackOf(register.GetId()))
-				a.say(eventMessage("runner_registered"))
-				a.say(beatMessage("idle"))
-				a.say(&commands.MIGletMessage{Message: &commands.MIGletMessage_Error{
+				a.send(ackOf(register.GetId()))
+				a.send(eventMessage("runner_registered"))
+				a.send(beatMessage("idle"))
+				a.send(&commands.MIGletMessage{Message: &commands.MIGletMessage_Error{
 					Error: &commands.ErrorNotification{Code: "odd", Message: "something"},
 				}})
 				require.NoError(t, a.rpc.CloseRequest())
@@ -86,7 +85,7 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// All kinds of parameters reach the agent.
+// Parameters of all types reach the agent.
 func TestStreamCommandParams(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -101,7 +100,7 @@ func TestStreamCommandParams(t *testing.T) {
 		require.NoError(t, err)
 		_, err = s.store.Accept(t.Context(), c)
 		require.NoError(t, err)
-		got := s.connect("vm-1").hear().GetCommand()
+		got := s.connect("vm-1").receive().GetCommand()
 		require.True(t, proto.Equal(&commands.Command{
 			Id: "a", Type: "update_config", CreatedAt: 1_700_000_000,
 			StringParams: map[string]string{"s": "text"}, IntParams: map[string]int64{"i": -1},
@@ -110,15 +109,15 @@ func TestStreamCommandParams(t *testing.T) {
 	})
 }
 
-// accepted=false makes an agent give up for good: it is for an id that breaks
-// the rule, and says which. The stream is held all the same.
+// accepted=false makes an agent give up: it is sent only for an invalid id, with the rule. The
+// stream is held nevertheless.
 func TestStreamRejected(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startStreams(t, 7*time.Second)
 		a := s.open()
-		a.say(hello("../SECRET-TOKEN"))
-		ack := a.hear().GetConnectAck()
+		a.send(hello("../SECRET-TOKEN"))
+		ack := a.receive().GetConnectAck()
 		require.False(t, ack.GetAccepted())
 		require.Contains(t, ack.GetMessage(), "vm_id must be")
 		require.Equal(t, "1.2.3", ack.GetServerVersion())
@@ -128,15 +127,15 @@ func TestStreamRejected(t *testing.T) {
 	})
 }
 
-// What can succeed later is no rejection: the stream is held and ends with
-// UNAVAILABLE, and what is behind that stays inside.
+// A failure that may be temporary is not a rejection: the stream is held and ends with
+// UNAVAILABLE, without the cause.
 func TestStreamRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startStreams(t, 7*time.Second)
 		s.store.on(func() error { return errors.Join(fleet.ErrUnavailable, errors.New("disk /dev/x")) })
 		a := s.open()
-		a.say(hello("vm-1"))
+		a.send(hello("vm-1"))
 		began := time.Now()
 		err := a.end()
 		require.Equal(t, connect.CodeUnavailable, connect.CodeOf(err))
@@ -147,7 +146,8 @@ func TestStreamRefused(t *testing.T) {
 	})
 }
 
-// A stream without a ConnectRequest ends after a while, with a stop at once.
+// A stream without a ConnectRequest ends after helloTimeout, and at once when the controller
+// stops.
 func TestStreamWithoutHello(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -162,7 +162,7 @@ func TestStreamWithoutHello(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := startStreams(t, time.Second)
 				a := s.open()
-				a.say(beatMessage("idle"))
+				a.send(beatMessage("idle"))
 				synctest.Wait()
 				began := time.Now()
 				if test.stop {
@@ -177,29 +177,29 @@ func TestStreamWithoutHello(t *testing.T) {
 	}
 }
 
-// The newest stream of a VM wins; the old one hears nothing more and ends with
-// ABORTED when it has been held. Its agent says nothing meanwhile.
+// The newest stream of a VM wins; nothing more is sent on the old one, which is held and then
+// ends with ABORTED, even if its agent sends nothing.
 func TestStreamSuperseded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startStreams(t, 5*time.Second)
 		older := s.connect("vm-1")
-		older.hear()
+		older.receive()
 		newer := s.connect("vm-1")
 		began := time.Now()
-		require.Equal(t, "register_runner", newer.hear().GetCommand().GetType())
+		require.Equal(t, "register_runner", newer.receive().GetCommand().GetType())
 		m, err := older.rpc.Receive()
 		require.Equal(t, connect.CodeAborted, connect.CodeOf(err), "%v", m)
 		require.Equal(t, 5*time.Second, time.Since(began))
 		require.True(t, s.vm("vm-1").Connected)
-		newer.say(eventMessage("error"))
+		newer.send(eventMessage("error"))
 		synctest.Wait()
 		require.Len(t, s.events("vm-1"), 1)
 	})
 }
 
-// A stop ends streams at once with UNAVAILABLE. What had come from their agents
-// by then is stored, although it is read after.
+// A stop ends streams at once with UNAVAILABLE. Messages that had arrived by then are stored,
+// although they are read later.
 func TestStreamStopped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -207,8 +207,8 @@ func TestStreamStopped(t *testing.T) {
 		a, b := s.connect("vm-1"), s.connect("vm-2")
 		slow := make(chan struct{})
 		s.store.on(func() error { <-slow; return nil })
-		a.say(eventMessage("job_completed"))
-		a.say(eventMessage("vm_shutting_down"))
+		a.send(eventMessage("job_completed"))
+		a.send(eventMessage("vm_shutting_down"))
 		synctest.Wait()
 		stopped := make(chan struct{})
 		go func() {
@@ -227,8 +227,8 @@ func TestStreamStopped(t *testing.T) {
 	})
 }
 
-// A message whose handling panics costs its stream; its session is closed like
-// any other.
+// A panic while a message is applied ends its stream, and its session is closed like any
+// other.
 func TestStreamPanics(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -236,37 +236,36 @@ func TestStreamPanics(t *testing.T) {
 		bystander := s.connect("vm-2")
 		a := s.connect("vm-1")
 		s.store.on(func() error { panic("of the test") })
-		a.say(eventMessage("error"))
+		a.send(eventMessage("error"))
 		require.Equal(t, connect.CodeInternal, connect.CodeOf(a.end()))
 		s.store.on(nil)
 		require.False(t, s.vm("vm-1").Connected)
 		require.Equal(t, 1, s.registry.Stats().Sessions)
-		bystander.hear()
+		bystander.receive()
 		began := time.Now()
 		s.registry.EndSessions(t.Context())
-		require.Zero(t, time.Since(began), "nobody is waited for")
+		require.Zero(t, time.Since(began), "it does not wait for the agent")
 	})
 }
 
-// An agent that goes away while its stream is held frees it; one whose stream
-// breaks ends its session.
-func TestStreamLeft(t *testing.T) {
+// An agent that disconnects ends the hold of its stream, or its session.
+func TestAgentDisconnects(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startStreams(t, time.Hour)
 		older := s.connect("vm-1")
 		newer := s.connect("vm-1")
-		older.quit()
+		older.reset()
 		synctest.Wait()
 		require.Len(t, s.log.records(t, "agent disconnected"), 1)
 		require.True(t, s.vm("vm-1").Connected)
-		newer.quit()
+		newer.reset()
 		synctest.Wait()
 		require.False(t, s.vm("vm-1").Connected)
 		rejected := s.open()
-		rejected.say(hello(""))
-		rejected.hear()
-		rejected.quit()
+		rejected.send(hello(""))
+		rejected.receive()
+		rejected.reset()
 		synctest.Wait()
 		began := time.Now()
 		s.registry.EndSessions(t.Context())
@@ -274,17 +273,17 @@ func TestStreamLeft(t *testing.T) {
 	})
 }
 
-// Agents without a valid id come back at once, under any name. They share the lines of the
-// log.
-func TestRejectedAgentsAreLoggedSomeTimes(t *testing.T) {
+// Agents without a valid id reconnect at once, under any name. They share one limit of log
+// lines.
+func TestLogOfRejectedAgentsIsLimited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startStreams(t, time.Millisecond)
 		reject := func(vm string) {
 			a := s.open()
-			a.say(hello(vm))
-			a.hear()
-			a.quit()
+			a.send(hello(vm))
+			a.receive()
+			a.reset()
 		}
 		for i := range 3 * loglimit.Lines {
 			reject("not an id " + strconv.Itoa(i))
@@ -297,9 +296,8 @@ func TestRejectedAgentsAreLoggedSomeTimes(t *testing.T) {
 	})
 }
 
-// Streams may supersede each other, be held, end and be ended in any order:
-// nothing touches a stream whose handler has returned. The clock is the real
-// one.
+// Streams may supersede each other, be held, end and be ended in any order: no stream is used
+// after its handler has returned. The clock is real.
 func TestStreamsRace(t *testing.T) {
 	t.Parallel()
 	s := startStreams(t, time.Millisecond)
@@ -317,7 +315,7 @@ func TestStreamsRace(t *testing.T) {
 				_ = rpc.Send(beatMessage("idle"))
 				quitting := time.AfterFunc(2*time.Millisecond, func() {
 					leave()
-					_ = rpc.CloseRequest() // a client may miss the end of its context
+					_ = rpc.CloseRequest() // a client may not notice the end of its context
 				})
 				for err == nil {
 					_, err = rpc.Receive()

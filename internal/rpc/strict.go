@@ -11,11 +11,11 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// strictJSON is the JSON of AdminService. It refuses what it does not know: a
-// filter that is misspelt must not let everything through.
+// strictJSON is the JSON of AdminService. It refuses unknown members: a misspelt filter must
+// not match everything.
 type strictJSON struct{ name string }
 
-// withStrictJSON is for a service that people call by hand.
+// withStrictJSON makes a service use strictJSON.
 func withStrictJSON() connect.HandlerOption {
 	return connect.WithHandlerOptions(
 		connect.WithCodec(strictJSON{"json"}), connect.WithCodec(strictJSON{"json; charset=utf-8"}))
@@ -29,8 +29,8 @@ func (strictJSON) Marshal(m any) ([]byte, error) {
 	return protojson.Marshal(m.(proto.Message)) //nolint:errcheck,forcetypeassert // of generated handlers
 }
 
-// Unmarshal implements connect.Codec. Its error says what is not known, or not
-// JSON, and where.
+// Unmarshal implements connect.Codec. Its error names what is unknown or malformed, and the
+// position.
 func (strictJSON) Unmarshal(b []byte, m any) error {
 	if len(bytes.TrimSpace(b)) == 0 {
 		return errors.New("the request must be a JSON object, at least {}")
@@ -39,7 +39,7 @@ func (strictJSON) Unmarshal(b []byte, m any) error {
 	if err == nil {
 		return nil
 	}
-	// The library varies the space after its name on purpose.
+	// The library deliberately varies the space after its name.
 	text := strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0")
-	return fmt.Errorf("the request must be what the schema says: %s", text)
+	return fmt.Errorf("the request must match the schema: %s", text)
 }

@@ -9,11 +9,10 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// What is misspelt is told, by its name; what is right in either spelling is
-// taken.
+// The error for a misspelt member names it; both spellings of a member are accepted.
 func TestStrictJSON(t *testing.T) {
 	t.Parallel()
-	for body, says := range map[string]string{
+	for body, message := range map[string]string{
 		`{"vm_id": "vm-1", "states": ["COMMAND_STATE_PENDING"], "pageSize": 1}`: "",
 		`{"states": ["PENDING"]}`:        `invalid value for enum field states: "PENDING"`,
 		`{"stats": []}`:                  `unknown field "stats"`,
@@ -23,18 +22,18 @@ func TestStrictJSON(t *testing.T) {
 		` `:                              `at least {}`,
 	} {
 		err := strictJSON{}.Unmarshal([]byte(body), new(migcontrollerv1.ListCommandsRequest))
-		if says == "" {
+		if message == "" {
 			require.NoError(t, err, body)
 			continue
 		}
-		require.ErrorContains(t, err, says)
-		require.ErrorContains(t, err, "the request must be ")
+		require.ErrorContains(t, err, message)
+		require.ErrorContains(t, err, "the request must ")
 		require.NotContains(t, err.Error(), "proto:")
 	}
 }
 
-// AdminService refuses what it does not know in each JSON that it takes;
-// AgentService, whose callers cannot be mended, does not.
+// AdminService refuses unknown members in each form of JSON; AgentService, whose callers
+// cannot be changed, does not.
 func TestStrictJSONIsServed(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))

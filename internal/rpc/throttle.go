@@ -11,80 +11,78 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// maxUnread is how many streams of one connection may go unread at a time because their
-// VMs report too much. Each of them holds up to a quarter of the window that all streams
-// of the connection share.
+// maxUnread is how many throttled streams of one connection may be unread at a time. Each of
+// them uses up to a quarter of the flow-control window that all streams of the connection
+// share.
 const maxUnread = 2
 
-// errThrottled ends a stream whose VM reports too much, on a connection that has maxUnread
-// of those already.
+// errThrottled ends a throttled stream on a connection that has maxUnread of them already.
 var errThrottled = connect.NewError(connect.CodeResourceExhausted,
 	errors.New("the VM reports too much, and so do others on the same connection"))
 
-// errNotTaken occurs when nothing more of a stream is to be taken.
-var errNotTaken = errors.New("the stream is over, or its session superseded")
+// errStreamOver means that no more messages of a stream are to be applied.
+var errStreamOver = errors.New("the stream has ended, or its session was superseded")
 
-// throttle waits while the VM reports too much: what its agent sends is not read, and
-// flow control makes it wait. It returns errThrottled when the stream must not stay
-// unread, and errNotTaken when what comes on it is not to be taken any more.
-func (l *line) throttle(session *session.Session) error {
+// throttle waits while the VM is above its report rate: meanwhile the stream is not read, and
+// flow control makes its agent wait. It returns errThrottled when the connection has too many
+// such streams, and errStreamOver when the stream must not be read any more.
+func (a *agentStream) throttle(session *session.Session) error {
 	if !session.Overdrawn() {
 		return nil
 	}
-	leave, ok := l.unread.enter(l.connection)
+	leave, ok := a.unread.enter(a.connection)
 	if !ok {
 		return errThrottled
 	}
 	defer leave()
 	if !session.Wait() {
-		return errNotTaken
+		return errStreamOver
 	}
 	return nil
 }
 
-// over returns how the stream ended, when it ended while it was not read: that is the
-// agent's doing, not a failure of the controller. err is why it was not read on.
-func (l *line) over(ctx context.Context, err error) error {
+// endUnread returns how the stream ended if it ended while it was not read: the agent ended
+// it, which is not a failure of the controller. err is why it was not read.
+func (a *agentStream) endUnread(ctx context.Context, err error) error {
 	switch {
-	case !errors.Is(err, errNotTaken) || ctx.Err() == nil:
+	case !errors.Is(err, errStreamOver) || ctx.Err() == nil:
 		return err
-	case errors.Is(l.control.request.err, io.EOF):
+	case errors.Is(a.control.request.err, io.EOF):
 		return io.EOF
 	default:
 		return ctx.Err()
 	}
 }
 
-// unreadStreams counts the streams that are not read, by their connections. The zero
-// value is ready.
+// unreadStreams counts the unread streams of each connection. The zero value is ready.
 type unreadStreams struct {
-	mu sync.Mutex
-	on map[Connection]int
+	mu    sync.Mutex
+	count map[Connection]int
 }
 
 // enter counts a stream until leave is called. It returns false when the connection has
-// maxUnread of them. Where the connection is not known, streams share none.
+// maxUnread of them. Streams whose connection is not known are not limited.
 func (u *unreadStreams) enter(c Connection) (leave func(), ok bool) {
 	if c == nil {
 		return func() {}, true
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.on[c] == maxUnread {
+	if u.count[c] == maxUnread {
 		return nil, false
 	}
-	if u.on == nil {
-		u.on = map[Connection]int{}
+	if u.count == nil {
+		u.count = map[Connection]int{}
 	}
-	u.on[c]++
+	u.count[c]++
 	return func() { u.leave(c) }, true
 }
 
 func (u *unreadStreams) leave(c Connection) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.on[c]--
-	if u.on[c] == 0 {
-		delete(u.on, c)
+	u.count[c]--
+	if u.count[c] == 0 {
+		delete(u.count, c)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// A VM that reports too much over HTTP is told when to try again.
+// A VM that reports too much over HTTP gets 429 with Retry-After.
 func TestThrottledReports(t *testing.T) {
 	t.Parallel()
 	fake := &fakeAgents{err: &fleet.ThrottledError{After: 1500 * time.Millisecond}}
@@ -30,7 +30,7 @@ func TestThrottledReports(t *testing.T) {
 
 type fakeConnection struct{ Connection }
 
-// Of one connection two streams at most stay unread; others are not affected by it.
+// At most two streams of a connection stay unread; other connections are not affected.
 func TestUnreadStreams(t *testing.T) {
 	t.Parallel()
 	var u unreadStreams
@@ -56,18 +56,18 @@ func TestUnreadStreams(t *testing.T) {
 	for _, l := range []func(){leave[1], ofB, again} {
 		l()
 	}
-	require.Empty(t, u.on)
+	require.Empty(t, u.count)
 }
 
-// An agent that leaves while it is throttled is not a failure of the controller, nor one
-// of the protocol.
+// An agent that disconnects while it is throttled is neither a failure of the controller nor a
+// protocol error.
 func TestThrottledAgentLeaves(t *testing.T) {
 	t.Parallel()
-	for cause, leave := range map[string]func(a *agentLine){
-		endReset: func(a *agentLine) { a.quit() },
-		endClosed: func(a *agentLine) {
+	for cause, leave := range map[string]func(a *streamClient){
+		endReset: func(a *streamClient) { a.reset() },
+		endClosed: func(a *streamClient) {
 			require.NoError(a, a.rpc.CloseRequest())
-			a.quit()
+			a.reset()
 		},
 	} {
 		t.Run(cause, func(t *testing.T) {
@@ -78,12 +78,12 @@ func TestThrottledAgentLeaves(t *testing.T) {
 				if len(s.log.records(t, "agent throttled")) > 0 {
 					break
 				}
-				a.say(largeEvent())
+				a.send(largeEvent())
 			}
 			require.Eventually(t, func() bool { return len(s.log.records(t, "agent throttled")) > 0 }, 10*time.Second, time.Millisecond)
 			leave(a)
 			require.Eventually(t, func() bool { return len(s.causes()) > 0 }, 10*time.Second, time.Millisecond)
-			s.registry.Close() // ends what is held
+			s.registry.Close() // ends the held stream
 			require.NotContains(t, s.causes(), endProtocol)
 			require.Eventually(t, func() bool { return len(s.log.records(t, "call failed")) > 0 || cause == endClosed }, 10*time.Second, time.Millisecond)
 			for _, r := range s.log.records(t, "call failed") {

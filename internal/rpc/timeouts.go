@@ -12,28 +12,29 @@ import (
 	"connectrpc.com/connect"
 )
 
-// CallTimeout is how long a request may take to arrive, and a response to be taken.
+// CallTimeout is how long a request may take to arrive, and each part of a response to be
+// accepted.
 const CallTimeout = 30 * time.Second
 
-// maxWrite is how much of a response has CallTimeout to itself: a large one over a
-// slow link gets on.
+// maxWrite is the size of a part of a response that has its own CallTimeout, so that a large
+// response can pass a slow link.
 const maxWrite = 64 << 10
 
-// WithTimeouts ends what a caller leaves unfinished. The body of a request must have
-// arrived within timeout of its headers; what reads it gets an error with the code
-// DeadlineExceeded after that. Each write of a response, of 64 KiB at most, must be taken
-// within timeout, or the stream is reset (HTTP/2) or the connection closed (HTTP/1.1),
-// which ends the request's context. A response may pause between its writes for as long
-// as it likes. An agent's stream, once its handler runs, keeps time by itself.
+// WithTimeouts ends calls that the caller does not finish. The body of a request must arrive
+// within timeout of its headers; after that, reading it fails with the code DeadlineExceeded.
+// Each write of a response, of at most 64 KiB, must be accepted within timeout, or the stream
+// is reset (HTTP/2) or the connection closed (HTTP/1.1), which ends the request's context.
+// Pauses between writes are not limited. The handler of an agent's stream suspends these
+// limits and applies its own.
 //
-// It wraps all other handlers: those that answer without reading the body leave that to
-// the server, which waits for it.
+// WithTimeouts must wrap all other handlers: if one answers without reading the body, the
+// server waits for the body.
 func WithTimeouts(next http.Handler, timeout time.Duration) http.Handler {
 	return &timeouts{next, timeout}
 }
 
-// timeouts is what WithTimeouts returns. What it does is not in ServeHTTP, since an
-// agent's stream keeps the stack of that for as long as it lives: see withStreamControl.
+// timeouts is the handler that WithTimeouts returns. Its work is not in ServeHTTP, whose frame
+// stays on the stack of an agent's stream: see withStreamControl.
 type timeouts struct {
 	next    http.Handler
 	timeout time.Duration
@@ -43,61 +44,61 @@ type timeouts struct {
 func (t *timeouts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x, r := t.begin(w, r)
 	t.next.ServeHTTP(x, r)
-	x.limitWrite() // of what is still buffered
+	x.limitWrite() // for data that is still buffered
 }
 
 func (t *timeouts) begin(w http.ResponseWriter, r *http.Request) (*exchange, *http.Request) {
 	x := &exchange{
 		ResponseWriter: w, control: http.NewResponseController(w), body: r.Body, timeout: t.timeout, http2: r.ProtoMajor == 2,
 	}
-	// A copy: the server goes by the body of its own.
+	// A copy, because the server uses the body of the original.
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	r.Body = timedBody{x.body, x}
 	x.begin()
 	return x, r
 }
 
-// exchange is one request and its response. Deadlines can be set on every connection of
-// the server; a test's writer without one has nobody to wait for.
+// exchange is one request and its response. Errors of setting a deadline are ignored: every
+// connection of the server supports deadlines, and the writers of tests need none.
 type exchange struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	body    io.ReadCloser
 	timeout time.Duration
 	http2   bool
-	// due is when the body must have arrived; zero when it has, or has no limit. Only
-	// HTTP/1.1 has a use for it.
+	// due is when the body must have arrived; zero when it has, or has no limit. Only HTTP/1.1
+	// uses it.
 	due time.Time
-	// call is what withStreamControl gives; nil without.
+	// call is set by withStreamControl; nil without it.
 	call *callControl
-	// unlimited is set while something else limits the time of both directions.
+	// unlimited is set while the limits are suspended.
 	unlimited bool
 }
 
 type exchangeKey struct{}
 
-// exchangeOf returns the exchange of a call; nil outside of WithTimeouts.
+// exchangeOf returns the exchange of a call; nil without WithTimeouts.
 func exchangeOf(ctx context.Context) *exchange {
 	x, _ := ctx.Value(exchangeKey{}).(*exchange)
 	return x
 }
 
-// begin limits the time of the request. The server lifts the deadline itself when it has
-// read the body to its end; without a body there must be none, since HTTP/1.1 reads on for
-// as long as the handler runs, to notice that the caller has gone. HTTP/2 ignores a
-// deadline that passes after the end of the body.
+// begin sets the deadline of the request. The server removes it when it has read the body to
+// its end. A request without a body must have none: HTTP/1.1 keeps reading while the handler
+// runs, to detect that the caller has disconnected. HTTP/2 ignores a deadline that passes
+// after the end of the body.
 func (x *exchange) begin() {
 	if x.body != http.NoBody {
 		x.due = time.Now().Add(x.timeout)
 		_ = x.control.SetReadDeadline(x.due)
 	}
 	if !x.http2 {
-		x.limitWrite() // for 100 Continue, which is written when the body is read
+		x.limitWrite() // for 100 Continue, which is written when reading begins
 	}
 }
 
-// suspend lifts the limits until resume. Both do nothing with a nil exchange. No call may
-// be reading or writing.
+// suspend removes the limits until resume. Both do nothing with a nil exchange. Neither may be
+// called during a read or a write.
 func (x *exchange) suspend() {
 	if x != nil {
 		x.unlimited = true
@@ -131,27 +132,27 @@ func (x *exchange) Write(p []byte) (int, error) {
 // Flush implements http.Flusher.
 func (x *exchange) Flush() { _ = x.FlushError() }
 
-// FlushError is for http.ResponseController.
+// FlushError supports http.ResponseController.
 func (x *exchange) FlushError() error { return x.limited(x.control.Flush) }
 
-// Unwrap is for http.ResponseController.
+// Unwrap supports http.ResponseController.
 func (x *exchange) Unwrap() http.ResponseWriter { return x.ResponseWriter }
 
-// limited calls write, which has its time from now on.
+// limited calls write with a new deadline.
 func (x *exchange) limited(write func() error) error {
 	if x.unlimited {
 		return write()
 	}
 	x.limitWrite()
 	err := write()
-	if x.http2 { // which resets a stream at its deadline although nothing is written
+	if x.http2 { // HTTP/2 resets a stream at its deadline even if nothing is being written
 		_ = x.control.SetWriteDeadline(time.Time{})
 	}
 	return err
 }
 
-// limitWrite limits the time of what is written next. In HTTP/1.1 the server may wait for
-// the rest of the body before that.
+// limitWrite sets the deadline of the next write. With HTTP/1.1 the server may wait for the
+// rest of the body before it writes.
 func (x *exchange) limitWrite() {
 	from := time.Now()
 	if !x.http2 && x.due.After(from) {
@@ -160,7 +161,7 @@ func (x *exchange) limitWrite() {
 	_ = x.control.SetWriteDeadline(from.Add(x.timeout))
 }
 
-// timedBody is the body of a request. Its error says which limit has passed.
+// timedBody is the body of a request. Its error names the limit that was exceeded.
 type timedBody struct {
 	io.ReadCloser
 	of *exchange
@@ -178,7 +179,7 @@ func (b timedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// lateError occurs when the body of a request has not arrived in time. It is an
+// lateError means that the body of a request has not arrived in time. It is an
 // os.ErrDeadlineExceeded.
 type lateError time.Duration
 
@@ -186,5 +187,5 @@ func (e lateError) Error() string {
 	return fmt.Sprintf("the request must arrive within %s", time.Duration(e))
 }
 
-// Is makes it os.ErrDeadlineExceeded.
+// Is reports whether target is os.ErrDeadlineExceeded.
 func (lateError) Is(target error) bool { return target == os.ErrDeadlineExceeded }

@@ -20,8 +20,8 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
 )
 
-// Who does not take an answer in time gets no more of it, and nothing waits for them:
-// neither for a large list nor for a watch.
+// A response that is not accepted in time is cut off, and its handler ends: for a large list
+// and for a watch.
 func TestUnreadResponses(t *testing.T) {
 	t.Parallel()
 	for name, version := range httpVersions {
@@ -36,7 +36,7 @@ func TestUnreadResponses(t *testing.T) {
 					"ListCommands": "application/json", "WatchFleet": "application/connect+json",
 				}[method])
 				c := client(t, version)
-				if method == "ListCommands" { // which is not endless
+				if method == "ListCommands" { // a finite response
 					narrow(t, c)
 				}
 				resp, err := c.Do(req)
@@ -50,9 +50,9 @@ func TestUnreadResponses(t *testing.T) {
 	}
 }
 
-// In HTTP/2 a window that stays shut holds up even a short answer, which is written after
-// its handler has returned. Only the stream ends, not the connection.
-func TestShutWindow(t *testing.T) {
+// With HTTP/2 a closed window blocks even a short response, which is written after its handler
+// has returned. Only the stream ends, not the connection.
+func TestClosedWindow(t *testing.T) {
 	t.Parallel()
 	base, _, _ := serveTalkative(t)
 	conn := dial(t, base)
@@ -83,8 +83,8 @@ func TestShutWindow(t *testing.T) {
 	}
 }
 
-// What takes its time and gets on is left alone: a handler that works for longer, with a
-// body and without, and a body that arrives just in time.
+// Slow calls that make progress are not ended: a handler that takes longer, with a body and
+// without, and a body that arrives just in time.
 func TestSlowExchanges(t *testing.T) {
 	t.Parallel()
 	const info = "/migcontroller.v1.AdminService/GetServerInfo"
@@ -123,8 +123,8 @@ func TestSlowExchanges(t *testing.T) {
 	}
 }
 
-// A response that is read slowly is left alone, however large it is: each part of it has
-// its own time.
+// A response that is read slowly is not ended, whatever its size: each part has its own
+// deadline.
 func TestSlowlyReadResponse(t *testing.T) {
 	t.Parallel()
 	base, open, _ := serveTalkative(t)
@@ -144,8 +144,8 @@ func TestSlowlyReadResponse(t *testing.T) {
 	open.awaitEnd(t)
 }
 
-// The same in HTTP/1.1, where what is written before the body has arrived has the time of
-// both: the server reads the rest of it first.
+// With HTTP/1.1 a write before the body has arrived has the time of both: the server reads the
+// rest of the body first.
 func TestTimeOfWrites(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -169,7 +169,7 @@ func TestTimeOfWrites(t *testing.T) {
 	})
 }
 
-// A watch may be silent for any time between its messages.
+// A watch may pause for any time between its messages.
 func TestIdleWatch(t *testing.T) {
 	t.Parallel()
 	for name, version := range httpVersions {
@@ -197,8 +197,8 @@ func TestIdleWatch(t *testing.T) {
 	}
 }
 
-// A connection that has been idle for longer than a request may take serves the next one,
-// after requests with a body and without.
+// A connection that was idle for longer than a request may take serves the next request, after
+// requests with a body and without.
 func TestReusedConnection(t *testing.T) {
 	t.Parallel()
 	for name, version := range httpVersions {
@@ -228,18 +228,18 @@ func TestReusedConnection(t *testing.T) {
 	}
 }
 
-// An agent's stream has times of its own.
+// An agent's stream has its own limits.
 func TestStreamsAreNotTimed(t *testing.T) {
 	t.Parallel()
 	c := config(&fakeAgents{})
-	c.Commands = fakeStreams(func(ctx context.Context, stream *agentStream) error {
-		l := newLine(ctx, stream, "test")
-		defer l.hangUp()
+	c.Commands = fakeStreams(func(ctx context.Context, stream *bidiStream) error {
+		a := newAgentStream(ctx, stream, "test")
+		defer a.hangUp()
 		for {
 			if _, err := stream.Receive(); err != nil {
 				return nil // its agent has ended it
 			}
-			if err := l.Accept(); err != nil {
+			if err := a.Accept(); err != nil {
 				return err
 			}
 		}

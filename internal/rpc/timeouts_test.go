@@ -21,13 +21,13 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// shortly is the time that callers have in these tests.
+// shortly is the timeout of calls in these tests.
 const shortly = 200 * time.Millisecond
 
-// inTime bounds what must happen soon after shortly.
+// inTime is how long tests wait for what must happen soon after shortly.
 const inTime = 20 * time.Second
 
-// requests counts those that are in a handler.
+// requests counts requests that are in a handler.
 type requests struct {
 	http.Handler
 	open, ended atomic.Int64
@@ -44,7 +44,8 @@ func (h *requests) awaitEnd(t *testing.T) {
 	require.Eventually(t, func() bool { return h.ended.Load() > 0 && h.open.Load() == 0 }, inTime, 5*time.Millisecond)
 }
 
-// talkative sends as much as its callers take, and says when it is told to.
+// talkative sends as much as its callers accept, and a message of GetServerInfo or a watch
+// when the test asks for it.
 type talkative struct {
 	migcontrollerv1connect.UnimplementedAdminServiceHandler
 	say chan struct{} // one message of a watch
@@ -85,7 +86,7 @@ func (a talkative) WatchFleet(
 	}
 }
 
-// serveTalkative serves everything to callers that have little time.
+// serveTalkative serves the whole API with a short timeout.
 func serveTalkative(t *testing.T) (base string, open *requests, admin talkative) {
 	t.Helper()
 	admin = talkative{say: make(chan struct{})}
@@ -95,8 +96,8 @@ func serveTalkative(t *testing.T) (base string, open *requests, admin talkative)
 	return "http://" + serveWithin(t, open, shortly), open, admin
 }
 
-// unfinished is a body that begins with some bytes and never ends. Meanwhile more comes
-// now and then, if there is more.
+// unfinished returns a body that begins with some bytes and never ends. It repeats more from
+// time to time, unless that is empty.
 func unfinished(t *testing.T, begin, more string) io.Reader {
 	t.Helper()
 	r, w := io.Pipe()
@@ -121,14 +122,14 @@ func unfinished(t *testing.T, begin, more string) io.Reader {
 	return r
 }
 
-// envelope is a message as gRPC and the streams of Connect frame it.
+// envelope returns a message as framed by gRPC and Connect streaming.
 func envelope(message string) string {
 	return string(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))) + message
 }
 
-// A body that does not arrive in time ends its request, whatever it is for: the caller
-// gets an answer that names the rule, in its own protocol, and other requests on the
-// connection go on.
+// A body that does not arrive in time ends its request, for every method: the caller gets an
+// error that names the rule, in its own protocol, and other requests on the connection
+// continue.
 func TestUnfinishedRequests(t *testing.T) {
 	t.Parallel()
 	const admin, late = "/migcontroller.v1.AdminService/", "the request must arrive within 200ms"
@@ -186,8 +187,8 @@ func TestUnfinishedRequests(t *testing.T) {
 	}
 }
 
-// sendHTTP1 sends a request whose answer comes before its end: what the client of net/http
-// returns then depends on which of the two it notices first.
+// sendHTTP1 sends a request that is answered before its end: what net/http's client returns
+// then depends on which of the two it notices first.
 func sendHTTP1(t *testing.T, r *http.Request) (*http.Response, error) {
 	t.Helper()
 	conn := dial(t, r.URL.Host)
@@ -204,8 +205,8 @@ func sendHTTP1(t *testing.T, r *http.Request) (*http.Response, error) {
 	return http.ReadResponse(bufio.NewReader(conn), r)
 }
 
-// Other requests on the connection of one that is not finished go on.
-func TestUnfinishedRequestsAreAlone(t *testing.T) {
+// Other requests on the connection of an unfinished one continue.
+func TestUnfinishedRequestAffectsNoOther(t *testing.T) {
 	t.Parallel()
 	base, _, _ := serveTalkative(t)
 	c := client(t, 2)
@@ -224,7 +225,7 @@ func TestUnfinishedRequestsAreAlone(t *testing.T) {
 	require.True(t, reused)
 }
 
-// traced notes whether the connection of a request has been used before.
+// traced records whether the connection of a request has been used before.
 func traced(t *testing.T, reused *bool) context.Context {
 	t.Helper()
 	return httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{
@@ -232,8 +233,7 @@ func traced(t *testing.T, reused *bool) context.Context {
 	})
 }
 
-// Reflection is a request like the others: what is asked within its time is answered, and
-// then it ends.
+// Reflection is limited like other requests: questions are answered until the timeout ends it.
 func TestUnfinishedReflection(t *testing.T) {
 	t.Parallel()
 	base, open, _ := serveTalkative(t)
@@ -252,7 +252,7 @@ func TestUnfinishedReflection(t *testing.T) {
 	open.awaitEnd(t)
 }
 
-// dial opens a connection for what no client of HTTP does.
+// dial opens a connection for requests that HTTP clients do not send.
 func dial(t *testing.T, address string) net.Conn {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(address, "http://"))
@@ -262,9 +262,8 @@ func dial(t *testing.T, address string) net.Conn {
 	return conn
 }
 
-// In HTTP/1.1 a body that does not come costs the connection; nothing waits for the rest
-// once the answer is written. That is so for answers that nobody here writes, and for one
-// that is announced by Expect, as well.
+// With HTTP/1.1 a body that does not arrive ends the connection, without a wait after the
+// response is written. That holds for responses by net/http and with Expect too.
 func TestUnfinishedRequestsEndTheirConnection(t *testing.T) {
 	t.Parallel()
 	address := serveWithin(t, AllowOrigins(NewHandler(config(&fakeAgents{})), []string{"https://a.example"}), shortly)
@@ -296,7 +295,7 @@ func TestUnfinishedRequestsEndTheirConnection(t *testing.T) {
 	}
 }
 
-// narrow makes the connections of c keep little of what is not read.
+// narrow gives the connections of c small receive buffers.
 func narrow(t *testing.T, c *http.Client) *http.Client {
 	t.Helper()
 	transport, ok := c.Transport.(*http.Transport)
@@ -322,7 +321,7 @@ func openHTTP2(t *testing.T, conn net.Conn, settings ...http2.Setting) *http2.Fr
 	return framer
 }
 
-// writes notes what is written, and until when it must have been.
+// writes records the sizes of writes and their deadlines.
 type writes struct {
 	http.ResponseWriter
 	sizes     []int

@@ -16,7 +16,7 @@ import (
 
 type watchStream = connect.ServerStreamForClient[migcontrollerv1.WatchFleetResponse]
 
-// watchFrom begins a watch and takes its first answer, which has only a cursor.
+// watchFrom begins a watch and returns its first response, which has only a cursor.
 func watchFrom(
 	t *testing.T, client migcontrollerv1connect.AdminServiceClient, cursor, vm string,
 ) (stream *watchStream, first string) {
@@ -31,7 +31,7 @@ func watchFrom(
 	return stream, stream.Msg().GetCursor()
 }
 
-// nextChange takes the next answer, which is a change.
+// nextChange returns the next response, which is a change.
 func nextChange(t *testing.T, stream *watchStream) *migcontrollerv1.WatchFleetResponse {
 	t.Helper()
 	require.True(t, stream.Receive(), "%v", stream.Err())
@@ -40,9 +40,8 @@ func nextChange(t *testing.T, stream *watchStream) *migcontrollerv1.WatchFleetRe
 	return stream.Msg()
 }
 
-// A watch shows commands without their parameters, VMs and events as they
-// change; after the controller has stopped it goes on from its last cursor, and
-// nothing is missed.
+// A watch shows changes of commands (without their parameters), VMs and events; after a
+// restart of the controller it resumes from its last cursor, and nothing is missed.
 func TestWatchFleet(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range adminProtocols {
@@ -91,7 +90,7 @@ func TestWatchFleet(t *testing.T) {
 	}
 }
 
-// A watch is over when its caller leaves; the controller does not keep it.
+// A watch ends when its caller disconnects.
 func TestWatchFleetEndsWithItsCaller(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range adminProtocols {
@@ -109,8 +108,8 @@ func TestWatchFleetEndsWithItsCaller(t *testing.T) {
 	}
 }
 
-// A cursor whose changes are gone is OUT_OF_RANGE, which tells a watcher to
-// begin anew; one of another store is INVALID_ARGUMENT.
+// A cursor whose changes were deleted is OUT_OF_RANGE, so that the caller starts again; one of
+// another store is INVALID_ARGUMENT.
 func TestWatchFleetCursors(t *testing.T) {
 	t.Parallel()
 	watch := func(s *adminSystem, cursor string) connect.Code {

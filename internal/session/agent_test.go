@@ -16,12 +16,12 @@ import (
 // agent is a stream and the goroutine that reads it.
 type agent struct {
 	*system
-	session *Session
-	leave   context.CancelFunc        // ends the stream from the agent's side
-	said    chan func(*Session) error // what the agent says
-	got     chan Lease                // the commands that were sent
-	ended   chan struct{}             // closed when the reader has closed the session
-	stream  *transport
+	session    *Session
+	disconnect context.CancelFunc        // ends the stream from the agent's side
+	messages   chan func(*Session) error // messages of the agent, for the reader to apply
+	delivered  chan Lease                // the commands that were sent
+	ended      chan struct{}             // closed when the reader has closed the session
+	stream     *transport
 }
 
 // transport is the fake stream.
@@ -54,7 +54,7 @@ func (t *transport) Deliver(c fleet.Command, p fleet.Params) error {
 func (t *transport) Interrupt() { t.once[0].Do(func() { close(t.interrupted) }) }
 func (t *transport) Abort()     { t.once[1].Do(func() { close(t.aborted) }) }
 
-// isInterrupted reports whether the reader has been told to return.
+// isInterrupted reports whether Interrupt was called.
 func (t *transport) isInterrupted() bool {
 	select {
 	case <-t.interrupted:
@@ -76,8 +76,8 @@ func (s *system) connectOn(vm fleet.VMID, t *transport) *agent {
 	session, err := s.Open(ctx, fleet.Hello{VM: vm, Pool: "pool", Org: "org"}, t)
 	require.NoError(s, err)
 	a := &agent{
-		system: s, session: session, leave: leave, said: make(chan func(*Session) error),
-		got: t.got, ended: make(chan struct{}), stream: t,
+		system: s, session: session, disconnect: leave, messages: make(chan func(*Session) error),
+		delivered: t.got, ended: make(chan struct{}), stream: t,
 	}
 	go a.read(ctx)
 	s.Cleanup(func() {
@@ -92,7 +92,7 @@ func (a *agent) read(ctx context.Context) {
 	defer a.session.Close(nil) //nolint:contextcheck // a session has its stream's
 	for {
 		select {
-		case say := <-a.said:
+		case say := <-a.messages:
 			if say(a.session) != nil {
 				return
 			}
@@ -104,12 +104,12 @@ func (a *agent) read(ctx context.Context) {
 	}
 }
 
-// say has the reader take a message and returns what came of it; an error when
-// the stream is over.
-func (a *agent) say(message func(*Session) error) error {
+// do makes the reader apply a message and returns the result, or an error if the stream has
+// ended.
+func (a *agent) do(message func(*Session) error) error {
 	result := make(chan error, 1)
 	select {
-	case a.said <- func(s *Session) error {
+	case a.messages <- func(s *Session) error {
 		err := message(s)
 		result <- err
 		return err
@@ -122,22 +122,21 @@ func (a *agent) say(message func(*Session) error) error {
 
 func (a *agent) ack(id fleet.CommandID, success bool) {
 	a.Helper()
-	require.NoError(a, a.say(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: id, Success: success}) }))
+	require.NoError(a, a.do(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: id, Success: success}) }))
 }
 
 func (a *agent) event(kind string) {
 	a.Helper()
-	require.NoError(a, a.say(eventOf(kind)))
+	require.NoError(a, a.do(eventOf(kind)))
 }
 
 func (a *agent) beat(status string) {
 	a.Helper()
-	require.NoError(a, a.say(beatOf(status)))
+	require.NoError(a, a.do(beatOf(status)))
 }
 
-// stir sends a heartbeat after what was delivered, so that the agent is known to
-// be there.
-func (a *agent) stir() {
+// sendSignOfLife sends a heartbeat after a delivery, so that the agent is known to be alive.
+func (a *agent) sendSignOfLife() {
 	a.Helper()
 	time.Sleep(time.Millisecond) // fake clock
 	a.beat("idle")
@@ -146,7 +145,7 @@ func (a *agent) stir() {
 // flood sends n heartbeats.
 func (a *agent) flood(n int) {
 	a.Helper()
-	require.NoError(a, a.say(func(s *Session) error {
+	require.NoError(a, a.do(func(s *Session) error {
 		for range n {
 			if err := beatOf("idle")(s); err != nil {
 				return err
@@ -156,10 +155,10 @@ func (a *agent) flood(n int) {
 	}))
 }
 
-// beatRunner sends a heartbeat that says whether the runner is registered.
+// beatRunner sends a heartbeat that shows whether the runner is registered.
 func (a *agent) beatRunner(configured bool) {
 	a.Helper()
-	require.NoError(a, a.say(func(s *Session) error {
+	require.NoError(a, a.do(func(s *Session) error {
 		return s.Heartbeat(fleet.Heartbeat{Status: "ready", Runner: &fleet.Runner{Configured: configured}}, noFile)
 	}))
 }
@@ -174,25 +173,24 @@ func beatOf(status string) func(*Session) error {
 
 func noFile() ([]byte, error) { return []byte(`{}`), nil }
 
-// next takes the next command that was sent, and answers it when there is an
-// answer.
+// next returns the next command that was sent, and acks it if there is an answer.
 func (a *agent) next(answer ...bool) fleet.Command {
 	a.Helper()
-	c := (<-a.got).Command
+	c := (<-a.delivered).Command
 	for _, success := range answer {
 		a.ack(c.ID, success)
 	}
 	return c
 }
 
-// nothing requires that nothing was sent and nothing is about to be.
-func (a *agent) nothing() {
+// requireNothing requires that nothing was sent and nothing will be.
+func (a *agent) requireNothing() {
 	a.Helper()
 	synctest.Wait()
-	require.Empty(a, a.got)
+	require.Empty(a, a.delivered)
 }
 
-// registered connects a VM and answers its register_runner.
+// registered connects a VM and acks its register_runner.
 func (s *system) registered(vm fleet.VMID) *agent {
 	s.Helper()
 	a := s.connect(vm)
@@ -202,6 +200,6 @@ func (s *system) registered(vm fleet.VMID) *agent {
 
 // quit ends the stream from the agent's side and waits for its session to end.
 func (a *agent) quit() {
-	a.leave()
+	a.disconnect()
 	<-a.ended
 }

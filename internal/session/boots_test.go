@@ -14,63 +14,62 @@ import (
 // withinConnect is how soon after it connects a restarted agent is registered again.
 const withinConnect = 2 * time.Second
 
-// The probe of a silent agent: the shortest and the longest time after its connect.
+// The shortest and the longest time between the connect of a silent agent and its probe.
 const (
 	probeAfter  = 30 * time.Second
 	probeLatest = 2 * time.Minute
 )
 
-// shows sends a heartbeat that has the agent's time, in whole seconds as on a stream.
-func (a *agent) shows(status string, configured bool) {
+// timedBeat sends a heartbeat with the agent's time, in whole seconds as on a stream.
+func (a *agent) timedBeat(status string, configured bool) {
 	a.Helper()
-	a.showsAt(clock().Truncate(time.Second), status, configured)
+	a.timedBeatAt(clock().Truncate(time.Second), status, configured)
 }
 
-func (a *agent) showsAt(sent time.Time, status string, configured bool) {
+func (a *agent) timedBeatAt(sent time.Time, status string, configured bool) {
 	a.Helper()
-	require.NoError(a, a.say(func(s *Session) error {
+	require.NoError(a, a.do(func(s *Session) error {
 		return s.Heartbeat(fleet.Heartbeat{
 			Origin: fleet.Origin{SentAt: sent}, Status: status, Runner: &fleet.Runner{State: "idle", Configured: configured},
 		}, noFile)
 	}))
 }
 
-// reports sends an event that has the agent's time.
-func (a *agent) reports(kind string) {
+// timedEvent sends an event with the agent's time.
+func (a *agent) timedEvent(kind string) {
 	a.Helper()
 	sent := clock().Truncate(time.Second)
-	require.NoError(a, a.say(func(s *Session) error {
+	require.NoError(a, a.do(func(s *Session) error {
 		return s.Event(fleet.Event{Origin: fleet.Origin{SentAt: sent}, Type: kind, Body: json.RawMessage(`{}`)})
 	}))
 }
 
-// showsHTTP reports a state of vm-1 over HTTP, which has nothing of the runner.
-func (s *system) showsHTTP(status string) {
+// beatHTTP reports a state of vm-1 over HTTP, which does not include the runner.
+func (s *system) beatHTTP(status string) {
 	s.Helper()
 	require.NoError(s, s.ReportHeartbeat(s.Context(), fleet.Heartbeat{
 		Origin: fleet.Origin{VM: "vm-1", SentAt: clock()}, Status: status,
 	}))
 }
 
-// proven connects an agent of today and has it register its runner, which takes some
-// seconds.
+// proven connects an agent and makes it register its runner, which takes some seconds.
 func (s *system) proven(vm fleet.VMID) *agent {
 	s.Helper()
 	a := s.connect(vm)
 	c := a.next()
 	require.Equal(s, fleet.RegisterRunner, c.Type)
 	a.ack(c.ID, true)
-	a.shows(fleet.StatusRegistering, false)
+	a.timedBeat(fleet.StatusRegistering, false)
 	time.Sleep(5 * time.Second) // fake clock
-	a.reports(fleet.EventRunnerRegistered)
-	a.shows("idle", true)
+	a.timedEvent(fleet.EventRunnerRegistered)
+	a.timedBeat("idle", true)
 	time.Sleep(5 * time.Second) // fake clock
 	synctest.Wait()
 	require.Equal(s, fleet.Registered, s.vm(vm).Registration.State)
 	return a
 }
 
-// registrations is how many register_runner there were for vm-1.
+// registrations returns how many register_runner there were for vm-1.
 func (s *system) registrations() int {
 	s.Helper()
 	q := allCommands
@@ -80,16 +79,15 @@ func (s *system) registrations() int {
 	return len(all)
 }
 
-// The first heartbeats of an agent that was started again come over HTTP, at about the
-// moment of its ConnectRequest: whichever is first, it gets its register_runner within
-// two seconds of the connect, and one only. It may say nothing on its stream for a whole
-// interval.
+// The first heartbeats of a restarted agent arrive over HTTP, at about the time of its
+// ConnectRequest: in either order it gets exactly one register_runner, within two seconds of
+// the connect. It may send nothing on its stream for a whole interval.
 func TestRestartSeenOverHTTP(t *testing.T) {
 	t.Parallel()
 	report := func(states ...string) func(*system) {
 		return func(s *system) {
 			for _, state := range states {
-				s.showsHTTP(state)
+				s.beatHTTP(state)
 			}
 		}
 	}
@@ -101,7 +99,7 @@ func TestRestartSeenOverHTTP(t *testing.T) {
 	}
 	none := func(*system) {}
 	for name, test := range map[string]struct {
-		live          bool // the session before is
+		live          bool // the previous session is
 		before, after func(*system)
 	}{
 		"long before":                       {before: stored(report(fleet.StatusConnecting, fleet.StatusReady)), after: none},
@@ -122,7 +120,7 @@ func TestRestartSeenOverHTTP(t *testing.T) {
 				s := newSystem(t)
 				a := s.proven("vm-1")
 				for range 4 {
-					a.shows("idle", true)
+					a.timedBeat("idle", true)
 					time.Sleep(15 * time.Second) // fake clock
 				}
 				if !test.live {
@@ -139,12 +137,12 @@ func TestRestartSeenOverHTTP(t *testing.T) {
 				require.EqualValues(t, 2, s.vm("vm-1").Boot)
 
 				a.ack(again.ID, true)
-				a.shows(fleet.StatusRegistering, false)
+				a.timedBeat(fleet.StatusRegistering, false)
 				time.Sleep(5 * time.Second) // fake clock
-				a.reports(fleet.EventRunnerRegistered)
-				a.shows("idle", true)
+				a.timedEvent(fleet.EventRunnerRegistered)
+				a.timedBeat("idle", true)
 				time.Sleep(10 * time.Second) // fake clock
-				a.nothing()
+				a.requireNothing()
 				v := s.vm("vm-1")
 				require.Equal(t, fleet.Registered, v.Registration.State)
 				require.EqualValues(t, 2, v.Boot)
@@ -155,33 +153,33 @@ func TestRestartSeenOverHTTP(t *testing.T) {
 	}
 }
 
-// While its session is live nothing that comes over HTTP registers a VM again: a late
-// heartbeat, or one of a clone.
+// While its session is live, no report over HTTP registers a VM again: neither a late
+// heartbeat nor one of a clone.
 func TestLiveSessionIsNotRestartedOverHTTP(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		a := s.proven("vm-1")
-		s.showsHTTP(fleet.StatusConnecting)
-		s.showsHTTP(fleet.StatusReady)
+		s.beatHTTP(fleet.StatusConnecting)
+		s.beatHTTP(fleet.StatusReady)
 		s.reportStarted("vm-1", clock())
 		for range 10 {
 			time.Sleep(15 * time.Second) // fake clock
-			a.shows("idle", true)
+			a.timedBeat("idle", true)
 		}
-		a.nothing()
+		a.requireNothing()
 		require.EqualValues(t, 1, s.vm("vm-1").Boot)
 		a.quit()
 		a = s.connect("vm-1")
-		a.shows("idle", true)
+		a.timedBeat("idle", true)
 		time.Sleep(10 * time.Second) // fake clock
-		a.nothing()
-		require.Equal(t, 1, s.registrations(), "its runner was shown since")
+		a.requireNothing()
+		require.Equal(t, 1, s.registrations(), "its runner was reported since")
 	})
 }
 
-// An agent that is silent after it has connected is probed. That changes nothing of its
-// VM; its ack shows that it was started again, since nothing else reads commands.
+// An agent that is silent after it has connected is probed. The probe does not change the VM;
+// its ack shows that the agent was restarted, since a registered one reads no commands.
 func TestSilentRestartIsProbed(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -198,10 +196,10 @@ func TestSilentRestartIsProbed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSystem(t)
 				a := s.proven("vm-1")
-				a.shows("idle", true)
+				a.timedBeat("idle", true)
 				for _, interval := range test.intervals {
 					time.Sleep(interval) // fake clock
-					a.shows("idle", true)
+					a.timedBeat("idle", true)
 				}
 				time.Sleep(beatWindow) // fake clock
 				a.quit()
@@ -224,9 +222,9 @@ func TestSilentRestartIsProbed(t *testing.T) {
 				require.Equal(t, probe.ID, v.Registration.Command)
 				require.EqualValues(t, 2, v.Boot)
 				require.Equal(t, 1, s.log.count("agent was started again"))
-				a.reports(fleet.EventRunnerRegistered)
+				a.timedEvent(fleet.EventRunnerRegistered)
 				time.Sleep(10 * time.Minute) // fake clock
-				a.nothing()
+				a.requireNothing()
 				require.Equal(t, fleet.Registered, s.vm("vm-1").Registration.State)
 				require.Equal(t, 2, s.registrations())
 				require.Zero(t, s.log.count("registration failed"))
@@ -235,14 +233,14 @@ func TestSilentRestartIsProbed(t *testing.T) {
 	}
 }
 
-// A probe that is not answered proves nothing: no failure, no boot, and no other probe
-// on the same session. So does one that the agent cannot be sent any more.
+// A probe without an ack proves nothing: no failure, no boot, and no other probe on the same
+// session. The same holds for one that can no longer be sent.
 func TestUnansweredProbe(t *testing.T) {
 	t.Parallel()
 	for name, then := range map[string]func(a *agent){
 		"silent":            func(*agent) {},
-		"events, no runner": func(a *agent) { a.reports("something") },
-		"its runner, late":  func(a *agent) { a.shows("idle", true) },
+		"events, no runner": func(a *agent) { a.timedEvent("something") },
+		"its runner, late":  func(a *agent) { a.timedBeat("idle", true) },
 		"gone":              func(a *agent) { a.quit() },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -255,7 +253,7 @@ func TestUnansweredProbe(t *testing.T) {
 				time.Sleep(time.Second) // fake clock
 				then(a)
 				time.Sleep(2 * defaults.TTL) // fake clock
-				a.nothing()
+				a.requireNothing()
 				require.True(t, s.command(probe.ID).State.Terminal())
 				v := s.vm("vm-1")
 				require.Equal(t, fleet.Registered, v.Registration.State)
@@ -270,45 +268,44 @@ func TestUnansweredProbe(t *testing.T) {
 	}
 }
 
-// A job is not interrupted by a probe, however long the agent is silent: only when it is
-// over.
+// An agent is not probed during a job, however long it is silent, but after it.
 func TestProbeWaitsForTheJob(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		a := s.proven("vm-1")
-		a.reports(fleet.EventJobStarted)
+		a.timedEvent(fleet.EventJobStarted)
 		a.quit()
 		a = s.connect("vm-1")
 		time.Sleep(5 * time.Hour) // fake clock
-		a.nothing()
+		a.requireNothing()
 		require.NotNil(t, s.vm("vm-1").Job)
 		require.Equal(t, 1, s.registrations())
-		a.reports(fleet.EventJobCompleted)
+		a.timedEvent(fleet.EventJobCompleted)
 		time.Sleep(time.Hour) // fake clock
-		a.nothing()
-		require.Equal(t, 1, s.registrations(), "the end of the job is a sign of its runner")
+		a.requireNothing()
+		require.Equal(t, 1, s.registrations(), "the end of the job shows that its runner is registered")
 	})
 }
 
-// However often the network of a registered agent drops, it gets no second
-// register_runner: with heartbeats never, and without any not before the probe.
+// A registered agent whose network drops repeatedly gets no second register_runner: never if
+// it sends heartbeats, and otherwise not before the probe.
 func TestDropsNeverRegisterTwice(t *testing.T) {
 	t.Parallel()
 	for name, live := range map[string]func(a *agent){
 		"heartbeats of its runner": func(a *agent) {
-			a.shows("idle", true)
+			a.timedBeat("idle", true)
 			time.Sleep(5 * time.Minute) // fake clock
 		},
 		"heartbeats without a state": func(a *agent) {
 			time.Sleep(15 * time.Second) // fake clock
-			a.shows("", true)
+			a.timedBeat("", true)
 			time.Sleep(5 * time.Minute) // fake clock
 		},
-		"a job":          func(a *agent) { a.reports(fleet.EventJobStarted); time.Sleep(5 * time.Minute) }, // fake clock
-		"no heartbeats":  func(*agent) { time.Sleep(probeAfter - time.Second) },                            // fake clock
+		"a job":          func(a *agent) { a.timedEvent(fleet.EventJobStarted); time.Sleep(5 * time.Minute) }, // fake clock
+		"no heartbeats":  func(*agent) { time.Sleep(probeAfter - time.Second) },                               // fake clock
 		"gone at once":   func(*agent) {},
-		"late heartbeat": func(a *agent) { a.late(fleet.StatusReady); time.Sleep(10 * time.Second) }, // fake clock
+		"late heartbeat": func(a *agent) { a.lateBeat(fleet.StatusReady); time.Sleep(10 * time.Second) }, // fake clock
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -321,7 +318,7 @@ func TestDropsNeverRegisterTwice(t *testing.T) {
 					a = s.connect("vm-1")
 					live(a)
 				}
-				a.nothing()
+				a.requireNothing()
 				require.Equal(t, 1, s.registrations())
 				require.EqualValues(t, 1, s.vm("vm-1").Boot)
 				require.Equal(t, fleet.Registered, s.vm("vm-1").Registration.State)
@@ -330,19 +327,19 @@ func TestDropsNeverRegisterTwice(t *testing.T) {
 	}
 }
 
-// late sends a heartbeat that was made before the runner was registered.
-func (a *agent) late(status string) {
+// lateBeat sends a heartbeat that was made before the runner was registered.
+func (a *agent) lateBeat(status string) {
 	a.Helper()
 	sent := a.vm("vm-1").EvidenceSentAt.Add(-time.Second)
-	require.NoError(a, a.say(func(s *Session) error {
+	require.NoError(a, a.do(func(s *Session) error {
 		return s.Heartbeat(fleet.Heartbeat{
 			Origin: fleet.Origin{SentAt: sent}, Status: status, Runner: &fleet.Runner{},
 		}, noFile)
 	}))
 }
 
-// A probe that is under way when its session ends is not sent on the next one, which
-// shows by itself whether the runner is still there.
+// A probe that is in flight when its session ends is not sent on the next one, which shows
+// itself whether the runner is still registered.
 func TestProbeEndsWithItsSession(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -353,7 +350,7 @@ func TestProbeEndsWithItsSession(t *testing.T) {
 		a.quit()
 		a = s.connect("vm-1")
 		time.Sleep(probeAfter - time.Second) // fake clock
-		a.nothing()
+		a.requireNothing()
 		require.Equal(t, fleet.Cancelled, s.command(probe.ID).State)
 		require.Equal(t, fleet.Registered, s.vm("vm-1").Registration.State)
 		require.NotEqual(t, probe.ID, a.next().ID, "still silent")

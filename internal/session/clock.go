@@ -7,8 +7,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
-// times stamps reports and guards the liveness of all sessions, so that a step of the
-// clock moves both at once.
+// times stamps reports and guards the liveness of all sessions, so that both move at once when
+// the clock steps.
 type times struct {
 	mu   sync.Mutex
 	last int64 // the latest stamp in Unix nanoseconds; it moves with the clock
@@ -20,18 +20,18 @@ func (t *times) next(now time.Time) time.Time {
 	return time.Unix(0, t.last).UTC()
 }
 
-// receivedAt returns the time now, later than every stamp since the latest step of the
-// clock: the time of receipt identifies a report. After a step backwards a stamp could
-// occur twice; even then the journal overwrites no file.
+// receivedAt returns the current time, after every stamp since the latest step of the clock:
+// the time of receipt identifies a report. After a step backwards a stamp could repeat an
+// earlier one; even then the journal overwrites no file.
 func (r *Registry) receivedAt() time.Time {
 	r.times.mu.Lock()
 	defer r.times.mu.Unlock()
 	return r.times.next(r.Clock())
 }
 
-// MoveClock calls adopt, which makes Clock step, and moves the times of all sessions with
-// it. Reports that the engine has been given are the engine's to move. It takes no lock of
-// a session.
+// MoveClock calls adopt, which makes Clock step, and moves the times of all sessions with it.
+// The engine moves those of reports that were passed to it. MoveClock takes no lock of a
+// session.
 func (r *Registry) MoveClock(adopt func() wallclock.Jump) (j wallclock.Jump) {
 	r.unstored.move(func() time.Duration {
 		r.times.mu.Lock()
@@ -48,7 +48,7 @@ func (r *Registry) MoveClock(adopt func() wallclock.Jump) (j wallclock.Jump) {
 	return j
 }
 
-// move moves the times of arrival by what step returns, with none added meanwhile.
+// move moves the times of arrival by the result of step. None is added meanwhile.
 func (u *unstored) move(step func() time.Duration) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -58,12 +58,12 @@ func (u *unstored) move(step func() time.Duration) {
 	}
 }
 
-// move moves what oldest returns.
+// move moves the times that oldest returns.
 func (b *heartbeats) move(by time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.first = moved(b.first, by)
-	b.taken = moved(b.taken, by)
+	b.storing = moved(b.storing, by)
 }
 
 // moved returns a time after a step of the clock; the zero time as it is.

@@ -28,7 +28,7 @@ type wall struct {
 	now func() time.Time
 }
 
-// newWall starts a system on what this driver has.
+// newWall starts a system on the data in driver.
 func newWall(t *testing.T, driver store.Driver, change ...with) *wall {
 	t.Helper()
 	w := &wall{}
@@ -36,7 +36,7 @@ func newWall(t *testing.T, driver store.Driver, change ...with) *wall {
 	return w
 }
 
-// begin starts a controller: its clock begins with the wall clock's time.
+// begin starts a controller, whose clock begins with the wall clock's time.
 func (w *wall) begin(t *testing.T, driver store.Driver, change ...with) {
 	t.Helper()
 	start := time.Now()
@@ -58,7 +58,7 @@ func (w *wall) begin(t *testing.T, driver store.Driver, change ...with) {
 // jump sets the wall clock.
 func (w *wall) jump(by time.Duration) { w.off.Add(int64(by)) }
 
-// accept is an operator's command.
+// accept accepts a command, like an operator.
 func (w *wall) accept(id, vm string, ttl, ackTimeout time.Duration) {
 	w.Helper()
 	c, err := fleet.CommandRequest{ID: id, VM: vm, Type: "drain", TTL: ttl, AckTimeout: ackTimeout}.Accept(defaults, w.now())
@@ -67,7 +67,7 @@ func (w *wall) accept(id, vm string, ttl, ackTimeout time.Duration) {
 	require.NoError(w, err)
 }
 
-// state returns the state of a command once nothing moves any more.
+// state returns the state of a command after all goroutines have blocked.
 func (w *wall) state(id fleet.CommandID) fleet.CommandState {
 	w.Helper()
 	synctest.Wait()
@@ -85,8 +85,8 @@ func onWalls(t *testing.T, test func(w *wall, by time.Duration)) {
 	}
 }
 
-// Open commands end after as much time as without the jump, and none because of it:
-// one for a VM that is not there, one that is not acked, and one that is.
+// A jump does not change after how much time open commands end: one for a VM that is not
+// connected, one that is not acked, and one that is.
 func TestJumpMovesDeadlines(t *testing.T) {
 	t.Parallel()
 	onWalls(t, func(w *wall, by time.Duration) {
@@ -101,7 +101,7 @@ func TestJumpMovesDeadlines(t *testing.T) {
 		require.Equal(w, 1, w.log.count("the clock jumped"))
 		require.Contains(w, w.log.String(), `"level":"WARN","msg":"the clock jumped","by":"`+by.String()+`"`)
 		time.Sleep(40*time.Second - 3*sweepEvery) // fake clock
-		a.stir()
+		a.sendSignOfLife()
 		require.Equal(w, fleet.Pending, w.state("offline"))
 		require.Equal(w, fleet.Delivered, w.state("unanswered"))
 		time.Sleep(2 * sweepEvery) // fake clock
@@ -120,7 +120,7 @@ func TestJumpMovesDeadlines(t *testing.T) {
 	})
 }
 
-// linesOf returns the log lines with this message about a command.
+// linesOf returns the log lines with the message about a command.
 func linesOf(l *lines, message, id string) (found []map[string]any) {
 	for _, line := range l.about(id) {
 		if line["msg"] == message {
@@ -130,7 +130,7 @@ func linesOf(l *lines, message, id string) (found []map[string]any) {
 	return found
 }
 
-// Times of receipt follow the clock, also back, and every event has a file of its own.
+// Times of receipt follow the clock, also backwards, and every event has its own file.
 func TestJumpMovesReceiptTimes(t *testing.T) {
 	t.Parallel()
 	onWalls(t, func(w *wall, by time.Duration) {
@@ -164,8 +164,7 @@ func TestJumpMovesReceiptTimes(t *testing.T) {
 	})
 }
 
-// No session is taken for silent because of a jump, and one that is silent is noticed in
-// its time.
+// No session counts as silent because of a jump, and a silent one is detected in time.
 func TestJumpAndSilence(t *testing.T) {
 	t.Parallel()
 	onWalls(t, func(w *wall, by time.Duration) {
@@ -181,8 +180,8 @@ func TestJumpAndSilence(t *testing.T) {
 	})
 }
 
-// What was read and not stored yet when the clock jumped still counts by when it
-// arrived.
+// A message that was read but not stored when the clock jumped still counts by its time of
+// arrival.
 func TestJumpWhileUnstored(t *testing.T) {
 	t.Parallel()
 	onWalls(t, func(w *wall, by time.Duration) {
@@ -191,7 +190,7 @@ func TestJumpWhileUnstored(t *testing.T) {
 		a.next()
 		time.Sleep(20 * time.Second) // fake clock
 		w.store.down("Ack")
-		go func() { _ = a.say(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: "a", Success: true}) }) }()
+		go func() { _ = a.do(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: "a", Success: true}) }) }()
 		time.Sleep(time.Second) // fake clock
 		w.jump(by)
 		time.Sleep(time.Minute) // fake clock
@@ -202,8 +201,8 @@ func TestJumpWhileUnstored(t *testing.T) {
 	})
 }
 
-// While the times cannot be moved, because the database fails, nothing is judged; the
-// clock is right all the same.
+// While the times cannot be moved, because the database fails, no deadline is judged; the
+// clock is right nevertheless.
 func TestJumpDuringOutage(t *testing.T) {
 	t.Parallel()
 	onWalls(t, func(w *wall, by time.Duration) {
@@ -225,8 +224,7 @@ func TestJumpDuringOutage(t *testing.T) {
 	})
 }
 
-// No time of receipt that was given around a jump keeps those after it from following
-// the clock.
+// Times of receipt from around a jump do not keep later ones from following the clock.
 func TestStampsDuringJumps(t *testing.T) {
 	t.Parallel()
 	var off atomic.Int64

@@ -9,9 +9,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
-// RunnersConfigured notes that the runner configuration, such as the token, has changed: VMs
-// whose registration has failed do not wait for their next attempt any longer. VMs that are
-// not connected are registered when they connect or poll.
+// RunnersConfigured records that the runner configuration, such as the token, has changed: VMs
+// whose registration has failed no longer wait for their next attempt. VMs that are not
+// connected are registered when they connect or poll.
 func (r *Registry) RunnersConfigured(ctx context.Context) {
 	r.configuredAt.Store(r.Clock().UnixNano())
 	for _, s := range r.sessions.all() {
@@ -37,7 +37,7 @@ func (r *Registry) retryOutdated(ctx context.Context, log *slog.Logger, v fleet.
 
 func (r *Registry) logNotRetried(ctx context.Context, log *slog.Logger, err error) {
 	if ctx.Err() == nil {
-		r.limited(log, troubleDelivery, "").Warn("registration not tried again at once", logkey.Error, err)
+		r.limited(log, logDelivery, "").Warn("registration not retried at once", logkey.Error, err)
 	}
 }
 

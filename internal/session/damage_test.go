@@ -10,7 +10,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// damage makes the documents of what is named unreadable, behind the engine's back.
+// damage makes the documents of a key unreadable, bypassing the engine.
 func (s *system) damage(k store.Keys) {
 	s.Helper()
 	rows, err := s.driver.Load(s.Context(), k)
@@ -26,8 +26,8 @@ func (s *system) damage(k store.Keys) {
 	require.NoError(s, err)
 }
 
-// When the record of a VM is lost its session ends at once, as soon as that is noticed:
-// nobody has superseded it. The next session gets the command that it had.
+// When the record of a VM is lost, its session ends as soon as that is detected, without being
+// superseded. The next session gets its command.
 func TestSessionOfDamagedVM(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -46,7 +46,7 @@ func TestSessionOfDamagedVM(t *testing.T) {
 		require.Greater(t, b.session.Epoch(), a.session.Epoch())
 		for id := fleet.CommandID(""); id != "c"; {
 			select {
-			case o := <-b.got:
+			case o := <-b.delivered:
 				if id = o.Command.ID; id != "c" {
 					b.ack(id, true)
 				}
@@ -59,19 +59,19 @@ func TestSessionOfDamagedVM(t *testing.T) {
 	})
 }
 
-// An ack of a command that was set aside is refused, and the session goes on.
+// An ack of a command that was set aside is refused, and the session continues.
 func TestAckOfDamagedCommand(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		a := s.registered("vm-1")
 		s.send("vm-1", "c", "next")
-		<-a.got
+		<-a.delivered
 		s.damage(store.Keys{Commands: []string{"c"}})
 		a.ack("c", true)
 		require.EqualValues(t, 1, s.Stats().Refused)
 		a.event("error")
-		o := <-a.got
+		o := <-a.delivered
 		require.EqualValues(t, "next", o.Command.ID)
 	})
 }

@@ -96,11 +96,11 @@ func (s *Session) deliverDue(ctx context.Context) {
 			s.end(fleet.ErrDamaged)
 			return
 		case errors.Is(err, errNotSent):
-			s.registry.limited(s.log, troubleNotSent, s.vm).Warn("command not sent", logkey.Error, err)
+			s.registry.limited(s.log, logNotSent, s.vm).Warn("command not sent", logkey.Error, err)
 			s.transport.Interrupt()
 			return
 		default:
-			s.registry.limited(s.log, troubleDelivery, "").Warn("delivery postponed", logkey.Error, err)
+			s.registry.limited(s.log, logDelivery, "").Warn("delivery postponed", logkey.Error, err)
 			if !s.waitForWork(ctx, retry) {
 				retry = min(2*retry, lastRetry)
 			}

@@ -12,24 +12,24 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
-// A VM that connects is sent register_runner by itself, with a token that is
-// nowhere else; then its commands follow in the order of acceptance, one at a
-// time, each as soon as the one before is answered.
+// A VM that connects is sent register_runner, with a token that is stored nowhere; then its
+// commands follow in the order of acceptance, one at a time, each as soon as the previous one
+// is acked.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		s.send("vm-1", "a", "b")
 		a := s.connect("vm-1")
-		require.Equal(t, fleet.CommandID("a"), a.next().ID, "what was accepted first goes first")
-		a.nothing()
+		require.Equal(t, fleet.CommandID("a"), a.next().ID, "the first accepted is delivered first")
+		a.requireNothing()
 		s.send("vm-1", "c")
 		s.send("vm-2", "other")
-		a.nothing()
+		a.requireNothing()
 		a.ack("a", true)
 		require.Equal(t, fleet.CommandID("b"), a.next(false).ID)
 
-		register := <-a.got
+		register := <-a.delivered
 		require.Equal(t, fleet.RegisterRunner, register.Command.Type)
 		require.Equal(t, secret, register.Params.Strings[fleet.RegistrationTokenParam])
 		require.Empty(t, register.Command.Params, "the record has no token")
@@ -37,7 +37,7 @@ func TestDelivery(t *testing.T) {
 		a.ack(register.Command.ID, true)
 
 		require.Equal(t, fleet.CommandID("c"), a.next(true).ID)
-		a.nothing()
+		a.requireNothing()
 		s.elapsed(0)
 		require.Equal(t, fleet.Failed, s.command("b").State)
 		require.Equal(t, fleet.Succeeded, s.command("c").State)
@@ -47,8 +47,8 @@ func TestDelivery(t *testing.T) {
 	})
 }
 
-// Nothing is sent before its delivery is durable: neither what is leased by a session
-// nor what was leased for it as it was accepted.
+// Nothing is sent before its delivery is durable: neither a command that a session leases nor
+// one that was leased for it when it was accepted.
 func TestDeliveriesAreDurable(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestDeliveriesAreDurable(t *testing.T) {
 		synctest.Wait()
 		defer release()
 		require.Len(t, driver.turn, 1)
-		a.nothing()
+		a.requireNothing()
 		release()
 		a.next(true)
 		synctest.Wait()
@@ -76,7 +76,7 @@ func TestDeliveriesAreDurable(t *testing.T) {
 			defer close(accepted)
 			s.send("vm-1", "a")
 		}()
-		a.nothing()
+		a.requireNothing()
 		release()
 		require.Equal(t, fleet.CommandID("a"), a.next().ID)
 		<-accepted
@@ -84,9 +84,8 @@ func TestDeliveriesAreDurable(t *testing.T) {
 	})
 }
 
-// Whatever ends the command that is out lets the next one through, without
-// waiting for more.
-func TestNextOne(t *testing.T) {
+// Whatever ends the command in flight, the next one is delivered at once.
+func TestNextCommandFollowsAnyEnd(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		end   func(s *system, a *agent)
@@ -96,7 +95,7 @@ func TestNextOne(t *testing.T) {
 		"acked":     {func(_ *system, a *agent) { a.ack("first", true) }, fleet.Succeeded, 0},
 		"failed":    {func(_ *system, a *agent) { a.ack("first", false) }, fleet.Failed, 0},
 		"cancelled": {func(s *system, _ *agent) { s.cancel("first") }, fleet.Cancelled, 0},
-		"no answer": {func(_ *system, a *agent) { a.stir() }, fleet.TimedOut, defaults.AckTimeout},
+		"no ack":    {func(_ *system, a *agent) { a.sendSignOfLife() }, fleet.TimedOut, defaults.AckTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -105,7 +104,7 @@ func TestNextOne(t *testing.T) {
 				a := s.registered("vm-1")
 				s.send("vm-1", "first", "second")
 				require.Equal(t, fleet.CommandID("first"), a.next().ID)
-				a.nothing()
+				a.requireNothing()
 				test.end(s, a)
 				require.Equal(t, fleet.CommandID("second"), a.next().ID)
 				require.Equal(t, test.state, s.command("first").State)
@@ -137,12 +136,12 @@ func TestCancelledBeforeItsLease(t *testing.T) {
 		})
 		a := s.connect("vm-1")
 		require.Equal(t, fleet.CommandID("next"), a.next().ID)
-		a.nothing()
+		a.requireNothing()
 	})
 }
 
-// A command that is out when its session ends is sent again on the next one,
-// and never twice on the same.
+// A command in flight when its session ends is sent again on the next one, and never twice on
+// the same.
 func TestRedelivery(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -152,11 +151,11 @@ func TestRedelivery(t *testing.T) {
 		s.send("vm-1", "a", "b")
 		require.Equal(t, fleet.CommandID("a"), first.next().ID)
 		time.Sleep(defaults.AckTimeout / 2) // fake clock
-		first.nothing()
+		first.requireNothing()
 		first.quit()
 		require.False(t, s.vm("vm-1").Connected)
 
-		// Nobody could have answered.
+		// No agent could have acked.
 		time.Sleep(10 * defaults.AckTimeout) // fake clock
 		second := s.connect("vm-1")
 		again := second.next()
@@ -164,12 +163,12 @@ func TestRedelivery(t *testing.T) {
 		require.Equal(t, 2, again.Attempts)
 		second.ack("a", true)
 		require.Equal(t, fleet.CommandID("b"), second.next(true).ID)
-		second.nothing()
+		second.requireNothing()
 	})
 }
 
-// A command handed to a poll is not sent on the stream in the same boot, and is
-// sent as soon as the VM is seen to have started anew.
+// A command that a poll received is not sent on the stream in the same boot, and is sent as
+// soon as a new boot of the VM is detected.
 func TestDueAgainInANewBoot(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -178,7 +177,7 @@ func TestDueAgainInANewBoot(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, leases, 1)
 		a := s.connect("vm-1")
-		a.nothing()
+		a.requireNothing()
 		_, _, err = s.ReportEvent(t.Context(), fleet.Event{
 			Origin: fleet.Origin{VM: "vm-1", SentAt: clock()}, Type: fleet.EventVMStarted,
 		})
@@ -192,17 +191,18 @@ func TestDueAgainInANewBoot(t *testing.T) {
 	})
 }
 
-// A session that is woken after it has looked, and before it rests, looks again.
+// A session that is woken after it looked for commands, and before its deliveries stop, looks
+// again.
 func TestWokenBeforeItsRest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		a := s.registered("vm-1")
-		synctest.Wait() // it rests
+		synctest.Wait() // its deliveries have stopped
 		looks := 0
 		s.store.on("after State", func() error {
 			looks++
-			if looks == 2 { // once for what it sends, and now it is to rest
+			if looks == 2 { // the first was for the command it sends, and now it is about to stop
 				s.store.up("after State")
 				s.cancel("first")
 			}
@@ -215,27 +215,27 @@ func TestWokenBeforeItsRest(t *testing.T) {
 	})
 }
 
-// A wake-up that is lost delays a command by a minute at the most.
+// A wake-up that is lost delays a command by a minute at most.
 func TestLostWakeUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newSystem(t, func(s *system, _ *Options) { s.store.deaf = true })
+		s := newSystem(t, func(s *system, _ *Options) { s.store.dropReady = true })
 		a := s.registered("vm-1")
-		a.nothing()
+		a.requireNothing()
 		s.send("vm-1", "a")
-		a.nothing()
+		a.requireNothing()
 		require.Equal(t, fleet.CommandID("a"), a.next(true).ID)
 		s.elapsed(time.Minute)
-		a.nothing()
+		a.requireNothing()
 		s.sendWith("vm-1", "b", fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 2 * lookAgain})
 		time.Sleep(time.Minute) // fake clock
 		synctest.Wait()
-		require.Len(t, a.got, 1, "also the second time")
+		require.Len(t, a.delivered, 1, "the second time too")
 	})
 }
 
-// A command that comes while the session is being opened is sent after the agent
-// has been told that it is open, and at once then.
+// A command that is accepted while the session is being opened is sent at once after the agent
+// has received the ack of the session.
 func TestWakeUpBeforeAccept(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -254,8 +254,8 @@ func TestWakeUpBeforeAccept(t *testing.T) {
 	})
 }
 
-// A session that has nothing to deliver runs nothing that would, and so costs no
-// stack, before and after it has been woken.
+// A session with nothing to deliver has no goroutine for deliveries, before and after it has
+// been woken.
 func TestIdleSessionDeliversNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -278,8 +278,8 @@ func TestIdleSessionDeliversNothing(t *testing.T) {
 	})
 }
 
-// A stream that does not take a command ends its session; the command is sent
-// on the next, and that is its first delivery.
+// A stream on which a command cannot be written ends its session; the command is sent on the
+// next one, and that is its first delivery.
 func TestSendFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -296,17 +296,17 @@ func TestSendFails(t *testing.T) {
 	})
 }
 
-// An agent that does not read holds up the end of its session for a second.
-func TestSendHangs(t *testing.T) {
+// An agent that does not read delays the end of its session by at most a second.
+func TestSendBlocks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
-		stuck := newTransport()
-		stuck.onDeliver = func() error {
-			<-stuck.aborted
+		blocked := newTransport()
+		blocked.onDeliver = func() error {
+			<-blocked.aborted
 			return errors.New("aborted")
 		}
-		a := s.connectOn("vm-1", stuck)
+		a := s.connectOn("vm-1", blocked)
 		synctest.Wait()
 		a.quit()
 		s.elapsed(abortAfter)
@@ -314,8 +314,8 @@ func TestSendHangs(t *testing.T) {
 	})
 }
 
-// While the store is unavailable a session waits, and then goes on; a command is
-// leased once.
+// While the store is unavailable a session waits, and then continues; a command is leased
+// once.
 func TestDeliveryOutage(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"State", "Lease"} {
@@ -325,11 +325,11 @@ func TestDeliveryOutage(t *testing.T) {
 				s := newSystem(t)
 				s.store.down(method)
 				a := s.connect("vm-1")
-				a.nothing()
+				a.requireNothing()
 				first := s.store.called(method)
 				require.LessOrEqual(t, first, 2, "whether to wait for the runner, and what to send")
 				time.Sleep(5 * time.Minute) // fake clock
-				a.nothing()
+				a.requireNothing()
 				require.InDelta(t, 5*time.Minute/lastRetry, s.store.called(method)-first, 5)
 				s.store.up(method)
 				require.Equal(t, 1, a.next(true).Attempts)
@@ -339,8 +339,8 @@ func TestDeliveryOutage(t *testing.T) {
 	}
 }
 
-// A completed delivery counts although the store could not take the end of its
-// session before the next one began.
+// A completed delivery counts even if the end of its session could not be stored before the
+// next one began.
 func TestDeliveryCountsThroughAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -354,8 +354,7 @@ func TestDeliveryCountsThroughAnOutage(t *testing.T) {
 	})
 }
 
-// A session that was superseded between its lease and its message sends
-// nothing: the newer one does.
+// A session that is superseded between lease and write sends nothing: the newer one does.
 func TestSupersededAfterItsLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -368,7 +367,7 @@ func TestSupersededAfterItsLease(t *testing.T) {
 		})
 		older := s.connect("vm-1")
 		require.Equal(t, 1, (<-newer).next(true).Attempts)
-		older.nothing()
+		older.requireNothing()
 	})
 }
 
@@ -392,7 +391,7 @@ func TestWrittenWhileTheNextSessionOpens(t *testing.T) {
 			s.store.up("within OpenSession")
 			close(write)
 			older.next()
-			synctest.Wait() // the write is noted
+			synctest.Wait() // the write is recorded
 			return nil
 		})
 		require.Equal(t, 2, s.connect("vm-1").next().Attempts)

@@ -15,7 +15,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// of returns the lines that have a message.
+// of returns the lines with the message.
 func (l *lines) of(message string) (found []map[string]any) {
 	for line := range strings.Lines(l.String()) {
 		var fields map[string]any
@@ -26,23 +26,22 @@ func (l *lines) of(message string) (found []map[string]any) {
 	return found
 }
 
-// failed connects an agent whose registration fails as often as it takes for the next
-// attempt to be put off.
+// failed connects an agent whose registration fails until the next attempt is delayed.
 func (s *system) failed(vm fleet.VMID) *agent {
 	s.Helper()
 	a := s.connect(vm)
 	a.next(false)
 	a.next(false)
-	a.nothing()
+	a.requireNothing()
 	require.Equal(s, fleet.RegFailed, s.vm(vm).Registration.State)
 	require.Greater(s, s.vm(vm).Registration.NextAttemptAt, clock().Add(20*time.Second))
 	time.Sleep(time.Second) // fake clock
 	return a
 }
 
-// An attempt whose command was acked and that registers nothing is a failure: it is
-// shown, logged with a hint, and tried again, at once and then later and later. The
-// proof ends the row of failures, of which the last is kept.
+// An attempt that was acked and registers nothing is a failure: it is shown, logged with a
+// hint, and retried, first at once and then with growing delays. A registration resets the
+// count of failures, of which the last is kept.
 func TestFailedRegistrationIsLoggedAndTriedAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -54,9 +53,9 @@ func TestFailedRegistrationIsLoggedAndTriedAgain(t *testing.T) {
 			c := a.next()
 			waits = append(waits, time.Since(asked))
 			a.ack(c.ID, true)
-			a.shows(fleet.StatusRegistering, false)
+			a.timedBeat(fleet.StatusRegistering, false)
 			time.Sleep(2 * time.Second) // fake clock
-			a.shows(fleet.StatusError, false)
+			a.timedBeat(fleet.StatusError, false)
 			time.Sleep(beatWindow) // fake clock
 			synctest.Wait()
 			lines := s.log.of("registration failed")
@@ -81,13 +80,13 @@ func TestFailedRegistrationIsLoggedAndTriedAgain(t *testing.T) {
 			a.quit()
 			a = s.connect("vm-1")
 		}
-		require.Less(t, waits[1], withinConnect, "the first failure is followed up at once")
+		require.Less(t, waits[1], withinConnect, "the first failure is retried at once")
 		for n, nominal := range []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 15 * time.Minute} {
 			require.InDelta(t, nominal.Seconds(), waits[n+2].Seconds(), nominal.Seconds()/4+1, "after %d failures", n+2)
 		}
 		last := s.vm("vm-1").Registration.LastFailure
 		a.next(true)
-		a.reports(fleet.EventRunnerRegistered)
+		a.timedEvent(fleet.EventRunnerRegistered)
 		synctest.Wait()
 		g := s.vm("vm-1").Registration
 		require.Equal(t, fleet.Registered, g.State)
@@ -97,7 +96,7 @@ func TestFailedRegistrationIsLoggedAndTriedAgain(t *testing.T) {
 	})
 }
 
-// The end of an attempt shows in one line, whatever it was that ended it.
+// The end of an attempt is logged in one line, whatever ended it.
 func TestWhyARegistrationFailed(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -109,7 +108,7 @@ func TestWhyARegistrationFailed(t *testing.T) {
 		"restarted": {func(s *system, a *agent) {
 			a.next(true)
 			a.quit()
-			s.showsHTTP(fleet.StatusConnecting)
+			s.beatHTTP(fleet.StatusConnecting)
 		}, beatWindow, "its agent was started again before the runner was registered"},
 		"gone": {func(_ *system, a *agent) {
 			a.next(true)
@@ -127,7 +126,7 @@ func TestWhyARegistrationFailed(t *testing.T) {
 				synctest.Wait()
 				if test.after > 0 {
 					time.Sleep(test.after - time.Millisecond) // fake clock
-					require.Empty(t, s.log.of("registration failed"), "not yet")
+					require.Empty(t, s.log.of("registration failed"), "too early")
 					time.Sleep(time.Millisecond + sweepEvery) // fake clock
 					synctest.Wait()
 				}
@@ -139,8 +138,8 @@ func TestWhyARegistrationFailed(t *testing.T) {
 	}
 }
 
-// When all VMs of a fleet fail, as with an expired token, the log shows some of it, and
-// how much it leaves out.
+// When all VMs of a fleet fail, as with an expired token, some lines are logged, with the
+// number of suppressed ones.
 func TestFailedRegistrationsOfAFleet(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -162,8 +161,8 @@ func TestFailedRegistrationsOfAFleet(t *testing.T) {
 	})
 }
 
-// Two VMs with one id that report over HTTP look like one that starts again and again.
-// That is logged, some of it, and not registered for the next minute.
+// Two VMs with one id that report over HTTP look like one that restarts repeatedly. It is not
+// registered for the next minute, which is logged at a limited rate.
 func TestContestedVM(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -187,7 +186,7 @@ func TestContestedVM(t *testing.T) {
 	})
 }
 
-// registrationsOver polls once, after the first boot was counted.
+// registrationsOver polls once after each start, and returns how often it got register_runner.
 func (s *system) registrationsOver(starts int) []Lease {
 	s.Helper()
 	if starts == 0 {
@@ -196,9 +195,8 @@ func (s *system) registrationsOver(starts int) []Lease {
 	return s.poll()
 }
 
-// A runner that crashes, again and again as it may on an agent that starts another, is
-// logged as a warning, some of it. Its job is over, it is offline, and the registration
-// is as it was.
+// A runner that crashes, perhaps repeatedly, is logged as a warning at a limited rate. Its job
+// is over, it is offline, and the registration is unchanged.
 func TestCrashedRunner(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -206,11 +204,11 @@ func TestCrashedRunner(t *testing.T) {
 		a := s.proven("vm-1")
 		before := s.vm("vm-1").Registration
 		for range 2 * loglimit.Lines {
-			a.reports(fleet.EventJobStarted)
+			a.timedEvent(fleet.EventJobStarted)
 			synctest.Wait()
 			require.NotNil(t, s.vm("vm-1").Job)
 			time.Sleep(time.Second) // fake clock
-			a.reports(fleet.EventRunnerCrashed)
+			a.timedEvent(fleet.EventRunnerCrashed)
 			synctest.Wait()
 			v := s.vm("vm-1")
 			require.Nil(t, v.Job)
@@ -222,11 +220,11 @@ func TestCrashedRunner(t *testing.T) {
 		require.Len(t, lines, loglimit.Lines)
 		require.Equal(t, "WARN", lines[0]["level"])
 		require.Equal(t, "vm-1", lines[0]["vm_id"])
-		a.shows("idle", true)
+		a.timedBeat("idle", true)
 		time.Sleep(time.Minute) // fake clock
 		synctest.Wait()
-		require.Equal(t, "offline", s.vm("vm-1").Runner.State, "its agent does not know")
-		a.reports(fleet.EventRunnerCrashed)
+		require.Equal(t, "offline", s.vm("vm-1").Runner.State, "its agent does not notice it")
+		a.timedEvent(fleet.EventRunnerCrashed)
 		synctest.Wait()
 		lines = s.log.of("runner crashed")
 		require.Len(t, lines, loglimit.Lines+1)
@@ -234,7 +232,7 @@ func TestCrashedRunner(t *testing.T) {
 	})
 }
 
-// That an agent was started again is an ordinary thing, and in the log with its boot.
+// The restart of an agent is logged at info level, with its boot.
 func TestStartedAgainIsLogged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -242,7 +240,7 @@ func TestStartedAgainIsLogged(t *testing.T) {
 		s.proven("vm-1").quit()
 		require.Empty(t, s.log.of("agent was started again"))
 		a := s.connect("vm-1")
-		a.shows(fleet.StatusReady, false)
+		a.timedBeat(fleet.StatusReady, false)
 		a.next()
 		synctest.Wait()
 		lines := s.log.of("agent was started again")
@@ -253,9 +251,8 @@ func TestStartedAgainIsLogged(t *testing.T) {
 	})
 }
 
-// A changed token has VMs whose registration failed tried at once: those that are
-// connected now, others when they connect or poll. One that fails with the new token
-// waits again.
+// A changed token makes VMs whose registration failed retry at once: connected ones now,
+// others when they connect or poll. One that fails with the new token waits again.
 func TestChangedTokenEndsTheDelay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -270,10 +267,10 @@ func TestChangedTokenEndsTheDelay(t *testing.T) {
 		require.Equal(t, fleet.RegisterRunner, a.next(false).Type)
 		b.next()
 		s.elapsed(0)
-		before.nothing()
+		before.requireNothing()
 		require.Equal(t, 2, s.registrations(), "it is not connected")
-		a.nothing()
-		require.Greater(t, s.vm("vm-live").Registration.NextAttemptAt, clock(), "it failed with the new one as well")
+		a.requireNothing()
+		require.Greater(t, s.vm("vm-live").Registration.NextAttemptAt, clock(), "it failed with the new one too")
 
 		require.Len(t, s.poll(), 1)
 		require.Equal(t, fleet.RegisterRunner, s.connect("vm-session").next().Type)
@@ -282,7 +279,7 @@ func TestChangedTokenEndsTheDelay(t *testing.T) {
 	})
 }
 
-// Without another token the delay holds, also for a VM that connects or polls.
+// Without a new token the delay holds, also for a VM that connects or polls.
 func TestTheDelayHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -293,15 +290,15 @@ func TestTheDelayHolds(t *testing.T) {
 		at := s.vm("vm-1").Registration.NextAttemptAt
 		require.Empty(t, s.poll())
 		a := s.connect("vm-1")
-		a.nothing()
+		a.requireNothing()
 		time.Sleep(at.Sub(clock()) - 1) // fake clock
-		a.nothing()
+		a.requireNothing()
 		a.next()
 		require.WithinDuration(t, at, clock(), sweepEvery)
 	})
 }
 
-// A restarted controller may have other options: what failed before is tried at once.
+// A restarted controller may have other options: failed registrations are retried at once.
 func TestRestartedControllerEndsTheDelay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -314,8 +311,8 @@ func TestRestartedControllerEndsTheDelay(t *testing.T) {
 	})
 }
 
-// While nothing can be stored a changed token is not lost on connected VMs that come
-// back, and the log says what went wrong.
+// A changed token during a store outage is not missed: connected VMs use it when they
+// reconnect, and the failure is logged.
 func TestChangedTokenInAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -324,8 +321,8 @@ func TestChangedTokenInAnOutage(t *testing.T) {
 		s.store.down("State")
 		s.RunnersConfigured(t.Context())
 		s.store.up("State")
-		a.nothing()
-		require.Equal(t, 1, s.log.count("registration not tried again at once"))
+		a.requireNothing()
+		require.Equal(t, 1, s.log.count("registration not retried at once"))
 		a.quit()
 		s.began = time.Now()
 		s.connect("vm-1").next()
@@ -349,10 +346,10 @@ func TestOperatorEndsTheDelay(t *testing.T) {
 		g := s.vm("vm-1").Registration
 		require.Equal(t, fleet.Requested, g.State)
 		require.Equal(t, fleet.CommandID("theirs"), g.Command)
-		a.reports(fleet.EventRunnerRegistered)
+		a.timedEvent(fleet.EventRunnerRegistered)
 		time.Sleep(time.Hour) // fake clock
-		a.nothing()
-		require.Equal(t, 3, s.registrations(), "the delayed one is not made as well")
+		a.requireNothing()
+		require.Equal(t, 3, s.registrations(), "the delayed attempt is not made in addition")
 		require.Zero(t, s.vm("vm-1").Registration.Failures)
 	})
 }
@@ -367,12 +364,12 @@ func TestExpiredWithoutATokenIsRequestedAgain(t *testing.T) {
 		a := s.connect("vm-1")
 		first := s.vm("vm-1").Registration.Command
 		time.Sleep(defaults.TTL + sweepEvery) // fake clock
-		a.nothing()
+		a.requireNothing()
 		require.Equal(t, fleet.Expired, s.command(first).State)
 		g := s.vm("vm-1").Registration
 		require.Equal(t, fleet.Requested, g.State)
 		require.NotEqual(t, first, g.Command)
-		require.Zero(t, g.Failures, "nobody took it")
+		require.Zero(t, g.Failures, "it was not delivered")
 
 		s.tokens.on(nil)
 		began := time.Now()

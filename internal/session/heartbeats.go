@@ -13,13 +13,12 @@ import (
 
 const (
 	// beatWindow is how long the first heartbeat of a group waits for others, including the
-	// time in which the previous group is stored. Together with the commit it stays under the
-	// 100 ms of heartbeats that a crash may cost.
+	// time in which the previous group is stored. With the commit it stays under 100 ms, for
+	// which a crash may lose heartbeats.
 	beatWindow = 50 * time.Millisecond
-	// maxBeats is how many heartbeats a group holds, and maxBeatVMs is from how many VMs. At
-	// about 12 µs for the first of a VM (BenchmarkHeartbeats) and 2 µs for each further one, a
-	// group is stored in 20 ms, and mostly in 30 ms even when many change the records of their
-	// VMs.
+	// maxBeats and maxBeatVMs limit a group to so many heartbeats and so many VMs. At about 12
+	// µs for the first of a VM (BenchmarkHeartbeats) and 2 µs for each further one, a group is
+	// stored in 20 ms, and usually in 30 ms even when many change the records of their VMs.
 	maxBeats   = 5000
 	maxBeatVMs = 1000
 )
@@ -28,35 +27,35 @@ const (
 // stored the next one fills; when that is full, add blocks, and so streams are not read.
 type heartbeats struct {
 	registry *Registry
-	begun    chan struct{} // holds one: the group has its first heartbeat
-	full     chan struct{} // holds one: the group is full
+	begun    chan struct{} // capacity 1: the group has its first heartbeat
+	full     chan struct{} // capacity 1: the group is full
 	stopped  chan struct{}
-	fault    atomic.Pointer[error] // of the latest attempt to store
+	fault    atomic.Pointer[error] // error of the latest attempt to store
 	giveUp   time.Time             // when flush stops retrying; only flushLoop uses it
 
-	mu     sync.Mutex
-	group  []fleet.Heartbeat
-	vms    map[fleet.VMID]struct{} // of the group
-	since  time.Time               // when the first heartbeat was added
-	first  time.Time               // when the first heartbeat arrived
-	free   []fleet.Heartbeat       // the array of the previous group, to be reused
-	taken  time.Time               // when the first heartbeat of the group being stored arrived; zero if there is none
-	room   chan struct{}           // closed when the group is taken
-	closed bool
+	mu      sync.Mutex
+	group   []fleet.Heartbeat
+	vms     map[fleet.VMID]struct{} // of the group
+	since   time.Time               // when the first heartbeat was added
+	first   time.Time               // when the first heartbeat arrived
+	free    []fleet.Heartbeat       // the array of the previous group, for reuse
+	storing time.Time               // when the first heartbeat of the group being stored arrived; zero if there is none
+	space   chan struct{}           // closed when the group begins to be stored
+	closed  bool
 }
 
 func newHeartbeats(d *Registry) *heartbeats {
 	return &heartbeats{
 		registry: d, begun: make(chan struct{}, 1), full: make(chan struct{}, 1), stopped: make(chan struct{}),
-		vms: map[fleet.VMID]struct{}{}, room: make(chan struct{}),
+		vms: map[fleet.VMID]struct{}{}, space: make(chan struct{}),
 	}
 }
 
-// add queues a valid heartbeat, and its file. When it returns nil the heartbeat will be
-// stored, unless the store stays unavailable until the Registry has stopped.
+// add queues a valid heartbeat and its file. If it returns nil the heartbeat will be stored,
+// unless the store stays unavailable until the Registry has stopped.
 func (b *heartbeats) add(ctx context.Context, h fleet.Heartbeat, render func() ([]byte, error)) error {
-	if room, ok := b.put(&h); !ok {
-		if err := b.wait(ctx, &h, room); err != nil {
+	if space, ok := b.put(&h); !ok {
+		if err := b.wait(ctx, &h, space); err != nil {
 			return err
 		}
 	}
@@ -66,15 +65,15 @@ func (b *heartbeats) add(ctx context.Context, h fleet.Heartbeat, render func() (
 	return nil
 }
 
-// wait adds to the first group that has room. Later heartbeats may overtake this one, so it
+// wait adds to the first group that has space. Later heartbeats may overtake this one, so it
 // counts as unstored on its own until then.
-func (b *heartbeats) wait(ctx context.Context, h *fleet.Heartbeat, room <-chan struct{}) error {
+func (b *heartbeats) wait(ctx context.Context, h *fleet.Heartbeat, space <-chan struct{}) error {
 	_, done := b.registry.unstored.add(func() time.Time { return h.ReceivedAt })
 	defer done()
 	for ok := false; !ok; {
 		select {
-		case <-room:
-			room, ok = b.put(h)
+		case <-space:
+			space, ok = b.put(h)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-b.stopped:
@@ -84,13 +83,13 @@ func (b *heartbeats) wait(ctx context.Context, h *fleet.Heartbeat, room <-chan s
 	return nil
 }
 
-// put adds to the group and reports true. When the group is full it returns a channel that
-// is closed once there is room; there never is after stop.
-func (b *heartbeats) put(h *fleet.Heartbeat) (room <-chan struct{}, ok bool) {
+// put adds to the group and returns true. If the group is full, it returns a channel that is
+// closed when there is space again, which never happens after stop.
+func (b *heartbeats) put(h *fleet.Heartbeat) (space <-chan struct{}, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed || b.isFull() {
-		return b.room, false
+		return b.space, false
 	}
 	b.group = append(b.group, *h)
 	b.vms[h.VM] = struct{}{}
@@ -106,31 +105,31 @@ func (b *heartbeats) put(h *fleet.Heartbeat) (room <-chan struct{}, ok bool) {
 
 func (b *heartbeats) isFull() bool { return len(b.group) == maxBeats || len(b.vms) == maxBeatVMs }
 
-// take returns the group and begins the next.
+// take returns the group and begins the next one.
 func (b *heartbeats) take() []fleet.Heartbeat {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	taken := b.group
-	if len(taken) > 0 {
-		b.taken = b.first
+	group := b.group
+	if len(group) > 0 {
+		b.storing = b.first
 	}
 	clear(b.free) // keeps the array, releases what the heartbeats point to
-	b.group, b.free = b.free[:0], taken
+	b.group, b.free = b.free[:0], group
 	clear(b.vms)
 	select {
 	case <-b.full:
 	default:
 	}
-	close(b.room)
-	b.room = make(chan struct{})
-	return taken
+	close(b.space)
+	b.space = make(chan struct{})
+	return group
 }
 
-// stored notes that the group which take returned is stored.
+// stored records that the group which take returned has been stored.
 func (b *heartbeats) stored() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.taken = time.Time{}
+	b.storing = time.Time{}
 }
 
 // oldest returns when the first heartbeat that is not stored yet arrived, or now if there is
@@ -139,8 +138,8 @@ func (b *heartbeats) oldest(now time.Time) time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case !b.taken.IsZero() && b.taken.Before(now):
-		return b.taken
+	case !b.storing.IsZero() && b.storing.Before(now):
+		return b.storing
 	case len(b.group) > 0 && b.first.Before(now):
 		return b.first
 	default:
@@ -148,7 +147,7 @@ func (b *heartbeats) oldest(now time.Time) time.Time {
 	}
 }
 
-// failing returns why heartbeats cannot be stored at the moment; nil when they can.
+// failing returns why heartbeats cannot be stored at the moment; nil if they can.
 func (b *heartbeats) failing() error {
 	if err := b.fault.Load(); err != nil {
 		return *err
@@ -156,7 +155,7 @@ func (b *heartbeats) failing() error {
 	return nil
 }
 
-// stop ends flushLoop once the queued heartbeats are stored. Nothing can be added any more.
+// stop ends flushLoop after the queued heartbeats are stored. Nothing can be added afterwards.
 func (b *heartbeats) stop() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -203,7 +202,7 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 		err := b.registry.Engine.RecordHeartbeats(context.Background(), group)
 		if err == nil {
 			if b.fault.Swap(nil) != nil {
-				b.registry.limited(b.registry.Log, troubleStored, "").Info("heartbeats stored again")
+				b.registry.limited(b.registry.Log, logHeartbeatsStored, "").Info("heartbeats stored again")
 			}
 			return
 		}
@@ -216,18 +215,18 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 			return
 		}
 		if b.fault.Swap(&err) == nil {
-			b.registry.limited(b.registry.Log, troubleUnstored, "").Error("heartbeats not stored, trying again", logkey.Count, len(group), logkey.Error, err)
+			b.registry.limited(b.registry.Log, logHeartbeatsNotStored, "").Error("heartbeats not stored, trying again", logkey.Count, len(group), logkey.Error, err)
 		}
 		b.pause(wait)
 	}
 }
 
-// flushHalves stores a group that cannot be stored as a whole, so that a VM whose heartbeats
-// cannot be stored costs no other VM's.
+// flushHalves stores the halves of a group that cannot be stored as a whole, so that a VM
+// whose heartbeats cannot be stored does not affect others.
 func (b *heartbeats) flushHalves(group []fleet.Heartbeat, fault error) {
 	if len(group) == 1 {
 		vm := group[0].VM
-		b.registry.limited(b.registry.Log, troubleBeatsLost, vm).Error("heartbeats lost", logkey.VM, vm, logkey.Count, 1, logkey.Error, fault)
+		b.registry.limited(b.registry.Log, logHeartbeatsLost, vm).Error("heartbeats lost", logkey.VM, vm, logkey.Count, 1, logkey.Error, fault)
 		return
 	}
 	half := len(group) / 2

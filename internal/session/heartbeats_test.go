@@ -17,8 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// Heartbeats that come close together share a commit, and none waits longer for
-// it than a crash may cost.
+// Heartbeats that arrive close together share a commit, and none waits longer than documented.
 func TestHeartbeatsAreGrouped(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -37,7 +36,7 @@ func TestHeartbeatsAreGrouped(t *testing.T) {
 		require.Equal(t, []int{6}, s.store.groups)
 		require.LessOrEqual(t, beatWindow, 100*time.Millisecond)
 
-		for range 20 { // a stream of them does not keep the first waiting
+		for range 20 { // further ones do not delay the first
 			a.beat("late")
 			time.Sleep(beatWindow / 5) // fake clock
 		}
@@ -46,12 +45,12 @@ func TestHeartbeatsAreGrouped(t *testing.T) {
 		require.Equal(t, "late", s.vm("vm-1").Status)
 		time.Sleep(time.Second) // fake clock
 		synctest.Wait()
-		require.Len(t, s.files("vm-1"), 20, "as many as their budget allows, a second later")
+		require.Len(t, s.files("vm-1"), 20, "the number of files within the budget, a second later")
 	})
 }
 
-// Since when a stream is not read is known also when its heartbeat waits for room
-// and later ones of others got theirs.
+// A heartbeat that waits for space counts as unstored even when later ones of other streams
+// are stored.
 func TestWaitingHeartbeatIsUnstored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -63,7 +62,7 @@ func TestWaitingHeartbeatIsUnstored(t *testing.T) {
 		a.flood(maxBeats)
 		time.Sleep(time.Second) // fake clock
 		blocked := clock()
-		go func() { _ = b.say(beatOf("idle")) }()
+		go func() { _ = b.do(beatOf("idle")) }()
 		time.Sleep(time.Second) // fake clock
 		synctest.Wait()
 		require.WithinDuration(t, blocked, s.unstored.oldest(clock()), time.Millisecond)
@@ -74,7 +73,7 @@ func TestWaitingHeartbeatIsUnstored(t *testing.T) {
 	})
 }
 
-// A group has a bound.
+// The size of a group is bounded.
 func TestHeartbeatGroupsAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -87,8 +86,8 @@ func TestHeartbeatGroupsAreBounded(t *testing.T) {
 	})
 }
 
-// When heartbeats come faster than they are stored, those who bring them wait;
-// nothing is dropped. Whose stream ends waits no longer.
+// When heartbeats arrive faster than they are stored, their callers wait and nothing is
+// dropped. The end of a stream ends its wait.
 func TestHeartbeatBackpressure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -101,11 +100,11 @@ func TestHeartbeatBackpressure(t *testing.T) {
 		synctest.Wait()        // the first is being stored
 		a.flood(maxBeats)
 		waiting := make(chan error, 2)
-		go func() { waiting <- a.say(beatOf("idle")) }()
-		go func() { waiting <- b.say(beatOf("lost")) }()
+		go func() { waiting <- a.do(beatOf("idle")) }()
+		go func() { waiting <- b.do(beatOf("lost")) }()
 		synctest.Wait()
 		require.Empty(t, waiting)
-		b.leave()
+		b.disconnect()
 		require.ErrorIs(t, <-waiting, context.Canceled)
 		close(open)
 		require.NoError(t, <-waiting)
@@ -116,8 +115,8 @@ func TestHeartbeatBackpressure(t *testing.T) {
 	})
 }
 
-// Heartbeats that the store does not take are kept until it does. Over HTTP
-// they are refused meanwhile: the answer is a promise.
+// Heartbeats are kept while the store is unavailable. Over HTTP they are refused meanwhile,
+// because the response acknowledges them.
 func TestHeartbeatOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -151,7 +150,7 @@ func TestHeartbeatOutage(t *testing.T) {
 	})
 }
 
-// An error that trying again does not mend costs one group, not all after it.
+// A permanent error loses one group, not those after it.
 func TestHeartbeatDefect(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -191,8 +190,7 @@ func TestCloseStoresHeartbeats(t *testing.T) {
 	})
 }
 
-// Close waits a little for a store that is unavailable, and not for ever. What
-// is lost is logged.
+// Close waits for an unavailable store, but not forever. Lost heartbeats are logged.
 func TestCloseInAnOutage(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -222,7 +220,7 @@ func TestCloseInAnOutage(t *testing.T) {
 	}
 }
 
-// countingStore counts the heartbeats that it is given.
+// countingStore counts heartbeats.
 type countingStore struct {
 	Engine
 	stored atomic.Int64
@@ -233,34 +231,33 @@ func (s *countingStore) RecordHeartbeats(_ context.Context, hs []fleet.Heartbeat
 	return nil
 }
 
-// A heartbeat that was taken is stored, however close the stop was.
+// An accepted heartbeat is stored, even if the Registry stops at once.
 func TestHeartbeatsRaceWithStop(t *testing.T) {
 	t.Parallel()
 	for range 150 {
 		s := &countingStore{}
 		b := newHeartbeats(&Registry{Options: Options{Engine: s}, stopping: make(chan struct{})})
-		var taken atomic.Int64
+		var accepted atomic.Int64
 		var adders, loop sync.WaitGroup
 		loop.Go(b.flushLoop)
 		for range 4 {
 			adders.Go(func() {
 				for b.add(t.Context(), fleet.Heartbeat{}, noFile) == nil {
-					taken.Add(1)
+					accepted.Add(1)
 				}
 			})
 		}
-		for taken.Load() == 0 {
+		for accepted.Load() == 0 {
 			runtime.Gosched()
 		}
 		b.stop()
 		loop.Wait()
 		adders.Wait()
-		require.Equal(t, taken.Load(), s.stored.Load())
+		require.Equal(t, accepted.Load(), s.stored.Load())
 	}
 }
 
-// Receive times rise, also when the clock stands still or is set back, and are
-// each given once.
+// Times of receipt increase strictly, even if the clock stands still or is set back.
 func TestReceiveTimes(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -281,7 +278,7 @@ func TestReceiveTimes(t *testing.T) {
 			for range 1000 {
 				at := d.receivedAt()
 				if !at.After(last) {
-					t.Error("not later than the one before")
+					t.Error("not later than the previous one")
 				}
 				last = at
 				mu.Lock()
@@ -294,8 +291,8 @@ func TestReceiveTimes(t *testing.T) {
 	require.Len(t, given, 4000)
 }
 
-// A group is full with many heartbeats of few VMs, or with few of many: the
-// first of a VM takes longer to store.
+// A group is full with many heartbeats of few VMs, or few of many VMs: the first of a VM takes
+// longer to store.
 func TestGroupIsFull(t *testing.T) {
 	t.Parallel()
 	for name, fill := range map[string]struct{ beats, vms int }{
@@ -312,11 +309,11 @@ func TestGroupIsFull(t *testing.T) {
 				require.True(t, ok)
 			}
 			require.Len(t, b.full, 1)
-			room, ok := b.put(&fleet.Heartbeat{Origin: fleet.Origin{VM: "0"}})
+			space, ok := b.put(&fleet.Heartbeat{Origin: fleet.Origin{VM: "0"}})
 			require.False(t, ok)
 			<-b.begun // as flushLoop does
 			require.Len(t, b.take(), fill.beats)
-			<-room
+			<-space
 			require.Empty(t, b.full)
 			_, ok = b.put(&fleet.Heartbeat{Origin: fleet.Origin{VM: "0"}})
 			require.True(t, ok)
@@ -324,8 +321,8 @@ func TestGroupIsFull(t *testing.T) {
 	}
 }
 
-// Heartbeats of a VM that cannot be stored cost no other VM's, and hold up nothing.
-func TestBrokenVMCostsNoOthers(t *testing.T) {
+// Heartbeats of a VM that cannot be stored neither lose nor delay those of others.
+func TestBrokenVMDoesNotAffectOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)

@@ -11,14 +11,14 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// slowest is how much longer than the one before a heartbeat over HTTP may take.
+// slowest is how much longer than the previous one a heartbeat over HTTP may take.
 const slowest = time.Minute
 
-// showsJob sends a heartbeat of a job that no event has shown.
-func (a *agent) showsJob() {
+// beatJob sends a heartbeat with a job that no event has reported.
+func (a *agent) beatJob() {
 	a.Helper()
 	sent := clock().Truncate(time.Second)
-	require.NoError(a, a.say(func(s *Session) error {
+	require.NoError(a, a.do(func(s *Session) error {
 		return s.Heartbeat(fleet.Heartbeat{
 			Origin: fleet.Origin{SentAt: sent}, Status: "idle", Job: &fleet.Job{JobID: "job:"},
 			Runner: &fleet.Runner{State: "running", Configured: true},
@@ -26,9 +26,9 @@ func (a *agent) showsJob() {
 	}))
 }
 
-// A heartbeat that was overtaken by a newer one, as over HTTP, changes nothing: neither
-// the job nor whether the runner is spent. One that took far longer than the one before
-// is late as well.
+// A heartbeat that was overtaken by a newer one, as over HTTP, changes nothing: neither the
+// job nor whether the runner is spent. One that took far longer than the previous one is late
+// too.
 func TestLateHeartbeatProvesNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestLateHeartbeatProvesNothing(t *testing.T) {
 			{time.Second, 2 * slowest},
 		} {
 			made := clock().Add(late.made)
-			a.showsJob()
+			a.beatJob()
 			time.Sleep(late.took) // fake clock
 			require.NoError(t, s.ReportHeartbeat(t.Context(), fleet.Heartbeat{
 				Origin: fleet.Origin{VM: "vm-1", SentAt: made}, Status: fleet.StatusReady, RunnerState: "idle",
@@ -55,12 +55,13 @@ func TestLateHeartbeatProvesNothing(t *testing.T) {
 	})
 }
 
-// A vm_started that was sent before the proof is a repetition, whatever the proof was.
+// A vm_started that was sent before the VM was registered is a repetition, whatever showed the
+// registration.
 func TestRepeatedStartIsNoBoot(t *testing.T) {
 	t.Parallel()
 	for name, prove := range map[string]func(a *agent){
-		"the event":   func(a *agent) { a.reports(fleet.EventRunnerRegistered) },
-		"a heartbeat": func(a *agent) { a.shows("idle", true) },
+		"the event":   func(a *agent) { a.timedEvent(fleet.EventRunnerRegistered) },
+		"a heartbeat": func(a *agent) { a.timedBeat("idle", true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -73,7 +74,7 @@ func TestRepeatedStartIsNoBoot(t *testing.T) {
 				time.Sleep(3 * time.Minute) // fake clock
 				a.quit()
 				s.reportStarted("vm-1", clock().Add(-4*time.Minute))
-				s.connect("vm-1").nothing()
+				s.connect("vm-1").requireNothing()
 				require.EqualValues(t, 1, s.vm("vm-1").Boot)
 				require.Equal(t, 1, s.registrations())
 			})
@@ -81,8 +82,8 @@ func TestRepeatedStartIsNoBoot(t *testing.T) {
 	}
 }
 
-// An event about a job overrules the heartbeats that were made before it, or in the same
-// second, and no later ones. An older event does not overrule it either.
+// An event about a job takes precedence over heartbeats from before it or from the same
+// second, but not over later ones. An older event does not take precedence over it.
 func TestEventsOverruleOlderHeartbeats(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -93,14 +94,14 @@ func TestEventsOverruleOlderHeartbeats(t *testing.T) {
 			synctest.Wait()
 			return s.vm("vm-1").Job != nil
 		}
-		a.reports(fleet.EventJobStarted)
-		a.shows("idle", true)
+		a.timedEvent(fleet.EventJobStarted)
+		a.timedBeat("idle", true)
 		require.True(t, busy(), "a heartbeat of the same second")
 		time.Sleep(10 * time.Second) // fake clock
 		before := clock()
 		time.Sleep(10 * time.Second) // fake clock
-		a.reports(fleet.EventJobCompleted)
-		a.showsJob()
+		a.timedEvent(fleet.EventJobCompleted)
+		a.beatJob()
 		require.False(t, busy(), "a heartbeat of the same second")
 		spent := s.vm("vm-1").SpentAt
 		require.NotZero(t, spent)
@@ -111,13 +112,13 @@ func TestEventsOverruleOlderHeartbeats(t *testing.T) {
 		require.False(t, busy(), "an event that was overtaken")
 		require.Equal(t, spent, s.vm("vm-1").SpentAt)
 		time.Sleep(10 * time.Second) // fake clock
-		a.showsJob()
+		a.beatJob()
 		require.True(t, busy(), "a later heartbeat")
 	})
 }
 
-// A clock that begins in 1970 at each boot does not keep a VM from being registered in
-// each, whichever of its first heartbeats arrives, and however long it was up before.
+// A VM whose clock begins in 1970 at each boot is registered in each boot, whichever of its
+// first heartbeats arrives, and however long it was up before.
 func TestRestartIn1970(t *testing.T) {
 	t.Parallel()
 	for name, show := range map[string]func(s *system, connect func() *agent, sent time.Time){
@@ -128,7 +129,7 @@ func TestRestartIn1970(t *testing.T) {
 			connect()
 		},
 		"on its stream": func(_ *system, connect func() *agent, sent time.Time) {
-			connect().showsAt(sent, fleet.StatusReady, false)
+			connect().timedBeatAt(sent, fleet.StatusReady, false)
 		},
 		"vm_started": func(s *system, connect func() *agent, sent time.Time) {
 			s.reportStarted("vm-1", sent)
@@ -154,9 +155,9 @@ func TestRestartIn1970(t *testing.T) {
 						a.next(true)
 						require.LessOrEqual(t, time.Since(connected), withinConnect)
 						require.EqualValues(t, boot+1, s.vm("vm-1").Boot)
-						a.showsAt(started, fleet.StatusRegistering, false)
+						a.timedBeatAt(started, fleet.StatusRegistering, false)
 						for at := time.Second; at <= up; at += 15 * time.Second {
-							a.showsAt(started.Add(at), "idle", true)
+							a.timedBeatAt(started.Add(at), "idle", true)
 							time.Sleep(15 * time.Second) // fake clock
 						}
 						a.quit()

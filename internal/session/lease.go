@@ -21,8 +21,8 @@ type Lease struct {
 
 // lease leases the VM's next command, unless it is leased already. Its params are filled in
 // first: when a token is not available, that command stays pending, noToken is called, and
-// the next one is leased. The error wraps fleet.ErrNoToken when only commands that wait for
-// a token are due, and fleet.ErrNothingDue when none is.
+// the next one is leased. The error wraps fleet.ErrNoToken when only commands that wait for a
+// token are due, and fleet.ErrNothingDue when no command is due.
 func (r *Registry) lease(ctx context.Context, vm fleet.VMID, request fleet.LeaseRequest, noToken func()) (Lease, error) {
 	var missing error
 	for {
@@ -82,7 +82,7 @@ func (r *Registry) tokenMissing(ctx context.Context, v fleet.VM, err error) erro
 		return failed
 	}
 	if v.TokenWait.Why != why {
-		r.limited(r.Log, troubleToken, "").Warn("register_runner waits for a registration token", logkey.VM, v.ID, logkey.Reason, why)
+		r.limited(r.Log, logToken, "").Warn("register_runner waits for a registration token", logkey.VM, v.ID, logkey.Reason, why)
 	}
 	return err
 }

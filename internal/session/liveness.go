@@ -16,7 +16,7 @@ func (s *Session) arriveHeartbeat() time.Time {
 }
 
 // stamp returns the time of receipt of a message and applies change, with that time, to
-// what is known of the agent. No step of the clock comes between the two.
+// what is known of the agent. The clock does not step between the two.
 func (s *Session) stamp(change func(fleet.Liveness, time.Time) fleet.Liveness) time.Time {
 	r := s.registry
 	r.times.mu.Lock()
@@ -52,19 +52,19 @@ func (r *Registry) EndSilent(now time.Time) {
 	}
 }
 
-// suspect notes that the VM reported over HTTP, which suggests that its stream is down.
+// suspect records that the VM reported over HTTP, which suggests that its stream is down.
 func (r *Registry) suspect(vm fleet.VMID) {
 	s := r.sessions.of(vm)
 	if s == nil {
 		return
 	}
-	var news bool
+	var changed bool
 	s.noteLiveness(func(l fleet.Liveness) fleet.Liveness {
-		l, news = l.ReceiveElsewhere(r.Clock())
+		l, changed = l.ReceiveElsewhere(r.Clock())
 		return l
 	})
-	if news {
-		r.limited(s.log, troubleSuspect, vm).Info("stream suspect: its agent reports over HTTP")
+	if changed {
+		r.limited(s.log, logSuspect, vm).Info("stream suspect: its agent reports over HTTP")
 	}
 }
 

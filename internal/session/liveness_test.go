@@ -25,8 +25,8 @@ func (a *agent) pulse(n int, every time.Duration) {
 	}
 }
 
-// An agent that sent heartbeats and falls silent is taken for gone after three of
-// its intervals, and after 45 seconds at least: a proxy answers pings in its place.
+// An agent that sent heartbeats and falls silent counts as gone after three of its intervals,
+// but at least 45 seconds: a proxy may answer pings in its place.
 func TestSilentAgent(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -42,7 +42,7 @@ func TestSilentAgent(t *testing.T) {
 				s := newSystem(t)
 				a := s.registered("vm-1")
 				a.pulse(4, test.every)
-				a.beat("job_running") // a change of state comes before its time
+				a.beat("job_running") // a change of state is reported early
 				began := time.Now()
 				<-a.ended
 				require.InDelta(t, test.within, time.Since(began), float64(test.within/20))
@@ -53,7 +53,7 @@ func TestSilentAgent(t *testing.T) {
 	}
 }
 
-// An agent that sends heartbeats while it runs a job is judged by them.
+// An agent that sends heartbeats during a job is judged by them.
 func TestSilentInAJob(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -68,9 +68,9 @@ func TestSilentInAJob(t *testing.T) {
 	})
 }
 
-// One that has sent no two heartbeats may be of a kind that sends none for long,
-// and so may one that runs a job.
-func TestSilenceThatSaysNothing(t *testing.T) {
+// Some agents send no heartbeats for long, or none during a job: an agent that has not sent
+// two, or runs a job, does not count as gone.
+func TestSilenceWithoutEvidence(t *testing.T) {
 	t.Parallel()
 	for name, say := range map[string]func(*agent){
 		"no heartbeat":  func(*agent) {},
@@ -91,7 +91,7 @@ func TestSilenceThatSaysNothing(t *testing.T) {
 	}
 }
 
-// An agent whose messages wait for the store is not silent.
+// An agent whose messages wait for the store does not count as silent.
 func TestSilenceOfTheStore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -99,20 +99,20 @@ func TestSilenceOfTheStore(t *testing.T) {
 		a := s.registered("vm-1")
 		a.pulse(3, 15*time.Second)
 		s.store.down("RecordEvent")
-		go func() { _ = a.say(eventOf("error")) }()
+		go func() { _ = a.do(eventOf("error")) }()
 		time.Sleep(10 * time.Minute) // fake clock
 		synctest.Wait()
 		require.NoError(t, a.session.Cause())
 		s.store.up("RecordEvent")
-		a.beat("idle")        // behind the event
+		a.beat("idle")        // after the event
 		time.Sleep(lastRetry) // fake clock
 		synctest.Wait()
 		require.NoError(t, a.session.Cause())
 	})
 }
 
-// A report over HTTP is no sign of a live stream. It makes the stream suspect, and
-// the next message on the stream clears it.
+// A report over HTTP does not show that the stream is alive. It makes the stream suspect until
+// the next message on the stream.
 func TestSuspect(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestSuspect(t *testing.T) {
 		for range 3 {
 			elsewhere()
 			time.Sleep(suspectFor) // fake clock
-			a.stir()
+			a.sendSignOfLife()
 		}
 		time.Sleep(suspectFor) // fake clock
 		synctest.Wait()
@@ -147,7 +147,7 @@ func TestSuspect(t *testing.T) {
 		}
 		<-a.ended
 		require.InDelta(t, suspectFor*4/3, time.Since(began), float64(time.Second), "its heartbeats came every 15 s")
-		require.Equal(t, fleet.Delivered, s.command(b.ID).State, "the reports are no reason to give it up")
+		require.Equal(t, fleet.Delivered, s.command(b.ID).State, "the reports alone do not end it")
 		require.Equal(t, b.ID, s.connect("vm-1").next(true).ID)
 	})
 }

@@ -34,8 +34,8 @@ const secret = "SECRET-TOKEN"
 
 var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second, MaxDeliveries: fleet.DefaultMaxDeliveries}
 
-// clock is the time. In most tests it is that of a bubble, which moves only when
-// everybody waits: what a test sees happen without it moving was not waited for.
+// clock returns the time. In most tests it is that of a bubble, which moves only when all
+// goroutines are blocked: what happens without a move of the clock needed no timer.
 func clock() time.Time { return time.Now().UTC().Round(0) }
 
 // The intervals of package maintenance.
@@ -70,7 +70,7 @@ func newSystem(t *testing.T, change ...with) *system {
 	return newSystemOn(t, memory.New(), change...)
 }
 
-// newSystemOn is newSystem on what this driver has.
+// newSystemOn is newSystem on the data in driver.
 func newSystemOn(t *testing.T, driver store.Driver, change ...with) *system {
 	t.Helper()
 	s := &system{T: t, tokens: &testTokens{}, log: &lines{}, dir: t.TempDir(), store: &testStore{}}
@@ -80,7 +80,7 @@ func newSystemOn(t *testing.T, driver store.Driver, change ...with) *system {
 	return s
 }
 
-// open starts an engine on a driver, in the place of the one before.
+// open starts an engine on a driver, in place of the previous one.
 func (s *system) open(driver store.Driver) {
 	s.Helper()
 	e, err := engine.Start(s.Context(), engine.Options{
@@ -91,7 +91,7 @@ func (s *system) open(driver store.Driver) {
 	s.driver, s.store.Engine = driver, e
 }
 
-// start starts the Registry and its maintenance, or others in their place.
+// start starts the Registry and its maintenance, or replaces them.
 func (s *system) start(change ...with) {
 	s.Helper()
 	registrar, err := registration.New(registration.Options{Source: s.tokens})
@@ -117,7 +117,7 @@ func (s *system) start(change ...with) {
 	s.began = time.Now()
 }
 
-// Close stops the system in the order in which a controller does.
+// Close stops the system in the same order as a controller.
 func (s *system) Close() { stop(s.Registry, s.maintenance) }
 
 func stop(r *Registry, m *maintenance.Maintenance) {
@@ -134,14 +134,14 @@ func (s *system) openJournal() *journal.Journal {
 	return j
 }
 
-// elapsed requires that so much time has passed since the last look.
+// elapsed requires that this time has passed since its last call.
 func (s *system) elapsed(d time.Duration) {
 	s.Helper()
 	require.Equal(s, d, time.Since(s.began))
 	s.began = time.Now()
 }
 
-// send accepts commands as an operator does; all are of the type drain.
+// send accepts commands, like an operator; all are of the type drain.
 func (s *system) send(vm fleet.VMID, ids ...string) {
 	s.Helper()
 	for _, id := range ids {
@@ -171,7 +171,7 @@ func (s *system) vm(id fleet.VMID) fleet.VM {
 	return v
 }
 
-// events are the types of a VM's events, the first one first.
+// events returns the types of a VM's events, oldest first.
 func (s *system) events(vm fleet.VMID) []string {
 	s.Helper()
 	var types []string
@@ -189,7 +189,7 @@ func (s *system) events(vm fleet.VMID) []string {
 	return types
 }
 
-// beats are the states in a VM's heartbeats, the first one first.
+// beats returns the states in a VM's heartbeats, oldest first.
 func (s *system) beats(vm fleet.VMID) []string {
 	s.Helper()
 	var states []string
@@ -206,7 +206,7 @@ func (s *system) beats(vm fleet.VMID) []string {
 	return states
 }
 
-// files are the journal's files of a VM.
+// files returns the journal's files of a VM.
 func (s *system) files(vm fleet.VMID) []string {
 	s.Helper()
 	entries, err := os.ReadDir(filepath.Join(s.dir, string(vm)))
@@ -220,7 +220,7 @@ func (s *system) files(vm fleet.VMID) []string {
 	return names
 }
 
-// testTokens is a source of one token, which may be made to fail.
+// testTokens is a source of one token, which can be made to fail.
 type testTokens struct {
 	mu   sync.Mutex
 	hook func() error
@@ -275,7 +275,7 @@ func (l *lines) about(id string) (found []map[string]any) {
 	return found
 }
 
-// count is how many lines have a message.
+// count returns how many lines have the message.
 func (l *lines) count(message string) int {
 	return strings.Count(l.String(), `"msg":"`+message+`"`)
 }
@@ -289,8 +289,8 @@ func (s *system) report(vm fleet.VMID, kind string) {
 	require.NoError(s, err)
 }
 
-// crash ends the system and the engine as a kill would, as far as the driver can
-// tell: what is not committed by now never is. What the driver has and the files stay.
+// crash ends the system and the engine as if the process were killed: what is not committed by
+// now never is. The data in the driver and the files remain.
 func (s *system) crash() {
 	s.Helper()
 	s.store.down("MarkJournaled", "CloseSession")

@@ -11,9 +11,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// A command is delivered as soon as those before it have expired, however many they
-// were: also when the last that the engine holds of them end at once.
-func TestWokenBehindExpired(t *testing.T) {
+// A command is delivered as soon as all those before it have expired, even if the last ones in
+// the engine's memory end at once.
+func TestWokenAfterExpired(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{3, fleet.QueueDepth, 2*fleet.QueueDepth + 1} {
 		t.Run(fmt.Sprint("acked before the sweep/", n), func(t *testing.T) {
@@ -57,7 +57,7 @@ func TestWokenBehindExpired(t *testing.T) {
 	}
 }
 
-// That a token is missing cannot be stored at first: it is asked for again soon.
+// A token is requested again soon if its absence could not be stored at first.
 func TestTokenMissingInAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// While the store is unavailable, what an agent says is tried again until it is
-// stored, and nothing after it is read: agents say nothing twice.
+// While the store is unavailable, storing a message is retried and nothing after it is read:
+// agents send no report twice.
 func TestReportsOutlastAnOutage(t *testing.T) {
 	t.Parallel()
 	for _, outage := range []time.Duration{time.Second, 20 * time.Minute} {
@@ -53,12 +53,11 @@ func TestReportsOutlastAnOutage(t *testing.T) {
 	}
 }
 
-// A stream that ends, or a controller that stops, ends the waiting; what was
-// lost is logged.
+// The end of the stream or of the controller ends the retries; lost reports are logged.
 func TestReportsWaitNoLongerThanTheirStream(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(s *system, a *agent){
-		"stream": func(_ *system, a *agent) { a.leave() },
+		"stream": func(_ *system, a *agent) { a.disconnect() },
 		"stop":   func(s *system, _ *agent) { s.EndSessions(s.Context()) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -68,7 +67,7 @@ func TestReportsWaitNoLongerThanTheirStream(t *testing.T) {
 				a := s.registered("vm-1")
 				s.store.down("RecordEvent")
 				said := make(chan error, 1)
-				go func() { said <- a.say(eventOf("error")) }()
+				go func() { said <- a.do(eventOf("error")) }()
 				synctest.Wait()
 				require.Empty(t, said)
 				end(s, a)
@@ -81,14 +80,14 @@ func TestReportsWaitNoLongerThanTheirStream(t *testing.T) {
 	}
 }
 
-// A write that has begun is not given up because its stream ends.
+// A write that has begun is not aborted when its stream ends.
 func TestReportUnderWay(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		a := s.registered("vm-1")
 		s.store.on("RecordEvent", func() error {
-			a.leave()
+			a.disconnect()
 			<-a.session.stream.Done()
 			return nil
 		})
@@ -98,9 +97,8 @@ func TestReportUnderWay(t *testing.T) {
 	})
 }
 
-// However many sessions an outage meets and however long it lasts, the log
-// stays readable.
-func TestOutageIsNotAFlood(t *testing.T) {
+// An outage does not flood the log, however many sessions there are and however long it lasts.
+func TestOutageDoesNotFloodTheLog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
@@ -117,12 +115,12 @@ func TestOutageIsNotAFlood(t *testing.T) {
 				a.quit()
 				continue
 			}
-			go func() { _ = a.say(eventOf("error")) }()
+			go func() { _ = a.do(eventOf("error")) }()
 		}
 		time.Sleep(minutes * time.Minute) // fake clock
 		for message, most := range map[string]int{
 			"register_runner waits for a registration token": (minutes + 1) * loglimit.Lines,
-			"store unavailable, holding back":                (minutes + 1) * loglimit.Lines,
+			"store unavailable, retrying":                    (minutes + 1) * loglimit.Lines,
 			"session end not recorded, trying again":         (minutes + 1) * loglimit.Lines,
 			"heartbeats not stored, trying again":            1,
 			"maintenance failed, trying again":               1,
@@ -141,8 +139,8 @@ func TestOutageIsNotAFlood(t *testing.T) {
 	})
 }
 
-// A stream that ends while the store is unavailable is not remembered as
-// connected: what its VM polls for would never come.
+// A VM whose stream ends while the store is unavailable does not stay connected: its polls
+// would get no commands.
 func TestSessionEndOutlastsAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -168,19 +166,19 @@ func TestSessionEndOutlastsAnOutage(t *testing.T) {
 				connected++
 			}
 		}
-		require.Equal(t, 1, connected, "the one that came back")
+		require.Equal(t, 1, connected, "only the reconnected one")
 		require.NoError(t, back.session.Cause())
 		leases, err = s.Poll(t.Context(), "vm-1")
 		require.NoError(t, err)
 		require.Len(t, leases, 1)
-		require.Empty(t, s.unended.sessions)
+		require.Empty(t, s.pendingEnds.sessions)
 	})
 }
 
-// Of two ends of one VM's sessions the later counts.
+// Only the newest end of a VM's sessions is kept.
 func TestUnendedKeepsTheNewest(t *testing.T) {
 	t.Parallel()
-	u := unended{sessions: map[fleet.VMID]ending{}}
+	u := pendingEnds{sessions: map[fleet.VMID]ending{}}
 	for _, e := range []fleet.Epoch{2, 3, 1} {
 		u.put(ending{vm: "vm-1", epoch: e})
 	}

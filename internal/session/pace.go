@@ -12,28 +12,30 @@ import (
 )
 
 const (
-	// defaultReportRate is how much a VM may report, on its streams and over HTTP together,
-	// in bytes per second. An agent sends a heartbeat every 15 s and a few events per job,
-	// which is far less.
+	// defaultReportRate is how much a VM may report, on its streams and over HTTP together, in
+	// bytes per second. Agents report far less: a heartbeat every 15 s and a few events per
+	// job.
 	defaultReportRate = 64 << 10
 	// reportBurst is how many seconds' worth a VM may report at once.
 	reportBurst = 64
-	// messageCost is what a message counts besides its size: roughly what is stored with it.
+	// messageCost is charged for a message in addition to its size: roughly what is stored
+	// with it.
 	messageCost = 1 << 10
-	// usualHeartbeat is the size up to which a heartbeat is not charged. An agent's has a few
-	// hundred bytes, and takes a few dozen in the store if it repeats the previous one's texts.
+	// usualHeartbeat is the size up to which a heartbeat is not charged. Heartbeats have a few
+	// hundred bytes, and take a few dozen in the store if they repeat the texts of the
+	// previous one.
 	usualHeartbeat = 1 << 10
 )
 
-// pace limits how much each VM reports; reconnecting does not raise the limit. It holds
-// nothing of VMs that have been quiet for two minutes.
+// pace limits how much each VM reports; reconnecting does not raise the limit. It keeps no
+// state of VMs that have not reported for two minutes.
 type pace struct {
 	mu      sync.Mutex
 	buckets *ratelimit.Buckets[fleet.VMID]
 	rule    string // the limits, for the log
 }
 
-// newPace returns limits of rate bytes per second; there are none when rate is negative.
+// newPace returns limits of rate bytes per second, or none if rate is negative.
 func newPace(rate int) pace {
 	if rate < 0 {
 		return pace{buckets: ratelimit.New[fleet.VMID](ratelimit.Limit{}, ratelimit.Limit{})}
@@ -79,7 +81,7 @@ func (r *Registry) admitReport(vm fleet.VMID, size int) error {
 func (r *Registry) noteThrottled(vm fleet.VMID, via fleet.Route, v ratelimit.Verdict) {
 	if v.New {
 		r.counters.throttled.Add(1)
-		r.limited(r.Log, troubleThrottled, vm).Warn("agent throttled", logkey.VM, vm, logkey.Via, via, keyRule, r.pace.rule)
+		r.limited(r.Log, logThrottled, vm).Warn("agent throttled", logkey.VM, vm, logkey.Via, via, keyRule, r.pace.rule)
 	}
 }
 
@@ -106,9 +108,9 @@ func (s *Session) ChargeHeartbeat(size int) {
 	s.backlog.read(size)
 }
 
-// acked notes that the next message to be charged is an ack.
+// acked records that the next message to be charged is an ack.
 func (s *Session) acked() {
-	if s.unacked.Load() > 0 { // only the reader decrements it
+	if s.unacked.Load() > 0 { // only the reader decrements unacked
 		s.unacked.Add(-1)
 		s.asked = true
 	}
@@ -123,9 +125,9 @@ func (s *Session) Overdrawn() bool {
 	return !s.withinLimits
 }
 
-// Wait waits until the VM is within its limits again, or until the Registry stops, since
-// messages that have arrived are then still to be read. It returns false, at once, when the
-// stream has ended or a newer session has superseded this one: nothing is to be read then.
+// Wait waits until the VM is within its limits again, or until the Registry stops, because
+// messages that have arrived are then still to be read. It returns false at once when the
+// stream has ended or a newer session has superseded this one: then nothing is to be read.
 func (s *Session) Wait() bool {
 	for {
 		wait := s.registry.pace.overdrawn(s.vm)
@@ -149,20 +151,22 @@ func (s *Session) Wait() bool {
 	}
 }
 
-// mostUnread is more than the bytes that an agent can have sent and the reader not read.
+// mostUnread is an upper bound of the bytes that an agent has sent and the reader has not
+// read.
 const mostUnread = 512 << 10
 
 // frameSize is the size of the frame header of a message on the stream.
 const frameSize = 5
 
 // backlog estimates how long ago a message that is read now may have arrived, because its
-// stream was not read for a while. Deadlines are judged by it: an ack is not late because it
-// waited behind other messages. The zero value is ready. One goroutine calls pause and read.
+// stream was not read for a while. Deadlines take it into account: an ack is not late because
+// it waited behind other messages. The zero value is ready. One goroutine calls pause and
+// read.
 type backlog struct {
 	bout atomic.Pointer[bout] // the latest; nil for most sessions
 }
 
-// bout is a period in which the reader of a stream pauses now and then.
+// bout is a period in which the reader of a stream pauses repeatedly.
 type bout struct {
 	mu    sync.Mutex
 	until time.Time // when no messages are waiting any more, unless another pause follows
@@ -177,7 +181,7 @@ type moment struct {
 	bytes int
 }
 
-// pause notes that the stream is not read for a while, starting now.
+// pause records that the stream is not read for a while, starting now.
 func (b *backlog) pause(wait time.Duration) {
 	now, current := time.Now(), b.bout.Load()
 	if current == nil || current.lag(now) == 0 {
@@ -189,7 +193,7 @@ func (b *backlog) pause(wait time.Duration) {
 	current.until = now.Add(wait + readersGrace)
 }
 
-// read notes that a message was read.
+// read records that a message was read.
 func (b *backlog) read(size int) {
 	current := b.bout.Load()
 	if current == nil {

@@ -15,7 +15,7 @@ import (
 // large is the size of the events of a flood.
 const large = 60 << 10
 
-// charged is registered, with the ack accounted for.
+// charged is registered, with the ack charged already.
 func (s *system) charged(vm fleet.VMID) *agent {
 	s.Helper()
 	a := s.registered(vm)
@@ -23,11 +23,11 @@ func (s *system) charged(vm fleet.VMID) *agent {
 	return a
 }
 
-// takes has the agent's reader take one large event as rpc does, and returns false when
-// the stream is not to be read any more.
-func (a *agent) takes() bool {
+// readLargeEvent makes the agent's reader apply one large event like package rpc, and returns
+// false when the stream must not be read any more.
+func (a *agent) readLargeEvent() bool {
 	going := true
-	_ = a.say(func(s *Session) error {
+	_ = a.do(func(s *Session) error {
 		if going = s.Wait(); !going {
 			return nil
 		}
@@ -39,31 +39,31 @@ func (a *agent) takes() bool {
 	return going
 }
 
-// exhaust has the agent report as much as it may at once.
+// exhaust makes the agent report as much as it may at once.
 func (a *agent) exhaust() {
 	a.Helper()
 	for range (reportBurst*defaultReportRate)/(large+messageCost) + 1 {
-		require.True(a, a.takes())
+		require.True(a, a.readLargeEvent())
 	}
 	a.elapsed(0)
 }
 
-// An agent that reports without end is taken at once up to the burst and at the rate from
-// then on. Nothing is lost, nobody else waits, and the log says so once.
+// An agent that reports continuously is read up to the burst, and at the rate from then on.
+// Nothing is lost, others do not wait, and it is logged once.
 func TestFloodIsThrottled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, withoutJournal)
-		a, neighbour := s.charged("vm-1"), s.charged("vm-2")
+		a, other := s.charged("vm-1"), s.charged("vm-2")
 		a.exhaust()
 		const more = 60
 		for range more {
-			require.True(t, a.takes())
+			require.True(t, a.readLargeEvent())
 		}
 		want := float64(more*(large+messageCost)) / defaultReportRate
 		require.InDelta(t, want, time.Since(s.began).Seconds(), 2)
 		s.began = time.Now()
-		require.True(t, neighbour.takes())
+		require.True(t, other.readLargeEvent())
 		s.elapsed(0)
 		require.Len(t, s.events("vm-1"), (reportBurst*defaultReportRate)/(large+messageCost)+1+more)
 		require.Equal(t, 1, s.log.count("agent throttled"))
@@ -72,11 +72,11 @@ func TestFloodIsThrottled(t *testing.T) {
 		time.Sleep(2 * reportBurst * time.Second) // fake clock
 		s.began = time.Now()
 		a.exhaust()
-		require.EqualValues(t, 2, s.Stats().Throttled, "another bout")
+		require.EqualValues(t, 2, s.Stats().Throttled, "throttled again")
 	})
 }
 
-// Small messages count as well, and a message that is refused.
+// Small messages are charged too, and so are refused ones.
 func TestManySmallMessagesAreThrottled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestManySmallMessagesAreThrottled(t *testing.T) {
 	})
 }
 
-// Heartbeats as agents send them cost nothing, however many; large ones do.
+// Usual heartbeats are free in any number; large ones are charged.
 func TestUsualHeartbeatsAreFree(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -106,8 +106,8 @@ func TestUsualHeartbeatsAreFree(t *testing.T) {
 	})
 }
 
-// An agent that connects again has no more than before.
-func TestReconnectingRefillsNothing(t *testing.T) {
+// An agent that reconnects may not report more.
+func TestReconnectingDoesNotRaiseTheLimit(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, withoutJournal)
@@ -115,13 +115,13 @@ func TestReconnectingRefillsNothing(t *testing.T) {
 		a.exhaust()
 		a.quit()
 		a = s.connect("vm-1")
-		a.takes()
+		a.readLargeEvent()
 		require.NotZero(t, time.Since(s.began))
 	})
 }
 
-// What ends or stops a session ends the wait at once, and its agent gets nothing more
-// taken; but what has arrived is when the controller stops.
+// The end of a session ends the wait at once, and nothing more is read; when the controller
+// stops, messages that have arrived are still read.
 func TestWaitEnds(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -129,7 +129,7 @@ func TestWaitEnds(t *testing.T) {
 		going bool
 	}{
 		"superseded": {func(s *system, _ *agent) { s.connect("vm-1") }, false},
-		"gone":       {func(_ *system, a *agent) { a.leave() }, false},
+		"gone":       {func(_ *system, a *agent) { a.disconnect() }, false},
 		"stopping":   {func(s *system, _ *agent) { go s.EndSessions(s.Context()) }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,16 +145,15 @@ func TestWaitEnds(t *testing.T) {
 				c.end(s, a)
 				require.Equal(t, c.going, <-waited)
 				s.elapsed(0)
-				a.leave()
+				a.disconnect()
 				<-a.ended
 			})
 		})
 	}
 }
 
-// An ack that was asked for costs nothing, however many commands operators send; others
-// do.
-func TestAcksThatWereAskedForAreFree(t *testing.T) {
+// The ack of a delivery is free, however many commands operators send; others are charged.
+func TestExpectedAcksAreFree(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, withoutJournal)
@@ -172,21 +171,21 @@ func TestAcksThatWereAskedForAreFree(t *testing.T) {
 	})
 }
 
-// An ack that waits behind other messages is not late: what is read of a throttled stream
-// arrived a while ago, and is no sign of life since.
+// An ack that waits behind other messages is not late: messages on a throttled stream arrived
+// earlier than they are read, and do not show that the agent is still alive.
 func TestThrottledAcksAreNotLate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, withoutJournal)
 		a := s.charged("vm-1")
 		a.exhaust()
-		require.True(t, a.takes()) // the bout begins
+		require.True(t, a.readLargeEvent()) // throttling begins
 		times := defaults
 		times.AckTimeout = time.Second
 		s.sendWith("vm-1", "behind", times)
 		a.next()
 		for range 256 / 60 { // a window's worth of events are ahead of the ack
-			require.True(t, a.takes())
+			require.True(t, a.readLargeEvent())
 		}
 		require.Greater(t, time.Since(s.began), 2*time.Second)
 		require.Equal(t, fleet.Delivered, s.command("behind").State)
@@ -196,34 +195,34 @@ func TestThrottledAcksAreNotLate(t *testing.T) {
 		s.sendWith("vm-1", "never", times)
 		a.next()
 		for range 3 * mostUnread / large { // more than can have been ahead of it
-			require.True(t, a.takes())
+			require.True(t, a.readLargeEvent())
 		}
 		require.Equal(t, fleet.TimedOut, s.command("never").State)
 	})
 }
 
-// Once the stream is read without a pause again, a message shows that its agent is there.
+// When the stream is read without pauses again, a message shows that its agent is alive.
 func TestAckTimeoutAfterAFlood(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, withoutJournal)
 		a := s.charged("vm-1")
 		a.exhaust()
-		require.True(t, a.takes())
+		require.True(t, a.readLargeEvent())
 		time.Sleep(10 * time.Second) // fake clock
 		times := defaults
 		times.AckTimeout = time.Second
 		s.sendWith("vm-1", "unacked", times)
 		a.next()
-		a.stir()
+		a.sendSignOfLife()
 		time.Sleep(2 * time.Second) // fake clock
 		synctest.Wait()
 		require.Equal(t, fleet.TimedOut, s.command("unacked").State)
 	})
 }
 
-// Reports over HTTP count as those on the stream do, and are refused with when to try
-// again: a caller can open as many requests as it likes.
+// Reports over HTTP are charged like those on the stream, and refused with a time to retry,
+// because a caller can make any number of requests.
 func TestReportsOverHTTPAreThrottled(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -232,13 +231,13 @@ func TestReportsOverHTTPAreThrottled(t *testing.T) {
 		event := fleet.Event{Origin: fleet.Origin{VM: "vm-1"}, Type: "flood", Body: body}
 		beat := fleet.Heartbeat{Origin: fleet.Origin{VM: "vm-1"}, Body: body}
 		var err error
-		taken := 0
-		for ; err == nil; taken++ {
+		accepted := 0
+		for ; err == nil; accepted++ {
 			if _, _, err = s.ReportEvent(t.Context(), event); err == nil {
 				err = s.ReportHeartbeat(t.Context(), beat)
 			}
 		}
-		require.InDelta(t, (reportBurst*defaultReportRate)/2/large, taken, 2)
+		require.InDelta(t, (reportBurst*defaultReportRate)/2/large, accepted, 2)
 		for range 10 {
 			_, _, err = s.ReportEvent(t.Context(), event)
 			require.ErrorIs(t, err, fleet.ErrThrottled)
@@ -253,7 +252,7 @@ func TestReportsOverHTTPAreThrottled(t *testing.T) {
 	})
 }
 
-// Without a limit nobody waits.
+// Without a limit no agent waits.
 func TestWithoutReportRate(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -268,7 +267,7 @@ func TestWithoutReportRate(t *testing.T) {
 	})
 }
 
-// A session whose stream is not read is not silent, however long that takes.
+// A session whose stream is not read does not count as silent, however long that takes.
 func TestThrottledSessionIsNotSilent(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -278,7 +277,7 @@ func TestThrottledSessionIsNotSilent(t *testing.T) {
 		time.Sleep(time.Second) // fake clock
 		a.beat("idle")
 		a.session.Charge((reportBurst + 300) * defaultReportRate)
-		require.True(t, a.takes()) // five minutes later
+		require.True(t, a.readLargeEvent()) // five minutes later
 		require.Greater(t, time.Since(s.began), 4*time.Minute)
 		require.NoError(t, a.session.Cause())
 		time.Sleep(time.Minute) // fake clock

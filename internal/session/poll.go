@@ -43,7 +43,7 @@ func (r *Registry) Token(
 ) (registration.Runner, error) {
 	runner, err := r.Registrar.Runner(ctx, group, labels)
 	if err == nil {
-		r.limited(r.Log, troubleHandedOut, vm).Info("registration token handed out", logkey.VM, vm)
+		r.limited(r.Log, logTokenIssued, vm).Info("registration token issued", logkey.VM, vm)
 	}
 	return runner, err
 }
@@ -66,7 +66,7 @@ func (r *Registry) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fl
 	if err != nil {
 		return fleet.VM{}, e, err
 	}
-	r.limited(r.Log, troubleEvent, e.VM).Info("event received", logkey.VM, e.VM, logkey.EventType, e.Type, logkey.Via, fleet.HTTP)
+	r.limited(r.Log, logEvent, e.VM).Info("event received", logkey.VM, e.VM, logkey.EventType, e.Type, logkey.Via, fleet.HTTP)
 	return out.State.VM, *out.Event, nil
 }
 

@@ -13,10 +13,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// onePage is more than a test has.
+// onePage is a page size larger than any test needs.
 const onePage = 1000
 
-// What lets everything through.
+// Filters that match everything.
 var (
 	allCommands store.CommandQuery
 	allEvents   store.EventQuery
@@ -30,8 +30,8 @@ func (s *system) poll() []Lease {
 	return leases
 }
 
-// A VM that polls is handed its commands one at a time: register_runner with a
-// token, once in a boot, and what follows when the runner is registered.
+// A VM that polls gets its commands one at a time: register_runner with a token, once per
+// boot, and the following ones when the runner is registered.
 func TestPoll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -60,9 +60,8 @@ func TestPoll(t *testing.T) {
 	})
 }
 
-// A VM with a live session gets its commands there alone; once it is gone, by
-// polling.
-func TestPollBesideASession(t *testing.T) {
+// A VM with a live session gets its commands only there; after the session, by polling.
+func TestPollDuringASession(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
@@ -73,11 +72,11 @@ func TestPollBesideASession(t *testing.T) {
 		leases := s.poll()
 		require.Len(t, leases, 1)
 		require.Equal(t, register.ID, leases[0].Command.ID)
-		s.connect("vm-1").nothing()
+		s.connect("vm-1").requireNothing()
 	})
 }
 
-// Of polls that race, one is handed the command.
+// Only one of several concurrent polls gets the command.
 func TestPollsRace(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, withoutJournal)
@@ -102,7 +101,7 @@ func TestPollsRace(t *testing.T) {
 	}
 }
 
-// Without a token the command is not handed out, and waits.
+// Without a token the command is not delivered, and waits.
 func TestPollWithoutAToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -119,11 +118,11 @@ func TestPollWithoutAToken(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, secret, runner.Token)
 		require.Equal(t, "group", runner.Group)
-		require.Equal(t, 1, s.log.count("registration token handed out"))
+		require.Equal(t, 1, s.log.count("registration token issued"))
 	})
 }
 
-// Without a token other commands overtake register_runner in polls as well.
+// Without a token other commands overtake register_runner in polls too.
 func TestPollOvertakesAMissingToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -142,7 +141,7 @@ func TestPollOvertakesAMissingToken(t *testing.T) {
 	})
 }
 
-// Over HTTP an agent is told that nothing can be stored, and tries again itself.
+// Over HTTP an agent gets an error when nothing can be stored, and retries.
 func TestPollOutage(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"RequestRegistration", "State", "Lease"} {
@@ -163,8 +162,8 @@ func TestPollOutage(t *testing.T) {
 	}
 }
 
-// A report over HTTP is checked like any other, and what it says of how it came
-// is not believed.
+// A report over HTTP is checked like any other, and its own claims about its origin are
+// ignored.
 func TestReportsOverHTTP(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -10,13 +10,12 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// showWithin is how long package fleet waits for what an agent says of its runner, and
-// a sweep notices the end of that.
+// showWithin is how long package fleet waits for an agent to report its runner, plus a sweep.
 const showWithin = time.Second
 
-// A drop that swallows both the ack and the proof of a registration does not
-// register the runner twice: before register_runner is repeated the agent may say
-// how its runner is. What it says, or a second of silence, settles it.
+// A connection loss that drops both the ack and the proof of a registration does not register
+// the runner twice: before register_runner is repeated, the agent may report its runner. That
+// report, or a second of silence, decides.
 func TestRegistrationIsNotRepeatedBlindly(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -38,7 +37,7 @@ func TestRegistrationIsNotRepeatedBlindly(t *testing.T) {
 				a.quit()
 				a = s.connect("vm-1")
 				synctest.Wait()
-				a.nothing()
+				a.requireNothing()
 				test.say(a)
 				if test.repeated {
 					require.Equal(t, first.ID, a.next().ID)
@@ -54,9 +53,9 @@ func TestRegistrationIsNotRepeatedBlindly(t *testing.T) {
 	}
 }
 
-// What the session before said of the runner settles nothing on the new one, also
-// when it is stored only then.
-func TestRunnerOfTheSessionBefore(t *testing.T) {
+// A report of the runner on the previous session decides nothing on the new one, even if it is
+// stored later.
+func TestRunnerOfThePreviousSession(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
@@ -70,13 +69,13 @@ func TestRunnerOfTheSessionBefore(t *testing.T) {
 }
 
 // A register_runner that was never sent is sent at once on the next session.
-func TestFirstRegistrationIsNotPutOff(t *testing.T) {
+func TestFirstRegistrationIsNotDelayed(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		s.tokens.on(func() error { return fleet.ErrNoToken })
 		a := s.connect("vm-1")
-		a.nothing()
+		a.requireNothing()
 		a.quit()
 		s.tokens.on(nil)
 		require.Equal(t, 1, s.connect("vm-1").next().Attempts)

@@ -1,6 +1,6 @@
 // Package session owns the live sessions of agents and all that passes between an agent
-// and the controller: it opens, supersedes, holds and ends sessions, delivers commands,
-// and takes acks, events and heartbeats. Agents that poll over HTTP are served here too.
+// and the controller: it opens, supersedes, holds and ends sessions, delivers commands, and
+// receives acks, events and heartbeats. Agents that poll over HTTP are served here too.
 //
 // The engine notifies it of commands that can be sent, and nothing else does.
 package session
@@ -59,7 +59,7 @@ type Options struct {
 	Journal *journal.Journal
 	Clock   func() time.Time
 	Log     *slog.Logger
-	// TokenInVMStarted makes AnswerStarted deliver.
+	// TokenInVMStarted enables AnswerStarted.
 	TokenInVMStarted bool
 	// ReportRate is how much a VM may report in the long run, in bytes per second, with
 	// bursts of 64 times as much; a VM that reports more has to wait. Zero is 64 KiB, and
@@ -78,16 +78,16 @@ type Options struct {
 // for concurrent use.
 type Registry struct {
 	Options
-	sessions sessionSet
-	unended  unended
-	unstored unstored
-	pace     pace
-	beats    *heartbeats
-	waker    *waker
-	counters counters
-	limiter  loglimit.Limiter
-	holds    chan struct{}
-	times    times
+	sessions    sessionSet
+	pendingEnds pendingEnds
+	unstored    unstored
+	pace        pace
+	beats       *heartbeats
+	waker       *waker
+	counters    counters
+	limiter     loglimit.Limiter
+	holds       chan struct{}
+	times       times
 	// configuredAt is when the runner configuration last changed, or the start, in Unix
 	// nanoseconds.
 	configuredAt atomic.Int64
@@ -116,7 +116,7 @@ func Start(ctx context.Context, o Options) (*Registry, error) {
 	r.configuredAt.Store(o.Clock().UnixNano())
 	r.sessions.newest = map[fleet.VMID]*Session{}
 	r.sessions.live = map[*Session]bool{}
-	r.unended.sessions = map[fleet.VMID]ending{}
+	r.pendingEnds.sessions = map[fleet.VMID]ending{}
 	r.beats = newHeartbeats(r)
 	r.waker = newWaker(r.wakeSession)
 	r.unlisten = o.Engine.OnReady(r.waker.add)

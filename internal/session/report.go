@@ -19,21 +19,21 @@ func (s *Session) persist(what string, write func(context.Context) error) error 
 		if !errors.Is(err, fleet.ErrUnavailable) {
 			return err
 		}
-		s.registry.limited(s.log, troubleHeld, "").Warn("store unavailable, holding back", keyWhat, what, logkey.Error, err)
+		s.registry.limited(s.log, logStoreUnavailable, "").Warn("store unavailable, retrying", keyWhat, what, logkey.Error, err)
 		select {
 		case <-time.After(wait):
 			continue
 		case <-s.stream.Done():
 		case <-s.registry.stopping:
 		}
-		s.registry.limited(s.log, troubleLost, s.vm).Error("report lost", keyWhat, what, logkey.Error, err)
+		s.registry.limited(s.log, logReportLost, s.vm).Error("report lost", keyWhat, what, logkey.Error, err)
 		return err
 	}
 }
 
-// Ack stores the agent's answer to a command; it is durable when Ack returns. An ack of a
-// command that was not delivered to this VM is refused, and the session continues. Ack
-// returns an error only when the session has ended.
+// Ack stores the ack of a command; it is durable when Ack returns. An ack of a command that
+// was not delivered to this VM is refused, and the session continues. Ack returns an error
+// only when the session has ended.
 func (s *Session) Ack(a fleet.Ack) error {
 	arrived, done := s.registry.unstored.add(s.arrive)
 	defer done()
@@ -65,13 +65,13 @@ func (s *Session) Ack(a fleet.Ack) error {
 
 // AckTruncated logs that an ack was too large and was truncated, unless there were too many.
 func (s *Session) AckTruncated(id fleet.CommandID, size, limit int) {
-	s.registry.limited(s.log, troubleAck, s.vm).
+	s.registry.limited(s.log, logAck, s.vm).
 		Warn("ack truncated", logkey.Command, clip(string(id)), logkey.Size, size, keyLimit, limit)
 }
 
 // AckRepaired logs that a malformed ack could be read nevertheless, unless there were too many.
 func (s *Session) AckRepaired(id fleet.CommandID, size int, fault error) {
-	s.registry.limited(s.log, troubleAck, s.vm).
+	s.registry.limited(s.log, logAck, s.vm).
 		Warn("malformed ack repaired", logkey.Command, clip(string(id)), logkey.Size, size, logkey.Error, fault)
 }
 
@@ -93,7 +93,7 @@ func (s *Session) Event(e fleet.Event) error {
 		return err
 	})
 	if err == nil {
-		s.registry.limited(s.log, troubleEvent, s.vm).Info("event received", logkey.EventType, e.Type)
+		s.registry.limited(s.log, logEvent, s.vm).Info("event received", logkey.EventType, e.Type)
 	}
 	return err
 }
@@ -118,10 +118,10 @@ func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) er
 // Reported logs an error that the agent reported, unless there were too many.
 func (s *Session) Reported(code, message string) {
 	s.arrive()
-	s.registry.limited(s.log, troubleReported, s.vm).Warn("agent reported an error", logkey.Code, clip(code), keyMessage, clip(message))
+	s.registry.limited(s.log, logReported, s.vm).Warn("agent reported an error", logkey.Code, clip(code), keyMessage, clip(message))
 }
 
-// clip bounds a text of the agent for the log.
+// clip truncates a text of the agent for the log.
 func clip(s string) string { return s[:min(len(s), 512)] }
 
 // Refuse counts a message that violated a rule, and logs it unless there were too many.
@@ -133,10 +133,10 @@ func (s *Session) Refuse(what string, why error) {
 // refuse is Refuse for a message whose arrival is stamped already.
 func (s *Session) refuse(what string, why error) {
 	s.registry.counters.refused.Add(1)
-	s.registry.limited(s.log, troubleRefused, s.vm).Warn("message refused", keyWhat, what, logkey.Error, why)
+	s.registry.limited(s.log, logRefused, s.vm).Warn("message refused", keyWhat, what, logkey.Error, why)
 }
 
-// admit completes the origin of a report with this session's. It refuses a report that names
+// admit completes the origin of a report from this session. It refuses a report that names
 // another VM.
 func (s *Session) admit(what string, o *fleet.Origin, arrived time.Time) bool {
 	if o.VM != "" && o.VM != s.vm {

@@ -14,8 +14,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// Messages that break a rule are refused and counted; they cost nothing else,
-// and no VM writes as another.
+// Messages that violate a rule are refused and counted, without other effects, and no VM can
+// report as another.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -43,11 +43,11 @@ func TestRefusals(t *testing.T) {
 			beat(fleet.Heartbeat{Origin: theirs, Status: "idle"}),
 			beat(fleet.Heartbeat{Origin: fleet.Origin{Org: "a b"}}),
 			ack(""),
-			ack("never-heard-of"),
+			ack("unknown-id"),
 			ack("theirs"),
 			ack("pending"),
 		} {
-			require.NoError(t, a.say(say), i)
+			require.NoError(t, a.do(say), i)
 			require.Equal(t, int64(i+1), s.Stats().Refused)
 		}
 		require.Empty(t, s.events("vm-1"))
@@ -55,7 +55,7 @@ func TestRefusals(t *testing.T) {
 		require.Equal(t, fleet.Delivered, s.command("theirs").State)
 		require.Equal(t, fleet.Pending, s.command("pending").State)
 		a.event("error")
-		require.Equal(t, []string{"error"}, s.events("vm-1"), "the session goes on")
+		require.Equal(t, []string{"error"}, s.events("vm-1"), "the session continues")
 		time.Sleep(beatWindow) // fake clock
 		synctest.Wait()
 		require.Empty(t, s.beats("vm-1"))
@@ -63,14 +63,14 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// A report takes from its session what it does not say itself.
+// A report gets missing fields from its session.
 func TestReportsBelongToTheirSession(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		a := s.connect("vm-1")
 		sent := clock().Add(-time.Hour)
-		require.NoError(t, a.say(func(s *Session) error {
+		require.NoError(t, a.do(func(s *Session) error {
 			return s.Event(fleet.Event{
 				Origin: fleet.Origin{VM: "vm-1", Org: "else", Epoch: 99, Via: fleet.HTTP, SentAt: sent},
 				Type:   "error", Body: json.RawMessage(`{"a":1}`),
@@ -86,8 +86,8 @@ func TestReportsBelongToTheirSession(t *testing.T) {
 	})
 }
 
-// An ack that comes after its command has ended is kept on the record, counted,
-// and changes nothing.
+// An ack that arrives after its command has ended is stored in the record, counted, and
+// changes nothing.
 func TestLateAck(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -104,16 +104,16 @@ func TestLateAck(t *testing.T) {
 	})
 }
 
-// An agent cannot fill the log: of what it does wrong some is logged, with a
-// bounded part of what it says, and the rest is counted.
-func TestLogIsRationed(t *testing.T) {
+// An agent cannot fill the log: its mistakes are logged at a limited rate, with truncated
+// texts, and the rest are counted.
+func TestLogIsLimited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		a := s.connect("vm-1")
 		size := len(s.log.String())
 		for range 500 {
-			require.NoError(t, a.say(func(s *Session) error {
+			require.NoError(t, a.do(func(s *Session) error {
 				s.Refuse("event", errors.New("must not"))
 				s.Reported(strings.Repeat("c", 60<<10), strings.Repeat("m", 60<<10))
 				return nil
@@ -124,21 +124,21 @@ func TestLogIsRationed(t *testing.T) {
 		require.Less(t, len(s.log.String())-size, 20<<10)
 		require.Equal(t, int64(500), s.Stats().Refused)
 		time.Sleep(loglimit.Period) // fake clock
-		require.NoError(t, a.say(func(s *Session) error { s.Refuse("event", errors.New("must not")); return nil }))
+		require.NoError(t, a.do(func(s *Session) error { s.Refuse("event", errors.New("must not")); return nil }))
 		require.Equal(t, loglimit.Lines+1, s.log.count("message refused"))
 		require.Contains(t, s.log.String(), `"suppressed":490`)
 	})
 }
 
-// Nor can it by coming and going, by its events or by asking for tokens.
-func TestLogOfWhatAgentsRepeatIsRationed(t *testing.T) {
+// Reconnects, events and token requests are limited too.
+func TestLogOfRepeatableActionsIsLimited(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
 		for range 3 * loglimit.Lines {
 			a := s.connect("vm-1")
 			a.event("job_started")
-			a.leave()
+			a.disconnect()
 			<-a.ended
 			_, err := s.Token(t.Context(), "vm-1", "", nil)
 			require.NoError(t, err)
@@ -146,7 +146,7 @@ func TestLogOfWhatAgentsRepeatIsRationed(t *testing.T) {
 		s.connect("vm-2")
 		for message, want := range map[string]int{
 			"agent connected": loglimit.Lines + 1, "agent disconnected": loglimit.Lines,
-			"event received": loglimit.Lines, "registration token handed out": loglimit.Lines,
+			"event received": loglimit.Lines, "registration token issued": loglimit.Lines,
 		} {
 			require.Equal(t, want, s.log.count(message), message)
 		}

@@ -113,7 +113,7 @@ func (r *Registry) newSession(ctx context.Context, h fleet.Hello, t Transport, v
 		liveness:   fleet.Liveness{OpenedAt: opened, LastMessageAt: opened},
 	}
 	s.stream, s.hangUp = context.WithCancel(ctx)
-	r.limited(s.log, troubleConnected, s.vm).Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
+	r.limited(s.log, logConnected, s.vm).Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
 	return s
 }
 
@@ -126,7 +126,7 @@ func (s *Session) logSuperseded(now time.Time) {
 	if now.Sub(s.currentLiveness().OpenedAt) < flapping {
 		level, hint = slog.LevelWarn, "it was only seconds old: if this repeats, two agents claim the VM"
 	}
-	s.registry.limited(s.log, troubleSuperseded, s.vm).
+	s.registry.limited(s.log, logSuperseded, s.vm).
 		Log(s.stream, level, "session superseded by a newer one of the same VM", logkey.Hint, hint)
 }
 
@@ -228,7 +228,7 @@ func (s *Session) Close(cause error) {
 		defer cancel()
 		_ = r.recordEnd(ctx, ending{s.vm, s.epoch, s.lastWritten(), r.receivedAt()}) // RecordEnds retries it
 	}
-	r.limited(s.log, troubleEnded, s.vm).Info("agent disconnected", endingAttrs(s.Cause(), cause)...)
+	r.limited(s.log, logDisconnected, s.vm).Info("agent disconnected", endingAttrs(s.Cause(), cause)...)
 	r.sessions.leave()
 }
 

@@ -31,8 +31,7 @@ func TestSession(t *testing.T) {
 	})
 }
 
-// A session that does not come about leaves nothing behind that a stop would
-// wait for.
+// A session that cannot be opened leaves nothing that a stop would wait for.
 func TestOpenFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -47,21 +46,20 @@ func TestOpenFails(t *testing.T) {
 		require.ErrorIs(t, err, fleet.ErrUnavailable)
 		s.store.up("OpenSession")
 
-		deaf := newTransport()
-		deaf.onAccept = func() error { return errors.New("gone") }
-		_, err = s.Open(t.Context(), fleet.Hello{VM: "vm-1"}, deaf)
+		refusing := newTransport()
+		refusing.onAccept = func() error { return errors.New("gone") }
+		_, err = s.Open(t.Context(), fleet.Hello{VM: "vm-1"}, refusing)
 		require.ErrorContains(t, err, "gone")
 		require.False(t, s.vm("vm-1").Connected)
-		require.Empty(t, deaf.got)
+		require.Empty(t, refusing.got)
 
 		s.EndSessions(t.Context())
 		s.elapsed(0)
 	})
 }
 
-// The newest session of a VM wins at once: the old one gets nothing more, is
-// held so that its agent is not back at once, and its end changes nothing of the
-// new one's.
+// The newest session of a VM wins at once: the old one gets nothing more, is held so that its
+// agent does not reconnect at once, and its end does not affect the new one.
 func TestSupersede(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -72,9 +70,9 @@ func TestSupersede(t *testing.T) {
 		require.NoError(t, newer.session.Cause())
 		s.send("vm-1", "a", "b")
 		require.Equal(t, fleet.CommandID("a"), newer.next().ID)
-		older.nothing()
+		older.requireNothing()
 
-		// What the old agent still says is not the VM's word.
+		// Messages of the old agent are ignored.
 		older.ack("a", true)
 		older.beat("stale")
 		older.event("late")
@@ -90,14 +88,13 @@ func TestSupersede(t *testing.T) {
 		require.Empty(t, s.beats("vm-1"))
 		newer.ack("a", true)
 		require.Equal(t, fleet.CommandID("b"), newer.next().ID)
-		older.nothing()
+		older.requireNothing()
 		require.Equal(t, int64(1), s.Stats().Superseded)
 		require.Equal(t, 1, s.Stats().Sessions)
 	})
 }
 
-// A session that came second to the store is the newest, whichever of the two
-// is noticed first.
+// The session that was stored second is the newest, whichever is added to the registry first.
 func TestSupersededBeforeItBegan(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -113,15 +110,15 @@ func TestSupersededBeforeItBegan(t *testing.T) {
 		require.ErrorIs(t, older.session.Cause(), fleet.ErrSuperseded)
 		require.NoError(t, newer.session.Cause())
 		require.Equal(t, fleet.RegisterRunner, newer.next(true).Type)
-		older.nothing()
+		older.requireNothing()
 		s.send("vm-1", "a")
 		require.Equal(t, fleet.CommandID("a"), newer.next().ID)
-		older.nothing()
+		older.requireNothing()
 	})
 }
 
-// A session that another controller's has superseded notices when it next looks
-// for commands, and ends like any other.
+// A session that was superseded by another controller detects that when it next looks for
+// commands, and ends like any other.
 func TestSupersededElsewhere(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -134,14 +131,14 @@ func TestSupersededElsewhere(t *testing.T) {
 		<-a.ended
 		s.elapsed(5 * time.Second)
 		require.ErrorIs(t, a.session.Cause(), fleet.ErrSuperseded)
-		a.nothing()
+		a.requireNothing()
 		require.True(t, s.vm("vm-1").Connected)
 		require.Equal(t, a.session.Epoch()+1, s.command("theirs").Last.Epoch)
 	})
 }
 
-// At most MaxHeld streams are held, refused ones and superseded ones together;
-// more end at once. None is held twice or for ever.
+// At most MaxHeld streams are held, refused and superseded ones together; more end at once.
+// None is held twice or forever.
 func TestHolds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -158,7 +155,7 @@ func TestHolds(t *testing.T) {
 			require.Equal(t, held, !older[i].stream.isInterrupted(), i)
 		}
 		require.Len(t, s.holds, 3)
-		older[0].quit() // an agent that leaves frees its place
+		older[0].quit() // an agent that disconnects releases its hold
 		require.Len(t, s.holds, 2)
 		s.Hold(t.Context())
 		s.elapsed(5 * time.Second)
@@ -173,19 +170,19 @@ func TestHolds(t *testing.T) {
 	})
 }
 
-// A session that is superseded while it ends is not held any more.
+// A session that is superseded while it ends is not held.
 func TestSupersededWhileItEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
-		stuck := newTransport()
-		stuck.onDeliver = func() error {
-			<-stuck.aborted
+		blocked := newTransport()
+		blocked.onDeliver = func() error {
+			<-blocked.aborted
 			return errors.New("aborted")
 		}
-		older := s.connectOn("vm-1", stuck)
+		older := s.connectOn("vm-1", blocked)
 		synctest.Wait()
-		older.leave()
+		older.disconnect()
 		synctest.Wait()
 		newer := s.connect("vm-1")
 		require.Empty(t, s.holds)
@@ -196,9 +193,9 @@ func TestSupersededWhileItEnds(t *testing.T) {
 	})
 }
 
-// However sessions come, supersede each other, end and are ended, at the end
-// every hold is let go, every session is closed, and the registry and the store
-// agree. The clock is the real one: holds end while sessions do.
+// Sessions may open, supersede each other and end in any order: finally every hold is
+// released, every session is closed, and the registry and the store agree. The clock is real,
+// so that holds end while sessions do.
 func TestSessionsRace(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, withoutJournal, func(_ *system, o *Options) { o.HoldTime, o.MaxHeld = time.Millisecond, 2 })
@@ -229,15 +226,15 @@ func TestSessionsRace(t *testing.T) {
 	require.False(t, s.vm("vm-1").Connected)
 	require.Equal(t, fleet.Epoch(100), s.vm("vm-1").Epoch)
 	require.Empty(t, s.sessions.live)
-	s.EndSessions(t.Context()) // which would hang if one were still counted
+	s.EndSessions(t.Context()) // which would block if one were still counted
 
 	last := s.vm("vm-1")
 	require.Equal(t, fleet.Requested, last.Registration.State)
 	require.False(t, s.command(last.Registration.Command).State.Terminal())
 }
 
-// Two agents that claim one VM unseat each other no faster than the hold: the
-// last to come is the one that the store and the registry know.
+// When agents connect concurrently for one VM, the store and the registry agree on the newest
+// session.
 func TestRegistryAgreesWithStore(t *testing.T) {
 	t.Parallel()
 	s := newSystem(t, withoutJournal, func(_ *system, o *Options) { o.HoldTime = time.Hour })
@@ -262,10 +259,10 @@ func TestRegistryAgreesWithStore(t *testing.T) {
 	require.NoError(t, newest.session.Cause())
 	require.True(t, s.vm("vm-1").Connected)
 	require.Equal(t, int64(39), s.Stats().Superseded)
-	require.Equal(t, fleet.RegisterRunner, (<-newest.got).Command.Type)
+	require.Equal(t, fleet.RegisterRunner, (<-newest.delivered).Command.Type)
 }
 
-// A superseded session ends in time also while its reader waits for the store.
+// A superseded session ends in time even while its reader waits for the store.
 func TestSupersededInAnOutage(t *testing.T) {
 	t.Parallel()
 	for what, say := range map[string]func(*Session) error{
@@ -279,7 +276,7 @@ func TestSupersededInAnOutage(t *testing.T) {
 				older := s.registered("vm-1")
 				s.store.down("RecordEvent", "RecordHeartbeats")
 				s.fillHeartbeats()
-				go func() { _ = older.say(say) }()
+				go func() { _ = older.do(say) }()
 				synctest.Wait()
 				s.began = time.Now()
 				s.connect("vm-1")

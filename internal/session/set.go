@@ -17,7 +17,7 @@ type sessionSet struct {
 	live    map[*Session]bool // including superseded ones
 	present int               // calls of enter without their leave
 	closed  bool
-	empty   chan struct{} // closed when present falls to zero; nil while nobody waits for that
+	empty   chan struct{} // closed when present falls to zero; nil while waitEmpty is not called
 }
 
 // enter announces a session that is about to be opened; leave must follow. It returns
@@ -32,7 +32,7 @@ func (ss *sessionSet) enter() bool {
 	return true
 }
 
-// leave undoes an enter. Nothing of the session may be under way any more.
+// leave undoes an enter. The session must not run any more.
 func (ss *sessionSet) leave() {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

@@ -16,8 +16,8 @@ import (
 
 func tokenInVMStarted(_ *system, o *Options) { o.TokenInVMStarted = true }
 
-// started reports vm_started over HTTP, as sent at this time, and returns what the
-// answer delivers.
+// started reports vm_started over HTTP, as sent at this time, and returns the lease in the
+// response.
 func (s *system) started(vm fleet.VMID, sentAt time.Time) *Lease {
 	s.Helper()
 	o, err := s.AnswerStarted(s.Context(), s.reportStarted(vm, sentAt))
@@ -25,7 +25,7 @@ func (s *system) started(vm fleet.VMID, sentAt time.Time) *Lease {
 	return o
 }
 
-// reportStarted is started without an answer.
+// reportStarted is started without a response.
 func (s *system) reportStarted(vm fleet.VMID, sentAt time.Time) fleet.VM {
 	s.Helper()
 	v, _, err := s.ReportEvent(s.Context(), fleet.Event{
@@ -35,8 +35,8 @@ func (s *system) reportStarted(vm fleet.VMID, sentAt time.Time) fleet.VM {
 	return v
 }
 
-// The answer to vm_started delivers register_runner with a token; no poll of that boot
-// gets it again, the proof ends it, and a new boot gets another.
+// The response to vm_started delivers register_runner with a token; no poll of that boot gets
+// it again, the registration ends it, and a new boot gets another.
 func TestAnswerStarted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -67,9 +67,9 @@ func TestAnswerStarted(t *testing.T) {
 	})
 }
 
-// An agent that repeats its vm_started has not had the answer; one that is registered,
+// An agent that repeats its vm_started has not received the response; one that is registered,
 // has a session, or has polled needs none.
-func TestAnswerStartedOnlyToWhoNeedsIt(t *testing.T) {
+func TestAnswerStartedOnlyWhenNeeded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t, tokenInVMStarted)
@@ -88,15 +88,14 @@ func TestAnswerStartedOnlyToWhoNeedsIt(t *testing.T) {
 		leases, err := s.Poll(t.Context(), "vm-2")
 		require.NoError(t, err)
 		require.Len(t, leases, 1)
-		require.Nil(t, s.started("vm-2", sent), "a poll has it")
+		require.Nil(t, s.started("vm-2", sent), "a poll received it")
 
 		s.connect("vm-3").next()
 		require.Nil(t, s.started("vm-3", sent), "it has a session")
 	})
 }
 
-// Agents that open a stream do not look at the answer. They get the command there, and
-// once.
+// Agents that open a stream ignore the response. They get the command on the stream, once.
 func TestStreamAfterTheAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -110,15 +109,15 @@ func TestStreamAfterTheAnswer(t *testing.T) {
 		require.Empty(t, s.poll())
 		a.ack(c.ID, true)
 		a.event(fleet.EventRunnerRegistered)
-		a.nothing()
+		a.requireNothing()
 		a.quit()
-		s.connect("vm-1").nothing()
+		s.connect("vm-1").requireNothing()
 		require.Equal(t, fleet.Succeeded, s.command(o.Command.ID).State)
 	})
 }
 
-// An agent whose stream comes only when the answer counts as lost is registered all the
-// same.
+// An agent whose stream opens only after the response counts as lost is registered
+// nevertheless.
 func TestStreamLongAfterTheAnswer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -130,8 +129,8 @@ func TestStreamLongAfterTheAnswer(t *testing.T) {
 	})
 }
 
-// Without a token the answer is the ordinary one, which is logged, and the command
-// waits; it goes out as soon as there is a token.
+// Without a token the response delivers nothing, which is logged, and the command waits; it is
+// delivered as soon as there is a token.
 func TestAnswerStartedWithoutAToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -152,7 +151,7 @@ func TestAnswerStartedWithoutAToken(t *testing.T) {
 	})
 }
 
-// While nothing can be stored the agent gets an error, and tries again.
+// While nothing can be stored the agent gets an error, and retries.
 func TestAnswerStartedOutage(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"RequestRegistration", "State", "Lease"} {
@@ -171,8 +170,8 @@ func TestAnswerStartedOutage(t *testing.T) {
 	}
 }
 
-// Switched off, vm_started changes nothing but what the event itself says: no command
-// is made, and no token is asked for.
+// If the option is off, vm_started has only its effects as an event: no command is created,
+// and no token is requested.
 func TestAnswerStartedIsOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -184,7 +183,7 @@ func TestAnswerStartedIsOff(t *testing.T) {
 	})
 }
 
-// An Offer that is logged by mistake would show its token: nobody does.
+// A Lease that is logged by mistake would show its token: none is logged.
 func TestAnswerIsNotLogged(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

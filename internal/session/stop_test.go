@@ -17,8 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store/sqlite"
 )
 
-// EndSessions ends every session at once, those that are held as well, and lets
-// none begin.
+// EndSessions ends every session at once, including held ones, and no new one can begin.
 func TestEndSessions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -51,8 +50,8 @@ func TestEndSessions(t *testing.T) {
 	})
 }
 
-// EndSessions waits for a session that is just being opened, and ends it.
-func TestEndSessionsMeetsOpen(t *testing.T) {
+// EndSessions waits for a session that is being opened, and ends it.
+func TestEndSessionsDuringOpen(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"OpenSession", "after OpenSession"} {
 		t.Run(step, func(t *testing.T) {
@@ -80,14 +79,14 @@ func TestEndSessionsMeetsOpen(t *testing.T) {
 				<-a.ended
 				require.ErrorIs(t, a.session.Cause(), fleet.ErrStopping)
 				require.False(t, s.vm("vm-1").Connected)
-				a.nothing()
+				a.requireNothing()
 				s.elapsed(0)
 			})
 		})
 	}
 }
 
-// EndSessions gives up a session whose reader does not return.
+// EndSessions does not wait for a session whose reader does not return.
 func TestEndSessionsGivesUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -106,9 +105,8 @@ func TestEndSessionsGivesUp(t *testing.T) {
 	})
 }
 
-// What an agent said before the stop reached it is taken, although it is read
-// after.
-func TestStopTakesWhatWasSaid(t *testing.T) {
+// Messages that arrived before the stop are applied, although they are read after it.
+func TestStopAppliesReceivedMessages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
@@ -131,13 +129,12 @@ func TestStopTakesWhatWasSaid(t *testing.T) {
 		require.Equal(t, fleet.Succeeded, s.command(id).State)
 		require.Equal(t, []string{"vm_shutting_down"}, s.events("vm-1"))
 		require.Equal(t, []string{"shutting_down"}, s.beats("vm-1"))
-		// The file of the heartbeat may be under way still.
+		// The file of the heartbeat may not be written yet.
 		require.Contains(t, strings.Join(s.files("vm-1"), " "), "grpc-event-vm_shutting_down-")
 	})
 }
 
-// A command that comes during the stop is not sent any more: the next controller
-// sends it.
+// A command that is accepted during the stop is not sent: the next controller sends it.
 func TestStopSendsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -163,8 +160,8 @@ func TestStopSendsNothing(t *testing.T) {
 	})
 }
 
-// After a stop the next controller begins where this one ended: nobody is
-// connected, and what was out is sent again.
+// After a stop the next controller continues: no VM is connected, and commands that were in
+// flight are sent again.
 func TestNextController(t *testing.T) {
 	t.Parallel()
 	for name, stop := range map[string]func(*system){"closed": func(s *system) { s.Close() }, "crashed": (*system).crash} {
@@ -191,7 +188,7 @@ func TestNextController(t *testing.T) {
 	}
 }
 
-// Everything is as well in a file, where the next process finds it.
+// The same with a database in a file and a new process.
 func TestNextProcess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

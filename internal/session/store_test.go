@@ -13,8 +13,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// testStore is the real engine, whose steps can be made to fail or to wait: each
-// method, and each input by a name of its own.
+// testStore is the real engine, whose steps can be made to fail or to block: each method, and
+// each input by its own name.
 type testStore struct {
 	*engine.Engine
 	mu    sync.Mutex
@@ -22,13 +22,13 @@ type testStore struct {
 	calls map[string]int
 	// groups are the sizes of the groups of heartbeats that were stored.
 	groups []int
-	// broken is a VM of which no heartbeat can be stored.
+	// broken is a VM whose heartbeats cannot be stored.
 	broken fleet.VMID
-	// deaf withholds from the sessions that a command can be sent.
-	deaf bool
+	// dropReady drops the notifications of sendable commands.
+	dropReady bool
 }
 
-// on calls hook before each step with this name, which fails when hook does.
+// on makes hook run before each step with this name; the step fails if hook does.
 func (s *testStore) on(step string, hook func() error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,7 +38,7 @@ func (s *testStore) on(step string, hook func() error) {
 	s.hooks[step] = hook
 }
 
-// down makes steps fail, up lets them go on.
+// down makes steps fail, up makes them succeed again.
 func (s *testStore) down(steps ...string) {
 	for _, step := range steps {
 		s.on(step, func() error { return fleet.ErrUnavailable })
@@ -71,7 +71,7 @@ func (s *testStore) before(step string) error {
 	return hook()
 }
 
-// stepOf is the name of the step that applies an input.
+// stepOf returns the name of the step that applies an input.
 func stepOf(in fleet.Input) string {
 	switch in.(type) {
 	case fleet.AckReceived:
@@ -189,13 +189,13 @@ func (s *testStore) MoveDeadlines(ctx context.Context) error {
 	return s.Engine.MoveDeadlines(ctx)
 }
 
-// slowDriver commits in turns.
+// slowDriver can block commits.
 type slowDriver struct {
 	store.Driver
-	turn chan struct{} // holds one
+	turn chan struct{} // capacity 1
 }
 
-// hold keeps commits waiting until release is called.
+// hold blocks commits until release is called.
 func (d *slowDriver) hold() (release func()) {
 	d.turn <- struct{}{}
 	return sync.OnceFunc(func() { <-d.turn })
@@ -208,7 +208,7 @@ func (d *slowDriver) Commit(ctx context.Context, w store.Writes) (store.Committe
 }
 
 func (s *testStore) OnReady(fn func(fleet.VMID, fleet.Ready)) (stop func()) {
-	if s.deaf {
+	if s.dropReady {
 		return func() {}
 	}
 	return s.Engine.OnReady(fn)

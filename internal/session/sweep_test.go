@@ -10,9 +10,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// An ack that arrived in time counts as in time, however long the store could not
-// take it, and so does one that was not read because something before it was being
-// stored.
+// An ack that arrived in time is in time, however long it could not be stored, and so is one
+// that was not read because a message before it was being stored.
 func TestDeadlinesAreJudgedByArrival(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]func(*Session) error{
@@ -30,8 +29,8 @@ func TestDeadlinesAreJudgedByArrival(t *testing.T) {
 				time.Sleep(20 * time.Second) // fake clock
 				s.store.down("Ack", "RecordEvent", "RecordHeartbeats")
 				go func() {
-					_ = a.say(before)
-					_ = a.say(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: "a", Success: true}) })
+					_ = a.do(before)
+					_ = a.do(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: "a", Success: true}) })
 				}()
 				time.Sleep(5 * time.Minute) // fake clock
 				synctest.Wait()
@@ -46,8 +45,8 @@ func TestDeadlinesAreJudgedByArrival(t *testing.T) {
 	}
 }
 
-// A message is stamped and known to be unstored in one step: else the sweeper could
-// look between the two.
+// A message is stamped and recorded as unstored in one step: otherwise the sweeper could run
+// between the two.
 func TestStampedIsUnstored(t *testing.T) {
 	t.Parallel()
 	var u unstored
@@ -68,8 +67,8 @@ func TestStampedIsUnstored(t *testing.T) {
 	require.Equal(t, at.Add(time.Second), u.oldest(at.Add(time.Second)))
 }
 
-// An ack that arrived before a newer session was opened counts, although it is
-// stored after that.
+// An ack that arrived before a newer session was opened counts, even if it is stored after
+// that.
 func TestAckBeforeTheNewerSession(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -78,7 +77,7 @@ func TestAckBeforeTheNewerSession(t *testing.T) {
 		s.send("vm-1", "a", "b")
 		a.next()
 		s.store.down("Ack")
-		go func() { _ = a.say(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: "a", Success: true}) }) }()
+		go func() { _ = a.do(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: "a", Success: true}) }) }()
 		time.Sleep(firstRetry / 2) // fake clock
 		b := s.connect("vm-1")
 		require.Equal(t, 2, b.next().Attempts)
@@ -90,8 +89,8 @@ func TestAckBeforeTheNewerSession(t *testing.T) {
 	})
 }
 
-// What was blocked for long leaves its stream's reader a second for what is behind,
-// and that two attempts.
+// After a long wait the reader of the stream has a second to read the messages behind it, and
+// these two attempts.
 func TestReadersCatchUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -107,7 +106,7 @@ func TestReadersCatchUp(t *testing.T) {
 	})
 }
 
-// The time of an ack is that of its arrival.
+// The time of an ack is its time of arrival.
 func TestAckIsStampedOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -117,7 +116,7 @@ func TestAckIsStampedOnce(t *testing.T) {
 		a.next()
 		arrived := clock()
 		s.store.down("Ack")
-		go func() { _ = a.say(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: "a", Success: true}) }) }()
+		go func() { _ = a.do(func(s *Session) error { return s.Ack(fleet.Ack{CommandID: "a", Success: true}) }) }()
 		time.Sleep(10 * time.Second) // fake clock
 		s.store.up("Ack")
 		time.Sleep(lastRetry) // fake clock
@@ -126,8 +125,7 @@ func TestAckIsStampedOnce(t *testing.T) {
 	})
 }
 
-// A command that was sent into a link that turns out dead is delivered again, not
-// given up.
+// A command that was sent on a dead link is delivered again, not timed out.
 func TestDeadLink(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -145,8 +143,8 @@ func TestDeadLink(t *testing.T) {
 	})
 }
 
-// Nothing is written after its deadline, also when the time passes between the
-// lease and the write; the command ends as never delivered.
+// Nothing is written after its deadline, even if that passes between the lease and the write;
+// the command ends as never delivered.
 func TestDeadlineBeforeTheWrite(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -171,9 +169,8 @@ func TestDeadlineBeforeTheWrite(t *testing.T) {
 	})
 }
 
-// The lines about the life of a command come in the order of the commits, once
-// each, and only for what was committed.
-func TestLifelog(t *testing.T) {
+// Each committed step of a command is logged once, in the order of the commits.
+func TestCommandLog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
@@ -191,7 +188,7 @@ func TestLifelog(t *testing.T) {
 		s.sendWith("vm-2", "c", short)
 		s.sendWith("vm-1", "d", defaults)
 		a.next()
-		a.stir()
+		a.sendSignOfLife()
 		time.Sleep(defaults.AckTimeout + time.Second) // fake clock
 		synctest.Wait()
 		for _, id := range []string{"a", "b", "c", "d"} {
@@ -212,9 +209,9 @@ func TestLifelog(t *testing.T) {
 	})
 }
 
-// An agent may ack what was never delivered to it: a delivery whose write was given
-// up can arrive in full, and its command end meanwhile. Nothing is kept of the ack.
-func TestAckOfWhatWasNeverDelivered(t *testing.T) {
+// An agent may ack a command that counts as undelivered: a delivery whose write was aborted
+// can arrive in full, and its command end meanwhile. The ack is not stored.
+func TestAckOfUndeliveredCommand(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
@@ -230,7 +227,7 @@ func TestAckOfWhatWasNeverDelivered(t *testing.T) {
 	})
 }
 
-// Every command ends when its time is up, with a VM there or without.
+// Every command ends at its deadline, whether its VM is connected or not.
 func TestSweep(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -245,7 +242,7 @@ func TestSweep(t *testing.T) {
 		a := s.registered("vm-1")
 		enqueue("vm-1", "unanswered", time.Minute, 2*time.Second)
 		a.next()
-		a.stir()
+		a.sendSignOfLife()
 		time.Sleep(2*time.Second - time.Millisecond - 1) // fake clock
 		synctest.Wait()
 		require.Equal(t, fleet.Delivered, s.command("unanswered").State)

@@ -14,8 +14,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// While no token is available register_runner waits as PENDING and its VM says
-// why, other commands overtake it, and it is sent once there is a token again.
+// While no token is available register_runner stays PENDING with the reason at its VM, other
+// commands overtake it, and it is sent when there is a token again.
 func TestNoToken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -34,7 +34,7 @@ func TestNoToken(t *testing.T) {
 		require.Equal(t, clock(), wait.Since)
 		changes := s.store.LastChange()
 		time.Sleep(10 * time.Minute) // fake clock
-		a.nothing()
+		a.requireNothing()
 		require.Equal(t, changes, s.store.LastChange(), "it is written only when it changes")
 		require.Equal(t, fleet.Pending, s.command(id).State)
 		require.Zero(t, s.command(id).Attempts)
@@ -47,10 +47,9 @@ func TestNoToken(t *testing.T) {
 	})
 }
 
-// A token is asked for when its next try is due, and not whenever the session is
-// woken: neither by what becomes of the VM, nor by a reason that is another one each
-// time. When the clock was set back, it is asked for within a minute, and again as
-// after a first try.
+// A token is requested when its next attempt is due, and not whenever the session is woken:
+// neither by changes of the VM, nor by a reason that differs each time. After the clock was
+// set back it is requested within a minute, and then as after a first attempt.
 func TestTokenTries(t *testing.T) {
 	t.Parallel()
 	for name, refusal := range map[string]func(n int64) error{

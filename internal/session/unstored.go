@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// longWait is how long storing a message may take before the messages after it count as
-	// having waited.
+	// longWait is how long storing a message may take before later messages count as having
+	// waited.
 	longWait = time.Second
 	// readersGrace is how long readers get to catch up after a wait.
 	readersGrace = time.Second

@@ -6,8 +6,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// waker wakes sessions from a goroutine of its own. The engine's writer, which calls add,
-// so never waits for a session's lock. What is queued is bounded by the number of VMs.
+// waker wakes sessions in its own goroutine, so that the engine's writer, which calls add,
+// never waits for the lock of a session. Its queue is bounded by the number of VMs.
 type waker struct {
 	wake func(vm fleet.VMID, prepare bool)
 
@@ -21,7 +21,7 @@ func newWaker(wake func(vm fleet.VMID, prepare bool)) *waker {
 	return &waker{wake: wake, queued: map[fleet.VMID]bool{}, more: make(chan struct{}, 1)}
 }
 
-// add has the session of a VM woken. It does not block.
+// add queues the session of a VM. It does not block.
 func (w *waker) add(vm fleet.VMID, r fleet.Ready) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -1,6 +1,6 @@
-// Package heartbeat owns a quicker way to decode the heartbeats of a stream: most say what
-// the one before has said, but for the load and the time, and only these are decoded anew.
-// A heartbeat takes two fifths of the time and a third of the memory of a plain decoding:
+// Package heartbeat owns a fast decoder for the heartbeats of a stream: most differ from the
+// previous one only in load and time, and only these are decoded again. A heartbeat takes two
+// fifths of the time and a third of the memory of plain decoding:
 //
 //	go test ./internal/rpc -run - -bench HeartbeatReader
 package heartbeat
@@ -13,33 +13,33 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// The fields of miglet.commands.Heartbeat that are in most heartbeats different from those
-// in the one before.
+// The fields of miglet.commands.Heartbeat that differ in most heartbeats from those of the
+// previous one.
 const (
 	healthField    = 4
 	timestampField = 7
 )
 
-// maxRemembered is how long the fields may be, in bytes, that a Reader remembers. Those of
-// usual heartbeats are some 200 bytes long.
+// maxRemembered is the maximum size of the fields that a Reader remembers, in bytes. Those of
+// usual heartbeats have some 200 bytes.
 const maxRemembered = 1 << 10
 
 // A Reader decodes the heartbeats of one stream. It is not safe for concurrent use.
 type Reader struct {
 	decode func(wire []byte) (fleet.Heartbeat, error)
 	last   fleet.Heartbeat
-	same   []byte // the fields of last but the figures, as they came
+	same   []byte // the encoded fields of last, without the figures
 	buffer []byte // for figures
 }
 
-// NewReader returns a Reader of heartbeats that decode decodes from their binary form. It
-// must not retain what it is given.
+// NewReader returns a Reader that uses decode to decode heartbeats from their binary form.
+// decode must not retain its argument.
 func NewReader(decode func(wire []byte) (fleet.Heartbeat, error)) *Reader {
 	return &Reader{decode: decode}
 }
 
-// Read returns what decode makes of a heartbeat, or its error. Parts of it may be shared
-// with those before it: none may be changed.
+// Read decodes a heartbeat, or returns the error of decode. The result may share parts with
+// earlier ones: it must not be modified.
 func (r *Reader) Read(wire []byte) (fleet.Heartbeat, error) {
 	if figures, ok := r.figures(wire); ok {
 		decoded, err := r.decode(figures)
@@ -54,8 +54,8 @@ func (r *Reader) Read(wire []byte) (fleet.Heartbeat, error) {
 	return h, err
 }
 
-// figures returns the health and the timestamp of a heartbeat whose other fields are those
-// of the last one.
+// figures returns the health and the timestamp of a heartbeat whose other fields are those of
+// the last one. It returns false for other heartbeats.
 func (r *Reader) figures(wire []byte) (figures []byte, ok bool) {
 	same := r.same
 	figures = r.buffer[:0]
@@ -77,7 +77,7 @@ func (r *Reader) figures(wire []byte) (figures []byte, ok bool) {
 	return figures, len(same) == 0
 }
 
-// remember takes a heartbeat that was decoded as the last one, or else one of no field.
+// remember makes h the last heartbeat, or an empty one if h is too large.
 func (r *Reader) remember(h fleet.Heartbeat, wire []byte) {
 	r.last, r.same = h, r.same[:0]
 	for len(wire) > 0 {

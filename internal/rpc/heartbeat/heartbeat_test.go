@@ -14,7 +14,7 @@ import (
 
 var errMalformed = errors.New("malformed")
 
-// decoder decodes texts of field 8, and figures, and notes what it is given.
+// decoder decodes texts of field 8, and figures, and records its arguments.
 func decoder(given *[]string) func([]byte) (fleet.Heartbeat, error) {
 	return func(wire []byte) (h fleet.Heartbeat, err error) {
 		*given = append(*given, string(wire))
@@ -40,7 +40,7 @@ func text(number protowire.Number, s string) []byte {
 	return protowire.AppendString(protowire.AppendTag(nil, number, protowire.BytesType), s)
 }
 
-// Of a heartbeat that repeats the last one only the figures are decoded.
+// Only the figures are decoded of a heartbeat that repeats the last one.
 func TestReaderDecodesFigures(t *testing.T) {
 	t.Parallel()
 	var given []string

@@ -15,10 +15,10 @@ import (
 // endBatch is how many ends of sessions are recorded at a time.
 const endBatch = 100
 
-// unended holds the ends of sessions that could not be stored yet, at most one per VM.
+// pendingEnds holds the ends of sessions that could not be stored yet, at most one per VM.
 // Without them a VM whose stream ended while the store was unavailable would count as
-// connected, and its polls would be answered with nothing.
-type unended struct {
+// connected, and its polls would get no commands.
+type pendingEnds struct {
 	mu       sync.Mutex
 	sessions map[fleet.VMID]ending
 }
@@ -30,7 +30,7 @@ type ending struct {
 	at      time.Time
 }
 
-func (u *unended) put(e ending) {
+func (u *pendingEnds) put(e ending) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if e.epoch >= u.sessions[e.vm].epoch {
@@ -39,7 +39,7 @@ func (u *unended) put(e ending) {
 }
 
 // some returns at most endBatch of them.
-func (u *unended) some() []ending {
+func (u *pendingEnds) some() []ending {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	var some []ending
@@ -53,7 +53,7 @@ func (u *unended) some() []ending {
 }
 
 // done forgets an end that has been recorded.
-func (u *unended) done(e ending) {
+func (u *pendingEnds) done(e ending) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.sessions[e.vm].epoch == e.epoch {
@@ -63,7 +63,7 @@ func (u *unended) done(e ending) {
 
 // written returns the latest command that was written on the session of the VM whose end is
 // not stored; empty if there is none.
-func (u *unended) written(vm fleet.VMID) fleet.CommandID {
+func (u *pendingEnds) written(vm fleet.VMID) fleet.CommandID {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.sessions[vm].written
@@ -75,19 +75,19 @@ func (r *Registry) lastWritten(vm fleet.VMID) fleet.CommandID {
 	if s := r.sessions.of(vm); s != nil {
 		return s.lastWritten()
 	}
-	return r.unended.written(vm)
+	return r.pendingEnds.written(vm)
 }
 
 // recordEnd records the end of a session, or keeps it for RecordEnds if that fails.
 func (r *Registry) recordEnd(ctx context.Context, e ending) error {
 	_, err := r.Engine.Apply(ctx, fleet.SessionClosed{VM: e.vm, Epoch: e.epoch, Written: e.written}, e.at)
 	if err == nil || errors.Is(err, fleet.ErrNotFound) {
-		r.unended.done(e)
-		return nil // a VM that is not known any more has no session
+		r.pendingEnds.done(e)
+		return nil // an unknown VM has no session
 	}
-	r.unended.put(e)
+	r.pendingEnds.put(e)
 	if !errors.Is(err, context.Canceled) {
-		r.limited(r.Log, troubleUnended, "").
+		r.limited(r.Log, logEndNotRecorded, "").
 			Error("session end not recorded, trying again", logkey.VM, e.vm, logkey.Epoch, e.epoch, logkey.Error, err)
 	}
 	return err
@@ -97,7 +97,7 @@ func (r *Registry) recordEnd(ctx context.Context, e ending) error {
 // that they share commits.
 func (r *Registry) RecordEnds(ctx context.Context) error {
 	for {
-		some := r.unended.some()
+		some := r.pendingEnds.some()
 		if len(some) == 0 {
 			return nil
 		}
