@@ -224,10 +224,10 @@ func (e *Engine) afterJump(in fleet.Input, now time.Time) (fleet.Input, time.Tim
 	case fleet.Tick, fleet.ClockMoved, fleet.ControllerRestarted: // a Tick may be for an earlier time
 		return in, now
 	case fleet.CommandAccepted: // now is newer than its times
-		return fleet.AfterJump(in, e.jump.Stale(in.New.AcceptedAt, e.Clock())), now
+		return fleet.ShiftInput(in, e.jump.Stale(in.New.AcceptedAt, e.Clock())), now
 	}
 	if by := e.jump.Stale(now, e.Clock()); by != 0 {
-		return fleet.AfterJump(in, by), now.Add(by)
+		return fleet.ShiftInput(in, by), now.Add(by)
 	}
 	return in, now
 }

@@ -43,14 +43,14 @@ func TestAckReceived(t *testing.T) {
 		"of another VM's":          {state: State{VM: liveVM(), Named: elsewhere}, in: in(2, true), err: ErrNotFound},
 		"of what is pending":       {state: stateOf(liveVM(), drain("c")), in: in(2, true), answer: drain("c"), err: ErrNotDelivered},
 		"on a session before":      {state: stateOf(newer, out), in: in(2, true), err: ErrSuperseded},
-		"success":                  {state: stateOf(liveVM(), out, drain("d")), in: in(2, true), vm: seen, moved: []Command{answered}, answer: answered, recorded: true, ready: Ready{"d", false}},
-		"failure":                  {state: stateOf(liveVM(), out), in: in(2, false), vm: seen, moved: []Command{out.acked(false, t1)}, answer: out.acked(false, t1), recorded: true},
-		"of what a poll got":       {state: stateOf(liveVM(), drain("c").out(HTTP, 1, t0)), in: in(2, true), vm: seen, moved: []Command{drain("c").out(HTTP, 1, t0).acked(true, t1)}, answer: drain("c").out(HTTP, 1, t0).acked(true, t1), recorded: true},
-		"after the session":        {state: stateOf(offlineVM(), out), in: in(2, true), vm: offlineVM().seenAt(t1, t1), moved: []Command{answered}, answer: answered, recorded: true},
-		"late":                     {state: State{VM: liveVM(), Named: timedOut}, in: in(2, true), vm: seen, moved: []Command{late}, answer: late, late: true},
+		"success":                  {state: stateOf(liveVM(), out, drain("d")), in: in(2, true), vm: seen, changed: []Command{answered}, answer: answered, recorded: true, ready: Ready{"d", false}},
+		"failure":                  {state: stateOf(liveVM(), out), in: in(2, false), vm: seen, changed: []Command{out.acked(false, t1)}, answer: out.acked(false, t1), recorded: true},
+		"of what a poll got":       {state: stateOf(liveVM(), drain("c").out(HTTP, 1, t0)), in: in(2, true), vm: seen, changed: []Command{drain("c").out(HTTP, 1, t0).acked(true, t1)}, answer: drain("c").out(HTTP, 1, t0).acked(true, t1), recorded: true},
+		"after the session":        {state: stateOf(offlineVM(), out), in: in(2, true), vm: offlineVM().seenAt(t1, t1), changed: []Command{answered}, answer: answered, recorded: true},
+		"late":                     {state: State{VM: liveVM(), Named: timedOut}, in: in(2, true), vm: seen, changed: []Command{late}, answer: late, late: true},
 		"late again":               {state: State{VM: liveVM(), Named: late}, in: in(2, false), answer: late, late: true},
 		"of what was never sent":   {state: State{VM: liveVM(), Named: unsent}, in: in(2, true), answer: unsent, late: true},
-		"before the newer session": {state: stateOf(newer, out), in: in(2, true), now: before, vm: newer.seenAt(newer.LastSeenAt, before), moved: []Command{out.acked(true, before)}, answer: out.acked(true, before), recorded: true},
+		"before the newer session": {state: stateOf(newer, out), in: in(2, true), now: before, vm: newer.seenAt(newer.LastSeenAt, before), changed: []Command{out.acked(true, before)}, answer: out.acked(true, before), recorded: true},
 	})
 }
 
@@ -63,11 +63,11 @@ func TestAckOfRegisterRunner(t *testing.T) {
 	testReduce(t, map[string]reduceCase{
 		"taken": {
 			state: stateOf(v, r), in: AckReceived{"vm", 2, Ack{CommandID: "r", Success: true}},
-			vm: v.seenAt(t1, t1), moved: []Command{r.acked(true, t1)}, answer: r.acked(true, t1), recorded: true,
+			vm: v.seenAt(t1, t1), changed: []Command{r.acked(true, t1)}, answer: r.acked(true, t1), recorded: true,
 		},
 		"refused": {
 			state: stateOf(v, r), in: AckReceived{"vm", 2, Ack{CommandID: "r"}}, vm: failed,
-			moved: []Command{r.acked(false, t1), reg}, answer: r.acked(false, t1), recorded: true, ready: Ready{"reg", true},
+			changed: []Command{r.acked(false, t1), reg}, answer: r.acked(false, t1), recorded: true, ready: Ready{"reg", true},
 			notices: []NoticeKind{NoticeRegistrationFailed},
 		},
 	})
@@ -122,14 +122,14 @@ func TestRunnerRegistered(t *testing.T) {
 	testReduce(t, map[string]reduceCase{
 		"out": {
 			state: stateOf(requestedVM().waiting(t1.Add(1)), drain("a").out(HTTP, 0, t0), out, register("s"), drain("c")),
-			in:    EventReceived{e}, vm: v, moved: []Command{out.endedAs(Succeeded, proof, t1)},
+			in:    EventReceived{e}, vm: v, changed: []Command{out.endedAs(Succeeded, proof, t1)},
 			log: kept(e, out.endedAs(Succeeded, proof, t1)), // a was delivered to a poll
 		},
 		"handed to a poll": {
 			state: stateOf(offline, handed), in: EventReceived{polled}, vm: proven(offline),
-			moved: []Command{handed.endedAs(Succeeded, proof, t1)}, log: kept(polled, handed.endedAs(Succeeded, proof, t1)),
+			changed: []Command{handed.endedAs(Succeeded, proof, t1)}, log: kept(polled, handed.endedAs(Succeeded, proof, t1)),
 		},
-		"pending":   {state: stateOf(requestedVM(), r), in: EventReceived{e}, vm: v, moved: []Command{withdrawn}, log: kept(e, withdrawn)},
+		"pending":   {state: stateOf(requestedVM(), r), in: EventReceived{e}, vm: v, changed: []Command{withdrawn}, log: kept(e, withdrawn)},
 		"another":   {state: stateOf(requestedVM(), register("q")), in: EventReceived{e}, vm: v, log: kept(e), ready: Ready{"q", true}},
 		"no runner": {state: stateOf(requestedVM(), drain("c").out(Stream, 2, t0)), in: EventReceived{e}, vm: v, log: kept(e)},
 	})
@@ -163,14 +163,14 @@ func TestHeartbeatReceived(t *testing.T) {
 		"registering":         {state: stateOf(requestedVM(), r), in: HeartbeatReceived{h}, vm: after(requestedVM(), h), recorded: true, ready: Ready{"r", true}},
 		"proof": {
 			state: stateOf(requestedVM(), r.out(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: registered,
-			moved: []Command{out}, recorded: true,
+			changed: []Command{out}, recorded: true,
 		},
 		"proof of another": {
 			state: stateOf(liveVM(), r.out(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: same, recorded: true,
 		},
 		"proof of what is pending": {
 			state: stateOf(requestedVM(), r), in: HeartbeatReceived{ready}, vm: registered,
-			moved: []Command{withdrawn}, recorded: true,
+			changed: []Command{withdrawn}, recorded: true,
 		},
 	})
 }

@@ -26,7 +26,7 @@ func TestLeaseRequested(t *testing.T) {
 	waits := requestedVM().waiting(t1.Add(1))
 	late := c
 	late.ExpiresAt, late.DueAt = t1, t1
-	exhausted := c.thrice(1).stopped()
+	exhausted := c.exhaustedOn(1).stopped()
 	again := c.out(Stream, 1, t0).stopped()
 	for name, test := range map[string]struct {
 		state State
@@ -46,7 +46,7 @@ func TestLeaseRequested(t *testing.T) {
 		"more often than it may": {stateOf(live, exhausted), stream, "c", VM{}, Command{}, ErrNotDue},
 		"again":                  {stateOf(live, again), stream, "c", VM{}, again.out(Stream, 2, t1), nil},
 		"again, by a poll":       {stateOf(offline, again), poll, "c", VM{}, again.out(HTTP, 2, t1), nil},
-		"with a token":           {stateOf(waits, r, c), stream, "r", waits.waiting(noTime).without(), r.out(Stream, 2, t1), nil},
+		"with a token":           {stateOf(waits, r, c), stream, "r", waits.waiting(noTime).withoutTokenWait(), r.out(Stream, 2, t1), nil},
 		"without a token":        {stateOf(waits, r, c), noToken, "c", VM{}, out, nil},
 		"a token for a poll":     {stateOf(offline, r), poll, "r", VM{}, r.out(HTTP, 2, t1), nil},
 		"of nothing":             {stateOf(live), stream, "c", VM{}, Command{}, ErrNotDue},
@@ -66,7 +66,7 @@ func TestLeaseRequested(t *testing.T) {
 			want := reduceCase{state: test.state, in: LeaseRequested{"vm", test.lease, test.a}, vm: test.vm, answer: test.want, err: test.err}
 			wrong := reduceCase{state: test.state, in: LeaseRequested{"vm", "x", test.a}, err: test.err}
 			if test.err == nil {
-				want.moved, wrong.err = []Command{test.want}, ErrNotDue
+				want.changed, wrong.err = []Command{test.want}, ErrNotDue
 			}
 			testReduce(t, map[string]reduceCase{"the next": want, "another": wrong})
 		})
@@ -88,8 +88,8 @@ func TestLeasedAndNotWritten(t *testing.T) {
 	require.ErrorIs(t, err, ErrNothingDue)
 }
 
-// without is v when it does not wait for a token.
-func (v VM) without() VM {
+// withoutTokenWait is v when it does not wait for a token.
+func (v VM) withoutTokenWait() VM {
 	v.TokenWait = TokenWait{}
 	return v
 }

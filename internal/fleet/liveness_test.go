@@ -39,10 +39,10 @@ func TestGone(t *testing.T) {
 		}, 4, time.Second, minSilence},
 		"a heartbeat in a job":    {func(l Liveness, at time.Time) Liveness { return l.ReceiveEvent(EventJobStarted).ReceiveHeartbeat(at) }, 4, time.Second, minSilence},
 		"another event in a job":  {func(l Liveness, _ time.Time) Liveness { return l.ReceiveEvent(EventJobStarted).ReceiveEvent("other") }, 4, time.Second, 0},
-		"reports over HTTP":       {elsewhere, 0, 0, newStream + suspectFor},
-		"over HTTP, every minute": {elsewhere, 2, time.Minute, newStream + 80*time.Second},
+		"reports over HTTP":       {elsewhere, 0, 0, newStreamAge + suspectFor},
+		"over HTTP, every minute": {elsewhere, 2, time.Minute, newStreamAge + 80*time.Second},
 		"and a message since": {func(l Liveness, at time.Time) Liveness {
-			return elsewhere(l, at).Receive(at.Add(newStream + time.Second))
+			return elsewhere(l, at).Receive(at.Add(newStreamAge + time.Second))
 		}, 0, 0, 0},
 	} {
 		l, last := beating(test.beats, test.every)
@@ -60,7 +60,7 @@ func TestGone(t *testing.T) {
 
 // elsewhere is a report over HTTP once the stream is old enough to be suspected.
 func elsewhere(l Liveness, at time.Time) Liveness {
-	l, _ = l.ReceiveElsewhere(at.Add(newStream))
+	l, _ = l.ReceiveElsewhere(at.Add(newStreamAge))
 	return l
 }
 

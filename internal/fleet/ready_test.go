@@ -25,8 +25,8 @@ func TestReadyOnNewSession(t *testing.T) {
 		"once that has ended": {
 			state: stateOf(live.waiting(noTime), drain("c").out(Stream, 2, t0), register("r")),
 			in:    CancelRequested{"vm", "c"}, ready: Ready{"r", true},
-			moved:  []Command{drain("c").out(Stream, 2, t0).endedAs(Cancelled, cancelledOut, t1)},
-			answer: drain("c").out(Stream, 2, t0).endedAs(Cancelled, cancelledOut, t1),
+			changed: []Command{drain("c").out(Stream, 2, t0).endedAs(Cancelled, cancelledOut, t1)},
+			answer:  drain("c").out(Stream, 2, t0).endedAs(Cancelled, cancelledOut, t1),
 		},
 	})
 }
@@ -48,7 +48,7 @@ func TestReadyAfterBusyTick(t *testing.T) {
 		"once it is acked": {
 			state: stateOf(busy.waiting(noTime), register("r"), out, drain("d")),
 			in:    AckReceived{"vm", 2, Ack{CommandID: "c", Success: true}},
-			vm:    later, moved: []Command{acked}, answer: acked, recorded: true, ready: Ready{"r", true},
+			vm:    later, changed: []Command{acked}, answer: acked, recorded: true, ready: Ready{"r", true},
 		},
 		"with nothing out": {
 			state: stateOf(busy, register("r"), drain("d")), in: Tick{VM: "vm"},
