@@ -40,8 +40,8 @@ func TestFailedCommit(t *testing.T) {
 			return err
 		},
 		"reset": func() error { _, err := r.ResetSessions(t.Context(), at); return err },
-		"checkpoint": func() error {
-			return r.checkpoint(t.Context(), endOfTime)
+		"flush": func() error {
+			return r.flushRows(t.Context(), endOfTime)
 		},
 	} {
 		err := do()
@@ -161,7 +161,7 @@ func TestContexts(t *testing.T) {
 	require.NotErrorIs(t, err, fleet.ErrUnavailable)
 
 	// The queue is full and the driver does not return.
-	r.held(func(all *sync.WaitGroup) {
+	r.whileCommitting(func(all *sync.WaitGroup) {
 		for range cap(r.ops) {
 			all.Go(r.mark)
 		}

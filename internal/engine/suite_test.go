@@ -83,10 +83,10 @@ func TestEngine(t *testing.T) {
 // promises are tests that an engine passes on every driver.
 var promises = map[string]func(*fixture){
 	"a command id is an idempotency key":             testIdempotency,
-	"commands are delivered in order, one at a time": testWindow,
+	"commands are delivered in order, one at a time": testOrder,
 	"a new session redelivers":                       testRedelivery,
 	"a command is leased when it is accepted":        testLeasedAtOnce,
-	"a lease is for the next command":                testLeaseNames,
+	"a lease is for the next command":                testLeaseOfNext,
 	"the newest session wins":                        testFencing,
 	"the ack clock stops with the session":           testAckClock,
 	"nothing is delivered after its deadline":        testDeadline,
