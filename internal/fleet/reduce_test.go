@@ -30,7 +30,7 @@ type reduceCase struct {
 	vm VM
 	// changed are the changed commands, in order.
 	changed []Command
-	// log are the changes; nil for those of moved.
+	// log are the changes; nil for those of changed.
 	log []Change
 	// answer is the command that the input names.
 	answer                Command
@@ -160,8 +160,8 @@ func ownRegister() Command {
 	return c
 }
 
-// out is c after one more delivery.
-func (c Command) out(via Route, e Epoch, at time.Time) Command {
+// deliveredBy is c after one more delivery.
+func (c Command) deliveredBy(via Route, e Epoch, at time.Time) Command {
 	timeout := c.AckTimeout
 	if via == HTTP && c.Type == RegisterRunner {
 		timeout = DefaultRegistrationTimeout
@@ -207,7 +207,7 @@ func stateOf(v VM, open ...Command) State { return State{VM: v, Commands: open} 
 func TestLeaseOfUnseenVM(t *testing.T) {
 	t.Parallel()
 	a := LeaseRequest{Via: HTTP, At: t1}
-	c := drain("c").out(HTTP, 0, t1)
+	c := drain("c").deliveredBy(HTTP, 0, t1)
 	testReduce(t, map[string]reduceCase{
 		"leased": {
 			state: State{Commands: []Command{drain("c")}},
