@@ -194,7 +194,7 @@ func TestCloseCommitsWhatIsQueued(t *testing.T) {
 		_, found := again.Command(t.Context(), fleet.CommandID(name(i)))
 		if err != nil {
 			require.ErrorIs(t, err, fleet.ErrUnavailable)
-			require.ErrorIs(t, found, fleet.ErrNotFound, "the caller was told that it does not exist")
+			require.ErrorIs(t, found, fleet.ErrNotFound, "a command whose caller got an error does not exist")
 			continue
 		}
 		require.NoError(t, found)

@@ -171,7 +171,7 @@ func TestRowOfPollingVMIsCurrent(t *testing.T) {
 // proof of its command.
 func TestCrashAfterLaterReports(t *testing.T) {
 	t.Parallel()
-	for name, news := range map[string]func(*rig, fleet.VM, time.Time) time.Time{
+	for name, report := range map[string]func(*rig, fleet.VM, time.Time) time.Time{
 		"event": func(r *rig, v fleet.VM, at time.Time) time.Time {
 			r.event(v.ID, at)
 			return at
@@ -210,7 +210,7 @@ func TestCrashAfterLaterReports(t *testing.T) {
 			t.Parallel()
 			r, crash := onDisk(t)
 			v, last := r.beating(3)
-			last = news(r, v, last.Add(time.Second))
+			last = report(r, v, last.Add(time.Second))
 			before := r.vm("vm")
 			require.Equal(t, last, before.LastSeenAt)
 			again := crash()
