@@ -22,7 +22,7 @@ var rules = map[protoreflect.FullName]struct {
 	most map[string]int
 }{
 	"miglet.commands.Command":                {required: []string{"type"}, filters: []string{"id"}},
-	"migcontroller.v1.SendCommandRequest":    {required: []string{"vmId", "command"}, ids: []string{"vmId"}, most: map[string]int{"maxDeliveries": fleet.MostDeliveries}},
+	"migcontroller.v1.SendCommandRequest":    {required: []string{"vmId", "command"}, ids: []string{"vmId"}, most: map[string]int{"maxDeliveries": fleet.MaxDeliveriesLimit}},
 	"migcontroller.v1.GetCommandRequest":     {required: []string{"commandId"}, ids: []string{"commandId"}},
 	"migcontroller.v1.ListCommandsRequest":   {filters: []string{"vmId"}, most: pages},
 	"migcontroller.v1.CancelCommandRequest":  {required: []string{"commandId"}, ids: []string{"commandId"}},

@@ -34,7 +34,7 @@ func (o Options) Check() error {
 		{"command-ttl", o.CommandTTL > 0 && o.CommandTTL <= fleet.MaxTTL, "must be more than 0 and at most 30d"},
 		{"ack-timeout", o.AckTimeout > 0 && o.AckTimeout <= fleet.MaxAckTimeout, "must be more than 0 and at most 24h"},
 		{"registration-timeout", o.RegistrationTimeout > 0 && o.RegistrationTimeout <= fleet.MaxAckTimeout, "must be more than 0 and at most 24h"},
-		{"max-deliveries", o.MaxDeliveries >= 1 && o.MaxDeliveries <= fleet.MostDeliveries, "must be a whole number from 1 to 100"},
+		{"max-deliveries", o.MaxDeliveries >= 1 && o.MaxDeliveries <= fleet.MaxDeliveriesLimit, "must be a whole number from 1 to 100"},
 		{"retain-events", o.RetainEvents >= 0, retentionRule},
 		{"retain-heartbeats", o.RetainHeartbeats >= 0, retentionRule},
 		{"retain-commands", o.RetainCommands >= 0, retentionRule},

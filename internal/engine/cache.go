@@ -16,21 +16,22 @@ const maxDisconnected = 1000
 // the VM is written.
 type cache struct {
 	mu           sync.RWMutex
-	vms          map[fleet.VMID]*held
+	vms          map[fleet.VMID]*cachedVM
 	disconnected int // how many VMs are not connected
-	// watched contains the VMs that were invalidated since watch; nil after unwatch.
-	watched map[fleet.VMID]bool
+	// invalidated contains the VMs that were invalidated since trackInvalidated; nil after
+	// stopTracking.
+	invalidated map[fleet.VMID]bool
 }
 
-func newCache() *cache { return &cache{vms: map[fleet.VMID]*held{}} }
+func newCache() *cache { return &cache{vms: map[fleet.VMID]*cachedVM{}} }
 
 // get returns a VM if it is cached and valid.
-func (c *cache) get(id fleet.VMID) (held, bool) {
+func (c *cache) get(id fleet.VMID) (cachedVM, bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	h := c.vms[id]
 	if h == nil || h.version == 0 {
-		return held{}, false
+		return cachedVM{}, false
 	}
 	return *h, true
 }
@@ -45,15 +46,15 @@ func (c *cache) put(entries map[fleet.VMID]*entry) {
 		}
 		h := c.vms[id]
 		if h == nil {
-			h = new(held)
+			h = new(cachedVM)
 			c.vms[id] = h
 		} else if !h.vm.Connected {
 			c.disconnected--
 		}
-		if *h = en.afterwards(); !h.vm.Connected {
+		if *h = en.toCache(); !h.vm.Connected {
 			c.disconnected++
 		}
-		if c.watched[id] { // invalidated since it was loaded
+		if c.invalidated[id] { // invalidated since it was loaded
 			h.version = 0
 		}
 	}
@@ -74,8 +75,8 @@ func (c *cache) remove(id fleet.VMID) {
 func (c *cache) invalidate(id fleet.VMID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.watched != nil {
-		c.watched[id] = true
+	if c.invalidated != nil {
+		c.invalidated[id] = true
 	}
 	if h := c.vms[id]; h != nil {
 		h.version = 0
@@ -87,8 +88,8 @@ func (c *cache) invalidateAll() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, h := range c.vms {
-		if h.version = 0; c.watched != nil {
-			c.watched[id] = true
+		if h.version = 0; c.invalidated != nil {
+			c.invalidated[id] = true
 		}
 	}
 }
@@ -97,8 +98,8 @@ func (c *cache) invalidateAll() {
 func (c *cache) drop(id fleet.VMID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.watched != nil {
-		c.watched[id] = true
+	if c.invalidated != nil {
+		c.invalidated[id] = true
 	}
 	c.remove(id)
 }
@@ -113,18 +114,18 @@ func (c *cache) epoch(id fleet.VMID) fleet.Epoch {
 	return 0
 }
 
-// watch starts to record which VMs are invalidated, so that put does not store a version
-// that was loaded before.
-func (c *cache) watch() {
+// trackInvalidated starts to record which VMs are invalidated, so that put does not store a
+// version that was loaded before.
+func (c *cache) trackInvalidated() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.watched = map[fleet.VMID]bool{}
+	c.invalidated = map[fleet.VMID]bool{}
 }
 
-func (c *cache) unwatch() {
+func (c *cache) stopTracking() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.watched = nil
+	c.invalidated = nil
 }
 
 // forget drops the disconnected VMs: rows of connected ones are never purged.
@@ -155,13 +156,13 @@ func (c *cache) clear() {
 	c.disconnected = 0
 }
 
-// ahead returns the VMs that are newer than their rows, if these were written before then.
-func (c *cache) ahead(then time.Time) []fleet.VMID {
+// dirtyBefore returns the dirty VMs whose rows were written before then.
+func (c *cache) dirtyBefore(then time.Time) []fleet.VMID {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	var ids []fleet.VMID
 	for id, h := range c.vms {
-		if h.ahead && h.writtenAt.Before(then) {
+		if h.dirty && h.writtenAt.Before(then) {
 			ids = append(ids, id)
 		}
 	}
@@ -170,13 +171,13 @@ func (c *cache) ahead(then time.Time) []fleet.VMID {
 
 // completed returns v with what its row lacks.
 func (c *cache) completed(v fleet.VM) fleet.VM {
-	h := held{vm: v}
+	h := cachedVM{vm: v}
 	c.complete(&h)
 	return h.vm
 }
 
 // complete adds what its row lacks to a VM that was loaded.
-func (c *cache) complete(h *held) {
+func (c *cache) complete(h *cachedVM) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	known := c.vms[h.vm.ID]
@@ -187,6 +188,6 @@ func (c *cache) complete(h *held) {
 		h.writtenAt = known.writtenAt
 	}
 	if known.vm.LastSeenAt.After(h.vm.LastSeenAt) {
-		h.vm, h.ahead = h.vm.WithLoad(known.vm), true
+		h.vm, h.dirty = h.vm.WithLoad(known.vm), true
 	}
 }

@@ -15,7 +15,7 @@ func someVMs(from, to int, connected bool) map[fleet.VMID]*entry {
 	some := map[fleet.VMID]*entry{}
 	for i := from; i < to; i++ {
 		v := fleet.VM{ID: fleet.VMID(strconv.Itoa(i)), Connected: connected}
-		some[v.ID] = &entry{id: v.ID, vm: v, held: held{version: 1, ahead: connected}}
+		some[v.ID] = &entry{id: v.ID, vm: v, cached: cachedVM{version: 1, dirty: connected}}
 	}
 	return some
 }
@@ -27,7 +27,7 @@ func TestCacheIsBounded(t *testing.T) {
 	c.put(someVMs(0, 5, true))
 	c.put(someVMs(5, maxDisconnected+20, false))
 	require.Len(t, c.vms, maxDisconnected+5)
-	require.Len(t, c.ahead(endOfTime), 5)
+	require.Len(t, c.dirtyBefore(endOfTime), 5)
 	c.forget()
 	require.Len(t, c.vms, 5)
 	c.clear()
@@ -35,7 +35,7 @@ func TestCacheIsBounded(t *testing.T) {
 }
 
 // A VM that is no longer connected counts towards the bound again.
-func TestCacheCountsWhoIsGone(t *testing.T) {
+func TestCacheCountsDisconnected(t *testing.T) {
 	t.Parallel()
 	c := newCache()
 	for _, connected := range []bool{false, true, true, false} {
@@ -55,7 +55,7 @@ func TestCacheHoldsNothingUnknown(t *testing.T) {
 }
 
 // A VM that is not cached is loaded; a cached one is not.
-func TestVMsAreHeld(t *testing.T) {
+func TestVMsAreCached(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	v := r.connect("vm", t0)
@@ -90,12 +90,12 @@ func TestPurgedVMIsForgotten(t *testing.T) {
 func TestLongQueue(t *testing.T) {
 	t.Parallel()
 	const all = 3*fleet.QueueDepth + 1
-	for _, reason := range []string{"small", strings.Repeat("x", maxHeldParams+1)} {
+	for _, reason := range []string{"small", strings.Repeat("x", maxCachedParams+1)} {
 		r, _ := onDisk(t)
 		bounded := func() {
 			h, _ := r.cache.get("vm")
 			require.LessOrEqual(t, len(h.commands), 2*fleet.QueueDepth)
-			if len(reason) > maxHeldParams {
+			if len(reason) > maxCachedParams {
 				require.Empty(t, h.commands, "a large command is not held")
 			}
 		}

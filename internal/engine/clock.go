@@ -14,61 +14,61 @@ import (
 // step to shift its times: VMs that report over HTTP are still running.
 const seenLately = time.Hour
 
-// move is a clock step whose times are being shifted. The loop owns it.
-type move struct {
+// clockShift is a clock step for which times are being shifted. The loop owns it.
+type clockShift struct {
 	jump wallclock.Jump
 	// vms and commands are those that were shifted, or that are newer than the step: all
 	// that were part of a group since.
 	vms      map[fleet.VMID]bool
 	commands map[fleet.CommandID]bool
 	// inDoubt is what a commit of unknown outcome has shifted or created; nil for none. The
-	// mark movedWith, in which each commit stores number, shows whether it was made.
-	inDoubt *move
+	// mark shiftedMark, in which each commit stores number, shows whether it was made.
+	inDoubt *clockShift
 	number  int64
 }
 
-// movedWith is the mark of the latest commit that may have shifted times.
-const movedWith = "moved_with_clock"
+// shiftedMark is the mark of the latest commit that may have shifted times.
+const shiftedMark = "moved_with_clock"
 
-func newMove(j wallclock.Jump) *move {
-	return &move{jump: j, vms: map[fleet.VMID]bool{}, commands: map[fleet.CommandID]bool{}, number: j.At.UnixNano()}
+func newClockShift(j wallclock.Jump) *clockShift {
+	return &clockShift{jump: j, vms: map[fleet.VMID]bool{}, commands: map[fleet.CommandID]bool{}, number: j.At.UnixNano()}
 }
 
 // AdoptClock applies a clock step: adopt makes Clock show another time and returns the
 // difference. Before any input is reduced at the new time, the times of its VM and of the
-// VM's commands are shifted, as fleet.ClockMoved says; inputs that were made before the
+// VM's commands are shifted, as fleet.ClockMoved specifies; inputs that were made before the
 // step count as made right after it. MoveDeadlines must follow, and succeed, before the
 // next AdoptClock. AdoptClock does not use the database.
 func (e *Engine) AdoptClock(ctx context.Context, adopt func() wallclock.Jump) (wallclock.Jump, error) {
 	var j wallclock.Jump
 	err := e.betweenGroups(ctx, func() {
 		if j = adopt(); j.By != 0 {
-			e.jump, e.moving = j, newMove(j)
-			e.purging.moved(j)
+			e.jump, e.shifting = j, newClockShift(j)
+			e.purging.applyJump(j)
 		}
 	})
 	return j, err
 }
 
 // MoveDeadlines shifts the times of all VMs that are connected, have something due or were
-// seen lately, and of all open commands, in bounded steps. Those that a crash interrupts
-// are not shifted later, since the next run starts with the stored times. It returns nil if
-// there is nothing to shift.
+// seen lately, and of all open commands, in batches. After a crash the rest is not shifted:
+// the next run uses the stored times as they are. It returns nil if there is nothing to
+// shift.
 func (e *Engine) MoveDeadlines(ctx context.Context) error {
-	var m *move
-	if err := e.betweenGroups(ctx, func() { m = e.moving }); err != nil || m == nil {
+	var m *clockShift
+	if err := e.betweenGroups(ctx, func() { m = e.shifting }); err != nil || m == nil {
 		return err
 	}
-	if err := e.moveVMs(ctx, m.jump.At.Add(-m.jump.By-seenLately)); err != nil {
+	if err := e.shiftVMs(ctx, m.jump.At.Add(-m.jump.By-seenLately)); err != nil {
 		return err
 	}
-	if err := e.moveCommands(ctx); err != nil {
+	if err := e.shiftCommands(ctx); err != nil {
 		return err
 	}
-	return e.betweenGroups(ctx, func() { e.moving = nil })
+	return e.betweenGroups(ctx, func() { e.shifting = nil })
 }
 
-func (e *Engine) moveVMs(ctx context.Context, since time.Time) error {
+func (e *Engine) shiftVMs(ctx context.Context, since time.Time) error {
 	var q store.VMQuery
 	for {
 		var rows []store.VMRow
@@ -87,13 +87,13 @@ func (e *Engine) moveVMs(ctx context.Context, since time.Time) error {
 				o.vms = append(o.vms, fleet.VMID(row.ID))
 			}
 		}
-		if err := e.touch(ctx, &o); err != nil || !more {
+		if err := e.shiftTimes(ctx, &o); err != nil || !more {
 			return err
 		}
 	}
 }
 
-func (e *Engine) moveCommands(ctx context.Context) error {
+func (e *Engine) shiftCommands(ctx context.Context) error {
 	q := store.CommandQuery{States: []string{string(fleet.Pending), string(fleet.Delivered)}}
 	for {
 		var rows []store.CommandRow
@@ -110,14 +110,14 @@ func (e *Engine) moveCommands(ctx context.Context) error {
 			q.Before = row.Seq
 			o.vms, o.commands = append(o.vms, fleet.VMID(row.VM)), append(o.commands, fleet.CommandID(row.ID))
 		}
-		if err := e.touch(ctx, &o); err != nil || !more {
+		if err := e.shiftTimes(ctx, &o); err != nil || !more {
 			return err
 		}
 	}
 }
 
-// touch makes VMs and commands part of a group, which shifts their times.
-func (e *Engine) touch(ctx context.Context, o *op) error {
+// shiftTimes makes VMs and commands part of a group, which shifts their times.
+func (e *Engine) shiftTimes(ctx context.Context, o *op) error {
 	if len(o.vms) == 0 {
 		return nil
 	}
@@ -142,12 +142,12 @@ func (e *Engine) betweenGroups(ctx context.Context, fn func()) error {
 // followClock shifts the times of what the operations need, if the clock has stepped since
 // they were committed. Damaged records are skipped.
 func (g *group) followClock(ops []*op) error {
-	m := g.e.moving
+	m := g.e.shifting
 	if m == nil {
 		return nil
 	}
 	if m.inDoubt != nil {
-		latest, err := g.e.Driver.Mark(unstoppable, movedWith)
+		latest, err := g.e.Driver.Mark(unstoppable, shiftedMark)
 		if err != nil {
 			return err
 		}
@@ -156,67 +156,67 @@ func (g *group) followClock(ops []*op) error {
 		}
 		m.inDoubt = nil
 	}
-	g.moved = newMove(m.jump)
+	g.shifted = newClockShift(m.jump)
 	for _, o := range ops {
 		for _, vm := range o.vms {
-			g.moveVM(vm)
+			g.shiftVM(vm)
 		}
 		for _, id := range o.commands {
-			g.moveCommand(g.command(id))
+			g.shiftCommand(g.command(id))
 		}
 	}
 	m.number++
-	g.mark(movedWith, m.number)
+	g.mark(shiftedMark, m.number)
 	return nil
 }
 
-func (g *group) moveVM(vm fleet.VMID) {
-	if !g.e.moving.vms[vm] && !g.moved.vms[vm] {
-		g.moved.vms[vm] = true
-		g.move(fleet.ClockMoved{VM: vm, By: g.moved.jump.By})
+func (g *group) shiftVM(vm fleet.VMID) {
+	if !g.e.shifting.vms[vm] && !g.shifted.vms[vm] {
+		g.shifted.vms[vm] = true
+		g.shift(fleet.ClockMoved{VM: vm, By: g.shifted.jump.By})
 	}
-	for _, c := range g.entries[vm].commands { // moveCommand replaces the slice
-		g.moveCommand(c)
+	for _, c := range g.entries[vm].commands { // shiftCommand replaces the slice
+		g.shiftCommand(c)
 	}
 }
 
-// moveCommand shifts a command; it does nothing for the zero Command. The commands of a VM
+// shiftCommand shifts a command; it does nothing for the zero Command. The commands of a VM
 // outside the group are shifted with that VM.
-func (g *group) moveCommand(c fleet.Command) {
-	if g.entries[c.VM] == nil || g.e.moving.commands[c.ID] || g.moved.commands[c.ID] {
+func (g *group) shiftCommand(c fleet.Command) {
+	if g.entries[c.VM] == nil || g.e.shifting.commands[c.ID] || g.shifted.commands[c.ID] {
 		return
 	}
-	g.moved.commands[c.ID] = true
-	g.move(fleet.ClockMoved{VM: c.VM, Command: c.ID, By: g.moved.jump.By})
+	g.shifted.commands[c.ID] = true
+	g.shift(fleet.ClockMoved{VM: c.VM, Command: c.ID, By: g.shifted.jump.By})
 }
 
-func (g *group) move(in fleet.ClockMoved) {
+func (g *group) shift(in fleet.ClockMoved) {
 	_, _ = g.reduce(in.VM, in, g.e.Clock()) // an error means a damaged record, which no other input can change either
 }
 
-// recordMoved records, after the commit, what needs no further shift, including what the
+// recordShifted records, after the commit, what needs no further shift, including what the
 // group has created. After an error it is in doubt.
-func (g *group) recordMoved(err error) {
-	if g.moved == nil {
+func (g *group) recordShifted(err error) {
+	if g.shifted == nil {
 		return
 	}
 	for _, c := range g.commands {
-		g.moved.commands[c.ID] = true
+		g.shifted.commands[c.ID] = true
 	}
 	if err != nil {
-		g.e.moving.inDoubt = g.moved
+		g.e.shifting.inDoubt = g.shifted
 		return
 	}
-	g.e.moving.add(g.moved)
+	g.e.shifting.add(g.shifted)
 }
 
-func (m *move) add(o *move) {
+func (m *clockShift) add(o *clockShift) {
 	maps.Copy(m.vms, o.vms)
 	maps.Copy(m.commands, o.commands)
 }
 
-// afterJump returns an input and its time, adjusted to the latest clock step.
-func (e *Engine) afterJump(in fleet.Input, now time.Time) (fleet.Input, time.Time) {
+// shiftInput returns an input and its time, adjusted to the latest clock step.
+func (e *Engine) shiftInput(in fleet.Input, now time.Time) (fleet.Input, time.Time) {
 	if e.jump.By == 0 {
 		return in, now
 	}
@@ -224,10 +224,10 @@ func (e *Engine) afterJump(in fleet.Input, now time.Time) (fleet.Input, time.Tim
 	case fleet.Tick, fleet.ClockMoved, fleet.ControllerRestarted: // a Tick may be for an earlier time
 		return in, now
 	case fleet.CommandAccepted: // now is newer than its times
-		return fleet.AfterJump(in, e.jump.Stale(in.New.AcceptedAt, e.Clock())), now
+		return fleet.ShiftInput(in, e.jump.Stale(in.New.AcceptedAt, e.Clock())), now
 	}
 	if by := e.jump.Stale(now, e.Clock()); by != 0 {
-		return fleet.AfterJump(in, by), now.Add(by)
+		return fleet.ShiftInput(in, by), now.Add(by)
 	}
 	return in, now
 }

@@ -13,7 +13,7 @@ import (
 
 // Times are shifted once, even if the commit that shifted them is in doubt, and while the
 // database cannot be read.
-func TestTimesMoveOnce(t *testing.T) {
+func TestTimesAreShiftedOnce(t *testing.T) {
 	t.Parallel()
 	for name, made := range map[string]bool{"the commit was made": true, "it was not made": false} {
 		t.Run(name, func(t *testing.T) {

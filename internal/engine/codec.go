@@ -170,10 +170,7 @@ func decodeChange(row store.ChangeRow) (c fleet.Change, err error) {
 	if err == nil && !sameTexts(string(subject), row.VM) {
 		err = errColumns
 	}
-	if err != nil {
-		return c, err
-	}
-	return c, nil
+	return c, err
 }
 
 // errKind occurs when a change has an unknown kind.

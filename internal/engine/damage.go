@@ -19,9 +19,9 @@ const (
 	keyNumber = "number"
 )
 
-// check returns the reason why a row is damaged: it cannot be one that the engine has
-// written.
-func (e *Engine) check() store.Check {
+// damageChecks returns functions that return why a row is damaged: the engine cannot have
+// written it.
+func (e *Engine) damageChecks() store.Check {
 	return store.Check{
 		VM:      func(row store.VMRow) error { _, err := decodeVM(row); return err },
 		Command: func(row store.CommandRow) error { _, err := decodeCommand(row); return err },
@@ -34,7 +34,7 @@ func (e *Engine) check() store.Check {
 	}
 }
 
-// The places of rows.
+// placesOfVM returns where a row is, and the next functions do so for other rows.
 func placesOfVM(row store.VMRow) []store.Place {
 	return []store.Place{{Class: store.ClassVMs, Row: row.Row}}
 }
@@ -90,8 +90,8 @@ func bothDamaged(a, b error) error {
 	return damageAt(places)
 }
 
-// errNotAside occurs when rows are damaged each time they are read, but not when they are
-// to be set aside.
+// errNotAside occurs when rows are damaged each time they are read, but not when SetAside
+// checks them.
 var errNotAside = errors.New("damaged rows were not set aside")
 
 // undamaged calls read until it finds no damaged row, and sets aside those that it finds.
@@ -118,7 +118,7 @@ func (e *Engine) undamaged(ctx context.Context, read func() error) error {
 // again. A VM whose own row was damaged has no session any more: it starts over with the
 // next one.
 func (e *Engine) setAside(ctx context.Context, places []store.Place) (int, error) {
-	moved, err := e.Driver.SetAside(ctx, e.Clock(), places, e.check())
+	moved, err := e.Driver.SetAside(ctx, e.Clock(), places, e.damageChecks())
 	if err != nil {
 		return 0, err
 	}
@@ -137,13 +137,13 @@ func (e *Engine) setAside(ctx context.Context, places []store.Place) (int, error
 	return len(moved), nil
 }
 
-// epochsAside is the distance between the epochs of a VM before and after its row was set
+// epochGap is the distance between the epochs of a VM before and after its row was set
 // aside. No VM has that many sessions.
-const epochsAside = 1_000_000_000
+const epochGap = 1_000_000_000
 
-// lostEpoch returns an epoch that is higher than any session of a VM had before its row,
-// with this number, was set aside, and lower than after the next time that this happens.
-func lostEpoch(number int64) fleet.Epoch { return fleet.Epoch(number) * epochsAside }
+// lostEpoch returns where the epochs of a VM continue after its row was set aside under this
+// number: above all that it had before, and below those after the next time.
+func lostEpoch(number int64) fleet.Epoch { return fleet.Epoch(number) * epochGap }
 
 // damagedRows contains the rows in which a damaged heartbeat was found.
 type damagedRows struct {
@@ -172,7 +172,7 @@ func (n *damagedRows) first(row int64) bool {
 // logDamaged logs, once per row, that a heartbeat in it is damaged. The other heartbeats of
 // the row are readable, so it is not set aside.
 func (e *Engine) logDamaged(row store.HeartbeatRow, vm fleet.VMID, why error) {
-	if e.lines.first(row.Seq) {
+	if e.damageLogged.first(row.Seq) {
 		e.Log.Error("damaged heartbeat left out", keyTable, store.ClassHeartbeats, keyRow, row.Seq, logkey.VM, vm, logkey.Error, why)
 	}
 }

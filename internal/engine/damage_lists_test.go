@@ -39,7 +39,7 @@ func TestDamagedReports(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	r.event("other", t0)
-	r.record(heartbeatsOf2("vm", "other")...)
+	r.record(polledHeartbeats("vm", "other")...)
 	before := r.LastChange()
 	log := r.logged()
 	line := []byte(`{"vm":"vm",` + "\n" + `{"vm":"third"}` + "\n")
@@ -156,9 +156,9 @@ func TestColumnsMustMatch(t *testing.T) {
 	vm, command := rows.VMs[0], rows.Commands[0]
 	events, _, err := r.db.Driver.Events(t.Context(), store.EventQuery{}, 1)
 	require.NoError(t, err)
-	require.NoError(t, r.check().Fault(vm))
-	require.NoError(t, r.check().Fault(command))
-	require.NoError(t, r.check().Fault(events[0]))
+	require.NoError(t, r.damageChecks().Fault(vm))
+	require.NoError(t, r.damageChecks().Fault(command))
+	require.NoError(t, r.damageChecks().Fault(events[0]))
 	for i, change := range []func(*store.VMRow){
 		func(v *store.VMRow) { v.ID = "x" }, func(v *store.VMRow) { v.Pool = "x" }, func(v *store.VMRow) { v.Org = "x" },
 		func(v *store.VMRow) { v.Status = "x" }, func(v *store.VMRow) { v.Connected = false },
@@ -166,7 +166,7 @@ func TestColumnsMustMatch(t *testing.T) {
 	} {
 		row := vm
 		change(&row)
-		require.ErrorIs(t, r.check().Fault(row), errColumns, i)
+		require.ErrorIs(t, r.damageChecks().Fault(row), errColumns, i)
 	}
 	for i, change := range []func(*store.CommandRow){
 		func(c *store.CommandRow) { c.ID = "x" }, func(c *store.CommandRow) { c.VM = "x" }, func(c *store.CommandRow) { c.Type = "x" },
@@ -175,14 +175,14 @@ func TestColumnsMustMatch(t *testing.T) {
 	} {
 		row := command
 		change(&row)
-		require.ErrorIs(t, r.check().Fault(row), errColumns, i)
+		require.ErrorIs(t, r.damageChecks().Fault(row), errColumns, i)
 	}
 	for i, change := range []func(*store.EventRow){
 		func(e *store.EventRow) { e.VM = "x" }, func(e *store.EventRow) { e.Type = "x" }, func(e *store.EventRow) { e.ReceivedAt = t0.Add(1) },
 	} {
 		row := events[0]
 		change(&row)
-		require.ErrorIs(t, r.check().Fault(row), errColumns, i)
+		require.ErrorIs(t, r.damageChecks().Fault(row), errColumns, i)
 	}
 }
 

@@ -102,7 +102,7 @@ func TestDamagedVM(t *testing.T) {
 	r.damageVM("vm")
 	r.group(
 		func() { r.apply(fleet.Polled{VM: "vm"}, t0.Add(time.Minute)) },
-		func() { r.record(heartbeatsOf2("vm", "other")...) },
+		func() { r.record(polledHeartbeats("vm", "other")...) },
 		func() { r.event("other", t0) },
 	)
 	log.requireAside(t, "table=vms row=1 id=vm vm_id=vm number=1")
@@ -153,7 +153,7 @@ func TestDamagedVMIsNamed(t *testing.T) {
 	}
 }
 
-func heartbeatsOf2(vms ...fleet.VMID) (hs []fleet.Heartbeat) {
+func polledHeartbeats(vms ...fleet.VMID) (hs []fleet.Heartbeat) {
 	for _, vm := range vms {
 		hs = append(hs, fleet.Heartbeat{Origin: fleet.Origin{VM: vm, Via: fleet.HTTP, ReceivedAt: t0.Add(time.Second)}})
 	}
@@ -192,7 +192,7 @@ func TestEpochsOutliveTheirRecord(t *testing.T) {
 		_, err = r.Apply(t.Context(), fleet.AckReceived{VM: "vm", Epoch: old.Epoch, Ack: fleet.Ack{CommandID: "c"}}, t0)
 		require.Error(t, err)
 		next := r.connect("vm", t0)
-		require.Greater(t, next.Epoch, old.Epoch+epochsAside/2)
+		require.Greater(t, next.Epoch, old.Epoch+epochGap/2)
 		require.True(t, r.vm("vm").Stale(fleet.Origin{Via: fleet.Stream, Epoch: old.Epoch}))
 		id, err := r.next(next, "", t0)
 		require.NoError(t, err)
@@ -278,7 +278,7 @@ func TestDamagedCommand(t *testing.T) {
 
 // A command that another reader sets aside while its VM is cached is not delivered any
 // more.
-func TestDamagedCommandOfHeldVM(t *testing.T) {
+func TestDamagedCommandOfCachedVM(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	v := r.connect("vm", t0)

@@ -40,7 +40,7 @@ type Options struct {
 
 // Engine is safe for concurrent use. Every method that changes something returns when the
 // change is durable, or with an error: one of the domain, or one that wraps
-// fleet.ErrUnavailable, after which it is in doubt whether the change was made. Methods
+// fleet.ErrUnavailable, after which the change may or may not have been made. Methods
 // that read return errors that wrap fleet.ErrUnavailable when the driver fails. All return
 // the error of their context if that ends first.
 //
@@ -56,16 +56,16 @@ type Engine struct {
 	// entries and blocks are *entry and *block of finished groups, for reuse: allocating them
 	// for each group would keep the garbage collector busy.
 	entries, blocks sync.Pool
-	lines           damagedRows
+	damageLogged    damagedRows
 	feed            *feed
 	ready           listeners[func(fleet.VMID, fleet.Ready)]
 	notices         listeners[func(fleet.Notice)]
 
 	purging purgeClock
-	// jump is the latest clock step; moving is set until all times are shifted by it. Both
+	// jump is the latest clock step; shifting is set until all times are shifted by it. Both
 	// belong to the loop.
-	jump   wallclock.Jump
-	moving *move
+	jump     wallclock.Jump
+	shifting *clockShift
 
 	ops        chan *op
 	between    chan func() // called by the loop between two groups
@@ -90,7 +90,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		stopping: make(chan struct{}), done: make(chan struct{}),
 		entries: sync.Pool{New: func() any { return new(entry) }}, blocks: sync.Pool{New: func() any { return new(block) }},
 	}
-	if err := e.openFrames(); err != nil {
+	if err := e.openCodecs(); err != nil {
 		return nil, err
 	}
 	if err := e.checkEncoding(ctx); err != nil {
@@ -105,7 +105,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	}
 	e.feed = newFeed(e, last)
 	go e.loop()
-	e.background.Go(e.checkpointLoop)
+	e.background.Go(e.flushLoop)
 	return e, nil
 }
 
@@ -198,6 +198,7 @@ type op struct {
 // errClosed occurs when an Engine is used after Close.
 var errClosed = fmt.Errorf("%w: %w", fleet.ErrUnavailable, store.ErrClosed)
 
+// do queues an operation and waits until it is committed or has failed.
 func (e *Engine) do(ctx context.Context, o *op) error {
 	o.done = make(chan struct{})
 	select {
@@ -237,7 +238,7 @@ func (e *Engine) loop() {
 			for len(e.ops) > 0 {
 				e.runGroup(e.gather(<-e.ops))
 			}
-			e.writeAllRows()
+			e.flushAllRows()
 			return
 		}
 	}

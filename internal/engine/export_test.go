@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Checkpoint writes the rows that the engine's loop would write at this time.
-func (e *Engine) Checkpoint(ctx context.Context, now time.Time) error {
-	return e.checkpoint(ctx, now.Add(-2*rowEvery))
+// FlushRows writes the rows that the engine's loop would write at this time.
+func (e *Engine) FlushRows(ctx context.Context, now time.Time) error {
+	return e.flushRows(ctx, now.Add(-2*rowEvery))
 }
 
 // CopyFile returns a copy of the current files of an SQLite database: what a kill of its

@@ -40,8 +40,8 @@ func TestFailedCommit(t *testing.T) {
 			return err
 		},
 		"reset": func() error { _, err := r.ResetSessions(t.Context(), at); return err },
-		"checkpoint": func() error {
-			return r.checkpoint(t.Context(), endOfTime)
+		"flush": func() error {
+			return r.flushRows(t.Context(), endOfTime)
 		},
 	} {
 		err := do()
@@ -161,7 +161,7 @@ func TestContexts(t *testing.T) {
 	require.NotErrorIs(t, err, fleet.ErrUnavailable)
 
 	// The queue is full and the driver does not return.
-	r.held(func(all *sync.WaitGroup) {
+	r.whileCommitting(func(all *sync.WaitGroup) {
 		for range cap(r.ops) {
 			all.Go(r.mark)
 		}
@@ -194,7 +194,7 @@ func TestCloseCommitsWhatIsQueued(t *testing.T) {
 		_, found := again.Command(t.Context(), fleet.CommandID(name(i)))
 		if err != nil {
 			require.ErrorIs(t, err, fleet.ErrUnavailable)
-			require.ErrorIs(t, found, fleet.ErrNotFound, "the caller was told that it does not exist")
+			require.ErrorIs(t, found, fleet.ErrNotFound, "a command whose caller got an error does not exist")
 			continue
 		}
 		require.NoError(t, found)

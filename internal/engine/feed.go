@@ -38,9 +38,9 @@ type feed struct {
 	stopping  chan struct{}
 	done      chan struct{}
 
-	// turn is locked while changes are added, and by the engine from before a commit until
+	// adding is held while changes are added, and by the engine from before a commit until
 	// its changes are added.
-	turn       sync.Mutex
+	adding     sync.Mutex
 	committing atomic.Bool
 	failing    bool        // the last read of other writers' changes failed
 	retry      *time.Timer // nil before the first failure
@@ -55,7 +55,7 @@ func newFeed(e *Engine, last int64) *feed {
 		engine: e, log: e.Log, last: last,
 		more: make(chan struct{}, 1), stopping: make(chan struct{}), done: make(chan struct{}),
 	}
-	f.unlisten = e.Driver.Listen(f.note)
+	f.unlisten = e.Driver.Listen(f.notify)
 	go f.loop()
 	return f
 }
@@ -64,17 +64,17 @@ func (f *feed) close() {
 	f.unlisten()
 	close(f.stopping)
 	<-f.done
-	f.turn.Lock()
-	defer f.turn.Unlock()
+	f.adding.Lock()
+	defer f.adding.Unlock()
 	if f.retry != nil {
 		f.retry.Stop()
 	}
 }
 
-// note is called by the driver with the number of the latest change.
-func (f *feed) note(last int64) {
+// notify is called by the driver with the number of the latest change.
+func (f *feed) notify(last int64) {
 	f.reported.Store(last)
-	if !f.committing.Load() { // otherwise the changes are about to be added by offer
+	if !f.committing.Load() { // otherwise endCommit is about to add the changes
 		f.wake()
 	}
 }
@@ -95,24 +95,25 @@ func (f *feed) loop() {
 		case <-f.stopping:
 			return
 		}
-		f.turn.Lock()
+		f.adding.Lock()
 		f.catchUp()
-		f.turn.Unlock()
+		f.adding.Unlock()
 	}
 }
 
-// begin announces a commit of the feed's own engine; offer or abandon must follow.
-func (f *feed) begin() {
-	f.turn.Lock()
+// beginCommit announces a commit of the feed's own engine; endCommit or abortCommit must
+// follow.
+func (f *feed) beginCommit() {
+	f.adding.Lock()
 	f.committing.Store(true)
 }
 
-// abandon ends a commit that has failed.
-func (f *feed) abandon() { f.offer(nil) }
+// abortCommit ends a commit that has failed.
+func (f *feed) abortCommit() { f.endCommit(nil) }
 
-// offer adds the changes of a commit of the feed's own engine.
-func (f *feed) offer(changes []fleet.Change) {
-	defer f.turn.Unlock()
+// endCommit adds the changes of a commit of the feed's own engine.
+func (f *feed) endCommit(changes []fleet.Change) {
+	defer f.adding.Unlock()
 	f.committing.Store(false)
 	if len(changes) > 0 && changes[0].Seq == f.lastChange()+1 {
 		f.add(changes, changes[len(changes)-1].Seq)
@@ -122,7 +123,7 @@ func (f *feed) offer(changes []fleet.Change) {
 	}
 }
 
-// catchUp adds the driver's changes after the latest known one. The caller holds turn.
+// catchUp adds the driver's changes after the latest known one. The caller holds adding.
 func (f *feed) catchUp() {
 	for f.reported.Load() > f.lastChange() {
 		changes, _, err := f.engine.storedChanges(context.Background(), store.ChangeQuery{After: f.lastChange()}, feedBatch)
@@ -222,7 +223,7 @@ func (e *Engine) Changes(ctx context.Context, q store.ChangeQuery, limit int) (c
 	if n := len(changes); n > 0 && changes[n-1].Seq >= last {
 		more = false
 	}
-	// Not before the listeners have been called.
+	// Readers get no change before the listeners.
 	return slices.DeleteFunc(changes, func(c fleet.Change) bool { return c.Seq > last }), more, nil
 }
 

@@ -217,7 +217,7 @@ func TestFeedRecovers(t *testing.T) {
 
 // Changes that were purged before the feed has read them are skipped, and the feed
 // continues.
-func TestFeedGoesOnAfterPurge(t *testing.T) {
+func TestFeedContinuesAfterPurge(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	r.event("vm", t0)

@@ -26,7 +26,7 @@ func (e *Engine) runGroup(ops []*op) {
 	for len(ops) > 0 {
 		g := &group{e: e, reload: map[fleet.CommandID]bool{}}
 		err := g.commit(ops)
-		e.cache.unwatch()
+		e.cache.stopTracking()
 		for _, o := range ops {
 			if err != nil {
 				o.err = unavailable(unstoppable, err)
@@ -66,10 +66,10 @@ type group struct {
 	order   []*entry // in order of the first change, so that commits are deterministic
 	// commands are the changed commands in their new state, in order of the first change;
 	// named are those that were loaded by id.
-	commands []fleet.Command
-	placed   map[fleet.CommandID]int // in commands
-	named    map[fleet.CommandID]fleet.Command
-	broken   map[fleet.CommandID]error
+	commands     []fleet.Command
+	commandIndex map[fleet.CommandID]int // in commands
+	named        map[fleet.CommandID]fleet.Command
+	damaged      map[fleet.CommandID]error
 
 	changes    []fleet.Change   // in order; the changes of VMs follow
 	events     []store.EventRow // of the changes, in their order
@@ -77,7 +77,7 @@ type group struct {
 	notices    []fleet.Notice
 	heartbeats *block
 	marks      map[string]int64
-	moved      *move // what it has shifted with the clock; nil if that has not stepped
+	shifted    *clockShift // what it has shifted with the clock; nil if that has not stepped
 	deferred   []*op
 	// reload are commands that were expected to be new but exist.
 	reload map[fleet.CommandID]bool
@@ -109,7 +109,7 @@ func (g *group) commit(ops []*op) error {
 		err := g.write()
 		var conflict *store.ConflictError
 		if !errors.As(err, &conflict) {
-			g.recordMoved(err)
+			g.recordShifted(err)
 			if err == nil {
 				g.finish(ops)
 			} else {
@@ -123,10 +123,10 @@ func (g *group) commit(ops []*op) error {
 }
 
 func (g *group) reset(vms int) {
-	g.e.cache.watch()
+	g.e.cache.trackInvalidated()
 	*g = group{
 		e: g.e, reload: g.reload, entries: make(map[fleet.VMID]*entry, vms),
-		placed: map[fleet.CommandID]int{}, named: map[fleet.CommandID]fleet.Command{}, broken: map[fleet.CommandID]error{},
+		commandIndex: map[fleet.CommandID]int{}, named: map[fleet.CommandID]fleet.Command{}, damaged: map[fleet.CommandID]error{},
 	}
 }
 
@@ -146,17 +146,18 @@ func (g *group) reloadConflicts(c *store.ConflictError) {
 	}
 	for _, id := range c.Commands {
 		g.reload[fleet.CommandID(id)] = true
-		if i, ok := g.placed[fleet.CommandID(id)]; ok {
+		if i, ok := g.commandIndex[fleet.CommandID(id)]; ok {
 			g.e.cache.invalidate(g.commands[i].VM)
 		}
 	}
 }
 
-// run runs an operation, unless the state of one of its VMs is no longer complete.
+// run runs an operation, or defers it if more commands of one of its VMs must be loaded
+// first.
 func (g *group) run(o *op) {
 	o.err = nil
 	for _, vm := range o.vms {
-		if en := g.entries[vm]; !en.complete() {
+		if en := g.entries[vm]; !en.canReduce() {
 			g.deferred = append(g.deferred, o)
 			return
 		}
@@ -177,9 +178,9 @@ func (g *group) attempt(o *op) (err error) {
 // reduce applies an input to the state of its VM.
 func (g *group) reduce(vm fleet.VMID, in fleet.Input, now time.Time) (fleet.Outcome, error) {
 	en := g.entries[vm]
-	in, now = g.e.afterJump(in, now)
+	in, now = g.e.shiftInput(in, now)
 	_, named := in.Subject()
-	if err := g.broken[named]; err != nil {
+	if err := g.damaged[named]; err != nil {
 		return fleet.Outcome{}, err
 	}
 	s := fleet.State{VM: en.vm, Commands: en.commands}
@@ -204,7 +205,7 @@ func (g *group) reduce(vm fleet.VMID, in fleet.Input, now time.Time) (fleet.Outc
 // command returns a command that an input names, in its state within this group, or the
 // zero Command.
 func (g *group) command(id fleet.CommandID) fleet.Command {
-	if i, ok := g.placed[id]; ok {
+	if i, ok := g.commandIndex[id]; ok {
 		return g.commands[i]
 	}
 	return g.named[id]
@@ -213,11 +214,11 @@ func (g *group) command(id fleet.CommandID) fleet.Command {
 // apply applies an outcome.
 func (g *group) apply(en *entry, out fleet.Outcome, now time.Time) {
 	for _, c := range out.Commands {
-		i, ok := g.placed[c.ID]
+		i, ok := g.commandIndex[c.ID]
 		if !ok {
 			i = len(g.commands)
 			g.commands = append(g.commands, c)
-			g.placed[c.ID] = i
+			g.commandIndex[c.ID] = i
 		}
 		g.commands[i] = c
 	}
@@ -227,7 +228,7 @@ func (g *group) apply(en *entry, out fleet.Outcome, now time.Time) {
 	switch {
 	case out.Ready.Command != "":
 		g.ready = append(g.ready, readyVM{en.id, out.Ready})
-	case len(out.Commands) > 0 && en.vm.Connected && !en.complete(): // there may be one that is not in memory
+	case len(out.Commands) > 0 && en.vm.Connected && !en.canReduce(): // there may be one that is not in memory
 		g.ready = append(g.ready, readyVM{en.id, fleet.Ready{Prepare: true}})
 	}
 }
@@ -249,7 +250,7 @@ func (g *group) finish(ops []*op) {
 
 // numbered returns a command with the numbers that the commit assigned.
 func (g *group) numbered(c fleet.Command) fleet.Command {
-	if i, ok := g.placed[c.ID]; ok {
+	if i, ok := g.commandIndex[c.ID]; ok {
 		c.Seq, c.Version = g.commands[i].Seq, g.commands[i].Version
 	}
 	return c

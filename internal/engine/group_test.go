@@ -14,7 +14,7 @@ import (
 )
 
 // An operation that fails does not affect others in the same commit.
-func TestBadOperationHarmsNoOther(t *testing.T) {
+func TestFailedOperationAffectsNoOther(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	fault := errors.New("fault")
@@ -96,7 +96,7 @@ func TestAcceptedIDs(t *testing.T) {
 }
 
 // The same holds when the other VM is in the group and its whole state is in memory.
-func TestAcceptedIDOfHeldVM(t *testing.T) {
+func TestAcceptedIDOfCachedVM(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	r.accept("open", "a")

@@ -91,8 +91,8 @@ const packedWindow = 256 << 10
 // maxText is the maximum length of an uncompressed document, in bytes.
 const maxText = 256 << 20
 
-// openFrames creates the encoder and the decoder, both safe for concurrent use.
-func (e *Engine) openFrames() (err error) {
+// openCodecs creates the encoder and the decoder, both safe for concurrent use.
+func (e *Engine) openCodecs() (err error) {
 	e.packer, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1),
 		zstd.WithWindowSize(packedWindow), zstd.WithLowerEncoderMem(true))
 	if err != nil {
@@ -111,8 +111,8 @@ func (e *Engine) unpack(doc []byte) ([]byte, error) {
 	return text, nil
 }
 
-// vmOf returns the VM of a line without decoding it. Only a time of receipt may precede its
-// member "vm".
+// vmOf returns the VM of a line without decoding it: the first member "vm", which only a
+// time of receipt may precede.
 func vmOf(line []byte) (id []byte) {
 	_, rest, _ := bytes.Cut(line, []byte(`"vm":"`))
 	id, _, _ = bytes.Cut(rest, []byte{'"'})
@@ -135,20 +135,20 @@ func (e *Engine) heartbeatsOf(row store.HeartbeatRow, text []byte, vm fleet.VMID
 	return hs
 }
 
-// heartbeatRows is how many rows are read at a time.
-const heartbeatRows = 50
+// heartbeatBatch is how many rows are read at a time.
+const heartbeatBatch = 50
 
 // heartbeatOverhead is the size of a heartbeat without its body, in bytes.
 const heartbeatOverhead = 512
 
-// eachRow calls fn with the rows of heartbeats and their texts, latest first, until fn
-// returns false. It skips damaged rows.
-func (e *Engine) eachRow(ctx context.Context, q store.HeartbeatQuery, fn func(store.HeartbeatRow, []byte) bool) error {
+// eachHeartbeatRow calls fn with the rows of heartbeats and their texts, latest first, until
+// fn returns false. It skips damaged rows.
+func (e *Engine) eachHeartbeatRow(ctx context.Context, q store.HeartbeatQuery, fn func(store.HeartbeatRow, []byte) bool) error {
 	for {
 		var rows []store.HeartbeatRow
 		var more bool
 		err := e.undamaged(ctx, func() (err error) {
-			rows, more, err = e.Driver.Heartbeats(ctx, q, heartbeatRows)
+			rows, more, err = e.Driver.Heartbeats(ctx, q, heartbeatBatch)
 			return err
 		})
 		if err != nil {
@@ -183,7 +183,7 @@ func (e *Engine) Heartbeats(
 	ctx context.Context, vm fleet.VMID, before time.Time, limit int,
 ) (hs []fleet.Heartbeat, more bool, err error) {
 	var bound store.Bound
-	err = e.eachRow(ctx, store.HeartbeatQuery{VM: string(vm), Before: before}, func(row store.HeartbeatRow, text []byte) bool {
+	err = e.eachHeartbeatRow(ctx, store.HeartbeatQuery{VM: string(vm), Before: before}, func(row store.HeartbeatRow, text []byte) bool {
 		for _, h := range slices.Backward(e.heartbeatsOf(row, text, vm)) {
 			if !before.IsZero() && !h.ReceivedAt.Before(before) {
 				continue

@@ -126,7 +126,7 @@ func TestHeartbeatsOfGroup(t *testing.T) {
 func TestHeartbeatsInManyRows(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
-	const all = 2*heartbeatRows + 3
+	const all = 2*heartbeatBatch + 3
 	for i := range all {
 		r.record(fleet.Heartbeat{Origin: fleet.Origin{VM: "vm", Via: fleet.HTTP, ReceivedAt: t0.Add(time.Duration(i))}})
 		r.record(fleet.Heartbeat{Origin: fleet.Origin{VM: "other", Via: fleet.HTTP, ReceivedAt: t0.Add(time.Duration(i))}})

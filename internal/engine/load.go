@@ -23,7 +23,7 @@ func (g *group) load(ops []*op) error {
 			if h, ok := g.e.cache.get(vm); ok {
 				en.begin(h)
 			}
-			if en.held.version == 0 || !en.complete() {
+			if en.cached.version == 0 || !en.canReduce() {
 				k.VMs = append(k.VMs, string(vm))
 			}
 		}
@@ -88,17 +88,17 @@ func (g *group) openCommands() map[fleet.CommandID]fleet.VMID {
 func (g *group) addLoaded(k store.Keys, rows store.Rows, vms []fleet.VM, commands []fleet.Command) {
 	for _, id := range k.VMs {
 		en := g.entries[fleet.VMID(id)]
-		en.begin(held{})
+		en.begin(cachedVM{})
 		en.loading = true
 	}
 	for i, row := range rows.VMs {
 		en := g.entries[fleet.VMID(row.ID)]
-		en.held.version, en.held.vm = row.Version, vms[i]
-		g.e.cache.complete(&en.held)
-		en.vm = en.held.vm
+		en.cached.version, en.cached.vm = row.Version, vms[i]
+		g.e.cache.complete(&en.cached)
+		en.vm = en.cached.vm
 	}
 	for id := range rows.Aside.Commands {
-		g.broken[fleet.CommandID(id)] = fleet.ErrDamaged
+		g.damaged[fleet.CommandID(id)] = fleet.ErrDamaged
 	}
 	named := map[string]bool{}
 	for _, id := range k.Commands {
@@ -115,10 +115,10 @@ func (g *group) addLoaded(k store.Keys, rows store.Rows, vms []fleet.VM, command
 	}
 	for _, id := range k.VMs {
 		en := g.entries[fleet.VMID(id)]
-		if en.held.version == 0 {
+		if en.cached.version == 0 {
 			g.continueEpochs(en, rows.Aside.VMs[id])
 		}
-		en.completeLoaded()
+		en.finishLoad()
 	}
 }
 
@@ -133,13 +133,13 @@ func (g *group) continueEpochs(en *entry, number int64) {
 	if epoch > lostEpoch(number) {
 		epoch++ // the session with it may be live, and must end
 	}
-	en.held.vm.Epoch, en.vm.Epoch = epoch, epoch
+	en.cached.vm.Epoch, en.vm.Epoch = epoch, epoch
 }
 
-// completeLoaded completes the loaded state of the VM. A command that was loaded by its id
-// is left out unless it is among the first of its queue: commands before it are not in
-// memory.
-func (en *entry) completeLoaded() {
+// finishLoad sorts the commands that were loaded, and drops those that are not among the
+// first of their queue: one that was loaded by its id may have others before it that are not
+// in memory.
+func (en *entry) finishLoad() {
 	slices.SortFunc(en.commands, func(a, b fleet.Command) int { return cmp.Compare(a.Seq, b.Seq) })
 	count := make(map[fleet.Queue]int, len(fleet.Queues))
 	en.commands = slices.DeleteFunc(en.commands, func(c fleet.Command) bool {
@@ -149,5 +149,5 @@ func (en *entry) completeLoaded() {
 		}
 		return count[c.Queue()] > fleet.QueueDepth
 	})
-	en.held.commands, en.held.more = en.commands, en.more
+	en.cached.commands, en.cached.more = en.commands, en.more
 }

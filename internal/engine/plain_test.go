@@ -20,9 +20,9 @@ type plain struct {
 	beats    map[fleet.VMID][]fleet.Heartbeat
 	changes  map[fleet.VMID][]fleet.Change
 
-	before map[fleet.VMID]fleet.VM // the commit in progress
-	moved  []fleet.VMID            // since then, in order
-	at     map[fleet.VMID]time.Time
+	before  map[fleet.VMID]fleet.VM // the commit in progress
+	changed []fleet.VMID            // since then, in order
+	at      map[fleet.VMID]time.Time
 }
 
 func newPlain(r fleet.Rules) *plain {
@@ -34,9 +34,9 @@ func newPlain(r fleet.Rules) *plain {
 
 // commit runs one commit: a VM that differs afterwards is one change.
 func (p *plain) commit(fn func()) {
-	p.before, p.moved, p.at = map[fleet.VMID]fleet.VM{}, nil, map[fleet.VMID]time.Time{}
+	p.before, p.changed, p.at = map[fleet.VMID]fleet.VM{}, nil, map[fleet.VMID]time.Time{}
 	fn()
-	for _, id := range p.moved {
+	for _, id := range p.changed {
 		v, was := p.vms[id], p.before[id]
 		if was.ID == "" || v.Differs(was) {
 			p.changes[id] = append(p.changes[id], fleet.Change{At: p.at[id], Subject: id, VM: &v})
@@ -83,7 +83,7 @@ func (p *plain) reduce(in fleet.Input, now time.Time) (fleet.Outcome, error) {
 	if v := out.State.VM; v != s.VM {
 		if _, ok := p.before[vm]; !ok {
 			p.before[vm] = s.VM
-			p.moved = append(p.moved, vm)
+			p.changed = append(p.changed, vm)
 		}
 		p.vms[vm], p.at[vm] = v, now
 	}

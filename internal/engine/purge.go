@@ -41,7 +41,7 @@ func (e *Engine) Purge(ctx context.Context, r Retention, now time.Time) (int, er
 		}
 		return earlier(asOf, now).Add(-keep)
 	}
-	through, err := e.Driver.Mark(ctx, journaled)
+	through, err := e.Driver.Mark(ctx, journaledMark)
 	if err != nil {
 		return 0, unavailable(ctx, err)
 	}
@@ -75,13 +75,13 @@ func (e *Engine) PurgeTime(ctx context.Context, now time.Time) (time.Time, error
 func (e *Engine) purgeTime(ctx context.Context, now time.Time) (time.Time, error) {
 	asOf := e.purging.advance(now, e.Clock())
 	return asOf, e.do(ctx, &op{run: func(g *group) error {
-		g.mark(purgedAsOf, asOf.UnixNano())
+		g.mark(purgedAsOfMark, asOf.UnixNano())
 		return nil
 	}})
 }
 
-// purgedAsOf is the mark of the last purge time, in Unix nanoseconds.
-const purgedAsOf = "purged_as_of"
+// purgedAsOfMark is the mark of the last purge time, in Unix nanoseconds.
+const purgedAsOfMark = "purged_as_of"
 
 const (
 	// purgeSpeed is how much faster than real time the purge clock may run.
@@ -103,7 +103,7 @@ type purgeClock struct {
 
 // openPurgeClock continues with the stored purge time.
 func (e *Engine) openPurgeClock(ctx context.Context) error {
-	shown, err := e.Driver.Mark(ctx, purgedAsOf)
+	shown, err := e.Driver.Mark(ctx, purgedAsOfMark)
 	if err == nil && shown != 0 {
 		e.purging.shown = time.Unix(0, shown).UTC()
 	}
@@ -111,8 +111,8 @@ func (e *Engine) openPurgeClock(ctx context.Context) error {
 	return err
 }
 
-// moved applies a clock step, in which no time has passed.
-func (p *purgeClock) moved(j wallclock.Jump) {
+// applyJump applies a clock step, in which no time has passed.
+func (p *purgeClock) applyJump(j wallclock.Jump) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.jump, p.last = j, p.last.Add(j.By)

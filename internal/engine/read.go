@@ -7,8 +7,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// State returns what the next step of a VM depends on, as last committed. Its VM is the
-// zero VM if it was never seen.
+// State returns the fleet.State of a VM as last committed. Its VM is the zero VM if it was
+// never seen.
 func (e *Engine) State(ctx context.Context, vm fleet.VMID) (fleet.State, error) {
 	g := &group{e: e, entries: map[fleet.VMID]*entry{}}
 	if err := g.load([]*op{{vms: []fleet.VMID{vm}}}); err != nil {
@@ -123,13 +123,13 @@ func (e *Engine) Events(ctx context.Context, q store.EventQuery, limit int) (eve
 	return events, more, nil
 }
 
-// journaled is the mark of the last event that is in the journal.
-const journaled = "journaled_event"
+// journaledMark is the mark of the last event that is in the journal.
+const journaledMark = "journaled_event"
 
 // UnjournaledEvents returns events that are not yet marked, oldest first. It returns none
 // only if there are none.
 func (e *Engine) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Event, error) {
-	after, err := e.Driver.Mark(ctx, journaled)
+	after, err := e.Driver.Mark(ctx, journaledMark)
 	if err != nil {
 		return nil, unavailable(ctx, err)
 	}
@@ -140,7 +140,7 @@ func (e *Engine) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Even
 // MarkJournaled marks the events up to seq as written to the journal.
 func (e *Engine) MarkJournaled(ctx context.Context, seq int64) error {
 	return e.do(ctx, &op{run: func(g *group) error {
-		g.mark(journaled, seq)
+		g.mark(journaledMark, seq)
 		return nil
 	}})
 }

@@ -23,7 +23,7 @@ type records struct {
 }
 
 // testRecords checks that nothing that makes an engine fast or durable changes its answers
-// and records: groups, the cache, rows that lag behind, documents, and crashes.
+// and records: groups, the cache, rows that are written later, documents, and crashes.
 func testRecords(f *fixture) {
 	r := &records{fixture: f, rand: random(f.T)}
 	f.rules.Defaults.MaxDeliveries = modelDeliveries
@@ -295,7 +295,7 @@ func (r *records) opTime() {
 			break
 		}
 	}
-	require.NoError(r, r.Checkpoint(r.Context(), r.now))
+	require.NoError(r, r.FlushRows(r.Context(), r.now))
 }
 
 // compare compares all records.

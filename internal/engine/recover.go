@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// lookBack is the maximum age of heartbeats and acks that the row of a connected VM may
-	// lack: up to three times rowEvery between checkpoints, which may be late.
+	// lookBack is how far back heartbeats and acks are read, from the end of the earlier
+	// run: older ones are in the rows, which flushLoop, though it may be late, writes within
+	// three times rowEvery.
 	lookBack = 3*rowEvery + time.Minute
 	// recoverBatch is how many rows are read, and how many VMs written, at a time.
 	recoverBatch = 500
@@ -123,7 +124,7 @@ func (e *Engine) lastReports(ctx context.Context) (map[fleet.VMID]lastReport, er
 
 // lastHeartbeats adds the last heartbeat of each VM since then.
 func (e *Engine) lastHeartbeats(ctx context.Context, since time.Time, reports map[fleet.VMID]lastReport) error {
-	return e.eachRow(ctx, store.HeartbeatQuery{}, func(row store.HeartbeatRow, text []byte) bool {
+	return e.eachHeartbeatRow(ctx, store.HeartbeatQuery{}, func(row store.HeartbeatRow, text []byte) bool {
 		if row.At.Before(since) {
 			return false
 		}

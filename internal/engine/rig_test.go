@@ -141,8 +141,9 @@ func onDisk(tb testing.TB) (r *rig, crash func() *rig) {
 	}
 }
 
-// held runs fn while the driver blocks a commit, so that other operations queue up.
-func (r *rig) held(fn func(all *sync.WaitGroup)) {
+// whileCommitting runs fn while the driver blocks a commit, so that other operations queue
+// up.
+func (r *rig) whileCommitting(fn func(all *sync.WaitGroup)) {
 	r.Helper()
 	entered, release := make(chan struct{}), make(chan struct{})
 	r.db.onCommit(func(w store.Writes, next commitFunc) (store.Committed, error) {
@@ -171,7 +172,7 @@ func (r *rig) queued(n int) {
 // group commits operations together, in this order.
 func (r *rig) group(ops ...func()) {
 	r.Helper()
-	r.held(func(all *sync.WaitGroup) {
+	r.whileCommitting(func(all *sync.WaitGroup) {
 		for i, op := range ops {
 			all.Go(op)
 			r.queued(i + 1)

@@ -52,7 +52,7 @@ func TestReloadedVMIsAheadOfRow(t *testing.T) {
 		if outdated {
 			r.cache.invalidate("vm")
 		}
-		large := drainWith(t, "large", "vm", string(make([]byte, 2*maxHeldParams)))
+		large := drainWith(t, "large", "vm", string(make([]byte, 2*maxCachedParams)))
 		_, err := r.Accept(t.Context(), large)
 		require.NoError(t, err)
 		r.accept("other", "vm")
@@ -156,7 +156,7 @@ func TestListsFollowReports(t *testing.T) {
 
 // The row of a VM without a session is current: it may be purged, and after a crash nothing
 // restores what it lacks.
-func TestRowOfPollingVMIsNotBehind(t *testing.T) {
+func TestRowOfPollingVMIsCurrent(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
 	for i := range 3 {
@@ -169,9 +169,9 @@ func TestRowOfPollingVMIsNotBehind(t *testing.T) {
 // A crash does not reset a VM to its last heartbeat if it was seen since: by an event, by
 // an ack, which no heartbeat contains, even if the command had already ended, or by the
 // proof of its command.
-func TestCrashAfterNewsOfVM(t *testing.T) {
+func TestCrashAfterLaterReports(t *testing.T) {
 	t.Parallel()
-	for name, news := range map[string]func(*rig, fleet.VM, time.Time) time.Time{
+	for name, report := range map[string]func(*rig, fleet.VM, time.Time) time.Time{
 		"event": func(r *rig, v fleet.VM, at time.Time) time.Time {
 			r.event(v.ID, at)
 			return at
@@ -210,7 +210,7 @@ func TestCrashAfterNewsOfVM(t *testing.T) {
 			t.Parallel()
 			r, crash := onDisk(t)
 			v, last := r.beating(3)
-			last = news(r, v, last.Add(time.Second))
+			last = report(r, v, last.Add(time.Second))
 			before := r.vm("vm")
 			require.Equal(t, last, before.LastSeenAt)
 			again := crash()
@@ -221,7 +221,7 @@ func TestCrashAfterNewsOfVM(t *testing.T) {
 }
 
 // After a crash, what a row lacks is found even if other VMs were seen since.
-func TestCrashAfterNewsOfOthers(t *testing.T) {
+func TestCrashAfterReportsOfOthers(t *testing.T) {
 	t.Parallel()
 	r, crash := onDisk(t)
 	_, last := r.beating(5)
@@ -241,7 +241,7 @@ func TestSilentVMSurvivesCrash(t *testing.T) {
 	for at := last; at.Before(last.Add(2 * lookBack)); {
 		at = at.Add(40 * time.Second)
 		r.record(beat(other, at, 1))
-		require.NoError(t, r.checkpoint(t.Context(), at.Add(-2*rowEvery)))
+		require.NoError(t, r.flushRows(t.Context(), at.Add(-2*rowEvery)))
 		before := r.vm("vm")
 		again := crash()
 		again.reset(at)
@@ -255,7 +255,7 @@ func TestSilentVMSurvivesCrash(t *testing.T) {
 func TestSilentFleetIsWritten(t *testing.T) {
 	t.Parallel()
 	r := inMemory(t)
-	const vms = 2*checkpointBatch + 1
+	const vms = 2*flushBatch + 1
 	hs := make([]fleet.Heartbeat, vms)
 	for i := range hs {
 		v := r.apply(fleet.SessionOpened{Hello: fleet.Hello{VM: fleet.VMID("vm-" + strconv.Itoa(i))}}, t0).State.VM
@@ -266,12 +266,12 @@ func TestSilentFleetIsWritten(t *testing.T) {
 		hs[i].ReceivedAt = t0.Add(1)
 	}
 	r.record(hs...)
-	require.Len(t, r.cache.ahead(endOfTime), vms)
-	require.NoError(t, r.checkpoint(t.Context(), t0))
-	require.Len(t, r.cache.ahead(endOfTime), vms, "the rows are recent")
+	require.Len(t, r.cache.dirtyBefore(endOfTime), vms)
+	require.NoError(t, r.flushRows(t.Context(), t0))
+	require.Len(t, r.cache.dirtyBefore(endOfTime), vms, "the rows are recent")
 	before, changes := r.db.commits.Load(), r.LastChange()
-	require.NoError(t, r.checkpoint(t.Context(), t0.Add(1)))
-	require.Empty(t, r.cache.ahead(endOfTime))
+	require.NoError(t, r.flushRows(t.Context(), t0.Add(1)))
+	require.Empty(t, r.cache.dirtyBefore(endOfTime))
 	require.Equal(t, before+3, r.db.commits.Load())
 	require.Equal(t, changes, r.LastChange(), "watchers see no change")
 }

@@ -27,7 +27,7 @@ func testIdempotency(f *fixture) {
 	require.Equal(t, first, f.command("a"))
 }
 
-func testWindow(f *fixture) {
+func testOrder(f *fixture) {
 	t := f.T
 	v := f.registered("vm")
 	for i := range 30 {
@@ -117,7 +117,7 @@ func testLeasedAtOnce(f *fixture) {
 	require.Equal(t, fleet.Pending, f.send("e", "vm").State, "the VM is not connected")
 }
 
-func testLeaseNames(f *fixture) {
+func testLeaseOfNext(f *fixture) {
 	t := f.T
 	v := f.registered("vm")
 	f.send("a", "vm")

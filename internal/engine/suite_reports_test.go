@@ -143,10 +143,10 @@ func testLists(f *fixture) {
 
 func testChanges(f *fixture) {
 	t := f.T
-	told := make(chan int64, 100)
+	notified := make(chan int64, 100)
 	stop := f.Listen(func(cs []fleet.Change) {
 		for _, c := range cs {
-			told <- c.Seq
+			notified <- c.Seq
 		}
 	})
 	defer stop()
@@ -159,7 +159,7 @@ func testChanges(f *fixture) {
 	require.Equal(t, last, cs[len(cs)-1].Seq)
 	var seen []string
 	for i, c := range cs {
-		require.Equal(t, c.Seq, <-told, "listeners get the same, in order")
+		require.Equal(t, c.Seq, <-notified, "listeners get the same, in order")
 		if i > 0 {
 			require.Greater(t, c.Seq, cs[i-1].Seq)
 		}

@@ -148,12 +148,13 @@ func testSilence(f *fixture) {
 	require.Equal(t, fleet.TimedOut, f.command("b").State, "its deadline ends it anyway")
 }
 
-// tokenMissing records why the VM "vm" has no token.
-func (f *fixture) tokenMissing(why string, news bool) {
+// tokenMissing records why the VM "vm" has no token, and requires that this is visible to
+// watchers or not.
+func (f *fixture) tokenMissing(why string, visible bool) {
 	f.Helper()
 	before := f.vm("vm")
 	after := f.apply(fleet.TokenUnavailable{VM: "vm", Why: why}).State.VM
-	require.Equal(f, news, before.Differs(after))
+	require.Equal(f, visible, before.Differs(after))
 }
 
 func testTokenWait(f *fixture) {

@@ -83,10 +83,10 @@ func TestEngine(t *testing.T) {
 // promises are tests that an engine passes on every driver.
 var promises = map[string]func(*fixture){
 	"a command id is an idempotency key":             testIdempotency,
-	"commands are delivered in order, one at a time": testWindow,
+	"commands are delivered in order, one at a time": testOrder,
 	"a new session redelivers":                       testRedelivery,
 	"a command is leased when it is accepted":        testLeasedAtOnce,
-	"a lease is for the next command":                testLeaseNames,
+	"a lease is for the next command":                testLeaseOfNext,
 	"the newest session wins":                        testFencing,
 	"the ack clock stops with the session":           testAckClock,
 	"nothing is delivered after its deadline":        testDeadline,
@@ -102,8 +102,8 @@ var promises = map[string]func(*fixture){
 	"registration: a restart repeats it":             testRegistrationRestart,
 	"registration: vm_started repeats it":            testRegistrationStarted,
 	"registration: proof counts as the ack":          testRegistrationProof,
-	"registration: a queued command serves":          testRegistrationAdopts,
-	"events of superseded sessions are no evidence":  testStaleEvent,
+	"registration: a queued register_runner is used": testRegistrationAdopts,
+	"events of superseded sessions are not evidence": testStaleEvent,
 	"events wait for the journal":                    testJournalMark,
 	"heartbeats are kept and shown":                  testHeartbeats,
 	"lists are filtered and paged in a stable order": testLists,

@@ -24,12 +24,12 @@ func (g *group) write() error {
 	}
 	var done store.Committed
 	if len(w.VMs)+len(w.Commands)+len(w.Events)+len(w.Heartbeats)+len(w.Marks) > 0 {
-		g.e.feed.begin()
+		g.e.feed.beginCommit()
 		if done, err = g.e.Driver.Commit(unstoppable, w); err != nil {
-			g.e.feed.abandon()
+			g.e.feed.abortCommit()
 			return err
 		}
-		defer func() { g.e.feed.offer(g.changes) }() // after hold
+		defer func() { g.e.feed.endCommit(g.changes) }() // after updateCache
 	}
 	for i := range g.commands {
 		g.commands[i].Version++
@@ -45,17 +45,17 @@ func (g *group) write() error {
 		}
 	}
 	for _, en := range written {
-		en.held.version++
+		en.cached.version++
 	}
-	g.hold()
+	g.updateCache()
 	return nil
 }
 
-// hold caches the VMs in their new state.
-func (g *group) hold() {
+// updateCache caches the VMs in their new state.
+func (g *group) updateCache() {
 	for _, en := range g.entries {
 		for i, c := range en.commands {
-			if j, ok := g.placed[c.ID]; ok {
+			if j, ok := g.commandIndex[c.ID]; ok {
 				en.commands[i] = g.commands[j] // with its numbers; the entry owns the slice, since c has changed
 			}
 		}
@@ -69,16 +69,16 @@ func (g *group) writes() (w store.Writes, written []*entry, err error) {
 	var docs [][]byte // of the changes of VMs
 	w.Marks = g.marks
 	for _, en := range g.order {
-		if en.held.ahead = en.lags(); en.held.ahead {
+		if en.cached.dirty = en.canWriteLater(); en.cached.dirty {
 			continue
 		}
-		row, err := encodeVM(en.vm, en.held.version)
+		row, err := encodeVM(en.vm, en.cached.version)
 		if err != nil {
 			return w, nil, err
 		}
 		w.VMs = append(w.VMs, row)
 		written = append(written, en)
-		en.held.writtenAt = en.at
+		en.cached.writtenAt = en.at
 		if en.differs() {
 			v := en.vm
 			g.changes = append(g.changes, fleet.Change{At: en.at, Subject: en.id, VM: &v})
@@ -134,7 +134,7 @@ func (g *group) changeOf(change *fleet.Change, w *store.Writes) ([]byte, error) 
 	outline := whole.Outline()
 	outline.Seq, outline.Version = 0, 0 // documents do not contain them
 	change.Command = &outline
-	i := g.placed[whole.ID]
+	i := g.commandIndex[whole.ID]
 	if last := g.commands[i]; last.State == whole.State && last.Attempts == whole.Attempts &&
 		last.Last == whole.Last && last.DueAt.Equal(whole.DueAt) && last.Ack == whole.Ack && whole.Params.Equal(outline.Params) {
 		return w.Commands[i].Doc, nil

@@ -29,19 +29,19 @@ func TestAwaitsRunner(t *testing.T) {
 		decided bool
 		ready   Ready
 	}{
-		"a configured runner":              {beat(Stream, 3, &Runner{Configured: true}), later, true, Ready{}},
-		"an unconfigured runner":           {beat(Stream, 3, &Runner{}), later, true, Ready{"r", true}},
-		"nothing of the runner":            {beat(Stream, 3, nil), later, false, Ready{}},
-		"a runner, on the session before":  {beat(Stream, 2, &Runner{}), later, false, Ready{}},
-		"a runner, over HTTP":              {beat(HTTP, 0, &Runner{}), later, false, Ready{}},
-		"a tick before its time":           {Tick{VM: "vm"}, t1.Add(runnerReportTimeout - 1), false, Ready{}},
-		"silence":                          {Tick{VM: "vm"}, t1.Add(runnerReportTimeout), true, Ready{"r", true}},
-		"another command":                  {CommandAccepted{drain("c")}, later, false, Ready{}},
-		"its end":                          {CancelRequested{"vm", "r"}, later, true, Ready{}},
-		"the end of the session":           {SessionClosed{"vm", 3, ""}, later, true, Ready{}},
-		"a newer session, which asks anew": {SessionOpened{Hello{VM: "vm"}, ""}, later, false, Ready{}},
+		"a configured runner":                 {beat(Stream, 3, &Runner{Configured: true}), later, true, Ready{}},
+		"an unconfigured runner":              {beat(Stream, 3, &Runner{}), later, true, Ready{"r", true}},
+		"no report about the runner":          {beat(Stream, 3, nil), later, false, Ready{}},
+		"a runner, on the superseded session": {beat(Stream, 2, &Runner{}), later, false, Ready{}},
+		"a runner, over HTTP":                 {beat(HTTP, 0, &Runner{}), later, false, Ready{}},
+		"a tick before its time":              {Tick{VM: "vm"}, t1.Add(runnerReportTimeout - 1), false, Ready{}},
+		"silence":                             {Tick{VM: "vm"}, t1.Add(runnerReportTimeout), true, Ready{"r", true}},
+		"another command":                     {CommandAccepted{drain("c")}, later, false, Ready{}},
+		"its cancellation":                    {CancelRequested{"vm", "r"}, later, true, Ready{}},
+		"the end of the session":              {SessionClosed{"vm", 3, ""}, later, true, Ready{}},
+		"a newer session, which waits again":  {SessionOpened{Hello{VM: "vm"}, ""}, later, false, Ready{}},
 	} {
-		opened, err := testRules.Reduce(stateOf(requestedVM(), register("r").out(Stream, 2, t0)), SessionOpened{Hello{VM: "vm"}, "r"}, t1)
+		opened, err := testRules.Reduce(stateOf(requestedVM(), register("r").deliveredBy(Stream, 2, t0)), SessionOpened{Hello{VM: "vm"}, "r"}, t1)
 		require.NoError(t, err)
 		require.Equal(t, Ready{}, opened.Ready)
 		_, err = opened.State.Next(LeaseRequest{Via: Stream, Epoch: 3, At: t1})

@@ -13,7 +13,8 @@ const (
 	// maxStartReordering is the same for a vm_started event, which is repeated until it is
 	// acknowledged.
 	maxStartReordering = 10 * time.Minute
-	// maxExtraDelay is by how much a heartbeat over HTTP may be slower than the one before.
+	// maxExtraDelay is by how much longer a heartbeat over HTTP may take than the one before
+	// it.
 	maxExtraDelay = time.Minute
 	// plausibleClock is how far an agent's clock may be off for the order of its reports to
 	// be evidence about boots: some clocks start in 1970 at each boot.
@@ -24,17 +25,17 @@ const (
 	minBoot = time.Minute
 )
 
-// startsIn reports whether an agent in this miglet_state has just been started. Agents
-// never return to these states.
-func startsIn(status string) bool {
+// isStartState reports whether an agent is in this miglet_state right after it was started.
+// It never returns to one of these states, except to ready after a failed registration.
+func isStartState(status string) bool {
 	return status == StatusInitializing || status == StatusConnecting || status == StatusReady
 }
 
-// sentBefore reports whether a report was sent before another one, by at most within. It
-// compares whole seconds, since that is what agents send on a stream.
+// sentBefore reports whether a report was sent before another one, and at most this much
+// earlier. It compares whole seconds, since that is what agents send on a stream.
 func sentBefore(sent, other time.Time, within time.Duration) bool {
-	behind := other.Truncate(time.Second).Sub(sent)
-	return !sent.IsZero() && !other.IsZero() && behind > 0 && behind <= within
+	lead := other.Truncate(time.Second).Sub(sent)
+	return !sent.IsZero() && !other.IsZero() && lead > 0 && lead <= within
 }
 
 // Late reports whether a heartbeat was received after one that its agent sent later, or
@@ -49,28 +50,28 @@ func (v VM) Late(h Heartbeat) bool {
 	return slow || sentBefore(h.SentAt, v.HeartbeatSentAt, maxReordering)
 }
 
-// begun reports whether anything was observed in this boot that an agent does only after it
-// has reported this state; an empty state stands for vm_started. After a failed attempt an
-// agent may be ready again, as it may be before the first one.
-func (v VM) begun(status string) bool {
+// pastState reports whether anything was observed in this boot that an agent does only after
+// it has reported this state; the empty state stands for vm_started. An agent may become
+// ready again after a failed attempt.
+func (v VM) pastState(status string) bool {
 	g := v.Registration
 	tried := g.State == Requested || g.State == Registered ||
 		g.State == RegFailed && !g.RequestedAt.IsZero() && status != StatusReady
-	return tried || v.Job != nil || !v.SpentAt.IsZero() || v.Status != "" && !startsIn(v.Status)
+	return tried || v.Job != nil || !v.SpentAt.IsZero() || v.Status != "" && !isStartState(v.Status)
 }
 
-// observeBoot applies a report that agents send only right after their start. It shows a
-// new boot only if the agent was seen at a later stage before. On a stream, the report must
-// also come from a newer session than the one on which the agent is known to be in this
-// boot. Over HTTP it does not end the boot of such a session: the next session starts the
-// new boot.
+// observeBoot applies a report that agents send only right after their start. It begins a
+// new boot only if the agent was already past that state. On a stream, the report must also
+// come from a newer session than the latest one that is known to be in this boot. Over HTTP,
+// while that session is live or the VM runs a job, the report is only remembered: the next
+// session begins the new boot.
 func (r *reduction) observeBoot(o Origin, status string, sentAt time.Time) {
 	v := r.vm()
 	known := v.Registration.Epoch
 	plausible := o.ReceivedAt.Sub(o.SentAt).Abs() < plausibleClock
 	repeated := !sentAt.IsZero() && sentAt.Equal(v.StartedAt)
 	switch {
-	case !v.begun(status), o.ReceivedAt.Before(v.Registration.ProvenAt), o.Via == Stream && o.Epoch <= known:
+	case !v.pastState(status), o.ReceivedAt.Before(v.Registration.ProvenAt), o.Via == Stream && o.Epoch <= known:
 	case plausible && (repeated || sentBefore(o.SentAt, v.EvidenceSentAt, maxStartReordering)):
 	case o.Via == HTTP && (v.Connected && v.Epoch <= known || v.Job != nil && v.Epoch > 0):
 		v.BootSeenAt = o.ReceivedAt
@@ -79,8 +80,8 @@ func (r *reduction) observeBoot(o Origin, status string, sentAt time.Time) {
 	}
 }
 
-// boot starts a new boot, in which nothing has been registered yet. If boots follow each
-// other too quickly, several VMs share the id.
+// boot starts a new boot, in which nothing has been registered yet. It does not if boots
+// follow each other too quickly: then several VMs seem to share the id.
 func (r *reduction) boot(now, startedAt time.Time) {
 	v := r.vm()
 	if !v.mayBoot(now) {
@@ -90,11 +91,11 @@ func (r *reduction) boot(now, startedAt time.Time) {
 		}
 		return
 	}
-	attempting, crashed := r.attempting(), v.crashedEarly()
+	unproven, crashed := r.awaitingProof(), v.crashedEarly()
 	*v = v.reboot(startedAt, now)
 	g := &v.Registration
 	switch {
-	case attempting:
+	case unproven:
 		r.failAttempt(restartedUnregistered, noTime)
 	case crashed: // so the proof does not count: GitHub may have rejected the runner
 		g.Failures, g.Crashes = g.Crashes, g.Crashes+1
@@ -112,9 +113,8 @@ func (v VM) crashedEarly() bool {
 	return v.Registration.State == Registered && !v.CrashedAt.IsZero() && v.CrashedAt.Sub(v.Registration.ProvenAt) < minRun
 }
 
-// mayBoot reports whether a new boot counts: at most one per session or per minute. More
-// boots than that mean that several VMs share the id, which is then not registered for a
-// while.
+// mayBoot reports whether a new boot may begin: once per session, or once per minute. More
+// boots mean that several VMs share the id; then the VM is not registered for a while.
 func (v VM) mayBoot(now time.Time) bool {
 	return later(v.ConnectedAt, v.DisconnectedAt).After(v.BootedAt) || now.Sub(v.BootedAt) >= minBoot
 }
@@ -126,7 +126,7 @@ func (r *reduction) startPendingBoot() {
 	if v.BootSeenAt.IsZero() || !v.mayBoot(r.now) {
 		return
 	}
-	if v.begun("") && !r.registering() {
+	if v.pastState("") && !r.registerRunnerOpen() {
 		r.boot(r.now, noTime)
 	}
 	v.BootSeenAt = noTime
@@ -138,7 +138,7 @@ func (v VM) reboot(startedAt, now time.Time) VM {
 	v.StartedAt, v.BootedAt = startedAt, now
 	v.Runner, v.Job = nil, nil
 	v.SpentAt, v.CrashedAt, v.EvidenceSentAt, v.BootSeenAt = time.Time{}, time.Time{}, time.Time{}, time.Time{}
-	if !startsIn(v.Status) {
+	if !isStartState(v.Status) {
 		v.Status = ""
 	}
 	return v

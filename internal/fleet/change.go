@@ -2,8 +2,7 @@ package fleet
 
 import "time"
 
-// Change is one durable step of the fleet. Exactly one of VM, Command and Event
-// is set.
+// Change is one entry of the change log. Exactly one of VM, Command and Event is set.
 type Change struct {
 	// Seq increases with every change; cursors point at it.
 	Seq int64

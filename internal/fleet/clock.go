@@ -2,15 +2,14 @@ package fleet
 
 import "time"
 
-// ClockMoved is a step of the controller's clock; a negative By means that the clock was
-// set back. It shifts those times of the VM, or of the command if it names one, that are
-// compared with the present: every time that the controller's clock has set, except for the
-// history. So nothing ends earlier or later because of the step. In the change log it
-// appears as a change of the VM, whose times are visible, but not as a step of its
-// commands.
+// ClockMoved is a step of the controller's clock; By is negative when it was set back. It
+// shifts the times of the VM, or of the command if it names one, that the controller's clock
+// has set and that are compared with the present. So nothing ends earlier or later because
+// of the step. The change log gets a change of the VM, whose times are visible, but none of
+// its commands.
 //
-// It must be applied once to each record that is older than the step, and to none that
-// is younger. It returns ErrNotFound when the VM has no such command.
+// Apply it exactly once to each record that is older than the step, and to no newer one. It
+// returns ErrNotFound when the VM has no such command.
 type ClockMoved struct {
 	VM      VMID
 	Command CommandID
@@ -23,7 +22,7 @@ func (in ClockMoved) Subject() (VMID, CommandID) { return in.VM, in.Command }
 func (in ClockMoved) reduce(r *reduction) error {
 	if in.Command == "" {
 		if r.State.Known() {
-			r.State.VM = r.vm().moveClock(in.By)
+			r.State.VM = r.vm().shiftTimes(in.By)
 		}
 		return nil
 	}
@@ -31,54 +30,54 @@ func (in ClockMoved) reduce(r *reduction) error {
 	if err != nil || c.State.Terminal() {
 		return err
 	}
-	r.putQuietly(c.moveClock(in.By))
+	r.putQuietly(c.shiftTimes(in.By))
 	return nil
 }
 
-// moveClock returns v with its times shifted. FirstSeenAt is history, and the times when
-// something was sent or began are from the agent's clock.
-func (v VM) moveClock(by time.Duration) VM {
+// shiftTimes returns v with its times shifted. FirstSeenAt is compared with nothing, and the
+// times at which something was sent or began are from the agent's clock.
+func (v VM) shiftTimes(by time.Duration) VM {
 	g := &v.Registration
 	for _, t := range []*time.Time{
 		&v.BootedAt, &v.BootSeenAt, &v.ContestedAt, &v.SpentAt, &v.CrashedAt, &v.LastSeenAt, &v.ConnectedAt, &v.DisconnectedAt,
 		&v.LastHeartbeatAt, &v.LastAckAt, &v.AwaitsRunnerUntil, &v.TokenWait.Since, &v.TokenWait.RetryAt, &v.DueAt,
 		&g.RequestedAt, &g.ProvenAt, &g.CheckAt, &g.GraceUntil, &g.LastFailure.At, &g.NextAttemptAt, &g.ProbeAt,
 	} {
-		moveTime(t, by)
+		shiftTime(t, by)
 	}
 	return v
 }
 
-// moveClock returns an open command with its times shifted. CreatedAt is from the caller's
+// shiftTimes returns an open command with its times shifted. CreatedAt is from the caller's
 // clock; the others are set when the command ends.
-func (c Command) moveClock(by time.Duration) Command {
+func (c Command) shiftTimes(by time.Duration) Command {
 	for _, t := range []*time.Time{&c.AcceptedAt, &c.ExpiresAt, &c.Last.At, &c.DueAt} {
-		moveTime(t, by)
+		shiftTime(t, by)
 	}
 	return c
 }
 
-// MoveClock returns l with its times shifted.
-func (l Liveness) MoveClock(by time.Duration) Liveness {
+// ShiftTimes returns l with its times shifted.
+func (l Liveness) ShiftTimes(by time.Duration) Liveness {
 	for _, t := range []*time.Time{&l.OpenedAt, &l.LastMessageAt, &l.LastHeartbeatAt, &l.SuspectAt} {
-		moveTime(t, by)
+		shiftTime(t, by)
 	}
 	return l
 }
 
-// moveTime shifts a time that is set.
-func moveTime(t *time.Time, by time.Duration) {
+// shiftTime shifts a time that is set.
+func shiftTime(t *time.Time, by time.Duration) {
 	if !t.IsZero() {
 		*t = t.Add(by)
 	}
 }
 
-// AfterJump returns an input that was made before a clock step and is reduced after it,
+// ShiftInput returns an input that was made before a clock step and is reduced after it,
 // with its times shifted.
-func AfterJump(in Input, by time.Duration) Input {
+func ShiftInput(in Input, by time.Duration) Input {
 	switch in := in.(type) {
 	case CommandAccepted:
-		in.New = in.New.moveClock(by)
+		in.New = in.New.shiftTimes(by)
 		return in
 	case LeaseRequested:
 		in.Request.At = in.Request.At.Add(by)

@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// notMoved are the times that do not shift when the clock steps, each with the reason.
-var notMoved = map[string]string{
+// notShifted are the times that do not shift when the clock steps, each with the reason.
+var notShifted = map[string]string{
 	"VM.StartedAt":       "the agent's clock set it",
 	"VM.Job.StartedAt":   "the agent's clock set it",
 	"VM.FirstSeenAt":     "history: it is not compared with anything",
@@ -53,13 +53,13 @@ func filled(name string, v any) map[string]*time.Time {
 	return found
 }
 
-// requireMoved requires that all times have shifted except those in notMoved.
-func requireMoved(t *testing.T, before, after map[string]*time.Time, by time.Duration) {
+// requireShifted requires that all times have shifted except those in notShifted.
+func requireShifted(t *testing.T, before, after map[string]*time.Time, by time.Duration) {
 	t.Helper()
 	require.NotEmpty(t, before)
 	for name, was := range before {
 		want := was.Add(by)
-		if notMoved[name] != "" {
+		if notShifted[name] != "" {
 			want = *was
 		}
 		require.Equal(t, want, *after[name], "%s: move it in clockMoved, or give it a reason in notMoved", name)
@@ -68,23 +68,23 @@ func requireMoved(t *testing.T, before, after map[string]*time.Time, by time.Dur
 
 // Every time that is compared with the present shifts with the clock, including those that
 // are added to these types later.
-func TestClockMovesEveryTime(t *testing.T) {
+func TestClockMovedShiftsEveryTime(t *testing.T) {
 	t.Parallel()
 	for _, by := range []time.Duration{-time.Hour, 40 * 24 * time.Hour} {
 		var v VM
 		var c Command
 		var l Liveness
 		vm, command, liveness := filled("VM", &v), filled("Command", &c), filled("Liveness", &l)
-		for name := range notMoved {
+		for name := range notShifted {
 			require.True(t, vm[name] != nil || command[name] != nil, "%s is a time", name)
 		}
-		movedVM, movedCommand, movedLiveness := v.moveClock(by), c.moveClock(by), l.MoveClock(by)
-		requireMoved(t, vm, times("VM", reflect.ValueOf(&movedVM).Elem()), by)
-		requireMoved(t, command, times("Command", reflect.ValueOf(&movedCommand).Elem()), by)
-		requireMoved(t, liveness, times("Liveness", reflect.ValueOf(&movedLiveness).Elem()), by)
+		movedVM, movedCommand, movedLiveness := v.shiftTimes(by), c.shiftTimes(by), l.ShiftTimes(by)
+		requireShifted(t, vm, times("VM", reflect.ValueOf(&movedVM).Elem()), by)
+		requireShifted(t, command, times("Command", reflect.ValueOf(&movedCommand).Elem()), by)
+		requireShifted(t, liveness, times("Liveness", reflect.ValueOf(&movedLiveness).Elem()), by)
 	}
-	require.Equal(t, VM{}, VM{}.moveClock(time.Hour), "zero times stay zero")
-	require.Equal(t, Command{}, Command{}.moveClock(time.Hour))
+	require.Equal(t, VM{}, VM{}.shiftTimes(time.Hour), "zero times stay zero")
+	require.Equal(t, Command{}, Command{}.shiftTimes(time.Hour))
 }
 
 // clockState is a VM with a command in flight and a pending one.
@@ -103,14 +103,14 @@ func clockState() (State, Command, Command) {
 	return State{VM: v, Commands: []Command{out, pending}}, out, pending
 }
 
-// A step of the clock changes the VM, or the named command, and does not look like a step
-// of a command: none is logged as accepted or delivered again.
+// A step of the clock changes the VM, or the named command. It does not look like a
+// transition of the command: that is not logged as accepted or delivered again.
 func TestClockMoved(t *testing.T) {
 	t.Parallel()
 	s, out, pending := clockState()
 	by := -time.Hour
-	vm := s.VM.moveClock(by)
-	moved := func(c Command) Command { return c.moveClock(by) }
+	vm := s.VM.shiftTimes(by)
+	moved := func(c Command) Command { return c.shiftTimes(by) }
 	ended := Command{ID: "ended", VM: "vm", State: Succeeded, FinishedAt: t0}
 	testReduce(t, map[string]reduceCase{
 		"the VM": {state: s, in: ClockMoved{VM: "vm", By: by}, vm: vm},
@@ -119,15 +119,15 @@ func TestClockMoved(t *testing.T) {
 		},
 		"a command in flight": {
 			state: s, in: ClockMoved{VM: "vm", Command: "out", By: by},
-			moved: []Command{moved(out)}, log: []Change{},
+			changed: []Command{moved(out)}, log: []Change{},
 		},
 		"a pending one": {
 			state: s, in: ClockMoved{VM: "vm", Command: "pending", By: by},
-			moved: []Command{moved(pending)}, log: []Change{},
+			changed: []Command{moved(pending)}, log: []Change{},
 		},
 		"one that is not among the first": {
 			state: State{VM: s.VM, Commands: []Command{out}, Named: pending}, in: ClockMoved{VM: "vm", Command: "pending", By: by},
-			moved: []Command{moved(pending)}, log: []Change{},
+			changed: []Command{moved(pending)}, log: []Change{},
 		},
 		"one that has ended":            {state: State{VM: s.VM, Named: ended}, in: ClockMoved{VM: "vm", Command: "ended", By: by}},
 		"one that the VM does not have": {state: s, in: ClockMoved{VM: "vm", Command: "other", By: by}, err: ErrNotFound},
@@ -159,18 +159,18 @@ func TestTickAfterClockMoved(t *testing.T) {
 }
 
 // An input that was made before a clock step is reduced as if it had been made right after.
-func TestAfterJump(t *testing.T) {
+func TestShiftInput(t *testing.T) {
 	t.Parallel()
 	by := -time.Hour
 	_, out, _ := clockState()
-	require.Equal(t, CommandAccepted{out.moveClock(by)}, AfterJump(CommandAccepted{out}, by))
+	require.Equal(t, CommandAccepted{out.shiftTimes(by)}, ShiftInput(CommandAccepted{out}, by))
 	require.Equal(t,
 		LeaseRequested{VM: "vm", Command: "out", Request: LeaseRequest{At: t0.Add(by)}},
-		AfterJump(LeaseRequested{VM: "vm", Command: "out", Request: LeaseRequest{At: t0}}, by))
+		ShiftInput(LeaseRequested{VM: "vm", Command: "out", Request: LeaseRequest{At: t0}}, by))
 	at := func(at time.Time) Origin { return Origin{VM: "vm", ReceivedAt: at, SentAt: t0} }
-	require.Equal(t, EventReceived{Event{Origin: at(t0.Add(by))}}, AfterJump(EventReceived{Event{Origin: at(t0)}}, by))
+	require.Equal(t, EventReceived{Event{Origin: at(t0.Add(by))}}, ShiftInput(EventReceived{Event{Origin: at(t0)}}, by))
 	h := &Heartbeat{Origin: at(t0)}
-	require.Equal(t, HeartbeatReceived{&Heartbeat{Origin: at(t0.Add(by))}}, AfterJump(HeartbeatReceived{h}, by))
+	require.Equal(t, HeartbeatReceived{&Heartbeat{Origin: at(t0.Add(by))}}, ShiftInput(HeartbeatReceived{h}, by))
 	require.Equal(t, t0, h.ReceivedAt, "the sender's heartbeat is unchanged")
-	require.Equal(t, Polled{"vm"}, AfterJump(Polled{"vm"}, by))
+	require.Equal(t, Polled{"vm"}, ShiftInput(Polled{"vm"}, by))
 }

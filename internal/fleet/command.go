@@ -73,7 +73,7 @@ type Ack struct {
 	Result    map[string]string `json:"result,omitempty"`
 }
 
-// Command is an operator's or the controller's intent for one VM, with its outcome.
+// Command is a request of an operator or the controller to one VM, with its outcome.
 type Command struct {
 	// Seq is the order of acceptance in the fleet, assigned by the database. Version counts
 	// how often the record was written.

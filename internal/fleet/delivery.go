@@ -10,8 +10,8 @@ import (
 const DefaultMaxDeliveries = 5
 
 // While nothing arrives on the session, the decision about an overdue ack is postponed by a
-// share of the time since the delivery, within these bounds: many commands may wait like
-// this at the same time, for long.
+// share of the time since the delivery, within these bounds: commands that wait for long are
+// checked less often.
 const (
 	minDeferral   = time.Second
 	maxDeferral   = 15 * time.Second
@@ -122,7 +122,7 @@ func (c Command) ReleaseLease(e Epoch) Command {
 	}
 	c.Attempts--
 	c.DueAt = c.ExpiresAt
-	c.Last.Epoch-- // the delivery before was not on a later one
+	c.Last.Epoch-- // at least the session of the delivery before
 	if c.Attempts == 0 {
 		c.State, c.Last = Pending, Delivery{}
 	}
@@ -165,7 +165,7 @@ func (c Command) stopAckClock(now time.Time) Command {
 // lastMessageAt is when the latest message arrived on the session that c is leased to;
 // zero if there is none, or if c was not written to that session. While that session is
 // open and nothing has arrived on it since the delivery, c keeps waiting until its
-// deadline: the link may be dead, and the end of the session has c delivered again.
+// deadline: the link may be dead, and after the end of the session c is delivered again.
 func (c Command) Expire(now, lastMessageAt time.Time, v VM) Command {
 	switch {
 	case c.State.Terminal() || now.Before(c.DueAt):
@@ -198,8 +198,8 @@ func (c Command) unackedReason(now time.Time, v VM) string {
 }
 
 // NextDelivery returns which of the open commands of a VM, oldest first, d is to deliver:
-// the first that may be delivered while no other is in flight. Two commands in flight are
-// themselves next: one that is leased to the session of d but not yet written to it
+// the first that may be delivered while no other is in flight. A command in flight is
+// itself next in two cases: one that is leased to the session of d but not yet written to it
 // (written is the latest command that was), and one that is delivered again in the answer
 // to a repeated vm_started. withoutToken leaves out RegisterRunner, so that one that waits
 // for a token blocks nothing. It returns ErrNothingDue when there is no such command.

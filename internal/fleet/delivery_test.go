@@ -62,7 +62,7 @@ func TestNotWrittenOnce(t *testing.T) {
 
 // While nothing has arrived on its live session since the delivery, a timeout is postponed,
 // up to the deadline.
-func TestLapsedInSilence(t *testing.T) {
+func TestTimeoutPostponedInSilence(t *testing.T) {
 	t.Parallel()
 	c := inState(t, Delivered)
 	due := c.DueAt

@@ -15,8 +15,7 @@ var (
 	ErrIDTaken = errors.New("command.id is in use for another command")
 	// ErrEnded occurs when a command that has already ended is cancelled.
 	ErrEnded = errors.New("the command has already ended")
-	// ErrNotDelivered occurs when a command that is not in state Delivered is acked or
-	// proven.
+	// ErrNotDelivered occurs when a pending command is acked.
 	ErrNotDelivered = errors.New("the command is not delivered")
 	// ErrNotDue occurs when a command may not be delivered now: it has ended, its deadline
 	// has passed, or it is already in flight.

@@ -33,7 +33,7 @@ func (in AckReceived) reduce(r *reduction) error {
 	acked, err := c.MarkAcked(in.Ack, r.now)
 	r.Command = acked
 	if err != nil || repeated || acked.Ack == nil {
-		return err // otherwise nothing of it would be stored
+		return err // otherwise there is nothing to store
 	}
 	if r.vm().Epoch == in.Epoch {
 		r.vm().LastSeenAt = r.now
@@ -82,8 +82,8 @@ var reactions = map[string]func(*reduction, Event){
 
 func vmStarted(r *reduction, e Event) {
 	r.State.VM = r.vm().ApplyMachine(e)
-	if r.registering() {
-		r.startedUnproven(e)
+	if r.registerRunnerOpen() {
+		r.startedWhileRegistering(e)
 	} else {
 		r.observeBoot(e.Origin, "", e.SentAt)
 	}
@@ -92,10 +92,11 @@ func vmStarted(r *reduction, e Event) {
 	}
 }
 
-// startedUnproven applies a start of the VM while its register_runner is in flight. If that
-// was delivered over HTTP, this is another boot: a command from a poll is still valid in
-// it, and one from an answer to vm_started was not used.
-func (r *reduction) startedUnproven(e Event) {
+// startedWhileRegistering applies a vm_started that arrives while the VM's register_runner
+// is open. If that was delivered over HTTP in this boot, the agent was started again, unless
+// the event is a repetition: a command that a poll got remains valid in the new boot, and
+// one in an answer to vm_started ends if the agent has had time to try it.
+func (r *reduction) startedWhileRegistering(e Event) {
 	v := r.vm()
 	c, _ := r.State.Command(v.Registration.Command)
 	if c.State != Delivered || c.Last.Via != HTTP || c.Last.Boot != v.Boot || e.SentAt.Equal(v.StartedAt) {
@@ -197,10 +198,10 @@ func (r *reduction) observeAgent(h *Heartbeat) {
 		if g := v.Registration; g.State != Registered || g.Epoch < v.Epoch || g.Probe != "" {
 			r.prove(h.Origin, provenByHeartbeat)
 		}
-	case r.registering(), v.Registration.State == Unregistered:
+	case r.registerRunnerOpen(), v.Registration.State == Unregistered:
 	case h.showsStart(v.MovesOn):
 		r.observeBoot(h.Origin, h.Status, noTime)
-	case r.attempting():
+	case r.awaitingProof():
 		r.observeAttempt(h)
 	}
 }
@@ -231,10 +232,10 @@ func (h Heartbeat) busy() bool {
 // beyondStart reports whether the agent is in a state that it is not in right after its
 // start.
 func (h Heartbeat) beyondStart() bool {
-	return h.configured() || h.Job != nil || h.Status != "" && !startsIn(h.Status)
+	return h.configured() || h.Job != nil || h.Status != "" && !isStartState(h.Status)
 }
 
-// showsStart reports whether an agent that was started before sends this only after a
+// showsStart reports whether an agent that is past its start sends this only after a
 // restart. movesOn is whether that agent reports states beyond the first ones. An agent
 // that shuts down may remove its runner.
 func (h Heartbeat) showsStart(movesOn bool) bool {

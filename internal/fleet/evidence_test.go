@@ -27,7 +27,7 @@ func TestAckReceived(t *testing.T) {
 	in := func(e Epoch, success bool) AckReceived {
 		return AckReceived{"vm", e, Ack{CommandID: "c", Success: success}}
 	}
-	out, seen := drain("c").out(Stream, 2, t0), liveVM().seenAt(t1, t1)
+	out, seen := drain("c").deliveredBy(Stream, 2, t0), liveVM().seenAt(t1, t1)
 	timedOut := out.endedAs(TimedOut, "", t0)
 	late := timedOut
 	late.Ack, late.AckedAt = &Ack{CommandID: "c", Success: true}, t1
@@ -38,36 +38,36 @@ func TestAckReceived(t *testing.T) {
 	answered := out.acked(true, t1)
 	before := t1.Add(-1)
 	testReduce(t, map[string]reduceCase{
-		"of a VM never seen":       {in: in(1, true), err: ErrNotFound},
-		"of nothing":               {state: stateOf(liveVM()), in: in(2, true), err: ErrNotFound},
-		"of another VM's":          {state: State{VM: liveVM(), Named: elsewhere}, in: in(2, true), err: ErrNotFound},
-		"of what is pending":       {state: stateOf(liveVM(), drain("c")), in: in(2, true), answer: drain("c"), err: ErrNotDelivered},
-		"on a session before":      {state: stateOf(newer, out), in: in(2, true), err: ErrSuperseded},
-		"success":                  {state: stateOf(liveVM(), out, drain("d")), in: in(2, true), vm: seen, moved: []Command{answered}, answer: answered, recorded: true, ready: Ready{"d", false}},
-		"failure":                  {state: stateOf(liveVM(), out), in: in(2, false), vm: seen, moved: []Command{out.acked(false, t1)}, answer: out.acked(false, t1), recorded: true},
-		"of what a poll got":       {state: stateOf(liveVM(), drain("c").out(HTTP, 1, t0)), in: in(2, true), vm: seen, moved: []Command{drain("c").out(HTTP, 1, t0).acked(true, t1)}, answer: drain("c").out(HTTP, 1, t0).acked(true, t1), recorded: true},
-		"after the session":        {state: stateOf(offlineVM(), out), in: in(2, true), vm: offlineVM().seenAt(t1, t1), moved: []Command{answered}, answer: answered, recorded: true},
-		"late":                     {state: State{VM: liveVM(), Named: timedOut}, in: in(2, true), vm: seen, moved: []Command{late}, answer: late, late: true},
-		"late again":               {state: State{VM: liveVM(), Named: late}, in: in(2, false), answer: late, late: true},
-		"of what was never sent":   {state: State{VM: liveVM(), Named: unsent}, in: in(2, true), answer: unsent, late: true},
-		"before the newer session": {state: stateOf(newer, out), in: in(2, true), now: before, vm: newer.seenAt(newer.LastSeenAt, before), moved: []Command{out.acked(true, before)}, answer: out.acked(true, before), recorded: true},
+		"of a VM never seen":                {in: in(1, true), err: ErrNotFound},
+		"of an unknown command":             {state: stateOf(liveVM()), in: in(2, true), err: ErrNotFound},
+		"of a command of another VM":        {state: State{VM: liveVM(), Named: elsewhere}, in: in(2, true), err: ErrNotFound},
+		"of a pending command":              {state: stateOf(liveVM(), drain("c")), in: in(2, true), answer: drain("c"), err: ErrNotDelivered},
+		"on a superseded session":           {state: stateOf(newer, out), in: in(2, true), err: ErrSuperseded},
+		"success":                           {state: stateOf(liveVM(), out, drain("d")), in: in(2, true), vm: seen, changed: []Command{answered}, answer: answered, recorded: true, ready: Ready{"d", false}},
+		"failure":                           {state: stateOf(liveVM(), out), in: in(2, false), vm: seen, changed: []Command{out.acked(false, t1)}, answer: out.acked(false, t1), recorded: true},
+		"of a command delivered to a poll":  {state: stateOf(liveVM(), drain("c").deliveredBy(HTTP, 1, t0)), in: in(2, true), vm: seen, changed: []Command{drain("c").deliveredBy(HTTP, 1, t0).acked(true, t1)}, answer: drain("c").deliveredBy(HTTP, 1, t0).acked(true, t1), recorded: true},
+		"after the end of the session":      {state: stateOf(offlineVM(), out), in: in(2, true), vm: offlineVM().seenAt(t1, t1), changed: []Command{answered}, answer: answered, recorded: true},
+		"late":                              {state: State{VM: liveVM(), Named: timedOut}, in: in(2, true), vm: seen, changed: []Command{late}, answer: late, late: true},
+		"late, and not the first":           {state: State{VM: liveVM(), Named: late}, in: in(2, false), answer: late, late: true},
+		"of a command that was never sent":  {state: State{VM: liveVM(), Named: unsent}, in: in(2, true), answer: unsent, late: true},
+		"received before the newer session": {state: stateOf(newer, out), in: in(2, true), now: before, vm: newer.seenAt(newer.LastSeenAt, before), changed: []Command{out.acked(true, before)}, answer: out.acked(true, before), recorded: true},
 	})
 }
 
 // An ack of a register_runner shows whether the agent accepted the configuration.
 func TestAckOfRegisterRunner(t *testing.T) {
 	t.Parallel()
-	v, r := requestedVM(), register("r").out(Stream, 2, t0)
+	v, r := requestedVM(), register("r").deliveredBy(Stream, 2, t0)
 	reg := ownRegister()
 	failed := v.seenAt(t1, t1).failedBy("r", "the agent refused it: ", t1).requestedBy(reg)
 	testReduce(t, map[string]reduceCase{
-		"taken": {
+		"accepted": {
 			state: stateOf(v, r), in: AckReceived{"vm", 2, Ack{CommandID: "r", Success: true}},
-			vm: v.seenAt(t1, t1), moved: []Command{r.acked(true, t1)}, answer: r.acked(true, t1), recorded: true,
+			vm: v.seenAt(t1, t1), changed: []Command{r.acked(true, t1)}, answer: r.acked(true, t1), recorded: true,
 		},
 		"refused": {
 			state: stateOf(v, r), in: AckReceived{"vm", 2, Ack{CommandID: "r"}}, vm: failed,
-			moved: []Command{r.acked(false, t1), reg}, answer: r.acked(false, t1), recorded: true, ready: Ready{"reg", true},
+			changed: []Command{r.acked(false, t1), reg}, answer: r.acked(false, t1), recorded: true, ready: Ready{"reg", true},
 			notices: []NoticeKind{NoticeRegistrationFailed},
 		},
 	})
@@ -98,10 +98,10 @@ func TestEventReceived(t *testing.T) {
 	first := NewVM("vm", t1).MarkSeen(polled.Origin)
 	first.StartedAt = t1
 	testReduce(t, map[string]reduceCase{
-		"of a VM never seen":  {in: EventReceived{other}, vm: NewVM("vm", t1).MarkSeen(other.Origin), log: kept(other)},
-		"without a meaning":   {state: stateOf(liveVM(), drain("c")), in: EventReceived{other}, vm: liveVM().MarkSeen(other.Origin), log: kept(other), ready: Ready{"c", false}},
-		"of a session before": {state: stateOf(liveVM()), in: EventReceived{stale}, log: kept(stale), stale: true},
-		"the first start":     {in: EventReceived{polled}, vm: first, log: kept(polled)},
+		"of a VM never seen":        {in: EventReceived{other}, vm: NewVM("vm", t1).MarkSeen(other.Origin), log: kept(other)},
+		"of another type":           {state: stateOf(liveVM(), drain("c")), in: EventReceived{other}, vm: liveVM().MarkSeen(other.Origin), log: kept(other), ready: Ready{"c", false}},
+		"from a superseded session": {state: stateOf(liveVM()), in: EventReceived{stale}, log: kept(stale), stale: true},
+		"the first start":           {in: EventReceived{polled}, vm: first, log: kept(polled)},
 	})
 }
 
@@ -109,7 +109,7 @@ func TestRunnerRegistered(t *testing.T) {
 	t.Parallel()
 	e, polled := eventAt(2, EventRunnerRegistered, t0), eventAt(0, EventRunnerRegistered, t0)
 	r := register("r")
-	out, handed := r.out(Stream, 2, t0), r.out(HTTP, 2, t0)
+	out, handed := r.deliveredBy(Stream, 2, t0), r.deliveredBy(HTTP, 2, t0)
 	proof := "proven by the event runner_registered"
 	proven := func(v VM) VM {
 		v = v.MarkSeen(e.Origin).ProveRegistration(t1)
@@ -120,18 +120,18 @@ func TestRunnerRegistered(t *testing.T) {
 	offline := offlineVM().RequestRegistration(r)
 	withdrawn := r.endedAs(Cancelled, "no longer needed: "+proof, t1)
 	testReduce(t, map[string]reduceCase{
-		"out": {
-			state: stateOf(requestedVM().waiting(t1.Add(1)), drain("a").out(HTTP, 0, t0), out, register("s"), drain("c")),
-			in:    EventReceived{e}, vm: v, moved: []Command{out.endedAs(Succeeded, proof, t1)},
+		"in flight": {
+			state: stateOf(requestedVM().waiting(t1.Add(1)), drain("a").deliveredBy(HTTP, 0, t0), out, register("s"), drain("c")),
+			in:    EventReceived{e}, vm: v, changed: []Command{out.endedAs(Succeeded, proof, t1)},
 			log: kept(e, out.endedAs(Succeeded, proof, t1)), // a was delivered to a poll
 		},
-		"handed to a poll": {
+		"delivered to a poll": {
 			state: stateOf(offline, handed), in: EventReceived{polled}, vm: proven(offline),
-			moved: []Command{handed.endedAs(Succeeded, proof, t1)}, log: kept(polled, handed.endedAs(Succeeded, proof, t1)),
+			changed: []Command{handed.endedAs(Succeeded, proof, t1)}, log: kept(polled, handed.endedAs(Succeeded, proof, t1)),
 		},
-		"pending":   {state: stateOf(requestedVM(), r), in: EventReceived{e}, vm: v, moved: []Command{withdrawn}, log: kept(e, withdrawn)},
-		"another":   {state: stateOf(requestedVM(), register("q")), in: EventReceived{e}, vm: v, log: kept(e), ready: Ready{"q", true}},
-		"no runner": {state: stateOf(requestedVM(), drain("c").out(Stream, 2, t0)), in: EventReceived{e}, vm: v, log: kept(e)},
+		"pending":                 {state: stateOf(requestedVM(), r), in: EventReceived{e}, vm: v, changed: []Command{withdrawn}, log: kept(e, withdrawn)},
+		"another register_runner": {state: stateOf(requestedVM(), register("q")), in: EventReceived{e}, vm: v, log: kept(e), ready: Ready{"q", true}},
+		"no register_runner":      {state: stateOf(requestedVM(), drain("c").deliveredBy(Stream, 2, t0)), in: EventReceived{e}, vm: v, log: kept(e)},
 	})
 }
 
@@ -143,7 +143,7 @@ func TestHeartbeatReceived(t *testing.T) {
 	}
 	h, ready := beat(2, false), beat(2, true)
 	r := register("r")
-	out := r.out(Stream, 2, t0).endedAs(Succeeded, "proven by a heartbeat of a configured runner", t1)
+	out := r.deliveredBy(Stream, 2, t0).endedAs(Succeeded, "proven by a heartbeat of a configured runner", t1)
 	withdrawn := r.endedAs(Cancelled, "no longer needed: proven by a heartbeat of a configured runner", t1)
 	after := func(v VM, h *Heartbeat) VM {
 		v = v.ApplyHeartbeat(*h, false)
@@ -154,23 +154,23 @@ func TestHeartbeatReceived(t *testing.T) {
 	unregistered.Registration = Registration{State: Unregistered}
 	same, registered := after(liveVM(), ready), after(requestedVM(), ready).ProveRegistration(t1)
 	testReduce(t, map[string]reduceCase{
-		"of a VM never seen":  {in: HeartbeatReceived{h}, vm: after(NewVM("vm", t1), h), recorded: true},
-		"of a session before": {state: stateOf(liveVM(), drain("c")), in: HeartbeatReceived{beat(1, false)}, stale: true},
-		"of the same":         {state: stateOf(same, drain("c")), in: HeartbeatReceived{ready}, recorded: true},
-		"of something new":    {state: stateOf(liveVM(), drain("c")), in: HeartbeatReceived{ready}, vm: same, recorded: true, ready: Ready{"c", false}},
-		"known there":         {state: stateOf(liveVM()), in: HeartbeatReceived{h}, vm: after(liveVM(), h), recorded: true},
-		"never requested":     {state: stateOf(unregistered), in: HeartbeatReceived{h}, vm: after(unregistered, h), recorded: true},
-		"registering":         {state: stateOf(requestedVM(), r), in: HeartbeatReceived{h}, vm: after(requestedVM(), h), recorded: true, ready: Ready{"r", true}},
+		"of a VM never seen":                   {in: HeartbeatReceived{h}, vm: after(NewVM("vm", t1), h), recorded: true},
+		"from a superseded session":            {state: stateOf(liveVM(), drain("c")), in: HeartbeatReceived{beat(1, false)}, stale: true},
+		"with nothing new":                     {state: stateOf(same, drain("c")), in: HeartbeatReceived{ready}, recorded: true},
+		"with a configured runner":             {state: stateOf(liveVM(), drain("c")), in: HeartbeatReceived{ready}, vm: same, recorded: true, ready: Ready{"c", false}},
+		"with a runner that is not configured": {state: stateOf(liveVM()), in: HeartbeatReceived{h}, vm: after(liveVM(), h), recorded: true},
+		"while unregistered":                   {state: stateOf(unregistered), in: HeartbeatReceived{h}, vm: after(unregistered, h), recorded: true},
+		"while register_runner is pending":     {state: stateOf(requestedVM(), r), in: HeartbeatReceived{h}, vm: after(requestedVM(), h), recorded: true, ready: Ready{"r", true}},
 		"proof": {
-			state: stateOf(requestedVM(), r.out(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: registered,
-			moved: []Command{out}, recorded: true,
+			state: stateOf(requestedVM(), r.deliveredBy(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: registered,
+			changed: []Command{out}, recorded: true,
 		},
-		"proof of another": {
-			state: stateOf(liveVM(), r.out(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: same, recorded: true,
+		"proof, with an operator's register_runner in flight": {
+			state: stateOf(liveVM(), r.deliveredBy(Stream, 2, t0)), in: HeartbeatReceived{ready}, vm: same, recorded: true,
 		},
-		"proof of what is pending": {
+		"proof, with register_runner pending": {
 			state: stateOf(requestedVM(), r), in: HeartbeatReceived{ready}, vm: registered,
-			moved: []Command{withdrawn}, recorded: true,
+			changed: []Command{withdrawn}, recorded: true,
 		},
 	})
 }

@@ -75,7 +75,7 @@ func TestAccept(t *testing.T) {
 		"command.created_at":          {VM: "vm", Type: "drain", CreatedAt: 1 << 60},
 		"ttl":                         {VM: "vm", Type: "drain", TTL: -1},
 		"ack_timeout":                 {VM: "vm", Type: "drain", AckTimeout: MaxAckTimeout + 1},
-		"max_deliveries":              {VM: "vm", Type: "drain", MaxDeliveries: MostDeliveries + 1},
+		"max_deliveries":              {VM: "vm", Type: "drain", MaxDeliveries: MaxDeliveriesLimit + 1},
 		"command.string_params":       {VM: "vm", Type: "drain", Params: Params{Strings: many}},
 		"command.int_params":          {VM: "vm", Type: "drain", Params: Params{Ints: map[string]int64{"": 1}}},
 		"command.bool_params":         {VM: "vm", Type: "drain", Params: Params{Bools: map[string]bool{"\xff": true}}},

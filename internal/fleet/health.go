@@ -8,12 +8,11 @@ import "math"
 // used to 95 %. Rounding and two readings at different times add less than that.
 const maxPercentGap = 5
 
-// UsedPercent returns the percentage of total that is in use: the reported one, unless the
-// bytes contradict it. The bytes are used if both are positive and used is not more than
-// total: no VM uses none of its memory or disk, so 0 means not reported. They contradict a
-// percentage that is not above 0 and at most 100, or that differs by more than 5 points
-// from theirs, which is then returned. The result is NaN or infinite if the reported
-// percentage is and there are no usable bytes.
+// UsedPercent returns the percentage of total that is in use: the reported one if it is
+// above 0, at most 100, and within maxPercentGap of the one computed from the bytes, and the
+// computed one otherwise. If the bytes are not usable it returns the reported one, even if
+// that is NaN or infinite. They are usable if both are positive and used is not more than
+// total: no VM uses none of its memory or disk, so 0 means not reported.
 func UsedPercent(reported float64, used, total int64) float64 {
 	if used <= 0 || used > total {
 		return reported

@@ -14,7 +14,7 @@ func TestUsedPercent(t *testing.T) {
 	t.Parallel()
 	const gib = 1 << 30
 	for _, test := range []struct {
-		says        string
+		name        string
 		reported    float64
 		used, total int64
 		want        float64
@@ -40,7 +40,7 @@ func TestUsedPercent(t *testing.T) {
 		{"nothing at all", 0, 0, 0, 0},
 		{"out of range without bytes", 250, 0, 100, 250},
 	} {
-		t.Run(fmt.Sprintf("%s: %v", test.says, test.reported), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s: %v", test.name, test.reported), func(t *testing.T) {
 			t.Parallel()
 			require.InDelta(t, test.want, UsedPercent(test.reported, test.used, test.total), 1e-9)
 		})

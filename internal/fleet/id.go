@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// VMID is the durable name of a VM.
+// VMID identifies a VM.
 type VMID string
 
-// CommandID is the name of a command, unique in the fleet. If the caller gives it, it is
-// the idempotency key.
+// CommandID identifies a command in the fleet. If the caller gives it, it is the idempotency
+// key.
 type CommandID string
 
 // Epoch numbers the sessions of one VM; the highest is the newest. Zero means no session.
@@ -57,7 +57,8 @@ func ParseVMID(s string) (VMID, error) {
 // NewCommandID returns a new unique id for an operator's command.
 func NewCommandID() CommandID { return newID("cmd-") }
 
-// NewRegistrationID returns a new unique id for a register_runner of the controller.
+// NewRegistrationID returns a new unique id for a register_runner of the controller. It has
+// the type of Rules.NewID and ignores the VM.
 func NewRegistrationID(VMID) CommandID { return newID("reg-") }
 
 func newID(prefix string) CommandID { return CommandID(prefix + strings.ToLower(rand.Text())) }

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// CommandAccepted is a new command of an operator. If its id is in use, the outcome has the
-// existing record if that is the same request; otherwise it returns ErrIDTaken. A command
+// CommandAccepted is a new command of an operator. If its id is in use for the same request,
+// the outcome has the existing record; if for another one, it returns ErrIDTaken. A command
 // that waits for no other is leased to the VM's live session immediately.
 type CommandAccepted struct{ New Command }
 
@@ -85,7 +85,7 @@ func (in SessionOpened) reduce(r *reduction) error {
 	r.startPendingBoot()
 	g := &v.Registration
 	switch {
-	case r.attempting() && g.CheckAt.IsZero(): // begun by an earlier version
+	case r.awaitingProof() && g.CheckAt.IsZero(): // begun by an earlier version
 		g.CheckAt = r.now.Add(r.rules.registrationTimeoutOrDefault())
 	case g.State == RegFailed && g.LastFailure.At.IsZero(): // in an earlier version
 		g.NextAttemptAt = r.now
@@ -104,12 +104,13 @@ func (in SessionOpened) reduce(r *reduction) error {
 // continues if the agent shows within a grace period that it still registers it.
 func (r *reduction) endSession(written CommandID) {
 	r.endDeliveries(written)
-	r.clearSession()
+	r.suspendRegistration()
 }
 
-func (r *reduction) clearSession() {
+// suspendRegistration ends the probe, and begins the grace period of an attempt.
+func (r *reduction) suspendRegistration() {
 	r.endProbe()
-	if g := &r.vm().Registration; r.attempting() && g.GraceUntil.IsZero() {
+	if g := &r.vm().Registration; r.awaitingProof() && g.GraceUntil.IsZero() {
 		g.GraceUntil = r.now.Add(registrationGrace)
 	}
 }
@@ -148,8 +149,8 @@ func (in SessionClosed) reduce(r *reduction) error {
 // was last written on it is not known: a leased command counts as delivered.
 type ControllerRestarted struct {
 	VM VMID
-	// LastHeartbeat and LastAckAt are the latest that are stored. A crash may have kept
-	// them from the record of the VM. Nil and zero mean none.
+	// LastHeartbeat and LastAckAt are the latest that are stored; nil and zero mean none.
+	// After a crash the record of the VM may lack them.
 	LastHeartbeat *Heartbeat
 	LastAckAt     time.Time
 }
@@ -162,17 +163,17 @@ func (in ControllerRestarted) reduce(r *reduction) error {
 		r.endCommandSession(c, math.MaxInt64)
 	}
 	if r.State.Known() {
-		v := r.vm().catchUp(in.LastHeartbeat, in.LastAckAt)
+		v := r.vm().restore(in.LastHeartbeat, in.LastAckAt)
 		r.State.VM = v.CloseSession(v.Epoch, r.now)
 		if v.Connected {
-			r.clearSession()
+			r.suspendRegistration()
 		}
 	}
 	return nil
 }
 
-// RunnersConfigured is a change of the registration settings, such as the token: a VM whose
-// registration failed before it does not have to wait for its next attempt. It returns
+// RunnersConfigured is a change of the registration settings, such as the token: if the
+// VM's registration failed before it, the next attempt is made immediately. It returns
 // ErrNotFound when the VM was never seen.
 type RunnersConfigured struct {
 	VM VMID
@@ -296,7 +297,7 @@ type Live struct {
 }
 
 // Tick is the passing of time for a VM and, if named, one of its commands. It ends a
-// command whose time is up, or postpones that, as Command.Expire does. It returns
+// command whose time is up, or postpones its end, as Command.Expire does. It returns
 // ErrNotFound when the VM has no such command.
 type Tick struct {
 	VM      VMID
@@ -338,7 +339,7 @@ func (r *reduction) tickVM() {
 	}
 	if w := &v.TokenWait; due(w.RetryAt) { // a command in flight comes first; its end triggers the next try
 		w.RetryAt = noTime
-		if r.tick = v.Connected && !r.inFlight(); r.tick {
+		if r.tokenRetryDue = v.Connected && !r.inFlight(); r.tokenRetryDue {
 			w.RetryAt = w.NextTry(r.now)
 		}
 	}

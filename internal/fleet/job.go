@@ -61,7 +61,7 @@ func (v VM) updateJob(h *Heartbeat) VM {
 		return v
 	case h.Job != nil:
 		return v.startJob(*h.Job)
-	case v.Job != nil && !startsIn(h.Status): // otherwise the boot decides
+	case v.Job != nil && !isStartState(h.Status): // otherwise the boot decides
 		return v.endJob(h.ReceivedAt)
 	default:
 		return v

@@ -22,12 +22,12 @@ func TestLeaseRequested(t *testing.T) {
 	old := stream
 	old.Epoch = 1
 	c, r := drain("c"), register("r")
-	out, polled := c.out(Stream, 2, t1), c.out(HTTP, 2, t1)
+	out, polled := c.deliveredBy(Stream, 2, t1), c.deliveredBy(HTTP, 2, t1)
 	waits := requestedVM().waiting(t1.Add(1))
 	late := c
 	late.ExpiresAt, late.DueAt = t1, t1
-	exhausted := c.thrice(1).stopped()
-	again := c.out(Stream, 1, t0).stopped()
+	exhausted := c.exhaustedOn(1).stopped()
+	again := c.deliveredBy(Stream, 1, t0).stopped()
 	for name, test := range map[string]struct {
 		state State
 		a     LeaseRequest
@@ -36,20 +36,20 @@ func TestLeaseRequested(t *testing.T) {
 		want  Command
 		err   error // of the lease; that of Next is ErrNothingDue for ErrNotDue
 	}{
-		"on its session":         {stateOf(live, c), stream, "c", VM{}, out, nil},
-		"by a poll":              {stateOf(offline, c), poll, "c", VM{}, polled, nil},
-		"by a poll, with a live": {stateOf(live, c), poll, "c", VM{}, Command{}, ErrNothingDue},
-		"of a session before":    {stateOf(live, c), old, "c", VM{}, Command{}, ErrSuperseded},
-		"while one is out":       {stateOf(live, drain("a").out(Stream, 2, t0), c), wrote, "c", VM{}, Command{}, ErrNotDue},
-		"of what a poll has":     {stateOf(live, c.out(HTTP, 2, t0)), stream, "c", VM{}, Command{}, ErrNotDue},
-		"past its deadline":      {stateOf(live, late), stream, "c", VM{}, Command{}, ErrNotDue},
-		"more often than it may": {stateOf(live, exhausted), stream, "c", VM{}, Command{}, ErrNotDue},
-		"again":                  {stateOf(live, again), stream, "c", VM{}, again.out(Stream, 2, t1), nil},
-		"again, by a poll":       {stateOf(offline, again), poll, "c", VM{}, again.out(HTTP, 2, t1), nil},
-		"with a token":           {stateOf(waits, r, c), stream, "r", waits.waiting(noTime).without(), r.out(Stream, 2, t1), nil},
-		"without a token":        {stateOf(waits, r, c), noToken, "c", VM{}, out, nil},
-		"a token for a poll":     {stateOf(offline, r), poll, "r", VM{}, r.out(HTTP, 2, t1), nil},
-		"of nothing":             {stateOf(live), stream, "c", VM{}, Command{}, ErrNotDue},
+		"on its session":                 {stateOf(live, c), stream, "c", VM{}, out, nil},
+		"by a poll":                      {stateOf(offline, c), poll, "c", VM{}, polled, nil},
+		"by a poll, with a live session": {stateOf(live, c), poll, "c", VM{}, Command{}, ErrNothingDue},
+		"by a superseded session":        {stateOf(live, c), old, "c", VM{}, Command{}, ErrSuperseded},
+		"while another is in flight":     {stateOf(live, drain("a").deliveredBy(Stream, 2, t0), c), wrote, "c", VM{}, Command{}, ErrNotDue},
+		"of one delivered to a poll":     {stateOf(live, c.deliveredBy(HTTP, 2, t0)), stream, "c", VM{}, Command{}, ErrNotDue},
+		"past its deadline":              {stateOf(live, late), stream, "c", VM{}, Command{}, ErrNotDue},
+		"after its last delivery":        {stateOf(live, exhausted), stream, "c", VM{}, Command{}, ErrNotDue},
+		"delivered again":                {stateOf(live, again), stream, "c", VM{}, again.deliveredBy(Stream, 2, t1), nil},
+		"delivered again, by a poll":     {stateOf(offline, again), poll, "c", VM{}, again.deliveredBy(HTTP, 2, t1), nil},
+		"with a token":                   {stateOf(waits, r, c), stream, "r", waits.waiting(noTime).withoutTokenWait(), r.deliveredBy(Stream, 2, t1), nil},
+		"without a token":                {stateOf(waits, r, c), noToken, "c", VM{}, out, nil},
+		"with a token, by a poll":        {stateOf(offline, r), poll, "r", VM{}, r.deliveredBy(HTTP, 2, t1), nil},
+		"with no command":                {stateOf(live), stream, "c", VM{}, Command{}, ErrNotDue},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,7 +66,7 @@ func TestLeaseRequested(t *testing.T) {
 			want := reduceCase{state: test.state, in: LeaseRequested{"vm", test.lease, test.a}, vm: test.vm, answer: test.want, err: test.err}
 			wrong := reduceCase{state: test.state, in: LeaseRequested{"vm", "x", test.a}, err: test.err}
 			if test.err == nil {
-				want.moved, wrong.err = []Command{test.want}, ErrNotDue
+				want.changed, wrong.err = []Command{test.want}, ErrNotDue
 			}
 			testReduce(t, map[string]reduceCase{"the next": want, "another": wrong})
 		})
@@ -77,7 +77,7 @@ func TestLeaseRequested(t *testing.T) {
 // other lease.
 func TestLeasedAndNotWritten(t *testing.T) {
 	t.Parallel()
-	s := stateOf(liveVM(), drain("c").out(Stream, 2, t0), drain("d"))
+	s := stateOf(liveVM(), drain("c").deliveredBy(Stream, 2, t0), drain("d"))
 	a := LeaseRequest{Via: Stream, Epoch: 2, At: t1}
 	next, err := s.Next(a)
 	require.NoError(t, err)
@@ -88,8 +88,8 @@ func TestLeasedAndNotWritten(t *testing.T) {
 	require.ErrorIs(t, err, ErrNothingDue)
 }
 
-// without is v when it does not wait for a token.
-func (v VM) without() VM {
+// withoutTokenWait is v when it does not wait for a token.
+func (v VM) withoutTokenWait() VM {
 	v.TokenWait = TokenWait{}
 	return v
 }

@@ -16,9 +16,9 @@ const (
 	// or four thirds of its heartbeat interval if that is longer: agents report over HTTP
 	// when the stream is down on their side.
 	suspectFor = 15 * time.Second
-	// newStream is the age up to which a stream is not suspected because of such a report:
+	// newStreamAge is the age up to which a stream is not suspected because of such a report:
 	// an agent reports over HTTP while it opens its stream.
-	newStream = 10 * time.Second
+	newStreamAge = 10 * time.Second
 )
 
 // ErrSilent ends a session whose agent appears to be gone without having closed its
@@ -74,7 +74,7 @@ func (l Liveness) ReceiveEvent(kind string) Liveness {
 // ReceiveElsewhere records a report over HTTP, which suggests that the stream is down. It
 // returns whether that makes the stream newly suspect.
 func (l Liveness) ReceiveElsewhere(now time.Time) (Liveness, bool) {
-	if now.Sub(l.OpenedAt) < newStream || l.suspect() {
+	if now.Sub(l.OpenedAt) < newStreamAge || l.suspect() {
 		return l, false
 	}
 	l.SuspectAt = now

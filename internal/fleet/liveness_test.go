@@ -21,33 +21,33 @@ func beating(n int, every time.Duration) (Liveness, time.Time) {
 func TestGone(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		say    func(Liveness, time.Time) Liveness
+		report func(Liveness, time.Time) Liveness
 		beats  int
 		every  time.Duration
 		within time.Duration // zero for never
 	}{
-		"no heartbeat":        {nil, 0, time.Second, 0},
-		"one heartbeat":       {nil, 1, time.Second, 0},
-		"every second":        {nil, 4, time.Second, minSilence},
-		"every 15 seconds":    {nil, 4, 15 * time.Second, minSilence},
-		"every minute":        {nil, 4, time.Minute, 3 * time.Minute},
-		"one before its time": {func(l Liveness, at time.Time) Liveness { return l.ReceiveHeartbeat(at) }, 4, 32 * time.Second, 93 * time.Second},
-		"a message since":     {func(l Liveness, at time.Time) Liveness { return l.Receive(at.Add(time.Minute)) }, 4, time.Second, time.Minute + minSilence},
-		"in a job":            {func(l Liveness, _ time.Time) Liveness { return l.ReceiveEvent(EventJobStarted) }, 4, time.Second, 0},
+		"no heartbeat":       {nil, 0, time.Second, 0},
+		"one heartbeat":      {nil, 1, time.Second, 0},
+		"every second":       {nil, 4, time.Second, minSilence},
+		"every 15 seconds":   {nil, 4, 15 * time.Second, minSilence},
+		"every minute":       {nil, 4, time.Minute, 3 * time.Minute},
+		"an extra heartbeat": {func(l Liveness, at time.Time) Liveness { return l.ReceiveHeartbeat(at) }, 4, 32 * time.Second, 93 * time.Second},
+		"a message since":    {func(l Liveness, at time.Time) Liveness { return l.Receive(at.Add(time.Minute)) }, 4, time.Second, time.Minute + minSilence},
+		"in a job":           {func(l Liveness, _ time.Time) Liveness { return l.ReceiveEvent(EventJobStarted) }, 4, time.Second, 0},
 		"after a job": {func(l Liveness, _ time.Time) Liveness {
 			return l.ReceiveEvent(EventJobStarted).ReceiveEvent(EventJobCompleted)
 		}, 4, time.Second, minSilence},
 		"a heartbeat in a job":    {func(l Liveness, at time.Time) Liveness { return l.ReceiveEvent(EventJobStarted).ReceiveHeartbeat(at) }, 4, time.Second, minSilence},
 		"another event in a job":  {func(l Liveness, _ time.Time) Liveness { return l.ReceiveEvent(EventJobStarted).ReceiveEvent("other") }, 4, time.Second, 0},
-		"reports over HTTP":       {elsewhere, 0, 0, newStream + suspectFor},
-		"over HTTP, every minute": {elsewhere, 2, time.Minute, newStream + 80*time.Second},
-		"and a message since": {func(l Liveness, at time.Time) Liveness {
-			return elsewhere(l, at).Receive(at.Add(newStream + time.Second))
+		"reports over HTTP":       {elsewhere, 0, 0, newStreamAge + suspectFor},
+		"over HTTP, every minute": {elsewhere, 2, time.Minute, newStreamAge + 80*time.Second},
+		"over HTTP, and a message since": {func(l Liveness, at time.Time) Liveness {
+			return elsewhere(l, at).Receive(at.Add(newStreamAge + time.Second))
 		}, 0, 0, 0},
 	} {
 		l, last := beating(test.beats, test.every)
-		if test.say != nil {
-			l = test.say(l, last)
+		if test.report != nil {
+			l = test.report(l, last)
 		}
 		if test.within == 0 {
 			require.NoError(t, l.Gone(last.Add(24*time.Hour)), name)
@@ -60,7 +60,7 @@ func TestGone(t *testing.T) {
 
 // elsewhere is a report over HTTP once the stream is old enough to be suspected.
 func elsewhere(l Liveness, at time.Time) Liveness {
-	l, _ = l.ReceiveElsewhere(at.Add(newStream))
+	l, _ = l.ReceiveElsewhere(at.Add(newStreamAge))
 	return l
 }
 

@@ -14,19 +14,19 @@ func TestReadyOnNewSession(t *testing.T) {
 			state: stateOf(offline, register("r"), drain("c")), in: SessionOpened{Hello: hello},
 			vm: offline.OpenSession(hello, t1), ready: Ready{"r", true},
 		},
-		"over a live one": {
+		"while another is live": {
 			state: stateOf(live, register("r")), in: SessionOpened{Hello: hello},
 			vm: live.OpenSession(hello, t1), ready: Ready{"r", true},
 		},
-		"whose first command goes first": {
+		"with a command that comes first": {
 			state: stateOf(offline, drain("c"), register("r")), in: SessionOpened{Hello: hello},
 			vm: offline.OpenSession(hello, t1), ready: Ready{"c", false},
 		},
-		"once that has ended": {
-			state: stateOf(live.waiting(noTime), drain("c").out(Stream, 2, t0), register("r")),
+		"once that command has ended": {
+			state: stateOf(live.waiting(noTime), drain("c").deliveredBy(Stream, 2, t0), register("r")),
 			in:    CancelRequested{"vm", "c"}, ready: Ready{"r", true},
-			moved:  []Command{drain("c").out(Stream, 2, t0).endedAs(Cancelled, cancelledOut, t1)},
-			answer: drain("c").out(Stream, 2, t0).endedAs(Cancelled, cancelledOut, t1),
+			changed: []Command{drain("c").deliveredBy(Stream, 2, t0).endedAs(Cancelled, cancelledOut, t1)},
+			answer:  drain("c").deliveredBy(Stream, 2, t0).endedAs(Cancelled, cancelledOut, t1),
 		},
 	})
 }
@@ -36,21 +36,21 @@ func TestReadyOnNewSession(t *testing.T) {
 func TestReadyAfterBusyTick(t *testing.T) {
 	t.Parallel()
 	busy := requestedVM().waiting(t1)
-	out := drain("c").out(Stream, 2, t0)
+	out := drain("c").deliveredBy(Stream, 2, t0)
 	acked := out.endedAs(Succeeded, "the agent acked it", t1)
 	acked.Ack, acked.AckedAt = &Ack{CommandID: "c", Success: true}, t1
 	later := busy.waiting(noTime)
 	later.LastSeenAt, later.LastAckAt = t1, t1
 	testReduce(t, map[string]reduceCase{
-		"while it is out": {
+		"while a command is in flight": {
 			state: stateOf(busy, register("r"), out, drain("d")), in: Tick{VM: "vm"}, vm: busy.waiting(noTime),
 		},
-		"once it is acked": {
+		"once that is acked": {
 			state: stateOf(busy.waiting(noTime), register("r"), out, drain("d")),
 			in:    AckReceived{"vm", 2, Ack{CommandID: "c", Success: true}},
-			vm:    later, moved: []Command{acked}, answer: acked, recorded: true, ready: Ready{"r", true},
+			vm:    later, changed: []Command{acked}, answer: acked, recorded: true, ready: Ready{"r", true},
 		},
-		"with nothing out": {
+		"with no command in flight": {
 			state: stateOf(busy, register("r"), drain("d")), in: Tick{VM: "vm"},
 			vm: busy.waiting(busy.TokenWait.NextTry(t1)), ready: Ready{"r", true},
 		},
@@ -75,9 +75,9 @@ func TestReadyWithoutToken(t *testing.T) {
 		"again, on a new session": {
 			state: stateOf(v.waiting(noTime), register("r"), drain("c")), in: fails, vm: v.waiting(next), ready: Ready{"c", false},
 		},
-		"and there is no other": {state: stateOf(v.waiting(next), register("r")), in: fails},
-		"while another is out": {
-			state: stateOf(v.waiting(next), register("r"), drain("c").out(Stream, 2, t0), drain("d")), in: fails,
+		"with no other command": {state: stateOf(v.waiting(next), register("r")), in: fails},
+		"while another is in flight": {
+			state: stateOf(v.waiting(next), register("r"), drain("c").deliveredBy(Stream, 2, t0), drain("d")), in: fails,
 		},
 		"to a poll": {
 			state: stateOf(offlineVM(), register("r"), drain("c")), in: fails,

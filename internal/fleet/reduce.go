@@ -75,11 +75,11 @@ func (r Rules) Reduce(s State, in Input, now time.Time) (Outcome, error) {
 
 // reduction is a Reduce in progress.
 type reduction struct {
-	rules  Rules
-	now    time.Time
-	vmID   VMID
-	tick   bool      // a Tick of the VM itself is due
-	leased CommandID // leased to the live session when it was accepted
+	rules         Rules
+	now           time.Time
+	vmID          VMID
+	tokenRetryDue bool      // this Tick triggers the next try to get a token
+	leased        CommandID // leased to the live session when it was accepted
 	// sendable is whether the command that can be sent may have changed although nothing
 	// visible differs.
 	sendable bool
@@ -209,7 +209,7 @@ func (r *reduction) beginCommandSession() {
 // new session, which has none; not after every input.
 func (r *reduction) nextReady(before State) Ready {
 	v := r.State.VM
-	if !v.Connected || !r.tick && !r.sendable && len(r.Commands) == 0 && !v.Differs(before.VM) {
+	if !v.Connected || !r.tokenRetryDue && !r.sendable && len(r.Commands) == 0 && !v.Differs(before.VM) {
 		return Ready{}
 	}
 	if r.leased != "" {
@@ -218,7 +218,7 @@ func (r *reduction) nextReady(before State) Ready {
 	if r.inFlight() {
 		return Ready{} // its session already has it
 	}
-	noToken := v.TokenWait != (TokenWait{}) && r.now.Before(v.TokenWait.RetryAt) && !r.tick
+	noToken := v.TokenWait != (TokenWait{}) && r.now.Before(v.TokenWait.RetryAt) && !r.tokenRetryDue
 	next, err := r.State.next(v.nextOnStream(r.now), "", noToken)
 	if err != nil {
 		return Ready{}

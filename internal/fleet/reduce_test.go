@@ -28,9 +28,9 @@ type reduceCase struct {
 	now   time.Time // zero for t1
 	// vm is the VM afterwards; zero if it is unchanged.
 	vm VM
-	// moved are the changed commands, in order.
-	moved []Command
-	// log are the changes; nil for those of moved.
+	// changed are the changed commands, in order.
+	changed []Command
+	// log are the changes; nil for those of changed.
 	log []Change
 	// answer is the command that the input names.
 	answer                Command
@@ -66,7 +66,7 @@ func testReduce(t *testing.T, cases map[string]reduceCase) {
 
 func (c reduceCase) want() Outcome {
 	want := Outcome{
-		State: c.state, Command: c.answer, Late: c.late, Stale: c.stale, Commands: c.moved, Changes: c.log,
+		State: c.state, Command: c.answer, Late: c.late, Stale: c.stale, Commands: c.changed, Changes: c.log,
 		VMRecorded: c.recorded, Ready: c.ready,
 	}
 	if c.vm.ID != "" {
@@ -75,7 +75,7 @@ func (c reduceCase) want() Outcome {
 	if c.err == nil {
 		want.State.VM.DueAt = want.State.VM.nextTickAt()
 	}
-	for _, m := range c.moved {
+	for _, m := range c.changed {
 		if c.log == nil {
 			at := c.now
 			if _, ok := want.State.Command(m.ID); !ok {
@@ -160,8 +160,8 @@ func ownRegister() Command {
 	return c
 }
 
-// out is c after one more delivery.
-func (c Command) out(via Route, e Epoch, at time.Time) Command {
+// deliveredBy is c after one more delivery.
+func (c Command) deliveredBy(via Route, e Epoch, at time.Time) Command {
 	timeout := c.AckTimeout
 	if via == HTTP && c.Type == RegisterRunner {
 		timeout = DefaultRegistrationTimeout
@@ -207,11 +207,11 @@ func stateOf(v VM, open ...Command) State { return State{VM: v, Commands: open} 
 func TestLeaseOfUnseenVM(t *testing.T) {
 	t.Parallel()
 	a := LeaseRequest{Via: HTTP, At: t1}
-	c := drain("c").out(HTTP, 0, t1)
+	c := drain("c").deliveredBy(HTTP, 0, t1)
 	testReduce(t, map[string]reduceCase{
 		"leased": {
 			state: State{Commands: []Command{drain("c")}},
-			in:    LeaseRequested{VM: "vm", Command: "c", Request: a}, moved: []Command{c}, answer: c,
+			in:    LeaseRequested{VM: "vm", Command: "c", Request: a}, changed: []Command{c}, answer: c,
 		},
 		"in flight": {
 			state: State{Commands: []Command{c, drain("d")}},

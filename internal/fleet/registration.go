@@ -28,9 +28,9 @@ const (
 	// vm_started tries to register its runner: an agent that repeats vm_started sooner did
 	// not get the answer.
 	minAttemptTime = 2 * time.Second
-	// minAttempt is how long after a register_runner that expired undelivered the next one
-	// is requested, at the earliest.
-	minAttempt = time.Minute
+	// expiredRetryDelay is the minimum time from the acceptance of a register_runner that
+	// expired undelivered to the request of the next one.
+	expiredRetryDelay = time.Minute
 )
 
 // After the first failure in a row the next attempt is made immediately, after the second
@@ -41,9 +41,10 @@ const (
 	lastRetryDelay  = 15 * time.Minute
 )
 
-// Registration is a desired state, kept per boot of a VM: requested, then proven by the
-// agent's reports; not repeated after a network drop; repeated after a restart, and with a
-// delay after a failure.
+// Registration is the desired state of the VM's runner in this boot. It is requested, and
+// then proven: by a report that only an agent with a registered runner sends. It is not
+// repeated after a network drop; it is repeated after a restart, and with a delay after a
+// failure.
 type Registration struct {
 	State RegistrationState `json:"state"`
 	// Command is the register_runner of the latest attempt in this boot; empty before
@@ -152,8 +153,8 @@ func (v VM) registerAt() (time.Time, bool) {
 	}
 }
 
-// register has the VM registered if it should be: by the register_runner that is already in
-// flight, or else by a new one if it is due.
+// register requests the registration of the VM unless it is registered: with a
+// register_runner that is already open, or else with a new one once that is due.
 func (r *reduction) register() {
 	at, wanted := r.vm().registerAt()
 	if !wanted {
@@ -176,15 +177,15 @@ func (r *reduction) recordRequested(c Command) {
 	r.vm().Registration.CheckAt = r.now.Add(r.rules.registrationTimeoutOrDefault())
 }
 
-// registering reports whether the VM's register_runner is pending or in flight.
-func (r *reduction) registering() bool {
+// registerRunnerOpen reports whether the VM's register_runner is pending or in flight.
+func (r *reduction) registerRunnerOpen() bool {
 	g := r.vm().Registration
 	return g.State == Requested && r.State.index(g.Command) >= 0
 }
 
-// attempting reports whether the agent has the configuration and the proof has not arrived.
-func (r *reduction) attempting() bool {
-	return r.vm().Registration.State == Requested && !r.registering()
+// awaitingProof reports whether the agent has the configuration and the proof has not arrived.
+func (r *reduction) awaitingProof() bool {
+	return r.vm().Registration.State == Requested && !r.registerRunnerOpen()
 }
 
 // attemptFailsAt returns when an attempt fails without proof.
@@ -200,7 +201,7 @@ func (r *reduction) attemptFailsAt() time.Time {
 func (r *reduction) checkAttempt() {
 	v := r.vm()
 	switch at := r.attemptFailsAt(); {
-	case r.registering():
+	case r.registerRunnerOpen():
 		v.Registration.CheckAt = r.now.Add(r.rules.registrationTimeoutOrDefault())
 	case r.now.Before(at):
 		v.Registration.CheckAt = at
@@ -249,7 +250,7 @@ func (r *reduction) endRegisterRunner(c Command) {
 	case c.State == Succeeded: // the agent has the configuration
 		g.Epoch = max(g.Epoch, c.Last.Epoch)
 	case c.State == Expired: // undelivered: the next session, poll or Tick requests another one
-		g.State, g.CheckAt, g.NextAttemptAt = Unregistered, noTime, c.AcceptedAt.Add(minAttempt)
+		g.State, g.CheckAt, g.NextAttemptAt = Unregistered, noTime, c.AcceptedAt.Add(expiredRetryDelay)
 	case c.State == Cancelled: // by an operator
 		g.State, g.CheckAt = RegFailed, noTime
 		g.LastFailure = RegistrationFailure{At: r.now, Command: c.ID, Reason: "an operator cancelled it"}
@@ -265,7 +266,7 @@ func (r *reduction) endRegisterRunner(c Command) {
 // prove records that the runner is registered, and ends the VM's register_runner: agents
 // may lose an ack, agents that poll send none, and a pending one is no longer needed.
 func (r *reduction) prove(o Origin, evidence string) {
-	wanted := r.registering()
+	wanted := r.registerRunnerOpen()
 	probe := r.vm().Registration.Probe
 	if r.vm().Registration.State != Registered {
 		r.vm().EvidenceSentAt = o.SentAt

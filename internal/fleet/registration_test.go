@@ -8,7 +8,7 @@ import (
 )
 
 // Each row of the table in docs/registration.md: what is observed, and what it means.
-func TestWhatIsSeen(t *testing.T) {
+func TestObservations(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		seen    func(*story) *story

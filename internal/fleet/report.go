@@ -23,7 +23,7 @@ const (
 	StatusReady        = "ready"
 )
 
-// Miglet_states that no agent is in right after it was started.
+// The miglet_states that no agent is in right after it was started.
 const (
 	StatusRegistering  = "registering_runner"
 	StatusJobRunning   = "job_running"
@@ -95,7 +95,7 @@ type Heartbeat struct {
 	Origin
 	// Status is the agent's miglet_state.
 	Status string `json:"status,omitempty"`
-	// Runner is the runner , as reported on the stream.
+	// Runner is the runner as reported on the stream.
 	Runner *Runner `json:"runner,omitempty"`
 	// RunnerState is all that agents without a stream report about their runner.
 	RunnerState string  `json:"runner_state,omitempty"`

@@ -12,8 +12,8 @@ const (
 	MaxParamLength = 16 << 10
 	MaxTTL         = 30 * 24 * time.Hour
 	MaxAckTimeout  = 24 * time.Hour
-	// MostDeliveries is the upper bound of Command.MaxDeliveries.
-	MostDeliveries = 100
+	// MaxDeliveriesLimit is the upper bound of Command.MaxDeliveries.
+	MaxDeliveriesLimit = 100
 )
 
 // maxUnixSeconds is the last second of the year 9999, the latest that the text form of a
@@ -82,8 +82,8 @@ func (r CommandRequest) check() error {
 	if err := CheckDuration("ack_timeout", r.AckTimeout, MaxAckTimeout); err != nil {
 		return err
 	}
-	if r.MaxDeliveries < 0 || r.MaxDeliveries > MostDeliveries {
-		return Invalid("max_deliveries", "must be between 1 and %d, or 0 for the default", MostDeliveries)
+	if r.MaxDeliveries < 0 || r.MaxDeliveries > MaxDeliveriesLimit {
+		return Invalid("max_deliveries", "must be between 1 and %d, or 0 for the default", MaxDeliveriesLimit)
 	}
 	if _, given := r.Params.Strings[RegistrationTokenParam]; given {
 		return Invalid("command.string_params[registration_token]",

@@ -16,7 +16,7 @@ func started(e Epoch, boot int64, at time.Time) Delivery {
 
 // startedOut is the register_runner r after delivery in the answer to a vm_started.
 func startedOut(e Epoch, at time.Time) Command {
-	c := register("r").out(HTTP, e, at)
+	c := register("r").deliveredBy(HTTP, e, at)
 	c.Last.Started = true
 	return c
 }
@@ -84,9 +84,9 @@ func TestNextInAnAnswer(t *testing.T) {
 		"another command":             {stateOf(offlineVM(), drain("c")), a, ""},
 		"past another":                {stateOf(offlineVM(), drain("c"), r), a, "r"},
 		"the first":                   {stateOf(offlineVM(), r, s), a, "r"},
-		"while a poll has one":        {stateOf(offlineVM(), drain("c").out(HTTP, 2, t0), r), a, ""},
-		"while a poll has it":         {stateOf(offlineVM(), r.out(HTTP, 2, t0)), a, ""},
-		"after its session":           {stateOf(offlineVM(), r.out(Stream, 2, t0).stopped()), a, "r"},
+		"while a poll has one":        {stateOf(offlineVM(), drain("c").deliveredBy(HTTP, 2, t0), r), a, ""},
+		"while a poll has it":         {stateOf(offlineVM(), r.deliveredBy(HTTP, 2, t0)), a, ""},
+		"after its session":           {stateOf(offlineVM(), r.deliveredBy(Stream, 2, t0).stopped()), a, "r"},
 		"again":                       {stateOf(offlineVM(), out, s), a, "r"},
 		"again, without a token":      {stateOf(offlineVM(), out, s), noToken, ""},
 		"without a token":             {stateOf(offlineVM(), r, drain("c")), noToken, ""},
@@ -160,7 +160,7 @@ func TestAnswerWithoutProof(t *testing.T) {
 	c := startedOut(2, t0)
 	require.Equal(t, t0.Add(5*time.Minute), c.DueAt)
 	require.Equal(t, c, c.EndSession(9, t1), "it was not delivered on a session")
-	require.Equal(t, drain("c").out(HTTP, 2, t0), drain("c").out(HTTP, 2, t0).BeginSession(t1), "delivered to a poll")
+	require.Equal(t, drain("c").deliveredBy(HTTP, 2, t0), drain("c").deliveredBy(HTTP, 2, t0).BeginSession(t1), "delivered to a poll")
 	out, err := testRules.Reduce(stateOf(offlineVM().RequestRegistration(c), c), Tick{"vm", "r", Live{}}, c.DueAt)
 	require.NoError(t, err)
 	require.Equal(t, TimedOut, out.Commands[0].State)

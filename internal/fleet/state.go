@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Queue is one of the queues of a VM's open commands. Reduce depends on the first few
+// Queue names one of the queues of a VM's open commands. Reduce needs only the first few
 // commands of each.
 type Queue string
 
@@ -43,11 +43,11 @@ func (c Command) Queue() Queue {
 	}
 }
 
-// NeedsToken reports whether c is completed with a registration token at delivery.
+// NeedsToken reports whether c gets a registration token when it is delivered.
 func (c Command) NeedsToken() bool { return c.Type == RegisterRunner }
 
-// State is what the next step of a VM depends on. Its parts are never changed in place: a
-// later State shares nothing with it that differs.
+// State is what Reduce needs to know about a VM. It is never changed in place: a later State
+// shares no memory with it that has changed.
 type State struct {
 	// VM is the zero VM if it was never seen. If its record was lost, it is zero except for
 	// Epoch: no session of the VM had a higher one.
@@ -99,7 +99,7 @@ func (s State) with(c Command) State {
 // LeaseRequest describes a delivery that is about to be made.
 type LeaseRequest struct {
 	Via Route
-	// Started is whether it is the answer to a vm_started, over HTTP.
+	// Started is whether the delivery is in the answer to a vm_started over HTTP.
 	Started bool
 	// Epoch is the session that asks, and Written the last command that was written on it,
 	// empty for none; not used over HTTP.

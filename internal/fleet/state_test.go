@@ -49,7 +49,7 @@ func TestDeliveredQueueIsDeliveredAgain(t *testing.T) {
 	t.Parallel()
 	s := stateOf(liveVM())
 	for i := range QueueDepth {
-		s.Commands = append(s.Commands, drain(CommandID(strconv.Itoa(i))).out(Stream, 1, t0).stopped())
+		s.Commands = append(s.Commands, drain(CommandID(strconv.Itoa(i))).deliveredBy(Stream, 1, t0).stopped())
 	}
 	next, err := s.Next(LeaseRequest{Via: Stream, Epoch: 2, At: t1})
 	require.NoError(t, err)

@@ -18,11 +18,12 @@ type VM struct {
 	// StartedAt is the agent's time in the vm_started event of this boot; a repeated event
 	// has the same time.
 	StartedAt time.Time `json:"started_at,omitzero"`
-	// BootedAt is when this boot was detected; zero for the first. Heartbeats wait to be
-	// stored, so one from before the boot can follow it.
+	// BootedAt is when this boot was detected; zero for the first. Heartbeats are stored
+	// with a delay, so one from before the boot may be applied after it.
 	BootedAt time.Time `json:"booted_at,omitzero"`
-	// BootSeenAt is when a report over HTTP showed a new boot that the next session starts,
-	// and ContestedAt when boots last followed each other too quickly for a single VM.
+	// BootSeenAt is when a new boot was observed that could not begin yet: the next session
+	// or poll begins it. ContestedAt is when boots last followed each other too quickly for
+	// a single VM.
 	BootSeenAt  time.Time `json:"boot_seen_at,omitzero"`
 	ContestedAt time.Time `json:"contested_at,omitzero"`
 	// MovesOn is whether the agent was ever seen in a state other than the initial ones.
@@ -39,8 +40,8 @@ type VM struct {
 	Health       *Health      `json:"health,omitempty"`
 	Machine      *Machine     `json:"machine,omitempty"`
 	Registration Registration `json:"registration"`
-	// SpentAt is when the job of an ephemeral runner ended, which takes no other, and
-	// CrashedAt when the runner ended with an error; both in this boot.
+	// SpentAt is when the job of an ephemeral runner ended: such a runner takes no other.
+	// CrashedAt is when the runner ended with an error. Both are of this boot.
 	SpentAt   time.Time `json:"spent_at,omitzero"`
 	CrashedAt time.Time `json:"crashed_at,omitzero"`
 	// Persistent is whether the runner was seen to take more than one job, or the agent
@@ -70,7 +71,7 @@ type VM struct {
 }
 
 // ReadsNoCommands reports whether a command is likely to be left unread: today's agents
-// read no commands once their runner is registered, except those that have acked one since.
+// read no commands once their runner is registered. An agent that has acked one since does.
 func (v VM) ReadsNoCommands() bool {
 	return v.Registration.State == Registered && !v.LastAckAt.After(v.Registration.ProvenAt)
 }
@@ -87,13 +88,13 @@ func NewVM(id VMID, now time.Time) VM {
 func (v VM) OpenSession(h Hello, now time.Time) VM {
 	v.Pool, v.Org, v.AgentVersion = h.Pool, h.Org, h.AgentVersion
 	v.Connected, v.ConnectedAt, v.LastSeenAt = true, now, now
-	v = v.dropSession()
+	v = v.clearSessionTimers()
 	v.Epoch++
 	return v
 }
 
-// dropSession returns v without the timers that apply to a session only.
-func (v VM) dropSession() VM {
+// clearSessionTimers returns v without the timers that apply to a session only.
+func (v VM) clearSessionTimers() VM {
 	v.AwaitsRunnerUntil, v.TokenWait.RetryAt, v.Registration.ProbeAt = time.Time{}, time.Time{}, time.Time{}
 	return v
 }
@@ -127,7 +128,7 @@ func earliest(times ...time.Time) (first time.Time) {
 // CloseSession ends the session with this epoch. It does nothing if that is not the newest.
 func (v VM) CloseSession(e Epoch, now time.Time) VM {
 	if v.Connected && v.Epoch == e {
-		v = v.dropSession()
+		v = v.clearSessionTimers()
 		v.Connected, v.DisconnectedAt = false, now
 	}
 	return v
@@ -188,9 +189,9 @@ func (v VM) ApplyHeartbeat(h Heartbeat, late bool) VM {
 	return v
 }
 
-// catchUp applies the last reported load and the time of the last ack, where the VM's
+// restore applies the last reported load and the time of the last ack, where the VM's
 // record lacks them.
-func (v VM) catchUp(last *Heartbeat, ackedAt time.Time) VM {
+func (v VM) restore(last *Heartbeat, ackedAt time.Time) VM {
 	if last != nil && last.ReceivedAt.After(v.LastHeartbeatAt) {
 		interval := v.HeartbeatInterval // the heartbeats in between are not known
 		v = v.WithLoad(v.ApplyHeartbeat(*last, false))

@@ -17,7 +17,7 @@ type TokenWait struct {
 	Why string `json:"why"`
 	// Since is when the first attempt to get one failed.
 	Since time.Time `json:"since"`
-	// RetryAt is when the session asks again; zero while another input will trigger it.
+	// RetryAt is when the session asks again; zero while another input triggers that.
 	RetryAt time.Time `json:"retry_at,omitzero"`
 }
 
@@ -129,7 +129,7 @@ func (c Command) WaitsAlone() Waiting {
 		return Waiting{}
 	case c.State == Pending:
 		return Waiting{"waits to be delivered", c.AcceptedAt}
-	case (c.Last.Via == Stream || c.Last.Started) && c.DueAt.Equal(c.ExpiresAt): // its session has ended, or has begun since
+	case (c.Last.Via == Stream || c.Last.Started) && c.DueAt.Equal(c.ExpiresAt): // its session has ended, or one has begun since
 		return Waiting{"waits to be delivered again", c.Last.At}
 	default:
 		return c.waitingForAck(VM{})

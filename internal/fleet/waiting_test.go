@@ -39,42 +39,42 @@ func TestWaits(t *testing.T) {
 		reason string
 		since  time.Time
 	}{
-		"never seen":        {a, VM{}, []Command{a}, "the VM has never been seen", t0},
-		"only polls":        {a, VM{ID: "vm", Boot: 1}, []Command{a}, "the VM has no session yet", t0},
-		"offline":           {a, offline, []Command{a}, "VM offline since 2026-01-02T03:04:07Z", t0.Add(2 * time.Second)},
-		"out, then offline": {out, offline, []Command{out, a}, "VM offline since 2026-01-02T03:04:07Z", t0.Add(2 * time.Second)},
-		"next":              {a, connected, []Command{a, b}, "about to be delivered", t0.Add(time.Second)},
-		"behind one":        {b, connected, []Command{a, b}, "waits for command a", t0},
-		"behind one out":    {a, connected, []Command{out, a}, "waits for command out", t0},
-		"behind a poll's":   {a, offline, []Command{polled, a}, "waits for command c", t0},
+		"never seen":                     {a, VM{}, []Command{a}, "the VM has never been seen", t0},
+		"only polls":                     {a, VM{ID: "vm", Boot: 1}, []Command{a}, "the VM has no session yet", t0},
+		"offline":                        {a, offline, []Command{a}, "VM offline since 2026-01-02T03:04:07Z", t0.Add(2 * time.Second)},
+		"delivered, then offline":        {out, offline, []Command{out, a}, "VM offline since 2026-01-02T03:04:07Z", t0.Add(2 * time.Second)},
+		"next":                           {a, connected, []Command{a, b}, "about to be delivered", t0.Add(time.Second)},
+		"behind a pending one":           {b, connected, []Command{a, b}, "waits for command a", t0},
+		"behind one in flight":           {a, connected, []Command{out, a}, "waits for command out", t0},
+		"behind one delivered to a poll": {a, offline, []Command{polled, a}, "waits for command c", t0},
 		"without a token": {
 			register, tokenless,
 			[]Command{register, a},
 			"no registration token (token file: no such file), next try in 3 s", now.Add(-4 * time.Second),
 		},
-		"past a tokenless": {a, tokenless, []Command{register, a}, "about to be delivered", t0.Add(time.Second)},
-		"for its ack":      {out, connected, []Command{out}, "waits for its ack until 2026-01-02T03:05:05Z", t0},
-		"for a sign": {
+		"ahead of one without a token": {a, tokenless, []Command{register, a}, "about to be delivered", t0.Add(time.Second)},
+		"delivered":                    {out, connected, []Command{out}, "waits for its ack until 2026-01-02T03:05:05Z", t0},
+		"delivered, and the session is silent": {
 			deferred, connected,
 			[]Command{deferred},
 			"waits for its ack; nothing has arrived on its session since the delivery", t0,
 		},
-		"for an ack that won't come": {
+		"delivered to an agent that reads no commands": {
 			out, registered,
 			[]Command{out},
 			"waits for its ack until 2026-01-02T03:05:05Z; the runner is registered, and such an agent usually reads no commands", t0,
 		},
-		"with a poll": {
+		"delivered to a poll": {
 			polled, offline,
 			[]Command{polled},
 			"delivered to a poll, waits for evidence of its result until 2026-01-02T03:05:05Z", t0,
 		},
-		"with an answer to vm_started": {
+		"delivered in the answer to vm_started": {
 			started, offline,
 			[]Command{started},
 			"delivered in the answer to vm_started, waits for evidence of its result until 2026-01-02T03:05:05Z", t0,
 		},
-		"an answer to vm_started, then a session": {started, live(started), []Command{started}, "about to be delivered", t0},
+		"delivered in the answer to vm_started, then a session": {started, live(started), []Command{started}, "about to be delivered", t0},
 		"ended": {inState(t, Succeeded), connected, nil, "", time.Time{}},
 	} {
 		require.Equal(t, Waiting{test.reason, test.since}, test.c.Waits(test.vm, test.open, now), name)

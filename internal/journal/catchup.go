@@ -43,7 +43,7 @@ type CatchUp struct {
 	pausedAt int64
 }
 
-// NewCatchUp returns a CatchUp that is to Run once. With j nil, events are only marked: a
+// NewCatchUp returns a CatchUp; call its Run once. With j nil, events are only marked: a
 // journal that is switched on later begins with the events that are stored then.
 func NewCatchUp(j *Journal, events Events, log *slog.Logger) *CatchUp {
 	return &CatchUp{journal: j, events: events, log: log, wake: make(chan struct{}, 1)}
@@ -89,7 +89,7 @@ func (c *CatchUp) changed(changes []fleet.Change) {
 
 // writeAll writes and marks all events that are not marked. An event that cannot be written
 // until somebody repairs the directory of its VM is skipped: a file in the place of one
-// VM's directory must not keep all others from their files.
+// VM's directory must not block the files of the others.
 func (c *CatchUp) writeAll(ctx context.Context, stopped <-chan struct{}) error {
 	for {
 		if c.journal != nil && c.journal.Paused() {

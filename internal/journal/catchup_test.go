@@ -22,9 +22,9 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
-// catching is a CatchUp that runs on a real engine, whose methods can be made to fail or to
+// catchUpRig is a CatchUp that runs on a real engine, whose methods can be made to fail or to
 // wait.
-type catching struct {
+type catchUpRig struct {
 	*testing.T
 	*engine.Engine
 	dir     string
@@ -39,10 +39,10 @@ type catching struct {
 	calls map[string]int
 }
 
-// newCatching starts a CatchUp. It is stopped at the end.
-func newCatching(t *testing.T) *catching {
+// newCatchUpRig starts a CatchUp. It is stopped at the end.
+func newCatchUpRig(t *testing.T) *catchUpRig {
 	t.Helper()
-	c := &catching{T: t, dir: t.TempDir(), hooks: map[string]func() error{}, calls: map[string]int{}}
+	c := &catchUpRig{T: t, dir: t.TempDir(), hooks: map[string]func() error{}, calls: map[string]int{}}
 	e, err := engine.Start(t.Context(), engine.Options{
 		Driver: memory.New(), Rules: fleet.Rules{NewID: fleet.NewRegistrationID}, Clock: systemTime, Log: slog.New(slog.DiscardHandler),
 	})
@@ -57,7 +57,7 @@ func newCatching(t *testing.T) *catching {
 func systemTime() time.Time { return time.Now().UTC().Round(0) }
 
 // start starts a CatchUp with a journal; the one before must have ended.
-func (c *catching) start() {
+func (c *catchUpRig) start() {
 	c.Helper()
 	j, err := Open(Options{
 		Dir: c.dir, Clock: systemTime, MinFree: 1000, FreeSpace: func() (Space, error) { return Space{Free: c.free.Load()}, nil },
@@ -67,7 +67,7 @@ func (c *catching) start() {
 }
 
 // run starts a CatchUp with j; nil is a journal that is switched off.
-func (c *catching) run(j *Journal) {
+func (c *catchUpRig) run(j *Journal) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -86,7 +86,7 @@ func (c *catching) run(j *Journal) {
 }
 
 // report stores an event that arrived over HTTP.
-func (c *catching) report(vm fleet.VMID, kind string) {
+func (c *catchUpRig) report(vm fleet.VMID, kind string) {
 	c.Helper()
 	c.reports++
 	at := systemTime().Add(c.reports)
@@ -98,7 +98,7 @@ func (c *catching) report(vm fleet.VMID, kind string) {
 
 // hasFiles requires a VM to have one file for each of these kinds of events, once everything
 // waits.
-func (c *catching) hasFiles(vm fleet.VMID, kinds ...string) {
+func (c *catchUpRig) hasFiles(vm fleet.VMID, kinds ...string) {
 	c.Helper()
 	synctest.Wait()
 	found, err := filepath.Glob(filepath.Join(c.dir, string(vm), "event-*"))
@@ -110,7 +110,7 @@ func (c *catching) hasFiles(vm fleet.VMID, kinds ...string) {
 	}
 }
 
-func (c *catching) files(vm fleet.VMID) int {
+func (c *catchUpRig) files(vm fleet.VMID) int {
 	c.Helper()
 	synctest.Wait()
 	found, err := filepath.Glob(filepath.Join(c.dir, string(vm), "event-*"))
@@ -119,19 +119,19 @@ func (c *catching) files(vm fleet.VMID) int {
 }
 
 // on calls hook after each call of a method, which fails when hook does.
-func (c *catching) on(method string, hook func() error) {
+func (c *catchUpRig) on(method string, hook func() error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hooks[method] = hook
 }
 
-func (c *catching) called(method string) int {
+func (c *catchUpRig) called(method string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.calls[method]
 }
 
-func (c *catching) after(method string) error {
+func (c *catchUpRig) after(method string) error {
 	c.mu.Lock()
 	c.calls[method]++
 	hook := c.hooks[method]
@@ -142,7 +142,7 @@ func (c *catching) after(method string) error {
 	return hook()
 }
 
-func (c *catching) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Event, error) {
+func (c *catchUpRig) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Event, error) {
 	es, err := c.Engine.UnjournaledEvents(ctx, limit)
 	if failed := c.after("UnjournaledEvents"); failed != nil {
 		return nil, failed
@@ -151,14 +151,14 @@ func (c *catching) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Ev
 }
 
 // MarkJournaled marks nothing when it fails.
-func (c *catching) MarkJournaled(ctx context.Context, seq int64) error {
+func (c *catchUpRig) MarkJournaled(ctx context.Context, seq int64) error {
 	if err := c.after("MarkJournaled"); err != nil {
 		return err
 	}
 	return c.Engine.MarkJournaled(ctx, seq)
 }
 
-func (c *catching) logged(message string) int {
+func (c *catchUpRig) logged(message string) int {
 	return strings.Count(c.log.String(), `"msg":"`+message+`"`)
 }
 
@@ -168,7 +168,7 @@ func outage() error { return fleet.ErrUnavailable }
 func TestCatchUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCatching(t)
+		c := newCatchUpRig(t)
 		began := time.Now()
 		c.report("vm-1", "job_started")
 		c.report("vm-2", "vm_started")
@@ -186,7 +186,7 @@ func TestCatchUp(t *testing.T) {
 func TestCatchUpAfterACrash(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCatching(t)
+		c := newCatchUpRig(t)
 		c.on("UnjournaledEvents", outage)
 		c.report("vm-1", "unwritten")
 		c.hasFiles("vm-1")
@@ -212,7 +212,7 @@ func TestCatchUpAfterACrash(t *testing.T) {
 func TestCatchUpAfterADiskFault(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCatching(t)
+		c := newCatchUpRig(t)
 		require.NoError(t, os.RemoveAll(c.dir)) // no file can be created any more
 		for i := range 20 {
 			c.report("vm-1", fmt.Sprintf("kind-%d", i))
@@ -232,7 +232,7 @@ func TestCatchUpAfterADiskFault(t *testing.T) {
 func TestCatchUpDuringAnOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCatching(t)
+		c := newCatchUpRig(t)
 		c.on("UnjournaledEvents", outage)
 		c.report("vm-1", "error")
 		const minutes = 10
@@ -252,7 +252,7 @@ func TestCatchUpDuringAnOutage(t *testing.T) {
 func TestCatchUpOfABlockedVM(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCatching(t)
+		c := newCatchUpRig(t)
 		blocker := filepath.Join(c.dir, "vm-2")
 		require.NoError(t, os.WriteFile(blocker, nil, 0o600))
 		// The file with which the journal tries the disk cannot be created either.
@@ -283,7 +283,7 @@ func TestCatchUpOfABlockedVM(t *testing.T) {
 func TestStopDuringAPause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCatching(t)
+		c := newCatchUpRig(t)
 		synctest.Wait()
 		c.free.Store(0)
 		c.report("vm-1", "first")
@@ -305,7 +305,7 @@ func TestStopDuringAPause(t *testing.T) {
 func TestCatchUpWithoutAJournal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCatching(t)
+		c := newCatchUpRig(t)
 		c.end()
 		c.run(nil)
 		c.report("vm-1", "before")
@@ -322,7 +322,7 @@ func TestCatchUpWithoutAJournal(t *testing.T) {
 func TestStopLeavesABacklog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCatching(t)
+		c := newCatchUpRig(t)
 		var others atomic.Int64
 		c.on("MarkJournaled", func() error {
 			time.Sleep(time.Second) // fake clock: a slow disk
@@ -345,7 +345,7 @@ func TestStopLeavesABacklog(t *testing.T) {
 func TestStopWhileWriting(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCatching(t)
+		c := newCatchUpRig(t)
 		synctest.Wait()
 		c.on("UnjournaledEvents", func() error {
 			time.Sleep(time.Minute) // fake clock
@@ -366,7 +366,7 @@ func TestStopWhileWriting(t *testing.T) {
 func TestCatchUpRests(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := newCatching(t)
+		c := newCatchUpRig(t)
 		const work = 100 * time.Millisecond
 		c.on("MarkJournaled", func() error {
 			time.Sleep(work) // fake clock

@@ -117,7 +117,7 @@ func TestTornTemporaryFileIsHarmless(t *testing.T) {
 
 // If one event cannot be written, those before it are and count, those after it are not,
 // nothing is left over, and everything works once the cause is fixed.
-func TestTroubleInTheMiddle(t *testing.T) {
+func TestErrorInTheMiddle(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	j := open(t, Options{Dir: dir})

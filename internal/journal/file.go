@@ -30,8 +30,8 @@ func (j *Journal) draft(vm fleet.VMID, name string, content []byte, synced bool)
 		return nil, fmt.Errorf("VM %s: %w", vm, err)
 	}
 	d := &draft{vm: vm, dir: dir, name: name}
-	there, err := d.placed()
-	if err == nil && !there {
+	exists, err := d.exists()
+	if err == nil && !exists {
 		d.temp = tempName(name, strconv.FormatUint(j.drafts.Add(1), 10))
 		err = writeNew(dir, d.temp, content, synced)
 	}
@@ -60,8 +60,8 @@ func (j *Journal) openVM(vm fleet.VMID, create bool) (*os.Root, error) {
 	return j.root.OpenRoot(string(vm))
 }
 
-// placed reports whether the file exists under its final name.
-func (d *draft) placed() (bool, error) {
+// exists reports whether the file exists under its final name.
+func (d *draft) exists() (bool, error) {
 	info, err := d.dir.Lstat(d.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -79,17 +79,17 @@ func (d *draft) place() (bool, error) {
 	if d.temp == "" {
 		return false, nil
 	}
-	there, err := d.placed()
-	if err == nil && !there {
+	exists, err := d.exists()
+	if err == nil && !exists {
 		err = d.dir.Rename(d.temp, d.name)
 	}
 	if err != nil {
 		return false, fmt.Errorf("VM %s: %w", d.vm, err)
 	}
-	if !there {
+	if !exists {
 		d.temp = ""
 	}
-	return !there, nil
+	return !exists, nil
 }
 
 // close removes a draft that has not been placed. What cannot be removed now is left to

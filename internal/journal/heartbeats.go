@@ -22,8 +22,8 @@ const (
 // failurePeriod is the minimum time between log messages about failed heartbeat files.
 const failurePeriod = time.Minute
 
-// gatherFor is how long the first file of a group waits for others. A single file would
-// find nothing that it needs in the processor's caches.
+// gatherFor is how long the first file of a group waits for others: many files in a row take
+// less processor time than the same files one by one.
 const gatherFor = time.Second
 
 // heartbeatFile is a heartbeat file that waits to be written.
@@ -55,14 +55,14 @@ func (j *Journal) Heartbeat(o fleet.Origin, render func() ([]byte, error)) {
 	j.queued++
 	j.queue <- heartbeatFile{o, render} // it has capacity for all that are counted
 	if j.queued == (cap(j.queue)+1)/2 {
-		j.hurry()
+		j.flush()
 	}
 }
 
-// hurry ends the wait for other files.
-func (j *Journal) hurry() {
+// flush ends the wait of gather.
+func (j *Journal) flush() {
 	select {
-	case j.enough <- struct{}{}:
+	case j.flushNow <- struct{}{}:
 	default: // already notified
 	}
 }
@@ -89,13 +89,13 @@ func (j *Journal) writeHeartbeats() {
 	}
 }
 
-// gather returns when the waiting time is over, or the queue is half full.
+// gather waits for further files, for gatherFor or until the queue is half full.
 func (j *Journal) gather() {
 	window := time.NewTimer(gatherFor)
 	defer window.Stop()
 	select {
 	case <-window.C:
-	case <-j.enough:
+	case <-j.flushNow:
 	}
 }
 

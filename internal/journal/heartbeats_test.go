@@ -164,7 +164,7 @@ func TestHeartbeatsNeverOverwrite(t *testing.T) {
 
 // Failures of heartbeat files are logged at most once a minute, with their number, and no
 // longer once the cause is fixed.
-func TestHeartbeatTroubleIsLoggedSparingly(t *testing.T) {
+func TestFailedHeartbeatFilesAreLoggedSparingly(t *testing.T) {
 	t.Parallel()
 	dir, clock := t.TempDir(), newClock()
 	var out bytes.Buffer

@@ -13,7 +13,8 @@
 // The store is the source of truth, the journal a readable copy. Every event gets a file,
 // retried until it succeeds, within a budget that no agent in the field exhausts;
 // heartbeats get files within a smaller one. No files are written while too little space is
-// free. Names beginning with "_" in the same directory do not belong to the journal.
+// free. In <dir>, names beginning with "_" do not belong to the journal, except the file
+// _check, which exists only during a Check.
 package journal
 
 import (
@@ -110,8 +111,8 @@ type Stats struct {
 	// Failed counts failed attempts to write a file. An event that is retried may fail
 	// again.
 	Failed uint64
-	// Unwritten is the events that a CatchUp gave up: those it skipped, and those that were
-	// removed from the store while the Journal was paused.
+	// Unwritten counts the events that a CatchUp gave up: those that it skipped, and those
+	// that were removed from the store while the Journal was paused.
 	Unwritten uint64
 	// Queued is how many heartbeat files wait to be written now.
 	Queued int
@@ -131,7 +132,7 @@ type Journal struct {
 	// dirs is held for reading while files are created and for writing while an empty
 	// directory is removed, so that no directory is removed beneath a new file.
 	dirs sync.RWMutex
-	// checking is held by the call that uses the check's file.
+	// checking is held by the Check that uses the file checkName.
 	checking sync.Mutex
 
 	space space
@@ -143,7 +144,7 @@ type Journal struct {
 	closed      bool
 
 	queue    chan heartbeatFile
-	enough   chan struct{} // capacity 1: the queue need not wait for more
+	flushNow chan struct{} // capacity 1: gather must not wait any longer
 	written  chan struct{} // closed when the writer is done
 	closing  sync.Once
 	closeErr error
@@ -173,7 +174,7 @@ func Open(o Options) (*Journal, error) {
 			ratelimit.NewLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), rate.NewLimiter(fleetPerSecond, fleetBurst)),
 		eventBudget: newEventBudget(),
 		queue:       make(chan heartbeatFile, o.QueueSize),
-		enough:      make(chan struct{}, 1),
+		flushNow:    make(chan struct{}, 1),
 		written:     make(chan struct{}),
 	}
 	go j.writeHeartbeats()
@@ -242,7 +243,7 @@ func (j *Journal) Close() error {
 		j.closed = true
 		j.mu.Unlock()
 		close(j.queue) // nothing more is queued
-		j.hurry()
+		j.flush()
 		<-j.written
 		j.writing.Lock()
 		defer j.writing.Unlock()

@@ -40,7 +40,7 @@ func (r *Registry) MoveClock(adopt func() wallclock.Jump) (j wallclock.Jump) {
 		r.times.last += int64(j.By)
 		r.configuredAt.Add(int64(j.By))
 		for _, s := range r.sessions.all() {
-			s.liveness = s.liveness.MoveClock(j.By)
+			s.liveness = s.liveness.ShiftTimes(j.By)
 		}
 		r.beats.move(j.By)
 		return j.By
