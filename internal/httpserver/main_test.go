@@ -1,7 +1,6 @@
 package httpserver
 
 import (
-	"bytes"
 	"io"
 	"log/slog"
 	"net"
@@ -17,23 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// output collects the log. It is safe for concurrent use.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
+// output collects the log.
+type output = testkit.Buffer
 
 // logTo logs to out from a level on.
 func logTo(out io.Writer, level slog.Level) *slog.Logger {

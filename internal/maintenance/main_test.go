@@ -1,7 +1,6 @@
 package maintenance
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -23,6 +22,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/store"
 	"github.com/mig-controller/mig-controller/internal/store/memory"
+	"github.com/mig-controller/mig-controller/internal/testkit"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
@@ -175,23 +175,8 @@ func (noSessions) EndSilent(time.Time)                                  {}
 func (noSessions) RecordEnds(context.Context) error                     { return nil }
 func (noSessions) MoveClock(adopt func() wallclock.Jump) wallclock.Jump { return adopt() }
 
-// lines is a log that can be read.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+// lines is a log that can be read while it is being written.
+type lines struct{ testkit.Buffer }
 
 // count returns how many lines have the message.
 func (l *lines) count(message string) int {

@@ -1,13 +1,11 @@
 package registration_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
 const (
@@ -31,28 +30,7 @@ func writeToken(t *testing.T, file, content string, at time.Time) {
 }
 
 // lines is a log that can be read while it is being written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func (l *lines) reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.b.Reset()
-}
+type lines = testkit.Buffer
 
 func watchLog(l *lines) *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
@@ -84,7 +62,7 @@ func TestFileWatch(t *testing.T) {
 		{"gone", func() { require.NoError(t, os.Remove(file)) }, noTokenLine},
 		{"old again", write(secret, start.Add(-48*time.Hour)), oldLine},
 	} {
-		log.reset()
+		log.Reset()
 		step.do()
 		for range 3 {
 			w.Look(t.Context())
@@ -109,7 +87,7 @@ func TestFileWatchSaysWhy(t *testing.T) {
 	var log lines
 	registration.NewFileWatch(dir, clock, watchLog(&log)).Look(t.Context())
 	require.Contains(t, log.String(), noTokenLine+" token_file="+dir+` reason="it is not a regular file"`)
-	log.reset()
+	log.Reset()
 	w := registration.NewFileWatch(filepath.Join(dir, "x"), clock, watchLog(&log))
 	w.Look(t.Context())
 	require.Contains(t, log.String(), `reason="no such file or directory"`)

@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,6 +23,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/store"
 	"github.com/mig-controller/mig-controller/internal/store/memory"
+	"github.com/mig-controller/mig-controller/internal/testkit"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
@@ -246,23 +246,8 @@ func (s *testTokens) Token(context.Context) (string, time.Time, error) {
 
 func (*testTokens) String() string { return "a test's tokens" }
 
-// lines is a log that can be read.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+// lines is a log that can be read while it is being written.
+type lines struct{ testkit.Buffer }
 
 // about returns the lines about a command.
 func (l *lines) about(id string) (found []map[string]any) {

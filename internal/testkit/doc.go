@@ -1,3 +1,3 @@
-// Package testkit owns the failures that several test packages inject: dead links,
-// malformed messages and full disks.
+// Package testkit owns what several test packages need: the failures that they inject, such as
+// dead links, malformed messages and full disks, and a log that is read while it is written.
 package testkit
