@@ -101,10 +101,10 @@ func (s *rig) report(vm fleet.VMID, kind string) {
 	require.NoError(s, err)
 }
 
-// events returns the types of a VM's events.
-func (s *rig) events(vm fleet.VMID) (types []string) {
+// events returns the types of the events of vm-1.
+func (s *rig) events() (types []string) {
 	s.Helper()
-	es, _, err := s.Events(s.Context(), store.EventQuery{VM: string(vm)}, 1000)
+	es, _, err := s.Events(s.Context(), store.EventQuery{VM: "vm-1"}, 1000)
 	require.NoError(s, err)
 	for _, e := range es {
 		types = append(types, e.Type)
@@ -112,10 +112,10 @@ func (s *rig) events(vm fleet.VMID) (types []string) {
 	return types
 }
 
-// files returns the names of the journal's files of a VM.
-func (s *rig) files(vm fleet.VMID) (names []string) {
+// files returns the names of the journal's files of vm-1.
+func (s *rig) files() (names []string) {
 	s.Helper()
-	entries, err := os.ReadDir(filepath.Join(s.dir, string(vm)))
+	entries, err := os.ReadDir(filepath.Join(s.dir, "vm-1"))
 	if !errors.Is(err, os.ErrNotExist) {
 		require.NoError(s, err)
 	}

@@ -29,8 +29,8 @@ func TestPurge(t *testing.T) {
 		s.report("vm-1", "young")
 		time.Sleep(purgeEvery + 1) // fake clock
 		synctest.Wait()
-		require.Equal(t, []string{"young"}, s.events("vm-1"))
-		require.Len(t, s.files("vm-1"), 1)
+		require.Equal(t, []string{"young"}, s.events())
+		require.Len(t, s.files(), 1)
 		require.NoDirExists(t, s.dir+"/vm-2")
 	})
 }
@@ -44,7 +44,7 @@ func TestPurgeOutage(t *testing.T) {
 		s.report("vm-1", "old")
 		time.Sleep(time.Hour + purgeEvery + 1) // fake clock
 		synctest.Wait()
-		require.Empty(t, s.files("vm-1"))
+		require.Empty(t, s.files())
 		require.Equal(t, 1, s.log.count("maintenance failed, trying again"))
 	})
 }
@@ -83,7 +83,7 @@ func TestQuiesce(t *testing.T) {
 		require.Equal(t, purges, s.called("Purge"))
 		s.report("vm-1", "last")
 		s.Stop()
-		require.Len(t, s.files("vm-1"), 1)
+		require.Len(t, s.files(), 1)
 	})
 }
 
@@ -101,8 +101,8 @@ func TestPauseOfTheJournal(t *testing.T) {
 		s.report("vm-1", "late")
 		time.Sleep(31 * time.Minute) // fake clock
 		synctest.Wait()
-		require.Equal(t, []string{"late"}, s.events("vm-1"), "none waits for its file")
-		require.Empty(t, s.files("vm-1"))
+		require.Equal(t, []string{"late"}, s.events(), "none waits for its file")
+		require.Empty(t, s.files())
 		require.Equal(t, 1, s.log.count("journal paused: too little space is free"))
 		require.LessOrEqual(t, s.called("UnjournaledEvents"), 3, "the database is not read without need")
 
@@ -110,13 +110,13 @@ func TestPauseOfTheJournal(t *testing.T) {
 		// The catch-up retries.
 		time.Sleep(5 * time.Second) // fake clock
 		synctest.Wait()
-		require.Len(t, s.files("vm-1"), 1)
+		require.Len(t, s.files(), 1)
 		require.Equal(t, 1, s.log.count("journal resumed"))
 		require.Contains(t, s.log.String(), `"msg":"events removed while the journal was paused have no file","count":3}`)
 		require.Zero(t, s.log.count("events not written to the journal, trying again"))
 		s.report("vm-1", "after")
 		synctest.Wait()
-		require.Len(t, s.files("vm-1"), 2)
+		require.Len(t, s.files(), 2)
 	})
 }
 
@@ -132,11 +132,11 @@ func TestJumpAndPurge(t *testing.T) {
 		time.Sleep(purgeEvery + 1) // fake clock
 		synctest.Wait()
 		s.offset.Add(int64(40 * day))
-		require.Len(t, s.files("vm-1"), 1)
+		require.Len(t, s.files(), 1)
 		time.Sleep(purgeEvery) // fake clock
 		synctest.Wait()
-		require.Equal(t, []string{"old"}, s.events("vm-1"))
-		require.Len(t, s.files("vm-1"), 1)
+		require.Equal(t, []string{"old"}, s.events())
+		require.Len(t, s.files(), 1)
 
 		s.Stop()
 		require.NoError(t, s.Engine.Close())
@@ -144,11 +144,11 @@ func TestJumpAndPurge(t *testing.T) {
 		s.sweeper.stop()           // too many ticks
 		time.Sleep(28 * time.Hour) // fake clock
 		synctest.Wait()
-		require.Equal(t, []string{"old"}, s.events("vm-1"))
+		require.Equal(t, []string{"old"}, s.events())
 		time.Sleep(4 * time.Hour) // fake clock
 		synctest.Wait()
-		require.Empty(t, s.events("vm-1"))
-		require.Empty(t, s.files("vm-1"))
+		require.Empty(t, s.events())
+		require.Empty(t, s.files())
 	})
 }
 
