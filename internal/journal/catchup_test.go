@@ -125,10 +125,11 @@ func (c *catchUpRig) on(method string, hook func() error) {
 	c.hooks[method] = hook
 }
 
-func (c *catchUpRig) called(method string) int {
+// reads returns how often the unjournaled events were read.
+func (c *catchUpRig) reads() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.calls[method]
+	return c.calls["UnjournaledEvents"]
 }
 
 func (c *catchUpRig) after(method string) error {
@@ -219,7 +220,7 @@ func TestCatchUpAfterADiskFault(t *testing.T) {
 			time.Sleep(time.Second) // fake clock
 		}
 		require.Zero(t, c.journal.Stats().Unwritten)
-		require.LessOrEqual(t, c.called("UnjournaledEvents"), 10)
+		require.LessOrEqual(t, c.reads(), 10)
 		c.end()
 		require.Equal(t, 1, c.logged("events left for the next run to write to the journal"))
 
@@ -238,7 +239,7 @@ func TestCatchUpDuringAnOutage(t *testing.T) {
 		const minutes = 10
 		time.Sleep(minutes * time.Minute) // fake clock
 		synctest.Wait()
-		require.LessOrEqual(t, c.called("UnjournaledEvents"), minutes*int(time.Minute/catchUpRetry)+2)
+		require.LessOrEqual(t, c.reads(), minutes*int(time.Minute/catchUpRetry)+2)
 		require.LessOrEqual(t, c.logged("events not written to the journal, trying again"), (minutes+1)*loglimit.Lines)
 		require.Positive(t, c.logged("events not written to the journal, trying again"))
 		c.on("UnjournaledEvents", nil)
@@ -325,7 +326,8 @@ func TestStopLeavesABacklog(t *testing.T) {
 		c := newCatchUpRig(t)
 		var others atomic.Int64
 		c.on("MarkJournaled", func() error {
-			time.Sleep(time.Second) // fake clock: a slow disk
+			// The disk is slow.
+			time.Sleep(time.Second) // fake clock
 			c.report("vm-1", "another")
 			others.Add(1)
 			return nil
@@ -373,16 +375,16 @@ func TestCatchUpRests(t *testing.T) {
 			return nil
 		})
 		synctest.Wait()
-		looks := c.called("UnjournaledEvents")
+		reads := c.reads()
 		c.report("vm-1", "error")
 		synctest.Wait()
-		require.Equal(t, looks+1, c.called("UnjournaledEvents"))
+		require.Equal(t, reads+1, c.reads())
 		c.report("vm-1", "error")
 		time.Sleep(4*work - time.Millisecond) // fake clock
 		synctest.Wait()
-		require.Equal(t, looks+1, c.called("UnjournaledEvents"))
+		require.Equal(t, reads+1, c.reads())
 		time.Sleep(time.Millisecond) // fake clock
 		synctest.Wait()
-		require.Equal(t, looks+2, c.called("UnjournaledEvents"))
+		require.Equal(t, reads+2, c.reads())
 	})
 }
