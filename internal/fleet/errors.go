@@ -28,10 +28,10 @@ var (
 	// disk, a lost database, a shutdown in progress.
 	ErrUnavailable = errors.New("the store cannot be read or written at the moment")
 	// ErrStopping occurs when the controller is shutting down. It wraps ErrUnavailable.
-	ErrStopping = fmt.Errorf("%w: the controller is stopping", ErrUnavailable)
+	ErrStopping error = &unavailable{"the controller is stopping"}
 	// ErrDatabaseRemoved occurs when the database files are no longer at the path where
 	// they were opened. It wraps ErrUnavailable.
-	ErrDatabaseRemoved = fmt.Errorf("%w: the database was removed, renamed or replaced while the controller runs", ErrUnavailable)
+	ErrDatabaseRemoved error = &unavailable{"the database was removed, renamed or replaced while the controller runs"}
 	// ErrCursorExpired occurs when changes after a cursor are no longer kept.
 	ErrCursorExpired = errors.New("the changes after this cursor are no longer kept")
 	// ErrThrottled occurs when a VM exceeds its report rate.
@@ -41,6 +41,13 @@ var (
 	// ErrNoToken occurs when no registration token is available at the moment.
 	ErrNoToken = errors.New("no registration token is available")
 )
+
+// unavailable is an ErrUnavailable with its own text.
+type unavailable struct{ text string }
+
+func (e *unavailable) Error() string { return e.text }
+
+func (*unavailable) Unwrap() error { return ErrUnavailable }
 
 // TokenError is ErrNoToken with the reason: which source and what is wrong with it, never a
 // token.

@@ -23,7 +23,7 @@ const (
 
 // ErrSilent ends a session whose agent appears to be gone without having closed its
 // stream. It wraps ErrUnavailable: an agent that is still there connects again.
-var ErrSilent = fmt.Errorf("%w: nothing was received on the stream in time", ErrUnavailable)
+var ErrSilent error = &unavailable{"nothing was received on the stream in time"}
 
 // Liveness is the evidence that a session's agent is still connected. OpenedAt and
 // LastMessageAt must be set at the start.

@@ -40,6 +40,7 @@ var errorCodes = []struct {
 	{fleet.ErrDamaged, connect.CodeDataLoss, migcontrollerv1.ErrorReason_ERROR_REASON_DAMAGED, true},
 	{fleet.ErrNoToken, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN, false},
 	{fleet.ErrStopping, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING, false},
+	{fleet.ErrSilent, connect.CodeUnavailable, noReason, false},
 	{fleet.ErrDatabaseRemoved, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE, false},
 	{fleet.ErrUnavailable, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE, false},
 	{context.Canceled, connect.CodeCanceled, noReason, false},

@@ -91,6 +91,8 @@ func TestToConnect(t *testing.T) {
 		{"nothing due", fleet.ErrNothingDue, connect.CodeFailedPrecondition, "nothing due"},
 		{"unavailable", fmt.Errorf("%w: %w", fleet.ErrUnavailable, secret), connect.CodeUnavailable, fleet.ErrUnavailable.Error()},
 		{"superseded", fmt.Errorf("ack: %w", fleet.ErrSuperseded), connect.CodeAborted, "a newer session has superseded this one"},
+		{"silent", fmt.Errorf("%w: silent for 50s", fleet.ErrSilent), connect.CodeUnavailable, "nothing was received on the stream in time"},
+		{"stopping", fmt.Errorf("open: %w", fleet.ErrStopping), connect.CodeUnavailable, "the controller is stopping"},
 		{
 			"cursor expired", fmt.Errorf("watch: %w", fleet.ErrCursorExpired),
 			connect.CodeOutOfRange, "the changes after this cursor are no longer kept",
