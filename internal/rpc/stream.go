@@ -204,10 +204,11 @@ func (a *agentStream) hello(stopping <-chan struct{}) (fleet.Hello, error) {
 		if err != nil {
 			return fleet.Hello{}, err
 		}
-		if err := unrecognised(m); err != nil {
+		message, fault := m.decode()
+		if err := unrecognised(m.wire, fault); err != nil {
 			return fleet.Hello{}, err
 		}
-		if c := m.message.GetConnect(); c != nil {
+		if c := message.GetConnect(); fault == nil && c != nil {
 			return fleet.Hello{
 				VM: fleet.VMID(c.GetVmId()), Pool: c.GetPoolId(), Org: c.GetOrgId(), AgentVersion: clipVersion(c.GetVersion()),
 			}, nil

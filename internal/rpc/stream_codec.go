@@ -1,8 +1,6 @@
 package rpc
 
 import (
-	"bytes"
-
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -13,20 +11,28 @@ import (
 // heartbeatField is the number of MIGletMessage.heartbeat.
 const heartbeatField = 4
 
-// agentMessage is a message as received on an agent's stream: an encoded heartbeat, a decoded
-// message, or a fault. To JSON decoders it is a MIGletMessage.
+// agentMessage is a message as received on an agent's stream. To JSON decoders it is a
+// MIGletMessage.
 type agentMessage struct {
-	// heartbeat is the encoded heartbeat of a message that has no other field.
-	heartbeat []byte
-	// message is nil if heartbeat or fault is set.
-	message *commands.MIGletMessage
-	// fault is why the message cannot be decoded.
-	fault error
-	// wire is the encoded message if it cannot be decoded or is larger than maxAgentMessage.
+	// wire is the encoded message; nil for JSON. The codec does not decode it: that would grow
+	// the stack of the stream's goroutine, which waits for messages most of the time, by 4 KB.
 	wire []byte
-	// size is the size of the encoded message in bytes; zero for JSON.
-	size int
+	// message is the message from JSON.
+	message *commands.MIGletMessage
 }
+
+// decode returns the decoded message.
+func (m *agentMessage) decode() (*commands.MIGletMessage, error) {
+	if m.wire == nil {
+		return m.message, nil
+	}
+	message := new(commands.MIGletMessage)
+	return message, proto.Unmarshal(m.wire, message)
+}
+
+// heartbeat returns the encoded heartbeat of a message that has no other field; nil for any
+// other message.
+func (m *agentMessage) heartbeat() []byte { return onlyField(m.wire, heartbeatField) }
 
 // ProtoReflect implements proto.Message.
 func (m *agentMessage) ProtoReflect() protoreflect.Message {
@@ -57,18 +63,7 @@ func (agentCodec) Unmarshal(b []byte, to any) error {
 	if !ok {
 		return proto.Unmarshal(b, to.(proto.Message)) //nolint:errcheck,forcetypeassert // as above
 	}
-	m.size = len(b)
-	if content := onlyField(b, heartbeatField); len(content) > 0 && len(b) <= maxAgentMessage {
-		m.heartbeat = bytes.Clone(content) // connect-go reuses b
-		return nil
-	}
-	message := new(commands.MIGletMessage)
-	if m.fault = proto.Unmarshal(b, message); m.fault == nil {
-		m.message = message
-	}
-	if m.fault != nil || len(b) > maxAgentMessage {
-		m.wire = bytes.Clone(b)
-	}
+	m.wire = append([]byte{}, b...) // connect-go reuses b
 	return nil
 }
 

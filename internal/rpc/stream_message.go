@@ -56,22 +56,24 @@ func (r *messageReader) apply(m *agentMessage) error {
 }
 
 func (r *messageReader) applyAny(m *agentMessage) error {
-	r.size, r.repeated = m.size, false
+	r.size, r.repeated = len(m.wire), false
+	if h := m.heartbeat(); len(h) > 0 && r.size <= maxAgentMessage {
+		return r.applyEncoded(h)
+	}
+	message, fault := m.decode()
 	switch {
-	case m.heartbeat != nil:
-		return r.applyEncoded(m.heartbeat)
-	case m.fault != nil:
-		return r.applyMalformed(m.wire, m.fault)
-	case r.size == 0: // from JSON
-		r.size = proto.Size(m)
+	case fault != nil:
+		return r.applyMalformed(m.wire, fault)
+	case m.wire == nil: // from JSON
+		r.size = proto.Size(message)
 	}
 	if r.size <= maxAgentMessage {
-		return r.applyDecoded(m.message)
+		return r.applyDecoded(message)
 	}
-	if a := m.message.GetCommandAck(); a != nil {
+	if a := message.GetCommandAck(); a != nil {
 		return r.applyTruncated(ackFromProto(a), r.size)
 	}
-	r.session.Refuse(kindOfMessage(m.message), tooLarge(r.size))
+	r.session.Refuse(kindOfMessage(message), tooLarge(r.size))
 	return nil
 }
 
@@ -196,17 +198,17 @@ func tooLarge(size int) error {
 	return fmt.Errorf("its size of %d bytes exceeds the limit of %d bytes", size, maxAgentMessage)
 }
 
-// unrecognised returns an error when a message is too large or malformed and may be the
-// ConnectRequest: no other one will follow.
-func unrecognised(m *agentMessage) error {
-	if m.wire == nil {
+// unrecognised returns an error when an encoded message is too large or malformed, as fault
+// says, and may be the ConnectRequest: no other one will follow.
+func unrecognised(wire []byte, fault error) error {
+	if fault == nil && len(wire) <= maxAgentMessage {
 		return nil
 	}
-	if kind := kindOf(m.wire); kind != kindConnect && kind != kindUnknown {
+	if kind := kindOf(wire); kind != kindConnect && kind != kindUnknown {
 		return nil
 	}
-	if m.size > maxAgentMessage {
-		return connect.NewError(connect.CodeResourceExhausted, tooLarge(m.size))
+	if len(wire) > maxAgentMessage {
+		return connect.NewError(connect.CodeResourceExhausted, tooLarge(len(wire)))
 	}
-	return connect.NewError(connect.CodeInvalidArgument, m.fault)
+	return connect.NewError(connect.CodeInvalidArgument, fault)
 }
