@@ -152,7 +152,8 @@ func (s *Session) deliverNext(ctx context.Context) error {
 	if err := s.transport.Deliver(lease.Command, lease.Params); err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
-	s.written.Store(&lease.Command.ID)
+	id := lease.Command.ID // not a pointer into the lease, which holds the params
+	s.written.Store(&id)
 	s.registry.counters.delivered.Add(1)
 	return nil
 }
