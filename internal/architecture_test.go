@@ -141,7 +141,7 @@ var rules = []struct {
 	},
 }
 
-// vague are names that do not tell what a package is about.
+// vague are names that do not say what a package is about.
 var vague = []string{"util", "utils", "common", "helper", "helpers", "type", "types", "model", "models", "misc", "shared"}
 
 // Every import of the product follows the layers and the rules.

@@ -28,7 +28,7 @@ type call struct {
 }
 
 var calls = []call{
-	{rpc: "SendCommand", title: "Tell a VM to drain, and wait for the end of it", body: `{"vmId": "sim-vm-0001", "command": {"type": "drain"}, "wait": "10s"}`, status: http.StatusOK},
+	{rpc: "SendCommand", title: "Drain a VM, and wait for the end of the command", body: `{"vmId": "sim-vm-0001", "command": {"type": "drain"}, "wait": "10s"}`, status: http.StatusOK},
 	{rpc: "SendCommand", title: "A VM that was never seen, for which the command waits", body: `{"vmId": "build-0001", "command": {"id": "level-1", "type": "set_log_level", "stringParams": {"level": "debug"}}}`, status: http.StatusOK},
 	{rpc: "SendCommand", title: "Another command with the same id", body: `{"vmId": "build-0001", "command": {"id": "level-1", "type": "drain"}}`, status: http.StatusConflict},
 	{rpc: "SendCommand", title: "A field that breaks its rule", body: `{"vmId": "build-0001", "command": {"type": "drain now"}}`, status: http.StatusBadRequest},

@@ -66,7 +66,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`  +`), "  "}, // columns are as wide as what is in them
 }
 
-func settled(lines []string) []string {
+func normalized(lines []string) []string {
 	out := make([]string, 0, len(lines))
 	for _, line := range lines {
 		for _, v := range volatile {
@@ -133,7 +133,7 @@ func TestPage(t *testing.T) {
 			all[i].shown = got
 			continue
 		}
-		require.Equal(t, strings.Join(settled(s.shown), "\n"), strings.Join(settled(got), "\n"), "docs/migctl.md:%d: %s", s.line, s.command)
+		require.Equal(t, strings.Join(normalized(s.shown), "\n"), strings.Join(normalized(got), "\n"), "docs/migctl.md:%d: %s", s.line, s.command)
 	}
 	if *update {
 		old := sessions(string(content))

@@ -45,7 +45,7 @@ var moods = regexp.MustCompile(`(?m)^(sim-vm-\d+  -  )\w+  [a-z_]+(, spent)?  \w
 // lines.
 func alike(shown, got []string) bool {
 	form := func(lines []string) string {
-		text := strings.Trim(strings.Join(settled(lines), "\n"), "\n")
+		text := strings.Trim(strings.Join(normalized(lines), "\n"), "\n")
 		for _, l := range loads {
 			text = l.pattern.ReplaceAllString(text, l.to)
 		}

@@ -182,7 +182,7 @@ func TestContextClientCertificate(t *testing.T) {
 	t.Parallel()
 	cert, certFile, keyFile := identity(t)
 	server := guard(t, func(c *tls.Config) {
-		c.MaxVersion = tls.VersionTLS12 // tells within the handshake why it refuses
+		c.MaxVersion = tls.VersionTLS12 // reports the reason for a refusal within the handshake
 		c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, x509.NewCertPool()
 		c.ClientCAs.AddCert(cert)
 	})

@@ -77,7 +77,7 @@ func TestLoopbackRule(t *testing.T) {
 	}
 }
 
-// The error for an exposed address tells what to do.
+// The error for an exposed address says what to do.
 func TestRefusalOfExposedAddress(t *testing.T) {
 	t.Parallel()
 	o := Options{origins: map[string]string{"http-addr": "here"}}

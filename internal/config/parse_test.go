@@ -182,7 +182,7 @@ func TestWrongValues(t *testing.T) {
 	}
 }
 
-// The error for an unknown option or argument tells what is wrong.
+// The error for an unknown option or argument says what is wrong.
 func TestWrongCommandLines(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{

@@ -232,16 +232,16 @@ func (l *life) requireKept(t *testing.T, c *controller) {
 	for _, id := range l.sent {
 		c.command(t, id)
 	}
-	for id, told := range l.ended {
+	for id, reported := range l.ended {
 		now := c.command(t, id)
-		require.Equal(t, told.GetState(), now.GetState(), "command %s", id)
-		require.True(t, proto.Equal(told.GetFinishedAt(), now.GetFinishedAt()), "command %s", id)
+		require.Equal(t, reported.GetState(), now.GetState(), "command %s", id)
+		require.True(t, proto.Equal(reported.GetFinishedAt(), now.GetFinishedAt()), "command %s", id)
 	}
 	changes := replay(t, c.operator, l.watch.first)
 	require.GreaterOrEqual(t, l.watch.resumed, 3, "the watch went through crashes")
 	require.GreaterOrEqual(t, len(changes), len(l.watch.changes))
-	for i, told := range l.watch.changes {
-		require.True(t, proto.Equal(told, changes[i]), "change %d was %v\nand is now %v", i, told, changes[i])
+	for i, reported := range l.watch.changes {
+		require.True(t, proto.Equal(reported, changes[i]), "change %d was %v\nand is now %v", i, reported, changes[i])
 	}
 	requireWhole(t, c, changes, all)
 	l.requireRegisteredOnce(t, c)

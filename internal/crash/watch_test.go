@@ -44,13 +44,13 @@ func (w *watcher) follow(ctx context.Context, o operator) {
 func (w *watcher) receive(stream *connect.ServerStreamForClient[change], cursor string) (string, error) {
 	defer func() { _ = stream.Close() }() // it has ended
 	for first := true; stream.Receive(); first = false {
-		told := stream.Msg()
+		watched := stream.Msg()
 		if first && cursor != w.first {
 			w.resumed++
 		}
-		cursor = told.GetCursor()
-		if told.GetChangedAt() != nil {
-			w.changes = append(w.changes, told)
+		cursor = watched.GetCursor()
+		if watched.GetChangedAt() != nil {
+			w.changes = append(w.changes, watched)
 		}
 	}
 	return cursor, stream.Err()

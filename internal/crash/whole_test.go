@@ -21,7 +21,7 @@ func requireWhole(t *testing.T, c *controller, changes []*change, events []*migc
 	t.Helper()
 	epochs := map[string]int64{}
 	records := map[string]*migcontrollerv1.CommandRecord{}
-	var told []*migcontrollerv1.Event
+	var watched []*migcontrollerv1.Event
 	for _, step := range changes {
 		switch {
 		case step.GetVm() != nil:
@@ -38,12 +38,12 @@ func requireWhole(t *testing.T, c *controller, changes []*change, events []*migc
 			require.GreaterOrEqual(t, now.GetAttempts(), before.GetAttempts()-1, "command %s", now.GetCommand().GetId())
 			records[now.GetCommand().GetId()] = now
 		case step.GetEvent() != nil:
-			told = append(told, step.GetEvent())
+			watched = append(watched, step.GetEvent())
 		}
 	}
-	require.Equal(t, numbers(events), numbers(told), "every event has a change, and every change's event exists")
-	for i := range told {
-		require.True(t, proto.Equal(told[i], events[i]), "told: %v\nlisted: %v", told[i], events[i])
+	require.Equal(t, numbers(events), numbers(watched), "every event has a change, and every change's event exists")
+	for i := range watched {
+		require.True(t, proto.Equal(watched[i], events[i]), "watched: %v\nlisted: %v", watched[i], events[i])
 	}
 	for id, vm := range c.vms(t) {
 		require.Equal(t, epochs[id], vm.GetSessionEpoch(), "VM %s", id)
@@ -52,9 +52,9 @@ func requireWhole(t *testing.T, c *controller, changes []*change, events []*migc
 	listed := c.commands(t, &migcontrollerv1.ListCommandsRequest{})
 	require.Equal(t, slices.Sorted(maps.Keys(records)), slices.Sorted(slices.Values(ids(listed))), "every command has a change, and exists")
 	for _, now := range listed {
-		told := records[now.GetCommand().GetId()]
-		require.Equal(t, told.GetState(), now.GetState(), "command %s", now.GetCommand().GetId())
-		require.Equal(t, told.GetAttempts(), now.GetAttempts(), "command %s", now.GetCommand().GetId())
+		watched := records[now.GetCommand().GetId()]
+		require.Equal(t, watched.GetState(), now.GetState(), "command %s", now.GetCommand().GetId())
+		require.Equal(t, watched.GetAttempts(), now.GetAttempts(), "command %s", now.GetCommand().GetId())
 	}
 }
 

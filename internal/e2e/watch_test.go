@@ -124,15 +124,15 @@ func TestWatchSeesEveryChange(t *testing.T) {
 	require.Equal(t, "cursor", describe(w.next()), "the first update has only a cursor")
 	shared.liveOnce(t, other)
 	shared.liveOnce(t, vm)
-	var told []string
+	var watched []string
 	cursors := map[string]bool{}
 	for _, u := range w.recorded() {
-		told = append(told, describe(u))
+		watched = append(watched, describe(u))
 		require.NotNil(t, u.GetChangedAt())
 		require.Empty(t, u.GetCommand().GetCommand().GetStringParams())
 		cursors[u.GetCursor()] = true
 	}
-	require.Len(t, cursors, len(told), "every update has a cursor of its own")
+	require.Len(t, cursors, len(watched), "every update has a cursor of its own")
 	place := -1
 	for _, step := range []string{
 		vm + " connected=true REGISTRATION_STATE_REQUESTED",
@@ -142,12 +142,12 @@ func TestWatchSeesEveryChange(t *testing.T) {
 		vm + " connected=false REGISTRATION_STATE_REGISTERED", "event over",
 	} {
 		found := -1
-		for i := place + 1; i < len(told) && found < 0; i++ {
-			if told[i] == step {
+		for i := place + 1; i < len(watched) && found < 0; i++ {
+			if watched[i] == step {
 				found = i
 			}
 		}
-		require.GreaterOrEqual(t, found, 0, "%q after update %d of %q", step, place, told)
+		require.GreaterOrEqual(t, found, 0, "%q after update %d of %q", step, place, watched)
 		place = found
 	}
 }
@@ -207,23 +207,23 @@ func TestWatchThatIsCutOftenSeesAll(t *testing.T) {
 		}
 		reported <- nil
 	}()
-	var told []string
-	for len(told) < events {
+	var watched []string
+	for len(watched) < events {
 		w := shared.watch(t, cursor, vm)
 		for range 7 {
-			if len(told) == events {
+			if len(watched) == events {
 				break
 			}
 			u := w.next()
 			cursor = u.GetCursor()
 			if u.GetEvent() != nil {
-				told = append(told, u.GetEvent().GetType())
+				watched = append(watched, u.GetEvent().GetType())
 			}
 		}
 		w.end()
 	}
 	require.NoError(t, receive(t, "the reports", reported))
-	for i, typ := range told {
+	for i, typ := range watched {
 		require.Equal(t, fmt.Sprintf("step-%d", i), typ)
 	}
 }

@@ -111,7 +111,7 @@ func (s *handedServer) serve(c *handedConn) {
 	s.handed.hand(c)
 }
 
-// notify tells the peers that the server stops. It does not wait for them.
+// notify informs the peers that the server stops. It does not wait for them.
 func (s *handedServer) notify() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

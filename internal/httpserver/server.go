@@ -41,7 +41,7 @@ type Connection interface {
 }
 
 // Server serves HTTP/1.1 and HTTP/2, all with TLS or all without. The first bytes of a
-// connection tell its protocol: HTTP/1.1 is served by net/http, HTTP/2 by an http2Server.
+// connection show its protocol: HTTP/1.1 is served by net/http, HTTP/2 by an http2Server.
 type Server struct {
 	http1   *http.Server
 	http2   http2Server

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 
 DEFAULT_ADDRESS = "http://localhost:8080"
-"""Where a controller on this machine listens unless told otherwise."""
+"""Where a controller on this machine listens by default."""
 
 _SILENCE = 45.0
 """After how many seconds without an answer a watch is broken: one comes at least every 30."""
@@ -228,7 +228,7 @@ def _settle_at_exit() -> None:
 
     They let go of a call's Python objects a little after its answer was handed over. One
     that does so while the interpreter ends can abort the process, as seen on Python 3.11
-    with a program that makes a single call. Nothing tells when they are done.
+    with a program that makes a single call. There is no notification when they are done.
     """
     atexit.register(time.sleep, 0.05)
 

@@ -159,7 +159,7 @@ def test_bad_arguments(call: Call, address: str, options: dict[str, str], field:
     ],
 )
 def test_token_in_plaintext(address: str, plaintext_token: bool) -> None:
-    """On this machine, or when told to, a token goes over plaintext http."""
+    """On this machine, or if explicitly allowed, a token goes over plaintext http."""
     mig.connect(address, token="s3cret", plaintext_token=plaintext_token).close()
 
 

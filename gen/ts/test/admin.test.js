@@ -47,7 +47,7 @@ for (const { name, transport } of transports) {
       assert.equal(again.command?.attempts, 1, "the same id again sends nothing");
     });
 
-    test("a refusal tells code, reason, field and rule", async () => {
+    test("a refusal has a code, reason, field and rule", async () => {
       const invalid = await refusal(() => admin.sendCommand({ vmId: offline, command: { type: "drain now" } }));
       assert.equal(invalid.code, "InvalidArgument");
       assert.equal(invalid.detail?.reason, ErrorReason.INVALID_FIELD);

@@ -61,7 +61,7 @@ function controllerBin() {
  */
 
 /**
- * Starts a controller, on free ports unless told otherwise. It is stopped at the
+ * Starts a controller, on free ports by default. It is stopped at the
  * end of the test, or of the file when it is started outside of tests.
  * @param {{ simulate?: number, dataDir?: string, httpAddr?: string }} [options]
  * @returns {Promise<Controller>}

@@ -37,7 +37,7 @@ async function listen(server) {
 }
 
 /** @param {node.Transport} transport */
-async function told(transport) {
+async function sentCredentials(transport) {
   const { version } = await node.createClient(node.AdminService, transport).getServerInfo({}, { timeoutMs: deadline });
   return version;
 }
@@ -76,19 +76,19 @@ test("the token goes with every call, and a function is asked each time", { time
   };
 
   for (const protocol of /** @type {const} */ (["connect", "grpc", "grpc-web"])) {
-    assert.equal(await told(node.createTransport({ baseUrl: baseUrls.node, protocol })), "none");
-    assert.equal(await told(node.createTransport({ baseUrl: baseUrls.node, protocol, token: "secret" })), "Bearer secret");
+    assert.equal(await sentCredentials(node.createTransport({ baseUrl: baseUrls.node, protocol })), "none");
+    assert.equal(await sentCredentials(node.createTransport({ baseUrl: baseUrls.node, protocol, token: "secret" })), "Bearer secret");
   }
   for (const protocol of /** @type {const} */ (["connect", "grpc-web"])) {
-    assert.equal(await told(web.createTransport({ baseUrl: baseUrls.web, protocol, token: "secret" })), "Bearer secret");
+    assert.equal(await sentCredentials(web.createTransport({ baseUrl: baseUrls.web, protocol, token: "secret" })), "Bearer secret");
   }
 
   let asked = 0;
   const transport = node.createTransport({ baseUrl: baseUrls.node, token: async () => `token-${++asked}` });
-  assert.equal(await told(transport), "Bearer token-1");
-  assert.equal(await told(transport), "Bearer token-2");
+  assert.equal(await sentCredentials(transport), "Bearer token-1");
+  assert.equal(await sentCredentials(transport), "Bearer token-2");
   const wrong = node.createTransport({ baseUrl: baseUrls.node, token: () => "a b" });
-  await assert.rejects(told(wrong), /token must be printable/);
+  await assert.rejects(sentCredentials(wrong), /token must be printable/);
 });
 
 test("interceptors see every call, with the one given first outermost", { timeout: deadline }, async () => {
@@ -100,7 +100,7 @@ test("interceptors see every call, with the one given first outermost", { timeou
     seen.push(`${name} ${req.method.name}`);
     return next(req);
   };
-  assert.equal(await told(node.createTransport({ baseUrl, interceptors: [note("outer"), note("inner")] })), "none");
+  assert.equal(await sentCredentials(node.createTransport({ baseUrl, interceptors: [note("outer"), note("inner")] })), "none");
   assert.deepEqual(seen, ["outer GetServerInfo", "inner GetServerInfo"]);
 });
 
@@ -115,7 +115,7 @@ test("a stream that nobody reads is not called, so its error cannot be left unha
   };
   const transport = node.createTransport({ baseUrl, interceptors: [note] });
   node.createClient(node.AdminService, transport).watchFleet({});
-  await told(transport);
+  await sentCredentials(transport);
   assert.deepEqual(seen, ["GetServerInfo"]);
 });
 
@@ -133,12 +133,12 @@ test("tls decides who is trusted, and shows the client's certificate", { timeout
 
   for (const protocol of /** @type {const} */ (["connect", "grpc", "grpc-web"])) {
     shown.length = 0;
-    assert.equal(await told(node.createTransport({ baseUrl, protocol, token: "t", tls: { ca: cert, servername } })), "Bearer t");
-    assert.equal(await told(node.createTransport({ baseUrl, protocol, tls: { ca: cert, servername, cert, key } })), "none");
-    assert.equal(await told(node.createTransport({ baseUrl, protocol, tls: { rejectUnauthorized: false } })), "none");
+    assert.equal(await sentCredentials(node.createTransport({ baseUrl, protocol, token: "t", tls: { ca: cert, servername } })), "Bearer t");
+    assert.equal(await sentCredentials(node.createTransport({ baseUrl, protocol, tls: { ca: cert, servername, cert, key } })), "none");
+    assert.equal(await sentCredentials(node.createTransport({ baseUrl, protocol, tls: { rejectUnauthorized: false } })), "none");
     assert.deepEqual(shown, [false, true, false]);
-    await assert.rejects(told(node.createTransport({ baseUrl, protocol })), /\[unavailable\] self-signed certificate/);
-    await assert.rejects(told(node.createTransport({ baseUrl, protocol, tls: { ca: cert } })), /\[unavailable\].*altnames/);
+    await assert.rejects(sentCredentials(node.createTransport({ baseUrl, protocol })), /\[unavailable\] self-signed certificate/);
+    await assert.rejects(sentCredentials(node.createTransport({ baseUrl, protocol, tls: { ca: cert } })), /\[unavailable\].*altnames/);
   }
 });
 
@@ -159,5 +159,5 @@ test("close ends what is under way, and the next call connects anew", { timeout:
     for await (const _ of node.createClient(node.AdminService, transport).watchFleet({})) transport.close();
   };
   await assert.rejects(watch(), { code: node.Code.Canceled });
-  assert.equal(await told(transport), "v1");
+  assert.equal(await sentCredentials(transport), "v1");
 });

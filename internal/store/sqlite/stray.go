@@ -13,7 +13,7 @@ import (
 )
 
 // errForeignLog occurs when the write-ahead log next to a database was written for other
-// content of that file. SQLite cannot tell: it would replace pages of the database by those
+// content of that file. SQLite does not detect that: it would replace pages of the database by those
 // of the log, and corrupt it.
 var errForeignLog = errors.New("the log was not written for this database, and would corrupt it: was a backup copied over the database? Move the log away if the database is the right one")
 

@@ -165,7 +165,7 @@ func ExampleAdminServiceClient_WatchFleet_resume() {
 		log.Fatal(err)
 	}
 
-	// The next watch tells it.
+	// The next watch reports it.
 	changes, err = admin.WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{Cursor: cursor})
 	if err != nil {
 		log.Fatal(err)
