@@ -90,7 +90,7 @@ func TestUnknownMeasure(t *testing.T) {
 	_, stderr, status := bench(t, program(t), "run", "-only", "speed", "-controller", "/bin/false",
 		"-out", filepath.Join(t.TempDir(), "bench.json"))
 	require.Equal(t, 1, status)
-	require.Contains(t, stderr, `there is no measure "speed"; there are [paced`)
+	require.Contains(t, stderr, `unknown measure "speed"; available are [paced`)
 }
 
 // memoryDir returns a directory in memory, if possible. The runtime starts a thread when a
