@@ -60,7 +60,7 @@ func systemTime() time.Time { return time.Now().UTC().Round(0) }
 func (c *catchUpRig) start() {
 	c.Helper()
 	j, err := Open(Options{
-		Dir: c.dir, Clock: systemTime, MinFree: 1000, FreeSpace: func() (Space, error) { return Space{Free: c.free.Load()}, nil },
+		Dir: c.dir, MinFree: 1000, FreeSpace: func() (Space, error) { return Space{Free: c.free.Load()}, nil },
 	})
 	require.NoError(c, err)
 	c.run(j)

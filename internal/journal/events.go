@@ -121,7 +121,7 @@ func (j *Journal) affords(e fleet.Event, size int, at time.Time) bool {
 	ok, newlyOver := j.eventBudget.spend(e, size, at)
 	j.mu.Unlock()
 	if newlyOver {
-		j.failureLog.log.Warn("event files skipped: the VM is over its budget", logkey.VM, string(e.VM))
+		j.log.Warn("event files skipped: the VM is over its budget", logkey.VM, string(e.VM))
 	}
 	return ok
 }

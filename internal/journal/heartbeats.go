@@ -2,8 +2,6 @@ package journal
 
 import (
 	"fmt"
-	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -12,15 +10,10 @@ import (
 
 // The log attributes.
 const (
-	keyFiles = "files"
-
 	keyFree              = "free_bytes"
 	keyRequired          = "required_bytes"
 	keyHeartbeatsLeftOut = "heartbeats_left_out"
 )
-
-// failurePeriod is the minimum time between log messages about failed heartbeat files.
-const failurePeriod = time.Minute
 
 // gatherFor is how long the first file of a group waits for others: many files in a row take
 // less processor time than the same files one by one.
@@ -152,27 +145,6 @@ func (j *Journal) writeHeartbeat(f heartbeatFile) (bool, error) {
 
 func (j *Journal) failedHeartbeat(vm fleet.VMID, err error) {
 	j.failed.Add(1)
-	j.failureLog.report(vm, err, j.clock())
-}
-
-// failureLog logs failed heartbeat files, once per period with a count.
-type failureLog struct {
-	log      *slog.Logger
-	mu       sync.Mutex
-	loggedAt time.Time
-	files    int
-}
-
-func (t *failureLog) report(vm fleet.VMID, err error, now time.Time) {
-	t.mu.Lock()
-	t.files++
-	files, since := t.files, now.Sub(t.loggedAt)
-	quiet := 0 <= since && since < failurePeriod
-	if !quiet {
-		t.files, t.loggedAt = 0, now
-	}
-	t.mu.Unlock()
-	if !quiet {
-		t.log.Warn("heartbeat files could not be written", logkey.VM, string(vm), logkey.Error, err, keyFiles, files)
-	}
+	j.limiter.Limited(j.log, "heartbeat file", "", time.Now()).
+		Warn("heartbeat file could not be written", logkey.VM, vm, logkey.Error, err)
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/logkey"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
 // A heartbeat within the budget gets its file; one beyond it is counted, is not rendered,
@@ -27,8 +28,7 @@ func TestHeartbeatsWithinTheirBudget(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		clock := newClock()
-		j := open(t, Options{Dir: dir, Clock: clock.Now})
+		j := open(t, Options{Dir: dir})
 		rendered := 0
 		n := 0
 		send := func(vm fleet.VMID, count int) {
@@ -40,7 +40,6 @@ func TestHeartbeatsWithinTheirBudget(t *testing.T) {
 		send("vm-1", 100)
 		send("vm-2", 3)
 		time.Sleep(20 * time.Second) // fake clock
-		clock.Add(-24 * time.Hour)   // which must change nothing
 		send("vm-1", 10)
 		require.NoError(t, j.Close())
 		require.Equal(t, Stats{Heartbeats: 20 + 3 + 2, OverBudget: 80 + 8}, j.Stats())
@@ -162,47 +161,43 @@ func TestHeartbeatsNeverOverwrite(t *testing.T) {
 	require.Zero(t, j.Stats().Heartbeats)
 }
 
-// Failures of heartbeat files are logged at most once a minute, with their number, and no
-// longer once the cause is fixed.
-func TestFailedHeartbeatFilesAreLoggedSparingly(t *testing.T) {
+// Failures of heartbeat files are all counted, and some of them logged; none is once the cause
+// is fixed.
+func TestFailedHeartbeatFiles(t *testing.T) {
 	t.Parallel()
-	dir, clock := t.TempDir(), newClock()
-	var out bytes.Buffer
-	j := open(t, Options{
-		Dir: dir, Clock: clock.Now, HeartbeatBurst: 1000,
-		Log: slog.New(slog.NewJSONHandler(&out, nil)),
-	})
-	taken := filepath.Join(dir, "vm-1")
-	write(t, taken, "a file")
-	n := 0
-	fail := func(count int) { // one by one, as the writer does
-		for range count {
-			n++
-			f := heartbeatFile{origin("vm-1", fleet.Stream, n), beat}
-			_, err := j.writeHeartbeat(f)
-			require.Error(t, err)
-			j.failedHeartbeat(f.origin.VM, err)
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		var out bytes.Buffer
+		j := open(t, Options{Dir: dir, HeartbeatBurst: 1000, Log: slog.New(slog.NewJSONHandler(&out, nil))})
+		taken := filepath.Join(dir, "vm-1")
+		write(t, taken, "a file")
+		n := 0
+		send := func(count int) {
+			for range count {
+				n++
+				j.Heartbeat(origin("vm-1", fleet.Stream, n), beat)
+			}
+			time.Sleep(2 * gatherFor) // fake clock
+			synctest.Wait()
 		}
-	}
-	fail(5)
-	clock.Add(failurePeriod - 1)
-	fail(5)
-	require.Equal(t, 1, strings.Count(out.String(), "\n"), out.String())
-	clock.Add(1)
-	fail(5)
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	require.Len(t, lines, 2)
-	var second map[string]any
-	require.NoError(t, json.Unmarshal([]byte(lines[1]), &second))
-	require.Equal(t, "vm-1", second[logkey.VM])
-	require.EqualValues(t, 4+5+1, second[keyFiles], "those since the last line")
-	require.Contains(t, second[logkey.Error], "the name of its directory is taken")
-	require.EqualValues(t, 15, j.Stats().Failed)
+		send(loglimit.Lines + 5)
+		require.Equal(t, loglimit.Lines, strings.Count(out.String(), "\n"), out.String())
+		time.Sleep(loglimit.Period) // fake clock
+		send(1)
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		require.Len(t, lines, loglimit.Lines+1)
+		var last map[string]any
+		require.NoError(t, json.Unmarshal([]byte(lines[loglimit.Lines]), &last))
+		require.Equal(t, "vm-1", last[logkey.VM])
+		require.EqualValues(t, 5, last[loglimit.KeySuppressed])
+		require.Contains(t, last[logkey.Error], "the name of its directory is taken")
+		require.EqualValues(t, loglimit.Lines+6, j.Stats().Failed)
 
-	require.NoError(t, os.Remove(taken))
-	j.Heartbeat(origin("vm-1", fleet.Stream, n+1), beat)
-	require.NoError(t, j.Close())
-	require.EqualValues(t, 1, j.Stats().Heartbeats)
+		require.NoError(t, os.Remove(taken))
+		send(1)
+		require.EqualValues(t, 1, j.Stats().Heartbeats)
+		require.Len(t, strings.Split(strings.TrimSpace(out.String()), "\n"), loglimit.Lines+1)
+	})
 }
 
 // Check determines whether files can be written now, and leaves nothing behind.

@@ -29,6 +29,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
 
@@ -85,10 +86,8 @@ type Options struct {
 	// FreeSpace measures the file system of Dir. Nil means the operating system's figures;
 	// if these are not available, files are written.
 	FreeSpace func() (Space, error)
-	// Clock returns the time, in UTC. Nil means the system clock.
-	Clock func() time.Time
-	// Log gets messages about heartbeat files that could not be written, at most once a
-	// minute, VMs over their budget of event files, and pauses. Nil discards them.
+	// Log gets messages about heartbeat files that could not be written, VMs over their budget
+	// of event files, and pauses. Nil discards them.
 	Log *slog.Logger
 }
 
@@ -121,11 +120,11 @@ type Stats struct {
 // Journal writes the files. It is safe for concurrent use. Only one process at a time may
 // have a directory open as a Journal.
 type Journal struct {
-	root       *os.Root
-	retention  time.Duration
-	clock      func() time.Time
-	failureLog failureLog
-	drafts     atomic.Uint64 // numbers the temporary files
+	root      *os.Root
+	retention time.Duration
+	log       *slog.Logger
+	limiter   loglimit.Limiter
+	drafts    atomic.Uint64 // numbers the temporary files
 
 	// writing is held by the call that writes events.
 	writing sync.Mutex
@@ -167,9 +166,9 @@ func Open(o Options) (*Journal, error) {
 		return nil, fmt.Errorf("open the journal's directory: %w", err)
 	}
 	j := &Journal{
-		root: root, retention: o.Retention, clock: o.Clock,
-		failureLog: failureLog{log: o.Log},
-		space:      space{min: o.MinFree, measure: o.FreeSpace, log: o.Log},
+		root: root, retention: o.Retention,
+		log:   o.Log,
+		space: space{min: o.MinFree, measure: o.FreeSpace, log: o.Log},
 		budget: newBudget(
 			ratelimit.NewLimit(o.HeartbeatBurst, o.HeartbeatsPerSecond), rate.NewLimiter(fleetPerSecond, fleetBurst)),
 		eventBudget: newEventBudget(),
@@ -193,9 +192,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.FreeSpace == nil {
 		o.FreeSpace = func() (Space, error) { return measureSpace(o.Dir) }
-	}
-	if o.Clock == nil {
-		o.Clock = func() time.Time { return time.Now().UTC().Round(0) }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

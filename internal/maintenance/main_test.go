@@ -74,7 +74,7 @@ func (s *rig) start(driver store.Driver, r engine.Retention) {
 	require.NoError(s, err)
 	log := slog.New(slog.NewJSONHandler(s.log, nil))
 	j, err := journal.Open(journal.Options{
-		Dir: s.dir, Clock: s.clock.Now, Retention: cmp.Or(r.Events, time.Hour), MinFree: 1000, Log: log,
+		Dir: s.dir, Retention: cmp.Or(r.Events, time.Hour), MinFree: 1000, Log: log,
 		FreeSpace: func() (journal.Space, error) { return journal.Space{Free: s.free.Load()}, nil },
 	})
 	require.NoError(s, err)

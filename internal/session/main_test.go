@@ -128,7 +128,7 @@ func stop(r *Registry, m *maintenance.Maintenance) {
 
 func (s *system) openJournal() *journal.Journal {
 	s.Helper()
-	j, err := journal.Open(journal.Options{Dir: s.dir, Clock: clock, Retention: time.Hour})
+	j, err := journal.Open(journal.Options{Dir: s.dir, Retention: time.Hour})
 	require.NoError(s, err)
 	s.Cleanup(func() { _ = j.Close() })
 	return j
