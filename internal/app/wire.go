@@ -50,7 +50,7 @@ func newService(ctx context.Context, o config.Options, log *slog.Logger, extra r
 		Agents:   c.sessions,
 		Commands: rpc.NewStreamService(c.sessions, Version(), log),
 		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessionCount}),
-		Ready:    c.ready,
+		Ready:    c.maintenance.Check,
 		Stopping: c.sessions.Stopping(),
 		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
 		Extra:    extra,
@@ -158,11 +158,6 @@ func (c *controller) Handler() http.Handler { return c.handler }
 func (c *controller) Summary() summary { return c.summary }
 
 func (c *controller) sessionCount() int { return c.sessions.Stats().Sessions }
-
-// ready checks the store and the journal.
-func (c *controller) ready(ctx context.Context) error {
-	return maintenance.Check(ctx, c.engine, c.journal)
-}
 
 // Run watches the token file. The other parts do their own background work.
 func (c *controller) Run(ctx context.Context) error {

@@ -1,6 +1,10 @@
 package maintenance
 
-import "time"
+import (
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/wallclock"
+)
 
 // After a late tick the whole process may have been suspended: messages that arrived
 // meanwhile have not been read.
@@ -38,13 +42,5 @@ func (g *grace) asOf(now time.Time) time.Time {
 
 // move adjusts g after a step of the clock.
 func (g *grace) move(by time.Duration) {
-	g.last, g.frozen, g.until = moved(g.last, by), moved(g.frozen, by), moved(g.until, by)
-}
-
-// moved returns a time after a step of the clock; the zero time as it is.
-func moved(t time.Time, by time.Duration) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.Add(by)
+	g.last, g.frozen, g.until = wallclock.Shift(g.last, by), wallclock.Shift(g.frozen, by), wallclock.Shift(g.until, by)
 }

@@ -166,6 +166,14 @@ func (s *rig) UnjournaledEvents(ctx context.Context, limit int) ([]fleet.Event, 
 	return s.Engine.UnjournaledEvents(ctx, limit)
 }
 
+// Check is the engine's.
+func (s *rig) Check(ctx context.Context) error {
+	if err := s.call("Check"); err != nil {
+		return err
+	}
+	return s.Engine.Check(ctx)
+}
+
 // noSessions is a controller without agents.
 type noSessions struct{}
 

@@ -42,6 +42,7 @@ type Engine interface {
 	PurgeTime(ctx context.Context, now time.Time) (time.Time, error)
 	AdoptClock(ctx context.Context, adopt func() wallclock.Jump) (wallclock.Jump, error)
 	MoveDeadlines(ctx context.Context) error
+	Check(ctx context.Context) error
 }
 
 // Sessions is what maintenance needs from the live sessions.
@@ -76,6 +77,9 @@ type Options struct {
 
 // Maintenance runs the services of one controller.
 type Maintenance struct {
+	engine  Engine
+	journal *journal.Journal // nil when it is switched off
+
 	sweeper, purger, catchUp, commands *service
 
 	unlisten func()
@@ -86,6 +90,8 @@ func Start(o Options) *Maintenance {
 	commands := newCommandLog(o.Log, o.Clock)
 	changes, notices := o.Engine.Listen(commands.add), o.Engine.OnNotice(commands.note)
 	return &Maintenance{
+		engine:   o.Engine,
+		journal:  o.Journal,
 		sweeper:  start(newSweeper(o).run),
 		purger:   start(newPurger(o).run),
 		catchUp:  start(journal.NewCatchUp(o.Journal, o.Engine, o.Log).Run),
@@ -113,21 +119,16 @@ func (m *Maintenance) Stop() {
 	m.commands.stop()
 }
 
-// Checker is a store that can check itself.
-type Checker interface {
-	// Check returns nil when a write succeeds.
-	Check(ctx context.Context) error
-}
-
-// Check tries to write to the store and, unless the journal is nil, to write a file.
-func Check(ctx context.Context, store Checker, j *journal.Journal) error {
-	if err := store.Check(ctx); err != nil {
+// Check tries what the controller needs: to write to the store and, unless the journal is
+// switched off, to write a file.
+func (m *Maintenance) Check(ctx context.Context) error {
+	if err := m.engine.Check(ctx); err != nil {
 		return err
 	}
-	if j == nil {
+	if m.journal == nil {
 		return nil
 	}
-	if err := j.Check(); err != nil {
+	if err := m.journal.Check(); err != nil {
 		return fmt.Errorf("the JSON files cannot be written: %w", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -164,4 +165,18 @@ func TestCommandLogIsBounded(t *testing.T) {
 	start(l.run).stop()
 	require.Equal(t, maxUnlogged, log.count("command accepted"))
 	require.Contains(t, log.String(), `"suppressed":7`)
+}
+
+// The controller is ready while its store and its journal can be written.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, engine.Retention{})
+		require.NoError(t, s.Maintenance.Check(t.Context()))
+		s.fail("Check", fleet.ErrUnavailable)
+		require.ErrorIs(t, s.Maintenance.Check(t.Context()), fleet.ErrUnavailable)
+		s.fail("Check", nil)
+		require.NoError(t, os.RemoveAll(s.dir))
+		require.ErrorContains(t, s.Maintenance.Check(t.Context()), "the JSON files cannot be written")
+	})
 }

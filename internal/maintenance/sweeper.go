@@ -34,7 +34,7 @@ func (s *sweeper) run(ctx context.Context) {
 func (s *sweeper) sweep(ctx context.Context) error {
 	by, unmoved := s.followClock(ctx)
 	s.grace.move(by)
-	s.checked = moved(s.checked, by)
+	s.checked = wallclock.Shift(s.checked, by)
 	now := s.Sessions.OldestUnstored(s.grace.asOf(s.Clock()))
 	if passed := now.Sub(s.checked); passed < 0 || passed >= silenceEvery {
 		s.checked = now

@@ -41,6 +41,16 @@ func newTransport() *transport {
 	}
 }
 
+// newBlockedTransport returns a stream whose agent does not read: Deliver blocks until Abort.
+func newBlockedTransport() *transport {
+	t := newTransport()
+	t.onDeliver = func() error {
+		<-t.aborted
+		return errors.New("aborted")
+	}
+	return t
+}
+
 func (t *transport) Accept() error { return t.onAccept() }
 
 func (t *transport) Deliver(c fleet.Command, p fleet.Params) error {

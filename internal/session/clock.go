@@ -62,14 +62,6 @@ func (u *unstored) move(step func() time.Duration) {
 func (b *heartbeats) move(by time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.first = moved(b.first, by)
-	b.storing = moved(b.storing, by)
-}
-
-// moved returns a time after a step of the clock; the zero time as it is.
-func moved(t time.Time, by time.Duration) time.Time {
-	if t.IsZero() {
-		return t
-	}
-	return t.Add(by)
+	b.first = wallclock.Shift(b.first, by)
+	b.storing = wallclock.Shift(b.storing, by)
 }

@@ -301,12 +301,7 @@ func TestSendBlocks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
-		blocked := newTransport()
-		blocked.onDeliver = func() error {
-			<-blocked.aborted
-			return errors.New("aborted")
-		}
-		a := s.connectOn("vm-1", blocked)
+		a := s.connectOn("vm-1", newBlockedTransport())
 		synctest.Wait()
 		a.quit()
 		s.elapsed(abortAfter)

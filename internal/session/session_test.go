@@ -175,12 +175,7 @@ func TestSupersededWhileItEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
-		blocked := newTransport()
-		blocked.onDeliver = func() error {
-			<-blocked.aborted
-			return errors.New("aborted")
-		}
-		older := s.connectOn("vm-1", blocked)
+		older := s.connectOn("vm-1", newBlockedTransport())
 		synctest.Wait()
 		older.disconnect()
 		synctest.Wait()

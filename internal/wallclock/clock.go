@@ -78,6 +78,14 @@ func (c *Clock) Adopt() Jump {
 	return Jump{At: c.Now(), By: by}
 }
 
+// Shift returns a time after a step by this much; the zero time stays.
+func Shift(t time.Time, by time.Duration) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.Add(by)
+}
+
 // Stale returns by how much a time must be shifted to match the clock after j, or zero. The
 // clock returned the time before or after j, shortly before now, and it has not been
 // shifted since.

@@ -109,3 +109,11 @@ func TestStale(t *testing.T) {
 		require.Zero(t, wallclock.Jump{}.Stale(before, now))
 	}
 }
+
+// A step shifts a time that is set, and no other.
+func TestShift(t *testing.T) {
+	t.Parallel()
+	at := time.Unix(1000, 0)
+	require.Equal(t, at.Add(-time.Hour), wallclock.Shift(at, -time.Hour))
+	require.Zero(t, wallclock.Shift(time.Time{}, time.Hour))
+}
