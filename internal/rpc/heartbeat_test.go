@@ -76,7 +76,7 @@ func FuzzHeartbeatReader(f *testing.F) {
 		var want, got []fleet.Heartbeat
 		for _, b := range [][]byte{first, second, first} {
 			m, wantErr := decodeHeartbeat(b)
-			h, err := r.Read(b)
+			h, _, err := r.Read(b)
 			if wantErr != nil {
 				require.Error(t, err)
 				continue
@@ -95,13 +95,14 @@ func TestRepeatedHeartbeatIsShared(t *testing.T) {
 	b, err := proto.Marshal(sent)
 	require.NoError(t, err)
 	r := heartbeat.NewReader(readHeartbeat)
-	h, err := r.Read(b)
+	h, _, err := r.Read(b)
 	require.NoError(t, err)
 	sent.Health.CpuUsagePercent, sent.Timestamp = 99, sent.GetTimestamp()+1
 	b, err = proto.Marshal(sent)
 	require.NoError(t, err)
-	again, err := r.Read(b)
+	again, repeated, err := r.Read(b)
 	require.NoError(t, err)
+	require.True(t, repeated)
 	require.Same(t, h.Runner, again.Runner)
 	require.Same(t, h.Job, again.Job)
 	require.InDelta(t, 99, *again.Health.CPUPercent, 0)
@@ -174,7 +175,7 @@ func BenchmarkHeartbeatReader(b *testing.B) {
 		b.ReportAllocs()
 		r := heartbeat.NewReader(readHeartbeat)
 		for b.Loop() {
-			if _, err := r.Read(wire); err != nil {
+			if _, _, err := r.Read(wire); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"fmt"
-	"reflect"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -19,7 +18,6 @@ import (
 type messageReader struct {
 	session    *session.Session
 	heartbeats *heartbeat.Reader // nil before the first heartbeat
-	last       fleet.Heartbeat
 	// size is the size of the message being applied, and repeated whether it is a heartbeat
 	// that repeats the previous one.
 	size     int
@@ -58,7 +56,7 @@ func (r *messageReader) apply(m *agentMessage) error {
 func (r *messageReader) applyAny(m *agentMessage) error {
 	r.size, r.repeated = len(m.wire), false
 	if h := m.heartbeat(); len(h) > 0 && r.size <= maxAgentMessage {
-		return r.applyEncoded(h)
+		return r.applyHeartbeat(h)
 	}
 	message, fault := m.decode()
 	switch {
@@ -77,36 +75,24 @@ func (r *messageReader) applyAny(m *agentMessage) error {
 	return nil
 }
 
-func (r *messageReader) applyEncoded(wire []byte) error {
+// applyHeartbeat applies an encoded heartbeat.
+func (r *messageReader) applyHeartbeat(wire []byte) error {
 	if r.heartbeats == nil {
 		r.heartbeats = heartbeat.NewReader(readHeartbeat)
 	}
-	h, err := r.heartbeats.Read(wire)
+	h, repeated, err := r.heartbeats.Read(wire)
 	if err != nil {
 		r.session.Refuse(kindHeartbeat, err)
 		return nil
 	}
-	return r.applyHeartbeat(h, func() ([]byte, error) {
+	r.repeated = repeated
+	return r.session.Heartbeat(h, func() ([]byte, error) {
 		m, err := decodeHeartbeat(wire)
 		if err != nil {
 			return nil, err
 		}
 		return messageJSON(m)
 	})
-}
-
-// applyHeartbeat applies a heartbeat. render returns the content of its file.
-func (r *messageReader) applyHeartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
-	r.repeated, r.last = repeats(h, r.last), h
-	return r.session.Heartbeat(h, render)
-}
-
-// repeats reports whether a heartbeat differs from the previous one only in figures and times,
-// as most do.
-func repeats(h, before fleet.Heartbeat) bool {
-	return h.Pool == before.Pool && h.Org == before.Org && h.Status == before.Status &&
-		(h.Runner == before.Runner || reflect.DeepEqual(h.Runner, before.Runner)) &&
-		(h.Job == before.Job || reflect.DeepEqual(h.Job, before.Job))
 }
 
 func (r *messageReader) applyMalformed(b []byte, fault error) error {
@@ -141,7 +127,12 @@ func (r *messageReader) applyDecoded(m *commands.MIGletMessage) error {
 		}
 		return r.session.Event(e)
 	case *commands.MIGletMessage_Heartbeat:
-		return r.applyHeartbeat(heartbeatFromProto(m.Heartbeat), func() ([]byte, error) { return messageJSON(m.Heartbeat) })
+		wire, err := proto.Marshal(m.Heartbeat)
+		if err != nil {
+			r.session.Refuse(kindHeartbeat, err)
+			return nil
+		}
+		return r.applyHeartbeat(wire)
 	case *commands.MIGletMessage_Error:
 		r.session.Reported(m.Error.GetCode(), m.Error.GetMessage())
 	case *commands.MIGletMessage_Connect:

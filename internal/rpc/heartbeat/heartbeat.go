@@ -38,20 +38,21 @@ func NewReader(decode func(wire []byte) (fleet.Heartbeat, error)) *Reader {
 	return &Reader{decode: decode}
 }
 
-// Read decodes a heartbeat, or returns the error of decode. The result may share parts with
-// earlier ones: it must not be modified.
-func (r *Reader) Read(wire []byte) (fleet.Heartbeat, error) {
+// Read decodes a heartbeat, or returns the error of decode. repeated is whether the heartbeat
+// differs from the previous one in load and time only. The result may share parts with earlier
+// ones: it must not be modified.
+func (r *Reader) Read(wire []byte) (h fleet.Heartbeat, repeated bool, err error) {
 	if figures, ok := r.figures(wire); ok {
 		decoded, err := r.decode(figures)
 		h := r.last
 		h.Health, h.SentAt = decoded.Health, decoded.SentAt
-		return h, err
+		return h, true, err
 	}
-	h, err := r.decode(wire)
+	h, err = r.decode(wire)
 	if err == nil {
 		r.remember(h, wire)
 	}
-	return h, err
+	return h, false, err
 }
 
 // figures returns the health and the timestamp of a heartbeat whose other fields are those of

@@ -45,25 +45,26 @@ func TestReaderDecodesFigures(t *testing.T) {
 	t.Parallel()
 	var given []string
 	r := NewReader(decoder(&given))
-	read := func(fields ...[]byte) fleet.Heartbeat {
+	read := func(repeats bool, fields ...[]byte) fleet.Heartbeat {
 		t.Helper()
-		h, err := r.Read(bytes.Join(fields, nil))
+		h, repeated, err := r.Read(bytes.Join(fields, nil))
 		require.NoError(t, err)
+		require.Equal(t, repeats, repeated)
 		return h
 	}
 	idle, busy, health := text(8, "idle"), text(8, "busy"), text(healthField, "")
-	require.Equal(t, "idle", read(idle, health).Status)
-	again := read(health, idle)
+	require.Equal(t, "idle", read(false, idle, health).Status)
+	again := read(true, health, idle)
 	require.Equal(t, "idle", again.Status)
 	require.NotNil(t, again.Health)
 	require.Equal(t, time.Unix(2, 0), again.SentAt)
 	require.Equal(t, string(health), given[1])
-	require.Nil(t, read(idle).Health, "what is left out is not remembered")
+	require.Nil(t, read(true, idle).Health, "what is left out is not remembered")
 
-	require.Equal(t, "busy", read(busy).Status)
+	require.Equal(t, "busy", read(false, busy).Status)
 	require.Equal(t, string(busy), given[3])
-	require.Empty(t, read().Status)
-	require.Empty(t, read(health).Status)
+	require.Empty(t, read(false).Status)
+	require.Empty(t, read(true, health).Status)
 }
 
 // A heartbeat that cannot be decoded is an error and is not remembered.
@@ -72,17 +73,17 @@ func TestReaderOfMalformed(t *testing.T) {
 	var given []string
 	r := NewReader(decoder(&given))
 	idle := text(8, "idle")
-	_, err := r.Read(idle)
+	_, _, err := r.Read(idle)
 	require.NoError(t, err)
 	for _, wire := range [][]byte{
 		{0xff},
 		append(bytes.Clone(idle), 0xff),
 		protowire.AppendVarint(protowire.AppendTag(bytes.Clone(idle), healthField, protowire.VarintType), 1),
 	} {
-		_, err = r.Read(wire)
+		_, _, err = r.Read(wire)
 		require.ErrorIs(t, err, errMalformed)
 	}
-	h, err := r.Read(idle)
+	h, _, err := r.Read(idle)
 	require.NoError(t, err)
 	require.Equal(t, "idle", h.Status)
 	require.Empty(t, given[len(given)-1], "it is still the last one")
@@ -95,13 +96,13 @@ func TestReaderForgetsLarge(t *testing.T) {
 	r := NewReader(decoder(&given))
 	large := text(8, string(bytes.Repeat([]byte("x"), maxRemembered)))
 	for range 2 {
-		h, err := r.Read(large)
+		h, _, err := r.Read(large)
 		require.NoError(t, err)
 		require.Len(t, h.Status, maxRemembered)
 		require.Equal(t, string(large), given[len(given)-1])
 		require.Empty(t, r.same)
 	}
-	h, err := r.Read(nil)
+	h, _, err := r.Read(nil)
 	require.NoError(t, err)
 	require.Empty(t, h.Status)
 }
