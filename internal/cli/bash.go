@@ -2,19 +2,19 @@ package cli
 
 import "strings"
 
-// fromBash returns the words that were typed, without bash's quotes, and a function that
-// quotes a word so that bash can replace the last one with it.
-func fromBash(typed []string) (words []string, written func(string) string) {
-	joined, cut := joinColons(typed)
+// fromBash returns the typed words without their quotes, and a function that quotes a
+// completion in the style of the last word.
+func fromBash(typed []string) (words []string, quote func(string) string) {
+	joined, prefix := joinColons(typed)
 	words = make([]string, len(joined))
 	for i, word := range joined {
 		words[i] = unquoted(word)
 	}
 	last := typed[len(typed)-1]
 	return words, func(word string) string {
-		word = strings.TrimPrefix(word, unquoted(cut))
+		word = strings.TrimPrefix(word, unquoted(prefix))
 		switch {
-		case strings.HasPrefix(last, `"`): // bash keeps the quote, and closes it
+		case strings.HasPrefix(last, `"`): // bash keeps the opening quote and adds the closing one
 			return escaped(word, func(r rune) bool { return strings.ContainsRune("\"\\$`", r) })
 		case strings.HasPrefix(last, "'"):
 			return strings.ReplaceAll(word, "'", `'\''`)
@@ -27,7 +27,7 @@ func fromBash(typed []string) (words []string, written func(string) string) {
 // special reports whether a character has a special meaning in bash.
 func special(r rune) bool { return strings.ContainsRune(" !\"#$&'()*;<>?[\\]^`{|}~", r) }
 
-// escaped puts a backslash before the special characters.
+// escaped puts a backslash before each special character.
 func escaped(word string, special func(rune) bool) string {
 	var out strings.Builder
 	for _, r := range word {
@@ -39,8 +39,7 @@ func escaped(word string, special func(rune) bool) string {
 	return out.String()
 }
 
-// unquoted returns a word without its quotes, as bash reads it. The last quote may be
-// open.
+// unquoted removes quotes and backslashes as bash does. The last quote may be unclosed.
 func unquoted(word string) string {
 	var out strings.Builder
 	var quote rune
@@ -66,22 +65,22 @@ func unquoted(word string) string {
 	return out.String()
 }
 
-// joinColons joins what bash splits: bash makes colons words of their own, in addresses
-// for instance. cut is the start of the last word that bash will not replace.
-func joinColons(words []string) (joined []string, cut string) {
-	open := false
+// joinColons rejoins words that bash split at colons, such as addresses. prefix is the part
+// of the last word that bash does not replace.
+func joinColons(words []string) (joined []string, prefix string) {
+	afterColon := false
 	for _, word := range words {
 		colon := word != "" && strings.Trim(word, ":") == ""
 		last := len(joined) - 1
-		if last >= 0 && word != "" && (colon || open) {
-			if cut = joined[last]; colon {
-				cut += word
+		if last >= 0 && word != "" && (colon || afterColon) {
+			if prefix = joined[last]; colon {
+				prefix += word
 			}
 			joined[last] += word
 		} else {
-			joined, cut = append(joined, word), ""
+			joined, prefix = append(joined, word), ""
 		}
-		open = colon
+		afterColon = colon
 	}
-	return joined, cut
+	return joined, prefix
 }

@@ -7,13 +7,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Completion understands words that bash split at colons, and gives back the part
-// after the last of them.
+// Completion rejoins words that bash split at colons, and returns the prefix that bash does
+// not replace.
 func TestJoinColons(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		words, joined []string
-		cut           string
+		prefix        string
 	}{
 		{[]string{"--address", "http", ":", "//h", ":", "80", "vm", ""}, []string{"--address", "http://h:80", "vm", ""}, ""},
 		{[]string{"--address", "=", "http", ":", "//[", "::", "1]", ":", "80", "vm", "a"}, []string{"--address", "=", "http://[::1]:80", "vm", "a"}, ""},
@@ -22,28 +22,28 @@ func TestJoinColons(t *testing.T) {
 		{[]string{"vm", "a:b"}, []string{"vm", "a:b"}, ""},
 		{[]string{""}, []string{""}, ""},
 	} {
-		joined, cut := joinColons(test.words)
+		joined, prefix := joinColons(test.words)
 		require.Equal(t, test.joined, joined)
-		require.Equal(t, test.cut, cut)
+		require.Equal(t, test.prefix, prefix)
 	}
 }
 
-// bash reads the words that completion writes as they are meant, whatever they hold and
+// bash unquotes a completion to the original text, whatever characters it contains and
 // whichever quote was typed.
-func TestBashReadsCompletions(t *testing.T) {
+func TestBashQuoting(t *testing.T) {
 	t.Parallel()
-	every := []rune("~é")
+	runes := []rune("~é")
 	for r := ' '; r <= '~'; r++ {
-		every = append(every, r)
+		runes = append(runes, r)
 	}
-	meant := string(every)
+	text := string(runes)
 	for _, quote := range []string{"", "'", `"`} {
-		words, written := fromBash([]string{"vms", quote + "x"})
+		words, quoteWord := fromBash([]string{"vms", quote + "x"})
 		require.Equal(t, []string{"vms", "x"}, words)
-		typed := quote + written(meant) + quote // bash closes the quote
+		typed := quote + quoteWord(text) + quote // bash closes the quote
 		read, err := exec.CommandContext(t.Context(), "bash", "--norc", "-c", "printf %s "+typed).Output()
 		require.NoError(t, err, typed)
-		require.Equal(t, meant, string(read))
-		require.Equal(t, meant, unquoted(typed))
+		require.Equal(t, text, string(read))
+		require.Equal(t, text, unquoted(typed))
 	}
 }

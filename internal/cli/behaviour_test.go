@@ -20,7 +20,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// A list follows pages to the end, and asks for no more than its limit.
+// A list fetches all pages, and requests no more entries than its limit.
 func TestPaging(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -33,7 +33,7 @@ func TestPaging(t *testing.T) {
 		{[]string{"vms", "--no-headers", "--limit", "3"}, 3, []int32{3}},
 		{[]string{"vms", "--no-headers", "--limit", "99"}, 7, []int32{99, 96, 93}},
 	} {
-		d := newDesk(t)
+		d := newDriver(t)
 		d.fleet.page, d.fleet.vms = 3, nil
 		for i := range 7 {
 			d.fleet.vms = append(d.fleet.vms, &migcontrollerv1.VM{VmId: fmt.Sprintf("vm-%d", i)})
@@ -49,10 +49,10 @@ func TestPaging(t *testing.T) {
 	}
 }
 
-// Every filter reaches the controller as what it means.
+// Every filter is sent to the controller.
 func TestFilters(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	_, stderr, code := d.run("commands", "--vm", "vm-1", "--state", "timed-out,PENDING", "--state", "failed", "--type", "drain")
 	require.Zero(t, code, stderr)
 	commands := requestsOf[*migcontrollerv1.ListCommandsRequest](d.fleet)[0]
@@ -71,10 +71,10 @@ func TestFilters(t *testing.T) {
 	require.Equal(t, "vm-1 job_started", events.VmId+" "+events.Type)
 }
 
-// What is typed is what is sent.
+// The request contains exactly the values from the command line.
 func TestSendRequest(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	_, stderr, code := d.run("send", "vm-1", "update_config", "--param", "url=a=b;c,d", "--int", "n=-5", "--bool", "on=true",
 		"--list", "x,y", "--list", "z", "--id", "mine", "--ttl", "2d", "--ack-timeout", "90s")
 	require.Zero(t, code, stderr)
@@ -91,7 +91,7 @@ func TestSendRequest(t *testing.T) {
 	require.Nil(t, sent[0].Wait)
 }
 
-// The exit status of a wait distinguishes success, another end, and no end.
+// The exit status of a wait distinguishes success, failure and a timeout.
 func TestSendWait(t *testing.T) {
 	t.Parallel()
 	for state, code := range map[migcontrollerv1.CommandState]int{
@@ -99,31 +99,31 @@ func TestSendWait(t *testing.T) {
 		migcontrollerv1.CommandState_COMMAND_STATE_FAILED:    exitFailed,
 		migcontrollerv1.CommandState_COMMAND_STATE_TIMED_OUT: exitFailed,
 	} {
-		d := newDesk(t)
-		d.fleet.becomes = map[string]migcontrollerv1.CommandState{"vm-1": state}
+		d := newDriver(t)
+		d.fleet.results = map[string]migcontrollerv1.CommandState{"vm-1": state}
 		_, stderr, got := d.run("send", "vm-1", "drain", "--wait", "50s")
 		require.Equal(t, code, got, stderr)
 		if code != exitOK {
 			require.Contains(t, stderr, "ctl-0001 ended as "+stateName(state)+": the agent acked it")
 		}
 	}
-	d := newDesk(t)
+	d := newDriver(t)
 	d.golden("send-wait-over", "send", "vm-2", "drain", "--wait", "50s")
 	var waits []time.Duration
 	for _, req := range requestsOf[*migcontrollerv1.SendCommandRequest](d.fleet) {
 		waits = append(waits, req.Wait.AsDuration())
-		require.Equal(t, "ctl-0001", req.Command.Id, "one id, so that nothing is sent twice")
+		require.Equal(t, "ctl-0001", req.Command.Id, "retries use the same id")
 	}
 	require.Equal(t, []time.Duration{0, 20 * time.Second, 20 * time.Second, 10 * time.Second}, waits)
 }
 
-// A controller that goes away while a command is waited for does not end the
-// wait; one that was never reached does, and the message says what to do.
+// A wait survives an outage of the controller once the command is accepted. If the
+// controller was never reached, send fails with a hint.
 func TestSendOutage(t *testing.T) {
 	t.Parallel()
 	unavailable := connect.NewError(connect.CodeUnavailable, errors.New("the controller is stopping"))
-	d := newDesk(t)
-	d.fleet.becomes = map[string]migcontrollerv1.CommandState{"vm-1": migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED}
+	d := newDriver(t)
+	d.fleet.results = map[string]migcontrollerv1.CommandState{"vm-1": migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED}
 	calls := 0
 	d.fleet.fail = func(req any) error {
 		if _, look := req.(*migcontrollerv1.GetVMRequest); look {
@@ -139,12 +139,12 @@ func TestSendOutage(t *testing.T) {
 	require.Zero(t, code, stderr)
 	require.Equal(t, 4, calls)
 
-	d = newDesk(t)
+	d = newDriver(t)
 	d.fleet.fail = func(any) error { return unavailable }
 	d.golden("send-unavailable", "send", "vm-1", "drain", "--wait", "50s")
 }
 
-// Errors name what to try next, and their exit status is the documented one.
+// Errors have a hint and the documented exit status.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	for code, exit := range map[connect.Code]int{
@@ -159,7 +159,7 @@ func TestErrors(t *testing.T) {
 	} {
 		t.Run(code.String(), func(t *testing.T) {
 			t.Parallel()
-			d := newDesk(t)
+			d := newDriver(t)
 			d.fleet.fail = func(any) error {
 				if code == connect.CodeNotFound {
 					return notFound("command.type must be given")
@@ -173,12 +173,12 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// If nothing answers, or something that is not a controller, migctl reports the address
-// and how to use another one.
+// If the address is unreachable or is not a controller, migctl reports the address and how
+// to use another one.
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
-	d.server.URL = "http://127.0.0.1:1" // no server gets this port
+	d := newDriver(t)
+	d.server.URL = "http://127.0.0.1:1" // nothing listens here
 	d.program.environ[addressEnv] = d.server.URL
 	for _, args := range [][]string{{"vms"}, {"watch"}, {"events", "-f"}, {"version"}, {"broadcast", "drain", "-y"}, {"drain", "vm-1"}} {
 		_, stderr, code := d.run(args...)
@@ -186,7 +186,7 @@ func TestUnreachable(t *testing.T) {
 		require.Contains(t, stderr, "connection refused", args)
 	}
 	_, stderr, _ := d.run("send", "vm-1", "drain")
-	require.NotContains(t, stderr, "may have been accepted", "what was never sent was not accepted")
+	require.NotContains(t, stderr, "may have been accepted", "the request was never sent")
 	_, stderr, _ = d.run("watch", "--cursor", "c1")
 	require.NotContains(t, stderr, "To continue from here", "nothing was seen")
 	_, stderr, _ = d.run("vms")
@@ -200,10 +200,10 @@ func TestUnreachable(t *testing.T) {
 	require.Contains(t, stderr, "is not a controller")
 }
 
-// A controller that does not answer is given up after --timeout.
+// A request to a controller that does not respond times out after --timeout.
 func TestTimeout(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	release := make(chan struct{})
 	slow := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -220,10 +220,10 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// An interrupted command exits as such, whatever its error was.
+// An interrupted command exits with status 130, whatever its error was.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	d.ctx = ctx
@@ -234,11 +234,11 @@ func TestInterrupted(t *testing.T) {
 	require.Empty(t, requestsOf[*migcontrollerv1.SendCommandRequest](d.fleet))
 }
 
-// Contexts are kept in the file, and addresses are looked for in the documented
-// order.
+// Contexts are stored in the config file, and the address is chosen in the documented
+// order of precedence.
 func TestContexts(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	_, stderr, code := d.run("config", "set-context", "here", "--address", strings.TrimPrefix(d.server.URL, "http://"))
 	require.Zero(t, code, stderr)
 	_, stderr, code = d.run("config", "set-context", "away", "--address", "https://controller.example/mig/")
@@ -263,19 +263,19 @@ func TestContexts(t *testing.T) {
 	delete(d.program.environ, addressEnv)
 	_, stderr, code = d.run("vms")
 	require.Equal(t, exitUsage, code)
-	require.Contains(t, stderr, "url", "an unknown field is named")
+	require.Contains(t, stderr, "url", "the error names an unknown field")
 
 	require.NoError(t, os.Remove(path))
 	require.Equal(t, defaultAddress, address(globals{}, ""))
 }
 
-// No line of a table is wider than the terminal, down to a narrow one.
+// No line of a table is wider than the terminal.
 func TestWidth(t *testing.T) {
 	t.Parallel()
 	colours := regexp.MustCompile("\x1b\\[\\d*m")
 	for _, width := range []int{60, 70, 80, 200} {
 		for _, args := range [][]string{{"vms"}, {"commands"}, {"events"}, {"vm", "vm-1"}, {"command", "ctl-aa02"}} {
-			d := newDesk(t)
+			d := newDriver(t)
 			d.terminal(width, "")
 			stdout, _, code := d.run(args...)
 			require.Zero(t, code)
@@ -297,11 +297,11 @@ func TestRelative(t *testing.T) {
 	}
 }
 
-// The versions of both sides are shown. A controller too old to report its version still
-// counts as reachable, and an unreachable one is reported.
+// version shows the versions of migctl and the controller. A controller too old to report
+// its version counts as reachable.
 func TestVersion(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.golden("version", "version")
 	d.golden("version-json", "version", "-o", "json")
 	d.fleet.old = true
@@ -319,30 +319,30 @@ func TestVersion(t *testing.T) {
 	require.NotContains(t, stdout, "controller")
 }
 
-// A proxy that does not know the method is no old controller.
-func TestVersionNoController(t *testing.T) {
+// A proxy that does not know the method is not reported as an old controller.
+func TestVersionNotAController(t *testing.T) {
 	t.Parallel()
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
-	_, stderr, code := newDesk(t).run("version", "--address", other.URL)
+	_, stderr, code := newDriver(t).run("version", "--address", other.URL)
 	require.Equal(t, exitUnavailable, code)
 	require.Contains(t, stderr, "is not a controller")
 }
 
-// What could not be written shows in the exit status, in every form.
-func TestUnwritable(t *testing.T) {
+// An output error sets the exit status, in every output format.
+func TestOutputError(t *testing.T) {
 	t.Parallel()
-	for _, form := range []string{outTable, outWide, outJSON, outYAML} {
-		d := newDesk(t)
+	for _, format := range []string{outTable, outWide, outJSON, outYAML} {
+		d := newDriver(t)
 		p := d.program
 		var stderr bytes.Buffer
 		p.stdout, p.stderr = brokenWriter{}, &stderr
-		require.Equal(t, exitFailed, p.run(d.ctx, []string{"vms", "-o", form}), form)
-		require.Contains(t, stderr.String(), "the disk is full", form)
+		require.Equal(t, exitFailed, p.run(d.ctx, []string{"vms", "-o", format}), format)
+		require.Contains(t, stderr.String(), "the disk is full", format)
 	}
 }
 
-// brokenWriter takes nothing.
+// brokenWriter always fails.
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, errors.New("the disk is full") }

@@ -14,20 +14,20 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// broadcastLimit is how many commands may be sent at a time.
+// broadcastLimit is the maximum of --parallel.
 const broadcastLimit = 64
 
 type broadcastCmd struct {
 	Type string `arg:"" help:"The type of command: drain, shutdown, update_config, set_log_level, or another that the agents support."`
 	vmFilter
 	parameters
-	Wait     span `placeholder:"TIME" help:"Wait up to this long for each command to end. Default: do not wait."`
-	Parallel int  `default:"8" placeholder:"N" help:"Send to N VMs at a time, 1 to 64 (${default})."`
-	Yes      bool `short:"y" help:"Send without asking for confirmation."`
-	DryRun   bool `help:"Send nothing; list the VMs that would get the command."`
+	Wait     duration `placeholder:"TIME" help:"Wait up to this long for each command to end. Default: do not wait."`
+	Parallel int      `default:"8" placeholder:"N" help:"Send to N VMs at a time, 1 to 64 (${default})."`
+	Yes      bool     `short:"y" help:"Send without asking for confirmation."`
+	DryRun   bool     `help:"Send nothing; list the VMs that would get the command."`
 }
 
-// Help says what a broadcast does.
+// Help returns the command's help text.
 func (broadcastCmd) Help() string {
 	return examples(
 		"Each VM that matches now gets a command of its own. Without filters that is the whole fleet, including "+
@@ -103,18 +103,18 @@ func (cmd broadcastCmd) confirm(ctx context.Context, in *invocation, n int) erro
 	if cmd.Yes {
 		return nil
 	}
-	if !in.asks {
+	if !in.stdinTTY {
 		return &failure{
 			code: exitUsage, text: fmt.Sprintf("%s would be sent to %s, which needs --yes because stdin is not a terminal", cmd.Type, vmCount(n)),
 			hint: "Nothing was sent. --dry-run lists the VMs.",
 		}
 	}
-	whom := vmCount(n)
+	recipients := vmCount(n)
 	if cmd.vmFilter == (vmFilter{}) {
-		whom += ", the whole fleet,"
+		recipients += ", the whole fleet,"
 	}
-	fmt.Fprintf(in.stderr, "Send %s to %s at %s? [y/N] ", printable(cmd.Type), whom, in.address)
-	// A read from a terminal cannot be interrupted: after a signal it is abandoned.
+	fmt.Fprintf(in.stderr, "Send %s to %s at %s? [y/N] ", printable(cmd.Type), recipients, in.address)
+	// A read from a terminal cannot be interrupted, so a signal abandons it.
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(in.stdin).ReadString('\n')
@@ -132,37 +132,36 @@ func (cmd broadcastCmd) confirm(ctx context.Context, in *invocation, n int) erro
 	}
 }
 
-// sent is the outcome for one VM. A command that was accepted has a record, with an
-// error if waiting for its end failed.
-type sent struct {
+// sendResult is the outcome for one VM. An accepted command has a record, and also an error
+// if waiting for its end failed.
+type sendResult struct {
 	vm     string
 	record *migcontrollerv1.CommandRecord
 	err    error
-	// id is that of a command that may or may not have been accepted; otherwise
-	// empty.
+	// id is set only if it is unknown whether the command was accepted.
 	id string
 }
 
-// sendOne sends the command to one VM, unless ctx has ended.
-func (in *invocation) sendOne(ctx context.Context, req *migcontrollerv1.SendCommandRequest, vm string, wait time.Duration) sent {
-	own := proto.CloneOf(req)
-	own.VmId, own.Command.Id = vm, in.newID()
+// sendOne sends the command to one VM, unless ctx is done.
+func (in *invocation) sendOne(ctx context.Context, req *migcontrollerv1.SendCommandRequest, vm string, wait time.Duration) sendResult {
+	vmReq := proto.CloneOf(req)
+	vmReq.VmId, vmReq.Command.Id = vm, in.newID()
 	if err := ctx.Err(); err != nil {
-		return sent{vm: vm, err: err}
+		return sendResult{vm: vm, err: err}
 	}
-	record, err := in.send(ctx, own, wait)
+	record, err := in.send(ctx, vmReq, wait)
 	if record == nil && in.uncertain(err) {
-		return sent{vm: vm, err: err, id: own.GetCommand().GetId()}
+		return sendResult{vm: vm, err: err, id: vmReq.GetCommand().GetId()}
 	}
-	return sent{vm: vm, record: record, err: err}
+	return sendResult{vm: vm, record: record, err: err}
 }
 
-// sendAll sends the same command to each VM, parallel at a time, and shows its progress
-// and then the outcome for each. Once ctx has ended it sends no more.
+// sendAll sends the same command to each VM with the given parallelism, and prints progress
+// and then a summary. It sends no more commands once ctx is done.
 func (in *invocation) sendAll(
 	ctx context.Context, req *migcontrollerv1.SendCommandRequest, vms []string, wait time.Duration, parallel int,
 ) error {
-	results := make([]sent, len(vms))
+	results := make([]sendResult, len(vms))
 	done := make(chan int)
 	go func() {
 		defer close(done)
@@ -175,7 +174,7 @@ func (in *invocation) sendAll(
 				return nil
 			})
 		}
-		_ = senders.Wait() // each result has its error
+		_ = senders.Wait() // errors are in results
 	}()
 	progress := progress{in: in, total: len(vms)}
 	for i := range done {
@@ -185,67 +184,67 @@ func (in *invocation) sendAll(
 	return in.summarise(ctx, results, wait > 0)
 }
 
-// progress shows the progress of a broadcast on stderr: on a terminal in one line that
-// changes, otherwise its failures only.
+// progress reports the failures of a broadcast on stderr, and on a terminal also updates a
+// progress line.
 type progress struct {
 	in                  *invocation
 	total, done, failed int
 }
 
-func (p *progress) step(s sent, waited bool) {
+func (p *progress) step(s sendResult, waited bool) {
 	p.done++
 	if s.err != nil || waited && !succeeded(s.record) {
 		p.failed++
 	}
 	switch {
 	case s.id != "":
-		p.wipe()
+		p.clearLine()
 		p.in.reportUncertain(s)
 	case s.err != nil && !errors.Is(s.err, context.Canceled):
-		p.wipe()
+		p.clearLine()
 		p.in.reportFailure(s.vm, s.err)
 	}
-	if p.in.reports {
+	if p.in.stderrTTY {
 		fmt.Fprintf(p.in.stderr, "\r%d of %d, %d failed", p.done, p.total, p.failed)
 	}
 }
 
-func (p *progress) wipe() {
-	if p.in.reports {
+func (p *progress) clearLine() {
+	if p.in.stderrTTY {
 		fmt.Fprint(p.in.stderr, "\r\x1b[K")
 	}
 }
 
-// end clears the line, including a ^C in it.
+// end clears the progress line, including an echoed ^C.
 func (p *progress) end() {
-	p.wipe()
-	p.in.fresh = true
+	p.clearLine()
+	p.in.atLineStart = true
 }
 
 // reportUncertain reports a command that may or may not have been accepted.
-func (in *invocation) reportUncertain(s sent) {
+func (in *invocation) reportUncertain(s sendResult) {
 	f := *in.explain(s.err)
 	if errors.Is(s.err, context.Canceled) {
 		f = failure{code: exitInterrupted, text: "interrupted"}
 	}
 	f.text += fmt.Sprintf("; %s may have been accepted", s.id)
-	f.hint = lookHint(s.id)
+	f.hint = checkHint(s.id)
 	in.show(s.vm, &f)
 }
 
 // tally counts the outcomes of a broadcast.
 type tally struct {
 	records []*migcontrollerv1.CommandRecord
-	// refusal is the last error of a command that was not accepted, or may not have been.
-	refusal                                error
-	refused, uncertain, unsuccessful, open int
+	// lastErr is the last error of a command that is not known to have been accepted.
+	lastErr                                          error
+	notAccepted, uncertain, unsuccessful, unfinished int
 }
 
-func tallyOf(results []sent, waited bool) (t tally) {
+func tallyOf(results []sendResult, waited bool) (t tally) {
 	for _, s := range results {
 		if s.record == nil {
-			t.refused++
-			t.refusal = s.err
+			t.notAccepted++
+			t.lastErr = s.err
 			if s.id != "" {
 				t.uncertain++
 			}
@@ -254,7 +253,7 @@ func tallyOf(results []sent, waited bool) (t tally) {
 		t.records = append(t.records, s.record)
 		switch {
 		case waited && !ended(s.record):
-			t.open++
+			t.unfinished++
 		case waited && !succeeded(s.record):
 			t.unsuccessful++
 		}
@@ -262,14 +261,14 @@ func tallyOf(results []sent, waited bool) (t tally) {
 	return t
 }
 
-// summarise shows the commands that were accepted, and the counts on stderr.
-func (in *invocation) summarise(ctx context.Context, results []sent, waited bool) error {
+// summarise prints the accepted commands, and counts on stderr.
+func (in *invocation) summarise(ctx context.Context, results []sendResult, waited bool) error {
 	t := tallyOf(results, waited)
-	none := "Nothing was sent."
+	emptyMessage := "Nothing was sent."
 	if t.uncertain > 0 {
-		none = "No command is known to have been accepted."
+		emptyMessage = "No command is known to have been accepted."
 	}
-	if err := writeList(in, t.records, in.commandTable(t.records), none); err != nil {
+	if err := writeList(in, t.records, in.commandTable(t.records), emptyMessage); err != nil {
 		return err
 	}
 	fmt.Fprintf(in.stderr, "%d of %d accepted", len(t.records), len(results))
@@ -277,8 +276,8 @@ func (in *invocation) summarise(ctx context.Context, results []sent, waited bool
 		fmt.Fprintf(in.stderr, ", %d unknown", t.uncertain)
 	}
 	if waited {
-		succeeded := len(t.records) - t.unsuccessful - t.open
-		fmt.Fprintf(in.stderr, ", %d succeeded, %d did not succeed, %d not finished", succeeded, t.unsuccessful, t.open)
+		succeeded := len(t.records) - t.unsuccessful - t.unfinished
+		fmt.Fprintf(in.stderr, ", %d succeeded, %d did not succeed, %d not finished", succeeded, t.unsuccessful, t.unfinished)
 	}
 	fmt.Fprintln(in.stderr, ".")
 	if t.uncertain > 0 && !in.structured() {
@@ -287,12 +286,12 @@ func (in *invocation) summarise(ctx context.Context, results []sent, waited bool
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case t.refused == len(results):
-		return silent(in.explain(t.refusal).code)
-	case t.refused > 0 || t.unsuccessful > 0:
-		return silent(exitFailed)
-	case t.open > 0:
-		return silent(exitNotEnded)
+	case t.notAccepted == len(results):
+		return alreadyReported(in.explain(t.lastErr).code)
+	case t.notAccepted > 0 || t.unsuccessful > 0:
+		return alreadyReported(exitFailed)
+	case t.unfinished > 0:
+		return alreadyReported(exitNotEnded)
 	default:
 		return nil
 	}
@@ -300,11 +299,11 @@ func (in *invocation) summarise(ctx context.Context, results []sent, waited bool
 
 type drainCmd struct {
 	VMs  []string `arg:"" name:"vm" help:"The ids of the VMs."`
-	Wait span     `default:"1m" placeholder:"TIME" help:"Wait up to this long for each agent's ack (${default})."`
-	TTL  span     `name:"ttl" placeholder:"TIME" help:"How long the command may wait for delivery. Default: the controller's, 1h unless configured otherwise."`
+	Wait duration `default:"1m" placeholder:"TIME" help:"Wait up to this long for each agent's ack (${default})."`
+	TTL  duration `name:"ttl" placeholder:"TIME" help:"How long the command may wait for delivery. Default: the controller's, 1h unless configured otherwise."`
 }
 
-// Help says what draining does.
+// Help returns the command's help text.
 func (drainCmd) Help() string {
 	return examples(
 		"Sends the command drain to each VM. SUCCEEDED means that the agent has accepted it; a running job continues "+

@@ -15,11 +15,11 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// A broadcast asks first, and sends nothing unless the answer is yes.
+// A broadcast asks for confirmation, and sends nothing unless the answer is yes.
 func TestBroadcastConfirmation(t *testing.T) {
 	t.Parallel()
 	for typed, sends := range map[string]int{"y\n": 3, "YES\n": 3, "n\n": 0, "\n": 0, "": 0, "maybe\n": 0} {
-		d := newDesk(t)
+		d := newDriver(t)
 		d.terminal(100, typed)
 		_, stderr, code := d.run("broadcast", "drain", "--color", "never")
 		require.Contains(t, stderr, "Send drain to 3 VMs, the whole fleet, at http://controller:8080? [y/N] ")
@@ -31,13 +31,13 @@ func TestBroadcastConfirmation(t *testing.T) {
 			require.Zero(t, code)
 		}
 	}
-	d := newDesk(t)
+	d := newDriver(t)
 	d.terminal(100, "y\n")
 	d.golden("broadcast-terminal", "broadcast", "drain", "--pool", "builders", "--parallel", "1")
 }
 
-// A broadcast continues when it fails for one VM, reports which, and shows in its exit
-// status that something failed.
+// A broadcast continues after a failure for one VM, and reports it and exits with a
+// failure status.
 func TestBroadcastFailures(t *testing.T) {
 	t.Parallel()
 	refuse := func(vms ...string) func(any) error {
@@ -51,52 +51,52 @@ func TestBroadcastFailures(t *testing.T) {
 			return nil
 		}
 	}
-	d := newDesk(t)
+	d := newDriver(t)
 	d.fleet.fail = refuse("vm-2")
 	d.golden("broadcast-one-failed", "broadcast", "drain", "--yes", "--parallel", "1")
 
-	d = newDesk(t)
+	d = newDriver(t)
 	d.fleet.fail = refuse("vm-1", "vm-2", "vm-3")
 	_, _, code := d.run("broadcast", "drain", "--yes")
-	require.Equal(t, exitUsage, code, "refused by all is what refused by one is")
+	require.Equal(t, exitUsage, code, "if all are rejected, the status is that of the rejection")
 
-	d = newDesk(t)
-	d.fleet.becomes = map[string]migcontrollerv1.CommandState{
+	d = newDriver(t)
+	d.fleet.results = map[string]migcontrollerv1.CommandState{
 		"vm-1": migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED,
 		"vm-3": migcontrollerv1.CommandState_COMMAND_STATE_FAILED,
 	}
 	d.golden("broadcast-wait", "broadcast", "drain", "--yes", "--parallel", "1", "--wait", "30s")
 
-	d = newDesk(t)
-	d.fleet.becomes = map[string]migcontrollerv1.CommandState{"vm-1": migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED}
+	d = newDriver(t)
+	d.fleet.results = map[string]migcontrollerv1.CommandState{"vm-1": migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED}
 	d.golden("drain", "drain", "vm-1")
 	_, _, code = d.run("drain", "vm-1", "vm-2")
 	require.Equal(t, exitNotEnded, code)
 }
 
-// No more than --parallel commands are on their way at a time.
+// No more than --parallel requests are in flight at a time.
 func TestBroadcastParallel(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.fleet.vms = nil
 	for i := range 40 {
 		d.fleet.vms = append(d.fleet.vms, &migcontrollerv1.VM{VmId: fmt.Sprintf("vm-%02d", i)})
 	}
-	var inside atomic.Int32
+	var inFlight atomic.Int32
 	var lock sync.Mutex
-	most := int32(0)
-	full := make(chan struct{})
-	open := sync.OnceFunc(func() { close(full) })
-	d.fleet.sending = func() {
-		n := inside.Add(1)
-		defer inside.Add(-1)
+	peak := int32(0)
+	released := make(chan struct{})
+	release := sync.OnceFunc(func() { close(released) })
+	d.fleet.onSend = func() {
+		n := inFlight.Add(1)
+		defer inFlight.Add(-1)
 		lock.Lock()
-		most = max(most, n)
+		peak = max(peak, n)
 		lock.Unlock()
 		if n == 4 {
-			open()
+			release()
 		}
-		<-full
+		<-released
 	}
 	ids := map[string]bool{}
 	stdout, stderr, code := d.run("broadcast", "drain", "--yes", "--parallel", "4", "-o", "json")
@@ -104,7 +104,7 @@ func TestBroadcastParallel(t *testing.T) {
 	for _, req := range requestsOf[*migcontrollerv1.SendCommandRequest](d.fleet) {
 		ids[req.Command.Id] = true
 	}
-	require.Equal(t, int32(4), most)
+	require.Equal(t, int32(4), peak)
 	require.Len(t, ids, 40, "each VM gets a command of its own")
 	var records []struct {
 		VM string `json:"vmId"`
@@ -115,10 +115,10 @@ func TestBroadcastParallel(t *testing.T) {
 	}
 }
 
-// After an interrupt nothing more is sent, and what was accepted is listed.
+// After an interrupt no more commands are sent, and the accepted ones are listed.
 func TestBroadcastInterrupted(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	d.ctx = ctx

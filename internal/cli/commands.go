@@ -24,7 +24,7 @@ type commandsCmd struct {
 	Limit int      `default:"50" placeholder:"N" help:"Show at most N commands (${default}); 0 means all."`
 }
 
-// Help shows examples.
+// Help returns the command's help text.
 func (commandsCmd) Help() string {
 	return examples(
 		"",
@@ -47,9 +47,9 @@ func (cmd commandsCmd) Run(ctx context.Context, in *invocation) error {
 		return err
 	}
 	req := &migcontrollerv1.ListCommandsRequest{VmId: cmd.VM, States: states, Type: cmd.Type}
-	commands, more, err := follow(cmd.Limit, func(size int32, token string) ([]*migcontrollerv1.CommandRecord, string, error) {
+	commands, more, err := listPages(cmd.Limit, func(size int32, token string) ([]*migcontrollerv1.CommandRecord, string, error) {
 		req.PageSize, req.PageToken = size, token
-		res, err := ask(ctx, in, 0, in.client.ListCommands, req)
+		res, err := callRPC(ctx, in, 0, in.client.ListCommands, req)
 		return res.GetCommands(), res.GetNextPageToken(), err
 	})
 	if err != nil {
@@ -98,11 +98,11 @@ func (in *invocation) commandTable(commands []*migcontrollerv1.CommandRecord) ta
 	return t
 }
 
-// reason says why a command is in its state. Only its agent knows why it failed.
+// reason returns why a command is in its state: the agent's message if it failed.
 func reason(c *migcontrollerv1.CommandRecord) string {
-	said := c.GetAck().GetMessage()
-	if c.GetState() == migcontrollerv1.CommandState_COMMAND_STATE_FAILED && said != "" {
-		return said
+	message := c.GetAck().GetMessage()
+	if c.GetState() == migcontrollerv1.CommandState_COMMAND_STATE_FAILED && message != "" {
+		return message
 	}
 	return c.GetReason()
 }
@@ -145,7 +145,7 @@ type commandCmd struct {
 	ID string `arg:"" name:"id" help:"The command's id."`
 }
 
-// Help shows examples.
+// Help returns the command's help text.
 func (commandCmd) Help() string {
 	return examples("Shows the command's parameters, its state and why, and the agent's ack.", "migctl command ctl-0a32e5517cc3edcf")
 }
@@ -155,9 +155,9 @@ func (cmd commandCmd) Run(ctx context.Context, in *invocation) error {
 	if err := in.dial(); err != nil {
 		return err
 	}
-	res, err := ask(ctx, in, 0, in.client.GetCommand, &migcontrollerv1.GetCommandRequest{CommandId: cmd.ID})
+	res, err := callRPC(ctx, in, 0, in.client.GetCommand, &migcontrollerv1.GetCommandRequest{CommandId: cmd.ID})
 	if err != nil {
-		return absent{err, commandsHint}
+		return lookupError{err, commandsHint}
 	}
 	return in.writeRecord(res.GetCommand(), in.commandFields(res.GetCommand()))
 }
@@ -188,12 +188,12 @@ func (in *invocation) commandFields(c *migcontrollerv1.CommandRecord) table {
 	}
 	t.field("Finished", in.whenBoth(c.GetFinishedAt()))
 	t.field("Expires", in.whenBoth(c.GetExpiresAt()))
-	t.field("Ack timeout", plain(written(c.GetAckTimeout().AsDuration())))
+	t.field("Ack timeout", plain(formatDuration(c.GetAckTimeout().AsDuration())))
 	return t
 }
 
-// attempts shows how many deliveries there were, and the limit. An older controller
-// reports no limit.
+// attempts shows the number of deliveries and the limit, which older controllers do not
+// report.
 func attempts(c *migcontrollerv1.CommandRecord) cell {
 	if c.GetMaxDeliveries() == 0 {
 		return plain(strconv.Itoa(int(c.GetAttempts())))
@@ -201,7 +201,7 @@ func attempts(c *migcontrollerv1.CommandRecord) cell {
 	return plain(fmt.Sprintf("%d of %d", c.GetAttempts(), c.GetMaxDeliveries()))
 }
 
-// params returns the parameters as they would be typed.
+// params formats the parameters as on the command line.
 func params(c *migcontrollerv1.CommandRecord) []string {
 	var lines []string
 	for _, name := range slices.Sorted(maps.Keys(c.GetCommand().GetStringParams())) {
@@ -223,7 +223,7 @@ type cancelCmd struct {
 	IDs []string `arg:"" name:"id" help:"The ids of the commands."`
 }
 
-// Help says what cancelling promises.
+// Help returns the command's help text.
 func (cancelCmd) Help() string {
 	return examples(
 		"A command that was already delivered is cancelled too, but its agent may have acted on it.",
@@ -231,22 +231,22 @@ func (cancelCmd) Help() string {
 	)
 }
 
-// Run cancels commands. If one cannot be cancelled, the others still are.
+// Run cancels commands. It continues after a command that cannot be cancelled.
 func (cmd cancelCmd) Run(ctx context.Context, in *invocation) error {
 	if err := in.dial(); err != nil {
 		return err
 	}
 	var cancelled []*migcontrollerv1.CommandRecord
 	var first error
-	none := "Nothing was cancelled."
+	emptyMessage := "Nothing was cancelled."
 	for _, id := range cmd.IDs {
-		res, err := ask(ctx, in, 0, in.client.CancelCommand, &migcontrollerv1.CancelCommandRequest{CommandId: id})
+		res, err := callRPC(ctx, in, 0, in.client.CancelCommand, &migcontrollerv1.CancelCommandRequest{CommandId: id})
 		if err == nil {
 			cancelled = append(cancelled, res.GetCommand())
 			continue
 		}
 		if in.uncertain(err) {
-			none = "No command is known to have been cancelled."
+			emptyMessage = "No command is known to have been cancelled."
 		}
 		first = cmp.Or(first, err)
 		in.reportNotCancelled(ctx, id, len(cmd.IDs) > 1, err)
@@ -255,20 +255,19 @@ func (cmd cancelCmd) Run(ctx context.Context, in *invocation) error {
 		}
 	}
 	if len(cmd.IDs) > 1 || first == nil {
-		if err := writeList(in, cancelled, in.commandTable(cancelled), none); err != nil {
+		if err := writeList(in, cancelled, in.commandTable(cancelled), emptyMessage); err != nil {
 			return err
 		}
 	}
 	if first != nil {
-		return silent(in.explain(first).code)
+		return alreadyReported(in.explain(first).code)
 	}
 	return nil
 }
 
-// reportNotCancelled reports why a command, the only one or one of many, was not
-// cancelled, or that it may have been.
+// reportNotCancelled reports why a command was not cancelled, or that it may have been.
 func (in *invocation) reportNotCancelled(ctx context.Context, id string, many bool, err error) {
-	f := *in.explain(absent{err, commandsHint})
+	f := *in.explain(lookupError{err, commandsHint})
 	if ctx.Err() != nil {
 		in.freshLine()
 		f = failure{code: exitInterrupted, text: "interrupted"}
@@ -284,7 +283,7 @@ func (in *invocation) reportNotCancelled(ctx context.Context, id string, many bo
 	}
 }
 
-// reportFailure reports what went wrong for one of many.
+// reportFailure reports the error of one of several objects.
 func (in *invocation) reportFailure(name string, err error) {
 	in.show(name, in.explain(err))
 }

@@ -12,14 +12,14 @@ import (
 )
 
 // completeWord is the hidden first argument with which the completion scripts request
-// what may come next. With completeBash the words are as they were typed, and the answers
-// are quoted so that bash can replace them.
+// completions. With completeBash, the words are still quoted as typed, and completions
+// are quoted for bash.
 const (
 	completeWord = "__complete"
 	completeBash = "__complete-bash"
 )
 
-// completionTimeout is how long completion waits for the ids of VMs.
+// completionTimeout limits the request for VM ids.
 const completionTimeout = 2 * time.Second
 
 var completionScripts = map[string]string{
@@ -51,7 +51,7 @@ type completionCmd struct {
 	Shell string `arg:"" enum:"bash,zsh,fish" help:"The shell: bash, zsh or fish."`
 }
 
-// Help says how to use the script.
+// Help returns the command's help text.
 func (completionCmd) Help() string {
 	return "Completes commands, flags, their values and the ids of VMs. Add one line to the startup file of your shell:\n\n" +
 		"\tbash:  source <(migctl completion bash)\n" +
@@ -65,101 +65,100 @@ func (cmd completionCmd) Run(in *invocation) error {
 	return err
 }
 
-// complete prints the completions of the last word. It never fails: if it knows none, it
-// prints nothing.
-func (p program) complete(ctx context.Context, model *kong.Application, how string, words []string) {
+// complete prints the completions of the last word. On an error it prints nothing.
+func (p program) complete(ctx context.Context, model *kong.Application, mode string, words []string) {
 	if len(words) == 0 {
 		words = []string{""}
 	}
-	written := func(word string) string { return word }
-	if how == completeBash {
-		words, written = fromBash(words)
+	quote := func(word string) string { return word }
+	if mode == completeBash {
+		words, quote = fromBash(words)
 	}
 	for _, word := range p.completions(ctx, model, words) {
-		fmt.Fprintln(p.stdout, written(word))
+		fmt.Fprintln(p.stdout, quote(word))
 	}
 }
 
 // completions returns the completions of the last word.
-func (p program) completions(ctx context.Context, model *kong.Application, words []string) (fitting []string) {
+func (p program) completions(ctx context.Context, model *kong.Application, words []string) (matches []string) {
 	last := words[len(words)-1]
-	spot := locate(model, words[:len(words)-1])
-	lead := ""
+	pos := locate(model, words[:len(words)-1])
+	prefix := ""
 	switch name, value, inline := strings.Cut(last, "="); {
-	case inline && spot.flag != nil: // bash makes = a word of its own
+	case inline && pos.flag != nil: // bash splits at =
 		last = value
 	case inline && strings.HasPrefix(name, "-"):
-		lead, last = name+"=", value
-		spot.flag = flagOf(spot.node, strings.TrimLeft(name, "-"))
+		prefix, last = name+"=", value
+		pos.flag = flagOf(pos.node, strings.TrimLeft(name, "-"))
 	}
-	var found []string
+	var candidates []string
 	switch {
-	case spot.flag != nil:
-		found = p.flagValues(ctx, spot)
+	case pos.flag != nil:
+		candidates = p.flagValues(ctx, pos)
 	case strings.HasPrefix(last, "-"):
-		found = flagNames(spot.node)
-	case spot.argument != nil:
-		found = p.argumentValues(ctx, spot)
+		candidates = flagNames(pos.node)
+	case pos.argument != nil:
+		candidates = p.argumentValues(ctx, pos)
 	default:
-		for _, child := range spot.node.Children {
-			found = append(found, child.Name)
+		for _, child := range pos.node.Children {
+			candidates = append(candidates, child.Name)
 		}
 	}
-	for _, word := range found {
+	for _, word := range candidates {
 		if strings.HasPrefix(word, last) && printable(word) == word {
-			fitting = append(fitting, lead+word)
+			matches = append(matches, prefix+word)
 		}
 	}
-	return fitting
+	return matches
 }
 
-// place is a position in the grammar: where a line of words leads.
-type place struct {
+// position is the place in the grammar at which the next word is parsed.
+type position struct {
 	node *kong.Node
-	// flag is the one whose value comes next; nil when none does.
+	// flag is the flag that expects a value next, or nil.
 	flag *kong.Flag
-	// argument is the positional one that comes next; nil when none does.
+	// argument is the positional argument that is expected next, or nil.
 	argument *kong.Positional
-	// given are the values of flags so far.
+	// given maps the flags so far to their values.
 	given map[string]string
 }
 
-// locate follows the words through the grammar.
-func locate(model *kong.Application, words []string) place {
-	spot := place{node: model.Node, given: map[string]string{}}
+// locate returns the position after the words.
+func locate(model *kong.Application, words []string) position {
+	pos := position{node: model.Node, given: map[string]string{}}
 	arguments := 0
 	for _, word := range words {
 		switch {
-		case spot.flag != nil && word == "=":
-		case spot.flag != nil:
-			spot.given[spot.flag.Name] = word
-			spot.flag = nil
+		case pos.flag != nil && word == "=":
+		case pos.flag != nil:
+			pos.given[pos.flag.Name] = word
+			pos.flag = nil
 		case strings.HasPrefix(word, "-"):
 			name, value, inline := strings.Cut(strings.TrimLeft(word, "-"), "=")
-			flag := flagOf(spot.node, name)
+			flag := flagOf(pos.node, name)
 			switch {
 			case flag == nil:
 			case inline:
-				spot.given[flag.Name] = value
+				pos.given[flag.Name] = value
 			case !flag.IsBool():
-				spot.flag = flag
+				pos.flag = flag
 			}
 		default:
-			if child := childOf(spot.node, word); child != nil {
-				spot.node = child
+			if child := childOf(pos.node, word); child != nil {
+				pos.node = child
 				continue
 			}
 			arguments++
 		}
 	}
-	positional := spot.node.Positional
+	positional := pos.node.Positional
 	switch {
 	case arguments < len(positional):
-		spot.argument = positional[arguments]
+		pos.argument = positional[arguments]
 	case len(positional) > 0 && positional[len(positional)-1].IsCumulative():
-		spot.argument = positional[len(positional)-1]
+		pos.argument = positional[len(positional)-1]
 	}
-	return spot
+	return pos
 }
 
 func childOf(node *kong.Node, name string) *kong.Node {
@@ -192,29 +191,29 @@ func flagNames(node *kong.Node) []string {
 	return names
 }
 
-func (p program) flagValues(ctx context.Context, spot place) []string {
-	switch spot.flag.Name {
+func (p program) flagValues(ctx context.Context, pos position) []string {
+	switch pos.flag.Name {
 	case "vm":
-		return p.vmIDs(ctx, spot.given)
+		return p.vmIDs(ctx, pos.given)
 	case "state":
 		return []string{"pending", "delivered", "succeeded", "failed", "timed_out", "expired", "cancelled"}
 	case "context":
 		return p.contextNames()
 	default:
-		return enum(spot.flag.Value)
+		return enum(pos.flag.Value)
 	}
 }
 
-func (p program) argumentValues(ctx context.Context, spot place) []string {
+func (p program) argumentValues(ctx context.Context, pos position) []string {
 	switch {
-	case spot.argument.Name == "vm":
-		return p.vmIDs(ctx, spot.given)
-	case spot.argument.Name == "type":
+	case pos.argument.Name == "vm":
+		return p.vmIDs(ctx, pos.given)
+	case pos.argument.Name == "type":
 		return commandTypes
-	case spot.argument.Name == "name" && slices.Contains([]string{"use-context", "set-context", "delete-context"}, spot.node.Name):
+	case pos.argument.Name == "name" && slices.Contains([]string{"use-context", "set-context", "delete-context"}, pos.node.Name):
 		return p.contextNames()
 	default:
-		return enum(spot.argument)
+		return enum(pos.argument)
 	}
 }
 
@@ -225,10 +224,10 @@ func enum(v *kong.Value) []string {
 	return v.EnumSlice()
 }
 
-// vmIDs returns the ids of VMs, from the controller that the words so far specify.
+// vmIDs returns the VM ids of the controller that the given flags select.
 func (p program) vmIDs(ctx context.Context, given map[string]string) []string {
 	in := newInvocation(p, globals{
-		Address: given["address"], Context: given["context"], Timeout: span(completionTimeout),
+		Address: given["address"], Context: given["context"], Timeout: duration(completionTimeout),
 	})
 	if file, ok := given["ca-file"]; ok {
 		in.CAFile = &file

@@ -18,14 +18,13 @@ import (
 
 const configEnv = "MIGCTL_CONFIG"
 
-// config is the file of contexts.
+// config is the content of the config file.
 type config struct {
 	Current  string            `yaml:"current_context,omitempty" json:"current_context,omitempty"`
 	Contexts map[string]target `yaml:"contexts,omitempty" json:"contexts"`
 }
 
-// configPath is MIGCTL_CONFIG, or migctl/config.yaml in XDG_CONFIG_HOME or
-// ~/.config.
+// configPath returns MIGCTL_CONFIG, or migctl/config.yaml in XDG_CONFIG_HOME or ~/.config.
 func (p program) configPath() (string, error) {
 	if path := p.environ[configEnv]; path != "" {
 		return path, nil
@@ -39,8 +38,8 @@ func (p program) configPath() (string, error) {
 	return "", usage("HOME is not set, so there is no place for the config file: set %s", configEnv)
 }
 
-// loadConfig reads the file of contexts. One that does not exist is empty; the
-// contexts are never nil.
+// loadConfig reads the config file. If it does not exist, the config is empty. Contexts is
+// never nil unless there is an error.
 func (p program) loadConfig() (config, error) {
 	path, err := p.configPath()
 	if err != nil {
@@ -68,7 +67,7 @@ func (p program) loadConfig() (config, error) {
 	return c, nil
 }
 
-// saveConfig replaces the file of contexts as a whole.
+// saveConfig replaces the config file atomically.
 func (p program) saveConfig(c config) error {
 	path, err := p.configPath()
 	if err != nil {
@@ -87,8 +86,7 @@ func (p program) saveConfig(c config) error {
 	return nil
 }
 
-// replaceFile leaves the old content or the new, never a part. Only its owner can
-// read it.
+// replaceFile replaces a file atomically. The new file is readable by its owner only.
 func replaceFile(path string, content []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), ".config-*")
 	if err != nil {
@@ -119,7 +117,7 @@ type configCmd struct {
 	View          viewConfigCmd    `cmd:"" help:"Show the config file with its tokens masked."`
 }
 
-// Help says what contexts are.
+// Help returns the command's help text.
 func (configCmd) Help() string {
 	return examples(
 		"A context is a controller with a name. Contexts are stored in the file that MIGCTL_CONFIG names, by default "+
@@ -191,7 +189,7 @@ type setContextCmd struct {
 	TokenStdin         bool    `help:"Read a token from stdin and store it in the config file."`
 }
 
-// Help says what of a context changes.
+// Help returns the command's help text.
 func (setContextCmd) Help() string {
 	return examples(
 		"Stores --address, --ca-file, --token-file and --plaintext-token as well. In an existing context only what is "+
@@ -202,8 +200,8 @@ func (setContextCmd) Help() string {
 	)
 }
 
-// Run creates or changes a context, after checking its settings. The first one becomes
-// the current one.
+// Run validates the settings, and creates or changes a context. If there is no current
+// context, it becomes the current one.
 func (cmd setContextCmd) Run(in *invocation) error {
 	c, err := in.loadConfig()
 	if err != nil {
@@ -224,7 +222,7 @@ func (cmd setContextCmd) Run(in *invocation) error {
 	return nil
 }
 
-// change returns the context as the flags make it out of t.
+// change returns t with the changes that the flags make.
 func (cmd setContextCmd) change(in *invocation, t target) (target, error) {
 	if cmd.Name == "" || printable(cmd.Name) != cmd.Name {
 		return t, usage("the name of a context must be printable and not empty")
@@ -264,11 +262,11 @@ func (cmd setContextCmd) change(in *invocation, t target) (target, error) {
 			return t, usage("--token-stdin: there is no token on stdin")
 		}
 	}
-	here, err := os.Getwd()
+	cwd, err := os.Getwd()
 	if err != nil {
 		return t, fmt.Errorf("config file: %w", err)
 	}
-	t = t.absolute(here)
+	t = t.absolute(cwd)
 	return t, in.checkTarget(t)
 }
 
@@ -276,7 +274,7 @@ type deleteContextCmd struct {
 	Name string `arg:"" help:"The name of the context."`
 }
 
-// Run deletes a context. If it was the current one, there is no current one then.
+// Run deletes a context. Deleting the current context leaves none selected.
 func (cmd deleteContextCmd) Run(in *invocation) error {
 	c, err := in.loadConfig()
 	if err != nil {
@@ -298,7 +296,7 @@ func (cmd deleteContextCmd) Run(in *invocation) error {
 
 type viewConfigCmd struct{}
 
-// Run shows the config file, as YAML unless JSON is asked for.
+// Run prints the config file as YAML, or as JSON with -o json.
 func (viewConfigCmd) Run(in *invocation) error {
 	c, err := in.loadConfig()
 	if err != nil {

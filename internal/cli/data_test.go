@@ -11,7 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 )
 
-// stamp is so far from when the test happens.
+// stamp returns the time at this offset from epoch.
 func stamp(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(epoch.Add(d)) }
 
 func newFakeFleet() *fakeFleet {

@@ -13,8 +13,8 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// detailed is an error with the detail that controllers send.
-func detailed(t *testing.T, code connect.Code, text string, detail *migcontrollerv1.ErrorDetail) error {
+// withDetail returns an error with an ErrorDetail, as the controller sends it.
+func withDetail(t *testing.T, code connect.Code, text string, detail *migcontrollerv1.ErrorDetail) error {
 	t.Helper()
 	err := connect.NewError(code, errors.New(text))
 	d, bad := connect.NewErrorDetail(detail)
@@ -23,8 +23,8 @@ func detailed(t *testing.T, code connect.Code, text string, detail *migcontrolle
 	return err
 }
 
-// A field that breaks a rule is named as it was typed: the flag, the argument,
-// or the field where the command line has no word for it.
+// A validation error names the flag or argument that sets the field, or the field itself
+// if there is none.
 func TestInvalidField(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -48,9 +48,9 @@ func TestInvalidField(t *testing.T) {
 		{"command_id", "command x", "<id> must fit"},
 		{"page_token", "vms", "page_token must fit"},
 	} {
-		d := newDesk(t)
+		d := newDriver(t)
 		d.fleet.fail = func(any) error {
-			return detailed(t, connect.CodeInvalidArgument, test.field+" must fit", &migcontrollerv1.ErrorDetail{
+			return withDetail(t, connect.CodeInvalidArgument, test.field+" must fit", &migcontrollerv1.ErrorDetail{
 				Reason: migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, Field: test.field, Rule: "must fit",
 			})
 		}
@@ -60,41 +60,42 @@ func TestInvalidField(t *testing.T) {
 	}
 }
 
-// What to try next follows the reason, not only the code.
+// The hint depends on the reason, not only on the code.
 func TestReasons(t *testing.T) {
 	t.Parallel()
 	for reason, test := range map[migcontrollerv1.ErrorReason]struct {
-		code connect.Code
-		exit int
-		says string
+		code    connect.Code
+		exit    int
+		message string
 	}{
 		migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN: {connect.CodeAlreadyExists, exitFailed, "Choose another --id, or omit it"},
 		migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ENDED:    {connect.CodeFailedPrecondition, exitFailed, "shows how"},
 		migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING:         {connect.CodeUnavailable, exitUnavailable, "controller is running again"},
 		migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE:      {connect.CodeUnavailable, exitUnavailable, "see the controller's log"},
 	} {
-		d := newDesk(t)
+		d := newDriver(t)
 		d.fleet.fail = func(any) error {
-			return detailed(t, test.code, "no", &migcontrollerv1.ErrorDetail{Reason: reason})
+			return withDetail(t, test.code, "no", &migcontrollerv1.ErrorDetail{Reason: reason})
 		}
 		_, stderr, code := d.run("vms")
 		require.Equal(t, test.exit, code, reason)
-		require.Contains(t, stderr, test.says, reason)
+		require.Contains(t, stderr, test.message, reason)
 	}
 }
 
-// For programs an error is one line of JSON on stderr, and stdout stays empty.
-func TestErrorsForPrograms(t *testing.T) {
+// With structured output an error is one line of JSON or one YAML document on stderr, and
+// stdout is empty.
+func TestStructuredErrors(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.fleet.fail = func(any) error {
-		return detailed(t, connect.CodeInvalidArgument, "ttl must fit", &migcontrollerv1.ErrorDetail{
+		return withDetail(t, connect.CodeInvalidArgument, "ttl must fit", &migcontrollerv1.ErrorDetail{
 			Reason: migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, Field: "ttl", Rule: "must fit",
 		})
 	}
 	d.golden("error-json", "send", "vm-1", "drain", "-o", "json")
 	d.golden("error-yaml", "send", "vm-1", "drain", "-o", "yaml")
-	d = newDesk(t)
+	d = newDriver(t)
 	d.golden("error-json-many", "cancel", "nope", "ctl-aa02", "-o", "json")
 	d.golden("error-json-usage", "commands", "--state", "done", "-o", "json")
 	_, stderr, _ := d.run("vm", "vm-9", "-o", "json")
@@ -102,25 +103,25 @@ func TestErrorsForPrograms(t *testing.T) {
 	require.Equal(t, 1, strings.Count(stderr, "\n"))
 }
 
-// A similar name is suggested, also to a person who sends to a VM that does not exist.
-func TestNearNames(t *testing.T) {
+// Similar VM ids are suggested for an unknown VM, also by send on a terminal.
+func TestSimilarNames(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.golden("vm-near", "vm", "vm1")
 	d.terminal(80, "")
 	d.golden("send-unknown", "send", "VM-l", "drain")
 	d.golden("send-offline", "send", "vm-2", "drain")
 }
 
-// With many VMs there are no warnings before something is sent to them: each would cost
-// a call.
-func TestManyAreNotInspected(t *testing.T) {
+// Above maxInspected VMs there are no warnings before sending, because each VM would need
+// a request.
+func TestNoWarningsForManyVMs(t *testing.T) {
 	t.Parallel()
-	for n, asked := range map[int]int{inspected: inspected, inspected + 1: 0} {
-		d := newDesk(t)
+	for n, requests := range map[int]int{maxInspected: maxInspected, maxInspected + 1: 0} {
+		d := newDriver(t)
 		d.terminal(80, "")
 		d.run(append([]string{"drain", "--wait", "1s"}, slices.Repeat([]string{"vm-1"}, n)...)...)
-		require.Len(t, requestsOf[*migcontrollerv1.GetVMRequest](d.fleet), asked)
+		require.Len(t, requestsOf[*migcontrollerv1.GetVMRequest](d.fleet), requests)
 		require.NotEmpty(t, requestsOf[*migcontrollerv1.SendCommandRequest](d.fleet))
 	}
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// session is one command of a page, and what the page shows of it.
+// session is one command of a page, and the output that the page shows for it.
 type session struct {
 	line    int
 	command string
 	shown   []string
 }
 
-// sessions returns the commands of a page's console blocks, in their order, and each sh
-// block as one command that shows nothing.
+// sessions returns the commands of a page's console blocks in order, and each sh block as
+// one command without output.
 func sessions(page string) (all []session) {
 	inside, script := false, false
 	for i, line := range strings.Split(page, "\n") {
@@ -35,7 +35,7 @@ func sessions(page string) (all []session) {
 			}
 		case inside && begins:
 			all = append(all, session{line: i + 1, command: command})
-		case script || inside && all[len(all)-1].open():
+		case script || inside && all[len(all)-1].incomplete():
 			all[len(all)-1].command += "\n" + line
 		case inside:
 			all[len(all)-1].shown = append(all[len(all)-1].shown, line)
@@ -44,13 +44,13 @@ func sessions(page string) (all []session) {
 	return all
 }
 
-// open reports whether the command continues in the next line: after a backslash, or in
-// quotes.
-func (s session) open() bool {
+// incomplete reports whether the command continues on the next line, after a backslash or
+// within quotes.
+func (s session) incomplete() bool {
 	return len(s.shown) == 0 && (strings.HasSuffix(s.command, "\\") || strings.Count(s.command, "'")%2 == 1)
 }
 
-// volatile is what differs from one run to the next: times, ids, loads, cursors.
+// volatile matches output that differs between runs: times, ids, loads, cursors.
 var volatile = []struct {
 	pattern *regexp.Regexp
 	to      string
@@ -63,7 +63,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`\d+(\.\d+)?%`), "LOAD"},
 	{regexp.MustCompile(runtime.GOOS + "/" + runtime.GOARCH), "linux/amd64"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "localhost:8080"},
-	{regexp.MustCompile(`  +`), "  "}, // columns are as wide as what is in them
+	{regexp.MustCompile(`  +`), "  "}, // column widths depend on the content
 }
 
 func normalized(lines []string) []string {
@@ -77,11 +77,11 @@ func normalized(lines []string) []string {
 	return out
 }
 
-// typing finds what a person typed into a command: y or n after the question, and
-// Ctrl-C.
+// typing matches the input in a session: the answer to a confirmation, and Ctrl-C.
 var typing = regexp.MustCompile(`(\[y/N\]) (\w+)$|^(\^C)$`)
 
-// play runs a command in a terminal, and types what the page says was typed.
+// play runs a command in a terminal, and types the input that the page shows. Before
+// Ctrl-C it calls meanwhile.
 func (s session) play(t *testing.T, environ []string, meanwhile func()) []string {
 	t.Helper()
 	shell := open(t, 320, environ, "bash", "-c", "cd; "+s.command)
@@ -103,10 +103,9 @@ func (s session) play(t *testing.T, environ []string, meanwhile func()) []string
 	return shell.lines()
 }
 
-// Every console block of docs/migctl.md is true: run in the page's order against
-// a controller with two VMs, each command shows what the page shows. With -update
-// it is written anew.
-func TestPage(t *testing.T) {
+// Every console block of docs/migctl.md is accurate: run in order against a controller with
+// two VMs, each command prints what the page shows. -update rewrites the page.
+func TestManual(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join("..", "..", "docs", "migctl.md")
 	content, err := os.ReadFile(path)
@@ -145,8 +144,8 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// simulate runs the two VMs of the page, whose agents are ideal and take no jobs,
-// and waits until they are registered.
+// simulate runs the two VMs of the page, with ideal agents and without jobs, and waits
+// until they are registered.
 func simulate(t *testing.T, address string) {
 	t.Helper()
 	background(t, "migletsim", "", "--controller", address, "--agent", "ideal", "--vms", "2", "--pool", "builders", "--job-every", "0", "--register-time", "10ms")

@@ -15,9 +15,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// escapeJSON returns the same document with an escape for each character that could
-// control a terminal or mislead its reader: control characters, those that change the
-// direction of text, and others that are invisible.
+// escapeJSON escapes each character that could control a terminal or mislead a reader:
+// control characters, bidirectional overrides and other invisible characters.
 func escapeJSON(document []byte) []byte {
 	return escape(document, func(r rune) string {
 		if high, low := utf16.EncodeRune(r); high != unicode.ReplacementChar {
@@ -27,8 +26,8 @@ func escapeJSON(document []byte) []byte {
 	})
 }
 
-// escape replaces characters that are not printable, apart from line ends: a document has
-// those only between its texts.
+// escape replaces non-printable characters except newlines, which never occur inside the
+// strings of a document.
 func escape(document []byte, escaped func(rune) string) []byte {
 	out := make([]byte, 0, len(document))
 	for len(document) > 0 {
@@ -43,8 +42,8 @@ func escape(document []byte, escaped func(rune) string) []byte {
 	return out
 }
 
-// jsonToYAML keeps the order of the fields, and that texts are texts for every reader of
-// YAML 1.1 and 1.2. It escapes what escapeJSON escapes.
+// jsonToYAML keeps the order of fields, and quotes strings that a YAML 1.1 or 1.2 parser
+// would read as another type. It escapes the same characters as escapeJSON.
 func jsonToYAML(document []byte) ([]byte, error) {
 	decoder := json.NewDecoder(bytes.NewReader(document))
 	decoder.UseNumber()
@@ -61,11 +60,11 @@ func jsonToYAML(document []byte) ([]byte, error) {
 	if err := encoder.Encode(node); err != nil {
 		return nil, err
 	}
-	// textNode has put such characters between double quotes.
+	// textNode double-quotes strings with such characters, so the escapes are valid.
 	return escape(out.Bytes(), func(r rune) string { return fmt.Sprintf(`\U%08x`, r) }), nil
 }
 
-// readNode reads the next value of a document of JSON.
+// readNode reads the next JSON value.
 func readNode(decoder *json.Decoder) (*yaml.Node, error) {
 	token, err := decoder.Token()
 	if err != nil {
@@ -78,12 +77,12 @@ func readNode(decoder *json.Decoder) (*yaml.Node, error) {
 		return textNode(value), nil
 	case nil:
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: "null"}, nil
-	default: // a number, or true or false
+	default: // a number or boolean
 		return &yaml.Node{Kind: yaml.ScalarNode, Value: fmt.Sprint(value)}, nil
 	}
 }
 
-// readNodes reads the rest of an object, names and values in turns, or of an array.
+// readNodes reads the rest of an object or array. Object names and values alternate.
 func readNodes(decoder *json.Decoder, begin json.Delim) (*yaml.Node, error) {
 	node := &yaml.Node{Kind: yaml.SequenceNode}
 	if begin == '{' {
@@ -104,23 +103,23 @@ func readNodes(decoder *json.Decoder, begin json.Delim) (*yaml.Node, error) {
 }
 
 var (
-	// bare are texts that YAML reads as themselves without quotes, except words
-	// that mean something.
-	bare = regexp.MustCompile(`^[A-Za-z_/](?:[A-Za-z0-9 _./@+-]|:[A-Za-z0-9_/])*$`)
-	// number matches texts that may be numbers: they begin with a digit, sign or point.
-	number = regexp.MustCompile(`^[-+.]?\d`)
-	words  = map[string]bool{
+	// unquotedText matches strings that need no quotes in YAML, apart from reservedWords.
+	unquotedText = regexp.MustCompile(`^[A-Za-z_/](?:[A-Za-z0-9 _./@+-]|:[A-Za-z0-9_/])*$`)
+	// number matches strings that a YAML parser may read as numbers.
+	number        = regexp.MustCompile(`^[-+.]?\d`)
+	reservedWords = map[string]bool{
 		"": true, "y": true, "n": true, "yes": true, "no": true, "on": true, "off": true, "true": true, "false": true, "null": true,
 	}
 )
 
-// textNode returns a text in the plainest form that every reader reads as that text.
+// textNode returns a string node with the least quoting that every parser reads as a
+// string.
 func textNode(text string) *yaml.Node {
 	node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
 	switch {
-	case words[strings.ToLower(text)] || number.MatchString(text) || strings.ContainsFunc(text, unprintable):
+	case reservedWords[strings.ToLower(text)] || number.MatchString(text) || strings.ContainsFunc(text, unprintable):
 		node.Style = yaml.DoubleQuotedStyle
-	case !bare.MatchString(text) || strings.HasSuffix(text, " "):
+	case !unquotedText.MatchString(text) || strings.HasSuffix(text, " "):
 		node.Style = yaml.SingleQuotedStyle
 	}
 	return node

@@ -15,7 +15,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// texts are those that formats and terminals are known to stumble over.
+// texts are strings that are known to break parsers or terminals.
 var texts = []string{
 	"", "no", "Y", "on", "NULL", "~", "true", "1", "1_000", "0x1f", "0o7", "1e3", ".inf", ".NaN", "-", "--- a", "...", "<<", "=", "12:30:45", "2026-01-02",
 	"a: b", "a #b", "#", "a:", ":", "- a", "? a", "&a", "*a", "!!int 3", "|", ">", "%a", "@a", "`", "{}", "[]", "{a", "'", "\"", "\\", "''", "a\nb", "\n", "a\n\n", " a", "a ", "\ta",
@@ -23,7 +23,7 @@ var texts = []string{
 	"\ufffd", "\U000e0041", "\U0010ffff", "\U0001f600", "\U0001f468\u200d\U0001f469", "e\u0301", "\u00a0", "\u00ad", "\ue000", strings.Repeat("long text ", 40), strings.Repeat("k", 2000),
 }
 
-// anyText returns a text that an agent may send.
+// anyText returns a random string that an agent may send.
 func anyText(r *rand.Rand) string {
 	var b strings.Builder
 	for range r.IntN(4) {
@@ -37,7 +37,7 @@ func anyText(r *rand.Rand) string {
 	return strings.ToValidUTF8(b.String(), "?")
 }
 
-// requireHarmless fails if the output has a character that could steer a terminal.
+// requireHarmless fails if the output contains a character that could control a terminal.
 func requireHarmless(t *testing.T, output string) {
 	t.Helper()
 	for _, r := range output {
@@ -45,13 +45,13 @@ func requireHarmless(t *testing.T, output string) {
 	}
 }
 
-// Whatever texts agents report, every form of output can be read by its readers,
-// which get the same texts back, and none of them steers a terminal.
-func TestAnyText(t *testing.T) {
+// Whatever strings agents report, JSON and YAML output parse to the same strings, and no
+// output format contains characters that control a terminal.
+func TestArbitraryText(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	for round := range len(texts) + 30 {
-		d := newDesk(t)
+		d := newDriver(t)
 		first := anyText(r)
 		if round < len(texts) {
 			first = texts[round]
@@ -71,12 +71,12 @@ func TestAnyText(t *testing.T) {
 			asYAML, stderr, code := d.run(append(args, "-o", "yaml")...)
 			require.Zero(t, code, stderr)
 			require.NoError(t, yaml.NewDecoder(bytes.NewBufferString(asYAML)).Decode(&fromYAML), asYAML)
-			same, err := json.Marshal(fromYAML)
+			reencoded, err := json.Marshal(fromYAML)
 			require.NoError(t, err, asYAML)
-			require.JSONEq(t, asJSON, string(same), asYAML)
+			require.JSONEq(t, asJSON, string(reencoded), asYAML)
 			requireHarmless(t, asJSON+asYAML)
-			for _, form := range []string{"table", "wide"} {
-				shown, stderr, _ := d.run(append(args, "-o", form)...)
+			for _, format := range []string{"table", "wide"} {
+				shown, stderr, _ := d.run(append(args, "-o", format)...)
 				requireHarmless(t, shown+stderr)
 			}
 			vm, isVM := fromJSON.(map[string]any)
@@ -87,24 +87,24 @@ func TestAnyText(t *testing.T) {
 	}
 }
 
-// Errors are harmless too, in the form for people and in those for programs.
-func TestAnyTextInErrors(t *testing.T) {
+// Errors contain no characters that control a terminal, in any output format.
+func TestArbitraryTextInErrors(t *testing.T) {
 	t.Parallel()
 	for _, text := range texts {
-		for _, form := range []string{"table", "json", "yaml"} {
-			d := newDesk(t)
+		for _, format := range []string{"table", "json", "yaml"} {
+			d := newDriver(t)
 			d.fleet.fail = func(any) error { return notFound("%s", text+"\u009b!") }
-			_, stderr, _ := d.run("vm", "vm-1", "-o", form)
+			_, stderr, _ := d.run("vm", "vm-1", "-o", format)
 			requireHarmless(t, stderr)
 			d.fleet.fail = nil
-			_, stderr, _ = d.run("send", "vm-1", "drain", "--id", text+"\u202e!", "--wait", "1s", "-o", form)
+			_, stderr, _ = d.run("send", "vm-1", "drain", "--id", text+"\u202e!", "--wait", "1s", "-o", format)
 			requireHarmless(t, stderr)
 		}
 	}
 }
 
-// Readers of YAML 1.1 take some words for true and false; those are in quotes.
-func TestYAMLWords(t *testing.T) {
+// Strings that YAML 1.1 parsers read as other types are quoted.
+func TestYAMLQuoting(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"no": `"no"`, "Off": `"Off"`, "y": `"y"`, "12": `"12"`, "": `""`, "a\x1b": `"a\e"`, "\u202e": `"\U0000202e"`, "idle": "idle", "a: b": "'a: b'",

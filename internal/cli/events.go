@@ -16,15 +16,15 @@ import (
 )
 
 type eventsCmd struct {
-	VM     string `name:"vm" placeholder:"VM" help:"Only events of this VM."`
-	Type   string `placeholder:"TYPE" help:"Only events of this type, such as vm_started or job_completed."`
-	Since  moment `placeholder:"WHEN" help:"Only events received since WHEN: 1h (an hour ago), or a time such as 2006-01-02T15:04:05Z."`
-	Until  moment `placeholder:"WHEN" help:"Only events received before WHEN, written the same way."`
-	Limit  int    `default:"50" placeholder:"N" help:"Show at most the N latest (${default}); 0 means all."`
-	Follow bool   `short:"f" help:"Then keep showing new events, the latest last, until interrupted."`
+	VM     string  `name:"vm" placeholder:"VM" help:"Only events of this VM."`
+	Type   string  `placeholder:"TYPE" help:"Only events of this type, such as vm_started or job_completed."`
+	Since  timeArg `placeholder:"WHEN" help:"Only events received since WHEN: 1h (an hour ago), or a time such as 2006-01-02T15:04:05Z."`
+	Until  timeArg `placeholder:"WHEN" help:"Only events received before WHEN, written the same way."`
+	Limit  int     `default:"50" placeholder:"N" help:"Show at most the N latest (${default}); 0 means all."`
+	Follow bool    `short:"f" help:"Then keep showing new events, the latest last, until interrupted."`
 }
 
-// Help shows examples.
+// Help returns the command's help text.
 func (eventsCmd) Help() string {
 	return examples(
 		"",
@@ -34,7 +34,7 @@ func (eventsCmd) Help() string {
 	)
 }
 
-// Run lists events, and with --follow continues with new ones.
+// Run lists events, and with --follow continues with new events.
 func (cmd eventsCmd) Run(ctx context.Context, in *invocation) error {
 	req, err := cmd.request(in)
 	if err != nil {
@@ -82,16 +82,16 @@ func (cmd eventsCmd) request(in *invocation) (*migcontrollerv1.ListEventsRequest
 func (cmd eventsCmd) list(
 	ctx context.Context, in *invocation, req *migcontrollerv1.ListEventsRequest,
 ) (events []*migcontrollerv1.Event, more bool, err error) {
-	return follow(cmd.Limit, func(size int32, token string) ([]*migcontrollerv1.Event, string, error) {
+	return listPages(cmd.Limit, func(size int32, token string) ([]*migcontrollerv1.Event, string, error) {
 		req.PageSize, req.PageToken = size, token
-		res, err := ask(ctx, in, 0, in.client.ListEvents, req)
+		res, err := callRPC(ctx, in, 0, in.client.ListEvents, req)
 		return res.GetEvents(), res.GetNextPageToken(), err
 	})
 }
 
-// follow starts to watch before it lists, so that no event is missed, and shows an event
-// that it got both ways once. Events are stored longer than changes: after an outage that
-// was too long for the watch, it lists the events received since.
+// follow starts the watch before it lists, so that no event is missed, and deduplicates
+// events. Events are stored longer than changes: if an outage was too long to resume the
+// watch, it lists the events received since the last one shown.
 func (cmd eventsCmd) follow(ctx context.Context, in *invocation, req *migcontrollerv1.ListEventsRequest) error {
 	listed := false
 	var shown int64
@@ -111,7 +111,7 @@ func (cmd eventsCmd) follow(ctx context.Context, in *invocation, req *migcontrol
 		}
 		return err
 	}
-	again := func(string) error {
+	resync := func(string) error {
 		cmd.Limit = 0
 		return list()
 	}
@@ -126,10 +126,10 @@ func (cmd eventsCmd) follow(ctx context.Context, in *invocation, req *migcontrol
 			return show(e)
 		}
 		return nil
-	}, again)
+	}, resync)
 }
 
-// eventLine shows one event of an endless list.
+// eventLine prints one event of a stream.
 func (in *invocation) eventLine(e *migcontrollerv1.Event) error {
 	if in.structured() {
 		return in.writeLine(e)
@@ -159,17 +159,17 @@ func (in *invocation) eventTable(events []*migcontrollerv1.Event) table {
 	return t
 }
 
-// known are the fields of a body that an event shows elsewhere.
-var known = []string{"type", "vm_id", "pool_id", "org_id", "timestamp"}
+// commonFields are the fields of an event body that have their own columns.
+var commonFields = []string{"type", "vm_id", "pool_id", "org_id", "timestamp"}
 
-// details shows what belongs to the type of an event.
+// details formats the type-specific fields of an event.
 func details(body *structpb.Struct) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(body.GetFields())) {
 		value := body.GetFields()[name]
 		inner := value.GetStructValue()
 		switch {
-		case slices.Contains(known, name):
+		case slices.Contains(commonFields, name):
 		case inner != nil && (name == "data" || name == "metadata"):
 			if text := details(inner); text != "" {
 				parts = append(parts, text)
@@ -181,7 +181,7 @@ func details(body *structpb.Struct) string {
 	return strings.Join(parts, " ")
 }
 
-// valueText shows a value: a text as it is, anything else as JSON.
+// valueText formats a value: strings unquoted, anything else as JSON.
 func valueText(v *structpb.Value) string {
 	if _, ok := v.GetKind().(*structpb.Value_StringValue); ok {
 		return v.GetStringValue()
@@ -193,7 +193,7 @@ func valueText(v *structpb.Value) string {
 	return string(text)
 }
 
-// sourceName says in one word how a report arrived.
+// sourceName returns the name of a report source: stream or http.
 func sourceName(s migcontrollerv1.ReportSource) string {
 	return strings.ToLower(strings.TrimPrefix(s.String(), "REPORT_SOURCE_"))
 }

@@ -17,7 +17,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// The statuses that migctl exits with; helpFoot says what each means.
+// The exit statuses; helpFooter documents them.
 const (
 	exitOK          = 0
 	exitFailed      = 1
@@ -29,35 +29,35 @@ const (
 	exitInterrupted = 130
 )
 
-// lateHint is what to try when no answer came in time.
-const lateHint = "Check --address, or allow more time with --timeout."
+// timeoutHint is the hint for requests that timed out.
+const timeoutHint = "Check --address, or allow more time with --timeout."
 
-// failure is an error with the exit status and what to try next.
+// failure is an error with an exit status and a hint.
 type failure struct {
 	code int
 	text string
-	// reported is set when everything has been printed already.
+	// reported is set when the error has already been printed.
 	reported bool
-	// hint is empty when there is nothing to try.
+	// hint says what to try next; it may be empty.
 	hint string
-	// status and detail are those of the controller's answer; empty and nil if there was
-	// none.
+	// status and detail come from the controller's error response; without one they are
+	// empty and nil.
 	status string
 	detail *migcontrollerv1.ErrorDetail
 }
 
-// Error says what went wrong.
+// Error returns the message without the hint.
 func (f *failure) Error() string { return f.text }
 
-// usage returns the error of an argument that violates a rule.
+// usage returns an invalid-usage error.
 func usage(format string, args ...any) error {
 	return &failure{code: exitUsage, text: fmt.Sprintf(format, args...), hint: usageHint}
 }
 
-// usageHint is replaced by a hint that names the command, if there is one.
+// usageHint is the default hint; helpHint replaces it if the command is known.
 const usageHint = "See migctl help, or migctl help COMMAND."
 
-// helpHint says where the help of this command line is.
+// helpHint points to the help of the current command.
 func (in *invocation) helpHint() string {
 	if in.node == nil || in.node.Parent == nil {
 		return usageHint
@@ -65,11 +65,11 @@ func (in *invocation) helpHint() string {
 	return fmt.Sprintf("See migctl help %s.", strings.TrimPrefix(in.node.FullPath(), "migctl "))
 }
 
-// misread returns the error of a command line that kong could not parse, and sets the
-// command that it is of.
-func (in *invocation) misread(err error) error {
-	if parsing, ok := errors.AsType[*kong.ParseError](err); ok && parsing.Context != nil {
-		in.node = parsing.Context.Selected()
+// parseFailure converts an error of kong's parser, and sets in.node to the command that
+// it is about.
+func (in *invocation) parseFailure(err error) error {
+	if parseErr, ok := errors.AsType[*kong.ParseError](err); ok && parseErr.Context != nil {
+		in.node = parseErr.Context.Selected()
 	}
 	if missing, found := strings.CutPrefix(err.Error(), `expected "<`); found {
 		return usage("missing argument: <%s", strings.TrimSuffix(missing, `"`))
@@ -77,20 +77,20 @@ func (in *invocation) misread(err error) error {
 	return usage("%v", err)
 }
 
-// silent is the error of an outcome that has already been reported.
-func silent(code int) error { return &failure{code: code, reported: true} }
+// alreadyReported returns an error that has been printed and only sets the exit status.
+func alreadyReported(code int) error { return &failure{code: code, reported: true} }
 
-// absent is an error about something that may not exist, with the place to look
-// for it.
-type absent struct {
+// lookupError is the error of a lookup, with the hint to print if the object does not
+// exist.
+type lookupError struct {
 	error
 	hint string
 }
 
-// Unwrap returns what happened.
-func (a absent) Unwrap() error { return a.error }
+// Unwrap returns the error of the request.
+func (a lookupError) Unwrap() error { return a.error }
 
-// report prints the error, unless it is nil, and returns the status to exit with.
+// report prints the error, unless it is nil, and returns the exit status.
 func (in *invocation) report(err error) int {
 	if err == nil {
 		return exitOK
@@ -102,11 +102,11 @@ func (in *invocation) report(err error) int {
 	return f.code
 }
 
-// show prints a failure to stderr: of migctl as a whole, or of one of many that
-// has a name. For programs that is one line of JSON or one document of YAML.
+// show prints a failure to stderr. The name identifies one of several objects; it is empty
+// if the whole command failed. Structured output is one line of JSON or one YAML document.
 func (in *invocation) show(name string, f *failure) {
 	if in.structured() {
-		in.showProgram(name, f)
+		in.showStructured(name, f)
 		return
 	}
 	if name != "" {
@@ -119,7 +119,7 @@ func (in *invocation) show(name string, f *failure) {
 	}
 }
 
-func (in *invocation) showProgram(name string, f *failure) {
+func (in *invocation) showStructured(name string, f *failure) {
 	type document struct {
 		Name       string `json:"name,omitempty"`
 		Message    string `json:"message"`
@@ -149,7 +149,7 @@ func (in *invocation) showProgram(name string, f *failure) {
 	fmt.Fprintln(in.stderr, strings.TrimSpace(string(text)))
 }
 
-// explain returns what is printed for an error.
+// explain converts an error to a failure with an exit status and a hint.
 func (in *invocation) explain(err error) *failure {
 	if f, ok := errors.AsType[*failure](err); ok {
 		if f.hint == usageHint {
@@ -157,66 +157,66 @@ func (in *invocation) explain(err error) *failure {
 		}
 		return f
 	}
-	answer, ok := errors.AsType[*connect.Error](err)
+	rpcErr, ok := errors.AsType[*connect.Error](err)
 	switch {
 	case !ok:
 		return &failure{code: exitFailed, text: err.Error()}
-	case answer.Code() == connect.CodeUnauthenticated || answer.Code() == connect.CodePermissionDenied:
+	case rpcErr.Code() == connect.CodeUnauthenticated || rpcErr.Code() == connect.CodePermissionDenied:
 		return &failure{
-			code: exitNotAllowed, text: fmt.Sprintf("%s denied access: %s", in.address, messageOf(answer)), status: answer.Code().String(),
+			code: exitNotAllowed, text: fmt.Sprintf("%s denied access: %s", in.address, messageOf(rpcErr)), status: rpcErr.Code().String(),
 			hint: "Provide a token with --token-file, MIGCTL_TOKEN or a context; migctl config view\n  shows what the contexts contain.",
 		}
-	case connect.IsWireError(err) && !foreign(answer):
-		return in.refused(err, answer)
+	case connect.IsWireError(err) && !notController(rpcErr):
+		return in.rejected(err, rpcErr)
 	default:
-		return in.unreached(err, answer)
+		return in.unreachable(err, rpcErr)
 	}
 }
 
-// messageOf returns the message of an error; a proxy in front of the controller may send
-// only a status.
-func messageOf(answer *connect.Error) string {
-	return cmp.Or(answer.Message(), "it answered "+answer.Code().String()+" without a message")
+// messageOf returns the message of an error, or its code if it has none, as errors from a
+// proxy may.
+func messageOf(rpcErr *connect.Error) string {
+	return cmp.Or(rpcErr.Message(), "it answered "+rpcErr.Code().String()+" without a message")
 }
 
-// foreign reports whether an answer is not from a controller's AdminService, but from a
-// gateway or another path of the controller. AdminService sends a message with every
-// error, and a detail when something does not exist.
-func foreign(answer *connect.Error) bool {
-	elsewhere := answer.Code() == connect.CodeUnimplemented && answer.Message() == "there is nothing at this path"
-	return elsewhere || answer.Message() == "" || answer.Code() == connect.CodeNotFound && migclient.ErrorDetail(answer) == nil
+// notController reports whether an error comes not from AdminService but from a gateway or
+// another path of the controller. AdminService sends a message with every error, and an
+// ErrorDetail with every not_found.
+func notController(rpcErr *connect.Error) bool {
+	wrongPath := rpcErr.Code() == connect.CodeUnimplemented && rpcErr.Message() == "there is nothing at this path"
+	return wrongPath || rpcErr.Message() == "" || rpcErr.Code() == connect.CodeNotFound && migclient.ErrorDetail(rpcErr) == nil
 }
 
-// unreached returns what is printed when no controller has answered.
-func (in *invocation) unreached(err error, answer *connect.Error) *failure {
+// unreachable returns the failure for a request that no controller answered.
+func (in *invocation) unreachable(err error, rpcErr *connect.Error) *failure {
 	f := &failure{code: exitUnavailable}
-	hint := distrust(err)
+	hint := tlsHint(err)
 	switch {
-	case answer.Code() == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
-		f.text, f.hint = fmt.Sprintf("no answer from %s in time", in.address), lateHint
+	case rpcErr.Code() == connect.CodeDeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
+		f.text, f.hint = fmt.Sprintf("no answer from %s in time", in.address), timeoutHint
 	case hint != "":
-		f.text, f.hint = fmt.Sprintf("no trusted TLS connection to %s: %s", in.address, answer.Message()), hint
-	case answer.Code() == connect.CodeUnavailable:
-		f.text = fmt.Sprintf("cannot reach the controller at %s: %s", in.address, messageOf(answer))
+		f.text, f.hint = fmt.Sprintf("no trusted TLS connection to %s: %s", in.address, rpcErr.Message()), hint
+	case rpcErr.Code() == connect.CodeUnavailable:
+		f.text = fmt.Sprintf("cannot reach the controller at %s: %s", in.address, messageOf(rpcErr))
 		f.hint = "Is the controller running? To use another one: --address, --context or\n  MIGCTL_ADDRESS; migctl config get-contexts lists your contexts."
 	default:
-		f.text = fmt.Sprintf("the server at %s is not a controller that migctl understands: %s", in.address, messageOf(answer))
+		f.text = fmt.Sprintf("the server at %s is not a controller that migctl understands: %s", in.address, messageOf(rpcErr))
 		f.hint = "Check the scheme, port and path of --address, and that migctl and the controller\n  have the same version."
-		if rest, plain := strings.CutPrefix(in.address, "http://"); plain && answer.Message() == "400 Bad Request" {
+		if rest, plaintext := strings.CutPrefix(in.address, "http://"); plaintext && rpcErr.Message() == "400 Bad Request" {
 			f.hint = "The server may require TLS: try --address https://" + rest
 		}
 	}
 	return f
 }
 
-// detailOf returns the error's ErrorDetail. Where a controller sends none, the
-// code implies the reason, unless a proxy could have sent it.
+// detailOf returns the error's ErrorDetail. If the error has none, the reason is derived
+// from the code, except for codes that a proxy may send.
 func detailOf(err error) *migcontrollerv1.ErrorDetail {
-	answer, ok := errors.AsType[*connect.Error](err)
+	rpcErr, ok := errors.AsType[*connect.Error](err)
 	if !ok {
 		return nil
 	}
-	if detail := migclient.ErrorDetail(answer); detail != nil {
+	if detail := migclient.ErrorDetail(rpcErr); detail != nil {
 		return detail
 	}
 	byCode := map[connect.Code]migcontrollerv1.ErrorReason{
@@ -227,22 +227,22 @@ func detailOf(err error) *migcontrollerv1.ErrorDetail {
 		connect.CodeUnavailable:        migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
 		connect.CodeDataLoss:           migcontrollerv1.ErrorReason_ERROR_REASON_DAMAGED,
 	}
-	return &migcontrollerv1.ErrorDetail{Reason: byCode[answer.Code()]}
+	return &migcontrollerv1.ErrorDetail{Reason: byCode[rpcErr.Code()]}
 }
 
-// refused returns what is printed for an error that the controller returned.
-func (in *invocation) refused(err error, answer *connect.Error) *failure {
-	f := &failure{code: exitFailed, text: answer.Message(), status: answer.Code().String(), detail: detailOf(err)}
+// rejected returns the failure for an error that the controller returned.
+func (in *invocation) rejected(err error, rpcErr *connect.Error) *failure {
+	f := &failure{code: exitFailed, text: rpcErr.Message(), status: rpcErr.Code().String(), detail: detailOf(err)}
 	switch f.detail.GetReason() {
 	case migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD:
-		f.code, f.text = exitUsage, "the controller rejected an argument: "+answer.Message()
+		f.code, f.text = exitUsage, "the controller rejected an argument: "+rpcErr.Message()
 		if f.detail.GetField() != "" {
-			f.text = fmt.Sprintf("%s %s", in.argumentOf(f.detail.GetField()), readable(f.detail.GetRule()))
+			f.text = fmt.Sprintf("%s %s", in.argumentOf(f.detail.GetField()), readableRule(f.detail.GetRule()))
 			f.hint = fmt.Sprintf("The controller requires this of %s. %s", printable(f.detail.GetField()), in.helpHint())
 		}
 	case migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND:
 		f.code = exitNotFound
-		if a, ok := errors.AsType[absent](err); ok {
+		if a, ok := errors.AsType[lookupError](err); ok {
 			f.hint = a.hint
 		}
 	case migcontrollerv1.ErrorReason_ERROR_REASON_COMMAND_ID_TAKEN:
@@ -259,30 +259,30 @@ func (in *invocation) refused(err error, answer *connect.Error) *failure {
 		migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN:
 		f.code, f.hint = exitUnavailable, "Try again in a moment. If the error persists, see the controller's log."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
-		refusedByCode(f, answer.Code(), in.address)
+		rejectedByCode(f, rpcErr.Code(), in.address)
 	}
 	return f
 }
 
-// seconds matches durations as the API writes them.
+// seconds matches durations in the format of the API.
 var seconds = regexp.MustCompile(`\b\d+s\b`)
 
-// readable returns a rule with its durations in the form that people write: 30d.
-func readable(rule string) string {
+// readableRule reformats the durations in a rule with formatDuration.
+func readableRule(rule string) string {
 	return seconds.ReplaceAllStringFunc(rule, func(text string) string {
 		d, err := time.ParseDuration(text)
 		if err != nil {
 			return text
 		}
-		return written(d)
+		return formatDuration(d)
 	})
 }
 
-// refusedByCode fills in the meaning of an error without a reason.
-func refusedByCode(f *failure, code connect.Code, address string) {
+// rejectedByCode fills in a failure whose error has no reason.
+func rejectedByCode(f *failure, code connect.Code, address string) {
 	switch code {
 	case connect.CodeDeadlineExceeded:
-		f.code, f.text, f.hint = exitUnavailable, fmt.Sprintf("no answer from %s in time", address), lateHint
+		f.code, f.text, f.hint = exitUnavailable, fmt.Sprintf("no answer from %s in time", address), timeoutHint
 	case connect.CodeUnimplemented:
 		f.code, f.hint = exitUnavailable, "The controller and migctl may differ in version (migctl version shows both), or\n  another server answers at "+address+"."
 	case connect.CodeInternal, connect.CodeUnknown:
@@ -291,19 +291,19 @@ func refusedByCode(f *failure, code connect.Code, address string) {
 	}
 }
 
-// arguments are the names that the fields of requests have on the command line, where
-// that is not the last part of their path.
-var arguments = map[string]string{
+// argumentNames maps request fields to the names of their flags or arguments, where that
+// is not the last part of the field path.
+var argumentNames = map[string]string{
 	"vm_id": "vm", "pool_id": "pool", "org_id": "org", "command_id": "id", "states": "state", "page_size": "limit",
 	"command.string_params": "param", "command.int_params": "int", "command.bool_params": "bool",
 	"command.string_array_params": "list",
 }
 
-// argumentOf returns the name that a field of a request has on this command line: that
-// of a flag or an argument, or the field itself if it is neither.
+// argumentOf returns the flag or argument of the current command that sets a request
+// field, or the field itself if there is none.
 func (in *invocation) argumentOf(field string) string {
 	path, key, _ := strings.Cut(field, "[")
-	name, known := arguments[path]
+	name, known := argumentNames[path]
 	if !known {
 		name = strings.ReplaceAll(path[strings.LastIndex(path, ".")+1:], "_", "-")
 	}

@@ -16,9 +16,9 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-// Whatever a gateway answers, migctl reports something, and it reports that something does
-// not exist only when the controller does.
-func TestForeignAnswers(t *testing.T) {
+// Whatever a gateway responds, migctl reports an error, and never one that only the
+// controller can return, such as not found.
+func TestGatewayResponses(t *testing.T) {
 	t.Parallel()
 	bodies := map[string]string{
 		"application/json": `{"error":"no route"}`, "application/json; charset=utf-8": `{"code":404,"message":"no route"}`,
@@ -36,7 +36,7 @@ func TestForeignAnswers(t *testing.T) {
 			}))
 			for _, line := range lines {
 				what := fmt.Sprintf("%s after %d %s %s", line, status, kind, body)
-				_, stderr, code := newDesk(t).run(append(strings.Fields(line), "--address", gateway.URL)...)
+				_, stderr, code := newDriver(t).run(append(strings.Fields(line), "--address", gateway.URL)...)
 				require.NotEmpty(t, stderr, what)
 				require.NotContains(t, stderr, ": \n", what)
 				require.NotContains(t, []int{exitOK, exitNotFound}, code, what)
@@ -46,8 +46,8 @@ func TestForeignAnswers(t *testing.T) {
 	}
 }
 
-// A path in the address at which there is no controller is reported as such.
-func TestForeignPath(t *testing.T) {
+// An address with a wrong path is reported as not a controller.
+func TestWrongPath(t *testing.T) {
 	t.Parallel()
 	mux := http.NewServeMux()
 	mux.Handle(migcontrollerv1connect.NewAdminServiceHandler(newFakeFleet()))
@@ -59,7 +59,7 @@ func TestForeignPath(t *testing.T) {
 	server := httptest.NewServer(mux)
 	defer server.Close()
 	for _, line := range []string{"vms", "vm vm-1", "command ctl-aa02", "send vm-1 drain", "drain vm-1", "version"} {
-		_, stderr, code := newDesk(t).run(append(strings.Fields(line), "--address", server.URL+"/foo")...)
+		_, stderr, code := newDriver(t).run(append(strings.Fields(line), "--address", server.URL+"/foo")...)
 		require.Equal(t, exitUnavailable, code, line)
 		require.NotContains(t, stderr, "never connected", line)
 		require.NotContains(t, stderr, "may have been accepted", line)
@@ -69,16 +69,17 @@ func TestForeignPath(t *testing.T) {
 	}
 }
 
-// Without contexts, what is shown of the config file has none.
+// Without a config file, config view prints empty contexts.
 func TestConfigViewEmpty(t *testing.T) {
 	t.Parallel()
-	stdout, _, code := newDesk(t).run("config", "view", "-o", "json")
+	stdout, _, code := newDriver(t).run("config", "view", "-o", "json")
 	require.Zero(t, code)
 	require.JSONEq(t, `{"contexts":{}}`, stdout)
 }
 
-// A watch that was answered before does not wait for ever for what answers with pages now.
-func TestWatchThatMeetsAGateway(t *testing.T) {
+// A watch ends with an error if a gateway responds instead of the controller after a
+// disconnect.
+func TestWatchGatewayResponse(t *testing.T) {
 	t.Parallel()
 	fleet := newFakeFleet()
 	fleet.streams = []watchStream{sends(nil, cursorOnly("c0"))}
@@ -93,7 +94,7 @@ func TestWatchThatMeetsAGateway(t *testing.T) {
 		_, _ = io.WriteString(w, "<html>back soon</html>")
 	}))
 	defer server.Close()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.program.pause = func(context.Context, time.Duration) error { return nil }
 	_, stderr, code := d.run("watch", "--address", server.URL)
 	require.Equal(t, exitUnavailable, code, stderr)

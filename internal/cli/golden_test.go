@@ -2,7 +2,7 @@ package cli
 
 import "testing"
 
-// What migctl prints into a pipe is never cut or coloured, whatever the form.
+// Piped output is never truncated, and coloured only on request.
 func TestPiped(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
@@ -74,12 +74,12 @@ func TestPiped(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			newDesk(t).golden(name, args...)
+			newDriver(t).golden(name, args...)
 		})
 	}
 }
 
-// On a terminal tables fit its width, states have colours, and an incomplete list says so.
+// On a terminal, tables fit its width, states are coloured, and incomplete lists are noted.
 func TestTerminal(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
@@ -93,14 +93,14 @@ func TestTerminal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := newDesk(t)
+			d := newDriver(t)
 			d.terminal(60, "")
 			d.golden(name, args...)
 		})
 	}
 	t.Run("terminal-no-color", func(t *testing.T) {
 		t.Parallel()
-		d := newDesk(t)
+		d := newDriver(t)
 		d.terminal(60, "")
 		d.program.environ["NO_COLOR"] = "1"
 		d.golden("terminal-no-color", "vms")

@@ -12,7 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// The forms of output.
+// The output formats.
 const (
 	outTable = "table"
 	outWide  = "wide"
@@ -22,15 +22,15 @@ const (
 
 // globals are the flags that every command has.
 type globals struct {
-	Address        string  `placeholder:"URL" help:"The controller's URL. Default: that of --context, MIGCTL_ADDRESS or the current context, in this order; else http://localhost:8080."`
-	Context        string  `placeholder:"NAME" help:"Use this context of the config file instead of the current one."`
-	CAFile         *string `name:"ca-file" placeholder:"FILE" help:"Trust the certificates in this PEM file instead of the system's. Default: those of --context, MIGCTL_CA_FILE or the current context, in this order."`
-	TokenFile      *string `placeholder:"FILE" help:"Send the token in this file. Default: that of --context, MIGCTL_TOKEN or the current context, in this order."`
-	PlaintextToken *bool   `help:"Send the token even over unencrypted http to other machines."`
-	Timeout        span    `default:"10s" placeholder:"TIME" help:"Give up if there is no answer within this time (${default})."`
-	Output         string  `short:"o" enum:"table,wide,json,yaml" default:"table" placeholder:"FORMAT" help:"Output format: table, wide, json or yaml (${default})."`
-	Color          string  `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Use colours: auto, always or never (${default}). auto uses them on a terminal, unless NO_COLOR is set."`
-	NoHeaders      bool    `help:"Leave out the column titles."`
+	Address        string   `placeholder:"URL" help:"The controller's URL. Default: that of --context, MIGCTL_ADDRESS or the current context, in this order; else http://localhost:8080."`
+	Context        string   `placeholder:"NAME" help:"Use this context of the config file instead of the current one."`
+	CAFile         *string  `name:"ca-file" placeholder:"FILE" help:"Trust the certificates in this PEM file instead of the system's. Default: those of --context, MIGCTL_CA_FILE or the current context, in this order."`
+	TokenFile      *string  `placeholder:"FILE" help:"Send the token in this file. Default: that of --context, MIGCTL_TOKEN or the current context, in this order."`
+	PlaintextToken *bool    `help:"Send the token even over unencrypted http to other machines."`
+	Timeout        duration `default:"10s" placeholder:"TIME" help:"Give up if there is no answer within this time (${default})."`
+	Output         string   `short:"o" enum:"table,wide,json,yaml" default:"table" placeholder:"FORMAT" help:"Output format: table, wide, json or yaml (${default})."`
+	Color          string   `enum:"auto,always,never" default:"auto" placeholder:"WHEN" help:"Use colours: auto, always or never (${default}). auto uses them on a terminal, unless NO_COLOR is set."`
+	NoHeaders      bool     `help:"Leave out the column titles."`
 }
 
 // commandLine is the whole grammar.
@@ -65,7 +65,7 @@ controller.`
 
 const timeNote = "TIME is a duration such as 30s, 15m, 24h or 30d."
 
-const helpFoot = `
+const helpFooter = `
 ` + timeNote + ` Times are shown in UTC.
 
 Exit status:
@@ -86,12 +86,13 @@ Start here:
   migctl drain vm-1               take a VM out of service
 `
 
-// helpWidth is how wide help is: as wide as the terminal, at most 80; and 80 in a pipe.
+// helpWidth is the width of help texts: the terminal's, up to 80; 80 if stdout is not a
+// terminal.
 func (p program) helpWidth() int {
 	if width := p.width(); width > 0 {
-		return min(width, usualWidth)
+		return min(width, defaultWidth)
 	}
-	return usualWidth
+	return defaultWidth
 }
 
 func (p program) helpOptions() kong.HelpOptions {
@@ -101,13 +102,14 @@ func (p program) helpOptions() kong.HelpOptions {
 	}
 }
 
-// examples returns the help of a command: a text, which may be empty, and command lines
-// to copy.
+// examples returns the help text of a command: a description, which may be empty, and
+// example command lines.
 func examples(text string, lines ...string) string {
 	return text + "\n\nExamples:\n\n\t" + strings.Join(lines, "\n\t")
 }
 
-// grammar configures kong; exit is called after a help.
+// grammar returns the options for kong. kong calls exit after printing help or the
+// version.
 func (p program) grammar(exit func(int)) []kong.Option {
 	return []kong.Option{
 		kong.Name("migctl"),
@@ -139,7 +141,7 @@ func (p program) help(options kong.HelpOptions, ctx *kong.Context) error {
 	}
 	fmt.Fprintln(ctx.Stdout, "migctl options shows the flags that every command has.")
 	if ctx.Selected() == nil {
-		_, err := io.WriteString(wrapping{ctx.Stdout, p.helpWidth}, helpFoot)
+		_, err := io.WriteString(wrapWriter{ctx.Stdout, p.helpWidth}, helpFooter)
 		return err
 	}
 	return nil
@@ -158,13 +160,13 @@ func (optionsCmd) Run(ctx *kong.Context, in *invocation) error {
 	return kong.DefaultHelpPrinter(in.helpOptions(), whole)
 }
 
-// helpCmd is for the list of commands and for completion: migctl help COMMAND is run as
-// migctl COMMAND --help.
+// helpCmd only declares help for the command list and completion: migctl help COMMAND runs
+// as migctl COMMAND --help.
 type helpCmd struct {
 	Command []string `arg:"" optional:"" help:"The command."`
 }
 
-// withHelp returns the arguments with a leading help as a trailing --help.
+// withHelp replaces a leading help argument by a trailing --help.
 func withHelp(args []string) []string {
 	if len(args) == 0 || args[0] == "help" {
 		return append(slices.Clone(args[min(1, len(args)):]), "--help")
@@ -172,25 +174,24 @@ func withHelp(args []string) []string {
 	return args
 }
 
-// word is a text that must not be empty if its flag is given: a filter with a shell
-// variable that is not set would match every VM.
-type word string
+// nonEmpty is a flag value that must not be empty: a filter with an unset shell variable
+// would match every VM.
+type nonEmpty string
 
-// UnmarshalText reads a word.
-func (w *word) UnmarshalText(text []byte) error {
+// UnmarshalText rejects an empty value.
+func (w *nonEmpty) UnmarshalText(text []byte) error {
 	if len(text) == 0 {
 		return errors.New("must not be empty")
 	}
-	*w = word(text)
+	*w = nonEmpty(text)
 	return nil
 }
 
-// span is a length of time; 0 when it was not given.
-type span time.Duration
+// duration is the value of a duration flag; 0 if the flag is not given.
+type duration time.Duration
 
-// UnmarshalText reads a span as Go writes durations, with days of 24 hours before the
-// rest: 30d, or 1d12h.
-func (s *span) UnmarshalText(text []byte) error {
+// UnmarshalText parses a Go duration, optionally preceded by days of 24 hours: 30d, 1d12h.
+func (s *duration) UnmarshalText(text []byte) error {
 	days, rest, found := strings.Cut(string(text), "d")
 	if !found {
 		days, rest = "0", days
@@ -205,16 +206,16 @@ func (s *span) UnmarshalText(text []byte) error {
 	if err != nil || d <= 0 {
 		return fmt.Errorf("%q is not a duration such as 30s, 15m, 24h or 30d", text)
 	}
-	*s = span(d)
+	*s = duration(d)
 	return nil
 }
 
-// written writes a length of time as people do: 30s, 1h30m, 30d.
-func written(d time.Duration) string {
+// formatDuration omits zero units: 30s, 1h30m, 30d.
+func formatDuration(d time.Duration) string {
 	const day = 24 * time.Hour
 	rest := (d % day).String()
-	for _, nought := range []string{"m0s", "h0m"} { // "0s" and "0m" are dropped
-		if strings.HasSuffix(rest, nought) {
+	for _, zeroUnit := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(rest, zeroUnit) {
 			rest = rest[:len(rest)-2]
 		}
 	}
@@ -228,21 +229,21 @@ func written(d time.Duration) string {
 	}
 }
 
-// moment is a point in time as typed: how long ago, or RFC 3339; empty when it
-// was not given.
-type moment string
+// timeArg is a point in time: a duration before now, or RFC 3339; empty if the flag is
+// not given.
+type timeArg string
 
-// at returns the point in time that the flag of this name means.
-func (m moment) at(flag string, now time.Time) (time.Time, error) {
+// at returns the point in time. Errors name the flag.
+func (m timeArg) at(flag string, now time.Time) (time.Time, error) {
 	if m == "" {
 		return time.Time{}, nil
 	}
 	if t, err := time.Parse(time.RFC3339, string(m)); err == nil {
 		return t, nil
 	}
-	var ago span
-	if err := ago.UnmarshalText([]byte(m)); err != nil {
+	var age duration
+	if err := age.UnmarshalText([]byte(m)); err != nil {
 		return time.Time{}, usage("--%s: %q must be a duration such as 1h, for an hour ago, or a time such as 2006-01-02T15:04:05Z", flag, string(m))
 	}
-	return now.Add(-time.Duration(ago)), nil
+	return now.Add(-time.Duration(age)), nil
 }

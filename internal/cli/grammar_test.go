@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Lengths of time are read and written as people write them.
-func TestSpans(t *testing.T) {
+// Durations are parsed and formatted the same way.
+func TestDurations(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour
 	for text, want := range map[string]time.Duration{
@@ -18,29 +18,28 @@ func TestSpans(t *testing.T) {
 		"1h30m": 90 * time.Minute, "1h0m5s": time.Hour + 5*time.Second, "23h59m59s": day - time.Second,
 		"1d": day, "30d": 30 * day, "1d12h": 36 * time.Hour, "2d1m": 2*day + time.Minute,
 	} {
-		var s span
+		var s duration
 		require.NoError(t, s.UnmarshalText([]byte(text)), text)
 		require.Equal(t, want, time.Duration(s), text)
-		require.Equal(t, text, written(want))
+		require.Equal(t, text, formatDuration(want))
 	}
 	for _, text := range []string{"", "0s", "-1s", "d", "-1d", "1.5d", "12h1d", "1d1d", "0d", "30", "soon", "99999d"} {
-		require.ErrorContains(t, new(span).UnmarshalText([]byte(text)), "is not a duration such as 30s, 15m, 24h or 30d", text)
+		require.ErrorContains(t, new(duration).UnmarshalText([]byte(text)), "is not a duration such as 30s, 15m, 24h or 30d", text)
 	}
-	require.Equal(t, "0s", written(0))
+	require.Equal(t, "0s", formatDuration(0))
 }
 
-// The version is shown without a controller.
+// --version needs no controller.
 func TestVersionFlag(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	stdout, stderr, code := d.run("--version")
 	require.Equal(t, "migctl dev ("+platform+")\n", stdout)
 	require.Empty(t, stderr)
 	require.Zero(t, code)
 }
 
-// No help has a line that is wider than 80 columns, and help for a person at a narrower
-// terminal fits that.
+// Help texts fit in 80 columns, and in narrower terminals.
 func TestHelpFits(t *testing.T) {
 	t.Parallel()
 	for command := range strings.SplitSeq(
@@ -48,7 +47,7 @@ func TestHelpFits(t *testing.T) {
 			"config,config get-contexts,config use-context,config set-context,config delete-context,config view", ",",
 	) {
 		for _, width := range []int{0, 80, 70} {
-			d := newDesk(t)
+			d := newDriver(t)
 			d.terminal(width, "")
 			stdout, stderr, code := d.run(append([]string{"help"}, strings.Fields(command)...)...)
 			require.Zero(t, code, stderr)
@@ -57,7 +56,7 @@ func TestHelpFits(t *testing.T) {
 			}
 		}
 	}
-	d := newDesk(t)
+	d := newDriver(t)
 	d.terminal(60, "")
 	stdout, _, _ := d.run("options")
 	for line := range strings.Lines(stdout) {
@@ -65,10 +64,10 @@ func TestHelpFits(t *testing.T) {
 	}
 }
 
-// Help for what is not a command is wrong usage.
-func TestHelpForNothing(t *testing.T) {
+// Help for an unknown command is a usage error.
+func TestHelpUnknownCommand(t *testing.T) {
 	t.Parallel()
-	_, stderr, code := newDesk(t).run("help", "vmz")
+	_, stderr, code := newDriver(t).run("help", "vmz")
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, stderr, "unexpected argument vmz")
 }

@@ -12,7 +12,7 @@ type heartbeatsCmd struct {
 	Limit int    `default:"20" placeholder:"N" help:"Show at most the N latest (${default}); 0 means all that are stored."`
 }
 
-// Help shows examples.
+// Help returns the command's help text.
 func (heartbeatsCmd) Help() string {
 	return examples("The controller stores the latest heartbeats of each VM.", "migctl heartbeats vm-1 --limit 5")
 }
@@ -26,25 +26,25 @@ func (cmd heartbeatsCmd) Run(ctx context.Context, in *invocation) error {
 		return err
 	}
 	req := &migcontrollerv1.ListHeartbeatsRequest{VmId: cmd.VM}
-	beats, more, err := follow(cmd.Limit, func(size int32, token string) ([]*migcontrollerv1.HeartbeatRecord, string, error) {
+	heartbeats, more, err := listPages(cmd.Limit, func(size int32, token string) ([]*migcontrollerv1.HeartbeatRecord, string, error) {
 		req.PageSize, req.PageToken = size, token
-		res, err := ask(ctx, in, 0, in.client.ListHeartbeats, req)
+		res, err := callRPC(ctx, in, 0, in.client.ListHeartbeats, req)
 		return res.GetHeartbeats(), res.GetNextPageToken(), err
 	})
 	if err != nil {
 		if detailOf(err).GetReason() != migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND {
 			return err
 		}
-		return absent{err, in.vmHint(ctx, cmd.VM)}
+		return lookupError{err, in.vmHint(ctx, cmd.VM)}
 	}
-	if err := writeList(in, beats, in.heartbeatTable(beats), "No heartbeats are stored."); err != nil {
+	if err := writeList(in, heartbeats, in.heartbeatTable(heartbeats), "No heartbeats are stored."); err != nil {
 		return err
 	}
 	in.noteMore(more)
 	return nil
 }
 
-func (in *invocation) heartbeatTable(beats []*migcontrollerv1.HeartbeatRecord) table {
+func (in *invocation) heartbeatTable(heartbeats []*migcontrollerv1.HeartbeatRecord) table {
 	t := table{columns: []column{
 		{title: "RECEIVED"},
 		{title: "STATUS"},
@@ -58,8 +58,8 @@ func (in *invocation) heartbeatTable(beats []*migcontrollerv1.HeartbeatRecord) t
 		{title: "EPOCH", wide: true},
 		{title: "SENT", wide: true},
 	}}
-	for _, h := range beats {
-		cpu, memory, disk := figures(h.GetHealth())
+	for _, h := range heartbeats {
+		cpu, memory, disk := usageCells(h.GetHealth())
 		t.add(
 			in.when(h.GetReceivedAt()), statusCell(h.GetStatus()), plain(h.GetRunner().GetState()),
 			configuredCell(h), plain(jobText(h.GetCurrentJob())),
@@ -70,8 +70,8 @@ func (in *invocation) heartbeatTable(beats []*migcontrollerv1.HeartbeatRecord) t
 	return t
 }
 
-// configuredCell shows whether the runner is registered; over HTTP that is not
-// known.
+// configuredCell shows whether the runner is configured, which heartbeats over HTTP do not
+// report.
 func configuredCell(h *migcontrollerv1.HeartbeatRecord) cell {
 	switch {
 	case h.GetRunner() == nil, h.GetSource() != migcontrollerv1.ReportSource_REPORT_SOURCE_STREAM:

@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	// pageSize is the largest page that the controller returns.
+	// pageSize is the controller's maximum page size.
 	pageSize = 1000
-	// answerLimit is the largest answer, in bytes.
-	answerLimit = 64 << 20
+	// responseLimit is the maximum response size in bytes.
+	responseLimit = 64 << 20
 )
 
-// invocation is one command line that runs.
+// invocation is the execution of one command line.
 type invocation struct {
 	program
 	globals
-	// fresh is set once stderr is at the start of a line again after a ^C.
-	fresh bool
-	// node is the command in the grammar.
+	// atLineStart is set once stderr is at the start of a line after an echoed ^C.
+	atLineStart bool
+	// node is the selected command in the grammar; nil if parsing failed earlier.
 	node *kong.Node
-	// address is where the controller is; empty before dial.
+	// address is the controller's URL; empty before dial.
 	address   string
 	transport *http.Transport
 	client    migcontrollerv1connect.AdminServiceClient
@@ -35,13 +35,13 @@ type invocation struct {
 
 func newInvocation(p program, g globals) *invocation {
 	in := &invocation{program: p, globals: g}
-	if p.noteWidth() > 0 && !in.structured() {
-		in.stderr = wrapping{p.stderr, p.noteWidth}
+	if p.stderrWidth() > 0 && !in.structured() {
+		in.stderr = wrapWriter{p.stderr, p.stderrWidth}
 	}
 	return in
 }
 
-// dial determines the controller and creates the client. It sends nothing.
+// dial determines the controller and creates the client. It does not connect.
 func (in *invocation) dial() error {
 	t, err := in.findTarget()
 	if err != nil {
@@ -60,20 +60,20 @@ func (in *invocation) dial() error {
 		return err
 	}
 	in.client = migcontrollerv1connect.NewAdminServiceClient(
-		&http.Client{Transport: in.transport, CheckRedirect: stay}, in.address, options...,
+		&http.Client{Transport: in.transport, CheckRedirect: noRedirect}, in.address, options...,
 	)
 	return nil
 }
 
-// stay follows no redirect: a token is for one server only.
-func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+// noRedirect does not follow redirects, so that the token is never sent to another server.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// freshLine starts a new line after an interrupt, which a terminal shows as ^C.
+// freshLine starts a new line after an interrupt, which a terminal echoes as ^C.
 func (in *invocation) freshLine() {
-	if in.reports && !in.fresh {
+	if in.stderrTTY && !in.atLineStart {
 		fmt.Fprintln(in.stderr)
 	}
-	in.fresh = true
+	in.atLineStart = true
 }
 
 func (in *invocation) close() {
@@ -82,8 +82,8 @@ func (in *invocation) close() {
 	}
 }
 
-// ask makes one call with the timeout of --timeout plus extra.
-func ask[Req, Res any](
+// callRPC makes one call with a timeout of --timeout plus extra.
+func callRPC[Req, Res any](
 	ctx context.Context, in *invocation, extra time.Duration, call func(context.Context, *Req) (*Res, error), req *Req,
 ) (*Res, error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(in.Timeout)+extra)
@@ -91,19 +91,19 @@ func ask[Req, Res any](
 	return call(ctx, req)
 }
 
-// follow gathers pages until the last, or until there are limit entries; 0 is
-// all. It reports whether there are more.
-func follow[T any](limit int, page func(size int32, token string) ([]T, string, error)) (all []T, more bool, err error) {
+// listPages collects entries page by page, up to limit; 0 means all. It reports whether
+// there are more.
+func listPages[T any](limit int, page func(size int32, token string) ([]T, string, error)) (all []T, more bool, err error) {
 	for token := ""; ; {
 		size := pageSize
 		if limit > 0 {
 			size = min(limit-len(all), pageSize)
 		}
-		got, next, err := page(int32(size), token)
+		entries, next, err := page(int32(size), token)
 		if err != nil {
 			return nil, false, err
 		}
-		all = append(all, got...)
+		all = append(all, entries...)
 		if next == "" || next == token || limit > 0 && len(all) >= limit {
 			return all, next != "", nil
 		}

@@ -9,47 +9,47 @@ import (
 	"unicode/utf8"
 )
 
-// usefulText is how many characters of a text are enough to be useful: no text is cut to
-// less, and a column of texts that has less room goes below its rows.
-const usefulText = 48
+// minText is the least width, in characters, that is worth giving to free text. Text is
+// never truncated below it, and a text column with less room is printed below its rows.
+const minText = 48
 
-// form is how the rows of a table are put on a terminal.
-type form struct {
+// layout is how a table's columns are arranged on a terminal.
+type layout struct {
 	widths []int
-	// lines are the columns of each line of a row: of one, unless the terminal is too
-	// narrow for what cannot be left out. The text, if there is one, ends the last.
+	// lines are the columns on each line of a row. A row takes more than one line only
+	// if the columns that cannot be hidden do not fit on one. Free text comes last.
 	lines [][]int
-	// text is the column that is free text, -1 for none. A text that does not fit into
-	// room goes below its row; below is set when all do.
-	text, room int
-	below      bool
-	// width is that of the terminal; 0 has room for everything.
-	width   int
-	dropped []string
+	// textColumn is the index of the free-text column, or -1. Text wider than textRoom
+	// is printed below its row; textBelow is set when every text is.
+	textColumn, textRoom int
+	textBelow            bool
+	// width is the terminal's width; 0 is unlimited.
+	width  int
+	hidden []string
 }
 
-// arrange finds the form in which the table fits the terminal: in as few lines a row as
-// possible, and then with as many columns as possible.
-func (t *table) arrange(l look) *form {
-	f := &form{widths: t.widths(l.headers), text: -1, width: l.width}
+// arrange chooses the layout with the fewest lines per row, and among those the one that
+// shows the most columns.
+func (t *table) arrange(o tableOptions) *layout {
+	l := &layout{widths: t.widths(o.headers), textColumn: -1, width: o.width}
 	if last := len(t.columns) - 1; t.columns[last].text {
-		f.text = last
+		l.textColumn = last
 	}
-	gone := t.giveWay(f)
-	f.lines, f.room = f.fold(gone)
+	hidden := t.hideColumns(l)
+	l.lines, l.textRoom = l.breakLines(hidden)
 	for i, c := range t.columns {
 		switch {
-		case !gone[i]:
-		case i == f.text:
-			f.below = true
+		case !hidden[i]:
+		case i == l.textColumn:
+			l.textBelow = true
 		default:
-			f.dropped = append(f.dropped, c.title)
+			l.hidden = append(l.hidden, c.title)
 		}
 	}
-	return f
+	return l
 }
 
-// widths returns how wide each column is.
+// widths returns the width of each column.
 func (t *table) widths(headers bool) []int {
 	widths := make([]int, len(t.columns))
 	for i, c := range t.columns {
@@ -63,11 +63,11 @@ func (t *table) widths(headers bool) []int {
 	return widths
 }
 
-// giveWay returns which columns have to give way, in their order, for a row to have as
-// few lines as possible; those for which there is room after all stay.
-func (t *table) giveWay(f *form) []bool {
+// hideColumns returns which columns to hide so that a row takes the fewest lines. It
+// hides columns in their drop order, then restores those that still fit.
+func (t *table) hideColumns(l *layout) []bool {
 	var order []int
-	gone, all := make([]bool, len(t.columns)), make([]bool, len(t.columns))
+	hidden, all := make([]bool, len(t.columns)), make([]bool, len(t.columns))
 	for i, c := range t.columns {
 		if c.drop > 0 {
 			order = append(order, i)
@@ -75,104 +75,104 @@ func (t *table) giveWay(f *form) []bool {
 		}
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(t.columns[a].drop, t.columns[b].drop) })
-	least, _ := f.fold(all)
+	fewest, _ := l.breakLines(all)
 	fits := func() bool {
-		lines, _ := f.fold(gone)
-		return len(lines) <= len(least)
+		lines, _ := l.breakLines(hidden)
+		return len(lines) <= len(fewest)
 	}
 	n := 0
 	for ; n < len(order) && !fits(); n++ {
-		gone[order[n]] = true
+		hidden[order[n]] = true
 	}
 	for _, i := range slices.Backward(order[:n]) {
-		gone[i] = false
-		gone[i] = !fits()
+		hidden[i] = false
+		hidden[i] = !fits()
 	}
-	return gone
+	return hidden
 }
 
-// fold returns the columns of each line of a row without those that are gone, and how
-// much room its last line has for the text. A text must have room for usefulText, if it
-// is as long.
-func (f *form) fold(gone []bool) (lines [][]int, room int) {
-	lines, room = [][]int{nil}, f.width
-	for i, width := range f.widths {
+// breakLines distributes the visible columns over the lines of a row, and returns the
+// remaining width of the last line, which is available to the text. The text column needs
+// minText, or its own width if that is less.
+func (l *layout) breakLines(hidden []bool) (lines [][]int, remaining int) {
+	lines, remaining = [][]int{nil}, l.width
+	for i, width := range l.widths {
 		last := len(lines) - 1
-		if gone[i] {
-			if i == f.text {
+		if hidden[i] {
+			if i == l.textColumn {
 				lines[last] = append(lines[last], i)
 			}
 			continue
 		}
-		if i == f.text {
-			width = min(width, usefulText)
+		if i == l.textColumn {
+			width = min(width, minText)
 		}
-		if f.width > 0 && room < width && len(lines[last]) > 0 {
-			lines, room = append(lines, nil), f.width-len(indent)
+		if l.width > 0 && remaining < width && len(lines[last]) > 0 {
+			lines, remaining = append(lines, nil), l.width-len(indent)
 			last++
 		}
 		lines[last] = append(lines[last], i)
-		if i != f.text {
-			room -= width + len(gap)
+		if i != l.textColumn {
+			remaining -= width + len(gap)
 		}
 	}
-	return lines, room
+	return lines, remaining
 }
 
-// writeRow shows a row: its lines, and its text below them if it has no room there.
-func (f *form) writeRow(w io.Writer, row []cell, colour bool) {
-	for n, columns := range f.lines {
+// writeRow prints a row, with its text below it if the text does not fit.
+func (l *layout) writeRow(w io.Writer, row []cell, colour bool) {
+	for n, columns := range l.lines {
 		var b strings.Builder
 		if n > 0 {
 			b.WriteString(indent)
 		}
 		for _, i := range columns {
-			if i == f.text && f.belowRow(row[i]) {
-				continue // It comes last.
+			if i == l.textColumn && l.printsBelow(row[i]) {
+				continue
 			}
-			pad := f.widths[i] - utf8.RuneCountInString(row[i].text)
+			pad := l.widths[i] - utf8.RuneCountInString(row[i].text)
 			b.WriteString(paint(row[i].text, row[i].tone, colour) + strings.Repeat(" ", max(pad, 0)) + gap)
 		}
 		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
 	}
-	if f.text < 0 || !f.belowRow(row[f.text]) || row[f.text].text == "-" {
+	if l.textColumn < 0 || !l.printsBelow(row[l.textColumn]) || row[l.textColumn].text == "-" {
 		return
 	}
-	for _, line := range wrap(row[f.text].text, f.width-len(indent)) {
-		fmt.Fprintln(w, indent+paint(line, row[f.text].tone, colour))
+	for _, line := range wrap(row[l.textColumn].text, l.width-len(indent)) {
+		fmt.Fprintln(w, indent+paint(line, row[l.textColumn].tone, colour))
 	}
 }
 
-// belowRow reports whether this text goes below its row.
-func (f *form) belowRow(c cell) bool {
-	return f.width > 0 && c.text != "" && (f.below || utf8.RuneCountInString(c.text) > f.room)
+// printsBelow reports whether this text is printed below its row.
+func (l *layout) printsBelow(c cell) bool {
+	return l.width > 0 && c.text != "" && (l.textBelow || utf8.RuneCountInString(c.text) > l.textRoom)
 }
 
-// wrap returns the text in lines of this width, without breaking a word: one that is
-// longer has a line of its own.
+// wrap wraps the text at words to this width. A longer word gets a line of its own and is
+// not broken.
 func wrap(text string, width int) []string {
 	if utf8.RuneCountInString(text) <= width {
 		return []string{text}
 	}
 	var lines []string
-	line, taken := "", 0
+	line, used := "", 0
 	for word := range strings.FieldsSeq(text) {
 		n := utf8.RuneCountInString(word)
-		if line != "" && taken+1+n > width {
+		if line != "" && used+1+n > width {
 			lines = append(lines, line)
 			line = ""
 		}
 		if line == "" {
-			line, taken = word, n
+			line, used = word, n
 		} else {
-			line, taken = line+" "+word, taken+1+n
+			line, used = line+" "+word, used+1+n
 		}
 	}
 	return append(lines, line)
 }
 
-// shorten cuts the text to a width; what is cut ends in an ellipsis.
-func shorten(text string, width int) string {
+// truncate shortens the text to a width; truncated text ends with an ellipsis.
+func truncate(text string, width int) string {
 	if utf8.RuneCountInString(text) <= width {
 		return text
 	}
@@ -180,30 +180,30 @@ func shorten(text string, width int) string {
 	return string(runes[:max(width-1, 0)]) + "…"
 }
 
-// wrapping writes text to a terminal, and wraps lines that are wider than it at words;
-// what follows is indented. A line that moves the cursor stays as it is.
-type wrapping struct {
+// wrapWriter wraps lines that are wider than the terminal at words, with continuation
+// lines indented. Lines with cursor control sequences are passed through unchanged.
+type wrapWriter struct {
 	io.Writer
-	// width is that of the terminal as it is now.
+	// width returns the terminal's current width.
 	width func() int
 }
 
-// Write writes the lines of p, the last of which may have no end.
-func (o wrapping) Write(p []byte) (int, error) {
+// Write writes the lines of p; the last one may lack a newline.
+func (o wrapWriter) Write(p []byte) (int, error) {
 	var out strings.Builder
 	for line := range strings.Lines(string(p)) {
 		text := strings.TrimLeft(line, " ")
-		lead := line[:len(line)-len(text)]
+		prefix := line[:len(line)-len(text)]
 		body := strings.TrimRight(text, " \n")
 		if strings.ContainsAny(line, "\r\x1b") {
 			out.WriteString(line)
 			continue
 		}
-		parts := wrap(body, max(o.width()-len(lead)-len(indent), usefulText))
-		if utf8.RuneCountInString(lead+body) <= o.width() {
+		parts := wrap(body, max(o.width()-len(prefix)-len(indent), minText))
+		if utf8.RuneCountInString(prefix+body) <= o.width() {
 			parts = []string{body}
 		}
-		out.WriteString(lead + strings.Join(parts, "\n"+lead+indent) + text[len(body):])
+		out.WriteString(prefix + strings.Join(parts, "\n"+prefix+indent) + text[len(body):])
 	}
 	if _, err := io.WriteString(o.Writer, out.String()); err != nil {
 		return 0, err

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// longIDs is a table of commands as a real fleet has them, with ids of common lengths.
+// longIDs returns a table of commands with ids of realistic lengths.
 func longIDs() table {
 	t := (&invocation{}).commandTable(nil)
 	add := func(id, vm, kind, state, accepted, why string) {
@@ -21,14 +21,14 @@ func longIDs() table {
 	return t
 }
 
-// However narrow the terminal, ids are whole, no word of a reason is lost or broken, and
-// no line is longer than the terminal where no id is.
+// At any width, ids are never truncated, no word of a reason is lost or broken, and no line
+// is wider than the terminal.
 func TestTableWidths(t *testing.T) {
 	t.Parallel()
 	for width := 32; width <= 220; width++ {
 		var out strings.Builder
 		table := longIDs()
-		table.write(&out, look{headers: true, width: width})
+		table.write(&out, tableOptions{headers: true, width: width})
 		text := out.String()
 		for _, row := range table.rows {
 			for _, column := range []int{0, 1, 3} {
@@ -44,22 +44,22 @@ func TestTableWidths(t *testing.T) {
 	}
 }
 
-// On a terminal that is too narrow, columns give way in their order, and no more of them
-// than necessary; a row that no longer fits one line loses nothing in vain.
-func TestTableGivesWay(t *testing.T) {
+// On a narrow terminal, columns are hidden in their drop order, and no more of them than
+// necessary.
+func TestTableHidesColumns(t *testing.T) {
 	t.Parallel()
 	for width, want := range map[int][]string{
-		0: nil, 200: nil, 97: nil, // the reason is below
+		0: nil, 200: nil, 97: nil, // the reason is printed below
 		96: {"ACCEPTED"}, 86: {"TYPE"}, 72: {"TYPE", "ACCEPTED"},
 		60: nil, // in two lines
 		36: {"ACCEPTED"},
 	} {
 		table := longIDs()
-		require.Equal(t, want, table.write(io.Discard, look{headers: true, width: width}), "%d columns", width)
+		require.Equal(t, want, table.write(io.Discard, tableOptions{headers: true, width: width}), "%d columns", width)
 	}
 	table := longIDs()
 	var out strings.Builder
-	table.write(&out, look{headers: true, width: 80})
+	table.write(&out, tableOptions{headers: true, width: 80})
 	require.Equal(t, `COMMAND                         VM                           STATE      ACCEPTED
 ctl-0123456789abcdef            runner-pool-a-7f3c9d2k-x1b2  SUCCEEDED  2h ago
   the agent acked it
@@ -70,32 +70,32 @@ ctl-0123456789abcdee            runner-pool-a-7f3c9d2k-x1b4  PENDING    now
 `, out.String())
 }
 
-// A change in a watch keeps its ids whole, and its reason useful: it is cut only where it
-// has less room than that in a line below.
+// In a change, ids are never truncated, and a reason is truncated only after minText
+// characters.
 func TestChangeText(t *testing.T) {
 	t.Parallel()
-	const fact = "register_runner reg-pkrkotayajqdtuajrnue5r5qj7: "
+	const summary = "register_runner reg-pkrkotayajqdtuajrnue5r5qj7: "
 	long := strings.Repeat("a long reason ", 20)
 	for _, c := range []struct {
-		detail       string
-		width, taken int
-		rest         string
-		below        []string
+		detail      string
+		width, used int
+		rest        string
+		below       []string
 	}{
-		{long, 0, 50, fact + long, nil},
-		{"the agent acked it", 120, 50, fact + "the agent acked it", nil},
-		{"the agent acked it", 80, 50, "", []string{fact + "the agent acked it"}},
-		{long, 150, 50, fact + "a long reason a long reason a long reason a long re…", nil},
-		{long, 80, 50, "", []string{fact + "a long reason a long reason a", "long reason a long reason a long reason a long reason a long reason a long …"}},
+		{long, 0, 50, summary + long, nil},
+		{"the agent acked it", 120, 50, summary + "the agent acked it", nil},
+		{"the agent acked it", 80, 50, "", []string{summary + "the agent acked it"}},
+		{long, 150, 50, summary + "a long reason a long reason a long reason a long re…", nil},
+		{long, 80, 50, "", []string{summary + "a long reason a long reason a", "long reason a long reason a long reason a long reason a long reason a long …"}},
 	} {
-		rest, below := changeText(fact, c.detail, c.width, c.taken)
+		rest, below := changeText(summary, c.detail, c.width, c.used)
 		require.Equal(t, c.rest, rest, "%d columns", c.width)
 		require.Equal(t, c.below, below, "%d columns", c.width)
 	}
 }
 
-// What is said on stderr of a terminal is wrapped at words, and what was not the end of
-// a line still is not. What moves the cursor is left alone.
+// Text on stderr is wrapped at words on a terminal, without adding a final newline. Lines
+// with cursor control sequences are not wrapped.
 func TestWrapping(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -108,7 +108,7 @@ func TestWrapping(t *testing.T) {
 		"\n": "\n",
 	} {
 		var out strings.Builder
-		n, err := wrapping{&out, func() int { return 50 }}.Write([]byte(text))
+		n, err := wrapWriter{&out, func() int { return 50 }}.Write([]byte(text))
 		require.NoError(t, err)
 		require.Equal(t, len(text), n)
 		require.Equal(t, want, out.String())

@@ -1,6 +1,6 @@
-// Package cli owns migctl: the grammar of its command line, its tables, the file of
-// contexts, the wording of errors and the exit statuses. It uses the controller through
-// the generated client of AdminService only.
+// Package cli owns migctl: its command-line grammar, tables, config file, error messages
+// and exit statuses. It accesses the controller only through the generated AdminService
+// client.
 package cli
 
 import (
@@ -22,21 +22,21 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migclient"
 )
 
-// usualWidth is that of a terminal that does not say its own.
-const usualWidth = 80
+// defaultWidth is assumed for a terminal that does not report its width.
+const defaultWidth = 80
 
-// Main runs one command line and returns the status to exit with; the help of
-// migctl lists what each means. SIGINT and SIGTERM cancel the operation.
+// Main runs one command line and returns the exit status, as documented in migctl's help.
+// SIGINT and SIGTERM cancel the operation.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	// The first signal cancels the operation; the next one ends migctl.
+	// The first signal cancels the operation; the next one terminates the process.
 	context.AfterFunc(ctx, stop)
 	p := program{
 		environ: environment(os.Environ()),
 		stdin:   stdin, stdout: stdout, stderr: stderr,
-		asks: isTerminal(stdin), reports: isTerminal(stderr),
-		width: widthOf(stdout), noteWidth: widthOf(stderr),
+		stdinTTY: isTerminal(stdin), stderrTTY: isTerminal(stderr),
+		width: widthOf(stdout), stderrWidth: widthOf(stderr),
 		now:   func() time.Time { return time.Now().UTC().Round(0) },
 		pause: pause, silence: migclient.Silence,
 		newID: newCommandID,
@@ -44,23 +44,23 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return p.run(ctx, args)
 }
 
-// program is the process around a command line.
+// program is the process environment of a command line.
 type program struct {
 	environ map[string]string
 	stdin   io.Reader
 	stdout  io.Writer
 	stderr  io.Writer
-	// asks and reports are whether stdin and stderr are terminals.
-	asks, reports bool
-	// width and noteWidth are those of the terminals behind stdout and stderr as they
-	// are now; 0 when there is none.
-	width, noteWidth func() int
-	now              func() time.Time
-	// pause waits, or ends early with the error of its context.
+	// stdinTTY and stderrTTY report whether stdin and stderr are terminals.
+	stdinTTY, stderrTTY bool
+	// width and stderrWidth return the current terminal widths of stdout and stderr; 0 if
+	// the stream is not a terminal.
+	width, stderrWidth func() int
+	now                func() time.Time
+	// pause waits, or returns the error of the context when it is done.
 	pause func(context.Context, time.Duration) error
-	// silence is how long a watch may be without an answer before it reconnects.
+	// silence is how long a watch waits for a message before it reconnects.
 	silence time.Duration
-	// newID returns a new id for a command.
+	// newID returns a new command id.
 	newID func() string
 }
 
@@ -68,8 +68,8 @@ func (p program) run(ctx context.Context, args []string) int {
 	out := &output{Writer: p.stdout}
 	p.stdout = out
 	line := &commandLine{}
-	asked := false
-	parser, err := kong.New(line, p.grammar(func(int) { asked = true })...)
+	helpShown := false
+	parser, err := kong.New(line, p.grammar(func(int) { helpShown = true })...)
 	if err != nil {
 		panic(fmt.Sprintf("invalid grammar: %v", err))
 	}
@@ -79,12 +79,12 @@ func (p program) run(ctx context.Context, args []string) int {
 		return exitOK
 	}
 	parsed, err := parser.Parse(args)
-	if asked {
+	if helpShown {
 		return exitOK
 	}
 	if err != nil {
 		in := newInvocation(p, globals{})
-		return in.report(in.misread(err))
+		return in.report(in.parseFailure(err))
 	}
 	in := newInvocation(p, line.globals)
 	in.node = parsed.Selected()
@@ -103,14 +103,14 @@ func (p program) run(ctx context.Context, args []string) int {
 	return in.report(err)
 }
 
-// output is stdout, and remembers an error: when output is lost, the exit status must
-// show it.
+// output is stdout. It remembers the first write error, so that the exit status reports
+// lost output.
 type output struct {
 	io.Writer
 	err error
 }
 
-// Write writes what it can.
+// Write implements io.Writer.
 func (o *output) Write(p []byte) (int, error) {
 	n, err := o.Writer.Write(p)
 	o.err = cmp.Or(o.err, err)
@@ -126,7 +126,7 @@ func environment(pairs []string) map[string]string {
 	return environ
 }
 
-// file is a stream that may be a terminal.
+// file is a stream with a file descriptor.
 type file interface{ Fd() uintptr }
 
 func isTerminal(stream any) bool {
@@ -134,8 +134,8 @@ func isTerminal(stream any) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// widthOf returns what reports how many columns the terminal has now: 80 if it does not
-// say, 0 if the stream is not a terminal.
+// widthOf returns a function that returns the terminal's current width: defaultWidth if it
+// is unknown, 0 if the stream is not a terminal.
 func widthOf(stream any) func() int {
 	f, ok := stream.(file)
 	if !ok || !isTerminal(stream) {
@@ -145,7 +145,7 @@ func widthOf(stream any) func() int {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
 			return width
 		}
-		return usualWidth
+		return defaultWidth
 	}
 }
 
@@ -160,10 +160,10 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// newCommandID returns a new id. It is created here and not by the controller, so that it
-// is known even when the answer is lost.
+// newCommandID returns a random id. The client creates it, not the controller, so that it
+// is known even if the response is lost.
 func newCommandID() string {
 	var b [8]byte
-	_, _ = rand.Read(b[:]) // never an error
+	_, _ = rand.Read(b[:]) // never fails
 	return "ctl-" + hex.EncodeToString(b[:])
 }

@@ -25,39 +25,39 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
-// builtIn is the directory of the programs that tests run; empty when none did.
-var builtIn string
+// binDir is the directory of the binaries that tests built, or empty.
+var binDir string
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(tidy{m}) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(cleanup{m}) }
 
-// tidy removes the programs after the tests.
-type tidy struct{ *testing.M }
+// cleanup removes the binaries after the tests.
+type cleanup struct{ *testing.M }
 
-func (m tidy) Run() int {
+func (m cleanup) Run() int {
 	defer func() {
-		if builtIn != "" {
-			_ = os.RemoveAll(builtIn)
+		if binDir != "" {
+			_ = os.RemoveAll(binDir)
 		}
 	}()
 	return m.M.Run()
 }
 
-// epoch is when every test happens.
+// epoch is the current time in every test.
 var epoch = time.Date(2026, 3, 1, 3, 0, 0, 0, time.UTC)
 
-// desk is migctl at a controller of the test's own.
-type desk struct {
+// driver runs migctl command lines against a fake controller.
+type driver struct {
 	t       *testing.T
 	fleet   *fakeFleet
 	server  *httptest.Server
 	program program
-	ctx     context.Context //nolint:containedctx // the life of one test
+	ctx     context.Context //nolint:containedctx // lives for one test
 }
 
-// newDesk starts a fake controller; stdout is no terminal.
-func newDesk(t *testing.T) *desk {
+// newDriver starts a fake controller. stdout is not a terminal.
+func newDriver(t *testing.T) *driver {
 	t.Helper()
 	fleet := newFakeFleet()
 	mux := http.NewServeMux()
@@ -66,14 +66,14 @@ func newDesk(t *testing.T) *desk {
 	t.Cleanup(server.Close)
 	ids := 0
 	var lock sync.Mutex
-	return &desk{
+	return &driver{
 		t: t, fleet: fleet, server: server, ctx: t.Context(),
 		program: program{
 			environ: map[string]string{
 				addressEnv: server.URL, configEnv: filepath.Join(t.TempDir(), "config", "config.yaml"),
 			},
 			stdin: strings.NewReader(""),
-			width: func() int { return 0 }, noteWidth: func() int { return 0 },
+			width: func() int { return 0 }, stderrWidth: func() int { return 0 },
 			now: fleet.now,
 			pause: func(ctx context.Context, d time.Duration) error {
 				fleet.advance(d)
@@ -90,29 +90,28 @@ func newDesk(t *testing.T) *desk {
 	}
 }
 
-// terminal puts a terminal of this width in front of migctl, and an operator who
-// types.
-func (d *desk) terminal(width int, typed string) {
+// terminal makes stdin, stdout and stderr a terminal of this width with the typed input.
+func (d *driver) terminal(width int, typed string) {
 	d.program.width = func() int { return width }
-	d.program.noteWidth = d.program.width
-	d.program.asks, d.program.reports = true, true
+	d.program.stderrWidth = d.program.width
+	d.program.stdinTTY, d.program.stderrTTY = true, true
 	d.program.stdin = strings.NewReader(typed)
 }
 
-// run runs a command line. In what it says, the server's address is replaced.
-func (d *desk) run(args ...string) (stdout, stderr string, code int) {
+// run runs a command line. In its output, the server's address and the platform are
+// replaced by fixed values.
+func (d *driver) run(args ...string) (stdout, stderr string, code int) {
 	d.t.Helper()
 	var out, errs bytes.Buffer
 	p := d.program
 	p.stdout, p.stderr = &out, &errs
 	code = p.run(d.ctx, args)
-	names := strings.NewReplacer(d.server.URL, "http://controller:8080", runtime.GOOS+"/"+runtime.GOARCH, "linux/amd64")
-	name := names.Replace
-	return name(out.String()), name(errs.String()), code
+	fixed := strings.NewReplacer(d.server.URL, "http://controller:8080", runtime.GOOS+"/"+runtime.GOARCH, "linux/amd64").Replace
+	return fixed(out.String()), fixed(errs.String()), code
 }
 
-// golden compares all that a command line says with testdata/name.golden.
-func (d *desk) golden(name string, args ...string) {
+// golden compares the output and exit status of a command line with testdata/name.golden.
+func (d *driver) golden(name string, args ...string) {
 	d.t.Helper()
 	stdout, stderr, code := d.run(args...)
 	quoted := strings.Join(args, " ")
@@ -131,7 +130,7 @@ func (d *desk) golden(name string, args ...string) {
 	require.Equal(d.t, string(want), got)
 }
 
-// fakeFleet is AdminService over fixed data.
+// fakeFleet is an AdminService with fixed data.
 type fakeFleet struct {
 	migcontrollerv1connect.UnimplementedAdminServiceHandler
 
@@ -140,23 +139,23 @@ type fakeFleet struct {
 	vms      []*migcontrollerv1.VM
 	commands []*migcontrollerv1.CommandRecord
 	events   []*migcontrollerv1.Event
-	// page is the largest page; 0 is no limit.
+	// page is the maximum page size; 0 is unlimited.
 	page int
-	// old leaves out what was added to the schema later.
+	// old is set for a controller without GetServerInfo.
 	old bool
-	// asked are the requests that came.
-	asked []any
-	// fail answers a request with an error; nil lets it through.
+	// requests are the received requests.
+	requests []any
+	// fail returns the error for a request, or nil to execute it.
 	fail func(request any) error
-	// sending is called while a command is being accepted, if it is set.
-	sending func()
-	// becomes is the state of a command by VM, once it is waited for.
-	becomes map[string]migcontrollerv1.CommandState
-	// streams are what the watches send, one after the other.
+	// onSend, if set, is called during SendCommand.
+	onSend func()
+	// results maps VMs to the state of their commands after a wait.
+	results map[string]migcontrollerv1.CommandState
+	// streams serve the WatchFleet requests, one each.
 	streams []func(*migcontrollerv1.WatchFleetRequest, *connect.ServerStream[migcontrollerv1.WatchFleetResponse]) error
 }
 
-// notFound is the error of the controller for what does not exist.
+// notFound returns a not-found error as the controller sends it.
 func notFound(format string, args ...any) error {
 	err := connect.NewError(connect.CodeNotFound, fmt.Errorf(format, args...))
 	detail, bad := connect.NewErrorDetail(&migcontrollerv1.ErrorDetail{Reason: migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND})
@@ -179,23 +178,23 @@ func (f *fakeFleet) advance(d time.Duration) {
 	f.clock = f.clock.Add(d)
 }
 
-// arrive notes a request.
-func (f *fakeFleet) arrive(request any) error {
+// receive records a request, and returns the error to respond with.
+func (f *fakeFleet) receive(request any) error {
 	f.lock.Lock()
 	defer f.lock.Unlock()
-	f.asked = append(f.asked, request)
+	f.requests = append(f.requests, request)
 	if f.fail != nil {
 		return f.fail(request)
 	}
 	return nil
 }
 
-// requestsOf returns the requests of one kind in the order in which they came.
+// requestsOf returns the received requests of one type in order.
 func requestsOf[T any](f *fakeFleet) []T {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	var all []T
-	for _, request := range f.asked {
+	for _, request := range f.requests {
 		if r, ok := request.(T); ok {
 			all = append(all, r)
 		}
@@ -203,8 +202,8 @@ func requestsOf[T any](f *fakeFleet) []T {
 	return all
 }
 
-// cut returns a page of all and the token of the next.
-func cut[T any](all []T, limit int, size int32, token string) (page []T, next string, err error) {
+// paginate returns one page and the token of the next.
+func paginate[T any](all []T, limit int, size int32, token string) (page []T, next string, err error) {
 	from := 0
 	if token != "" {
 		if _, err := fmt.Sscanf(token, "at-%d", &from); err != nil {
@@ -229,29 +228,29 @@ func (f *fakeFleet) GetServerInfo(
 	if f.old {
 		return f.UnimplementedAdminServiceHandler.GetServerInfo(ctx, req)
 	}
-	if err := f.arrive(req); err != nil {
+	if err := f.receive(req); err != nil {
 		return nil, err
 	}
 	return &migcontrollerv1.GetServerInfoResponse{Version: "v1.4.0", StartedAt: stamp(-26 * time.Hour), LiveSessions: 2}, nil
 }
 
 func (f *fakeFleet) ListVMs(_ context.Context, req *migcontrollerv1.ListVMsRequest) (*migcontrollerv1.ListVMsResponse, error) {
-	if err := f.arrive(req); err != nil {
+	if err := f.receive(req); err != nil {
 		return nil, err
 	}
-	var fitting []*migcontrollerv1.VM
+	var matching []*migcontrollerv1.VM
 	for _, v := range f.vms {
 		if (req.PoolId == "" || v.PoolId == req.PoolId) && (req.OrgId == "" || v.OrgId == req.OrgId) &&
 			(req.Status == "" || v.Status == req.Status) && (req.Connected == nil || v.Connected == *req.Connected) {
-			fitting = append(fitting, v)
+			matching = append(matching, v)
 		}
 	}
-	page, next, err := cut(fitting, f.page, req.PageSize, req.PageToken)
+	page, next, err := paginate(matching, f.page, req.PageSize, req.PageToken)
 	return &migcontrollerv1.ListVMsResponse{Vms: page, NextPageToken: next}, err
 }
 
 func (f *fakeFleet) GetVM(_ context.Context, req *migcontrollerv1.GetVMRequest) (*migcontrollerv1.GetVMResponse, error) {
-	if err := f.arrive(req); err != nil {
+	if err := f.receive(req); err != nil {
 		return nil, err
 	}
 	v, err := f.findVM(req.VmId)
@@ -270,10 +269,10 @@ func (f *fakeFleet) findVM(id string) (*migcontrollerv1.VM, error) {
 func (f *fakeFleet) ListCommands(
 	_ context.Context, req *migcontrollerv1.ListCommandsRequest,
 ) (*migcontrollerv1.ListCommandsResponse, error) {
-	if err := f.arrive(req); err != nil {
+	if err := f.receive(req); err != nil {
 		return nil, err
 	}
-	page, next, err := cut(f.commands, f.page, req.PageSize, req.PageToken)
+	page, next, err := paginate(f.commands, f.page, req.PageSize, req.PageToken)
 	return &migcontrollerv1.ListCommandsResponse{Commands: page, NextPageToken: next}, err
 }
 
@@ -289,7 +288,7 @@ func (f *fakeFleet) find(id string) (*migcontrollerv1.CommandRecord, error) {
 func (f *fakeFleet) GetCommand(
 	_ context.Context, req *migcontrollerv1.GetCommandRequest,
 ) (*migcontrollerv1.GetCommandResponse, error) {
-	if err := f.arrive(req); err != nil {
+	if err := f.receive(req); err != nil {
 		return nil, err
 	}
 	c, err := f.find(req.CommandId)
@@ -299,7 +298,7 @@ func (f *fakeFleet) GetCommand(
 func (f *fakeFleet) CancelCommand(
 	_ context.Context, req *migcontrollerv1.CancelCommandRequest,
 ) (*migcontrollerv1.CancelCommandResponse, error) {
-	if err := f.arrive(req); err != nil {
+	if err := f.receive(req); err != nil {
 		return nil, err
 	}
 	c, err := f.find(req.CommandId)
@@ -315,16 +314,16 @@ func (f *fakeFleet) CancelCommand(
 	}}, nil
 }
 
-// SendCommand accepts every command. When it is waited for, the whole wait
-// passes on the clock, and then it is what the VM's commands become.
+// SendCommand accepts every command. With a wait, the command gets the state that
+// results has for the VM; if there is none, the clock advances by the wait.
 func (f *fakeFleet) SendCommand(
 	_ context.Context, req *migcontrollerv1.SendCommandRequest,
 ) (*migcontrollerv1.SendCommandResponse, error) {
-	if err := f.arrive(req); err != nil {
+	if err := f.receive(req); err != nil {
 		return nil, err
 	}
-	if f.sending != nil {
-		f.sending()
+	if f.onSend != nil {
+		f.onSend()
 	}
 	record := &migcontrollerv1.CommandRecord{
 		Command: req.Command, VmId: req.VmId, State: migcontrollerv1.CommandState_COMMAND_STATE_PENDING, AcceptedAt: stamp(0),
@@ -333,7 +332,7 @@ func (f *fakeFleet) SendCommand(
 	if req.Wait == nil {
 		return &migcontrollerv1.SendCommandResponse{Command: record}, nil
 	}
-	if state, known := f.becomes[req.VmId]; known {
+	if state, known := f.results[req.VmId]; known {
 		record.State, record.Attempts, record.Reason = state, 1, "the agent acked it"
 	} else {
 		f.advance(req.Wait.AsDuration())
@@ -342,17 +341,17 @@ func (f *fakeFleet) SendCommand(
 }
 
 func (f *fakeFleet) ListEvents(_ context.Context, req *migcontrollerv1.ListEventsRequest) (*migcontrollerv1.ListEventsResponse, error) {
-	if err := f.arrive(req); err != nil {
+	if err := f.receive(req); err != nil {
 		return nil, err
 	}
-	page, next, err := cut(f.events, f.page, req.PageSize, req.PageToken)
+	page, next, err := paginate(f.events, f.page, req.PageSize, req.PageToken)
 	return &migcontrollerv1.ListEventsResponse{Events: page, NextPageToken: next}, err
 }
 
 func (f *fakeFleet) ListHeartbeats(
 	_ context.Context, req *migcontrollerv1.ListHeartbeatsRequest,
 ) (*migcontrollerv1.ListHeartbeatsResponse, error) {
-	if err := f.arrive(req); err != nil {
+	if err := f.receive(req); err != nil {
 		return nil, err
 	}
 	v, err := f.findVM(req.GetVmId())
@@ -360,21 +359,21 @@ func (f *fakeFleet) ListHeartbeats(
 		return nil, err
 	}
 	stream, http := migcontrollerv1.ReportSource_REPORT_SOURCE_STREAM, migcontrollerv1.ReportSource_REPORT_SOURCE_HTTP
-	beats := []*migcontrollerv1.HeartbeatRecord{
+	heartbeats := []*migcontrollerv1.HeartbeatRecord{
 		{
 			VmId: v.GetVmId(), ReceivedAt: stamp(-3 * time.Second), SentAt: stamp(-4 * time.Second), Source: stream, SessionEpoch: 3,
 			Status: v.GetStatus(), Runner: v.GetRunner(), CurrentJob: v.GetCurrentJob(), Health: v.GetHealth(),
 		},
 		{VmId: v.GetVmId(), ReceivedAt: stamp(-time.Hour), Source: http, Status: "ready", Runner: &migcontrollerv1.Runner{State: "idle"}},
 	}
-	page, next, err := cut(beats, f.page, req.PageSize, req.PageToken)
+	page, next, err := paginate(heartbeats, f.page, req.PageSize, req.PageToken)
 	return &migcontrollerv1.ListHeartbeatsResponse{Heartbeats: page, NextPageToken: next}, err
 }
 
 func (f *fakeFleet) WatchFleet(
 	_ context.Context, req *migcontrollerv1.WatchFleetRequest, stream *connect.ServerStream[migcontrollerv1.WatchFleetResponse],
 ) error {
-	if err := f.arrive(req); err != nil {
+	if err := f.receive(req); err != nil {
 		return err
 	}
 	f.lock.Lock()

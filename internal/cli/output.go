@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// structured reports whether the output is for programs.
+// structured reports whether the output format is JSON or YAML.
 func (in *invocation) structured() bool { return in.Output == outJSON || in.Output == outYAML }
 
 // colour reports whether to use colours on stdout.
@@ -27,26 +27,26 @@ func (in *invocation) colour() bool {
 	}
 }
 
-// writeTable shows a table. If it has no rows, it prints none to stderr; if it leaves out
-// columns, it says so on a terminal.
-func (in *invocation) writeTable(t table, none string) {
+// writeTable prints a table, or the empty message to stderr if it has no rows. On a
+// terminal it names the hidden columns.
+func (in *invocation) writeTable(t table, emptyMessage string) {
 	if len(t.rows) == 0 {
-		fmt.Fprintln(in.stderr, none)
+		fmt.Fprintln(in.stderr, emptyMessage)
 		return
 	}
-	l := look{wide: in.Output == outWide, headers: !in.NoHeaders, colour: in.colour(), width: in.width()}
-	if l.wide {
-		l.width = 0
+	o := tableOptions{wide: in.Output == outWide, headers: !in.NoHeaders, colour: in.colour(), width: in.width()}
+	if o.wide {
+		o.width = 0
 	}
-	if dropped := t.write(in.stdout, l); len(dropped) > 0 && in.reports {
-		fmt.Fprintf(in.stderr, "Hidden columns: %s. -o wide shows all columns.\n", strings.Join(dropped, ", "))
+	if hidden := t.write(in.stdout, o); len(hidden) > 0 && in.stderrTTY {
+		fmt.Fprintf(in.stderr, "Hidden columns: %s. -o wide shows all columns.\n", strings.Join(hidden, ", "))
 	}
 }
 
-// writeList writes the records as one document, or as a table.
-func writeList[M proto.Message](in *invocation, records []M, t table, none string) error {
+// writeList prints the records as one JSON or YAML document, or as a table.
+func writeList[M proto.Message](in *invocation, records []M, t table, emptyMessage string) error {
 	if !in.structured() {
-		in.writeTable(t, none)
+		in.writeTable(t, emptyMessage)
 		return nil
 	}
 	list := make([]json.RawMessage, 0, len(records))
@@ -60,7 +60,7 @@ func writeList[M proto.Message](in *invocation, records []M, t table, none strin
 	return in.writeValue(list)
 }
 
-// writeRecord writes one record as a document, or its fields, one per line.
+// writeRecord prints one record as a JSON or YAML document, or as its fields.
 func (in *invocation) writeRecord(record proto.Message, fields table) error {
 	if in.structured() {
 		document, err := protoDocument(record)
@@ -69,15 +69,15 @@ func (in *invocation) writeRecord(record proto.Message, fields table) error {
 		}
 		return in.writeValue(document)
 	}
-	l := look{colour: in.colour(), width: in.width()}
+	o := tableOptions{colour: in.colour(), width: in.width()}
 	if in.Output == outWide {
-		l.width = 0
+		o.width = 0
 	}
-	fields.writeFields(in.stdout, l)
+	fields.writeFields(in.stdout, o)
 	return nil
 }
 
-// writeLine writes one record of an endless list: a line of JSON, or a document of YAML.
+// writeLine prints one record of a stream: one line of JSON, or one YAML document.
 func (in *invocation) writeLine(record proto.Message) error {
 	document, err := protoDocument(record)
 	if err != nil {
@@ -91,7 +91,7 @@ func (in *invocation) writeLine(record proto.Message) error {
 	return err
 }
 
-// writeValue writes a document in the chosen form.
+// writeValue prints a value as JSON or YAML.
 func (in *invocation) writeValue(v any) error {
 	document, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -107,7 +107,7 @@ func (in *invocation) writeValue(v any) error {
 	return err
 }
 
-// protoDocument returns ProtoJSON without white space: that of the library varies.
+// protoDocument returns compact ProtoJSON, because protojson varies its whitespace.
 func protoDocument(m proto.Message) (json.RawMessage, error) {
 	document, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
 	if err != nil {
@@ -120,7 +120,7 @@ func protoDocument(m proto.Message) (json.RawMessage, error) {
 	return compact.Bytes(), nil
 }
 
-// when shows a point in time: how long ago, or in wide output RFC 3339.
+// when formats a time relative to now, or as RFC 3339 in wide output.
 func (in *invocation) when(ts *timestamppb.Timestamp) cell {
 	switch {
 	case ts == nil:
@@ -132,7 +132,7 @@ func (in *invocation) when(ts *timestamppb.Timestamp) cell {
 	}
 }
 
-// whenBoth shows a point in time both ways.
+// whenBoth formats a time as RFC 3339 and relative to now.
 func (in *invocation) whenBoth(ts *timestamppb.Timestamp) cell {
 	if ts == nil {
 		return cell{}
@@ -147,19 +147,19 @@ func clockTime(ts *timestamppb.Timestamp) string {
 	return ts.AsTime().Format(time.RFC3339)
 }
 
-// relative says how far a time is from now, in its largest unit.
+// relative formats the distance of t from now in its largest unit.
 func relative(now, t time.Time) string {
 	d := now.Sub(t)
 	if d < 0 {
-		return "in " + rough(-d)
+		return "in " + largestUnit(-d)
 	}
 	if d < time.Second {
 		return "now"
 	}
-	return rough(d) + " ago"
+	return largestUnit(d) + " ago"
 }
 
-func rough(d time.Duration) string {
+func largestUnit(d time.Duration) string {
 	switch {
 	case d < time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))

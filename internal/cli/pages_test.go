@@ -19,17 +19,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// page returns a document of the project.
-func page(t *testing.T, path ...string) string {
+// readPage returns a file of the repository.
+func readPage(t *testing.T, path ...string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join(append([]string{"..", ".."}, path...)...))
 	require.NoError(t, err)
 	return string(content)
 }
 
-// loads are what differs from one run to the next in the JSON of getting started, and
-// in the names of files.
-var loads = []struct {
+// volatileNumbers matches numbers and times that differ between runs, in JSON and in file
+// names.
+var volatileNumbers = []struct {
 	pattern *regexp.Regexp
 	to      string
 }{
@@ -38,36 +38,36 @@ var loads = []struct {
 	{regexp.MustCompile(`"\d{9,}"`), `"NUMBER"`}, // bytes, and seconds
 }
 
-// moods are what a simulated VM of the quick start may be doing.
-var moods = regexp.MustCompile(`(?m)^(sim-vm-\d+  -  )\w+  [a-z_]+(, spent)?  \w+( \(.*?\))?  \S+  `)
+// simulatedStates matches the state of a simulated VM, which varies.
+var simulatedStates = regexp.MustCompile(`(?m)^(sim-vm-\d+  -  )\w+  [a-z_]+(, spent)?  \w+( \(.*?\))?  \S+  `)
 
-// alike reports whether lines are what a page shows. There, a line with … stands for any
-// lines.
-func alike(shown, got []string) bool {
-	form := func(lines []string) string {
+// matchesPage reports whether the output is what a page shows, where a line with … stands
+// for any lines.
+func matchesPage(shown, got []string) bool {
+	normalize := func(lines []string) string {
 		text := strings.Trim(strings.Join(normalized(lines), "\n"), "\n")
-		for _, l := range loads {
+		for _, l := range volatileNumbers {
 			text = l.pattern.ReplaceAllString(text, l.to)
 		}
-		return moods.ReplaceAllString(text, "${1}MOOD  ")
+		return simulatedStates.ReplaceAllString(text, "${1}MOOD  ")
 	}
-	pattern := regexp.MustCompile(`(?m)^ *…$`).ReplaceAllString(regexp.QuoteMeta(form(shown)), `(?s:.*?)`)
-	return regexp.MustCompile(`^` + pattern + `$`).MatchString(form(got))
+	pattern := regexp.MustCompile(`(?m)^ *…$`).ReplaceAllString(regexp.QuoteMeta(normalize(shown)), `(?s:.*?)`)
+	return regexp.MustCompile(`^` + pattern + `$`).MatchString(normalize(got))
 }
 
-// The quick start of the README is true: with what make run runs, its commands show what
-// the README shows.
+// The quick start of the README is accurate: against the controller that make run starts,
+// its commands print what the README shows.
 func TestQuickStart(t *testing.T) {
 	t.Parallel()
-	run := regexp.MustCompile(`(?m)^run: .*\n\t@exec bin/controller (.*)$`).FindStringSubmatch(page(t, "Makefile"))
+	run := regexp.MustCompile(`(?m)^run: .*\n\t@exec bin/controller (.*)$`).FindStringSubmatch(readPage(t, "Makefile"))
 	require.NotNil(t, run, "make run runs the controller")
 	address := controller(t, strings.Fields(run[1])...)
 	registered := regexp.MustCompile(`(?m)^sim-vm-0001 .* registered `)
 	require.Eventually(t, func() bool {
 		s := migctl(t, 120, address, "vms")
 		return s.ends() == exitOK && strings.Count(s.text(), "\n") == 5 && registered.MatchString(s.text())
-	}, patience, 100*time.Millisecond)
-	all := sessions(page(t, "README.md"))
+	}, screenTimeout, 100*time.Millisecond)
+	all := sessions(readPage(t, "README.md"))
 	require.Len(t, all, 3)
 	home := t.TempDir()
 	require.NoError(t, os.Symlink(binaries(t), filepath.Join(home, "bin")))
@@ -79,7 +79,7 @@ func TestQuickStart(t *testing.T) {
 			require.Contains(t, strings.Join(got, ""), `"COMMAND_STATE_SUCCEEDED"`, "README.md:%d", s.line)
 			continue
 		}
-		require.True(t, alike(s.shown, got), "README.md:%d shows\n%s\nbut it is\n%s", s.line, strings.Join(s.shown, "\n"), strings.Join(got, "\n"))
+		require.True(t, matchesPage(s.shown, got), "README.md:%d shows\n%s\nbut it is\n%s", s.line, strings.Join(s.shown, "\n"), strings.Join(got, "\n"))
 	}
 }
 
@@ -90,10 +90,10 @@ type bash struct {
 	lines *bufio.Scanner
 }
 
-// startBash starts a shell in dir.
+// startBash starts bash in dir.
 func startBash(t *testing.T, dir string, environ ...string) *bash {
 	t.Helper()
-	// It lives until the cleanup, in which it ends its jobs.
+	// The shell must outlive the test's context: the cleanup uses it to kill its jobs.
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), "bash", "--norc", "--noprofile")
 	cmd.Dir, cmd.Env = dir, append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir}, environ...)
 	stdin, err := cmd.StdinPipe()
@@ -112,18 +112,18 @@ func startBash(t *testing.T, dir string, environ ...string) *bash {
 	return &bash{t, stdin, bufio.NewScanner(read)}
 }
 
-// killed is what bash reports of a job that was killed.
+// killed matches the message that bash prints for a killed job.
 var killed = regexp.MustCompile(`line \d+: +\d+ (Killed|Terminated)`)
 
-// run runs a command, and returns the lines that it printed.
+// run runs a command, and returns its output lines.
 func (b *bash) run(command string) (out []string) {
 	b.t.Helper()
-	const mark = "--- done ---"
-	_, err := fmt.Fprintf(b.stdin, "%s\necho; echo '%s'\n", command, mark)
+	const marker = "--- done ---"
+	_, err := fmt.Fprintf(b.stdin, "%s\necho; echo '%s'\n", command, marker)
 	require.NoError(b.t, err)
 	for b.lines.Scan() {
 		switch line := b.lines.Text(); {
-		case line == mark:
+		case line == marker:
 			return out
 		case !killed.MatchString(line):
 			out = append(out, line)
@@ -133,31 +133,31 @@ func (b *bash) run(command string) (out []string) {
 	return nil
 }
 
-// shows runs a command until it shows what the page shows: the programs need a moment
-// for what a reader sees at once.
-func (b *bash) shows(what string, s session) {
+// eventually repeats a command until it prints what the page shows, because the state that
+// a reader sees takes a moment to appear.
+func (b *bash) eventually(what string, s session) {
 	b.t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(screenTimeout)
 	for {
 		got := b.run(s.command)
 		if len(s.shown) == 0 {
 			require.NotContains(b.t, strings.Join(got, "\n"), `"code":`, "%s:%d", what, s.line)
 			return
 		}
-		if alike(s.shown, got) {
+		if matchesPage(s.shown, got) {
 			return
 		}
 		if time.Now().After(deadline) {
-			require.Failf(b.t, "the page is not true", "%s:%d: %s\nshows\n%s\nbut it is\n%s",
+			require.Failf(b.t, "the page is not accurate", "%s:%d: %s\nshows\n%s\nbut it is\n%s",
 				what, s.line, s.command, strings.Join(s.shown, "\n"), strings.Join(got, "\n"))
 		}
 		require.NoError(b.t, pause(b.t.Context(), 100*time.Millisecond))
 	}
 }
 
-// quietPort returns a free port at host. Nothing else that these tests run uses that
-// host, so it stays free.
-func quietPort(t *testing.T, host string) string {
+// freeAddress returns a free address at host. No other test uses that host, so the port
+// stays free.
+func freeAddress(t *testing.T, host string) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", host+":0")
 	if err != nil { // only Linux has more than one loopback address
@@ -168,22 +168,22 @@ func quietPort(t *testing.T, host string) string {
 	return l.Addr().String()
 }
 
-// Getting started is true: its commands, run one after the other in one shell, show what
-// the page shows, through the crash of the controller and its new start.
+// Getting started is accurate: run in order in one shell, its commands print what the page
+// shows, across the crash and restart of the controller.
 func TestGettingStarted(t *testing.T) {
 	t.Parallel()
-	content, _, found := strings.Cut(page(t, "docs", "getting-started.md"), "## Connect a MIGlet")
+	content, _, found := strings.Cut(readPage(t, "docs", "getting-started.md"), "## Connect a MIGlet")
 	require.True(t, found)
 	dir := t.TempDir()
 	require.NoError(t, os.Symlink(binaries(t), filepath.Join(dir, "bin")))
-	http, grpc := quietPort(t, "127.83.17.5"), quietPort(t, "127.83.17.5")
+	http, grpc := freeAddress(t, "127.83.17.5"), freeAddress(t, "127.83.17.5")
 	b := startBash(t, dir, "CONTROLLER_HTTP_ADDR="+http, "CONTROLLER_GRPC_ADDR="+grpc)
-	here := strings.NewReplacer(
+	replacer := strings.NewReplacer(
 		"localhost:8080", http,
-		// The VMs of the page take no jobs while it is read.
+		// The simulated VMs must not start jobs during the test.
 		"./bin/migletsim ", "./bin/migletsim --job-every 0 --controller http://"+grpc+" ",
 	)
-	makefile := page(t, "Makefile")
+	makefile := readPage(t, "Makefile")
 	all := sessions(content)
 	require.Greater(t, len(all), 15)
 	for _, s := range all {
@@ -193,10 +193,10 @@ func TestGettingStarted(t *testing.T) {
 			}
 			continue
 		}
-		s.command = here.Replace(s.command)
+		s.command = replacer.Replace(s.command)
 		if strings.HasPrefix(s.command, "kill ") {
-			s.command += "; wait" // The next command comes faster than a reader's.
+			s.command += "; wait" // Unlike a reader, the test continues immediately.
 		}
-		b.shows("docs/getting-started.md", s)
+		b.eventually("docs/getting-started.md", s)
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 type poolsCmd struct{ vmFilter }
 
-// Help shows examples.
+// Help returns the command's help text.
 func (poolsCmd) Help() string {
 	return examples("IDLE, JOB_RUNNING, SPENT and ERROR count connected VMs only.", "migctl pools", "migctl pools --org tools")
 }
@@ -63,7 +63,7 @@ func (cmd poolsCmd) Run(ctx context.Context, in *invocation) error {
 	return nil
 }
 
-// count shows a number; the tone is for those above 0.
+// count shows a number, in the given tone unless it is 0.
 func count(n int, t tone) cell {
 	if n == 0 {
 		t = neutral
@@ -71,8 +71,8 @@ func count(n int, t tone) cell {
 	return cell{text: strconv.Itoa(n), tone: t}
 }
 
-// countPools counts by pool, in the order of their names. The last status of a VM that
-// is offline does not count.
+// countPools returns the counts of each pool, sorted by pool. The statuses of offline VMs
+// are not counted.
 func countPools(vms []*migcontrollerv1.VM) []poolCount {
 	byName := map[string]*poolCount{}
 	for _, v := range vms {

@@ -22,20 +22,20 @@ import (
 	"github.com/mig-controller/mig-controller/internal/app"
 )
 
-// patience is how long a screen may take to show what is expected.
-const patience = 30 * time.Second
+// screenTimeout limits the wait for an expected screen.
+const screenTimeout = 30 * time.Second
 
-// programs are what is built and run here. Nobody calls them: that the tests hold
-// them makes the go command run them again when anything in them has changed.
+// programs are the entry points of the binaries that the tests build. Referencing them
+// makes go test rerun the tests, instead of using cached results, when their code changes.
 var programs = []any{app.Main, Main}
 
-// buildOnce builds migctl and the controller into one directory.
+// buildOnce builds the binaries into one directory.
 var buildOnce = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "migctl")
 	if err != nil {
 		return "", err
 	}
-	builtIn = dir
+	binDir = dir
 	build := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-o", dir, "../../cmd/migctl", "../../cmd/controller", "../../cmd/migletsim")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build: %w\n%s", err, out)
@@ -58,13 +58,13 @@ func controller(t *testing.T, flags ...string) string {
 	return "http://" + background(t, "controller", "http addr", args...)
 }
 
-// background runs a program until the test ends, and returns the last word of the
-// first line that has the mark.
+// background runs a program until the test ends, and returns the last word of the first
+// output line that contains mark.
 func background(t *testing.T, name, mark string, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(binaries(t), name), args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = patience
+	cmd.WaitDelay = screenTimeout
 	read, write, err := os.Pipe()
 	require.NoError(t, err)
 	cmd.Stdout, cmd.Stderr = write, write
@@ -90,29 +90,28 @@ func background(t *testing.T, name, mark string, args ...string) string {
 	select {
 	case word := <-found:
 		return word
-	case <-time.After(patience):
+	case <-time.After(screenTimeout):
 		require.Fail(t, name+" does not say "+mark)
 		return ""
 	}
 }
 
-// screen is a terminal with a program in it.
+// screen is an emulated terminal that runs a program.
 type screen struct {
 	t   *testing.T
 	tty *os.File
 	cmd *exec.Cmd
-	// lock is for what is on the screen.
+	// lock guards term.
 	lock sync.Mutex
 	term *vt.Emulator
-	// hidden is set while there is no cursor.
+	// hidden is set while the cursor is hidden.
 	hidden bool
-	// changed has something when the screen may look different.
+	// changed receives a value after output.
 	changed chan struct{}
 	closed  chan struct{}
 }
 
-// open starts a program in a terminal of this width, with the environment of a
-// person who has just logged in and the variables given.
+// open starts a program in a terminal of this width, with a login environment plus environ.
 func open(t *testing.T, width int, environ []string, name string, args ...string) *screen {
 	t.Helper()
 	const height = 50
@@ -137,13 +136,13 @@ func open(t *testing.T, width int, environ []string, name string, args ...string
 	return s
 }
 
-// migctl opens migctl in a terminal.
+// migctl starts migctl in a terminal.
 func migctl(t *testing.T, width int, address string, args ...string) *screen {
 	t.Helper()
 	return open(t, width, []string{addressEnv + "=" + address}, filepath.Join(binaries(t), "migctl"), args...)
 }
 
-// show puts on the screen what the program says, until it is gone.
+// show copies the program's output to the screen until the program ends.
 func (s *screen) show() {
 	defer close(s.closed)
 	buffer := make([]byte, 4096)
@@ -162,7 +161,7 @@ func (s *screen) show() {
 	}
 }
 
-// lines are the rows of the screen down to the last that is not empty.
+// lines returns the rows of the screen without trailing empty rows.
 func (s *screen) lines() []string {
 	s.lock.Lock()
 	defer s.lock.Unlock()
@@ -186,10 +185,10 @@ func (s *screen) lines() []string {
 
 func (s *screen) text() string { return strings.Join(s.lines(), "\n") }
 
-// until waits for the screen to look as it should.
+// until waits until seen returns true. what describes the condition.
 func (s *screen) until(what string, seen func() bool) {
 	s.t.Helper()
-	deadline := time.After(patience)
+	deadline := time.After(screenTimeout)
 	for !seen() {
 		select {
 		case <-s.changed:
@@ -204,7 +203,7 @@ func (s *screen) until(what string, seen func() bool) {
 	}
 }
 
-// sees waits for a text.
+// sees waits until the screen contains the text.
 func (s *screen) sees(text string) {
 	s.t.Helper()
 	s.until(text, func() bool { return strings.Contains(s.text(), text) })
@@ -216,7 +215,7 @@ func (s *screen) types(keys string) {
 	require.NoError(s.t, err)
 }
 
-// resize makes the terminal another width.
+// resize changes the width of the terminal.
 func (s *screen) resize(width int) {
 	s.t.Helper()
 	s.lock.Lock()
@@ -225,13 +224,13 @@ func (s *screen) resize(width int) {
 	require.NoError(s.t, pty.Setsize(s.tty, &pty.Winsize{Rows: uint16(s.term.Height()), Cols: uint16(width)}))
 }
 
-// ends waits for the end of the program, and returns its exit status. It leaves
-// the terminal as it was: the cursor there, at the begin of a line, no colour.
+// ends waits for the program to end, and returns its exit status. It requires that the
+// program restored the terminal: a visible cursor at the start of a line, and no colour.
 func (s *screen) ends() int {
 	s.t.Helper()
 	select {
 	case <-s.closed:
-	case <-time.After(patience):
+	case <-time.After(screenTimeout):
 		require.Failf(s.t, "the program", "does not end:\n%s", s.text())
 	}
 	err := s.cmd.Wait()
@@ -239,19 +238,19 @@ func (s *screen) ends() int {
 		failed := new(exec.ExitError)
 		require.ErrorAs(s.t, err, &failed)
 	}
-	require.False(s.t, s.hidden, "the cursor is there")
-	require.False(s.t, s.term.IsAltScreen(), "what was said stays")
-	require.Zero(s.t, s.term.CursorPosition().X, "the prompt begins a line:\n%s", s.text())
+	require.False(s.t, s.hidden, "the cursor is visible")
+	require.False(s.t, s.term.IsAltScreen(), "the alternate screen is off")
+	require.Zero(s.t, s.term.CursorPosition().X, "the cursor is at the start of a line:\n%s", s.text())
 	at := s.term.CursorPosition()
 	_, _ = s.term.WriteString("x")
 	style := s.term.CellAt(at.X, at.Y).Style
-	require.True(s.t, style.IsZero(), "no colour is left on")
+	require.True(s.t, style.IsZero(), "the colour is reset")
 	_, _ = s.term.WriteString("\b \b")
 	return s.cmd.ProcessState.ExitCode()
 }
 
-// colourOf returns the colour of the first letter of a text, in the numbers of
-// terminals; -1 for none.
+// colourOf returns the ANSI colour index of the first letter of the text, or -1 for the
+// default colour.
 func (s *screen) colourOf(text string) int {
 	s.t.Helper()
 	lines := s.lines()

@@ -18,29 +18,28 @@ import (
 )
 
 const (
-	// waitStep is how long one call waits at most: short enough for the idle timeouts of
-	// proxies, and to notice that the controller restarts.
+	// waitStep is the longest wait of one call. It is below the idle timeouts of proxies,
+	// and lets migctl detect a restart of the controller.
 	waitStep = 20 * time.Second
-	// retryPause is the time between two attempts to reach a controller that has
-	// answered before.
+	// retryPause is the delay between retries once a command has been accepted.
 	retryPause = time.Second
 )
 
-// parameters are the options of a command to send.
+// parameters are the flags that describe a command to send.
 type parameters struct {
 	Param      []string `sep:"none" placeholder:"NAME=TEXT" help:"A text parameter; can be repeated."`
 	Int        []string `sep:"none" placeholder:"NAME=N" help:"An integer parameter; can be repeated."`
 	Bool       []string `sep:"none" placeholder:"NAME=BOOL" help:"A parameter that is true or false; can be repeated."`
 	List       []string `placeholder:"A,B" help:"The list parameter."`
-	TTL        span     `name:"ttl" placeholder:"TIME" help:"How long the command may wait for delivery. Default: the controller's, 1h unless configured otherwise."`
-	AckTimeout span     `placeholder:"TIME" help:"How long the agent may take to ack. Default: the controller's, 30s unless configured otherwise."`
+	TTL        duration `name:"ttl" placeholder:"TIME" help:"How long the command may wait for delivery. Default: the controller's, 1h unless configured otherwise."`
+	AckTimeout duration `placeholder:"TIME" help:"How long the agent may take to ack. Default: the controller's, 30s unless configured otherwise."`
 
 	AnyType bool `help:"Send the type even if it looks misspelt."`
 
 	MaxDeliveries int32 `placeholder:"N" help:"Deliver the command at most N times. Default: the controller's, 5 unless configured otherwise."`
 }
 
-// request returns what to send, for no VM yet.
+// request returns the request without a VM and command id.
 func (p parameters) request(kind string) (*migcontrollerv1.SendCommandRequest, error) {
 	if err := checkType(kind); err != nil && !p.AnyType {
 		return nil, err
@@ -67,7 +66,7 @@ func (p parameters) request(kind string) (*migcontrollerv1.SendCommandRequest, e
 	return req, nil
 }
 
-// pairs reads NAME=VALUE arguments; rule is what their values must be.
+// pairs parses NAME=VALUE arguments. rule describes valid values for error messages.
 func pairs[V any](flag string, args []string, rule string, parse func(string) (V, error)) (map[string]V, error) {
 	out := make(map[string]V, len(args))
 	for _, arg := range args {
@@ -91,11 +90,11 @@ type sendCmd struct {
 	VM   string `arg:"" name:"vm" help:"The VM's id."`
 	Type string `arg:"" help:"The type of command: drain, shutdown, update_config, set_log_level, register_runner, or another that the agent supports."`
 	parameters
-	ID   string `name:"id" placeholder:"ID" help:"The command's id. Sending again with the same id is safe. Default: a new random id."`
-	Wait span   `placeholder:"TIME" help:"Wait up to this long for the command to end. Default: do not wait."`
+	ID   string   `name:"id" placeholder:"ID" help:"The command's id. Sending again with the same id is safe. Default: a new random id."`
+	Wait duration `placeholder:"TIME" help:"Wait up to this long for the command to end. Default: do not wait."`
 }
 
-// Help says what sending promises.
+// Help returns the command's help text.
 func (sendCmd) Help() string {
 	return examples(
 		"Once migctl has answered, the command is on disk and will be delivered unless it is cancelled or its --ttl "+
@@ -119,8 +118,8 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 		id = in.newID()
 	}
 	req.VmId, req.Command.Id = cmd.VM, id
-	if cmd.Wait > 0 && in.reports {
-		fmt.Fprintf(in.stderr, "Sending %s; waiting up to %s for it to end.\n", printable(id), written(time.Duration(cmd.Wait)))
+	if cmd.Wait > 0 && in.stderrTTY {
+		fmt.Fprintf(in.stderr, "Sending %s; waiting up to %s for it to end.\n", printable(id), formatDuration(time.Duration(cmd.Wait)))
 	}
 	in.warn(ctx, cmd.Type, []string{cmd.VM})
 	record, err := in.send(ctx, req, time.Duration(cmd.Wait))
@@ -131,7 +130,7 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 		return ctx.Err()
 	case err != nil && record != nil:
 		f := *in.explain(err)
-		f.hint = fmt.Sprintf("%s was accepted and is still in progress.\n%s", id, lookHint(id))
+		f.hint = fmt.Sprintf("%s was accepted and is still in progress.\n%s", id, checkHint(id))
 		return &f
 	case in.uncertain(err):
 		f := *in.explain(err)
@@ -146,24 +145,23 @@ func (cmd sendCmd) Run(ctx context.Context, in *invocation) error {
 	return in.outcome(record, cmd.Wait > 0)
 }
 
-// reportInterrupted reports what is known about a command after an interrupt: that it was
-// accepted, if there is a record of it, or else that it may have been.
+// reportInterrupted reports after an interrupt that a command was accepted, if it has a
+// record, or that it may have been.
 func (in *invocation) reportInterrupted(record *migcontrollerv1.CommandRecord, id string) {
-	f := &failure{code: exitInterrupted, text: fmt.Sprintf("interrupted; %s may have been accepted", id), hint: lookHint(id)}
+	f := &failure{code: exitInterrupted, text: fmt.Sprintf("interrupted; %s may have been accepted", id), hint: checkHint(id)}
 	if record != nil {
 		f.text = fmt.Sprintf("interrupted; %s was accepted and is still in progress", id)
 	}
 	in.show("", f)
 }
 
-// lookHint says how to look at a command, and how to cancel it.
-func lookHint(id string) string {
+// checkHint returns the hint to check or cancel a command.
+func checkHint(id string) string {
 	return fmt.Sprintf("To check it: migctl command %s; to cancel it: migctl cancel %s", id, id)
 }
 
-// uncertain reports whether a request that changes something may have been carried
-// out although it ended with this error: no answer of the controller says that it
-// was not, and it may have reached it.
+// uncertain reports whether a mutating request may have been executed despite this error:
+// it may have reached the controller, and no response says that it was rejected.
 func (in *invocation) uncertain(err error) bool {
 	if err == nil {
 		return false
@@ -176,12 +174,12 @@ func (in *invocation) uncertain(err error) bool {
 	}
 	code := connect.CodeOf(err)
 	if code == connect.CodeUnimplemented || code == connect.CodeNotFound {
-		return false // it was not carried out
+		return false // never executed
 	}
 	return in.explain(err).code == exitUnavailable || code == connect.CodeInternal || code == connect.CodeUnknown
 }
 
-// outcome returns the error of a command that was waited for and did not succeed.
+// outcome returns an error if a command was waited for and did not succeed.
 func (in *invocation) outcome(c *migcontrollerv1.CommandRecord, waited bool) error {
 	switch {
 	case !waited || succeeded(c):
@@ -190,7 +188,7 @@ func (in *invocation) outcome(c *migcontrollerv1.CommandRecord, waited bool) err
 		id := c.GetCommand().GetId()
 		return &failure{
 			code: exitNotEnded, text: fmt.Sprintf("timed out waiting for %s, which is still %s", id, stateName(c.GetState())),
-			hint: "It is still in progress.\n" + lookHint(id),
+			hint: "It is still in progress.\n" + checkHint(id),
 		}
 	default:
 		text := fmt.Sprintf("%s ended as %s", c.GetCommand().GetId(), stateName(c.GetState()))
@@ -201,11 +199,10 @@ func (in *invocation) outcome(c *migcontrollerv1.CommandRecord, waited bool) err
 	}
 }
 
-// send sends a command and waits for its end. It repeats the request with the same id,
-// which sends nothing twice; so once the command has been accepted, the wait survives a
-// controller that is away for a while. The record is nil only if the command is not known
-// to have been accepted; with a record, the error says why the wait ended before the
-// command.
+// send sends a command and waits for its end. Repeated requests with the same id are
+// idempotent, so once the command has been accepted, the wait survives a restart of the
+// controller. The record is nil only if the command is not known to have been accepted.
+// An error with a record means that the wait ended before the command did.
 func (in *invocation) send(
 	ctx context.Context, req *migcontrollerv1.SendCommandRequest, wait time.Duration,
 ) (*migcontrollerv1.CommandRecord, error) {
@@ -214,13 +211,13 @@ func (in *invocation) send(
 	for {
 		step := min(until.Sub(in.now()), waitStep)
 		if record == nil {
-			step = 0 // Accepted is known at once, whatever becomes of the wait.
+			step = 0 // The first call reports acceptance without waiting.
 		}
 		req.Wait = nil
 		if step > 0 {
 			req.Wait = durationpb.New(step)
 		}
-		res, err := ask(ctx, in, step, in.client.SendCommand, req)
+		res, err := callRPC(ctx, in, step, in.client.SendCommand, req)
 		switch {
 		case err == nil:
 			record = res.GetCommand()

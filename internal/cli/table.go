@@ -9,17 +9,17 @@ import (
 )
 
 const (
-	// gap stands between two columns, and indent begins the lines below a row.
+	// gap separates columns; indent starts the continuation lines of a row.
 	gap    = "  "
 	indent = "  "
-	// minValue is the narrowest that the values of a record are wrapped to.
+	// minValue is the smallest width to which the values of a record are wrapped.
 	minValue = 20
 )
 
-// tone is the meaning of a text, which a terminal shows as a colour.
+// tone is the meaning of a text, shown as a colour on a terminal.
 type tone string
 
-// The tones, as the parameters of terminals.
+// The tones, as ANSI SGR parameters.
 const (
 	neutral tone = ""
 	good    tone = "32"
@@ -29,7 +29,7 @@ const (
 	faint   tone = "2"
 )
 
-// cell is one text of a table. An empty one is shown as -, unless it is blank.
+// cell is one cell of a table. Empty text is shown as - unless blank is set.
 type cell struct {
 	text  string
 	tone  tone
@@ -38,56 +38,56 @@ type cell struct {
 
 func plain(text string) cell { return cell{text: text} }
 
-// column is one column of a table.
 type column struct {
 	title string
-	// wide columns are shown with -o wide only.
+	// wide columns are only shown with -o wide.
 	wide bool
-	// If the terminal is too narrow, columns give way one after the other, the lowest drop
-	// first: text goes below its row, any other column is left out. 0 always stays.
+	// drop is the order in which columns are hidden if the terminal is too narrow, lowest
+	// first; free text is printed below its row instead. Columns with 0 are never hidden.
 	drop int
-	// text is free text. Only the last column may be.
+	// text marks free text, which only the last column can contain.
 	text bool
 }
 
-// table is a list in a form for people.
+// table is a list formatted for people.
 type table struct {
 	columns []column
 	rows    [][]cell
 }
 
-// add appends a row: one cell for each column, wide ones too.
+// add appends a row, with one cell for each column, including wide columns.
 func (t *table) add(row ...cell) { t.rows = append(t.rows, row) }
 
-// look is how a table is shown.
-type look struct {
+// tableOptions control how a table is printed.
+type tableOptions struct {
 	wide, headers, colour bool
-	// width is that of the terminal; 0 shows every row in one line.
+	// width is the terminal's width; with 0 every row takes one line.
 	width int
 }
 
-// write shows the table, and returns the titles of the columns that were left out
-// because the terminal is too narrow. All text is made printable, and none is cut.
-func (t *table) write(w io.Writer, l look) (dropped []string) {
-	shown := t.visible(l.wide)
-	form := shown.arrange(l)
-	if l.headers {
+// write prints the table, and returns the titles of the columns that are hidden because
+// the terminal is too narrow. Text is made printable and is never truncated.
+func (t *table) write(w io.Writer, o tableOptions) (hidden []string) {
+	shown := t.visible(o.wide)
+	layout := shown.arrange(o)
+	if o.headers {
 		titles := make([]cell, len(shown.columns))
 		for i, c := range shown.columns {
 			titles[i] = plain(c.title)
-			if c.text && form.below {
+			if c.text && layout.textBelow {
 				titles[i] = cell{blank: true}
 			}
 		}
-		form.writeRow(w, titles, false)
+		layout.writeRow(w, titles, false)
 	}
 	for _, row := range shown.rows {
-		form.writeRow(w, row, l.colour)
+		layout.writeRow(w, row, o.colour)
 	}
-	return form.dropped
+	return layout.hidden
 }
 
-// visible returns the columns to be shown, with printable texts.
+// visible returns the table without wide columns, unless wide is set, and with printable
+// text.
 func (t *table) visible(wide bool) *table {
 	out := &table{}
 	for _, c := range t.columns {
@@ -113,26 +113,25 @@ func (t *table) visible(wide bool) *table {
 	return out
 }
 
-// field appends a row to the table of one record, which has two columns: names and
-// values.
+// field appends a row to a table that shows one record as name and value columns.
 func (t *table) field(name string, value cell) { t.add(plain(name), value) }
 
-// writeFields shows the table of one record. A value that is too long for the terminal is
-// wrapped at words.
-func (t *table) writeFields(w io.Writer, l look) {
-	shown := t.visible(l.wide)
-	names := 0
+// writeFields prints a table that shows one record. Values that are too long for the
+// terminal are wrapped at words.
+func (t *table) writeFields(w io.Writer, o tableOptions) {
+	shown := t.visible(o.wide)
+	nameWidth := 0
 	for _, row := range shown.rows {
-		names = max(names, utf8.RuneCountInString(row[0].text))
+		nameWidth = max(nameWidth, utf8.RuneCountInString(row[0].text))
 	}
 	for _, row := range shown.rows {
 		lines := []string{row[1].text}
-		if l.width > 0 {
-			lines = wrap(row[1].text, max(l.width-names-len(gap), minValue))
+		if o.width > 0 {
+			lines = wrap(row[1].text, max(o.width-nameWidth-len(gap), minValue))
 		}
 		name := row[0].text
 		for _, line := range lines {
-			text := fmt.Sprintf("%-*s%s%s", names, name, gap, paint(line, row[1].tone, l.colour))
+			text := fmt.Sprintf("%-*s%s%s", nameWidth, name, gap, paint(line, row[1].tone, o.colour))
 			fmt.Fprintln(w, strings.TrimRight(text, " "))
 			name = ""
 		}
@@ -146,8 +145,8 @@ func paint(text string, t tone, colour bool) string {
 	return "\x1b[" + string(t) + "m" + text + "\x1b[0m"
 }
 
-// printable returns the text as one line without control characters: what an agent
-// reports must not control the terminal.
+// printable returns the text as one line without control characters, so that text from
+// an agent cannot control the terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -22,38 +22,39 @@ const (
 	defaultAddress = "http://localhost:8080"
 	addressEnv     = "MIGCTL_ADDRESS"
 	caFileEnv      = "MIGCTL_CA_FILE"
-	tokenEnv       = "MIGCTL_TOKEN" //nolint:gosec // a name
-	// tokenLimit is how long a token may be, in bytes.
+	tokenEnv       = "MIGCTL_TOKEN" //nolint:gosec // a variable name, not a token
+	// tokenLimit is the maximum length of a token in bytes.
 	tokenLimit = 16 << 10
 )
 
-// target is a controller and the credentials for it: a context of the config file, or
-// what the flags and the environment specify instead.
+// target is a controller's address and credentials, from a context of the config file or
+// from flags and the environment.
 type target struct {
 	Address string `yaml:"address" json:"address"`
-	// CAFile has the certificates to trust instead of the system's.
+	// CAFile contains the CA certificates to trust instead of the system's.
 	CAFile string `yaml:"ca_file,omitempty" json:"ca_file,omitempty"`
-	// CertFile and KeyFile are migctl's own certificate.
+	// CertFile and KeyFile are the client certificate and its key.
 	CertFile string `yaml:"cert_file,omitempty" json:"cert_file,omitempty"`
 	KeyFile  string `yaml:"key_file,omitempty" json:"key_file,omitempty"`
-	// ServerName is the name that the controller's certificate must have; empty for
+	// ServerName is the name that the controller's certificate must have; if empty, it is
 	// the host of the address.
 	ServerName         string `yaml:"server_name,omitempty" json:"server_name,omitempty"`
 	InsecureSkipVerify bool   `yaml:"insecure_skip_verify,omitempty" json:"insecure_skip_verify,omitempty"`
-	// Token is sent as the bearer; at most one of the two is set.
+	// At most one of Token and TokenFile is set. The token is sent as a bearer token.
 	Token     string `yaml:"token,omitempty" json:"token,omitempty"`
 	TokenFile string `yaml:"token_file,omitempty" json:"token_file,omitempty"`
-	// PlaintextToken allows sending the token over http to other machines.
+	// PlaintextToken allows sending the token to other machines over http.
 	PlaintextToken bool `yaml:"plaintext_token,omitempty" json:"plaintext_token,omitempty"`
 
-	// source says in errors where the fields come from, such as context lab; caSource
-	// and tokenSource name CAFile and the token when they come from elsewhere.
+	// source is the origin of the fields for error messages, such as "context lab".
+	// caSource and tokenSource are set if CAFile or the token has a different origin.
 	source, caSource, tokenSource string
 }
 
-// findTarget uses --address, --context, MIGCTL_ADDRESS, the current context and the
-// default, in this order. The token is that of --token-file, else that of the context if
-// --context chose it, else that of MIGCTL_TOKEN; and likewise the certificates to trust.
+// findTarget determines the controller from --address, --context, MIGCTL_ADDRESS, the
+// current context or the default, in this order of precedence. The token comes from
+// --token-file, the context named by --context, MIGCTL_TOKEN or the current context; the
+// CA file has the same order of precedence.
 func (in *invocation) findTarget() (target, error) {
 	t, err := in.findController()
 	if err != nil {
@@ -114,7 +115,7 @@ func (in *invocation) findController() (target, error) {
 	return t, err
 }
 
-// checkAddress returns the address as a URL; without a scheme it is http.
+// checkAddress validates the address, and adds http:// if it has no scheme.
 func checkAddress(what, address string) (string, error) {
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
@@ -137,14 +138,13 @@ func (t target) fieldName(field string) string {
 	}
 }
 
-// invalid returns the error of a field that violates a rule.
+// invalid returns the usage error for a field that violates a rule.
 func (t target) invalid(field, rule string, args ...any) error {
 	return usage("%s %s", t.fieldName(field), fmt.Sprintf(rule, args...))
 }
 
-// connectTo prepares the transport for the controller and returns the options of its
-// clients, or the error of the first field that violates a rule. It warns about settings
-// that are unsafe but allowed.
+// connectTo configures the transport for the target and returns the client options. It
+// warns about unsafe settings, and returns an error for the first invalid field.
 func (in *invocation) connectTo(t target) ([]connect.ClientOption, error) {
 	secure, err := t.tlsConfig()
 	if err != nil {
@@ -154,7 +154,7 @@ func (in *invocation) connectTo(t target) ([]connect.ClientOption, error) {
 		in.warnf("insecure_skip_verify is on: any server that answers at %s is trusted as the controller", t.Address)
 	}
 	in.transport.TLSClientConfig = secure
-	options := []connect.ClientOption{connect.WithReadMaxBytes(answerLimit)}
+	options := []connect.ClientOption{connect.WithReadMaxBytes(responseLimit)}
 	bearer, err := in.bearer(t)
 	if bearer != nil {
 		options = append(options, bearer)
@@ -162,8 +162,7 @@ func (in *invocation) connectTo(t target) ([]connect.ClientOption, error) {
 	return options, err
 }
 
-// firstTLSField returns the name of the first TLS field that is set; empty for
-// none.
+// firstTLSField returns the name of the first TLS field that is set, or "".
 func (t target) firstTLSField() string {
 	switch {
 	case t.CAFile != "":
@@ -181,7 +180,7 @@ func (t target) firstTLSField() string {
 	}
 }
 
-// checkTarget returns the error of the first field that violates a rule.
+// checkTarget returns an error for the first invalid field.
 func (in *invocation) checkTarget(t target) error {
 	if _, err := t.tlsConfig(); err != nil {
 		return err
@@ -190,7 +189,7 @@ func (in *invocation) checkTarget(t target) error {
 	return err
 }
 
-// tlsConfig returns the configuration that the TLS fields describe.
+// tlsConfig validates the TLS fields and returns their tls.Config.
 func (t target) tlsConfig() (*tls.Config, error) {
 	if set := t.firstTLSField(); set != "" && !strings.HasPrefix(t.Address, "https:") {
 		return nil, t.invalid(set, "must not be given without an https address")
@@ -225,7 +224,8 @@ func (t target) tlsConfig() (*tls.Config, error) {
 	return secure, nil
 }
 
-// bearer returns the option that sends the token; nil for no token. No error shows it.
+// bearer returns the option that sends the token, or nil if there is none. Errors never
+// contain the token.
 func (in *invocation) bearer(t target) (connect.ClientOption, error) {
 	if t.Token == "" && t.TokenFile == "" {
 		return nil, nil //nolint:nilnil // no token
@@ -265,8 +265,8 @@ func readToken(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = f.Close() }() // only read
-	// Enough for a line end, and to detect that it is too long.
+	defer func() { _ = f.Close() }() // opened read-only
+	// The extra bytes allow for a line ending, and detect a token that is too long.
 	content, err := io.ReadAll(io.LimitReader(f, tokenLimit+3))
 	return string(content), err
 }
@@ -274,7 +274,7 @@ func readToken(path string) (string, error) {
 // warnReadable warns if a file with a secret is readable by other users.
 func (in *invocation) warnReadable(path string) {
 	info, err := os.Stat(path)
-	// Windows has permissions of another kind; a pipe has no other readers.
+	// Windows has no such mode bits; a pipe has no other readers.
 	if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o044 != 0 && runtime.GOOS != "windows" {
 		in.warnf("%s contains a token and is readable by other users: run chmod 600 %s", path, path)
 	}
@@ -284,7 +284,7 @@ func (in *invocation) warnf(format string, args ...any) {
 	fmt.Fprintf(in.stderr, "migctl: warning: %s\n", printable(fmt.Sprintf(format, args...)))
 }
 
-// absolute makes the paths of the files absolute; relative ones start at dir.
+// absolute resolves relative file paths against dir.
 func (t target) absolute(dir string) target {
 	for _, path := range []*string{&t.CAFile, &t.CertFile, &t.KeyFile, &t.TokenFile} {
 		if *path != "" && !filepath.IsAbs(*path) {
@@ -294,9 +294,8 @@ func (t target) absolute(dir string) target {
 	return t
 }
 
-// distrust returns what to try when a TLS handshake failed with err; empty when
-// that is not what happened.
-func distrust(err error) string {
+// tlsHint returns a hint for a failed TLS handshake, or "" if err is not one.
+func tlsHint(err error) string {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		return "If its certificate is self-signed or from a private CA, name the PEM file to check\n  it with: --ca-file FILE, MIGCTL_CA_FILE or a context."
 	}
@@ -309,7 +308,7 @@ func distrust(err error) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || strings.Contains(err.Error(), "HTTP response to HTTPS client") {
 		return "The server does not use TLS. Try the same address with http://."
 	}
-	// With TLS 1.3 the alert may come after the handshake, and be lost.
+	// With TLS 1.3 the alert arrives after the handshake and may be lost.
 	if text := err.Error(); strings.Contains(text, "remote error: tls:") || strings.Contains(text, "client conn could not be established") {
 		return "The server may require a client certificate: migctl config set-context NAME\n  --cert-file FILE --key-file FILE."
 	}

@@ -19,9 +19,9 @@ const (
 	amber = 3
 )
 
-// fleetOf starts a controller and simulated VMs with ideal agents, and waits until
-// all are registered.
-func fleetOf(t *testing.T, vms int, flags ...string) (address string) {
+// startFleet starts a controller and simulated VMs with ideal agents, and waits until all
+// are registered.
+func startFleet(t *testing.T, vms int, flags ...string) (address string) {
 	t.Helper()
 	address = controller(t)
 	flags = append([]string{"--controller", address, "--agent", "ideal", "--vms", strconv.Itoa(vms)}, flags...)
@@ -39,11 +39,11 @@ func fleetOf(t *testing.T, vms int, flags ...string) (address string) {
 	return address
 }
 
-// A watch shows what happens, in colours and fitted to the terminal as it is now, with
-// ids that can be copied; press Ctrl-C to stop well.
+// A watch prints changes in colour with complete ids, adapts to a resized terminal, and
+// exits cleanly on Ctrl-C.
 func TestScreenWatch(t *testing.T) {
 	t.Parallel()
-	address := fleetOf(t, 1)
+	address := startFleet(t, 1)
 	s := migctl(t, 120, address, "watch")
 	s.sees("Watching " + address + "; press Ctrl-C to stop.")
 	require.Zero(t, migctl(t, 80, address, "send", "sim-vm-0001", "drain", "--id", "first").ends())
@@ -59,21 +59,21 @@ func TestScreenWatch(t *testing.T) {
 	require.Contains(t, s.lines()[len(s.lines())-1], "migctl watch --cursor ")
 }
 
-// Events that there are and new ones come on one screen.
+// events -f prints stored events, and then follows new ones.
 func TestScreenEvents(t *testing.T) {
 	t.Parallel()
-	address := fleetOf(t, 1)
+	address := startFleet(t, 1)
 	s := migctl(t, 100, address, "events", "-f", "--type", "runner_registered")
 	s.sees("sim-vm-0001       runner_registered")
 	s.types(ctrlC)
 	require.Zero(t, s.ends())
 }
 
-// A send that waits says so at once, shows the end in its colour, and a wait can
-// be interrupted.
+// send --wait first reports that it waits, prints the result in colour, and can be
+// interrupted.
 func TestScreenSend(t *testing.T) {
 	t.Parallel()
-	address := fleetOf(t, 1)
+	address := startFleet(t, 1)
 	s := migctl(t, 80, address, "send", "sim-vm-0001", "drain", "--id", "d1", "--wait", "20s")
 	require.Zero(t, s.ends())
 	require.Equal(t, "Sending d1; waiting up to 20s for it to end.", s.lines()[0])
@@ -86,10 +86,10 @@ func TestScreenSend(t *testing.T) {
 	require.Contains(t, s.text(), "migctl cancel d2")
 }
 
-// A broadcast asks before it sends. No is no, and so is Ctrl-C.
+// A broadcast asks for confirmation, and sends nothing on no or Ctrl-C.
 func TestScreenBroadcast(t *testing.T) {
 	t.Parallel()
-	address := fleetOf(t, 3)
+	address := startFleet(t, 3)
 	ask := func(answer string) *screen {
 		s := migctl(t, 100, address, "broadcast", "drain", "--wait", "20s")
 		s.sees("Send drain to 3 VMs, the whole fleet, at " + address + "? [y/N]")
@@ -107,16 +107,15 @@ func TestScreenBroadcast(t *testing.T) {
 	s = ask("y\r")
 	require.Zero(t, s.ends(), s.text())
 	lines := s.lines()
-	require.Len(t, lines, 8, "a warning, the question, a table, and the count; no progress is left:\n%s", s.text())
+	require.Len(t, lines, 8, "a warning, the question, a table and the counts, without the progress line:\n%s", s.text())
 	require.Equal(t, "3 of 3 accepted, 3 succeeded, 0 did not succeed, 0 not finished.", lines[7])
 	require.Equal(t, green, s.colourOf("SUCCEEDED"))
 }
 
-// A drain shows how far it is in a line that is gone in the end, also after
-// Ctrl-C.
+// A drain shows a progress line that is cleared at the end, also after Ctrl-C.
 func TestScreenDrain(t *testing.T) {
 	t.Parallel()
-	address := fleetOf(t, 1)
+	address := startFleet(t, 1)
 	s := migctl(t, 100, address, "drain", "sim-vm-0001")
 	require.Zero(t, s.ends())
 	require.NotContains(t, s.text(), "1 of 1, ")
@@ -130,11 +129,11 @@ func TestScreenDrain(t *testing.T) {
 	require.Contains(t, s.text(), "of 2 accepted")
 }
 
-// Tables of a fleet with long ids show each id whole on a terminal of any usual width,
-// and say which columns they leave out. No line of a table is wrapped by the terminal.
+// Tables with long ids never truncate an id at any usual terminal width, and report hidden
+// columns. The terminal wraps no line of a table.
 func TestScreenTables(t *testing.T) {
 	t.Parallel()
-	address := fleetOf(t, 3, "--vm-prefix", "runner-pool-a-7f3c9d2k-", "--pool", "runner-pool-a", "--job-every", "0")
+	address := startFleet(t, 3, "--vm-prefix", "runner-pool-a-7f3c9d2k-", "--pool", "runner-pool-a", "--job-every", "0")
 	for _, want := range []struct {
 		width, vms, commands int // lines of the tables
 		hidden               []string
@@ -159,11 +158,11 @@ func TestScreenTables(t *testing.T) {
 	}
 }
 
-// bash completes commands, flags, their values and the ids of VMs.
+// bash completes commands, flags, flag values and VM ids.
 func TestScreenBash(t *testing.T) {
 	t.Parallel()
-	address := fleetOf(t, 2)
-	contexts := put(t, "config.yaml", "contexts:\n  my lab: {address: 'http://a'}\n  my $HOME's (2): {address: 'http://b'}\n  a:b c: {address: 'http://c'}\n")
+	address := startFleet(t, 2)
+	contexts := writeFile(t, "config.yaml", "contexts:\n  my lab: {address: 'http://a'}\n  my $HOME's (2): {address: 'http://b'}\n  a:b c: {address: 'http://c'}\n")
 	s := open(t, 100, []string{addressEnv + "=" + address, configEnv + "=" + contexts, "PS1=> "}, "bash", "--norc", "--noprofile", "-i")
 	s.sees(">")
 	s.types("source <(migctl completion bash)\r")
@@ -190,17 +189,16 @@ func TestScreenBash(t *testing.T) {
 		s.types(line.typed + "|")
 		s.sees(line.shown)
 		s.sees("|")
-		s.types("\x15") // forget the line
+		s.types("\x15") // Ctrl-U clears the line
 	}
 	s.types("exit\r")
 	s.sees("exit")
 }
 
-// A reader that has seen enough of a long list ends migctl without a word, by
-// SIGPIPE as it ends every other tool.
-func TestScreenPipes(t *testing.T) {
+// When the reader of a pipe exits, SIGPIPE terminates migctl without an error message.
+func TestScreenSIGPIPE(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.fleet.lock.Lock()
 	d.fleet.vms = nil
 	for i := range 20_000 {

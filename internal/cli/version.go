@@ -17,8 +17,7 @@ import (
 //	-ldflags "-X github.com/mig-controller/mig-controller/internal/cli.version=v1.2.3"
 var version string
 
-// clientVersion is what the linker set, else what the build recorded, else
-// dev.
+// clientVersion returns the version set by the linker, the module version, or dev.
 func clientVersion() string {
 	if version != "" {
 		return version
@@ -29,19 +28,19 @@ func clientVersion() string {
 	return "dev"
 }
 
-// platform is what migctl was built for.
+// platform is the build's operating system and architecture.
 const platform = runtime.GOOS + "/" + runtime.GOARCH
 
 type versionCmd struct {
 	Client bool `help:"Do not contact the controller."`
 }
 
-// Help says what the exit status means.
+// Help returns the command's help text.
 func (versionCmd) Help() string {
 	return examples("Exits with status 0 only if the controller answers.", "migctl version", "migctl version --client")
 }
 
-// Run shows the versions of both, and whether the controller answers.
+// Run shows the versions of migctl and the controller.
 func (cmd versionCmd) Run(ctx context.Context, in *invocation) error {
 	out := versions{Client: clientVersion(), Platform: platform}
 	var failed error
@@ -61,7 +60,7 @@ func (cmd versionCmd) Run(ctx context.Context, in *invocation) error {
 	return failed
 }
 
-// versions is what is shown of migctl and of the controller.
+// versions are the versions of migctl and the controller.
 type versions struct {
 	Client    string `json:"client"`
 	Platform  string `json:"platform"`
@@ -73,13 +72,13 @@ type versions struct {
 	info *migcontrollerv1.GetServerInfoResponse
 }
 
-// askServer fills in what the controller reports. One that is older than GetServerInfo
-// counts as reachable too.
+// askServer fills in what the controller reports. A controller without GetServerInfo
+// counts as reachable.
 func (in *invocation) askServer(ctx context.Context, out *versions) error {
-	res, err := ask(ctx, in, 0, in.client.GetServerInfo, &migcontrollerv1.GetServerInfoRequest{})
+	res, err := callRPC(ctx, in, 0, in.client.GetServerInfo, &migcontrollerv1.GetServerInfoRequest{})
 	if connect.CodeOf(err) == connect.CodeUnimplemented {
-		// A call that it has to support shows that it is a controller.
-		_, err = ask(ctx, in, 0, in.client.ListVMs, &migcontrollerv1.ListVMsRequest{PageSize: 1})
+		// Every controller supports ListVMs; a proxy does not.
+		_, err = callRPC(ctx, in, 0, in.client.ListVMs, &migcontrollerv1.ListVMsRequest{PageSize: 1})
 	}
 	reachable := err == nil
 	out.Address, out.Reachable, out.info = in.address, &reachable, res

@@ -13,22 +13,22 @@ const noVM = "No VM matches. migctl vms lists all VMs."
 
 // vmFilter selects VMs.
 type vmFilter struct {
-	Pool      word `placeholder:"POOL" help:"Only VMs in this pool."`
-	Org       word `placeholder:"ORG" help:"Only VMs in this organisation."`
-	Connected bool `xor:"connected" help:"Only VMs that are connected."`
-	Offline   bool `xor:"connected" help:"Only VMs that are not connected."`
-	Status    word `placeholder:"STATUS" help:"Only VMs with this status, such as idle or job_running."`
+	Pool      nonEmpty `placeholder:"POOL" help:"Only VMs in this pool."`
+	Org       nonEmpty `placeholder:"ORG" help:"Only VMs in this organisation."`
+	Connected bool     `xor:"connected" help:"Only VMs that are connected."`
+	Offline   bool     `xor:"connected" help:"Only VMs that are not connected."`
+	Status    nonEmpty `placeholder:"STATUS" help:"Only VMs with this status, such as idle or job_running."`
 }
 
-// list returns the VMs that match, limit of them at most; 0 is all.
+// list returns up to limit matching VMs; 0 means all.
 func (f vmFilter) list(ctx context.Context, in *invocation, limit int) (vms []*migcontrollerv1.VM, more bool, err error) {
 	req := &migcontrollerv1.ListVMsRequest{PoolId: string(f.Pool), OrgId: string(f.Org), Status: string(f.Status)}
 	if f.Connected || f.Offline {
 		req.Connected = &f.Connected
 	}
-	return follow(limit, func(size int32, token string) ([]*migcontrollerv1.VM, string, error) {
+	return listPages(limit, func(size int32, token string) ([]*migcontrollerv1.VM, string, error) {
 		req.PageSize, req.PageToken = size, token
-		res, err := ask(ctx, in, 0, in.client.ListVMs, req)
+		res, err := callRPC(ctx, in, 0, in.client.ListVMs, req)
 		return res.GetVms(), res.GetNextPageToken(), err
 	})
 }
@@ -38,7 +38,7 @@ type vmsCmd struct {
 	Limit int `placeholder:"N" help:"Show at most N VMs; 0 means all, the default."`
 }
 
-// Help shows examples.
+// Help returns the command's help text.
 func (vmsCmd) Help() string {
 	return examples(
 		"Lists every VM that the controller knows, including VMs that are offline.",
@@ -74,9 +74,9 @@ func checkLimit(limit int) error {
 	return nil
 }
 
-// noteMore says on a terminal that a list is incomplete.
+// noteMore reports on a terminal that a list is incomplete.
 func (in *invocation) noteMore(more bool) {
-	if more && in.reports && !in.structured() {
+	if more && in.stderrTTY && !in.structured() {
 		fmt.Fprintln(in.stderr, "There are more: --limit N shows N, --limit 0 shows all.")
 	}
 }
@@ -100,7 +100,7 @@ func (in *invocation) vmTable(vms []*migcontrollerv1.VM) table {
 		{title: "DISK", wide: true},
 	}}
 	for _, v := range vms {
-		cpu, memory, disk := figures(v.GetHealth())
+		cpu, memory, disk := usageCells(v.GetHealth())
 		t.add(
 			plain(v.GetVmId()), plain(v.GetPoolId()), plain(v.GetOrgId()), connectedCell(v), vmStatusCell(v),
 			registrationCell(v.GetRegistration()), plain(jobText(v.GetCurrentJob())), in.when(v.GetLastSeenAt()),
@@ -112,8 +112,8 @@ func (in *invocation) vmTable(vms []*migcontrollerv1.VM) table {
 	return t
 }
 
-// figures shows a load; nothing where it was not reported.
-func figures(h *migcontrollerv1.Health) (cpu, memory, disk cell) {
+// usageCells shows resource usage; unreported values are empty.
+func usageCells(h *migcontrollerv1.Health) (cpu, memory, disk cell) {
 	if h == nil {
 		return cell{}, cell{}, cell{}
 	}
@@ -127,8 +127,8 @@ func connectedCell(v *migcontrollerv1.VM) cell {
 	return cell{text: "no", tone: bad}
 }
 
-// vmStatusCell shows the status that the VM reported last, and that it is spent, which no
-// VM reports. The status of one that is offline may be out of date, so it has no colour.
+// vmStatusCell shows the last status that the VM reported, and whether it is spent, which
+// only the controller knows. An offline VM's status may be stale, so it is shown faint.
 func vmStatusCell(v *migcontrollerv1.VM) cell {
 	status := statusCell(v.GetStatus())
 	if v.GetSpentAt() != nil {
@@ -170,7 +170,7 @@ func registrationCell(r *migcontrollerv1.Registration) cell {
 	}
 }
 
-// jobText names the job by its repository and run, or by its id.
+// jobText identifies a job by its repository and run, or by its id.
 func jobText(job *migcontrollerv1.Job) string {
 	name := job.GetRepository()
 	if name == "" {
@@ -182,7 +182,7 @@ func jobText(job *migcontrollerv1.Job) string {
 	return name
 }
 
-// percent shows a figure; nil is one that is not known.
+// percent formats a percentage; nil is unknown.
 func percent(p *float64) cell {
 	if p == nil {
 		return cell{}
@@ -194,7 +194,7 @@ type vmCmd struct {
 	VM string `arg:"" name:"vm" help:"The VM's id."`
 }
 
-// Help shows examples.
+// Help returns the command's help text.
 func (vmCmd) Help() string {
 	return examples("Shows everything that the controller knows about a VM.", "migctl vm vm-1", "migctl vm vm-1 -o json")
 }
@@ -204,23 +204,23 @@ func (cmd vmCmd) Run(ctx context.Context, in *invocation) error {
 	if err := in.dial(); err != nil {
 		return err
 	}
-	res, err := ask(ctx, in, 0, in.client.GetVM, &migcontrollerv1.GetVMRequest{VmId: cmd.VM})
+	res, err := callRPC(ctx, in, 0, in.client.GetVM, &migcontrollerv1.GetVMRequest{VmId: cmd.VM})
 	if err != nil {
 		if detailOf(err).GetReason() != migcontrollerv1.ErrorReason_ERROR_REASON_NOT_FOUND {
 			return err
 		}
-		return absent{err, in.vmHint(ctx, cmd.VM)}
+		return lookupError{err, in.vmHint(ctx, cmd.VM)}
 	}
 	return in.writeRecord(res.GetVm(), in.vmFields(res.GetVm()))
 }
 
-// fields is a table of one record: a name and a value in each row.
+// fields returns a table for one record, with a name and a value in each row.
 func fields() table { return table{columns: make([]column, 2)} }
 
 func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 	t := fields()
 	job, registration := v.GetCurrentJob(), v.GetRegistration()
-	cpu, memory, disk := figures(v.GetHealth())
+	cpu, memory, disk := usageCells(v.GetHealth())
 	t.field("VM", plain(v.GetVmId()))
 	t.field("Pool", plain(v.GetPoolId()))
 	t.field("Organisation", plain(v.GetOrgId()))
@@ -263,8 +263,8 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 		t.field("  region", plain(region))
 	}
 	t.field("CPU", cpu)
-	t.field("Memory", share(memory, v.GetHealth().GetMemoryTotalBytes()))
-	t.field("Disk", share(disk, v.GetHealth().GetDiskTotalBytes()))
+	t.field("Memory", withTotal(memory, v.GetHealth().GetMemoryTotalBytes()))
+	t.field("Disk", withTotal(disk, v.GetHealth().GetDiskTotalBytes()))
 	t.field("Agent", plain(v.GetAgentVersion()))
 	t.field("Boot", plain(strconv.FormatInt(v.GetBoot(), 10)))
 	t.field("Session epoch", plain(strconv.FormatInt(v.GetSessionEpoch(), 10)))
@@ -277,16 +277,16 @@ func (in *invocation) vmFields(v *migcontrollerv1.VM) table {
 	return t
 }
 
-// share adds what the percentage is of.
-func share(c cell, total int64) cell {
+// withTotal appends the total that a percentage refers to.
+func withTotal(c cell, total int64) cell {
 	if c.text != "" && total > 0 {
 		c.text += " of " + size(total)
 	}
 	return c
 }
 
-// size shows bytes in the unit that suits them: the memory that today's agents report is
-// that of their own process.
+// size formats bytes in MiB or GiB. MiB are needed because current agents report the
+// memory of their own process.
 func size(bytes int64) string {
 	if bytes < 1<<30 {
 		return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
@@ -294,7 +294,7 @@ func size(bytes int64) string {
 	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }
 
-// machineText describes a machine by what is known about it.
+// machineText describes a machine, omitting unknown properties.
 func machineText(m *migcontrollerv1.Machine) string {
 	var parts []string
 	if m.GetMachineType() != "" {

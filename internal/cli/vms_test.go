@@ -8,7 +8,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// What is not known of a machine leaves no gap.
+// Unknown properties of a machine are omitted.
 func TestMachineText(t *testing.T) {
 	t.Parallel()
 	for want, m := range map[string]*migcontrollerv1.Machine{

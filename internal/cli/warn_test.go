@@ -10,11 +10,11 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
-// An operator learns before sending, not after a timeout, that an agent is likely
-// to leave a command unread; programs that read structured output do not.
-func TestWarnsOfAgentsThatReadNothing(t *testing.T) {
+// migctl warns before sending that an agent probably reads no commands, except with
+// structured output.
+func TestWarnAgentReadsNoCommands(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.fleet.vms[0].LastAckAt = d.fleet.vms[0].Registration.RequestedAt
 	const warning = "has acked nothing since"
 	for _, args := range [][]string{{"send", "vm-1", "update_config"}, {"drain", "vm-1", "--wait", "1s"}} {
@@ -29,29 +29,28 @@ func TestWarnsOfAgentsThatReadNothing(t *testing.T) {
 
 	d.fleet.vms[0].Connected = false
 	_, stderr, _ = d.run("send", "vm-1", "drain")
-	require.NotContains(t, stderr, "Warning", "when it is back, it reads commands again")
+	require.NotContains(t, stderr, "Warning", "it reads commands again after it reconnects")
 	_, stderr, _ = d.run("broadcast", "drain", "--pool", "builders", "--yes")
 	require.NotContains(t, stderr, "Warning")
 	d.fleet.vms[0].Connected = true
 
 	d.fleet.vms[0].LastAckAt = stamp(0)
 	_, stderr, _ = d.run("send", "vm-1", "drain")
-	require.NotContains(t, stderr, "Warning", "this one acked something since")
+	require.NotContains(t, stderr, "Warning", "its agent has acked a command since")
 }
 
-// A look-up that fails is not repeated for each VM, and does not prevent the commands from
-// being sent: their errors report the cause.
-func TestWarnGivesUpWithTheFirstLookUp(t *testing.T) {
+// After a failed lookup, no further VMs are looked up, and the commands are still sent.
+func TestWarnStopsAtLookupError(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.fleet.fail = func(request any) error {
 		if _, ok := request.(*migcontrollerv1.GetVMRequest); ok {
-			return connect.NewError(connect.CodeInternal, errors.New("of the test"))
+			return connect.NewError(connect.CodeInternal, errors.New("internal error"))
 		}
 		return nil
 	}
 	const done = migcontrollerv1.CommandState_COMMAND_STATE_SUCCEEDED
-	d.fleet.becomes = map[string]migcontrollerv1.CommandState{"vm-1": done, "vm-2": done, "vm-3": done}
+	d.fleet.results = map[string]migcontrollerv1.CommandState{"vm-1": done, "vm-2": done, "vm-3": done}
 	_, stderr, code := d.run("drain", "vm-1", "vm-2", "vm-3")
 	require.Zero(t, code, stderr)
 	require.Len(t, requestsOf[*migcontrollerv1.GetVMRequest](d.fleet), 1)

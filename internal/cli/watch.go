@@ -19,7 +19,7 @@ type watchCmd struct {
 	Cursor string `placeholder:"CURSOR" help:"Start right after this cursor of an earlier watch, so that no change is missed."`
 }
 
-// Help says what a watch shows.
+// Help returns the command's help text.
 func (watchCmd) Help() string {
 	return examples(
 		"Shows changes to VMs and commands, and new events, until interrupted. When the connection breaks, "+
@@ -29,7 +29,7 @@ func (watchCmd) Help() string {
 	)
 }
 
-// Run shows changes until it is interrupted, which is not a failure.
+// Run prints changes until interrupted. An interrupt is not an error.
 func (cmd watchCmd) Run(ctx context.Context, in *invocation) error {
 	if err := in.dial(); err != nil {
 		return err
@@ -39,7 +39,7 @@ func (cmd watchCmd) Run(ctx context.Context, in *invocation) error {
 		cursor = change.GetCursor()
 		return in.showChange(change)
 	}
-	err := in.watch(ctx, cmd.Cursor, cmd.VM, show, func(begin string) error { return cmd.again(ctx, in, begin, show) })
+	err := in.watch(ctx, cmd.Cursor, cmd.VM, show, func(cursor string) error { return cmd.resync(ctx, in, cursor, show) })
 	if ctx.Err() != nil {
 		in.freshLine()
 	}
@@ -49,9 +49,9 @@ func (cmd watchCmd) Run(ctx context.Context, in *invocation) error {
 	return err
 }
 
-// again shows the current state of the VMs, as if each had just changed: it includes the
-// changes that were missed.
-func (cmd watchCmd) again(
+// resync prints the current state of the VMs, as if each had just changed, because some
+// changes were missed.
+func (cmd watchCmd) resync(
 	ctx context.Context, in *invocation, cursor string, show func(*migcontrollerv1.WatchFleetResponse) error,
 ) error {
 	vms, _, err := vmFilter{}.list(ctx, in, 0)
@@ -72,53 +72,54 @@ func (cmd watchCmd) again(
 }
 
 // watch calls show with every response of WatchFleet, including those with only a cursor.
-// When the stream breaks it resumes from the last cursor; when the changes after that are
-// no longer stored, it starts over, and calls again with the first new cursor. It fails
-// if the first attempt does, if the controller rejects a later one, and if show or again
-// fails; the end of ctx is not a failure.
+// When the stream breaks, it resumes from the last cursor. If the changes after that
+// cursor are no longer stored, it starts over and calls resync with the first new cursor.
+// It returns an error if the first attempt fails, if the controller rejects a later one,
+// or if show or resync fails. It returns nil when ctx is done.
 func (in *invocation) watch(
-	ctx context.Context, cursor, vm string, show func(*migcontrollerv1.WatchFleetResponse) error, again func(cursor string) error,
+	ctx context.Context, cursor, vm string, show func(*migcontrollerv1.WatchFleetResponse) error, resync func(cursor string) error,
 ) error {
-	watched, cancel := context.WithCancelCause(ctx)
+	watchCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	// The first answer has the timeout of any other call.
-	late := connect.NewError(connect.CodeDeadlineExceeded, context.DeadlineExceeded)
-	first := time.AfterFunc(time.Duration(in.Timeout), func() { cancel(late) })
+	// --timeout applies to the first response only.
+	timeoutErr := connect.NewError(connect.CodeDeadlineExceeded, context.DeadlineExceeded)
+	first := time.AfterFunc(time.Duration(in.Timeout), func() { cancel(timeoutErr) })
 	defer first.Stop()
-	w := watching{in: in, show: show, again: again, first: first}
+	w := watchState{in: in, show: show, resync: resync, first: first}
 	for {
-		err := w.follow(watched, &migcontrollerv1.WatchFleetRequest{Cursor: cursor, VmId: vm})
+		err := w.follow(watchCtx, &migcontrollerv1.WatchFleetRequest{Cursor: cursor, VmId: vm})
 		switch {
 		case ctx.Err() != nil:
 			return nil // interrupted
-		case w.begun && !w.failed && !w.lost && expired(err):
+		case w.started && !w.failed && !w.incomplete && expired(err):
 			fmt.Fprintln(in.stderr, "The changes in between are no longer stored; listing everything again.")
-			cursor, w.lost = "", true
+			cursor, w.incomplete = "", true
 		default:
 			return err
 		}
 	}
 }
 
-// watching is the state of a watch across all its streams.
-type watching struct {
-	in    *invocation
-	show  func(*migcontrollerv1.WatchFleetResponse) error
-	again func(cursor string) error
-	first *time.Timer // runs until the first answer
-	// begun is set once there was an answer, away while the controller is unreachable,
-	// lost while changes are missing, and failed when show or again failed.
-	begun, away, lost, failed bool
+// watchState is the state of a watch across its streams.
+type watchState struct {
+	in     *invocation
+	show   func(*migcontrollerv1.WatchFleetResponse) error
+	resync func(cursor string) error
+	first  *time.Timer // timeout of the first response
+	// started is set after the first response, disconnected while the controller is
+	// unreachable, incomplete until missed changes are resynced, and failed when show or
+	// resync returned an error.
+	started, disconnected, incomplete, failed bool
 }
 
-// follow handles answers until there is an error, which it returns.
-func (w *watching) follow(ctx context.Context, request *migcontrollerv1.WatchFleetRequest) error {
-	follower := migclient.Follower{Admin: w.in.client, Broken: w.broken, Silence: w.in.silence, Pause: w.in.pause}
+// follow receives changes until there is an error, which it returns.
+func (w *watchState) follow(ctx context.Context, request *migcontrollerv1.WatchFleetRequest) error {
+	follower := migclient.Follower{Admin: w.in.client, Broken: w.onDisconnect, Silence: w.in.silence, Pause: w.in.pause}
 	for change, err := range follower.Follow(ctx, request) {
 		if err != nil {
 			return err
 		}
-		if err := w.answer(change); err != nil {
+		if err := w.receive(change); err != nil {
 			w.failed = true
 			return err
 		}
@@ -126,28 +127,29 @@ func (w *watching) follow(ctx context.Context, request *migcontrollerv1.WatchFle
 	return nil
 }
 
-// broken reports that the connection is lost. Before the first answer it gives up.
-func (w *watching) broken(err error) error {
-	if !w.begun {
+// onDisconnect reports a lost connection. Before the first response it returns err, which
+// ends the watch.
+func (w *watchState) onDisconnect(err error) error {
+	if !w.started {
 		return err
 	}
-	if !w.away {
+	if !w.disconnected {
 		fmt.Fprintln(w.in.stderr, "Lost the connection to the controller; reconnecting.")
 	}
-	w.away = true
+	w.disconnected = true
 	return nil
 }
 
-// answer handles one message of a stream.
-func (w *watching) answer(change *migcontrollerv1.WatchFleetResponse) error {
+// receive shows one change, after reporting a new connection and resyncing if necessary.
+func (w *watchState) receive(change *migcontrollerv1.WatchFleetResponse) error {
 	w.first.Stop()
-	if !w.begun || w.away {
-		w.in.noteWatch(w.begun, w.lost)
+	if !w.started || w.disconnected {
+		w.in.reportConnected(w.started, w.incomplete)
 	}
-	lost := w.lost
-	w.begun, w.away, w.lost = true, false, false
-	if lost {
-		if err := w.again(change.GetCursor()); err != nil {
+	incomplete := w.incomplete
+	w.started, w.disconnected, w.incomplete = true, false, false
+	if incomplete {
+		if err := w.resync(change.GetCursor()); err != nil {
 			return err
 		}
 	}
@@ -159,14 +161,14 @@ func expired(err error) bool {
 	return detailOf(err).GetReason() == migcontrollerv1.ErrorReason_ERROR_REASON_CURSOR_EXPIRED
 }
 
-// noteWatch reports that there is a stream: the first, or a new one.
-func (in *invocation) noteWatch(again, lost bool) {
+// reportConnected reports that the watch has connected or reconnected.
+func (in *invocation) reportConnected(reconnected, incomplete bool) {
 	switch {
-	case lost:
+	case incomplete:
 		fmt.Fprintln(in.stderr, "Reconnected.")
-	case again:
+	case reconnected:
 		fmt.Fprintln(in.stderr, "Reconnected; nothing was missed.")
-	case in.reports:
+	case in.stderrTTY:
 		fmt.Fprintf(in.stderr, "Watching %s; press Ctrl-C to stop.\n", in.address)
 	}
 }
@@ -205,49 +207,49 @@ func (in *invocation) showChange(change *migcontrollerv1.WatchFleetResponse) err
 	return nil
 }
 
-// writeChange shows one change of an endless list. The columns have fixed widths, because
-// the rows to come are unknown. Nothing of fact is cut: it has the ids.
-// A narrow terminal has no room for the date, and shows a fact and detail that are too
-// long for the rest of the line below it. Of detail it shows usefulText at least, and what
-// else has room in the same lines.
-func (in *invocation) writeChange(at *timestamppb.Timestamp, vm string, what cell, fact, detail string) {
-	const vmWidth, whatWidth, narrow = 16, 17, 100
+// writeChange prints one change of a stream. The columns have fixed widths because later
+// rows are unknown. The summary is never truncated, because it contains the ids.
+// On a narrow terminal the date is omitted, and a summary and detail that do not fit are
+// printed below the line. The detail is truncated to the lines that its first minText
+// characters need.
+func (in *invocation) writeChange(at *timestamppb.Timestamp, vm string, state cell, summary, detail string) {
+	const vmWidth, stateWidth, narrow = 16, 17, 100
 	width := in.width()
 	if in.Output == outWide {
 		width = 0
 	}
-	clock := clockTime(at)
+	timestamp := clockTime(at)
 	if width > 0 && width < narrow {
-		clock = at.AsTime().Format("15:04:05Z")
+		timestamp = at.AsTime().Format("15:04:05Z")
 	}
-	label := printable(what.text)
-	line := fmt.Sprintf("%s  %-*s  ", clock, vmWidth, printable(vm))
-	pad := max(whatWidth-utf8.RuneCountInString(label), 0)
-	taken := utf8.RuneCountInString(line) + utf8.RuneCountInString(label) + pad + len(gap)
-	rest, below := changeText(printable(fact), printable(detail), width, taken)
+	label := printable(state.text)
+	line := fmt.Sprintf("%s  %-*s  ", timestamp, vmWidth, printable(vm))
+	pad := max(stateWidth-utf8.RuneCountInString(label), 0)
+	used := utf8.RuneCountInString(line) + utf8.RuneCountInString(label) + pad + len(gap)
+	rest, below := changeText(printable(summary), printable(detail), width, used)
 	rest = strings.TrimRight(strings.Repeat(" ", pad)+gap+rest, " ")
-	fmt.Fprintf(in.stdout, "%s%s%s\n", line, paint(label, what.tone, in.colour()), rest)
+	fmt.Fprintf(in.stdout, "%s%s%s\n", line, paint(label, state.tone, in.colour()), rest)
 	for _, line := range below {
 		fmt.Fprintln(in.stdout, indent+line)
 	}
 }
 
-// changeText returns what of a change stands in the rest of its line, of which so much
-// is taken, and what stands below. A width of 0 has room for everything.
-func changeText(fact, detail string, width, taken int) (rest string, below []string) {
-	whole := fact + detail
-	least := utf8.RuneCountInString(fact) + min(utf8.RuneCountInString(detail), usefulText)
+// changeText splits the text of a change into the part that follows the used columns of
+// its line and the lines below. With a width of 0 nothing is truncated or wrapped.
+func changeText(summary, detail string, width, used int) (rest string, below []string) {
+	full := summary + detail
+	minWidth := utf8.RuneCountInString(summary) + min(utf8.RuneCountInString(detail), minText)
 	switch {
 	case width == 0:
-		return whole, nil
-	case taken+least <= width:
-		return shorten(whole, width-taken), nil
+		return full, nil
+	case used+minWidth <= width:
+		return truncate(full, width-used), nil
 	}
 	room := width - len(indent)
-	below = wrap(whole, room)
-	if n := len(wrap(shorten(whole, least), room)); len(below) > n {
+	below = wrap(full, room)
+	if n := len(wrap(truncate(full, minWidth), room)); len(below) > n {
 		below = below[:n]
-		below[n-1] = shorten(below[n-1]+" …", max(room, utf8.RuneCountInString(below[n-1])))
+		below[n-1] = truncate(below[n-1]+" …", max(room, utf8.RuneCountInString(below[n-1])))
 	}
 	return "", below
 }

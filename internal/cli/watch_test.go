@@ -14,7 +14,7 @@ import (
 
 type watchStream = func(*migcontrollerv1.WatchFleetRequest, *connect.ServerStream[migcontrollerv1.WatchFleetResponse]) error
 
-// sends is a stream of changes that ends with an error, or without one.
+// sends returns a stream that sends the changes and then ends with an error, or nil.
 func sends(end error, changes ...*migcontrollerv1.WatchFleetResponse) watchStream {
 	return func(_ *migcontrollerv1.WatchFleetRequest, stream *connect.ServerStream[migcontrollerv1.WatchFleetResponse]) error {
 		for _, change := range changes {
@@ -26,16 +26,17 @@ func sends(end error, changes ...*migcontrollerv1.WatchFleetResponse) watchStrea
 	}
 }
 
-// errRefused ends a watch for good; errExpired makes it begin anew.
+// errRejected ends a watch; errExpired makes it start over.
 var (
-	errRefused = connect.NewError(connect.CodeInternal, errors.New("internal error"))
-	errExpired = connect.NewError(connect.CodeOutOfRange, errors.New("the changes after this cursor are no longer kept"))
+	errRejected = connect.NewError(connect.CodeInternal, errors.New("internal error"))
+	errExpired  = connect.NewError(connect.CodeOutOfRange, errors.New("the changes after this cursor are no longer kept"))
 )
 
-// restarting is a controller that stops, is away for two attempts, and is then back.
-func restarting(d *desk, before, after []*migcontrollerv1.WatchFleetResponse) {
+// restarting simulates a controller that stops, is unavailable for two attempts, and then
+// returns.
+func restarting(d *driver, before, after []*migcontrollerv1.WatchFleetResponse) {
 	stopping := connect.NewError(connect.CodeUnavailable, errors.New("the controller is stopping"))
-	d.fleet.streams = []watchStream{sends(stopping, before...), sends(stopping), sends(nil), sends(nil, after...), sends(errRefused)}
+	d.fleet.streams = []watchStream{sends(stopping, before...), sends(stopping), sends(nil), sends(nil, after...), sends(errRejected)}
 }
 
 func fixedChanges() (before, after []*migcontrollerv1.WatchFleetResponse) {
@@ -48,7 +49,7 @@ func fixedChanges() (before, after []*migcontrollerv1.WatchFleetResponse) {
 	return before, after
 }
 
-// A watch continues from its last cursor when the controller is back, and ends when the
+// A watch resumes from its last cursor after a restart of the controller, and ends when the
 // controller returns another error.
 func TestWatch(t *testing.T) {
 	t.Parallel()
@@ -56,7 +57,7 @@ func TestWatch(t *testing.T) {
 		"watch":      {"watch", "--vm", "vm-1", "--cursor", "c-1"},
 		"watch-json": {"watch", "--vm", "vm-1", "--cursor", "c-1", "-o", "json"},
 	} {
-		d := newDesk(t)
+		d := newDriver(t)
 		before, after := fixedChanges()
 		restarting(d, before, after)
 		d.golden(name, args...)
@@ -67,17 +68,17 @@ func TestWatch(t *testing.T) {
 		}
 		require.Equal(t, []string{"c-1", "c2", "c2", "c2", "c4"}, cursors)
 	}
-	d := newDesk(t)
+	d := newDriver(t)
 	d.terminal(70, "")
 	before, after := fixedChanges()
 	restarting(d, before, after)
 	d.golden("terminal-watch", "watch")
 }
 
-// --timeout is for the first answer: a watch may then be silent for longer.
+// --timeout applies to the first response only; later messages may take longer.
 func TestWatchOutlastsTimeout(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.fleet.streams = []watchStream{
 		func(_ *migcontrollerv1.WatchFleetRequest, stream *connect.ServerStream[migcontrollerv1.WatchFleetResponse]) error {
 			if err := stream.Send(cursorOnly("c0")); err != nil {
@@ -86,29 +87,28 @@ func TestWatchOutlastsTimeout(t *testing.T) {
 			<-time.After(1500 * time.Millisecond)
 			return stream.Send(cursorOnly("c1"))
 		},
-		sends(errRefused),
+		sends(errRejected),
 	}
 	_, stderr, _ := d.run("watch", "--timeout", "1s")
-	require.Contains(t, stderr, "--cursor c1", "what was sent after the silence was seen")
+	require.Contains(t, stderr, "--cursor c1", "a message after the timeout is received")
 }
 
-// A stream that has been silent for too long is given up, and the watch continues from
-// its last cursor.
-func TestWatchGivesUpOnSilence(t *testing.T) {
+// A watch reconnects from its last cursor if a stream sends nothing for too long.
+func TestWatchReconnectsAfterSilence(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.program.silence = time.Second
-	over := make(chan struct{})
-	t.Cleanup(func() { close(over) })
+	finish := make(chan struct{})
+	t.Cleanup(func() { close(finish) })
 	d.fleet.streams = []watchStream{
 		func(_ *migcontrollerv1.WatchFleetRequest, stream *connect.ServerStream[migcontrollerv1.WatchFleetResponse]) error {
 			if err := stream.Send(cursorOnly("c0")); err != nil {
 				return err
 			}
-			<-over
+			<-finish
 			return nil
 		},
-		sends(errRefused),
+		sends(errRejected),
 	}
 	_, stderr, code := d.run("watch")
 	require.Equal(t, exitFailed, code)
@@ -118,16 +118,16 @@ func TestWatchGivesUpOnSilence(t *testing.T) {
 	require.Equal(t, "c0", requests[1].Cursor)
 }
 
-// Interrupting a watch is its normal end.
+// An interrupted watch exits with status 0.
 func TestWatchInterrupted(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	d.ctx = ctx
-	gone := make(chan struct{})
+	streamEnded := make(chan struct{})
 	d.fleet.streams = []watchStream{
 		func(_ *migcontrollerv1.WatchFleetRequest, stream *connect.ServerStream[migcontrollerv1.WatchFleetResponse]) error {
-			defer close(gone)
+			defer close(streamEnded)
 			if err := stream.Send(cursorOnly("c7")); err != nil {
 				return err
 			}
@@ -136,14 +136,14 @@ func TestWatchInterrupted(t *testing.T) {
 		},
 	}
 	_, _, code := d.run("watch")
-	<-gone
+	<-streamEnded
 	require.Zero(t, code)
 }
 
-// A cursor that the controller does not know is refused at once.
+// A watch with an unknown cursor fails immediately.
 func TestWatchCursor(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.fleet.fail = func(any) error {
 		return connect.NewError(connect.CodeInvalidArgument, errors.New("cursor must be empty"))
 	}
@@ -152,13 +152,13 @@ func TestWatchCursor(t *testing.T) {
 	require.Contains(t, stderr, "cursor must be empty")
 }
 
-// Following events shows those that there are, the latest last, then new ones,
-// each once, and only those that match.
+// events -f prints stored events, latest last, and then new ones. It prints each event
+// once, and only if it matches.
 func TestEventsFollow(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
+	d := newDriver(t)
 	d.fleet.streams = []watchStream{sends(
-		errRefused,
+		errRejected,
 		cursorOnly("c0"),
 		eventChange("c1", fixedEvents()[0]), // listed already
 		vmChange("c2", fixedVMs()[0]),
@@ -167,10 +167,10 @@ func TestEventsFollow(t *testing.T) {
 	)}
 	d.golden("events-follow", "events", "-f")
 
-	d = newDesk(t)
+	d = newDriver(t)
 	d.fleet.events = nil
 	d.fleet.streams = []watchStream{sends(
-		errRefused,
+		errRejected,
 		cursorOnly("c0"),
 		eventChange("c3", fixedEvent(4, "vm-1", "job_completed", 0, nil)),
 		eventChange("c4", fixedEvent(5, "vm-1", "vm_shutting_down", 0, nil)),
@@ -178,15 +178,15 @@ func TestEventsFollow(t *testing.T) {
 	d.golden("events-follow-type", "events", "-f", "--type", "job_completed", "-o", "json")
 }
 
-// When what was missed is no longer kept, a watch shows how the VMs are and goes
-// on, and events are listed again; only a cursor that was typed is refused.
+// If the missed changes are no longer stored, a watch prints the current VMs and continues,
+// and events -f lists the missed events. An expired --cursor is an error.
 func TestWatchExpired(t *testing.T) {
 	t.Parallel()
-	expire := func(d *desk) {
+	expire := func(d *driver) {
 		before, after := fixedChanges()
-		d.fleet.streams = []watchStream{sends(nil, before...), sends(errExpired), sends(errRefused, after...)}
+		d.fleet.streams = []watchStream{sends(nil, before...), sends(errExpired), sends(errRejected, after...)}
 	}
-	d := newDesk(t)
+	d := newDriver(t)
 	expire(d)
 	d.golden("watch-expired", "watch")
 	var cursors []string
@@ -195,7 +195,7 @@ func TestWatchExpired(t *testing.T) {
 	}
 	require.Equal(t, []string{"", "c2", ""}, cursors)
 
-	d = newDesk(t)
+	d = newDriver(t)
 	expire(d)
 	missed := []*migcontrollerv1.Event{ // more than --limit
 		fixedEvent(8, "vm-2", "runner_registered", 0, nil), fixedEvent(7, "vm-2", "vm_started", 0, nil),
@@ -208,7 +208,7 @@ func TestWatchExpired(t *testing.T) {
 	}
 	d.golden("events-expired", "events", "-f", "--limit", "1")
 
-	d = newDesk(t)
+	d = newDriver(t)
 	d.fleet.streams = []watchStream{sends(errExpired)}
 	_, stderr, code := d.run("watch", "--cursor", "c1")
 	require.Equal(t, exitFailed, code)
