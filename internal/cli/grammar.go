@@ -160,18 +160,21 @@ func (optionsCmd) Run(ctx *kong.Context, in *invocation) error {
 	return kong.DefaultHelpPrinter(in.helpOptions(), whole)
 }
 
-// helpCmd only declares help for the command list and completion: migctl help COMMAND runs
-// as migctl COMMAND --help.
 type helpCmd struct {
 	Command []string `arg:"" optional:"" help:"The command."`
 }
 
-// withHelp replaces a leading help argument by a trailing --help.
-func withHelp(args []string) []string {
-	if len(args) == 0 || args[0] == "help" {
-		return append(slices.Clone(args[min(1, len(args)):]), "--help")
+// Run shows the help of a command, as its flag --help does.
+func (c helpCmd) Run(ctx *kong.Context, in *invocation) error {
+	about, err := kong.Trace(ctx.Kong, c.Command)
+	if err != nil {
+		return err
 	}
-	return args
+	if about.Error != nil {
+		in.node = about.Selected()
+		return in.parseFailure(about.Error)
+	}
+	return in.help(in.helpOptions(), about)
 }
 
 // nonEmpty is a flag value that must not be empty: a filter with an unset shell variable

@@ -64,6 +64,18 @@ func TestHelpFits(t *testing.T) {
 	}
 }
 
+// The flags that every command has may come before help as well.
+func TestHelpAfterFlags(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"", "send", "config view"} {
+		want, _, _ := newDriver(t).run(append([]string{"help"}, strings.Fields(command)...)...)
+		require.Contains(t, want, "Usage: migctl "+command)
+		stdout, stderr, code := newDriver(t).run(append([]string{"--address", "http://localhost:1", "help"}, strings.Fields(command)...)...)
+		require.Zero(t, code, stderr)
+		require.Equal(t, want, stdout)
+	}
+}
+
 // Help for an unknown command is a usage error.
 func TestHelpUnknownCommand(t *testing.T) {
 	t.Parallel()

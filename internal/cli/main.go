@@ -73,7 +73,9 @@ func (p program) run(ctx context.Context, args []string) int {
 	if err != nil {
 		panic(fmt.Sprintf("invalid grammar: %v", err))
 	}
-	args = withHelp(args)
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
 	if args[0] == completeWord || args[0] == completeBash {
 		p.complete(ctx, parser.Model, args[0], args[1:])
 		return exitOK
