@@ -1,9 +1,12 @@
 package engine_test
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -144,12 +147,22 @@ func (h *history) opConnect() {
 	h.sweepAll() // as in opDrop
 }
 
-// follow updates the model with the state of the VMs' registrations.
+// follow updates the model with the state of the VMs' registrations, in the order of their
+// commands: which of two VMs that are due at the same time is first is up to the engine.
 func (h *history) follow() {
+	accepted := map[string]int64{}
 	for name, m := range h.model.vms {
-		if m.epoch == 0 {
-			continue
+		if m.epoch > 0 {
+			accepted[name] = 0
+			if id := h.vm(name).Registration.Command; id != "" {
+				accepted[name] = h.command(id).Seq
+			}
 		}
+	}
+	for _, name := range slices.SortedFunc(maps.Keys(accepted), func(a, b string) int {
+		return cmp.Compare(accepted[a], accepted[b])
+	}) {
+		m := h.model.vms[name]
 		g := h.vm(name).Registration
 		if m.registration == "failed" && m.next.IsZero() {
 			delay := min(15*time.Minute, 30*time.Second<<min(m.failures-2, 10))
