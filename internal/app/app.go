@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/httpserver"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 )
 
@@ -28,6 +30,7 @@ type App struct {
 	lock     *dataLock
 	bound    bound
 	gate     *gate
+	serving  atomic.Int64 // how many listeners are being accepted on
 	server   *httpserver.Server
 	timeouts stopTimeouts
 	closed   sync.Once
@@ -99,6 +102,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 		Handler: a.gate, TLS: serving, Proxies: o.ProxyPrefixes(), Crowded: httpserver.Crowded(o.Simulate),
 		ConnContext: withConnection, Log: log,
 	})
+	svc.Ready().Add(readiness.Check{Name: "listeners", Run: a.checkListeners})
 	a.simulate = func(ctx context.Context) error { return w.simulate(ctx, o, a.GRPCAddr(), calling) }
 	return a, nil
 }
@@ -135,6 +139,18 @@ func (a *App) HTTPAddr() string { return a.bound.http.Addr().String() }
 
 // GRPCAddr returns the bound address of --grpc-addr.
 func (a *App) GRPCAddr() string { return a.bound.grpc.Addr().String() }
+
+// checkListeners returns nil while connections are accepted on both addresses.
+func (a *App) checkListeners(context.Context) error {
+	if all, serving := len(a.bound.all()), a.serving.Load(); serving < int64(all) {
+		return fmt.Errorf("connections are accepted on %d of %d listeners", serving, all)
+	}
+	return nil
+}
+
+// Drain makes readiness checks fail from now on, while everything is served as before. stops is
+// when the caller intends to stop.
+func (a *App) Drain(stops time.Time) { a.service.Ready().Drain(stops) }
 
 // Run serves until ctx ends, then stops: it accepts nothing more, ends the sessions, waits for
 // requests, writes pending data, closes the store and unlocks the data directory. It returns
@@ -194,6 +210,8 @@ func (a *App) start(ctx context.Context) *running {
 	})
 	for _, l := range a.bound.all() {
 		r.serving.Go(func() {
+			a.serving.Add(1)
+			defer a.serving.Add(-1)
 			if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				r.failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
 			}
@@ -213,6 +231,7 @@ func (a *App) start(ctx context.Context) *running {
 
 // stop ends everything in the order of dependencies.
 func (a *App) stop(ctx context.Context, r *running) error {
+	a.Drain(time.Now())
 	r.endSimulators()
 	graceful, cancel := context.WithTimeout(ctx, a.timeouts.graceful)
 	defer cancel()

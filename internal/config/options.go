@@ -27,6 +27,8 @@ type Options struct {
 	AllowedHosts []string `name:"allowed-hosts" group:"Addresses" placeholder:"HOST,..." help:"Host names and IP addresses, without port, that HTTP/1.1 requests to a loopback address may have in the Host header, in addition to localhost and the hosts of both addresses. Needed for a proxy on this machine that forwards Host. Separated by commas."`
 	// Proxies are IP addresses and prefixes.
 	Proxies []string `name:"proxies" group:"Addresses" placeholder:"ADDRESS,..." help:"IP addresses and ranges, such as 10.1.2.3 or 10.1.0.0/16, of proxies that share a connection among many agents: they may open 1000 streams on a connection, other peers 100. Separated by commas."`
+	// DrainDelay is at most maxDrainDelay.
+	DrainDelay time.Duration `name:"drain-delay" group:"Addresses" default:"0s" placeholder:"TIME" help:"Time between a signal to stop and the stop: /ready returns 503 at once, and everything else is served for this time, so that load balancers stop sending new connections before streams end. 0 stops at once; at most 5m."`
 
 	DataDir          string        `name:"data-dir" group:"Data" default:"./controller_data" placeholder:"DIR" help:"Directory for the database and the JSON files of each VM. Only one controller at a time can use it."`
 	DatabaseURL      string        `name:"database-url" group:"Data" placeholder:"URL" help:"SQLite file to use instead of the one in the data directory: a path, file:PATH or sqlite:///PATH."`
