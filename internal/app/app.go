@@ -209,8 +209,8 @@ func (a *App) start(ctx context.Context) *running {
 		}
 	})
 	for _, l := range a.bound.all() {
+		a.serving.Add(1) // before the start is announced: whoever waits for that may ask at once
 		r.serving.Go(func() {
-			a.serving.Add(1)
 			defer a.serving.Add(-1)
 			if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				r.failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)

@@ -87,7 +87,7 @@ type Maintenance struct {
 }
 
 // Start starts all services, and adds to the checks of readiness. Stop stops the services; the
-// checks must be closed before the engine and the journal.
+// checks are to be closed before the engine and the journal.
 func Start(o Options) *Maintenance {
 	commands := newCommandLog(o.Log, o.Clock)
 	changes, notices := o.Engine.Listen(commands.add), o.Engine.OnNotice(commands.note)

@@ -90,20 +90,33 @@ func (c *Checks) Run(ctx context.Context) Results {
 	c.mu.Lock()
 	checks := slices.Clone(c.checks)
 	c.mu.Unlock()
-	results := make(Results, len(checks))
+	results := make(Results, len(checks)+1)
 	var all sync.WaitGroup
 	for i, k := range checks {
 		all.Go(func() { results[i] = c.result(ctx, k) })
 	}
 	all.Wait()
 	now := time.Now()
-	return append(results, Result{Name: NotDraining, Err: c.drain.check(now), At: now})
+	results[len(checks)] = Result{Name: NotDraining, Err: c.drain.check(now), At: now}
+	return results
 }
 
-// Close makes all added checks fail from now on, and waits for the calls that are in progress.
+// closeTimeout is how long Close waits.
+const closeTimeout = time.Second
+
+// Close makes all added checks fail from now on, and waits for the calls that are in progress,
+// but not for blocked ones: the stop must not depend on them.
 func (c *Checks) Close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
-	c.running.Wait()
+	returned := make(chan struct{})
+	go func() {
+		defer close(returned)
+		c.running.Wait()
+	}()
+	select {
+	case <-returned:
+	case <-time.After(closeTimeout):
+	}
 }

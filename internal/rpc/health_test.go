@@ -51,6 +51,7 @@ func TestVerboseReady(t *testing.T) {
 		require.Equal(t, http.StatusServiceUnavailable, got.Code)
 		require.Equal(t, "application/json", got.Header().Get("Content-Type"))
 		require.Equal(t, "no-store", got.Header().Get("Cache-Control"))
+		//nolint:testifylint // people read it, so its form counts
 		require.Equal(t, `{
   "status": "not ready",
   "reason": "store: no result after 3s; the files cannot be written",
