@@ -44,4 +44,5 @@ var quick = scenarios{
 	"low-space":             testLowSpace,
 	"damaged-rows":          testDamagedRows,
 	"large-lists":           testLargeLists,
+	"drain-delay":           testDrainDelay,
 }
