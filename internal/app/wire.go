@@ -77,7 +77,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 		return err
 	}
 	warnEmptyDatabase(path, o.DataDir, log)
-	if c.engine, err = startEngine(ctx, path, rules(o), c.clock.Now, log); err != nil {
+	if c.engine, err = startEngine(ctx, path, rules(o), c.clock.Now, log, metrics); err != nil {
 		return err
 	}
 	if o.Journal {
@@ -109,7 +109,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 
 // startEngine starts the engine on the database at path.
 func startEngine(
-	ctx context.Context, path string, rules fleet.Rules, clock func() time.Time, log *slog.Logger,
+	ctx context.Context, path string, rules fleet.Rules, clock func() time.Time, log *slog.Logger, metrics prometheus.Registerer,
 ) (*engine.Engine, error) {
 	db, err := sqlite.Open(ctx, path, log)
 	if errors.Is(err, sqlite.ErrInUse) {
@@ -119,7 +119,7 @@ func startEngine(
 		return nil, err
 	}
 	e, err := engine.Start(ctx, engine.Options{
-		Driver: db, Rules: rules, Clock: clock, Log: log,
+		Driver: db, Rules: rules, Clock: clock, Log: log, Metrics: metrics,
 	})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
