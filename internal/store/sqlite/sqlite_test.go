@@ -178,6 +178,7 @@ func everyMethod(db *DB) map[string]func(context.Context) error {
 		},
 		"Due":        func(ctx context.Context) error { _, _, err := db.Due(ctx, t0, 1); return err },
 		"Changes":    func(ctx context.Context) error { _, _, err := db.Changes(ctx, store.ChangeQuery{}, 1); return err },
+		"Counts":     func(ctx context.Context) error { _, err := db.Counts(ctx); return err },
 		"LastChange": func(ctx context.Context) error { _, err := db.LastChange(ctx); return err },
 		"Mark":       func(ctx context.Context) error { _, err := db.Mark(ctx, "m"); return err },
 	}
