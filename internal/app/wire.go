@@ -88,6 +88,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 			return err
 		}
 	}
+	pools := metric.NewPools(o.MetricsPools)
 	c.sessions, err = session.Start(ctx, session.Options{
 		Engine: c.engine, Journal: c.journal, Registrar: c.registrar, Clock: c.clock.Now, Log: log,
 		TokenInVMStarted: o.TokenInVMStarted, ReportRate: reportRate(o),
@@ -97,7 +98,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 	}
 	c.maintenance = maintenance.Start(maintenance.Options{ //nolint:contextcheck // its services outlive ctx
 		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: retention(o),
-		Clock: c.clock.Now, Follow: c.clock, Log: log,
+		Clock: c.clock.Now, Follow: c.clock, Log: log, Metrics: metrics, Pools: pools,
 	})
 	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Warnings: o.RunnerWarnings()}
 	if o.RegistrationTokenFile != "" {

@@ -10,10 +10,13 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
@@ -43,6 +46,7 @@ type Engine interface {
 	AdoptClock(ctx context.Context, adopt func() wallclock.Jump) (wallclock.Jump, error)
 	MoveDeadlines(ctx context.Context) error
 	Check(ctx context.Context) error
+	Counts(ctx context.Context) (engine.Counts, error)
 }
 
 // Sessions is what maintenance needs from the live sessions.
@@ -73,6 +77,9 @@ type Options struct {
 	// Nil means that Clock never jumps.
 	Follow *wallclock.Clock
 	Log    *slog.Logger
+	// Metrics registers the metrics; nil registers none. Pools bounds the label for pools.
+	Metrics prometheus.Registerer
+	Pools   *metric.Pools
 }
 
 // Maintenance runs the services of one controller.
@@ -81,15 +88,18 @@ type Maintenance struct {
 	journal *journal.Journal // nil when it is switched off
 
 	sweeper, purger, catchUp, commands *service
+	// observers only read, for the metrics.
+	observers []*service
 
 	unlisten func()
 }
 
 // Start starts all services. Stop stops them.
 func Start(o Options) *Maintenance {
-	commands := newCommandLog(o.Log, o.Clock)
+	metrics := newMetrics(o.Metrics, o.Clock)
+	commands := newCommandLog(o.Log, o.Clock, metrics.logsDropped)
 	changes, notices := o.Engine.Listen(commands.add), o.Engine.OnNotice(commands.note)
-	return &Maintenance{
+	m := &Maintenance{
 		engine:   o.Engine,
 		journal:  o.Journal,
 		sweeper:  start(newSweeper(o).run),
@@ -98,6 +108,13 @@ func Start(o Options) *Maintenance {
 		commands: start(commands.run),
 		unlisten: func() { changes(); notices() },
 	}
+	m.observers = []*service{
+		start(newCensus(o, metrics).run), start(newChecker("store", o.Engine.Check, o.Log, metrics).run),
+	}
+	if o.Journal != nil {
+		m.observers = append(m.observers, start(newChecker("journal", m.checkJournal, o.Log, metrics).run))
+	}
+	return m
 }
 
 // Quiesce stops the services that change the fleet, without waiting for them: no sweep and no
@@ -106,6 +123,9 @@ func Start(o Options) *Maintenance {
 func (m *Maintenance) Quiesce() {
 	m.sweeper.cancel()
 	m.purger.cancel()
+	for _, s := range m.observers {
+		s.cancel()
+	}
 }
 
 // Stop stops all services after they have written the files and log lines of everything
@@ -114,6 +134,9 @@ func (m *Maintenance) Quiesce() {
 func (m *Maintenance) Stop() {
 	m.sweeper.stop()
 	m.purger.stop()
+	for _, s := range m.observers {
+		s.stop()
+	}
 	m.catchUp.stop()
 	m.unlisten()
 	m.commands.stop()
@@ -128,6 +151,10 @@ func (m *Maintenance) Check(ctx context.Context) error {
 	if m.journal == nil {
 		return nil
 	}
+	return m.checkJournal(ctx)
+}
+
+func (m *Maintenance) checkJournal(context.Context) error {
 	if err := m.journal.Check(); err != nil {
 		return fmt.Errorf("the JSON files cannot be written: %w", err)
 	}
