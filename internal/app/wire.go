@@ -82,7 +82,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 	}
 	if o.Journal {
 		c.journal, err = journal.Open(journal.Options{
-			Dir: o.DataDir, Retention: o.RetainFiles, MinFree: int64(o.MinFreeSpace), Log: log,
+			Dir: o.DataDir, Retention: o.RetainFiles, MinFree: int64(o.MinFreeSpace), Log: log, Metrics: metrics,
 		})
 		if err != nil {
 			return err

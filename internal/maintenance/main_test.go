@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/mig-controller/mig-controller/internal/diskspace"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
@@ -78,7 +79,7 @@ func (s *rig) start(driver store.Driver, r engine.Retention) {
 	log := slog.New(slog.NewJSONHandler(s.log, nil))
 	j, err := journal.Open(journal.Options{
 		Dir: s.dir, Retention: cmp.Or(r.Events, time.Hour), MinFree: 1000, Log: log,
-		FreeSpace: func() (journal.Space, error) { return journal.Space{Free: s.free.Load()}, nil },
+		FreeSpace: func() (diskspace.Space, error) { return diskspace.Space{Free: s.free.Load()}, nil },
 	})
 	require.NoError(s, err)
 	s.Engine, s.metrics = e, prometheus.NewRegistry()

@@ -77,7 +77,8 @@ type Options struct {
 	// Nil means that Clock never jumps.
 	Follow *wallclock.Clock
 	Log    *slog.Logger
-	// Metrics registers the metrics; nil registers none. Pools bounds the label for pools.
+	// Metrics registers the metrics; nil registers none. Pools bounds the label for pools; nil
+	// means that no pool has a value of its own.
 	Metrics prometheus.Registerer
 	Pools   *metric.Pools
 }
@@ -96,6 +97,9 @@ type Maintenance struct {
 
 // Start starts all services. Stop stops them.
 func Start(o Options) *Maintenance {
+	if o.Pools == nil {
+		o.Pools = metric.NewPools(0)
+	}
 	metrics := newMetrics(o.Metrics, o.Clock)
 	commands := newCommandLog(o.Log, o.Clock, metrics.logsDropped)
 	changes, notices := o.Engine.Listen(commands.add), o.Engine.OnNotice(commands.note)
