@@ -112,7 +112,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 func startEngine(
 	ctx context.Context, path string, rules fleet.Rules, clock func() time.Time, log *slog.Logger, metrics prometheus.Registerer,
 ) (*engine.Engine, error) {
-	db, err := sqlite.Open(ctx, path, log)
+	db, err := sqlite.Open(ctx, path, log, metrics)
 	if errors.Is(err, sqlite.ErrInUse) {
 		return nil, inUse("the database "+absolute(path), "--database-url")
 	}

@@ -128,7 +128,7 @@ func (r *rig) second() *rig {
 
 func openFile(tb testing.TB, path string) *rig {
 	tb.Helper()
-	db, err := sqlite.Open(tb.Context(), path, slog.New(slog.DiscardHandler))
+	db, err := sqlite.Open(tb.Context(), path, slog.New(slog.DiscardHandler), nil)
 	require.NoError(tb, err)
 	return newRig(tb, db)
 }

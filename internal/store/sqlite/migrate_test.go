@@ -79,7 +79,7 @@ func TestLaterSchema(t *testing.T) {
 	require.NoError(t, db.Close())
 	before, err := os.ReadFile(path)
 	require.NoError(t, err)
-	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler), nil)
 	require.ErrorIs(t, err, ErrLaterSchema)
 	require.ErrorContains(t, err, "version 1000")
 	require.ErrorContains(t, err, "up to 7")
