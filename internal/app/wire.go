@@ -48,7 +48,7 @@ func newService(
 	if err := c.open(ctx, o, log, metrics); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
-	c.control = control.New(control.Options{Engine: c.engine, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log})
+	c.control = control.New(control.Options{Engine: c.engine, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log, Metrics: metrics})
 	page := metric.Page(metrics, log)
 	if o.MetricsAddr != "" {
 		page = nil // it has an address of its own
