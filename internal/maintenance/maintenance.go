@@ -45,6 +45,11 @@ type Engine interface {
 	PurgeTime(ctx context.Context, now time.Time) (time.Time, error)
 	AdoptClock(ctx context.Context, adopt func() wallclock.Jump) (wallclock.Jump, error)
 	MoveDeadlines(ctx context.Context) error
+	Observed
+}
+
+// Observed is what maintenance observes of an engine.Engine.
+type Observed interface {
 	Check(ctx context.Context) error
 	Counts(ctx context.Context) (engine.Counts, error)
 }

@@ -162,7 +162,7 @@ func TestJumpAndPurge(t *testing.T) {
 func TestCommandLogIsBounded(t *testing.T) {
 	t.Parallel()
 	log := &lines{}
-	dropped := prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped"})
+	dropped := prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped_total"})
 	l := newCommandLog(slog.New(slog.NewJSONHandler(log, nil)), time.Now, dropped)
 	accepted := fleet.Change{Command: &fleet.Command{State: fleet.Pending}}
 	for range maxUnlogged + 7 {

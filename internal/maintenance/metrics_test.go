@@ -63,19 +63,19 @@ func TestVMsAreCounted(t *testing.T) {
 		s.connect("c", "pool-c", "idle") // the smallest
 		s.connect("none", "", "idle")
 		s.counted()
-		require.EqualValues(t, 2, s.vms("pool-a", "idle"))
-		require.EqualValues(t, 1, s.vms("pool-a", "ready"))
-		require.EqualValues(t, 1, s.vms("pool-a", "other"))
-		require.EqualValues(t, 1, s.vms("pool-a", "unknown"))
-		require.EqualValues(t, 3, s.vms("pool-b", "offline"))
+		require.InDelta(t, 2, s.vms("pool-a", "idle"), 0)
+		require.InDelta(t, 1, s.vms("pool-a", "ready"), 0)
+		require.InDelta(t, 1, s.vms("pool-a", "other"), 0)
+		require.InDelta(t, 1, s.vms("pool-a", "unknown"), 0)
+		require.InDelta(t, 3, s.vms("pool-b", "offline"), 0)
 		require.Zero(t, s.vms("pool-b", "idle"))
-		require.EqualValues(t, 1, s.vms("other", "idle"), "more pools than may have names")
-		require.EqualValues(t, 1, s.vms("", "idle"))
+		require.InDelta(t, 1, s.vms("other", "idle"), 0, "more pools than may have names")
+		require.InDelta(t, 1, s.vms("", "idle"), 0)
 		require.InDelta(t, float64(s.clock.Now().Unix()), s.value("counted_timestamp_seconds"), 1)
 		s.connect("a0", "pool-a", "job_running")
 		s.counted()
-		require.EqualValues(t, 1, s.vms("pool-a", "idle"))
-		require.EqualValues(t, 1, s.vms("pool-a", "job_running"))
+		require.InDelta(t, 1, s.vms("pool-a", "idle"), 0)
+		require.InDelta(t, 1, s.vms("pool-a", "job_running"), 0)
 	})
 }
 
@@ -85,10 +85,10 @@ func TestVanishedPools(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	c := newCensus(Options{Pools: metric.NewPools(5)}, newMetrics(metrics, time.Now))
 	c.setVMs([]store.VMCount{{Pool: "p", Status: "idle", Connected: true, N: 2}, {Pool: "p", Status: "own", Connected: true, N: 1}, {Pool: "p", Status: "x", Connected: true, N: 4}})
-	require.EqualValues(t, 5, testkit.Metrics(t, metrics)[`vms{pool="p",state="other"}`])
+	require.InDelta(t, 5, testkit.Metrics(t, metrics)[`vms{pool="p",state="other"}`], 0)
 	c.setVMs([]store.VMCount{{Pool: "q", N: 3}})
 	all := testkit.Metrics(t, metrics)
-	require.EqualValues(t, 3, all[`vms{pool="q",state="offline"}`])
+	require.InDelta(t, 3, all[`vms{pool="q",state="offline"}`], 0)
 	require.Zero(t, all[`vms{pool="p",state="idle"}`])
 	require.Zero(t, all[`vms{pool="p",state="other"}`])
 }
@@ -119,9 +119,9 @@ func TestOpenCommandsAreCounted(t *testing.T) {
 		send("a", "vm-3", "drain")
 		send("b", "vm-3", "drain")
 		s.counted()
-		require.EqualValues(t, 1, s.value(`commands_open{queue="delivered"}`))
-		require.EqualValues(t, 2, s.value(`commands_open{queue="pending"}`))
-		require.EqualValues(t, 1, s.value(`commands_open{queue="pending_token"}`))
+		require.InDelta(t, 1, s.value(`commands_open{queue="delivered"}`), 0)
+		require.InDelta(t, 2, s.value(`commands_open{queue="pending"}`), 0)
+		require.InDelta(t, 1, s.value(`commands_open{queue="pending_token"}`), 0)
 		require.InDelta(t, (countEvery + 5*time.Second).Seconds(), s.value("commands_oldest_pending_seconds"), .5)
 		time.Sleep(7 * time.Second) // fake clock
 		require.InDelta(t, (countEvery + 12*time.Second).Seconds(), s.value("commands_oldest_pending_seconds"), .5)
@@ -139,7 +139,7 @@ func TestFailedCounts(t *testing.T) {
 		s.fail("Counts", errors.New("no answer"))
 		s.counted()
 		s.counted()
-		require.EqualValues(t, 1, s.vms("p", "idle"))
+		require.InDelta(t, 1, s.vms("p", "idle"), 0)
 		require.InDelta(t, at, s.value("counted_timestamp_seconds"), 0)
 		require.Contains(t, s.log.String(), `"service":"count","error":"no answer"`)
 		require.Equal(t, 1, s.log.count("maintenance failed, trying again"))
@@ -180,17 +180,17 @@ func TestChecksAreRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, engine.Retention{})
 		synctest.Wait()
-		require.EqualValues(t, 1, s.value(`check_ok{check="store"}`))
-		require.EqualValues(t, 1, s.value(`check_ok{check="journal"}`))
+		require.InDelta(t, 1, s.value(`check_ok{check="store"}`), 0)
+		require.InDelta(t, 1, s.value(`check_ok{check="journal"}`), 0)
 		s.fail("Check", fleet.ErrUnavailable)
 		time.Sleep(checkEvery) // fake clock
 		synctest.Wait()
 		require.Zero(t, s.value(`check_ok{check="store"}`))
-		require.EqualValues(t, 1, s.value(`check_ok{check="journal"}`))
+		require.InDelta(t, 1, s.value(`check_ok{check="journal"}`), 0)
 		s.fail("Check", nil)
 		time.Sleep(checkEvery) // fake clock
 		synctest.Wait()
-		require.EqualValues(t, 1, s.value(`check_ok{check="store"}`))
+		require.InDelta(t, 1, s.value(`check_ok{check="store"}`), 0)
 	})
 }
 
@@ -201,7 +201,8 @@ func TestHangingCheck(t *testing.T) {
 		hang := make(chan struct{})
 		calls := 0
 		c := newChecker("disk", func(context.Context) error {
-			if calls++; calls > 1 {
+			calls++
+			if calls > 1 {
 				<-hang
 			}
 			return nil
@@ -209,12 +210,12 @@ func TestHangingCheck(t *testing.T) {
 		require.Zero(t, c.value(), "before the first check")
 		s := start(c.run)
 		time.Sleep(2*checkEvery - time.Second) // fake clock
-		require.EqualValues(t, 1, c.value())
+		require.InDelta(t, 1, c.value(), 0)
 		time.Sleep(2 * time.Second) // fake clock
 		require.Zero(t, c.value())
 		close(hang)
 		synctest.Wait()
-		require.EqualValues(t, 1, c.value())
+		require.InDelta(t, 1, c.value(), 0)
 		s.stop()
 	})
 }
