@@ -68,6 +68,7 @@ func newService(
 }
 
 func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logger, metrics prometheus.Registerer) error {
+	pools := metric.NewPools(o.MetricsPools)
 	var err error
 	if c.registrar, err = o.Registrar(metrics); err != nil {
 		return err
@@ -90,7 +91,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 	}
 	c.sessions, err = session.Start(ctx, session.Options{
 		Engine: c.engine, Journal: c.journal, Registrar: c.registrar, Clock: c.clock.Now, Log: log,
-		TokenInVMStarted: o.TokenInVMStarted, ReportRate: reportRate(o),
+		TokenInVMStarted: o.TokenInVMStarted, ReportRate: reportRate(o), Metrics: metrics, Pools: pools,
 	})
 	if err != nil {
 		return err
