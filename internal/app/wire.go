@@ -53,14 +53,15 @@ func newService(
 	if o.MetricsAddr != "" {
 		page = nil // it has an address of its own
 	}
+	requests := rpc.NewRequests(metrics)
 	handler := rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
 		Agents:   c.sessions,
 		Commands: rpc.NewStreamService(c.sessions, Version(), log),
 		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessionCount}),
 		Ready:    c.maintenance.Check,
-		Metrics:  page,
+		Requests: requests, MetricsPage: page,
 		Stopping: c.sessions.Stopping(),
-		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
+		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log, requests))},
 		Extra:    extra,
 	}), o.AllowOrigins)
 	c.handler = rpc.WithTimeouts(restrictBrowsers(handler, o, log), rpc.CallTimeout)

@@ -118,7 +118,7 @@ func config(a *fakeAgents) Config {
 		}),
 		Admin:   fakeAdmin{},
 		Ready:   func(context.Context) error { return nil },
-		Options: []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler)))},
+		Options: []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler), nil))},
 	}
 }
 

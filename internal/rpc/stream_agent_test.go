@@ -99,8 +99,9 @@ func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	})
 
 	c := config(&fakeAgents{})
+	c.Requests = NewRequests(s.metrics)
 	c.Commands = NewStreamService(s.registry, "1.2.3", s.log.logger())
-	c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(s.log.logger()))}
+	c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(s.log.logger(), c.Requests))}
 	pipes := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
