@@ -15,7 +15,7 @@ func (s *Session) arrive(kind MessageKind) time.Time {
 
 // arriveHeartbeat is arrive for a heartbeat.
 func (s *Session) arriveHeartbeat() time.Time {
-	s.registry.metrics.received[KindHeartbeat].Inc()
+	s.registry.metrics.heartbeats.Inc()
 	var before time.Time
 	at := s.stamp(func(l fleet.Liveness, at time.Time) fleet.Liveness {
 		before = l.LastHeartbeatAt

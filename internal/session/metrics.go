@@ -38,6 +38,7 @@ type metrics struct {
 	refused      map[MessageKind]prometheus.Counter
 	lateAcks     prometheus.Counter
 	throttles    prometheus.Counter
+	heartbeats   prometheus.Counter // received[KindHeartbeat], for the most frequent kind
 	heartbeatGap prometheus.Histogram
 	lost         prometheus.Counter // heartbeats
 }
@@ -60,9 +61,12 @@ func newMetrics(r prometheus.Registerer, pools *metric.Pools) metrics {
 			"Acks that arrived after their command had ended, mostly because it timed out. If this grows, the ack timeout is too short for what the commands do."),
 		throttles: counter(with, "throttles_total",
 			"How many times a VM began to report more than it may, so that its stream was not read for a while or its requests were refused. The log names the VMs."),
-		heartbeatGap: with.NewHistogram(metric.Histogram("heartbeat_gap_seconds",
-			"Time between two heartbeats on one session. Agents send one every 15 seconds and when their state changes; longer gaps are agents or links that stall.",
-			metric.Durations)),
+		// Without native buckets, which would take most of the time that a heartbeat spends here.
+		heartbeatGap: with.NewHistogram(prometheus.HistogramOpts{
+			Namespace: metric.Namespace, Name: "heartbeat_gap_seconds",
+			Help:    "Time between two heartbeats on one session. Agents send one every 15 seconds and when their state changes; longer gaps are agents or links that stall.",
+			Buckets: metric.Durations,
+		}),
 		lost: counter(with, "heartbeats_lost_total",
 			"Heartbeats that were received and could not be stored. The log has the reason."),
 	}
@@ -93,6 +97,7 @@ func (m *metrics) newMessages(with promauto.Factory) {
 	messages := counters(with, "messages_total", "Messages from agents: those on streams, including refused ones, and well-formed requests over HTTP.", "kind", "via")
 	m.received = children(messages.MustCurryWith(prometheus.Labels{"via": "stream"}),
 		KindAck, KindConnect, KindError, KindEvent, KindHeartbeat, KindOther)
+	m.heartbeats = m.received[KindHeartbeat]
 	m.requested = children(messages.MustCurryWith(prometheus.Labels{"via": "http"}), KindEvent, KindHeartbeat, kindPoll, kindTokenRequest)
 	m.refused = children(counters(with, "messages_refused_total",
 		"Messages on streams that were refused because they violate a rule, which the log names. Requests over HTTP that were refused are in migcontroller_requests_total.",
