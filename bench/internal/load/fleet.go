@@ -33,6 +33,7 @@ type Fleet struct {
 	places     []atomic.Pointer[vm]
 	made       atomic.Int64 // VMs so far
 	sent       atomic.Int64
+	registered atomic.Int64
 	start      func(*vm) // runs a VM
 	cancel     context.CancelFunc
 	lives      sync.WaitGroup
@@ -78,11 +79,13 @@ func newFleet(f *Fleet, n int) (*Fleet, error) {
 	return f, nil
 }
 
+func vmID(name string, serial int64) string { return fmt.Sprintf("%s-%06d", name, serial) }
+
 // newVM creates a VM with a new id.
 func (f *Fleet) newVM() (v *vm, err error) {
 	serial := f.made.Add(1) - 1
 	v = &vm{
-		id: fmt.Sprintf("%s-%06d", f.name, serial), fleet: f,
+		id: vmID(f.name, serial), fleet: f,
 		first: make(chan struct{}), over: make(chan struct{}),
 	}
 	if v.beats, err = heartbeats(v.id); err != nil {
@@ -147,6 +150,9 @@ func (f *Fleet) Ends() (int64, error) {
 
 // Sent returns how many heartbeats were passed to the connections.
 func (f *Fleet) Sent() int64 { return f.sent.Load() }
+
+// Registrations returns how many commands register_runner the VMs have received.
+func (f *Fleet) Registrations() int64 { return f.registered.Load() }
 
 // ID returns the id of the VM in the n-th place.
 func (f *Fleet) ID(n int) string { return f.places[n].Load().id }
