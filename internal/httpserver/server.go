@@ -54,6 +54,7 @@ type Server struct {
 	mu      sync.Mutex
 	conns   map[net.Conn]bool // value: whether it is known to speak HTTP/2
 	closing bool
+	closed  chan struct{}  // when closing is set
 	serving sync.WaitGroup // counts conns; nothing is added once closing is set
 }
 
@@ -66,7 +67,7 @@ func newServer(o Options, makeHTTP2 func(*http.Server, Options) http2Server) *Se
 	http1 := newHTTP1(o.Handler, serverLog{o.Log.Handler(), limiter})
 	return &Server{
 		http1: http1, http2: makeHTTP2(http1, o), tls: o.TLS, proxies: o.Proxies, limit: newConnectionLimit(o.Crowded),
-		log: o.Log, limiter: limiter, conns: map[net.Conn]bool{},
+		log: o.Log, limiter: limiter, conns: map[net.Conn]bool{}, closed: make(chan struct{}),
 	}
 }
 
@@ -74,8 +75,8 @@ func newServer(o Options, makeHTTP2 func(*http.Server, Options) http2Server) *Se
 // http.ErrServerClosed, or until l fails.
 func (s *Server) Serve(l net.Listener) error { return s.http1.Serve(newDivider(l, s)) }
 
-// attend serves c if it speaks HTTP/2, and otherwise passes it to handOver.
-func (s *Server) attend(c net.Conn, handOver func(net.Conn)) {
+// attend serves c in its turn if it speaks HTTP/2, and otherwise passes it to handOver.
+func (s *Server) attend(c net.Conn, in turns, handOver func(net.Conn)) {
 	source := sourceOf(c.RemoteAddr())
 	if !s.admit(source) {
 		_ = c.Close()
@@ -87,7 +88,10 @@ func (s *Server) attend(c net.Conn, handOver func(net.Conn)) {
 		leave()
 		return
 	}
-	go s.serve(c, leave, handOver)
+	go func() {
+		in.wait(s.closed)
+		s.serve(c, leave, handOver)
+	}()
 }
 
 // serve serves c if it speaks HTTP/2, and otherwise passes it to handOver. It calls leave when
@@ -152,7 +156,10 @@ func (s *Server) remove(c net.Conn) {
 func (s *Server) shut(all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closing = true
+	if !s.closing {
+		s.closing = true
+		close(s.closed)
+	}
 	for c, isHTTP2 := range s.conns {
 		if all || !isHTTP2 {
 			_ = c.Close() // its server notices by reading

@@ -82,6 +82,7 @@ type Registry struct {
 	pendingEnds pendingEnds
 	unstored    unstored
 	pace        pace
+	admission   admission
 	beats       *heartbeats
 	waker       *waker
 	counters    counters
@@ -112,6 +113,7 @@ func Start(ctx context.Context, o Options) (*Registry, error) {
 	}
 	r := &Registry{
 		Options: o, holds: make(chan struct{}, o.MaxHeld), pace: newPace(o.ReportRate), stopping: make(chan struct{}),
+		admission: newAdmission(openedAtOnce),
 	}
 	r.configuredAt.Store(o.Clock().UnixNano())
 	r.sessions.newest = map[fleet.VMID]*Session{}
@@ -206,6 +208,8 @@ func (r *Registry) releaseHold() { <-r.holds }
 type Stats struct {
 	// Sessions is how many are live now.
 	Sessions int
+	// Waiting is how many streams wait for their turn to open a session.
+	Waiting int
 	// Superseded is how many sessions ended because a newer one of their VM was opened.
 	Superseded int64
 	// Refused is how many messages violated a rule.
@@ -224,6 +228,7 @@ type counters struct{ superseded, refused, lateAcks, delivered, throttled atomic
 func (r *Registry) Stats() Stats {
 	return Stats{
 		Sessions:   r.sessions.count(),
+		Waiting:    int(r.admission.waiting.Load()),
 		Superseded: r.counters.superseded.Load(),
 		Refused:    r.counters.refused.Load(),
 		LateAcks:   r.counters.lateAcks.Load(),
