@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Calls are what operators call.
+// Calls are calls of operators.
 type Calls struct {
 	Addr string
-	// Fleet is the name of a fleet of VMs, all of them in their first place.
+	// Fleet is the name of a fleet, and VMs the number of its VMs; none of them was replaced.
 	Fleet string
 	VMs   int
 	// PerSecond is the number of calls of each kind per second.
@@ -39,10 +39,10 @@ func Call(ctx context.Context, c Calls) (t CallTimes, err error) {
 		return t, err
 	}
 	defer o.Close()
-	any := func() string { return vmID(c.Fleet, rand.Int64N(int64(c.VMs))) } //nolint:gosec // any VM will do
+	vm := func() string { return vmID(c.Fleet, rand.Int64N(int64(c.VMs))) } //nolint:gosec // any VM will do
 	kinds := []openLoop{
-		{into: &t.Send, call: func(ctx context.Context) error { return o.Send(ctx, any()) }},
-		{into: &t.Dial, call: func(ctx context.Context) error { return sendAnew(ctx, c.Addr, any()) }},
+		{into: &t.Send, call: func(ctx context.Context) error { return o.Send(ctx, vm()) }},
+		{into: &t.Dial, call: func(ctx context.Context) error { return sendAnew(ctx, c.Addr, vm()) }},
 		{into: &t.List, call: func(ctx context.Context) error {
 			_, err := o.page(ctx, readPage, "")
 			return err
@@ -62,6 +62,7 @@ func Call(ctx context.Context, c Calls) (t CallTimes, err error) {
 	return t, nil
 }
 
+// readPage is the number of VMs in a page.
 const readPage = 100
 
 // sendAnew sends a command on a connection of its own, as a command-line client does.

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 var (
@@ -29,12 +30,13 @@ const (
 type Fleet struct {
 	addr, name string
 	secure     *tls.Config
+	options    []grpc.DialOption  // of the connections of single VMs
 	shared     []*grpc.ClientConn // shared by all VMs; empty if each has its own
 	places     []atomic.Pointer[vm]
 	made       atomic.Int64 // VMs so far
 	sent       atomic.Int64
-	registered atomic.Int64
-	start      func(*vm) // runs a VM
+	registered atomic.Int64 // commands register_runner
+	start      func(*vm)    // runs a VM
 	cancel     context.CancelFunc
 	lives      sync.WaitGroup
 
@@ -47,6 +49,13 @@ type Fleet struct {
 // nil. Their ids begin with name. The caller must close the fleet.
 func NewFleet(addr string, secure *tls.Config, name string, n int) (*Fleet, error) {
 	return newFleet(&Fleet{addr: addr, secure: secure, name: name}, n)
+}
+
+// NewFieldFleet is NewFleet for VMs that reconnect as those in the field do: at once, and then
+// with the usual pauses of grpc-go, from 1 s on.
+func NewFieldFleet(addr string, secure *tls.Config, name string, n int) (*Fleet, error) {
+	usual := grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectWithin})
+	return newFleet(&Fleet{addr: addr, secure: secure, name: name, options: []grpc.DialOption{usual}}, n)
 }
 
 // NewMultiplexed creates n VMs whose streams are spread evenly over conns connections, like
@@ -95,7 +104,7 @@ func (f *Fleet) newVM() (v *vm, err error) {
 		v.conn = f.shared[serial%n]
 		return v, nil
 	}
-	v.conn, err = dial(f.addr, f.secure)
+	v.conn, err = dial(f.addr, f.secure, f.options...)
 	return v, err
 }
 

@@ -25,7 +25,7 @@ func (b *Bench) storm(ctx context.Context, kind target.Kind, vms int) (Values, e
 		return nil, err
 	}
 	defer first.Kill()
-	f, err := load.NewFleet(first.Addr, first.TLS, fleetName, vms)
+	f, err := load.NewFieldFleet(first.Addr, first.TLS, fleetName, vms)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (b *Bench) storm(ctx context.Context, kind target.Kind, vms int) (Values, e
 // this one they would wait for the VMs, too.
 func (b *Bench) callWhile(ctx context.Context, s *target.Server, vms int, fn func() error) (Values, error) {
 	//nolint:gosec // the program is this one
-	caller := exec.CommandContext(ctx, b.Programs.Bench, "call", "-addr", s.Addr, "-fleet", fleetName,
+	caller := exec.CommandContext(ctx, b.Programs.Bench, "call", "-addr", s.Web(), "-fleet", fleetName,
 		"-vms", strconv.Itoa(vms), "-rate", strconv.Itoa(b.Sizes.StormRate), "-for", (stormWithin + time.Minute).String())
 	var out, failure bytes.Buffer
 	caller.Stdout, caller.Stderr = &out, &failure
