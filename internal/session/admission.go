@@ -9,7 +9,7 @@ import (
 
 // openedAtOnce is how many sessions are opened concurrently. They usually share a commit; more
 // would make other inputs wait longer for theirs.
-const openedAtOnce = 32
+const openedAtOnce = 64
 
 // admission delays the opening of sessions, and refuses none: a few are opened at a time, in
 // the order in which they ask. After a start, or when a network is back, all agents connect
