@@ -151,7 +151,7 @@ func TestStopEndsAStorm(t *testing.T) {
 		}
 		close(answer)
 		for range openedAtOnce {
-			<-opened
+			require.NoError(t, <-opened)
 		}
 		s.EndSessions(t.Context())
 		s.elapsed(0)

@@ -15,7 +15,7 @@ const usage = `bench measures the controller and compares it with a bare server.
   bench report  write docs/performance.md's tables and plots from results
   bench soak    run a fleet with mixed load for a long time
   bench peer    run the server to compare with (bench run starts it itself)
-  bench call    call a controller as operators do (bench run starts it itself)
+  bench call    make the calls of operators (bench run starts it itself)
 
 bench COMMAND -h lists the options of a command.
 `

@@ -33,7 +33,7 @@ func TestOpenLoop(t *testing.T) {
 	})
 }
 
-// A call that fails fails the measurement.
+// A failed call is an error of the measurement.
 func TestFailedCalls(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
