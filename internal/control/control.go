@@ -16,6 +16,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/tracing"
 )
 
 // Options are the dependencies of a Control. Every field is required.
@@ -26,6 +27,8 @@ type Options struct {
 	// Clock returns the time in UTC, without a monotonic part.
 	Clock func() time.Time
 	Log   *slog.Logger
+	// Traces makes the spans of acceptances. Unlike the other fields it may be nil, for none.
+	Traces *tracing.Commands
 }
 
 // Control implements the operations for operators. It is safe for concurrent use.
@@ -37,6 +40,7 @@ type Control struct {
 	defaults fleet.CommandDefaults
 	clock    func() time.Time
 	log      *slog.Logger
+	traces   *tracing.Commands
 	limiter  loglimit.Limiter
 
 	// waits are woken with the outline of a command when it has ended.
@@ -53,7 +57,7 @@ type Control struct {
 // New returns a Control that listens to the engine until Close.
 func New(o Options) *Control {
 	c := &Control{
-		engine: o.Engine, defaults: o.Defaults, clock: o.Clock, log: o.Log,
+		engine: o.Engine, defaults: o.Defaults, clock: o.Clock, log: o.Log, traces: o.Traces,
 		closed: make(chan struct{}),
 	}
 	c.stopListening = o.Engine.Listen(c.changed)

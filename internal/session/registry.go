@@ -17,6 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/tracing"
 )
 
 // The keys of log lines.
@@ -72,6 +73,8 @@ type Options struct {
 	// MaxHeld is how many streams are held at a time; any beyond end at once. Zero is
 	// 20,000: a held stream costs as much memory as a live one.
 	MaxHeld int
+	// Traces makes the spans of deliveries and acks; nil makes none.
+	Traces *tracing.Commands
 }
 
 // Registry holds the live sessions of this process and serves their agents. It is safe
