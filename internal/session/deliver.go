@@ -160,7 +160,7 @@ func (s *Session) deliverNext(ctx context.Context) error {
 
 // send writes a leased command to the stream, in a span.
 func (s *Session) send(ctx context.Context, lease Lease) error {
-	span := s.registry.Traces.Deliver(ctx, lease.Command, s.pool)
+	span := s.registry.Traces.Deliver(ctx, &lease.Command, s.pool)
 	if parent := span.Parent(); parent != "" {
 		s.traced.Store(&delivery{lease.Command.ID, parent}) // the ack can arrive before Deliver returns
 	}

@@ -23,7 +23,7 @@ func (r *Registry) Poll(ctx context.Context, vm fleet.VMID) ([]Lease, error) {
 		return nil, err
 	}
 	r.counters.delivered.Add(1)
-	r.Traces.Deliver(ctx, l.Command, v.Pool).End(nil)
+	r.Traces.Deliver(ctx, &l.Command, v.Pool).End(nil)
 	return []Lease{l}, nil
 }
 

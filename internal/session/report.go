@@ -62,7 +62,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 	}
 	if len(out.Changes) > 0 { // otherwise the ack repeats an earlier one
 		s.registry.Traces.Ack(s.stream, tracing.Acked{
-			Command: out.Command, Success: a.Success, Pool: s.pool, Epoch: s.epoch, At: arrived, Delivery: s.deliveryOf(a.CommandID),
+			Command: &out.Command, Success: a.Success, Pool: s.pool, Epoch: s.epoch, At: arrived, Delivery: s.deliveryOf(a.CommandID),
 		})
 	}
 	return nil

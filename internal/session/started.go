@@ -32,7 +32,7 @@ func (r *Registry) AnswerStarted(ctx context.Context, vm fleet.VM) (*Lease, erro
 		return nil, err
 	}
 	r.counters.delivered.Add(1)
-	r.Traces.Deliver(ctx, l.Command, vm.Pool).End(nil)
+	r.Traces.Deliver(ctx, &l.Command, vm.Pool).End(nil)
 	return &l, nil
 }
 

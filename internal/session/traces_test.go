@@ -77,7 +77,7 @@ func (s *system) sendTraced(from spans, vm fleet.VMID, id string) string {
 	ctx, span := from.commands.Accept(s.Context(), &c)
 	c, err = s.store.Accept(ctx, c)
 	require.NoError(s, err)
-	span.Accepted(c, err)
+	span.Accepted(&c, err)
 	return c.Trace
 }
 

@@ -54,9 +54,8 @@ func Start(ctx context.Context, s Settings, o Options) (*Provider, error) {
 	if err != nil { // what could be read is used
 		otel.Handle(err)
 	}
-	p := &Provider{propagate: s.propagate}
+	p := &Provider{propagate: s.propagate, description: s.describeAll()}
 	options := []sdktrace.TracerProviderOption{sdktrace.WithResource(described)}
-	var names []string
 	for _, name := range s.exporters {
 		to, err := newExporter(ctx, name, s.protocol, o.Console)
 		if err != nil {
@@ -65,9 +64,7 @@ func Start(ctx context.Context, s Settings, o Options) (*Provider, error) {
 		e := newExport(to, o.Failed)
 		p.exports = append(p.exports, e)
 		options = append(options, sdktrace.WithSpanProcessor(e.batches))
-		names = append(names, s.describe(name))
 	}
-	p.description = strings.Join(names, ", ")
 	p.requests = sdktrace.NewTracerProvider(options...)
 	p.linked = sdktrace.NewTracerProvider(append(options, sdktrace.WithSampler(sdktrace.AlwaysSample()))...)
 	return p, nil
@@ -91,6 +88,14 @@ func newExporter(ctx context.Context, name, protocol string, console io.Writer) 
 	default:
 		return otlptracehttp.New(ctx)
 	}
+}
+
+func (s Settings) describeAll() string {
+	var all []string
+	for _, exporter := range s.exporters {
+		all = append(all, s.describe(exporter))
+	}
+	return strings.Join(all, "; ")
 }
 
 // describe describes an exporter for people. Of the endpoint it shows only the host: the rest

@@ -58,18 +58,18 @@ func (t *Commands) Accept(ctx context.Context, c *fleet.Command) (context.Contex
 	if t == nil {
 		return ctx, Span{}
 	}
-	ctx, span := t.requests.Start(ctx, spanAccept, trace.WithAttributes(attributesOf(*c)...))
+	ctx, span := t.requests.Start(ctx, spanAccept, trace.WithAttributes(attributesOf(c)...))
 	c.Trace = Parent(span.SpanContext())
 	return ctx, Span{span}
 }
 
 // Accepted ends the span of an acceptance. kept is the record: an earlier one if the request
 // was repeated.
-func (s Span) Accepted(kept fleet.Command, err error) {
+func (s Span) Accepted(kept *fleet.Command, err error) {
 	if s.span == nil {
 		return
 	}
-	if first := ContextOf(kept.Trace); err == nil && first.IsValid() && !first.Equal(s.span.SpanContext()) {
+	if first := ContextOf(kept.Trace); err == nil && first.IsValid() && kept.Trace != s.Parent() {
 		s.span.AddLink(trace.Link{SpanContext: first})
 	}
 	s.End(err)
@@ -77,7 +77,7 @@ func (s Span) Accepted(kept fleet.Command, err error) {
 
 // Deliver begins the span of a delivery, linked to the acceptance. ctx is the context of a
 // poll; on a stream it has no span.
-func (t *Commands) Deliver(ctx context.Context, c fleet.Command, pool string) Span {
+func (t *Commands) Deliver(ctx context.Context, c *fleet.Command, pool string) Span {
 	if t == nil {
 		return Span{}
 	}
@@ -101,7 +101,7 @@ func (t *Commands) Ack(ctx context.Context, a Acked) {
 // Acked is an ack that is durable.
 type Acked struct {
 	// Command is the record with the ack.
-	Command fleet.Command
+	Command *fleet.Command
 	Success bool
 	// Pool and Epoch are those of the session that it arrived on, and At is when.
 	Pool  string
@@ -111,7 +111,7 @@ type Acked struct {
 	Delivery string
 }
 
-func attributesOf(c fleet.Command) []attribute.KeyValue {
+func attributesOf(c *fleet.Command) []attribute.KeyValue {
 	return []attribute.KeyValue{attrVM.String(string(c.VM)), attrCommand.String(string(c.ID)), attrType.String(c.Type)}
 }
 
