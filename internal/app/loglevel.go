@@ -73,6 +73,7 @@ type logLevel struct {
 	log        slog.Handler // writes at every level
 
 	mu        sync.Mutex
+	changes   int         // how often the level was changed
 	revert    *time.Timer // nil if the level does not revert
 	revertsAt time.Time
 }
@@ -105,22 +106,19 @@ func (l *logLevel) SetLogLevel(ctx context.Context, level slog.Level, d time.Dur
 	before = l.state()
 	l.stopTimer()
 	l.now.Set(level)
-	if d > 0 {
+	if change := l.changes; d > 0 {
 		l.revertsAt = now().Add(d)
-		var timer *time.Timer
-		timer = time.AfterFunc(d, func() { l.revertBy(timer) })
-		l.revert = timer
+		l.revert = time.AfterFunc(d, func() { l.revertChange(change) })
 	}
 	l.report(ctx, "log level changed", before.Level)
 	return before, l.state()
 }
 
-// revertBy returns to the configured level, unless the level was changed after the timer was
-// started.
-func (l *logLevel) revertBy(timer *time.Timer) {
+// revertChange returns to the configured level, unless the level was changed since.
+func (l *logLevel) revertChange(change int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.revert != timer {
+	if l.changes != change {
 		return
 	}
 	before := l.now.Level()
@@ -151,4 +149,5 @@ func (l *logLevel) stopTimer() {
 		l.revert.Stop()
 	}
 	l.revert, l.revertsAt = nil, time.Time{}
+	l.changes++
 }

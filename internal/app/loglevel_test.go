@@ -22,7 +22,7 @@ func TestLogIDs(t *testing.T) {
 	t.Parallel()
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1, 2}, SpanID: trace.SpanID{3}})
 	request := requestid.With(t.Context(), "req-1")
-	for format, is := range map[string]string{config.FormatText: "=", config.FormatJSON: `":"`} {
+	for format, is := range map[string]string{"text": "=", config.FormatJSON: `":"`} {
 		var out output
 		log := newLogger(config.Options{LogLevel: "info", LogFormat: format}, &out).With("vm_id", "vm-1")
 		line := func(ctx context.Context) string {
