@@ -45,6 +45,7 @@ func (s *adminService) GetServerInfo(
 		Version: s.server.Version, StartedAt: timeToProto(s.server.StartedAt), LiveSessions: int64(s.server.Sessions()),
 		Goroutines: int64(runtime.NumGoroutine()),
 		LogLevel:   logLevelToProto(level.Level), LogLevelRevertsAt: timeToProto(level.RevertsAt),
+		ConfiguredLogLevel: logLevelToProto(level.Configured),
 	}, nil
 }
 

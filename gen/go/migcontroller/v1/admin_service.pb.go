@@ -1285,10 +1285,12 @@ type GetServerInfoResponse struct {
 	Goroutines int64 `protobuf:"varint,4,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
 	// The level of its log.
 	LogLevel LogLevel `protobuf:"varint,5,opt,name=log_level,json=logLevel,proto3,enum=migcontroller.v1.LogLevel" json:"log_level,omitempty"`
-	// When the log returns to the configured level; unset if it has no time to.
+	// When the configured level returns; unset if SetLogLevel set no duration.
 	LogLevelRevertsAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=log_level_reverts_at,json=logLevelRevertsAt,proto3" json:"log_level_reverts_at,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// The configured level of its log.
+	ConfiguredLogLevel LogLevel `protobuf:"varint,7,opt,name=configured_log_level,json=configuredLogLevel,proto3,enum=migcontroller.v1.LogLevel" json:"configured_log_level,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *GetServerInfoResponse) Reset() {
@@ -1361,6 +1363,13 @@ func (x *GetServerInfoResponse) GetLogLevelRevertsAt() *timestamppb.Timestamp {
 		return x.LogLevelRevertsAt
 	}
 	return nil
+}
+
+func (x *GetServerInfoResponse) GetConfiguredLogLevel() LogLevel {
+	if x != nil {
+		return x.ConfiguredLogLevel
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
 }
 
 // SetLogLevelRequest is a level for the log.
@@ -1576,7 +1585,7 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\acommand\x18\x04 \x01(\v2\x1f.migcontroller.v1.CommandRecordH\x00R\acommand\x12/\n" +
 	"\x05event\x18\x05 \x01(\v2\x17.migcontroller.v1.EventH\x00R\x05eventB\b\n" +
 	"\x06change\"\x16\n" +
-	"\x14GetServerInfoRequest\"\xb7\x02\n" +
+	"\x14GetServerInfoRequest\"\x85\x03\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x129\n" +
 	"\n" +
@@ -1586,7 +1595,8 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"goroutines\x18\x04 \x01(\x03R\n" +
 	"goroutines\x127\n" +
 	"\tlog_level\x18\x05 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\blogLevel\x12K\n" +
-	"\x14log_level_reverts_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x11logLevelRevertsAt\"}\n" +
+	"\x14log_level_reverts_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x11logLevelRevertsAt\x12L\n" +
+	"\x14configured_log_level\x18\a \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\x12configuredLogLevel\"}\n" +
 	"\x12SetLogLevelRequest\x120\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\x05level\x125\n" +
 	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x8c\x02\n" +
@@ -1689,39 +1699,40 @@ var file_migcontroller_v1_admin_service_proto_depIdxs = []int32{
 	28, // 19: migcontroller.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
 	0,  // 20: migcontroller.v1.GetServerInfoResponse.log_level:type_name -> migcontroller.v1.LogLevel
 	28, // 21: migcontroller.v1.GetServerInfoResponse.log_level_reverts_at:type_name -> google.protobuf.Timestamp
-	0,  // 22: migcontroller.v1.SetLogLevelRequest.level:type_name -> migcontroller.v1.LogLevel
-	24, // 23: migcontroller.v1.SetLogLevelRequest.duration:type_name -> google.protobuf.Duration
-	0,  // 24: migcontroller.v1.SetLogLevelResponse.level:type_name -> migcontroller.v1.LogLevel
-	0,  // 25: migcontroller.v1.SetLogLevelResponse.previous_level:type_name -> migcontroller.v1.LogLevel
-	0,  // 26: migcontroller.v1.SetLogLevelResponse.configured_level:type_name -> migcontroller.v1.LogLevel
-	28, // 27: migcontroller.v1.SetLogLevelResponse.reverts_at:type_name -> google.protobuf.Timestamp
-	1,  // 28: migcontroller.v1.AdminService.SendCommand:input_type -> migcontroller.v1.SendCommandRequest
-	3,  // 29: migcontroller.v1.AdminService.GetCommand:input_type -> migcontroller.v1.GetCommandRequest
-	5,  // 30: migcontroller.v1.AdminService.ListCommands:input_type -> migcontroller.v1.ListCommandsRequest
-	7,  // 31: migcontroller.v1.AdminService.CancelCommand:input_type -> migcontroller.v1.CancelCommandRequest
-	9,  // 32: migcontroller.v1.AdminService.GetVM:input_type -> migcontroller.v1.GetVMRequest
-	11, // 33: migcontroller.v1.AdminService.ListVMs:input_type -> migcontroller.v1.ListVMsRequest
-	13, // 34: migcontroller.v1.AdminService.ListEvents:input_type -> migcontroller.v1.ListEventsRequest
-	15, // 35: migcontroller.v1.AdminService.ListHeartbeats:input_type -> migcontroller.v1.ListHeartbeatsRequest
-	17, // 36: migcontroller.v1.AdminService.WatchFleet:input_type -> migcontroller.v1.WatchFleetRequest
-	19, // 37: migcontroller.v1.AdminService.GetServerInfo:input_type -> migcontroller.v1.GetServerInfoRequest
-	21, // 38: migcontroller.v1.AdminService.SetLogLevel:input_type -> migcontroller.v1.SetLogLevelRequest
-	2,  // 39: migcontroller.v1.AdminService.SendCommand:output_type -> migcontroller.v1.SendCommandResponse
-	4,  // 40: migcontroller.v1.AdminService.GetCommand:output_type -> migcontroller.v1.GetCommandResponse
-	6,  // 41: migcontroller.v1.AdminService.ListCommands:output_type -> migcontroller.v1.ListCommandsResponse
-	8,  // 42: migcontroller.v1.AdminService.CancelCommand:output_type -> migcontroller.v1.CancelCommandResponse
-	10, // 43: migcontroller.v1.AdminService.GetVM:output_type -> migcontroller.v1.GetVMResponse
-	12, // 44: migcontroller.v1.AdminService.ListVMs:output_type -> migcontroller.v1.ListVMsResponse
-	14, // 45: migcontroller.v1.AdminService.ListEvents:output_type -> migcontroller.v1.ListEventsResponse
-	16, // 46: migcontroller.v1.AdminService.ListHeartbeats:output_type -> migcontroller.v1.ListHeartbeatsResponse
-	18, // 47: migcontroller.v1.AdminService.WatchFleet:output_type -> migcontroller.v1.WatchFleetResponse
-	20, // 48: migcontroller.v1.AdminService.GetServerInfo:output_type -> migcontroller.v1.GetServerInfoResponse
-	22, // 49: migcontroller.v1.AdminService.SetLogLevel:output_type -> migcontroller.v1.SetLogLevelResponse
-	39, // [39:50] is the sub-list for method output_type
-	28, // [28:39] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	0,  // 22: migcontroller.v1.GetServerInfoResponse.configured_log_level:type_name -> migcontroller.v1.LogLevel
+	0,  // 23: migcontroller.v1.SetLogLevelRequest.level:type_name -> migcontroller.v1.LogLevel
+	24, // 24: migcontroller.v1.SetLogLevelRequest.duration:type_name -> google.protobuf.Duration
+	0,  // 25: migcontroller.v1.SetLogLevelResponse.level:type_name -> migcontroller.v1.LogLevel
+	0,  // 26: migcontroller.v1.SetLogLevelResponse.previous_level:type_name -> migcontroller.v1.LogLevel
+	0,  // 27: migcontroller.v1.SetLogLevelResponse.configured_level:type_name -> migcontroller.v1.LogLevel
+	28, // 28: migcontroller.v1.SetLogLevelResponse.reverts_at:type_name -> google.protobuf.Timestamp
+	1,  // 29: migcontroller.v1.AdminService.SendCommand:input_type -> migcontroller.v1.SendCommandRequest
+	3,  // 30: migcontroller.v1.AdminService.GetCommand:input_type -> migcontroller.v1.GetCommandRequest
+	5,  // 31: migcontroller.v1.AdminService.ListCommands:input_type -> migcontroller.v1.ListCommandsRequest
+	7,  // 32: migcontroller.v1.AdminService.CancelCommand:input_type -> migcontroller.v1.CancelCommandRequest
+	9,  // 33: migcontroller.v1.AdminService.GetVM:input_type -> migcontroller.v1.GetVMRequest
+	11, // 34: migcontroller.v1.AdminService.ListVMs:input_type -> migcontroller.v1.ListVMsRequest
+	13, // 35: migcontroller.v1.AdminService.ListEvents:input_type -> migcontroller.v1.ListEventsRequest
+	15, // 36: migcontroller.v1.AdminService.ListHeartbeats:input_type -> migcontroller.v1.ListHeartbeatsRequest
+	17, // 37: migcontroller.v1.AdminService.WatchFleet:input_type -> migcontroller.v1.WatchFleetRequest
+	19, // 38: migcontroller.v1.AdminService.GetServerInfo:input_type -> migcontroller.v1.GetServerInfoRequest
+	21, // 39: migcontroller.v1.AdminService.SetLogLevel:input_type -> migcontroller.v1.SetLogLevelRequest
+	2,  // 40: migcontroller.v1.AdminService.SendCommand:output_type -> migcontroller.v1.SendCommandResponse
+	4,  // 41: migcontroller.v1.AdminService.GetCommand:output_type -> migcontroller.v1.GetCommandResponse
+	6,  // 42: migcontroller.v1.AdminService.ListCommands:output_type -> migcontroller.v1.ListCommandsResponse
+	8,  // 43: migcontroller.v1.AdminService.CancelCommand:output_type -> migcontroller.v1.CancelCommandResponse
+	10, // 44: migcontroller.v1.AdminService.GetVM:output_type -> migcontroller.v1.GetVMResponse
+	12, // 45: migcontroller.v1.AdminService.ListVMs:output_type -> migcontroller.v1.ListVMsResponse
+	14, // 46: migcontroller.v1.AdminService.ListEvents:output_type -> migcontroller.v1.ListEventsResponse
+	16, // 47: migcontroller.v1.AdminService.ListHeartbeats:output_type -> migcontroller.v1.ListHeartbeatsResponse
+	18, // 48: migcontroller.v1.AdminService.WatchFleet:output_type -> migcontroller.v1.WatchFleetResponse
+	20, // 49: migcontroller.v1.AdminService.GetServerInfo:output_type -> migcontroller.v1.GetServerInfoResponse
+	22, // 50: migcontroller.v1.AdminService.SetLogLevel:output_type -> migcontroller.v1.SetLogLevelResponse
+	40, // [40:51] is the sub-list for method output_type
+	29, // [29:40] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_migcontroller_v1_admin_service_proto_init() }

@@ -202,20 +202,22 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("version", "started_at", "live_sessions", "goroutines", "log_level", "log_level_reverts_at")
+    __slots__ = ("version", "started_at", "live_sessions", "goroutines", "log_level", "log_level_reverts_at", "configured_log_level")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     LIVE_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     GOROUTINES_FIELD_NUMBER: _ClassVar[int]
     LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
     LOG_LEVEL_REVERTS_AT_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURED_LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
     version: str
     started_at: _timestamp_pb2.Timestamp
     live_sessions: int
     goroutines: int
     log_level: LogLevel
     log_level_reverts_at: _timestamp_pb2.Timestamp
-    def __init__(self, version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live_sessions: _Optional[int] = ..., goroutines: _Optional[int] = ..., log_level: _Optional[_Union[LogLevel, str]] = ..., log_level_reverts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    configured_log_level: LogLevel
+    def __init__(self, version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live_sessions: _Optional[int] = ..., goroutines: _Optional[int] = ..., log_level: _Optional[_Union[LogLevel, str]] = ..., log_level_reverts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., configured_log_level: _Optional[_Union[LogLevel, str]] = ...) -> None: ...
 
 class SetLogLevelRequest(_message.Message):
     __slots__ = ("level", "duration")

@@ -664,11 +664,18 @@ export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerI
   logLevel: LogLevel;
 
   /**
-   * When the log returns to the configured level; unset if it has no time to.
+   * When the configured level returns; unset if SetLogLevel set no duration.
    *
    * @generated from field: google.protobuf.Timestamp log_level_reverts_at = 6;
    */
   logLevelRevertsAt?: Timestamp | undefined;
+
+  /**
+   * The configured level of its log.
+   *
+   * @generated from field: migcontroller.v1.LogLevel configured_log_level = 7;
+   */
+  configuredLogLevel: LogLevel;
 };
 
 /**
