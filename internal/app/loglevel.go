@@ -108,7 +108,7 @@ func (l *logLevel) SetLogLevel(ctx context.Context, level slog.Level, d time.Dur
 	l.now.Set(level)
 	if change := l.changes; d > 0 {
 		l.revertsAt = now().Add(d)
-		l.revert = time.AfterFunc(d, func() { l.revertChange(change) })
+		l.revert = time.AfterFunc(d, func() { l.revertChange(change) }) //nolint:contextcheck // the request is over then
 	}
 	l.report(ctx, "log level changed", before.Level)
 	return before, l.state()

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mig-controller/mig-controller/internal/config"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/requestid"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 )
@@ -24,7 +25,7 @@ func TestLogIDs(t *testing.T) {
 	request := requestid.With(t.Context(), "req-1")
 	for format, is := range map[string]string{"text": "=", config.FormatJSON: `":"`} {
 		var out output
-		log := newLogger(config.Options{LogLevel: "info", LogFormat: format}, &out).With("vm_id", "vm-1")
+		log := newLogger(config.Options{LogLevel: "info", LogFormat: format}, &out).With(logkey.VM, "vm-1")
 		line := func(ctx context.Context) string {
 			before := out.String()
 			log.InfoContext(ctx, "hello")
@@ -46,7 +47,7 @@ func TestSetLogLevel(t *testing.T) {
 	t.Parallel()
 	var out output
 	log := newLogger(config.Options{LogLevel: "error", LogFormat: "text"}, &out)
-	child := log.With("vm_id", "vm-1").WithGroup("g")
+	child := log.With(logkey.VM, "vm-1").WithGroup("g")
 	same, level := controlled(config.Options{}, log)
 	require.Same(t, log, same)
 	child.Warn("not this")

@@ -26,5 +26,6 @@ func TestContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(With(t.Context(), "req-1"))
 	cancel()
 	require.Equal(t, "req-1", Of(context.WithoutCancel(ctx)))
-	require.NotEqual(t, New(), New())
+	one := New()
+	require.NotEqual(t, one, New())
 }

@@ -69,10 +69,10 @@ func links(s sdktrace.ReadOnlySpan) (to []string) {
 	return to
 }
 
-// sendTraced accepts a command in a span, like control, and returns the Parent of the span.
-func (s *system) sendTraced(from spans, vm fleet.VMID, id string) string {
+// sendTraced accepts a command for vm-1 in a span, like control, and returns the Parent of the span.
+func (s *system) sendTraced(from spans, id string) string {
 	s.Helper()
-	c, err := fleet.CommandRequest{ID: id, VM: string(vm), Type: "drain", TTL: 24 * time.Hour}.Accept(defaults, clock())
+	c, err := fleet.CommandRequest{ID: id, VM: "vm-1", Type: "drain", TTL: 24 * time.Hour}.Accept(defaults, clock())
 	require.NoError(s, err)
 	ctx, span := from.commands.Accept(s.Context(), &c)
 	c, err = s.store.Accept(ctx, c)
@@ -89,7 +89,7 @@ func TestSpansAreLinked(t *testing.T) {
 		recorded := recordSpans(sdktrace.AlwaysSample())
 		path := filepath.Join(t.TempDir(), "controller.db")
 		s := newSystemOn(t, openFile(t, path), recorded.option)
-		accepted := s.sendTraced(recorded, "vm-1", "c1")
+		accepted := s.sendTraced(recorded, "c1")
 		s.Close()
 		require.NoError(t, s.store.Close())
 		time.Sleep(20 * time.Hour) // fake clock
@@ -146,8 +146,8 @@ func TestSpansAreSampledTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		never, always := recordSpans(sdktrace.NeverSample()), recordSpans(sdktrace.AlwaysSample())
 		s := newSystem(t, never.option)
-		require.NotEmpty(t, s.sendTraced(never, "vm-1", "dropped"), "the record says that it is not sampled")
-		s.sendTraced(always, "vm-1", "sampled")
+		require.NotEmpty(t, s.sendTraced(never, "dropped"), "the record says that it is not sampled")
+		s.sendTraced(always, "sampled")
 		a := s.connect("vm-1")
 		for _, id := range []fleet.CommandID{"dropped", "sampled"} {
 			require.Equal(t, id, a.next(true).ID)
@@ -167,7 +167,7 @@ func TestSpanOfEachDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		recorded := recordSpans(sdktrace.AlwaysSample())
 		s := newSystemOn(t, memory.New(), recorded.option)
-		accepted := s.sendTraced(recorded, "vm-1", "c1")
+		accepted := s.sendTraced(recorded, "c1")
 		first := s.connect("vm-1")
 		require.Equal(t, fleet.CommandID("c1"), first.next().ID)
 		second := s.connect("vm-1")
@@ -186,7 +186,7 @@ func TestSpanOfAPoll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		recorded := recordSpans(sdktrace.AlwaysSample())
 		s := newSystem(t, recorded.option)
-		accepted := s.sendTraced(recorded, "vm-1", "c1")
+		accepted := s.sendTraced(recorded, "c1")
 		leases, err := s.Poll(t.Context(), "vm-1")
 		require.NoError(t, err)
 		require.Len(t, leases, 1)

@@ -31,11 +31,11 @@ type Settings struct {
 }
 
 // On reports whether the environment switches on tracing.
-func (s Settings) On() bool { return len(s.exporters) > 0 }
+func (s *Settings) On() bool { return len(s.exporters) > 0 }
 
 // Warnings returns a text for each value that is ignored because it is not known, as the
 // specification of OpenTelemetry demands.
-func (s Settings) Warnings() []string { return s.warnings }
+func (s *Settings) Warnings() []string { return s.warnings }
 
 // Read reads the variables with getenv, which is os.Getenv except in tests.
 func Read(getenv func(string) string) Settings {

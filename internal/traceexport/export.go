@@ -29,7 +29,7 @@ func newExport(to sdktrace.SpanExporter, failed func(int, error)) *export {
 func (e *export) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(e.stopped, cancel)()
+	defer context.AfterFunc(e.stopped, cancel)() //nolint:contextcheck // it ends all exports
 	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
 		e.failed(len(spans), err)
 	}

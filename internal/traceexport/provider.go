@@ -90,7 +90,7 @@ func newExporter(ctx context.Context, name, protocol string, console io.Writer) 
 	}
 }
 
-func (s Settings) describeAll() string {
+func (s *Settings) describeAll() string {
 	var all []string
 	for _, exporter := range s.exporters {
 		all = append(all, s.describe(exporter))
@@ -100,7 +100,7 @@ func (s Settings) describeAll() string {
 
 // describe describes an exporter for people. Of the endpoint it shows only the host: the rest
 // can be secret.
-func (s Settings) describe(exporter string) string {
+func (s *Settings) describe(exporter string) string {
 	if exporter == exporterConsole {
 		return exporter
 	}

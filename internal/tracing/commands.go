@@ -3,11 +3,12 @@ package tracing
 
 import (
 	"context"
+	"encoding/hex"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -157,28 +158,35 @@ func (s Span) Parent() string {
 	return Parent(s.span.SpanContext())
 }
 
-const traceparent = "traceparent"
-
 // Parent returns the context of a span in the form of the W3C header traceparent; empty if the
 // context is invalid.
 func Parent(of trace.SpanContext) string {
-	carrier := propagation.MapCarrier{}
-	propagation.TraceContext{}.Inject(trace.ContextWithSpanContext(context.Background(), of), carrier)
-	return carrier[traceparent]
+	if !of.IsValid() {
+		return ""
+	}
+	return version + "-" + of.TraceID().String() + "-" + of.SpanID().String() + "-" + (of.TraceFlags() & trace.FlagsSampled).String()
 }
+
+// version is that of the form of a Parent.
+const version = "00"
 
 // ContextOf returns the context of a span from its Parent. It is invalid if parent has not that
 // form.
 func ContextOf(parent string) trace.SpanContext {
-	if len(parent) > maxParent {
+	parts := strings.SplitN(parent, "-", 4)
+	if len(parts) != 4 || parts[0] != version {
 		return trace.SpanContext{}
 	}
-	carrier := propagation.MapCarrier{traceparent: parent}
-	return trace.SpanContextFromContext(propagation.TraceContext{}.Extract(context.Background(), carrier))
+	traceID, badTrace := trace.TraceIDFromHex(parts[1])
+	spanID, badSpan := trace.SpanIDFromHex(parts[2])
+	flags, badFlags := hex.DecodeString(parts[3])
+	if badTrace != nil || badSpan != nil || badFlags != nil || len(flags) != 1 {
+		return trace.SpanContext{}
+	}
+	return trace.NewSpanContext(trace.SpanContextConfig{
+		TraceID: traceID, SpanID: spanID, TraceFlags: trace.TraceFlags(flags[0]), Remote: true,
+	})
 }
-
-// maxParent is the length of a traceparent.
-const maxParent = len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 
 // ID returns the trace id in a Parent; empty if parent has not that form.
 func ID(parent string) string {

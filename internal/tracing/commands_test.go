@@ -75,8 +75,9 @@ func TestAccepted(t *testing.T) {
 func BenchmarkOff(b *testing.B) {
 	var off *Commands
 	c := fleet.Command{ID: "c1", VM: "vm-1"}
+	root := b.Context()
 	for b.Loop() {
-		ctx, span := off.Accept(b.Context(), &c)
+		ctx, span := off.Accept(root, &c)
 		span.Accepted(&c, nil)
 		deliver := off.Deliver(ctx, &c, "pool")
 		deliver.End(nil)
