@@ -165,11 +165,11 @@ func (e ephemeral) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer s.Close(&session.EndError{Cause: session.EndClosed})
-	if err := e.report(s); err != nil {
+	defer s.Close(&session.EndError{Cause: session.EndClosed}) //nolint:contextcheck // a session has the context of its stream
+	if err := e.report(s); err != nil { //nolint:contextcheck // as above
 		return err
 	}
-	if err := s.Ack(fleet.Ack{CommandID: <-agent.got, Success: true, Message: e.name("message")}); err != nil {
+	if err := s.Ack(fleet.Ack{CommandID: <-agent.got, Success: true, Message: e.name("message")}); err != nil { //nolint:contextcheck // as above
 		return err
 	}
 	request := fleet.CommandRequest{ID: e.name("command"), VM: string(e.vm()), Type: e.name("type")}

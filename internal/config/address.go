@@ -29,6 +29,8 @@ func isAddress(s string) bool {
 	return err == nil
 }
 
+func isOptionalAddress(s string) bool { return s == "" || isAddress(s) }
+
 // Endpoint is an address to listen on.
 type Endpoint struct {
 	// Option is the name of its option.

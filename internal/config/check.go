@@ -34,7 +34,7 @@ func (o Options) Check() error {
 	}{
 		{"http-addr", isAddress(o.HTTPAddr), addressRule},
 		{"grpc-addr", isAddress(o.GRPCAddr), addressRule},
-		{"metrics-addr", o.MetricsAddr == "" || isAddress(o.MetricsAddr), addressRule},
+		{"metrics-addr", isOptionalAddress(o.MetricsAddr), addressRule},
 		{"metrics-pools", o.MetricsPools >= 0 && o.MetricsPools <= maxMetricsPools, "must be a whole number from 0 to 1000"},
 		{"allow-origins", !slices.ContainsFunc(o.AllowOrigins, isNotOrigin), originRule},
 		{"allowed-hosts", !slices.ContainsFunc(o.AllowedHosts, isNotHost), hostRule},

@@ -163,7 +163,7 @@ func TestJumpAndPurge(t *testing.T) {
 func TestCommandLogIsBounded(t *testing.T) {
 	t.Parallel()
 	log := &lines{}
-	dropped := prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped_total"})
+	dropped := prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped_total", Help: "Dropped lines."})
 	l := newCommandLog(slog.New(slog.NewJSONHandler(log, nil)), time.Now, dropped)
 	accepted := fleet.Change{Command: &fleet.Command{State: fleet.Pending}}
 	for range maxUnlogged + 7 {

@@ -205,7 +205,8 @@ func TestBlockedCheck(t *testing.T) {
 		blocked := make(chan struct{})
 		calls := 0
 		checks := readiness.New(readiness.Check{Name: "disk", Run: func(context.Context) error {
-			if calls++; calls == 2 {
+			calls++
+			if calls == 2 {
 				<-blocked
 			}
 			return nil
