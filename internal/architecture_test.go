@@ -22,7 +22,7 @@ import (
 // layers are the packages of the product from the bottom up. A package may import from the
 // layers below its own. A new package needs a place here, and in the table of CONTRIBUTING.md.
 var layers = [][]string{
-	{"internal/fleet", "internal/logkey", "internal/loglimit", "internal/ratelimit", "internal/wallclock"},
+	{"internal/fleet", "internal/logkey", "internal/loglimit", "internal/metric", "internal/ratelimit", "internal/wallclock"},
 	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/session", "internal/maintenance"},
@@ -30,6 +30,9 @@ var layers = [][]string{
 	{"internal/app"},
 	{"internal/e2e", "internal/crash", "internal/faults", "internal/testkit", "internal/store/powerloss", "internal/apidoc", "cmd"},
 }
+
+// prometheus is the client with which packages register metrics.
+const prometheus = "github.com/prometheus/client_golang/prometheus"
 
 // What a rule can name other than a package and all below it.
 const (
@@ -60,6 +63,10 @@ var rules = []struct {
 	{
 		from: "internal/loglimit", to: []string{thirdParty},
 		why: "packages that all others use depend on nothing",
+	},
+	{
+		from: "internal/metric", to: []string{thirdParty}, but: []string{prometheus, prometheus + "/collectors", prometheus + "/promhttp"},
+		why: "packages that all others use depend on little",
 	},
 	{
 		from: "internal/ratelimit", to: []string{thirdParty}, but: []string{"golang.org/x/time/rate"},
@@ -158,6 +165,7 @@ func TestImportDirectionsAreChecked(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ from, to, why string }{
 		{"internal/fleet", "example.com/clock", "outlive every library"},
+		{"internal/metric", "golang.org/x/sync/errgroup", "depend on little"},
 		{"internal/ratelimit", "golang.org/x/sync/errgroup", "depend on little"},
 		{"internal/fleet", "net/http", "every state can be tested"},
 		{"internal/fleet", "internal/store", "imports upward"},
@@ -198,6 +206,7 @@ func TestImportDirectionsAreChecked(t *testing.T) {
 	require.Empty(t, violations(map[string][]string{
 		"internal/fleet":     {"strings"},
 		"internal/ratelimit": {"golang.org/x/time/rate"},
+		"internal/metric":    {prometheus},
 		"internal/session":   {"internal/registration", "internal/store", "log/slog", "golang.org/x/sync/errgroup"},
 		"internal/rpc":       {"gen/go/migcontroller/v1", "internal/session"},
 		"cmd/controller":     {"internal/app"},

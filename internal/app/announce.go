@@ -43,6 +43,9 @@ func (a *App) facts(s summary) []slog.Attr {
 		slog.String(journalKey, journal),
 		slog.String(runnersKey, s.Runners),
 	}
+	if addr := a.MetricsAddr(); addr != "" {
+		facts = append(facts, slog.String(metricsKey, addr))
+	}
 	if a.cert != nil {
 		facts = append(facts, slog.String(tlsKey, fmt.Sprintf("%s, valid until %s",
 			absolute(a.options.TLSCert), a.cert.ValidUntil().UTC().Format(time.RFC3339))))

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/httpserver"
+	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 )
 
@@ -29,6 +31,7 @@ type App struct {
 	bound    bound
 	gate     *gate
 	server   *httpserver.Server
+	metrics  *httpserver.Server // of --metrics-addr; nil without it
 	timeouts stopTimeouts
 	closed   sync.Once
 	closeErr error
@@ -64,7 +67,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	if err != nil {
 		return nil, err
 	}
-	http, grpc, err := o.Endpoints(ctx, w.lookup)
+	endpoints, err := o.Endpoints(ctx, w.lookup)
 	if err != nil {
 		return nil, err
 	}
@@ -76,12 +79,14 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	if err != nil {
 		return nil, err
 	}
-	b, err := bind(ctx, httpserver.Address(http), httpserver.Address(grpc), log)
+	b, err := bind(ctx, endpoints, log)
 	if err != nil {
 		lock.release()
 		return nil, err
 	}
-	svc, err := w.newService(ctx, o, log)
+	metrics := metric.NewRegistry()
+	registerProcess(metrics, w.droppedLines)
+	svc, err := w.newService(ctx, o, log, metrics)
 	if err != nil {
 		b.close()
 		lock.release()
@@ -95,10 +100,14 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	if cert != nil {
 		serving, calling = cert.ServerConfig(), cert.ClientConfig()
 	}
-	a.server = httpserver.New(httpserver.Options{
+	server := httpserver.Options{
 		Handler: a.gate, TLS: serving, Proxies: o.ProxyPrefixes(), Crowded: httpserver.Crowded(o.Simulate),
 		ConnContext: withConnection, Log: log,
-	})
+	}
+	a.server = httpserver.New(server)
+	if b.metrics != nil {
+		a.metrics = newMetricsServer(o, server, metrics, log)
+	}
 	a.simulate = func(ctx context.Context) error { return w.simulate(ctx, o, a.GRPCAddr(), calling) }
 	return a, nil
 }
@@ -135,6 +144,14 @@ func (a *App) HTTPAddr() string { return a.bound.http.Addr().String() }
 
 // GRPCAddr returns the bound address of --grpc-addr.
 func (a *App) GRPCAddr() string { return a.bound.grpc.Addr().String() }
+
+// MetricsAddr returns the bound address of --metrics-addr; empty without it.
+func (a *App) MetricsAddr() string {
+	if a.bound.metrics == nil {
+		return ""
+	}
+	return a.bound.metrics.Addr().String()
+}
 
 // Run serves until ctx ends, then stops: it accepts nothing more, ends the sessions, waits for
 // requests, writes pending data, closes the store and unlocks the data directory. It returns
@@ -177,6 +194,7 @@ type running struct {
 	// failed receives the first error of each goroutine.
 	failed        chan error
 	serving       sync.WaitGroup
+	metrics       sync.WaitGroup
 	upkeep        sync.WaitGroup
 	endUpkeep     context.CancelFunc
 	simulators    sync.WaitGroup
@@ -184,7 +202,7 @@ type running struct {
 }
 
 func (a *App) start(ctx context.Context) *running {
-	r := &running{failed: make(chan error, 4)}
+	r := &running{failed: make(chan error, 5)}
 	upkeep, endUpkeep := context.WithCancel(ctx)
 	r.endUpkeep = endUpkeep
 	r.upkeep.Go(func() {
@@ -192,12 +210,16 @@ func (a *App) start(ctx context.Context) *running {
 			r.failed <- fmt.Errorf("upkeep: %w", err)
 		}
 	})
-	for _, l := range a.bound.all() {
-		r.serving.Go(func() {
-			if err := a.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				r.failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
-			}
-		})
+	serve := func(s *httpserver.Server, l net.Listener) {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			r.failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
+		}
+	}
+	for _, l := range a.bound.api() {
+		r.serving.Go(func() { serve(a.server, l) })
+	}
+	if a.metrics != nil {
+		r.metrics.Go(func() { serve(a.metrics, a.bound.metrics) })
 	}
 	simulated, endSimulators := context.WithCancel(ctx)
 	r.endSimulators = endSimulators
@@ -234,5 +256,9 @@ func (a *App) stop(ctx context.Context, r *running) error {
 	}
 	r.endUpkeep()
 	r.upkeep.Wait()
+	if a.metrics != nil { // last, so that the stop can be observed
+		_ = a.metrics.Close()
+		r.metrics.Wait()
+	}
 	return a.Close()
 }

@@ -5,6 +5,8 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 )
@@ -19,9 +21,9 @@ func NewWith(ctx context.Context, o config.Options, log *slog.Logger, stdout io.
 // wiringWith returns the wiring of a controller that also serves extra, unless extra is nil.
 func wiringWith(extra rpc.Extra) wiring {
 	return wiring{
-		newService: func(ctx context.Context, o config.Options, log *slog.Logger) (service, error) {
-			return newService(ctx, o, log, extra)
+		newService: func(ctx context.Context, o config.Options, log *slog.Logger, metrics *prometheus.Registry) (service, error) {
+			return newService(ctx, o, log, metrics, extra)
 		},
-		simulate: simulate, lookup: config.LookupHost,
+		simulate: simulate, lookup: config.LookupHost, droppedLines: func() float64 { return 0 },
 	}
 }

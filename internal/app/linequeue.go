@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -31,6 +32,8 @@ type lineQueue struct {
 	refused int    // how many lines were dropped after them
 	closed  bool
 
+	dropped atomic.Int64 // lines that were not written
+
 	more chan struct{} // capacity 1
 	done chan struct{} // closed when the queue is closed and everything is written
 
@@ -54,6 +57,7 @@ func (q *lineQueue) Write(lines []byte) (int, error) {
 	// in the right place.
 	if q.refused > 0 || len(q.waiting)+len(lines) > maxUnwritten {
 		q.refused += countLines(lines)
+		q.dropped.Add(int64(countLines(lines)))
 	} else {
 		q.waiting = append(q.waiting, lines...)
 	}
@@ -119,12 +123,12 @@ func (q *lineQueue) take(reused []byte) (lines []byte, refused int, closed bool)
 // write writes lines, and counts refused lines as missing after them. It reports missing lines
 // first.
 func (q *lineQueue) write(lines []byte, refused int) {
+	lost := countLines(lines)
 	if q.report() {
-		q.missing += q.put(lines)
-	} else {
-		q.missing += countLines(lines)
+		lost = q.put(lines)
 	}
-	q.missing += refused
+	q.dropped.Add(int64(lost))
+	q.missing += lost + refused
 	q.report()
 }
 

@@ -5,14 +5,16 @@ import (
 	"log/slog"
 	"net"
 
+	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/httpserver"
 )
 
-// bound has the listeners of both addresses; they are the same if the addresses are equal.
-type bound struct{ http, grpc net.Listener }
+// bound has the listeners of all addresses. Those of the API are the same if their addresses
+// are equal; metrics is nil without --metrics-addr.
+type bound struct{ http, grpc, metrics net.Listener }
 
-// all returns each listener once.
-func (b bound) all() []net.Listener {
+// api returns each listener of the API once.
+func (b bound) api() []net.Listener {
 	if b.http == b.grpc {
 		return []net.Listener{b.http}
 	}
@@ -20,25 +22,32 @@ func (b bound) all() []net.Listener {
 }
 
 func (b bound) close() {
-	for _, l := range b.all() {
-		_ = l.Close() // The server may have closed it already.
+	for _, l := range []net.Listener{b.http, b.grpc, b.metrics} {
+		if l != nil {
+			_ = l.Close() // The server may have closed it already.
+		}
 	}
 }
 
-// bind listens on both addresses, with one listener if they are equal. Port 0 is never equal:
-// each address gets its own free port.
-func bind(ctx context.Context, http, grpc httpserver.Address, log *slog.Logger) (bound, error) {
-	h, err := httpserver.Listen(ctx, http, log)
-	if err != nil {
-		return bound{}, err
+// bind listens on all addresses, with one listener for the API if its addresses are equal.
+// Port 0 is never equal: each address gets its own free port.
+func bind(ctx context.Context, e config.Endpoints, log *slog.Logger) (b bound, err error) {
+	defer func() {
+		if err != nil {
+			b.close() // Nothing has been accepted yet.
+		}
+	}()
+	http, grpc := httpserver.Address(e.HTTP), httpserver.Address(e.GRPC)
+	if b.http, err = httpserver.Listen(ctx, http, log); err != nil {
+		return b, err
 	}
 	if http.String() == grpc.String() && http.Port != "0" {
-		return bound{http: h, grpc: h}, nil
+		b.grpc = b.http
+	} else if b.grpc, err = httpserver.Listen(ctx, grpc, log); err != nil {
+		return b, err
 	}
-	g, err := httpserver.Listen(ctx, grpc, log)
-	if err != nil {
-		_ = h.Close() // Nothing has been accepted yet.
-		return bound{}, err
+	if e.Metrics != nil {
+		b.metrics, err = httpserver.Listen(ctx, httpserver.Address(*e.Metrics), log)
 	}
-	return bound{http: h, grpc: g}, nil
+	return b, err
 }

@@ -23,6 +23,7 @@ const (
 	grpcAddrKey  = "grpc_addr"
 	httpAddrKey  = "http_addr"
 	journalKey   = "journal"
+	metricsKey   = "metrics"
 	namesKey     = "names"
 	openFilesKey = "open_files"
 	runnersKey   = "runners"

@@ -68,6 +68,7 @@ func (p program) run(args []string) int {
 	}
 	stdout, stderr := newLineQueue(p.stdout, nil), newLineQueue(p.stderr, func(lost int) []byte { return lostLines(o, lost) })
 	defer flush(stdout, stderr)
+	p.wiring.droppedLines = func() float64 { return float64(stdout.dropped.Load() + stderr.dropped.Load()) }
 	p.stdout, p.stderr = stdout, stderr
 	log := newLogger(o, p.stderr)
 	ctx, cancel := context.WithCancel(context.Background())

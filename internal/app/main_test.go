@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -129,7 +130,7 @@ func TestSignalWhileStarting(t *testing.T) {
 	svc := newFakeService()
 	p := newProcess(svc)
 	starting := make(chan struct{})
-	p.wiring.newService = func(ctx context.Context, _ config.Options, _ *slog.Logger) (service, error) {
+	p.wiring.newService = func(ctx context.Context, _ config.Options, _ *slog.Logger, _ *prometheus.Registry) (service, error) {
 		close(starting)
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -250,7 +251,10 @@ func newFakeService() *fakeService {
 
 func (f *fakeService) wiring() wiring {
 	return wiring{
-		newService: func(context.Context, config.Options, *slog.Logger) (service, error) { return f, nil },
+		newService: func(context.Context, config.Options, *slog.Logger, *prometheus.Registry) (service, error) {
+			return f, nil
+		},
+		droppedLines: func() float64 { return 0 },
 		simulate: func(ctx context.Context, _ config.Options, grpcAddr string, _ *tls.Config) error {
 			if f.announced != nil {
 				f.announced(grpcAddr)

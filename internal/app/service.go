@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/config"
 )
 
@@ -39,8 +41,11 @@ type summary struct {
 
 // wiring has the parts of an App that tests replace.
 type wiring struct {
-	// newService opens the store. Close ends everything that it starts.
-	newService func(ctx context.Context, o config.Options, log *slog.Logger) (service, error)
+	// newService opens the store and registers its metrics. Close ends everything that it
+	// starts.
+	newService func(ctx context.Context, o config.Options, log *slog.Logger, metrics *prometheus.Registry) (service, error)
+	// droppedLines returns how many lines for stdout and stderr were dropped.
+	droppedLines func() float64
 	// simulate runs o.Simulate agents against the gRPC address until ctx ends,
 	// with TLS unless tlsConfig is nil.
 	simulate func(ctx context.Context, o config.Options, grpcAddr string, tlsConfig *tls.Config) error

@@ -9,14 +9,15 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/control"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
-	"github.com/mig-controller/mig-controller/internal/httpserver"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/maintenance"
+	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 	"github.com/mig-controller/mig-controller/internal/session"
@@ -40,31 +41,35 @@ type controller struct {
 }
 
 // newService opens the store and the journal and starts the background work.
-func newService(ctx context.Context, o config.Options, log *slog.Logger, extra rpc.Extra) (service, error) {
+func newService(
+	ctx context.Context, o config.Options, log *slog.Logger, metrics *prometheus.Registry, extra rpc.Extra,
+) (service, error) {
 	c := &controller{clock: wallclock.System()}
-	if err := c.open(ctx, o, log); err != nil {
+	if err := c.open(ctx, o, log, metrics); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
 	c.control = control.New(control.Options{Engine: c.engine, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log})
+	page := metric.Page(metrics, log)
+	if o.MetricsAddr != "" {
+		page = nil // it has an address of its own
+	}
 	handler := rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
 		Agents:   c.sessions,
 		Commands: rpc.NewStreamService(c.sessions, Version(), log),
 		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessionCount}),
 		Ready:    c.maintenance.Check,
+		Metrics:  page,
 		Stopping: c.sessions.Stopping(),
 		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
 		Extra:    extra,
 	}), o.AllowOrigins)
-	handler = httpserver.RestrictBrowsers(handler, httpserver.BrowserRules{
-		Origins: o.AllowOrigins, Hosts: o.OwnHosts(), Refuse: rpc.WriteForbidden, Log: log,
-	})
-	c.handler = rpc.WithTimeouts(handler, rpc.CallTimeout)
+	c.handler = rpc.WithTimeouts(restrictBrowsers(handler, o, log), rpc.CallTimeout)
 	return c, nil
 }
 
-func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logger) error {
+func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logger, metrics prometheus.Registerer) error {
 	var err error
-	if c.registrar, err = o.Registrar(); err != nil {
+	if c.registrar, err = o.Registrar(metrics); err != nil {
 		return err
 	}
 	path, err := o.DatabasePath()
@@ -96,7 +101,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 	})
 	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Warnings: o.RunnerWarnings()}
 	if o.RegistrationTokenFile != "" {
-		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log)
+		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log, metrics)
 		c.tokenFile.Changed = c.sessions.RunnersConfigured
 	}
 	return nil

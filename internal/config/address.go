@@ -66,12 +66,12 @@ func (o Options) resolve(ctx context.Context, option, addr string, lookup Lookup
 	return e, nil
 }
 
-// OwnHosts returns the hosts of both addresses and --allowed-hosts, which requests may name in
+// OwnHosts returns the hosts of all addresses and --allowed-hosts, which requests may name in
 // addition to those of loopback. The wildcard address is not among them: it leads to loopback,
 // and browsers add no Sec-Fetch-Site to a request to it.
 func (o Options) OwnHosts() []string {
 	hosts := slices.Clone(o.AllowedHosts)
-	for _, addr := range []string{o.HTTPAddr, o.GRPCAddr} {
+	for _, addr := range []string{o.HTTPAddr, o.GRPCAddr, o.MetricsAddr} {
 		host, _, err := net.SplitHostPort(addr)
 		ip, _ := netip.ParseAddr(host)
 		if err == nil && host != "" && !ip.Unmap().IsUnspecified() {
@@ -102,14 +102,39 @@ func hostIPs(ctx context.Context, host string, lookup LookupFunc) ([]netip.Addr,
 	return ips, nil
 }
 
-// Endpoints resolves both addresses. It returns an *OptionError when a host has no
-// address, or when other machines can reach it and --insecure is not given.
-func (o Options) Endpoints(ctx context.Context, lookup LookupFunc) (http, grpc Endpoint, err error) {
-	if http, err = o.resolve(ctx, "http-addr", o.HTTPAddr, lookup); err != nil {
-		return Endpoint{}, Endpoint{}, err
-	}
-	if grpc, err = o.resolve(ctx, "grpc-addr", o.GRPCAddr, lookup); err != nil {
-		return Endpoint{}, Endpoint{}, err
-	}
-	return http, grpc, nil
+// Endpoints are the addresses of a controller. Metrics is nil without --metrics-addr.
+type Endpoints struct {
+	HTTP, GRPC Endpoint
+	Metrics    *Endpoint
 }
+
+// Endpoints resolves the addresses. It returns an *OptionError when a host has no address,
+// when other machines can reach it and --insecure is not given, or when --metrics-addr is one
+// of the others.
+func (o Options) Endpoints(ctx context.Context, lookup LookupFunc) (e Endpoints, err error) {
+	if e.HTTP, err = o.resolve(ctx, "http-addr", o.HTTPAddr, lookup); err != nil {
+		return Endpoints{}, err
+	}
+	if e.GRPC, err = o.resolve(ctx, "grpc-addr", o.GRPCAddr, lookup); err != nil {
+		return Endpoints{}, err
+	}
+	if o.MetricsAddr == "" {
+		return e, nil
+	}
+	const option = "metrics-addr"
+	addr := o.MetricsAddr
+	if strings.HasPrefix(addr, ":") {
+		addr = "localhost" + addr
+	}
+	metrics, err := o.resolve(ctx, option, addr, lookup)
+	if err != nil {
+		return Endpoints{}, err
+	}
+	if metrics.Port != "0" && (metrics.sameAddress(e.HTTP) || metrics.sameAddress(e.GRPC)) {
+		return Endpoints{}, o.invalid(option, "must not be --http-addr or --grpc-addr; without it both serve /metrics")
+	}
+	e.Metrics = &metrics
+	return e, nil
+}
+
+func (e Endpoint) sameAddress(o Endpoint) bool { return e.Host == o.Host && e.Port == o.Port }

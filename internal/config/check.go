@@ -15,6 +15,9 @@ import (
 // maxSimulated limits the simulated agents, which run in the controller's process.
 const maxSimulated = 1000
 
+// maxMetricsPools limits the series of metrics that have the pool as a label.
+const maxMetricsPools = 1000
+
 // Check returns an *OptionError for the first invalid option. It does not use the network or
 // files: Endpoints and Certificate do.
 func (o Options) Check() error {
@@ -26,6 +29,8 @@ func (o Options) Check() error {
 	}{
 		{"http-addr", isAddress(o.HTTPAddr), addressRule},
 		{"grpc-addr", isAddress(o.GRPCAddr), addressRule},
+		{"metrics-addr", o.MetricsAddr == "" || isAddress(o.MetricsAddr), addressRule},
+		{"metrics-pools", o.MetricsPools >= 0 && o.MetricsPools <= maxMetricsPools, "must be a whole number from 0 to 1000"},
 		{"allow-origins", !slices.ContainsFunc(o.AllowOrigins, isNotOrigin), originRule},
 		{"allowed-hosts", !slices.ContainsFunc(o.AllowedHosts, isNotHost), hostRule},
 		{"proxies", !slices.ContainsFunc(o.Proxies, isNotPrefix), prefixRule},
@@ -53,7 +58,7 @@ func (o Options) Check() error {
 	if tokenTwice {
 		return o.tokenTwice()
 	}
-	if _, err := o.Registrar(); err != nil {
+	if _, err := o.Registrar(nil); err != nil {
 		return err
 	}
 	_, err := o.DatabasePath()

@@ -28,6 +28,9 @@ type Options struct {
 	// Proxies are IP addresses and prefixes.
 	Proxies []string `name:"proxies" group:"Addresses" placeholder:"ADDRESS,..." help:"IP addresses and ranges, such as 10.1.2.3 or 10.1.0.0/16, of proxies that share a connection among many agents: they may open 1000 streams on a connection, other peers 100. Separated by commas."`
 
+	MetricsAddr  string `name:"metrics-addr" group:"Addresses" placeholder:"HOST:PORT" help:"Address for /metrics alone, such as localhost:9464; both other addresses then do not serve it. Without a host it is localhost."`
+	MetricsPools int    `name:"metrics-pools" group:"Addresses" default:"50" placeholder:"N" help:"Number of pools that have their own values in metrics, which are the first that are seen; the others are counted together as other. At most 1000."`
+
 	DataDir          string        `name:"data-dir" group:"Data" default:"./controller_data" placeholder:"DIR" help:"Directory for the database and the JSON files of each VM. Only one controller at a time can use it."`
 	DatabaseURL      string        `name:"database-url" group:"Data" placeholder:"URL" help:"SQLite file to use instead of the one in the data directory: a path, file:PATH or sqlite:///PATH."`
 	Journal          bool          `name:"journal" group:"Data" default:"true" negatable:"" help:"Also write events and heartbeats as JSON files, in a directory for each VM."`

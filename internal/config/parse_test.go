@@ -71,6 +71,8 @@ func trials() map[string]trial {
 		"allow-origins":           {func(o Options) any { return o.AllowOrigins }, [2]string{"https://a.example", "http://b:1,https://c"}, [2]any{[]string{"https://a.example"}, []string{"http://b:1", "https://c"}}, map[string]string{"*": originRule, "https://*.example": originRule, "null": originRule, "https://a/": originRule, "a.example": originRule, "ftp://a": originRule, "https://A.example": originRule, "https://u@a": originRule}},
 		"allowed-hosts":           {func(o Options) any { return o.AllowedHosts }, [2]string{"ci.example.com", "a,B_1., 192.0.2.7,2001:db8::1"}, [2]any{[]string{"ci.example.com"}, []string{"a", "B_1.", "192.0.2.7", "2001:db8::1"}}, map[string]string{"*": hostRule, "a:80": hostRule, "http://a": hostRule, "a,": hostRule, "a b": hostRule, "a..b": hostRule, "[::1]": hostRule, "192.0.2.7:80": hostRule, "*.a": hostRule}},
 		"proxies":                 {func(o Options) any { return o.Proxies }, [2]string{"127.0.0.1", "10.0.0.0/8, ::1,2001:db8::/32"}, [2]any{[]string{"127.0.0.1"}, []string{"10.0.0.0/8", "::1", "2001:db8::/32"}}, map[string]string{"localhost": prefixRule, "10.0.0.0/33": prefixRule, "10.0.0.1:80": prefixRule, "10.0.0.1,": prefixRule, "fe80::1%eth0": prefixRule, "::ffff:10.0.0.0/104": prefixRule}},
+		"metrics-addr":            texts(func(o Options) any { return o.MetricsAddr }, "localhost:9464", ":0", address),
+		"metrics-pools":           {func(o Options) any { return o.MetricsPools }, [2]string{"0", "1000"}, [2]any{0, 1000}, map[string]string{"-1": "from 0 to 1000", "1001": "from 0 to 1000", "many": "must be a whole number"}},
 		"registration-token":      texts(func(o Options) any { return o.RegistrationToken.Reveal() }, "a", "b", map[string]string{"hush\tup": "must be without white space"}),
 		"registration-token-file": texts(func(o Options) any { return o.RegistrationTokenFile }, "a", "b", nil),
 		"token-in-vm-started":     switches(func(o Options) any { return o.TokenInVMStarted }),
@@ -116,7 +118,7 @@ func writeConfig(t *testing.T, text string) string {
 // yamlForm returns text in YAML, quoted if it must be a string.
 func yamlForm(option, text string) string {
 	switch option {
-	case "insecure", "journal", "simulate", "max-deliveries", "token-in-vm-started":
+	case "insecure", "journal", "simulate", "max-deliveries", "metrics-pools", "token-in-vm-started":
 		return text
 	}
 	return fmt.Sprintf("%q", text)
@@ -216,7 +218,7 @@ func TestDefaults(t *testing.T) {
 	o := Defaults()
 	o.origins = nil
 	require.Equal(t, Options{
-		HTTPAddr: "localhost:8080", GRPCAddr: "localhost:50051", DataDir: "./controller_data", Journal: true,
+		HTTPAddr: "localhost:8080", GRPCAddr: "localhost:50051", MetricsPools: 50, DataDir: "./controller_data", Journal: true,
 		RetainEvents: 30 * day, RetainHeartbeats: time.Hour, RetainCommands: 30 * day, RetainVMs: 30 * day,
 		RetainChanges: 6 * time.Hour, RetainFiles: day, MinFreeSpace: journal.AutoMinFree, ReportRate: 64 << 10, CommandTTL: time.Hour, AckTimeout: 30 * time.Second, RegistrationTimeout: 5 * time.Minute, MaxDeliveries: 5,
 		LogLevel: "info", LogFormat: "text",

@@ -5,14 +5,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
-// Registrar returns the source of runner configuration, or an *OptionError.
-func (o Options) Registrar() (*registration.Registrar, error) {
+// Registrar returns the source of runner configuration, or an *OptionError. It registers its
+// metrics; nil registers none.
+func (o Options) Registrar(metrics prometheus.Registerer) (*registration.Registrar, error) {
 	r, err := registration.New(registration.Options{
-		Source: o.tokenSource(), URL: o.RunnerURL, Group: o.RunnerGroup, Labels: o.RunnerLabels,
+		Source: o.tokenSource(), URL: o.RunnerURL, Group: o.RunnerGroup, Labels: o.RunnerLabels, Metrics: metrics,
 	})
 	if bad, ok := errors.AsType[*fleet.FieldError](err); ok {
 		return nil, o.invalid(strings.TrimPrefix(bad.Field, "--"), "%s", bad.Rule)

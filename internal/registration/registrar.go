@@ -12,6 +12,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -44,6 +46,8 @@ type Options struct {
 	Group string
 	// Labels are the labels of the runners. Empty means only DefaultLabel.
 	Labels []string
+	// Metrics registers the metrics; nil registers none.
+	Metrics prometheus.Registerer
 }
 
 // Registrar creates the configurations of runners. It is safe for concurrent use.
@@ -52,6 +56,8 @@ type Registrar struct {
 	url    string
 	group  string
 	labels []string
+
+	metrics metrics
 }
 
 // New returns a Registrar, or a *fleet.FieldError that names the invalid option as on the
@@ -78,7 +84,9 @@ func New(o Options) (*Registrar, error) {
 	if err := checkLabels("--runner-labels", o.Labels); err != nil {
 		return nil, err
 	}
-	return &Registrar{source: o.Source, url: o.URL, group: o.Group, labels: slices.Clone(o.Labels)}, nil
+	return &Registrar{
+		source: o.Source, url: o.URL, group: o.Group, labels: slices.Clone(o.Labels), metrics: newMetrics(o.Metrics),
+	}, nil
 }
 
 // Runner mints a token for one runner. A given group and given labels replace the
@@ -147,9 +155,12 @@ func (r *Registrar) mint(ctx context.Context) (string, time.Time, error) {
 	if err == nil {
 		err = checkToken(token)
 	}
-	switch {
-	case err == nil:
+	if err == nil {
+		r.metrics.tokens.Inc()
 		return token, expiresAt, nil
+	}
+	r.metrics.noTokens.Inc()
+	switch {
 	case errors.Is(err, fleet.ErrNoToken):
 		return "", time.Time{}, err
 	default:

@@ -4,7 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"log/slog"
+	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
@@ -27,6 +30,8 @@ type FileWatch struct {
 	log   *slog.Logger
 	last  fileState
 	token [sha256.Size]byte // hash of the last one read; zero for none
+	// written is when the file was written that was valid at the last check; nil if it was not.
+	written atomic.Pointer[time.Time]
 
 	// Changed is called when the file contains a different token than before. It may be
 	// nil.
@@ -41,9 +46,11 @@ type fileState struct {
 }
 
 // NewFileWatch returns a FileWatch for the file at path, which is assumed to be valid at
-// first.
-func NewFileWatch(path string, clock func() time.Time, log *slog.Logger) *FileWatch {
-	return &FileWatch{path: path, clock: clock, log: log.With(keyFile, path)}
+// first. It registers its metrics with r; nil registers none.
+func NewFileWatch(path string, clock func() time.Time, log *slog.Logger, r prometheus.Registerer) *FileWatch {
+	w := &FileWatch{path: path, clock: clock, log: log.With(keyFile, path)}
+	w.register(r)
+	return w
 }
 
 // Run checks the file immediately, and then at intervals until ctx ends.
@@ -69,7 +76,9 @@ func (w *FileWatch) Look(ctx context.Context) {
 	}
 	if err != nil {
 		now.reason = reason(err)
+		w.setWritten(time.Time{})
 	} else {
+		w.setWritten(written)
 		w.compare(ctx, token)
 		now.old = w.clock().Sub(written) >= tokenLifetime
 	}

@@ -41,7 +41,7 @@ func TestFileWatch(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	now := start
 	var log lines
-	w := registration.NewFileWatch(file, func() time.Time { return now }, watchLog(&log))
+	w := registration.NewFileWatch(file, func() time.Time { return now }, watchLog(&log), nil)
 	write := func(content string, at time.Time) func() {
 		return func() { writeToken(t, file, content, at) }
 	}
@@ -85,10 +85,10 @@ func TestFileWatchSaysWhy(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var log lines
-	registration.NewFileWatch(dir, clock, watchLog(&log)).Look(t.Context())
+	registration.NewFileWatch(dir, clock, watchLog(&log), nil).Look(t.Context())
 	require.Contains(t, log.String(), noTokenLine+" token_file="+dir+` reason="it is not a regular file"`)
 	log.Reset()
-	w := registration.NewFileWatch(filepath.Join(dir, "x"), clock, watchLog(&log))
+	w := registration.NewFileWatch(filepath.Join(dir, "x"), clock, watchLog(&log), nil)
 	w.Look(t.Context())
 	require.Contains(t, log.String(), `reason="no such file or directory"`)
 	writeToken(t, filepath.Join(dir, "x"), "", start)
@@ -103,7 +103,7 @@ func TestFileWatchRuns(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "token")
 		writeToken(t, file, secret, time.Now())
 		var log lines
-		w := registration.NewFileWatch(file, time.Now, watchLog(&log))
+		w := registration.NewFileWatch(file, time.Now, watchLog(&log), nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { defer close(ended); w.Run(ctx) }()
@@ -121,7 +121,7 @@ func TestFileWatchRuns(t *testing.T) {
 		<-ended
 
 		require.NoError(t, os.Remove(file))
-		registration.NewFileWatch(file, time.Now, watchLog(&log)).Run(ctx)
+		registration.NewFileWatch(file, time.Now, watchLog(&log), nil).Run(ctx)
 		require.Contains(t, log.String(), noTokenLine, "it checks before it waits")
 	})
 }
@@ -133,7 +133,7 @@ func TestFileWatchNotifiesOfAnotherToken(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
 	var log lines
-	w := registration.NewFileWatch(file, clock, watchLog(&log))
+	w := registration.NewFileWatch(file, clock, watchLog(&log), nil)
 	type key struct{}
 	ctx, changes := context.WithValue(t.Context(), key{}, "the look's"), 0
 	w.Changed = func(ctx context.Context) {

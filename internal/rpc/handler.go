@@ -49,7 +49,8 @@ var serviceNames = []string{
 	grpchealth.HealthV1ServiceName,
 }
 
-// Config configures the handler. All fields are required except Stopping, Options and Extra.
+// Config configures the handler. All fields are required except Metrics, Stopping, Options and
+// Extra.
 type Config struct {
 	// Agents serves agents without a stream.
 	Agents agents
@@ -60,6 +61,8 @@ type Config struct {
 	// Ready returns nil when the controller is ready, and otherwise the reason, which is shown
 	// to anyone who can connect. Its context ends after a few seconds.
 	Ready func(context.Context) error
+	// Metrics serves /metrics; nil means that it is not served.
+	Metrics http.Handler
 	// Stopping is closed when the controller begins to stop, which ends health watches; nil
 	// means never.
 	Stopping <-chan struct{}
@@ -106,9 +109,22 @@ func NewHandler(c Config) http.Handler {
 
 	mux.Handle("/health", getOnly(writeHealth))
 	mux.Handle("/ready", getOnly(ready.writeReady))
+	if c.Metrics != nil {
+		mux.Handle("/metrics", getOnly(c.Metrics.ServeHTTP))
+	}
 	mux.Handle("/openapi.json", getOnly(serveOpenAPI()))
 	mux.Handle("/{$}", getOnly(writeIndex))
 	mux.HandleFunc("/", writeNotServed)
+	return canonical(mux)
+}
+
+// NewMetricsHandler returns the handler for a listener that serves only /metrics.
+func NewMetricsHandler(metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", getOnly(metrics.ServeHTTP))
+	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		writeRefusal(w, refuse(http.StatusNotFound, "there is nothing at this path; this address serves /metrics"))
+	})
 	return canonical(mux)
 }
 
@@ -191,6 +207,7 @@ const index = `This is the MIG Controller. It commands fleets of short-lived CI 
 
   /health                                        whether the process is alive
   /ready                                         whether it is ready to work
+  /metrics                                       figures for Prometheus, unless --metrics-addr is set
   /openapi.json                                  AdminService and the agents' routes, for tools
   /api/v1/vms/{vm_id}/events                     agents report events (POST)
   /api/v1/vms/{vm_id}/heartbeat                  agents report heartbeats (POST)
