@@ -44,4 +44,10 @@ var quick = scenarios{
 	"low-space":             testLowSpace,
 	"damaged-rows":          testDamagedRows,
 	"large-lists":           testLargeLists,
+	"alert-fleet-lost":      testAlertFleetLost,
+	"alert-token":           testAlertToken,
+	"alert-disk-full":       testAlertDiskFull,
+	"alert-database":        testAlertDatabaseBlocked,
+	"alert-certificate":     testAlertCertificateExpired,
+	"dashboard":             testDashboard,
 }

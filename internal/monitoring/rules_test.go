@@ -122,7 +122,7 @@ func TestAlertsHaveARunbook(t *testing.T) {
 // metricName matches the metrics of the controller in queries.
 var metricName = regexp.MustCompile(`\bmigcontroller_\w+`)
 
-// Every metric in a rule or in the dashboard is one that the controller has.
+// Every metric in a rule, in the dashboard or in a document is one that the controller has.
 func TestMetricsExist(t *testing.T) {
 	t.Parallel()
 	content, err := os.ReadFile(filepath.Join(testkit.Repository, "docs", "metrics.md"))
@@ -139,12 +139,13 @@ func TestMetricsExist(t *testing.T) {
 					name = base
 				}
 			}
-			require.Contains(t, types, name, "docs/metrics.md does not have it, but a query does: %s", expr)
+			require.Contains(t, types, name, "docs/metrics.md does not have it, but this does: %s", expr)
 		}
 	}
 }
 
-// queries returns the queries of all rules and of the dashboard, with its variables.
+// queries returns the queries of all rules and of the dashboard, with its variables, and the
+// documents about both.
 func queries(t *testing.T) (all []string) {
 	t.Helper()
 	for _, r := range readRules(t) {
@@ -158,6 +159,11 @@ func queries(t *testing.T) (all []string) {
 	}
 	for _, v := range d.Templating.List {
 		all = append(all, v.Definition)
+	}
+	for _, page := range []string{"monitoring.md", "runbook.md"} {
+		content, err := os.ReadFile(filepath.Join(testkit.Repository, "docs", page))
+		require.NoError(t, err)
+		all = append(all, string(content))
 	}
 	return all
 }

@@ -1,0 +1,91 @@
+package faults
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/internal/testkit"
+)
+
+// withoutData are the panels whose queries may return nothing here, with the reason.
+var withoutData = map[string]string{}
+
+// Every query of the dashboard returns data for a fleet in which everything happens that the
+// dashboard shows, and no alert fires.
+func testDashboard(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	require.NoError(t, os.WriteFile(token, []byte("TOKEN"), 0o600))
+	c := startController(t, "--registration-token-file="+token, "--runner-url=https://github.com/example/app")
+	c.startSim(t, "--agent=ideal", "--vms=5", "--pool=pool-1", "--heartbeat-interval=500ms", "--register-time=100ms",
+		"--job-every=1s", "--job-length=1s", "--restart-every=5s")
+	secure := startSecure(t)
+	p := startPrometheus(t, []string{c.url(), "https://" + secure.addr}, "# tls_config:", "tls_config:",
+		"#   ca_file: /etc/prometheus/controller.pem", "  insecure_skip_verify: true")
+	open := map[string]string{}
+	for _, panel := range testkit.ReadDashboard(t).Panels {
+		for _, q := range panel.Targets {
+			open[panel.Title+" "+q.RefID] = substituted(q.Expr)
+		}
+	}
+	objectives(t, open)
+	for title, reason := range withoutData {
+		require.Contains(t, open, title, reason)
+		require.Empty(t, p.query(t, open[title]), "%s has data", title)
+		delete(open, title)
+	}
+	awaitFor(t, 2*patience, func() bool {
+		c.operate(t)
+		for title, expr := range open {
+			if len(p.query(t, expr)) > 0 {
+				delete(open, title)
+			}
+		}
+		return len(open) == 0
+	}, "queries without data: %v", open)
+	p.awaitQuiet(t)
+}
+
+// objectives adds the queries of docs/monitoring.md.
+func objectives(t *testing.T, queries map[string]string) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(testkit.Repository, "docs", "monitoring.md"))
+	require.NoError(t, err)
+	_, section, found := strings.Cut(string(content), "\n## Objectives\n")
+	require.True(t, found)
+	for _, code := range regexp.MustCompile("`([^`]+\\[.+?)`").FindAllStringSubmatch(section, -1) {
+		queries["docs/monitoring.md: "+code[1]] = strings.ReplaceAll(code[1], `\|`, "|")
+	}
+	require.Greater(t, len(queries), 4)
+}
+
+// operate does what operators do: a call that succeeds, one that fails, and a command.
+func (c *controller) operate(t *testing.T) {
+	t.Helper()
+	_, err := c.admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: "unknown"})
+	require.Error(t, err)
+	for _, vm := range c.vms(t) {
+		c.send(t, vm.GetVmId(), "", withTTL(time.Minute))
+	}
+}
+
+// startSecure starts a controller with TLS.
+func startSecure(t *testing.T) *controller {
+	t.Helper()
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "controller.pem"), filepath.Join(dir, "key.pem")
+	testkit.NewIdentity(t, testkit.FarOff).Write(t, cert, key)
+	return startController(t, "--tls-cert="+cert, "--tls-key="+key)
+}
+
+// substituted returns a query as Grafana sends it: every controller, every pool, and a time
+// that contains several scrapes.
+func substituted(expr string) string {
+	return strings.NewReplacer("$instance", ".*", "$pool", ".*", "$__rate_interval", "10s").Replace(expr)
+}
