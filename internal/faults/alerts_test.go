@@ -45,25 +45,66 @@ func testAlertToken(t *testing.T) {
 	p.awaitEnd(t, "MIGTokenFileInvalid")
 }
 
-// Another program locks the database.
+// Another program holds the write lock of the database.
 func testAlertDatabaseBlocked(t *testing.T) {
 	c := startController(t)
 	c.startSim(t, "--vms=5", "--job-every=0", "--register-time=100ms", "--heartbeat-interval=500ms")
 	p := startPrometheus(t, []string{c.url()})
 	p.awaitQuiet(t)
-	conn, err := c.openDatabase(t).Conn(t.Context())
-	require.NoError(t, err)
-	defer conn.Close()
-	_, err = conn.ExecContext(t.Context(), "PRAGMA busy_timeout(5000)")
-	require.NoError(t, err)
-	_, err = conn.ExecContext(t.Context(), "BEGIN IMMEDIATE")
-	require.NoError(t, err)
+	unlock := c.lock(t)
 	p.awaitAlert(t, "MIGCommitsFail")
 	require.Equal(t, "store", p.awaitAlert(t, "MIGControllerNotReady").Labels["check"])
-	p.awaitAlert(t, "MIGCommitsSlow")
-	_, err = conn.ExecContext(t.Context(), "ROLLBACK")
-	require.NoError(t, err)
+	unlock()
 	p.awaitEnd(t, "MIGControllerNotReady")
+}
+
+// Another program takes the write lock of the database for most of the time.
+func testAlertSlowCommits(t *testing.T) {
+	c := startController(t)
+	c.startSim(t, "--vms=5", "--job-every=0", "--register-time=100ms", "--heartbeat-interval=500ms")
+	p := startPrometheus(t, []string{c.url()})
+	p.awaitQuiet(t)
+	awaitFor(t, 2*patience, func() bool {
+		unlock := c.lock(t)
+		<-time.After(800 * time.Millisecond)
+		unlock()
+		return p.fires(t, "MIGCommitsSlow")
+	}, "MIGCommitsSlow does not fire")
+}
+
+// lock takes the write lock of the database, as another program would, until the returned
+// function is called.
+func (c *controller) lock(t *testing.T) (unlock func()) {
+	t.Helper()
+	db := c.openDatabase(t)
+	for _, statement := range []string{"PRAGMA busy_timeout(5000)", "BEGIN IMMEDIATE"} {
+		_, err := db.ExecContext(t.Context(), statement)
+		require.NoError(t, err)
+	}
+	return func() {
+		_, err := db.ExecContext(t.Context(), "ROLLBACK")
+		require.NoError(t, err)
+		require.NoError(t, db.Close())
+	}
+}
+
+// Agents do not register their runners, share their ids, and reopen their streams in a loop;
+// and a row is damaged.
+func testAlertAgents(t *testing.T) {
+	c := startController(t)
+	p := startPrometheus(t, []string{c.url()})
+	p.awaitQuiet(t)
+	options := []string{"--job-every=0", "--register-time=100ms", "--heartbeat-interval=500ms"}
+	c.startSim(t, append(options, "--vms=5", "--vm-prefix=failing-", "--failed-registrations=100%")...)
+	c.startSim(t, append(options, "--vms=10", "--vm-prefix=twin-", "--duplicate-ids=10")...)
+	c.startSim(t, append(options, "--vms=5", "--vm-prefix=loop-", "--reopen-every=1s")...)
+	c.send(t, "offline", "damaged")
+	c.execute(t, "UPDATE commands SET doc = x'7b7b7b' WHERE id = 'damaged'")
+	c.requireDataLoss(t, "damaged")
+	require.Equal(t, "commands", p.awaitAlert(t, "MIGRowsDamaged").Labels["class"])
+	for _, name := range []string{"MIGRegistrationsFail", "MIGAgentsCompete", "MIGReconnectStorm"} {
+		p.awaitAlert(t, name)
+	}
 }
 
 // The certificate expires.

@@ -1,7 +1,9 @@
 package faults
 
 import (
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -60,7 +62,7 @@ func objectives(t *testing.T, queries map[string]string) {
 	_, section, found := strings.Cut(string(content), "\n## Objectives\n")
 	require.True(t, found)
 	for _, code := range regexp.MustCompile("`([^`]+\\[.+?)`").FindAllStringSubmatch(section, -1) {
-		queries["docs/monitoring.md: "+code[1]] = strings.ReplaceAll(code[1], `\|`, "|")
+		queries["docs/monitoring.md: "+code[1]] = strings.NewReplacer(`\|`, "|", "[30d:1m]", "[30s:1s]").Replace(code[1])
 	}
 	require.Greater(t, len(queries), 4)
 }
@@ -88,4 +90,29 @@ func startSecure(t *testing.T) *controller {
 // that contains several scrapes.
 func substituted(expr string) string {
 	return strings.NewReplacer("$instance", ".*", "$pool", ".*", "$__rate_interval", "10s").Replace(expr)
+}
+
+// The command in docs/monitoring.md starts a Prometheus that has all rules and scrapes the
+// controller of make run.
+func TestMonitoringPage(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile(filepath.Join(testkit.Repository, "docs", "monitoring.md"))
+	require.NoError(t, err)
+	command := regexp.MustCompile(`(?m)^prometheus (--config\.file=\S+) --storage\.tsdb\.path=\S+$`).FindSubmatch(content)
+	require.NotNil(t, command)
+	p := &prometheus{addr: freePorts(t, 1)[0], client: &http.Client{Timeout: patience}}
+	cmd := exec.CommandContext(t.Context(), testkit.Prometheus(t, "prometheus"), string(command[1]),
+		"--storage.tsdb.path="+t.TempDir(), "--web.listen-address="+p.addr)
+	cmd.Dir = testkit.Repository
+	p.serve(t, cmd)
+	var rules struct{ Groups []struct{ Rules []any } }
+	p.get(t, "rules", &rules)
+	require.Len(t, rules.Groups, 1)
+	require.Greater(t, len(rules.Groups[0].Rules), 10)
+	var targets struct{ ActiveTargets []struct{ ScrapeURL string } }
+	await(t, func() bool {
+		p.get(t, "targets", &targets)
+		return len(targets.ActiveTargets) == 1
+	}, "it has no target")
+	require.Equal(t, "http://localhost:8080/metrics", targets.ActiveTargets[0].ScrapeURL)
 }

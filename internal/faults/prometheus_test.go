@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -45,17 +46,23 @@ func startPrometheus(t *testing.T, targets []string, replaced ...string) *promet
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
 	p := &prometheus{addr: freePorts(t, 1)[0], client: &http.Client{Timeout: patience}}
-	p.child = startChild(t, exec.CommandContext(t.Context(), testkit.Prometheus(t, "prometheus"),
+	p.serve(t, exec.CommandContext(t.Context(), testkit.Prometheus(t, "prometheus"),
 		"--config.file="+filepath.Join(dir, "prometheus.yml"), "--storage.tsdb.path="+filepath.Join(dir, "data"),
 		"--web.listen-address="+p.addr, "--log.level=warn"))
+	await(t, func() bool { return len(p.query(t, "up == 1")) == len(targets) }, "not every target is scraped")
+	return p
+}
+
+// serve starts the program, and waits until it is ready.
+func (p *prometheus) serve(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	p.child = startChild(t, cmd)
 	t.Cleanup(p.client.CloseIdleConnections)
 	awaitListener(t, p.addr, p.child)
 	await(t, func() bool {
 		status, _ := p.fetch(t, "/-/ready")
 		return status == http.StatusOK
 	}, "it is not ready")
-	await(t, func() bool { return len(p.query(t, "up == 1")) == len(targets) }, "not every target is scraped")
-	return p
 }
 
 // duration matches a duration in the rules: after for:, or as a range or its resolution.
@@ -149,12 +156,11 @@ func (p *prometheus) awaitAlert(t *testing.T, name string) (found alert) {
 // awaitEnd waits until an alert no longer fires.
 func (p *prometheus) awaitEnd(t *testing.T, name string) {
 	t.Helper()
-	awaitFor(t, 2*patience, func() bool {
-		for _, a := range p.firing(t) {
-			if a.Labels["alertname"] == name {
-				return false
-			}
-		}
-		return true
-	}, "%s still fires", name)
+	awaitFor(t, 2*patience, func() bool { return !p.fires(t, name) }, "%s still fires", name)
+}
+
+// fires reports whether an alert fires.
+func (p *prometheus) fires(t *testing.T, name string) bool {
+	t.Helper()
+	return slices.ContainsFunc(p.firing(t), func(a alert) bool { return a.Labels["alertname"] == name })
 }

@@ -48,6 +48,8 @@ var quick = scenarios{
 	"alert-token":           testAlertToken,
 	"alert-disk-full":       testAlertDiskFull,
 	"alert-database":        testAlertDatabaseBlocked,
+	"alert-slow-commits":    testAlertSlowCommits,
+	"alert-agents":          testAlertAgents,
 	"alert-certificate":     testAlertCertificateExpired,
 	"dashboard":             testDashboard,
 }
