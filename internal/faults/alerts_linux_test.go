@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,7 +31,7 @@ func (c *controller) startOnSmallDisk(t *testing.T) string {
 	c.child = startChild(t, exec.CommandContext(t.Context(), "unshare",
 		append(append(isolated, "sh", "-c", mount, dir, program(t, "controller")), c.options...)...))
 	c.awaitStart(t)
-	return filepath.Join("/proc", strconv.Itoa(c.cmd.Process.Pid), "root", dir)
+	return fmt.Sprintf("/proc/%d/root%s", c.cmd.Process.Pid, dir)
 }
 
 // The disk fills up: first the files of the journal are no longer written, then the database

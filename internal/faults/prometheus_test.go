@@ -114,7 +114,9 @@ func (p *prometheus) get(t *testing.T, path string, data any) {
 	t.Helper()
 	status, body := p.fetch(t, "/api/v1/"+path)
 	require.Equal(t, http.StatusOK, status, string(body))
-	var envelope struct{ Data json.RawMessage }
+	var envelope struct {
+		Data json.RawMessage `json:"data"`
+	}
 	require.NoError(t, json.Unmarshal(body, &envelope))
 	require.NoError(t, json.Unmarshal(envelope.Data, data))
 }

@@ -15,6 +15,9 @@ const width = 24
 // variables are those that Grafana itself has in queries of Prometheus.
 var variables = []string{"$instance", "$pool", "$__rate_interval"}
 
+// chosen is the data source that the reader of the dashboard has chosen.
+var chosen = testkit.Datasource{Type: "prometheus", UID: "${datasource}"}
+
 // The dashboard is one that Grafana imports: it has a stable uid and no id, and lets readers
 // choose the data source, controllers and pools.
 func TestDashboard(t *testing.T) {
@@ -24,18 +27,21 @@ func TestDashboard(t *testing.T) {
 	require.Nil(t, d.ID, "Grafana assigns it")
 	require.NotEmpty(t, d.Title)
 	require.Equal(t, 39, d.SchemaVersion, "that of Grafana 10.4, which later ones migrate")
-	var names []string
+	types := map[string]string{}
 	for _, v := range d.Templating.List {
-		names = append(names, v.Name+" "+v.Type)
+		types[v.Name] = v.Type
+		require.Equal(t, v.Type == "query", v.Datasource == chosen, v.Name)
 	}
-	require.Equal(t, []string{"datasource datasource", "instance query", "pool query"}, names)
+	for _, q := range d.Annotations.List {
+		require.Equal(t, q.Expr != "", q.Datasource == chosen, "%s: Grafana's own annotations have no query", q.Expr)
+	}
+	require.Equal(t, map[string]string{"datasource": "datasource", "instance": "query", "pool": "query"}, types)
 }
 
 // Each panel has an id of its own, a title, a description, a unit, and queries of the data
 // source that the reader chose.
 func TestPanels(t *testing.T) {
 	t.Parallel()
-	chosen := testkit.Datasource{Type: "prometheus", UID: "${datasource}"}
 	ids := map[int]bool{}
 	for _, p := range testkit.ReadDashboard(t).Panels {
 		require.NotEmpty(t, p.Title, "panel %d", p.ID)
@@ -50,13 +56,13 @@ func TestPanels(t *testing.T) {
 		require.NotEmpty(t, p.FieldConfig.Defaults.Unit, p.Title)
 		require.Equal(t, chosen, p.Datasource, p.Title)
 		require.NotEmpty(t, p.Targets, p.Title)
-		requireQueries(t, p, chosen)
+		requireQueries(t, p)
 	}
 }
 
 // requireQueries requires that the queries of a panel have different names and only variables
 // that exist.
-func requireQueries(t *testing.T, p testkit.Panel, chosen testkit.Datasource) {
+func requireQueries(t *testing.T, p testkit.Panel) {
 	t.Helper()
 	names := map[string]bool{}
 	for _, q := range p.Targets {

@@ -67,6 +67,27 @@ func TestPromtool(t *testing.T) {
 	promtool(t, "test", "rules", "alerts_test.yml")
 }
 
+// The rules and the dashboard use the job in the configuration, and no other.
+func TestJob(t *testing.T) {
+	t.Parallel()
+	var config struct {
+		RuleFiles     []string `yaml:"rule_files"`
+		ScrapeConfigs []struct {
+			JobName string `yaml:"job_name"`
+		} `yaml:"scrape_configs"`
+	}
+	readYAML(t, "prometheus.yml", &config)
+	require.Equal(t, []string{"alerts.yml"}, config.RuleFiles)
+	require.Len(t, config.ScrapeConfigs, 1)
+	used := map[string]bool{}
+	for _, expr := range queries(t) {
+		for _, match := range regexp.MustCompile(`\bjob="([^"]*)"`).FindAllStringSubmatch(expr, -1) {
+			used[match[1]] = true
+		}
+	}
+	require.Equal(t, map[string]bool{config.ScrapeConfigs[0].JobName: true}, used)
+}
+
 // Each alert is tested by promtool: that it fires, and that it does not.
 func TestAlertsAreTested(t *testing.T) {
 	t.Parallel()
@@ -85,9 +106,6 @@ func TestAlertsAreTested(t *testing.T) {
 	}
 }
 
-// heading matches the title of a section of the runbook.
-var heading = regexp.MustCompile(`(?m)^## (.+)$`)
-
 // Each alert has a severity, texts, and a link to its section of the runbook. Each section that
 // is named like an alert belongs to one, and has the parts that readers look for.
 func TestAlertsHaveARunbook(t *testing.T) {
@@ -105,15 +123,14 @@ func TestAlertsHaveARunbook(t *testing.T) {
 		alerts = append(alerts, r.Alert)
 	}
 	var sections []string
-	for i, match := range heading.FindAllStringSubmatchIndex(string(content), -1) {
-		name := string(content[match[2]:match[3]])
+	for section := range strings.SplitSeq(string(content), "\n## ") {
+		name, text, _ := strings.Cut(section, "\n")
 		if !strings.HasPrefix(name, "MIG") {
 			continue
 		}
 		sections = append(sections, name)
-		section, _, _ := strings.Cut(string(content[match[1]:]), "\n## ")
 		for _, part := range []string{"**Meaning.**", "**Inspect.**", "**Act.**"} {
-			require.Contains(t, section, part, "section %d, %s", i, name)
+			require.Contains(t, text, part, name)
 		}
 	}
 	require.Equal(t, alerts, sections, "the sections of docs/runbook.md, in the order of alerts.yml")

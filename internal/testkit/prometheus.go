@@ -28,42 +28,59 @@ func Prometheus(t *testing.T, name string) string {
 
 // Dashboard is what tests need of the Grafana dashboard in deploy/grafana.
 type Dashboard struct {
-	UID           string `json:"uid"`
-	Title         string
-	ID            *int
-	SchemaVersion int
-	Panels        []Panel
-	Templating    struct{ List []Variable }
-	Annotations   struct{ List []Query }
+	UID           string  `json:"uid"`
+	Title         string  `json:"title"`
+	ID            *int    `json:"id"`
+	SchemaVersion int     `json:"schemaVersion"`
+	Panels        []Panel `json:"panels"`
+	Templating    struct {
+		List []Variable `json:"list"`
+	} `json:"templating"`
+	Annotations struct {
+		List []Query `json:"list"`
+	} `json:"annotations"`
 }
 
 // Panel is a panel of a dashboard, or the title of a row of panels.
 type Panel struct {
-	ID                       int
-	Type, Title, Description string
-	Datasource               Datasource
-	GridPos                  struct{ X, Y, W, H int }
-	FieldConfig              struct{ Defaults struct{ Unit string } }
-	Targets                  []Query
+	ID          int        `json:"id"`
+	Type        string     `json:"type"`
+	Title       string     `json:"title"`
+	Description string     `json:"description"`
+	Datasource  Datasource `json:"datasource"`
+	GridPos     struct {
+		X int `json:"x"`
+		Y int `json:"y"`
+		W int `json:"w"`
+		H int `json:"h"`
+	} `json:"gridPos"`
+	FieldConfig struct {
+		Defaults struct {
+			Unit string `json:"unit"`
+		} `json:"defaults"`
+	} `json:"fieldConfig"`
+	Targets []Query `json:"targets"`
 }
 
-// Query is a query of a panel, or of an annotation.
+// Query is a query of a panel, or of annotations.
 type Query struct {
-	RefID      string `json:"refId"`
-	Datasource Datasource
-	Expr       string
+	RefID      string     `json:"refId"`
+	Datasource Datasource `json:"datasource"`
+	Expr       string     `json:"expr"`
 }
 
 // Datasource is where a query is evaluated.
 type Datasource struct {
-	Type string
+	Type string `json:"type"`
 	UID  string `json:"uid"`
 }
 
 // Variable is a value that readers of a dashboard choose.
 type Variable struct {
-	Name, Type string
-	Definition string
+	Name       string     `json:"name"`
+	Type       string     `json:"type"`
+	Datasource Datasource `json:"datasource"`
+	Definition string     `json:"definition"`
 }
 
 // ReadDashboard returns the dashboard.
