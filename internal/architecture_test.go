@@ -22,7 +22,7 @@ import (
 // layers are the packages of the product from the bottom up. A package may import from the
 // layers below its own. A new package needs a place here, and in the table of CONTRIBUTING.md.
 var layers = [][]string{
-	{"internal/fleet", "internal/logkey", "internal/loglimit", "internal/metric", "internal/ratelimit", "internal/wallclock"},
+	{"internal/fleet", "internal/logkey", "internal/loglimit", "internal/metric", "internal/ratelimit", "internal/readiness", "internal/wallclock"},
 	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/session", "internal/maintenance"},
@@ -54,6 +54,10 @@ var rules = []struct {
 	},
 	{
 		from: "internal/wallclock", to: []string{thirdParty},
+		why: "packages that all others use depend on nothing",
+	},
+	{
+		from: "internal/readiness", to: []string{thirdParty},
 		why: "packages that all others use depend on nothing",
 	},
 	{

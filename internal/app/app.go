@@ -10,11 +10,13 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/httpserver"
 	"github.com/mig-controller/mig-controller/internal/metric"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 )
 
@@ -30,6 +32,7 @@ type App struct {
 	lock     *dataLock
 	bound    bound
 	gate     *gate
+	serving  atomic.Int64 // how many listeners are being accepted on
 	server   *httpserver.Server
 	metrics  *httpserver.Server // of --metrics-addr; nil without it
 	timeouts stopTimeouts
@@ -108,6 +111,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	if b.metrics != nil {
 		a.metrics = newMetricsServer(o, server, metrics, log)
 	}
+	svc.Ready().Add(readiness.Check{Name: "listeners", Run: a.checkListeners})
 	a.simulate = func(ctx context.Context) error { return w.simulate(ctx, o, a.GRPCAddr(), calling) }
 	return a, nil
 }
@@ -152,6 +156,18 @@ func (a *App) MetricsAddr() string {
 	}
 	return a.bound.metrics.Addr().String()
 }
+
+// checkListeners returns nil while connections are accepted on both addresses.
+func (a *App) checkListeners(context.Context) error {
+	if all, serving := len(a.bound.api()), a.serving.Load(); serving < int64(all) {
+		return fmt.Errorf("connections are accepted on %d of %d listeners", serving, all)
+	}
+	return nil
+}
+
+// Drain makes readiness checks fail from now on, while everything is served as before. stops is
+// when the caller intends to stop.
+func (a *App) Drain(stops time.Time) { a.service.Ready().Drain(stops) }
 
 // Run serves until ctx ends, then stops: it accepts nothing more, ends the sessions, waits for
 // requests, writes pending data, closes the store and unlocks the data directory. It returns
@@ -216,7 +232,11 @@ func (a *App) start(ctx context.Context) *running {
 		}
 	}
 	for _, l := range a.bound.api() {
-		r.serving.Go(func() { serve(a.server, l) })
+		a.serving.Add(1) // before the start is announced: whoever waits for that may ask at once
+		r.serving.Go(func() {
+			defer a.serving.Add(-1)
+			serve(a.server, l)
+		})
 	}
 	if a.metrics != nil {
 		r.metrics.Go(func() { serve(a.metrics, a.bound.metrics) })
@@ -235,6 +255,7 @@ func (a *App) start(ctx context.Context) *running {
 
 // stop ends everything in the order of dependencies.
 func (a *App) stop(ctx context.Context, r *running) error {
+	a.Drain(time.Now())
 	r.endSimulators()
 	graceful, cancel := context.WithTimeout(ctx, a.timeouts.graceful)
 	defer cancel()

@@ -19,6 +19,7 @@ const (
 	configKey    = "config"
 	dataDirKey   = "data_dir"
 	databaseKey  = "database"
+	delayKey     = "drain_delay"
 	goVersionKey = "go_version"
 	grpcAddrKey  = "grpc_addr"
 	httpAddrKey  = "http_addr"

@@ -25,8 +25,8 @@ const (
 )
 
 // Main runs the controller until a signal stops it and returns the exit status: 0 after SIGINT
-// or SIGTERM, 1 after a failure or a second signal, 2 when an option is invalid. After the
-// options are read, the controller does not depend on stdout and stderr: they may block or
+// or SIGTERM, 1 after a failure or a signal during the stop, 2 when an option is invalid. With a
+// drain delay the stop begins after it, or with the second signal. After the options are read, the controller does not depend on stdout and stderr: they may block or
 // fail. SIGHUP is ignored.
 func Main(args []string, stdout, stderr io.Writer) int {
 	var background sync.WaitGroup
@@ -73,46 +73,74 @@ func (p program) run(args []string) int {
 	log := newLogger(o, p.stderr)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- p.serve(ctx, o, log) }()
+	ended, serving := make(chan error, 1), make(chan *App, 1)
+	go func() { ended <- p.serve(ctx, o, log, serving) }()
 	select {
 	case err = <-ended:
-	case s := <-p.signals:
-		log.Info("stopping; a second signal stops at once", signalKey, s.String())
-		cancel()
-		var forced bool
-		if forced, err = p.awaitStop(ended); forced {
-			log.Warn("stopped at once by a second signal")
+	case by := <-p.signals:
+		log := log.With(signalKey, by.String())
+		var over bool
+		if over, err = p.drain(serving, ended, o.DrainDelay, log); !over {
+			log.Info("stopping; another signal stops at once")
+			cancel()
+			over, err = p.await(ended, nil)
+		}
+		if !over {
+			log.Warn("stopped at once by another signal")
 			return exitFailure
 		}
 	}
 	return p.report(err, o, log)
 }
 
-// signalBurst is how long after the first signal another one counts as the same. Terminals and
+// drain serves for the delay, or until a signal arrives, with readiness checks that fail. It
+// returns at once if the App does not serve yet. over is whether the App has ended, with err.
+func (p program) drain(
+	serving <-chan *App, ended <-chan error, delay time.Duration, log *slog.Logger,
+) (over bool, err error) {
+	if delay == 0 {
+		return false, nil
+	}
+	select {
+	case a := <-serving:
+		a.Drain(time.Now().Add(delay))
+		log.Info("draining; another signal begins the stop", delayKey, delay.String())
+		return p.await(ended, time.After(delay))
+	default:
+		return false, nil
+	}
+}
+
+// signalBurst is how long after a signal another one counts as the same. Terminals and
 // programs like timeout signal a process and then its group, and a program that forwards
 // signals doubles them.
 const signalBurst = 500 * time.Millisecond
 
-// awaitStop waits for the stop, or for a second signal that forces it.
-func (p program) awaitStop(ended <-chan error) (forced bool, err error) {
-	burst := time.After(p.burst)
+// await waits for the end of the App, which is over with err, for another signal, or for limit.
+func (p program) await(ended <-chan error, limit <-chan time.Time) (over bool, err error) {
+	var burst <-chan time.Time
+	if p.burst > 0 {
+		burst = time.After(p.burst)
+	}
 	for {
 		select {
 		case err := <-ended:
-			return false, err
+			return true, err
+		case <-limit:
+			return false, nil
 		case <-burst:
 			burst = nil
 		case <-p.signals:
 			if burst == nil {
-				return true, nil
+				return false, nil
 			}
 		}
 	}
 }
 
-// serve runs an App from start to stop. A stop during the start is not an error.
-func (p program) serve(ctx context.Context, o config.Options, log *slog.Logger) error {
+// serve runs an App from start to stop, and sends it to serving in between. A stop during the
+// start is not an error.
+func (p program) serve(ctx context.Context, o config.Options, log *slog.Logger, serving chan<- *App) error {
 	if limit, known := httpserver.OpenFiles(); known {
 		warnFewFiles(limit, log)
 	}
@@ -123,6 +151,7 @@ func (p program) serve(ctx context.Context, o config.Options, log *slog.Logger) 
 	if err != nil {
 		return err
 	}
+	serving <- a
 	return a.Run(ctx)
 }
 

@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/mig-controller/mig-controller/internal/config"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
@@ -118,7 +119,7 @@ func TestSecondSignalStopsAtOnce(t *testing.T) {
 			stopped = true
 		}
 	}
-	require.Contains(t, p.err.String(), "stopped at once by a second signal")
+	require.Contains(t, p.err.String(), "stopped at once by another signal")
 	require.NotContains(t, svc.history(), "close")
 	close(release)
 	<-svc.closed
@@ -239,6 +240,7 @@ type fakeService struct {
 	announced   func(grpcAddr string)
 	stubborn    bool // streams continue until their request ends
 
+	ready                  *readiness.Checks
 	running, ended, closed chan struct{}
 
 	mu     sync.Mutex
@@ -246,7 +248,7 @@ type fakeService struct {
 }
 
 func newFakeService() *fakeService {
-	return &fakeService{running: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
+	return &fakeService{ready: readiness.New(), running: make(chan struct{}), ended: make(chan struct{}), closed: make(chan struct{})}
 }
 
 func (f *fakeService) wiring() wiring {
@@ -296,6 +298,8 @@ func (f *fakeService) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	f.note("stream ended")
 }
+
+func (f *fakeService) Ready() *readiness.Checks { return f.ready }
 
 func (f *fakeService) Summary() summary {
 	return summary{Database: "fake.db", Runners: "a fake source", Warnings: []string{"fake warning"}}

@@ -9,14 +9,17 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mig-controller/mig-controller/internal/config"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 )
 
-// service is the controller without its process. The order of calls is: Handler and Summary at
-// any time, Run once, EndSessions once during Run, and Close last, when Run has returned and
+// service is the controller without its process. The order of calls is: Handler, Ready and
+// Summary at any time, Run once, EndSessions once during Run, and Close last, when Run has returned and
 // no request is in the handler. A service that is never Run is closed too.
 type service interface {
 	// Handler serves both addresses.
 	Handler() http.Handler
+	// Ready returns the checks of readiness, to which the process adds its own.
+	Ready() *readiness.Checks
 	// Summary describes the service to the operator.
 	Summary() summary
 	// Run does background work until ctx ends, and then returns nil after all its goroutines

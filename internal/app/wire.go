@@ -18,6 +18,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/maintenance"
 	"github.com/mig-controller/mig-controller/internal/metric"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 	"github.com/mig-controller/mig-controller/internal/session"
@@ -29,6 +30,7 @@ import (
 // controller implements service with its parts.
 type controller struct {
 	clock       *wallclock.Clock
+	ready       *readiness.Checks
 	engine      *engine.Engine
 	journal     *journal.Journal // nil if switched off
 	sessions    *session.Registry
@@ -44,7 +46,7 @@ type controller struct {
 func newService(
 	ctx context.Context, o config.Options, log *slog.Logger, metrics *prometheus.Registry, extra rpc.Extra,
 ) (service, error) {
-	c := &controller{clock: wallclock.System()}
+	c := &controller{clock: wallclock.System(), ready: readiness.New()}
 	if err := c.open(ctx, o, log, metrics); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
@@ -57,7 +59,7 @@ func newService(
 		Agents:   c.sessions,
 		Commands: rpc.NewStreamService(c.sessions, Version(), log),
 		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessionCount}),
-		Ready:    c.maintenance.Check,
+		Ready:    c.ready,
 		Metrics:  page,
 		Stopping: c.sessions.Stopping(),
 		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
@@ -96,7 +98,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 		return err
 	}
 	c.maintenance = maintenance.Start(maintenance.Options{ //nolint:contextcheck // its services outlive ctx
-		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: retention(o),
+		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: retention(o), Checks: c.ready,
 		Clock: c.clock.Now, Follow: c.clock, Log: log,
 	})
 	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Warnings: o.RunnerWarnings()}
@@ -159,6 +161,9 @@ func now() time.Time { return time.Now().UTC().Round(0) }
 // Handler serves both addresses.
 func (c *controller) Handler() http.Handler { return c.handler }
 
+// Ready returns the checks of readiness.
+func (c *controller) Ready() *readiness.Checks { return c.ready }
+
 // Summary describes the controller.
 func (c *controller) Summary() summary { return c.summary }
 
@@ -195,6 +200,7 @@ func (c *controller) Close() error {
 	if c.maintenance != nil {
 		c.maintenance.Stop()
 	}
+	c.ready.Close()
 	if c.journal != nil {
 		errs = append(errs, c.journal.Close())
 	}

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -17,6 +18,10 @@ const maxSimulated = 1000
 
 // maxMetricsPools limits the series of metrics that have the pool as a label.
 const maxMetricsPools = 1000
+
+// maxDrainDelay limits the time between a signal and the stop: supervisors kill what takes
+// longer, and a mistyped unit would delay each restart by hours.
+const maxDrainDelay = 5 * time.Minute
 
 // Check returns an *OptionError for the first invalid option. It does not use the network or
 // files: Endpoints and Certificate do.
@@ -34,6 +39,7 @@ func (o Options) Check() error {
 		{"allow-origins", !slices.ContainsFunc(o.AllowOrigins, isNotOrigin), originRule},
 		{"allowed-hosts", !slices.ContainsFunc(o.AllowedHosts, isNotHost), hostRule},
 		{"proxies", !slices.ContainsFunc(o.Proxies, isNotPrefix), prefixRule},
+		{"drain-delay", o.DrainDelay >= 0 && o.DrainDelay <= maxDrainDelay, "must be from 0 to 5m"},
 		{"data-dir", o.DataDir != "", "must name a directory"},
 		{"registration-token", !strings.ContainsFunc(o.RegistrationToken.Reveal(), unicode.IsSpace), "must be without white space"},
 		{"command-ttl", o.CommandTTL > 0 && o.CommandTTL <= fleet.MaxTTL, "must be more than 0 and at most 30d"},

@@ -27,6 +27,8 @@ type Options struct {
 	AllowedHosts []string `name:"allowed-hosts" group:"Addresses" placeholder:"HOST,..." help:"Host names and IP addresses, without port, that HTTP/1.1 requests to a loopback address may have in the Host header, in addition to localhost and the hosts of both addresses. Needed for a proxy on this machine that forwards Host. Separated by commas."`
 	// Proxies are IP addresses and prefixes.
 	Proxies []string `name:"proxies" group:"Addresses" placeholder:"ADDRESS,..." help:"IP addresses and ranges, such as 10.1.2.3 or 10.1.0.0/16, of proxies that share a connection among many agents: they may open 1000 streams on a connection, other peers 100. Separated by commas."`
+	// DrainDelay is at most maxDrainDelay.
+	DrainDelay time.Duration `name:"drain-delay" group:"Addresses" default:"0s" placeholder:"TIME" help:"Time between a signal to stop and the stop: /ready returns 503 at once, and everything else is served for this time, so that load balancers stop sending new connections before streams end. 0 stops at once; at most 5m."`
 
 	MetricsAddr  string `name:"metrics-addr" group:"Addresses" placeholder:"HOST:PORT" help:"Address for /metrics alone, such as localhost:9464; both other addresses then do not serve it. Without a host it is localhost."`
 	MetricsPools int    `name:"metrics-pools" group:"Addresses" default:"50" placeholder:"N" help:"Number of pools that have their own values in metrics, which are the first that are seen; the others are counted together as other. At most 1000."`

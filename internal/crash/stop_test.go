@@ -136,7 +136,7 @@ func TestSecondSignalEndsStopAtOnce(t *testing.T) {
 	c := start(t, dir)
 	c.mustSend(t, "vm-1", "cmd-1")
 	block(t, c)
-	stopping := c.log.await(`"stopping; a second signal stops at once"`)
+	stopping := c.log.await(`"stopping; another signal stops at once"`)
 	c.terminate(t)
 	await(t, stopping, "the beginning of the stop")
 	require.False(t, c.hasExited(), "the stop ended too early")

@@ -44,6 +44,7 @@ var quick = scenarios{
 	"low-space":             testLowSpace,
 	"damaged-rows":          testDamagedRows,
 	"large-lists":           testLargeLists,
+	"drain-delay":           testDrainDelay,
 	"alert-fleet-lost":      testAlertFleetLost,
 	"alert-token":           testAlertToken,
 	"alert-disk-full":       testAlertDiskFull,

@@ -20,6 +20,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/store"
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 	"github.com/mig-controller/mig-controller/internal/testkit"
@@ -34,6 +35,7 @@ type rig struct {
 	*testing.T
 	*engine.Engine
 	*Maintenance
+	checks  *readiness.Checks
 	clock   *wallclock.Clock
 	offset  atomic.Int64 // of the wall clock
 	log     *lines
@@ -79,12 +81,15 @@ func (s *rig) start(driver store.Driver, r engine.Retention) {
 	})
 	require.NoError(s, err)
 	s.Engine = e
+	s.checks = readiness.New()
 	m := Start(Options{
-		Engine: s, Sessions: noSessions{}, Journal: j, Retention: r, Clock: s.clock.Now, Follow: s.clock, Log: log,
+		Engine: s, Sessions: noSessions{}, Journal: j, Retention: r, Checks: s.checks,
+		Clock: s.clock.Now, Follow: s.clock, Log: log,
 	})
 	s.Maintenance = m
 	s.Cleanup(func() {
 		m.Stop()
+		s.checks.Close()
 		require.NoError(s, j.Close())
 		require.NoError(s, e.Close())
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
@@ -68,7 +69,10 @@ type Options struct {
 	// Journal is nil when it is switched off.
 	Journal   *journal.Journal
 	Retention engine.Retention
-	Clock     func() time.Time
+	// Checks get the checks of the store and of the journal; nil means that nobody asks for
+	// them.
+	Checks *readiness.Checks
+	Clock  func() time.Time
 	// Follow is the clock behind Clock; the sweeper makes it follow jumps of the wall clock.
 	// Nil means that Clock never jumps.
 	Follow *wallclock.Clock
@@ -77,21 +81,20 @@ type Options struct {
 
 // Maintenance runs the services of one controller.
 type Maintenance struct {
-	engine  Engine
-	journal *journal.Journal // nil when it is switched off
-
 	sweeper, purger, catchUp, commands *service
 
 	unlisten func()
 }
 
-// Start starts all services. Stop stops them.
+// Start starts all services, and adds to the checks of readiness. Stop stops the services; the
+// checks are to be closed before the engine and the journal.
 func Start(o Options) *Maintenance {
 	commands := newCommandLog(o.Log, o.Clock)
 	changes, notices := o.Engine.Listen(commands.add), o.Engine.OnNotice(commands.note)
+	if o.Checks != nil {
+		addChecks(o)
+	}
 	return &Maintenance{
-		engine:   o.Engine,
-		journal:  o.Journal,
 		sweeper:  start(newSweeper(o).run),
 		purger:   start(newPurger(o).run),
 		catchUp:  start(journal.NewCatchUp(o.Journal, o.Engine, o.Log).Run),
@@ -119,17 +122,17 @@ func (m *Maintenance) Stop() {
 	m.commands.stop()
 }
 
-// Check tries what the controller needs: to write to the store and, unless the journal is
-// switched off, to write a file.
-func (m *Maintenance) Check(ctx context.Context) error {
-	if err := m.engine.Check(ctx); err != nil {
-		return err
+// addChecks adds the checks of what the controller needs: store writes to the store and, unless
+// the journal is switched off, journal writes a file.
+func addChecks(o Options) {
+	o.Checks.Add(readiness.Check{Name: "store", Run: o.Engine.Check})
+	if o.Journal == nil {
+		return
 	}
-	if m.journal == nil {
+	o.Checks.Add(readiness.Check{Name: "journal", Run: func(context.Context) error {
+		if err := o.Journal.Check(); err != nil {
+			return fmt.Errorf("the JSON files cannot be written: %w", err)
+		}
 		return nil
-	}
-	if err := m.journal.Check(); err != nil {
-		return fmt.Errorf("the JSON files cannot be written: %w", err)
-	}
-	return nil
+	}})
 }

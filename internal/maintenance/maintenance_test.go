@@ -13,6 +13,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/store/memory"
 )
 
@@ -167,16 +168,40 @@ func TestCommandLogIsBounded(t *testing.T) {
 	require.Contains(t, log.String(), `"suppressed":7`)
 }
 
-// The controller is ready while its store and its journal can be written.
-func TestCheck(t *testing.T) {
+// The controller is ready while its store and its journal can be written. Each has a check of
+// its own.
+func TestChecks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, engine.Retention{})
-		require.NoError(t, s.Maintenance.Check(t.Context()))
+		failures := func() map[string]error {
+			failed := map[string]error{}
+			for _, r := range s.checks.Run(t.Context()) {
+				if r.Err != nil {
+					failed[r.Name] = r.Err
+				}
+			}
+			return failed
+		}
+		require.Empty(t, failures())
 		s.fail("Check", fleet.ErrUnavailable)
-		require.ErrorIs(t, s.Maintenance.Check(t.Context()), fleet.ErrUnavailable)
+		require.Len(t, failures(), 1)
+		require.ErrorIs(t, failures()["store"], fleet.ErrUnavailable)
 		s.fail("Check", nil)
 		require.NoError(t, os.RemoveAll(s.dir))
-		require.ErrorContains(t, s.Maintenance.Check(t.Context()), "the JSON files cannot be written")
+		require.Len(t, failures(), 1)
+		require.ErrorContains(t, failures()["journal"], "the JSON files cannot be written")
 	})
+}
+
+// Without a journal there is no check of it.
+func TestChecksWithoutJournal(t *testing.T) {
+	t.Parallel()
+	checks := readiness.New()
+	addChecks(Options{Engine: &rig{broken: map[string]error{"Check": fleet.ErrUnavailable}, calls: map[string]int{}}, Checks: checks})
+	var names []string
+	for _, r := range checks.Run(t.Context()) {
+		names = append(names, r.Name)
+	}
+	require.Equal(t, []string{"store", readiness.NotDraining}, names)
 }

@@ -9,7 +9,6 @@
 package rpc
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -27,6 +26,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 )
 
 // Maximum sizes of messages.
@@ -58,9 +58,8 @@ type Config struct {
 	Commands StreamService
 	// Admin serves operators.
 	Admin migcontrollerv1connect.AdminServiceHandler
-	// Ready returns nil when the controller is ready, and otherwise the reason, which is shown
-	// to anyone who can connect. Its context ends after a few seconds.
-	Ready func(context.Context) error
+	// Ready decides whether the controller is ready.
+	Ready *readiness.Checks
 	// Metrics serves /metrics; nil means that it is not served.
 	Metrics http.Handler
 	// Stopping is closed when the controller begins to stop, which ends health watches; nil
@@ -88,7 +87,6 @@ func NewHandler(c Config) http.Handler {
 		mux.HandleFunc(strings.TrimSuffix(prefix, "/"), writeNotServed)
 	}
 	agent := agentService{c.Agents}
-	ready := readiness(c.Ready)
 	options := connect.WithHandlerOptions(c.Options...)
 	small, large := withReadLimit(maxAgentMessage), withReadLimit(maxAdminMessage)
 
@@ -99,7 +97,9 @@ func NewHandler(c Config) http.Handler {
 	reflector := grpcreflect.NewStaticReflector(serviceNames...)
 	mount(grpcreflect.NewHandlerV1(reflector, options, small))
 	mount(grpcreflect.NewHandlerV1Alpha(reflector, options, small))
-	mount(newHealthHandler(&healthWatch{ready: ready, interval: healthInterval, stopping: c.Stopping}, small))
+	mount(newHealthHandler(&healthWatch{
+		ready: readyBy(c.Ready), interval: healthInterval, draining: c.Ready.Draining(), stopping: c.Stopping,
+	}, small))
 	mountRoutes(mux, agent, options)
 	if c.Extra != nil {
 		// It gets the middlewares of every service, so that all of them can be tested.
@@ -108,7 +108,7 @@ func NewHandler(c Config) http.Handler {
 	}
 
 	mux.Handle("/health", getOnly(writeHealth))
-	mux.Handle("/ready", getOnly(ready.writeReady))
+	mux.Handle("/ready", getOnly(writeReady(c.Ready)))
 	if c.Metrics != nil {
 		mux.Handle("/metrics", getOnly(c.Metrics.ServeHTTP))
 	}
@@ -206,7 +206,7 @@ func getOnly(show http.HandlerFunc) http.Handler {
 const index = `This is the MIG Controller. It commands fleets of short-lived CI machines.
 
   /health                                        whether the process is alive
-  /ready                                         whether it is ready to work
+  /ready                                         whether it is ready to work; ?verbose lists the checks
   /metrics                                       figures for Prometheus, unless --metrics-addr is set
   /openapi.json                                  AdminService and the agents' routes, for tools
   /api/v1/vms/{vm_id}/events                     agents report events (POST)

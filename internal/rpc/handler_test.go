@@ -20,6 +20,7 @@ import (
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 )
 
 // Probes get the documented responses, over both HTTP versions.
@@ -27,7 +28,7 @@ func TestProbes(t *testing.T) {
 	t.Parallel()
 	base := "http://" + serve(t, NewHandler(config(&fakeAgents{})))
 	unready := config(&fakeAgents{})
-	unready.Ready = func(context.Context) error { return errors.New("the store cannot be written") }
+	unready.Ready = checksOf(func(context.Context) error { return errors.New("the store cannot be written") })
 	down := "http://" + serve(t, NewHandler(unready))
 
 	for name, version := range httpVersions {
@@ -62,13 +63,13 @@ func TestProbes(t *testing.T) {
 func TestReadyEndsItsWait(t *testing.T) {
 	t.Parallel()
 	c := config(&fakeAgents{})
-	c.Ready = func(ctx context.Context) error {
+	c.Ready = checksOf(func(ctx context.Context) error {
 		deadline, ok := ctx.Deadline()
-		if !ok || time.Until(deadline) > readyTimeout {
+		if !ok || time.Until(deadline) > readiness.Timeout {
 			return nil
 		}
 		return context.DeadlineExceeded
-	}
+	})
 	got := do(t, client(t, 1), "GET", "http://"+serve(t, NewHandler(c))+"/ready", "")
 	require.Equal(t, 503, got.status)
 }
@@ -80,11 +81,11 @@ func TestGRPCHealth(t *testing.T) {
 	var mu sync.Mutex
 	var ready error
 	c := config(&fakeAgents{})
-	c.Ready = func(context.Context) error {
+	c.Ready = checksOf(func(context.Context) error {
 		mu.Lock()
 		defer mu.Unlock()
 		return ready
-	}
+	})
 	health := grpchealth.NewClient(client(t, 2), "http://"+serve(t, NewHandler(c)), connect.WithGRPC())
 	services := append([]string{""}, serviceNames...)
 	for _, service := range services {

@@ -34,8 +34,9 @@ func newHealthHandler(w *healthWatch, options ...connect.HandlerOption) (prefix 
 // healthWatch checks readiness for all watches together: when a watch begins, then once per
 // interval, and not at all when there are no watches. It is safe for concurrent use.
 type healthWatch struct {
-	ready    readiness
+	ready    readyFunc
 	interval time.Duration
+	draining <-chan struct{} // from then on nothing is ready; nil means never
 	stopping <-chan struct{} // ends all watches; nil means never
 
 	checking sync.Mutex // held during a check, so that an older result cannot replace a newer one
@@ -63,9 +64,20 @@ func (w *healthWatch) Check(_ context.Context, req *grpchealth.CheckRequest) (*g
 	if req.Service != "" && !slices.Contains(serviceNames, req.Service) {
 		return &grpchealth.CheckResponse{Status: statusServiceUnknown}, nil
 	}
+	return &grpchealth.CheckResponse{Status: w.status()}, nil
+}
+
+// status returns the latest status. It does not wait for a check when the controller is drained,
+// because a check can take seconds.
+func (w *healthWatch) status() grpchealth.Status {
+	select {
+	case <-w.draining:
+		return grpchealth.StatusNotServing
+	default:
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return &grpchealth.CheckResponse{Status: w.last}, nil
+	return w.last
 }
 
 // Watch implements grpchealth.Watcher. Once stop has returned for the last watch, no
@@ -107,19 +119,35 @@ func (w *healthWatch) remove(changed *func()) {
 // run checks until ctx ends.
 func (w *healthWatch) run(ctx context.Context, done chan<- struct{}) {
 	defer close(done)
+	var announcing sync.WaitGroup
+	defer announcing.Wait()
+	announcing.Go(func() { w.announce(ctx) }) // also during a check, which can take seconds
 	ticker := time.NewTicker(w.interval)
 	defer ticker.Stop()
-	stopping := w.stopping
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-stopping:
-			stopping = nil
-			w.notify()
 		case <-ticker.C:
 			w.update(ctx)
 		}
+	}
+}
+
+// announce notifies the watches when the controller is drained and when it stops, until ctx
+// ends.
+func (w *healthWatch) announce(ctx context.Context) {
+	draining, stopping := w.draining, w.stopping
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-draining:
+			draining = nil
+		case <-stopping:
+			stopping = nil
+		}
+		w.notify()
 	}
 }
 

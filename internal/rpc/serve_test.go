@@ -20,6 +20,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/session"
 )
@@ -117,7 +118,7 @@ func config(a *fakeAgents) Config {
 			return connect.NewError(connect.CodeUnimplemented, errors.New("there are no streams"))
 		}),
 		Admin:   fakeAdmin{},
-		Ready:   func(context.Context) error { return nil },
+		Ready:   readiness.New(),
 		Options: []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler)))},
 	}
 }
