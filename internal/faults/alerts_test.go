@@ -111,7 +111,7 @@ func testAlertAgents(t *testing.T) {
 func testAlertCertificateExpired(t *testing.T) {
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "controller.pem"), filepath.Join(dir, "key.pem")
-	expires := time.Now().Add(8 * time.Second).Truncate(time.Second)
+	expires := time.Now().Add(patience).Truncate(time.Second)
 	testkit.NewIdentity(t, expires).Write(t, cert, key)
 	c := startController(t, "--tls-cert="+cert, "--tls-key="+key)
 	p := startPrometheus(t, []string{"https://" + c.addr},
