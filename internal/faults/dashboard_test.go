@@ -30,8 +30,13 @@ func testDashboard(t *testing.T) {
 	secure := startSecure(t)
 	p := startPrometheus(t, []string{c.url(), "https://" + secure.addr}, "# tls_config:", "tls_config:",
 		"#   ca_file: /etc/prometheus/controller.pem", "  insecure_skip_verify: true")
-	open := map[string]string{}
-	for _, panel := range testkit.ReadDashboard(t).Panels {
+	dashboard, open := testkit.ReadDashboard(t), map[string]string{}
+	for _, q := range dashboard.Annotations.List {
+		if q.Expr != "" {
+			require.Empty(t, p.query(t, substituted(q.Expr)), "nothing has been restarted")
+		}
+	}
+	for _, panel := range dashboard.Panels {
 		for _, q := range panel.Targets {
 			open[panel.Title+" "+q.RefID] = substituted(q.Expr)
 		}
