@@ -25,8 +25,9 @@ func testDashboard(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(token, []byte("TOKEN"), 0o600))
 	c := startController(t, "--registration-token-file="+token, "--runner-url=https://github.com/example/app")
-	c.startSim(t, "--agent=ideal", "--vms=5", "--pool=pool-1", "--heartbeat-interval=500ms", "--register-time=100ms",
-		"--job-every=1s", "--job-length=1s", "--restart-every=5s")
+	options := []string{"--agent=ideal", "--pool=pool-1", "--heartbeat-interval=500ms", "--register-time=100ms", "--job-every=1s", "--job-length=1s"}
+	c.startSim(t, append(options, "--vms=5")...)
+	c.startSim(t, append(options, "--vms=1", "--vm-prefix=restarted-", "--restart-every=5s")...)
 	secure := startSecure(t)
 	p := startPrometheus(t, []string{c.url(), "https://" + secure.addr}, "# tls_config:", "tls_config:",
 		"#   ca_file: /etc/prometheus/controller.pem", "  insecure_skip_verify: true")
