@@ -22,7 +22,7 @@ import (
 // layers are the packages of the product from the bottom up. A package may import from the
 // layers below its own. A new package needs a place here, and in the table of CONTRIBUTING.md.
 var layers = [][]string{
-	{"internal/fleet", "internal/logkey", "internal/loglimit", "internal/metric", "internal/ratelimit", "internal/readiness", "internal/wallclock"},
+	{"internal/diskspace", "internal/fleet", "internal/logkey", "internal/loglimit", "internal/metric", "internal/ratelimit", "internal/readiness", "internal/wallclock"},
 	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/session", "internal/maintenance"},
@@ -58,6 +58,10 @@ var rules = []struct {
 	},
 	{
 		from: "internal/readiness", to: []string{thirdParty},
+		why: "packages that all others use depend on nothing",
+	},
+	{
+		from: "internal/diskspace", to: []string{thirdParty},
 		why: "packages that all others use depend on nothing",
 	},
 	{
@@ -99,7 +103,7 @@ var rules = []struct {
 	},
 	{
 		from: "internal", except: []string{
-			"internal/journal", "internal/store/sqlite", "internal/rpc", "internal/httpserver", "internal/app", "internal/cli", "internal/testkit",
+			"internal/diskspace", "internal/journal", "internal/store/sqlite", "internal/rpc", "internal/httpserver", "internal/app", "internal/cli", "internal/testkit",
 		},
 		to:  []string{"syscall", "golang.org/x/sys"},
 		why: "what an errno means is decided where files are written and connections are served",

@@ -50,7 +50,7 @@ func newService(
 	if err := c.open(ctx, o, log, metrics); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
-	c.control = control.New(control.Options{Engine: c.engine, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log})
+	c.control = control.New(control.Options{Engine: c.engine, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log, Metrics: metrics})
 	page := metric.Page(metrics, log)
 	if o.MetricsAddr != "" {
 		page = nil // it has an address of its own
@@ -79,17 +79,18 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 		return err
 	}
 	warnEmptyDatabase(path, o.DataDir, log)
-	if c.engine, err = startEngine(ctx, path, rules(o), c.clock.Now, log); err != nil {
+	if c.engine, err = startEngine(ctx, path, rules(o), c.clock.Now, log, metrics); err != nil {
 		return err
 	}
 	if o.Journal {
 		c.journal, err = journal.Open(journal.Options{
-			Dir: o.DataDir, Retention: o.RetainFiles, MinFree: int64(o.MinFreeSpace), Log: log,
+			Dir: o.DataDir, Retention: o.RetainFiles, MinFree: int64(o.MinFreeSpace), Log: log, Metrics: metrics,
 		})
 		if err != nil {
 			return err
 		}
 	}
+	pools := metric.NewPools(o.MetricsPools)
 	c.sessions, err = session.Start(ctx, session.Options{
 		Engine: c.engine, Journal: c.journal, Registrar: c.registrar, Clock: c.clock.Now, Log: log,
 		TokenInVMStarted: o.TokenInVMStarted, ReportRate: reportRate(o),
@@ -99,7 +100,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 	}
 	c.maintenance = maintenance.Start(maintenance.Options{ //nolint:contextcheck // its services outlive ctx
 		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: retention(o), Checks: c.ready,
-		Clock: c.clock.Now, Follow: c.clock, Log: log,
+		Clock: c.clock.Now, Follow: c.clock, Log: log, Metrics: metrics, Pools: pools,
 	})
 	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Warnings: o.RunnerWarnings()}
 	if o.RegistrationTokenFile != "" {
@@ -111,9 +112,9 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 
 // startEngine starts the engine on the database at path.
 func startEngine(
-	ctx context.Context, path string, rules fleet.Rules, clock func() time.Time, log *slog.Logger,
+	ctx context.Context, path string, rules fleet.Rules, clock func() time.Time, log *slog.Logger, metrics prometheus.Registerer,
 ) (*engine.Engine, error) {
-	db, err := sqlite.Open(ctx, path, log)
+	db, err := sqlite.Open(ctx, path, log, metrics)
 	if errors.Is(err, sqlite.ErrInUse) {
 		return nil, inUse("the database "+absolute(path), "--database-url")
 	}
@@ -121,7 +122,7 @@ func startEngine(
 		return nil, err
 	}
 	e, err := engine.Start(ctx, engine.Options{
-		Driver: db, Rules: rules, Clock: clock, Log: log,
+		Driver: db, Rules: rules, Clock: clock, Log: log, Metrics: metrics,
 	})
 	if err != nil {
 		return nil, errors.Join(err, db.Close())

@@ -63,6 +63,8 @@ func (c *Control) await(
 	if cmd.State.Terminal() {
 		return cmd
 	}
+	c.metrics.waits.Inc()
+	defer c.metrics.waits.Dec()
 	over := time.NewTimer(endBefore(ctx, wait))
 	defer over.Stop()
 	select {

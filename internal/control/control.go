@@ -13,12 +13,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
 
-// Options are the dependencies of a Control. Every field is required.
+// Options are the dependencies of a Control. Every field but Metrics is required.
 type Options struct {
 	Engine *engine.Engine
 	// Defaults are the limits of a command whose sender specified none.
@@ -26,6 +28,8 @@ type Options struct {
 	// Clock returns the time in UTC, without a monotonic part.
 	Clock func() time.Time
 	Log   *slog.Logger
+	// Metrics registers the metrics; nil registers none.
+	Metrics prometheus.Registerer
 }
 
 // Control implements the operations for operators. It is safe for concurrent use.
@@ -38,6 +42,7 @@ type Control struct {
 	clock    func() time.Time
 	log      *slog.Logger
 	limiter  loglimit.Limiter
+	metrics  metrics
 
 	// waits are woken with the outline of a command when it has ended.
 	waits wakers[fleet.CommandID, fleet.Command]
@@ -56,6 +61,7 @@ func New(o Options) *Control {
 		engine: o.Engine, defaults: o.Defaults, clock: o.Clock, log: o.Log,
 		closed: make(chan struct{}),
 	}
+	c.register(o.Metrics)
 	c.stopListening = o.Engine.Listen(c.changed)
 	return c
 }

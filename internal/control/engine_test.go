@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/control"
@@ -162,6 +163,8 @@ type world struct {
 	*engine.Engine
 	t      *testing.T
 	driver *driver
+	// metrics are those of the latest Control.
+	metrics *prometheus.Registry
 }
 
 func newWorld(t *testing.T) *world {
@@ -190,11 +193,13 @@ func (w *world) another() *world {
 
 func newControl(t *testing.T, w *world) *control.Control {
 	t.Helper()
+	w.metrics = prometheus.NewRegistry()
 	c := control.New(control.Options{
 		Engine:   w.Engine,
 		Defaults: defaults,
 		Clock:    func() time.Time { return start },
 		Log:      slog.New(slog.DiscardHandler),
+		Metrics:  w.metrics,
 	})
 	t.Cleanup(c.Close)
 	return c

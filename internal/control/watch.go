@@ -43,6 +43,8 @@ func (c *Control) Watch(ctx context.Context, cursor, vm string, send func(Update
 	}
 	woken, leave := c.watches.join(w.vm)
 	defer leave()
+	w.position.Store(w.at)
+	defer c.metrics.positions.add(&w.position)()
 	return w.run(ctx, woken)
 }
 
@@ -54,6 +56,8 @@ type watch struct {
 	send  func(Update) error
 	// at is the Seq up to which everything has been sent or skipped.
 	at int64
+	// position is at, once that has been sent, for the metrics.
+	position position
 }
 
 // begin determines where to begin, and checks that all later changes are still kept.
@@ -88,6 +92,7 @@ func (w *watch) run(ctx context.Context, woken <-chan int64) error {
 			return err
 		}
 		if due && !sent {
+			w.position.Store(w.at)
 			if err := w.update(ctx, nil); err != nil {
 				return err
 			}
@@ -95,11 +100,13 @@ func (w *watch) run(ctx context.Context, woken <-chan int64) error {
 		if due || sent {
 			quiet.Reset(quietPeriod)
 		}
+		w.position.Store(caughtUp)
 		select {
 		case next := <-woken:
 			if w.vm != "" {
 				w.at = max(w.at, next-1) // the changes in between are of other VMs
 			}
+			w.position.Store(w.at)
 			due = false
 		case <-quiet.C:
 			due = true
@@ -129,6 +136,7 @@ func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
 				return sent, err
 			}
 			sent = true
+			w.position.Store(w.at)
 		}
 		if len(changes) == 0 {
 			w.at = max(w.at, last)

@@ -110,3 +110,33 @@ func BenchmarkCommandLife(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkCounting measures what the metrics add to an input: a command that is accepted and
+// leased, its ack, and a heartbeat.
+func BenchmarkCounting(b *testing.B) {
+	r := inMemory(b)
+	v := r.connect("vm", t0)
+	c := drain(b, "c", "vm")
+	leased, err := c.MarkDelivered(fleet.Delivery{Via: fleet.Stream, Epoch: v.Epoch, At: t0})
+	require.NoError(b, err)
+	acked, err := leased.MarkAcked(fleet.Ack{Success: true}, t0.Add(time.Second))
+	require.NoError(b, err)
+	idle, open := fleet.State{VM: v}, fleet.State{VM: v, Commands: []fleet.Command{leased}}
+	for name, input := range map[string]struct {
+		before fleet.State
+		out    fleet.Outcome
+	}{
+		"accepted":  {idle, fleet.Outcome{State: open, Commands: []fleet.Command{leased}}},
+		"acked":     {open, fleet.Outcome{State: idle, Commands: []fleet.Command{acked}}},
+		"heartbeat": {idle, fleet.Outcome{State: idle}},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				var t tally
+				t.add(&input.before, &input.out)
+				r.Engine.metrics.count(&t)
+			}
+		})
+	}
+}

@@ -148,6 +148,13 @@ func (c *cache) forgetDisconnected(most int) {
 	}
 }
 
+// size returns how many VMs are cached.
+func (c *cache) size() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return len(c.vms)
+}
+
 // clear empties the cache.
 func (c *cache) clear() {
 	c.mu.Lock()

@@ -123,6 +123,7 @@ func (e *Engine) setAside(ctx context.Context, places []store.Place) (int, error
 		return 0, err
 	}
 	for _, a := range moved {
+		e.metrics.countDamaged(a.Class)
 		e.Log.Error("damaged row set aside", keyTable, a.Class, keyRow, a.Row, keyID, a.ID, logkey.VM, a.VM,
 			keyNumber, a.Number, logkey.Error, a.Why)
 		switch a.Class {
@@ -173,6 +174,7 @@ func (n *damagedRows) first(row int64) bool {
 // the row are readable, so it is not set aside.
 func (e *Engine) logDamaged(row store.HeartbeatRow, vm fleet.VMID, why error) {
 	if e.damageLogged.first(row.Seq) {
+		e.metrics.countDamaged(store.ClassHeartbeats)
 		e.Log.Error("damaged heartbeat left out", keyTable, store.ClassHeartbeats, keyRow, row.Seq, logkey.VM, vm, logkey.Error, why)
 	}
 }

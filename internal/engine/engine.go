@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
@@ -27,7 +28,7 @@ import (
 // waits for the last.
 const maxGroup = 512
 
-// Options are the dependencies of an Engine. Every field is required.
+// Options are the dependencies of an Engine. Every field but Metrics is required.
 type Options struct {
 	// Driver is closed by Close, but not when Start fails.
 	Driver store.Driver
@@ -36,6 +37,8 @@ type Options struct {
 	// AdoptClock.
 	Clock func() time.Time
 	Log   *slog.Logger
+	// Metrics registers the metrics; nil registers none.
+	Metrics prometheus.Registerer
 }
 
 // Engine is safe for concurrent use. Every method that changes something returns when the
@@ -50,6 +53,7 @@ type Options struct {
 type Engine struct {
 	Options
 	cache    *cache
+	metrics  metrics
 	limiter  loglimit.Limiter
 	packer   *zstd.Encoder
 	unpacker *zstd.Decoder
@@ -104,6 +108,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("read the purge clock: %w", err)
 	}
 	e.feed = newFeed(e, last)
+	e.metrics = newMetrics(o.Metrics, e)
 	go e.loop()
 	e.background.Go(e.flushLoop)
 	return e, nil

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/engine"
@@ -33,6 +34,8 @@ type fixture struct {
 	written map[fleet.VMID]written
 	// silent are the VMs from which no message arrives.
 	silent map[fleet.VMID]bool
+	// metrics are those of all engines so far.
+	metrics prometheus.Gatherers
 }
 
 type written struct {
@@ -60,8 +63,10 @@ func (f *fixture) serve(d store.Driver) {
 
 func (f *fixture) start(d store.Driver) *engine.Engine {
 	f.Helper()
+	metrics := prometheus.NewRegistry()
+	f.metrics = append(f.metrics, metrics)
 	e, err := engine.Start(f.Context(), engine.Options{
-		Driver: d, Rules: f.rules, Log: slog.New(slog.DiscardHandler),
+		Driver: d, Rules: f.rules, Log: slog.New(slog.DiscardHandler), Metrics: metrics,
 		Clock: func() time.Time { return time.Unix(0, f.clock.Load()).UTC() },
 	})
 	require.NoError(f, err)

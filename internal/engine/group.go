@@ -76,6 +76,7 @@ type group struct {
 	ready      []readyVM
 	notices    []fleet.Notice
 	heartbeats *block
+	tally      tally
 	marks      map[string]int64
 	shifted    *clockShift // what it has shifted with the clock; nil if that has not stepped
 	deferred   []*op
@@ -198,6 +199,7 @@ func (g *group) reduce(vm fleet.VMID, in fleet.Input, now time.Time) (fleet.Outc
 		}
 		g.events = append(g.events, row)
 	}
+	g.tally.add(&s, &out)
 	g.apply(en, out, now)
 	return out, nil
 }
@@ -235,6 +237,7 @@ func (g *group) apply(en *entry, out fleet.Outcome, now time.Time) {
 
 // finish completes the answers of the operations and announces their consequences.
 func (g *group) finish(ops []*op) {
+	g.e.metrics.count(&g.tally)
 	for _, o := range ops {
 		if o.committed != nil && !slices.Contains(g.deferred, o) {
 			o.committed(g)

@@ -49,7 +49,11 @@ func (g *group) heartbeat(h *fleet.Heartbeat) error {
 	if g.heartbeats == nil {
 		g.heartbeats = g.e.blocks.Get().(*block) //nolint:errcheck,forcetypeassert // there is nothing else in it
 	}
-	return g.heartbeats.add(h)
+	if err := g.heartbeats.add(h); err != nil {
+		return err
+	}
+	g.tally.heartbeats++
+	return nil
 }
 
 // block is a row of heartbeats: all that are committed together, those of each VM oldest

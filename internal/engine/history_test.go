@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
+	"github.com/mig-controller/mig-controller/internal/testkit"
 )
 
 // history applies random operations to both an engine and the model.
@@ -46,7 +48,7 @@ func testModel(f *fixture) {
 	f.crash()
 	h := &history{
 		fixture: f, rand: random(f.T),
-		model: model{vms: map[string]*modelVM{}, commands: map[string]*modelCommand{}},
+		model: model{vms: map[string]*modelVM{}, commands: map[string]*modelCommand{}, counts: map[string]float64{}},
 	}
 	ops := []struct {
 		weight int
@@ -85,6 +87,33 @@ func testModel(f *fixture) {
 		}
 	}
 	h.compareAll()
+	h.compareMetrics()
+}
+
+// compareMetrics compares what the engines have counted with the model.
+func (h *history) compareMetrics() {
+	h.Helper()
+	counted, failures := map[string]float64{}, 0.0
+	for _, from := range h.metrics {
+		for name, n := range testkit.Metrics(h.T, from) {
+			if strings.HasPrefix(name, "command") || strings.HasPrefix(name, "registrations_total") && !strings.Contains(name, "failed") {
+				counted[name] += n
+			} else if strings.HasPrefix(name, "registrations_total") {
+				failures += n
+			}
+		}
+	}
+	for name, n := range counted {
+		require.InDelta(h, h.model.counts[name], n, 1e-3, name)
+	}
+	for name := range h.model.counts {
+		require.Contains(h, counted, name)
+	}
+	var failed int
+	for _, v := range h.model.vms {
+		failed += v.failures
+	}
+	require.InDelta(h, failed, failures, 0)
 }
 
 func (h *history) anyVM() string { return fmt.Sprintf("vm-%d", h.rand.IntN(6)) }

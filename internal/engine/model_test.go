@@ -16,6 +16,8 @@ type model struct {
 	vms      map[string]*modelVM
 	commands map[string]*modelCommand
 	names    []string // of commands, in order of acceptance
+	// counts are what happened, by the names of metrics.
+	counts map[string]float64
 }
 
 type modelVM struct {
@@ -60,6 +62,7 @@ func (m *model) send(id, vm, kind string, ttl, ackTimeout time.Duration, now tim
 		accepted: now, expires: now.Add(ttl), due: now.Add(ttl), ackTimeout: ackTimeout,
 	}
 	m.commands[id] = c
+	m.counts[`commands_accepted_total{type="`+kind+`"}`]++
 	m.names = append(m.names, id)
 	v := m.vm(vm)
 	v.queue = append(v.queue, c)
@@ -72,6 +75,11 @@ func (m *model) lease(c *modelCommand, now time.Time) {
 	if c.kind == fleet.RegisterRunner {
 		m.vm(c.vm).awaits = time.Time{}
 	}
+	m.counts[`commands_delivered_total{type="`+c.kind+`"}`]++
+	if c.attempts == 0 {
+		m.counts[`command_delivery_seconds_count{type="`+c.kind+`"}`]++
+		m.counts[`command_delivery_seconds_sum{type="`+c.kind+`"}`] += now.Sub(c.accepted).Seconds()
+	}
 	c.state, c.epoch, c.due = "DELIVERED", m.vm(c.vm).epoch, now.Add(c.ackTimeout)
 	c.attempts++
 	c.sent, c.delivered = false, now
@@ -79,6 +87,7 @@ func (m *model) lease(c *modelCommand, now time.Time) {
 
 func (m *model) end(c *modelCommand, state string, now time.Time) {
 	c.state = state
+	m.counts[`commands_finished_total{state="`+state+`",type="`+c.kind+`"}`]++
 	v := m.vm(c.vm)
 	defer v.unqueue(c)
 	if c.kind == fleet.RegisterRunner {
@@ -89,12 +98,14 @@ func (m *model) end(c *modelCommand, state string, now time.Time) {
 	}
 	switch state {
 	case "EXPIRED":
+		m.counts[`registrations_total{outcome="expired"}`]++
 		v.registration, v.next = "", c.accepted.Add(time.Minute)
 	case "SUCCEEDED":
 		v.registration = "acked"
 	case "TIMED_OUT", "FAILED":
 		v.fail(now)
 	case "CANCELLED":
+		m.counts[`registrations_total{outcome="cancelled"}`]++
 		v.registration = "cancelled"
 	}
 }
@@ -241,9 +252,12 @@ func (m *model) ack(c *modelCommand, success bool, now time.Time) {
 	}
 	switch {
 	case c.state != "DELIVERED":
+		return
 	case success:
 		m.end(c, "SUCCEEDED", now)
 	default:
 		m.end(c, "FAILED", now)
 	}
+	m.counts[`command_ack_seconds_count{type="`+c.kind+`"}`]++
+	m.counts[`command_ack_seconds_sum{type="`+c.kind+`"}`] += now.Sub(c.delivered).Seconds()
 }

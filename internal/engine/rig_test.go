@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -89,14 +90,15 @@ func (d *hooked) Changes(ctx context.Context, q store.ChangeQuery, limit int) ([
 type rig struct {
 	testing.TB
 	*Engine
-	db *hooked
+	db      *hooked
+	metrics *prometheus.Registry
 }
 
 func newRig(tb testing.TB, d store.Driver) *rig {
 	tb.Helper()
-	h := &hooked{Driver: d}
+	h, metrics := &hooked{Driver: d}, prometheus.NewRegistry()
 	e, err := Start(tb.Context(), Options{
-		Driver: h, Log: slog.New(slog.DiscardHandler), Clock: func() time.Time { return t0 },
+		Driver: h, Log: slog.New(slog.DiscardHandler), Clock: func() time.Time { return t0 }, Metrics: metrics,
 		Rules: fleet.Rules{
 			Defaults: fleet.CommandDefaults{TTL: time.Hour, AckTimeout: time.Minute, MaxDeliveries: 5},
 			NewID:    fleet.NewRegistrationID,
@@ -105,7 +107,7 @@ func newRig(tb testing.TB, d store.Driver) *rig {
 	require.NoError(tb, err)
 	tb.Cleanup(func() { _ = e.Close() })
 	h.commits.Store(0) // commits of the start do not count
-	return &rig{TB: tb, Engine: e, db: h}
+	return &rig{TB: tb, Engine: e, db: h, metrics: metrics}
 }
 
 func inMemory(tb testing.TB) *rig {
@@ -126,7 +128,7 @@ func (r *rig) second() *rig {
 
 func openFile(tb testing.TB, path string) *rig {
 	tb.Helper()
-	db, err := sqlite.Open(tb.Context(), path, slog.New(slog.DiscardHandler))
+	db, err := sqlite.Open(tb.Context(), path, slog.New(slog.DiscardHandler), nil)
 	require.NoError(tb, err)
 	return newRig(tb, db)
 }

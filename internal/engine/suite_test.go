@@ -34,7 +34,7 @@ func driverKinds() map[string]driverKind {
 	var paths sync.Map // store.Driver → its file
 	open := func(t *testing.T, path string) store.Driver {
 		t.Helper()
-		db, err := sqlite.Open(t.Context(), path, slog.New(slog.DiscardHandler))
+		db, err := sqlite.Open(t.Context(), path, slog.New(slog.DiscardHandler), nil)
 		require.NoError(t, err)
 		paths.Store(db, path)
 		return db

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
@@ -25,7 +27,7 @@ func (g *group) write() error {
 	var done store.Committed
 	if len(w.VMs)+len(w.Commands)+len(w.Events)+len(w.Heartbeats)+len(w.Marks) > 0 {
 		g.e.feed.beginCommit()
-		if done, err = g.e.Driver.Commit(unstoppable, w); err != nil {
+		if done, err = g.e.commit(w); err != nil {
 			g.e.feed.abortCommit()
 			return err
 		}
@@ -49,6 +51,19 @@ func (g *group) write() error {
 	}
 	g.updateCache()
 	return nil
+}
+
+// commit commits writes, and measures that.
+func (e *Engine) commit(w store.Writes) (store.Committed, error) {
+	began := time.Now()
+	done, err := e.Driver.Commit(unstoppable, w)
+	if err == nil {
+		e.metrics.commitTime.Observe(time.Since(began).Seconds())
+		e.metrics.commitRows.Observe(float64(len(w.VMs) + len(w.Commands) + len(w.Events) + len(w.Heartbeats) + len(w.Changes) + len(w.Marks)))
+	} else if _, conflict := errors.AsType[*store.ConflictError](err); !conflict {
+		e.metrics.commitsFailed.Inc()
+	}
+	return done, err
 }
 
 // updateCache caches the VMs in their new state.

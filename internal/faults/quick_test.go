@@ -24,6 +24,7 @@ var quick = scenarios{
 	"clock-1970":            testClock1970,
 	"second-controller":     testSecondController,
 	"removed-database":      testRemovedDatabase,
+	"metrics-in-outage":     testMetricsInOutage,
 	"lost-database":         testLostDatabase,
 	"log-flood":             testLogFlood,
 	"log-reader-stalled":    testLogReaderStalled,

@@ -10,6 +10,10 @@ import (
 // runner. The controller requests it by itself.
 const RegisterRunner = "register_runner"
 
+// CommandTypes lists the types that the agent protocol defines. Commands of any other valid
+// type are delivered as well.
+var CommandTypes = []string{RegisterRunner, "drain", "shutdown", "update_config", "set_log_level"}
+
 // RegistrationTokenParam names the parameter of a RegisterRunner command that is filled in
 // at delivery and never stored.
 const RegistrationTokenParam = "registration_token"

@@ -16,6 +16,11 @@ const (
 	EventJobCompleted     = "job_completed"
 )
 
+// EventTypes lists the types that the agent protocol defines.
+var EventTypes = []string{
+	EventVMStarted, EventRunnerRegistered, EventJobStarted, EventJobCompleted, EventRunnerCrashed, "vm_shutting_down", "error",
+}
+
 // The miglet_states that an agent is in right after it was started.
 const (
 	StatusInitializing = "initializing"
@@ -31,6 +36,12 @@ const (
 	StatusShuttingDown = "shutting_down"
 	StatusError        = "error"
 )
+
+// Statuses lists the miglet_states that the agent protocol defines.
+var Statuses = []string{
+	StatusInitializing, StatusConnecting, StatusReady, StatusRegistering, "idle", StatusJobRunning, StatusDraining,
+	StatusShuttingDown, StatusError,
+}
 
 // Hello is the opening message of a session.
 type Hello struct {

@@ -124,7 +124,7 @@ func (c *CatchUp) write(ctx context.Context, events []fleet.Event) (int, error) 
 		return n, err
 	}
 	skipped := events[n]
-	c.journal.unwritten.Add(1)
+	c.journal.metrics.unwritten.Inc()
 	c.limited("skipped", skipped.VM).Error("event skipped by the journal",
 		logkey.VM, skipped.VM, logkey.EventType, skipped.Type, logkey.Error, err)
 	return n + 1, nil
@@ -150,7 +150,7 @@ func (c *CatchUp) notePause(ctx context.Context) error {
 // the journal was paused: they will never get a file.
 func (c *CatchUp) countRemoved(first fleet.Event) {
 	if n := first.Seq - c.pausedAt; c.pausedAt != 0 && n > 0 {
-		c.journal.unwritten.Add(uint64(n))
+		c.journal.metrics.unwritten.Add(float64(n))
 		c.log.Warn("events removed while the journal was paused have no file", logkey.Count, n)
 	}
 	c.pausedAt = 0

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mig-controller/mig-controller/internal/diskspace"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
@@ -60,7 +61,7 @@ func systemTime() time.Time { return time.Now().UTC().Round(0) }
 func (c *catchUpRig) start() {
 	c.Helper()
 	j, err := Open(Options{
-		Dir: c.dir, MinFree: 1000, FreeSpace: func() (Space, error) { return Space{Free: c.free.Load()}, nil },
+		Dir: c.dir, MinFree: 1000, FreeSpace: func() (diskspace.Space, error) { return diskspace.Space{Free: c.free.Load()}, nil },
 	})
 	require.NoError(c, err)
 	c.run(j)

@@ -44,7 +44,7 @@ func (j *Journal) WriteEvents(ctx context.Context, es []fleet.Event) (int, error
 		done += n
 		if err != nil {
 			if ctx.Err() == nil {
-				j.failed.Add(1)
+				j.metrics.failedEvents.Inc()
 			}
 			return done, fmt.Errorf("journal: write event %d of %d: %w", done+1, len(es), err)
 		}
@@ -79,10 +79,10 @@ func (j *Journal) writeChunk(ctx context.Context, es []fleet.Event) (int, error)
 	if syncErr := j.syncNames(es[:placed], drafts[:placed]); syncErr != nil {
 		return 0, syncErr
 	}
-	j.events.Add(written)
+	j.metrics.events.Add(float64(written))
 	for _, d := range drafts[:placed] {
 		if d == nil {
-			j.eventsOverBudget.Add(1)
+			j.metrics.eventsOverBudget.Inc()
 		}
 	}
 	return placed, err

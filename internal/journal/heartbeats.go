@@ -38,11 +38,11 @@ func (j *Journal) Heartbeat(o fleet.Origin, render func() ([]byte, error)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.closed || j.queued == cap(j.queue) {
-		j.queueFull.Add(1)
+		j.metrics.queueFull.Inc()
 		return
 	}
 	if !j.budget.spend(o.VM, time.Now()) {
-		j.overBudget.Add(1)
+		j.metrics.overBudget.Inc()
 		return
 	}
 	j.queued++
@@ -100,14 +100,14 @@ func (j *Journal) writeFile(f heartbeatFile) {
 	case err != nil:
 		j.failedHeartbeat(f.origin.VM, err)
 	case wrote:
-		j.heartbeats.Add(1)
+		j.metrics.heartbeats.Inc()
 	}
 }
 
 // skip counts a file that is not written because the journal is paused.
 func (j *Journal) skip(heartbeatFile) {
 	defer j.release()
-	j.paused.Add(1)
+	j.metrics.paused.Inc()
 	j.space.skip()
 }
 
@@ -144,7 +144,7 @@ func (j *Journal) writeHeartbeat(f heartbeatFile) (bool, error) {
 }
 
 func (j *Journal) failedHeartbeat(vm fleet.VMID, err error) {
-	j.failed.Add(1)
+	j.metrics.failedHeartbeats.Inc()
 	j.limiter.Limited(j.log, "heartbeat file", "", time.Now()).
 		Warn("heartbeat file could not be written", logkey.VM, vm, logkey.Error, err)
 }

@@ -26,8 +26,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
+	"github.com/mig-controller/mig-controller/internal/diskspace"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/ratelimit"
@@ -85,36 +87,12 @@ type Options struct {
 	MinFree int64
 	// FreeSpace measures the file system of Dir. Nil means the operating system's figures;
 	// if these are not available, files are written.
-	FreeSpace func() (Space, error)
+	FreeSpace func() (diskspace.Space, error)
+	// Metrics registers the metrics; nil registers none.
+	Metrics prometheus.Registerer
 	// Log gets messages about heartbeat files that could not be written, VMs over their budget
 	// of event files, and pauses. Nil discards them.
 	Log *slog.Logger
-}
-
-// Stats counts the outcomes of reports since the Journal was opened.
-type Stats struct {
-	// Events and Heartbeats count written files. An event whose file already existed is not
-	// counted.
-	Events, Heartbeats uint64
-	// OverBudget counts heartbeats without a file because the budget of their VM, or of all
-	// VMs together, was used up.
-	OverBudget uint64
-	// EventsOverBudget counts events without a file because the budget of their VM was used
-	// up.
-	EventsOverBudget uint64
-	// Paused counts heartbeats without a file because the Journal was paused.
-	Paused uint64
-	// QueueFull counts heartbeats without a file because the queue was full or the Journal
-	// closed.
-	QueueFull uint64
-	// Failed counts failed attempts to write a file. An event that is retried may fail
-	// again.
-	Failed uint64
-	// Unwritten counts the events that a CatchUp gave up: those that it skipped, and those
-	// that were removed from the store while the Journal was paused.
-	Unwritten uint64
-	// Queued is how many heartbeat files wait to be written now.
-	Queued int
 }
 
 // Journal writes the files. It is safe for concurrent use. Only one process at a time may
@@ -148,7 +126,7 @@ type Journal struct {
 	closing  sync.Once
 	closeErr error
 
-	events, heartbeats, overBudget, eventsOverBudget, paused, queueFull, failed, unwritten atomic.Uint64
+	metrics metrics
 }
 
 // Open creates the directory if necessary, and starts the goroutine that writes heartbeat
@@ -176,6 +154,7 @@ func Open(o Options) (*Journal, error) {
 		flushNow:    make(chan struct{}, 1),
 		written:     make(chan struct{}),
 	}
+	j.metrics = newMetrics(o.Metrics, j)
 	go j.writeHeartbeats()
 	return j, nil
 }
@@ -191,7 +170,7 @@ func (o Options) withDefaults() Options {
 		o.QueueSize = defaultQueueSize
 	}
 	if o.FreeSpace == nil {
-		o.FreeSpace = func() (Space, error) { return measureSpace(o.Dir) }
+		o.FreeSpace = func() (diskspace.Space, error) { return diskspace.Measure(o.Dir) }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -215,19 +194,6 @@ func (o Options) check() error {
 		return fleet.Invalid("Retention", "must not be negative")
 	}
 	return nil
-}
-
-// Stats returns the counts so far.
-func (j *Journal) Stats() Stats {
-	j.mu.Lock()
-	queued := j.queued
-	j.mu.Unlock()
-	return Stats{
-		Events: j.events.Load(), Heartbeats: j.heartbeats.Load(),
-		OverBudget: j.overBudget.Load(), EventsOverBudget: j.eventsOverBudget.Load(),
-		Paused: j.paused.Load(), QueueFull: j.queueFull.Load(),
-		Failed: j.failed.Load(), Unwritten: j.unwritten.Load(), Queued: queued,
-	}
 }
 
 // Close writes the queued heartbeat files, waits for a WriteEvents in progress, and closes

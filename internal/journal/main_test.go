@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -28,6 +30,24 @@ func open(tb testing.TB, o Options) *Journal {
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, j.Close()) })
 	return j
+}
+
+// Stats are the outcomes of reports, as the metrics count them.
+type Stats struct {
+	Events, Heartbeats, OverBudget, EventsOverBudget, Paused, QueueFull, Failed, Unwritten uint64
+	Queued                                                                                 int
+}
+
+// Stats returns the metrics.
+func (j *Journal) Stats() Stats {
+	value := func(c prometheus.Counter) uint64 { return uint64(testutil.ToFloat64(c)) }
+	m := j.metrics
+	return Stats{
+		Events: value(m.events), Heartbeats: value(m.heartbeats),
+		OverBudget: value(m.overBudget), EventsOverBudget: value(m.eventsOverBudget),
+		Paused: value(m.paused), QueueFull: value(m.queueFull),
+		Failed: value(m.failedEvents) + value(m.failedHeartbeats), Unwritten: value(m.unwritten), Queued: j.waiting(),
+	}
 }
 
 // origin is that of the n-th report.

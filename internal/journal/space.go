@@ -4,6 +4,9 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
+
+	"github.com/mig-controller/mig-controller/internal/diskspace"
 )
 
 // ErrPaused occurs when no files are written because too little space is free.
@@ -20,42 +23,39 @@ const (
 	resumeShare = 10
 )
 
-// Space is how many bytes of a file system are free for this process, and its size.
-type Space struct{ Free, Total uint64 }
-
 // space decides whether there is space for files.
 type space struct {
 	min     int64
-	measure func() (Space, error)
+	measure func() (diskspace.Space, error)
 	log     *slog.Logger
 
-	mu      sync.Mutex
-	paused  bool
-	leftOut uint64 // heartbeat files skipped since it was paused
+	mu      sync.Mutex // held while it changes
+	paused  atomic.Bool
+	leftOut uint64                          // heartbeat files skipped since it was paused
+	last    atomic.Pointer[diskspace.Space] // nil before the first measurement
 }
 
 // enough reports whether files may be written now. Changes of the answer are logged. A
 // failed measurement does not change it.
 func (s *space) enough() bool {
-	if s.min == 0 {
-		return true
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now, err := s.measure()
 	if err != nil {
-		return !s.paused
+		return !s.paused.Load()
 	}
+	s.last.Store(&now)
 	required := s.required(now.Total)
-	switch {
-	case !s.paused && now.Free < required:
-		s.paused, s.leftOut = true, 0
+	switch paused := s.paused.Load(); {
+	case !paused && now.Free < required:
+		s.leftOut = 0
+		s.paused.Store(true)
 		s.log.Warn("journal paused: too little space is free", keyFree, now.Free, keyRequired, required)
-	case s.paused && now.Free >= required+required/resumeShare:
-		s.paused = false
+	case paused && now.Free >= required+required/resumeShare:
+		s.paused.Store(false)
 		s.log.Info("journal resumed", keyFree, now.Free, keyRequired, required, keyHeartbeatsLeftOut, s.leftOut)
 	}
-	return !s.paused
+	return !s.paused.Load()
 }
 
 func (s *space) required(total uint64) uint64 {

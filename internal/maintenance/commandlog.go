@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
@@ -22,6 +24,7 @@ type commandLog struct {
 	log     *slog.Logger
 	clock   func() time.Time
 	limiter loglimit.Limiter
+	dropped prometheus.Counter
 
 	mu         sync.Mutex
 	unlogged   []fleet.Change
@@ -30,8 +33,8 @@ type commandLog struct {
 	more       chan struct{} // capacity 1
 }
 
-func newCommandLog(log *slog.Logger, clock func() time.Time) *commandLog {
-	return &commandLog{log: log, clock: clock, more: make(chan struct{}, 1)}
+func newCommandLog(log *slog.Logger, clock func() time.Time, dropped prometheus.Counter) *commandLog {
+	return &commandLog{log: log, clock: clock, dropped: dropped, more: make(chan struct{}, 1)}
 }
 
 // add queues the changes of a commit. It does not block.
@@ -42,7 +45,7 @@ func (l *commandLog) add(changes []fleet.Change) {
 		switch {
 		case c.Step() == fleet.StepNone:
 		case len(l.unlogged) == maxUnlogged:
-			l.suppressed++
+			l.drop()
 		default:
 			l.unlogged = append(l.unlogged, c)
 		}
@@ -55,11 +58,17 @@ func (l *commandLog) note(n fleet.Notice) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.notices) == maxUnlogged {
-		l.suppressed++
+		l.drop()
 	} else {
 		l.notices = append(l.notices, n)
 	}
 	l.signal()
+}
+
+// drop counts a line that is dropped.
+func (l *commandLog) drop() {
+	l.suppressed++
+	l.dropped.Inc()
 }
 
 func (l *commandLog) signal() {

@@ -14,12 +14,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/mig-controller/mig-controller/internal/diskspace"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
+	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/store"
 	"github.com/mig-controller/mig-controller/internal/store/memory"
@@ -39,6 +42,7 @@ type rig struct {
 	clock   *wallclock.Clock
 	offset  atomic.Int64 // of the wall clock
 	log     *lines
+	metrics *prometheus.Registry
 	dir     string // the journal's
 	free    atomic.Uint64
 	reports time.Duration // nanoseconds, so that no two have the same time of receipt
@@ -77,14 +81,14 @@ func (s *rig) start(driver store.Driver, r engine.Retention) {
 	log := slog.New(slog.NewJSONHandler(s.log, nil))
 	j, err := journal.Open(journal.Options{
 		Dir: s.dir, Retention: cmp.Or(r.Events, time.Hour), MinFree: 1000, Log: log,
-		FreeSpace: func() (journal.Space, error) { return journal.Space{Free: s.free.Load()}, nil },
+		FreeSpace: func() (diskspace.Space, error) { return diskspace.Space{Free: s.free.Load()}, nil },
 	})
 	require.NoError(s, err)
-	s.Engine = e
+	s.Engine, s.metrics = e, prometheus.NewRegistry()
 	s.checks = readiness.New()
 	m := Start(Options{
 		Engine: s, Sessions: noSessions{}, Journal: j, Retention: r, Checks: s.checks,
-		Clock: s.clock.Now, Follow: s.clock, Log: log,
+		Clock: s.clock.Now, Follow: s.clock, Log: log, Metrics: s.metrics, Pools: metric.NewPools(2),
 	})
 	s.Maintenance = m
 	s.Cleanup(func() {
@@ -177,6 +181,22 @@ func (s *rig) Check(ctx context.Context) error {
 		return err
 	}
 	return s.Engine.Check(ctx)
+}
+
+// Counts is the engine's.
+func (s *rig) Counts(ctx context.Context) (engine.Counts, error) {
+	if err := s.call("Counts"); err != nil {
+		return engine.Counts{}, err
+	}
+	return s.Engine.Counts(ctx)
+}
+
+// value returns the value of a metric.
+func (s *rig) value(name string) float64 {
+	s.Helper()
+	all := testkit.Metrics(s.T, s.metrics)
+	require.Contains(s, all, name)
+	return all[name]
 }
 
 // noSessions is a controller without agents.

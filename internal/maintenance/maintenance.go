@@ -10,10 +10,13 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
@@ -28,6 +31,7 @@ const (
 	keyNextAttempt = "next_attempt_at"
 	keyBoot        = "boot"
 	keyService     = "service"
+	keyCheck       = "check"
 	keySuppressed  = loglimit.KeySuppressed
 	keyBy          = "by" // how far the clock jumped
 	keyFrom        = "from"
@@ -43,7 +47,13 @@ type Engine interface {
 	PurgeTime(ctx context.Context, now time.Time) (time.Time, error)
 	AdoptClock(ctx context.Context, adopt func() wallclock.Jump) (wallclock.Jump, error)
 	MoveDeadlines(ctx context.Context) error
+	Observed
+}
+
+// Observed is what maintenance observes of an engine.Engine.
+type Observed interface {
 	Check(ctx context.Context) error
+	Counts(ctx context.Context) (engine.Counts, error)
 }
 
 // Sessions is what maintenance needs from the live sessions.
@@ -77,11 +87,17 @@ type Options struct {
 	// Nil means that Clock never jumps.
 	Follow *wallclock.Clock
 	Log    *slog.Logger
+	// Metrics registers the metrics; nil registers none. Pools bounds the label for pools; nil
+	// means that no pool has a value of its own.
+	Metrics prometheus.Registerer
+	Pools   *metric.Pools
 }
 
 // Maintenance runs the services of one controller.
 type Maintenance struct {
 	sweeper, purger, catchUp, commands *service
+	// observers only read, for the metrics.
+	observers []*service
 
 	unlisten func()
 }
@@ -89,18 +105,27 @@ type Maintenance struct {
 // Start starts all services, and adds to the checks of readiness. Stop stops the services; the
 // checks are to be closed before the engine and the journal.
 func Start(o Options) *Maintenance {
-	commands := newCommandLog(o.Log, o.Clock)
+	if o.Pools == nil {
+		o.Pools = metric.NewPools(0)
+	}
+	metrics := newMetrics(o.Metrics, o.Clock)
+	commands := newCommandLog(o.Log, o.Clock, metrics.logsDropped)
 	changes, notices := o.Engine.Listen(commands.add), o.Engine.OnNotice(commands.note)
 	if o.Checks != nil {
 		addChecks(o)
 	}
-	return &Maintenance{
+	m := &Maintenance{
 		sweeper:  start(newSweeper(o).run),
 		purger:   start(newPurger(o).run),
 		catchUp:  start(journal.NewCatchUp(o.Journal, o.Engine, o.Log).Run),
 		commands: start(commands.run),
 		unlisten: func() { changes(); notices() },
 	}
+	m.observers = []*service{start(newCensus(o, metrics).run)}
+	if o.Checks != nil {
+		m.observers = append(m.observers, start(newChecker(o).run))
+	}
+	return m
 }
 
 // Quiesce stops the services that change the fleet, without waiting for them: no sweep and no
@@ -109,6 +134,9 @@ func Start(o Options) *Maintenance {
 func (m *Maintenance) Quiesce() {
 	m.sweeper.cancel()
 	m.purger.cancel()
+	for _, s := range m.observers {
+		s.cancel()
+	}
 }
 
 // Stop stops all services after they have written the files and log lines of everything
@@ -117,6 +145,9 @@ func (m *Maintenance) Quiesce() {
 func (m *Maintenance) Stop() {
 	m.sweeper.stop()
 	m.purger.stop()
+	for _, s := range m.observers {
+		s.stop()
+	}
 	m.catchUp.stop()
 	m.unlisten()
 	m.commands.stop()

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/engine"
@@ -143,7 +145,10 @@ func TestJumpAndPurge(t *testing.T) {
 		s.Stop()
 		require.NoError(t, s.Engine.Close())
 		s.start(db.Crash(), kept)
-		s.sweeper.stop()           // too many ticks
+		s.sweeper.stop() // too many ticks
+		for _, o := range s.observers {
+			o.stop() // as well
+		}
 		time.Sleep(28 * time.Hour) // fake clock
 		synctest.Wait()
 		require.Equal(t, []string{"old"}, s.events())
@@ -158,7 +163,8 @@ func TestJumpAndPurge(t *testing.T) {
 func TestCommandLogIsBounded(t *testing.T) {
 	t.Parallel()
 	log := &lines{}
-	l := newCommandLog(slog.New(slog.NewJSONHandler(log, nil)), time.Now)
+	dropped := prometheus.NewCounter(prometheus.CounterOpts{Name: "dropped_total"})
+	l := newCommandLog(slog.New(slog.NewJSONHandler(log, nil)), time.Now, dropped)
 	accepted := fleet.Change{Command: &fleet.Command{State: fleet.Pending}}
 	for range maxUnlogged + 7 {
 		l.add([]fleet.Change{accepted})
@@ -166,6 +172,7 @@ func TestCommandLogIsBounded(t *testing.T) {
 	start(l.run).stop()
 	require.Equal(t, maxUnlogged, log.count("command accepted"))
 	require.Contains(t, log.String(), `"suppressed":7`)
+	require.InDelta(t, 7, testutil.ToFloat64(dropped), 0)
 }
 
 // The controller is ready while its store and its journal can be written. Each has a check of

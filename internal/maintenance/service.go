@@ -33,15 +33,33 @@ func (s *service) stop() {
 
 // every calls work at intervals until ctx is done. It logs the first of successive errors.
 func every(ctx context.Context, interval time.Duration, log *slog.Logger, work func(context.Context) error) {
+	repeat(ctx, interval, attempts(log, work))
+}
+
+// everyFromNow is every, with the first call immediately.
+func everyFromNow(ctx context.Context, interval time.Duration, log *slog.Logger, work func(context.Context) error) {
+	attempt := attempts(log, work)
+	attempt(ctx)
+	repeat(ctx, interval, attempt)
+}
+
+func repeat(ctx context.Context, interval time.Duration, attempt func(context.Context)) {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	failing := false
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
+		attempt(ctx)
+	}
+}
+
+// attempts returns a function that calls work and logs the first of successive errors.
+func attempts(log *slog.Logger, work func(context.Context) error) func(context.Context) {
+	failing := false
+	return func(ctx context.Context) {
 		err := work(ctx)
 		if err != nil && !failing && ctx.Err() == nil {
 			log.Error("maintenance failed, trying again", logkey.Error, err)

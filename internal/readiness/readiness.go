@@ -83,6 +83,17 @@ func (c *Checks) Add(k Check) {
 	c.checks = append(c.checks, &check{Check: k})
 }
 
+// Names returns the names of all checks, in the order of Results.
+func (c *Checks) Names() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	names := make([]string, 0, len(c.checks)+1)
+	for _, k := range c.checks {
+		names = append(names, k.Name)
+	}
+	return append(names, NotDraining)
+}
+
 // Run runs all checks at the same time, and returns the results after Timeout at the latest, or
 // when ctx ends. Each result is from a call that began during Run, unless an earlier call has
 // not returned. Concurrent callers share these calls.

@@ -39,7 +39,7 @@ type adminSystem struct {
 
 func startAdmin(t *testing.T) *adminSystem {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "controller.db"), slog.New(slog.DiscardHandler))
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "controller.db"), slog.New(slog.DiscardHandler), nil)
 	require.NoError(t, err)
 	return startAdminOn(t, db)
 }

@@ -88,7 +88,7 @@ func (s *streamStore) Apply(ctx context.Context, in fleet.Input, now time.Time) 
 func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	t.Helper()
 	s := &streamSystem{T: t, log: &callLog{}}
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "controller.db"), slog.New(slog.DiscardHandler))
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "controller.db"), slog.New(slog.DiscardHandler), nil)
 	require.NoError(t, err)
 	s.store = &streamStore{Engine: startEngine(t, db, streamDefaults, s.log.logger())}
 	s.registry = startRegistry(t, s.store, hold, s.log.logger())

@@ -227,7 +227,7 @@ func TestNextProcess(t *testing.T) {
 // openFile opens the database in a file. The caller closes it.
 func openFile(t *testing.T, path string) store.Driver {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	db, err := sqlite.Open(t.Context(), path, slog.New(slog.DiscardHandler), nil)
 	require.NoError(t, err)
 	return db
 }

@@ -93,8 +93,12 @@ type Queries interface {
 	Numbers
 }
 
-// Numbers are single numbers.
+// Numbers are single numbers and counts of rows.
 type Numbers interface {
+	// Counts returns how many VMs and open commands there are. It takes time in proportion
+	// to them, and memory in proportion to the result. A row that cannot be read may be left
+	// out.
+	Counts(ctx context.Context) (Counts, error)
 	// LastChange returns the number of the latest change; zero for none.
 	LastChange(ctx context.Context) (int64, error)
 	// Mark returns the number that was last committed with this name; zero for none.
@@ -217,6 +221,29 @@ type ChangeRow struct {
 	Event int
 	// EventSeq is the Seq of that event in lists, even if the event is no longer kept.
 	EventSeq int64
+}
+
+// Counts are how many rows there are, in no order.
+type Counts struct {
+	// VMs has an element for each combination of the columns that occurs, and Queues for each
+	// CommandRow.Queue that is not empty.
+	VMs    []VMCount
+	Queues []QueueCount
+}
+
+// VMCount is how many VMs have these columns.
+type VMCount struct {
+	Pool, Status string
+	Connected    bool
+	N            int64
+}
+
+// QueueCount is how many commands are in the queues with this name, of all VMs together.
+type QueueCount struct {
+	Queue string
+	N     int64
+	// First is the lowest Seq of them.
+	First int64
 }
 
 // Writes is the content of one commit. It contains no row twice, and the numbers that

@@ -163,6 +163,36 @@ func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (rows
 	return rows, more, nil
 }
 
+// Counts counts VMs and open commands.
+func (db *DB) Counts(ctx context.Context) (all store.Counts, err error) {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	if err := db.usable(ctx); err != nil {
+		return all, err
+	}
+	vms, queues := map[store.VMCount]int64{}, map[string]store.QueueCount{}
+	for _, row := range db.vms {
+		vms[store.VMCount{Pool: row.Pool, Status: row.Status, Connected: row.Connected}]++
+	}
+	for _, row := range db.commands {
+		if row.Queue == "" {
+			continue
+		}
+		q := queues[row.Queue]
+		if q.N == 0 || row.Seq < q.First {
+			q.Queue, q.First = row.Queue, row.Seq
+		}
+		q.N++
+		queues[row.Queue] = q
+	}
+	for count, n := range vms {
+		count.N = n
+		all.VMs = append(all.VMs, count)
+	}
+	all.Queues = slices.Collect(maps.Values(queues))
+	return all, nil
+}
+
 // LastChange returns the number of the latest change.
 func (db *DB) LastChange(ctx context.Context) (int64, error) {
 	return db.number(ctx, func() int64 { return db.lastChange })

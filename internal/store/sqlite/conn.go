@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/url"
 	"sync"
+	"sync/atomic"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 )
@@ -23,6 +24,7 @@ type connections struct {
 	writer  chan *conn
 	readers chan *conn
 	loader  chan *conn
+	reading []*conn // those of readers and loader
 	users   sync.WaitGroup
 }
 
@@ -45,7 +47,7 @@ func openDatabase(ctx context.Context, path string, sys system, log *slog.Logger
 	if err := migrate(ctx, writing, log); err != nil {
 		return cs, fmt.Errorf("migrate: %w", err)
 	}
-	if err := fill(ctx, cs.writer, writing); err != nil {
+	if _, err := fill(ctx, cs.writer, writing); err != nil {
 		return cs, err
 	}
 	reading, err := openPool(path, sys.vfs, readers+1, "&_pragma=query_only(1)")
@@ -53,10 +55,14 @@ func openDatabase(ctx context.Context, path string, sys system, log *slog.Logger
 		return cs, err
 	}
 	cs.pools = append([]*sql.DB{reading}, cs.pools...)
-	if err := fill(ctx, cs.loader, reading); err != nil {
-		return cs, err
+	for _, to := range []chan *conn{cs.loader, cs.readers} {
+		opened, err := fill(ctx, to, reading)
+		if err != nil {
+			return cs, err
+		}
+		cs.reading = append(cs.reading, opened...)
 	}
-	return cs, fill(ctx, cs.readers, reading)
+	return cs, nil
 }
 
 // writing are the settings of the write connection. With a log of up to 16 MB before a
@@ -85,16 +91,17 @@ func openPool(path, vfs string, conns int, settings string) (*sql.DB, error) {
 	return pool, nil
 }
 
-// fill opens as many connections as the channel can hold.
-func fill(ctx context.Context, to chan *conn, pool *sql.DB) error {
+// fill opens as many connections as the channel can hold, and returns them as well.
+func fill(ctx context.Context, to chan *conn, pool *sql.DB) (opened []*conn, err error) {
 	for range cap(to) {
 		c, err := pool.Conn(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		to <- &conn{sql: c, stmts: map[string]*sql.Stmt{}}
+		opened = append(opened, &conn{sql: c, stmts: map[string]*sql.Stmt{}})
+		to <- opened[len(opened)-1]
 	}
-	return nil
+	return opened, nil
 }
 
 // close waits until no connection is in use, and closes them all. SQLite then copies the
@@ -133,6 +140,9 @@ func take(ctx context.Context, conns chan *conn) (*conn, error) {
 type conn struct {
 	sql   *sql.Conn
 	stmts map[string]*sql.Stmt // by their text
+	// began is when the read in progress began, in nanoseconds since the database was opened;
+	// zero for none. Others may read it.
+	began atomic.Int64
 }
 
 // stmt returns a prepared statement. All are kept: their number is that of the combinations

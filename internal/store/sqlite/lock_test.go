@@ -25,7 +25,7 @@ func TestDatabaseIsOpenOnce(t *testing.T) {
 	require.NoError(t, os.Link(path, hard))
 	paths := []string{path, filepath.Join(dir, ".", "x", "..", "controller.db"), filepath.Join(directory, "controller.db"), symbolic, hard}
 	for _, other := range paths {
-		_, err := Open(t.Context(), other, slog.New(slog.DiscardHandler))
+		_, err := Open(t.Context(), other, slog.New(slog.DiscardHandler), nil)
 		require.ErrorIs(t, err, ErrInUse, other)
 		require.ErrorContains(t, err, other)
 		require.NoFileExists(t, hard+"-wal")
@@ -47,7 +47,7 @@ func TestLockOutlastsSQLite(t *testing.T) {
 	closed := make(chan error, 1)
 	go func() { closed <- db.Close() }()
 	require.Eventually(t, func() bool { return db.Check(t.Context()) != nil }, patience, 1)
-	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler), nil)
 	require.ErrorIs(t, err, ErrInUse)
 	done()
 	require.NoError(t, <-closed)

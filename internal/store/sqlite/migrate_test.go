@@ -60,7 +60,7 @@ func TestSchema(t *testing.T) {
 		"meta":       "key value",
 	}
 	require.Equal(t, want, schema(openNew(t)))
-	for version := int64(1); version <= 5; version++ {
+	for version := int64(1); version <= 6; version++ {
 		path := filepath.Join(t.TempDir(), "controller.db")
 		openOld(t, path, version)
 		require.Equal(t, want, schema(openTest(t, path)))
@@ -79,10 +79,10 @@ func TestLaterSchema(t *testing.T) {
 	require.NoError(t, db.Close())
 	before, err := os.ReadFile(path)
 	require.NoError(t, err)
-	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler), nil)
 	require.ErrorIs(t, err, ErrLaterSchema)
 	require.ErrorContains(t, err, "version 1000")
-	require.ErrorContains(t, err, "up to 6")
+	require.ErrorContains(t, err, "up to 7")
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, before, after)

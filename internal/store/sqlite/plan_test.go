@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -51,6 +52,34 @@ func TestQueriesUseIndexes(t *testing.T) {
 		require.NotContains(t, strings.ReplaceAll(steps, "SCAN (subquery", ""), "SCAN ", query.q)
 		require.NotContains(t, steps, "TEMP B-TREE FOR ORDER BY", query.q)
 	}
+}
+
+// Rows are counted in indexes alone, which take a small part of the space of the tables.
+func TestCountsReadIndexesOnly(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	require.Contains(t, plan(t, db, countVMs), "SCAN vms USING COVERING INDEX vms_by_pool\n")
+	require.Contains(t, plan(t, db, countQueues), "SCAN commands USING COVERING INDEX commands_queue\n")
+}
+
+// What is damaged is not counted, and does not prevent the count.
+func TestCountsWithDamage(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	commit(t, db, store.Writes{VMs: []store.VMRow{vm("a"), vm("b")}, Commands: []store.CommandRow{command("c"), command("d")}})
+	require.NoError(t, db.write(t.Context(), func(ctx context.Context, c *conn) (int64, error) {
+		_, err := c.exec(ctx, `UPDATE vms SET pool_id = x'01' WHERE vm_id = 'a'`)
+		if err == nil {
+			_, err = c.exec(ctx, `UPDATE commands SET queue = x'01' WHERE id = 'c'`)
+		}
+		return 0, err
+	}))
+	counts, err := db.Counts(t.Context())
+	require.NoError(t, err)
+	require.Len(t, counts.VMs, 1)
+	require.EqualValues(t, 1, counts.VMs[0].N)
+	require.Len(t, counts.Queues, 1)
+	require.EqualValues(t, 2, counts.Queues[0].First)
 }
 
 // A query for commands in rare states does not read all commands.

@@ -80,7 +80,7 @@ func (d *disk) commit() error {
 func (d *disk) check(moment int, dir string, keep powerloss.Keep) {
 	d.Helper()
 	left := d.SnapshotAt(moment, dir, keep)
-	db, err := Open(context.Background(), left, slog.New(slog.DiscardHandler))
+	db, err := Open(context.Background(), left, slog.New(slog.DiscardHandler), nil)
 	require.NoError(d, err)
 	defer func() { require.NoError(d, db.Close()) }()
 	var verdict string

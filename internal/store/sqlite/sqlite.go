@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"modernc.org/sqlite"
 	lib "modernc.org/sqlite/lib"
 
@@ -33,6 +34,7 @@ const (
 // DB is a database in an SQLite file. It is safe for concurrent use.
 type DB struct {
 	path      string
+	opened    time.Time
 	id        string
 	log       *slog.Logger
 	conns     *connections
@@ -53,9 +55,13 @@ var _ store.Driver = (*DB)(nil)
 // and brings its schema up to date. The database is locked until Close: Open returns
 // ErrInUse when it is already open, under any path. It logs files next to the database that
 // do not belong to it. It returns ErrLaterSchema when a later version of the program has
-// migrated the database.
-func Open(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
-	return open(ctx, path, operatingSystem, log)
+// migrated the database. metrics registers the metrics; nil registers none.
+func Open(ctx context.Context, path string, log *slog.Logger, metrics prometheus.Registerer) (*DB, error) {
+	db, err := open(ctx, path, operatingSystem, log)
+	if err == nil {
+		db.register(metrics)
+	}
+	return db, err
 }
 
 func open(ctx context.Context, path string, sys system, log *slog.Logger) (*DB, error) {
@@ -66,7 +72,7 @@ func open(ctx context.Context, path string, sys system, log *slog.Logger) (*DB, 
 	if err != nil {
 		return nil, fmt.Errorf("open the database %s: %w", path, err)
 	}
-	db := &DB{path: path, log: log, conns: conns, checkpoints: newCheckpoints()}
+	db := &DB{path: path, opened: time.Now(), log: log, conns: conns, checkpoints: newCheckpoints()}
 	if err := db.readID(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("read the database %s: %w", path, err), conns.close())
 	}
@@ -143,7 +149,11 @@ func (db *DB) readOn(ctx context.Context, conns chan *conn, fn func(c *conn) err
 	if err != nil {
 		return err
 	}
-	defer func() { conns <- c }()
+	c.began.Store(int64(max(1, time.Since(db.opened))))
+	defer func() {
+		c.began.Store(0)
+		conns <- c
+	}()
 	if err := db.files.check(); err != nil {
 		return fmt.Errorf("read the database: %w", err)
 	}

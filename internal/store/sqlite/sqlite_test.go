@@ -27,7 +27,7 @@ var t0 = time.Unix(1_700_000_000, 5).UTC()
 
 func openTest(tb testing.TB, path string) *DB {
 	tb.Helper()
-	db, err := Open(tb.Context(), path, slog.New(slog.DiscardHandler))
+	db, err := Open(tb.Context(), path, slog.New(slog.DiscardHandler), nil)
 	require.NoError(tb, err)
 	tb.Cleanup(func() { _ = db.Close() })
 	return db
@@ -66,7 +66,7 @@ func (l *logs) count(s string) int {
 func openLogged(t *testing.T, path string) (*DB, *logs) {
 	t.Helper()
 	text := new(logs)
-	db, err := Open(t.Context(), path, slog.New(slog.NewTextHandler(text, nil)))
+	db, err := Open(t.Context(), path, slog.New(slog.NewTextHandler(text, nil)), nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close() })
 	return db, text
@@ -178,6 +178,7 @@ func everyMethod(db *DB) map[string]func(context.Context) error {
 		},
 		"Due":        func(ctx context.Context) error { _, _, err := db.Due(ctx, t0, 1); return err },
 		"Changes":    func(ctx context.Context) error { _, _, err := db.Changes(ctx, store.ChangeQuery{}, 1); return err },
+		"Counts":     func(ctx context.Context) error { _, err := db.Counts(ctx); return err },
 		"LastChange": func(ctx context.Context) error { _, err := db.LastChange(ctx); return err },
 		"Mark":       func(ctx context.Context) error { _, err := db.Mark(ctx, "m"); return err },
 	}

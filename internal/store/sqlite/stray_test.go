@@ -119,7 +119,7 @@ func TestForeignLog(t *testing.T) {
 		copyFile(t, path+"-wal", restored+"-wal")
 		copyFile(t, filepath.Join(dir, backup), restored)
 		if vms < 2210 { // otherwise the log belongs to the database
-			_, err := Open(t.Context(), restored, slog.New(slog.DiscardHandler))
+			_, err := Open(t.Context(), restored, slog.New(slog.DiscardHandler), nil)
 			require.ErrorIs(t, err, errForeignLog, backup)
 			require.ErrorContains(t, err, restored+"-wal")
 			require.Equal(t, readFile(t, filepath.Join(dir, backup)), readFile(t, restored))
@@ -136,7 +136,7 @@ func TestUnreadableLog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "controller.db")
 	require.NoError(t, openTest(t, path).Close())
 	require.NoError(t, os.Mkdir(path+"-wal", 0o700))
-	_, err := Open(t.Context(), path, slog.New(slog.DiscardHandler))
+	_, err := Open(t.Context(), path, slog.New(slog.DiscardHandler), nil)
 	require.ErrorContains(t, err, path+"-wal")
 	require.NotErrorIs(t, err, errForeignLog)
 }

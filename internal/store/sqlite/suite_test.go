@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/internal/store"
@@ -19,10 +20,10 @@ import (
 func TestSuite(t *testing.T) {
 	t.Parallel()
 	var paths sync.Map // store.Driver → its file
-	type opener = func(context.Context, string, *slog.Logger) (*sqlite.DB, error)
+	type opener = func(context.Context, string, *slog.Logger, prometheus.Registerer) (*sqlite.DB, error)
 	open := func(t *testing.T, by opener, path string) store.Driver {
 		t.Helper()
-		db, err := by(t.Context(), path, slog.New(slog.DiscardHandler))
+		db, err := by(t.Context(), path, slog.New(slog.DiscardHandler), nil)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, db.Close()) })
 		paths.Store(db, path)

@@ -59,6 +59,7 @@ func (d *database) calls() map[string]func(context.Context) error {
 		"Heartbeats": func(ctx context.Context) error { _, _, err := d.Heartbeats(ctx, store.HeartbeatQuery{}, 1); return err },
 		"Due":        func(ctx context.Context) error { _, _, err := d.Due(ctx, at(9), 1); return err },
 		"Changes":    func(ctx context.Context) error { _, _, err := d.Changes(ctx, store.ChangeQuery{}, 1); return err },
+		"Counts":     func(ctx context.Context) error { _, err := d.Counts(ctx); return err },
 		"LastChange": func(ctx context.Context) error { _, err := d.LastChange(ctx); return err },
 		"Mark":       func(ctx context.Context) error { _, err := d.Mark(ctx, "journaled"); return err },
 	}

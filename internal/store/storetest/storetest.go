@@ -68,6 +68,10 @@ func Run(t *testing.T, d Drivers) {
 		"heartbeats of one moment are all listed": sameMoment,
 		"due rows are listed, earliest first":     listDue,
 
+		// counts.go
+		"counts are those of the lists": countsFollow,
+		"counts survive a crash":        countsSurvive,
+
 		// paging.go
 		"VMs are paged while they change":             pageVMs,
 		"commands are paged while they change":        pageCommands,

@@ -1,11 +1,11 @@
 //go:build darwin || freebsd
 
-package journal
+package diskspace
 
 import "syscall"
 
-// measureSpace returns the space of the file system that path is on.
-func measureSpace(path string) (Space, error) {
+// measure returns the space of the file system that path is on.
+func measure(path string) (Space, error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(path, &s); err != nil {
 		return Space{}, err

@@ -1,0 +1,24 @@
+package diskspace
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The space of the file system of a directory or a file is plausible, and that of nothing is
+// an error.
+func TestMeasure(t *testing.T) {
+	t.Parallel()
+	here, err := Measure(t.TempDir())
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("the space is not known on this system")
+	}
+	require.NoError(t, err)
+	require.NotZero(t, here.Free)
+	require.Greater(t, here.Total, here.Free)
+	_, err = Measure(filepath.Join(t.TempDir(), "none"))
+	require.Error(t, err)
+}

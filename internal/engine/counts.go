@@ -1,0 +1,43 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/store"
+)
+
+// Counts are how many VMs and open commands are stored.
+type Counts struct {
+	// VMs has their agents' reported states as Status. Queues has those of fleet.Queues that
+	// are not empty.
+	store.Counts
+	// OldestPending is when the oldest pending command was accepted; zero if there is none.
+	OldestPending time.Time
+}
+
+// Counts counts VMs and open commands. It takes time in proportion to them, but does not
+// delay commits.
+func (e *Engine) Counts(ctx context.Context) (c Counts, err error) {
+	if c.Counts, err = e.Driver.Counts(ctx); err != nil {
+		return Counts{}, unavailable(ctx, err)
+	}
+	var first int64
+	for _, q := range c.Queues {
+		if fleet.Queue(q.Queue) != fleet.QueueDelivered && (first == 0 || q.First < first) {
+			first = q.First
+		}
+	}
+	if first == 0 {
+		return c, nil
+	}
+	oldest, _, err := e.Commands(ctx, store.CommandQuery{Before: first + 1}, 1)
+	if err != nil {
+		return Counts{}, err
+	}
+	if len(oldest) > 0 && oldest[0].Seq == first && oldest[0].State == fleet.Pending { // it may have ended meanwhile
+		c.OldestPending = oldest[0].AcceptedAt
+	}
+	return c, nil
+}
