@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/httpserver"
 	"github.com/mig-controller/mig-controller/internal/metric"
@@ -74,7 +76,9 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	if err != nil {
 		return nil, err
 	}
-	cert, err := readCertificate(o, log)
+	metrics := metric.NewRegistry()
+	registerProcess(metrics, w.droppedLines)
+	cert, err := readCertificate(o, log, metrics)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +91,6 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 		lock.release()
 		return nil, err
 	}
-	metrics := metric.NewRegistry()
-	registerProcess(metrics, w.droppedLines)
 	svc, err := w.newService(ctx, o, log, metrics)
 	if err != nil {
 		b.close()
@@ -105,7 +107,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	}
 	server := httpserver.Options{
 		Handler: a.gate, TLS: serving, Proxies: o.ProxyPrefixes(), Crowded: httpserver.Crowded(o.Simulate),
-		ConnContext: withConnection, Log: log,
+		ConnContext: withConnection, Log: log, Metrics: metrics,
 	}
 	a.server = httpserver.New(server)
 	if b.metrics != nil {
@@ -118,12 +120,12 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 
 // readCertificate returns the certificate of the options, nil if they name none, or a
 // *config.OptionError.
-func readCertificate(o config.Options, log *slog.Logger) (*httpserver.Certificate, error) {
+func readCertificate(o config.Options, log *slog.Logger, metrics prometheus.Registerer) (*httpserver.Certificate, error) {
 	given, err := o.TLS()
 	if err != nil || !given {
 		return nil, err
 	}
-	return httpserver.NewCertificate([2]string{o.TLSCert, o.TLSKey}, o.Certificate, log)
+	return httpserver.NewCertificate([2]string{o.TLSCert, o.TLSKey}, o.Certificate, log, metrics)
 }
 
 // withConnection returns a context for the calls on an HTTP/2 connection.

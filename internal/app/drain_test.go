@@ -65,6 +65,7 @@ func draining(t *testing.T, svc *fakeService, delay string) (p *process, status 
 	args := freePorts(t, "--drain-delay="+delay)
 	go func() { ended <- p.run(args) }()
 	<-svc.running
+	require.Eventually(t, func() bool { return svc.reasons(t)["listeners"] == "" }, time.Minute, time.Millisecond)
 	p.kill <- syscall.SIGTERM
 	<-svc.ready.Draining()
 	return p, ended

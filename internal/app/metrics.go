@@ -26,9 +26,11 @@ func registerProcess(r prometheus.Registerer, dropped func() float64) {
 	}, dropped)
 }
 
-// newMetricsServer returns the server of --metrics-addr, like that of the API.
+// newMetricsServer returns the server of --metrics-addr, like that of the API. Its own connections
+// are not counted.
 func newMetricsServer(o config.Options, like httpserver.Options, r *prometheus.Registry, log *slog.Logger) *httpserver.Server {
 	like.Handler = restrictBrowsers(rpc.WithTimeouts(rpc.NewMetricsHandler(metric.Page(r, log)), rpc.CallTimeout), o, log)
+	like.Metrics = nil
 	return httpserver.New(like)
 }
 

@@ -164,6 +164,7 @@ func labelsOf(f *dto.MetricFamily) string {
 	}
 	open := map[string]string{
 		"pool": "up to `--metrics-pools`, `other`, empty for none", "version": "", "revision": "", "goversion": "",
+		"procedure": "each method of the services", "code": "`ok` or the code of Connect and gRPC",
 	}
 	var texts []string
 	for _, name := range names {

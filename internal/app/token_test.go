@@ -60,7 +60,7 @@ func TestAnotherTokenInTheFileIsTriedAtOnce(t *testing.T) {
 	agent := wire{make(chan fleet.Params, 10)}
 	s, err := c.sessions.Open(t.Context(), fleet.Hello{VM: "vm-1"}, agent)
 	require.NoError(t, err)
-	defer s.Close(&session.EndError{Cause: "over"})
+	defer s.Close(&session.EndError{Cause: session.EndClosed})
 	for range 2 { // the second attempt is made at once, the third is not
 		sent := agent.next(t)
 		require.Equal(t, "OLD", sent[fleet.RegistrationTokenParam])

@@ -55,14 +55,15 @@ func newService(
 	if o.MetricsAddr != "" {
 		page = nil // it has an address of its own
 	}
+	requests := rpc.NewRequests(metrics)
 	handler := rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
 		Agents:   c.sessions,
 		Commands: rpc.NewStreamService(c.sessions, Version(), log),
 		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessionCount}),
 		Ready:    c.ready,
-		Metrics:  page,
+		Requests: requests, MetricsPage: page,
 		Stopping: c.sessions.Stopping(),
-		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log))},
+		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log, requests))},
 		Extra:    extra,
 	}), o.AllowOrigins)
 	c.handler = rpc.WithTimeouts(restrictBrowsers(handler, o, log), rpc.CallTimeout)
@@ -70,6 +71,7 @@ func newService(
 }
 
 func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logger, metrics prometheus.Registerer) error {
+	pools := metric.NewPools(o.MetricsPools)
 	var err error
 	if c.registrar, err = o.Registrar(metrics); err != nil {
 		return err
@@ -90,10 +92,9 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 			return err
 		}
 	}
-	pools := metric.NewPools(o.MetricsPools)
 	c.sessions, err = session.Start(ctx, session.Options{
 		Engine: c.engine, Journal: c.journal, Registrar: c.registrar, Clock: c.clock.Now, Log: log,
-		TokenInVMStarted: o.TokenInVMStarted, ReportRate: reportRate(o),
+		TokenInVMStarted: o.TokenInVMStarted, ReportRate: reportRate(o), Metrics: metrics, Pools: pools,
 	})
 	if err != nil {
 		return err

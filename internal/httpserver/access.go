@@ -30,6 +30,7 @@ func (s *Server) warn(message string, source netip.Prefix) {
 }
 
 func (s *Server) warnOfResets(c net.Conn) {
+	s.metrics.refused[refusedResets].Inc()
 	s.warn("connection closed: its peer resets too many streams", sourceOf(c.RemoteAddr()))
 }
 
@@ -72,6 +73,13 @@ func (c *connectionLimit) leave(source netip.Prefix) {
 	if c.of[source] == 0 {
 		delete(c.of, source)
 	}
+}
+
+// open returns how many connections are open.
+func (c *connectionLimit) open() float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return float64(c.all)
 }
 
 // admit reports whether a source may have one more connection; if so, limit.leave must follow.

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
 
@@ -34,8 +36,10 @@ type Certificate struct {
 type versions [2]struct{ modified, size int64 }
 
 // NewCertificate returns the certificate that read reads from the two files, or the error of
-// read.
-func NewCertificate(files [2]string, read func() (*tls.Certificate, error), log *slog.Logger) (*Certificate, error) {
+// read. metrics registers its metric; nil registers none.
+func NewCertificate(
+	files [2]string, read func() (*tls.Certificate, error), log *slog.Logger, metrics prometheus.Registerer,
+) (*Certificate, error) {
 	c := &Certificate{files: files, read: read, log: log, lastCheck: time.Now()}
 	c.served = c.found()
 	pair, err := read()
@@ -43,6 +47,7 @@ func NewCertificate(files [2]string, read func() (*tls.Certificate, error), log 
 		return nil, err
 	}
 	c.show(pair)
+	c.register(metrics)
 	return c, nil
 }
 

@@ -37,7 +37,7 @@ func (f pairFiles) certificate(log *slog.Logger) (*Certificate, error) {
 	return NewCertificate(f, func() (*tls.Certificate, error) {
 		pair, err := tls.LoadX509KeyPair(f[0], f[1])
 		return &pair, err
-	}, log)
+	}, log, nil)
 }
 
 // serverTLS returns the TLS configuration of a server with a new identity.

@@ -3,6 +3,7 @@ package httpserver
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"time"
@@ -26,12 +27,16 @@ func (s *Server) open(c net.Conn) (net.Conn, error) {
 				hold(c)
 			}
 			answerPlaintext(c)
+			err = fmt.Errorf("%w: %w", errPlaintext, err)
 		}
 		s.http1.ErrorLog.Printf("http: TLS handshake error from %v: %v", c.RemoteAddr(), err)
 		return nil, err
 	}
 	return encrypted, c.SetDeadline(time.Time{})
 }
+
+// errPlaintext means that a peer speaks plaintext HTTP instead of TLS.
+var errPlaintext = errors.New("plaintext HTTP")
 
 // looksLikeHTTP reports whether an HTTP method may begin with these bytes. A TLS record
 // cannot.

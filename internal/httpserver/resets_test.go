@@ -151,7 +151,8 @@ func TestRapidResetWithTLS(t *testing.T) {
 					encrypted.Add(1)
 				}
 			})
-			addr := serveOn(t, newServer(Options{Handler: h, TLS: config, Log: logTo(&out, slog.LevelInfo)}, makeHTTP2))
+			s := newServer(Options{Handler: h, TLS: config, Log: logTo(&out, slog.LevelInfo)}, makeHTTP2)
+			addr := serveOn(t, s)
 			ctx, cancel := context.WithTimeout(t.Context(), atMost)
 			defer cancel()
 			client := tls.Client(dialFrom(t, "127.0.0.1", addr), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
@@ -160,6 +161,7 @@ func TestRapidResetWithTLS(t *testing.T) {
 			require.Zero(t, plain.Load())
 			require.NotZero(t, encrypted.Load())
 			require.Contains(t, out.String(), `level=WARN msg="connection closed: its peer resets too many streams" source=127.0.0.1`+"\n")
+			requireRefused(t, s, refusedResets, 1)
 		})
 	}
 }

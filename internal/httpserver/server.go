@@ -3,11 +3,14 @@ package httpserver
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
@@ -28,6 +31,8 @@ type Options struct {
 	ConnContext func(context.Context, Connection) context.Context
 	// Log receives errors of peers and of the operating system.
 	Log *slog.Logger
+	// Metrics registers the metrics of connections; nil registers none.
+	Metrics prometheus.Registerer
 }
 
 // Connection is an HTTP/2 connection as the handlers of its requests see it. It is
@@ -50,6 +55,7 @@ type Server struct {
 	limit   *connectionLimit
 	log     *slog.Logger
 	limiter *loglimit.Limiter
+	metrics metrics
 
 	mu      sync.Mutex
 	conns   map[net.Conn]bool // value: whether it is known to speak HTTP/2
@@ -64,9 +70,10 @@ func New(o Options) *Server { return newServer(o, newHTTP2) }
 func newServer(o Options, makeHTTP2 func(*http.Server, Options) http2Server) *Server {
 	limiter := new(loglimit.Limiter)
 	http1 := newHTTP1(o.Handler, serverLog{o.Log.Handler(), limiter})
+	limit := newConnectionLimit(o.Crowded)
 	return &Server{
-		http1: http1, http2: makeHTTP2(http1, o), tls: o.TLS, proxies: o.Proxies, limit: newConnectionLimit(o.Crowded),
-		log: o.Log, limiter: limiter, conns: map[net.Conn]bool{},
+		http1: http1, http2: makeHTTP2(http1, o), tls: o.TLS, proxies: o.Proxies, limit: limit,
+		metrics: newMetrics(o.Metrics, limit.open), log: o.Log, limiter: limiter, conns: map[net.Conn]bool{},
 	}
 }
 
@@ -76,13 +83,16 @@ func (s *Server) Serve(l net.Listener) error { return s.http1.Serve(newDivider(l
 
 // attend serves c if it speaks HTTP/2, and otherwise passes it to handOver.
 func (s *Server) attend(c net.Conn, handOver func(net.Conn)) {
+	s.metrics.accepted.Inc()
 	source := sourceOf(c.RemoteAddr())
 	if !s.admit(source) {
+		s.metrics.refused[refusedCrowded].Inc()
 		_ = c.Close()
 		return
 	}
 	leave := func() { s.limit.leave(source) }
 	if !s.add(c) {
+		s.metrics.refused[refusedStopping].Inc()
 		_ = c.Close() // as if it had not been accepted
 		leave()
 		return
@@ -95,13 +105,17 @@ func (s *Server) attend(c net.Conn, handOver func(net.Conn)) {
 func (s *Server) serve(c net.Conn, leave func(), handOver func(net.Conn)) {
 	opened, err := s.open(c)
 	if err != nil {
-		s.drop(c, leave)
+		reason := refusedHandshake
+		if errors.Is(err, errPlaintext) {
+			reason = refusedPlaintext
+		}
+		s.drop(c, leave, reason)
 		return
 	}
 	read, isHTTP2, err := readPreface(opened, s.http1.ReadHeaderTimeout)
 	switch {
 	case err != nil:
-		s.drop(c, leave) // it sent nothing
+		s.drop(c, leave, refusedSilent)
 	case isHTTP2:
 		s.recognise(c)
 		s.serveHTTP2(opened, func() {
@@ -116,8 +130,9 @@ func (s *Server) serve(c net.Conn, leave func(), handOver func(net.Conn)) {
 	}
 }
 
-// drop closes a connection that is not served.
-func (s *Server) drop(c net.Conn, leave func()) {
+// drop closes a connection that is not served for this reason.
+func (s *Server) drop(c net.Conn, leave func(), reason string) {
+	s.metrics.refused[reason].Inc()
 	_ = c.Close()
 	s.remove(c)
 	leave()

@@ -49,8 +49,8 @@ var serviceNames = []string{
 	grpchealth.HealthV1ServiceName,
 }
 
-// Config configures the handler. All fields are required except Metrics, Stopping, Options and
-// Extra.
+// Config configures the handler. All fields are required except Requests, MetricsPage,
+// Stopping, Options and Extra.
 type Config struct {
 	// Agents serves agents without a stream.
 	Agents agents
@@ -60,8 +60,11 @@ type Config struct {
 	Admin migcontrollerv1connect.AdminServiceHandler
 	// Ready decides whether the controller is ready.
 	Ready *readiness.Checks
-	// Metrics serves /metrics; nil means that it is not served.
-	Metrics http.Handler
+	// Requests counts the requests of the agents' routes that reach no service; nil counts
+	// none. The others are counted by the interceptor of NewErrorInterceptor.
+	Requests *Requests
+	// MetricsPage serves /metrics; nil means that it is not served.
+	MetricsPage http.Handler
 	// Stopping is closed when the controller begins to stop, which ends health watches; nil
 	// means never.
 	Stopping <-chan struct{}
@@ -100,7 +103,7 @@ func NewHandler(c Config) http.Handler {
 	mount(newHealthHandler(&healthWatch{
 		ready: readyBy(c.Ready), interval: healthInterval, draining: c.Ready.Draining(), stopping: c.Stopping,
 	}, small))
-	mountRoutes(mux, agent, options)
+	mountRoutes(mux, agent, c.Requests, options)
 	if c.Extra != nil {
 		// It gets the middlewares of every service, so that all of them can be tested.
 		prefix, extra := c.Extra(options, connect.WithCodec(agentCodec{}), withStrictJSON())
@@ -109,8 +112,8 @@ func NewHandler(c Config) http.Handler {
 
 	mux.Handle("/health", getOnly(writeHealth))
 	mux.Handle("/ready", getOnly(writeReady(c.Ready)))
-	if c.Metrics != nil {
-		mux.Handle("/metrics", getOnly(c.Metrics.ServeHTTP))
+	if c.MetricsPage != nil {
+		mux.Handle("/metrics", getOnly(c.MetricsPage.ServeHTTP))
 	}
 	mux.Handle("/openapi.json", getOnly(serveOpenAPI()))
 	mux.Handle("/{$}", getOnly(writeIndex))

@@ -186,7 +186,7 @@ func BenchmarkHeartbeatReader(b *testing.B) {
 // stored in full, and charged like other messages.
 func TestOnlyRepeatedHeartbeatsAreFree(t *testing.T) {
 	t.Parallel()
-	d := startRegistry(t, &strictEngine{}, time.Nanosecond, slog.New(slog.DiscardHandler))
+	d := startRegistry(t, &strictEngine{}, time.Nanosecond, slog.New(slog.DiscardHandler), nil)
 	session, err := d.Open(t.Context(), fleet.Hello{VM: "vm-1"}, silent{})
 	require.NoError(t, err)
 	t.Cleanup(func() { session.Close(nil) })

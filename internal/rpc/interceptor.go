@@ -23,18 +23,19 @@ const (
 	callDurationKey  = "duration"
 )
 
-// errorInterceptor translates the errors of handlers into those that callers get, and logs
-// them once with their causes: those that callers can cause, at most ten a minute for each
+// errorInterceptor translates the errors of handlers into those that callers get, counts the
+// calls by them, and logs the errors once with their causes: those that callers can cause, at most ten a minute for each
 // procedure and code. A panic of a handler fails only its own call.
 type errorInterceptor struct {
-	log     *slog.Logger
-	limiter *loglimit.Limiter
+	log      *slog.Logger
+	limiter  *loglimit.Limiter
+	requests *Requests
 }
 
 // NewErrorInterceptor returns the interceptor for the handlers of all services. It must be the
 // outermost, so that it sees the errors of the others too.
-func NewErrorInterceptor(log *slog.Logger) connect.Interceptor {
-	return errorInterceptor{log: log, limiter: new(loglimit.Limiter)}
+func NewErrorInterceptor(log *slog.Logger, requests *Requests) connect.Interceptor {
+	return errorInterceptor{log: log, limiter: new(loglimit.Limiter), requests: requests}
 }
 
 // WrapUnary implements connect.Interceptor.
@@ -60,8 +61,17 @@ func (errorInterceptor) WrapStreamingClient(next connect.StreamingClientFunc) co
 	return next
 }
 
-// end logs a call that panicked or returned err, and returns the error that its caller gets.
+// end counts a call, logs it if it panicked or returned err, and returns the error that its
+// caller gets.
 func (i errorInterceptor) end(
+	ctx context.Context, procedure string, began time.Time, panicked any, err error,
+) error {
+	err = i.translate(ctx, procedure, began, panicked, err)
+	i.requests.returned(procedure, began, err)
+	return err
+}
+
+func (i errorInterceptor) translate(
 	ctx context.Context, procedure string, began time.Time, panicked any, err error,
 ) error {
 	if panicked == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so

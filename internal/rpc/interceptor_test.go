@@ -60,7 +60,7 @@ func (l *callLog) records(t *testing.T, msg string) (out []map[string]any) {
 func serveAdmin(t *testing.T, svc migcontrollerv1connect.AdminServiceHandler, log *slog.Logger) (url string) {
 	t.Helper()
 	mux := http.NewServeMux()
-	mux.Handle(migcontrollerv1connect.NewAdminServiceHandler(svc, connect.WithInterceptors(NewErrorInterceptor(log))))
+	mux.Handle(migcontrollerv1connect.NewAdminServiceHandler(svc, connect.WithInterceptors(NewErrorInterceptor(log, nil))))
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -216,7 +216,7 @@ func TestErrorInterceptorLimitsLines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		log, next := new(callLog), error(nil)
-		call := NewErrorInterceptor(log.logger()).WrapUnary(func(context.Context, connect.AnyRequest) (connect.AnyResponse, error) {
+		call := NewErrorInterceptor(log.logger(), nil).WrapUnary(func(context.Context, connect.AnyRequest) (connect.AnyResponse, error) {
 			if next == nil {
 				panic("bug in a handler")
 			}
@@ -248,7 +248,7 @@ func TestErrorInterceptorLimitsLines(t *testing.T) {
 // on.
 func TestErrorInterceptorLetsAbortThrough(t *testing.T) {
 	t.Parallel()
-	call := NewErrorInterceptor(slog.New(slog.DiscardHandler)).WrapUnary(
+	call := NewErrorInterceptor(slog.New(slog.DiscardHandler), nil).WrapUnary(
 		func(context.Context, connect.AnyRequest) (connect.AnyResponse, error) { panic(http.ErrAbortHandler) })
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() {
 		_, _ = call(t.Context(), connect.NewRequest(&migcontrollerv1.GetVMRequest{}))
@@ -291,7 +291,7 @@ func TestMalformedRequestsAreLoggedAtDebug(t *testing.T) {
 					return err
 				})
 				c.Admin = failingAdmin{fail: func(context.Context) error { return fleet.ErrNotFound }}
-				c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(log.logger()))}
+				c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(log.logger(), nil))}
 				url := "http://" + serve(t, NewHandler(c)) + path
 				do(t, client(t, 2), http.MethodPost, url, body, "Content-Type", contentType)
 				for _, r := range log.records(t, "call failed") {

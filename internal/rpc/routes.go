@@ -52,14 +52,16 @@ var agentRoutes = []Route{
 
 // mountRoutes adds the routes to mux. Every response is JSON, and every status other than 200
 // has an errorBody.
-func mountRoutes(mux *http.ServeMux, svc migcontrollerv1connect.AgentServiceHandler, opts ...connect.HandlerOption) {
+func mountRoutes(
+	mux *http.ServeMux, svc migcontrollerv1connect.AgentServiceHandler, requests *Requests, opts ...connect.HandlerOption,
+) {
 	_, calls := migcontrollerv1connect.NewAgentServiceHandler(svc,
 		connect.WithInterceptors(connect.UnaryInterceptorFunc(plainErrors)),
 		connect.WithHandlerOptions(opts...),
 		connect.WithCodec(routeCodec{}),
 		connect.WithCompression("gzip", nil, nil))
 	for _, r := range agentRoutes {
-		mux.Handle(r.Pattern, routeHandler{Route: r, next: calls})
+		mux.Handle(r.Pattern, routeHandler{Route: r, next: calls, requests: requests})
 	}
 }
 
@@ -81,35 +83,46 @@ func plainErrors(next connect.UnaryFunc) connect.UnaryFunc {
 // headers that do not describe the form of the message.
 type routeHandler struct {
 	Route
-	next http.Handler
+	next     http.Handler
+	requests *Requests
 }
 
 // ServeHTTP answers one request.
 func (h routeHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != h.Method {
 		writeNotAllowed(w, h.Method)
+		h.requests.refused(h.procedure(), connect.CodeUnimplemented)
 		return
 	}
 	vm, err := fleet.ParseVMID(r.PathValue("vm_id"))
 	if err != nil {
-		writeRefusal(w, refuse(http.StatusBadRequest, err.Error()))
+		h.refuse(w, refuse(http.StatusBadRequest, err.Error()))
 		return
 	}
 	var body []byte
 	if h.Body != "" {
 		var no *refusal
 		if body, no = readBody(w, r); no != nil {
-			writeRefusal(w, no)
+			h.refuse(w, no)
 			return
 		}
 	}
 	message, err := h.message(vm, body)
 	if err != nil {
-		writeRefusal(w, refuse(http.StatusBadRequest, err.Error()))
+		h.refuse(w, refuse(http.StatusBadRequest, err.Error()))
 		return
 	}
 	setAnswerHeaders(w.Header())
 	h.next.ServeHTTP(routeResponse{w}, h.call(r, body, message))
+}
+
+func (h routeHandler) refuse(w http.ResponseWriter, no *refusal) {
+	writeRefusal(w, no)
+	h.requests.refused(h.procedure(), refusalCodes[no.status])
+}
+
+func (h routeHandler) procedure() string {
+	return "/" + migcontrollerv1connect.AgentServiceName + "/" + h.RPC
 }
 
 // routeResponse removes the header with which Connect announces the accepted compression.
@@ -173,7 +186,7 @@ func (h routeHandler) call(r *http.Request, body, message []byte) *http.Request 
 		}
 	}
 	call.Method = http.MethodPost
-	call.URL = &url.URL{Path: "/" + migcontrollerv1connect.AgentServiceName + "/" + h.RPC}
+	call.URL = &url.URL{Path: h.procedure()}
 	call.Header.Set("Content-Type", contentJSON)
 	call.Body, call.ContentLength, call.TransferEncoding = io.NopCloser(bytes.NewReader(message)), int64(len(message)), nil
 	return call

@@ -119,7 +119,7 @@ func config(a *fakeAgents) Config {
 		}),
 		Admin:   fakeAdmin{},
 		Ready:   readiness.New(),
-		Options: []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler)))},
+		Options: []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler), nil))},
 	}
 }
 

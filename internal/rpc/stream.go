@@ -69,6 +69,7 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *bidiStream) 
 	defer a.hangUp()
 	hello, err := a.hello(s.registry.Stopping())
 	if err != nil {
+		s.registry.Rejected(a.rejection(err, s.registry.Stopping()))
 		return s.refuse(ctx, a, err)
 	}
 	session, err := s.registry.Open(ctx, hello, a)
@@ -118,7 +119,7 @@ func (s *streamService) hold(ctx context.Context, a *agentStream) {
 
 // converse reads the stream until it ends, and then closes the session, even after a panic.
 func converse(ctx context.Context, r *messageReader, a *agentStream) error {
-	ending := &session.EndError{Cause: endInternal}
+	ending := &session.EndError{Cause: session.EndInternal}
 	defer func() { r.session.Close(ending) }() //nolint:contextcheck // a session has its stream's
 	for {
 		m, err := a.receive(r.session)
@@ -130,7 +131,7 @@ func converse(ctx context.Context, r *messageReader, a *agentStream) error {
 		}
 		switch {
 		case errors.Is(err, errThrottled):
-			ending.Cause, ending.Err = endThrottled, err
+			ending.Cause, ending.Err = session.EndThrottled, err
 			return err
 		case received && ctx.Err() == nil:
 			ending.Err = err
@@ -206,7 +207,7 @@ func (a *agentStream) hello(stopping <-chan struct{}) (fleet.Hello, error) {
 		}
 		message, fault := m.decode()
 		if err := unrecognised(m.wire, fault); err != nil {
-			return fleet.Hello{}, err
+			return fleet.Hello{}, fmt.Errorf("%w: %w", errMalformedHello, err)
 		}
 		if c := message.GetConnect(); fault == nil && c != nil {
 			return fleet.Hello{
@@ -215,6 +216,9 @@ func (a *agentStream) hello(stopping <-chan struct{}) (fleet.Hello, error) {
 		}
 	}
 }
+
+// errMalformedHello occurs when a message that cannot be read may be the ConnectRequest.
+var errMalformedHello = errors.New("malformed ConnectRequest")
 
 // clipVersion truncates an agent's version. The version is only informative, so an invalid one
 // does not reject the agent.
@@ -252,13 +256,13 @@ func (a *agentStream) send(m *commands.ControllerMessage) error {
 		return a.fail(a.writeTimedOut())
 	}
 	if err != nil {
-		return a.fail(&session.EndError{Cause: endNotSent, Err: err})
+		return a.fail(&session.EndError{Cause: session.EndNotSent, Err: err})
 	}
 	return nil
 }
 
 func (a *agentStream) writeTimedOut() *session.EndError {
-	return &session.EndError{Cause: endWriteTimeout, Err: connect.NewError(connect.CodeDeadlineExceeded,
+	return &session.EndError{Cause: session.EndWriteTimeout, Err: connect.NewError(connect.CodeDeadlineExceeded,
 		fmt.Errorf("the agent did not accept a message within %s", a.sendTimeout))}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
@@ -40,6 +41,7 @@ type streamSystem struct {
 	registry *session.Registry
 	http     *http.Client
 	log      *callLog
+	metrics  *prometheus.Registry
 }
 
 // streamStore is a real engine that can be made to fail.
@@ -87,18 +89,19 @@ func (s *streamStore) Apply(ctx context.Context, in fleet.Input, now time.Time) 
 
 func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	t.Helper()
-	s := &streamSystem{T: t, log: &callLog{}}
+	s := &streamSystem{T: t, log: &callLog{}, metrics: prometheus.NewRegistry()}
 	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "controller.db"), slog.New(slog.DiscardHandler), nil)
 	require.NoError(t, err)
 	s.store = &streamStore{Engine: startEngine(t, db, streamDefaults, s.log.logger())}
-	s.registry = startRegistry(t, s.store, hold, s.log.logger())
+	s.registry = startRegistry(t, s.store, hold, s.log.logger(), s.metrics)
 	upkeep := maintenance.Start(maintenance.Options{
 		Engine: s.store, Sessions: s.registry, Clock: adminNow, Log: s.log.logger(),
 	})
 
 	c := config(&fakeAgents{})
+	c.Requests = NewRequests(s.metrics)
 	c.Commands = NewStreamService(s.registry, "1.2.3", s.log.logger())
-	c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(s.log.logger()))}
+	c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(s.log.logger(), c.Requests))}
 	pipes := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
@@ -132,14 +135,14 @@ func (s *streamSystem) logged() string {
 	return s.log.buf.String()
 }
 
-func startRegistry(tb testing.TB, e session.Engine, hold time.Duration, log *slog.Logger) *session.Registry {
+func startRegistry(tb testing.TB, e session.Engine, hold time.Duration, log *slog.Logger, metrics prometheus.Registerer) *session.Registry {
 	tb.Helper()
 	registrar, err := registration.New(registration.Options{
 		Source: registration.StaticToken("SECRET-TOKEN", adminNow), Labels: []string{"a", "b"},
 	})
 	require.NoError(tb, err)
 	d, err := session.Start(tb.Context(), session.Options{
-		Engine: e, Registrar: registrar, Clock: adminNow, Log: log, HoldTime: hold,
+		Engine: e, Registrar: registrar, Clock: adminNow, Log: log, HoldTime: hold, Metrics: metrics,
 	})
 	require.NoError(tb, err)
 	tb.Cleanup(d.Close)

@@ -14,23 +14,6 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 )
 
-// Causes of the end of a stream, for the log.
-const (
-	endClosed           = "closed by the agent"
-	endReset            = "reset by the agent"
-	endConnectionClosed = "connection closed by the peer"
-	endConnectionReset  = "connection reset"
-	endConnectionCut    = "connection closed by the controller"
-	endConnectionLost   = "connection lost"
-	endPingTimeout      = "ping timeout"
-	endWriteTimeout     = "write timeout"
-	endNotSent          = "message not sent"
-	endTooLarge         = "message too large"
-	endThrottled        = "throttled"
-	endProtocol         = "protocol error"
-	endInternal         = "internal error"
-)
-
 // ErrPingTimeout means that the peer did not answer a ping in time.
 var ErrPingTimeout = errors.New("ping timeout")
 
@@ -62,26 +45,52 @@ func (a *agentStream) ending(err error) *session.EndError {
 	a.mu.Lock()
 	unsent := a.unsent
 	a.mu.Unlock()
-	if unsent != nil && unsent.Cause == endWriteTimeout {
+	if unsent != nil && unsent.Cause == session.EndWriteTimeout {
 		return unsent
 	}
 	read := a.control.request.err
 	_, reset := errors.AsType[http2.StreamError](read)
 	switch {
 	case connect.CodeOf(err) == connect.CodeResourceExhausted:
-		return &session.EndError{Cause: endTooLarge, Err: err}
+		return &session.EndError{Cause: session.EndTooLarge, Err: err}
 	case errors.Is(read, io.EOF) && errors.Is(err, io.EOF):
-		return &session.EndError{Cause: endClosed}
+		return &session.EndError{Cause: session.EndClosed}
 	case read == nil || errors.Is(read, io.EOF):
-		return &session.EndError{Cause: endProtocol, Err: err}
+		return &session.EndError{Cause: session.EndProtocol, Err: err}
 	case reset:
-		return &session.EndError{Cause: endReset, Err: read}
+		return &session.EndError{Cause: session.EndReset, Err: read}
 	case errors.Is(read, os.ErrDeadlineExceeded) && unsent != nil:
 		return unsent
 	case a.connection != nil:
 		return connectionEnding(a.connection.Ended(), read)
 	default:
-		return &session.EndError{Cause: endConnectionLost, Err: read}
+		return &session.EndError{Cause: session.EndConnectionLost, Err: read}
+	}
+}
+
+// rejection returns why the stream ended before it had a session, given the error of hello.
+func (a *agentStream) rejection(err error, stopping <-chan struct{}) session.Rejection {
+	read := a.control.request.err
+	switch {
+	case isClosed(stopping):
+		return session.RejectStopping
+	case errors.Is(err, errMalformedHello):
+		return session.RejectInvalid
+	case errors.Is(read, os.ErrDeadlineExceeded): // of hello
+		return session.RejectTimeout
+	case read == nil, errors.Is(read, io.EOF) && !errors.Is(err, io.EOF):
+		return session.RejectProtocol
+	default:
+		return session.RejectClosed
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -90,18 +99,18 @@ func (a *agentStream) ending(err error) *session.EndError {
 func connectionEnding(why, read error) *session.EndError {
 	switch {
 	case why == nil:
-		return &session.EndError{Cause: endConnectionLost, Err: read}
+		return &session.EndError{Cause: session.EndConnectionLost, Err: read}
 	case errors.Is(why, io.EOF):
-		return &session.EndError{Cause: endConnectionClosed}
+		return &session.EndError{Cause: session.EndConnectionClosed}
 	case errors.Is(why, ErrPingTimeout):
-		return &session.EndError{Cause: endPingTimeout}
+		return &session.EndError{Cause: session.EndPingTimeout}
 	case errors.Is(why, os.ErrDeadlineExceeded):
-		return &session.EndError{Cause: endWriteTimeout, Err: why}
+		return &session.EndError{Cause: session.EndWriteTimeout, Err: why}
 	case errors.Is(why, syscall.ECONNRESET), errors.Is(why, syscall.EPIPE):
-		return &session.EndError{Cause: endConnectionReset, Err: why}
+		return &session.EndError{Cause: session.EndConnectionReset, Err: why}
 	case errors.Is(why, net.ErrClosed):
-		return &session.EndError{Cause: endConnectionCut, Err: read}
+		return &session.EndError{Cause: session.EndConnectionCut, Err: read}
 	default:
-		return &session.EndError{Cause: endConnectionLost, Err: why}
+		return &session.EndError{Cause: session.EndConnectionLost, Err: why}
 	}
 }

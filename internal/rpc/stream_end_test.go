@@ -26,33 +26,33 @@ func (c endedConn) Ended() error { return c.why }
 func TestEnding(t *testing.T) {
 	t.Parallel()
 	gone := errors.New("client disconnected")
-	unsent := &session.EndError{Cause: endNotSent, Err: io.ErrClosedPipe}
-	cut := &session.EndError{Cause: endWriteTimeout, Err: os.ErrDeadlineExceeded}
+	unsent := &session.EndError{Cause: session.EndNotSent, Err: io.ErrClosedPipe}
+	cut := &session.EndError{Cause: session.EndWriteTimeout, Err: os.ErrDeadlineExceeded}
 	for name, test := range map[string]struct {
 		read, received error
 		connection     Connection
 		unsent         *session.EndError
-		cause          string
+		cause          session.EndCause
 		err            error
 	}{
-		"closed":                {read: io.EOF, received: io.EOF, cause: endClosed},
-		"too large":             {received: connect.NewError(connect.CodeResourceExhausted, gone), cause: endTooLarge, err: gone},
-		"malformed":             {received: gone, cause: endProtocol, err: gone},
-		"ends within a message": {read: io.EOF, received: io.ErrUnexpectedEOF, cause: endProtocol, err: io.ErrUnexpectedEOF},
-		"reset":                 {read: http2.StreamError{Code: http2.ErrCodeCancel}, received: gone, cause: endReset},
-		"write timed out":       {read: os.ErrDeadlineExceeded, received: gone, unsent: cut, cause: endWriteTimeout, err: os.ErrDeadlineExceeded},
-		"not sent":              {read: os.ErrDeadlineExceeded, received: gone, unsent: unsent, cause: endNotSent, err: io.ErrClosedPipe},
-		"unknown connection":    {read: gone, received: gone, cause: endConnectionLost, err: gone},
-		"connection still open": {read: gone, received: gone, connection: endedConn{}, cause: endConnectionLost, err: gone},
-		"connection closed":     {read: gone, received: gone, connection: endedConn{io.EOF}, cause: endConnectionClosed},
-		"connection reset":      {read: gone, received: gone, connection: endedConn{syscall.ECONNRESET}, cause: endConnectionReset, err: syscall.ECONNRESET},
-		"connection broken":     {read: gone, received: gone, connection: endedConn{syscall.EPIPE}, cause: endConnectionReset, err: syscall.EPIPE},
-		"connection silent":     {read: gone, received: gone, connection: endedConn{ErrPingTimeout}, cause: endPingTimeout},
+		"closed":                {read: io.EOF, received: io.EOF, cause: session.EndClosed},
+		"too large":             {received: connect.NewError(connect.CodeResourceExhausted, gone), cause: session.EndTooLarge, err: gone},
+		"malformed":             {received: gone, cause: session.EndProtocol, err: gone},
+		"ends within a message": {read: io.EOF, received: io.ErrUnexpectedEOF, cause: session.EndProtocol, err: io.ErrUnexpectedEOF},
+		"reset":                 {read: http2.StreamError{Code: http2.ErrCodeCancel}, received: gone, cause: session.EndReset},
+		"write timed out":       {read: os.ErrDeadlineExceeded, received: gone, unsent: cut, cause: session.EndWriteTimeout, err: os.ErrDeadlineExceeded},
+		"not sent":              {read: os.ErrDeadlineExceeded, received: gone, unsent: unsent, cause: session.EndNotSent, err: io.ErrClosedPipe},
+		"unknown connection":    {read: gone, received: gone, cause: session.EndConnectionLost, err: gone},
+		"connection still open": {read: gone, received: gone, connection: endedConn{}, cause: session.EndConnectionLost, err: gone},
+		"connection closed":     {read: gone, received: gone, connection: endedConn{io.EOF}, cause: session.EndConnectionClosed},
+		"connection reset":      {read: gone, received: gone, connection: endedConn{syscall.ECONNRESET}, cause: session.EndConnectionReset, err: syscall.ECONNRESET},
+		"connection broken":     {read: gone, received: gone, connection: endedConn{syscall.EPIPE}, cause: session.EndConnectionReset, err: syscall.EPIPE},
+		"connection silent":     {read: gone, received: gone, connection: endedConn{ErrPingTimeout}, cause: session.EndPingTimeout},
 		"connection accepts no more": {
-			read: gone, received: gone, connection: endedConn{os.ErrDeadlineExceeded}, cause: endWriteTimeout, err: os.ErrDeadlineExceeded,
+			read: gone, received: gone, connection: endedConn{os.ErrDeadlineExceeded}, cause: session.EndWriteTimeout, err: os.ErrDeadlineExceeded,
 		},
-		"connection cut":         {read: gone, received: gone, connection: endedConn{net.ErrClosed}, cause: endConnectionCut, err: gone},
-		"connection unreachable": {read: gone, received: gone, connection: endedConn{syscall.EHOSTUNREACH}, cause: endConnectionLost, err: syscall.EHOSTUNREACH},
+		"connection cut":         {read: gone, received: gone, connection: endedConn{net.ErrClosed}, cause: session.EndConnectionCut, err: gone},
+		"connection unreachable": {read: gone, received: gone, connection: endedConn{syscall.EHOSTUNREACH}, cause: session.EndConnectionLost, err: syscall.EHOSTUNREACH},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -79,6 +79,6 @@ func TestEndsWhileAMessageWaits(t *testing.T) {
 		a.reset()
 		synctest.Wait()
 		s.store.on(nil)
-		require.Equal(t, []any{endReset}, s.causes())
+		require.Equal(t, []any{session.EndReset.String()}, s.causes())
 	})
 }

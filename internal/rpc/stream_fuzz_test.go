@@ -201,7 +201,7 @@ func FuzzStreamMessage(f *testing.F) {
 		f.Add(b)
 	}
 	s := &strictEngine{}
-	d := startRegistry(f, s, time.Nanosecond, slog.New(slog.DiscardHandler))
+	d := startRegistry(f, s, time.Nanosecond, slog.New(slog.DiscardHandler), nil)
 	session, err := d.Open(context.Background(), fleet.Hello{VM: "vm-1"}, silent{})
 	require.NoError(f, err)
 	f.Cleanup(func() { session.Close(nil) })
@@ -272,7 +272,7 @@ func FuzzStreamDecoder(f *testing.F) {
 	s := &strictEngine{}
 	c := config(&fakeAgents{})
 	c.Commands = NewStreamService(
-		startRegistry(f, s, time.Nanosecond, slog.New(slog.DiscardHandler)), "fuzz", slog.New(slog.DiscardHandler))
+		startRegistry(f, s, time.Nanosecond, slog.New(slog.DiscardHandler), nil), "fuzz", slog.New(slog.DiscardHandler))
 	handler := WithTimeouts(NewHandler(c), CallTimeout)
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
 		recorder := httptest.NewRecorder()

@@ -82,7 +82,7 @@ func (r *messageReader) applyHeartbeat(wire []byte) error {
 	}
 	h, repeated, err := r.heartbeats.Read(wire)
 	if err != nil {
-		r.session.Refuse(kindHeartbeat, err)
+		r.session.Refuse(session.KindHeartbeat, err)
 		return nil
 	}
 	r.repeated = repeated
@@ -122,46 +122,36 @@ func (r *messageReader) applyDecoded(m *commands.MIGletMessage) error {
 	case *commands.MIGletMessage_Event:
 		e, err := eventFromProto(m.Event)
 		if err != nil {
-			r.session.Refuse(kindEvent, err)
+			r.session.Refuse(session.KindEvent, err)
 			return nil
 		}
 		return r.session.Event(e)
 	case *commands.MIGletMessage_Heartbeat:
 		wire, err := proto.Marshal(m.Heartbeat)
 		if err != nil {
-			r.session.Refuse(kindHeartbeat, err)
+			r.session.Refuse(session.KindHeartbeat, err)
 			return nil
 		}
 		return r.applyHeartbeat(wire)
 	case *commands.MIGletMessage_Error:
 		r.session.Reported(m.Error.GetCode(), m.Error.GetMessage())
 	case *commands.MIGletMessage_Connect:
-		r.session.Refuse(kindConnect, fleet.Invalid("connect", "must be sent once"))
+		r.session.Refuse(session.KindConnect, fleet.Invalid("connect", "must be sent once"))
 	default:
-		r.session.Refuse(kindUnknown, fleet.Invalid("message", "must be set"))
+		r.session.Refuse(session.KindOther, fleet.Invalid("message", "must be set"))
 	}
 	return nil
 }
 
-// The kinds of messages, for the log.
-const (
-	kindConnect   = "connect"
-	kindAck       = "ack"
-	kindEvent     = "event"
-	kindHeartbeat = "heartbeat"
-	kindError     = "error"
-	kindUnknown   = "message"
-)
-
 // kinds are the kinds by their field numbers in MIGletMessage.
-var kinds = [...]string{
-	1: kindConnect, ackField: kindAck, 3: kindEvent, heartbeatField: kindHeartbeat, 5: kindError,
+var kinds = [...]session.MessageKind{
+	1: session.KindConnect, ackField: session.KindAck, 3: session.KindEvent, heartbeatField: session.KindHeartbeat, 5: session.KindError,
 }
 
 // kindOf returns the kind of a message that may be malformed. If it has several, the last one
 // counts.
-func kindOf(b []byte) string {
-	kind := kindUnknown
+func kindOf(b []byte) session.MessageKind {
+	kind := session.KindOther
 	walk(b, func(number protowire.Number, form protowire.Type, _ []byte) {
 		if form == protowire.BytesType && int(number) < len(kinds) {
 			kind = kinds[number]
@@ -170,18 +160,18 @@ func kindOf(b []byte) string {
 	return kind
 }
 
-func kindOfMessage(m *commands.MIGletMessage) string {
+func kindOfMessage(m *commands.MIGletMessage) session.MessageKind {
 	switch m.GetMessage().(type) {
 	case *commands.MIGletMessage_Connect:
-		return kindConnect
+		return session.KindConnect
 	case *commands.MIGletMessage_Event:
-		return kindEvent
+		return session.KindEvent
 	case *commands.MIGletMessage_Heartbeat:
-		return kindHeartbeat
+		return session.KindHeartbeat
 	case *commands.MIGletMessage_Error:
-		return kindError
+		return session.KindError
 	default:
-		return kindUnknown
+		return session.KindOther
 	}
 }
 
@@ -195,7 +185,7 @@ func unrecognised(wire []byte, fault error) error {
 	if fault == nil && len(wire) <= maxAgentMessage {
 		return nil
 	}
-	if kind := kindOf(wire); kind != kindConnect && kind != kindUnknown {
+	if kind := kindOf(wire); kind != session.KindConnect && kind != session.KindOther {
 		return nil
 	}
 	if len(wire) > maxAgentMessage {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // rawClient is an agent's end of a gRPC stream, on which it writes and reads bytes.
@@ -105,7 +106,7 @@ func TestAgentThatDoesNotReadIsCutOff(t *testing.T) {
 		time.Sleep(time.Second) // fake clock
 		require.Equal(t, writeTimeout, time.Since(began))
 		synctest.Wait()
-		require.Equal(t, []any{endWriteTimeout}, s.causes())
+		require.Equal(t, []any{session.EndWriteTimeout.String()}, s.causes())
 		line := s.log.records(t, "agent disconnected")[0]
 		require.Contains(t, line["error"], "the agent did not accept a message within 10s")
 		require.False(t, s.vm("vm-1").Connected)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // Invalid messages are refused, and the stream continues.
@@ -49,12 +50,12 @@ func TestStreamOfGarbage(t *testing.T) {
 	for name, test := range map[string]struct {
 		body  []byte
 		code  string
-		cause string
+		cause session.EndCause
 	}{
-		"cut short":          {[]byte{0, 0, 0, 1, 0, 'x'}, "13", endProtocol},
-		"too large":          {frame(0, make([]byte, maxStreamMessage+1)), "8", endTooLarge},
-		"claims to be large": {[]byte{0, 0xff, 0xff, 0xff, 0xff}, "8", endTooLarge},
-		"not compressed":     {frame(1, []byte("x")), "13", endProtocol},
+		"cut short":          {[]byte{0, 0, 0, 1, 0, 'x'}, "13", session.EndProtocol},
+		"too large":          {frame(0, make([]byte, maxStreamMessage+1)), "8", session.EndTooLarge},
+		"claims to be large": {[]byte{0, 0xff, 0xff, 0xff, 0xff}, "8", session.EndTooLarge},
+		"not compressed":     {frame(1, []byte("x")), "13", session.EndProtocol},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -64,8 +65,8 @@ func TestStreamOfGarbage(t *testing.T) {
 				trailer := s.post(append(marshalled(t, hello("vm-1")), test.body...))
 				require.Equal(t, test.code, trailer.Get("Grpc-Status"), trailer)
 				require.False(t, s.vm("vm-1").Connected)
-				require.Equal(t, []any{test.cause}, s.causes())
-				if test.cause == endTooLarge {
+				require.Equal(t, []any{test.cause.String()}, s.causes())
+				if test.cause == session.EndTooLarge {
 					require.Contains(t, s.log.records(t, "agent disconnected")[0]["error"], "1048576")
 				}
 
@@ -91,13 +92,13 @@ func TestStreamRefusesMalformedMessages(t *testing.T) {
 		early    string // the status if it is sent before the ConnectRequest
 		errorHas string
 	}{
-		"no protobuf":       {body: frame(0, []byte{0xff, 0xff, 0xff}), what: "message", early: "3", errorHas: "parse"},
+		"no protobuf":       {body: frame(0, []byte{0xff, 0xff, 0xff}), what: "other", early: "3", errorHas: "parse"},
 		"text not UTF-8":    {body: frame(0, []byte{0x1a, 3, 0x0a, 1, 0xff}), what: "event", early: "0", errorHas: "UTF-8"},
 		"beat not UTF-8":    {body: frame(0, []byte{0x22, 3, 0x0a, 1, 0xff}), what: "heartbeat", early: "0", errorHas: "UTF-8"},
 		"connect not UTF-8": {body: frame(0, []byte{0x0a, 3, 0x0a, 1, 0xff}), what: "connect", early: "3", errorHas: "UTF-8"},
 		"large event":       {body: marshalled(t, large), what: "event", early: "0", errorHas: fmt.Sprintf("its size of %d bytes exceeds the limit of 65536 bytes", proto.Size(large))},
 		"large heartbeat":   {body: marshalled(t, largeBeat), what: "heartbeat", early: "0", errorHas: "exceeds the limit of 65536 bytes"},
-		"large nothing":     {body: frame(0, make([]byte, maxAgentMessage+1)), what: "message", early: "8", errorHas: "exceeds the limit of 65536 bytes"},
+		"large nothing":     {body: frame(0, make([]byte, maxAgentMessage+1)), what: "other", early: "8", errorHas: "exceeds the limit of 65536 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -107,7 +108,7 @@ func TestStreamRefusesMalformedMessages(t *testing.T) {
 				trailer := s.post(append(append(bytes.Clone(first), test.body...), marshalled(t, eventMessage("after"))...))
 				require.Equal(t, "0", trailer.Get("Grpc-Status"), trailer)
 				require.Len(t, s.events("vm-1"), 1)
-				require.Equal(t, []any{endClosed}, s.causes())
+				require.Equal(t, []any{session.EndClosed.String()}, s.causes())
 				refused := s.log.records(t, "message refused")
 				require.Len(t, refused, 1)
 				require.Equal(t, test.what, refused[0]["what"])

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/session"
 )
 
 // A VM that reports too much over HTTP gets 429 with Retry-After.
@@ -63,14 +64,14 @@ func TestUnreadStreams(t *testing.T) {
 // protocol error.
 func TestThrottledAgentLeaves(t *testing.T) {
 	t.Parallel()
-	for cause, leave := range map[string]func(a *streamClient){
-		endReset: func(a *streamClient) { a.reset() },
-		endClosed: func(a *streamClient) {
+	for cause, leave := range map[session.EndCause]func(a *streamClient){
+		session.EndReset: func(a *streamClient) { a.reset() },
+		session.EndClosed: func(a *streamClient) {
 			require.NoError(a, a.rpc.CloseRequest())
 			a.reset()
 		},
 	} {
-		t.Run(cause, func(t *testing.T) {
+		t.Run(cause.String(), func(t *testing.T) {
 			t.Parallel()
 			s := startStreams(t, time.Hour)
 			a := s.connect("vm-1")
@@ -84,8 +85,8 @@ func TestThrottledAgentLeaves(t *testing.T) {
 			leave(a)
 			require.Eventually(t, func() bool { return len(s.causes()) > 0 }, 10*time.Second, time.Millisecond)
 			s.registry.Close() // ends the held stream
-			require.NotContains(t, s.causes(), endProtocol)
-			require.Eventually(t, func() bool { return len(s.log.records(t, "call failed")) > 0 || cause == endClosed }, 10*time.Second, time.Millisecond)
+			require.NotContains(t, s.causes(), session.EndProtocol.String())
+			require.Eventually(t, func() bool { return len(s.log.records(t, "call failed")) > 0 || cause == session.EndClosed }, 10*time.Second, time.Millisecond)
 			for _, r := range s.log.records(t, "call failed") {
 				require.Equal(t, "DEBUG", r["level"], r)
 			}

@@ -232,7 +232,7 @@ func TestStampsDuringJumps(t *testing.T) {
 	c := wallclock.New(
 		func() time.Time { return clock().Add(time.Duration(off.Load())) },
 		func() time.Duration { return time.Since(start) })
-	r := &Registry{Options: Options{Clock: c.Now}}
+	r := &Registry{Options: Options{Clock: c.Now}, metrics: newMetrics(nil, nil)}
 	r.beats = newHeartbeats(r)
 	ctx, stop := context.WithCancel(t.Context())
 	stamped := make(chan struct{})
@@ -241,7 +241,7 @@ func TestStampsDuringJumps(t *testing.T) {
 		defer close(stamped)
 		s := &Session{registry: r}
 		for ctx.Err() == nil {
-			s.arrive()
+			s.arrive(KindEvent)
 			given.Add(1)
 		}
 	}()

@@ -154,6 +154,6 @@ func (s *Session) deliverNext(ctx context.Context) error {
 	}
 	id := lease.Command.ID // not a pointer into the lease, which holds the params
 	s.written.Store(&id)
-	s.registry.counters.delivered.Add(1)
+	s.registry.delivered.Add(1)
 	return nil
 }

@@ -147,6 +147,17 @@ func (b *heartbeats) oldest(now time.Time) time.Time {
 	}
 }
 
+// waiting returns how many heartbeats were received and are not stored yet.
+func (b *heartbeats) waiting() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.group)
+	if !b.storing.IsZero() {
+		n += len(b.free) // the group that take returned
+	}
+	return float64(n)
+}
+
 // failing returns why heartbeats cannot be stored at the moment; nil if they can.
 func (b *heartbeats) failing() error {
 	if err := b.fault.Load(); err != nil {
@@ -211,6 +222,7 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 			return
 		}
 		if b.givesUp() {
+			b.registry.metrics.lost.Add(float64(len(group)))
 			b.registry.Log.Error("heartbeats lost", logkey.Count, len(group), logkey.Error, err)
 			return
 		}
@@ -225,6 +237,7 @@ func (b *heartbeats) flush(group []fleet.Heartbeat) {
 // whose heartbeats cannot be stored does not affect others.
 func (b *heartbeats) flushHalves(group []fleet.Heartbeat, fault error) {
 	if len(group) == 1 {
+		b.registry.metrics.lost.Inc()
 		vm := group[0].VM
 		b.registry.limited(b.registry.Log, logHeartbeatsLost, vm).Error("heartbeats lost", logkey.VM, vm, logkey.Count, 1, logkey.Error, fault)
 		return

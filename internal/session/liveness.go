@@ -6,13 +6,25 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
-// arrive stamps a message that was read just now: it is judged by that time, however long
-// it takes to be stored.
-func (s *Session) arrive() time.Time { return s.stamp(fleet.Liveness.Receive) }
+// arrive counts and stamps a message that was read just now: it is judged by that time,
+// however long it takes to be stored.
+func (s *Session) arrive(kind MessageKind) time.Time {
+	s.registry.metrics.received[kind].Inc()
+	return s.stamp(fleet.Liveness.Receive)
+}
 
 // arriveHeartbeat is arrive for a heartbeat.
 func (s *Session) arriveHeartbeat() time.Time {
-	return s.stamp(func(l fleet.Liveness, at time.Time) fleet.Liveness { return l.Receive(at).ReceiveHeartbeat(at) })
+	s.registry.metrics.heartbeats.Inc()
+	var before time.Time
+	at := s.stamp(func(l fleet.Liveness, at time.Time) fleet.Liveness {
+		before = l.LastHeartbeatAt
+		return l.Receive(at).ReceiveHeartbeat(at)
+	})
+	if !before.IsZero() {
+		s.registry.metrics.heartbeatGap.Observe(at.Sub(before).Seconds())
+	}
+	return at
 }
 
 // stamp returns the time of receipt of a message and applies change, with that time, to

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/maintenance"
+	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/registration"
 	"github.com/mig-controller/mig-controller/internal/store"
 	"github.com/mig-controller/mig-controller/internal/store/memory"
@@ -57,6 +59,8 @@ type system struct {
 	log    *lines
 	dir    string // the journal's
 	began  time.Time
+
+	metrics *prometheus.Registry // of the Registry
 }
 
 // with changes the options of a system.
@@ -96,7 +100,9 @@ func (s *system) start(change ...with) {
 	s.Helper()
 	registrar, err := registration.New(registration.Options{Source: s.tokens})
 	require.NoError(s, err)
+	s.metrics = prometheus.NewRegistry()
 	o := Options{
+		Metrics: s.metrics, Pools: metric.NewPools(2),
 		Engine: s.store, Registrar: registrar, Journal: s.openJournal(),
 		Clock: clock, Log: slog.New(slog.NewJSONHandler(s.log, nil)),
 	}

@@ -80,7 +80,7 @@ func (r *Registry) admitReport(vm fleet.VMID, size int) error {
 
 func (r *Registry) noteThrottled(vm fleet.VMID, via fleet.Route, v ratelimit.Verdict) {
 	if v.New {
-		r.counters.throttled.Add(1)
+		r.metrics.throttles.Inc()
 		r.limited(r.Log, logThrottled, vm).Warn("agent throttled", logkey.VM, vm, logkey.Via, via, keyRule, r.pace.rule)
 	}
 }

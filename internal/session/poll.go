@@ -11,6 +11,7 @@ import (
 
 // Poll leases the next command of a VM that has no session. It returns at most one.
 func (r *Registry) Poll(ctx context.Context, vm fleet.VMID) ([]Lease, error) {
+	r.metrics.requested[kindPoll].Inc()
 	v, err := r.polled(ctx, vm)
 	if err != nil || v.Connected {
 		return nil, err
@@ -22,7 +23,7 @@ func (r *Registry) Poll(ctx context.Context, vm fleet.VMID) ([]Lease, error) {
 	case err != nil:
 		return nil, err
 	}
-	r.counters.delivered.Add(1)
+	r.delivered.Add(1)
 	return []Lease{l}, nil
 }
 
@@ -41,6 +42,7 @@ func (r *Registry) polled(ctx context.Context, vm fleet.VMID) (fleet.VM, error) 
 func (r *Registry) Token(
 	ctx context.Context, vm fleet.VMID, group string, labels []string,
 ) (registration.Runner, error) {
+	r.metrics.requested[kindTokenRequest].Inc()
 	runner, err := r.Registrar.Runner(ctx, group, labels)
 	if err == nil {
 		r.limited(r.Log, logTokenIssued, vm).Info("registration token issued", logkey.VM, vm)
@@ -52,6 +54,7 @@ func (r *Registry) Token(
 // returns. It returns the VM as it is then and the event as stored, or a
 // *fleet.ThrottledError when the VM reports more than it may.
 func (r *Registry) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fleet.Event, error) {
+	r.metrics.requested[KindEvent].Inc()
 	arrived, done := r.unstored.add(r.receivedAt)
 	defer done()
 	e.Via, e.Epoch, e.ReceivedAt = fleet.HTTP, 0, arrived
@@ -74,6 +77,7 @@ func (r *Registry) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fl
 // others within 100 ms. It returns a *fleet.ThrottledError when the VM reports more than it
 // may.
 func (r *Registry) ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error {
+	r.metrics.requested[KindHeartbeat].Inc()
 	h.Via, h.Epoch, h.ReceivedAt = fleet.HTTP, 0, r.receivedAt()
 	if err := h.Check(); err != nil {
 		return err

@@ -8,14 +8,19 @@ package session
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
 	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/registration"
 )
 
@@ -72,6 +77,10 @@ type Options struct {
 	// MaxHeld is how many streams are held at a time; any beyond end at once. Zero is
 	// 20,000: a held stream costs as much memory as a live one.
 	MaxHeld int
+	// Metrics registers the metrics; nil registers none. Pools has the values of their label
+	// for pools; nil has none.
+	Metrics prometheus.Registerer
+	Pools   *metric.Pools
 }
 
 // Registry holds the live sessions of this process and serves their agents. It is safe
@@ -84,7 +93,8 @@ type Registry struct {
 	pace        pace
 	beats       *heartbeats
 	waker       *waker
-	counters    counters
+	metrics     metrics
+	delivered   atomic.Int64
 	limiter     loglimit.Limiter
 	holds       chan struct{}
 	times       times
@@ -112,12 +122,14 @@ func Start(ctx context.Context, o Options) (*Registry, error) {
 	}
 	r := &Registry{
 		Options: o, holds: make(chan struct{}, o.MaxHeld), pace: newPace(o.ReportRate), stopping: make(chan struct{}),
+		metrics: newMetrics(o.Metrics, o.Pools),
 	}
 	r.configuredAt.Store(o.Clock().UnixNano())
 	r.sessions.newest = map[fleet.VMID]*Session{}
 	r.sessions.live = map[*Session]bool{}
 	r.pendingEnds.sessions = map[fleet.VMID]ending{}
 	r.beats = newHeartbeats(r)
+	r.metrics.watch(o.Metrics, r.beats.waiting, func() float64 { return float64(len(r.holds)) })
 	r.waker = newWaker(r.wakeSession)
 	r.unlisten = o.Engine.OnReady(r.waker.add)
 	r.background.Go(r.beats.flushLoop)
@@ -134,6 +146,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ReportRate == 0 {
 		o.ReportRate = defaultReportRate
+	}
+	if o.Pools == nil {
+		o.Pools = metric.NewPools(0)
 	}
 	return o
 }
@@ -218,16 +233,14 @@ type Stats struct {
 	Throttled int64
 }
 
-type counters struct{ superseded, refused, lateAcks, delivered, throttled atomic.Int64 }
-
 // Stats returns the counts as they are now.
 func (r *Registry) Stats() Stats {
 	return Stats{
 		Sessions:   r.sessions.count(),
-		Superseded: r.counters.superseded.Load(),
-		Refused:    r.counters.refused.Load(),
-		LateAcks:   r.counters.lateAcks.Load(),
-		Delivered:  r.counters.delivered.Load(),
-		Throttled:  r.counters.throttled.Load(),
+		Superseded: total(r.metrics.superseded.young, r.metrics.superseded.older),
+		Refused:    total(slices.Collect(maps.Values(r.metrics.refused))...),
+		LateAcks:   total(r.metrics.lateAcks),
+		Delivered:  r.delivered.Load(),
+		Throttled:  total(r.metrics.throttles),
 	}
 }

@@ -35,10 +35,10 @@ func (s *Session) persist(what string, write func(context.Context) error) error 
 // was not delivered to this VM is refused, and the session continues. Ack returns an error
 // only when the session has ended.
 func (s *Session) Ack(a fleet.Ack) error {
-	arrived, done := s.registry.unstored.add(s.arrive)
+	arrived, done := s.registry.unstored.add(func() time.Time { return s.arrive(KindAck) })
 	defer done()
 	if err := fleet.CheckID("command_ack.command_id", string(a.CommandID)); err != nil {
-		s.refuse("ack", err)
+		s.refuse(KindAck, err)
 		return nil
 	}
 	s.acked()
@@ -50,7 +50,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 	})
 	switch {
 	case errors.Is(err, fleet.ErrNotFound), errors.Is(err, fleet.ErrNotDelivered), errors.Is(err, fleet.ErrDamaged):
-		s.refuse("ack", err)
+		s.refuse(KindAck, err)
 		return nil
 	case errors.Is(err, fleet.ErrSuperseded):
 		return nil // the reader continues until the held stream ends
@@ -58,7 +58,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 		return err
 	}
 	if late {
-		s.registry.counters.lateAcks.Add(1)
+		s.registry.metrics.lateAcks.Inc()
 	}
 	return nil
 }
@@ -78,13 +78,13 @@ func (s *Session) AckRepaired(id fleet.CommandID, size int, fault error) {
 // Event stores an event; it is durable when Event returns. An event that violates a rule is
 // refused, and the session continues. Event returns an error only when the session has ended.
 func (s *Session) Event(e fleet.Event) error {
-	arrived, done := s.registry.unstored.add(s.arrive)
+	arrived, done := s.registry.unstored.add(func() time.Time { return s.arrive(KindEvent) })
 	defer done()
-	if !s.admit("event", &e.Origin, arrived) {
+	if !s.admit(KindEvent, &e.Origin, arrived) {
 		return nil
 	}
 	if err := e.Check(); err != nil {
-		s.refuse("event", err)
+		s.refuse(KindEvent, err)
 		return nil
 	}
 	s.noteLiveness(func(l fleet.Liveness) fleet.Liveness { return l.ReceiveEvent(e.Type) })
@@ -104,11 +104,11 @@ func (s *Session) Event(e fleet.Event) error {
 // most once, perhaps after Heartbeat has returned.
 func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) error {
 	arrived := s.arriveHeartbeat()
-	if errors.Is(s.Cause(), fleet.ErrSuperseded) || !s.admit("heartbeat", &h.Origin, arrived) {
+	if errors.Is(s.Cause(), fleet.ErrSuperseded) || !s.admit(KindHeartbeat, &h.Origin, arrived) {
 		return nil
 	}
 	if err := h.Check(); err != nil {
-		s.refuse("heartbeat", err)
+		s.refuse(KindHeartbeat, err)
 		return nil
 	}
 	s.log.Debug("heartbeat received", keyStatus, h.Status)
@@ -117,7 +117,7 @@ func (s *Session) Heartbeat(h fleet.Heartbeat, render func() ([]byte, error)) er
 
 // Reported logs an error that the agent reported, unless there were too many.
 func (s *Session) Reported(code, message string) {
-	s.arrive()
+	s.arrive(KindError)
 	s.registry.limited(s.log, logReported, s.vm).Warn("agent reported an error", logkey.Code, clip(code), keyMessage, clip(message))
 }
 
@@ -125,22 +125,22 @@ func (s *Session) Reported(code, message string) {
 func clip(s string) string { return s[:min(len(s), 512)] }
 
 // Refuse counts a message that violated a rule, and logs it unless there were too many.
-func (s *Session) Refuse(what string, why error) {
-	s.arrive()
-	s.refuse(what, why)
+func (s *Session) Refuse(kind MessageKind, why error) {
+	s.arrive(kind)
+	s.refuse(kind, why)
 }
 
 // refuse is Refuse for a message whose arrival is stamped already.
-func (s *Session) refuse(what string, why error) {
-	s.registry.counters.refused.Add(1)
-	s.registry.limited(s.log, logRefused, s.vm).Warn("message refused", keyWhat, what, logkey.Error, why)
+func (s *Session) refuse(kind MessageKind, why error) {
+	s.registry.metrics.refused[kind].Inc()
+	s.registry.limited(s.log, logRefused, s.vm).Warn("message refused", keyWhat, kind, logkey.Error, why)
 }
 
 // admit completes the origin of a report from this session. It refuses a report that names
 // another VM.
-func (s *Session) admit(what string, o *fleet.Origin, arrived time.Time) bool {
+func (s *Session) admit(kind MessageKind, o *fleet.Origin, arrived time.Time) bool {
 	if o.VM != "" && o.VM != s.vm {
-		s.refuse(what, fleet.Invalid("vm_id", "must be empty or the VM of the stream"))
+		s.refuse(kind, fleet.Invalid("vm_id", "must be empty or the VM of the stream"))
 		return false
 	}
 	o.VM, o.Via, o.Epoch, o.ReceivedAt = s.vm, fleet.Stream, s.epoch, arrived

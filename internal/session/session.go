@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
@@ -57,6 +59,7 @@ type Session struct {
 
 	superseded chan struct{}                   // closed when a newer session supersedes this one
 	written    atomic.Pointer[fleet.CommandID] // the latest command that was written in full
+	live       prometheus.Gauge                // counts the newest sessions of its pool's VMs
 
 	mu      sync.Mutex
 	cause   error              // why the controller ended it; nil while it has not
@@ -72,10 +75,10 @@ type Session struct {
 // Close when it ends. Open returns a *fleet.FieldError for an id that violates a rule.
 func (r *Registry) Open(ctx context.Context, h fleet.Hello, t Transport) (*Session, error) {
 	if err := h.Check(); err != nil {
-		return nil, err
+		return nil, r.rejected(err)
 	}
 	if !r.sessions.enter() {
-		return nil, fleet.ErrStopping
+		return nil, r.rejected(fleet.ErrStopping)
 	}
 	opened := r.receivedAt()
 	out, err := r.Engine.ApplyLate(ctx, h.VM, "", func() (fleet.Input, time.Time) {
@@ -83,12 +86,11 @@ func (r *Registry) Open(ctx context.Context, h fleet.Hello, t Transport) (*Sessi
 	})
 	if err != nil {
 		r.sessions.leave()
-		return nil, err
+		return nil, r.rejected(err)
 	}
 	s := r.newSession(ctx, h, t, out.State.VM, opened)
 	if old := r.sessions.add(s); old != nil {
-		r.counters.superseded.Add(1)
-		old.logSuperseded(r.Clock())
+		old.noteSuperseded(r.Clock())
 		old.end(fleet.ErrSuperseded)
 	}
 	if err := t.Accept(); err != nil {
@@ -109,8 +111,8 @@ func (r *Registry) newSession(ctx context.Context, h fleet.Hello, t Transport, v
 	s := &Session{
 		registry: r, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
 		log: r.Log.With(logkey.VM, h.VM, logkey.Epoch, v.Epoch), wake: make(chan struct{}, 1),
-		superseded: make(chan struct{}),
-		liveness:   fleet.Liveness{OpenedAt: opened, LastMessageAt: opened},
+		superseded: make(chan struct{}), live: r.metrics.sessionOpened(h.Pool),
+		liveness: fleet.Liveness{OpenedAt: opened, LastMessageAt: opened},
 	}
 	s.stream, s.hangUp = context.WithCancel(ctx)
 	r.limited(s.log, logConnected, s.vm).Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
@@ -121,11 +123,15 @@ func (r *Registry) newSession(ctx context.Context, h fleet.Hello, t Transport, v
 // successor.
 const flapping = 30 * time.Second
 
-func (s *Session) logSuperseded(now time.Time) {
+// noteSuperseded counts and logs that a newer session superseded this one.
+func (s *Session) noteSuperseded(now time.Time) {
+	count := s.registry.metrics.superseded.older
 	level, hint := slog.LevelInfo, "its agent reconnected before the old link was known to be down"
 	if now.Sub(s.currentLiveness().OpenedAt) < flapping {
+		count = s.registry.metrics.superseded.young
 		level, hint = slog.LevelWarn, "it was only seconds old: if this repeats, two agents claim the VM"
 	}
+	count.Inc()
 	s.registry.limited(s.log, logSuperseded, s.vm).
 		Log(s.stream, level, "session superseded by a newer one of the same VM", logkey.Hint, hint)
 }
@@ -186,25 +192,6 @@ func (s *Session) cut() {
 	s.transport.Interrupt()
 }
 
-// EndError is why a stream ended.
-type EndError struct {
-	// Cause is a short constant text, for searching the log.
-	Cause string
-	// Err is the underlying error; nil if there is none.
-	Err error
-}
-
-// Error implements error.
-func (e *EndError) Error() string {
-	if e.Err == nil {
-		return e.Cause
-	}
-	return e.Cause + ": " + e.Err.Error()
-}
-
-// Unwrap returns the underlying error.
-func (e *EndError) Unwrap() error { return e.Err }
-
 // Close records the end of the session and waits until its deliveries have stopped. It
 // changes nothing of a newer session of the VM. cause is why the stream ended, for the log,
 // preferably an *EndError; if the controller ended the session, its reason takes precedence.
@@ -228,29 +215,8 @@ func (s *Session) Close(cause error) {
 		defer cancel()
 		_ = r.recordEnd(ctx, ending{s.vm, s.epoch, s.lastWritten(), r.receivedAt()}) // RecordEnds retries it
 	}
-	r.limited(s.log, logDisconnected, s.vm).Info("agent disconnected", endingAttrs(s.Cause(), cause)...)
+	end := endOf(s.Cause(), cause)
+	r.metrics.ended[end.Cause].Inc()
+	r.limited(s.log, logDisconnected, s.vm).Info("agent disconnected", end.attrs()...)
 	r.sessions.leave()
-}
-
-// endingAttrs are the log attributes of the end of a session: own is why the controller
-// ended it, and cause is what its reader reports.
-func endingAttrs(own, cause error) []any {
-	ending, ok := errors.AsType[*EndError](cause)
-	switch {
-	case errors.Is(own, fleet.ErrSuperseded):
-		ending = &EndError{Cause: "superseded"}
-	case errors.Is(own, fleet.ErrStopping):
-		ending = &EndError{Cause: "controller stopping"}
-	case errors.Is(own, fleet.ErrDamaged):
-		ending = &EndError{Cause: "record damaged"}
-	case errors.Is(own, fleet.ErrSilent):
-		ending = &EndError{Cause: "silent", Err: own}
-	case !ok:
-		ending = &EndError{Cause: "unknown", Err: cause}
-	}
-	attrs := []any{keyCause, ending.Cause}
-	if ending.Err != nil {
-		attrs = append(attrs, logkey.Error, ending.Err)
-	}
-	return attrs
 }

@@ -53,6 +53,10 @@ func (ss *sessionSet) add(s *Session) (superseded *Session) {
 	if current != nil && current.epoch > s.epoch {
 		return s
 	}
+	if current != nil {
+		current.live.Dec()
+	}
+	s.live.Inc()
 	ss.newest[s.vm] = s
 	return current
 }
@@ -65,6 +69,7 @@ func (ss *sessionSet) remove(s *Session) (newest bool) {
 	if ss.newest[s.vm] != s {
 		return false
 	}
+	s.live.Dec()
 	delete(ss.newest, s.vm)
 	return true
 }

@@ -31,7 +31,7 @@ func (r *Registry) AnswerStarted(ctx context.Context, vm fleet.VM) (*Lease, erro
 	case err != nil:
 		return nil, err
 	}
-	r.counters.delivered.Add(1)
+	r.delivered.Add(1)
 	return &l, nil
 }
 
