@@ -51,7 +51,7 @@ func testAlertDiskFull(t *testing.T) {
 		_, err = filler.Write(chunk)
 	}
 	p.awaitAlert(t, "MIGDiskFull")
-	require.Equal(t, "store", p.awaitAlert(t, "MIGControllerNotReady").Labels["check"])
+	p.awaitAlert(t, "MIGControllerNotReady", "check", "store")
 	require.NoError(t, filler.Truncate(0))
 	p.awaitEnd(t, "MIGControllerNotReady")
 	p.awaitEnd(t, "MIGDiskFull")

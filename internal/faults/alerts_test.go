@@ -53,7 +53,7 @@ func testAlertDatabaseBlocked(t *testing.T) {
 	p.awaitQuiet(t)
 	unlock := c.lock(t)
 	p.awaitAlert(t, "MIGCommitsFail")
-	require.Equal(t, "store", p.awaitAlert(t, "MIGControllerNotReady").Labels["check"])
+	p.awaitAlert(t, "MIGControllerNotReady", "check", "store")
 	unlock()
 	p.awaitEnd(t, "MIGControllerNotReady")
 }
@@ -101,7 +101,7 @@ func testAlertAgents(t *testing.T) {
 	c.send(t, "offline", "damaged")
 	c.execute(t, "UPDATE commands SET doc = x'7b7b7b' WHERE id = 'damaged'")
 	c.requireDataLoss(t, "damaged")
-	require.Equal(t, "commands", p.awaitAlert(t, "MIGRowsDamaged").Labels["class"])
+	p.awaitAlert(t, "MIGRowsDamaged", "class", "commands")
 	for _, name := range []string{"MIGRegistrationsFail", "MIGAgentsCompete", "MIGReconnectStorm"} {
 		p.awaitAlert(t, name)
 	}

@@ -140,19 +140,28 @@ func (p *prometheus) awaitQuiet(t *testing.T) {
 	await(t, func() bool { return len(p.firing(t)) == 0 }, "an alert fires before the fault")
 }
 
-// awaitAlert waits until an alert fires, and returns it.
-func (p *prometheus) awaitAlert(t *testing.T, name string) (found alert) {
+// awaitAlert waits until an alert with these labels fires, and returns it. Labels are names,
+// each followed by its value.
+func (p *prometheus) awaitAlert(t *testing.T, name string, labels ...string) (found alert) {
 	t.Helper()
 	awaitFor(t, 2*patience, func() bool {
-		for _, a := range p.firing(t) {
-			if a.Labels["alertname"] == name {
-				found = a
+		for _, found = range p.firing(t) {
+			if found.has(append(labels, "alertname", name)) {
 				return true
 			}
 		}
 		return false
 	}, "%s does not fire", name)
 	return found
+}
+
+func (a alert) has(labels []string) bool {
+	for i := 0; i < len(labels); i += 2 {
+		if a.Labels[labels[i]] != labels[i+1] {
+			return false
+		}
+	}
+	return true
 }
 
 // awaitEnd waits until an alert no longer fires.
