@@ -21,7 +21,8 @@ func TestRunbookCommands(t *testing.T) {
 		lines := line.FindAllStringSubmatch(readPage(t, "docs", page), -1)
 		require.NotEmpty(t, lines, page)
 		for _, match := range lines {
-			words := strings.Fields(match[1] + match[2])[1:]
+			command, _, _ := strings.Cut(match[1]+match[2], " | ")
+			words := strings.Fields(command)[1:]
 			p := program{stdout: io.Discard, stderr: io.Discard, width: func() int { return 0 }}
 			parser, err := kong.New(new(commandLine), p.grammar(func(int) {})...)
 			require.NoError(t, err)

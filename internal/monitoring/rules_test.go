@@ -129,7 +129,7 @@ func TestAlertsHaveARunbook(t *testing.T) {
 			continue
 		}
 		sections = append(sections, name)
-		for _, part := range []string{"**Meaning.**", "**Inspect.**", "**Act.**"} {
+		for _, part := range []string{"**Meaning.**", "**Inspect.**", "**Act.**", "migctl "} {
 			require.Contains(t, text, part, name)
 		}
 	}
