@@ -20,6 +20,7 @@ var quick = scenarios{
 	"disconnect-causes":     testDisconnectCauses,
 	"migctl-warns":          testMigctlWarns,
 	"killed-controller":     testKilledController,
+	"reconnect-storm":       testReconnectStorm,
 	"failing-registrations": testFailingRegistrations,
 	"clock-1970":            testClock1970,
 	"second-controller":     testSecondController,

@@ -16,6 +16,7 @@ import (
 type divider struct {
 	net.Listener
 	server *Server
+	turns  turns // of its connections
 	rest   chan net.Conn
 	failed chan error
 	closed chan struct{}
@@ -25,7 +26,7 @@ type divider struct {
 
 func newDivider(l net.Listener, s *Server) *divider {
 	d := &divider{
-		Listener: l, server: s,
+		Listener: l, server: s, turns: newTurns(),
 		rest: make(chan net.Conn), failed: make(chan error), closed: make(chan struct{}),
 	}
 	d.loop.Go(d.acceptLoop)
@@ -38,7 +39,7 @@ func (d *divider) acceptLoop() {
 	for {
 		c, err := d.Listener.Accept()
 		if err == nil {
-			d.server.attend(c, d.passOn)
+			d.server.attend(c, d.turns, d.passOn)
 			continue
 		}
 		select {

@@ -104,7 +104,7 @@ func TestConnectionsThatAreNotAdmittedAreCounted(t *testing.T) {
 	t.Parallel()
 	attend := func(s *Server) {
 		near, far := net.Pipe()
-		s.attend(near, func(net.Conn) { t.Error("it was served") })
+		s.attend(near, newTurns(), func(net.Conn) { t.Error("it was served") })
 		_, err := far.Read(make([]byte, 1))
 		require.ErrorIs(t, err, io.EOF)
 	}

@@ -60,6 +60,7 @@ type Server struct {
 	mu      sync.Mutex
 	conns   map[net.Conn]bool // value: whether it is known to speak HTTP/2
 	closing bool
+	closed  chan struct{}  // when closing is set
 	serving sync.WaitGroup // counts conns; nothing is added once closing is set
 }
 
@@ -74,6 +75,7 @@ func newServer(o Options, makeHTTP2 func(*http.Server, Options) http2Server) *Se
 	return &Server{
 		http1: http1, http2: makeHTTP2(http1, o), tls: o.TLS, proxies: o.Proxies, limit: limit,
 		metrics: newMetrics(o.Metrics, limit.open), log: o.Log, limiter: limiter, conns: map[net.Conn]bool{},
+		closed: make(chan struct{}),
 	}
 }
 
@@ -81,8 +83,8 @@ func newServer(o Options, makeHTTP2 func(*http.Server, Options) http2Server) *Se
 // http.ErrServerClosed, or until l fails.
 func (s *Server) Serve(l net.Listener) error { return s.http1.Serve(newDivider(l, s)) }
 
-// attend serves c if it speaks HTTP/2, and otherwise passes it to handOver.
-func (s *Server) attend(c net.Conn, handOver func(net.Conn)) {
+// attend serves c in its turn if it speaks HTTP/2, and otherwise passes it to handOver.
+func (s *Server) attend(c net.Conn, in turns, handOver func(net.Conn)) {
 	s.metrics.accepted.Inc()
 	source := sourceOf(c.RemoteAddr())
 	if !s.admit(source) {
@@ -97,7 +99,10 @@ func (s *Server) attend(c net.Conn, handOver func(net.Conn)) {
 		leave()
 		return
 	}
-	go s.serve(c, leave, handOver)
+	go func() {
+		in.wait(s.closed)
+		s.serve(c, leave, handOver)
+	}()
 }
 
 // serve serves c if it speaks HTTP/2, and otherwise passes it to handOver. It calls leave when
@@ -167,7 +172,10 @@ func (s *Server) remove(c net.Conn) {
 func (s *Server) shut(all bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.closing = true
+	if !s.closing {
+		s.closing = true
+		close(s.closed)
+	}
 	for c, isHTTP2 := range s.conns {
 		if all || !isHTTP2 {
 			_ = c.Close() // its server notices by reading

@@ -103,13 +103,16 @@ func (m *metrics) newMessages(with promauto.Factory) {
 }
 
 // watch adds what is read when the metrics are.
-func (m *metrics) watch(r prometheus.Registerer, heartbeats, held func() float64) {
+func (m *metrics) watch(r prometheus.Registerer, heartbeats, held, connects func() float64) {
 	gauge := func(name, help string, value func() float64) {
 		promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{Namespace: metric.Namespace, Name: name, Help: help}, value)
 	}
 	gauge("heartbeats_waiting",
 		"Heartbeats that were received and are not stored yet. Up to some hundred are normal; if it stays in the thousands, the database is too slow or unavailable.",
 		heartbeats)
+	gauge("connects_waiting",
+		"Streams that wait for their turn to open a session. After a start or an outage of the network all agents connect at once, and it falls to 0 within seconds; if it does not, the database is too slow.",
+		connects)
 	gauge("streams_held",
 		"Streams that were refused or superseded and are held for some seconds before they end, so that their agents do not reconnect at once.", held)
 }

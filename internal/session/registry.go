@@ -91,6 +91,7 @@ type Registry struct {
 	pendingEnds pendingEnds
 	unstored    unstored
 	pace        pace
+	admission   admission
 	beats       *heartbeats
 	waker       *waker
 	metrics     metrics
@@ -122,14 +123,17 @@ func Start(ctx context.Context, o Options) (*Registry, error) {
 	}
 	r := &Registry{
 		Options: o, holds: make(chan struct{}, o.MaxHeld), pace: newPace(o.ReportRate), stopping: make(chan struct{}),
-		metrics: newMetrics(o.Metrics, o.Pools),
+		metrics:   newMetrics(o.Metrics, o.Pools),
+		admission: newAdmission(openedAtOnce),
 	}
 	r.configuredAt.Store(o.Clock().UnixNano())
 	r.sessions.newest = map[fleet.VMID]*Session{}
 	r.sessions.live = map[*Session]bool{}
 	r.pendingEnds.sessions = map[fleet.VMID]ending{}
 	r.beats = newHeartbeats(r)
-	r.metrics.watch(o.Metrics, r.beats.waiting, func() float64 { return float64(len(r.holds)) })
+	r.metrics.watch(o.Metrics, r.beats.waiting,
+		func() float64 { return float64(len(r.holds)) },
+		func() float64 { return float64(r.admission.waiting.Load()) })
 	r.waker = newWaker(r.wakeSession)
 	r.unlisten = o.Engine.OnReady(r.waker.add)
 	r.background.Go(r.beats.flushLoop)

@@ -72,7 +72,8 @@ type Session struct {
 
 // Open opens a session for the agent that sent h. The session is durable, supersedes the
 // VM's previous one, and is sent the VM's commands. The caller reads the stream and calls
-// Close when it ends. Open returns a *fleet.FieldError for an id that violates a rule.
+// Close when it ends. Open returns a *fleet.FieldError for an id that violates a rule. When
+// many sessions are being opened, it waits for its turn.
 func (r *Registry) Open(ctx context.Context, h fleet.Hello, t Transport) (*Session, error) {
 	if err := h.Check(); err != nil {
 		return nil, r.rejected(err)
@@ -80,10 +81,7 @@ func (r *Registry) Open(ctx context.Context, h fleet.Hello, t Transport) (*Sessi
 	if !r.sessions.enter() {
 		return nil, r.rejected(fleet.ErrStopping)
 	}
-	opened := r.receivedAt()
-	out, err := r.Engine.ApplyLate(ctx, h.VM, "", func() (fleet.Input, time.Time) {
-		return fleet.SessionOpened{Hello: h, Written: r.lastWritten(h.VM)}, opened
-	})
+	opened, out, err := r.admit(ctx, h)
 	if err != nil {
 		r.sessions.leave()
 		return nil, r.rejected(err)
@@ -105,6 +103,19 @@ func (r *Registry) Open(ctx context.Context, h fleet.Hello, t Transport) (*Sessi
 	s.beginDeliveries() //nolint:contextcheck // as above
 	r.retryOutdated(ctx, s.log, out.State.VM)
 	return s, nil
+}
+
+// admit makes a session durable, in its turn. It returns when it was opened.
+func (r *Registry) admit(ctx context.Context, h fleet.Hello) (opened time.Time, out fleet.Outcome, err error) {
+	if err := r.admission.enter(ctx, r.stopping); err != nil {
+		return opened, out, err
+	}
+	defer r.admission.leave()
+	opened = r.receivedAt()
+	out, err = r.Engine.ApplyLate(ctx, h.VM, "", func() (fleet.Input, time.Time) {
+		return fleet.SessionOpened{Hello: h, Written: r.lastWritten(h.VM)}, opened
+	})
+	return opened, out, err
 }
 
 func (r *Registry) newSession(ctx context.Context, h fleet.Hello, t Transport, v fleet.VM, opened time.Time) *Session {

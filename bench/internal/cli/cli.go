@@ -15,6 +15,7 @@ const usage = `bench measures the controller and compares it with a bare server.
   bench report  write docs/performance.md's tables and plots from results
   bench soak    run a fleet with mixed load for a long time
   bench peer    run the server to compare with (bench run starts it itself)
+  bench call    make the calls of operators (bench run starts it itself)
 
 bench COMMAND -h lists the options of a command.
 `
@@ -39,7 +40,7 @@ func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	commands := map[string]func(context.Context, []string, io.Writer, io.Writer) error{
-		"run": run, "report": runReport, "soak": runSoak, "peer": runPeer,
+		"run": run, "report": runReport, "soak": runSoak, "peer": runPeer, "call": runCall,
 	}
 	if len(args) > 0 {
 		if command, ok := commands[args[0]]; ok {

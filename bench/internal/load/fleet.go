@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 )
 
 var (
@@ -29,11 +30,13 @@ const (
 type Fleet struct {
 	addr, name string
 	secure     *tls.Config
+	options    []grpc.DialOption  // of the connections of single VMs
 	shared     []*grpc.ClientConn // shared by all VMs; empty if each has its own
 	places     []atomic.Pointer[vm]
 	made       atomic.Int64 // VMs so far
 	sent       atomic.Int64
-	start      func(*vm) // runs a VM
+	registered atomic.Int64 // commands register_runner
+	start      func(*vm)    // runs a VM
 	cancel     context.CancelFunc
 	lives      sync.WaitGroup
 
@@ -46,6 +49,13 @@ type Fleet struct {
 // nil. Their ids begin with name. The caller must close the fleet.
 func NewFleet(addr string, secure *tls.Config, name string, n int) (*Fleet, error) {
 	return newFleet(&Fleet{addr: addr, secure: secure, name: name}, n)
+}
+
+// NewFieldFleet is NewFleet for VMs that reconnect as those in the field do: at once, and then
+// with the usual pauses of grpc-go, from 1 s on.
+func NewFieldFleet(addr string, secure *tls.Config, name string, n int) (*Fleet, error) {
+	usual := grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: connectWithin})
+	return newFleet(&Fleet{addr: addr, secure: secure, name: name, options: []grpc.DialOption{usual}}, n)
 }
 
 // NewMultiplexed creates n VMs whose streams are spread evenly over conns connections, like
@@ -78,11 +88,13 @@ func newFleet(f *Fleet, n int) (*Fleet, error) {
 	return f, nil
 }
 
+func vmID(name string, serial int64) string { return fmt.Sprintf("%s-%06d", name, serial) }
+
 // newVM creates a VM with a new id.
 func (f *Fleet) newVM() (v *vm, err error) {
 	serial := f.made.Add(1) - 1
 	v = &vm{
-		id: fmt.Sprintf("%s-%06d", f.name, serial), fleet: f,
+		id: vmID(f.name, serial), fleet: f,
 		first: make(chan struct{}), over: make(chan struct{}),
 	}
 	if v.beats, err = heartbeats(v.id); err != nil {
@@ -92,7 +104,7 @@ func (f *Fleet) newVM() (v *vm, err error) {
 		v.conn = f.shared[serial%n]
 		return v, nil
 	}
-	v.conn, err = dial(f.addr, f.secure)
+	v.conn, err = dial(f.addr, f.secure, f.options...)
 	return v, err
 }
 
@@ -147,6 +159,9 @@ func (f *Fleet) Ends() (int64, error) {
 
 // Sent returns how many heartbeats were passed to the connections.
 func (f *Fleet) Sent() int64 { return f.sent.Load() }
+
+// Registrations returns how many commands register_runner the VMs have received.
+func (f *Fleet) Registrations() int64 { return f.registered.Load() }
 
 // ID returns the id of the VM in the n-th place.
 func (f *Fleet) ID(n int) string { return f.places[n].Load().id }

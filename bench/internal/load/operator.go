@@ -61,6 +61,17 @@ func (o *Operator) Command(ctx context.Context, vm string) error {
 	return nil
 }
 
+// Send sends a command to a VM and returns when its acceptance is durable.
+func (o *Operator) Send(ctx context.Context, vm string) error {
+	req := &migcontrollerv1.SendCommandRequest{
+		VmId: vm,
+		Command: &commands.Command{
+			Type: "set_log_level", StringParams: map[string]string{"level": "debug"},
+		},
+	}
+	return o.call(ctx, "SendCommand", req, new(migcontrollerv1.SendCommandResponse))
+}
+
 // GetVM requests one VM.
 func (o *Operator) GetVM(ctx context.Context, vm string) error {
 	return o.call(ctx, "GetVM", &migcontrollerv1.GetVMRequest{VmId: vm}, new(migcontrollerv1.GetVMResponse))

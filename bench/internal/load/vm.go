@@ -157,6 +157,7 @@ func (v *vm) handleCommand(c *commands.Command) error {
 	if c.GetType() != "register_runner" {
 		return nil
 	}
+	v.fleet.registered.Add(1)
 	data := map[string]string{"runner_name": v.id, "runner_url": c.GetStringParams()["runner_url"]}
 	if err := v.send(v.event("runner_registered", data)); err != nil {
 		return err

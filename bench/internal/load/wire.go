@@ -52,6 +52,9 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return proto.Unmarshal(data.Materialize(), m)
 }
 
+// connectWithin is how long a connection may take, as in grpc-go by default.
+const connectWithin = 20 * time.Second
+
 // window is the minimum that HTTP/2 allows.
 const window = 64 << 10
 
@@ -82,7 +85,7 @@ func dial(addr string, secure *tls.Config, more ...grpc.DialOption) (*grpc.Clien
 		// up the processor that the server needs.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: 20 * time.Second,
+			MinConnectTimeout: connectWithin,
 		}),
 	}, more...)...)
 }

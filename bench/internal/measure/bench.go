@@ -66,6 +66,7 @@ var measures = []measure{
 	{"round-trip", withBare, usual, notGrowth, (*Bench).roundTrip},
 	{"commands", withBare, usual, notGrowth, (*Bench).commands},
 	{"reconnect", alone, usual, notGrowth, (*Bench).reconnect},
+	{"storm", alone, usual, func(s Sizes) []int { return s.StormVMs }, (*Bench).storm},
 	{"reads", alone, usual, notGrowth, (*Bench).reads},
 	{"start", alone, usual, notGrowth, (*Bench).start},
 	{"growth-vms", withBare, usual, func(s Sizes) []int { return s.GrowthVMs }, (*Bench).growthVMs},

@@ -25,6 +25,9 @@ type Sizes struct {
 
 	ReconnectVMs int
 
+	StormVMs  []int
+	StormRate int // calls of each kind a second
+
 	MultiplexedVMs, MultiplexedConns int
 	MultiplexedBeat, MultiplexedFor  time.Duration
 
@@ -54,7 +57,8 @@ var Full = Sizes{
 	ConnectVMs: 3000,
 	RoundTrips: 2000,
 	CommandVMs: 1000, CommandFor: 10 * time.Second,
-	ReconnectVMs:   10_000,
+	ReconnectVMs: 10_000,
+	StormVMs:     []int{5000, 10_000, 20_000}, StormRate: 20,
 	MultiplexedVMs: 100_000, MultiplexedConns: 120, MultiplexedBeat: 15 * time.Second, MultiplexedFor: 30 * time.Second,
 	ReadVMs: 10_000, ReadRate: 4000, ReadFor: 20 * time.Second,
 	StartVMs: 100_000, StartCommands: 1_000_000,
@@ -73,7 +77,8 @@ var Quick = Sizes{
 	ConnectVMs: 50,
 	RoundTrips: 50,
 	CommandVMs: 20, CommandFor: 500 * time.Millisecond,
-	ReconnectVMs:   50,
+	ReconnectVMs: 50,
+	StormVMs:     []int{50}, StormRate: 20,
 	MultiplexedVMs: 60, MultiplexedConns: 4, MultiplexedBeat: 300 * time.Millisecond, MultiplexedFor: 600 * time.Millisecond,
 	ReadVMs: 120, ReadRate: 200, ReadFor: 500 * time.Millisecond,
 	StartVMs: 200, StartCommands: 2000,
@@ -85,12 +90,15 @@ var Quick = Sizes{
 
 // UpTo returns the sizes without growth beyond this many VMs.
 func (s Sizes) UpTo(vms int) Sizes {
-	var at []int
-	for _, n := range s.GrowthVMs {
-		at = append(at, min(n, vms))
-	}
-	s.GrowthVMs = slices.Compact(at)
+	s.GrowthVMs, s.StormVMs = upTo(s.GrowthVMs, vms), upTo(s.StormVMs, vms)
 	return s
+}
+
+func upTo(sizes []int, most int) (at []int) {
+	for _, n := range sizes {
+		at = append(at, min(n, most))
+	}
+	return slices.Compact(at)
 }
 
 // most returns the number of connections of the largest chosen measure.
@@ -100,7 +108,7 @@ func (s Sizes) most(chosen func(string) bool) int {
 		"flood": s.FloodVMs, "paced": s.PacedVMs, "idle": s.IdleVMs, "connect": s.ConnectVMs,
 		"commands": s.CommandVMs, "reconnect": s.ReconnectVMs, "reads": s.ReadVMs,
 		"tls": s.TLSVMs, "multiplexed": s.MultiplexedConns,
-		"growth-vms": slices.Max(s.GrowthVMs), "growth-stored": growthAtOnce,
+		"growth-vms": slices.Max(s.GrowthVMs), "storm": slices.Max(s.StormVMs), "growth-stored": growthAtOnce,
 	} {
 		if chosen(name) {
 			n = max(n, vms)

@@ -154,6 +154,9 @@ func dataDir(dir string) string { return filepath.Join(dir, "data") }
 
 func logPath(dir string) string { return filepath.Join(dir, "server.log") }
 
+// Web returns its address for people and programs, which differs from that of agents.
+func (s *Server) Web() string { return s.http }
+
 // PID returns its process id.
 func (s *Server) PID() int { return s.child.PID() }
 

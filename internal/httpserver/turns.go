@@ -1,0 +1,24 @@
+package httpserver
+
+import "runtime"
+
+// turns delay the service of new connections while the process is busy, and refuse none. One
+// begins each time everything that could run before it has run. Without them, thousands of
+// agents that connect at once have thousands of goroutines that can run, and each step of every
+// request waits behind all of them.
+//
+// Each listener has its own, so that those who use one address do not wait for agents that
+// connect to the other.
+type turns chan struct{}
+
+func newTurns() turns { return make(turns, 1) }
+
+// wait returns when it is the caller's turn, or done is closed. Callers are served in order.
+func (t turns) wait(done <-chan struct{}) {
+	select {
+	case t <- struct{}{}: // a channel serves its senders in order
+		runtime.Gosched() // puts this goroutine behind all that can run
+		<-t
+	case <-done:
+	}
+}

@@ -1,0 +1,159 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/mig-controller/mig-controller/internal/fleet"
+)
+
+// Sessions get their turns in the order in which they ask, and no more of them than allowed
+// have one.
+func TestAdmissionIsInOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const atOnce, all = 3, 50
+		a := newAdmission(atOnce)
+		admitted := make(chan int, all)
+		for i := range all {
+			go func() {
+				if a.enter(t.Context(), nil) == nil {
+					admitted <- i
+				}
+			}()
+			synctest.Wait() // until it has its turn or waits for it
+		}
+		require.Len(t, admitted, atOnce)
+		require.EqualValues(t, all-atOnce, a.waiting.Load())
+		for i := range all {
+			require.Equal(t, i, <-admitted)
+			a.leave()
+			synctest.Wait()
+			require.Len(t, admitted, min(atOnce, all-i-1))
+		}
+		require.Zero(t, a.waiting.Load())
+		require.Empty(t, a.turns)
+	})
+}
+
+// A wait ends at once, without a turn, when the stream ends or the controller stops.
+func TestAdmissionEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newAdmission(1)
+		require.NoError(t, a.enter(t.Context(), nil))
+		began := time.Now()
+		ctx, cancel := context.WithCancel(t.Context())
+		stopping, ended := make(chan struct{}), make(chan error, 2)
+		go func() { ended <- a.enter(ctx, nil) }()
+		synctest.Wait()
+		cancel()
+		require.ErrorIs(t, <-ended, context.Canceled)
+		go func() { ended <- a.enter(t.Context(), stopping) }()
+		synctest.Wait()
+		close(stopping)
+		require.ErrorIs(t, <-ended, fleet.ErrStopping)
+		require.Zero(t, time.Since(began))
+		require.Zero(t, a.waiting.Load())
+		a.leave()
+		require.NoError(t, a.enter(t.Context(), nil), "those that gave up hold no turn")
+	})
+}
+
+// storm connects more agents than can have a turn, while the store does not answer, and
+// returns the results of all of them. The store answers once answer is closed.
+func storm(t *testing.T, s *system, agents int) (answer chan struct{}, opened chan error) {
+	t.Helper()
+	answer, opened = make(chan struct{}), make(chan error, agents)
+	s.store.on("OpenSession", func() error {
+		<-answer
+		return nil
+	})
+	for i := range agents {
+		go func() {
+			session, err := s.Open(t.Context(), fleet.Hello{VM: fleet.VMID(fmt.Sprintf("vm-%d", i))}, newTransport())
+			if err == nil {
+				session.Close(nil)
+			}
+			opened <- err
+		}()
+	}
+	synctest.Wait()
+	return answer, opened
+}
+
+// However many agents connect, and however long the store takes: no more than openedAtOnce
+// occupy the engine, so that an operator's command does not wait behind them. All are accepted
+// in the end.
+func TestStormIsDelayedAndNotRefused(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const agents = 20 * openedAtOnce
+		s := newSystem(t)
+		answer, opened := storm(t, s, agents)
+		require.Equal(t, openedAtOnce, s.store.called("OpenSession"))
+		require.EqualValues(t, agents-openedAtOnce, s.admission.waiting.Load())
+		time.Sleep(10 * time.Second) // fake clock
+		require.Empty(t, opened, "none was refused")
+		s.send("vm-0", "a")
+		close(answer)
+		for range agents {
+			require.NoError(t, <-opened)
+		}
+		require.Zero(t, s.admission.waiting.Load())
+	})
+}
+
+// The time for which a session waited is not held against its agent: it is not silent.
+func TestWaitIsNotSilence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		for range openedAtOnce {
+			require.NoError(t, s.admission.enter(t.Context(), nil))
+		}
+		connected := make(chan *Session, 1)
+		go func() {
+			session, err := s.Open(t.Context(), fleet.Hello{VM: "vm-1"}, newTransport())
+			if err == nil {
+				connected <- session
+			}
+		}()
+		time.Sleep(15 * time.Second) // fake clock
+		require.EqualValues(t, 1, s.admission.waiting.Load())
+		now := clock()
+		for range openedAtOnce {
+			s.admission.leave()
+		}
+		session := <-connected
+		require.False(t, session.currentLiveness().OpenedAt.Before(now))
+		session.Close(nil)
+	})
+}
+
+// A stop ends the waits at once.
+func TestStopEndsAStorm(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const agents = 3 * openedAtOnce
+		s := newSystem(t)
+		answer, opened := storm(t, s, agents)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		s.EndSessions(ctx)
+		for range agents - openedAtOnce {
+			require.ErrorIs(t, <-opened, fleet.ErrStopping)
+		}
+		close(answer)
+		for range openedAtOnce {
+			require.NoError(t, <-opened)
+		}
+		s.EndSessions(t.Context())
+		s.elapsed(0)
+	})
+}
