@@ -32,7 +32,7 @@ run: build ## Run a controller with five simulated VMs until Ctrl-C
 .PHONY: build
 build: ## Build the programs into bin/
 	@echo "==> Building into bin/"
-	@[[ -e bin/controller ]] || echo "    The first time this downloads up to 95 MB of modules and takes a minute or two."
+	@[[ -e bin/controller ]] || echo "    The first time this downloads up to 110 MB of modules and takes a minute or two."
 	@CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
 
 .PHONY: test

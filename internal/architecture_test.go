@@ -22,8 +22,8 @@ import (
 // layers are the packages of the product from the bottom up. A package may import from the
 // layers below its own. A new package needs a place here, and in the table of CONTRIBUTING.md.
 var layers = [][]string{
-	{"internal/diskspace", "internal/fleet", "internal/logkey", "internal/loglimit", "internal/metric", "internal/ratelimit", "internal/readiness", "internal/wallclock"},
-	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat"},
+	{"internal/diskspace", "internal/fleet", "internal/logkey", "internal/loglimit", "internal/metric", "internal/ratelimit", "internal/readiness", "internal/requestid", "internal/wallclock"},
+	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat", "internal/tracing", "internal/traceexport"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/session", "internal/maintenance"},
 	{"internal/rpc", "internal/httpserver", "internal/config", "internal/sim", "internal/cli"},
@@ -75,6 +75,18 @@ var rules = []struct {
 	{
 		from: "internal/metric", to: []string{thirdParty}, but: []string{prometheus, prometheus + "/collectors", prometheus + "/promhttp"},
 		why: "packages that all others use depend on little",
+	},
+	{
+		from: "internal/requestid", to: []string{thirdParty},
+		why: "packages that all others use depend on nothing",
+	},
+	{
+		from: everything, except: []string{"internal/app"}, to: []string{"internal/traceexport"},
+		why: "where traces go is decided in one place",
+	},
+	{
+		from: everything, except: []string{"internal/tracing", "internal/traceexport", "internal/rpc", "internal/app"}, to: []string{"go.opentelemetry.io"},
+		why: "what a span of a command contains is decided in package tracing",
 	},
 	{
 		from: "internal/ratelimit", to: []string{thirdParty}, but: []string{"golang.org/x/time/rate"},

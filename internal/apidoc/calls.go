@@ -44,6 +44,7 @@ var calls = []call{
 	{rpc: "SendCommand", in: "WatchFleet", title: "Then something happens", body: `{"vmId": "build-0001", "command": {"id": "drain-1", "type": "drain"}}`, status: http.StatusOK},
 	{rpc: "WatchFleet", title: "Go on where the watch ended", body: `{"vmId": "build-0001", "cursor": "{cursor}"}`, status: http.StatusOK, until: `"drain-1"`},
 	{rpc: "GetServerInfo", title: "Who answers", body: `{}`, status: http.StatusOK},
+	{rpc: "SetLogLevel", title: "Log more for ten minutes", body: `{"level": "LOG_LEVEL_DEBUG", "duration": "600s"}`, status: http.StatusOK},
 
 	{rpc: "ReportEvent", vm: "build-0002", title: "A VM has started", body: `{"type": "vm_started", "timestamp": "2026-01-02T03:04:05Z", "pool_id": "pool-1", "machine_type": "e2-standard-4", "region": "europe-west1", "cpu": 4, "memory": 16384, "disk": 251}`, status: http.StatusOK},
 	{rpc: "ReportEvent", vm: "build-0002", title: "An event of another VM", body: `{"type": "job_started", "vm_id": "build-0003"}`, status: http.StatusBadRequest},

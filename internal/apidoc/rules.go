@@ -31,6 +31,7 @@ var rules = map[protoreflect.FullName]struct {
 	"migcontroller.v1.ListEventsRequest":     {filters: []string{"vmId"}, most: pages},
 	"migcontroller.v1.ListHeartbeatsRequest": {required: []string{"vmId"}, ids: []string{"vmId"}, most: pages},
 	"migcontroller.v1.WatchFleetRequest":     {filters: []string{"vmId"}},
+	"migcontroller.v1.SetLogLevelRequest":    {required: []string{"level"}},
 }
 
 var pages = map[string]int{"pageSize": control.MaxPageSize}

@@ -46,6 +46,9 @@ func (a *App) facts(s summary) []slog.Attr {
 	if addr := a.MetricsAddr(); addr != "" {
 		facts = append(facts, slog.String(metricsKey, addr))
 	}
+	if s.Traces != "" {
+		facts = append(facts, slog.String(tracesKey, s.Traces))
+	}
 	if a.cert != nil {
 		facts = append(facts, slog.String(tlsKey, fmt.Sprintf("%s, valid until %s",
 			absolute(a.options.TLSCert), a.cert.ValidUntil().UTC().Format(time.RFC3339))))

@@ -60,6 +60,9 @@ func defaultStopTimeouts() stopTimeouts {
 // yet. ctx applies only to New. Either Run or Close must follow. The start-up text goes to
 // stdout, unless the log is JSON; everything else goes to log. New returns a
 // *config.OptionError when an option is invalid.
+//
+// Lines below the level of the options are not passed to log, until an operator changes the
+// level.
 func New(ctx context.Context, o config.Options, log *slog.Logger, stdout io.Writer) (*App, error) {
 	return newApp(ctx, o, log, stdout, defaultWiring())
 }
@@ -68,6 +71,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	if err := o.Check(); err != nil {
 		return nil, err
 	}
+	log, _ = controlled(o, log)
 	database, err := o.DatabasePath()
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -25,26 +26,31 @@ const (
 	httpAddrKey  = "http_addr"
 	journalKey   = "journal"
 	metricsKey   = "metrics"
+	logLevelKey  = "log_level"
 	namesKey     = "names"
 	openFilesKey = "open_files"
+	revertsAtKey = "reverts_at"
 	runnersKey   = "runners"
 	signalKey    = "signal"
 	simulatedKey = "simulated"
 	tlsKey       = "tls"
+	tracesKey    = "traces"
 	versionKey   = "version"
 	vmsKey       = "vms_about"
+
+	previousLevelKey = "previous_level"
 )
+
+// everyLevel is below all levels.
+const everyLevel = slog.Level(math.MinInt)
 
 // newLogger returns a logger to w with the level and format of the options.
 func newLogger(o config.Options, w io.Writer) *slog.Logger {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
-		level = slog.LevelInfo
-	}
+	var lines slog.Handler = newLineHandler(w, everyLevel)
 	if o.LogFormat == config.FormatJSON {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level, ReplaceAttr: utcTime}))
+		lines = slog.NewJSONHandler(w, &slog.HandlerOptions{Level: everyLevel, ReplaceAttr: utcTime})
 	}
-	return slog.New(newLineHandler(w, level))
+	return slog.New(&logHandler{lines, newLogLevel(o, lines)})
 }
 
 // lostLines returns the log line that reports how many lines are missing before it, at every

@@ -38,6 +38,8 @@ type summary struct {
 	Database string
 	// Runners names the source of runner configuration.
 	Runners string
+	// Traces names where traces are exported to; empty if they are off.
+	Traces string
 	// Warnings are logged, each on its own line.
 	Warnings []string
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/journal"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/maintenance"
 	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/readiness"
@@ -24,6 +25,8 @@ import (
 	"github.com/mig-controller/mig-controller/internal/session"
 	"github.com/mig-controller/mig-controller/internal/sim"
 	"github.com/mig-controller/mig-controller/internal/store/sqlite"
+	"github.com/mig-controller/mig-controller/internal/traceexport"
+	"github.com/mig-controller/mig-controller/internal/tracing"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
 
@@ -40,39 +43,72 @@ type controller struct {
 	tokenFile   *registration.FileWatch // nil without a token file
 	handler     http.Handler
 	summary     summary
+	log         *slog.Logger
+	level       *logLevel
+	traces      *traceexport.Provider // nil if they are off
 }
 
 // newService opens the store and the journal and starts the background work.
 func newService(
 	ctx context.Context, o config.Options, log *slog.Logger, metrics *prometheus.Registry, extra rpc.Extra,
 ) (service, error) {
-	c := &controller{clock: wallclock.System(), ready: readiness.New()}
+	log, level := controlled(o, log)
+	c := &controller{clock: wallclock.System(), ready: readiness.New(), level: level, log: log}
 	if err := c.open(ctx, o, log, metrics); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
-	c.control = control.New(control.Options{Engine: c.engine, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log, Metrics: metrics})
+	c.control = control.New(control.Options{
+		Engine: c.engine, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log, Traces: c.commandTraces(), Metrics: metrics,
+	})
+	requests := rpc.NewRequests(metrics)
+	interceptors, err := c.interceptors(log, requests)
+	if err != nil {
+		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // as above
+	}
 	page := metric.Page(metrics, log)
 	if o.MetricsAddr != "" {
 		page = nil // it has an address of its own
 	}
-	requests := rpc.NewRequests(metrics)
 	handler := rpc.AllowOrigins(rpc.NewHandler(rpc.Config{
 		Agents:   c.sessions,
 		Commands: rpc.NewStreamService(c.sessions, Version(), log),
-		Admin:    rpc.NewAdminService(c.control, rpc.Server{Version: Version(), StartedAt: now(), Sessions: c.sessionCount}),
+		Admin: rpc.NewAdminService(c.control, rpc.Server{
+			Version: Version(), StartedAt: now(), Sessions: c.sessionCount, Log: level,
+		}),
 		Ready:    c.ready,
 		Requests: requests, MetricsPage: page,
 		Stopping: c.sessions.Stopping(),
-		Options:  []connect.HandlerOption{connect.WithInterceptors(rpc.NewErrorInterceptor(log, requests))},
+		Options:  []connect.HandlerOption{connect.WithInterceptors(interceptors...)},
 		Extra:    extra,
 	}), o.AllowOrigins)
 	c.handler = rpc.WithTimeouts(restrictBrowsers(handler, o, log), rpc.CallTimeout)
 	return c, nil
 }
 
+// interceptors returns those of all calls, outermost first.
+func (c *controller) interceptors(log *slog.Logger, requests *rpc.Requests) ([]connect.Interceptor, error) {
+	all := []connect.Interceptor{rpc.NewErrorInterceptor(log, requests)}
+	if c.traces == nil {
+		return all, nil
+	}
+	traced, err := rpc.NewTraceInterceptor(c.traces.Requests(), c.traces.Propagator())
+	return append([]connect.Interceptor{traced}, all...), err
+}
+
+// commandTraces returns the source of the spans of commands; nil if traces are off.
+func (c *controller) commandTraces() *tracing.Commands {
+	if c.traces == nil {
+		return nil
+	}
+	return tracing.NewCommands(c.traces.Requests(), c.traces.Linked())
+}
+
 func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logger, metrics prometheus.Registerer) error {
 	pools := metric.NewPools(o.MetricsPools)
 	var err error
+	if c.traces, err = startTraces(ctx, log); err != nil {
+		return err
+	}
 	if c.registrar, err = o.Registrar(metrics); err != nil {
 		return err
 	}
@@ -94,7 +130,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 	}
 	c.sessions, err = session.Start(ctx, session.Options{
 		Engine: c.engine, Journal: c.journal, Registrar: c.registrar, Clock: c.clock.Now, Log: log,
-		TokenInVMStarted: o.TokenInVMStarted, ReportRate: reportRate(o), Metrics: metrics, Pools: pools,
+		TokenInVMStarted: o.TokenInVMStarted, ReportRate: reportRate(o), Metrics: metrics, Pools: pools, Traces: c.commandTraces(),
 	})
 	if err != nil {
 		return err
@@ -103,7 +139,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: retention(o), Checks: c.ready,
 		Clock: c.clock.Now, Follow: c.clock, Log: log, Metrics: metrics, Pools: pools,
 	})
-	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Warnings: o.RunnerWarnings()}
+	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Traces: c.traces.Describe(), Warnings: o.RunnerWarnings()}
 	if o.RegistrationTokenFile != "" {
 		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log, metrics)
 		c.tokenFile.Changed = c.sessions.RunnersConfigured
@@ -199,6 +235,7 @@ func (c *controller) Close() error {
 	if c.sessions != nil {
 		c.sessions.Close()
 	}
+	flushed := c.flushTraces() // no more begin
 	if c.maintenance != nil {
 		c.maintenance.Stop()
 	}
@@ -209,7 +246,24 @@ func (c *controller) Close() error {
 	if c.engine != nil {
 		errs = append(errs, c.engine.Close())
 	}
+	<-flushed
+	c.level.stop()
 	return errors.Join(errs...)
+}
+
+// flushTraces exports the last spans, and closes the channel when they are exported or lost. A
+// failure is not one of the controller.
+func (c *controller) flushTraces() <-chan struct{} {
+	flushed := make(chan struct{})
+	go func() {
+		defer close(flushed)
+		ctx, cancel := context.WithTimeout(context.Background(), flushTraces)
+		defer cancel()
+		if err := c.traces.Shutdown(ctx); err != nil {
+			c.log.Warn("traces incomplete", logkey.Error, err)
+		}
+	}()
+	return flushed
 }
 
 // simulate runs o.Simulate simulated agents until ctx ends.

@@ -189,6 +189,9 @@ func (in *invocation) commandFields(c *migcontrollerv1.CommandRecord) table {
 	t.field("Finished", in.whenBoth(c.GetFinishedAt()))
 	t.field("Expires", in.whenBoth(c.GetExpiresAt()))
 	t.field("Ack timeout", plain(formatDuration(c.GetAckTimeout().AsDuration())))
+	if id := c.GetTraceId(); id != "" {
+		t.field("Trace", plain(id))
+	}
 	return t
 }
 

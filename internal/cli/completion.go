@@ -210,6 +210,8 @@ func (p program) argumentValues(ctx context.Context, pos position) []string {
 		return p.vmIDs(ctx, pos.given)
 	case pos.argument.Name == "type":
 		return commandTypes
+	case pos.argument.Name == "level":
+		return logLevels
 	case pos.argument.Name == "name" && slices.Contains([]string{"use-context", "set-context", "delete-context"}, pos.node.Name):
 		return p.contextNames()
 	default:

@@ -77,7 +77,7 @@ func fixedCommands() []*migcontrollerv1.CommandRecord {
 				CommandId: "ctl-aa02", Message: "the log cannot be opened: no space left on device",
 				Result: map[string]string{"level": "info"},
 			},
-			Reason: "the agent answered that it failed", MaxDeliveries: 5,
+			Reason: "the agent answered that it failed", MaxDeliveries: 5, TraceId: "0af7651916cd43dd8448eb211c80319c",
 		},
 		{
 			Command: &commands.Command{Id: "reg-0001", Type: "register_runner"}, VmId: "vm-1",

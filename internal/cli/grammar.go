@@ -52,6 +52,7 @@ type commandLine struct {
 	Broadcast broadcastCmd `cmd:"" group:"Act" help:"Send a command to every VM that matches."`
 	Drain     drainCmd     `cmd:"" group:"Act" help:"Drain VMs: make them take no more jobs, and wait for their acks."`
 	Cancel    cancelCmd    `cmd:"" group:"Act" help:"Cancel commands."`
+	LogLevel  logLevelCmd  `cmd:"" name:"log-level" group:"Act" help:"Show or change the level of the controller's log."`
 
 	Config     configCmd     `cmd:"" group:"migctl itself" help:"Manage contexts: controllers with names."`
 	Options    optionsCmd    `cmd:"" group:"migctl itself" help:"Show the flags that every command has."`

@@ -231,7 +231,10 @@ func (f *fakeFleet) GetServerInfo(
 	if err := f.receive(req); err != nil {
 		return nil, err
 	}
-	return &migcontrollerv1.GetServerInfoResponse{Version: "v1.4.0", StartedAt: stamp(-26 * time.Hour), LiveSessions: 2}, nil
+	return &migcontrollerv1.GetServerInfoResponse{
+		Version: "v1.4.0", StartedAt: stamp(-26 * time.Hour), LiveSessions: 2,
+		LogLevel: migcontrollerv1.LogLevel_LOG_LEVEL_INFO, ConfiguredLogLevel: migcontrollerv1.LogLevel_LOG_LEVEL_INFO,
+	}, nil
 }
 
 func (f *fakeFleet) ListVMs(_ context.Context, req *migcontrollerv1.ListVMsRequest) (*migcontrollerv1.ListVMsResponse, error) {

@@ -49,7 +49,9 @@ func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Du
 }
 
 func (c *Control) enqueue(ctx context.Context, cmd fleet.Command) (fleet.Command, error) {
+	ctx, span := c.traces.Accept(ctx, &cmd)
 	kept, err := c.engine.Accept(ctx, cmd)
+	span.Accepted(&kept, err)
 	if err != nil {
 		return fleet.Command{}, named(err, "command", string(cmd.ID))
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/tracing"
 )
 
 // Options are the dependencies of a Control. Every field but Metrics is required.
@@ -30,6 +31,8 @@ type Options struct {
 	Log   *slog.Logger
 	// Metrics registers the metrics; nil registers none.
 	Metrics prometheus.Registerer
+	// Traces makes the spans of acceptances. Unlike the other fields it may be nil, for none.
+	Traces *tracing.Commands
 }
 
 // Control implements the operations for operators. It is safe for concurrent use.
@@ -41,6 +44,7 @@ type Control struct {
 	defaults fleet.CommandDefaults
 	clock    func() time.Time
 	log      *slog.Logger
+	traces   *tracing.Commands
 	limiter  loglimit.Limiter
 	metrics  metrics
 
@@ -58,7 +62,7 @@ type Control struct {
 // New returns a Control that listens to the engine until Close.
 func New(o Options) *Control {
 	c := &Control{
-		engine: o.Engine, defaults: o.Defaults, clock: o.Clock, log: o.Log,
+		engine: o.Engine, defaults: o.Defaults, clock: o.Clock, log: o.Log, traces: o.Traces,
 		closed: make(chan struct{}),
 	}
 	c.register(o.Metrics)

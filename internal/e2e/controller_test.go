@@ -47,7 +47,7 @@ type controller struct {
 // testOptions are the options of a controller for tests.
 func testOptions(dir string) config.Options {
 	o := config.Defaults()
-	o.HTTPAddr, o.GRPCAddr, o.DataDir = "localhost:0", "localhost:0", dir
+	o.HTTPAddr, o.GRPCAddr, o.DataDir, o.LogLevel = "localhost:0", "localhost:0", dir, "debug"
 	return o
 }
 

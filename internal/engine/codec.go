@@ -16,7 +16,7 @@ import (
 // since a program that does not know a member drops it when it rewrites the document.
 // encodingMark is the mark of the latest version that has written to a database.
 const (
-	encoding     = 1
+	encoding     = 2
 	encodingMark = "encoding"
 )
 

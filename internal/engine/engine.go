@@ -20,6 +20,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/requestid"
 	"github.com/mig-controller/mig-controller/internal/store"
 	"github.com/mig-controller/mig-controller/internal/wallclock"
 )
@@ -157,7 +158,9 @@ func (e *Engine) Apply(ctx context.Context, in fleet.Input, now time.Time) (flee
 // fleet.CommandAccepted specifies.
 func (e *Engine) Accept(ctx context.Context, c fleet.Command) (fleet.Command, error) {
 	out, err := e.apply(ctx, &op{vms: []fleet.VMID{c.VM}, commands: []fleet.CommandID{c.ID}, areNew: true},
-		func() (fleet.Input, time.Time) { return fleet.CommandAccepted{New: c}, e.Clock() })
+		func() (fleet.Input, time.Time) {
+			return fleet.CommandAccepted{New: c, RequestID: requestid.Of(ctx)}, e.Clock()
+		})
 	return out.Command, err
 }
 

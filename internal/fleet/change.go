@@ -13,6 +13,9 @@ type Change struct {
 	// Command lacks its parameters.
 	Command *Command
 	Event   *Event
+	// RequestID identifies the request that made the change, for the log; empty if none did,
+	// or if the change was read from the database.
+	RequestID string
 }
 
 // Step is what a change did to its command.

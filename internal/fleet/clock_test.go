@@ -163,7 +163,7 @@ func TestShiftInput(t *testing.T) {
 	t.Parallel()
 	by := -time.Hour
 	_, out, _ := clockState()
-	require.Equal(t, CommandAccepted{out.shiftTimes(by)}, ShiftInput(CommandAccepted{out}, by))
+	require.Equal(t, CommandAccepted{New: out.shiftTimes(by)}, ShiftInput(CommandAccepted{New: out}, by))
 	require.Equal(t,
 		LeaseRequested{VM: "vm", Command: "out", Request: LeaseRequest{At: t0.Add(by)}},
 		ShiftInput(LeaseRequested{VM: "vm", Command: "out", Request: LeaseRequest{At: t0}}, by))

@@ -110,6 +110,10 @@ type Command struct {
 	AckedAt    time.Time `json:"acked_at,omitzero"`
 	Reason     string    `json:"reason,omitempty"`
 
+	// Trace identifies the span of the acceptance, as a W3C traceparent; empty if it was not
+	// traced. No rule depends on it.
+	Trace string `json:"trace,omitempty"`
+
 	// Waiting is what an open command waited for when it was read. It is derived for
 	// readers and never stored.
 	Waiting Waiting `json:"-"`

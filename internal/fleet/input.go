@@ -9,7 +9,11 @@ import (
 // CommandAccepted is a new command of an operator. If its id is in use for the same request,
 // the outcome has the existing record; if for another one, it returns ErrIDTaken. A command
 // that waits for no other is leased to the VM's live session immediately.
-type CommandAccepted struct{ New Command }
+type CommandAccepted struct {
+	New Command
+	// RequestID identifies the request, for the log.
+	RequestID string
+}
 
 // Subject implements Input.
 func (in CommandAccepted) Subject() (VMID, CommandID) { return in.New.VM, in.New.ID }
@@ -25,6 +29,7 @@ func (in CommandAccepted) reduce(r *reduction) error {
 	free := len(r.State.Commands) == 0
 	r.Command = in.New
 	r.accept(in.New)
+	r.Changes[len(r.Changes)-1].RequestID = in.RequestID
 	if v := r.vm(); free && v.Connected && !in.New.NeedsToken() {
 		d := Delivery{Via: Stream, Epoch: v.Epoch, Boot: v.Boot, At: r.now}
 		if r.deliver(in.New, d) == nil { // otherwise its deadline has passed

@@ -38,23 +38,23 @@ func TestCommandAccepted(t *testing.T) {
 	late := c
 	late.ExpiresAt, late.DueAt = t1, t1
 	ended := c.endedAs(Cancelled, "", t0)
-	accept := CommandAccepted{c}
+	accept := CommandAccepted{New: c}
 	testReduce(t, map[string]reduceCase{
 		"a VM never seen":                  {in: accept, changed: []Command{c}, answer: c},
 		"a VM offline":                     {state: stateOf(offlineVM()), in: accept, changed: []Command{c}, answer: c},
 		"leased at once":                   {state: stateOf(liveVM()), in: accept, changed: []Command{leased}, log: both, answer: leased, ready: Ready{"c", false}},
-		"past its deadline":                {state: stateOf(liveVM()), in: CommandAccepted{late}, changed: []Command{late}, answer: late},
+		"past its deadline":                {state: stateOf(liveVM()), in: CommandAccepted{New: late}, changed: []Command{late}, answer: late},
 		"behind one in flight":             {state: stateOf(liveVM(), drain("a").deliveredBy(Stream, 2, t0)), in: accept, changed: []Command{c}, answer: c},
 		"behind one of an earlier session": {state: stateOf(liveVM(), drain("a").deliveredBy(Stream, 1, t0).stopped()), in: accept, changed: []Command{c}, answer: c, ready: Ready{"a", false}},
 		"behind one delivered to a poll":   {state: stateOf(liveVM(), drain("a").deliveredBy(HTTP, 2, t0)), in: accept, changed: []Command{c}, answer: c},
 		"behind one that is pending":       {state: stateOf(liveVM(), drain("a")), in: accept, changed: []Command{c}, answer: c, ready: Ready{"a", false}},
-		"register_runner":                  {state: stateOf(liveVM()), in: CommandAccepted{r}, changed: []Command{r}, answer: r, ready: Ready{"r", true}},
-		"register_runner without a token":  {state: stateOf(liveVM().waiting(t1.Add(1))), in: CommandAccepted{r}, changed: []Command{r}, answer: r},
+		"register_runner":                  {state: stateOf(liveVM()), in: CommandAccepted{New: r}, changed: []Command{r}, answer: r, ready: Ready{"r", true}},
+		"register_runner without a token":  {state: stateOf(liveVM().waiting(t1.Add(1))), in: CommandAccepted{New: r}, changed: []Command{r}, answer: r},
 		"behind register_runner":           {state: stateOf(requestedVM(), r), in: accept, changed: []Command{c}, answer: c, ready: Ready{"r", true}},
 		"ahead of one without a token":     {state: stateOf(requestedVM().waiting(t1.Add(1)), r), in: accept, changed: []Command{c}, answer: c, ready: Ready{"c", false}},
 		"repeated":                         {state: stateOf(liveVM(), leased), in: accept, answer: leased},
 		"repeated after its end":           {state: State{VM: liveVM(), Named: ended}, in: accept, answer: ended},
-		"repeated with another body":       {state: stateOf(liveVM(), leased), in: CommandAccepted{other}, err: ErrIDTaken},
+		"repeated with another body":       {state: stateOf(liveVM(), leased), in: CommandAccepted{New: other}, err: ErrIDTaken},
 		"repeated for another VM":          {state: State{VM: liveVM(), Named: elsewhere}, in: accept, err: ErrIDTaken},
 	})
 }

@@ -35,7 +35,7 @@ func (w *world) id() CommandID {
 func (w *world) input() Input {
 	switch w.below(18) {
 	case 0, 1, 2:
-		return CommandAccepted{w.request()}
+		return CommandAccepted{New: w.request()}
 	case 3:
 		return CancelRequested{"vm", w.id()}
 	case 4:

@@ -116,14 +116,14 @@ func (w *world) requireApart(s State, out Outcome) {
 	before := snapshot(w, out.State)
 	for _, from := range []State{s, out.State} {
 		for _, id := range []CommandID{"x", "y"} {
-			next, err := w.rules.Reduce(from, CommandAccepted{drain(id)}, w.now)
+			next, err := w.rules.Reduce(from, CommandAccepted{New: drain(id)}, w.now)
 			require.NoError(w, err)
 			kept := snapshot(w, next.State)
 			for _, c := range from.Commands {
 				_, err := w.rules.Reduce(from, CancelRequested{"vm", c.ID}, w.now)
 				require.NoError(w, err)
 			}
-			_, err = w.rules.Reduce(from, CommandAccepted{drain("z")}, w.now)
+			_, err = w.rules.Reduce(from, CommandAccepted{New: drain("z")}, w.now)
 			require.NoError(w, err)
 			require.Equal(w, kept, snapshot(w, next.State))
 		}

@@ -105,7 +105,7 @@ func (s *story) operator(id CommandID, kind string) *story {
 	c := drain(id)
 	c.Type, c.AcceptedAt, c.ExpiresAt = kind, s.now, s.now.Add(time.Hour)
 	c.DueAt = c.ExpiresAt
-	s.input(CommandAccepted{c})
+	s.input(CommandAccepted{New: c})
 	return s
 }
 

@@ -15,8 +15,12 @@ const (
 	Panic     = "panic" // the value of a panic
 	Path      = "path"
 	Reason    = "reason"
+	Request   = "request_id"
+	Session   = "session_id"
 	Size      = "size_bytes"
+	Span      = "span_id"
 	Stack     = "stack"
+	Trace     = "trace_id"
 	VM        = "vm_id"
 	Via       = "via" // the fleet.Route of a report or delivery
 )

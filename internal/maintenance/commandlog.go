@@ -11,6 +11,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
+	"github.com/mig-controller/mig-controller/internal/tracing"
 )
 
 // maxUnlogged is how many changes wait to be logged. Further ones are dropped and counted,
@@ -111,8 +112,14 @@ func (l *commandLog) flush() {
 func (l *commandLog) write(change fleet.Change) {
 	c := change.Command
 	log := l.log.With(logkey.VM, c.VM, logkey.Command, c.ID, keyCommandType, c.Type)
+	if id := tracing.ID(c.Trace); id != "" {
+		log = log.With(logkey.Trace, id)
+	}
 	switch change.Step() {
 	case fleet.StepAccepted:
+		if change.RequestID != "" {
+			log = log.With(logkey.Request, change.RequestID)
+		}
 		log.Info("command accepted")
 	case fleet.StepDelivered:
 		log.Info("command delivered", logkey.Epoch, c.Last.Epoch, keyAttempt, c.Attempts, logkey.Via, c.Last.Via)

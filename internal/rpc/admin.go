@@ -18,6 +18,8 @@ type Server struct {
 	StartedAt time.Time
 	// Sessions returns the number of live sessions.
 	Sessions func() int
+	// Log is the level of the log.
+	Log LogControl
 }
 
 // adminService implements AdminService on a control.Control. It returns domain errors, which
@@ -38,9 +40,12 @@ func NewAdminService(c *control.Control, s Server) migcontrollerv1connect.AdminS
 func (s *adminService) GetServerInfo(
 	context.Context, *migcontrollerv1.GetServerInfoRequest,
 ) (*migcontrollerv1.GetServerInfoResponse, error) {
+	level := s.server.Log.LogLevel()
 	return &migcontrollerv1.GetServerInfoResponse{
 		Version: s.server.Version, StartedAt: timeToProto(s.server.StartedAt), LiveSessions: int64(s.server.Sessions()),
 		Goroutines: int64(runtime.NumGoroutine()),
+		LogLevel:   logLevelToProto(level.Level), LogLevelRevertsAt: timeToProto(level.RevertsAt),
+		ConfiguredLogLevel: logLevelToProto(level.Configured),
 	}, nil
 }
 

@@ -56,6 +56,9 @@ func badCalls(bad string) []struct {
 			return stream.Err()
 		}
 	}
+	setLogLevel := func(req *migcontrollerv1.SetLogLevelRequest) func(context.Context, client) error {
+		return func(ctx context.Context, c client) error { _, err := c.SetLogLevel(ctx, req); return err }
+	}
 	now := timestamppb.New(minute(1))
 	negative, long := durationpb.New(-1), durationpb.New(math.MaxInt64)
 	return []struct {
@@ -76,6 +79,10 @@ func badCalls(bad string) []struct {
 		{"ack_timeout", send(func(r *migcontrollerv1.SendCommandRequest) { r.AckTimeout = long })},
 		{"wait", send(func(r *migcontrollerv1.SendCommandRequest) { r.Wait = negative })},
 		{"wait", send(func(r *migcontrollerv1.SendCommandRequest) { r.Wait = long })},
+		{"level", setLogLevel(&migcontrollerv1.SetLogLevelRequest{})},
+		{"level", setLogLevel(&migcontrollerv1.SetLogLevelRequest{Level: 5})},
+		{"duration", setLogLevel(&migcontrollerv1.SetLogLevelRequest{Level: 1, Duration: negative})},
+		{"duration", setLogLevel(&migcontrollerv1.SetLogLevelRequest{Level: 1, Duration: long})},
 		{"command_id", func(ctx context.Context, c client) error {
 			_, err := c.GetCommand(ctx, &migcontrollerv1.GetCommandRequest{CommandId: bad})
 			return err

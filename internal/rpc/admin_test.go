@@ -374,6 +374,7 @@ func requireOnly(t *testing.T, err error, code connect.Code, text string) {
 
 var testServer = Server{
 	Version: "v1.2.3", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Sessions: func() int { return 7 },
+	Log: newFakeLog(),
 }
 
 // GetServerInfo identifies the controller.

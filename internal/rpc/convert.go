@@ -12,6 +12,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/fleet"
+	"github.com/mig-controller/mig-controller/internal/tracing"
 )
 
 // Enum values are named after the domain's values, with these prefixes.
@@ -50,6 +51,7 @@ func commandToProto(c fleet.Command) *migcontrollerv1.CommandRecord {
 
 		MaxDeliveries: int32(c.MaxDeliveriesOrDefault()),
 		Waiting:       waitingToProto(waiting),
+		TraceId:       tracing.ID(c.Trace),
 	}
 }
 

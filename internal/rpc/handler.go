@@ -69,7 +69,7 @@ type Config struct {
 	// means never.
 	Stopping <-chan struct{}
 	// Options apply to all services except health. Their outermost interceptor is that of
-	// NewErrorInterceptor.
+	// NewErrorInterceptor, or that of NewTraceInterceptor around it.
 	Options []connect.HandlerOption
 	// Extra returns one additional service, which is wrapped like the others; nil for none.
 	// Protocol tests use it for a service whose responses the client chooses.

@@ -33,7 +33,8 @@ type errorInterceptor struct {
 }
 
 // NewErrorInterceptor returns the interceptor for the handlers of all services. It must be the
-// outermost, so that it sees the errors of the others too.
+// outermost except for that of NewTraceInterceptor, so that it sees the errors of the others
+// too.
 func NewErrorInterceptor(log *slog.Logger, requests *Requests) connect.Interceptor {
 	return errorInterceptor{log: log, limiter: new(loglimit.Limiter), requests: requests}
 }

@@ -20,8 +20,8 @@ func AllowOrigins(next http.Handler, origins []string) http.Handler {
 	return cors.New(cors.Options{
 		AllowedOrigins: origins,
 		AllowedMethods: connectcors.AllowedMethods(),
-		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization"),
-		ExposedHeaders: connectcors.ExposedHeaders(),
+		AllowedHeaders: append(connectcors.AllowedHeaders(), "Authorization", requestIDHeader),
+		ExposedHeaders: append(connectcors.ExposedHeaders(), requestIDHeader),
 		MaxAge:         int(preflightAge / time.Second),
 	}).Handler(next)
 }

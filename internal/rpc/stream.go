@@ -89,7 +89,7 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *bidiStream) 
 // reject makes the agent give up: it does not reconnect.
 func (s *streamService) reject(ctx context.Context, a *agentStream, why error) error {
 	// One limit for all agents: an invalid name identifies none, and they can change it.
-	s.limiter.Limited(s.log, "agent rejected", "", time.Now()).Warn("agent rejected", logkey.Error, why)
+	s.limiter.Limited(s.log, "agent rejected", "", time.Now()).WarnContext(ctx, "agent rejected", logkey.Error, why)
 	err := a.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Message: why.Error(), ServerVersion: s.version},
 	}})

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+
+	"github.com/mig-controller/mig-controller/internal/requestid"
 )
 
 // CallTimeout is how long a request may take to arrive, and each part of a response to be
@@ -28,7 +30,7 @@ const maxWrite = 64 << 10
 // limits and applies its own.
 //
 // WithTimeouts must wrap all other handlers: if one answers without reading the body, the
-// server waits for the body.
+// server waits for the body. It also gives each request its id: see identify.
 func WithTimeouts(next http.Handler, timeout time.Duration) http.Handler {
 	return &timeouts{next, timeout}
 }
@@ -52,7 +54,8 @@ func (t *timeouts) begin(w http.ResponseWriter, r *http.Request) (*exchange, *ht
 		ResponseWriter: w, control: http.NewResponseController(w), body: r.Body, timeout: t.timeout, http2: r.ProtoMajor == 2,
 	}
 	// A copy, because the server uses the body of the original.
-	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	ctx := requestid.With(r.Context(), identify(w, r))
+	r = r.WithContext(context.WithValue(ctx, exchangeKey{}, x))
 	r.Body = timedBody{x.body, x}
 	x.begin()
 	return x, r

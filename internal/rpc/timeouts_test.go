@@ -328,6 +328,8 @@ type writes struct {
 	deadlines []time.Time
 }
 
+func (w *writes) Header() http.Header { return http.Header{} }
+
 func (w *writes) Write(p []byte) (int, error) {
 	w.sizes = append(w.sizes, len(p))
 	return len(p), nil

@@ -149,11 +149,22 @@ func (s *Session) deliverNext(ctx context.Context) error {
 		return err
 	}
 	s.unacked.Add(1)
-	if err := s.transport.Deliver(lease.Command, lease.Params); err != nil {
+	if err := s.send(ctx, lease); err != nil {
 		return fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	id := lease.Command.ID // not a pointer into the lease, which holds the params
 	s.written.Store(&id)
 	s.registry.delivered.Add(1)
 	return nil
+}
+
+// send writes a leased command to the stream, in a span.
+func (s *Session) send(ctx context.Context, lease Lease) error {
+	span := s.registry.Traces.Deliver(ctx, &lease.Command, s.pool)
+	if parent := span.Parent(); parent != "" {
+		s.traced.Store(&delivery{lease.Command.ID, parent}) // the ack can arrive before Deliver returns
+	}
+	err := s.transport.Deliver(lease.Command, lease.Params)
+	span.End(err)
+	return err
 }

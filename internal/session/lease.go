@@ -82,7 +82,7 @@ func (r *Registry) tokenMissing(ctx context.Context, v fleet.VM, err error) erro
 		return failed
 	}
 	if v.TokenWait.Why != why {
-		r.limited(r.Log, logToken, "").Warn("register_runner waits for a registration token", logkey.VM, v.ID, logkey.Reason, why)
+		r.limited(r.Log, logToken, "").WarnContext(ctx, "register_runner waits for a registration token", logkey.VM, v.ID, logkey.Reason, why)
 	}
 	return err
 }

@@ -24,6 +24,7 @@ func (r *Registry) Poll(ctx context.Context, vm fleet.VMID) ([]Lease, error) {
 		return nil, err
 	}
 	r.delivered.Add(1)
+	r.Traces.Deliver(ctx, &l.Command, v.Pool).End(nil)
 	return []Lease{l}, nil
 }
 
@@ -45,7 +46,7 @@ func (r *Registry) Token(
 	r.metrics.requested[kindTokenRequest].Inc()
 	runner, err := r.Registrar.Runner(ctx, group, labels)
 	if err == nil {
-		r.limited(r.Log, logTokenIssued, vm).Info("registration token issued", logkey.VM, vm)
+		r.limited(r.Log, logTokenIssued, vm).InfoContext(ctx, "registration token issued", logkey.VM, vm)
 	}
 	return runner, err
 }
@@ -69,7 +70,7 @@ func (r *Registry) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fl
 	if err != nil {
 		return fleet.VM{}, e, err
 	}
-	r.limited(r.Log, logEvent, e.VM).Info("event received", logkey.VM, e.VM, logkey.EventType, e.Type, logkey.Via, fleet.HTTP)
+	r.limited(r.Log, logEvent, e.VM).InfoContext(ctx, "event received", logkey.VM, e.VM, logkey.EventType, e.Type, logkey.Via, fleet.HTTP)
 	return out.State.VM, *out.Event, nil
 }
 
@@ -89,6 +90,6 @@ func (r *Registry) ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error
 	if err := r.beats.failing(); err != nil {
 		return err
 	}
-	r.Log.Debug("heartbeat received", logkey.VM, h.VM, keyStatus, h.Status, logkey.Via, fleet.HTTP)
+	r.Log.DebugContext(ctx, "heartbeat received", logkey.VM, h.VM, keyStatus, h.Status, logkey.Via, fleet.HTTP)
 	return r.beats.add(ctx, h, func() ([]byte, error) { return h.Body, nil })
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/registration"
+	"github.com/mig-controller/mig-controller/internal/tracing"
 )
 
 // The keys of log lines.
@@ -81,6 +82,8 @@ type Options struct {
 	// for pools; nil has none.
 	Metrics prometheus.Registerer
 	Pools   *metric.Pools
+	// Traces makes the spans of deliveries and acks; nil makes none.
+	Traces *tracing.Commands
 }
 
 // Registry holds the live sessions of this process and serves their agents. It is safe

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/logkey"
+	"github.com/mig-controller/mig-controller/internal/tracing"
 )
 
 // persist retries a write until it succeeds or the stream ends, because agents send no
@@ -42,10 +43,9 @@ func (s *Session) Ack(a fleet.Ack) error {
 		return nil
 	}
 	s.acked()
-	var late bool
-	err := s.persist("ack", func(ctx context.Context) error {
-		out, err := s.registry.Engine.Apply(ctx, fleet.AckReceived{VM: s.vm, Epoch: s.epoch, Ack: a}, arrived)
-		late = out.Late
+	var out fleet.Outcome
+	err := s.persist("ack", func(ctx context.Context) (err error) {
+		out, err = s.registry.Engine.Apply(ctx, fleet.AckReceived{VM: s.vm, Epoch: s.epoch, Ack: a}, arrived)
 		return err
 	})
 	switch {
@@ -57,10 +57,24 @@ func (s *Session) Ack(a fleet.Ack) error {
 	case err != nil:
 		return err
 	}
-	if late {
+	if out.Late {
 		s.registry.metrics.lateAcks.Inc()
 	}
+	if len(out.Changes) > 0 { // otherwise the ack repeats an earlier one
+		s.registry.Traces.Ack(s.stream, tracing.Acked{
+			Command: &out.Command, Success: a.Success, Pool: s.pool, Epoch: s.epoch, At: arrived, Delivery: s.deliveryOf(a.CommandID),
+		})
+	}
 	return nil
+}
+
+// deliveryOf returns the span of the delivery of a command on this session; empty if it is not
+// known.
+func (s *Session) deliveryOf(id fleet.CommandID) string {
+	if d := s.traced.Load(); d != nil && d.command == id {
+		return d.parent
+	}
+	return ""
 }
 
 // AckTruncated logs that an ack was too large and was truncated, unless there were too many.

@@ -2,8 +2,10 @@ package session
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,6 +62,7 @@ type Session struct {
 	superseded chan struct{}                   // closed when a newer session supersedes this one
 	written    atomic.Pointer[fleet.CommandID] // the latest command that was written in full
 	live       prometheus.Gauge                // counts the newest sessions of its pool's VMs
+	traced     atomic.Pointer[delivery]        // the latest delivery with a span; nil if there is none
 
 	mu      sync.Mutex
 	cause   error              // why the controller ended it; nil while it has not
@@ -68,6 +71,12 @@ type Session struct {
 	look    *time.Timer        // calls wakeUp; nil before beginDeliveries
 	cancel  context.CancelFunc // ends the deliveries under way; nil when there are none
 	closed  bool
+}
+
+// delivery is a delivery with a span.
+type delivery struct {
+	command fleet.CommandID
+	parent  string // tracing.Parent of the span
 }
 
 // Open opens a session for the agent that sent h. The session is durable, supersedes the
@@ -121,14 +130,22 @@ func (r *Registry) admit(ctx context.Context, h fleet.Hello) (opened time.Time, 
 func (r *Registry) newSession(ctx context.Context, h fleet.Hello, t Transport, v fleet.VM, opened time.Time) *Session {
 	s := &Session{
 		registry: r, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
-		log: r.Log.With(logkey.VM, h.VM, logkey.Epoch, v.Epoch), wake: make(chan struct{}, 1),
+		log: r.Log.With(logkey.VM, h.VM, logkey.Epoch, v.Epoch, logkey.Session, newSessionID()), wake: make(chan struct{}, 1),
 		superseded: make(chan struct{}), live: r.metrics.sessionOpened(h.Pool),
 		liveness: fleet.Liveness{OpenedAt: opened, LastMessageAt: opened},
 	}
 	s.stream, s.hangUp = context.WithCancel(ctx)
-	r.limited(s.log, logConnected, s.vm).Info("agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
+	// This line and those of the end also have the id of the stream's request.
+	r.limited(s.log, logConnected, s.vm).InfoContext(ctx, "agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
 	return s
 }
+
+// newSessionID returns the id of a session in the log. Unlike the epoch it is unique in the
+// fleet, and stays so when the database is restored from a backup.
+func newSessionID() string { return "ses-" + strings.ToLower(rand.Text()[:sessionIDLength]) }
+
+// sessionIDLength is 80 bits in base32.
+const sessionIDLength = 16
 
 // flapping is the age below which a superseded session may have a rival rather than a
 // successor.
@@ -228,6 +245,6 @@ func (s *Session) Close(cause error) {
 	}
 	end := endOf(s.Cause(), cause)
 	r.metrics.ended[end.Cause].Inc()
-	r.limited(s.log, logDisconnected, s.vm).Info("agent disconnected", end.attrs()...)
+	r.limited(s.log, logDisconnected, s.vm).InfoContext(s.stream, "agent disconnected", end.attrs()...)
 	r.sessions.leave()
 }

@@ -26,12 +26,13 @@ func (r *Registry) AnswerStarted(ctx context.Context, vm fleet.VM) (*Lease, erro
 	case errors.Is(err, fleet.ErrNothingDue):
 		return nil, nil //nolint:nilnil // as documented
 	case errors.Is(err, fleet.ErrNoToken) && ctx.Err() == nil:
-		r.limited(r.Log, logStarted, "").Warn("vm_started answered without a registration token", logkey.VM, vm.ID)
+		r.limited(r.Log, logStarted, "").WarnContext(ctx, "vm_started answered without a registration token", logkey.VM, vm.ID)
 		return nil, nil //nolint:nilnil // as documented
 	case err != nil:
 		return nil, err
 	}
 	r.delivered.Add(1)
+	r.Traces.Deliver(ctx, &l.Command, vm.Pool).End(nil)
 	return &l, nil
 }
 

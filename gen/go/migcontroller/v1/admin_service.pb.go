@@ -24,6 +24,67 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// LogLevel is a level of the log: lines below it are left out.
+type LogLevel int32
+
+const (
+	// Not a level.
+	LogLevel_LOG_LEVEL_UNSPECIFIED LogLevel = 0
+	// Everything, with a line for each heartbeat and each failed call.
+	LogLevel_LOG_LEVEL_DEBUG LogLevel = 1
+	// What happens to VMs and commands; the level unless configured.
+	LogLevel_LOG_LEVEL_INFO LogLevel = 2
+	// What may need attention.
+	LogLevel_LOG_LEVEL_WARN LogLevel = 3
+	// Failures of the controller only.
+	LogLevel_LOG_LEVEL_ERROR LogLevel = 4
+)
+
+// Enum value maps for LogLevel.
+var (
+	LogLevel_name = map[int32]string{
+		0: "LOG_LEVEL_UNSPECIFIED",
+		1: "LOG_LEVEL_DEBUG",
+		2: "LOG_LEVEL_INFO",
+		3: "LOG_LEVEL_WARN",
+		4: "LOG_LEVEL_ERROR",
+	}
+	LogLevel_value = map[string]int32{
+		"LOG_LEVEL_UNSPECIFIED": 0,
+		"LOG_LEVEL_DEBUG":       1,
+		"LOG_LEVEL_INFO":        2,
+		"LOG_LEVEL_WARN":        3,
+		"LOG_LEVEL_ERROR":       4,
+	}
+)
+
+func (x LogLevel) Enum() *LogLevel {
+	p := new(LogLevel)
+	*p = x
+	return p
+}
+
+func (x LogLevel) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LogLevel) Descriptor() protoreflect.EnumDescriptor {
+	return file_migcontroller_v1_admin_service_proto_enumTypes[0].Descriptor()
+}
+
+func (LogLevel) Type() protoreflect.EnumType {
+	return &file_migcontroller_v1_admin_service_proto_enumTypes[0]
+}
+
+func (x LogLevel) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LogLevel.Descriptor instead.
+func (LogLevel) EnumDescriptor() ([]byte, []int) {
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{0}
+}
+
 // SendCommandRequest is a command for a VM.
 type SendCommandRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1221,9 +1282,15 @@ type GetServerInfoResponse struct {
 	LiveSessions int64 `protobuf:"varint,3,opt,name=live_sessions,json=liveSessions,proto3" json:"live_sessions,omitempty"`
 	// How many goroutines run in it. The number grows with live sessions; if it grows
 	// without them, that is a leak.
-	Goroutines    int64 `protobuf:"varint,4,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Goroutines int64 `protobuf:"varint,4,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
+	// The level of its log.
+	LogLevel LogLevel `protobuf:"varint,5,opt,name=log_level,json=logLevel,proto3,enum=migcontroller.v1.LogLevel" json:"log_level,omitempty"`
+	// When the configured level returns; unset if SetLogLevel set no duration.
+	LogLevelRevertsAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=log_level_reverts_at,json=logLevelRevertsAt,proto3" json:"log_level_reverts_at,omitempty"`
+	// The configured level of its log.
+	ConfiguredLogLevel LogLevel `protobuf:"varint,7,opt,name=configured_log_level,json=configuredLogLevel,proto3,enum=migcontroller.v1.LogLevel" json:"configured_log_level,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *GetServerInfoResponse) Reset() {
@@ -1282,6 +1349,156 @@ func (x *GetServerInfoResponse) GetGoroutines() int64 {
 		return x.Goroutines
 	}
 	return 0
+}
+
+func (x *GetServerInfoResponse) GetLogLevel() LogLevel {
+	if x != nil {
+		return x.LogLevel
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
+func (x *GetServerInfoResponse) GetLogLevelRevertsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LogLevelRevertsAt
+	}
+	return nil
+}
+
+func (x *GetServerInfoResponse) GetConfiguredLogLevel() LogLevel {
+	if x != nil {
+		return x.ConfiguredLogLevel
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
+// SetLogLevelRequest is a level for the log.
+type SetLogLevelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The level. Required.
+	Level LogLevel `protobuf:"varint,1,opt,name=level,proto3,enum=migcontroller.v1.LogLevel" json:"level,omitempty"`
+	// How long it lasts before the configured level returns: up to 7 days. If unset,
+	// it lasts until the next SetLogLevel or a restart.
+	Duration      *durationpb.Duration `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelRequest) Reset() {
+	*x = SetLogLevelRequest{}
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelRequest) ProtoMessage() {}
+
+func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
+func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SetLogLevelRequest) GetLevel() LogLevel {
+	if x != nil {
+		return x.Level
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
+func (x *SetLogLevelRequest) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+// SetLogLevelResponse is the level of the log after the change.
+type SetLogLevelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The level now.
+	Level LogLevel `protobuf:"varint,1,opt,name=level,proto3,enum=migcontroller.v1.LogLevel" json:"level,omitempty"`
+	// The level before.
+	PreviousLevel LogLevel `protobuf:"varint,2,opt,name=previous_level,json=previousLevel,proto3,enum=migcontroller.v1.LogLevel" json:"previous_level,omitempty"`
+	// The configured level, which returns at reverts_at or with a restart.
+	ConfiguredLevel LogLevel `protobuf:"varint,3,opt,name=configured_level,json=configuredLevel,proto3,enum=migcontroller.v1.LogLevel" json:"configured_level,omitempty"`
+	// When the configured level returns; unset without a duration.
+	RevertsAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=reverts_at,json=revertsAt,proto3" json:"reverts_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelResponse) Reset() {
+	*x = SetLogLevelResponse{}
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelResponse) ProtoMessage() {}
+
+func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_migcontroller_v1_admin_service_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
+func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
+	return file_migcontroller_v1_admin_service_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SetLogLevelResponse) GetLevel() LogLevel {
+	if x != nil {
+		return x.Level
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
+func (x *SetLogLevelResponse) GetPreviousLevel() LogLevel {
+	if x != nil {
+		return x.PreviousLevel
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
+func (x *SetLogLevelResponse) GetConfiguredLevel() LogLevel {
+	if x != nil {
+		return x.ConfiguredLevel
+	}
+	return LogLevel_LOG_LEVEL_UNSPECIFIED
+}
+
+func (x *SetLogLevelResponse) GetRevertsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevertsAt
+	}
+	return nil
 }
 
 var File_migcontroller_v1_admin_service_proto protoreflect.FileDescriptor
@@ -1368,7 +1585,7 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\acommand\x18\x04 \x01(\v2\x1f.migcontroller.v1.CommandRecordH\x00R\acommand\x12/\n" +
 	"\x05event\x18\x05 \x01(\v2\x17.migcontroller.v1.EventH\x00R\x05eventB\b\n" +
 	"\x06change\"\x16\n" +
-	"\x14GetServerInfoRequest\"\xb1\x01\n" +
+	"\x14GetServerInfoRequest\"\x85\x03\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x129\n" +
 	"\n" +
@@ -1376,7 +1593,25 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\rlive_sessions\x18\x03 \x01(\x03R\fliveSessions\x12\x1e\n" +
 	"\n" +
 	"goroutines\x18\x04 \x01(\x03R\n" +
-	"goroutines2\xbc\a\n" +
+	"goroutines\x127\n" +
+	"\tlog_level\x18\x05 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\blogLevel\x12K\n" +
+	"\x14log_level_reverts_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x11logLevelRevertsAt\x12L\n" +
+	"\x14configured_log_level\x18\a \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\x12configuredLogLevel\"}\n" +
+	"\x12SetLogLevelRequest\x120\n" +
+	"\x05level\x18\x01 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\x05level\x125\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x8c\x02\n" +
+	"\x13SetLogLevelResponse\x120\n" +
+	"\x05level\x18\x01 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\x05level\x12A\n" +
+	"\x0eprevious_level\x18\x02 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\rpreviousLevel\x12E\n" +
+	"\x10configured_level\x18\x03 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\x0fconfiguredLevel\x129\n" +
+	"\n" +
+	"reverts_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\trevertsAt*w\n" +
+	"\bLogLevel\x12\x19\n" +
+	"\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n" +
+	"\x0eLOG_LEVEL_INFO\x10\x02\x12\x12\n" +
+	"\x0eLOG_LEVEL_WARN\x10\x03\x12\x13\n" +
+	"\x0fLOG_LEVEL_ERROR\x10\x042\x98\b\n" +
 	"\fAdminService\x12Z\n" +
 	"\vSendCommand\x12$.migcontroller.v1.SendCommandRequest\x1a%.migcontroller.v1.SendCommandResponse\x12\\\n" +
 	"\n" +
@@ -1390,7 +1625,8 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\x0eListHeartbeats\x12'.migcontroller.v1.ListHeartbeatsRequest\x1a(.migcontroller.v1.ListHeartbeatsResponse\"\x03\x90\x02\x01\x12Y\n" +
 	"\n" +
 	"WatchFleet\x12#.migcontroller.v1.WatchFleetRequest\x1a$.migcontroller.v1.WatchFleetResponse0\x01\x12e\n" +
-	"\rGetServerInfo\x12&.migcontroller.v1.GetServerInfoRequest\x1a'.migcontroller.v1.GetServerInfoResponse\"\x03\x90\x02\x01B\xdc\x01\n" +
+	"\rGetServerInfo\x12&.migcontroller.v1.GetServerInfoRequest\x1a'.migcontroller.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x12Z\n" +
+	"\vSetLogLevel\x12$.migcontroller.v1.SetLogLevelRequest\x1a%.migcontroller.v1.SetLogLevelResponseB\xdc\x01\n" +
 	"\x14com.migcontroller.v1B\x11AdminServiceProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3"
 
 var (
@@ -1405,83 +1641,98 @@ func file_migcontroller_v1_admin_service_proto_rawDescGZIP() []byte {
 	return file_migcontroller_v1_admin_service_proto_rawDescData
 }
 
-var file_migcontroller_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_migcontroller_v1_admin_service_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_migcontroller_v1_admin_service_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_migcontroller_v1_admin_service_proto_goTypes = []any{
-	(*SendCommandRequest)(nil),     // 0: migcontroller.v1.SendCommandRequest
-	(*SendCommandResponse)(nil),    // 1: migcontroller.v1.SendCommandResponse
-	(*GetCommandRequest)(nil),      // 2: migcontroller.v1.GetCommandRequest
-	(*GetCommandResponse)(nil),     // 3: migcontroller.v1.GetCommandResponse
-	(*ListCommandsRequest)(nil),    // 4: migcontroller.v1.ListCommandsRequest
-	(*ListCommandsResponse)(nil),   // 5: migcontroller.v1.ListCommandsResponse
-	(*CancelCommandRequest)(nil),   // 6: migcontroller.v1.CancelCommandRequest
-	(*CancelCommandResponse)(nil),  // 7: migcontroller.v1.CancelCommandResponse
-	(*GetVMRequest)(nil),           // 8: migcontroller.v1.GetVMRequest
-	(*GetVMResponse)(nil),          // 9: migcontroller.v1.GetVMResponse
-	(*ListVMsRequest)(nil),         // 10: migcontroller.v1.ListVMsRequest
-	(*ListVMsResponse)(nil),        // 11: migcontroller.v1.ListVMsResponse
-	(*ListEventsRequest)(nil),      // 12: migcontroller.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),     // 13: migcontroller.v1.ListEventsResponse
-	(*ListHeartbeatsRequest)(nil),  // 14: migcontroller.v1.ListHeartbeatsRequest
-	(*ListHeartbeatsResponse)(nil), // 15: migcontroller.v1.ListHeartbeatsResponse
-	(*WatchFleetRequest)(nil),      // 16: migcontroller.v1.WatchFleetRequest
-	(*WatchFleetResponse)(nil),     // 17: migcontroller.v1.WatchFleetResponse
-	(*GetServerInfoRequest)(nil),   // 18: migcontroller.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil),  // 19: migcontroller.v1.GetServerInfoResponse
-	(*commands.Command)(nil),       // 20: miglet.commands.Command
-	(*durationpb.Duration)(nil),    // 21: google.protobuf.Duration
-	(*CommandRecord)(nil),          // 22: migcontroller.v1.CommandRecord
-	(CommandState)(0),              // 23: migcontroller.v1.CommandState
-	(*VM)(nil),                     // 24: migcontroller.v1.VM
-	(*timestamppb.Timestamp)(nil),  // 25: google.protobuf.Timestamp
-	(*Event)(nil),                  // 26: migcontroller.v1.Event
-	(*HeartbeatRecord)(nil),        // 27: migcontroller.v1.HeartbeatRecord
+	(LogLevel)(0),                  // 0: migcontroller.v1.LogLevel
+	(*SendCommandRequest)(nil),     // 1: migcontroller.v1.SendCommandRequest
+	(*SendCommandResponse)(nil),    // 2: migcontroller.v1.SendCommandResponse
+	(*GetCommandRequest)(nil),      // 3: migcontroller.v1.GetCommandRequest
+	(*GetCommandResponse)(nil),     // 4: migcontroller.v1.GetCommandResponse
+	(*ListCommandsRequest)(nil),    // 5: migcontroller.v1.ListCommandsRequest
+	(*ListCommandsResponse)(nil),   // 6: migcontroller.v1.ListCommandsResponse
+	(*CancelCommandRequest)(nil),   // 7: migcontroller.v1.CancelCommandRequest
+	(*CancelCommandResponse)(nil),  // 8: migcontroller.v1.CancelCommandResponse
+	(*GetVMRequest)(nil),           // 9: migcontroller.v1.GetVMRequest
+	(*GetVMResponse)(nil),          // 10: migcontroller.v1.GetVMResponse
+	(*ListVMsRequest)(nil),         // 11: migcontroller.v1.ListVMsRequest
+	(*ListVMsResponse)(nil),        // 12: migcontroller.v1.ListVMsResponse
+	(*ListEventsRequest)(nil),      // 13: migcontroller.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),     // 14: migcontroller.v1.ListEventsResponse
+	(*ListHeartbeatsRequest)(nil),  // 15: migcontroller.v1.ListHeartbeatsRequest
+	(*ListHeartbeatsResponse)(nil), // 16: migcontroller.v1.ListHeartbeatsResponse
+	(*WatchFleetRequest)(nil),      // 17: migcontroller.v1.WatchFleetRequest
+	(*WatchFleetResponse)(nil),     // 18: migcontroller.v1.WatchFleetResponse
+	(*GetServerInfoRequest)(nil),   // 19: migcontroller.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),  // 20: migcontroller.v1.GetServerInfoResponse
+	(*SetLogLevelRequest)(nil),     // 21: migcontroller.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),    // 22: migcontroller.v1.SetLogLevelResponse
+	(*commands.Command)(nil),       // 23: miglet.commands.Command
+	(*durationpb.Duration)(nil),    // 24: google.protobuf.Duration
+	(*CommandRecord)(nil),          // 25: migcontroller.v1.CommandRecord
+	(CommandState)(0),              // 26: migcontroller.v1.CommandState
+	(*VM)(nil),                     // 27: migcontroller.v1.VM
+	(*timestamppb.Timestamp)(nil),  // 28: google.protobuf.Timestamp
+	(*Event)(nil),                  // 29: migcontroller.v1.Event
+	(*HeartbeatRecord)(nil),        // 30: migcontroller.v1.HeartbeatRecord
 }
 var file_migcontroller_v1_admin_service_proto_depIdxs = []int32{
-	20, // 0: migcontroller.v1.SendCommandRequest.command:type_name -> miglet.commands.Command
-	21, // 1: migcontroller.v1.SendCommandRequest.ttl:type_name -> google.protobuf.Duration
-	21, // 2: migcontroller.v1.SendCommandRequest.ack_timeout:type_name -> google.protobuf.Duration
-	21, // 3: migcontroller.v1.SendCommandRequest.wait:type_name -> google.protobuf.Duration
-	22, // 4: migcontroller.v1.SendCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
-	22, // 5: migcontroller.v1.GetCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
-	23, // 6: migcontroller.v1.ListCommandsRequest.states:type_name -> migcontroller.v1.CommandState
-	22, // 7: migcontroller.v1.ListCommandsResponse.commands:type_name -> migcontroller.v1.CommandRecord
-	22, // 8: migcontroller.v1.CancelCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
-	24, // 9: migcontroller.v1.GetVMResponse.vm:type_name -> migcontroller.v1.VM
-	24, // 10: migcontroller.v1.ListVMsResponse.vms:type_name -> migcontroller.v1.VM
-	25, // 11: migcontroller.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
-	25, // 12: migcontroller.v1.ListEventsRequest.until:type_name -> google.protobuf.Timestamp
-	26, // 13: migcontroller.v1.ListEventsResponse.events:type_name -> migcontroller.v1.Event
-	27, // 14: migcontroller.v1.ListHeartbeatsResponse.heartbeats:type_name -> migcontroller.v1.HeartbeatRecord
-	25, // 15: migcontroller.v1.WatchFleetResponse.changed_at:type_name -> google.protobuf.Timestamp
-	24, // 16: migcontroller.v1.WatchFleetResponse.vm:type_name -> migcontroller.v1.VM
-	22, // 17: migcontroller.v1.WatchFleetResponse.command:type_name -> migcontroller.v1.CommandRecord
-	26, // 18: migcontroller.v1.WatchFleetResponse.event:type_name -> migcontroller.v1.Event
-	25, // 19: migcontroller.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	0,  // 20: migcontroller.v1.AdminService.SendCommand:input_type -> migcontroller.v1.SendCommandRequest
-	2,  // 21: migcontroller.v1.AdminService.GetCommand:input_type -> migcontroller.v1.GetCommandRequest
-	4,  // 22: migcontroller.v1.AdminService.ListCommands:input_type -> migcontroller.v1.ListCommandsRequest
-	6,  // 23: migcontroller.v1.AdminService.CancelCommand:input_type -> migcontroller.v1.CancelCommandRequest
-	8,  // 24: migcontroller.v1.AdminService.GetVM:input_type -> migcontroller.v1.GetVMRequest
-	10, // 25: migcontroller.v1.AdminService.ListVMs:input_type -> migcontroller.v1.ListVMsRequest
-	12, // 26: migcontroller.v1.AdminService.ListEvents:input_type -> migcontroller.v1.ListEventsRequest
-	14, // 27: migcontroller.v1.AdminService.ListHeartbeats:input_type -> migcontroller.v1.ListHeartbeatsRequest
-	16, // 28: migcontroller.v1.AdminService.WatchFleet:input_type -> migcontroller.v1.WatchFleetRequest
-	18, // 29: migcontroller.v1.AdminService.GetServerInfo:input_type -> migcontroller.v1.GetServerInfoRequest
-	1,  // 30: migcontroller.v1.AdminService.SendCommand:output_type -> migcontroller.v1.SendCommandResponse
-	3,  // 31: migcontroller.v1.AdminService.GetCommand:output_type -> migcontroller.v1.GetCommandResponse
-	5,  // 32: migcontroller.v1.AdminService.ListCommands:output_type -> migcontroller.v1.ListCommandsResponse
-	7,  // 33: migcontroller.v1.AdminService.CancelCommand:output_type -> migcontroller.v1.CancelCommandResponse
-	9,  // 34: migcontroller.v1.AdminService.GetVM:output_type -> migcontroller.v1.GetVMResponse
-	11, // 35: migcontroller.v1.AdminService.ListVMs:output_type -> migcontroller.v1.ListVMsResponse
-	13, // 36: migcontroller.v1.AdminService.ListEvents:output_type -> migcontroller.v1.ListEventsResponse
-	15, // 37: migcontroller.v1.AdminService.ListHeartbeats:output_type -> migcontroller.v1.ListHeartbeatsResponse
-	17, // 38: migcontroller.v1.AdminService.WatchFleet:output_type -> migcontroller.v1.WatchFleetResponse
-	19, // 39: migcontroller.v1.AdminService.GetServerInfo:output_type -> migcontroller.v1.GetServerInfoResponse
-	30, // [30:40] is the sub-list for method output_type
-	20, // [20:30] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	23, // 0: migcontroller.v1.SendCommandRequest.command:type_name -> miglet.commands.Command
+	24, // 1: migcontroller.v1.SendCommandRequest.ttl:type_name -> google.protobuf.Duration
+	24, // 2: migcontroller.v1.SendCommandRequest.ack_timeout:type_name -> google.protobuf.Duration
+	24, // 3: migcontroller.v1.SendCommandRequest.wait:type_name -> google.protobuf.Duration
+	25, // 4: migcontroller.v1.SendCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
+	25, // 5: migcontroller.v1.GetCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
+	26, // 6: migcontroller.v1.ListCommandsRequest.states:type_name -> migcontroller.v1.CommandState
+	25, // 7: migcontroller.v1.ListCommandsResponse.commands:type_name -> migcontroller.v1.CommandRecord
+	25, // 8: migcontroller.v1.CancelCommandResponse.command:type_name -> migcontroller.v1.CommandRecord
+	27, // 9: migcontroller.v1.GetVMResponse.vm:type_name -> migcontroller.v1.VM
+	27, // 10: migcontroller.v1.ListVMsResponse.vms:type_name -> migcontroller.v1.VM
+	28, // 11: migcontroller.v1.ListEventsRequest.since:type_name -> google.protobuf.Timestamp
+	28, // 12: migcontroller.v1.ListEventsRequest.until:type_name -> google.protobuf.Timestamp
+	29, // 13: migcontroller.v1.ListEventsResponse.events:type_name -> migcontroller.v1.Event
+	30, // 14: migcontroller.v1.ListHeartbeatsResponse.heartbeats:type_name -> migcontroller.v1.HeartbeatRecord
+	28, // 15: migcontroller.v1.WatchFleetResponse.changed_at:type_name -> google.protobuf.Timestamp
+	27, // 16: migcontroller.v1.WatchFleetResponse.vm:type_name -> migcontroller.v1.VM
+	25, // 17: migcontroller.v1.WatchFleetResponse.command:type_name -> migcontroller.v1.CommandRecord
+	29, // 18: migcontroller.v1.WatchFleetResponse.event:type_name -> migcontroller.v1.Event
+	28, // 19: migcontroller.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	0,  // 20: migcontroller.v1.GetServerInfoResponse.log_level:type_name -> migcontroller.v1.LogLevel
+	28, // 21: migcontroller.v1.GetServerInfoResponse.log_level_reverts_at:type_name -> google.protobuf.Timestamp
+	0,  // 22: migcontroller.v1.GetServerInfoResponse.configured_log_level:type_name -> migcontroller.v1.LogLevel
+	0,  // 23: migcontroller.v1.SetLogLevelRequest.level:type_name -> migcontroller.v1.LogLevel
+	24, // 24: migcontroller.v1.SetLogLevelRequest.duration:type_name -> google.protobuf.Duration
+	0,  // 25: migcontroller.v1.SetLogLevelResponse.level:type_name -> migcontroller.v1.LogLevel
+	0,  // 26: migcontroller.v1.SetLogLevelResponse.previous_level:type_name -> migcontroller.v1.LogLevel
+	0,  // 27: migcontroller.v1.SetLogLevelResponse.configured_level:type_name -> migcontroller.v1.LogLevel
+	28, // 28: migcontroller.v1.SetLogLevelResponse.reverts_at:type_name -> google.protobuf.Timestamp
+	1,  // 29: migcontroller.v1.AdminService.SendCommand:input_type -> migcontroller.v1.SendCommandRequest
+	3,  // 30: migcontroller.v1.AdminService.GetCommand:input_type -> migcontroller.v1.GetCommandRequest
+	5,  // 31: migcontroller.v1.AdminService.ListCommands:input_type -> migcontroller.v1.ListCommandsRequest
+	7,  // 32: migcontroller.v1.AdminService.CancelCommand:input_type -> migcontroller.v1.CancelCommandRequest
+	9,  // 33: migcontroller.v1.AdminService.GetVM:input_type -> migcontroller.v1.GetVMRequest
+	11, // 34: migcontroller.v1.AdminService.ListVMs:input_type -> migcontroller.v1.ListVMsRequest
+	13, // 35: migcontroller.v1.AdminService.ListEvents:input_type -> migcontroller.v1.ListEventsRequest
+	15, // 36: migcontroller.v1.AdminService.ListHeartbeats:input_type -> migcontroller.v1.ListHeartbeatsRequest
+	17, // 37: migcontroller.v1.AdminService.WatchFleet:input_type -> migcontroller.v1.WatchFleetRequest
+	19, // 38: migcontroller.v1.AdminService.GetServerInfo:input_type -> migcontroller.v1.GetServerInfoRequest
+	21, // 39: migcontroller.v1.AdminService.SetLogLevel:input_type -> migcontroller.v1.SetLogLevelRequest
+	2,  // 40: migcontroller.v1.AdminService.SendCommand:output_type -> migcontroller.v1.SendCommandResponse
+	4,  // 41: migcontroller.v1.AdminService.GetCommand:output_type -> migcontroller.v1.GetCommandResponse
+	6,  // 42: migcontroller.v1.AdminService.ListCommands:output_type -> migcontroller.v1.ListCommandsResponse
+	8,  // 43: migcontroller.v1.AdminService.CancelCommand:output_type -> migcontroller.v1.CancelCommandResponse
+	10, // 44: migcontroller.v1.AdminService.GetVM:output_type -> migcontroller.v1.GetVMResponse
+	12, // 45: migcontroller.v1.AdminService.ListVMs:output_type -> migcontroller.v1.ListVMsResponse
+	14, // 46: migcontroller.v1.AdminService.ListEvents:output_type -> migcontroller.v1.ListEventsResponse
+	16, // 47: migcontroller.v1.AdminService.ListHeartbeats:output_type -> migcontroller.v1.ListHeartbeatsResponse
+	18, // 48: migcontroller.v1.AdminService.WatchFleet:output_type -> migcontroller.v1.WatchFleetResponse
+	20, // 49: migcontroller.v1.AdminService.GetServerInfo:output_type -> migcontroller.v1.GetServerInfoResponse
+	22, // 50: migcontroller.v1.AdminService.SetLogLevel:output_type -> migcontroller.v1.SetLogLevelResponse
+	40, // [40:51] is the sub-list for method output_type
+	29, // [29:40] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_migcontroller_v1_admin_service_proto_init() }
@@ -1504,13 +1755,14 @@ func file_migcontroller_v1_admin_service_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_migcontroller_v1_admin_service_proto_rawDesc), len(file_migcontroller_v1_admin_service_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   20,
+			NumEnums:      1,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_migcontroller_v1_admin_service_proto_goTypes,
 		DependencyIndexes: file_migcontroller_v1_admin_service_proto_depIdxs,
+		EnumInfos:         file_migcontroller_v1_admin_service_proto_enumTypes,
 		MessageInfos:      file_migcontroller_v1_admin_service_proto_msgTypes,
 	}.Build()
 	File_migcontroller_v1_admin_service_proto = out.File

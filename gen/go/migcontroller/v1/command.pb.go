@@ -135,7 +135,10 @@ type CommandRecord struct {
 	MaxDeliveries int32 `protobuf:"varint,13,opt,name=max_deliveries,json=maxDeliveries,proto3" json:"max_deliveries,omitempty"`
 	// What an open command waits for, as of this response; unset once it is
 	// terminal.
-	Waiting       *Waiting `protobuf:"bytes,14,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Waiting *Waiting `protobuf:"bytes,14,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// The trace that the command was accepted in, as 32 hex digits; empty if it was not
+	// traced. The spans of its deliveries and acks are linked to it.
+	TraceId       string `protobuf:"bytes,15,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -268,11 +271,18 @@ func (x *CommandRecord) GetWaiting() *Waiting {
 	return nil
 }
 
+func (x *CommandRecord) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
 var File_migcontroller_v1_command_proto protoreflect.FileDescriptor
 
 const file_migcontroller_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1emigcontroller/v1/command.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/waiting.proto\x1a\x1emiglet/commands/commands.proto\"\xb4\x05\n" +
+	"\x1emigcontroller/v1/command.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/waiting.proto\x1a\x1emiglet/commands/commands.proto\"\xcf\x05\n" +
 	"\rCommandRecord\x122\n" +
 	"\acommand\x18\x01 \x01(\v2\x18.miglet.commands.CommandR\acommand\x12\x13\n" +
 	"\x05vm_id\x18\x02 \x01(\tR\x04vmId\x124\n" +
@@ -292,7 +302,8 @@ const file_migcontroller_v1_command_proto_rawDesc = "" +
 	"\backed_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\aackedAt\x12\x16\n" +
 	"\x06reason\x18\f \x01(\tR\x06reason\x12%\n" +
 	"\x0emax_deliveries\x18\r \x01(\x05R\rmaxDeliveries\x123\n" +
-	"\awaiting\x18\x0e \x01(\v2\x19.migcontroller.v1.WaitingR\awaiting*\xf1\x01\n" +
+	"\awaiting\x18\x0e \x01(\v2\x19.migcontroller.v1.WaitingR\awaiting\x12\x19\n" +
+	"\btrace_id\x18\x0f \x01(\tR\atraceId*\xf1\x01\n" +
 	"\fCommandState\x12\x1d\n" +
 	"\x19COMMAND_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15COMMAND_STATE_PENDING\x10\x01\x12\x1b\n" +

@@ -58,6 +58,9 @@ const (
 	// AdminServiceGetServerInfoProcedure is the fully-qualified name of the AdminService's
 	// GetServerInfo RPC.
 	AdminServiceGetServerInfoProcedure = "/migcontroller.v1.AdminService/GetServerInfo"
+	// AdminServiceSetLogLevelProcedure is the fully-qualified name of the AdminService's SetLogLevel
+	// RPC.
+	AdminServiceSetLogLevelProcedure = "/migcontroller.v1.AdminService/SetLogLevel"
 )
 
 // AdminServiceClient is a client for the migcontroller.v1.AdminService service.
@@ -96,6 +99,10 @@ type AdminServiceClient interface {
 	WatchFleet(context.Context, *v1.WatchFleetRequest) (*connect.ServerStreamForClient[v1.WatchFleetResponse], error)
 	// GetServerInfo describes the controller that answers.
 	GetServerInfo(context.Context, *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error)
+	// SetLogLevel changes the log level of the controller that answers, at once and
+	// without a restart. The change is logged at every level. A restart returns to the
+	// configured level.
+	SetLogLevel(context.Context, *v1.SetLogLevelRequest) (*v1.SetLogLevelResponse, error)
 }
 
 // NewAdminServiceClient constructs a client for the migcontroller.v1.AdminService service. By
@@ -176,6 +183,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		setLogLevel: connect.NewClient[v1.SetLogLevelRequest, v1.SetLogLevelResponse](
+			httpClient,
+			baseURL+AdminServiceSetLogLevelProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SetLogLevel")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -191,6 +204,7 @@ type adminServiceClient struct {
 	listHeartbeats *connect.Client[v1.ListHeartbeatsRequest, v1.ListHeartbeatsResponse]
 	watchFleet     *connect.Client[v1.WatchFleetRequest, v1.WatchFleetResponse]
 	getServerInfo  *connect.Client[v1.GetServerInfoRequest, v1.GetServerInfoResponse]
+	setLogLevel    *connect.Client[v1.SetLogLevelRequest, v1.SetLogLevelResponse]
 }
 
 // SendCommand calls migcontroller.v1.AdminService.SendCommand.
@@ -279,6 +293,15 @@ func (c *adminServiceClient) GetServerInfo(ctx context.Context, req *v1.GetServe
 	return nil, err
 }
 
+// SetLogLevel calls migcontroller.v1.AdminService.SetLogLevel.
+func (c *adminServiceClient) SetLogLevel(ctx context.Context, req *v1.SetLogLevelRequest) (*v1.SetLogLevelResponse, error) {
+	response, err := c.setLogLevel.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AdminServiceHandler is an implementation of the migcontroller.v1.AdminService service.
 type AdminServiceHandler interface {
 	// SendCommand accepts a command for a VM. It is durable when this returns, and is
@@ -315,6 +338,10 @@ type AdminServiceHandler interface {
 	WatchFleet(context.Context, *v1.WatchFleetRequest, *connect.ServerStream[v1.WatchFleetResponse]) error
 	// GetServerInfo describes the controller that answers.
 	GetServerInfo(context.Context, *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error)
+	// SetLogLevel changes the log level of the controller that answers, at once and
+	// without a restart. The change is logged at every level. A restart returns to the
+	// configured level.
+	SetLogLevel(context.Context, *v1.SetLogLevelRequest) (*v1.SetLogLevelResponse, error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -391,6 +418,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceSetLogLevelHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceSetLogLevelProcedure,
+		svc.SetLogLevel,
+		connect.WithSchema(adminServiceMethods.ByName("SetLogLevel")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/migcontroller.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceSendCommandProcedure:
@@ -413,6 +446,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceWatchFleetHandler.ServeHTTP(w, r)
 		case AdminServiceGetServerInfoProcedure:
 			adminServiceGetServerInfoHandler.ServeHTTP(w, r)
+		case AdminServiceSetLogLevelProcedure:
+			adminServiceSetLogLevelHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -460,4 +495,8 @@ func (UnimplementedAdminServiceHandler) WatchFleet(context.Context, *v1.WatchFle
 
 func (UnimplementedAdminServiceHandler) GetServerInfo(context.Context, *v1.GetServerInfoRequest) (*v1.GetServerInfoResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("migcontroller.v1.AdminService.GetServerInfo is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SetLogLevel(context.Context, *v1.SetLogLevelRequest) (*v1.SetLogLevelResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("migcontroller.v1.AdminService.SetLogLevel is not implemented"))
 }

@@ -18,7 +18,7 @@ from connectrpc.protocol import ProtocolType
 from connectrpc.server import ConnectASGIApplication, ConnectWSGIApplication, DEFAULT_READ_MAX_BYTES, Endpoint, EndpointSync
 from pyqwest import Client, SyncClient
 
-from .admin_service_pb2 import CancelCommandRequest, CancelCommandResponse, GetCommandRequest, GetCommandResponse, GetServerInfoRequest, GetServerInfoResponse, GetVMRequest, GetVMResponse, ListCommandsRequest, ListCommandsResponse, ListEventsRequest, ListEventsResponse, ListHeartbeatsRequest, ListHeartbeatsResponse, ListVMsRequest, ListVMsResponse, SendCommandRequest, SendCommandResponse, WatchFleetRequest, WatchFleetResponse
+from .admin_service_pb2 import CancelCommandRequest, CancelCommandResponse, GetCommandRequest, GetCommandResponse, GetServerInfoRequest, GetServerInfoResponse, GetVMRequest, GetVMResponse, ListCommandsRequest, ListCommandsResponse, ListEventsRequest, ListEventsResponse, ListHeartbeatsRequest, ListHeartbeatsResponse, ListVMsRequest, ListVMsResponse, SendCommandRequest, SendCommandResponse, SetLogLevelRequest, SetLogLevelResponse, WatchFleetRequest, WatchFleetResponse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
@@ -113,6 +113,14 @@ class AdminService(Protocol):
     async def get_server_info(self, request: GetServerInfoRequest, ctx: RequestContext[GetServerInfoRequest, GetServerInfoResponse], /) -> GetServerInfoResponse:
         """
         GetServerInfo describes the controller that answers.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    async def set_log_level(self, request: SetLogLevelRequest, ctx: RequestContext[SetLogLevelRequest, SetLogLevelResponse], /) -> SetLogLevelResponse:
+        """
+        SetLogLevel changes the log level of the controller that answers, at once and
+        without a restart. The change is logged at every level. A restart returns to the
+        configured level.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -229,6 +237,16 @@ class AdminServiceASGIApplication(ConnectASGIApplication[AdminService]):
                         idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
                     ),
                     function=svc.get_server_info,
+                ),
+                "/migcontroller.v1.AdminService/SetLogLevel": Endpoint.unary(
+                    method=MethodInfo(
+                        name="SetLogLevel",
+                        service_name="migcontroller.v1.AdminService",
+                        input=SetLogLevelRequest,
+                        output=SetLogLevelResponse,
+                        idempotency_level=IdempotencyLevel.UNKNOWN,
+                    ),
+                    function=svc.set_log_level,
                 ),
             },
             interceptors=interceptors,
@@ -533,6 +551,31 @@ class AdminServiceClient(ConnectClient):
             use_get=use_get,
         )
 
+    async def set_log_level(
+        self,
+        request: SetLogLevelRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> SetLogLevelResponse:
+        """
+        SetLogLevel changes the log level of the controller that answers, at once and
+        without a restart. The change is logged at every level. A restart returns to the
+        configured level.
+        """
+        return await self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="SetLogLevel",
+                service_name="migcontroller.v1.AdminService",
+                input=SetLogLevelRequest,
+                output=SetLogLevelResponse,
+                idempotency_level=IdempotencyLevel.UNKNOWN,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
+        )
+
 class AdminServiceSync(Protocol):
     """
     AdminService is for operators and their tools: it sends commands to VMs and shows
@@ -612,6 +655,14 @@ class AdminServiceSync(Protocol):
     def get_server_info(self, request: GetServerInfoRequest, ctx: RequestContext[GetServerInfoRequest, GetServerInfoResponse], /) -> GetServerInfoResponse:
         """
         GetServerInfo describes the controller that answers.
+        """
+        raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
+
+    def set_log_level(self, request: SetLogLevelRequest, ctx: RequestContext[SetLogLevelRequest, SetLogLevelResponse], /) -> SetLogLevelResponse:
+        """
+        SetLogLevel changes the log level of the controller that answers, at once and
+        without a restart. The change is logged at every level. A restart returns to the
+        configured level.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -726,6 +777,16 @@ class AdminServiceWSGIApplication(ConnectWSGIApplication):
                         idempotency_level=IdempotencyLevel.NO_SIDE_EFFECTS,
                     ),
                     function=service.get_server_info,
+                ),
+                "/migcontroller.v1.AdminService/SetLogLevel": EndpointSync.unary(
+                    method=MethodInfo(
+                        name="SetLogLevel",
+                        service_name="migcontroller.v1.AdminService",
+                        input=SetLogLevelRequest,
+                        output=SetLogLevelResponse,
+                        idempotency_level=IdempotencyLevel.UNKNOWN,
+                    ),
+                    function=service.set_log_level,
                 ),
             },
             interceptors=interceptors,
@@ -1019,4 +1080,28 @@ class AdminServiceClientSync(ConnectClientSync):
             headers=headers,
             timeout_ms=timeout_ms,
             use_get=use_get,
+        )
+    def set_log_level(
+        self,
+        request: SetLogLevelRequest,
+        *,
+        headers: Headers | Mapping[str, str] | None = None, 
+        timeout_ms: int | None = None,
+    ) -> SetLogLevelResponse:
+        """
+        SetLogLevel changes the log level of the controller that answers, at once and
+        without a restart. The change is logged at every level. A restart returns to the
+        configured level.
+        """
+        return self.execute_unary(
+            request=request,
+            method=MethodInfo(
+                name="SetLogLevel",
+                service_name="migcontroller.v1.AdminService",
+                input=SetLogLevelRequest,
+                output=SetLogLevelResponse,
+                idempotency_level=IdempotencyLevel.UNKNOWN,
+            ),
+            headers=headers,
+            timeout_ms=timeout_ms,
         )

@@ -8,12 +8,26 @@ from migcontroller.v1 import heartbeat_pb2 as _heartbeat_pb2
 from migcontroller.v1 import vm_pb2 as _vm_pb2
 from miglet.commands import commands_pb2 as _commands_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class LogLevel(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LOG_LEVEL_UNSPECIFIED: _ClassVar[LogLevel]
+    LOG_LEVEL_DEBUG: _ClassVar[LogLevel]
+    LOG_LEVEL_INFO: _ClassVar[LogLevel]
+    LOG_LEVEL_WARN: _ClassVar[LogLevel]
+    LOG_LEVEL_ERROR: _ClassVar[LogLevel]
+LOG_LEVEL_UNSPECIFIED: LogLevel
+LOG_LEVEL_DEBUG: LogLevel
+LOG_LEVEL_INFO: LogLevel
+LOG_LEVEL_WARN: LogLevel
+LOG_LEVEL_ERROR: LogLevel
 
 class SendCommandRequest(_message.Message):
     __slots__ = ("vm_id", "command", "ttl", "ack_timeout", "wait", "max_deliveries")
@@ -188,13 +202,39 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("version", "started_at", "live_sessions", "goroutines")
+    __slots__ = ("version", "started_at", "live_sessions", "goroutines", "log_level", "log_level_reverts_at", "configured_log_level")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     LIVE_SESSIONS_FIELD_NUMBER: _ClassVar[int]
     GOROUTINES_FIELD_NUMBER: _ClassVar[int]
+    LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    LOG_LEVEL_REVERTS_AT_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURED_LOG_LEVEL_FIELD_NUMBER: _ClassVar[int]
     version: str
     started_at: _timestamp_pb2.Timestamp
     live_sessions: int
     goroutines: int
-    def __init__(self, version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live_sessions: _Optional[int] = ..., goroutines: _Optional[int] = ...) -> None: ...
+    log_level: LogLevel
+    log_level_reverts_at: _timestamp_pb2.Timestamp
+    configured_log_level: LogLevel
+    def __init__(self, version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live_sessions: _Optional[int] = ..., goroutines: _Optional[int] = ..., log_level: _Optional[_Union[LogLevel, str]] = ..., log_level_reverts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., configured_log_level: _Optional[_Union[LogLevel, str]] = ...) -> None: ...
+
+class SetLogLevelRequest(_message.Message):
+    __slots__ = ("level", "duration")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    DURATION_FIELD_NUMBER: _ClassVar[int]
+    level: LogLevel
+    duration: _duration_pb2.Duration
+    def __init__(self, level: _Optional[_Union[LogLevel, str]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
+class SetLogLevelResponse(_message.Message):
+    __slots__ = ("level", "previous_level", "configured_level", "reverts_at")
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    CONFIGURED_LEVEL_FIELD_NUMBER: _ClassVar[int]
+    REVERTS_AT_FIELD_NUMBER: _ClassVar[int]
+    level: LogLevel
+    previous_level: LogLevel
+    configured_level: LogLevel
+    reverts_at: _timestamp_pb2.Timestamp
+    def __init__(self, level: _Optional[_Union[LogLevel, str]] = ..., previous_level: _Optional[_Union[LogLevel, str]] = ..., configured_level: _Optional[_Union[LogLevel, str]] = ..., reverts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

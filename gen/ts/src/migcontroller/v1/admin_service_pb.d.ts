@@ -2,7 +2,7 @@
 // @generated from file migcontroller/v1/admin_service.proto (package migcontroller.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Command } from "../../miglet/commands/commands_pb.js";
 import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
@@ -655,6 +655,27 @@ export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerI
    * @generated from field: int64 goroutines = 4;
    */
   goroutines: bigint;
+
+  /**
+   * The level of its log.
+   *
+   * @generated from field: migcontroller.v1.LogLevel log_level = 5;
+   */
+  logLevel: LogLevel;
+
+  /**
+   * When the configured level returns; unset if SetLogLevel set no duration.
+   *
+   * @generated from field: google.protobuf.Timestamp log_level_reverts_at = 6;
+   */
+  logLevelRevertsAt?: Timestamp | undefined;
+
+  /**
+   * The configured level of its log.
+   *
+   * @generated from field: migcontroller.v1.LogLevel configured_log_level = 7;
+   */
+  configuredLogLevel: LogLevel;
 };
 
 /**
@@ -662,6 +683,122 @@ export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerI
  * Use `create(GetServerInfoResponseSchema)` to create a new message.
  */
 export declare const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse>;
+
+/**
+ * SetLogLevelRequest is a level for the log.
+ *
+ * @generated from message migcontroller.v1.SetLogLevelRequest
+ */
+export declare type SetLogLevelRequest = Message<"migcontroller.v1.SetLogLevelRequest"> & {
+  /**
+   * The level. Required.
+   *
+   * @generated from field: migcontroller.v1.LogLevel level = 1;
+   */
+  level: LogLevel;
+
+  /**
+   * How long it lasts before the configured level returns: up to 7 days. If unset,
+   * it lasts until the next SetLogLevel or a restart.
+   *
+   * @generated from field: google.protobuf.Duration duration = 2;
+   */
+  duration?: Duration | undefined;
+};
+
+/**
+ * Describes the message migcontroller.v1.SetLogLevelRequest.
+ * Use `create(SetLogLevelRequestSchema)` to create a new message.
+ */
+export declare const SetLogLevelRequestSchema: GenMessage<SetLogLevelRequest>;
+
+/**
+ * SetLogLevelResponse is the level of the log after the change.
+ *
+ * @generated from message migcontroller.v1.SetLogLevelResponse
+ */
+export declare type SetLogLevelResponse = Message<"migcontroller.v1.SetLogLevelResponse"> & {
+  /**
+   * The level now.
+   *
+   * @generated from field: migcontroller.v1.LogLevel level = 1;
+   */
+  level: LogLevel;
+
+  /**
+   * The level before.
+   *
+   * @generated from field: migcontroller.v1.LogLevel previous_level = 2;
+   */
+  previousLevel: LogLevel;
+
+  /**
+   * The configured level, which returns at reverts_at or with a restart.
+   *
+   * @generated from field: migcontroller.v1.LogLevel configured_level = 3;
+   */
+  configuredLevel: LogLevel;
+
+  /**
+   * When the configured level returns; unset without a duration.
+   *
+   * @generated from field: google.protobuf.Timestamp reverts_at = 4;
+   */
+  revertsAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message migcontroller.v1.SetLogLevelResponse.
+ * Use `create(SetLogLevelResponseSchema)` to create a new message.
+ */
+export declare const SetLogLevelResponseSchema: GenMessage<SetLogLevelResponse>;
+
+/**
+ * LogLevel is a level of the log: lines below it are left out.
+ *
+ * @generated from enum migcontroller.v1.LogLevel
+ */
+export enum LogLevel {
+  /**
+   * Not a level.
+   *
+   * @generated from enum value: LOG_LEVEL_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Everything, with a line for each heartbeat and each failed call.
+   *
+   * @generated from enum value: LOG_LEVEL_DEBUG = 1;
+   */
+  DEBUG = 1,
+
+  /**
+   * What happens to VMs and commands; the level unless configured.
+   *
+   * @generated from enum value: LOG_LEVEL_INFO = 2;
+   */
+  INFO = 2,
+
+  /**
+   * What may need attention.
+   *
+   * @generated from enum value: LOG_LEVEL_WARN = 3;
+   */
+  WARN = 3,
+
+  /**
+   * Failures of the controller only.
+   *
+   * @generated from enum value: LOG_LEVEL_ERROR = 4;
+   */
+  ERROR = 4,
+}
+
+/**
+ * Describes the enum migcontroller.v1.LogLevel.
+ */
+export declare const LogLevelSchema: GenEnum<LogLevel>;
 
 /**
  * AdminService is for operators and their tools: it sends commands to VMs and shows
@@ -786,6 +923,18 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof GetServerInfoRequestSchema;
     output: typeof GetServerInfoResponseSchema;
+  },
+  /**
+   * SetLogLevel changes the log level of the controller that answers, at once and
+   * without a restart. The change is logged at every level. A restart returns to the
+   * configured level.
+   *
+   * @generated from rpc migcontroller.v1.AdminService.SetLogLevel
+   */
+  setLogLevel: {
+    methodKind: "unary";
+    input: typeof SetLogLevelRequestSchema;
+    output: typeof SetLogLevelResponseSchema;
   },
 }>;
 

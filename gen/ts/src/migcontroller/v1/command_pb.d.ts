@@ -121,6 +121,14 @@ export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & 
    * @generated from field: migcontroller.v1.Waiting waiting = 14;
    */
   waiting?: Waiting | undefined;
+
+  /**
+   * The trace that the command was accepted in, as 32 hex digits; empty if it was not
+   * traced. The spans of its deliveries and acks are linked to it.
+   *
+   * @generated from field: string trace_id = 15;
+   */
+  traceId: string;
 };
 
 /**
