@@ -42,6 +42,7 @@ test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run all tests with the race detector, and
 	@tools/require openssl
 	@tools/require node
 	@PYTHON=$(PYTHON) tools/require python
+	@tools/require prometheus
 	@echo "==> go vet"
 	@go vet ./...
 	@echo "==> go test -race (MODEL_SEED=$(MODEL_SEED) repeats the random histories; TESTFLAGS adds flags)"
@@ -61,6 +62,7 @@ conformance: ## Run h2spec and the connectrpc conformance suite, a few minutes: 
 .PHONY: faults
 faults: ## Run the failure scenarios, about two minutes: docs/faults.md (FAULTSFLAGS: go test's flags)
 	@tools/require proxies
+	@tools/require prometheus
 	@go test -tags faults -count=1 -timeout 15m -v $(FAULTSFLAGS) ./internal/faults/... | \
 		awk '/^=== |^ +--- PASS/ { next } { sub(/^ +suite_test.go:[0-9]+: /, ""); print; fflush() }'
 
@@ -138,7 +140,7 @@ tools: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Install and build all tools now
 
 .PHONY: clean
 clean: ## Remove bin/ and the installed tools
-	rm -rf bin tools/node_modules tools/.venv gen/ts/node_modules gen/python/.venv
+	rm -rf bin tools/node_modules tools/.venv tools/prometheus gen/ts/node_modules gen/python/.venv
 
 .PHONY: help
 help: ## List the targets

@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"internal/control", "internal/session", "internal/maintenance"},
 	{"internal/rpc", "internal/httpserver", "internal/config", "internal/sim", "internal/cli"},
 	{"internal/app"},
-	{"internal/e2e", "internal/crash", "internal/faults", "internal/testkit", "internal/store/powerloss", "internal/apidoc", "cmd"},
+	{"internal/e2e", "internal/crash", "internal/faults", "internal/monitoring", "internal/testkit", "internal/store/powerloss", "internal/apidoc", "cmd"},
 }
 
 // prometheus is the client with which packages register metrics.
@@ -152,7 +152,7 @@ var rules = []struct {
 		why: "the command line uses the API like every other client",
 	},
 	{
-		from: everything, to: []string{"internal/store/storetest", "internal/store/powerloss", "internal/e2e", "internal/crash", "internal/faults", "internal/testkit"},
+		from: everything, to: []string{"internal/store/storetest", "internal/store/powerloss", "internal/e2e", "internal/crash", "internal/faults", "internal/monitoring", "internal/testkit"},
 		why: "these are for tests",
 	},
 	{

@@ -225,13 +225,6 @@ type running struct {
 
 func (a *App) start(ctx context.Context) *running {
 	r := &running{failed: make(chan error, 5)}
-	upkeep, endUpkeep := context.WithCancel(ctx)
-	r.endUpkeep = endUpkeep
-	r.upkeep.Go(func() {
-		if err := a.service.Run(upkeep); err != nil && upkeep.Err() == nil {
-			r.failed <- fmt.Errorf("upkeep: %w", err)
-		}
-	})
 	serve := func(s *httpserver.Server, l net.Listener) {
 		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			r.failed <- fmt.Errorf("serve %s: %w", l.Addr(), err)
@@ -247,6 +240,13 @@ func (a *App) start(ctx context.Context) *running {
 	if a.metrics != nil {
 		r.metrics.Go(func() { serve(a.metrics, a.bound.metrics) })
 	}
+	upkeep, endUpkeep := context.WithCancel(ctx)
+	r.endUpkeep = endUpkeep
+	r.upkeep.Go(func() {
+		if err := a.service.Run(upkeep); err != nil && upkeep.Err() == nil {
+			r.failed <- fmt.Errorf("upkeep: %w", err)
+		}
+	})
 	simulated, endSimulators := context.WithCancel(ctx)
 	r.endSimulators = endSimulators
 	if a.options.Simulate > 0 {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -207,8 +208,12 @@ func (c *controller) Summary() summary { return c.summary }
 
 func (c *controller) sessionCount() int { return c.sessions.Stats().Sessions }
 
-// Run watches the token file. The other parts do their own background work.
+// Run watches the token file and repeats the checks of readiness. The other parts do their own
+// background work.
 func (c *controller) Run(ctx context.Context) error {
+	var checks sync.WaitGroup
+	checks.Go(func() { c.maintenance.RepeatChecks(ctx) })
+	defer checks.Wait()
 	if c.tokenFile != nil {
 		c.tokenFile.Run(ctx)
 	}

@@ -75,9 +75,9 @@ func (c *controller) awaitStart(t *testing.T) {
 }
 
 // startSim starts simulated agents.
-func (c *controller) startSim(t *testing.T, options ...string) {
+func (c *controller) startSim(t *testing.T, options ...string) *child {
 	t.Helper()
-	startChild(t, exec.CommandContext(t.Context(), program(t, "migletsim"),
+	return startChild(t, exec.CommandContext(t.Context(), program(t, "migletsim"),
 		append([]string{"--controller=" + c.addr}, options...)...))
 }
 

@@ -47,4 +47,12 @@ var quick = scenarios{
 	"damaged-rows":          testDamagedRows,
 	"large-lists":           testLargeLists,
 	"drain-delay":           testDrainDelay,
+	"alert-fleet-lost":      testAlertFleetLost,
+	"alert-token":           testAlertToken,
+	"alert-disk-full":       testAlertDiskFull,
+	"alert-database":        testAlertDatabaseBlocked,
+	"alert-slow-commits":    testAlertSlowCommits,
+	"alert-agents":          testAlertAgents,
+	"alert-certificate":     testAlertCertificateExpired,
+	"dashboard":             testDashboard,
 }

@@ -39,9 +39,19 @@ func newChecker(o Options) *checker {
 	return c
 }
 
+// RepeatChecks makes the checks of readiness at intervals until ctx ends, and exports their
+// results. It is to be called once everything that is checked has started.
+func (m *Maintenance) RepeatChecks(ctx context.Context) {
+	if m.checker != nil {
+		m.checker.run(ctx)
+	}
+}
+
 func (c *checker) run(ctx context.Context) {
 	everyFromNow(ctx, checkEvery, c.log, func(ctx context.Context) error {
-		c.record(c.checks.Run(ctx))
+		if results := c.checks.Run(ctx); ctx.Err() == nil {
+			c.record(results)
+		}
 		return nil
 	})
 }

@@ -96,8 +96,8 @@ type Options struct {
 // Maintenance runs the services of one controller.
 type Maintenance struct {
 	sweeper, purger, catchUp, commands *service
-	// observers only read, for the metrics.
-	observers []*service
+	census  *service
+	checker *checker // nil without checks
 
 	unlisten func()
 }
@@ -119,11 +119,11 @@ func Start(o Options) *Maintenance {
 		purger:   start(newPurger(o).run),
 		catchUp:  start(journal.NewCatchUp(o.Journal, o.Engine, o.Log).Run),
 		commands: start(commands.run),
+		census:   start(newCensus(o, metrics).run),
 		unlisten: func() { changes(); notices() },
 	}
-	m.observers = []*service{start(newCensus(o, metrics).run)}
 	if o.Checks != nil {
-		m.observers = append(m.observers, start(newChecker(o).run))
+		m.checker = newChecker(o)
 	}
 	return m
 }
@@ -134,9 +134,7 @@ func Start(o Options) *Maintenance {
 func (m *Maintenance) Quiesce() {
 	m.sweeper.cancel()
 	m.purger.cancel()
-	for _, s := range m.observers {
-		s.cancel()
-	}
+	m.census.cancel()
 }
 
 // Stop stops all services after they have written the files and log lines of everything
@@ -145,9 +143,7 @@ func (m *Maintenance) Quiesce() {
 func (m *Maintenance) Stop() {
 	m.sweeper.stop()
 	m.purger.stop()
-	for _, s := range m.observers {
-		s.stop()
-	}
+	m.census.stop()
 	m.catchUp.stop()
 	m.unlisten()
 	m.commands.stop()

@@ -146,9 +146,7 @@ func TestJumpAndPurge(t *testing.T) {
 		require.NoError(t, s.Engine.Close())
 		s.start(db.Crash(), kept)
 		s.sweeper.stop() // too many ticks
-		for _, o := range s.observers {
-			o.stop() // as well
-		}
+		s.census.stop()  // as well
 		time.Sleep(28 * time.Hour) // fake clock
 		synctest.Wait()
 		require.Equal(t, []string{"old"}, s.events())

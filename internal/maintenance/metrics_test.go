@@ -182,6 +182,9 @@ func TestChecksAreRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, engine.Retention{})
+		require.Zero(t, s.value(`check_ok{check="store"}`))
+		checks := start(s.RepeatChecks)
+		defer checks.stop()
 		synctest.Wait()
 		require.InDelta(t, 1, s.value(`check_ok{check="store"}`), 0)
 		require.InDelta(t, 1, s.value(`check_ok{check="journal"}`), 0)
