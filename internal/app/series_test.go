@@ -166,7 +166,7 @@ func (e ephemeral) run(ctx context.Context) error {
 		return err
 	}
 	defer s.Close(&session.EndError{Cause: session.EndClosed}) //nolint:contextcheck // a session has the context of its stream
-	if err := e.report(s); err != nil { //nolint:contextcheck // as above
+	if err := e.report(s); err != nil {                        //nolint:contextcheck // as above
 		return err
 	}
 	if err := s.Ack(fleet.Ack{CommandID: <-agent.got, Success: true, Message: e.name("message")}); err != nil { //nolint:contextcheck // as above

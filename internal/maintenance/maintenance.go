@@ -96,8 +96,8 @@ type Options struct {
 // Maintenance runs the services of one controller.
 type Maintenance struct {
 	sweeper, purger, catchUp, commands *service
-	census  *service
-	checker *checker // nil without checks
+	census                             *service
+	checker                            *checker // nil without checks
 
 	unlisten func()
 }

@@ -145,8 +145,8 @@ func TestJumpAndPurge(t *testing.T) {
 		s.Stop()
 		require.NoError(t, s.Engine.Close())
 		s.start(db.Crash(), kept)
-		s.sweeper.stop() // too many ticks
-		s.census.stop()  // as well
+		s.sweeper.stop()           // too many ticks
+		s.census.stop()            // as well
 		time.Sleep(28 * time.Hour) // fake clock
 		synctest.Wait()
 		require.Equal(t, []string{"old"}, s.events())
