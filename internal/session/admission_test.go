@@ -17,27 +17,37 @@ import (
 func TestAdmissionIsInOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const atOnce, all = 3, 50
-		a := newAdmission(atOnce)
-		admitted := make(chan int, all)
+		const atOnce, all = 8, crowd + 100
+		var a admission
+		a.open(atOnce)
+		type turn struct {
+			number int
+			leave  func()
+		}
+		admitted := make(chan turn, all)
 		for i := range all {
 			go func() {
-				if a.enter(t.Context(), nil) == nil {
-					admitted <- i
+				if leave, err := a.enter(t.Context()); err == nil {
+					admitted <- turn{i, leave}
 				}
 			}()
 			synctest.Wait() // until it has its turn or waits for it
 		}
-		require.Len(t, admitted, atOnce)
 		require.EqualValues(t, all-atOnce, a.waiting.Load())
 		for i := range all {
-			require.Equal(t, i, <-admitted)
-			a.leave()
+			next := <-admitted
+			require.Equal(t, i, next.number)
+			switch {
+			case i < crowd: // all that have a turn came before the crowd
+				require.Len(t, admitted, atOnce-1)
+			case i > crowd+atOnce && i < all-1:
+				require.Len(t, admitted, atOnce/crowdShare-1, "a crowd leaves room for others")
+			}
+			next.leave()
 			synctest.Wait()
-			require.Len(t, admitted, min(atOnce, all-i-1))
 		}
 		require.Zero(t, a.waiting.Load())
-		require.Empty(t, a.turns)
+		require.True(t, a.turns.TryAcquire(atOnce), "all turns were given back")
 	})
 }
 
@@ -45,23 +55,29 @@ func TestAdmissionIsInOrder(t *testing.T) {
 func TestAdmissionEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := newAdmission(1)
-		require.NoError(t, a.enter(t.Context(), nil))
+		var a admission
+		a.open(1)
+		leave, err := a.enter(t.Context())
+		require.NoError(t, err)
 		began := time.Now()
 		ctx, cancel := context.WithCancel(t.Context())
-		stopping, ended := make(chan struct{}), make(chan error, 2)
-		go func() { ended <- a.enter(ctx, nil) }()
+		ended := make(chan error, 2)
+		enter := func(ctx context.Context) {
+			_, err := a.enter(ctx)
+			ended <- err
+		}
+		go enter(ctx)
 		synctest.Wait()
 		cancel()
 		require.ErrorIs(t, <-ended, context.Canceled)
-		go func() { ended <- a.enter(t.Context(), stopping) }()
+		go enter(t.Context())
 		synctest.Wait()
-		close(stopping)
+		a.stop()
 		require.ErrorIs(t, <-ended, fleet.ErrStopping)
 		require.Zero(t, time.Since(began))
 		require.Zero(t, a.waiting.Load())
-		a.leave()
-		require.NoError(t, a.enter(t.Context(), nil), "those that gave up hold no turn")
+		leave()
+		require.True(t, a.turns.TryAcquire(1), "those that gave up hold no turn")
 	})
 }
 
@@ -93,7 +109,7 @@ func storm(t *testing.T, s *system, agents int) (answer chan struct{}, opened ch
 func TestStormIsDelayedAndNotRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const agents = 20 * openedAtOnce
+		const agents = crowd // no more, so that each takes one turn
 		s := newSystem(t)
 		answer, opened := storm(t, s, agents)
 		require.Equal(t, openedAtOnce, s.store.called("OpenSession"))
@@ -114,9 +130,7 @@ func TestWaitIsNotSilence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSystem(t)
-		for range openedAtOnce {
-			require.NoError(t, s.admission.enter(t.Context(), nil))
-		}
+		require.True(t, s.admission.turns.TryAcquire(openedAtOnce))
 		connected := make(chan *Session, 1)
 		go func() {
 			session, err := s.Open(t.Context(), fleet.Hello{VM: "vm-1"}, newTransport())
@@ -127,9 +141,7 @@ func TestWaitIsNotSilence(t *testing.T) {
 		time.Sleep(15 * time.Second) // fake clock
 		require.EqualValues(t, 1, s.admission.waiting.Load())
 		now := clock()
-		for range openedAtOnce {
-			s.admission.leave()
-		}
+		s.admission.turns.Release(openedAtOnce)
 		session := <-connected
 		require.False(t, session.currentLiveness().OpenedAt.Before(now))
 		session.Close(nil)

@@ -126,9 +126,9 @@ func Start(ctx context.Context, o Options) (*Registry, error) {
 	}
 	r := &Registry{
 		Options: o, holds: make(chan struct{}, o.MaxHeld), pace: newPace(o.ReportRate), stopping: make(chan struct{}),
-		metrics:   newMetrics(o.Metrics, o.Pools),
-		admission: newAdmission(openedAtOnce),
+		metrics: newMetrics(o.Metrics, o.Pools),
 	}
+	r.admission.open(openedAtOnce)
 	r.configuredAt.Store(o.Clock().UnixNano())
 	r.sessions.newest = map[fleet.VMID]*Session{}
 	r.sessions.live = map[*Session]bool{}
@@ -163,7 +163,10 @@ func (o Options) withDefaults() Options {
 // EndSessions ends all sessions and refuses new ones. It returns when the last has ended
 // or ctx is done.
 func (r *Registry) EndSessions(ctx context.Context) {
-	r.stopOnce.Do(func() { close(r.stopping) })
+	r.stopOnce.Do(func() {
+		close(r.stopping)
+		r.admission.stop()
+	})
 	for _, s := range r.sessions.shut() {
 		s.end(fleet.ErrStopping)
 	}

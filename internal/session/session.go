@@ -116,10 +116,11 @@ func (r *Registry) Open(ctx context.Context, h fleet.Hello, t Transport) (*Sessi
 
 // admit makes a session durable, in its turn. It returns when it was opened.
 func (r *Registry) admit(ctx context.Context, h fleet.Hello) (opened time.Time, out fleet.Outcome, err error) {
-	if err := r.admission.enter(ctx, r.stopping); err != nil {
+	leave, err := r.admission.enter(ctx)
+	if err != nil {
 		return opened, out, err
 	}
-	defer r.admission.leave()
+	defer leave()
 	opened = r.receivedAt()
 	out, err = r.Engine.ApplyLate(ctx, h.VM, "", func() (fleet.Input, time.Time) {
 		return fleet.SessionOpened{Hello: h, Written: r.lastWritten(h.VM)}, opened
