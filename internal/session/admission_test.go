@@ -40,7 +40,7 @@ func TestAdmissionIsInOrder(t *testing.T) {
 			switch {
 			case i < crowd: // all that have a turn came before the crowd
 				require.Len(t, admitted, atOnce-1)
-			case i > crowd+atOnce && i < all-1:
+			case i > crowd+atOnce && i < all-atOnce:
 				require.Len(t, admitted, atOnce/crowdShare-1, "a crowd leaves room for others")
 			}
 			next.leave()
