@@ -1,8 +1,9 @@
 package faults
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -129,11 +130,13 @@ func testUnreadLargeCommand(t *testing.T) {
 	c.awaitEnd(t, "small", succeeded)
 }
 
-// withLargeParams makes a command nearly as large as possible.
+// withLargeParams makes a command nearly as large as possible, also if it is compressed.
 func withLargeParams(r *sendRequest) {
 	r.Command.StringParams = map[string]string{}
 	for i := range 60 {
-		r.Command.StringParams[fmt.Sprintf("p%d", i)] = strings.Repeat("x", 16<<10)
+		random := make([]byte, 8<<10)
+		_, _ = rand.Read(random) // never fails
+		r.Command.StringParams[fmt.Sprintf("p%d", i)] = hex.EncodeToString(random)
 	}
 }
 
