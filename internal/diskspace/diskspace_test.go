@@ -1,7 +1,8 @@
+//go:build linux || darwin || freebsd
+
 package diskspace
 
 import (
-	"errors"
 	"path/filepath"
 	"testing"
 
@@ -13,9 +14,6 @@ import (
 func TestMeasure(t *testing.T) {
 	t.Parallel()
 	here, err := Measure(t.TempDir())
-	if errors.Is(err, errors.ErrUnsupported) {
-		t.Skip("the space is not known on this system")
-	}
 	require.NoError(t, err)
 	require.NotZero(t, here.Free)
 	require.Greater(t, here.Total, here.Free)
