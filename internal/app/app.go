@@ -231,7 +231,7 @@ func (a *App) start(ctx context.Context) *running {
 		}
 	}
 	for _, l := range a.bound.api() {
-		a.serving.Add(1) // before the start is announced: whoever waits for that may ask at once
+		a.serving.Add(1) // before the start is announced, so that a check of readiness right after it passes
 		r.serving.Go(func() {
 			defer a.serving.Add(-1)
 			serve(a.server, l)

@@ -14,7 +14,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/requestid"
 )
 
-// Every response has the id of its request, whoever answers it: a handler, a route, a stream,
+// Every response has the id of its request, from whatever answers it: a handler, a route, a stream,
 // or what refuses requests before them. A valid id of the caller is kept.
 func TestRequestID(t *testing.T) {
 	t.Parallel()

@@ -125,7 +125,7 @@ func TestStormIsDelayedAndNotRefused(t *testing.T) {
 	})
 }
 
-// The time for which a session waited is not held against its agent: it is not silent.
+// The time for which a session waited does not make its agent silent.
 func TestWaitIsNotSilence(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
