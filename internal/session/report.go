@@ -43,6 +43,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 		return nil
 	}
 	s.acked()
+	delivery := s.deliveryOf(a.CommandID) // before the next command is delivered
 	var out fleet.Outcome
 	err := s.persist("ack", func(ctx context.Context) (err error) {
 		out, err = s.registry.Engine.Apply(ctx, fleet.AckReceived{VM: s.vm, Epoch: s.epoch, Ack: a}, arrived)
@@ -62,7 +63,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 	}
 	if len(out.Changes) > 0 { // otherwise the ack repeats an earlier one
 		s.registry.Traces.Ack(s.stream, tracing.Acked{
-			Command: &out.Command, Success: a.Success, Pool: s.pool, Epoch: s.epoch, At: arrived, Delivery: s.deliveryOf(a.CommandID),
+			Command: &out.Command, Success: a.Success, Pool: s.pool, Epoch: s.epoch, At: arrived, Delivery: delivery,
 		})
 	}
 	return nil

@@ -43,7 +43,9 @@ func (s spans) take(t *testing.T, name string, id fleet.CommandID) sdktrace.Read
 	return of[0]
 }
 
+// all returns the spans of a command with this name, once those that were begun have ended.
 func (s spans) all(name string, id fleet.CommandID) (of []sdktrace.ReadOnlySpan) {
+	synctest.Wait()
 	for _, span := range s.Ended() {
 		if span.Name() == name && attributeOf(span, "command_id") == string(id) {
 			of = append(of, span)
@@ -170,6 +172,7 @@ func TestSpanOfEachDelivery(t *testing.T) {
 		accepted := s.sendTraced(recorded, "c1")
 		first := s.connect("vm-1")
 		require.Equal(t, fleet.CommandID("c1"), first.next().ID)
+		synctest.Wait() // until the session knows that it was written in full
 		second := s.connect("vm-1")
 		require.Equal(t, fleet.CommandID("c1"), second.next().ID)
 		second.ack("c1", true)
