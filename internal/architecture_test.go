@@ -23,7 +23,8 @@ import (
 // layers below its own. A new package needs a place here, and in the table of CONTRIBUTING.md.
 var layers = [][]string{
 	{"internal/diskspace", "internal/fleet", "internal/logkey", "internal/loglimit", "internal/metric", "internal/ratelimit", "internal/readiness", "internal/requestid", "internal/wallclock"},
-	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat", "internal/tracing", "internal/traceexport"},
+	{"internal/auth"},
+	{"internal/audit", "internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat", "internal/tracing", "internal/traceexport"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/session", "internal/maintenance"},
 	{"internal/rpc", "internal/httpserver", "internal/config", "internal/sim", "internal/cli"},

@@ -40,7 +40,9 @@ class AdminService(Protocol):
     the fleet. Lists are paged in a stable order; a page_token is valid only with the
     filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
     field that violates its rule; UNAVAILABLE while the store cannot be read or
-    written. They have an ErrorDetail.
+    written. They have an ErrorDetail. UNAUTHENTICATED and PERMISSION_DENIED say what is
+    missing and how to get it. A principal that is limited to some pools sees and touches
+    nothing of other pools: what is there is NOT_FOUND for it.
     """
     async def send_command(self, request: SendCommandRequest, ctx: RequestContext[SendCommandRequest, SendCommandResponse], /) -> SendCommandResponse:
         """
@@ -267,7 +269,9 @@ class AdminServiceClient(ConnectClient):
     the fleet. Lists are paged in a stable order; a page_token is valid only with the
     filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
     field that violates its rule; UNAVAILABLE while the store cannot be read or
-    written. They have an ErrorDetail.
+    written. They have an ErrorDetail. UNAUTHENTICATED and PERMISSION_DENIED say what is
+    missing and how to get it. A principal that is limited to some pools sees and touches
+    nothing of other pools: what is there is NOT_FOUND for it.
     """
     def __init__(
         self,
@@ -582,7 +586,9 @@ class AdminServiceSync(Protocol):
     the fleet. Lists are paged in a stable order; a page_token is valid only with the
     filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
     field that violates its rule; UNAVAILABLE while the store cannot be read or
-    written. They have an ErrorDetail.
+    written. They have an ErrorDetail. UNAUTHENTICATED and PERMISSION_DENIED say what is
+    missing and how to get it. A principal that is limited to some pools sees and touches
+    nothing of other pools: what is there is NOT_FOUND for it.
     """
     def send_command(self, request: SendCommandRequest, ctx: RequestContext[SendCommandRequest, SendCommandResponse], /) -> SendCommandResponse:
         """
@@ -807,7 +813,9 @@ class AdminServiceClientSync(ConnectClientSync):
     the fleet. Lists are paged in a stable order; a page_token is valid only with the
     filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
     field that violates its rule; UNAVAILABLE while the store cannot be read or
-    written. They have an ErrorDetail.
+    written. They have an ErrorDetail. UNAUTHENTICATED and PERMISSION_DENIED say what is
+    missing and how to get it. A principal that is limited to some pools sees and touches
+    nothing of other pools: what is there is NOT_FOUND for it.
     """
     def __init__(
         self,

@@ -72,6 +72,13 @@ export declare type SendCommandRequest = Message<"migcontroller.v1.SendCommandRe
    * @generated from field: int32 max_deliveries = 6;
    */
   maxDeliveries: number;
+
+  /**
+   * Why it is sent, for the audit: at most 1000 characters.
+   *
+   * @generated from field: string reason = 7;
+   */
+  reason: string;
 };
 
 /**
@@ -227,6 +234,13 @@ export declare type CancelCommandRequest = Message<"migcontroller.v1.CancelComma
    * @generated from field: string command_id = 1;
    */
   commandId: string;
+
+  /**
+   * Why it is cancelled, for the audit: at most 1000 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
 };
 
 /**
@@ -598,6 +612,15 @@ export declare type WatchFleetResponse = Message<"migcontroller.v1.WatchFleetRes
      */
     value: Event;
     case: "event";
+  } | {
+    /**
+     * The id of a VM that is in none of the caller's pools any more. Only sent to
+     * principals that are limited to some pools.
+     *
+     * @generated from field: string removed_vm_id = 6;
+     */
+    value: string;
+    case: "removedVmId";
   } | { case: undefined; value?: undefined };
 };
 
@@ -704,6 +727,13 @@ export declare type SetLogLevelRequest = Message<"migcontroller.v1.SetLogLevelRe
    * @generated from field: google.protobuf.Duration duration = 2;
    */
   duration?: Duration | undefined;
+
+  /**
+   * Why it is changed, for the audit: at most 1000 characters.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
 };
 
 /**
@@ -805,7 +835,9 @@ export declare const LogLevelSchema: GenEnum<LogLevel>;
  * the fleet. Lists are paged in a stable order; a page_token is valid only with the
  * filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
  * field that violates its rule; UNAVAILABLE while the store cannot be read or
- * written. They have an ErrorDetail.
+ * written. They have an ErrorDetail. UNAUTHENTICATED and PERMISSION_DENIED say what is
+ * missing and how to get it. A principal that is limited to some pools sees and touches
+ * nothing of other pools: what is there is NOT_FOUND for it.
  *
  * @generated from service migcontroller.v1.AdminService
  */

@@ -129,6 +129,22 @@ export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & 
    * @generated from field: string trace_id = 15;
    */
   traceId: string;
+
+  /**
+   * The name of the principal that sent it; empty if the controller created it, or if
+   * no credentials were needed.
+   *
+   * @generated from field: string requested_by = 16;
+   */
+  requestedBy: string;
+
+  /**
+   * The name of the principal that cancelled it; empty if it was not cancelled, or if
+   * no credentials were needed.
+   *
+   * @generated from field: string cancelled_by = 17;
+   */
+  cancelledBy: string;
 };
 
 /**
