@@ -17,6 +17,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/httpserver"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/rpc"
@@ -34,7 +35,8 @@ type App struct {
 	lock     *dataLock
 	bound    bound
 	gate     *gate
-	serving  atomic.Int64 // how many listeners are being accepted on
+	socket   *controlSocket // nil if it could not be created
+	serving  atomic.Int64   // how many listeners are being accepted on
 	server   *httpserver.Server
 	metrics  *httpserver.Server // of --metrics-addr; nil without it
 	timeouts stopTimeouts
@@ -95,7 +97,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 		lock.release()
 		return nil, err
 	}
-	svc, err := w.newService(ctx, o, log, metrics)
+	svc, err := w.newService(ctx, o, endpoints, log, metrics)
 	if err != nil {
 		b.close()
 		lock.release()
@@ -116,6 +118,9 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	a.server = httpserver.New(server)
 	if b.metrics != nil {
 		a.metrics = newMetricsServer(o, server, metrics, log)
+	}
+	if a.socket, err = listenControl(ctx, o.DataDir, a.gate, log); err != nil {
+		log.Warn("operators cannot use the control socket", logkey.Error, err)
 	}
 	svc.Ready().Add(readiness.Check{Name: "listeners", Run: a.checkListeners})
 	a.simulate = func(ctx context.Context) error { return w.simulate(ctx, o, a.GRPCAddr(), calling) }
@@ -205,6 +210,9 @@ var errStopTooLong = errors.New("the stop took too long and was aborted")
 func (a *App) Close() error {
 	a.closed.Do(func() {
 		a.bound.close()
+		if a.socket != nil {
+			a.socket.close()
+		}
 		a.closeErr = a.service.Close()
 		a.lock.release()
 	})
@@ -236,6 +244,9 @@ func (a *App) start(ctx context.Context) *running {
 			defer a.serving.Add(-1)
 			serve(a.server, l)
 		})
+	}
+	if a.socket != nil {
+		r.serving.Go(func() { a.socket.serve(a.log) })
 	}
 	if a.metrics != nil {
 		r.metrics.Go(func() { serve(a.metrics, a.bound.metrics) })
@@ -274,6 +285,9 @@ func (a *App) stop(ctx context.Context, r *running) error {
 		_ = a.server.Close() // The stop is being aborted.
 	}
 	sessions.Wait()
+	if a.socket != nil {
+		a.socket.close()
+	}
 	r.simulators.Wait()
 	r.serving.Wait()
 	select {

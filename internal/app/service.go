@@ -42,13 +42,15 @@ type summary struct {
 	Traces string
 	// Warnings are logged, each on its own line.
 	Warnings []string
+	// Operators describes what credentials operators need.
+	Operators string
 }
 
 // wiring has the parts of an App that tests replace.
 type wiring struct {
-	// newService opens the store and registers its metrics. Close ends everything that it
+	// newService opens the store and registers its metrics. at are its addresses. Close ends everything that it
 	// starts.
-	newService func(ctx context.Context, o config.Options, log *slog.Logger, metrics *prometheus.Registry) (service, error)
+	newService func(ctx context.Context, o config.Options, at config.Endpoints, log *slog.Logger, metrics *prometheus.Registry) (service, error)
 	// droppedLines returns how many lines for stdout and stderr were dropped.
 	droppedLines func() float64
 	// simulate runs o.Simulate agents against the gRPC address until ctx ends,

@@ -1,23 +1,87 @@
 package auth
 
-import "errors"
+import (
+	"errors"
+	"slices"
+)
 
-// The reasons why credentials are rejected. Their texts are for the caller: they say what is
-// wrong and how to mend it, and contain no secret.
+// Rejection is why a caller is not authenticated. Its message is for the caller: it says what
+// is wrong and how to mend it, and contains no secret.
+type Rejection struct {
+	// Reason is one of Reasons.
+	Reason, Message string
+}
+
+// Error returns the message.
+func (r *Rejection) Error() string { return r.Message }
+
+// The rejections.
 var (
 	// ErrMissing occurs when a caller sends no credentials and needs some.
-	ErrMissing = errors.New("credentials are required: send a token in the header \"Authorization: Bearer …\"; " +
-		"an admin creates one with \"migctl token create\", and on the controller's machine \"controller token create\" always works")
+	ErrMissing = &Rejection{"missing", "credentials are required: send a token in the header \"Authorization: Bearer TOKEN\"; " +
+		"an admin creates one with \"migctl token create\", and so does \"controller token create\" on the controller's machine"}
 	// ErrMalformed occurs when the header is not one of a bearer token.
-	ErrMalformed = errors.New("the header Authorization must be \"Bearer\", a space and a token")
-	// ErrUnknown occurs for a token that was never issued here, or was revoked long ago.
-	ErrUnknown = errors.New("the token is not known to this controller: it may be another controller's, or it was revoked")
+	ErrMalformed = &Rejection{"malformed", "the header Authorization must be given once, as \"Bearer\", a space and a token"}
+	// ErrForwarded occurs when a request without credentials has passed a proxy.
+	ErrForwarded = &Rejection{"forwarded", "credentials are required for requests that pass a proxy, as this one did by its headers: " +
+		"without credentials the controller serves only callers on its own machine; " +
+		"create a token with \"controller token create\" there, and send it in the header \"Authorization: Bearer TOKEN\""}
+	// ErrUnknown occurs for a token that was not issued here, or ended long ago.
+	ErrUnknown = &Rejection{"unknown", "this controller does not know the token: it may be of another controller, mistyped, or have ended long ago"}
 	// ErrRevoked occurs for a token that was revoked.
-	ErrRevoked = errors.New("the token was revoked; an admin can create another one")
+	ErrRevoked = &Rejection{"revoked", "the token was revoked; an admin can create another one with \"migctl token create\""}
 	// ErrExpired occurs for credentials whose time is over.
-	ErrExpired = errors.New("the credentials have expired; an admin can create another token with \"migctl token create\"")
+	ErrExpired = &Rejection{"expired", "the token has expired; an admin can create another one with \"migctl token create\""}
 	// ErrEnded occurs when credentials expire or are revoked during a call.
-	ErrEnded = errors.New("the credentials have expired or were revoked")
-	// ErrTooMany occurs when a source has failed too often.
-	ErrTooMany = errors.New("too many failed attempts from this address; valid credentials are still accepted")
+	ErrEnded = &Rejection{"ended", "the credentials have expired or were revoked during the call"}
 )
+
+// otherReason is the reason of rejections by an issuer's or a certificate's rules.
+const otherReason = "not_accepted"
+
+// Reasons are the reasons of rejections, and of refusals: a lack of a role or a pool, and too
+// many failures.
+var Reasons = []string{
+	"missing", "malformed", "forwarded", "unknown", "revoked", "expired", "ended", otherReason, reasonForbidden, reasonTooMany,
+}
+
+const (
+	reasonForbidden = "forbidden"
+	reasonTooMany   = "too_many"
+)
+
+// ErrTooMany occurs when credentials are rejected and their source has failed too often.
+var ErrTooMany = errors.New("too many failed attempts from this address; valid credentials are still accepted")
+
+// ErrTooManyTokens occurs when there are as many tokens as are kept.
+var ErrTooManyTokens = errors.New("there are 10000 tokens, which is the limit: revoke some, which are removed 30 days later, or let tools share one")
+
+// ErrForbidden is wrapped by every *Forbidden.
+var ErrForbidden = errors.New("not allowed")
+
+// Forbidden is what an authenticated principal lacks for a call.
+type Forbidden struct{ Message string }
+
+// Error returns the message.
+func (f *Forbidden) Error() string { return f.Message }
+
+// Unwrap returns ErrForbidden.
+func (*Forbidden) Unwrap() error { return ErrForbidden }
+
+// ReasonOf returns the reason of a rejection or a refusal; empty for other errors.
+func ReasonOf(err error) string {
+	if r, ok := errors.AsType[*Rejection](err); ok {
+		if slices.Contains(Reasons, r.Reason) {
+			return r.Reason
+		}
+		return otherReason
+	}
+	switch {
+	case errors.Is(err, ErrForbidden):
+		return reasonForbidden
+	case errors.Is(err, ErrTooMany):
+		return reasonTooMany
+	default:
+		return ""
+	}
+}

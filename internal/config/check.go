@@ -39,6 +39,7 @@ func (o Options) Check() error {
 		{"allow-origins", !slices.ContainsFunc(o.AllowOrigins, isNotOrigin), originRule},
 		{"allowed-hosts", !slices.ContainsFunc(o.AllowedHosts, isNotHost), hostRule},
 		{"proxies", !slices.ContainsFunc(o.Proxies, isNotPrefix), prefixRule},
+		{"agent-auth", slices.Contains(agentAuths, o.AgentAuth), "must be strict or off"},
 		{"drain-delay", o.DrainDelay >= 0 && o.DrainDelay <= maxDrainDelay, "must be from 0 to 5m"},
 		{"data-dir", o.DataDir != "", "must name a directory"},
 		{"registration-token", !strings.ContainsFunc(o.RegistrationToken.Reveal(), unicode.IsSpace), "must be without white space"},
@@ -122,6 +123,14 @@ func (o Options) ProxyPrefixes() []netip.Prefix {
 	}
 	return prefixes
 }
+
+// The values of AgentAuth.
+const (
+	AgentAuthStrict = "strict"
+	AgentAuthOff    = "off"
+)
+
+var agentAuths = []string{AgentAuthStrict, AgentAuthOff}
 
 // FormatJSON is the value of LogFormat for a log of JSON records.
 const FormatJSON = "json"

@@ -9,6 +9,7 @@ import (
 // The groups of options in the help.
 const (
 	groupAddresses = "Addresses"
+	groupAccess    = "Access"
 	groupHelp      = "Help"
 )
 
@@ -17,7 +18,6 @@ const (
 type Options struct {
 	HTTPAddr string `name:"http-addr" group:"Addresses" default:"localhost:8080" placeholder:"HOST:PORT" help:"Address for people, tools and agents that use HTTP. Port 0 selects a free port; without a host it listens on all interfaces."`
 	GRPCAddr string `name:"grpc-addr" group:"Addresses" default:"localhost:50051" placeholder:"HOST:PORT" help:"Address for agents that use gRPC. Both addresses serve everything and may be the same."`
-	Insecure bool   `name:"insecure" group:"Addresses" help:"Allow addresses that other machines can reach although callers are not authenticated: anyone who can reach them can command the fleet."`
 	// TLSCert and TLSKey are given both or not at all.
 	TLSCert string `name:"tls-cert" group:"Addresses" placeholder:"FILE" help:"PEM file with the certificate, followed by those of its issuers. Both addresses then serve TLS only; without it both are plaintext. The file is read again when it changes."`
 	TLSKey  string `name:"tls-key" group:"Addresses" placeholder:"FILE" help:"PEM file with the key of that certificate."`
@@ -32,6 +32,12 @@ type Options struct {
 
 	MetricsAddr  string `name:"metrics-addr" group:"Addresses" placeholder:"HOST:PORT" help:"Address for /metrics alone, such as localhost:9464; both other addresses then do not serve it. Without a host it is localhost."`
 	MetricsPools int    `name:"metrics-pools" group:"Addresses" default:"50" placeholder:"N" help:"Number of pools that have their own values in metrics, which are the first that are seen; the others are counted together as other. At most 1000."`
+
+	// InsecureOperators is never needed on loopback, where operators need no credentials until
+	// authentication is configured.
+	InsecureOperators bool `name:"insecure-operators" group:"Access" help:"Let operators and tools without credentials do everything: anyone who can reach the addresses can command the fleet."`
+	// AgentAuth is AgentAuthStrict or AgentAuthOff.
+	AgentAuth string `name:"agent-auth" group:"Access" default:"strict" placeholder:"MODE" help:"Authentication of agents: strict or off. This version cannot authenticate agents, so strict allows only loopback addresses; with off, anyone who can reach an address can pose as a VM and get a registration token."`
 
 	DataDir          string        `name:"data-dir" group:"Data" default:"./controller_data" placeholder:"DIR" help:"Directory for the database and the JSON files of each VM. Only one controller at a time can use it."`
 	DatabaseURL      string        `name:"database-url" group:"Data" placeholder:"URL" help:"SQLite file to use instead of the one in the data directory: a path, file:PATH or sqlite:///PATH."`

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
@@ -24,6 +25,8 @@ import (
 // Options are the dependencies of a Control. Every field but Metrics is required.
 type Options struct {
 	Engine *engine.Engine
+	// Tokens are those of operators.
+	Tokens *auth.Tokens
 	// Defaults are the limits of a command whose sender specified none.
 	Defaults fleet.CommandDefaults
 	// Clock returns the time in UTC, without a monotonic part.
@@ -41,6 +44,7 @@ type Options struct {
 // number.
 type Control struct {
 	engine   *engine.Engine
+	tokens   *auth.Tokens
 	defaults fleet.CommandDefaults
 	clock    func() time.Time
 	log      *slog.Logger
@@ -62,7 +66,7 @@ type Control struct {
 // New returns a Control that listens to the engine until Close.
 func New(o Options) *Control {
 	c := &Control{
-		engine: o.Engine, defaults: o.Defaults, clock: o.Clock, log: o.Log, traces: o.Traces,
+		engine: o.Engine, tokens: o.Tokens, defaults: o.Defaults, clock: o.Clock, log: o.Log, traces: o.Traces,
 		closed: make(chan struct{}),
 	}
 	c.register(o.Metrics)

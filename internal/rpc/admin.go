@@ -7,6 +7,7 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/control"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
@@ -68,6 +69,11 @@ func (s *adminService) SendCommand(
 	wait, err := durationFromProto("wait", req.GetWait())
 	if err != nil {
 		return nil, err
+	}
+	if wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = auth.WhileValid(ctx)
+		defer cancel()
 	}
 	cmd, err := s.control.Send(ctx, r, wait)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/registration"
@@ -110,6 +111,15 @@ func (fakeAdmin) GetCommand(
 	return &migcontrollerv1.GetCommandResponse{}, nil
 }
 
+// anyone admits everyone.
+type anyone struct{}
+
+func (anyone) Admit(*http.Request, auth.Requirement) (auth.Principal, error) {
+	return auth.Anyone(), nil
+}
+
+func (anyone) Required() bool { return false }
+
 // config returns a Config of a controller that is ready.
 func config(a *fakeAgents) Config {
 	return Config{
@@ -117,9 +127,11 @@ func config(a *fakeAgents) Config {
 		Commands: fakeStreams(func(context.Context, *bidiStream) error {
 			return connect.NewError(connect.CodeUnimplemented, errors.New("there are no streams"))
 		}),
-		Admin:   fakeAdmin{},
-		Ready:   readiness.New(),
-		Options: []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler), nil))},
+		Admin:     fakeAdmin{},
+		Access:    migcontrollerv1connect.UnimplementedAccessServiceHandler{},
+		Operators: anyone{},
+		Ready:     readiness.New(),
+		Options:   []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler), nil))},
 	}
 }
 

@@ -1,0 +1,248 @@
+package auth
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// request returns a request from a caller with headers.
+func request(t *testing.T, from string, headers ...string) *http.Request {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody)
+	r.RemoteAddr = from
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Add(headers[i], headers[i+1])
+	}
+	return r
+}
+
+var read = Requirement{Action: "AdminService/GetVM", Role: Viewer}
+
+// Callers need no credentials on loopback until authentication is configured, unless they have
+// passed a proxy. The control socket and --insecure-operators always serve.
+func TestWhoNeedsCredentials(t *testing.T) {
+	t.Parallel()
+	used := openTokens(t, newFakeStore())
+	_, _, err := used.Create(by(t, Admin), TokenRequest{Name: "n", Role: Viewer})
+	require.NoError(t, err)
+	for name, test := range map[string]struct {
+		options  Options
+		required bool
+	}{
+		"loopback":              {Options{}, false},
+		"exposed":               {Options{Exposed: true}, true},
+		"a token was created":   {Options{Tokens: used}, true},
+		"issuers":               {Options{Identity: fakeIdentity{}}, true},
+		"client certificates":   {Options{Certificates: fakeCertificates{}}, true},
+		"exposed, but insecure": {Options{Exposed: true, Tokens: used, Insecure: true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if test.options.Tokens == nil {
+				test.options.Tokens = openTokens(t, newFakeStore())
+			}
+			a := New(test.options)
+			require.Equal(t, test.required, a.Required())
+			p, err := a.Admit(request(t, "127.0.0.1:1"), read)
+			if test.required {
+				require.Equal(t, ErrMissing, err)
+			} else {
+				require.NoError(t, err)
+				require.Equal(t, Anyone(), p)
+			}
+			for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "Via", "X-Real-IP"} {
+				_, err := a.Admit(request(t, "127.0.0.1:1", header, "x"), read)
+				switch {
+				case test.required:
+					require.Equal(t, ErrMissing, err)
+				case test.options.Insecure:
+					require.NoError(t, err)
+				default:
+					require.Equal(t, ErrForwarded, err, header)
+				}
+			}
+			r := request(t, "@")
+			p, err = a.Admit(r.WithContext(OnSocket(r.Context())), Requirement{Role: Admin, AllPools: true})
+			require.NoError(t, err)
+			require.Equal(t, Socket, p.Method)
+		})
+	}
+}
+
+// The header must be one bearer token. A token counts even where none is needed: a wrong one is
+// a mistake that its sender should know of.
+func TestHeader(t *testing.T) {
+	t.Parallel()
+	tokens := openTokens(t, newFakeStore())
+	_, secret, err := tokens.Create(by(t, Admin), TokenRequest{Name: "ci", Role: Viewer})
+	require.NoError(t, err)
+	a := New(Options{Tokens: tokens, Insecure: true})
+	for _, form := range []string{"Bearer " + secret, "bearer " + secret} {
+		p, err := a.Admit(request(t, "192.0.2.1:1", "Authorization", form), read)
+		require.NoError(t, err)
+		require.Equal(t, "ci", p.Name)
+	}
+	for form, want := range map[string]error{
+		"": ErrMalformed, "Bearer": ErrMalformed, "Bearer ": ErrMalformed, "Basic eDp5": ErrMalformed,
+		secret: ErrMalformed, "Bearer  " + secret: ErrUnknown, "Bearer x": ErrUnknown,
+	} {
+		_, err := New(a.Options).Admit(request(t, "192.0.2.1:1", "Authorization", form), read)
+		require.Equal(t, want, err, form)
+	}
+	_, err = a.Admit(request(t, "192.0.2.1:1", "Authorization", "Bearer "+secret, "Authorization", "Bearer "+secret), read)
+	require.Equal(t, ErrMalformed, err)
+}
+
+// A source that has failed too often learns nothing more about its guesses, while valid
+// credentials from the same address are served, and other sources are not concerned.
+func TestGuessing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		tokens := openTokens(t, newFakeStore())
+		_, secret, err := tokens.Create(by(t, Admin), TokenRequest{Name: "ci", Role: Viewer})
+		require.NoError(t, err)
+		var seen []Rejected
+		a := New(Options{Tokens: tokens, Rejected: func(r Rejected) { seen = append(seen, r) }})
+		guess := func(from string) error {
+			_, err := a.Admit(request(t, from, "Authorization", "Bearer migc_GUESS"), read)
+			return err
+		}
+		for range failureBurst {
+			require.Equal(t, ErrUnknown, guess("192.0.2.1:1"))
+		}
+		for range 100 {
+			require.Equal(t, ErrTooMany, guess("192.0.2.1:2"))
+			_, err := a.Admit(request(t, "192.0.2.1:3", "Authorization", "Bearer "+secret), read)
+			require.NoError(t, err)
+		}
+		require.Equal(t, ErrUnknown, guess("192.0.2.2:1"))
+		require.Equal(t, ErrUnknown, guess("[2001:db8::1]:1"))
+		require.Equal(t, "2001:db8::/64", seen[len(seen)-1].Source)
+		require.Len(t, seen, failureBurst+102)
+		time.Sleep(5 * time.Second) // fake clock
+		require.Equal(t, ErrUnknown, guess("192.0.2.1:1"))
+		require.Equal(t, ErrTooMany, guess("192.0.2.1:1"))
+	})
+}
+
+// A principal may do what its role and its pools allow, and learns what it lacks.
+func TestRequirements(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		role  Role
+		pools []string
+		need  Requirement
+		lacks string
+	}{
+		{Viewer, nil, Requirement{Role: Viewer}, ""},
+		{Viewer, nil, Requirement{Action: "AdminService/SendCommand", Role: Operator}, `AdminService/SendCommand requires the role operator, and the token "tester" has viewer: ask an admin for a token with that role`},
+		{Operator, nil, Requirement{Role: Admin}, "requires the role admin"},
+		{Admin, []string{"a"}, Requirement{Role: Admin}, ""},
+		{Admin, []string{"a"}, Requirement{Action: "x", Role: Viewer, AllPools: true}, `x requires access to all pools, and the token "tester" is limited to a`},
+		{Admin, nil, Requirement{Role: Viewer, AllPools: true}, ""},
+		{Admin, nil, Requirement{}, "requires the role"},
+		{"root", nil, Requirement{Role: Viewer}, "requires the role"},
+	} {
+		err := From(by(t, test.role, test.pools...)).may(test.need)
+		if test.lacks == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorIs(t, err, ErrForbidden)
+		require.ErrorContains(t, err, test.lacks)
+		require.Equal(t, reasonForbidden, ReasonOf(err))
+	}
+}
+
+type fakeIdentity struct{}
+
+func (fakeIdentity) Authenticate(_ context.Context, token string) (Principal, error) {
+	if token != "jwt" {
+		return Principal{}, errors.New("signed by nobody")
+	}
+	return Principal{Name: "a@example.com", Method: ByOIDC, Role: Viewer, Scope: AllPools()}, nil
+}
+
+type fakeCertificates struct{}
+
+func (fakeCertificates) Authenticate(s *tls.ConnectionState) (Principal, bool, error) {
+	switch s.ServerName {
+	case "none":
+		return Principal{}, false, nil
+	case "bad":
+		return Principal{}, true, errors.New("no rule")
+	default:
+		return Principal{Name: "cn", Method: ByCertificate, Role: Viewer, Scope: AllPools()}, true, nil
+	}
+}
+
+// A token in the header decides, and after it the certificate of the connection.
+func TestOtherMethods(t *testing.T) {
+	t.Parallel()
+	a := New(Options{Tokens: openTokens(t, newFakeStore()), Identity: fakeIdentity{}, Certificates: fakeCertificates{}})
+	for _, test := range []struct {
+		token, certificate string
+		method             Method
+		reason             string
+	}{
+		{"jwt", "cn", ByOIDC, ""},
+		{"other", "cn", "", otherReason},
+		{"migc_x", "cn", "", "unknown"},
+		{"", "cn", ByCertificate, ""},
+		{"", "bad", "", otherReason},
+		{"", "none", "", "missing"},
+	} {
+		r := request(t, "192.0.2.1:1")
+		r.TLS = &tls.ConnectionState{ServerName: test.certificate}
+		if test.token != "" {
+			r.Header.Set("Authorization", "Bearer "+test.token)
+		}
+		p, err := a.Admit(r, read)
+		require.Equal(t, test.method, p.Method)
+		require.Equal(t, test.reason, ReasonOf(err))
+	}
+}
+
+// A long call ends when its credentials do, and otherwise with its own context.
+func TestWhileValid(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		revoked := make(chan struct{})
+		for _, p := range []Principal{
+			{ExpiresAt: time.Now().Add(time.Minute)},
+			{Revoked: revoked},
+			{Revoked: revoked, ExpiresAt: time.Now().Add(time.Hour)},
+		} {
+			ctx, cancel := WhileValid(With(t.Context(), p))
+			defer cancel()
+			time.Sleep(30 * time.Second) // fake clock
+			require.NoError(t, ctx.Err())
+			if p.Revoked != nil {
+				revoked <- struct{}{}
+			}
+			<-ctx.Done()
+			require.Equal(t, ErrEnded, context.Cause(ctx))
+		}
+		ctx, cancel := WhileValid(With(t.Context(), Anyone()))
+		cancel()
+		require.Equal(t, context.Canceled, context.Cause(ctx))
+	})
+}
+
+// A scope without pools has nothing, not everything.
+func TestScope(t *testing.T) {
+	t.Parallel()
+	require.False(t, Scope{}.Has("a") || Scope{}.Has("") || OnlyPools("").Has(""))
+	require.True(t, Scope{}.Within(OnlyPools("a")) && !AllPools().Within(OnlyPools("a")) && OnlyPools("a").Within(AllPools()))
+	require.Equal(t, "a,b", OnlyPools("b", "a", "b").String())
+	require.Equal(t, "*", AllPools().String())
+	require.Equal(t, Principal{}, From(t.Context()))
+}

@@ -1,0 +1,73 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeStore keeps tokens in memory, and fails while broken.
+type fakeStore struct {
+	mu     sync.Mutex
+	tokens map[string]Token
+	broken error
+	saves  int
+}
+
+func (f *fakeStore) Tokens(context.Context) ([]Token, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []Token
+	for _, t := range f.tokens {
+		all = append(all, t)
+	}
+	return all, f.broken
+}
+
+func (f *fakeStore) SaveToken(_ context.Context, t Token) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.broken == nil {
+		f.tokens[t.ID] = t
+		f.saves++
+	}
+	return f.broken
+}
+
+func (f *fakeStore) RemoveTokens(_ context.Context, ids []string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, id := range ids {
+		delete(f.tokens, id)
+	}
+	return f.broken
+}
+
+func newFakeStore() *fakeStore { return &fakeStore{tokens: map[string]Token{}} }
+
+var errBroken = errors.New("broken")
+
+func openTokens(t *testing.T, s TokenStore) *Tokens {
+	t.Helper()
+	tokens, err := OpenTokens(t.Context(), s, func() time.Time { return time.Now().UTC() }, slog.New(slog.DiscardHandler), nil)
+	require.NoError(t, err)
+	return tokens
+}
+
+// by returns a context of a principal with this role and these pools; none means all.
+func by(t *testing.T, role Role, pools ...string) context.Context {
+	t.Helper()
+	scope := AllPools()
+	if len(pools) > 0 {
+		scope = OnlyPools(pools...)
+	}
+	return With(t.Context(), Principal{Name: "tester", Method: ByToken, Role: role, Scope: scope})
+}
