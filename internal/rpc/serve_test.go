@@ -136,13 +136,13 @@ func config(a *fakeAgents) Config {
 }
 
 // serve serves h on a free port, like the controller, and returns the address.
-func serve(t *testing.T, h http.Handler) string {
+func serve(t testing.TB, h http.Handler) string {
 	t.Helper()
 	return serveWithin(t, h, CallTimeout)
 }
 
 // serveWithin is serve with another timeout of calls.
-func serveWithin(t *testing.T, h http.Handler, timeout time.Duration) string {
+func serveWithin(t testing.TB, h http.Handler, timeout time.Duration) string {
 	t.Helper()
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
