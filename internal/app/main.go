@@ -29,10 +29,11 @@ const (
 // drain delay the stop begins after it, or with the second signal. After the options are read, the controller does not depend on stdout and stderr: they may block or
 // fail. SIGHUP is ignored.
 //
-// "controller token …" creates, lists and revokes tokens of the running controller instead.
-func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+// "controller token …" creates, lists and revokes tokens of the running controller instead, with
+// migctl.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, migctl CommandLine) int {
 	if len(args) > 0 && args[0] == tokenCommand {
-		return runToken(args[1:], os.Environ(), stdin, stdout, stderr)
+		return runToken(args[1:], os.Environ(), stdin, stdout, stderr, migctl)
 	}
 	var background sync.WaitGroup
 	stop := make(chan struct{})

@@ -221,10 +221,10 @@ func TestVersionFromLinker(t *testing.T) {
 func TestMainRefuses(t *testing.T) {
 	t.Parallel()
 	var out, errs output
-	require.Equal(t, exitUsage, Main([]string{"--nonsense"}, nil, &out, &errs))
+	require.Equal(t, exitUsage, Main([]string{"--nonsense"}, nil, &out, &errs, nil))
 	require.Contains(t, errs.String(), "--nonsense")
 	var wrong output
-	require.Equal(t, exitUsage, Main([]string{"--simulate=many"}, nil, &out, &wrong))
+	require.Equal(t, exitUsage, Main([]string{"--simulate=many"}, nil, &out, &wrong, nil))
 	require.Contains(t, wrong.String(), "controller: --simulate must be a whole number (from the command line)\n")
 	require.Empty(t, out.String())
 	_, err := New(t.Context(), config.Options{}, slog.New(slog.DiscardHandler), &out)

@@ -9,16 +9,18 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/mig-controller/mig-controller/internal/cli"
 	"github.com/mig-controller/mig-controller/internal/config"
 )
+
+// CommandLine runs a command line of migctl and returns its exit status.
+type CommandLine func(args []string, stdin io.Reader, stdout, stderr io.Writer) int
 
 // tokenCommand is the first argument of "controller token …".
 const tokenCommand = "token"
 
 // runToken runs "controller token …": migctl's command of that name on the control socket of
 // the controller that uses the data directory.
-func runToken(args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+func runToken(args, environ []string, stdin io.Reader, stdout, stderr io.Writer, migctl CommandLine) int {
 	own, rest := splitOptions(args, "--data-dir", "--config")
 	o, err := config.Parse(own, environ)
 	if err != nil {
@@ -31,7 +33,7 @@ func runToken(args, environ []string, stdin io.Reader, stdout, stderr io.Writer)
 			absolute(o.DataDir))
 		return exitFailure
 	}
-	return cli.Main(slices.Concat([]string{"--address=unix://" + socket, tokenCommand}, rest), stdin, stdout, stderr)
+	return migctl(slices.Concat([]string{"--address=unix://" + socket, tokenCommand}, rest), stdin, stdout, stderr)
 }
 
 // splitOptions returns the arguments that set one of the options, and the others.

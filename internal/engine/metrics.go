@@ -35,6 +35,7 @@ var endStates = func() (names []string) {
 // classNames are the classes of rows.
 var classNames = []string{
 	string(store.ClassVMs), string(store.ClassCommands), string(store.ClassEvents), string(store.ClassHeartbeats), string(store.ClassChanges),
+	string(store.ClassTokens), string(store.ClassAudit),
 }
 
 // metrics are the metrics of an Engine. Those by type have an element for each known type,

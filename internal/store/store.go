@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,12 +24,14 @@ import (
 // A call whose context has ended before it begins returns an error and does nothing.
 //
 // Every method that returns an error may fail. Callers distinguish only the errors named
-// here. Load and each list return a *DamagedError for rows that cannot be read.
+// here. Load, Tokens and each list return a *DamagedError for rows that cannot be read.
 type Driver interface {
 	// ID identifies the database: row numbers have no meaning in another one.
 	ID() string
 	// Load returns the existing rows that k names, as of one moment.
 	Load(ctx context.Context, k Keys) (Rows, error)
+	// Tokens returns all tokens, in no order. They are few: callers bound their number.
+	Tokens(ctx context.Context) ([]TokenRow, error)
 	// Commit makes all of the writes durable, or none. It returns a *ConflictError when a
 	// row has changed since it was loaded. After any other error it is in doubt whether the
 	// writes were made: the rows must be loaded again.
@@ -83,6 +86,8 @@ type Queries interface {
 	Events(ctx context.Context, q EventQuery, limit int) (rows []EventRow, more bool, err error)
 	// Heartbeats lists rows of heartbeats, latest At first.
 	Heartbeats(ctx context.Context, q HeartbeatQuery, limit int) (rows []HeartbeatRow, more bool, err error)
+	// Audit lists audit events, highest Seq first.
+	Audit(ctx context.Context, q AuditQuery, limit int) (rows []AuditRow, more bool, err error)
 	// Due lists the VMs and the commands whose DueAt is not after now, earliest first: a
 	// list of each.
 	Due(ctx context.Context, now time.Time, limit int) (rows Rows, more bool, err error)
@@ -119,12 +124,12 @@ var (
 // ConflictError names the rows that have changed since they were loaded: all those of a
 // commit, so that one more Load is enough.
 type ConflictError struct {
-	VMs, Commands []string
+	VMs, Commands, Tokens []string
 }
 
 // Error names the rows.
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("changed since they were loaded: %s", strings.Join(append(append([]string{}, e.VMs...), e.Commands...), ", "))
+	return fmt.Sprintf("changed since they were loaded: %s", strings.Join(slices.Concat(e.VMs, e.Commands, e.Tokens), ", "))
 }
 
 // Keys names rows to load.
@@ -204,6 +209,25 @@ type HeartbeatRow struct {
 	Doc []byte
 }
 
+// TokenRow is a token of an operator.
+type TokenRow struct {
+	// Row is its Place. Commits ignore it.
+	Row     int64
+	ID      string
+	Version Version
+	Doc     []byte
+}
+
+// AuditRow is an audit event. It never changes.
+type AuditRow struct {
+	// Seq is the order of commits; Commit assigns it.
+	Seq int64
+	// At is compared with Cutoffs.Audit. AuditQuery filters by it and by the other columns.
+	At                                      time.Time
+	Principal, Action, VM, Command, Outcome string
+	Doc                                     []byte
+}
+
 // ChangeRow is an entry of the log of changes. It never changes.
 type ChangeRow struct {
 	// Seq is the order of changes across all commits, starting at one without gaps; Commit
@@ -254,6 +278,10 @@ type Writes struct {
 	Events     []EventRow
 	Heartbeats []HeartbeatRow
 	Changes    []ChangeRow
+	Tokens     []TokenRow
+	// RemovedTokens are ids of tokens to remove, whatever their versions, if they exist.
+	RemovedTokens []string
+	Audit         []AuditRow
 	// Marks are numbers to store by name. A driver returns an error for a name that it uses
 	// itself.
 	Marks map[string]int64
@@ -304,6 +332,17 @@ type EventQuery struct {
 	After  *int64
 }
 
+// AuditQuery selects audit events. An empty field matches all.
+type AuditQuery struct {
+	Principal, Action, VM, Command, Outcome string
+	// Pools selects those whose VM is in one of the pools at the moment.
+	Pools []string
+	// Since and Until bound the time: Since ≤ t < Until.
+	Since, Until time.Time
+	// Before selects those with a lower Seq.
+	Before int64
+}
+
 // HeartbeatQuery selects rows of heartbeats.
 type HeartbeatQuery struct {
 	// VM selects rows that have it among their VMs; a driver may return a few others as
@@ -338,4 +377,6 @@ type Cutoffs struct {
 	// VMs is compared with LastSeenAt; those without one and those that are Connected are
 	// kept.
 	VMs time.Time
+	// Audit is compared with At.
+	Audit time.Time
 }

@@ -61,6 +61,18 @@ func (c *content) at(a *store.Aside, vm, command string) (row any, remove func()
 				delete(c.queues[[2]string{r.VM, r.Queue}], r.Seq)
 			}
 		}
+	case store.ClassTokens:
+		for id, r := range c.tokens {
+			if r.Row == a.Row {
+				a.ID = id
+				return own(r), func() { delete(c.tokens, id) }
+			}
+		}
+	case store.ClassAudit:
+		if r, found := c.audit[a.Row]; found {
+			a.VM = r.VM
+			return own(r), func() { delete(c.audit, a.Row) }
+		}
 	case store.ClassEvents:
 		if r, found := c.events[a.Row]; found {
 			a.VM = r.VM

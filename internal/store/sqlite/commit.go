@@ -34,7 +34,10 @@ func (c *conn) commit(ctx context.Context, w store.Writes) (done store.Committed
 	if done.Commands, conflict.Commands, err = c.putCommands(ctx, w.Commands); err != nil {
 		return done, fmt.Errorf("command: %w", err)
 	}
-	if len(conflict.VMs)+len(conflict.Commands) > 0 {
+	if conflict.Tokens, err = c.putTokens(ctx, w.Tokens); err != nil {
+		return done, fmt.Errorf("token: %w", err)
+	}
+	if len(conflict.VMs)+len(conflict.Commands)+len(conflict.Tokens) > 0 {
 		return done, &conflict
 	}
 	if done.Events, err = c.addEvents(ctx, w.Events); err != nil {
@@ -45,6 +48,12 @@ func (c *conn) commit(ctx context.Context, w store.Writes) (done store.Committed
 	}
 	if done.FirstChange, err = c.addChanges(ctx, w.Changes, done.Events); err != nil {
 		return done, fmt.Errorf("change: %w", err)
+	}
+	if err := c.removeTokens(ctx, w.RemovedTokens); err != nil {
+		return done, fmt.Errorf("token: %w", err)
+	}
+	if err := c.addAudit(ctx, w.Audit); err != nil {
+		return done, fmt.Errorf("audit: %w", err)
 	}
 	for name, n := range w.Marks {
 		if slices.Contains(reservedNames, name) {

@@ -51,6 +51,7 @@ func classes(c store.Cutoffs, limit int) []class {
 		}},
 		{"commands", c.Commands, rows(purgeCommands, c.Commands.UnixNano(), limit)},
 		{"vms", c.VMs, rows(purgeVMs, c.VMs.UnixNano(), limit)},
+		{"audit", c.Audit, rows(purgeAudit, c.Audit.UnixNano(), limit)},
 	}
 }
 
@@ -61,6 +62,8 @@ const (
 		WHERE finished_at < ? ORDER BY finished_at LIMIT ?)`
 	purgeVMs = `DELETE FROM vms WHERE vm_id IN (SELECT vm_id FROM vms
 		WHERE connected = 0 AND last_seen_at > 0 AND last_seen_at < ? ORDER BY last_seen_at LIMIT ?)`
+	purgeAudit = `DELETE FROM audit WHERE seq IN (SELECT seq FROM audit
+		WHERE at < ? ORDER BY at LIMIT ?)`
 
 	// The end is before the first row to be kept, or else the last row examined.
 	endOfChanges = `SELECT COALESCE(MIN(seq) FILTER (WHERE at BETWEEN ? AND ?) - 1, MAX(seq), 0)

@@ -14,6 +14,8 @@ const (
 	commandColumns   = "seq, id, vm_id, type, state, queue, due_at, finished_at, version, doc"
 	eventColumns     = "seq, vm_id, type, received_at, doc"
 	heartbeatColumns = "seq, at, docs"
+	tokenColumns     = "rowid, id, version, doc"
+	auditColumns     = "seq, at, principal, action, vm_id, command_id, outcome, doc"
 	changeColumns    = "c.seq, c.at, c.vm_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)"
 	// changesWithEvents joins changes with the events that contain their documents.
 	changesWithEvents = "changes c LEFT JOIN events e ON e.seq = c.event_seq"
@@ -39,6 +41,17 @@ func scanEvent(r *sql.Rows) (e store.EventRow, err error) {
 func scanHeartbeats(r *sql.Rows) (h store.HeartbeatRow, err error) {
 	err = r.Scan((*number)(&h.Seq), (*moment)(&h.At), (*document)(&h.Doc))
 	return h, damagedAt(store.ClassHeartbeats, h.Seq, err)
+}
+
+func scanToken(r *sql.Rows) (t store.TokenRow, err error) {
+	err = r.Scan((*number)(&t.Row), (*text)(&t.ID), (*counter)(&t.Version), (*document)(&t.Doc))
+	return t, damagedAt(store.ClassTokens, t.Row, err)
+}
+
+func scanAudit(r *sql.Rows) (a store.AuditRow, err error) {
+	err = r.Scan((*number)(&a.Seq), (*moment)(&a.At), (*text)(&a.Principal), (*text)(&a.Action), (*anyText)(&a.VM),
+		(*anyText)(&a.Command), (*text)(&a.Outcome), (*document)(&a.Doc))
+	return a, damagedAt(store.ClassAudit, a.Seq, err)
 }
 
 func scanChange(r *sql.Rows) (c store.ChangeRow, err error) {
