@@ -235,10 +235,17 @@ func (i *issued) latest() Token {
 	token := i.token
 	if s := i.usedAt.Load(); s != 0 {
 		if at := time.Unix(s, 0).UTC().Truncate(saveUseEvery); at.After(token.LastUsedAt) {
-			token.LastUsedAt = at
+			token.LastUsedAt = later(at, token.CreatedAt)
 		}
 	}
 	return token
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // List returns the tokens that the principal of ctx could have created, latest created first.
