@@ -104,4 +104,5 @@ func TestShutdownEndsDelays(t *testing.T) {
 	require.Eventually(t, func() bool { return s.accepted() == 1 }, atMost, interval)
 	require.NoError(t, s.Shutdown(t.Context()))
 	requireClosed(t, c)
+	requireRefused(t, s, refusedStopping, 1)
 }
