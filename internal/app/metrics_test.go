@@ -73,7 +73,7 @@ func TestMetricsAddressRules(t *testing.T) {
 	for address, rule := range map[string]string{
 		"127.0.0.1:8080":  "--metrics-addr must not be --http-addr or --grpc-addr",
 		"127.0.0.1:50051": "--metrics-addr must not be --http-addr or --grpc-addr",
-		"0.0.0.0:9464":    "--metrics-addr must be a loopback address",
+		"0.0.0.0:9464":    "anyone who can reach another address can read the metrics. To serve it",
 		"localhost":       "--metrics-addr must be HOST:PORT",
 	} {
 		o := testOptions(t)
