@@ -213,6 +213,7 @@ func (e ephemeral) overHTTP(ctx context.Context) error {
 type acceptingWire struct{ got chan fleet.CommandID }
 
 func (acceptingWire) Accept() error { return nil }
+func (acceptingWire) Peer() string  { return "" }
 func (acceptingWire) Interrupt()    {}
 func (acceptingWire) Abort()        {}
 

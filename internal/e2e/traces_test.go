@@ -198,7 +198,7 @@ func TestSetLogLevel(t *testing.T) {
 	require.False(t, configured)
 	require.True(t, reverts)
 	c.connect(t, "vm-2")
-	awaitLine(t, c, "agent connected", "vm_id=vm-2", "session_id=ses-", "request_id=req-")
+	awaitLine(t, c, "agent connected", "vm_id=vm-2", "session_id=ses-", "request_id=req-", "peer=127.0.0.1:")
 	awaitLine(t, c, "log level changed", "log_level=DEBUG", "request_id=req-")
 	awaitLine(t, c, "log level returned to the configured one", "log_level=ERROR")
 	configured, reverts = levels()

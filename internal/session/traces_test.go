@@ -199,6 +199,19 @@ func TestSpanOfAPoll(t *testing.T) {
 	})
 }
 
+// The log has the addresses of the agents of a VM, so that operators find those that compete.
+func TestPeersInTheLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		first, second := s.connect("vm-1"), s.connect("vm-1")
+		connected := s.log.of("agent connected")
+		require.Equal(t, first.stream.Peer(), connected[0]["peer"])
+		require.Equal(t, second.stream.Peer(), connected[1]["peer"])
+		require.Equal(t, first.stream.Peer(), s.log.of("session superseded by a newer one of the same VM")[0]["peer"])
+	})
+}
+
 // All lines of a session have its id, which no other session has.
 func TestSessionID(t *testing.T) {
 	t.Parallel()
