@@ -134,7 +134,7 @@ func (r *Registry) newSession(ctx context.Context, h fleet.Hello, t Transport, v
 	s := &Session{
 		registry: r, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
 		log: r.Log.With(logkey.VM, h.VM, logkey.Epoch, v.Epoch, logkey.Session, newSessionID()), wake: make(chan struct{}, 1),
-		superseded: make(chan struct{}), live: r.metrics.sessionOpened(h.Pool),
+		superseded: make(chan struct{}), live: r.metrics.sessionOpened(h.Pool, v.Epoch),
 		liveness: fleet.Liveness{OpenedAt: opened, LastMessageAt: opened},
 	}
 	s.stream, s.hangUp = context.WithCancel(ctx)
