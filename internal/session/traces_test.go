@@ -122,6 +122,27 @@ func TestSpansAreLinked(t *testing.T) {
 	})
 }
 
+// Spans are by the clock of the SDK, from which that for the times of records differs after a
+// step of the wall clock.
+func TestSpanOfAnAckHasOneClock(t *testing.T) {
+	t.Parallel()
+	for name, ahead := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				recorded := recordSpans(sdktrace.AlwaysSample())
+				s := newSystem(t, recorded.option, func(_ *system, o *Options) {
+					o.Clock = func() time.Time { return clock().Add(ahead) }
+				})
+				id := s.connect("vm-1").next(true).ID
+				ack := recorded.take(t, "command ack", id)
+				require.Equal(t, recorded.take(t, "command deliver", id).EndTime(), ack.StartTime())
+				require.Equal(t, ack.StartTime(), ack.EndTime())
+			})
+		})
+	}
+}
+
 // The spans of a command that the controller creates begin with its delivery.
 func TestSpansOfRegisterRunner(t *testing.T) {
 	t.Parallel()
