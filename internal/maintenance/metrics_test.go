@@ -212,6 +212,16 @@ func TestChecksAreRepeated(t *testing.T) {
 	})
 }
 
+// Anyone who can connect can read why the controller is not ready, so paths are left out.
+func TestReasonsHaveNoPath(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, engine.Retention{})
+		s.fail("Check", fmt.Errorf("%w: /srv/controller.db", fleet.ErrDatabaseRemoved))
+		require.Equal(t, fleet.ErrDatabaseRemoved.Error(), s.checks.Run(t.Context()).Reason())
+	})
+}
+
 // A check that blocks has not passed, and neither has one before the first results. Changes are
 // logged.
 func TestBlockedCheck(t *testing.T) {
@@ -245,7 +255,7 @@ func TestBlockedCheck(t *testing.T) {
 		require.InDelta(t, 1, value(), 0)
 		s.stop()
 		checks.Close()
-		require.Equal(t, 1, strings.Count(log.String(), "a check of readiness fails"))
-		require.Equal(t, 1, strings.Count(log.String(), "passes again"))
+		require.Equal(t, 1, strings.Count(log.String(), "readiness check failed"))
+		require.Equal(t, 1, strings.Count(log.String(), "readiness check passed again"))
 	})
 }
