@@ -170,8 +170,10 @@ func TestInvalidTraceVariables(t *testing.T) { //nolint:paralleltest // as above
 	}
 	c := start(t)
 	for _, words := range [][]string{
-		{"OpenTelemetry reports an error", "often"}, {"OpenTelemetry reports an error", "OTEL_BSP_MAX_QUEUE_SIZE"},
-		{"invalid value in the environment", "OTEL_PROPAGATORS"}, {"invalid value in the environment", "OTEL_SDK_DISABLED"},
+		{"OpenTelemetry reports an error", "often"},
+		{"OpenTelemetry reports an error", "OTEL_BSP_MAX_QUEUE_SIZE"},
+		{"invalid value in the environment", "OTEL_PROPAGATORS"},
+		{"invalid value in the environment", "OTEL_SDK_DISABLED"},
 	} {
 		require.Len(t, c.log.lines(append(words, "level=WARN")...), 1, words)
 	}
