@@ -35,6 +35,7 @@ const (
 	simulatedKey = "simulated"
 	tlsKey       = "tls"
 	tracesKey    = "traces"
+	variableKey  = "variable"
 	versionKey   = "version"
 	vmsKey       = "vms_about"
 

@@ -73,7 +73,7 @@ func TestMetricsAddressRules(t *testing.T) {
 	for address, rule := range map[string]string{
 		"127.0.0.1:8080":  "--metrics-addr must not be --http-addr or --grpc-addr",
 		"127.0.0.1:50051": "--metrics-addr must not be --http-addr or --grpc-addr",
-		"0.0.0.0:9464":    "--metrics-addr must be a loopback address",
+		"0.0.0.0:9464":    "anyone who can reach another address can read the metrics. To serve it",
 		"localhost":       "--metrics-addr must be HOST:PORT",
 	} {
 		o := testOptions(t)
@@ -108,6 +108,21 @@ func TestMetricConventions(t *testing.T) {
 	problems, err := testutil.GatherAndLint(everyMetric(t))
 	require.NoError(t, err)
 	require.Empty(t, problems)
+}
+
+// Histograms have classic buckets, and native ones.
+func TestHistogramsHaveBothForms(t *testing.T) {
+	t.Parallel()
+	families, err := everyMetric(t).Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetType() == dto.MetricType_HISTOGRAM && strings.HasPrefix(f.GetName(), metric.Namespace) {
+			for _, m := range f.GetMetric() {
+				require.NotEmpty(t, m.GetHistogram().GetBucket(), f.GetName())
+				require.NotNil(t, m.GetHistogram().Schema, f.GetName())
+			}
+		}
+	}
 }
 
 const (

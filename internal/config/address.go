@@ -62,10 +62,18 @@ func (o Options) resolve(ctx context.Context, option, addr string, lookup Lookup
 	}
 	if exposed && !o.Insecure {
 		return Endpoint{}, o.invalid(option, "must be a loopback address such as localhost:%s: "+
-			"callers are not authenticated in this version, so anyone who can reach another address can command the fleet. "+
-			"To serve it nevertheless, behind a firewall or an authenticating proxy, set --insecure", port)
+			"callers are not authenticated in this version, so anyone who can reach another address can %s. "+
+			"To serve it nevertheless, behind a firewall or an authenticating proxy, set --insecure", port, risk(option))
 	}
 	return e, nil
+}
+
+// risk returns what anyone can do who can reach the address of an option.
+func risk(option string) string {
+	if option == metricsAddr {
+		return "read the metrics"
+	}
+	return "command the fleet"
 }
 
 // OwnHosts returns the hosts of all addresses and --allowed-hosts, which requests may name in
@@ -104,6 +112,8 @@ func hostIPs(ctx context.Context, host string, lookup LookupFunc) ([]netip.Addr,
 	return ips, nil
 }
 
+const metricsAddr = "metrics-addr"
+
 // Endpoints are the addresses of a controller. Metrics is nil without --metrics-addr.
 type Endpoints struct {
 	HTTP, GRPC Endpoint
@@ -123,17 +133,16 @@ func (o Options) Endpoints(ctx context.Context, lookup LookupFunc) (e Endpoints,
 	if o.MetricsAddr == "" {
 		return e, nil
 	}
-	const option = "metrics-addr"
 	addr := o.MetricsAddr
 	if strings.HasPrefix(addr, ":") {
 		addr = "localhost" + addr
 	}
-	metrics, err := o.resolve(ctx, option, addr, lookup)
+	metrics, err := o.resolve(ctx, metricsAddr, addr, lookup)
 	if err != nil {
 		return Endpoints{}, err
 	}
 	if metrics.Port != "0" && (metrics.sameAddress(e.HTTP) || metrics.sameAddress(e.GRPC)) {
-		return Endpoints{}, o.invalid(option, "must not be --http-addr or --grpc-addr; without it both serve /metrics")
+		return Endpoints{}, o.invalid(metricsAddr, "must not be --http-addr or --grpc-addr; without it both serve /metrics")
 	}
 	e.Metrics = &metrics
 	return e, nil

@@ -21,7 +21,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/tracing"
 )
 
-// Options are the dependencies of a Control. Every field but Metrics is required.
+// Options are the dependencies of a Control. Every field but Metrics and Traces is required.
 type Options struct {
 	Engine *engine.Engine
 	// Defaults are the limits of a command whose sender specified none.
@@ -31,7 +31,7 @@ type Options struct {
 	Log   *slog.Logger
 	// Metrics registers the metrics; nil registers none.
 	Metrics prometheus.Registerer
-	// Traces makes the spans of acceptances. Unlike the other fields it may be nil, for none.
+	// Traces makes the spans of acceptances; nil makes none.
 	Traces *tracing.Commands
 }
 
