@@ -102,7 +102,7 @@ func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	c.Requests = NewRequests(s.metrics)
 	c.Commands = NewStreamService(s.registry, "1.2.3", s.log.logger())
 	c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(s.log.logger(), c.Requests))}
-	pipes := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	pipes := newPipeListener()
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
@@ -154,6 +154,10 @@ type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 }
 
 func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
