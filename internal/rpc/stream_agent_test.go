@@ -205,8 +205,8 @@ func (s *streamSystem) open(options ...connect.ClientOption) *streamClient {
 	require.NoError(s, err)
 	a := &streamClient{s, rpc, func() {
 		leave()
+		_ = rpc.CloseResponse() // first: the end of the request would be sent before the reset
 		_ = rpc.CloseRequest()
-		_ = rpc.CloseResponse()
 	}}
 	s.Cleanup(a.reset)
 	return a
