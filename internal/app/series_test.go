@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,20 +41,25 @@ func series(t *testing.T, metrics prometheus.Gatherer) (n int) {
 // operators choose.
 func TestSeriesDoNotGrow(t *testing.T) {
 	t.Parallel()
-	o := testOptions(t)
-	o.Journal, o.RegistrationToken, o.MetricsPools = false, "token", 5
-	metrics := metric.NewRegistry()
-	svc, err := newService(t.Context(), o, quiet(), metrics, nil)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, svc.Close()) })
-	c, ok := svc.(*controller)
-	require.True(t, ok)
-	const few, many = 20, 300
-	c.runEphemeral(t, 0, few)
-	after := series(t, metrics)
-	c.runEphemeral(t, few, many)
-	require.Equal(t, after, series(t, metrics))
-	requireNoNames(t, metrics, o.MetricsPools)
+	synctest.Test(t, func(t *testing.T) {
+		o := testOptions(t)
+		o.Journal, o.RegistrationToken, o.MetricsPools = false, "token", 5
+		metrics := metric.NewRegistry()
+		svc, err := newService(t.Context(), o, quiet(), metrics, nil)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, svc.Close()) })
+		c, ok := svc.(*controller)
+		require.True(t, ok)
+		const few, many = 20, 300
+		c.runEphemeral(t, 0, few)
+		const counted = time.Minute // enough for the VMs to be counted
+		time.Sleep(counted)         // fake clock
+		after := series(t, metrics)
+		c.runEphemeral(t, few, many)
+		time.Sleep(counted) // fake clock
+		require.Equal(t, after, series(t, metrics))
+		requireNoNames(t, metrics, o.MetricsPools)
+	})
 }
 
 // The number of series does not depend on the number of VMs when there are 100,000 of them.

@@ -211,17 +211,21 @@ func TestSetLogLevel(t *testing.T) {
 	require.Empty(t, c.log.lines("agent connected"))
 	a.end()
 
-	res, err := c.grpcAdmin.SetLogLevel(t.Context(), &migcontrollerv1.SetLogLevelRequest{
-		Level: migcontrollerv1.LogLevel_LOG_LEVEL_DEBUG, Duration: durationpb.New(2 * time.Second),
-	})
-	require.NoError(t, err)
-	require.Equal(t, migcontrollerv1.LogLevel_LOG_LEVEL_ERROR, res.GetPreviousLevel())
+	setDebug := func(d time.Duration) (previous migcontrollerv1.LogLevel) {
+		res, err := c.grpcAdmin.SetLogLevel(t.Context(), &migcontrollerv1.SetLogLevelRequest{
+			Level: migcontrollerv1.LogLevel_LOG_LEVEL_DEBUG, Duration: durationpb.New(d),
+		})
+		require.NoError(t, err)
+		return res.GetPreviousLevel()
+	}
+	require.Equal(t, migcontrollerv1.LogLevel_LOG_LEVEL_ERROR, setDebug(time.Hour))
 	configured, reverts = levels()
 	require.False(t, configured)
 	require.True(t, reverts)
 	c.connect(t, "vm-2")
 	awaitLine(t, c, "agent connected", "vm_id=vm-2", "session_id=ses-", "request_id=req-", "peer=127.0.0.1:")
 	awaitLine(t, c, "log level changed", "log_level=DEBUG", "request_id=req-")
+	require.Equal(t, migcontrollerv1.LogLevel_LOG_LEVEL_DEBUG, setDebug(time.Second))
 	awaitLine(t, c, "log level returned to the configured one", "log_level=ERROR")
 	configured, reverts = levels()
 	require.True(t, configured)
