@@ -22,10 +22,10 @@ import (
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // testOptions are the options of a controller on free ports with its own directory.
-func testOptions(t *testing.T) config.Options {
-	t.Helper()
+func testOptions(tb testing.TB) config.Options {
+	tb.Helper()
 	o := config.Defaults()
-	o.HTTPAddr, o.GRPCAddr, o.DataDir = "localhost:0", "127.0.0.1:0", t.TempDir()
+	o.HTTPAddr, o.GRPCAddr, o.DataDir = "localhost:0", "127.0.0.1:0", tb.TempDir()
 	return o
 }
 

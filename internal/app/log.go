@@ -36,6 +36,7 @@ const (
 	simulatedKey = "simulated"
 	tlsKey       = "tls"
 	tracesKey    = "traces"
+	variableKey  = "variable"
 	versionKey   = "version"
 	vmsKey       = "vms_about"
 

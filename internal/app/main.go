@@ -26,8 +26,8 @@ const (
 
 // Main runs the controller until a signal stops it and returns the exit status: 0 after SIGINT
 // or SIGTERM, 1 after a failure or a signal during the stop, 2 when an option is invalid. With a
-// drain delay the stop begins after it, or with the second signal. After the options are read, the controller does not depend on stdout and stderr: they may block or
-// fail. SIGHUP is ignored.
+// drain delay the stop begins after it, or with the second signal. After the options are read,
+// the controller does not depend on stdout and stderr: they may block or fail. SIGHUP is ignored.
 //
 // "controller token …" creates, lists and revokes tokens of the running controller instead, with
 // migctl.

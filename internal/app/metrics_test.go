@@ -109,6 +109,21 @@ func TestMetricConventions(t *testing.T) {
 	require.Empty(t, problems)
 }
 
+// Histograms have classic buckets, and native ones.
+func TestHistogramsHaveBothForms(t *testing.T) {
+	t.Parallel()
+	families, err := everyMetric(t).Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetType() == dto.MetricType_HISTOGRAM && strings.HasPrefix(f.GetName(), metric.Namespace) {
+			for _, m := range f.GetMetric() {
+				require.NotEmpty(t, m.GetHistogram().GetBucket(), f.GetName())
+				require.NotNil(t, m.GetHistogram().Schema, f.GetName())
+			}
+		}
+	}
+}
+
 const (
 	metricsBegin = "<!-- metrics -->\n"
 	metricsEnd   = "<!-- /metrics -->"

@@ -13,8 +13,8 @@ import (
 )
 
 // service is the controller without its process. The order of calls is: Handler, Ready and
-// Summary at any time, Run once, EndSessions once during Run, and Close last, when Run has returned and
-// no request is in the handler. A service that is never Run is closed too.
+// Summary at any time, Run once, EndSessions once during Run, and Close last, when Run has
+// returned and no request is in the handler. A service that is never Run is closed too.
 type service interface {
 	// Handler serves both addresses.
 	Handler() http.Handler

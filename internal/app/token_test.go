@@ -19,6 +19,7 @@ import (
 type wire struct{ got chan fleet.Params }
 
 func (wire) Accept() error { return nil }
+func (wire) Peer() string  { return "" }
 func (wire) Interrupt()    {}
 func (wire) Abort()        {}
 

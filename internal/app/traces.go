@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -22,7 +24,7 @@ const flushTraces = time.Second
 func startTraces(ctx context.Context, log *slog.Logger) (*traceexport.Provider, error) {
 	settings := traceexport.Read(os.Getenv)
 	for _, w := range settings.Warnings() {
-		log.Warn("value in the environment ignored", logkey.Reason, w)
+		log.Warn("invalid value in the environment", logkey.Reason, w)
 	}
 	if !settings.On() {
 		return nil, nil //nolint:nilnil // as documented
@@ -31,14 +33,29 @@ func startTraces(ctx context.Context, log *slog.Logger) (*traceexport.Provider, 
 	warn := func(message string, args ...any) {
 		limited.Limited(log, message, "", time.Now()).Warn(message, args...) //nolint:sloglint // the callers have constants
 	}
-	// The SDK has no other way to report these; by default it writes them to stderr itself.
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { warn("traces incomplete", logkey.Error, err) }))
+	// The SDK has no other way to report these; by default it writes them to stderr itself. It
+	// reports some once for each of its parts that reads the same variable.
+	var last atomic.Pointer[string]
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
+		text := err.Error()
+		if before := last.Swap(&text); before == nil || *before != text {
+			warn(sdkError, logkey.Error, err, logkey.Hint, checkVariables)
+		}
+	}))
 	otel.SetLogger(logr.New(sdkLog{warn}))
 	return traceexport.Start(ctx, settings, traceexport.Options{
 		Version: Version(), Console: os.Stdout,
 		Failed: func(spans int, err error) { warn("spans not exported", logkey.Count, spans, logkey.Error, err) },
 	})
 }
+
+const (
+	sdkError       = "OpenTelemetry reports an error"
+	checkVariables = "check the environment variables that begin with OTEL_"
+	// sdkInvalid begins what the SDK reports, not as an error, about a variable that it ignores.
+	// The name of the variable follows as the first key.
+	sdkInvalid = "Got invalid value"
+)
 
 // sdkLog is a logr.LogSink for the errors of the SDK: settings in the environment that it
 // ignores. It drops their values, which may be secret, and everything else.
@@ -48,14 +65,18 @@ type sdkLog struct{ warn func(string, ...any) }
 func (sdkLog) Init(logr.RuntimeInfo) {}
 
 // Enabled implements logr.LogSink.
-func (sdkLog) Enabled(int) bool { return false }
+func (sdkLog) Enabled(int) bool { return true }
 
 // Info implements logr.LogSink.
-func (sdkLog) Info(int, string, ...any) {}
+func (s sdkLog) Info(_ int, message string, keysAndValues ...any) {
+	if strings.HasPrefix(message, sdkInvalid) && len(keysAndValues) > 0 {
+		s.warn(sdkError, logkey.Reason, message, variableKey, keysAndValues[0], logkey.Hint, checkVariables)
+	}
+}
 
 // Error implements logr.LogSink.
 func (s sdkLog) Error(_ error, message string, _ ...any) {
-	s.warn("OpenTelemetry reports an error", logkey.Reason, message, logkey.Hint, "check the environment variables that begin with OTEL_")
+	s.warn(sdkError, logkey.Reason, message, logkey.Hint, checkVariables)
 }
 
 // WithValues implements logr.LogSink.

@@ -84,12 +84,12 @@ func TestWatchOutlastsTimeout(t *testing.T) {
 			if err := stream.Send(cursorOnly("c0")); err != nil {
 				return err
 			}
-			<-time.After(1500 * time.Millisecond)
+			<-time.After(3500 * time.Millisecond)
 			return stream.Send(cursorOnly("c1"))
 		},
 		sends(errRejected),
 	}
-	_, stderr, _ := d.run("watch", "--timeout", "1s")
+	_, stderr, _ := d.run("watch", "--timeout", "3s")
 	require.Contains(t, stderr, "--cursor c1", "a message after the timeout is received")
 }
 

@@ -111,6 +111,8 @@ func hostIPs(ctx context.Context, host string, lookup LookupFunc) ([]netip.Addr,
 	return ips, nil
 }
 
+const metricsAddr = "metrics-addr"
+
 // Endpoints are the addresses of a controller. Metrics is nil without --metrics-addr.
 type Endpoints struct {
 	HTTP, GRPC Endpoint
@@ -136,17 +138,16 @@ func (o Options) Endpoints(ctx context.Context, lookup LookupFunc) (e Endpoints,
 	if o.MetricsAddr == "" {
 		return e, nil
 	}
-	const option = "metrics-addr"
 	addr := o.MetricsAddr
 	if strings.HasPrefix(addr, ":") {
 		addr = "localhost" + addr
 	}
-	metrics, err := o.resolve(ctx, option, addr, lookup)
+	metrics, err := o.resolve(ctx, metricsAddr, addr, lookup)
 	if err != nil {
 		return Endpoints{}, err
 	}
 	if metrics.Port != "0" && (metrics.sameAddress(e.HTTP) || metrics.sameAddress(e.GRPC)) {
-		return Endpoints{}, o.invalid(option, "must not be --http-addr or --grpc-addr; without it both serve /metrics")
+		return Endpoints{}, o.invalid(metricsAddr, "must not be --http-addr or --grpc-addr; without it both serve /metrics")
 	}
 	e.Metrics = &metrics
 	return e, nil

@@ -24,7 +24,7 @@ type Options struct {
 	// AllowOrigins each have a scheme, a host and optionally a port.
 	AllowOrigins []string `name:"allow-origins" group:"Addresses" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the controller from a browser, such as https://ci.example.com, separated by commas."`
 	// AllowedHosts are names and addresses without port.
-	AllowedHosts []string `name:"allowed-hosts" group:"Addresses" placeholder:"HOST,..." help:"Host names and IP addresses, without port, that HTTP/1.1 requests to a loopback address may have in the Host header, in addition to localhost and the hosts of both addresses. Needed for a proxy on this machine that forwards Host. Separated by commas."`
+	AllowedHosts []string `name:"allowed-hosts" group:"Addresses" placeholder:"HOST,..." help:"Host names and IP addresses, without port, that HTTP/1.1 requests to a loopback address may have in the Host header, in addition to localhost and the hosts of the addresses above and of --metrics-addr. Needed for a proxy on this machine that forwards Host. Separated by commas."`
 	// Proxies are IP addresses and prefixes.
 	Proxies []string `name:"proxies" group:"Addresses" placeholder:"ADDRESS,..." help:"IP addresses and ranges, such as 10.1.2.3 or 10.1.0.0/16, of proxies that share a connection among many agents: they may open 1000 streams on a connection, other peers 100. Separated by commas."`
 	// DrainDelay is at most maxDrainDelay.

@@ -22,7 +22,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/tracing"
 )
 
-// Options are the dependencies of a Control. Every field but Metrics is required.
+// Options are the dependencies of a Control. Every field but Metrics and Traces is required.
 type Options struct {
 	Engine *engine.Engine
 	// Tokens are those of operators.
@@ -34,7 +34,7 @@ type Options struct {
 	Log   *slog.Logger
 	// Metrics registers the metrics; nil registers none.
 	Metrics prometheus.Registerer
-	// Traces makes the spans of acceptances. Unlike the other fields it may be nil, for none.
+	// Traces makes the spans of acceptances; nil makes none.
 	Traces *tracing.Commands
 }
 

@@ -147,7 +147,7 @@ func TestSecondSignalEndsStopAtOnce(t *testing.T) {
 		return c.hasExited()
 	}, "a second signal does not end it")
 	require.Equal(t, 1, c.ended(t), "exit status")
-	require.Less(t, time.Since(again), 3*time.Second)
+	require.Less(t, time.Since(again), stopLimit-2*time.Second, "it ends before the stop would")
 	c = start(t, dir)
 	require.Equal(t, pending, c.command(t, "cmd-1").GetState())
 }

@@ -159,6 +159,28 @@ func TestTracesWithoutACollector(t *testing.T) { //nolint:paralleltest // as abo
 	require.NotEmpty(t, append(c.log.lines("level=WARN", "spans not exported", "count="), c.log.lines("level=WARN", "traces incomplete")...))
 }
 
+// A variable with a value that cannot be used is reported once, with its name, and the
+// controller starts.
+func TestInvalidTraceVariables(t *testing.T) { //nolint:paralleltest // as above
+	for name, value := range map[string]string{
+		"OTEL_TRACES_EXPORTER": "console", "OTEL_TRACES_SAMPLER": "often", "OTEL_PROPAGATORS": "b3",
+		"OTEL_BSP_MAX_QUEUE_SIZE": "hush", "OTEL_SDK_DISABLED": "no",
+	} {
+		t.Setenv(name, value)
+	}
+	c := start(t)
+	for _, words := range [][]string{
+		{"OpenTelemetry reports an error", "often"},
+		{"OpenTelemetry reports an error", "OTEL_BSP_MAX_QUEUE_SIZE"},
+		{"invalid value in the environment", "OTEL_PROPAGATORS"},
+		{"invalid value in the environment", "OTEL_SDK_DISABLED"},
+	} {
+		require.Len(t, c.log.lines(append(words, "level=WARN")...), 1, words)
+	}
+	require.Empty(t, c.log.lines("hush"))
+	require.NoError(t, c.end())
+}
+
 // Without the environment nothing is traced, and the log has no trace ids.
 func TestTracesAreOff(t *testing.T) { //nolint:paralleltest // as above
 	t.Setenv("OTEL_TRACES_EXPORTER", "none")
@@ -189,17 +211,21 @@ func TestSetLogLevel(t *testing.T) {
 	require.Empty(t, c.log.lines("agent connected"))
 	a.end()
 
-	res, err := c.grpcAdmin.SetLogLevel(t.Context(), &migcontrollerv1.SetLogLevelRequest{
-		Level: migcontrollerv1.LogLevel_LOG_LEVEL_DEBUG, Duration: durationpb.New(2 * time.Second),
-	})
-	require.NoError(t, err)
-	require.Equal(t, migcontrollerv1.LogLevel_LOG_LEVEL_ERROR, res.GetPreviousLevel())
+	setDebug := func(d time.Duration) (previous migcontrollerv1.LogLevel) {
+		res, err := c.grpcAdmin.SetLogLevel(t.Context(), &migcontrollerv1.SetLogLevelRequest{
+			Level: migcontrollerv1.LogLevel_LOG_LEVEL_DEBUG, Duration: durationpb.New(d),
+		})
+		require.NoError(t, err)
+		return res.GetPreviousLevel()
+	}
+	require.Equal(t, migcontrollerv1.LogLevel_LOG_LEVEL_ERROR, setDebug(time.Hour))
 	configured, reverts = levels()
 	require.False(t, configured)
 	require.True(t, reverts)
 	c.connect(t, "vm-2")
-	awaitLine(t, c, "agent connected", "vm_id=vm-2", "session_id=ses-", "request_id=req-")
+	awaitLine(t, c, "agent connected", "vm_id=vm-2", "session_id=ses-", "request_id=req-", "peer=127.0.0.1:")
 	awaitLine(t, c, "log level changed", "log_level=DEBUG", "request_id=req-")
+	require.Equal(t, migcontrollerv1.LogLevel_LOG_LEVEL_DEBUG, setDebug(time.Second))
 	awaitLine(t, c, "log level returned to the configured one", "log_level=ERROR")
 	configured, reverts = levels()
 	require.True(t, configured)

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"os/exec"
 	"path/filepath"
@@ -224,6 +225,14 @@ func ofMessage(text string) string { return `"msg":"` + text + `"` }
 func ofVM(id string) string        { return `"vm_id":"` + id + `"` }
 func ofCommand(id string) string   { return `"command_id":"` + id + `"` }
 func ofCause(text string) string   { return `"cause":"` + text + `"` }
+
+// timeOf returns the time of a log line.
+func timeOf(t *testing.T, line string) time.Time {
+	t.Helper()
+	var fields struct{ Time time.Time }
+	require.NoError(t, json.Unmarshal([]byte(line), &fields), line)
+	return fields.Time
+}
 
 // life returns the log messages about a command, in order.
 func (c *controller) life(id string) []string {

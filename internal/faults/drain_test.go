@@ -17,7 +17,7 @@ import (
 // A controller is stopped behind a load balancer, which learns of that from the controller
 // itself: no connection is refused, and the agents of the controller are served until it stops.
 func testDrainDelay(t *testing.T) {
-	const delay, stopLimit = 2 * time.Second, 10 * time.Second
+	const delay, stopLimit = 5 * time.Second, 10 * time.Second
 	first, second := startController(t, "--drain-delay="+delay.String()), startController(t)
 	b := startBalancer(t, first.addr, second.addr)
 	a := connectTo(t, b.addr, "vm-1")

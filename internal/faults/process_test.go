@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long a test waits for an expected event.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // child is a process that a test started, with its children.
 type child struct {

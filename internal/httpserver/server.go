@@ -135,8 +135,13 @@ func (s *Server) serve(c net.Conn, leave func(), handOver func(net.Conn)) {
 	}
 }
 
-// drop closes a connection that is not served for this reason.
+// drop closes a connection that is not served for this reason, unless a stop has closed it.
 func (s *Server) drop(c net.Conn, leave func(), reason string) {
+	select {
+	case <-s.closed:
+		reason = refusedStopping
+	default:
+	}
 	s.metrics.refused[reason].Inc()
 	_ = c.Close()
 	s.remove(c)

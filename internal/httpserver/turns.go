@@ -15,10 +15,21 @@ func newTurns() turns { return make(turns, 1) }
 
 // wait returns when it is the caller's turn, or done is closed. Callers are served in order.
 func (t turns) wait(done <-chan struct{}) {
-	select {
-	case t <- struct{}{}: // a channel serves its senders in order
+	if t.begin(done) {
 		runtime.Gosched() // puts this goroutine behind all that can run
-		<-t
-	case <-done:
+		t.end()
 	}
 }
+
+// begin waits for the turn of the caller, and returns false if done is closed before. After
+// true, end must follow.
+func (t turns) begin(done <-chan struct{}) bool {
+	select {
+	case t <- struct{}{}: // a channel serves its senders in order
+		return true
+	case <-done:
+		return false
+	}
+}
+
+func (t turns) end() { <-t }

@@ -3,6 +3,7 @@ package httpserver
 import (
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,30 @@ func TestTurns(t *testing.T) {
 		synctest.Wait()
 		require.Len(t, served, all)
 		require.Empty(t, in)
+	})
+}
+
+// First come, first served.
+func TestTurnsAreInOrder(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const all = 200
+		in := newTurns()
+		in <- struct{}{} // the turn of another one
+		var served []int // each in its turn
+		for n := range all {
+			go func() {
+				if in.begin(nil) {
+					served = append(served, n)
+					in.end()
+				}
+			}()
+			synctest.Wait() // until it waits
+		}
+		<-in
+		synctest.Wait()
+		require.Len(t, served, all)
+		require.True(t, slices.IsSorted(served), served)
 	})
 }
 
@@ -79,4 +104,5 @@ func TestShutdownEndsDelays(t *testing.T) {
 	require.Eventually(t, func() bool { return s.accepted() == 1 }, atMost, interval)
 	require.NoError(t, s.Shutdown(t.Context()))
 	requireClosed(t, c)
+	requireRefused(t, s, refusedStopping, 1)
 }

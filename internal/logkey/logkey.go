@@ -14,6 +14,7 @@ const (
 	Hint      = "hint"  // what to do, or a possible reason
 	Panic     = "panic" // the value of a panic
 	Path      = "path"
+	Peer      = "peer" // the address of the other end of a connection: of a proxy, if there is one
 	Reason    = "reason"
 	Request   = "request_id"
 	Session   = "session_id"

@@ -58,16 +58,13 @@ func (c *census) set(counts engine.Counts) {
 	c.setVMs(counts.VMs)
 	open := map[fleet.Queue]int64{}
 	for _, q := range counts.Queues {
-		open[fleet.Queue(q.Queue)] = q.N
+		open[fleet.Queue(q.Queue)] += q.N
 	}
 	for q, gauge := range c.metrics.open {
 		gauge.Set(float64(open[q]))
 	}
-	if at := counts.OldestPending; at.IsZero() {
-		c.metrics.oldest.Store(nil)
-	} else {
-		c.metrics.oldest.Store(&at)
-	}
+	c.metrics.oldestConnected.set(counts.OldestPending.Connected)
+	c.metrics.oldestOffline.set(counts.OldestPending.Offline)
 	c.metrics.counted.Set(float64(c.Clock().UnixMilli()) / 1000)
 }
 

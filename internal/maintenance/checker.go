@@ -66,9 +66,9 @@ func (c *checker) record(results readiness.Results) {
 		switch {
 		case r.Name == readiness.NotDraining, known && before == (r.Err == nil):
 		case r.Err != nil:
-			c.log.Error("a check of readiness fails", keyCheck, r.Name, logkey.Error, r.Err)
+			c.log.Error("readiness check failed", keyCheck, r.Name, logkey.Error, r.Err)
 		case known:
-			c.log.Info("a check of readiness passes again", keyCheck, r.Name)
+			c.log.Info("readiness check passed again", keyCheck, r.Name)
 		}
 	}
 }

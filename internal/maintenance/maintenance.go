@@ -6,6 +6,7 @@ package maintenance
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -152,7 +153,13 @@ func (m *Maintenance) Stop() {
 // addChecks adds the checks of what the controller needs: store writes to the store and, unless
 // the journal is switched off, journal writes a file.
 func addChecks(o Options) {
-	o.Checks.Add(readiness.Check{Name: "store", Run: o.Engine.Check})
+	o.Checks.Add(readiness.Check{Name: "store", Run: func(ctx context.Context) error {
+		err := o.Engine.Check(ctx)
+		if errors.Is(err, fleet.ErrDatabaseRemoved) {
+			return fleet.ErrDatabaseRemoved // without the path, which is not for everyone
+		}
+		return err
+	}})
 	if o.Journal == nil {
 		return
 	}

@@ -32,8 +32,30 @@ type metrics struct {
 	vms         *prometheus.GaugeVec
 	open        map[fleet.Queue]prometheus.Gauge
 	counted     prometheus.Gauge
-	oldest      *atomic.Pointer[time.Time] // when the oldest pending command was accepted; nil for none
 	logsDropped prometheus.Counter
+	// oldestConnected and oldestOffline are when the oldest pending command of a connected VM
+	// and of any other was accepted.
+	oldestConnected, oldestOffline *instant
+}
+
+// instant is a time, or none. It is safe for concurrent use.
+type instant struct{ at atomic.Pointer[time.Time] }
+
+// set sets the time; zero means none.
+func (i *instant) set(at time.Time) {
+	if at.IsZero() {
+		i.at.Store(nil)
+		return
+	}
+	i.at.Store(&at)
+}
+
+// age returns the seconds since the time; 0 if there is none.
+func (i *instant) age(now time.Time) float64 {
+	if at := i.at.Load(); at != nil {
+		return max(0, now.Sub(*at).Seconds())
+	}
+	return 0
 }
 
 func newMetrics(r prometheus.Registerer, clock func() time.Time) metrics {
@@ -52,7 +74,7 @@ func newMetrics(r prometheus.Registerer, clock func() time.Time) metrics {
 		open: map[fleet.Queue]prometheus.Gauge{},
 		counted: with.NewGauge(gauge("counted_timestamp_seconds",
 			"When VMs and open commands were last counted, which is done every 15 seconds, or less often if it takes long.")),
-		oldest: new(atomic.Pointer[time.Time]),
+		oldestConnected: new(instant), oldestOffline: new(instant),
 		logsDropped: with.NewCounter(prometheus.CounterOpts{
 			Namespace: metric.Namespace, Name: "command_log_lines_dropped_total",
 			Help: "Log lines about commands and registrations that were dropped because the log is too slow.",
@@ -61,14 +83,11 @@ func newMetrics(r prometheus.Registerer, clock func() time.Time) metrics {
 	for q, name := range queueNames {
 		m.open[q] = open.WithLabelValues(name)
 	}
-	with.NewGaugeFunc(gauge("commands_oldest_pending_seconds",
-		"Time since the acceptance of the oldest command that is pending, as of the last count; 0 for none."),
-		func() float64 {
-			at := m.oldest.Load()
-			if at == nil {
-				return 0
-			}
-			return max(0, clock().Sub(*at).Seconds())
-		})
+	for connected, oldest := range map[string]*instant{"true": m.oldestConnected, "false": m.oldestOffline} {
+		opts := gauge("commands_oldest_pending_seconds",
+			"Time since the acceptance of the oldest command that is pending, as of the last count; 0 for none. Those of VMs that are not connected wait for their return; others should be delivered soon.")
+		opts.ConstLabels = prometheus.Labels{"connected": connected}
+		with.NewGaugeFunc(opts, func() float64 { return oldest.age(clock()) })
+	}
 	return m
 }

@@ -102,7 +102,9 @@ func TestOpenCommandsAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newRig(t, engine.Retention{})
 		s.counted()
-		require.Zero(t, s.value("commands_oldest_pending_seconds"))
+		connected, offline := `commands_oldest_pending_seconds{connected="true"}`, `commands_oldest_pending_seconds{connected="false"}`
+		require.Zero(t, s.value(connected))
+		require.Zero(t, s.value(offline))
 		send := func(id string, vm fleet.VMID, kind string) {
 			now := s.clock.Now()
 			_, err := s.Accept(t.Context(), fleet.Command{
@@ -125,9 +127,19 @@ func TestOpenCommandsAreCounted(t *testing.T) {
 		require.InDelta(t, 1, s.value(`commands_open{queue="delivered"}`), 0)
 		require.InDelta(t, 2, s.value(`commands_open{queue="pending"}`), 0)
 		require.InDelta(t, 1, s.value(`commands_open{queue="pending_token"}`), 0)
-		require.InDelta(t, (countEvery + 5*time.Second).Seconds(), s.value("commands_oldest_pending_seconds"), .5)
+		require.InDelta(t, (countEvery + 5*time.Second).Seconds(), s.value(offline), .5)
 		time.Sleep(7 * time.Second) // fake clock
-		require.InDelta(t, (countEvery + 12*time.Second).Seconds(), s.value("commands_oldest_pending_seconds"), .5)
+		require.InDelta(t, (countEvery + 12*time.Second).Seconds(), s.value(offline), .5)
+		require.Zero(t, s.value(connected), "what is delivered is not pending")
+
+		send("behind it", "vm-2", "drain")
+		s.counted()
+		require.InDelta(t, 3, s.value(`commands_open{queue="pending"}`), 0)
+		require.InDelta(t, countEvery.Seconds(), s.value(connected), .5)
+		_, err = s.Apply(t.Context(), fleet.SessionClosed{VM: v.ID, Epoch: v.Epoch}, s.clock.Now())
+		require.NoError(t, err)
+		s.counted()
+		require.Zero(t, s.value(connected))
 	})
 }
 
@@ -200,6 +212,16 @@ func TestChecksAreRepeated(t *testing.T) {
 	})
 }
 
+// Anyone who can connect can read why the controller is not ready, so paths are left out.
+func TestReasonsHaveNoPath(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, engine.Retention{})
+		s.fail("Check", fmt.Errorf("%w: /srv/controller.db", fleet.ErrDatabaseRemoved))
+		require.Equal(t, fleet.ErrDatabaseRemoved.Error(), s.checks.Run(t.Context()).Reason())
+	})
+}
+
 // A check that blocks has not passed, and neither has one before the first results. Changes are
 // logged.
 func TestBlockedCheck(t *testing.T) {
@@ -233,7 +255,7 @@ func TestBlockedCheck(t *testing.T) {
 		require.InDelta(t, 1, value(), 0)
 		s.stop()
 		checks.Close()
-		require.Equal(t, 1, strings.Count(log.String(), "a check of readiness fails"))
-		require.Equal(t, 1, strings.Count(log.String(), "passes again"))
+		require.Equal(t, 1, strings.Count(log.String(), "readiness check failed"))
+		require.Equal(t, 1, strings.Count(log.String(), "readiness check passed again"))
 	})
 }

@@ -24,8 +24,8 @@ const (
 )
 
 // errorInterceptor translates the errors of handlers into those that callers get, counts the
-// calls by them, and logs the errors once with their causes: those that callers can cause, at most ten a minute for each
-// procedure and code. A panic of a handler fails only its own call.
+// calls by them, and logs the errors once with their causes: those that callers can cause, at
+// most ten a minute for each procedure and code. A panic of a handler fails only its own call.
 type errorInterceptor struct {
 	log      *slog.Logger
 	limiter  *loglimit.Limiter

@@ -144,6 +144,15 @@ func serve(t testing.TB, h http.Handler) string {
 // serveWithin is serve with another timeout of calls.
 func serveWithin(t testing.TB, h http.Handler, timeout time.Duration) string {
 	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	serveOn(t, listener, h, timeout)
+	return listener.Addr().String()
+}
+
+// serveOn serves h until the end of the test.
+func serveOn(t testing.TB, listener net.Listener, h http.Handler, timeout time.Duration) {
+	t.Helper()
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -162,8 +171,6 @@ func serveWithin(t testing.TB, h http.Handler, timeout time.Duration) string {
 			}
 		},
 	}
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
 	var served sync.WaitGroup
 	served.Go(func() { _ = server.Serve(listener) })
 	t.Cleanup(func() {
@@ -171,7 +178,6 @@ func serveWithin(t testing.TB, h http.Handler, timeout time.Duration) string {
 		served.Wait()
 		connections.Wait()
 	})
-	return listener.Addr().String()
 }
 
 // client returns a client that speaks one version of HTTP in plaintext.

@@ -89,7 +89,7 @@ func (s *streamService) StreamCommands(ctx context.Context, stream *bidiStream) 
 // reject makes the agent give up: it does not reconnect.
 func (s *streamService) reject(ctx context.Context, a *agentStream, why error) error {
 	// One limit for all agents: an invalid name identifies none, and they can change it.
-	s.limiter.Limited(s.log, "agent rejected", "", time.Now()).WarnContext(ctx, "agent rejected", logkey.Error, why)
+	s.limiter.Limited(s.log, "agent rejected", "", time.Now()).WarnContext(ctx, "agent rejected", logkey.Peer, a.Peer(), logkey.Error, why)
 	err := a.send(&commands.ControllerMessage{Message: &commands.ControllerMessage_ConnectAck{
 		ConnectAck: &commands.ConnectAck{Message: why.Error(), ServerVersion: s.version},
 	}})
@@ -153,6 +153,7 @@ func converse(ctx context.Context, r *messageReader, a *agentStream) error {
 type agentStream struct {
 	stream      *bidiStream
 	version     string
+	peer        string        // its address
 	sendTimeout time.Duration // writeTimeout, except in tests
 	connection  Connection    // nil if it is not known
 	exchange    *exchange     // suspended: the stream has its own limits
@@ -167,12 +168,15 @@ type agentStream struct {
 
 func newAgentStream(ctx context.Context, stream *bidiStream, version string) *agentStream {
 	a := &agentStream{
-		stream: stream, version: version, sendTimeout: writeTimeout,
+		stream: stream, version: version, peer: stream.Peer().Addr, sendTimeout: writeTimeout,
 		connection: ConnectionOf(ctx), exchange: exchangeOf(ctx), control: streamControl(ctx),
 	}
 	a.exchange.suspend()
 	return a
 }
+
+// Peer implements session.Transport.
+func (a *agentStream) Peer() string { return a.peer }
 
 // receive waits until the VM may report, and returns the next message.
 func (a *agentStream) receive(session *session.Session) (*agentMessage, error) {

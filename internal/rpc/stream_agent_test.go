@@ -102,7 +102,7 @@ func startStreams(t *testing.T, hold time.Duration) *streamSystem {
 	c.Requests = NewRequests(s.metrics)
 	c.Commands = NewStreamService(s.registry, "1.2.3", s.log.logger())
 	c.Options = []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(s.log.logger(), c.Requests))}
-	pipes := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	pipes := newPipeListener()
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
@@ -156,6 +156,10 @@ type pipeListener struct {
 	once   sync.Once
 }
 
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
 func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
 	select {
@@ -201,8 +205,8 @@ func (s *streamSystem) open(options ...connect.ClientOption) *streamClient {
 	require.NoError(s, err)
 	a := &streamClient{s, rpc, func() {
 		leave()
+		_ = rpc.CloseResponse() // first: the end of the request would be sent before the reset
 		_ = rpc.CloseRequest()
-		_ = rpc.CloseResponse()
 	}}
 	s.Cleanup(a.reset)
 	return a

@@ -191,6 +191,7 @@ type silent struct{}
 
 func (silent) Accept() error                             { return nil }
 func (silent) Deliver(fleet.Command, fleet.Params) error { return nil }
+func (silent) Peer() string                              { return "" }
 func (silent) Interrupt()                                {}
 func (silent) Abort()                                    {}
 

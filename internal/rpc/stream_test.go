@@ -289,6 +289,7 @@ func TestLogOfRejectedAgentsIsLimited(t *testing.T) {
 			reject("not an id " + strconv.Itoa(i))
 		}
 		require.Len(t, s.log.records(t, "agent rejected"), loglimit.Lines)
+		require.NotEmpty(t, s.log.records(t, "agent rejected")[0]["peer"])
 		time.Sleep(loglimit.Period) // fake clock
 		reject("")
 		last := s.log.records(t, "agent rejected")[loglimit.Lines]

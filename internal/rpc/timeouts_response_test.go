@@ -28,7 +28,7 @@ func TestUnreadResponses(t *testing.T) {
 		for method, body := range map[string]string{"ListCommands": "{}", "WatchFleet": envelope(`{"vmId":"endless"}`)} {
 			t.Run(method+", "+name, func(t *testing.T) {
 				t.Parallel()
-				base, open, _ := serveTalkative(t)
+				base, open := serveTalkative(t)
 				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
 					base+"/migcontroller.v1.AdminService/"+method, strings.NewReader(body))
 				require.NoError(t, err)
@@ -54,7 +54,7 @@ func TestUnreadResponses(t *testing.T) {
 // has returned. Only the stream ends, not the connection.
 func TestClosedWindow(t *testing.T) {
 	t.Parallel()
-	base, _, _ := serveTalkative(t)
+	base, _ := serveTalkative(t)
 	conn := dial(t, base)
 	framer := openHTTP2(t, conn, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0})
 	var header strings.Builder
@@ -87,38 +87,38 @@ func TestClosedWindow(t *testing.T) {
 // without, and a body that arrives just in time.
 func TestSlowExchanges(t *testing.T) {
 	t.Parallel()
-	const info = "/migcontroller.v1.AdminService/GetServerInfo"
+	const info = inMemory + "/migcontroller.v1.AdminService/GetServerInfo"
 	for name, version := range httpVersions {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			base, open, admin := serveTalkative(t)
-			for _, call := range []func() (*http.Response, error){
-				func() (*http.Response, error) {
-					return request(t, client(t, version), "POST", base+info, strings.NewReader("{}"))
-				},
-				func() (*http.Response, error) {
-					return request(t, client(t, version), "GET", base+info+"?connect=v1&encoding=json&message={}", nil)
-				},
-				func() (*http.Response, error) {
-					r, w := io.Pipe()
-					go func() {
-						<-time.After(shortly / 4)
-						_, _ = io.WriteString(w, "{}")
-						_ = w.Close()
-					}()
-					return request(t, client(t, version), "POST", base+info, r)
-				},
-			} {
-				go func() {
-					<-time.After(3 * shortly)
-					admin.say <- struct{}{}
-				}()
-				resp, err := call()
-				require.NoError(t, err)
-				require.Equal(t, 200, resp.StatusCode)
-				require.NoError(t, resp.Body.Close())
-			}
-			open.awaitEnd(t)
+			synctest.Test(t, func(t *testing.T) {
+				s := servePipes(t)
+				for _, call := range []func() (*http.Response, error){
+					func() (*http.Response, error) {
+						return request(t, s.client(t, version), "POST", info, strings.NewReader("{}"))
+					},
+					func() (*http.Response, error) {
+						return request(t, s.client(t, version), "GET", info+"?connect=v1&encoding=json&message={}", nil)
+					},
+					func() (*http.Response, error) {
+						r, w := io.Pipe()
+						go func() {
+							_, _ = io.WriteString(w, "{")
+							time.Sleep(shortly - 1) // fake clock
+							_, _ = io.WriteString(w, "}")
+							_ = w.Close()
+						}()
+						return request(t, s.client(t, version), "POST", info, r)
+					},
+				} {
+					go s.sayAfter(t.Context(), 3*shortly)
+					resp, err := call()
+					require.NoError(t, err)
+					require.Equal(t, 200, resp.StatusCode)
+					require.NoError(t, resp.Body.Close())
+				}
+				s.open.awaitEnd(t)
+			})
 		})
 	}
 }
@@ -127,21 +127,26 @@ func TestSlowExchanges(t *testing.T) {
 // deadline.
 func TestSlowlyReadResponse(t *testing.T) {
 	t.Parallel()
-	base, open, _ := serveTalkative(t)
-	resp, err := request(t, narrow(t, client(t, 2)), "POST", base+"/migcontroller.v1.AdminService/ListCommands", strings.NewReader("{}"))
-	require.NoError(t, err)
-	defer func() { _ = resp.Body.Close() }()
-	began, read := time.Now(), int64(0)
-	for err == nil {
-		var n int64
-		n, err = io.CopyN(io.Discard, resp.Body, 256<<10)
-		read += n
-		<-time.After(shortly / 8)
-	}
-	require.ErrorIs(t, err, io.EOF)
-	require.Greater(t, read, int64(8<<20))
-	require.Greater(t, time.Since(began), 2*shortly)
-	open.awaitEnd(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := servePipes(t)
+		c := s.client(t, 2)
+		transportOf(t, c).DisableCompression = true
+		transportOf(t, c).HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
+		resp, err := request(t, c, "POST", inMemory+"/migcontroller.v1.AdminService/ListCommands", strings.NewReader("{}"))
+		require.NoError(t, err)
+		defer func() { _ = resp.Body.Close() }()
+		began, read := time.Now(), int64(0)
+		for err == nil {
+			var n int64
+			n, err = io.CopyN(io.Discard, resp.Body, 256<<10)
+			read += n
+			time.Sleep(shortly / 8) // fake clock
+		}
+		require.ErrorIs(t, err, io.EOF)
+		require.Greater(t, read, int64(8<<20))
+		require.Greater(t, time.Since(began), 2*shortly)
+		s.open.awaitEnd(t)
+	})
 }
 
 // With HTTP/1.1 a write before the body has arrived has the time of both: the server reads the
@@ -178,20 +183,17 @@ func TestIdleWatch(t *testing.T) {
 		} {
 			t.Run(name+" "+protocol, func(t *testing.T) {
 				t.Parallel()
-				base, _, admin := serveTalkative(t)
-				c := migcontrollerv1connect.NewAdminServiceClient(client(t, version), base, option)
-				go func() {
+				synctest.Test(t, func(t *testing.T) {
+					s := servePipes(t)
+					c := migcontrollerv1connect.NewAdminServiceClient(s.client(t, version), inMemory, option)
+					go s.sayAfter(t.Context(), 2*shortly, 2*shortly, 2*shortly)
+					stream, err := c.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{})
+					require.NoError(t, err)
 					for range 3 {
-						<-time.After(2 * shortly)
-						admin.say <- struct{}{}
+						require.True(t, stream.Receive(), stream.Err())
 					}
-				}()
-				stream, err := c.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{})
-				require.NoError(t, err)
-				for range 3 {
-					require.True(t, stream.Receive(), stream.Err())
-				}
-				require.NoError(t, stream.Close())
+					require.NoError(t, stream.Close())
+				})
 			})
 		}
 	}
@@ -204,26 +206,27 @@ func TestReusedConnection(t *testing.T) {
 	for name, version := range httpVersions {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			base, _, _ := serveTalkative(t)
-			c := client(t, version)
-			for i := range 4 {
-				var reused bool
-				ctx := traced(t, &reused)
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/api/v1/vms/vm-1/events", strings.NewReader(`{"type":"x"}`))
-				if i%2 == 1 {
-					req, err = http.NewRequestWithContext(ctx, http.MethodGet, base+"/health", http.NoBody)
+			synctest.Test(t, func(t *testing.T) {
+				c := servePipes(t).client(t, version)
+				for i := range 4 {
+					var reused bool
+					ctx := traced(t, &reused)
+					req, err := http.NewRequestWithContext(ctx, http.MethodPost, inMemory+"/api/v1/vms/vm-1/events", strings.NewReader(`{"type":"x"}`))
+					if i%2 == 1 {
+						req, err = http.NewRequestWithContext(ctx, http.MethodGet, inMemory+"/health", http.NoBody)
+					}
+					require.NoError(t, err)
+					req.Header.Set("Content-Type", "application/json")
+					resp, err := c.Do(req)
+					require.NoError(t, err)
+					_, err = io.Copy(io.Discard, resp.Body)
+					require.NoError(t, err)
+					require.NoError(t, resp.Body.Close())
+					require.Equal(t, 200, resp.StatusCode)
+					require.Equal(t, i > 0, reused)
+					time.Sleep(2 * shortly) // fake clock
 				}
-				require.NoError(t, err)
-				req.Header.Set("Content-Type", "application/json")
-				resp, err := c.Do(req)
-				require.NoError(t, err)
-				_, err = io.Copy(io.Discard, resp.Body)
-				require.NoError(t, err)
-				require.NoError(t, resp.Body.Close())
-				require.Equal(t, 200, resp.StatusCode)
-				require.Equal(t, i > 0, reused)
-				<-time.After(2 * shortly)
-			}
+			})
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"connectrpc.com/connect"
@@ -87,13 +88,17 @@ func (a talkative) WatchFleet(
 }
 
 // serveTalkative serves the whole API with a short timeout.
-func serveTalkative(t *testing.T) (base string, open *requests, admin talkative) {
+func serveTalkative(t *testing.T) (base string, open *requests) {
 	t.Helper()
+	open, _ = newTalkative()
+	return "http://" + serveWithin(t, open, shortly), open
+}
+
+func newTalkative() (open *requests, admin talkative) {
 	admin = talkative{say: make(chan struct{})}
 	c := config(&fakeAgents{})
 	c.Admin = admin
-	open = &requests{Handler: NewHandler(c)}
-	return "http://" + serveWithin(t, open, shortly), open, admin
+	return &requests{Handler: NewHandler(c)}, admin
 }
 
 // unfinished returns a body that begins with some bytes and never ends. It repeats more from
@@ -162,7 +167,7 @@ func TestUnfinishedRequests(t *testing.T) {
 			}
 			t.Run(name+map[int]string{1: ", HTTP/1.1", 2: ", HTTP/2"}[version], func(t *testing.T) {
 				t.Parallel()
-				base, open, _ := serveTalkative(t)
+				base, open := serveTalkative(t)
 				send := client(t, version).Do
 				if version == 1 {
 					send = func(r *http.Request) (*http.Response, error) { return sendHTTP1(t, r) }
@@ -208,21 +213,23 @@ func sendHTTP1(t *testing.T, r *http.Request) (*http.Response, error) {
 // Other requests on the connection of an unfinished one continue.
 func TestUnfinishedRequestAffectsNoOther(t *testing.T) {
 	t.Parallel()
-	base, _, _ := serveTalkative(t)
-	c := client(t, 2)
-	resp, err := request(t, c, "POST", base+"/api/v1/vms/vm-1/events", unfinished(t, "{", " "))
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Equal(t, 408, resp.StatusCode)
-	reused := false
-	req, err := http.NewRequestWithContext(traced(t, &reused), http.MethodPost, base+"/api/v1/vms/vm-1/events", strings.NewReader(`{"type":"x"}`))
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err = c.Do(req)
-	require.NoError(t, err)
-	require.NoError(t, resp.Body.Close())
-	require.Equal(t, 200, resp.StatusCode)
-	require.True(t, reused)
+	synctest.Test(t, func(t *testing.T) {
+		c := servePipes(t).client(t, 2)
+		const events = inMemory + "/api/v1/vms/vm-1/events"
+		resp, err := request(t, c, "POST", events, unfinished(t, "{", " "))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, 408, resp.StatusCode)
+		reused := false
+		req, err := http.NewRequestWithContext(traced(t, &reused), http.MethodPost, events, strings.NewReader(`{"type":"x"}`))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err = c.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, 200, resp.StatusCode)
+		require.True(t, reused)
+	})
 }
 
 // traced records whether the connection of a request has been used before.
@@ -236,20 +243,22 @@ func traced(t *testing.T, reused *bool) context.Context {
 // Reflection is limited like other requests: questions are answered until the timeout ends it.
 func TestUnfinishedReflection(t *testing.T) {
 	t.Parallel()
-	base, open, _ := serveTalkative(t)
-	// list_services of ServerReflectionRequest.
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
-		base+"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", unfinished(t, envelope("\x3a\x01*"), ""))
-	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/grpc")
-	resp, err := client(t, 2).Do(req)
-	require.NoError(t, err)
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	require.Contains(t, string(body), "AdminService")
-	require.Equal(t, "4", resp.Trailer.Get("Grpc-Status"))
-	open.awaitEnd(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := servePipes(t)
+		// list_services of ServerReflectionRequest.
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost,
+			inMemory+"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", unfinished(t, envelope("\x3a\x01*"), ""))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/grpc")
+		resp, err := s.client(t, 2).Do(req)
+		require.NoError(t, err)
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.Contains(t, string(body), "AdminService")
+		require.Equal(t, "4", resp.Trailer.Get("Grpc-Status"))
+		s.open.awaitEnd(t)
+	})
 }
 
 // dial opens a connection for requests that HTTP clients do not send.
@@ -298,8 +307,7 @@ func TestUnfinishedRequestsEndTheirConnection(t *testing.T) {
 // narrow gives the connections of c small receive buffers.
 func narrow(t *testing.T, c *http.Client) *http.Client {
 	t.Helper()
-	transport, ok := c.Transport.(*http.Transport)
-	require.True(t, ok)
+	transport := transportOf(t, c)
 	transport.DisableCompression = true
 	transport.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}
 	transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -310,6 +318,13 @@ func narrow(t *testing.T, c *http.Client) *http.Client {
 		return conn, err
 	}
 	return c
+}
+
+func transportOf(t *testing.T, c *http.Client) *http.Transport {
+	t.Helper()
+	transport, ok := c.Transport.(*http.Transport)
+	require.True(t, ok)
+	return transport
 }
 
 func openHTTP2(t *testing.T, conn net.Conn, settings ...http2.Setting) *http2.Framer {

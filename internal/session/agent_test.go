@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"testing/synctest"
 	"time"
@@ -52,6 +53,9 @@ func newBlockedTransport() *transport {
 }
 
 func (t *transport) Accept() error { return t.onAccept() }
+
+// Peer returns a different address for each transport.
+func (t *transport) Peer() string { return fmt.Sprintf("[2001:db8::%p]:7", t) }
 
 func (t *transport) Deliver(c fleet.Command, p fleet.Params) error {
 	if err := t.onDeliver(); err != nil {

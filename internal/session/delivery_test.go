@@ -291,6 +291,7 @@ func TestSendFails(t *testing.T) {
 		require.NoError(t, a.session.Cause())
 		require.False(t, s.vm("vm-1").Connected)
 		require.Equal(t, 1, s.connect("vm-1").next().Attempts)
+		synctest.Wait() // until the session knows that it was written in full
 		require.Equal(t, int64(1), s.Stats().Delivered)
 		s.elapsed(0)
 	})

@@ -5,6 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	dto "github.com/prometheus/client_model/go"
 
+	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/metric"
 )
 
@@ -30,6 +31,7 @@ type metrics struct {
 	pools        *metric.Pools
 	sessions     *prometheus.GaugeVec
 	opened       *prometheus.CounterVec
+	reopened     prometheus.Counter
 	ended        [len(endCauses)]prometheus.Counter
 	rejected     map[Rejection]prometheus.Counter
 	superseded   superseded
@@ -55,13 +57,13 @@ func newMetrics(r prometheus.Registerer, pools *metric.Pools) metrics {
 			Help: "VMs that are connected now: sessions that no newer one of their VM has superseded, by the pool that the agent named.",
 		}, []string{"pool"}),
 		opened: counters(with, "sessions_opened_total",
-			"Sessions that were opened. Many more than there are new VMs mean that agents reconnect: see the reasons in migcontroller_sessions_ended_total.",
-			"pool"),
+			"Sessions that were opened: one for each new VM, and those in migcontroller_sessions_reopened_total.", "pool"),
+		reopened: counter(with, "sessions_reopened_total",
+			"Sessions of VMs that had a session before: their agents reconnected or were started again. See the reasons in migcontroller_sessions_ended_total."),
 		lateAcks: counter(with, "late_acks_total",
 			"Acks that arrived after their command had ended, mostly because it timed out. If this grows, the ack timeout is too short for what the commands do."),
 		throttles: counter(with, "throttles_total",
 			"How many times a VM began to report more than it may, so that its stream was not read for a while or its requests were refused. The log names the VMs."),
-		// Without native buckets, which would take most of the time that a heartbeat spends here.
 		heartbeatGap: with.NewHistogram(metric.Histogram("heartbeat_gap_seconds",
 			"Time between two heartbeats on one session. Agents send one every 15 seconds and when their state changes; longer gaps are agents or links that stall.",
 			metric.Durations)),
@@ -135,9 +137,12 @@ func children[L ~string](of *prometheus.CounterVec, values ...L) map[L]prometheu
 }
 
 // sessionOpened counts a session. The gauge counts the sessions of its pool.
-func (m *metrics) sessionOpened(pool string) (live prometheus.Gauge) {
+func (m *metrics) sessionOpened(pool string, epoch fleet.Epoch) (live prometheus.Gauge) {
 	pool = m.pools.Value(pool)
 	m.opened.WithLabelValues(pool).Inc()
+	if epoch > 1 {
+		m.reopened.Inc()
+	}
 	return m.sessions.WithLabelValues(pool)
 }
 

@@ -57,6 +57,7 @@ func TestSessionMetrics(t *testing.T) {
 		s.connect("vm-2")
 		s.requireMetric(2, "sessions", "pool")
 		s.requireMetric(2, "sessions_opened_total", "pool")
+		s.requireMetric(0, "sessions_reopened_total")
 		s.requireMetric(0, "sessions_superseded_total", "under_30s")
 		s.requireMetric(0, "sessions_superseded_total", "older")
 
@@ -67,6 +68,8 @@ func TestSessionMetrics(t *testing.T) {
 		time.Sleep(flapping - 1) // fake clock
 		last := s.connect("vm-1")
 		s.requireMetric(1, "sessions_superseded_total", "under_30s")
+		s.requireMetric(2, "sessions_reopened_total")
+		s.requireMetric(4, "sessions_opened_total", "pool")
 		s.requireMetric(2, "sessions", "pool")
 		s.requireMetric(1, "streams_held")
 		s.requireMetric(1, "sessions_ended_total", "superseded")

@@ -36,6 +36,7 @@ func (s *Session) persist(what string, write func(context.Context) error) error 
 // was not delivered to this VM is refused, and the session continues. Ack returns an error
 // only when the session has ended.
 func (s *Session) Ack(a fleet.Ack) error {
+	began := time.Now()
 	arrived, done := s.registry.unstored.add(func() time.Time { return s.arrive(KindAck) })
 	defer done()
 	if err := fleet.CheckID("command_ack.command_id", string(a.CommandID)); err != nil {
@@ -63,7 +64,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 	}
 	if len(out.Changes) > 0 { // otherwise the ack repeats an earlier one
 		s.registry.Traces.Ack(s.stream, tracing.Acked{
-			Command: &out.Command, Success: a.Success, Pool: s.pool, Epoch: s.epoch, At: arrived, Delivery: delivery,
+			Command: &out.Command, Success: a.Success, Pool: s.pool, Epoch: s.epoch, At: began, Delivery: delivery,
 		})
 	}
 	return nil

@@ -28,6 +28,8 @@ type Transport interface {
 	// Deliver sends a command. p are its params, including those that are filled in at
 	// delivery.
 	Deliver(c fleet.Command, p fleet.Params) error
+	// Peer returns the address that the stream comes from, for the log.
+	Peer() string
 	// Interrupt makes the stream's reader return.
 	Interrupt()
 	// Abort makes a pending Accept or Deliver return.
@@ -132,12 +134,13 @@ func (r *Registry) newSession(ctx context.Context, h fleet.Hello, t Transport, v
 	s := &Session{
 		registry: r, vm: h.VM, pool: h.Pool, org: h.Org, epoch: v.Epoch, transport: t,
 		log: r.Log.With(logkey.VM, h.VM, logkey.Epoch, v.Epoch, logkey.Session, newSessionID()), wake: make(chan struct{}, 1),
-		superseded: make(chan struct{}), live: r.metrics.sessionOpened(h.Pool),
+		superseded: make(chan struct{}), live: r.metrics.sessionOpened(h.Pool, v.Epoch),
 		liveness: fleet.Liveness{OpenedAt: opened, LastMessageAt: opened},
 	}
 	s.stream, s.hangUp = context.WithCancel(ctx)
 	// This line and those of the end also have the id of the stream's request.
-	r.limited(s.log, logConnected, s.vm).InfoContext(ctx, "agent connected", keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State)
+	r.limited(s.log, logConnected, s.vm).InfoContext(ctx, "agent connected",
+		keyPool, h.Pool, keyOrg, h.Org, keyRegistration, v.Registration.State, logkey.Peer, t.Peer())
 	return s
 }
 
@@ -162,7 +165,7 @@ func (s *Session) noteSuperseded(now time.Time) {
 	}
 	count.Inc()
 	s.registry.limited(s.log, logSuperseded, s.vm).
-		Log(s.stream, level, "session superseded by a newer one of the same VM", logkey.Hint, hint)
+		Log(s.stream, level, "session superseded by a newer one of the same VM", logkey.Peer, s.transport.Peer(), logkey.Hint, hint)
 }
 
 // Epoch returns the session's number.

@@ -122,6 +122,27 @@ func TestSpansAreLinked(t *testing.T) {
 	})
 }
 
+// Spans are by the clock of the SDK, from which that for the times of records differs after a
+// step of the wall clock.
+func TestSpanOfAnAckHasOneClock(t *testing.T) {
+	t.Parallel()
+	for name, ahead := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				recorded := recordSpans(sdktrace.AlwaysSample())
+				s := newSystem(t, recorded.option, func(_ *system, o *Options) {
+					o.Clock = func() time.Time { return clock().Add(ahead) }
+				})
+				id := s.connect("vm-1").next(true).ID
+				ack := recorded.take(t, "command ack", id)
+				require.Equal(t, recorded.take(t, "command deliver", id).EndTime(), ack.StartTime())
+				require.Equal(t, ack.StartTime(), ack.EndTime())
+			})
+		})
+	}
+}
+
 // The spans of a command that the controller creates begin with its delivery.
 func TestSpansOfRegisterRunner(t *testing.T) {
 	t.Parallel()
@@ -196,6 +217,19 @@ func TestSpanOfAPoll(t *testing.T) {
 		deliver := recorded.take(t, "command deliver", "c1")
 		require.Equal(t, []string{accepted}, links(deliver))
 		require.Equal(t, "http", attributeOf(deliver, "via"))
+	})
+}
+
+// The log has the addresses of the agents of a VM, so that operators find those that compete.
+func TestPeersInTheLog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSystem(t)
+		first, second := s.connect("vm-1"), s.connect("vm-1")
+		connected := s.log.of("agent connected")
+		require.Equal(t, first.stream.Peer(), connected[0]["peer"])
+		require.Equal(t, second.stream.Peer(), connected[1]["peer"])
+		require.Equal(t, first.stream.Peer(), s.log.of("session superseded by a newer one of the same VM")[0]["peer"])
 	})
 }
 

@@ -22,7 +22,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for an expected event.
-const patience = 5 * time.Second
+const patience = 30 * time.Second
 
 // controller is the other end of the stream, operated by the test.
 type controller struct {

@@ -250,7 +250,7 @@ type ChangeRow struct {
 // Counts are how many rows there are, in no order.
 type Counts struct {
 	// VMs has an element for each combination of the columns that occurs, and Queues for each
-	// CommandRow.Queue that is not empty.
+	// CommandRow.Queue that is not empty, of VMs that are connected and of others.
 	VMs    []VMCount
 	Queues []QueueCount
 }
@@ -262,10 +262,12 @@ type VMCount struct {
 	N            int64
 }
 
-// QueueCount is how many commands are in the queues with this name, of all VMs together.
+// QueueCount is how many commands are in the queues with this name, of all VMs together that
+// are connected, or of all others. A VM without a row is not connected.
 type QueueCount struct {
-	Queue string
-	N     int64
+	Queue     string
+	Connected bool
+	N         int64
 	// First is the lowest Seq of them.
 	First int64
 }

@@ -1,8 +1,8 @@
 package traceexport
 
 import (
-	"cmp"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -28,33 +28,55 @@ type Settings struct {
 	endpoint  string   // of the exporter otlp; empty for the default
 	propagate bool     // whether the trace of a caller is linked
 	warnings  []string
+
+	endpointFrom string // the name of its variable
 }
 
 // On reports whether the environment switches on tracing.
 func (s *Settings) On() bool { return len(s.exporters) > 0 }
 
 // Warnings returns a text for each value that is ignored because it is not known, as the
-// specification of OpenTelemetry demands.
+// specification of OpenTelemetry demands, and for an endpoint to which nothing can be exported.
 func (s *Settings) Warnings() []string { return s.warnings }
 
 // Read reads the variables with getenv, which is os.Getenv except in tests.
 func Read(getenv func(string) string) Settings {
 	s := Settings{propagate: true}
-	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
+	const disabled = "OTEL_SDK_DISABLED"
+	switch value := getenv(disabled); strings.ToLower(value) {
+	case "true":
 		return s
+	case "", "false":
+	default:
+		s.ignore(disabled, value, "true or false")
 	}
 	s.readExporters(getenv)
 	if len(s.exporters) == 0 {
 		return s
 	}
 	s.readProtocol(getenv)
+	s.checkEndpoint()
 	s.readPropagators(getenv)
 	return s
 }
 
+// checkEndpoint warns if the endpoint cannot be used. The exporter would not notice before the
+// first export. The text leaves out the value, which can be secret.
+func (s *Settings) checkEndpoint() {
+	u, err := url.Parse(s.endpoint)
+	if s.protocol == protocolGRPC || s.endpoint == "" || !slices.Contains(s.exporters, exporterOTLP) ||
+		err == nil && u.Host != "" && (u.Scheme == "http" || u.Scheme == "https") {
+		return
+	}
+	s.warnings = append(s.warnings, s.endpointFrom+": nothing can be exported: it is not a URL such as http://localhost:4318")
+}
+
 func (s *Settings) readExporters(getenv func(string) string) {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"} {
-		s.endpoint = cmp.Or(s.endpoint, getenv(name))
+		if s.endpoint = getenv(name); s.endpoint != "" {
+			s.endpointFrom = name
+			break
+		}
 	}
 	names := list(getenv("OTEL_TRACES_EXPORTER"))
 	if len(names) == 0 && s.endpoint != "" {

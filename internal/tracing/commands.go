@@ -70,8 +70,10 @@ func (s Span) Accepted(kept *fleet.Command, err error) {
 	if s.span == nil {
 		return
 	}
-	if first := ContextOf(kept.Trace); err == nil && first.IsValid() && kept.Trace != s.Parent() {
-		s.span.AddLink(trace.Link{SpanContext: first})
+	if err == nil && kept.Trace != s.Parent() {
+		if first := ContextOf(kept.Trace); first.IsValid() {
+			s.span.AddLink(trace.Link{SpanContext: first})
+		}
 	}
 	s.End(err)
 }
@@ -104,10 +106,12 @@ type Acked struct {
 	// Command is the record with the ack.
 	Command *fleet.Command
 	Success bool
-	// Pool and Epoch are those of the session that it arrived on, and At is when.
+	// Pool and Epoch are those of the session that it arrived on.
 	Pool  string
 	Epoch fleet.Epoch
-	At    time.Time
+	// At is when it arrived by time.Now, which the ends of spans are by as well. The clock for
+	// the times of records can differ by seconds.
+	At time.Time
 	// Delivery is the Parent of the span of the delivery; empty if it is not known.
 	Delivery string
 }

@@ -170,7 +170,7 @@ func (db *DB) Counts(ctx context.Context) (all store.Counts, err error) {
 	if err := db.usable(ctx); err != nil {
 		return all, err
 	}
-	vms, queues := map[store.VMCount]int64{}, map[string]store.QueueCount{}
+	vms, queues := map[store.VMCount]int64{}, map[store.QueueCount]store.QueueCount{}
 	for _, row := range db.vms {
 		vms[store.VMCount{Pool: row.Pool, Status: row.Status, Connected: row.Connected}]++
 	}
@@ -178,12 +178,13 @@ func (db *DB) Counts(ctx context.Context) (all store.Counts, err error) {
 		if row.Queue == "" {
 			continue
 		}
-		q := queues[row.Queue]
+		key := store.QueueCount{Queue: row.Queue, Connected: db.vms[row.VM].Connected}
+		q := queues[key]
 		if q.N == 0 || row.Seq < q.First {
-			q.Queue, q.First = row.Queue, row.Seq
+			q.First = row.Seq
 		}
-		q.N++
-		queues[row.Queue] = q
+		q.Queue, q.Connected, q.N = key.Queue, key.Connected, q.N+1
+		queues[key] = q
 	}
 	for count, n := range vms {
 		count.N = n

@@ -8,12 +8,14 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-// Both queries read an index only.
+// Both queries read indexes only.
 const (
 	countVMs = "SELECT pool_id, status, connected, COUNT(*) FROM vms INDEXED BY vms_by_pool" +
 		" GROUP BY pool_id, status, connected"
-	countQueues = "SELECT queue, COUNT(*), MIN(seq) FROM commands INDEXED BY commands_queue" +
-		" WHERE queue IS NOT NULL GROUP BY queue"
+	countQueues = "SELECT queue, EXISTS (SELECT 1 FROM vms INDEXED BY vms_connected" +
+		" WHERE vms.vm_id = waiting.vm_id AND connected = 1) AS connected, SUM(n), MIN(first) FROM" +
+		" (SELECT vm_id, queue, COUNT(*) AS n, MIN(seq) AS first FROM commands INDEXED BY commands_queue" +
+		" WHERE queue IS NOT NULL GROUP BY vm_id, queue) AS waiting GROUP BY queue, connected"
 )
 
 // Counts counts VMs and open commands. Those with damaged columns are left out.
@@ -33,7 +35,7 @@ func (db *DB) Counts(ctx context.Context) (all store.Counts, err error) {
 		}
 		return each(ctx, c, countQueues, nil, func(rows *sql.Rows) (bool, error) {
 			var n store.QueueCount
-			err := rows.Scan((*text)(&n.Queue), &n.N, (*number)(&n.First))
+			err := rows.Scan((*text)(&n.Queue), (*flag)(&n.Connected), &n.N, (*number)(&n.First))
 			if err == nil {
 				all.Queues = append(all.Queues, n)
 			}

@@ -67,6 +67,7 @@ func TestCountsReadIndexesOnly(t *testing.T) {
 	db := openNew(t)
 	require.Contains(t, plan(t, db, countVMs), "SCAN vms USING COVERING INDEX vms_by_pool\n")
 	require.Contains(t, plan(t, db, countQueues), "SCAN commands USING COVERING INDEX commands_queue\n")
+	require.Contains(t, plan(t, db, countQueues), "SEARCH vms USING COVERING INDEX vms_connected (vm_id=?)\n")
 }
 
 // What is damaged is not counted, and does not prevent the count.

@@ -14,16 +14,24 @@ import (
 // sorted returns counts in a fixed order.
 func sorted(c store.Counts) store.Counts {
 	slices.SortFunc(c.VMs, func(a, b store.VMCount) int {
-		byConnected := 0
-		if a.Connected != b.Connected && a.Connected {
-			byConnected = 1
-		} else if a.Connected != b.Connected {
-			byConnected = -1
-		}
-		return cmp.Or(cmp.Compare(a.Pool, b.Pool), cmp.Compare(a.Status, b.Status), byConnected)
+		return cmp.Or(cmp.Compare(a.Pool, b.Pool), cmp.Compare(a.Status, b.Status), compareBools(a.Connected, b.Connected))
 	})
-	slices.SortFunc(c.Queues, func(a, b store.QueueCount) int { return cmp.Compare(a.Queue, b.Queue) })
+	slices.SortFunc(c.Queues, func(a, b store.QueueCount) int {
+		return cmp.Or(cmp.Compare(a.Queue, b.Queue), compareBools(a.Connected, b.Connected))
+	})
 	return c
+}
+
+// compareBools orders false before true.
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	default:
+		return -1
+	}
 }
 
 // counts returns the counts in a fixed order.
@@ -37,7 +45,9 @@ func (d *database) counts() store.Counts {
 // listed returns the counts of what the lists contain.
 func (d *database) listed() (c store.Counts) {
 	d.Helper()
+	connected := map[string]bool{}
 	for _, row := range d.vms(store.VMQuery{}, all) {
+		connected[row.ID] = row.Connected
 		i := slices.IndexFunc(c.VMs, func(n store.VMCount) bool {
 			return n.Pool == row.Pool && n.Status == row.Status && n.Connected == row.Connected
 		})
@@ -50,9 +60,11 @@ func (d *database) listed() (c store.Counts) {
 		if row.Queue == "" {
 			continue
 		}
-		i := slices.IndexFunc(c.Queues, func(n store.QueueCount) bool { return n.Queue == row.Queue })
+		i := slices.IndexFunc(c.Queues, func(n store.QueueCount) bool {
+			return n.Queue == row.Queue && n.Connected == connected[row.VM]
+		})
 		if i < 0 {
-			i, c.Queues = len(c.Queues), append(c.Queues, store.QueueCount{Queue: row.Queue})
+			i, c.Queues = len(c.Queues), append(c.Queues, store.QueueCount{Queue: row.Queue, Connected: connected[row.VM]})
 		}
 		c.Queues[i].N++
 		c.Queues[i].First = row.Seq
@@ -117,7 +129,7 @@ func countsSurvive(t *testing.T, drivers Drivers) {
 	d.commit(full())
 	want := store.Counts{
 		VMs:    []store.VMCount{{N: 1}, {Pool: "pool of vm-1", Status: "idle", Connected: true, N: 1}, {Pool: "pool of vm-2", Status: "idle", Connected: true, N: 1}},
-		Queues: []store.QueueCount{{Queue: "normal", N: 1, First: 1}},
+		Queues: []store.QueueCount{{Queue: "normal", Connected: true, N: 1, First: 1}},
 	}
 	require.Equal(t, want, d.counts())
 	d = opened(t, drivers.Crash(t, d.Driver))
