@@ -254,6 +254,10 @@ type Writes struct {
 	Events     []EventRow
 	Heartbeats []HeartbeatRow
 	Changes    []ChangeRow
+	// Erase is whether rows lose secrets with this commit. A driver overwrites what it replaces
+	// or removes in the rows of VMs and commands, and with Erase also the copies that it keeps
+	// for its own purposes, within a minute.
+	Erase bool
 	// Marks are numbers to store by name. A driver returns an error for a name that it uses
 	// itself.
 	Marks map[string]int64
