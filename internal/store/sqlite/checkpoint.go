@@ -18,7 +18,7 @@ const checkpointEvery = time.Minute
 
 // eraseAfter is how long the log may contain what was erased from the database, unless a reader
 // keeps it from being truncated.
-const eraseAfter = 10 * time.Second
+const eraseAfter = 5 * time.Second
 
 // checkpoints copies the log into the database file. Only the holder of the write
 // connection may use it.
