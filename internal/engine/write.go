@@ -112,6 +112,7 @@ func (g *group) writes() (w store.Writes, written []*entry, err error) {
 			return w, nil, err
 		}
 		w.Commands = append(w.Commands, row)
+		w.Erase = w.Erase || c.SecretSum != ""
 	}
 	if g.heartbeats != nil && len(g.heartbeats.vms) > 0 {
 		w.Heartbeats = []store.HeartbeatRow{g.heartbeats.row(g.e.packer)}

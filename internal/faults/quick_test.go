@@ -55,4 +55,6 @@ var quick = scenarios{
 	"alert-agents":          testAlertAgents,
 	"alert-certificate":     testAlertCertificateExpired,
 	"dashboard":             testDashboard,
+	"planted-secrets":       testPlantedSecrets,
+	"planted-key":           testPlantedKey,
 }

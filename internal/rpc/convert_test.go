@@ -169,15 +169,17 @@ func TestConversionsLeaveTheUnknownUnset(t *testing.T) {
 	require.Nil(t, vmToProto(fleet.VM{Health: &fleet.Health{}}, adminNow()).GetHealth().CpuUsagePercent)
 }
 
-// A registration token is never returned, not even one that was stored by mistake.
-func TestTokensAreNotShown(t *testing.T) {
+// Secrets are never returned, neither those of open commands nor a registration token that was
+// stored by mistake.
+func TestSecretsAreNotShown(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{fleet.RegisterRunner, "update_config"} {
 		c := fullCommand()
 		c.Type = kind
 		c.Params.Strings = map[string]string{"a": "b", fleet.RegistrationTokenParam: "very secret"}
+		c.Ack.Result = map[string]string{"new_token": "very secret"}
 		shown := commandToProto(c)
-		require.Equal(t, map[string]string{"a": "b"}, shown.GetCommand().GetStringParams())
+		require.Equal(t, map[string]string{"a": "b", fleet.RegistrationTokenParam: fleet.Hidden}, shown.GetCommand().GetStringParams())
 		require.NotContains(t, shown.String(), "very secret")
 		require.Len(t, c.Params.Strings, 2, "the record itself is unchanged")
 

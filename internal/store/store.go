@@ -284,6 +284,10 @@ type Writes struct {
 	// RemovedTokens are ids of tokens to remove, whatever their versions, if they exist.
 	RemovedTokens []string
 	Audit         []AuditRow
+	// Erase is whether rows lose secrets with this commit. A driver overwrites what it replaces
+	// or removes in the rows of VMs and commands, and with Erase also the copies that it keeps
+	// for its own purposes, within a minute.
+	Erase bool
 	// Marks are numbers to store by name. A driver returns an error for a name that it uses
 	// itself.
 	Marks map[string]int64

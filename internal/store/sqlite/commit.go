@@ -17,6 +17,7 @@ func (db *DB) Commit(ctx context.Context, w store.Writes) (done store.Committed,
 		if n := int64(len(w.Changes)); err == nil && n > 0 {
 			last = done.FirstChange + n - 1
 		}
+		db.checkpoints.erase = db.checkpoints.erase || w.Erase
 		return last, err
 	})
 	if err != nil {
