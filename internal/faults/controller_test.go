@@ -229,7 +229,9 @@ func ofCause(text string) string   { return `"cause":"` + text + `"` }
 // timeOf returns the time of a log line.
 func timeOf(t *testing.T, line string) time.Time {
 	t.Helper()
-	var fields struct{ Time time.Time }
+	var fields struct {
+		Time time.Time `json:"time"`
+	}
 	require.NoError(t, json.Unmarshal([]byte(line), &fields), line)
 	return fields.Time
 }

@@ -35,7 +35,7 @@ class SyncAgent:
     def __init__(self, controller: mig.Controller) -> None:
         self._outbox: queue.Queue[mig.MIGletMessage | None] = queue.Queue()
         self._inbox = controller.commands.stream_commands(
-            iter(self._outbox.get, None), timeout_ms=10_000
+            iter(self._outbox.get, None), timeout_ms=30_000
         )
 
     def send(self, **message: Any) -> None:
@@ -83,7 +83,7 @@ class AsyncAgent:
     def __init__(self, controller: mig.AsyncController, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._outbox: asyncio.Queue[mig.MIGletMessage | None] = asyncio.Queue()
-        self._inbox = controller.commands.stream_commands(self._outgoing(), timeout_ms=10_000)
+        self._inbox = controller.commands.stream_commands(self._outgoing(), timeout_ms=30_000)
 
     def send(self, **message: Any) -> None:
         self._outbox.put_nowait(mig.MIGletMessage(**message))

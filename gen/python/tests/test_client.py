@@ -175,7 +175,7 @@ def test_watch_resumes(connect: Connect, binary: Path, tmp_path: Path) -> None:
     first = Server(binary, tmp_path)
     try:
         client = connect(first.url)
-        changes = client.watch(mig.WatchFleetRequest(vm_id="vm-1"), timeout_ms=10_000)
+        changes = client.watch(mig.WatchFleetRequest(vm_id="vm-1"), timeout_ms=30_000)
         assert next(changes).WhichOneof("change") is None
         before = client.admin("send_command", command("vm-1")).command.command.id
         seen = next(changes)
@@ -192,7 +192,7 @@ def test_watch_resumes(connect: Connect, binary: Path, tmp_path: Path) -> None:
         last = client.admin("send_command", command("vm-1")).command.command.id
         resumed = []
         for change in client.watch(
-            mig.WatchFleetRequest(vm_id="vm-1", cursor=seen.cursor), timeout_ms=10_000
+            mig.WatchFleetRequest(vm_id="vm-1", cursor=seen.cursor), timeout_ms=30_000
         ):
             if change.WhichOneof("change") == "command":
                 resumed.append((change.command.command.id, change.command.state))

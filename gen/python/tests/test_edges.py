@@ -38,10 +38,10 @@ import mig_controller_client as mig
 ask = mig.GetServerInfoRequest()
 async def main():
     async with mig.connect_async(sys.argv[1], token="s3cret") as controller:
-        await controller.admin.get_server_info(ask, timeout_ms=10000)
+        await controller.admin.get_server_info(ask, timeout_ms=30000)
 with mig.connect(sys.argv[1], token="s3cret") as controller:
-    controller.admin.get_server_info(ask, timeout_ms=10000)
-    next(controller.admin.watch_fleet(mig.WatchFleetRequest(), timeout_ms=10000))
+    controller.admin.get_server_info(ask, timeout_ms=30000)
+    next(controller.admin.watch_fleet(mig.WatchFleetRequest(), timeout_ms=30000))
 asyncio.run(main())
 print("answered")
 """
