@@ -1,6 +1,8 @@
 package auth
 
 import (
+	"net/netip"
+	"net/url"
 	"strings"
 )
 
@@ -87,4 +89,18 @@ type CertificateRule struct {
 	// common name.
 	URI, Email, DNS, CN Patterns
 	Grant
+}
+
+// IsIssuerURL reports whether a text can be the URL of an issuer: https, or http to a loopback
+// address, without user, query and fragment.
+func IsIssuerURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http" && IsLoopback(u)) && u.Hostname() != "" &&
+		u.User == nil && !strings.ContainsAny(text, "?#")
+}
+
+// IsLoopback reports whether a URL leads to this machine.
+func IsLoopback(u *url.URL) bool {
+	ip, err := netip.ParseAddr(u.Hostname())
+	return err == nil && ip.IsLoopback() || u.Hostname() == "localhost"
 }

@@ -66,3 +66,9 @@ func sign(t *testing.T, template, parent *x509.Certificate, key, by *ecdsa.Priva
 	require.NoError(t, err)
 	return cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
+
+// Leaf returns the certificate of a client in PEM.
+func (ca CA) Leaf(t *testing.T) []byte {
+	t.Helper()
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Client(t, x509.Certificate{}).Leaf.Raw})
+}

@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/netip"
-	"net/url"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/auth"
 )
 
 const (
@@ -63,7 +63,7 @@ func (e *tooSoonError) Error() string { return "the keys were fetched a short ti
 
 // RoundTrip implements http.RoundTripper.
 func (f fetcher) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" && (!f.plaintext || !isLoopback(r.URL)) {
+	if r.URL.Scheme != "https" && (!f.plaintext || !auth.IsLoopback(r.URL)) {
 		return nil, fmt.Errorf("%.200q must begin with https", r.URL.Redacted())
 	}
 	redirected := r.Response != nil // the same fetch
@@ -84,10 +84,4 @@ func (f fetcher) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	response.Body = http.MaxBytesReader(nil, response.Body, maxResponse)
 	return response, nil
-}
-
-// isLoopback reports whether a URL leads to this machine.
-func isLoopback(u *url.URL) bool {
-	ip, err := netip.ParseAddr(u.Hostname())
-	return err == nil && ip.IsLoopback() || u.Hostname() == "localhost"
 }

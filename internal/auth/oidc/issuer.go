@@ -54,7 +54,7 @@ func newIssuer(config auth.Issuer, base http.RoundTripper, m metrics, log *slog.
 		log: log, limiter: new(loglimit.Limiter),
 	}
 	u, err := url.Parse(config.URL)
-	f := fetcher{base: base, plaintext: err == nil && u.Scheme == "http" && isLoopback(u), metrics: m}
+	f := fetcher{base: base, plaintext: err == nil && u.Scheme == "http" && auth.IsLoopback(u), metrics: m}
 	i.discovers = f.client()
 	f.limit = i.keys
 	i.fetches = f.client()

@@ -372,7 +372,7 @@ func TestPlaintext(t *testing.T) {
 	} {
 		u, err := url.Parse(text)
 		require.NoError(t, err)
-		require.Equal(t, loopback, isLoopback(u), text)
+		require.Equal(t, loopback, auth.IsLoopback(u), text)
 		i := newIssuer(auth.Issuer{URL: text}, silent{}, newMetrics(nil), quiet())
 		for _, client := range []*http.Client{i.discovers, i.fetches} {
 			f, ok := client.Transport.(fetcher)
