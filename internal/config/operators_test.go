@@ -93,7 +93,7 @@ func TestWrongOperators(t *testing.T) {
 		"operators:\n  oidc: []":                                               "operators.oidc must be a list of 1 to 16 items (from FILE, line 2)",
 		"operators:\n  oidc: {issuer: a}":                                      "operators.oidc must be a list of 1 to 16 items (from FILE, line 2)",
 		"operators:\n  oidc:":                                                  "operators.oidc must be a list of 1 to 16 items (from FILE, line 2)",
-		"operators:\n  oidc:\n  oidc: [a]":                                     "operators.oidc must be a list of 1 to 16 items (from FILE, line 2)",
+		"operators:\n  oidc: 5\n  oidc: [a]":                                   "operators.oidc must be a list of 1 to 16 items (from FILE, line 2)",
 		"operators:\n  oidc: [a]":                                              "operators.oidc[0] must have fields: issuer, audience, name-claim, rules (from FILE, line 2)",
 		"operators:\n  oidc:\n    - rules: 5":                                  "operators.oidc[0].rules must be a list of 1 to 100 items (from FILE, line 3)",
 		"operators:\n  oidc: [{issuer: 'http://a.example'}]":                   "operators.oidc[0].issuer " + issuerRule + " (from FILE, line 2)",
@@ -231,7 +231,12 @@ func TestClientCAFile(t *testing.T) {
 		many[i] = one.PEM
 	}
 	for _, content := range [][][]byte{
-		nil, {[]byte("text")}, {one.PEM, server.Key}, {one.PEM, leaf}, {leaf}, many,
+		nil,
+		{[]byte("text")},
+		{one.PEM, server.Key},
+		{one.PEM, leaf},
+		{leaf},
+		many,
 		{[]byte("-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n")},
 	} {
 		_, err := read(content...)

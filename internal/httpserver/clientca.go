@@ -42,7 +42,10 @@ func NewClientCAs(file string, read func() ([]*x509.Certificate, error), log *sl
 	c.unusable = func(err error) {
 		log.Warn("the new CAs of client certificates cannot be used; the old ones are kept", logkey.Error, err)
 	}
-	return c, c.open()
+	if err := c.open(); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // Trusts reports whether ca is one of the CAs now.

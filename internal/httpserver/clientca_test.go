@@ -1,9 +1,11 @@
 package httpserver
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -33,7 +35,7 @@ func clientCAsOf(t *testing.T, log *slog.Logger, all ...testkit.CA) (c *ClientCA
 		}
 		var found []*x509.Certificate
 		for _, ca := range all {
-			if strings.Contains(string(content), string(ca.PEM)) {
+			if bytes.Contains(content, ca.PEM) {
 				found = append(found, ca.Cert)
 			}
 		}
@@ -201,7 +203,7 @@ func resumes(t *testing.T, addr string, config *tls.Config) bool {
 // An unusable file is refused at the start.
 func TestUnusableClientCAs(t *testing.T) {
 	t.Parallel()
-	want := fmt.Errorf("no CAs")
+	want := errors.New("no CAs")
 	_, err := NewClientCAs("missing", func() ([]*x509.Certificate, error) { return nil, want }, quiet())
 	require.ErrorIs(t, err, want)
 }

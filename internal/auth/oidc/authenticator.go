@@ -72,7 +72,7 @@ func (a *Authenticator) issuerOf(token string) (*issuer, error) {
 	if err != nil {
 		return nil, err
 	}
-	url, _ := c["iss"].(string) //nolint:errcheck // anything else is not one of them
+	url, _ := c["iss"].(string) // anything else is not one of them
 	i, known := a.issuers[url]
 	if !known {
 		return nil, fmt.Errorf("%w: its claim iss is %.200q", ErrIssuer, url)

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -160,14 +161,14 @@ func TestForgedTokens(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
 	a := p.authenticator(everyone(), io.Discard)
-	real := strings.Split(p.token(t, nil), ".")
+	parts := strings.Split(p.token(t, nil), ".")
 	other := strings.Split(p.token(t, map[string]any{"sub": "root"}), ".")
-	rejected(t, a, strings.Join([]string{real[0], other[1], real[2]}, "."), ErrSignature)
+	rejected(t, a, strings.Join([]string{parts[0], other[1], parts[2]}, "."), ErrSignature)
 	rejected(t, a, unsigned(t, `{"alg":"ES256","kid":"first"}`, p.claims(nil)), ErrSignature)
 	rejected(t, a, unsigned(t, `{"alg":"RS256","kid":"first"}`, p.claims(nil)), ErrSignature)
 	rejected(t, a, newKey(t, "first").sign(t, p.claims(nil)), ErrSignature)
 	rejected(t, a, newKey(t, "").sign(t, p.claims(nil)), ErrSignature)
-	_, err := a.Authenticate(t.Context(), strings.Join(real, "."))
+	_, err := a.Authenticate(t.Context(), strings.Join(parts, "."))
 	require.NoError(t, err)
 }
 
@@ -290,10 +291,10 @@ func TestCacheIsBounded(t *testing.T) {
 		if i%2 == 0 {
 			ends = now
 		}
-		c.put(hashOf(fmt.Sprint(i)), auth.Principal{Name: "x", ExpiresAt: ends}, now)
+		c.put(hashOf(strconv.Itoa(i)), auth.Principal{Name: "x", ExpiresAt: ends}, now)
 		require.LessOrEqual(t, len(c.known), maxCached)
 	}
-	_, known := c.get(hashOf(fmt.Sprint(3*maxCached-1)), now)
+	_, known := c.get(hashOf(strconv.Itoa(3*maxCached-1)), now)
 	require.True(t, known, "the newest is kept")
 	c.drop(now)
 	for _, p := range c.known {
@@ -346,4 +347,15 @@ func TestWaitingTokensAreBounded(t *testing.T) {
 	<-a.issuers[issuerURL].places
 	_, err := a.Authenticate(t.Context(), p.token(t, nil))
 	require.NoError(t, err)
+}
+
+// BenchmarkAuthenticate measures a token that was accepted before.
+func BenchmarkAuthenticate(b *testing.B) {
+	p := newProvider(b)
+	a, token := p.authenticator(everyone(), io.Discard), p.token(b, nil)
+	for b.Loop() {
+		if _, err := a.Authenticate(b.Context(), token); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

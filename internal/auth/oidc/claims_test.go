@@ -2,6 +2,7 @@ package oidc
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -64,7 +65,7 @@ func TestManyRules(t *testing.T) {
 	var rules []auth.ClaimRule
 	for i := range 100 {
 		rules = append(rules, auth.ClaimRule{
-			Claims: map[string]auth.Patterns{"groups": {auth.Pattern(fmt.Sprint("group-", i))}}, Grant: auth.Grant{Pools: []string{fmt.Sprint(i)}},
+			Claims: map[string]auth.Patterns{"groups": {auth.Pattern(fmt.Sprint("group-", i))}}, Grant: auth.Grant{Pools: []string{strconv.Itoa(i)}},
 		})
 	}
 	grant, found := decoded(t, `{"groups":["group-98","group-41","group-99"]}`).match(rules)

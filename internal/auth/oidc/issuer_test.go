@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -102,7 +103,7 @@ func TestUnknownKeys(t *testing.T) {
 			stranger.id = fmt.Sprint("stranger-", i)
 			rejected(t, a, stranger.sign(t, p.claims(nil)), ErrSignature)
 			rejected(t, a, unsigned(t, `{"alg":"ES256","kid":"first"}`, p.claims(nil)), ErrSignature)
-			_, err := a.Authenticate(t.Context(), p.token(t, map[string]any{"sub": fmt.Sprint(i)}))
+			_, err := a.Authenticate(t.Context(), p.token(t, map[string]any{"sub": strconv.Itoa(i)}))
 			require.NoError(t, err)
 			time.Sleep(time.Second) // fake clock
 		}
@@ -145,7 +146,7 @@ func TestUnknownKeysWhileDown(t *testing.T) {
 		p.set(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 		time.Sleep(fetchInterval) // fake clock
 		for i := range 60 {
-			_, err := a.Authenticate(t.Context(), renewed.sign(t, p.claims(map[string]any{"sub": fmt.Sprint(i)})))
+			_, err := a.Authenticate(t.Context(), renewed.sign(t, p.claims(map[string]any{"sub": strconv.Itoa(i)})))
 			require.Error(t, err)
 			if i%30 == 0 {
 				require.ErrorIs(t, err, ErrUnavailable)
@@ -167,7 +168,7 @@ func TestConcurrentFirstTokens(t *testing.T) {
 	var all sync.WaitGroup
 	var accepted atomic.Int64
 	for i := range 50 {
-		token := p.token(t, map[string]any{"sub": fmt.Sprint(i)})
+		token := p.token(t, map[string]any{"sub": strconv.Itoa(i)})
 		all.Go(func() {
 			if _, err := a.Authenticate(t.Context(), token); err == nil {
 				accepted.Add(1)

@@ -39,10 +39,10 @@ type key struct {
 	id, alg string
 }
 
-func newKey(t *testing.T, id string) key {
-	t.Helper()
+func newKey(tb testing.TB, id string) key {
+	tb.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return key{private, id, "ES256"}
 }
 
@@ -51,10 +51,10 @@ func (k key) public() oidctest.PublicKey {
 }
 
 // sign returns a token with these claims.
-func (k key) sign(t *testing.T, c map[string]any) string {
-	t.Helper()
+func (k key) sign(tb testing.TB, c map[string]any) string {
+	tb.Helper()
 	content, err := json.Marshal(c)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return oidctest.SignIDToken(k.private, k.id, k.alg, string(content))
 }
 
@@ -68,9 +68,9 @@ type provider struct {
 	fetches     int
 }
 
-func newProvider(t *testing.T) *provider {
-	t.Helper()
-	return &provider{url: issuerURL, keys: []key{newKey(t, "first")}}
+func newProvider(tb testing.TB) *provider {
+	tb.Helper()
+	return &provider{url: issuerURL, keys: []key{newKey(tb, "first")}}
 }
 
 // ServeHTTP implements http.Handler.
@@ -136,9 +136,9 @@ func (p *provider) counts() (discoveries, fetches int) {
 
 // token returns a token of the issuer, with these claims in addition to the usual ones, which
 // nil removes.
-func (p *provider) token(t *testing.T, more map[string]any) string {
-	t.Helper()
-	return p.keys[0].sign(t, p.claims(more))
+func (p *provider) token(tb testing.TB, more map[string]any) string {
+	tb.Helper()
+	return p.keys[0].sign(tb, p.claims(more))
 }
 
 func (p *provider) claims(more map[string]any) map[string]any {
