@@ -86,6 +86,24 @@ func TestInvalidClaims(t *testing.T) {
 	})
 }
 
+// The claims are checked again after the signature: it takes time, and what was parsed before is
+// not what was verified.
+func TestVerifiedClaimsAreChecked(t *testing.T) {
+	t.Parallel()
+	i := newProvider(t).authenticator(everyone(), io.Discard).issuers[issuerURL]
+	now := time.Now()
+	for content, reason := range map[string]error{
+		`{"aud":"mig-controller","sub":"a","exp":1}`:                    ErrExpired,
+		`{"aud":"another","sub":"a","exp":4102444800}`:                  ErrAudience,
+		`{"aud":"mig-controller","sub":"a"}`:                            ErrMalformed,
+		`{"aud":"mig-controller","sub":"a","exp":4102444800,"iat":4e9}`: ErrNotYetValid,
+		`{"aud":"mig-controller","sub":"a","exp":4102444800}`:           nil,
+	} {
+		_, err := i.principal(decoded(t, content), now)
+		require.ErrorIs(t, err, reason)
+	}
+}
+
 // The clocks of an issuer and the controller may differ by a minute, in either direction.
 func TestSkewedClocks(t *testing.T) {
 	t.Parallel()

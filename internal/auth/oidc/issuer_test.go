@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -102,6 +103,7 @@ func TestUnknownKeys(t *testing.T) {
 		for i := range 300 {
 			stranger.id = fmt.Sprint("stranger-", i)
 			rejected(t, a, stranger.sign(t, p.claims(nil)), ErrSignature)
+			synctest.Wait() // or the next attempt may share the result of this one
 			rejected(t, a, unsigned(t, `{"alg":"ES256","kid":"first"}`, p.claims(nil)), ErrSignature)
 			_, err := a.Authenticate(t.Context(), p.token(t, map[string]any{"sub": strconv.Itoa(i)}))
 			require.NoError(t, err)
@@ -113,12 +115,14 @@ func TestUnknownKeys(t *testing.T) {
 		p.set(nil, renewed) // and the old one is no longer there
 		_, err = a.Authenticate(t.Context(), renewed.sign(t, p.claims(nil)))
 		require.NoError(t, err, "the last fetch was 30 s ago")
+		synctest.Wait()
 		next := newKey(t, "next")
 		p.set(nil, renewed, next)
 		token := next.sign(t, p.claims(nil))
 		_, err = a.Authenticate(t.Context(), token)
 		require.ErrorIs(t, err, ErrSignature)
 		require.ErrorContains(t, err, "try again in 30 s")
+		synctest.Wait()
 		rejected(t, a, old.sign(t, p.claims(map[string]any{"sub": "late"})), ErrSignature)
 		time.Sleep(fetchInterval) // fake clock
 		_, err = a.Authenticate(t.Context(), token)
@@ -182,30 +186,31 @@ func TestConcurrentFirstTokens(t *testing.T) {
 	require.Equal(t, 1, fetches)
 }
 
-// A caller that leaves while its token causes the discovery does not make it fail for others.
-func TestDiscoveryOutlivesItsCaller(t *testing.T) {
+// A caller that leaves while the issuer is asked does not make that fail for others, who would
+// then have to wait for the next attempt.
+func TestCallerLeavesDuringFetch(t *testing.T) {
 	t.Parallel()
 	p := newProvider(t)
-	a := p.authenticator(everyone(), io.Discard)
-	ctx := t.Context()
-	i := a.issuers[issuerURL]
-	i.discovers.Transport = cancelled{t, i.discovers.Transport}
-	_, err := a.Authenticate(ctx, p.token(t, nil))
-	require.NoError(t, err)
+	synctest.Test(t, func(t *testing.T) {
+		a := New([]auth.Issuer{{URL: p.url, Audience: audience, Rules: everyone()}}, &http.Client{Transport: slow{p}}, time.Now, quiet(), nil)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, err := a.Authenticate(ctx, p.token(t, nil))
+		require.NoError(t, err)
+	})
 }
 
-// cancelled requires that requests do not end with those of callers.
-type cancelled struct {
-	t    *testing.T
-	base http.RoundTripper
-}
+// slow answers after a second, unless the request ends before.
+type slow struct{ base http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
-func (c cancelled) RoundTrip(r *http.Request) (*http.Response, error) {
-	deadline, limited := r.Context().Deadline()
-	require.True(c.t, limited, "each request has a timeout")
-	require.LessOrEqual(c.t, time.Until(deadline), fetchTimeout)
-	return c.base.RoundTrip(r)
+func (s slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	select {
+	case <-time.After(time.Second):
+		return s.base.RoundTrip(r)
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	}
 }
 
 // An issuer that sends more than it should, slowly, or something else than it should, is
