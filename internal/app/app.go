@@ -88,6 +88,10 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	if err != nil {
 		return nil, err
 	}
+	clientCAs, err := readClientCAs(o, log)
+	if err != nil {
+		return nil, err
+	}
 	lock, err := lockData(o.DataDir, database)
 	if err != nil {
 		return nil, err
@@ -97,7 +101,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 		lock.release()
 		return nil, err
 	}
-	svc, err := w.newService(ctx, o, endpoints, log, metrics)
+	svc, err := w.newService(ctx, o, front{endpoints, clientCAs}, log, metrics)
 	if err != nil {
 		b.close()
 		lock.release()
@@ -110,6 +114,9 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	var serving, calling *tls.Config
 	if cert != nil {
 		serving, calling = cert.ServerConfig(), cert.ClientConfig()
+	}
+	if clientCAs != nil {
+		serving = clientCAs.Accept(serving)
 	}
 	server := httpserver.Options{
 		Handler: a.gate, TLS: serving, Proxies: o.ProxyPrefixes(), Crowded: httpserver.Crowded(o.Simulate),
@@ -135,6 +142,16 @@ func readCertificate(o config.Options, log *slog.Logger, metrics prometheus.Regi
 		return nil, err
 	}
 	return httpserver.NewCertificate([2]string{o.TLSCert, o.TLSKey}, o.Certificate, log, metrics)
+}
+
+// readClientCAs returns the CAs of operators' client certificates, nil if the options name none,
+// or a *config.OptionError.
+func readClientCAs(o config.Options, log *slog.Logger) (*httpserver.ClientCAs, error) {
+	given, err := o.ClientCA()
+	if err != nil || !given {
+		return nil, err
+	}
+	return httpserver.NewClientCAs(o.OperatorClientCA, o.ClientCAs, log)
 }
 
 // withConnection returns a context for the calls on an HTTP/2 connection.

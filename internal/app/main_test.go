@@ -131,7 +131,7 @@ func TestSignalWhileStarting(t *testing.T) {
 	svc := newFakeService()
 	p := newProcess(svc)
 	starting := make(chan struct{})
-	p.wiring.newService = func(ctx context.Context, _ config.Options, _ config.Endpoints, _ *slog.Logger, _ *prometheus.Registry) (service, error) {
+	p.wiring.newService = func(ctx context.Context, _ config.Options, _ front, _ *slog.Logger, _ *prometheus.Registry) (service, error) {
 		close(starting)
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -253,7 +253,7 @@ func newFakeService() *fakeService {
 
 func (f *fakeService) wiring() wiring {
 	return wiring{
-		newService: func(context.Context, config.Options, config.Endpoints, *slog.Logger, *prometheus.Registry) (service, error) {
+		newService: func(context.Context, config.Options, front, *slog.Logger, *prometheus.Registry) (service, error) {
 			return f, nil
 		},
 		droppedLines: func() float64 { return 0 },

@@ -91,9 +91,9 @@ func everyMetric(t *testing.T) *prometheus.Registry {
 	w := defaultWiring()
 	var metrics *prometheus.Registry
 	inner := w.newService
-	w.newService = func(ctx context.Context, o config.Options, at config.Endpoints, log *slog.Logger, r *prometheus.Registry) (service, error) {
+	w.newService = func(ctx context.Context, o config.Options, f front, log *slog.Logger, r *prometheus.Registry) (service, error) {
 		metrics = r
-		return inner(ctx, o, at, log, r)
+		return inner(ctx, o, f, log, r)
 	}
 	a, err := newApp(t.Context(), o, quiet(), io.Discard, w)
 	require.NoError(t, err)

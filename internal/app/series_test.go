@@ -17,7 +17,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
-	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/registration"
@@ -46,7 +45,7 @@ func TestSeriesDoNotGrow(t *testing.T) {
 		o := testOptions(t)
 		o.Journal, o.RegistrationToken, o.MetricsPools = false, "token", 5
 		metrics := metric.NewRegistry()
-		svc, err := newService(t.Context(), o, config.Endpoints{}, quiet(), metrics, nil)
+		svc, err := newService(t.Context(), o, front{}, quiet(), metrics, nil)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, svc.Close()) })
 		c, ok := svc.(*controller)

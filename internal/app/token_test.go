@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/session"
@@ -52,7 +51,7 @@ func TestAnotherTokenInTheFileIsTriedAtOnce(t *testing.T) {
 	write("OLD")
 	o := testOptions(t)
 	o.RegistrationTokenFile, o.RunnerURL = file, "https://ci.example/o"
-	svc, err := newService(t.Context(), o, config.Endpoints{}, quiet(), metric.NewRegistry(), nil)
+	svc, err := newService(t.Context(), o, front{}, quiet(), metric.NewRegistry(), nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, svc.Close()) })
 	c, ok := svc.(*controller)

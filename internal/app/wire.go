@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mig-controller/mig-controller/internal/auth"
+	"github.com/mig-controller/mig-controller/internal/auth/oidc"
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/control"
 	"github.com/mig-controller/mig-controller/internal/engine"
@@ -54,19 +55,17 @@ type controller struct {
 
 // newService opens the store and the journal and starts the background work.
 func newService(
-	ctx context.Context, o config.Options, at config.Endpoints, log *slog.Logger, metrics *prometheus.Registry, extra rpc.Extra,
+	ctx context.Context, o config.Options, f front, log *slog.Logger, metrics *prometheus.Registry, extra rpc.Extra,
 ) (service, error) {
 	log, level := controlled(o, log)
 	c := &controller{clock: wallclock.System(), ready: readiness.New(), level: level, log: log}
-	if err := c.open(ctx, o, at, log, metrics); err != nil {
+	if err := c.open(ctx, o, f, log, metrics); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
 	c.control = control.New(control.Options{
 		Engine: c.engine, Tokens: c.tokens, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log, Traces: c.commandTraces(), Metrics: metrics,
 	})
-	c.operators = auth.New(auth.Options{
-		Tokens: c.tokens, Exposed: at.Exposed(), Insecure: o.InsecureOperators, Clock: c.clock.Now, Metrics: metrics,
-	})
+	c.operators = auth.New(c.authentication(o, f, log, metrics))
 	requests := rpc.NewRequests(metrics)
 	interceptors, err := c.interceptors(log, requests)
 	if err != nil {
@@ -93,6 +92,20 @@ func newService(
 	return c, nil
 }
 
+// authentication returns the options for how operators authenticate.
+func (c *controller) authentication(o config.Options, f front, log *slog.Logger, metrics prometheus.Registerer) auth.Options {
+	options := auth.Options{
+		Tokens: c.tokens, Exposed: f.endpoints.Exposed(), Insecure: o.InsecureOperators, Clock: c.clock.Now, Metrics: metrics,
+	}
+	if len(o.Operators.OIDC) > 0 {
+		options.Identity = oidc.New(o.Operators.OIDC, nil, c.clock.Now, log, metrics)
+	}
+	if f.clientCAs != nil {
+		options.Certificates = auth.NewCertificates(o.Operators.Certificates, f.clientCAs.Trusts, c.clock.Now)
+	}
+	return options
+}
+
 // interceptors returns those of all calls, outermost first.
 func (c *controller) interceptors(log *slog.Logger, requests *rpc.Requests) ([]connect.Interceptor, error) {
 	all := []connect.Interceptor{rpc.NewErrorInterceptor(log, requests)}
@@ -111,7 +124,7 @@ func (c *controller) commandTraces() *tracing.Commands {
 	return tracing.NewCommands(c.traces.Requests(), c.traces.Linked())
 }
 
-func (c *controller) open(ctx context.Context, o config.Options, at config.Endpoints, log *slog.Logger, metrics prometheus.Registerer) error {
+func (c *controller) open(ctx context.Context, o config.Options, f front, log *slog.Logger, metrics prometheus.Registerer) error {
 	pools := metric.NewPools(o.MetricsPools)
 	var err error
 	if c.traces, err = startTraces(ctx, log); err != nil {
@@ -150,7 +163,7 @@ func (c *controller) open(ctx context.Context, o config.Options, at config.Endpo
 		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: retention(o), Checks: c.ready,
 		Clock: c.clock.Now, Follow: c.clock, Log: log, Metrics: metrics, Pools: pools,
 	})
-	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Traces: c.traces.Describe(), Warnings: o.Warnings(at)}
+	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Traces: c.traces.Describe(), Warnings: o.Warnings(f.endpoints)}
 	if o.RegistrationTokenFile != "" {
 		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log, metrics)
 		c.tokenFile.Changed = c.sessions.RunnersConfigured

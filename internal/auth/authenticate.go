@@ -37,7 +37,8 @@ type Options struct {
 
 // IdentityVerifier verifies identity tokens of OpenID Connect issuers.
 type IdentityVerifier interface {
-	// Authenticate returns the principal of a token. Its errors are for the caller.
+	// Authenticate returns the principal of a token. Its errors are for the caller: those that
+	// wrap ErrForbidden or ErrUnavailable, those of ctx, and rejections.
 	Authenticate(ctx context.Context, token string) (Principal, error)
 }
 
@@ -113,7 +114,9 @@ func (a *Authenticator) Admit(r *http.Request, need Requirement) (Principal, err
 		a.metrics.accepted[p.Method].Inc()
 		return p, nil
 	}
-	a.metrics.rejected[ReasonOf(err)].Inc()
+	if rejected := a.metrics.rejected[ReasonOf(err)]; rejected != nil { // nil for a caller who has left
+		rejected.Inc()
+	}
 	if a.Rejected != nil {
 		a.Rejected(Rejected{Source: sourceOf(r), By: p, Action: need.Action, Err: err})
 	}
@@ -156,10 +159,13 @@ func (a *Authenticator) bearer(r *http.Request) (Principal, error) {
 	return a.Tokens.Authenticate(token)
 }
 
-// asRejection returns err as a *Rejection; nil stays nil.
+// asRejection returns an error of another package as a *Rejection, unless it has a meaning of
+// its own.
 func asRejection(err error) error {
-	if err == nil {
-		return nil
+	for _, own := range []error{ErrForbidden, ErrUnavailable, context.Canceled, context.DeadlineExceeded} {
+		if err == nil || errors.Is(err, own) {
+			return err
+		}
 	}
 	if _, ok := errors.AsType[*Rejection](err); ok {
 		return err
@@ -170,8 +176,8 @@ func asRejection(err error) error {
 // limit returns err, or ErrTooMany if the source has failed too often. It never concerns
 // valid credentials.
 func (a *Authenticator) limit(r *http.Request, err error) error {
-	if err == nil {
-		return nil
+	if err == nil || r.Context().Err() != nil {
+		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -42,22 +42,28 @@ const otherReason = "not_accepted"
 // Reasons are the reasons of rejections, and of refusals: a lack of a role or a pool, and too
 // many failures.
 var Reasons = []string{
-	"missing", "malformed", "forwarded", "unknown", "revoked", "expired", "ended", otherReason, reasonForbidden, reasonTooMany,
+	"missing", "malformed", "forwarded", "unknown", "revoked", "expired", "ended", otherReason, reasonForbidden, reasonTooMany, reasonUnavailable,
 }
 
 const (
-	reasonForbidden = "forbidden"
-	reasonTooMany   = "too_many"
+	reasonForbidden   = "forbidden"
+	reasonTooMany     = "too_many"
+	reasonUnavailable = "unavailable"
 )
 
 // ErrTooMany occurs when credentials are rejected and their source has failed too often.
 var ErrTooMany = errors.New("too many failed attempts from this address; valid credentials are still accepted")
 
+// ErrUnavailable occurs when credentials cannot be checked at the moment: their caller can try
+// again.
+var ErrUnavailable = errors.New("the credentials cannot be checked at the moment")
+
 // ErrTooManyTokens occurs when there are as many tokens as are kept.
 var ErrTooManyTokens = errors.New("there are 10000 tokens, which is the limit: revoke some, which are removed 30 days later, or let tools share one")
 
-// ErrForbidden is wrapped by every *Forbidden.
-var ErrForbidden = errors.New("not allowed")
+// ErrForbidden is wrapped by every *Forbidden, and by the errors for identities that no rule
+// matches.
+var ErrForbidden = errors.New("ask an admin for access")
 
 // Forbidden is what an authenticated principal lacks for a call.
 type Forbidden struct{ Message string }
@@ -81,6 +87,8 @@ func ReasonOf(err error) string {
 		return reasonForbidden
 	case errors.Is(err, ErrTooMany):
 		return reasonTooMany
+	case errors.Is(err, ErrUnavailable):
+		return reasonUnavailable
 	default:
 		return ""
 	}

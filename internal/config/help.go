@@ -20,9 +20,9 @@ Usage: controller [--option=value ...]
        controller token create NAME --role ROLE [--data-dir DIR]
        controller token list | revoke ID
 
-Operators and tools need a token unless they are on the controller's machine and
-no token was ever created. "controller token", run by the controller's user, works
-without one; "controller token --help" says more.
+Operators and tools need a token, unless they are on the controller's machine
+and no token was ever created. "controller token" works without one for the
+controller's user; "controller token --help" says more.
 
 Beside each option are its [default] and its environment variable.
 `

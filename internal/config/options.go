@@ -21,6 +21,8 @@ type Options struct {
 	// TLSCert and TLSKey are given both or not at all.
 	TLSCert string `name:"tls-cert" group:"Addresses" placeholder:"FILE" help:"PEM file with the certificate, followed by those of its issuers. Both addresses then serve TLS only; without it both are plaintext. The file is read again when it changes."`
 	TLSKey  string `name:"tls-key" group:"Addresses" placeholder:"FILE" help:"PEM file with the key of that certificate."`
+	// OperatorClientCA needs TLSCert and Operators.Certificates.
+	OperatorClientCA string `name:"operator-client-ca" group:"Addresses" placeholder:"FILE" help:"PEM file with the CAs of operators' client certificates. The section operators.certificates of the configuration file has the roles. Needs --tls-cert. The file is read again when it changes."`
 	// AllowOrigins each have a scheme, a host and optionally a port.
 	AllowOrigins []string `name:"allow-origins" group:"Addresses" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the controller from a browser, such as https://ci.example.com, separated by commas."`
 	// AllowedHosts are names and addresses without port.
@@ -74,6 +76,9 @@ type Options struct {
 	Simulate int `name:"simulate" group:"Simulation" default:"0" placeholder:"N" help:"Run N simulated VMs in this process, at most 1000. The first executes every command; the others behave like today's agents and are replaced after one job; the fourth fails its first registration, the fifth restarts. If default ports are taken, free ones are used."`
 
 	Config string `name:"config" group:"Configuration file" placeholder:"FILE" help:"YAML file with options by name."`
+
+	// Operators is a section of the configuration file.
+	Operators Operators `kong:"-"`
 
 	// origins has the origin of each option that was set.
 	origins map[string]string

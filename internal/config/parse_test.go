@@ -55,6 +55,7 @@ func trials() map[string]trial {
 		"agent-auth":              texts(func(o Options) any { return o.AgentAuth }, "off", "strict", map[string]string{"warn": "must be strict or off"}),
 		"tls-cert":                texts(func(o Options) any { return o.TLSCert }, "a", "b", nil),
 		"tls-key":                 texts(func(o Options) any { return o.TLSKey }, "a", "b", nil),
+		"operator-client-ca":      texts(func(o Options) any { return o.OperatorClientCA }, "a", "b", nil),
 		"drain-delay":             {func(o Options) any { return o.DrainDelay }, [2]string{"2m", "1m30s"}, [2]any{2 * time.Minute, 90 * time.Second}, map[string]string{"soon": durationRule, "-1s": "must be from 0 to 5m", "6m": "must be from 0 to 5m"}},
 		"data-dir":                texts(func(o Options) any { return o.DataDir }, "a", "/b c", nil),
 		"database-url":            texts(func(o Options) any { return o.DatabaseURL }, "a.db", "file:b.db", map[string]string{"postgres://u:p@h/d": "only SQLite is supported in this version", "mysql://h": "must be a path"}),

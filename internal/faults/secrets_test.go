@@ -94,7 +94,9 @@ func (r *tape) bytes() []byte {
 }
 
 // ServeHTTP records spans, as a collector.
-func (r *tape) ServeHTTP(_ http.ResponseWriter, request *http.Request) { _, _ = io.Copy(r, request.Body) }
+func (r *tape) ServeHTTP(_ http.ResponseWriter, request *http.Request) {
+	_, _ = io.Copy(r, request.Body)
+}
 
 // recorder records responses.
 type recorder struct {

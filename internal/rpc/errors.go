@@ -45,6 +45,7 @@ var errorCodes = []struct {
 	{fleet.ErrDatabaseRemoved, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE, false},
 	{fleet.ErrUnavailable, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE, false},
 	{auth.ErrForbidden, connect.CodePermissionDenied, migcontrollerv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED, true},
+	{auth.ErrUnavailable, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE, true},
 	{auth.ErrTooMany, connect.CodeResourceExhausted, migcontrollerv1.ErrorReason_ERROR_REASON_TOO_MANY_FAILURES, false},
 	{auth.ErrTooManyTokens, connect.CodeResourceExhausted, migcontrollerv1.ErrorReason_ERROR_REASON_TOO_MANY_TOKENS, false},
 	{context.Canceled, connect.CodeCanceled, noReason, false},

@@ -77,6 +77,8 @@ func statusOf(code connect.Code) int {
 		return http.StatusUnauthorized
 	case connect.CodePermissionDenied:
 		return http.StatusForbidden
+	case connect.CodeUnavailable:
+		return http.StatusServiceUnavailable
 	default:
 		return http.StatusTooManyRequests
 	}
