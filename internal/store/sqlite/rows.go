@@ -14,7 +14,7 @@ const (
 	commandColumns   = "seq, id, vm_id, type, state, queue, due_at, finished_at, version, doc"
 	eventColumns     = "seq, vm_id, type, received_at, doc"
 	heartbeatColumns = "seq, at, docs"
-	changeColumns    = "c.seq, c.at, c.vm_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)"
+	changeColumns    = "c.seq, c.at, c.vm_id, c.pool_id, c.left_pool_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)"
 	// changesWithEvents joins changes with the events that contain their documents.
 	changesWithEvents = "changes c LEFT JOIN events e ON e.seq = c.event_seq"
 )
@@ -42,7 +42,8 @@ func scanHeartbeats(r *sql.Rows) (h store.HeartbeatRow, err error) {
 }
 
 func scanChange(r *sql.Rows) (c store.ChangeRow, err error) {
-	err = r.Scan((*number)(&c.Seq), (*moment)(&c.At), (*text)(&c.VM), (*text)(&c.Kind), (*anyNumber)(&c.EventSeq), (*document)(&c.Doc))
+	err = r.Scan((*number)(&c.Seq), (*moment)(&c.At), (*text)(&c.VM), (*anyText)(&c.Pool), (*anyText)(&c.Left),
+		(*text)(&c.Kind), (*anyNumber)(&c.EventSeq), (*document)(&c.Doc))
 	return c, damagedAt(store.ClassChanges, c.Seq, err)
 }
 
