@@ -74,7 +74,7 @@ func newService(
 		Agents:   c.sessions,
 		Commands: rpc.NewStreamService(c.sessions, Version(), log),
 		Admin: rpc.NewAdminService(c.control, rpc.Server{
-			Version: Version(), StartedAt: now(), Sessions: c.sessionCount, Log: level,
+			Version: Version(), StartedAt: now(), Sessions: c.sessionCount, LiveVMs: c.sessions.LiveVMs, Log: level,
 		}),
 		Ready:    c.ready,
 		Requests: requests, MetricsPage: page,

@@ -96,7 +96,7 @@ func NewHandler(c Config) http.Handler {
 	prefix, commands := newStreamHandler(c.Commands, options, withReadLimit(maxStreamMessage))
 	mount(prefix, withStreamControl(commands))
 	mount(migcontrollerv1connect.NewAgentServiceHandler(agent, options, small))
-	mount(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large, withStrictJSON()))
+	mount(withAnyone(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large, withStrictJSON())))
 	reflector := grpcreflect.NewStaticReflector(serviceNames...)
 	mount(grpcreflect.NewHandlerV1(reflector, options, small))
 	mount(grpcreflect.NewHandlerV1Alpha(reflector, options, small))

@@ -60,7 +60,7 @@ func (l *callLog) records(t *testing.T, msg string) (out []map[string]any) {
 func serveAdmin(t *testing.T, svc migcontrollerv1connect.AdminServiceHandler, log *slog.Logger) (url string) {
 	t.Helper()
 	mux := http.NewServeMux()
-	mux.Handle(migcontrollerv1connect.NewAdminServiceHandler(svc, connect.WithInterceptors(NewErrorInterceptor(log, nil))))
+	mux.Handle(withAnyone(migcontrollerv1connect.NewAdminServiceHandler(svc, connect.WithInterceptors(NewErrorInterceptor(log, nil)))))
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
