@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
@@ -142,7 +143,7 @@ func TestLimitedCursorsMoveOn(t *testing.T) {
 // A list that is being completed while a VM leaves reveals nothing of its new state.
 func TestListWhileTheVMLeaves(t *testing.T) {
 	t.Parallel()
-	s, c := pooled(t)
+	s, _ := pooled(t)
 	moved := false
 	s.driver.before = func(method string) error {
 		if method == "LoadVMs" && !moved {
@@ -160,5 +161,31 @@ func TestListWhileTheVMLeaves(t *testing.T) {
 	require.Len(t, page, 1)
 	require.Equal(t, fleet.Pending, page[0].State)
 	require.Zero(t, page[0].Waiting)
-	_ = c
+}
+
+// A VM that retention removes is no change for any watcher; what is kept of it is in nobody's
+// pools until it returns.
+func TestRetentionIsNoRemoval(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, c := pooled(t)
+		limited, unlimited := watchAs(limitedTo(t, "a"), t, c, "", ""), watch(t, c, "", "")
+		limited.bare(t)
+		unlimited.bare(t)
+		removed, err := s.Purge(t.Context(), engine.Retention{VMs: time.Hour}, start.Add(2*time.Hour))
+		require.NoError(t, err)
+		require.Equal(t, 3, removed)
+		synctest.Wait()
+		require.Empty(t, limited.updates)
+		require.Empty(t, unlimited.updates)
+		page, _, err := c.Commands(limitedTo(t, "a"), store.CommandQuery{}, 0, "")
+		require.NoError(t, err)
+		require.Empty(t, page)
+		_, err = c.Command(limitedTo(t, "a"), "of-own")
+		require.ErrorIs(t, err, fleet.ErrNotFound)
+		s.move("own", "a")
+		require.Equal(t, fleet.VMID("own"), limited.next(t).Change.Subject)
+		_, err = c.Command(limitedTo(t, "a"), "of-own")
+		require.NoError(t, err)
+	})
 }

@@ -22,7 +22,7 @@ import (
 
 // limitedCaller is a caller in a random history, with the watch that it keeps open.
 type limitedCaller struct {
-	ctx   context.Context
+	ctx   context.Context //nolint:containedctx // it is the caller
 	pools []string
 	watch *watcher
 	first string // its first cursor
@@ -302,7 +302,7 @@ func (h *history) checkWatches(caller *limitedCaller) {
 	fresh := h.another() // reads from the store
 	changes, _, err := fresh.Changes(h.t.Context(), store.ChangeQuery{}, 100_000)
 	require.NoError(h.t, err)
-	require.EqualValues(h.t, h.LastChange(), len(changes))
+	require.Len(h.t, changes, int(h.LastChange()))
 	want := h.expected(caller, changes, "")
 	got, cursors := received(caller.watch)
 	require.Equal(h.t, len(want), len(got)) //nolint:testifylint // The lists would be too long to read.

@@ -107,7 +107,7 @@ func TestIDsInUseRevealNothing(t *testing.T) {
 // are in use.
 func TestDamageIsHidden(t *testing.T) {
 	t.Parallel()
-	s, c := pooled(t)
+	s, _ := pooled(t)
 	damage := func(q store.CommandQuery) {
 		rows, _, err := s.driver.DB.Commands(t.Context(), q, 1)
 		require.NoError(t, err)
@@ -117,8 +117,7 @@ func TestDamageIsHidden(t *testing.T) {
 	}
 	damage(store.CommandQuery{VM: "own"})
 	damage(store.CommandQuery{VM: "foreign"})
-	w := s.another() // with an empty cache
-	c = newControl(t, w)
+	c := newControl(t, s.another()) // with an empty cache
 	ctx := limitedTo(t, "a")
 	for _, id := range []string{"of-own", "of-foreign"} {
 		_, err := c.Command(anyone(t), id)

@@ -15,9 +15,9 @@ import (
 func inA(pool string) bool { return pool == "a" }
 
 // move opens a session of a VM in a pool.
-func (r *rig) move(vm fleet.VMID, pool string) fleet.VM {
+func (r *rig) move(vm fleet.VMID, pool string) {
 	r.Helper()
-	return r.apply(fleet.SessionOpened{Hello: fleet.Hello{VM: vm, Pool: pool}}, t0).State.VM
+	r.apply(fleet.SessionOpened{Hello: fleet.Hello{VM: vm, Pool: pool}}, t0)
 }
 
 // A limited change applies to the pool that the VM is in when its turn comes, also within a
@@ -94,11 +94,11 @@ func TestLimitedInputsAreShifted(t *testing.T) {
 	plain, at := r.shiftInput(fleet.CancelRequested{VM: "vm", Command: "c"}, t0.Add(-time.Minute))
 	limited, limitedAt := r.shiftInput(fleet.Limit(fleet.CancelRequested{VM: "vm", Command: "c"}, inA), t0.Add(-time.Minute))
 	require.Equal(t, at, limitedAt)
-	require.Equal(t, plain, limited.(fleet.Limited).Input) //nolint:forcetypeassert // it fails the test
+	require.Equal(t, plain, limited.(fleet.Limited).Input) //nolint:errcheck,forcetypeassert // it fails the test
 	lease := fleet.LeaseRequested{VM: "vm", Request: fleet.LeaseRequest{At: t0.Add(-time.Minute)}}
 	plain, _ = r.shiftInput(lease, t0.Add(-time.Minute))
 	limited, _ = r.shiftInput(fleet.Limit(lease, inA), t0.Add(-time.Minute))
-	require.Equal(t, plain, limited.(fleet.Limited).Input) //nolint:forcetypeassert // as above
+	require.Equal(t, plain, limited.(fleet.Limited).Input) //nolint:errcheck,forcetypeassert // as above
 }
 
 // Every change has the pool that its VM is in after its commit, and that of a VM also the one

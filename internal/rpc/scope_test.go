@@ -268,5 +268,5 @@ func requireReason(t *testing.T, err error, code connect.Code, reason migcontrol
 	require.Len(t, failed.Details(), 1)
 	detail, bad := failed.Details()[0].Value()
 	require.NoError(t, bad)
-	require.Equal(t, reason, detail.(*migcontrollerv1.ErrorDetail).GetReason()) //nolint:forcetypeassert // it fails the test
+	require.Equal(t, reason, detail.(*migcontrollerv1.ErrorDetail).GetReason()) //nolint:errcheck,forcetypeassert // it fails the test
 }

@@ -255,7 +255,7 @@ func (r *Registry) Stats() Stats {
 	}
 }
 
-// LiveVMs returns the VMs that have a live session.
+// LiveVMs returns the VMs that have a live session, in no order.
 func (r *Registry) LiveVMs() []fleet.VMID {
 	var vms []fleet.VMID
 	for _, s := range r.sessions.all() {

@@ -118,8 +118,13 @@ func listEventsOfPools(t *testing.T, drivers Drivers) {
 	for _, in := range poolSets {
 		for _, vm := range []string{"", "vm-0003", "vm-0005", "unknown"} {
 			for _, q := range []store.EventQuery{
-				{}, {Type: "t1"}, {Before: up[4].Seq}, {Since: at(20), Until: at(200)}, {Type: "t0", Since: at(9), Before: up[200].Seq},
-				{After: &after}, {After: &after, Type: "t2", Until: at(100)},
+				{},
+				{Type: "t1"},
+				{Before: up[4].Seq},
+				{Since: at(20), Until: at(200)},
+				{Type: "t0", Since: at(9), Before: up[200].Seq},
+				{After: &after},
+				{After: &after, Type: "t2", Until: at(100)},
 			} {
 				q.Pools, q.VM = in, vm
 				from := w.Events
@@ -303,7 +308,7 @@ func listChangesOfPools(t *testing.T, drivers Drivers) {
 			}
 		}
 	}
-	require.EqualValues(t, 2, d.purge(store.Cutoffs{Now: at(30), Changes: at(2)}, all))
+	require.Equal(t, 2, d.purge(store.Cutoffs{Now: at(30), Changes: at(2)}, all))
 	_, _, err := d.Changes(t.Context(), store.ChangeQuery{Pools: []string{"none"}, After: 1}, 1)
 	require.ErrorIs(t, err, store.ErrPurged, "whatever the pools of the purged changes were")
 }
