@@ -79,7 +79,7 @@ func newService(
 		Agents:   c.sessions,
 		Commands: rpc.NewStreamService(c.sessions, Version(), log),
 		Admin: rpc.NewAdminService(c.control, rpc.Server{
-			Version: Version(), StartedAt: now(), Sessions: c.sessionCount, Log: level,
+			Version: Version(), StartedAt: now(), Sessions: c.sessionCount, LiveVMs: c.sessions.LiveVMs, Log: level,
 		}),
 		Access: rpc.NewAccessService(c.tokens, c.control), Operators: c.operators,
 		Ready: c.ready, Warnings: c.summary.Warnings,

@@ -40,8 +40,11 @@ type Options struct {
 
 // Control implements the operations for operators. It is safe for concurrent use.
 //
-// A wait and a watch each use one wake-up slot while they last; callers must bound their
-// number.
+// A wait and a watch each use one wake-up slot while they last, and a wait of a limited caller
+// two; callers must bound their number.
+//
+// Every method is limited to the VMs that the caller, auth.From of its context, sees: a context
+// without a caller sees nothing.
 type Control struct {
 	engine   *engine.Engine
 	tokens   *auth.Tokens

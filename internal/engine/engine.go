@@ -160,9 +160,15 @@ func (e *Engine) Apply(ctx context.Context, in fleet.Input, now time.Time) (flee
 // Accept reduces the acceptance of a new command and returns the record, as
 // fleet.CommandAccepted specifies.
 func (e *Engine) Accept(ctx context.Context, c fleet.Command) (fleet.Command, error) {
+	return e.AcceptWithin(ctx, c, nil)
+}
+
+// AcceptWithin is Accept for a caller who is limited to the pools that in returns true for, as
+// fleet.Limited specifies; nil means all VMs.
+func (e *Engine) AcceptWithin(ctx context.Context, c fleet.Command, in func(pool string) bool) (fleet.Command, error) {
 	out, err := e.apply(ctx, &op{vms: []fleet.VMID{c.VM}, commands: []fleet.CommandID{c.ID}, areNew: true},
 		func() (fleet.Input, time.Time) {
-			return fleet.CommandAccepted{New: c, RequestID: requestid.Of(ctx)}, e.Clock()
+			return fleet.Limit(fleet.CommandAccepted{New: c, RequestID: requestid.Of(ctx)}, in), e.Clock()
 		})
 	return out.Command, err
 }

@@ -236,6 +236,9 @@ func (g *group) apply(en *entry, out fleet.Outcome, now time.Time) {
 	g.changes = append(g.changes, out.Changes...)
 	g.notices = append(g.notices, out.Notices...)
 	en.apply(g, out, now)
+	if out.VMChecked && len(out.Commands) > 0 {
+		en.markDirty(g, now) // so that the commit conflicts with another writer's change of the VM
+	}
 	switch {
 	case out.Ready.Command != "":
 		g.ready = append(g.ready, readyVM{en.id, out.Ready})

@@ -102,7 +102,11 @@ func (g *group) writes() (w store.Writes, written []*entry, err error) {
 		en.cached.writtenAt = en.at
 		if en.differs() {
 			v := en.vm
-			g.changes = append(g.changes, fleet.Change{At: en.at, Subject: en.id, VM: &v})
+			c := fleet.Change{At: en.at, Subject: en.id, VM: &v}
+			if was := en.cached.vm.Pool; was != v.Pool {
+				c.Left = was
+			}
+			g.changes = append(g.changes, c)
 			docs = append(docs, row.Doc)
 		}
 	}
@@ -129,7 +133,10 @@ func (g *group) writeChanges(w *store.Writes, ofVMs [][]byte) error {
 	events := 0
 	for i := range g.changes {
 		c := &g.changes[i]
-		row := store.ChangeRow{At: c.At, VM: string(c.Subject)}
+		if en := g.entries[c.Subject]; en != nil {
+			c.Pool = en.vm.Pool
+		}
+		row := store.ChangeRow{At: c.At, VM: string(c.Subject), Pool: c.Pool, Left: c.Left}
 		var err error
 		switch {
 		case c.VM != nil:

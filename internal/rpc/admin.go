@@ -17,8 +17,9 @@ import (
 type Server struct {
 	Version   string
 	StartedAt time.Time
-	// Sessions returns the number of live sessions.
+	// Sessions returns the number of live sessions, and LiveVMs the VMs that have one.
 	Sessions func() int
+	LiveVMs  func() []fleet.VMID
 	// Log is the level of the log.
 	Log LogControl
 }
@@ -39,11 +40,18 @@ func NewAdminService(c *control.Control, s Server) migcontrollerv1connect.AdminS
 
 // GetServerInfo implements AdminService.
 func (s *adminService) GetServerInfo(
-	context.Context, *migcontrollerv1.GetServerInfoRequest,
+	ctx context.Context, _ *migcontrollerv1.GetServerInfoRequest,
 ) (*migcontrollerv1.GetServerInfoResponse, error) {
 	level := s.server.Log.LogLevel()
+	sessions := s.server.Sessions()
+	if !auth.From(ctx).Scope.All() {
+		var err error
+		if sessions, err = s.control.CountSeen(ctx, s.server.LiveVMs()); err != nil {
+			return nil, err
+		}
+	}
 	return &migcontrollerv1.GetServerInfoResponse{
-		Version: s.server.Version, StartedAt: timeToProto(s.server.StartedAt), LiveSessions: int64(s.server.Sessions()),
+		Version: s.server.Version, StartedAt: timeToProto(s.server.StartedAt), LiveSessions: int64(sessions),
 		Goroutines: int64(runtime.NumGoroutine()),
 		LogLevel:   logLevelToProto(level.Level), LogLevelRevertsAt: timeToProto(level.RevertsAt),
 		ConfiguredLogLevel: logLevelToProto(level.Configured),

@@ -31,6 +31,8 @@ func updateToProto(u control.Update) *migcontrollerv1.WatchFleetResponse {
 	}
 	out.ChangedAt = timeToProto(u.Change.At)
 	switch {
+	case u.Removed:
+		out.Change = &migcontrollerv1.WatchFleetResponse_RemovedVmId{RemovedVmId: string(u.Change.Subject)}
 	case u.Change.VM != nil:
 		out.Change = &migcontrollerv1.WatchFleetResponse_Vm{Vm: vmToProto(*u.Change.VM, time.Now().UTC())}
 	case u.Change.Command != nil:

@@ -235,6 +235,9 @@ type ChangeRow struct {
 	Seq int64
 	At  time.Time
 	VM  string
+	// Pool is the pool that the VM is in after the commit, and Left the one that it was in
+	// before if that is another one; empty for none.
+	Pool, Left string
 	// Kind is the type of the document.
 	Kind string
 	// Doc is as committed. The Doc of a change that refers to an event is the event's, or
@@ -307,6 +310,8 @@ type Committed struct {
 type VMQuery struct {
 	Pool, Org, Status string
 	Connected         *bool
+	// Pools selects those that are in one of these pools, none of which is empty.
+	Pools []string
 	// After is the id after which the list begins.
 	After string
 }
@@ -315,6 +320,9 @@ type VMQuery struct {
 type CommandQuery struct {
 	VM, Type string
 	States   []string
+	// Pools selects those of VMs that are in one of these pools, none of which is empty, as
+	// of the moment of the list.
+	Pools []string
 	// Before selects those with a lower Seq.
 	Before int64
 }
@@ -330,6 +338,8 @@ type FinishedQuery struct {
 // EventQuery selects events. An empty field matches all.
 type EventQuery struct {
 	VM, Type string
+	// Pools is that of CommandQuery.
+	Pools []string
 	// Since and Until bound the time of receipt: Since ≤ t < Until.
 	Since, Until time.Time
 	// Before selects those with a lower Seq. After, if not nil, selects those with a higher
@@ -362,6 +372,9 @@ type HeartbeatQuery struct {
 type ChangeQuery struct {
 	// VM selects the changes of one VM; empty matches all.
 	VM string
+	// Pools selects those whose Pool or Left is one of these, none of which is empty; an
+	// empty list matches all.
+	Pools []string
 	// After selects those with a higher Seq.
 	After int64
 }

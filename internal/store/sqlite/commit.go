@@ -191,8 +191,8 @@ func (c *conn) addChanges(ctx context.Context, changes []store.ChangeRow, events
 			}
 			event, doc = events[r.Event-1], nil
 		}
-		seq, err := c.insert(ctx, `INSERT INTO changes (at, vm_id, kind, event_seq, doc) VALUES (?, ?, ?, ?, ?)`,
-			r.At.UnixNano(), r.VM, r.Kind, event, doc)
+		seq, err := c.insert(ctx, `INSERT INTO changes (at, vm_id, pool_id, left_pool_id, kind, event_seq, doc)
+			VALUES (?, ?, ?, ?, ?, ?, ?)`, r.At.UnixNano(), r.VM, textOrNull(r.Pool), textOrNull(r.Left), r.Kind, event, doc)
 		if err != nil {
 			return 0, err
 		}

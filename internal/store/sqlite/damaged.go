@@ -58,11 +58,11 @@ var keptClasses = map[store.Class]kept{
 	},
 	store.ClassChanges: {
 		query: "SELECT " + changeColumns + " FROM " + changesWithEvents + " WHERE c.seq = ?", scan: scanAny(scanChange),
-		columns: []string{"seq", "at", "vm_id", "kind", "event_seq"},
+		columns: []string{"seq", "at", "vm_id", "pool_id", "left_pool_id", "kind", "event_seq"},
 		doc:     "doc", vm: "vm_id",
 		// Its number remains in use until it is purged like others.
-		remove: `UPDATE changes SET at = iif(typeof(at) = 'integer', at, 0), vm_id = '', kind = '', event_seq = NULL,
-			doc = NULL WHERE seq = ?`,
+		remove: `UPDATE changes SET at = iif(typeof(at) = 'integer', at, 0), vm_id = '', pool_id = NULL, left_pool_id = NULL,
+			kind = '', event_seq = NULL, doc = NULL WHERE seq = ?`,
 	},
 }
 

@@ -55,7 +55,7 @@ func TestSchema(t *testing.T) {
 		"commands":   "seq id vm_id type state due_at finished_at doc version queue",
 		"events":     "seq vm_id type received_at doc",
 		"heartbeats": "seq at vms docs",
-		"changes":    "seq at vm_id kind event_seq doc",
+		"changes":    "seq at vm_id kind event_seq doc pool_id left_pool_id",
 		"tokens":     "id version doc",
 		"audit":      "seq at principal action vm_id command_id outcome doc",
 		"damaged":    "number class row id vm_id why found_at restore doc",
@@ -84,7 +84,7 @@ func TestLaterSchema(t *testing.T) {
 	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler), nil)
 	require.ErrorIs(t, err, ErrLaterSchema)
 	require.ErrorContains(t, err, "version 1000")
-	require.ErrorContains(t, err, "up to 8")
+	require.ErrorContains(t, err, "up to 9")
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, before, after)

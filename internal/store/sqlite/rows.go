@@ -16,7 +16,7 @@ const (
 	heartbeatColumns = "seq, at, docs"
 	tokenColumns     = "rowid, id, version, doc"
 	auditColumns     = "seq, at, principal, action, vm_id, command_id, outcome, doc"
-	changeColumns    = "c.seq, c.at, c.vm_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)"
+	changeColumns    = "c.seq, c.at, c.vm_id, c.pool_id, c.left_pool_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)"
 	// changesWithEvents joins changes with the events that contain their documents.
 	changesWithEvents = "changes c LEFT JOIN events e ON e.seq = c.event_seq"
 )
@@ -55,7 +55,8 @@ func scanAudit(r *sql.Rows) (a store.AuditRow, err error) {
 }
 
 func scanChange(r *sql.Rows) (c store.ChangeRow, err error) {
-	err = r.Scan((*number)(&c.Seq), (*moment)(&c.At), (*text)(&c.VM), (*text)(&c.Kind), (*anyNumber)(&c.EventSeq), (*document)(&c.Doc))
+	err = r.Scan((*number)(&c.Seq), (*moment)(&c.At), (*text)(&c.VM), (*anyText)(&c.Pool), (*anyText)(&c.Left),
+		(*text)(&c.Kind), (*anyNumber)(&c.EventSeq), (*document)(&c.Doc))
 	return c, damagedAt(store.ClassChanges, c.Seq, err)
 }
 

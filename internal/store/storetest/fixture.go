@@ -64,7 +64,7 @@ func someHeartbeats(when time.Time, vms ...string) store.HeartbeatRow {
 }
 
 func aChange(vm, text string) store.ChangeRow {
-	return store.ChangeRow{At: at(6), VM: vm, Kind: "vm", Doc: []byte("change " + text)}
+	return store.ChangeRow{At: at(6), VM: vm, Pool: "pool of " + vm, Left: "another", Kind: "vm", Doc: []byte("change " + text)}
 }
 
 func aToken(id string) store.TokenRow {
@@ -79,7 +79,7 @@ func anAudit(vm, text string) store.AuditRow {
 
 // aChangeOf refers to the event at this position in a commit.
 func aChangeOf(vm string, event int) store.ChangeRow {
-	return store.ChangeRow{At: at(7), VM: vm, Kind: "event", Event: event}
+	return store.ChangeRow{At: at(7), VM: vm, Pool: "pool of " + vm, Kind: "event", Event: event}
 }
 
 // full is a commit with several rows of each kind: some with a value in every column, and

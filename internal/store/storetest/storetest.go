@@ -73,6 +73,16 @@ func Run(t *testing.T, d Drivers) {
 		"heartbeats of one moment are all listed": sameMoment,
 		"due rows are listed, earliest first":     listDue,
 
+		// pools.go
+		"VMs are listed by several pools":            listVMsOfPools,
+		"commands are listed by pools":               listCommandsOfPools,
+		"events are listed by pools":                 listEventsOfPools,
+		"lists of pools follow the VMs":              poolsFollow,
+		"VMs are paged while they change pools":      pageVMsOfPools,
+		"commands are paged while VMs change pools":  pageCommandsOfPools,
+		"events are paged while VMs change pools":    pageEventsOfPools,
+		"changes are listed by both pools of the VM": listChangesOfPools,
+
 		// counts.go
 		"counts are those of the lists": countsFollow,
 		"counts survive a crash":        countsSurvive,
