@@ -69,7 +69,7 @@ test("every entry point has what its types declare", async () => {
   const { exports } = readJSON("package.json");
   for (const entry of [".", "./node", "./web"]) {
     const module = await import(join(packageDir, exports[entry].default));
-    for (const name of ["AdminService", "CommandService", "AgentService", "ErrorReason", "createClient", "create", "ConnectError", "Code", "errorDetail"]) {
+    for (const name of ["AdminService", "AccessService", "CommandService", "AgentService", "ErrorReason", "createClient", "create", "ConnectError", "Code", "errorDetail"]) {
       assert.ok(module[name], `${entry} exports ${name}`);
     }
     assert.equal(typeof module.createTransport, entry === "." ? "undefined" : "function");
