@@ -10,7 +10,7 @@ import { after, test } from "node:test";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import * as node from "../lib/node.js";
 import * as web from "../lib/web.js";
-import { deadline, packageDir, tempDir } from "./harness.js";
+import { deadline, packageDir, startController, tempDir } from "./harness.js";
 
 /** Whoever sends credentials is the principal that they name. */
 const handler = connectNodeAdapter({
@@ -135,4 +135,25 @@ test("a client certificate is the credentials too", { timeout: deadline }, async
     assert.equal(await whoAmI(node.createTransport({ baseUrl, protocol, tls: { ca: cert, cert, key } })), "ann");
     await assert.rejects(whoAmI(node.createTransport({ baseUrl, protocol, tls: { ca: cert } })), { code: node.Code.Unavailable });
   }
+});
+
+test("the first token ends the access without credentials, and a role limits its holder", { timeout: deadline }, async () => {
+  const { url } = await startController();
+  /** @param {string} [token] */
+  const as = (token) => {
+    const transport = node.createTransport({ baseUrl: url, token });
+    return { access: node.createClient(node.AccessService, transport), admin: node.createClient(node.AdminService, transport) };
+  };
+  const root = await as().access.createToken({ name: "root", role: node.Role.ADMIN });
+  await assert.rejects(as().admin.listVMs({}), (/** @type {unknown} */ err) => node.errorDetail(err)?.reason === node.ErrorReason.UNAUTHENTICATED);
+
+  const { access } = as(root.secret);
+  const { secret, token } = await access.createToken({ name: "ann", role: node.Role.VIEWER });
+  const ann = as(secret);
+  assert.equal((await ann.access.whoAmI({})).principal?.name, "ann");
+  const denied = ann.admin.cancelCommand({ commandId: "none" });
+  await assert.rejects(denied, (/** @type {unknown} */ err) => node.errorDetail(err)?.reason === node.ErrorReason.PERMISSION_DENIED);
+  await access.revokeToken({ tokenId: token?.id ?? "", reason: "left" });
+  const { tokens } = await access.listTokens({ includeEnded: true });
+  assert.deepEqual(tokens.map(({ name, revokedAt }) => [name, revokedAt !== undefined]), [["ann", true], ["root", false]]);
 });
