@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -387,4 +388,32 @@ func TestTokenCommandInContext(t *testing.T) {
 	require.NotContains(t, d.mustRun("config", "view"), "token_file")
 	d.mustRun("config", "set-context", "lab", "--token-command=")
 	require.NotContains(t, d.mustRun("config", "view"), "token")
+}
+
+// Over the control socket no credentials are sent, also not those of the environment: a lost
+// or revoked token must not prevent the creation of another one.
+func TestControlSocket(t *testing.T) {
+	t.Parallel()
+	d := newContextDriver(t)
+	dir, err := os.MkdirTemp("", "s") // the path of a socket must be short
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	path := filepath.Join(dir, "s%20 #")
+	listener, err := net.Listen("unix", path)
+	require.NoError(t, err)
+	sent := make(chan string, 1)
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent <- r.Header.Get("Authorization")
+		d.server.Config.Handler.ServeHTTP(w, r)
+	})}
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(func() { _ = server.Close() })
+	d.program.environ[tokenEnv] = secret
+	address := "unix://" + path
+	require.Contains(t, d.mustRun("--address="+address, "token", "create", "ann", "--role", "admin"), fakeSecret)
+	require.Empty(t, <-sent)
+	d.mustFail(exitUsage, "must not be given with a unix address", "whoami", "--address", address, "--token-file", writeFile(t, "token", secret))
+	d.mustFail(exitUsage, "must not be given without an https address", "whoami", "--address", address, "--ca-file", "ca.pem")
+	d.mustFail(exitUsage, "--address must have the absolute path of a socket", "whoami", "--address", "unix://s")
+	d.mustFail(exitUnavailable, "cannot reach the controller at unix:///nowhere/at/all", "whoami", "--address", "unix:///nowhere/at/all")
 }

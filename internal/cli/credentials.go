@@ -78,6 +78,8 @@ func (in *invocation) newCredentials(t target) (*credentials, error) {
 	switch {
 	case given == 0:
 		return nil, nil //nolint:nilnil // no token
+	case t.socket() != "":
+		return nil, t.invalid("a token", "must not be given with a unix address: access to the socket is enough")
 	case given > 1:
 		return nil, t.invalid("token, token_file and token_command", "exclude each other")
 	case t.TokenCommand != "":

@@ -193,12 +193,11 @@ func (in *invocation) denied(rpcErr *connect.Error) *failure {
 	}
 	switch {
 	case rpcErr.Code() == connect.CodePermissionDenied:
-		f.hint = "migctl whoami shows who you are, and what you may do. An admin can create a token\n  that may do more: migctl token create NAME --role ROLE."
+		f.hint = "migctl whoami shows who you are, and what you may do."
 	case in.credentials == nil:
-		f.hint = "Provide a token with --token-file, MIGCTL_TOKEN or a context. An admin can create\n" +
-			"  one: migctl token create NAME --role ROLE; and so can, on the controller's machine:\n  controller token create."
+		f.hint = "Provide a token with --token-file, MIGCTL_TOKEN or a context. To store one in a\n  context: migctl config set-context NAME --token-file FILE."
 	default:
-		f.hint = fmt.Sprintf("The token is from %s. An admin can create another one:\n  migctl token create NAME --role ROLE.", in.credentials.source)
+		f.hint = fmt.Sprintf("The token is from %s.", in.credentials.source)
 	}
 	return f
 }

@@ -58,13 +58,21 @@ func (in *invocation) dial() error {
 		MaxIdleConnsPerHost: broadcastLimit,
 		ForceAttemptHTTP2:   true,
 	}
+	url := in.address
+	if path := t.socket(); path != "" {
+		url = "http://localhost" // for the header Host
+		in.transport.Proxy = nil
+		in.transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", path)
+		}
+	}
 	options, err := in.connectTo(t)
 	if err != nil {
 		return err
 	}
 	client := &http.Client{Transport: in.transport, CheckRedirect: noRedirect}
-	in.client = migcontrollerv1connect.NewAdminServiceClient(client, in.address, options...)
-	in.access = migcontrollerv1connect.NewAccessServiceClient(client, in.address, options...)
+	in.client = migcontrollerv1connect.NewAdminServiceClient(client, url, options...)
+	in.access = migcontrollerv1connect.NewAccessServiceClient(client, url, options...)
 	return nil
 }
 

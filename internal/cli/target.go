@@ -81,7 +81,7 @@ func (in *invocation) findTarget() (target, error) {
 		if t.TokenFile == "" {
 			return target{}, usage("--token-file must name a file")
 		}
-	case env != "" && !named:
+	case env != "" && !named && t.socket() == "":
 		t = t.withToken(tokenEnv)
 		t.Token = env
 	}
@@ -124,8 +124,27 @@ func (t target) withToken(source string) target {
 	return t
 }
 
+// unixScheme begins the address of a controller's control socket.
+const unixScheme = "unix://"
+
+// socket returns the path of the control socket to connect to, or "" for an http or https
+// address.
+func (t target) socket() string {
+	path, _ := strings.CutPrefix(t.Address, unixScheme)
+	if path == t.Address {
+		return ""
+	}
+	return path
+}
+
 // checkAddress validates the address, and adds http:// if it has no scheme.
 func checkAddress(what, address string) (string, error) {
+	if path, socket := strings.CutPrefix(address, unixScheme); socket {
+		if !filepath.IsAbs(path) {
+			return "", usage("%s must have the absolute path of a socket after unix://", what)
+		}
+		return address, nil
+	}
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
 	}
