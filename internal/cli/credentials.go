@@ -56,7 +56,7 @@ func (in *invocation) bearer(t target) (connect.ClientOption, error) {
 type credentials struct {
 	// source is the origin of the token for messages, such as "context lab: token_file".
 	source string
-	// fetch runs the token_command; nil for a token that does not change.
+	// fetch runs the token_command or reads the file; nil for a token that does not change.
 	fetch func(context.Context) (string, error)
 
 	lock  sync.Mutex
@@ -88,19 +88,23 @@ func (in *invocation) newCredentials(t target) (*credentials, error) {
 		return c, nil
 	}
 	c := &credentials{token: t.Token, source: cmp.Or(t.tokenSource, t.fieldName("token"))}
-	if t.TokenFile != "" {
-		c.source = cmp.Or(t.tokenSource, t.fieldName("token_file"))
-		content, err := readToken(t.TokenFile)
-		if err != nil {
-			return nil, usage("%s must be a readable file: %v", c.source, err)
-		}
+	if t.TokenFile == "" {
+		return c, checkToken(c.source, c.token)
+	}
+	c.source = cmp.Or(t.tokenSource, t.fieldName("token_file"))
+	c.fetch = func(context.Context) (string, error) { return readToken(c.source, t.TokenFile) }
+	var err error
+	if c.token, err = readToken(c.source, t.TokenFile); err == nil {
 		in.warnReadable(t.TokenFile)
-		c.token = strings.TrimSpace(content)
 	}
-	if !validToken(c.token) {
-		return nil, usage("%s must contain one token: 1 to %d visible ASCII characters without spaces", c.source, tokenLimit)
+	return c, err
+}
+
+func checkToken(source, token string) error {
+	if !validToken(token) {
+		return usage("%s must contain one token: 1 to %d visible ASCII characters without spaces", source, tokenLimit)
 	}
-	return c, nil
+	return nil
 }
 
 func validToken(token string) bool {
@@ -108,15 +112,20 @@ func validToken(token string) bool {
 	return token != "" && len(token) <= tokenLimit && strings.TrimFunc(token, visible) == ""
 }
 
-func readToken(path string) (string, error) {
+// readToken returns the token in a file. Errors name the source.
+func readToken(source, path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return "", err
+		return "", usage("%s must be a readable file: %v", source, err)
 	}
 	defer func() { _ = f.Close() }() // opened read-only
 	// The extra bytes allow for a line ending, and detect a token that is too long.
 	content, err := io.ReadAll(io.LimitReader(f, tokenLimit+3))
-	return string(content), err
+	if err != nil {
+		return "", usage("%s must be a readable file: %v", source, err)
+	}
+	token := strings.TrimSpace(string(content))
+	return token, checkToken(source, token)
 }
 
 // current returns the token, which use has fetched.
@@ -152,8 +161,8 @@ func (c *credentials) accepted() {
 
 // renew reports whether another try may help after a call that ended with err: there is a
 // newer token than that of the generation that the call used. If the controller has refused
-// this one, renew fetches another. It does not when a renewed token was refused at once: the
-// token_command prints no valid ones then.
+// this one, renew fetches another. It does not when a renewed token was refused at once:
+// another would be refused too.
 func (c *credentials) renew(ctx context.Context, used int, err error) (renewed bool, failed error) {
 	if c == nil || c.fetch == nil {
 		return false, nil

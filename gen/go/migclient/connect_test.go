@@ -194,7 +194,7 @@ func TestConnectOptions(t *testing.T) {
 // A token does not follow a redirect.
 func TestConnectStays(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "localhost:0")
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "localhost:0")
 	require.NoError(t, err)
 	requests := make(chan string, 2)
 	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
