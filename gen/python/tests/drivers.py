@@ -19,6 +19,9 @@ class Sync:
     def admin(self, method: str, request: Any, **options: Any) -> Any:
         return getattr(self._controller.admin, method)(request, **options)
 
+    def access(self, method: str, request: Any) -> Any:
+        return getattr(self._controller.access, method)(request)
+
     def watch(self, request: mig.WatchFleetRequest, **options: Any) -> Iterator[Any]:
         return self._controller.admin.watch_fleet(request, **options)
 
@@ -58,6 +61,10 @@ class Async:
     def admin(self, method: str, request: Any, **options: Any) -> Any:
         call = getattr(self._controller.admin, method)
         return self._loop.run_until_complete(call(request, **options))
+
+    def access(self, method: str, request: Any) -> Any:
+        call = getattr(self._controller.access, method)
+        return self._loop.run_until_complete(call(request))
 
     def watch(self, request: mig.WatchFleetRequest, **options: Any) -> Iterator[Any]:
         changes = self._controller.admin.watch_fleet(request, **options)
