@@ -16,7 +16,7 @@ import (
 // since a program that does not know a member drops it when it rewrites the document.
 // encodingMark is the mark of the latest version that has written to a database.
 const (
-	encoding     = 2
+	encoding     = 3
 	encodingMark = "encoding"
 )
 
