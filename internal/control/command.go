@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/mig-controller/mig-controller/internal/audit"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
@@ -36,6 +38,8 @@ func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Du
 	if err != nil {
 		return fleet.Command{}, err
 	}
+	cmd.RequestedBy = callerOf(ctx)
+	audit.From(ctx).Concerns(string(cmd.VM), string(cmd.ID), cmd.Type)
 	// Join first: the command may end as soon as it is enqueued.
 	ended, leave := c.waits.join(cmd.ID)
 	defer leave()
@@ -46,6 +50,15 @@ func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Du
 		cmd = c.await(ctx, cmd, wait, ended)
 	}
 	return c.explainOne(ctx, cmd), nil
+}
+
+// callerOf returns the name of the principal of a call; empty if it did not need credentials.
+func callerOf(ctx context.Context) string {
+	p := auth.From(ctx)
+	if p.Method == auth.Unauthenticated {
+		return ""
+	}
+	return p.Name
 }
 
 func (c *Control) enqueue(ctx context.Context, cmd fleet.Command) (fleet.Command, error) {
@@ -127,7 +140,8 @@ func (c *Control) Cancel(ctx context.Context, id string) (fleet.Command, error) 
 	if err != nil {
 		return fleet.Command{}, named(err, "command", id)
 	}
-	out, err := c.engine.Apply(ctx, fleet.CancelRequested{VM: cmd.VM, Command: cmd.ID}, c.clock())
+	audit.From(ctx).Concerns(string(cmd.VM), "", cmd.Type)
+	out, err := c.engine.Apply(ctx, fleet.CancelRequested{VM: cmd.VM, Command: cmd.ID, By: callerOf(ctx)}, c.clock())
 	if err != nil {
 		return out.Command, named(err, "command", id)
 	}
