@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mig-controller/mig-controller/internal/audit"
 	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/control"
@@ -43,6 +44,7 @@ type controller struct {
 	control     *control.Control
 	tokens      *auth.Tokens
 	operators   *auth.Authenticator
+	rejections  *audit.Rejections
 	registrar   *registration.Registrar
 	tokenFile   *registration.FileWatch // nil without a token file
 	handler     http.Handler
@@ -64,8 +66,10 @@ func newService(
 	c.control = control.New(control.Options{
 		Engine: c.engine, Tokens: c.tokens, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log, Traces: c.commandTraces(), Metrics: metrics,
 	})
+	c.rejections = audit.NewRejections(c.engine, c.clock.Now, log)
 	c.operators = auth.New(auth.Options{
 		Tokens: c.tokens, Exposed: at.Exposed(), Insecure: o.InsecureOperators, Clock: c.clock.Now, Metrics: metrics,
+		Rejected: c.rejections.Record,
 	})
 	requests := rpc.NewRequests(metrics)
 	interceptors, err := c.interceptors(log, requests)
@@ -95,7 +99,7 @@ func newService(
 
 // interceptors returns those of all calls, outermost first.
 func (c *controller) interceptors(log *slog.Logger, requests *rpc.Requests) ([]connect.Interceptor, error) {
-	all := []connect.Interceptor{rpc.NewErrorInterceptor(log, requests)}
+	all := []connect.Interceptor{rpc.NewErrorInterceptor(log, requests), rpc.NewAuditInterceptor(c.engine, log, c.clock.Now)}
 	if c.traces == nil {
 		return all, nil
 	}
@@ -182,7 +186,7 @@ func startEngine(
 func retention(o config.Options) engine.Retention {
 	return engine.Retention{
 		Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
-		VMs: o.RetainVMs, Changes: o.RetainChanges,
+		VMs: o.RetainVMs, Changes: o.RetainChanges, Audit: o.RetainAudit,
 	}
 }
 
@@ -274,6 +278,9 @@ func (c *controller) Close() error {
 	c.ready.Close()
 	if c.journal != nil {
 		errs = append(errs, c.journal.Close())
+	}
+	if c.rejections != nil {
+		c.rejections.Close()
 	}
 	if c.engine != nil {
 		errs = append(errs, c.engine.Close())
