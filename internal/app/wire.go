@@ -66,7 +66,7 @@ func newService(
 	c.control = control.New(control.Options{
 		Engine: c.engine, Tokens: c.tokens, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log, Traces: c.commandTraces(), Metrics: metrics,
 	})
-	c.rejections = audit.NewRejections(c.engine, c.clock.Now, log)
+	c.rejections = audit.NewRejections(c.engine, c.clock.Now, log) //nolint:contextcheck // it outlives ctx
 	c.operators = auth.New(auth.Options{
 		Tokens: c.tokens, Exposed: at.Exposed(), Insecure: o.InsecureOperators, Clock: c.clock.Now, Metrics: metrics,
 		Rejected: c.rejections.Record,

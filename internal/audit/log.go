@@ -32,5 +32,5 @@ func Log(ctx context.Context, log *slog.Logger, message string, e Event) {
 			known = append(known, a)
 		}
 	}
-	log.LogAttrs(ctx, slog.LevelInfo, message, known...)
+	log.LogAttrs(ctx, slog.LevelInfo, message, known...) //nolint:sloglint // the callers have constants
 }

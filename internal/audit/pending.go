@@ -93,6 +93,6 @@ func With(ctx context.Context, p *Pending) context.Context {
 
 // From returns the event of the call that ctx belongs to; nil if there is none.
 func From(ctx context.Context) *Pending {
-	p, _ := ctx.Value(pendingKey{}).(*Pending) //nolint:errcheck // nil is the answer then
+	p, _ := ctx.Value(pendingKey{}).(*Pending)
 	return p
 }

@@ -31,7 +31,7 @@ func guess(source string) auth.Rejected {
 }
 
 func minutes(n int) {
-	time.Sleep(time.Duration(n) * time.Minute) // in a bubble
+	time.Sleep(time.Duration(n) * time.Minute) // fake clock
 	synctest.Wait()
 }
 

@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,7 +31,7 @@ func TestAuditEventsAreScoped(t *testing.T) {
 	}
 	for i := range 9 {
 		vm := fmt.Sprintf("vm-%d", i%5) // some were never seen
-		require.NoError(t, w.RecordAudit(t.Context(), audit.Event{At: start.Add(time.Duration(i) * time.Second), VM: vm, Detail: fmt.Sprint(i), Count: 1}))
+		require.NoError(t, w.RecordAudit(t.Context(), audit.Event{At: start.Add(time.Duration(i) * time.Second), VM: vm, Detail: strconv.Itoa(i), Count: 1}))
 	}
 	require.NoError(t, w.RecordAudit(t.Context(), audit.Event{At: start, Detail: "9", Outcome: "unauthenticated", Count: 7}))
 	pages := func(ctx context.Context) (all []string) {

@@ -44,7 +44,7 @@ func NewAuditInterceptor(events audit.Recorder, log *slog.Logger, clock func() t
 // WrapUnary implements connect.Interceptor.
 func (i *auditInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		method, _ := req.Spec().Schema.(protoreflect.MethodDescriptor) //nolint:errcheck // nil is not audited
+		method, _ := req.Spec().Schema.(protoreflect.MethodDescriptor)
 		if !isAudited(method) {
 			return next(ctx, req)
 		}
@@ -64,10 +64,10 @@ func (i *auditInterceptor) run(
 			resp, err = nil, failed
 		}
 	}()
-	if err = checkReason(req.Any()); err != nil {
+	if bad := checkReason(req.Any()); bad != nil {
+		err = bad
 		return nil, err
 	}
-	err = connect.NewError(connect.CodeInternal, errInternal)
 	resp, err = next(ctx, req)
 	return resp, err
 }
@@ -118,7 +118,7 @@ func isAudited(method protoreflect.MethodDescriptor) bool {
 	default:
 		return false
 	}
-	options, _ := method.Options().(*descriptorpb.MethodOptions) //nolint:errcheck // nil has the default
+	options, _ := method.Options().(*descriptorpb.MethodOptions)
 	return options.GetIdempotencyLevel() != descriptorpb.MethodOptions_NO_SIDE_EFFECTS
 }
 

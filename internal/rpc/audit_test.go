@@ -168,6 +168,7 @@ func TestAuditedMethods(t *testing.T) {
 	s := startAudited(t, nil, func(c *Config) {
 		c.Admin, c.Access = migcontrollerv1connect.UnimplementedAdminServiceHandler{}, migcontrollerv1connect.UnimplementedAccessServiceHandler{}
 	})
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	want := map[string]bool{}
 	for _, m := range operatorMethods() {
 		if m.IsStreamingServer() || m.IsStreamingClient() {
@@ -183,7 +184,7 @@ func TestAuditedMethods(t *testing.T) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+procedureOf(m), bytes.NewReader(body))
 		require.NoError(t, err)
 		req.Header.Set("Content-Type", "application/json")
-		resp, err := http.DefaultClient.Do(req)
+		resp, err := client.Do(req)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, http.StatusNotImplemented, resp.StatusCode)
