@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mig-controller/mig-controller/internal/audit"
 	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/auth/oidc"
 	"github.com/mig-controller/mig-controller/internal/config"
@@ -44,6 +45,7 @@ type controller struct {
 	control     *control.Control
 	tokens      *auth.Tokens
 	operators   *auth.Authenticator
+	rejections  *audit.Rejections
 	registrar   *registration.Registrar
 	tokenFile   *registration.FileWatch // nil without a token file
 	handler     http.Handler
@@ -65,6 +67,7 @@ func newService(
 	c.control = control.New(control.Options{
 		Engine: c.engine, Tokens: c.tokens, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log, Traces: c.commandTraces(), Metrics: metrics,
 	})
+	c.rejections = audit.NewRejections(c.engine, c.clock.Now, log) //nolint:contextcheck // it outlives ctx
 	c.operators = auth.New(c.authentication(o, f, log, metrics))
 	requests := rpc.NewRequests(metrics)
 	interceptors, err := c.interceptors(log, requests)
@@ -96,6 +99,7 @@ func newService(
 func (c *controller) authentication(o config.Options, f front, log *slog.Logger, metrics prometheus.Registerer) auth.Options {
 	options := auth.Options{
 		Tokens: c.tokens, Exposed: f.endpoints.Exposed(), Insecure: o.InsecureOperators, Clock: c.clock.Now, Metrics: metrics,
+		Rejected: c.rejections.Record,
 	}
 	if len(o.Operators.OIDC) > 0 {
 		options.Identity = oidc.New(o.Operators.OIDC, nil, c.clock.Now, log, metrics)
@@ -108,7 +112,7 @@ func (c *controller) authentication(o config.Options, f front, log *slog.Logger,
 
 // interceptors returns those of all calls, outermost first.
 func (c *controller) interceptors(log *slog.Logger, requests *rpc.Requests) ([]connect.Interceptor, error) {
-	all := []connect.Interceptor{rpc.NewErrorInterceptor(log, requests)}
+	all := []connect.Interceptor{rpc.NewErrorInterceptor(log, requests), rpc.NewAuditInterceptor(c.engine, log, c.clock.Now)}
 	if c.traces == nil {
 		return all, nil
 	}
@@ -195,7 +199,7 @@ func startEngine(
 func retention(o config.Options) engine.Retention {
 	return engine.Retention{
 		Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
-		VMs: o.RetainVMs, Changes: o.RetainChanges,
+		VMs: o.RetainVMs, Changes: o.RetainChanges, Audit: o.RetainAudit,
 	}
 }
 
@@ -287,6 +291,9 @@ func (c *controller) Close() error {
 	c.ready.Close()
 	if c.journal != nil {
 		errs = append(errs, c.journal.Close())
+	}
+	if c.rejections != nil {
+		c.rejections.Close()
 	}
 	if c.engine != nil {
 		errs = append(errs, c.engine.Close())

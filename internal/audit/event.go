@@ -12,7 +12,7 @@ import (
 const OK = "ok"
 
 // Event is a change that was requested, or a number of requests that were rejected.
-type Event struct {
+type Event struct { //nolint:recvcheck // encoding/json needs both kinds
 	// Seq orders the events; the store assigns it.
 	Seq int64
 	At  time.Time

@@ -15,10 +15,31 @@ type Pending struct {
 	mu       sync.Mutex
 	event    Event
 	recorded bool
+	announce func(Event) // nil once it was called
 }
 
-// NewPending returns a Pending with what is known of the event before the change.
-func NewPending(e Event) *Pending { return &Pending{event: e} }
+// NewPending returns a Pending with what is known of the event before the change. announce is
+// called once with the event when it is durable and its outcome is known.
+func NewPending(e Event, announce func(Event)) *Pending {
+	return &Pending{event: e, announce: announce}
+}
+
+// Announce announces the event if it is durable and was not announced yet. What has stored it
+// calls Announce when it may block.
+func (p *Pending) Announce() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	announce, event := p.announce, p.event
+	if !p.recorded || announce == nil {
+		p.mu.Unlock()
+		return
+	}
+	p.announce = nil
+	p.mu.Unlock()
+	announce(event)
+}
 
 // Concerns adds what the event is about to what is not known yet; empty texts add nothing.
 func (p *Pending) Concerns(vm, command, detail string) {
@@ -72,6 +93,6 @@ func With(ctx context.Context, p *Pending) context.Context {
 
 // From returns the event of the call that ctx belongs to; nil if there is none.
 func From(ctx context.Context) *Pending {
-	p, _ := ctx.Value(pendingKey{}).(*Pending) //nolint:errcheck // nil is the answer then
+	p, _ := ctx.Value(pendingKey{}).(*Pending)
 	return p
 }

@@ -18,6 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakeStore struct {
 	mu     sync.Mutex
 	tokens map[string]Token
+	had    bool
 	broken error
 	saves  int
 }
@@ -32,11 +33,18 @@ func (f *fakeStore) Tokens(context.Context) ([]Token, error) {
 	return all, f.broken
 }
 
+func (f *fakeStore) HadTokens(context.Context) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.had, f.broken
+}
+
 func (f *fakeStore) SaveToken(_ context.Context, t Token) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.broken == nil {
 		f.tokens[t.ID] = t
+		f.had = true
 		f.saves++
 	}
 	return f.broken

@@ -29,6 +29,8 @@ type Token struct {
 type TokenStore interface {
 	// Tokens returns all tokens, in no order.
 	Tokens(ctx context.Context) ([]Token, error)
+	// HadTokens reports whether a token was ever stored, whatever has become of it.
+	HadTokens(ctx context.Context) (bool, error)
 	// SaveToken stores a token, new or changed; it is durable when SaveToken returns nil. The
 	// audit event of ctx, if there is one, is stored with it.
 	SaveToken(ctx context.Context, t Token) error

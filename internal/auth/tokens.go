@@ -40,6 +40,7 @@ type Tokens struct {
 	writing sync.Mutex // serialises the writes, each of which begins with the latest state
 
 	mu     sync.RWMutex
+	any    bool // whether a token was ever created
 	byHash map[Hash]*issued
 	byID   map[string]*issued
 }
@@ -60,6 +61,9 @@ func OpenTokens(ctx context.Context, s TokenStore, clock func() time.Time, log *
 	if err != nil {
 		return nil, fmt.Errorf("read the tokens: %w", err)
 	}
+	if t.any, err = s.HadTokens(ctx); err != nil {
+		return nil, fmt.Errorf("read the tokens: %w", err)
+	}
 	for _, token := range all {
 		t.add(token)
 	}
@@ -73,6 +77,7 @@ func (t *Tokens) add(token Token) {
 		close(i.revoked)
 	}
 	t.byHash[token.Hash], t.byID[token.ID] = i, i
+	t.any = true
 }
 
 func (t Token) scope() Scope {
@@ -94,7 +99,7 @@ func (t Token) endedAt() time.Time {
 func (t *Tokens) Any() bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return len(t.byID) > 0
+	return t.any
 }
 
 // Authenticate returns the principal of a secret, or a *Rejection.
@@ -311,16 +316,14 @@ func (t *Tokens) all() []*issued {
 	return all
 }
 
-// purge removes tokens that ended long ago, but never the latest: that one shows that
-// credentials are required.
+// purge removes tokens that ended long ago.
 func (t *Tokens) purge(ctx context.Context) {
 	t.writing.Lock()
 	defer t.writing.Unlock()
 	all, before := t.all(), t.clock().Add(-keepEnded)
-	slices.SortFunc(all, func(a, b *issued) int { return laterFirst(a.token, b.token) })
 	var old []*issued
 	var ids []string
-	for _, i := range all[min(1, len(all)):] {
+	for _, i := range all {
 		if i.token.endedAt().Before(before) {
 			old, ids = append(old, i), append(ids, i.token.ID)
 		}

@@ -52,6 +52,7 @@ func (o Options) Check() error {
 		{"retain-commands", o.RetainCommands >= 0, retentionRule},
 		{"retain-vms", o.RetainVMs >= 0, retentionRule},
 		{"retain-changes", o.RetainChanges >= 0, retentionRule},
+		{"retain-audit", o.RetainAudit >= 0, retentionRule},
 		{"retain-files", o.RetainFiles >= 0, retentionRule},
 		{"report-rate", o.ReportRate == 0 || o.ReportRate >= 16<<10 && o.ReportRate <= 1<<30, reportRateRule},
 		{"log-level", slices.Contains(logLevels, o.LogLevel), "must be debug, info, warn or error"},

@@ -49,6 +49,7 @@ type Options struct {
 	RetainCommands   time.Duration `name:"retain-commands" group:"Data" default:"30d" placeholder:"AGE" help:"How long commands are kept after they have ended; 0 is forever."`
 	RetainVMs        time.Duration `name:"retain-vms" group:"Data" default:"30d" placeholder:"AGE" help:"How long a VM is kept after it was last seen; 0 is forever."`
 	RetainChanges    time.Duration `name:"retain-changes" group:"Data" default:"6h" placeholder:"AGE" help:"How long changes are kept, which limits how far back a watch can resume; 0 is forever."`
+	RetainAudit      time.Duration `name:"retain-audit" group:"Data" default:"400d" placeholder:"AGE" help:"How long audit events are kept; 0 is forever."`
 	RetainFiles      time.Duration `name:"retain-files" group:"Data" default:"24h" placeholder:"AGE" help:"How long JSON files are kept; 0 is forever."`
 	MinFreeSpace     Size          `name:"min-free-space" group:"Data" default:"auto" placeholder:"SIZE" help:"Free space below which no JSON files are written, such as 2GiB, so that the database has the rest. 0 is no limit, and auto is 1GiB, or a twentieth of the file system if that is less."`
 

@@ -65,6 +65,7 @@ func trials() map[string]trial {
 		"retain-commands":         durations(func(o Options) any { return o.RetainCommands }, age),
 		"retain-vms":              durations(func(o Options) any { return o.RetainVMs }, age),
 		"retain-changes":          durations(func(o Options) any { return o.RetainChanges }, age),
+		"retain-audit":            durations(func(o Options) any { return o.RetainAudit }, age),
 		"retain-files":            durations(func(o Options) any { return o.RetainFiles }, age),
 		"min-free-space":          {func(o Options) any { return o.MinFreeSpace }, [2]string{"auto", "2GiB"}, [2]any{Size(-1), Size(2 << 30)}, map[string]string{"-1": sizeRule, "5": sizeRule, "1.5GiB": sizeRule, "GiB": sizeRule, "9TiBs": sizeRule, "9999999999TiB": sizeRule, "much": sizeRule}},
 		"report-rate":             {func(o Options) any { return o.ReportRate }, [2]string{"0", "1MiB"}, [2]any{Size(0), Size(1 << 20)}, map[string]string{"auto": reportRateRule, "15KiB": reportRateRule, "2GiB": reportRateRule, "64": sizeRule, "fast": sizeRule}},
@@ -223,7 +224,7 @@ func TestDefaults(t *testing.T) {
 	require.Equal(t, Options{
 		HTTPAddr: "localhost:8080", GRPCAddr: "localhost:50051", AgentAuth: "strict", MetricsPools: 50, DataDir: "./controller_data", Journal: true,
 		RetainEvents: 30 * day, RetainHeartbeats: time.Hour, RetainCommands: 30 * day, RetainVMs: 30 * day,
-		RetainChanges: 6 * time.Hour, RetainFiles: day, MinFreeSpace: journal.AutoMinFree, ReportRate: 64 << 10, CommandTTL: time.Hour, AckTimeout: 30 * time.Second, RegistrationTimeout: 5 * time.Minute, MaxDeliveries: 5,
+		RetainChanges: 6 * time.Hour, RetainAudit: 400 * day, RetainFiles: day, MinFreeSpace: journal.AutoMinFree, ReportRate: 64 << 10, CommandTTL: time.Hour, AckTimeout: 30 * time.Second, RegistrationTimeout: 5 * time.Minute, MaxDeliveries: 5,
 		LogLevel: "info", LogFormat: "text",
 	}, o)
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/mig-controller/mig-controller/internal/audit"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
@@ -40,6 +42,8 @@ func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Du
 	if err != nil {
 		return fleet.Command{}, err
 	}
+	cmd.RequestedBy = callerOf(ctx)
+	audit.From(ctx).Concerns(string(cmd.VM), string(cmd.ID), cmd.Type)
 	// Join first: the command may end as soon as it is enqueued.
 	ended, leave := c.waits.join(cmd.ID)
 	defer leave()
@@ -57,6 +61,15 @@ func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Du
 		return fleet.Command{}, named(err, "VM", string(cmd.VM))
 	}
 	return cmd, nil
+}
+
+// callerOf returns the name of the principal of a call; empty if it did not need credentials.
+func callerOf(ctx context.Context) string {
+	p := auth.From(ctx)
+	if p.Method == auth.Unauthenticated {
+		return ""
+	}
+	return p.Name
 }
 
 func (c *Control) enqueue(ctx context.Context, r reach, cmd fleet.Command) (fleet.Command, error) {
@@ -172,7 +185,8 @@ func (c *Control) Cancel(ctx context.Context, id string) (fleet.Command, error) 
 	if err != nil {
 		return fleet.Command{}, named(r.hide(err), "command", id)
 	}
-	out, err := c.engine.Apply(ctx, fleet.Limit(fleet.CancelRequested{VM: cmd.VM, Command: cmd.ID}, r.in()), c.clock())
+	audit.From(ctx).Concerns(string(cmd.VM), "", cmd.Type)
+	out, err := c.engine.Apply(ctx, fleet.Limit(fleet.CancelRequested{VM: cmd.VM, Command: cmd.ID, By: callerOf(ctx)}, r.in()), c.clock())
 	if err != nil {
 		return out.Command, named(r.hide(err), "command", id)
 	}

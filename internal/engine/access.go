@@ -15,7 +15,10 @@ import (
 	"github.com/mig-controller/mig-controller/internal/store"
 )
 
-var _ auth.TokenStore = (*Engine)(nil)
+var (
+	_ auth.TokenStore = (*Engine)(nil)
+	_ audit.Recorder  = (*Engine)(nil)
+)
 
 // tokensMark is the mark that is set when the first token is stored, and never removed.
 const tokensMark = "tokens_created"
@@ -79,13 +82,16 @@ func (e *Engine) HadTokens(ctx context.Context) (bool, error) {
 // SaveToken stores a token, new or changed. If another program has changed it since this
 // engine has read or stored it, SaveToken returns an error: Tokens returns its new state.
 func (e *Engine) SaveToken(ctx context.Context, t auth.Token) error {
-	return e.do(ctx, &op{run: func(g *group) error {
+	call := audit.From(ctx)
+	err := e.do(ctx, &op{run: func(g *group) error {
 		if err := g.saveToken(t); err != nil {
 			return err
 		}
-		g.record(audit.From(ctx), "", "", t.ID)
+		g.record(call, "", "", t.ID)
 		return nil
 	}})
+	call.Announce()
+	return err
 }
 
 // RemoveTokens removes the tokens with these ids, if they exist.
@@ -184,14 +190,18 @@ func (e *Engine) Audit(ctx context.Context, q store.AuditQuery, limit int) (even
 	return events, more, nil
 }
 
-// RecordAudit stores an audit event; it is durable when RecordAudit returns nil.
-func (e *Engine) RecordAudit(ctx context.Context, event audit.Event) error {
-	row, err := encodeAudit(event)
-	if err != nil {
-		return err
+// RecordAudit stores audit events, all or none; they are durable when RecordAudit returns nil.
+func (e *Engine) RecordAudit(ctx context.Context, events ...audit.Event) error {
+	var all []recording
+	for _, event := range events {
+		row, err := encodeAudit(event)
+		if err != nil {
+			return err
+		}
+		all = append(all, recording{event: event, row: row})
 	}
 	return e.do(ctx, &op{run: func(g *group) error {
-		g.recordings = append(g.recordings, recording{event: event, row: row})
+		g.recordings = append(g.recordings, all...)
 		return nil
 	}})
 }
@@ -219,6 +229,7 @@ func (g *group) auditRows() (rows []store.AuditRow) {
 // finishAudit notes that the audit events of the group are durable.
 func (g *group) finishAudit() {
 	for _, r := range g.recordings {
+		g.e.metrics.audit[indexOf(audit.Outcomes, r.event.Outcome)].Inc()
 		if r.pending != nil {
 			r.pending.MarkRecorded(r.event)
 		}

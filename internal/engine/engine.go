@@ -197,6 +197,7 @@ func (e *Engine) apply(ctx context.Context, o *op, with func() (fleet.Input, tim
 	}
 	o.committed = func(g *group) { out.Command = g.numbered(out.Command) }
 	err = e.do(ctx, o)
+	audit.From(ctx).Announce()
 	return out, err
 }
 

@@ -113,6 +113,11 @@ type Command struct {
 	AckedAt    time.Time `json:"acked_at,omitzero"`
 	Reason     string    `json:"reason,omitempty"`
 
+	// RequestedBy and CancelledBy are the names of the principals who have sent and cancelled
+	// it; empty if that was the controller itself, or nobody had to authenticate.
+	RequestedBy string `json:"requested_by,omitempty"`
+	CancelledBy string `json:"cancelled_by,omitempty"`
+
 	// Trace identifies the span of the acceptance, as a W3C traceparent; empty if it was not
 	// traced. No rule depends on it.
 	Trace string `json:"trace,omitempty"`

@@ -52,6 +52,8 @@ func commandToProto(c fleet.Command) *migcontrollerv1.CommandRecord {
 		MaxDeliveries: int32(c.MaxDeliveriesOrDefault()),
 		Waiting:       waitingToProto(waiting),
 		TraceId:       tracing.ID(c.Trace),
+		RequestedBy:   c.RequestedBy,
+		CancelledBy:   c.CancelledBy,
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 type noTokens struct{}
 
 func (noTokens) Tokens(context.Context) ([]auth.Token, error) { return nil, nil }
+func (noTokens) HadTokens(context.Context) (bool, error)      { return false, nil }
 func (noTokens) SaveToken(context.Context, auth.Token) error  { return nil }
 func (noTokens) RemoveTokens(context.Context, []string) error { return nil }
 

@@ -30,8 +30,6 @@ type Driver interface {
 	ID() string
 	// Load returns the existing rows that k names, as of one moment.
 	Load(ctx context.Context, k Keys) (Rows, error)
-	// Tokens returns all tokens, in no order. They are few: callers bound their number.
-	Tokens(ctx context.Context) ([]TokenRow, error)
 	// Commit makes all of the writes durable, or none. It returns a *ConflictError when a
 	// row has changed since it was loaded. After any other error it is in doubt whether the
 	// writes were made: the rows must be loaded again.
@@ -82,20 +80,27 @@ type Queries interface {
 	// LastFinished lists for each VM the command in one of q.States that finished last, at
 	// q.Since or later, in order of the VM ids, byte by byte.
 	LastFinished(ctx context.Context, q FinishedQuery, limit int) (rows []CommandRow, more bool, err error)
+	// Due lists the VMs and the commands whose DueAt is not after now, earliest first: a
+	// list of each.
+	Due(ctx context.Context, now time.Time, limit int) (rows Rows, more bool, err error)
+	// Tokens returns all tokens, in no order. They are few: callers bound their number.
+	Tokens(ctx context.Context) ([]TokenRow, error)
+
+	Logs
+	Numbers
+}
+
+// Logs are the lists of rows that never change.
+type Logs interface {
 	// Events lists events, highest Seq first, or lowest first with After.
 	Events(ctx context.Context, q EventQuery, limit int) (rows []EventRow, more bool, err error)
 	// Heartbeats lists rows of heartbeats, latest At first.
 	Heartbeats(ctx context.Context, q HeartbeatQuery, limit int) (rows []HeartbeatRow, more bool, err error)
 	// Audit lists audit events, highest Seq first.
 	Audit(ctx context.Context, q AuditQuery, limit int) (rows []AuditRow, more bool, err error)
-	// Due lists the VMs and the commands whose DueAt is not after now, earliest first: a
-	// list of each.
-	Due(ctx context.Context, now time.Time, limit int) (rows Rows, more bool, err error)
 	// Changes lists changes, lowest Seq first. It returns ErrPurged when some of those
 	// after q.After were purged, whatever their VM.
 	Changes(ctx context.Context, q ChangeQuery, limit int) (rows []ChangeRow, more bool, err error)
-
-	Numbers
 }
 
 // Numbers are single numbers and counts of rows.

@@ -57,3 +57,13 @@ func (c *content) isIn(vm string, pools []string) bool {
 	row, found := c.vms[vm]
 	return len(pools) == 0 || found && slices.Contains(pools, row.Pool)
 }
+
+// tokenAt returns the token with this Row.
+func (c *content) tokenAt(row int64) (t store.TokenRow, found bool) {
+	for _, t := range c.tokens {
+		if t.Row == row {
+			return t, true
+		}
+	}
+	return t, false
+}

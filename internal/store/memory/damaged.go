@@ -62,11 +62,9 @@ func (c *content) at(a *store.Aside, vm, command string) (row any, remove func()
 			}
 		}
 	case store.ClassTokens:
-		for id, r := range c.tokens {
-			if r.Row == a.Row {
-				a.ID = id
-				return own(r), func() { delete(c.tokens, id) }
-			}
+		if r, found := c.tokenAt(a.Row); found {
+			a.ID = r.ID
+			return own(r), func() { delete(c.tokens, r.ID) }
 		}
 	case store.ClassAudit:
 		if r, found := c.audit[a.Row]; found {

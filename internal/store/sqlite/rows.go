@@ -14,7 +14,7 @@ const (
 	commandColumns   = "seq, id, vm_id, type, state, queue, due_at, finished_at, version, doc"
 	eventColumns     = "seq, vm_id, type, received_at, doc"
 	heartbeatColumns = "seq, at, docs"
-	tokenColumns     = "rowid, id, version, doc"
+	tokenColumns     = "rowid, id, version, doc" //nolint:gosec // names of columns
 	auditColumns     = "seq, at, principal, action, vm_id, command_id, outcome, doc"
 	changeColumns    = "c.seq, c.at, c.vm_id, c.pool_id, c.left_pool_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)"
 	// changesWithEvents joins changes with the events that contain their documents.

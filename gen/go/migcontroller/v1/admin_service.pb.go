@@ -1077,7 +1077,7 @@ func (x *ListHeartbeatsResponse) GetNextPageToken() string {
 type WatchFleetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cursor of the last answer received: the watch begins right after it. If
-	// empty, it begins now.
+	// empty, it begins now. It is valid only for the pools of the caller that received it.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// Only changes of this VM; empty for all.
 	VmId          string `protobuf:"bytes,2,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
@@ -1314,7 +1314,7 @@ type GetServerInfoResponse struct {
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// When it was started.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	// How many VMs have a live session with it.
+	// How many VMs of the caller's pools have a live session with it.
 	LiveSessions int64 `protobuf:"varint,3,opt,name=live_sessions,json=liveSessions,proto3" json:"live_sessions,omitempty"`
 	// How many goroutines run in it. The number grows with live sessions; if it grows
 	// without them, that is a leak.

@@ -103,8 +103,9 @@ func (CommandState) EnumDescriptor() ([]byte, []int) {
 // CommandRecord is a command with its state and result.
 type CommandRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The command as the agent gets it, but without a registration token, which is
-	// filled in at delivery.
+	// The command as the agent gets it, but with "(hidden)" in place of secrets, whose
+	// names decide that they are, and without the registration token that is filled in at
+	// delivery.
 	Command *commands.Command `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
 	// The VM the command is for.
 	VmId string `protobuf:"bytes,2,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`

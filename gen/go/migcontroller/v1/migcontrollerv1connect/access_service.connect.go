@@ -54,8 +54,7 @@ type AccessServiceClient interface {
 	// WhoAmI returns the principal of the caller.
 	WhoAmI(context.Context, *v1.WhoAmIRequest) (*v1.WhoAmIResponse, error)
 	// CreateToken creates a token and returns its secret, once. The token has at most
-	// the role and the pools of its creator, and expires with its creator's credentials
-	// at the latest if those are a token. From the first token on, operators need
+	// the role and the pools of its creator. From the first token on, operators need
 	// credentials on all addresses, whether or not it is revoked later. Errors:
 	// PERMISSION_DENIED for a role or pools that the caller does not have;
 	// RESOURCE_EXHAUSTED when there are 10,000 tokens.
@@ -179,8 +178,7 @@ type AccessServiceHandler interface {
 	// WhoAmI returns the principal of the caller.
 	WhoAmI(context.Context, *v1.WhoAmIRequest) (*v1.WhoAmIResponse, error)
 	// CreateToken creates a token and returns its secret, once. The token has at most
-	// the role and the pools of its creator, and expires with its creator's credentials
-	// at the latest if those are a token. From the first token on, operators need
+	// the role and the pools of its creator. From the first token on, operators need
 	// credentials on all addresses, whether or not it is revoked later. Errors:
 	// PERMISSION_DENIED for a role or pools that the caller does not have;
 	// RESOURCE_EXHAUSTED when there are 10,000 tokens.

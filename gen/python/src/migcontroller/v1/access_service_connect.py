@@ -49,8 +49,7 @@ class AccessService(Protocol):
     async def create_token(self, request: CreateTokenRequest, ctx: RequestContext[CreateTokenRequest, CreateTokenResponse], /) -> CreateTokenResponse:
         """
         CreateToken creates a token and returns its secret, once. The token has at most
-        the role and the pools of its creator, and expires with its creator's credentials
-        at the latest if those are a token. From the first token on, operators need
+        the role and the pools of its creator. From the first token on, operators need
         credentials on all addresses, whether or not it is revoked later. Errors:
         PERMISSION_DENIED for a role or pools that the caller does not have;
         RESOURCE_EXHAUSTED when there are 10,000 tokens.
@@ -221,8 +220,7 @@ class AccessServiceClient(ConnectClient):
     ) -> CreateTokenResponse:
         """
         CreateToken creates a token and returns its secret, once. The token has at most
-        the role and the pools of its creator, and expires with its creator's credentials
-        at the latest if those are a token. From the first token on, operators need
+        the role and the pools of its creator. From the first token on, operators need
         credentials on all addresses, whether or not it is revoked later. Errors:
         PERMISSION_DENIED for a role or pools that the caller does not have;
         RESOURCE_EXHAUSTED when there are 10,000 tokens.
@@ -333,8 +331,7 @@ class AccessServiceSync(Protocol):
     def create_token(self, request: CreateTokenRequest, ctx: RequestContext[CreateTokenRequest, CreateTokenResponse], /) -> CreateTokenResponse:
         """
         CreateToken creates a token and returns its secret, once. The token has at most
-        the role and the pools of its creator, and expires with its creator's credentials
-        at the latest if those are a token. From the first token on, operators need
+        the role and the pools of its creator. From the first token on, operators need
         credentials on all addresses, whether or not it is revoked later. Errors:
         PERMISSION_DENIED for a role or pools that the caller does not have;
         RESOURCE_EXHAUSTED when there are 10,000 tokens.
@@ -502,8 +499,7 @@ class AccessServiceClientSync(ConnectClientSync):
     ) -> CreateTokenResponse:
         """
         CreateToken creates a token and returns its secret, once. The token has at most
-        the role and the pools of its creator, and expires with its creator's credentials
-        at the latest if those are a token. From the first token on, operators need
+        the role and the pools of its creator. From the first token on, operators need
         credentials on all addresses, whether or not it is revoked later. Errors:
         PERMISSION_DENIED for a role or pools that the caller does not have;
         RESOURCE_EXHAUSTED when there are 10,000 tokens.

@@ -50,7 +50,9 @@ class AdminService(Protocol):
         delivered at least once unless it is cancelled or expires. A VM that is offline,
         or was never seen, is not an error: the command waits as PENDING. Errors:
         ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-        of a command whose record is damaged.
+        of a command whose record is damaged. A principal that is limited to some pools gets
+        NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+        during a wait.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -309,7 +311,9 @@ class AdminServiceClient(ConnectClient):
         delivered at least once unless it is cancelled or expires. A VM that is offline,
         or was never seen, is not an error: the command waits as PENDING. Errors:
         ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-        of a command whose record is damaged.
+        of a command whose record is damaged. A principal that is limited to some pools gets
+        NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+        during a wait.
         """
         return await self.execute_unary(
             request=request,
@@ -596,7 +600,9 @@ class AdminServiceSync(Protocol):
         delivered at least once unless it is cancelled or expires. A VM that is offline,
         or was never seen, is not an error: the command waits as PENDING. Errors:
         ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-        of a command whose record is damaged.
+        of a command whose record is damaged. A principal that is limited to some pools gets
+        NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+        during a wait.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -853,7 +859,9 @@ class AdminServiceClientSync(ConnectClientSync):
         delivered at least once unless it is cancelled or expires. A VM that is offline,
         or was never seen, is not an error: the command waits as PENDING. Errors:
         ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-        of a command whose record is damaged.
+        of a command whose record is damaged. A principal that is limited to some pools gets
+        NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+        during a wait.
         """
         return self.execute_unary(
             request=request,

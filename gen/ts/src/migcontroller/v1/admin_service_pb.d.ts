@@ -542,7 +542,7 @@ export declare const ListHeartbeatsResponseSchema: GenMessage<ListHeartbeatsResp
 export declare type WatchFleetRequest = Message<"migcontroller.v1.WatchFleetRequest"> & {
   /**
    * The cursor of the last answer received: the watch begins right after it. If
-   * empty, it begins now.
+   * empty, it begins now. It is valid only for the pools of the caller that received it.
    *
    * @generated from field: string cursor = 1;
    */
@@ -665,7 +665,7 @@ export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerI
   startedAt?: Timestamp | undefined;
 
   /**
-   * How many VMs have a live session with it.
+   * How many VMs of the caller's pools have a live session with it.
    *
    * @generated from field: int64 live_sessions = 3;
    */
@@ -847,7 +847,9 @@ export declare const AdminService: GenService<{
    * delivered at least once unless it is cancelled or expires. A VM that is offline,
    * or was never seen, is not an error: the command waits as PENDING. Errors:
    * ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-   * of a command whose record is damaged.
+   * of a command whose record is damaged. A principal that is limited to some pools gets
+   * NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+   * during a wait.
    *
    * @generated from rpc migcontroller.v1.AdminService.SendCommand
    */

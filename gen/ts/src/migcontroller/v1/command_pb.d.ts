@@ -20,8 +20,9 @@ export declare const file_migcontroller_v1_command: GenFile;
  */
 export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & {
   /**
-   * The command as the agent gets it, but without a registration token, which is
-   * filled in at delivery.
+   * The command as the agent gets it, but with "(hidden)" in place of secrets, whose
+   * names decide that they are, and without the registration token that is filled in at
+   * delivery.
    *
    * @generated from field: miglet.commands.Command command = 1;
    */
