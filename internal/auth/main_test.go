@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -57,6 +58,13 @@ func (f *fakeStore) RemoveTokens(_ context.Context, ids []string) error {
 		delete(f.tokens, id)
 	}
 	return f.broken
+}
+
+// state returns the tokens, and how many saves there were.
+func (f *fakeStore) state() (map[string]Token, int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return maps.Clone(f.tokens), f.saves
 }
 
 func newFakeStore() *fakeStore { return &fakeStore{tokens: map[string]Token{}} }
