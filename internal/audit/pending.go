@@ -15,6 +15,7 @@ type Pending struct {
 	mu       sync.Mutex
 	event    Event
 	recorded bool
+	repeated bool
 	announce func(Event) // nil once it was called
 }
 
@@ -82,6 +83,23 @@ func (p *Pending) Recorded() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.recorded
+}
+
+// MarkRepeated notes that the call repeats an earlier one and has changed nothing.
+func (p *Pending) MarkRepeated() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.repeated = true
+}
+
+// Repeated reports whether the call has changed nothing, because it repeats an earlier one.
+func (p *Pending) Repeated() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.repeated
 }
 
 type pendingKey struct{}

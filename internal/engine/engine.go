@@ -197,6 +197,9 @@ func (e *Engine) apply(ctx context.Context, o *op, with func() (fleet.Input, tim
 	}
 	o.committed = func(g *group) { out.Command = g.numbered(out.Command) }
 	err = e.do(ctx, o)
+	if err == nil && len(out.Changes) == 0 {
+		audit.From(ctx).MarkRepeated()
+	}
 	audit.From(ctx).Announce()
 	return out, err
 }

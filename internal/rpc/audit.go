@@ -27,7 +27,8 @@ import (
 const auditTimeout = 10 * time.Second
 
 // auditInterceptor records each call of operators that requests a change: its event is durable
-// before its response is sent. Whatever makes the change may have recorded the event with it.
+// before its response is sent. Whatever makes the change may have recorded the event with it. A
+// call that repeats an earlier one, as clients do to wait for a command, is not recorded again.
 type auditInterceptor struct {
 	events audit.Recorder
 	log    *slog.Logger
@@ -77,6 +78,9 @@ func (i *auditInterceptor) run(
 func (i *auditInterceptor) end(ctx context.Context, call *audit.Pending, err error) error {
 	if call.Recorded() {
 		call.Announce()
+		return nil
+	}
+	if err == nil && call.Repeated() {
 		return nil
 	}
 	event := call.Event()

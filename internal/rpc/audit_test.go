@@ -114,7 +114,7 @@ func TestCallsAreAudited(t *testing.T) {
 	s := startAudited(t, nil)
 	send := sendDrain("c1", "vm-1")
 	send.Reason = "maintenance"
-	for range 2 { // a repeated request changes nothing, and is audited too
+	for range 2 { // a repeated request changes nothing, and is not audited again
 		_, err := s.admin.SendCommand(t.Context(), send)
 		require.NoError(t, err)
 	}
@@ -151,7 +151,6 @@ func TestCallsAreAudited(t *testing.T) {
 		{"AdminService/CancelCommand", "", "", "", "invalid_argument", ""},
 		{"AdminService/CancelCommand", "", "none", "", "not_found", ""},
 		{"AdminService/CancelCommand", "vm-1", "c1", "drain", "ok", "a mistake"},
-		{"AdminService/SendCommand", "vm-1", "c1", "drain", "ok", "maintenance"},
 		{"AdminService/SendCommand", "vm-1", "c1", "drain", "ok", "maintenance"},
 	}, got)
 	require.Len(t, s.log.lines("msg=audit"), len(got))
