@@ -27,8 +27,8 @@ type call struct {
 	keep map[string]string
 	// as is the name of the kept secret that the call is made with; empty for no credentials.
 	as string
-	// secret is what the page shows in place of the secret in the response.
-	secret string
+	// shown is what the page has in place of the secret in the response.
+	shown string
 }
 
 var calls = []call{
@@ -64,14 +64,14 @@ var calls = []call{
 	{
 		rpc: "CreateToken", title: "The first token. From here on, operators need credentials",
 		body: `{"name": "alice", "role": "ROLE_ADMIN", "ttl": "2592000s", "reason": "on call"}`, status: http.StatusOK,
-		keep: map[string]string{"admin": "secret"}, secret: "migc_EXAMPLEEXAMPLEEXAMPLEEXAMPLEALICE",
+		keep: map[string]string{"admin": "secret"}, shown: "migc_EXAMPLEEXAMPLEEXAMPLEEXAMPLEALICE",
 	},
 	{rpc: "WhoAmI", in: "CreateToken", title: "A call without credentials", body: `{}`, status: http.StatusUnauthorized},
 	{rpc: "WhoAmI", in: "CreateToken", as: "admin", title: "The same call with the token", body: `{}`, status: http.StatusOK},
 	{
 		rpc: "CreateToken", as: "admin", title: "A token that can only read",
 		body: `{"name": "status-panel", "role": "ROLE_VIEWER"}`, status: http.StatusOK,
-		keep: map[string]string{"viewer": "secret", "panel": "token.id"}, secret: "migc_EXAMPLEEXAMPLEEXAMPLEEXAMPLEPANEL",
+		keep: map[string]string{"viewer": "secret", "panel": "token.id"}, shown: "migc_EXAMPLEEXAMPLEEXAMPLEEXAMPLEPANEL",
 	},
 	{rpc: "SendCommand", in: "CreateToken", as: "viewer", title: "A command with this token", body: `{"vmId": "sim-vm-0001", "command": {"type": "drain"}}`, status: http.StatusForbidden},
 	{rpc: "ListTokens", as: "admin", title: "The tokens that are valid", body: `{}`, status: http.StatusOK},

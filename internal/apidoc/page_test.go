@@ -49,7 +49,7 @@ func TestPage(t *testing.T) {
 // withoutSecret returns the response with the secret of the page in place of the real one.
 func (c call) withoutSecret(a Answer) Answer {
 	if secret := a.text("secret"); secret != "" {
-		a.Text = strings.ReplaceAll(a.Text, secret, c.secret)
+		a.Text = strings.ReplaceAll(a.Text, secret, c.shown)
 	}
 	return a
 }
@@ -63,8 +63,8 @@ func TestSecretsAreInvented(t *testing.T) {
 	for _, c := range calls {
 		if c.rpc == "CreateToken" && c.status == http.StatusOK {
 			created++
-			require.Regexp(t, form, c.secret)
-			require.False(t, auth.IsSecret(c.secret), c.secret)
+			require.Regexp(t, form, c.shown)
+			require.False(t, auth.IsSecret(c.shown), c.shown)
 		}
 	}
 	require.NotZero(t, created)

@@ -1,5 +1,5 @@
 // Package rpc owns everything between the wire and the domain: the handlers of
-// the three services and of the HTTP routes that older agents use, the
+// the four services and of the HTTP routes that older agents use, the
 // interceptors, the translation between Protobuf and the domain, and the one table that maps
 // errors to codes. Generated types are used only here.
 //
