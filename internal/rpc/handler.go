@@ -1,5 +1,5 @@
 // Package rpc owns everything between the wire and the domain: the handlers of
-// the three services and of the HTTP routes that older agents use, the
+// the four services and of the HTTP routes that older agents use, the
 // interceptors, the translation between Protobuf and the domain, and the one table that maps
 // errors to codes. Generated types are used only here.
 //
@@ -223,7 +223,7 @@ const index = `This is the MIG Controller. It commands fleets of short-lived CI 
   /health                                        whether the process is alive
   /ready                                         whether it is ready to work; ?verbose lists the checks
   /metrics                                       metrics for Prometheus, unless --metrics-addr is set
-  /openapi.json                                  AdminService and the agents' routes, for tools
+  /openapi.json                                  the services for operators and the agents' routes, for tools
   /api/v1/vms/{vm_id}/events                     agents report events (POST)
   /api/v1/vms/{vm_id}/heartbeat                  agents report heartbeats (POST)
   /api/v1/vms/{vm_id}/commands                   agents ask for commands (GET)
