@@ -241,8 +241,9 @@ func (c *controller) life(id string) []string {
 	var steps []string
 	for _, line := range c.out.lines(ofCommand(id)) {
 		_, rest, _ := strings.Cut(line, `"msg":"`)
-		step, _, _ := strings.Cut(rest, `"`)
-		steps = append(steps, step)
+		if step, _, _ := strings.Cut(rest, `"`); step != "audit" { // written by the call, at the same time
+			steps = append(steps, step)
+		}
 	}
 	return steps
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/logkey"
+	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/requestid"
 	"github.com/mig-controller/mig-controller/internal/store"
 )
@@ -30,16 +31,17 @@ const auditTimeout = 10 * time.Second
 // before its response is sent. Whatever makes the change may have recorded the event with it. A
 // call that repeats an earlier one, as clients do to wait for a command, is not recorded again.
 type auditInterceptor struct {
-	events audit.Recorder
-	log    *slog.Logger
-	clock  func() time.Time
+	events  audit.Recorder
+	log     *slog.Logger
+	limiter *loglimit.Limiter
+	clock   func() time.Time
 }
 
 // NewAuditInterceptor returns the interceptor of all services that records the calls of
 // operators' methods with side effects, with the principal of their context. It must be inside
 // the one of NewErrorInterceptor.
 func NewAuditInterceptor(events audit.Recorder, log *slog.Logger, clock func() time.Time) connect.Interceptor {
-	return &auditInterceptor{events: events, log: log, clock: clock}
+	return &auditInterceptor{events: events, log: log, limiter: new(loglimit.Limiter), clock: clock}
 }
 
 // WrapUnary implements connect.Interceptor.
@@ -50,7 +52,7 @@ func (i *auditInterceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			return next(ctx, req)
 		}
 		event := i.eventOf(ctx, req, method)
-		call := audit.NewPending(event, func(e audit.Event) { audit.Log(ctx, i.log, "audit", e) })
+		call := audit.NewPending(event, func(e audit.Event) { i.announce(ctx, e) })
 		return i.run(audit.With(ctx, call), call, req, next)
 	}
 }
@@ -93,12 +95,22 @@ func (i *auditInterceptor) end(ctx context.Context, call *audit.Pending, err err
 	defer cancel()
 	if failed := i.events.RecordAudit(storing, event); failed != nil {
 		i.log.ErrorContext(ctx, "audit event not stored", callProcedureKey, event.Action, logkey.Error, failed)
-		audit.Log(ctx, i.log, "audit", event)
+		i.announce(ctx, event)
 		return failed
 	}
 	call.MarkRecorded(event)
 	call.Announce()
 	return nil
+}
+
+// announce logs an event. A failed request changes nothing, and its caller can repeat it without
+// end, so its lines are limited.
+func (i *auditInterceptor) announce(ctx context.Context, e audit.Event) {
+	log := i.log
+	if e.Outcome != audit.OK {
+		log = i.limiter.Limited(log, "audit", e.By.Name, time.Now())
+	}
+	audit.Log(ctx, log, "audit", e)
 }
 
 // WrapStreamingHandler implements connect.Interceptor. Streams change nothing.
