@@ -291,8 +291,7 @@ func writeConfig(t *testing.T, text string) string {
 func testAccessIssuerDown(t *testing.T) {
 	addr := freePorts(t, 1)[0]
 	issuer := testkit.NewIssuer(t, "http://"+addr)
-	c, root := startWithAdmin(t, writeConfig(t, "operators:\n  oidc:\n    - issuer: http://"+addr+
-		"\n      audience: migctl\n      rules:\n        - claims: {sub: '*'}\n          role: viewer\n"))
+	c, root := startWithAdmin(t, issuerConfig(t, "http://"+addr))
 	claims := map[string]any{"aud": "migctl", "sub": "ann"}
 	ann := c.caller(t, issuer.Token(t, claims))
 	for range 30 { // which is not guessing
