@@ -90,6 +90,8 @@ func outcomeOf(err error) string {
 		return "permission_denied"
 	case errors.Is(err, auth.ErrTooMany):
 		return "resource_exhausted"
+	case errors.Is(err, auth.ErrUnavailable):
+		return "unavailable"
 	default:
 		return "unauthenticated"
 	}

@@ -90,6 +90,18 @@ func TestRejectionsNameWhatTheyShare(t *testing.T) {
 	})
 }
 
+// The outcome of a rejection is the code that its caller gets.
+func TestOutcomeOfRejections(t *testing.T) {
+	t.Parallel()
+	for outcome, err := range map[string]error{
+		"unauthenticated": auth.ErrUnknown, "permission_denied": &auth.Forbidden{Message: "no"},
+		"resource_exhausted": auth.ErrTooMany, "unavailable": fmt.Errorf("an issuer: %w", auth.ErrUnavailable),
+	} {
+		require.Equal(t, outcome, outcomeOf(err))
+		require.Contains(t, Outcomes, outcome)
+	}
+}
+
 // Close stores what is pending.
 func TestRejectionsAreStoredAtTheEnd(t *testing.T) {
 	t.Parallel()

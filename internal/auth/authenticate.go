@@ -174,9 +174,9 @@ func asRejection(err error) error {
 }
 
 // limit returns err, or ErrTooMany if the source has failed too often. It never concerns
-// valid credentials.
+// valid credentials, nor those that cannot be checked at the moment.
 func (a *Authenticator) limit(r *http.Request, err error) error {
-	if err == nil || r.Context().Err() != nil {
+	if err == nil || r.Context().Err() != nil || errors.Is(err, ErrUnavailable) {
 		return err
 	}
 	a.mu.Lock()

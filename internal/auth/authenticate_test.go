@@ -133,6 +133,24 @@ func TestGuessing(t *testing.T) {
 	})
 }
 
+// identity is an IdentityVerifier with one answer.
+type identity struct{ err error }
+
+func (i identity) Authenticate(context.Context, string) (Principal, error) { return Principal{}, i.err }
+
+// Credentials that cannot be checked at the moment are not failed attempts: their callers are
+// told to try again, and do.
+func TestUncheckedCredentialsAreNotGuesses(t *testing.T) {
+	t.Parallel()
+	a := New(Options{Tokens: openTokens(t, newFakeStore()), Identity: identity{ErrUnavailable}})
+	for range 2 * failureBurst {
+		_, err := a.Admit(request(t, "192.0.2.1:1", "Authorization", "Bearer a.b.c"), read)
+		require.ErrorIs(t, err, ErrUnavailable)
+	}
+	_, err := a.Admit(request(t, "192.0.2.1:1", "Authorization", "Bearer migc_GUESS"), read)
+	require.Equal(t, ErrUnknown, err)
+}
+
 // A principal may do what its role and its pools allow, and learns what it lacks.
 func TestRequirements(t *testing.T) {
 	t.Parallel()

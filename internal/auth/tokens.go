@@ -204,8 +204,12 @@ func (t *Tokens) count() int {
 
 // Revoke ends a token, and returns it; that is durable when Revoke returns without an error.
 // For one that was revoked it changes nothing. Errors: fleet.ErrNotFound, also for a token
-// that the principal of ctx could not have created; those of the store.
+// that the principal of ctx could not have created; a *fleet.FieldError for a secret; those of
+// the store.
 func (t *Tokens) Revoke(ctx context.Context, id string) (Token, error) {
+	if strings.HasPrefix(id, SecretPrefix) { // which must not be repeated in an error
+		return Token{}, fleet.Invalid("token_id", "must be the id of the token, such as tok-4fj2k7qzp1, and not its secret")
+	}
 	t.writing.Lock()
 	defer t.writing.Unlock()
 	t.mu.RLock()

@@ -219,3 +219,16 @@ func TestSecretForm(t *testing.T) {
 		require.False(t, IsSecret(s))
 	}
 }
+
+// A secret in place of an id is rejected without being repeated: errors are logged and audited.
+func TestRevokeRejectsSecrets(t *testing.T) {
+	t.Parallel()
+	tokens := openTokens(t, newFakeStore())
+	_, secret, err := tokens.Create(by(t, Admin), TokenRequest{Name: "ci", Role: Viewer})
+	require.NoError(t, err)
+	_, err = tokens.Revoke(by(t, Admin), secret)
+	var field *fleet.FieldError
+	require.ErrorAs(t, err, &field)
+	require.Equal(t, "token_id", field.Field)
+	require.NotContains(t, err.Error(), secret)
+}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"connectrpc.com/connect"
 
@@ -274,6 +275,14 @@ func (t target) absolute(dir string) target {
 	return t
 }
 
+// certificateRefused reports whether err may be due to the client certificate or the lack of one.
+// With TLS 1.3 the alert arrives after the handshake, and is lost if a request is being written.
+func certificateRefused(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "remote error: tls:") || strings.Contains(text, "client conn could not be established") ||
+		strings.Contains(text, `"https://`) && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET))
+}
+
 // tlsHint returns a hint for a failed TLS handshake, or "" if err is not one.
 func tlsHint(err error) string {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
@@ -288,9 +297,8 @@ func tlsHint(err error) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || strings.Contains(err.Error(), "HTTP response to HTTPS client") {
 		return "The server does not use TLS. Try the same address with http://."
 	}
-	// With TLS 1.3 the alert arrives after the handshake and may be lost.
-	if text := err.Error(); strings.Contains(text, "remote error: tls:") || strings.Contains(text, "client conn could not be established") {
-		return "The server may require a client certificate: migctl config set-context NAME\n  --cert-file FILE --key-file FILE."
+	if certificateRefused(err) {
+		return "The server may require a client certificate, or another one: migctl config\n  set-context NAME --cert-file FILE --key-file FILE."
 	}
 	return ""
 }

@@ -57,4 +57,10 @@ var quick = scenarios{
 	"dashboard":             testDashboard,
 	"planted-secrets":       testPlantedSecrets,
 	"planted-key":           testPlantedKey,
+	"access-guessing":       testAccessGuessing,
+	"access-revoked":        testAccessRevoked,
+	"access-lost-token":     testAccessLostToken,
+	"access-issuer-down":    testAccessIssuerDown,
+	"access-ca-replaced":    testAccessCAReplaced,
+	"access-pools":          testAccessPools,
 }

@@ -2,7 +2,6 @@ package faults
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -21,10 +20,10 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
-	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
 	"github.com/mig-controller/mig-controller/internal/testkit"
 )
@@ -130,6 +129,7 @@ type planted struct {
 	logs           []*output
 	collector      string
 	token          string
+	operator       string // the secret of the token for all calls
 }
 
 // startPlanted starts a controller that logs everything and exports traces.
@@ -139,25 +139,14 @@ func startPlanted(t *testing.T) *planted {
 		plants: plants{}, answers: &tape{paths: map[string]bool{}}, spans: &tape{}, token: filepath.Join(t.TempDir(), "token"),
 	}
 	require.NoError(t, os.WriteFile(p.token, []byte(p.text("registration token")), 0o600))
-	p.controller = newController(t, "--log-level=debug", "--registration-token-file="+p.token, "--runner-url=https://github.com/example/app")
-	p.admin = migcontrollerv1connect.NewAdminServiceClient(&http.Client{Transport: recorder{p.answers, newTransport(t)}}, "http://"+p.addr,
-		connect.WithAcceptCompression("gzip", nil, nil), connect.WithProtoJSON(), connect.WithInterceptors(p.authorized()))
+	issuer, option := startIssuer(t)
+	p.controller = newController(t, "--log-level=debug", "--registration-token-file="+p.token, "--runner-url=https://github.com/example/app", option)
 	collector := httptest.NewServer(p.spans)
 	t.Cleanup(collector.Close)
 	p.collector = collector.URL
 	p.start(t)
+	p.authorize(t, issuer)
 	return p
-}
-
-// authorized adds credentials that the controller does not know to each call.
-func (p *planted) authorized() connect.UnaryInterceptorFunc {
-	credentials := "Bearer " + p.text("Authorization header")
-	return func(next connect.UnaryFunc) connect.UnaryFunc {
-		return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
-			request.Header().Set("Authorization", credentials)
-			return next(ctx, request)
-		}
-	}
 }
 
 func (p *planted) start(t *testing.T) {
@@ -253,7 +242,7 @@ func (p *planted) malformed(t *testing.T) {
 		`"stringParams":{"a_token":"%s` + strings.Repeat("x", 20_000) + `"}`,
 	} {
 		body := `{"vmId":"vm-1","command":{"type":"x",` + fmt.Sprintf(params, p.text("malformed request")) + `}}`
-		refused := p.request(t, http.MethodPost, sendCommand, body, "Content-Type", jsonContent)
+		refused := p.request(t, http.MethodPost, sendCommand, body, "Content-Type", jsonContent, "Authorization", "Bearer "+p.operator)
 		require.Equal(t, http.StatusBadRequest, refused.status)
 		require.Empty(t, p.found([]byte(refused.body.Message)), refused.body.Message)
 	}
@@ -280,8 +269,7 @@ func (p *planted) readEverything(t *testing.T) {
 	})
 	require.NoError(t, err)
 	for _, path := range []string{"/metrics", "/health", "/ready", "/ready?verbose", "/openapi.json"} {
-		_, text := p.get(t, path)
-		_, _ = p.answers.Write([]byte(text))
+		require.Equal(t, http.StatusOK, p.ask(t, path, "Bearer "+p.operator), path)
 	}
 }
 
@@ -326,6 +314,7 @@ func (p *planted) requireNone(t *testing.T) {
 // controller writes; in its database, they are only until their command ends.
 func testPlantedSecrets(t *testing.T) {
 	p := startPlanted(t)
+	p.useCredentials(t)
 	w := p.watch(t)
 	a := p.connectRegistered(t, "vm-1")
 	done := p.order(t, "vm-1", "succeeded")
@@ -394,9 +383,14 @@ func testPlantedSecrets(t *testing.T) {
 // requireSeen requires that everything was looked at.
 func (p *planted) requireSeen(t *testing.T) {
 	t.Helper()
-	methods := migcontrollerv1.File_migcontroller_v1_admin_service_proto.Services().ByName("AdminService").Methods()
-	for i := range methods.Len() {
-		require.True(t, p.answers.paths["/migcontroller.v1.AdminService/"+string(methods.Get(i).Name())], methods.Get(i).Name())
+	for _, file := range []protoreflect.FileDescriptor{
+		migcontrollerv1.File_migcontroller_v1_admin_service_proto, migcontrollerv1.File_migcontroller_v1_access_service_proto,
+	} {
+		service := file.Services().Get(0)
+		for i := range service.Methods().Len() {
+			procedure := "/" + string(service.FullName()) + "/" + string(service.Methods().Get(i).Name())
+			require.True(t, p.answers.paths[procedure], procedure)
+		}
 	}
 	require.Contains(t, string(p.answers.bytes()), visible)
 	require.Contains(t, string(p.spans.bytes()), "command deliver")

@@ -184,10 +184,11 @@ func textOf(m protoreflect.Message, name protoreflect.Name) string {
 	return m.Get(field).String()
 }
 
-// idOf returns an id in a message; empty for a text that is not one, which the error names.
+// idOf returns an id in a message; empty for a text that is not one, which the error names, and
+// for the secret of a token.
 func idOf(m protoreflect.Message, name protoreflect.Name) string {
 	id := textOf(m, name)
-	if fleet.CheckOptionalID(string(name), id) != nil {
+	if fleet.CheckOptionalID(string(name), id) != nil || strings.HasPrefix(id, auth.SecretPrefix) {
 		return ""
 	}
 	return id

@@ -69,7 +69,7 @@ func (i *issuer) verify(ctx context.Context, token string) (claims, error) {
 	case i.places <- struct{}{}:
 		defer func() { <-i.places }()
 	default:
-		return nil, fmt.Errorf("%w at the moment, because too many tokens are waiting for it; try again", ErrUnavailable)
+		return nil, fmt.Errorf("%w, because too many tokens are waiting for it; try again", ErrUnavailable)
 	}
 	verifier, err := i.discovered(ctx)
 	if err != nil {
@@ -105,7 +105,7 @@ func (i *issuer) explain(err error) error {
 	case err != nil && errors.Unwrap(err) != nil: // only errors of fetches are wrapped
 		wait := i.keys.wait(time.Now())
 		i.warn("the keys of an issuer cannot be fetched: its tokens may be rejected", err, wait)
-		return fmt.Errorf("%w at the moment; try again in %s", ErrUnavailable, seconds(wait))
+		return fmt.Errorf("%w; try again in %s", ErrUnavailable, seconds(wait))
 	default:
 		return ErrSignature
 	}
@@ -138,7 +138,7 @@ func (i *issuer) discovered(ctx context.Context) (*oidc.IDTokenVerifier, error) 
 		wait = i.discovery.wait(time.Now())
 		i.warn("an issuer of identity tokens cannot be discovered: its tokens are rejected", err, wait)
 	}
-	return nil, fmt.Errorf("%w at the moment; try again in %s", ErrUnavailable, seconds(wait))
+	return nil, fmt.Errorf("%w; try again in %s", ErrUnavailable, seconds(wait))
 }
 
 // discover asks the issuer for its configuration.
