@@ -75,16 +75,18 @@ func TestRejectionsShareAnEvent(t *testing.T) {
 func TestRejectionsNameWhatTheyShare(t *testing.T) {
 	t.Parallel()
 	rejecting(t, func(r *Rejections, stored *recorder, _ *bytes.Buffer) {
-		for i, err := range []error{auth.ErrTooMany, &auth.Forbidden{Message: "no"}} {
+		for i, err := range []error{auth.ErrTooMany, &auth.Forbidden{Message: "no"}, auth.ErrUnavailable} {
 			for n := range 2 {
 				r.Record(auth.Rejected{Source: "a", By: auth.Principal{Name: fmt.Sprint("p", n)}, Action: fmt.Sprint("S/M", n*i), Err: err})
 			}
 		}
 		r.Close()
 		events := stored.take()
-		require.Len(t, events, 2)
+		require.Len(t, events, 3)
+		outcomes := map[string]string{"too_many": "resource_exhausted", "forbidden": "permission_denied", "unavailable": "unavailable"}
 		for _, e := range events {
 			require.Empty(t, e.By.Name)
+			require.Equal(t, outcomes[e.Detail], e.Outcome)
 			require.Equal(t, e.Outcome == "resource_exhausted", e.Action == "S/M0", "%+v", e)
 		}
 	})
@@ -145,7 +147,9 @@ func TestRejectionsOutlastTheStore(t *testing.T) {
 			minutes(1)
 		}
 		require.Contains(t, log.String(), "the disk is full")
+		r.mu.Lock()
 		require.LessOrEqual(t, len(r.pending), maxSources+1)
+		r.mu.Unlock()
 		stored.fail(nil)
 		minutes(1)
 		total := int64(0)
