@@ -20,7 +20,7 @@ import (
 // listenSocket serves the control socket of a data directory with next until the end of the test.
 func listenSocket(tb testing.TB, next http.Handler) (path string, s *controlSocket) {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "mig") // the path of a socket is short
+	dir, err := os.MkdirTemp("", "mig") //nolint:usetesting // the path of a socket must be short
 	require.NoError(tb, err)
 	tb.Cleanup(func() { require.NoError(tb, os.RemoveAll(dir)) })
 	path = config.ControlSocket(dir)

@@ -265,7 +265,7 @@ func TestFirstTokenEndsOpenCalls(t *testing.T) {
 		}
 		require.NoError(t, err)
 		ctx, cancel := WhileValid(With(t.Context(), p))
-		defer cancel()
+		t.Cleanup(cancel)
 		require.NoError(t, ctx.Err())
 		for range 2 {
 			_, _, err = tokens.Create(by(t, Admin), TokenRequest{Name: "n", Role: Viewer})
