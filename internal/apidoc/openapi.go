@@ -16,9 +16,12 @@ import (
 
 const (
 	adminService  = "migcontroller.v1.AdminService"
+	accessService = "migcontroller.v1.AccessService"
 	agentService  = "migcontroller.v1.AgentService"
 	streamService = "miglet.commands.CommandService"
-	errorDetail   = "migcontroller.v1.ErrorDetail"
+	// requires is the option of methods with what their callers must have.
+	requires    = "migcontroller.v1.requires"
+	errorDetail = "migcontroller.v1.ErrorDetail"
 
 	routesTag  = "AgentRoutes"
 	jsonType   = "application/json"

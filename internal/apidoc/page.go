@@ -24,6 +24,7 @@ var pageTemplate = template.Must(template.New("api.md").Funcs(template.FuncMap{
 	"methods": methods,
 	"path":    pathOf,
 	"pure":    hasNoSideEffects,
+	"role":    roleOf,
 	"status":  statusText,
 	"summary": func(d protoreflect.Descriptor) string { return summary(comment(d)) },
 	"type":    typeText,
@@ -54,7 +55,10 @@ type reason struct {
 
 // Page returns docs/api.md with these answers to the calls.
 func (s Schema) Page(answers []Answer) (string, error) {
-	p := page{Services: []protoreflect.ServiceDescriptor{s.service(adminService), s.service(agentService), s.service(streamService)}}
+	p := page{}
+	for _, name := range []protoreflect.FullName{adminService, accessService, agentService, streamService} {
+		p.Services = append(p.Services, s.service(name))
+	}
 	var roots, shown []protoreflect.MessageDescriptor
 	for _, service := range p.Services {
 		for _, m := range methods(service) {
@@ -115,6 +119,26 @@ func (page) Codes() []reason {
 		out = append(out, reason{Code: code.String(), Status: statuses[code]})
 	}
 	return out
+}
+
+// roleOf returns what a method requires, such as "operator", or "admin of all pools"; empty for
+// the methods of agents.
+func roleOf(m protoreflect.MethodDescriptor) (role string) {
+	m.Options().ProtoReflect().Range(func(option protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if option.FullName() != requires {
+			return true
+		}
+		need := value.Message()
+		of := need.Descriptor().Fields()
+		number := need.Get(of.ByName("role")).Enum()
+		role = string(of.ByName("role").Enum().Values().ByNumber(number).Name())
+		role = strings.ToLower(strings.TrimPrefix(role, "ROLE_"))
+		if need.Get(of.ByName("all_pools")).Bool() {
+			role += " of all pools"
+		}
+		return false
+	})
+	return role
 }
 
 func hasNoSideEffects(m protoreflect.MethodDescriptor) bool {
