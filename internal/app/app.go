@@ -111,13 +111,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 		options: o, log: log, stdout: stdout, service: svc, cert: cert, lock: lock, bound: b,
 		gate: &gate{handler: svc.Handler()}, timeouts: defaultStopTimeouts(),
 	}
-	var serving, calling *tls.Config
-	if cert != nil {
-		serving, calling = cert.ServerConfig(), cert.ClientConfig()
-	}
-	if clientCAs != nil {
-		serving = clientCAs.Accept(serving)
-	}
+	serving, calling := tlsConfigs(cert, clientCAs)
 	server := httpserver.Options{
 		Handler: a.gate, TLS: serving, Proxies: o.ProxyPrefixes(), Crowded: httpserver.Crowded(o.Simulate),
 		ConnContext: withConnection, Log: log, Metrics: metrics,
@@ -152,6 +146,18 @@ func readClientCAs(o config.Options, log *slog.Logger) (*httpserver.ClientCAs, e
 		return nil, err
 	}
 	return httpserver.NewClientCAs(o.OperatorClientCA, o.ClientCAs, log)
+}
+
+// tlsConfigs returns the configurations of TLS for the servers and for the simulated agents; nil
+// without a certificate.
+func tlsConfigs(cert *httpserver.Certificate, clientCAs *httpserver.ClientCAs) (serving, calling *tls.Config) {
+	if cert != nil {
+		serving, calling = cert.ServerConfig(), cert.ClientConfig()
+	}
+	if clientCAs != nil {
+		serving = clientCAs.Accept(serving)
+	}
+	return serving, calling
 }
 
 // withConnection returns a context for the calls on an HTTP/2 connection.

@@ -251,8 +251,8 @@ func describeOperators(a *auth.Authenticator) string {
 
 func (c *controller) sessionCount() int { return c.sessions.Stats().Sessions }
 
-// Run watches the token file, repeats the checks of readiness and maintains the tokens of operators. The other parts do their own
-// background work.
+// Run watches the token file, repeats the checks of readiness and maintains the tokens of
+// operators. The other parts do their own background work.
 func (c *controller) Run(ctx context.Context) error {
 	var upkeep sync.WaitGroup
 	upkeep.Go(func() { c.maintenance.RepeatChecks(ctx) })

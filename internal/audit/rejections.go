@@ -74,7 +74,7 @@ func (r *Rejections) Record(x auth.Rejected) {
 		At: r.clock(), By: x.By, Address: Shorten(x.Source), Action: Shorten(x.Action), Detail: reason,
 		Outcome: outcomeOf(x.Err), Error: Shorten(x.Err.Error()), Count: 1,
 	}
-	e.By.Role, e.By.Scope, e.By.Revoked = "", auth.Scope{}, nil
+	e.By.Role, e.By.Scope, e.By.Revoked, e.By.Holds = "", auth.Scope{}, nil, nil
 	r.mu.Lock()
 	first := r.add(rejectionKey{x.Source, reason}, e)
 	r.mu.Unlock()

@@ -31,7 +31,7 @@ type Options struct {
 	Clock    func() time.Time
 	// Metrics registers the metrics; nil registers none.
 	Metrics prometheus.Registerer
-	// Rejected is called for each request that is rejected; nil for nothing.
+	// Rejected is called for each request that is rejected; nil for nothing. It must not block.
 	Rejected func(Rejected)
 }
 
@@ -73,6 +73,10 @@ type Requirement struct {
 const (
 	failureBurst     = 20
 	failurePerSecond = 0.2
+	// maxFailedSources is how many sources that have failed lately have a limit of their own,
+	// so that their memory is limited. While there are more, all share that of otherSources.
+	maxFailedSources = 10_000
+	otherSources     = "other"
 )
 
 // Authenticator decides who a caller is, and whether it may make a call. It is safe for
@@ -114,9 +118,11 @@ func (a *Authenticator) Admit(r *http.Request, need Requirement) (Principal, err
 		a.metrics.accepted[p.Method].Inc()
 		return p, nil
 	}
-	if rejected := a.metrics.rejected[ReasonOf(err)]; rejected != nil { // nil for a caller who has left
-		rejected.Inc()
+	rejected := a.metrics.rejected[ReasonOf(err)]
+	if rejected == nil { // the caller has left
+		return Principal{}, err
 	}
+	rejected.Inc()
 	if a.Rejected != nil {
 		a.Rejected(Rejected{Source: sourceOf(r), By: p, Action: need.Action, Err: err})
 	}
@@ -142,7 +148,11 @@ func (a *Authenticator) authenticate(r *http.Request) (Principal, error) {
 	case !a.Insecure && forwarded(r.Header):
 		return Principal{}, ErrForwarded
 	default:
-		return Anyone(), nil
+		p := Anyone()
+		if !a.Insecure {
+			p.Revoked = a.Tokens.First()
+		}
+		return p, nil
 	}
 }
 
@@ -174,14 +184,18 @@ func asRejection(err error) error {
 }
 
 // limit returns err, or ErrTooMany if the source has failed too often. It never concerns
-// valid credentials, nor those that cannot be checked at the moment.
+// valid credentials, nor those that cannot be checked.
 func (a *Authenticator) limit(r *http.Request, err error) error {
-	if err == nil || r.Context().Err() != nil || errors.Is(err, ErrUnavailable) {
+	if err == nil || errors.Is(err, ErrUnavailable) || ReasonOf(err) == "" { // or the caller has left
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.failed.Spend(sourceOf(r), 0, time.Now()).OK() {
+	source := sourceOf(r)
+	if a.failed.Len() >= maxFailedSources {
+		source = otherSources
+	}
+	if !a.failed.Spend(source, 0, time.Now()).OK() {
 		return ErrTooMany
 	}
 	return err

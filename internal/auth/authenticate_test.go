@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -14,9 +15,9 @@ import (
 )
 
 // request returns a request from a caller with headers.
-func request(t *testing.T, from string, headers ...string) *http.Request {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", http.NoBody)
+func request(tb testing.TB, from string, headers ...string) *http.Request {
+	tb.Helper()
+	r := httptest.NewRequestWithContext(tb.Context(), http.MethodPost, "/", http.NoBody)
 	r.RemoteAddr = from
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
@@ -56,6 +57,8 @@ func TestWhoNeedsCredentials(t *testing.T) {
 				require.Equal(t, ErrMissing, err)
 			} else {
 				require.NoError(t, err)
+				require.Equal(t, test.options.Insecure, p.Revoked == nil)
+				p.Revoked = nil
 				require.Equal(t, Anyone(), p)
 			}
 			for _, header := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "Via", "X-Real-IP"} {
@@ -238,20 +241,126 @@ func TestWhileValid(t *testing.T) {
 			{ExpiresAt: time.Now().Add(time.Minute)},
 			{Revoked: revoked},
 			{Revoked: revoked, ExpiresAt: time.Now().Add(time.Hour)},
+			{Holds: holdsTimes(20), ExpiresAt: time.Now().Add(time.Hour)},
 		} {
 			ctx, cancel := WhileValid(With(t.Context(), p))
-			defer cancel()
+			t.Cleanup(cancel)
 			time.Sleep(30 * time.Second) // fake clock
 			require.NoError(t, ctx.Err())
 			if p.Revoked != nil {
 				revoked <- struct{}{}
 			}
+			began := time.Now()
 			<-ctx.Done()
 			require.Equal(t, ErrEnded, context.Cause(ctx))
+			require.LessOrEqual(t, time.Since(began), 30*time.Second)
 		}
 		ctx, cancel := WhileValid(With(t.Context(), Anyone()))
 		cancel()
 		require.Equal(t, context.Canceled, context.Cause(ctx))
+	})
+}
+
+// holdsTimes returns a Principal.Holds that is true n times.
+func holdsTimes(n int) func() bool {
+	return func() bool {
+		n--
+		return n >= 0
+	}
+}
+
+// The long calls of callers who needed no credentials end when the first token is created.
+func TestFirstTokenEndsOpenCalls(t *testing.T) {
+	t.Parallel()
+	for _, had := range []bool{false, true} {
+		s := newFakeStore()
+		s.had = had
+		tokens := openTokens(t, s)
+		p, err := New(Options{Tokens: tokens}).Admit(request(t, "127.0.0.1:1"), read)
+		if had {
+			require.Equal(t, ErrMissing, err)
+			continue
+		}
+		require.NoError(t, err)
+		ctx, cancel := WhileValid(With(t.Context(), p))
+		t.Cleanup(cancel)
+		require.NoError(t, ctx.Err())
+		for range 2 {
+			_, _, err = tokens.Create(by(t, Admin), TokenRequest{Name: "n", Role: Viewer})
+			require.NoError(t, err)
+		}
+		<-ctx.Done()
+		require.Equal(t, ErrEnded, context.Cause(ctx))
+	}
+}
+
+// What cannot be checked is not a failure, and a caller who has left is not a rejected one.
+func TestNotFailures(t *testing.T) {
+	t.Parallel()
+	var seen []Rejected
+	a := New(Options{
+		Tokens: openTokens(t, newFakeStore()), Identity: unavailable{}, Rejected: func(r Rejected) { seen = append(seen, r) },
+	})
+	for range 2 * failureBurst {
+		_, err := a.Admit(request(t, "192.0.2.1:1", "Authorization", "Bearer jwt"), read)
+		require.ErrorIs(t, err, ErrUnavailable)
+	}
+	require.Len(t, seen, 2*failureBurst)
+	_, err := a.Admit(request(t, "192.0.2.1:1", "Authorization", "Bearer slow"), read)
+	require.ErrorIs(t, err, context.Canceled)
+	require.Len(t, seen, 2*failureBurst)
+	require.Zero(t, a.failed.Len())
+}
+
+// unavailable is an issuer that cannot be reached, or only slowly.
+type unavailable struct{}
+
+func (unavailable) Authenticate(_ context.Context, token string) (Principal, error) {
+	if token == "slow" {
+		return Principal{}, context.Canceled
+	}
+	return Principal{}, fmt.Errorf("down: %w", ErrUnavailable)
+}
+
+// However many sources fail, the memory for them is limited, and valid credentials are served.
+func TestManySourcesOfFailures(t *testing.T) {
+	t.Parallel()
+	tokens := openTokens(t, newFakeStore())
+	_, secret, err := tokens.Create(by(t, Admin), TokenRequest{Name: "ci", Role: Viewer})
+	require.NoError(t, err)
+	a := New(Options{Tokens: tokens})
+	for n := range 2 * maxFailedSources {
+		_, err = a.Admit(request(t, fmt.Sprintf("10.%d.%d.%d:1", n>>16, n>>8&255, n&255), "Authorization", "Bearer x"), read)
+		require.Error(t, err)
+	}
+	require.Equal(t, ErrTooMany, err)
+	require.LessOrEqual(t, a.failed.Len(), maxFailedSources+1)
+	_, err = a.Admit(request(t, "10.0.0.1:1", "Authorization", "Bearer "+secret), read)
+	require.NoError(t, err)
+}
+
+// Whatever a caller sends, it is not admitted without valid credentials, and the reason does not
+// depend on what it sent.
+func FuzzAdmit(f *testing.F) {
+	f.Add("Authorization", "Bearer migc_ABC", "", "", "127.0.0.1:1")
+	f.Add("Authorization", "bearer \x00", "Authorization", "Basic eDp5", "[fe80::1%eth0]:1")
+	f.Add("X-Forwarded-For", "10.0.0.1", "Via", "", "@")
+	f.Add("authorization", "Bearer jwt", "Forwarded", "for=x", "")
+	tokens := openTokens(f, newFakeStore())
+	_, _, err := tokens.Create(by(f, Admin), TokenRequest{Name: "ci", Role: Viewer})
+	require.NoError(f, err)
+	var last Rejected
+	a := New(Options{Tokens: tokens, Certificates: fakeCertificates{}, Rejected: func(r Rejected) { last = r }})
+	f.Fuzz(func(t *testing.T, name1, value1, name2, value2, from string) {
+		r := request(t, from)
+		r.Header[http.CanonicalHeaderKey(name1)] = []string{value1}
+		r.Header[http.CanonicalHeaderKey(name2)] = append(r.Header[http.CanonicalHeaderKey(name2)], value2)
+		p, err := a.Admit(r, read)
+		require.Error(t, err)
+		require.Equal(t, Principal{}, p)
+		require.Contains(t, Reasons, ReasonOf(err))
+		require.Equal(t, err, last.Err)
+		require.Contains(t, []error{ErrMissing, ErrMalformed, ErrUnknown, ErrTooMany}, err)
 	})
 }
 

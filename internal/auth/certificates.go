@@ -59,7 +59,13 @@ func (c *Certificates) Authenticate(state *tls.ConnectionState) (p Principal, gi
 		if !IsName(name) {
 			return Principal{}, true, fmt.Errorf("%w; its name must be printable and of at most %d bytes", ErrCertificateUnmatched, MaxName)
 		}
-		return Principal{Name: name, Method: ByCertificate, Role: rule.Role, Scope: rule.Scope(), ExpiresAt: until}, true, nil
+		return Principal{
+			Name: name, Method: ByCertificate, Role: rule.Role, Scope: rule.Scope(), ExpiresAt: until,
+			Holds: func() bool {
+				_, err := c.validUntil(state.VerifiedChains)
+				return err == nil
+			},
+		}, true, nil
 	}
 	return Principal{}, true, fmt.Errorf("%w; it has %s", ErrCertificateUnmatched, attributes(leaf))
 }

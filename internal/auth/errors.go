@@ -7,7 +7,7 @@ import (
 
 // Rejection is why a caller is not authenticated. Its message is for the caller: it says what
 // is wrong and how to mend it, and contains no secret.
-type Rejection struct {
+type Rejection struct { //nolint:errname // it is what callers get, and not only an error
 	// Reason is one of Reasons.
 	Reason, Message string
 }
@@ -33,7 +33,7 @@ var (
 	// ErrExpired occurs for credentials whose time is over.
 	ErrExpired = &Rejection{"expired", "the token has expired; an admin can create another one with \"migctl token create\""}
 	// ErrEnded occurs when credentials expire or are revoked during a call.
-	ErrEnded = &Rejection{"ended", "the credentials have expired or were revoked during the call"}
+	ErrEnded = &Rejection{"ended", "the credentials have expired or were revoked during the call, or are required now, since the first token was created"}
 )
 
 // otherReason is the reason of rejections by an issuer's or a certificate's rules.
@@ -66,7 +66,7 @@ var ErrTooManyTokens = errors.New("there are 10000 tokens, which is the limit: r
 var ErrForbidden = errors.New("ask an admin for access")
 
 // Forbidden is what an authenticated principal lacks for a call.
-type Forbidden struct{ Message string }
+type Forbidden struct{ Message string } //nolint:errname // as Rejection
 
 // Error returns the message.
 func (f *Forbidden) Error() string { return f.Message }

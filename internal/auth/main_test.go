@@ -60,8 +60,8 @@ func (f *fakeStore) RemoveTokens(_ context.Context, ids []string) error {
 	return f.broken
 }
 
-// state returns the tokens, and how many saves there were.
-func (f *fakeStore) state() (map[string]Token, int) {
+// content returns the tokens, and how often one was saved.
+func (f *fakeStore) content() (tokens map[string]Token, saves int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return maps.Clone(f.tokens), f.saves
@@ -71,19 +71,19 @@ func newFakeStore() *fakeStore { return &fakeStore{tokens: map[string]Token{}} }
 
 var errBroken = errors.New("broken")
 
-func openTokens(t *testing.T, s TokenStore) *Tokens {
-	t.Helper()
-	tokens, err := OpenTokens(t.Context(), s, func() time.Time { return time.Now().UTC() }, slog.New(slog.DiscardHandler), nil)
-	require.NoError(t, err)
+func openTokens(tb testing.TB, s TokenStore) *Tokens {
+	tb.Helper()
+	tokens, err := OpenTokens(tb.Context(), s, func() time.Time { return time.Now().UTC() }, slog.New(slog.DiscardHandler), nil)
+	require.NoError(tb, err)
 	return tokens
 }
 
 // by returns a context of a principal with this role and these pools; none means all.
-func by(t *testing.T, role Role, pools ...string) context.Context {
-	t.Helper()
-	scope := AllPools()
-	if len(pools) > 0 {
-		scope = OnlyPools(pools...)
-	}
-	return With(t.Context(), Principal{Name: "tester", Method: ByToken, Role: role, Scope: scope})
+func by(tb testing.TB, role Role, pools ...string) context.Context {
+	tb.Helper()
+	return With(tb.Context(), tester(role, pools...))
+}
+
+func tester(role Role, pools ...string) Principal {
+	return Principal{Name: "tester", Method: ByToken, Role: role, Scope: Grant{Pools: pools}.Scope()}
 }

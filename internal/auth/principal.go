@@ -40,7 +40,13 @@ type Principal struct {
 	ExpiresAt time.Time
 	// Revoked is closed when the credentials are revoked; nil if they cannot be.
 	Revoked <-chan struct{}
+	// Holds reports whether the credentials are still accepted, if that can end without
+	// Revoked; otherwise it is nil.
+	Holds func() bool
 }
+
+// recheckEvery is how often a call that takes long asks whether its credentials hold.
+const recheckEvery = 2 * time.Second
 
 // Anyone is the principal of callers who need no credentials.
 func Anyone() Principal {
@@ -62,7 +68,7 @@ func With(ctx context.Context, p Principal) context.Context {
 // From returns the principal of a context. Without one it returns the zero value, which may do
 // nothing and sees nothing.
 func From(ctx context.Context) Principal {
-	p, _ := ctx.Value(principalKey{}).(Principal) //nolint:errcheck // the zero value may do nothing
+	p, _ := ctx.Value(principalKey{}).(Principal)
 	return p
 }
 
@@ -71,27 +77,41 @@ func From(ctx context.Context) Principal {
 func WhileValid(ctx context.Context) (context.Context, context.CancelFunc) {
 	p := From(ctx)
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := func() { cancel(nil) }
-	if p.Revoked == nil && p.ExpiresAt.IsZero() {
-		return ctx, stop
+	if p.Revoked != nil || p.Holds != nil || !p.ExpiresAt.IsZero() {
+		go func() {
+			if p.waitForEnd(ctx.Done()) {
+				cancel(ErrEnded)
+			}
+		}()
 	}
-	var expired <-chan time.Time
-	var timer *time.Timer
+	return ctx, func() { cancel(nil) }
+}
+
+// waitForEnd waits until the credentials end, and then returns true, or until done.
+func (p Principal) waitForEnd(done <-chan struct{}) bool {
+	var expired, due <-chan time.Time
 	if !p.ExpiresAt.IsZero() {
-		timer = time.NewTimer(time.Until(p.ExpiresAt))
+		timer := time.NewTimer(time.Until(p.ExpiresAt))
+		defer timer.Stop()
 		expired = timer.C
 	}
-	go func() {
-		if timer != nil {
-			defer timer.Stop()
-		}
+	if p.Holds != nil {
+		ticker := time.NewTicker(recheckEvery)
+		defer ticker.Stop()
+		due = ticker.C
+	}
+	for {
 		select {
 		case <-p.Revoked:
-			cancel(ErrEnded)
+			return true
 		case <-expired:
-			cancel(ErrEnded)
-		case <-ctx.Done():
+			return true
+		case <-due:
+			if !p.Holds() {
+				return true
+			}
+		case <-done:
+			return false
 		}
-	}()
-	return ctx, stop
+	}
 }

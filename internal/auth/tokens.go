@@ -40,7 +40,8 @@ type Tokens struct {
 	writing sync.Mutex // serialises the writes, each of which begins with the latest state
 
 	mu     sync.RWMutex
-	any    bool // whether a token was ever created
+	any    bool          // whether a token was ever created
+	first  chan struct{} // closed once any is true
 	byHash map[Hash]*issued
 	byID   map[string]*issued
 }
@@ -56,13 +57,17 @@ type issued struct {
 
 // OpenTokens loads the tokens. Metrics may be nil.
 func OpenTokens(ctx context.Context, s TokenStore, clock func() time.Time, log *slog.Logger, metrics prometheus.Registerer) (*Tokens, error) {
-	t := &Tokens{store: s, clock: clock, log: log, byHash: map[Hash]*issued{}, byID: map[string]*issued{}}
+	t := &Tokens{store: s, clock: clock, log: log, byHash: map[Hash]*issued{}, byID: map[string]*issued{}, first: make(chan struct{})}
 	all, err := s.Tokens(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the tokens: %w", err)
 	}
-	if t.any, err = s.HadTokens(ctx); err != nil {
+	had, err := s.HadTokens(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("read the tokens: %w", err)
+	}
+	if had {
+		t.noteFirst()
 	}
 	for _, token := range all {
 		t.add(token)
@@ -77,7 +82,15 @@ func (t *Tokens) add(token Token) {
 		close(i.revoked)
 	}
 	t.byHash[token.Hash], t.byID[token.ID] = i, i
-	t.any = true
+	t.noteFirst()
+}
+
+// noteFirst notes that a token was created.
+func (t *Tokens) noteFirst() {
+	if !t.any {
+		t.any = true
+		close(t.first)
+	}
 }
 
 func (t Token) scope() Scope {
@@ -102,8 +115,14 @@ func (t *Tokens) Any() bool {
 	return t.any
 }
 
+// First is closed when the first token is created.
+func (t *Tokens) First() <-chan struct{} { return t.first }
+
 // Authenticate returns the principal of a secret, or a *Rejection.
 func (t *Tokens) Authenticate(secret string) (Principal, error) {
+	if !IsSecret(secret) { // cheap, unlike the hash of what may be a large header
+		return Principal{}, ErrUnknown
+	}
 	t.mu.RLock()
 	i := t.byHash[hashOf(secret)]
 	if i == nil {
@@ -174,6 +193,8 @@ func (t *Tokens) Create(ctx context.Context, r TokenRequest) (Token, string, err
 	switch {
 	case !by.Role.Includes(r.Role):
 		return Token{}, "", &Forbidden{fmt.Sprintf("a token of %s cannot have the role %s, which exceeds its creator's", by.Name, r.Role)}
+	case !scope.All() && len(scope.Pools()) == 0: // stored, it would be a token for all pools
+		return Token{}, "", &Forbidden{fmt.Sprintf("%s is limited to no pools, and cannot create tokens", by.Name)}
 	case !scope.Within(by.Scope):
 		return Token{}, "", &Forbidden{fmt.Sprintf("a token of %s can have only its creator's pools: %s", by.Name, by.Scope)}
 	}

@@ -67,31 +67,28 @@ func TestTokensOfACreator(t *testing.T) {
 	t.Parallel()
 	tokens := openTokens(t, newFakeStore())
 	for _, r := range []struct {
-		by    context.Context
+		by    Principal
 		role  Role
 		pools []string
 		ok    bool
 	}{
-		{by(t, Admin), Admin, nil, true},
-		{by(t, Admin), Viewer, []string{"a"}, true},
-		{by(t, Admin, "a", "b"), Admin, nil, true},
-		{by(t, Admin, "a", "b"), Admin, []string{"a"}, true},
-		{by(t, Admin, "a", "b"), Viewer, []string{"a", "c"}, false},
-		{by(t, Operator), Admin, nil, false},
-		{by(t, Operator), Operator, nil, true},
-		{t.Context(), Viewer, nil, false},
+		{tester(Admin), Admin, nil, true},
+		{tester(Admin), Viewer, []string{"a"}, true},
+		{tester(Admin, "a", "b"), Admin, nil, true},
+		{tester(Admin, "a", "b"), Admin, []string{"a"}, true},
+		{tester(Admin, "a", "b"), Viewer, []string{"a", "c"}, false},
+		{tester(Operator), Admin, nil, false},
+		{tester(Operator), Operator, nil, true},
+		{Principal{}, Viewer, nil, false},
+		{Principal{Role: Admin, Scope: OnlyPools()}, Viewer, nil, false},
 	} {
-		made, _, err := tokens.Create(r.by, TokenRequest{Name: "n", Role: r.role, Pools: r.pools})
+		made, _, err := tokens.Create(With(t.Context(), r.by), TokenRequest{Name: "n", Role: r.role, Pools: r.pools})
 		if !r.ok {
 			require.ErrorIs(t, err, ErrForbidden)
 			continue
 		}
 		require.NoError(t, err)
-		scope := OnlyPools(made.Pools...)
-		if len(made.Pools) == 0 {
-			scope = AllPools()
-		}
-		require.True(t, scope.Within(From(r.by).Scope))
+		require.True(t, made.scope().Within(r.by.Scope))
 	}
 	require.Len(t, tokens.List(by(t, Admin), false), 5)
 	require.Len(t, tokens.List(by(t, Admin, "a"), false), 2)
@@ -110,18 +107,21 @@ func TestTokensOfACreator(t *testing.T) {
 func TestTokenRequestRules(t *testing.T) {
 	t.Parallel()
 	tokens := openTokens(t, newFakeStore())
-	for field, r := range map[string]TokenRequest{
-		"name":     {Name: "a b", Role: Viewer},
-		"role":     {Name: "n", Role: "root"},
-		"pools[1]": {Name: "n", Role: Viewer, Pools: []string{"a", ""}},
-		"pools":    {Name: "n", Role: Viewer, Pools: strings.Split(strings.Repeat("a,", maxPools)+"a", ",")},
-		"ttl":      {Name: "n", Role: Viewer, TTL: time.Second},
-		"ttl ":     {Name: "n", Role: Viewer, TTL: MaxTTL + 1},
+	for _, test := range []struct {
+		field string
+		r     TokenRequest
+	}{
+		{"name", TokenRequest{Name: "a b", Role: Viewer}},
+		{"role", TokenRequest{Name: "n", Role: "root"}},
+		{"pools[1]", TokenRequest{Name: "n", Role: Viewer, Pools: []string{"a", ""}}},
+		{"pools", TokenRequest{Name: "n", Role: Viewer, Pools: strings.Split(strings.Repeat("a,", maxPools)+"a", ",")}},
+		{"ttl", TokenRequest{Name: "n", Role: Viewer, TTL: time.Second}},
+		{"ttl", TokenRequest{Name: "n", Role: Viewer, TTL: MaxTTL + 1}},
 	} {
-		_, _, err := tokens.Create(by(t, Admin), r)
+		_, _, err := tokens.Create(by(t, Admin), test.r)
 		var violated *fleet.FieldError
-		require.ErrorAs(t, err, &violated, field)
-		require.Equal(t, strings.TrimSpace(field), violated.Field)
+		require.ErrorAs(t, err, &violated, test.field)
+		require.Equal(t, test.field, violated.Field)
 	}
 }
 
@@ -163,27 +163,27 @@ func TestTokenUpkeep(t *testing.T) {
 			_, err = tokens.Authenticate(secret)
 			require.NoError(t, err)
 		}
-		time.Sleep(3 * saveUseEvery)
+		time.Sleep(3 * saveUseEvery) // fake clock
 		synctest.Wait()
-		kept, saves := s.state()
+		kept, saves := s.content()
 		require.Equal(t, 2, saves, "its creation and its use")
 		used := kept[old.ID].LastUsedAt
 		require.InDelta(t, old.CreatedAt.Add(saveUseEvery/2).Unix(), used.Unix(), saveUseEvery.Seconds())
-		time.Sleep(keepEnded + 2*time.Hour)
+		time.Sleep(keepEnded + 2*time.Hour) // fake clock
 		synctest.Wait()
-		kept, _ = s.state()
+		kept, _ = s.content()
 		require.Empty(t, kept)
 		require.True(t, tokens.Any())
 		require.True(t, openTokens(t, s).Any())
 		_, _, err = tokens.Create(by(t, Admin), TokenRequest{Name: "new", Role: Viewer})
 		require.NoError(t, err)
-		time.Sleep(saveUseEvery + time.Second)
+		time.Sleep(saveUseEvery + time.Second) // fake clock
 		synctest.Wait()
-		kept, _ = s.state()
+		kept, _ = s.content()
 		require.Len(t, kept, 1)
-		require.NotContains(t, kept, old.ID)
 		stop()
 		<-ended
+		require.Empty(t, tokens.byHash[old.Hash])
 	})
 }
 

@@ -14,8 +14,8 @@ import (
 // the driver to erase them, and no other commit does.
 func TestSecretsLeaveWithTheirCommand(t *testing.T) {
 	t.Parallel()
-	for _, engine := range []func(testing.TB) *rig{inMemory, func(tb testing.TB) *rig { r, _ := onDisk(tb); return r }} {
-		r := engine(t)
+	stored, _ := onDisk(t)
+	for _, r := range []*rig{inMemory(t), stored} {
 		var commits []store.Writes
 		r.db.onCommit(func(w store.Writes, next commitFunc) (store.Committed, error) {
 			commits = append(commits, w)

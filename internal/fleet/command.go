@@ -194,6 +194,5 @@ func (c Command) Cancel(now time.Time) (Command, error) {
 // end ends c. Its secrets are not needed any more.
 func (c Command) end(s CommandState, reason string, now time.Time) Command {
 	c.State, c.Reason, c.FinishedAt, c.DueAt = s, reason, now, time.Time{}
-	c.dropSecrets()
-	return c
+	return c.withoutSecrets()
 }

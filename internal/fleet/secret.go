@@ -157,12 +157,13 @@ func (p Params) secretSum() string {
 	return hex.EncodeToString(sum[:secretSumBytes])
 }
 
-// dropSecrets replaces the secrets of a command that has ended.
-func (c *Command) dropSecrets() {
+// withoutSecrets returns a command that has ended, with its secrets replaced.
+func (c Command) withoutSecrets() Command {
 	shown, secrets := c.Params.split()
 	if secrets.Size() > 0 {
 		c.Params, c.SecretSum = shown, secrets.secretSum()
 	}
+	return c
 }
 
 // sameParams reports whether p are the parameters that c was accepted with.
@@ -234,7 +235,8 @@ func valueEnd(text []byte, i int) int {
 		case '{', '[':
 			depth++
 		case '}', ']':
-			if depth--; depth < 0 { // the end of what contains it
+			depth--
+			if depth < 0 { // the end of what contains it
 				return i
 			}
 			if depth == 0 {

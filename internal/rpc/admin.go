@@ -43,8 +43,9 @@ func (s *adminService) GetServerInfo(
 	ctx context.Context, _ *migcontrollerv1.GetServerInfoRequest,
 ) (*migcontrollerv1.GetServerInfoResponse, error) {
 	level := s.server.Log.LogLevel()
-	sessions := s.server.Sessions()
+	sessions, goroutines := s.server.Sessions(), runtime.NumGoroutine()
 	if !auth.From(ctx).Scope.All() {
+		goroutines = 0 // it tells how many sessions there are
 		var err error
 		if sessions, err = s.control.CountSeen(ctx, s.server.LiveVMs()); err != nil {
 			return nil, err
@@ -52,7 +53,7 @@ func (s *adminService) GetServerInfo(
 	}
 	return &migcontrollerv1.GetServerInfoResponse{
 		Version: s.server.Version, StartedAt: timeToProto(s.server.StartedAt), LiveSessions: int64(sessions),
-		Goroutines: int64(runtime.NumGoroutine()),
+		Goroutines: int64(goroutines),
 		LogLevel:   logLevelToProto(level.Level), LogLevelRevertsAt: timeToProto(level.RevertsAt),
 		ConfiguredLogLevel: logLevelToProto(level.Configured),
 	}, nil

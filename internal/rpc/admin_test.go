@@ -388,4 +388,11 @@ func TestGetServerInfo(t *testing.T) {
 	require.Equal(t, testServer.StartedAt, got.GetStartedAt().AsTime())
 	require.EqualValues(t, 7, got.GetLiveSessions())
 	require.Positive(t, got.GetGoroutines())
+
+	// Without all pools it does not tell how many sessions there are.
+	limited := auth.With(t.Context(), auth.Principal{Role: auth.Viewer})
+	got, err = NewAdminService(nil, testServer).GetServerInfo(limited, &migcontrollerv1.GetServerInfoRequest{})
+	require.NoError(t, err)
+	require.Equal(t, "v1.2.3", got.GetVersion())
+	require.Zero(t, got.GetLiveSessions()+got.GetGoroutines())
 }

@@ -115,8 +115,8 @@ func beyondDoubles(literal string) bool {
 }
 
 // bodyToProto converts the stored body of a report, without secrets, which earlier versions
-// have stored. A body that is not a JSON object becomes
-// the member "body", so that one malformed event does not fail a whole list.
+// have stored. A body that is not a JSON object becomes the member "body", so that one malformed
+// event does not fail a whole list.
 func bodyToProto(body json.RawMessage) *structpb.Struct {
 	if len(body) == 0 {
 		return nil

@@ -56,8 +56,8 @@ const noReason = migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED
 
 // toConnect returns the error that a caller gets for err, which is not nil. A *connect.Error
 // is returned unchanged, a *fleet.FieldError names field and rule, an *auth.Rejection becomes
-// Unauthenticated, and a *fleet.ThrottledError
-// sets the header Retry-After. An error without a row becomes Internal, without its text.
+// Unauthenticated, and a *fleet.ThrottledError sets the header Retry-After. An error without a
+// row becomes Internal, without its text.
 func toConnect(err error) *connect.Error {
 	if answer, ok := errors.AsType[*connect.Error](err); ok {
 		return answer

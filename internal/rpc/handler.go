@@ -1,7 +1,7 @@
-// Package rpc owns everything between the wire and the domain: the handlers of
-// the four services and of the HTTP routes that older agents use, the
-// interceptors, the translation between Protobuf and the domain, and the one table that maps
-// errors to codes. Generated types are used only here.
+// Package rpc owns everything between the wire and the domain: the handlers of the services and
+// of the HTTP routes that older agents use, the admission of operators, the interceptors, the
+// translation between Protobuf and the domain, and the one table that maps errors to codes.
+// Generated types are used only here.
 //
 // Two middlewares are here and not in package httpserver: WithTimeouts, because agents'
 // streams suspend its limits and its errors have codes, and AllowOrigins, because it allows
@@ -114,7 +114,8 @@ func NewHandler(c Config) http.Handler {
 	}, small))
 	mountRoutes(mux, agent, c.Requests, options)
 	if c.Extra != nil {
-		// It gets the middlewares of every service, so that all of them can be tested.
+		// It gets the middlewares of every service but the admission of operators, so that all of
+		// them can be tested.
 		prefix, extra := c.Extra(options, connect.WithCodec(agentCodec{}), withStrictJSON())
 		mount(prefix, withStreamControl(extra))
 	}

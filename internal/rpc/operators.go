@@ -45,7 +45,7 @@ func (o operators) service(next http.Handler) http.Handler {
 		return p, nil
 	})
 	return gate.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, _ := authn.GetInfo(r.Context()).(auth.Principal) //nolint:errcheck // the zero value may do nothing
+		p, _ := authn.GetInfo(r.Context()).(auth.Principal)
 		next.ServeHTTP(w, r.WithContext(auth.With(r.Context(), p)))
 	}))
 }
@@ -100,7 +100,7 @@ func requirementOf(procedure string) auth.Requirement {
 	if m == nil {
 		return need
 	}
-	option, _ := proto.GetExtension(m.Options(), migcontrollerv1.E_Requires).(*migcontrollerv1.Requirement) //nolint:errcheck // nil is handled
+	option, _ := proto.GetExtension(m.Options(), migcontrollerv1.E_Requires).(*migcontrollerv1.Requirement)
 	need.Role, need.AllPools = roleFromProto(option.GetRole()), option.GetAllPools()
 	return need
 }

@@ -3,7 +3,6 @@ package rpc
 import (
 	"context"
 	"log/slog"
-	"net/http"
 	"testing"
 	"time"
 
@@ -46,7 +45,7 @@ func BenchmarkUnaryCall(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			c := config(&fakeAgents{})
 			c.Operators = test.admitter
-			calls := migcontrollerv1connect.NewAdminServiceClient(http.DefaultClient, "http://"+serve(b, NewHandler(c)), test.options...)
+			calls := migcontrollerv1connect.NewAdminServiceClient(client(b, 1), "http://"+serve(b, NewHandler(c)), test.options...)
 			for b.Loop() {
 				_, err := calls.GetCommand(b.Context(), &migcontrollerv1.GetCommandRequest{CommandId: "c"})
 				require.NoError(b, err)

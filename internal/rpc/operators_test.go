@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
@@ -123,7 +124,7 @@ func TestRejectionInEveryProtocol(t *testing.T) {
 		require.Len(t, rejected.Details(), 1, name)
 		detail, err := rejected.Details()[0].Value()
 		require.NoError(t, err)
-		require.Equal(t, migcontrollerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, detail.(*migcontrollerv1.ErrorDetail).GetReason())
+		require.Equal(t, migcontrollerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, detail.(*migcontrollerv1.ErrorDetail).GetReason()) //nolint:errcheck,forcetypeassert // by its type
 	}
 	body := &unread{}
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+migcontrollerv1connect.AdminServiceSendCommandProcedure, body)
@@ -131,7 +132,9 @@ func TestRejectionInEveryProtocol(t *testing.T) {
 	req.ContentLength = 1 << 20
 	req.Header.Set("Content-Type", contentJSON)
 	req.Header.Set("Expect", "100-continue")
-	resp, err := http.DefaultClient.Do(req)
+	transport := &http.Transport{ExpectContinueTimeout: time.Minute}
+	t.Cleanup(transport.CloseIdleConnections)
+	resp, err := (&http.Client{Transport: transport}).Do(req)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, http.StatusUnauthorized, resp.StatusCode)

@@ -136,23 +136,23 @@ func config(a *fakeAgents) Config {
 }
 
 // serve serves h on a free port, like the controller, and returns the address.
-func serve(t testing.TB, h http.Handler) string {
-	t.Helper()
-	return serveWithin(t, h, CallTimeout)
+func serve(tb testing.TB, h http.Handler) string {
+	tb.Helper()
+	return serveWithin(tb, h, CallTimeout)
 }
 
 // serveWithin is serve with another timeout of calls.
-func serveWithin(t testing.TB, h http.Handler, timeout time.Duration) string {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	serveOn(t, listener, h, timeout)
+func serveWithin(tb testing.TB, h http.Handler, timeout time.Duration) string {
+	tb.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(tb, err)
+	serveOn(tb, listener, h, timeout)
 	return listener.Addr().String()
 }
 
 // serveOn serves h until the end of the test.
-func serveOn(t testing.TB, listener net.Listener, h http.Handler, timeout time.Duration) {
-	t.Helper()
+func serveOn(tb testing.TB, listener net.Listener, h http.Handler, timeout time.Duration) {
+	tb.Helper()
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -173,7 +173,7 @@ func serveOn(t testing.TB, listener net.Listener, h http.Handler, timeout time.D
 	}
 	var served sync.WaitGroup
 	served.Go(func() { _ = server.Serve(listener) })
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = server.Close()
 		served.Wait()
 		connections.Wait()
@@ -181,13 +181,13 @@ func serveOn(t testing.TB, listener net.Listener, h http.Handler, timeout time.D
 }
 
 // client returns a client that speaks one version of HTTP in plaintext.
-func client(t *testing.T, version int) *http.Client {
-	t.Helper()
+func client(tb testing.TB, version int) *http.Client {
+	tb.Helper()
 	var protocols http.Protocols
 	protocols.SetHTTP1(version == 1)
 	protocols.SetUnencryptedHTTP2(version == 2)
 	transport := &http.Transport{Protocols: &protocols}
-	t.Cleanup(transport.CloseIdleConnections)
+	tb.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -210,9 +210,6 @@ func TestMalformedTokens(t *testing.T) {
 	large := p.token(t, map[string]any{"padding": strings.Repeat("x", MaxToken/2)})
 	_, err := a.Authenticate(t.Context(), large)
 	require.NoError(t, err)
-	require.True(t, LooksLikeToken(large))
-	require.False(t, LooksLikeToken("migc_ABC"))
-	require.False(t, LooksLikeToken("ey.x"))
 }
 
 // A valid token that no rule matches is rejected with its name and the names of its claims, but

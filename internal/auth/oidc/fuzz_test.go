@@ -27,7 +27,6 @@ func FuzzAuthenticate(f *testing.F) {
 		require.Zero(t, p)
 		require.Less(t, len(err.Error()), 1500)
 		require.False(t, strings.ContainsAny(err.Error(), "\n\x00"), "%q", err)
-		_ = LooksLikeToken(token)
 	})
 }
 

@@ -27,12 +27,6 @@ var algorithms = []string{
 	oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
 }
 
-// LooksLikeToken reports whether a credential has the form of a signed token: three parts, of
-// which the first is the beginning of a JSON object in Base64.
-func LooksLikeToken(credential string) bool {
-	return strings.HasPrefix(credential, "ey") && strings.Count(credential, ".") == 2
-}
-
 // parse returns the claims of a token without verifying them.
 func parse(token string) (claims, error) {
 	parts := strings.Split(token, ".")

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"strings"
 
 	"github.com/mig-controller/mig-controller/internal/store"
 )
@@ -85,7 +84,7 @@ func selectAudit(q store.AuditQuery, limit int) (string, []any) {
 		s.and("at < ?", q.Until.UnixNano())
 	}
 	s.andBefore(q.Before)
-	s.andVMIn(q.Pools)
+	s.andOfPools("audit", q.Pools)
 	return s.query("SELECT "+auditColumns+" FROM audit", "seq DESC", limit)
 }
 
@@ -95,17 +94,3 @@ const (
 	// This must equal the condition of the partial index.
 	isRareOutcome = "outcome <> 'ok'"
 )
-
-// andVMIn requires a VM that is in one of the pools at the moment; it does nothing without
-// pools.
-func (s *selection) andVMIn(pools []string) {
-	if len(pools) == 0 {
-		return
-	}
-	args := make([]any, len(pools))
-	for i, pool := range pools {
-		args[i] = pool
-	}
-	s.and("EXISTS (SELECT 1 FROM vms WHERE vms.vm_id = audit.vm_id AND pool_id IN ("+
-		strings.TrimSuffix(strings.Repeat("?,", len(pools)), ",")+"))", args...)
-}

@@ -38,7 +38,7 @@ func inFiles(t *testing.T, db *DB) (n int) {
 func TestErase(t *testing.T) {
 	t.Parallel()
 	db := openNew(t)
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a reproducible sequence
+	random := rand.New(rand.NewPCG(1, 2))
 	var open []store.CommandRow
 	put := func(rows []store.CommandRow, erase bool) {
 		done := commit(t, db, store.Writes{Commands: rows, Erase: erase})

@@ -295,7 +295,7 @@ func (x *Principal) GetTokenId() string {
 // Token is a token for operators and tools, without its secret.
 type Token struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its id, such as tok-4fj2k7qzp1.
+	// Its id, such as tok-4fj2k7qzp1ye3hxd.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Its name, which audit events and command records show.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`

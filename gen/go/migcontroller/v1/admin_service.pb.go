@@ -1317,7 +1317,7 @@ type GetServerInfoResponse struct {
 	// How many VMs of the caller's pools have a live session with it.
 	LiveSessions int64 `protobuf:"varint,3,opt,name=live_sessions,json=liveSessions,proto3" json:"live_sessions,omitempty"`
 	// How many goroutines run in it. The number grows with live sessions; if it grows
-	// without them, that is a leak.
+	// without them, that is a leak. 0 for a caller that is limited to pools.
 	Goroutines int64 `protobuf:"varint,4,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
 	// The level of its log.
 	LogLevel LogLevel `protobuf:"varint,5,opt,name=log_level,json=logLevel,proto3,enum=migcontroller.v1.LogLevel" json:"log_level,omitempty"`

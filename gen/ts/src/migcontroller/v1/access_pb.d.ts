@@ -100,7 +100,7 @@ export declare const PrincipalSchema: GenMessage<Principal>;
  */
 export declare type Token = Message<"migcontroller.v1.Token"> & {
   /**
-   * Its id, such as tok-4fj2k7qzp1.
+   * Its id, such as tok-4fj2k7qzp1ye3hxd.
    *
    * @generated from field: string id = 1;
    */

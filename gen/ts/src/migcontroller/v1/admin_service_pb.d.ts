@@ -673,7 +673,7 @@ export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerI
 
   /**
    * How many goroutines run in it. The number grows with live sessions; if it grows
-   * without them, that is a leak.
+   * without them, that is a leak. 0 for a caller that is limited to pools.
    *
    * @generated from field: int64 goroutines = 4;
    */
