@@ -73,11 +73,11 @@ func (c *controller) requireToken(t *testing.T) string {
 		Name: "tests", Role: migcontrollerv1.Role_ROLE_OPERATOR,
 	})
 	require.NoError(t, err)
-	c.admin = migcontrollerv1connect.NewAdminServiceClient(client, address, bearer(t, address, created.GetSecret()))
+	c.admin = migcontrollerv1connect.NewAdminServiceClient(client, address, withToken(t, address, created.GetSecret()))
 	return created.GetSecret()
 }
 
-func bearer(t *testing.T, address, token string) connect.ClientOption {
+func withToken(t *testing.T, address, token string) connect.ClientOption {
 	t.Helper()
 	option, err := migclient.WithToken(address, token)
 	require.NoError(t, err)
@@ -88,7 +88,7 @@ func bearer(t *testing.T, address, token string) connect.ClientOption {
 func (s *proxySetup) operator(t *testing.T, options ...connect.ClientOption) migcontrollerv1connect.AdminServiceClient {
 	t.Helper()
 	address := "https://" + s.secure
-	return migcontrollerv1connect.NewAdminServiceClient(s.secureClient(t, true), address, append(options, bearer(t, address, s.token))...)
+	return migcontrollerv1connect.NewAdminServiceClient(s.secureClient(t, true), address, append(options, withToken(t, address, s.token))...)
 }
 
 // secureClient returns a client that trusts the proxy's certificate.
