@@ -289,7 +289,7 @@ func TestFirstTokenEndsOpenCalls(t *testing.T) {
 			_, _, err = tokens.Create(by(t, Admin), TokenRequest{Name: "n", Role: Viewer})
 			require.NoError(t, err)
 		}
-		<-ctx.Done()
+		require.Eventually(t, func() bool { return ctx.Err() != nil }, 10*time.Second, time.Millisecond)
 		require.Equal(t, ErrEnded, context.Cause(ctx))
 	}
 }

@@ -159,9 +159,11 @@ func TestCAIsReplaced(t *testing.T) {
 	trusted := old.Cert
 	c := NewCertificates([]CertificateRule{{CN: Patterns{"*"}}}, func(ca *x509.Certificate) bool { return trusted.Equal(ca) }, time.Now)
 	state := verified(t, old, ann(t))
-	_, _, err := c.Authenticate(state)
+	p, _, err := c.Authenticate(state)
 	require.NoError(t, err)
+	require.True(t, p.Holds())
 	trusted = renewed.Cert
+	require.False(t, p.Holds(), "which ends calls that are open")
 	_, _, err = c.Authenticate(state)
 	require.ErrorIs(t, err, ErrCertificateUntrusted)
 	state.VerifiedChains = append(state.VerifiedChains, []*x509.Certificate{state.PeerCertificates[0], renewed.Cert})
