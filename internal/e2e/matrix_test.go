@@ -111,7 +111,9 @@ func (m *matrix) token(t *testing.T, name string, role migcontrollerv1.Role, poo
 	if pool != "" {
 		pools = `["` + pool + `"]`
 	}
-	var created struct{ Secret string }
+	var created struct {
+		Secret string `json:"secret"`
+	}
 	answer := m.must(t, "AccessService/CreateToken", fmt.Sprintf(`{"name":%q,"role":%q,"pools":%s}`, name, role, pools))
 	require.NoError(t, json.Unmarshal([]byte(answer), &created))
 	return created.Secret
@@ -129,7 +131,11 @@ func cancellable(t *testing.T, m *matrix, vm, _ string) string {
 // revocable returns a request to revoke a new token that is limited to a pool.
 func revocable(t *testing.T, m *matrix, vm, pool string) string {
 	t.Helper()
-	var created struct{ Token struct{ ID string } }
+	var created struct {
+		Token struct {
+			ID string `json:"id"`
+		} `json:"token"`
+	}
 	answer := m.must(t, "AccessService/CreateToken", `{"name":"revocable-`+vm+`","role":"ROLE_VIEWER","pools":["`+pool+`"]}`)
 	require.NoError(t, json.Unmarshal([]byte(answer), &created))
 	return `{"tokenId":"` + created.Token.ID + `"}`
@@ -150,7 +156,7 @@ func (m *matrix) call(method, secret, body string, stream bool) (outcome, answer
 	defer cancel()
 	content, kind := []byte(body), "application/json"
 	if stream {
-		content = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body))), body...) //nolint:gosec // it is short
+		content = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(body))), body...)
 		kind = "application/connect+json"
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+m.grpcAddr+"/migcontroller.v1."+method, bytes.NewReader(content))
@@ -192,8 +198,10 @@ func firstMessage(r io.Reader) (string, error) {
 // none.
 func outcomeIn(text string, err error) string {
 	var answer struct {
-		Code  string
-		Error struct{ Code string }
+		Code  string `json:"code"`
+		Error struct {
+			Code string `json:"code"`
+		} `json:"error"`
 	}
 	if err == nil {
 		err = json.Unmarshal([]byte(text), &answer)
