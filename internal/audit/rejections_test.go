@@ -157,7 +157,10 @@ func TestRejectionsOutlastTheStore(t *testing.T) {
 			minutes(1)
 		}
 		require.Contains(t, log.String(), "the disk is full")
-		require.LessOrEqual(t, len(r.pending), maxSources+1)
+		r.mu.Lock()
+		pending := len(r.pending)
+		r.mu.Unlock()
+		require.LessOrEqual(t, pending, maxSources+1)
 		stored.fail(nil)
 		minutes(1)
 		total := int64(0)
