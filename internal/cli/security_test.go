@@ -84,8 +84,12 @@ type provider struct {
 // ServeHTTP implements http.Handler.
 func (p *provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	answer := func(status int, content map[string]any) {
+		text, err := json.Marshal(content)
+		if err != nil {
+			status = http.StatusInternalServerError
+		}
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(content) // curl shows a broken answer
+		_, _ = w.Write(text) // curl shows a broken answer
 	}
 	const base = "/realms/acme/protocol/openid-connect"
 	switch {

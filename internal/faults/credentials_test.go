@@ -78,7 +78,7 @@ func (p *planted) authorize(t *testing.T, issuer *testkit.Issuer) {
 // recorded returns a caller whose answers are recorded.
 func (p *planted) recorded(t *testing.T, token string) caller {
 	t.Helper()
-	client := &http.Client{Transport: bearer{token, recorder{p.answers, newTransport(t)}}}
+	client := &http.Client{Transport: tokenTransport{token, recorder{p.answers, newTransport(t)}}}
 	options := []connect.ClientOption{connect.WithAcceptCompression("gzip", nil, nil), connect.WithProtoJSON()}
 	return caller{
 		migcontrollerv1connect.NewAdminServiceClient(client, "http://"+p.addr, options...),
