@@ -21,7 +21,9 @@ type fakeStore struct {
 	tokens map[string]Token
 	had    bool
 	broken error
-	saves  int
+	// doubtful is whether a save that succeeds returns broken nevertheless.
+	doubtful bool
+	saves    int
 }
 
 func (f *fakeStore) Tokens(context.Context) ([]Token, error) {
@@ -47,6 +49,9 @@ func (f *fakeStore) SaveToken(_ context.Context, t Token) error {
 		f.tokens[t.ID] = t
 		f.had = true
 		f.saves++
+	}
+	if f.doubtful {
+		return errBroken
 	}
 	return f.broken
 }

@@ -208,7 +208,7 @@ func (t *Tokens) Create(ctx context.Context, r TokenRequest) (Token, string, err
 	if t.count() >= maxTokens {
 		return Token{}, "", ErrTooManyTokens
 	}
-	if err := t.store.SaveToken(ctx, token); err != nil {
+	if err := t.save(ctx, token); err != nil {
 		return Token{}, "", fmt.Errorf("create token: %w", err)
 	}
 	t.mu.Lock()
@@ -245,7 +245,7 @@ func (t *Tokens) Revoke(ctx context.Context, id string) (Token, error) {
 		return token, nil
 	}
 	token.RevokedAt, token.RevokedBy = t.clock(), by.Name
-	if err := t.store.SaveToken(ctx, token); err != nil {
+	if err := t.save(ctx, token); err != nil {
 		return Token{}, fmt.Errorf("revoke token %q: %w", id, err)
 	}
 	t.mu.Lock()
@@ -253,6 +253,34 @@ func (t *Tokens) Revoke(ctx context.Context, id string) (Token, error) {
 	i.token = token
 	close(i.revoked)
 	return token, nil
+}
+
+// save stores a token. After an error it is in doubt whether the token was stored, so what is in
+// memory follows the store.
+func (t *Tokens) save(ctx context.Context, token Token) error {
+	err := t.store.SaveToken(ctx, token)
+	if err == nil {
+		return nil
+	}
+	stored, failed := t.store.Tokens(ctx)
+	if failed != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, now := range stored {
+		i := t.byID[now.ID]
+		switch {
+		case i == nil:
+			t.add(now)
+		case i.token.RevokedAt.IsZero() && !now.RevokedAt.IsZero():
+			close(i.revoked)
+			fallthrough
+		default:
+			i.token = now
+		}
+	}
+	return err
 }
 
 // governs reports whether p could have created the token.
@@ -321,7 +349,7 @@ func (t *Tokens) saveUse(ctx context.Context) {
 		if token.LastUsedAt.Equal(i.token.LastUsedAt) {
 			continue
 		}
-		if err := t.store.SaveToken(ctx, token); err != nil {
+		if err := t.save(ctx, token); err != nil {
 			t.log.Warn("last use of tokens not stored", logkey.Error, err)
 			return
 		}

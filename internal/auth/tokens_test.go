@@ -143,6 +143,28 @@ func TestTokensWithoutStore(t *testing.T) {
 	require.Len(t, tokens.List(by(t, Admin), true), 1)
 }
 
+// A revocation whose outcome is in doubt takes effect if it was stored.
+func TestRevocationInDoubt(t *testing.T) {
+	t.Parallel()
+	s := newFakeStore()
+	tokens := openTokens(t, s)
+	made, secret, err := tokens.Create(by(t, Admin), TokenRequest{Name: "n", Role: Viewer})
+	require.NoError(t, err)
+	p, err := tokens.Authenticate(secret)
+	require.NoError(t, err)
+	s.doubtful = true
+	_, err = tokens.Revoke(by(t, Admin), made.ID)
+	require.ErrorIs(t, err, errBroken)
+	<-p.Revoked
+	_, err = tokens.Authenticate(secret)
+	require.Equal(t, ErrRevoked, err)
+	_, err = tokens.Revoke(by(t, Admin), made.ID)
+	require.NoError(t, err)
+	_, _, err = tokens.Create(by(t, Admin), TokenRequest{Name: "m", Role: Viewer})
+	require.ErrorIs(t, err, errBroken)
+	require.Len(t, tokens.List(by(t, Admin), false), 1, "nobody has its secret, but it can be seen and revoked")
+}
+
 // The last use is stored to within ten minutes, and ended tokens are removed after thirty
 // days. Credentials are still required then, also after a restart.
 func TestTokenUpkeep(t *testing.T) {
