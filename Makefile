@@ -1,7 +1,7 @@
 # The project's commands. `make` lists them.
 #
 # Requirements: Go, Node 20 or later with npm, Python 3.11 or later with
-# venv, a C compiler for the race detector, curl, openssl, bash. Everything else is pinned and
+# venv, a C compiler for the race detector, curl, jq, openssl, bash. Everything else is pinned and
 # installed on demand: Go tools by tools/go.mod, npm packages by
 # tools/package-lock.json, Python packages by tools/requirements.txt.
 
@@ -39,6 +39,7 @@ build: ## Build the programs into bin/
 test: $(NODE_TOOLS) $(PYTHON_TOOLS) ## Run all tests with the race detector, and the clients' tests
 	@tools/require cc
 	@tools/require curl
+	@tools/require jq
 	@tools/require openssl
 	@tools/require node
 	@PYTHON=$(PYTHON) tools/require python

@@ -23,7 +23,8 @@ import (
 // layers below its own. A new package needs a place here, and in the table of CONTRIBUTING.md.
 var layers = [][]string{
 	{"internal/diskspace", "internal/fleet", "internal/logkey", "internal/loglimit", "internal/metric", "internal/ratelimit", "internal/readiness", "internal/requestid", "internal/wallclock"},
-	{"internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat", "internal/tracing", "internal/traceexport"},
+	{"internal/auth"},
+	{"internal/audit", "internal/store", "internal/journal", "internal/heartbeatjson", "internal/rpc/heartbeat", "internal/tracing", "internal/traceexport", "internal/auth/oidc"},
 	{"internal/store/sqlite", "internal/store/memory", "internal/store/storetest", "internal/engine", "internal/registration"},
 	{"internal/control", "internal/session", "internal/maintenance"},
 	{"internal/rpc", "internal/httpserver", "internal/config", "internal/sim", "internal/cli"},
@@ -87,6 +88,14 @@ var rules = []struct {
 	{
 		from: everything, except: []string{"internal/tracing", "internal/traceexport", "internal/rpc", "internal/app"}, to: []string{"go.opentelemetry.io"},
 		why: "what a span of a command contains is decided in package tracing",
+	},
+	{
+		from: everything, except: []string{"internal/auth/oidc", "internal/testkit"}, to: []string{"github.com/coreos/go-oidc", "github.com/go-jose"},
+		why: "what makes an identity token valid is decided in one place",
+	},
+	{
+		from: "internal/config", to: []string{"internal/auth/oidc"},
+		why: "options are plain values: reading them asks no issuer",
 	},
 	{
 		from: "internal/ratelimit", to: []string{thirdParty}, but: []string{"golang.org/x/time/rate"},
@@ -201,6 +210,9 @@ func TestImportDirectionsAreChecked(t *testing.T) {
 		{"internal/session", "gen/go/migcontroller/v1", "packages of the wire"},
 		{"internal/app", "google.golang.org/protobuf/proto", "packages of the wire"},
 		{"internal/rpc", "internal/app", "imports upward"},
+		{"internal/config", "internal/auth/oidc", "plain values"},
+		{"internal/rpc", "github.com/coreos/go-oidc/v3/oidc", "decided in one place"},
+		{"internal/auth", "internal/auth/oidc", "imports upward"},
 		{"internal/config", "internal/control", "decided where they are used"},
 		{"internal/config", "internal/session", "decided where they are used"},
 		{"internal/config", "internal/httpserver", "the same layer"},

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/mig-controller/mig-controller/internal/app"
+	"github.com/mig-controller/mig-controller/internal/cli"
 )
 
-func main() { os.Exit(app.Main(os.Args[1:], os.Stdout, os.Stderr)) }
+func main() { os.Exit(app.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, cli.Main)) }

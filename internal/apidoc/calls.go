@@ -23,12 +23,16 @@ type call struct {
 	// until is a text in the expected response; the call is repeated until then. It is empty
 	// if the first response is final.
 	until string
-	// keep is a member of the response that later calls use by its name.
-	keep string
+	// keep are members of the response that later calls use by these names, such as token.id.
+	keep map[string]string
+	// as is the name of the kept secret that the call is made with; empty for no credentials.
+	as string
+	// shown is what the page has in place of the secret in the response.
+	shown string
 }
 
 var calls = []call{
-	{rpc: "SendCommand", title: "Drain a VM, and wait for the end of the command", body: `{"vmId": "sim-vm-0001", "command": {"type": "drain"}, "wait": "10s"}`, status: http.StatusOK},
+	{rpc: "SendCommand", title: "Drain a VM, and wait for the end of the command", body: `{"vmId": "sim-vm-0001", "command": {"type": "drain"}, "wait": "10s", "reason": "kernel update"}`, status: http.StatusOK},
 	{rpc: "SendCommand", title: "A VM that was never seen, for which the command waits", body: `{"vmId": "build-0001", "command": {"id": "level-1", "type": "set_log_level", "stringParams": {"level": "debug"}}}`, status: http.StatusOK},
 	{rpc: "SendCommand", title: "Another command with the same id", body: `{"vmId": "build-0001", "command": {"id": "level-1", "type": "drain"}}`, status: http.StatusConflict},
 	{rpc: "SendCommand", title: "A field that breaks its rule", body: `{"vmId": "build-0001", "command": {"type": "drain now"}}`, status: http.StatusBadRequest},
@@ -40,7 +44,7 @@ var calls = []call{
 	{rpc: "ListVMs", title: "The first page of the VMs that are connected", body: `{"connected": true, "pageSize": 1}`, status: http.StatusOK},
 	{rpc: "ListEvents", title: "When a VM registered its runner", body: `{"vmId": "sim-vm-0001", "type": "runner_registered"}`, status: http.StatusOK},
 	{rpc: "ListHeartbeats", title: "The latest heartbeat of a VM", body: `{"vmId": "sim-vm-0001", "pageSize": 1}`, status: http.StatusOK},
-	{rpc: "WatchFleet", title: "Watch a VM for a second", body: `{"vmId": "build-0001"}`, status: http.StatusOK, until: `"cursor"`, keep: "cursor"},
+	{rpc: "WatchFleet", title: "Watch a VM for a second", body: `{"vmId": "build-0001"}`, status: http.StatusOK, until: `"cursor"`, keep: map[string]string{"cursor": "cursor"}},
 	{rpc: "SendCommand", in: "WatchFleet", title: "Then something happens", body: `{"vmId": "build-0001", "command": {"id": "drain-1", "type": "drain"}}`, status: http.StatusOK},
 	{rpc: "WatchFleet", title: "Go on where the watch ended", body: `{"vmId": "build-0001", "cursor": "{cursor}"}`, status: http.StatusOK, until: `"drain-1"`},
 	{rpc: "GetServerInfo", title: "Who answers", body: `{}`, status: http.StatusOK},
@@ -55,6 +59,24 @@ var calls = []call{
 	{rpc: "PollCommands", title: "The same method without its route. Nothing follows before register_runner is done", body: `{"vmId": "build-0002"}`, status: http.StatusOK},
 	{rpc: "RequestRegistrationToken", vm: "build-0002", title: "Ask for a token", body: `{"runner_group": "default", "labels": ["linux"]}`, status: http.StatusOK},
 	{rpc: "RequestRegistrationToken", title: "The same method without its route", body: `{"vmId": "build-0002"}`, status: http.StatusOK},
+
+	{rpc: "WhoAmI", title: "Who you are while nobody needs credentials", body: `{}`, status: http.StatusOK},
+	{
+		rpc: "CreateToken", title: "The first token. From here on, operators need credentials",
+		body: `{"name": "alice", "role": "ROLE_ADMIN", "ttl": "2592000s", "reason": "on call"}`, status: http.StatusOK,
+		keep: map[string]string{"admin": "secret"}, shown: "migc_EXAMPLEEXAMPLEEXAMPLEEXAMPLEALICE",
+	},
+	{rpc: "WhoAmI", in: "CreateToken", title: "A call without credentials", body: `{}`, status: http.StatusUnauthorized},
+	{rpc: "WhoAmI", in: "CreateToken", as: "admin", title: "The same call with the token", body: `{}`, status: http.StatusOK},
+	{
+		rpc: "CreateToken", as: "admin", title: "A token that can only read",
+		body: `{"name": "status-panel", "role": "ROLE_VIEWER"}`, status: http.StatusOK,
+		keep: map[string]string{"viewer": "secret", "panel": "token.id"}, shown: "migc_EXAMPLEEXAMPLEEXAMPLEEXAMPLEPANEL",
+	},
+	{rpc: "SendCommand", in: "CreateToken", as: "viewer", title: "A command with this token", body: `{"vmId": "sim-vm-0001", "command": {"type": "drain"}}`, status: http.StatusForbidden},
+	{rpc: "ListTokens", as: "admin", title: "The tokens that are valid", body: `{}`, status: http.StatusOK},
+	{rpc: "RevokeToken", as: "admin", title: "Revoke a token", body: `{"tokenId": "{panel}", "reason": "the panel was replaced"}`, status: http.StatusOK},
+	{rpc: "ListAuditEvents", as: "admin", title: "Who drained a VM, and why", body: `{"vmId": "sim-vm-0001", "action": "AdminService/SendCommand"}`, status: http.StatusOK},
 }
 
 // section returns the method in whose section the call is shown.
@@ -84,6 +106,9 @@ func (s Schema) command(c call, kept map[string]string) string {
 		path = strings.Replace(routeOf(c.rpc).Pattern, "{vm_id}", c.vm, 1)
 	}
 	command := "curl -s " + address + path
+	if c.as != "" {
+		command += " \\\n    -H 'Authorization: Bearer " + kept[c.as] + "'"
+	}
 	if body != "" {
 		command += " \\\n    -H 'Content-Type: application/json' \\\n    -d '" + body + "'"
 	}
@@ -120,11 +145,22 @@ func (s Schema) commands(answers []Answer) []string {
 
 // keepFrom adds to kept the values of the answer that later calls need.
 func (c call) keepFrom(a Answer, kept map[string]string) {
-	if c.keep == "" {
-		return
+	for name, path := range c.keep {
+		kept[name] = a.text(path)
 	}
-	var message map[string]any
-	if json.NewDecoder(strings.NewReader(a.Text)).Decode(&message) == nil {
-		kept[c.keep], _ = message[c.keep].(string)
+}
+
+// text returns the text at the path in the first message, such as token.id; empty if there is
+// none.
+func (a Answer) text(path string) string {
+	var value any
+	if json.NewDecoder(strings.NewReader(a.Text)).Decode(&value) != nil {
+		return ""
 	}
+	for name := range strings.SplitSeq(path, ".") {
+		message, _ := value.(map[string]any)
+		value = message[name]
+	}
+	text, _ := value.(string)
+	return text
 }

@@ -55,9 +55,25 @@ func codesIn(comment string) []connect.Code {
 }
 
 // codesOf returns the codes that a call of the method may return: those that the comments of
-// the method and its service mention as errors.
-func codesOf(m protoreflect.MethodDescriptor) []connect.Code {
-	_, ofAll, _ := strings.Cut(comment(m.Parent()), "Errors")
-	_, own, _ := strings.Cut(comment(m), "Errors")
-	return codesIn(ofAll + own)
+// the method and its service mention as errors. The errors of AdminService are those of all
+// methods for operators, whose callers may also be rejected.
+func (s Schema) codesOf(m protoreflect.MethodDescriptor) []connect.Code {
+	if requirementOf(m) == "" {
+		return codesIn(errorsOfAll(m.Parent()) + errorsOf(m))
+	}
+	rejected := []connect.Code{connect.CodeUnauthenticated, connect.CodePermissionDenied, connect.CodeResourceExhausted}
+	codes := append(codesIn(errorsOfAll(s.service(adminService))+errorsOf(m)), rejected...)
+	slices.Sort(codes)
+	return slices.Compact(codes)
+}
+
+// errorsOfAll returns what the comment of a service says about the errors of all methods.
+func errorsOfAll(service protoreflect.Descriptor) string {
+	first, _, _ := strings.Cut(errorsOf(service), ". ")
+	return first
+}
+
+func errorsOf(d protoreflect.Descriptor) string {
+	_, errs, _ := strings.Cut(comment(d), "Errors")
+	return errs
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/mig-controller/mig-controller/internal/rpc"
@@ -16,6 +17,7 @@ import (
 
 const (
 	adminService  = "migcontroller.v1.AdminService"
+	accessService = "migcontroller.v1.AccessService"
 	agentService  = "migcontroller.v1.AgentService"
 	streamService = "miglet.commands.CommandService"
 	errorDetail   = "migcontroller.v1.ErrorDetail"
@@ -23,14 +25,23 @@ const (
 	routesTag  = "AgentRoutes"
 	jsonType   = "application/json"
 	streamType = "application/connect+json"
+	bearer     = "bearer"
 )
+
+const aboutBearer = `A token that the controller has issued, or an identity token of an issuer that it accepts.
+An admin creates one with AccessService/CreateToken or "migctl token create".`
 
 const about = `The API of the MIG Controller for operators, and the HTTP routes of agents.
 
 In requests, names are accepted as they stand here and in snake_case, and 64-bit whole
-numbers as texts and as numbers. AdminService refuses members and names of enum values
-that it does not know; the agents' routes ignore them. In the answers of AdminService
-what is zero, false or empty is left out.
+numbers as texts and as numbers. AdminService and AccessService refuse members and names
+of enum values that they do not know; the agents' routes ignore them. In the answers of
+AdminService and AccessService what is zero, false or empty is left out.
+
+Operators need credentials, a token or a client certificate, unless the controller serves
+only its own machine, no issuer and no CA of operators is configured, and no token was
+ever created. Each of their operations says which role it requires. The agents' routes
+need no credentials.
 
 The methods also speak gRPC, gRPC-Web and Connect with Protobuf. Those without side
 effects also answer to GET, with the query ` + "`?connect=v1&encoding=json&message=`" + ` and the request.`
@@ -68,7 +79,15 @@ type tag struct {
 }
 
 type components struct {
-	Schemas object `json:"schemas"`
+	Schemas  object `json:"schemas"`
+	Security object `json:"securitySchemes"`
+}
+
+// securityScheme is a way to authenticate.
+type securityScheme struct {
+	Type        string `json:"type"`
+	Scheme      string `json:"scheme"`
+	Description string `json:"description"`
 }
 
 type operation struct {
@@ -76,6 +95,7 @@ type operation struct {
 	Tags        []string    `json:"tags"`
 	Summary     string      `json:"summary"`
 	Description string      `json:"description"`
+	Security    []object    `json:"security,omitzero"` // nil for that of the document
 	Parameters  []parameter `json:"parameters,omitempty"`
 	Request     *body       `json:"requestBody,omitempty"`
 	Responses   object      `json:"responses"`
@@ -106,10 +126,11 @@ type example struct {
 	Value   any    `json:"value"`
 }
 
-// OpenAPI returns the OpenAPI document of AdminService and of the agents'
+// OpenAPI returns the OpenAPI document of AdminService, of AccessService and of the agents'
 // routes, with the calls as examples.
 func (s Schema) OpenAPI() ([]byte, error) {
-	admin, agent := s.service(adminService), s.service(agentService)
+	agent := s.service(agentService)
+	operators := []protoreflect.ServiceDescriptor{s.service(adminService), s.service(accessService)}
 	doc := document{
 		OpenAPI: "3.1.0",
 		Info: info{
@@ -117,19 +138,22 @@ func (s Schema) OpenAPI() ([]byte, error) {
 			License: license{Name: "MIT", Identifier: "MIT"},
 		},
 		Servers:  []server{{URL: "/", Description: "The controller that serves this document."}},
-		Security: []object{}, // callers are not authenticated
-		Tags: []tag{
-			{Name: string(admin.Name()), Description: comment(admin)},
-			{Name: routesTag, Description: comment(agent)},
+		Security: []object{{}, {{bearer, []string{}}}}, // credentials may not be needed
+		Components: components{
+			Schemas:  s.components(operators, agent),
+			Security: object{{bearer, securityScheme{"http", "bearer", aboutBearer}}},
 		},
-		Components: components{Schemas: s.components(admin, agent)},
 	}
-	for _, m := range methods(admin) {
-		doc.Paths = append(doc.Paths, member{pathOf(m), object{{"post", s.adminOperation(m)}}})
+	for _, service := range operators {
+		doc.Tags = append(doc.Tags, tag{string(service.Name()), comment(service)})
+		for _, m := range methods(service) {
+			doc.Paths = append(doc.Paths, member{pathOf(m), object{{"post", s.operatorOperation(m)}}})
+		}
 	}
+	doc.Tags = append(doc.Tags, tag{routesTag, comment(agent)})
 	for _, r := range rpc.AgentRoutes() {
 		m := agent.Methods().ByName(protoreflect.Name(r.RPC))
-		doc.Paths = append(doc.Paths, member{r.Pattern, object{{strings.ToLower(r.Method), routeOperation(r, m)}}})
+		doc.Paths = append(doc.Paths, member{r.Pattern, object{{strings.ToLower(r.Method), s.routeOperation(r, m)}}})
 	}
 	data, err := encode(doc)
 	if err != nil {
@@ -150,7 +174,7 @@ func pathOf(m protoreflect.MethodDescriptor) string {
 	return fmt.Sprintf("/%s/%s", m.Parent().FullName(), m.Name())
 }
 
-func (s Schema) components(admin, agent protoreflect.ServiceDescriptor) object {
+func (s Schema) components(operators []protoreflect.ServiceDescriptor, agent protoreflect.ServiceDescriptor) object {
 	var out object
 	var requests []protoreflect.MessageDescriptor // requests, whose unknown members are refused
 	add := func(d dialect, roots ...protoreflect.MessageDescriptor) {
@@ -174,9 +198,11 @@ func (s Schema) components(admin, agent protoreflect.ServiceDescriptor) object {
 			}
 		}
 	}
-	for _, m := range methods(admin) {
-		requests = append(requests, m.Input())
-		add(connectJSON, m.Input(), m.Output())
+	for _, service := range operators {
+		for _, m := range methods(service) {
+			requests = append(requests, m.Input())
+			add(connectJSON, m.Input(), m.Output())
+		}
 	}
 	for _, m := range methods(agent) {
 		add(routeJSON, m.Output())
@@ -185,10 +211,10 @@ func (s Schema) components(admin, agent protoreflect.ServiceDescriptor) object {
 	return append(out, member{"Error", errorSchema()}, member{"EndOfStream", endOfStream()})
 }
 
-func (s Schema) adminOperation(m protoreflect.MethodDescriptor) operation {
+func (s Schema) operatorOperation(m protoreflect.MethodDescriptor) operation {
 	o := operation{
 		ID: operationID(string(m.Parent().Name()), m), Tags: []string{string(m.Parent().Name())},
-		Summary: summary(comment(m)), Description: comment(m),
+		Summary: summary(comment(m)), Description: comment(m) + "\n\n" + requirementText(m),
 		Request: &body{Required: true, Content: object{{jsonType, content{ref(m.Input().Name()), examples(m, false)}}}},
 	}
 	answer := body{Description: comment(m.Output()), Content: object{{jsonType, content{Schema: ref(m.Output().Name())}}}}
@@ -204,7 +230,7 @@ func (s Schema) adminOperation(m protoreflect.MethodDescriptor) operation {
 		o.Responses = append(o.Responses, wrongMethod("unknown"), wrongType("unknown"))
 		return o
 	}
-	o.Responses = append(o.Responses, errorResponses(m, wrongMethod("unknown"), wrongType("unknown"))...)
+	o.Responses = append(o.Responses, errorResponses(s.codesOf(m), wrongMethod("unknown"), wrongType("unknown"))...)
 	return o
 }
 
@@ -227,14 +253,15 @@ func errorResponse(description string) body {
 	return body{Description: description, Content: object{{jsonType, content{Schema: ref("Error")}}}}
 }
 
-func routeOperation(r rpc.Route, m protoreflect.MethodDescriptor) operation {
+func (s Schema) routeOperation(r rpc.Route, m protoreflect.MethodDescriptor) operation {
 	vm := m.Input().Fields().ByName("vm_id")
 	o := operation{
 		ID: operationID(routesTag, m), Tags: []string{routesTag}, Summary: summary(comment(m)), Description: comment(m),
+		Security:   []object{}, // none
 		Parameters: []parameter{{"vm_id", "path", comment(vm), true, &jsonSchema{Type: "string", Pattern: "^" + idPattern + "$"}}},
 		Responses: append(object{{"200", body{
 			Description: comment(m.Output()), Content: object{{jsonType, content{Schema: ref(m.Output().Name())}}},
-		}}}, errorResponses(m, routeRefusals(r)...)...),
+		}}}, errorResponses(s.codesOf(m), routeRefusals(r)...)...),
 	}
 	if r.Body == "" {
 		return o
@@ -256,17 +283,17 @@ func routeRefusals(r rpc.Route) []member {
 	return refusals
 }
 
-// errorResponses returns a response for each status of the codes that the method may return,
+// errorResponses returns a response for each status of the codes that a method may return,
 // for requests that cannot be such a call, and one for all others.
-func errorResponses(m protoreflect.MethodDescriptor, refusals ...member) object {
-	codes := map[string][]string{}
-	for _, code := range codesOf(m) {
+func errorResponses(codes []connect.Code, refusals ...member) object {
+	byStatus := map[string][]string{}
+	for _, code := range codes {
 		status := strconv.Itoa(statuses[code])
-		codes[status] = append(codes[status], code.String())
+		byStatus[status] = append(byStatus[status], code.String())
 	}
 	out := object(refusals)
-	for _, status := range slices.Sorted(maps.Keys(codes)) {
-		out = append(out, member{status, errorResponse("Code " + strings.Join(codes[status], " or ") + ".")})
+	for _, status := range slices.Sorted(maps.Keys(byStatus)) {
+		out = append(out, member{status, errorResponse("Code " + strings.Join(byStatus[status], " or ") + ".")})
 	}
 	slices.SortFunc(out, func(a, b member) int { return strings.Compare(a.name, b.name) })
 	return append(out, member{"default", errorResponse("Any other error.")})

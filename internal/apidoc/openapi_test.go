@@ -197,24 +197,38 @@ func newValidator(t *testing.T, data []byte) validator.Validator {
 }
 
 // Every operation has the responses to a wrong HTTP method and, if it has a body, to a wrong
-// content type; the requests of AdminService, and only they, refuse unknown members; and no
-// name derived from an operation is the name of a message.
+// content type; those for operators, and only they, name a role, accept credentials and may
+// reject the caller; their requests, and only they, refuse unknown members; and no name derived
+// from an operation is the name of a message.
 func TestOpenAPIIsComplete(t *testing.T) {
 	t.Parallel()
 	var document struct {
 		Paths map[string]map[string]struct {
 			ID        string         `json:"operationId"`
+			About     string         `json:"description"`
+			Security  []any          `json:"security"`
 			Request   map[string]any `json:"requestBody"`
 			Responses map[string]any `json:"responses"`
 		} `json:"paths"`
 		Components struct {
-			Schemas map[string]map[string]any `json:"schemas"`
+			Schemas  map[string]map[string]any `json:"schemas"`
+			Security map[string]any            `json:"securitySchemes"`
 		} `json:"components"`
+		Security []map[string][]string `json:"security"`
 	}
 	require.NoError(t, json.Unmarshal(openAPI(t, loadSchema(t)), &document))
 	schemas := document.Components.Schemas
+	require.Equal(t, []map[string][]string{{}, {"bearer": {}}}, document.Security)
+	require.Contains(t, document.Components.Security, "bearer")
 	for path, operations := range document.Paths {
 		for _, o := range operations {
+			forOperators := !strings.HasPrefix(path, "/api/v1/")
+			require.Equal(t, forOperators, o.Security == nil, "%s inherits the security of the document", path)
+			require.Equal(t, forOperators, strings.Contains(o.About, "It requires the role "), path)
+			for _, status := range []string{"401", "403", "429"} {
+				_, rejects := o.Responses[status]
+				require.Equal(t, forOperators && !strings.HasSuffix(path, "/WatchFleet"), rejects, "%s %s", path, status)
+			}
 			require.Contains(t, o.Responses, "405", path)
 			if o.Request != nil {
 				require.Contains(t, o.Responses, "415", path)

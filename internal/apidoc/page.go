@@ -17,17 +17,20 @@ import (
 var pageText string
 
 var pageTemplate = template.Must(template.New("api.md").Funcs(template.FuncMap{
-	"anchor":  strings.ToLower,
-	"cell":    cell,
-	"comment": comment,
-	"fields":  fields,
-	"methods": methods,
-	"path":    pathOf,
-	"pure":    hasNoSideEffects,
-	"status":  statusText,
-	"summary": func(d protoreflect.Descriptor) string { return summary(comment(d)) },
-	"type":    typeText,
-	"values":  values,
+	"anchor":      strings.ToLower,
+	"cell":        cell,
+	"comment":     comment,
+	"fields":      fields,
+	"methods":     methods,
+	"path":        pathOf,
+	"operators":   isForOperators,
+	"pure":        hasNoSideEffects,
+	"requirement": requirementOf,
+	"requires":    requirementText,
+	"status":      statusText,
+	"summary":     func(d protoreflect.Descriptor) string { return summary(comment(d)) },
+	"type":        typeText,
+	"values":      values,
 }).Parse(pageText))
 
 // page is the data of the template.
@@ -54,7 +57,9 @@ type reason struct {
 
 // Page returns docs/api.md with these answers to the calls.
 func (s Schema) Page(answers []Answer) (string, error) {
-	p := page{Services: []protoreflect.ServiceDescriptor{s.service(adminService), s.service(agentService), s.service(streamService)}}
+	p := page{Services: []protoreflect.ServiceDescriptor{
+		s.service(adminService), s.service(agentService), s.service(streamService), s.service(accessService),
+	}}
 	var roots, shown []protoreflect.MessageDescriptor
 	for _, service := range p.Services {
 		for _, m := range methods(service) {

@@ -1,6 +1,7 @@
 package apidoc
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/rpc"
 )
 
@@ -31,8 +33,8 @@ func TestPage(t *testing.T) {
 	for i, c := range calls {
 		got := sh.runUntil(t, s.command(c, kept), c.until)
 		require.Equal(t, c.status, got.Status, "%s: %s\n%s", c.rpc, c.body, got.Text)
-		answers[i] = got
-		if printed, ok := printedAnswer(string(content), s.command(c, printedKept)); ok && stable(t, printed) == stable(t, got.Text) {
+		answers[i] = c.withoutSecret(got)
+		if printed, ok := printedAnswer(string(content), s.command(c, printedKept)); ok && stable(t, printed) == stable(t, answers[i].Text) {
 			answers[i].Text = printed
 		}
 		c.keepFrom(got, kept)
@@ -42,6 +44,35 @@ func TestPage(t *testing.T) {
 	require.NoError(t, err)
 	requireCommitted(t, pageFile, page)
 	requireDocumented(t, s, sh.exchanges)
+}
+
+// withoutSecret returns the response with the secret of the page in place of the real one.
+func (c call) withoutSecret(a Answer) Answer {
+	if secret := a.text("secret"); secret != "" {
+		a.Text = strings.ReplaceAll(a.Text, secret, c.shown)
+	}
+	return a
+}
+
+// The secrets in the page have the right form, but not the checksum: nobody takes them for
+// leaked ones.
+func TestSecretsAreInvented(t *testing.T) {
+	t.Parallel()
+	form := regexp.MustCompile(`^migc_[A-Z2-7]{33}$`)
+	created := 0
+	for _, c := range calls {
+		if c.rpc == "CreateToken" && c.status == http.StatusOK {
+			created++
+			require.Regexp(t, form, c.shown)
+			require.False(t, auth.IsSecret(c.shown), c.shown)
+		}
+	}
+	require.NotZero(t, created)
+	page, err := os.ReadFile(pageFile)
+	require.NoError(t, err)
+	for _, secret := range regexp.MustCompile(`migc_\w+`).FindAllString(string(page), -1) {
+		require.False(t, auth.IsSecret(secret), secret)
+	}
 }
 
 // awaitRunners waits until the simulated agents have registered their runners.
@@ -68,7 +99,7 @@ func TestEveryMethodHasACall(t *testing.T) {
 		called[c.rpc] = called[c.rpc] || !c.onRoute()
 		called[c.rpc+" by its route"] = called[c.rpc+" by its route"] || c.onRoute()
 	}
-	for _, service := range []protoreflect.FullName{adminService, agentService} {
+	for _, service := range []protoreflect.FullName{adminService, accessService, agentService} {
 		for _, m := range methods(s.service(service)) {
 			require.True(t, called[string(m.Name())], "%s has no call", m.FullName())
 		}

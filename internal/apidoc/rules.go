@@ -21,17 +21,21 @@ var rules = map[protoreflect.FullName]struct {
 	// most is the maximum of a number; the minimum is 0.
 	most map[string]int
 }{
-	"miglet.commands.Command":                {required: []string{"type"}, filters: []string{"id"}},
-	"migcontroller.v1.SendCommandRequest":    {required: []string{"vmId", "command"}, ids: []string{"vmId"}, most: map[string]int{"maxDeliveries": fleet.MaxDeliveriesLimit}},
-	"migcontroller.v1.GetCommandRequest":     {required: []string{"commandId"}, ids: []string{"commandId"}},
-	"migcontroller.v1.ListCommandsRequest":   {filters: []string{"vmId"}, most: pages},
-	"migcontroller.v1.CancelCommandRequest":  {required: []string{"commandId"}, ids: []string{"commandId"}},
-	"migcontroller.v1.GetVMRequest":          {required: []string{"vmId"}, ids: []string{"vmId"}},
-	"migcontroller.v1.ListVMsRequest":        {most: pages},
-	"migcontroller.v1.ListEventsRequest":     {filters: []string{"vmId"}, most: pages},
-	"migcontroller.v1.ListHeartbeatsRequest": {required: []string{"vmId"}, ids: []string{"vmId"}, most: pages},
-	"migcontroller.v1.WatchFleetRequest":     {filters: []string{"vmId"}},
-	"migcontroller.v1.SetLogLevelRequest":    {required: []string{"level"}},
+	"miglet.commands.Command":                 {required: []string{"type"}, filters: []string{"id"}},
+	"migcontroller.v1.SendCommandRequest":     {required: []string{"vmId", "command"}, ids: []string{"vmId"}, most: map[string]int{"maxDeliveries": fleet.MaxDeliveriesLimit}},
+	"migcontroller.v1.GetCommandRequest":      {required: []string{"commandId"}, ids: []string{"commandId"}},
+	"migcontroller.v1.ListCommandsRequest":    {filters: []string{"vmId"}, most: pages},
+	"migcontroller.v1.CancelCommandRequest":   {required: []string{"commandId"}, ids: []string{"commandId"}},
+	"migcontroller.v1.GetVMRequest":           {required: []string{"vmId"}, ids: []string{"vmId"}},
+	"migcontroller.v1.ListVMsRequest":         {most: pages},
+	"migcontroller.v1.ListEventsRequest":      {filters: []string{"vmId"}, most: pages},
+	"migcontroller.v1.ListHeartbeatsRequest":  {required: []string{"vmId"}, ids: []string{"vmId"}, most: pages},
+	"migcontroller.v1.WatchFleetRequest":      {filters: []string{"vmId"}},
+	"migcontroller.v1.SetLogLevelRequest":     {required: []string{"level"}},
+	"migcontroller.v1.CreateTokenRequest":     {required: []string{"name", "role"}, ids: []string{"name"}},
+	"migcontroller.v1.ListTokensRequest":      {most: pages},
+	"migcontroller.v1.RevokeTokenRequest":     {required: []string{"tokenId"}},
+	"migcontroller.v1.ListAuditEventsRequest": {filters: []string{"vmId", "commandId"}, most: pages},
 }
 
 var pages = map[string]int{"pageSize": control.MaxPageSize}

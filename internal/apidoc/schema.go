@@ -56,10 +56,12 @@ func find[D protoreflect.Descriptor](s Schema, name protoreflect.FullName) D {
 	return d
 }
 
-// method returns the method of AdminService or AgentService of that name.
+// method returns the method of that name of a service with unary methods.
 func (s Schema) method(name string) protoreflect.MethodDescriptor {
-	if m := s.service(adminService).Methods().ByName(protoreflect.Name(name)); m != nil {
-		return m
+	for _, service := range []protoreflect.FullName{adminService, accessService} {
+		if m := s.service(service).Methods().ByName(protoreflect.Name(name)); m != nil {
+			return m
+		}
 	}
 	return s.service(agentService).Methods().ByName(protoreflect.Name(name))
 }

@@ -17,7 +17,7 @@ var madeUp = []struct {
 }{
 	{regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$`), "a time"},
 	{regexp.MustCompile(`^1\d{9}$`), "a time in Unix seconds"},
-	{regexp.MustCompile(`^(cmd|reg)-[a-z2-7]{26}$`), "an id"},
+	{regexp.MustCompile(`^((cmd|reg|req)-[a-z2-7]{26}|tok-[a-z2-7]{16})$`), "an id"},
 }
 
 // volatile are members whose values differ from run to run.

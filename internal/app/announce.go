@@ -41,6 +41,7 @@ func (a *App) facts(s summary) []slog.Attr {
 		slog.String(dataDirKey, absolute(a.options.DataDir)),
 		slog.String(databaseKey, s.Database),
 		slog.String(journalKey, journal),
+		slog.String(operatorsKey, s.Operators),
 		slog.String(runnersKey, s.Runners),
 	}
 	if addr := a.MetricsAddr(); addr != "" {
@@ -77,10 +78,6 @@ func (a *App) print(facts []slog.Attr) {
 }
 
 func (a *App) warn(warnings []string) {
-	if a.options.Insecure {
-		a.log.Warn("--insecure: callers are not authenticated, and anyone who can reach these addresses can command the fleet",
-			httpAddrKey, a.HTTPAddr(), grpcAddrKey, a.GRPCAddr())
-	}
 	if len(a.options.UnknownVariables()) > 0 {
 		a.log.Warn("environment variables with the prefix of options that are not options", namesKey, a.options.UnknownVariables())
 	}

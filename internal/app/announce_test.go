@@ -17,7 +17,7 @@ func TestAnnounceText(t *testing.T) {
 	t.Parallel()
 	o, err := config.Parse(freePorts(t), []string{"CONTROLLER_HTPP_ADDR=x"})
 	require.NoError(t, err)
-	o.RegistrationToken, o.Insecure, o.Journal = "hush", true, false
+	o.RegistrationToken, o.Journal = "hush", false
 	var out, logged output
 	a, err := newApp(t.Context(), o, newLogger(o, &logged), &out, newFakeService().wiring())
 	require.NoError(t, err)
@@ -27,7 +27,7 @@ func TestAnnounceText(t *testing.T) {
 	} {
 		require.Contains(t, out.String(), want)
 	}
-	for _, want := range []string{"WARN  fake warning", "WARN  --insecure", "CONTROLLER_HTPP_ADDR"} {
+	for _, want := range []string{"WARN  fake warning", "CONTROLLER_HTPP_ADDR"} {
 		require.Contains(t, logged.String(), want)
 	}
 	require.NotContains(t, out.String()+logged.String(), "hush")

@@ -17,6 +17,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/httpserver"
+	"github.com/mig-controller/mig-controller/internal/logkey"
 	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/rpc"
@@ -34,7 +35,8 @@ type App struct {
 	lock     *dataLock
 	bound    bound
 	gate     *gate
-	serving  atomic.Int64 // how many listeners are being accepted on
+	socket   *controlSocket // nil if it could not be created
+	serving  atomic.Int64   // how many listeners are being accepted on
 	server   *httpserver.Server
 	metrics  *httpserver.Server // of --metrics-addr; nil without it
 	timeouts stopTimeouts
@@ -86,6 +88,10 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	if err != nil {
 		return nil, err
 	}
+	clientCAs, err := readClientCAs(o, log)
+	if err != nil {
+		return nil, err
+	}
 	lock, err := lockData(o.DataDir, database)
 	if err != nil {
 		return nil, err
@@ -95,7 +101,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 		lock.release()
 		return nil, err
 	}
-	svc, err := w.newService(ctx, o, log, metrics)
+	svc, err := w.newService(ctx, o, front{endpoints, clientCAs}, log, metrics)
 	if err != nil {
 		b.close()
 		lock.release()
@@ -105,10 +111,7 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 		options: o, log: log, stdout: stdout, service: svc, cert: cert, lock: lock, bound: b,
 		gate: &gate{handler: svc.Handler()}, timeouts: defaultStopTimeouts(),
 	}
-	var serving, calling *tls.Config
-	if cert != nil {
-		serving, calling = cert.ServerConfig(), cert.ClientConfig()
-	}
+	serving, calling := tlsConfigs(cert, clientCAs)
 	server := httpserver.Options{
 		Handler: a.gate, TLS: serving, Proxies: o.ProxyPrefixes(), Crowded: httpserver.Crowded(o.Simulate),
 		ConnContext: withConnection, Log: log, Metrics: metrics,
@@ -116,6 +119,9 @@ func newApp(ctx context.Context, o config.Options, log *slog.Logger, stdout io.W
 	a.server = httpserver.New(server)
 	if b.metrics != nil {
 		a.metrics = newMetricsServer(o, server, metrics, log)
+	}
+	if a.socket, err = listenControl(ctx, o.DataDir, a.gate, log); err != nil {
+		log.Warn("operators cannot use the control socket", logkey.Error, err)
 	}
 	svc.Ready().Add(readiness.Check{Name: "listeners", Run: a.checkListeners})
 	a.simulate = func(ctx context.Context) error { return w.simulate(ctx, o, a.GRPCAddr(), calling) }
@@ -130,6 +136,28 @@ func readCertificate(o config.Options, log *slog.Logger, metrics prometheus.Regi
 		return nil, err
 	}
 	return httpserver.NewCertificate([2]string{o.TLSCert, o.TLSKey}, o.Certificate, log, metrics)
+}
+
+// readClientCAs returns the CAs of operators' client certificates, nil if the options name none,
+// or a *config.OptionError.
+func readClientCAs(o config.Options, log *slog.Logger) (*httpserver.ClientCAs, error) {
+	given, err := o.ClientCA()
+	if err != nil || !given {
+		return nil, err
+	}
+	return httpserver.NewClientCAs(o.OperatorClientCA, o.ClientCAs, log)
+}
+
+// tlsConfigs returns the configurations of TLS for the servers and for the simulated agents; nil
+// without a certificate.
+func tlsConfigs(cert *httpserver.Certificate, clientCAs *httpserver.ClientCAs) (serving, calling *tls.Config) {
+	if cert != nil {
+		serving, calling = cert.ServerConfig(), cert.ClientConfig()
+	}
+	if clientCAs != nil {
+		serving = clientCAs.Accept(serving)
+	}
+	return serving, calling
 }
 
 // withConnection returns a context for the calls on an HTTP/2 connection.
@@ -205,6 +233,9 @@ var errStopTooLong = errors.New("the stop took too long and was aborted")
 func (a *App) Close() error {
 	a.closed.Do(func() {
 		a.bound.close()
+		if a.socket != nil {
+			a.socket.close()
+		}
 		a.closeErr = a.service.Close()
 		a.lock.release()
 	})
@@ -236,6 +267,9 @@ func (a *App) start(ctx context.Context) *running {
 			defer a.serving.Add(-1)
 			serve(a.server, l)
 		})
+	}
+	if a.socket != nil {
+		r.serving.Go(func() { a.socket.serve(a.log) })
 	}
 	if a.metrics != nil {
 		r.metrics.Go(func() { serve(a.metrics, a.bound.metrics) })
@@ -274,6 +308,9 @@ func (a *App) stop(ctx context.Context, r *running) error {
 		_ = a.server.Close() // The stop is being aborted.
 	}
 	sessions.Wait()
+	if a.socket != nil {
+		a.socket.close()
+	}
 	r.simulators.Wait()
 	r.serving.Wait()
 	select {

@@ -183,7 +183,7 @@ func TestFailedStartFreesEverything(t *testing.T) {
 	t.Parallel()
 	o := testOptions(t)
 	broken := newFakeService().wiring()
-	broken.newService = func(context.Context, config.Options, *slog.Logger, *prometheus.Registry) (service, error) {
+	broken.newService = func(context.Context, config.Options, front, *slog.Logger, *prometheus.Registry) (service, error) {
 		return nil, errors.New("no store")
 	}
 	_, err := newApp(t.Context(), o, quiet(), io.Discard, broken)

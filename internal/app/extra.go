@@ -21,8 +21,8 @@ func NewWith(ctx context.Context, o config.Options, log *slog.Logger, stdout io.
 // wiringWith returns the wiring of a controller that also serves extra, unless extra is nil.
 func wiringWith(extra rpc.Extra) wiring {
 	return wiring{
-		newService: func(ctx context.Context, o config.Options, log *slog.Logger, metrics *prometheus.Registry) (service, error) {
-			return newService(ctx, o, log, metrics, extra)
+		newService: func(ctx context.Context, o config.Options, f front, log *slog.Logger, metrics *prometheus.Registry) (service, error) {
+			return newService(ctx, o, f, log, metrics, extra)
 		},
 		simulate: simulate, lookup: config.LookupHost, droppedLines: func() float64 { return 0 },
 	}

@@ -29,6 +29,11 @@ func (b bound) close() {
 	}
 }
 
+// addressOf returns an endpoint in the form of package httpserver.
+func addressOf(e config.Endpoint) httpserver.Address {
+	return httpserver.Address{Option: e.Option, Host: e.Host, Port: e.Port, Replaceable: e.Replaceable}
+}
+
 // bind listens on all addresses, with one listener for the API if its addresses are equal.
 // Port 0 is never equal: each address gets its own free port.
 func bind(ctx context.Context, e config.Endpoints, log *slog.Logger) (b bound, err error) {
@@ -37,7 +42,7 @@ func bind(ctx context.Context, e config.Endpoints, log *slog.Logger) (b bound, e
 			b.close() // Nothing has been accepted yet.
 		}
 	}()
-	http, grpc := httpserver.Address(e.HTTP), httpserver.Address(e.GRPC)
+	http, grpc := addressOf(e.HTTP), addressOf(e.GRPC)
 	if b.http, err = httpserver.Listen(ctx, http, log); err != nil {
 		return b, err
 	}
@@ -47,7 +52,7 @@ func bind(ctx context.Context, e config.Endpoints, log *slog.Logger) (b bound, e
 		return b, err
 	}
 	if e.Metrics != nil {
-		b.metrics, err = httpserver.Listen(ctx, httpserver.Address(*e.Metrics), log)
+		b.metrics, err = httpserver.Listen(ctx, addressOf(*e.Metrics), log)
 	}
 	return b, err
 }

@@ -30,6 +30,7 @@ const (
 	namesKey     = "names"
 	openFilesKey = "open_files"
 	revertsAtKey = "reverts_at"
+	operatorsKey = "operators"
 	runnersKey   = "runners"
 	signalKey    = "signal"
 	simulatedKey = "simulated"

@@ -28,7 +28,13 @@ const (
 // or SIGTERM, 1 after a failure or a signal during the stop, 2 when an option is invalid. With a
 // drain delay the stop begins after it, or with the second signal. After the options are read,
 // the controller does not depend on stdout and stderr: they may block or fail. SIGHUP is ignored.
-func Main(args []string, stdout, stderr io.Writer) int {
+//
+// "controller token …" creates, lists and revokes tokens of the running controller instead, with
+// migctl.
+func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, migctl CommandLine) int {
+	if len(args) > 0 && args[0] == tokenCommand {
+		return runToken(args[1:], os.Environ(), stdin, stdout, stderr, migctl)
+	}
 	var background sync.WaitGroup
 	stop := make(chan struct{})
 	background.Go(func() { returnMemory(stop) })

@@ -55,14 +55,14 @@ func TestSignalStops(t *testing.T) {
 		svc := newFakeService()
 		p := newProcess(svc)
 		status := make(chan int, 1)
-		args := freePorts(t, "--log-format=json", "--insecure", "--registration-token=hush")
+		args := freePorts(t, "--log-format=json", "--registration-token=hush")
 		go func() { status <- p.run(args) }()
 		<-svc.running
 		p.kill <- s
 		require.Equal(t, exitOK, <-status, p.err.String())
 		require.Equal(t, []string{"run", "end sessions", "run ended", "close"}, svc.history())
 		require.Empty(t, p.out.String(), "with a JSON log nothing else is printed")
-		requireJSONLines(t, p.err.String(), "controller started", "stopped", "fake warning", "--insecure")
+		requireJSONLines(t, p.err.String(), "controller started", "stopped", "fake warning")
 		require.NotContains(t, p.err.String(), "hush")
 	}
 }
@@ -131,7 +131,7 @@ func TestSignalWhileStarting(t *testing.T) {
 	svc := newFakeService()
 	p := newProcess(svc)
 	starting := make(chan struct{})
-	p.wiring.newService = func(ctx context.Context, _ config.Options, _ *slog.Logger, _ *prometheus.Registry) (service, error) {
+	p.wiring.newService = func(ctx context.Context, _ config.Options, _ front, _ *slog.Logger, _ *prometheus.Registry) (service, error) {
 		close(starting)
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -185,7 +185,7 @@ func TestExposedAddressExits(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "data")
 		require.Equal(t, exitUsage, p.run([]string{"--http-addr=localhost:0", "--data-dir=" + dir, "--log-format=" + format}))
 		require.Contains(t, p.err.String(), "--grpc-addr must be a loopback address")
-		require.Contains(t, p.err.String(), "--insecure")
+		require.Contains(t, p.err.String(), "--agent-auth off")
 		require.Contains(t, p.err.String(), "CONTROLLER_GRPC_ADDR")
 		require.NoDirExists(t, dir, "a refused controller leaves nothing behind")
 		if format == "json" {
@@ -221,10 +221,10 @@ func TestVersionFromLinker(t *testing.T) {
 func TestMainRefuses(t *testing.T) {
 	t.Parallel()
 	var out, errs output
-	require.Equal(t, exitUsage, Main([]string{"--nonsense"}, &out, &errs))
+	require.Equal(t, exitUsage, Main([]string{"--nonsense"}, nil, &out, &errs, nil))
 	require.Contains(t, errs.String(), "--nonsense")
 	var wrong output
-	require.Equal(t, exitUsage, Main([]string{"--simulate=many"}, &out, &wrong))
+	require.Equal(t, exitUsage, Main([]string{"--simulate=many"}, nil, &out, &wrong, nil))
 	require.Contains(t, wrong.String(), "controller: --simulate must be a whole number (from the command line)\n")
 	require.Empty(t, out.String())
 	_, err := New(t.Context(), config.Options{}, slog.New(slog.DiscardHandler), &out)
@@ -253,7 +253,7 @@ func newFakeService() *fakeService {
 
 func (f *fakeService) wiring() wiring {
 	return wiring{
-		newService: func(context.Context, config.Options, *slog.Logger, *prometheus.Registry) (service, error) {
+		newService: func(context.Context, config.Options, front, *slog.Logger, *prometheus.Registry) (service, error) {
 			return f, nil
 		},
 		droppedLines: func() float64 { return 0 },

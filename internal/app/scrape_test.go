@@ -21,7 +21,7 @@ func BenchmarkScrape(b *testing.B) {
 		b.Run(fmt.Sprintf("VMs=%d", vms), func(b *testing.B) {
 			o := testOptions(b)
 			o.Journal, o.RegistrationToken = false, "token"
-			svc, err := newService(b.Context(), o, quiet(), metric.NewRegistry(), nil)
+			svc, err := newService(b.Context(), o, front{}, quiet(), metric.NewRegistry(), nil)
 			require.NoError(b, err)
 			b.Cleanup(func() { require.NoError(b, svc.Close()) })
 			c, ok := svc.(*controller)

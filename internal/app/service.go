@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/mig-controller/mig-controller/internal/config"
+	"github.com/mig-controller/mig-controller/internal/httpserver"
 	"github.com/mig-controller/mig-controller/internal/readiness"
 )
 
@@ -32,6 +33,12 @@ type service interface {
 	Close() error
 }
 
+// front is what the service has to know about the servers in front of it.
+type front struct {
+	endpoints config.Endpoints
+	clientCAs *httpserver.ClientCAs // nil without --operator-client-ca
+}
+
 // summary is shown to the operator at the start. It contains no secret.
 type summary struct {
 	// Database names the store.
@@ -42,13 +49,15 @@ type summary struct {
 	Traces string
 	// Warnings are logged, each on its own line.
 	Warnings []string
+	// Operators describes what credentials operators need.
+	Operators string
 }
 
 // wiring has the parts of an App that tests replace.
 type wiring struct {
 	// newService opens the store and registers its metrics. Close ends everything that it
 	// starts.
-	newService func(ctx context.Context, o config.Options, log *slog.Logger, metrics *prometheus.Registry) (service, error)
+	newService func(ctx context.Context, o config.Options, f front, log *slog.Logger, metrics *prometheus.Registry) (service, error)
 	// droppedLines returns how many lines for stdout and stderr were dropped.
 	droppedLines func() float64
 	// simulate runs o.Simulate agents against the gRPC address until ctx ends,

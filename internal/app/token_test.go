@@ -51,7 +51,7 @@ func TestAnotherTokenInTheFileIsTriedAtOnce(t *testing.T) {
 	write("OLD")
 	o := testOptions(t)
 	o.RegistrationTokenFile, o.RunnerURL = file, "https://ci.example/o"
-	svc, err := newService(t.Context(), o, quiet(), metric.NewRegistry(), nil)
+	svc, err := newService(t.Context(), o, front{}, quiet(), metric.NewRegistry(), nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, svc.Close()) })
 	c, ok := svc.(*controller)

@@ -12,6 +12,9 @@ import (
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mig-controller/mig-controller/internal/audit"
+	"github.com/mig-controller/mig-controller/internal/auth"
+	"github.com/mig-controller/mig-controller/internal/auth/oidc"
 	"github.com/mig-controller/mig-controller/internal/config"
 	"github.com/mig-controller/mig-controller/internal/control"
 	"github.com/mig-controller/mig-controller/internal/engine"
@@ -40,6 +43,9 @@ type controller struct {
 	sessions    *session.Registry
 	maintenance *maintenance.Maintenance // nil until the rest has started
 	control     *control.Control
+	tokens      *auth.Tokens
+	operators   *auth.Authenticator
+	rejections  *audit.Rejections
 	registrar   *registration.Registrar
 	tokenFile   *registration.FileWatch // nil without a token file
 	handler     http.Handler
@@ -51,16 +57,18 @@ type controller struct {
 
 // newService opens the store and the journal and starts the background work.
 func newService(
-	ctx context.Context, o config.Options, log *slog.Logger, metrics *prometheus.Registry, extra rpc.Extra,
+	ctx context.Context, o config.Options, f front, log *slog.Logger, metrics *prometheus.Registry, extra rpc.Extra,
 ) (service, error) {
 	log, level := controlled(o, log)
 	c := &controller{clock: wallclock.System(), ready: readiness.New(), level: level, log: log}
-	if err := c.open(ctx, o, log, metrics); err != nil {
+	if err := c.open(ctx, o, f, log, metrics); err != nil {
 		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // a close is not cancelled
 	}
 	c.control = control.New(control.Options{
-		Engine: c.engine, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log, Traces: c.commandTraces(), Metrics: metrics,
+		Engine: c.engine, Tokens: c.tokens, Defaults: commandDefaults(o), Clock: c.clock.Now, Log: log, Traces: c.commandTraces(), Metrics: metrics,
 	})
+	c.rejections = audit.NewRejections(c.engine, c.clock.Now, log) //nolint:contextcheck // it outlives ctx
+	c.operators = auth.New(c.authentication(o, f, log, metrics))
 	requests := rpc.NewRequests(metrics)
 	interceptors, err := c.interceptors(log, requests)
 	if err != nil {
@@ -74,9 +82,10 @@ func newService(
 		Agents:   c.sessions,
 		Commands: rpc.NewStreamService(c.sessions, Version(), log),
 		Admin: rpc.NewAdminService(c.control, rpc.Server{
-			Version: Version(), StartedAt: now(), Sessions: c.sessionCount, Log: level,
+			Version: Version(), StartedAt: now(), Sessions: c.sessionCount, LiveVMs: c.sessions.LiveVMs, Log: level,
 		}),
-		Ready:    c.ready,
+		Access: rpc.NewAccessService(c.tokens, c.control), Operators: c.operators,
+		Ready: c.ready, Warnings: c.summary.Warnings,
 		Requests: requests, MetricsPage: page,
 		Stopping: c.sessions.Stopping(),
 		Options:  []connect.HandlerOption{connect.WithInterceptors(interceptors...)},
@@ -86,9 +95,24 @@ func newService(
 	return c, nil
 }
 
+// authentication returns the options for how operators authenticate.
+func (c *controller) authentication(o config.Options, f front, log *slog.Logger, metrics prometheus.Registerer) auth.Options {
+	options := auth.Options{
+		Tokens: c.tokens, Exposed: f.endpoints.Exposed(), Insecure: o.InsecureOperators, Clock: c.clock.Now, Metrics: metrics,
+		Rejected: c.rejections.Record,
+	}
+	if len(o.Operators.OIDC) > 0 {
+		options.Identity = oidc.New(o.Operators.OIDC, nil, c.clock.Now, log, metrics)
+	}
+	if f.clientCAs != nil {
+		options.Certificates = auth.NewCertificates(o.Operators.Certificates, f.clientCAs.Trusts, c.clock.Now)
+	}
+	return options
+}
+
 // interceptors returns those of all calls, outermost first.
 func (c *controller) interceptors(log *slog.Logger, requests *rpc.Requests) ([]connect.Interceptor, error) {
-	all := []connect.Interceptor{rpc.NewErrorInterceptor(log, requests)}
+	all := []connect.Interceptor{rpc.NewErrorInterceptor(log, requests), rpc.NewAuditInterceptor(c.engine, log, c.clock.Now)}
 	if c.traces == nil {
 		return all, nil
 	}
@@ -104,7 +128,7 @@ func (c *controller) commandTraces() *tracing.Commands {
 	return tracing.NewCommands(c.traces.Requests(), c.traces.Linked())
 }
 
-func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logger, metrics prometheus.Registerer) error {
+func (c *controller) open(ctx context.Context, o config.Options, f front, log *slog.Logger, metrics prometheus.Registerer) error {
 	pools := metric.NewPools(o.MetricsPools)
 	var err error
 	if c.traces, err = startTraces(ctx, log); err != nil {
@@ -119,6 +143,9 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 	}
 	warnEmptyDatabase(path, o.DataDir, log)
 	if c.engine, err = startEngine(ctx, path, rules(o), c.clock.Now, log, metrics); err != nil {
+		return err
+	}
+	if c.tokens, err = auth.OpenTokens(ctx, c.engine, c.clock.Now, log, metrics); err != nil {
 		return err
 	}
 	if o.Journal {
@@ -140,7 +167,7 @@ func (c *controller) open(ctx context.Context, o config.Options, log *slog.Logge
 		Engine: c.engine, Sessions: c.sessions, Journal: c.journal, Retention: retention(o), Checks: c.ready,
 		Clock: c.clock.Now, Follow: c.clock, Log: log, Metrics: metrics, Pools: pools,
 	})
-	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Traces: c.traces.Describe(), Warnings: o.RunnerWarnings()}
+	c.summary = summary{Database: "sqlite " + absolute(path), Runners: c.registrar.Describe(), Traces: c.traces.Describe(), Warnings: o.Warnings(f.endpoints)}
 	if o.RegistrationTokenFile != "" {
 		c.tokenFile = registration.NewFileWatch(o.RegistrationTokenFile, now, log, metrics)
 		c.tokenFile.Changed = c.sessions.RunnersConfigured
@@ -172,7 +199,7 @@ func startEngine(
 func retention(o config.Options) engine.Retention {
 	return engine.Retention{
 		Events: o.RetainEvents, Heartbeats: o.RetainHeartbeats, Commands: o.RetainCommands,
-		VMs: o.RetainVMs, Changes: o.RetainChanges,
+		VMs: o.RetainVMs, Changes: o.RetainChanges, Audit: o.RetainAudit,
 	}
 }
 
@@ -204,16 +231,33 @@ func (c *controller) Handler() http.Handler { return c.handler }
 func (c *controller) Ready() *readiness.Checks { return c.ready }
 
 // Summary describes the controller.
-func (c *controller) Summary() summary { return c.summary }
+func (c *controller) Summary() summary {
+	s := c.summary
+	s.Operators = describeOperators(c.operators)
+	return s
+}
+
+// describeOperators returns what credentials operators need.
+func describeOperators(a *auth.Authenticator) string {
+	switch {
+	case a.Required():
+		return "need credentials"
+	case a.Insecure:
+		return "need no credentials, by --insecure-operators"
+	default:
+		return "need no credentials on this machine, until the first token is created"
+	}
+}
 
 func (c *controller) sessionCount() int { return c.sessions.Stats().Sessions }
 
-// Run watches the token file and repeats the checks of readiness. The other parts do their own
-// background work.
+// Run watches the token file, repeats the checks of readiness and maintains the tokens of
+// operators. The other parts do their own background work.
 func (c *controller) Run(ctx context.Context) error {
-	var checks sync.WaitGroup
-	checks.Go(func() { c.maintenance.RepeatChecks(ctx) })
-	defer checks.Wait()
+	var upkeep sync.WaitGroup
+	upkeep.Go(func() { c.maintenance.RepeatChecks(ctx) })
+	upkeep.Go(func() { c.tokens.Run(ctx) })
+	defer upkeep.Wait()
 	if c.tokenFile != nil {
 		c.tokenFile.Run(ctx)
 	}
@@ -247,6 +291,9 @@ func (c *controller) Close() error {
 	c.ready.Close()
 	if c.journal != nil {
 		errs = append(errs, c.journal.Close())
+	}
+	if c.rejections != nil {
+		c.rejections.Close()
 	}
 	if c.engine != nil {
 		errs = append(errs, c.engine.Close())

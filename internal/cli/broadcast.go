@@ -283,6 +283,9 @@ func (in *invocation) summarise(ctx context.Context, results []sendResult, waite
 	if t.uncertain > 0 && !in.structured() {
 		fmt.Fprintln(in.stderr, "  migctl command ID shows whether a command was accepted; migctl cancel ID cancels it.")
 	}
+	if f := in.denial(t.lastErr); f != nil && !in.structured() {
+		in.showHint(f)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -301,6 +304,7 @@ type drainCmd struct {
 	VMs  []string `arg:"" name:"vm" help:"The ids of the VMs."`
 	Wait duration `default:"1m" placeholder:"TIME" help:"Wait up to this long for each agent's ack (${default})."`
 	TTL  duration `name:"ttl" placeholder:"TIME" help:"How long the command may wait for delivery. Default: the controller's, 1h unless configured otherwise."`
+	reasonFlag
 }
 
 // Help returns the command's help text.
@@ -309,13 +313,13 @@ func (drainCmd) Help() string {
 		"Sends the command drain to each VM. SUCCEEDED means that the agent has accepted it; a running job continues "+
 			"to its end, which migctl watch --vm VM shows.",
 		"migctl drain vm-1 vm-2",
-		"migctl drain vm-1 --wait 5m",
+		"migctl drain vm-1 --wait 5m --reason 'kernel update'",
 	)
 }
 
 // Run drains VMs.
 func (cmd drainCmd) Run(ctx context.Context, in *invocation) error {
-	req, err := parameters{TTL: cmd.TTL}.request("drain")
+	req, err := parameters{TTL: cmd.TTL, reasonFlag: cmd.reasonFlag}.request("drain")
 	if err != nil {
 		return err
 	}

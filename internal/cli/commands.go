@@ -86,13 +86,14 @@ func (in *invocation) commandTable(commands []*migcontrollerv1.CommandRecord) ta
 		{title: "DELIVERED", wide: true},
 		{title: "FINISHED", wide: true},
 		{title: "EXPIRES", wide: true},
+		{title: "REQUESTED BY", wide: true},
 		{title: "REASON", drop: 2, text: true},
 	}}
 	for _, c := range commands {
 		t.add(
 			plain(c.GetCommand().GetId()), plain(c.GetVmId()), plain(c.GetCommand().GetType()), stateCell(c.GetState()),
 			plain(strconv.Itoa(int(c.GetAttempts()))), in.when(c.GetAcceptedAt()), in.when(c.GetDeliveredAt()),
-			in.when(c.GetFinishedAt()), in.when(c.GetExpiresAt()), plain(reason(c)),
+			in.when(c.GetFinishedAt()), in.when(c.GetExpiresAt()), plain(c.GetRequestedBy()), plain(reason(c)),
 		)
 	}
 	return t
@@ -176,6 +177,12 @@ func (in *invocation) commandFields(c *migcontrollerv1.CommandRecord) table {
 		t.field("  since", in.whenBoth(waiting.GetSince()))
 	}
 	t.field("Attempts", attempts(c))
+	if name := c.GetRequestedBy(); name != "" {
+		t.field("Requested by", plain(name))
+	}
+	if name := c.GetCancelledBy(); name != "" {
+		t.field("Cancelled by", plain(name))
+	}
 	t.field("Accepted", in.whenBoth(c.GetAcceptedAt()))
 	t.field("Delivered", in.whenBoth(c.GetDeliveredAt()))
 	t.field("Acked", in.whenBoth(c.GetAckedAt()))
@@ -224,6 +231,7 @@ func params(c *migcontrollerv1.CommandRecord) []string {
 
 type cancelCmd struct {
 	IDs []string `arg:"" name:"id" help:"The ids of the commands."`
+	reasonFlag
 }
 
 // Help returns the command's help text.
@@ -243,7 +251,7 @@ func (cmd cancelCmd) Run(ctx context.Context, in *invocation) error {
 	var first error
 	emptyMessage := "Nothing was cancelled."
 	for _, id := range cmd.IDs {
-		res, err := callRPC(ctx, in, 0, in.client.CancelCommand, &migcontrollerv1.CancelCommandRequest{CommandId: id})
+		res, err := callRPC(ctx, in, 0, in.client.CancelCommand, &migcontrollerv1.CancelCommandRequest{CommandId: id, Reason: cmd.Reason})
 		if err == nil {
 			cancelled = append(cancelled, res.GetCommand())
 			continue

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
 
 // completeWord is the hidden first argument with which the completion scripts request
@@ -19,7 +21,7 @@ const (
 	completeBash = "__complete-bash"
 )
 
-// completionTimeout limits the request for VM ids.
+// completionTimeout limits the request for VM ids or tokens.
 const completionTimeout = 2 * time.Second
 
 var completionScripts = map[string]string{
@@ -197,6 +199,8 @@ func (p program) flagValues(ctx context.Context, pos position) []string {
 		return p.vmIDs(ctx, pos.given)
 	case "state":
 		return []string{"pending", "delivered", "succeeded", "failed", "timed_out", "expired", "cancelled"}
+	case "action":
+		return actions()
 	case "context":
 		return p.contextNames()
 	default:
@@ -210,6 +214,8 @@ func (p program) argumentValues(ctx context.Context, pos position) []string {
 		return p.vmIDs(ctx, pos.given)
 	case pos.argument.Name == "type":
 		return commandTypes
+	case pos.argument.Name == "token":
+		return p.tokenIDs(ctx, pos.given)
 	case pos.argument.Name == "level":
 		return logLevels
 	case pos.argument.Name == "name" && slices.Contains([]string{"use-context", "set-context", "delete-context"}, pos.node.Name):
@@ -228,15 +234,9 @@ func enum(v *kong.Value) []string {
 
 // vmIDs returns the VM ids of the controller that the given flags select.
 func (p program) vmIDs(ctx context.Context, given map[string]string) []string {
-	in := newInvocation(p, globals{
-		Address: given["address"], Context: given["context"], Timeout: duration(completionTimeout),
-	})
-	if file, ok := given["ca-file"]; ok {
-		in.CAFile = &file
-	}
-	if file, ok := given["token-file"]; ok {
-		in.TokenFile = &file
-	}
+	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+	defer cancel()
+	in := p.completing(given)
 	if in.dial() != nil {
 		return nil
 	}
@@ -250,6 +250,40 @@ func (p program) vmIDs(ctx context.Context, given map[string]string) []string {
 		ids[i] = v.GetVmId()
 	}
 	return ids
+}
+
+// tokenIDs returns the ids of the tokens that can be revoked.
+func (p program) tokenIDs(ctx context.Context, given map[string]string) []string {
+	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+	defer cancel()
+	in := p.completing(given)
+	if in.dial() != nil {
+		return nil
+	}
+	defer in.close()
+	res, err := callRPC(ctx, in, 0, in.access.ListTokens, &migcontrollerv1.ListTokensRequest{PageSize: pageSize})
+	if err != nil {
+		return nil
+	}
+	ids := make([]string, len(res.GetTokens()))
+	for i, t := range res.GetTokens() {
+		ids[i] = t.GetId()
+	}
+	return ids
+}
+
+// completing returns an invocation with the given flags.
+func (p program) completing(given map[string]string) *invocation {
+	in := newInvocation(p, globals{
+		Address: given["address"], Context: given["context"], Timeout: duration(completionTimeout),
+	})
+	if file, ok := given["ca-file"]; ok {
+		in.CAFile = &file
+	}
+	if file, ok := given["token-file"]; ok {
+		in.TokenFile = &file
+	}
+	return in
 }
 
 func (p program) contextNames() []string {

@@ -187,6 +187,7 @@ type setContextCmd struct {
 	ServerName         *string `placeholder:"NAME" help:"The name that the controller's certificate must have. Default: the host of the address."`
 	InsecureSkipVerify *bool   `help:"Accept any certificate. Unsafe: any server that answers is trusted."`
 	TokenStdin         bool    `help:"Read a token from stdin and store it in the config file."`
+	TokenCommand       *string `placeholder:"COMMAND" help:"Send the token that this shell command prints."`
 }
 
 // Help returns the command's help text.
@@ -194,7 +195,8 @@ func (setContextCmd) Help() string {
 	return examples(
 		"Stores --address, --ca-file, --token-file and --plaintext-token as well. In an existing context only what is "+
 			"given changes; an empty value, as in --ca-file=, removes a setting. The file that --token-file names is "+
-			"read at each call.",
+			"read at each call. The command of --token-command runs once for each command of migctl, and again when the "+
+			"controller refuses its token, for at most 30 seconds.",
 		"migctl config set-context lab --address http://localhost:8080",
 		"migctl config set-context lab --token-file token",
 	)
@@ -247,7 +249,12 @@ func (cmd setContextCmd) change(in *invocation, t target) (target, error) {
 		t.InsecureSkipVerify = *cmd.InsecureSkipVerify
 	}
 	if in.TokenFile != nil {
-		t.Token, t.TokenFile = "", *in.TokenFile
+		t = t.withToken("")
+		t.TokenFile = *in.TokenFile
+	}
+	if cmd.TokenCommand != nil {
+		t = t.withToken("")
+		t.TokenCommand = *cmd.TokenCommand
 	}
 	if in.PlaintextToken != nil {
 		t.PlaintextToken = *in.PlaintextToken
@@ -257,7 +264,8 @@ func (cmd setContextCmd) change(in *invocation, t target) (target, error) {
 		if err != nil {
 			return t, fmt.Errorf("read the token: %w", err)
 		}
-		t.Token, t.TokenFile, t.tokenSource = strings.TrimSpace(string(content)), "", "--token-stdin"
+		t = t.withToken("--token-stdin")
+		t.Token = strings.TrimSpace(string(content))
 		if t.Token == "" {
 			return t, usage("--token-stdin: there is no token on stdin")
 		}

@@ -59,6 +59,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`\b(in )?\d+[smhd]\b( ago)?|\bnow\b`), "AGE"},
 	{regexp.MustCompile(`\bctl-[0-9a-f]{16}\b`), "CTL-ID"},
 	{regexp.MustCompile(`\breg-[a-z0-9]{26}\b`), "REG-ID"},
+	{regexp.MustCompile(`\btok-[a-z0-9]{16}\b`), "TOK-ID"},
 	{regexp.MustCompile(`--cursor \S+`), "--cursor CURSOR"},
 	{regexp.MustCompile(`\d+(\.\d+)?%`), "LOAD"},
 	{regexp.MustCompile(runtime.GOOS + "/" + runtime.GOARCH), "linux/amd64"},

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 )
@@ -59,19 +58,9 @@ func (cmd eventsCmd) Run(ctx context.Context, in *invocation) error {
 
 func (cmd eventsCmd) request(in *invocation) (*migcontrollerv1.ListEventsRequest, error) {
 	req := &migcontrollerv1.ListEventsRequest{VmId: cmd.VM, Type: cmd.Type}
-	since, err := cmd.Since.at("since", in.now())
-	if err != nil {
+	var err error
+	if req.Since, req.Until, err = in.period(cmd.Since, cmd.Until); err != nil {
 		return nil, err
-	}
-	until, err := cmd.Until.at("until", in.now())
-	if err != nil {
-		return nil, err
-	}
-	if !since.IsZero() {
-		req.Since = timestamppb.New(since)
-	}
-	if !until.IsZero() {
-		req.Until = timestamppb.New(until)
 	}
 	if cmd.Follow && req.GetUntil() != nil {
 		return nil, usage("--until and --follow exclude each other")

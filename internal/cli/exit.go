@@ -114,6 +114,10 @@ func (in *invocation) show(name string, f *failure) {
 		return
 	}
 	fmt.Fprintf(in.stderr, "migctl: %s\n", printable(f.text))
+	in.showHint(f)
+}
+
+func (in *invocation) showHint(f *failure) {
 	for line := range strings.Lines(f.hint) {
 		fmt.Fprintf(in.stderr, "  %s\n", printable(strings.TrimSpace(line)))
 	}
@@ -162,15 +166,40 @@ func (in *invocation) explain(err error) *failure {
 	case !ok:
 		return &failure{code: exitFailed, text: err.Error()}
 	case rpcErr.Code() == connect.CodeUnauthenticated || rpcErr.Code() == connect.CodePermissionDenied:
-		return &failure{
-			code: exitNotAllowed, text: fmt.Sprintf("%s denied access: %s", in.address, messageOf(rpcErr)), status: rpcErr.Code().String(),
-			hint: "Provide a token with --token-file, MIGCTL_TOKEN or a context; migctl config view\n  shows what the contexts contain.",
-		}
+		return in.denied(rpcErr)
 	case connect.IsWireError(err) && !notController(rpcErr):
 		return in.rejected(err, rpcErr)
 	default:
 		return in.unreachable(err, rpcErr)
 	}
+}
+
+// denial returns the failure for err if access was denied, and else nil.
+func (in *invocation) denial(err error) *failure {
+	if err == nil {
+		return nil
+	}
+	if f := in.explain(err); f.code == exitNotAllowed {
+		return f
+	}
+	return nil
+}
+
+// denied returns the failure for a call that lacks credentials, a role or pools.
+func (in *invocation) denied(rpcErr *connect.Error) *failure {
+	f := &failure{
+		code: exitNotAllowed, text: fmt.Sprintf("%s denied access: %s", in.address, messageOf(rpcErr)),
+		status: rpcErr.Code().String(), detail: migclient.ErrorDetail(rpcErr),
+	}
+	switch {
+	case rpcErr.Code() == connect.CodePermissionDenied:
+		f.hint = "migctl whoami shows who you are, and what you may do."
+	case in.credentials == nil:
+		f.hint = "Provide a token with --token-file, MIGCTL_TOKEN or a context. To store one in a\n  context: migctl config set-context NAME --token-file FILE."
+	default:
+		f.hint = fmt.Sprintf("The token is from %s.", in.credentials.source)
+	}
+	return f
 }
 
 // messageOf returns the message of an error, or its code if it has none, as errors from a
@@ -253,12 +282,17 @@ func (in *invocation) rejected(err error, rpcErr *connect.Error) *failure {
 		f.hint = "Watch without --cursor; migctl events and migctl commands show what happened in between."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_DAMAGED:
 		f.hint = "Retrying does not help: the record is damaged and was set aside. See the controller's log."
+	case migcontrollerv1.ErrorReason_ERROR_REASON_TOO_MANY_FAILURES:
+		f.code, f.hint = exitNotAllowed, "Valid credentials are still accepted: provide a token with --token-file,\n  MIGCTL_TOKEN or a context."
+	case migcontrollerv1.ErrorReason_ERROR_REASON_TOO_MANY_TOKENS:
+		f.hint = "migctl token list shows the tokens, and migctl token revoke ends one."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING:
 		f.code, f.hint = exitUnavailable, "Try again once the controller is running again."
 	case migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE,
 		migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN:
 		f.code, f.hint = exitUnavailable, "Try again in a moment. If the error persists, see the controller's log."
-	case migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED:
+	case migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED,
+		migcontrollerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED, migcontrollerv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED:
 		rejectedByCode(f, rpcErr.Code(), in.address)
 	}
 	return f

@@ -54,6 +54,10 @@ type commandLine struct {
 	Cancel    cancelCmd    `cmd:"" group:"Act" help:"Cancel commands."`
 	LogLevel  logLevelCmd  `cmd:"" name:"log-level" group:"Act" help:"Show or change the level of the controller's log."`
 
+	WhoAmI whoAmICmd `cmd:"" name:"whoami" group:"Access" help:"Show who you are for the controller, and what you may do."`
+	Token  tokenCmd  `cmd:"" group:"Access" help:"Create, list and revoke tokens for operators and tools."`
+	Audit  auditCmd  `cmd:"" group:"Access" help:"List who requested which changes, and rejected requests, latest first."`
+
 	Config     configCmd     `cmd:"" group:"migctl itself" help:"Manage contexts: controllers with names."`
 	Options    optionsCmd    `cmd:"" group:"migctl itself" help:"Show the flags that every command has."`
 	Help       helpCmd       `cmd:"" group:"migctl itself" help:"Show the help of a command."`
@@ -77,7 +81,8 @@ Exit status:
   3    not found: what was named does not exist, or no VM matches a broadcast
   4    the controller cannot be reached, or cannot answer now
   5    timed out waiting for a command to end
-  6    access denied by the controller or a proxy in front of it
+  6    access denied by the controller or a proxy in front of it: no valid
+       credentials, or not the role or the pools that the command needs
   130  interrupted
 
 Start here:
@@ -123,6 +128,7 @@ func (p program) grammar(exit func(int)) []kong.Option {
 		kong.ExplicitGroups([]kong.Group{
 			{Key: "Look", Title: "Inspect the fleet:"},
 			{Key: "Act", Title: "Control the fleet:"},
+			{Key: "Access", Title: "Manage access:"},
 			{Key: "migctl itself", Title: "Manage migctl:"},
 		}),
 	}

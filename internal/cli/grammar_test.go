@@ -43,7 +43,7 @@ func TestVersionFlag(t *testing.T) {
 func TestHelpFits(t *testing.T) {
 	t.Parallel()
 	for command := range strings.SplitSeq(
-		",vms,vm,pools,commands,command,events,heartbeats,watch,send,broadcast,drain,cancel,log-level,options,help,completion,version,"+
+		",vms,vm,pools,commands,command,events,heartbeats,watch,send,broadcast,drain,cancel,log-level,whoami,token,token create,token list,token revoke,audit,options,help,completion,version,"+
 			"config,config get-contexts,config use-context,config set-context,config delete-context,config view", ",",
 	) {
 		for _, width := range []int{0, 80, 70} {

@@ -31,6 +31,9 @@ type invocation struct {
 	address   string
 	transport *http.Transport
 	client    migcontrollerv1connect.AdminServiceClient
+	access    migcontrollerv1connect.AccessServiceClient
+	// credentials are those of the target; nil before dial, and without a token.
+	credentials *credentials
 }
 
 func newInvocation(p program, g globals) *invocation {
@@ -55,13 +58,21 @@ func (in *invocation) dial() error {
 		MaxIdleConnsPerHost: broadcastLimit,
 		ForceAttemptHTTP2:   true,
 	}
+	url := in.address
+	if path := t.socket(); path != "" {
+		url = "http://localhost" // for the header Host
+		in.transport.Proxy = nil
+		in.transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", path)
+		}
+	}
 	options, err := in.connectTo(t)
 	if err != nil {
 		return err
 	}
-	in.client = migcontrollerv1connect.NewAdminServiceClient(
-		&http.Client{Transport: in.transport, CheckRedirect: noRedirect}, in.address, options...,
-	)
+	client := &http.Client{Transport: in.transport, CheckRedirect: noRedirect}
+	in.client = migcontrollerv1connect.NewAdminServiceClient(client, url, options...)
+	in.access = migcontrollerv1connect.NewAccessServiceClient(client, url, options...)
 	return nil
 }
 
@@ -82,13 +93,27 @@ func (in *invocation) close() {
 	}
 }
 
-// callRPC makes one call with a timeout of --timeout plus extra.
+// callRPC makes one call with a timeout of --timeout plus extra. If the controller refuses a
+// token that can be renewed, it renews the token and calls once more.
 func callRPC[Req, Res any](
 	ctx context.Context, in *invocation, extra time.Duration, call func(context.Context, *Req) (*Res, error), req *Req,
 ) (*Res, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(in.Timeout)+extra)
-	defer cancel()
-	return call(ctx, req)
+	once := func() (*Res, error) {
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(in.Timeout)+extra)
+		defer cancel()
+		return call(ctx, req)
+	}
+	used, err := in.credentials.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	res, err := once()
+	if renewed, failed := in.credentials.renew(ctx, used, err); failed != nil {
+		return nil, failed
+	} else if renewed {
+		return once()
+	}
+	return res, err
 }
 
 // listPages collects entries page by page, up to limit; 0 means all. It reports whether

@@ -12,7 +12,7 @@ import (
 func longIDs() table {
 	t := (&invocation{}).commandTable(nil)
 	add := func(id, vm, kind, state, accepted, why string) {
-		t.add(plain(id), plain(vm), plain(kind), plain(state), plain("1"), plain(accepted), cell{}, cell{}, cell{}, plain(why))
+		t.add(plain(id), plain(vm), plain(kind), plain(state), plain("1"), plain(accepted), cell{}, cell{}, cell{}, cell{}, plain(why))
 	}
 	add("ctl-0123456789abcdef", "runner-pool-a-7f3c9d2k-x1b2", "drain", "SUCCEEDED", "2h ago", "the agent acked it")
 	add("reg-pkrkotayajqdtuajrnue5r5qj7", "runner-pool-a-7f3c9d2k-x1b3", "register_runner", "FAILED", "30s ago",

@@ -19,6 +19,7 @@ const logLevelPrefix = "LOG_LEVEL_"
 type logLevelCmd struct {
 	Level string   `arg:"" optional:"" name:"level" help:"The new level: debug, info, warn or error. Default: show the level."`
 	For   duration `name:"for" placeholder:"TIME" help:"Return to the configured level after this time, at most 7d. Default: do not return by itself."`
+	reasonFlag
 }
 
 // Help returns the command's help text.
@@ -35,6 +36,8 @@ func (cmd logLevelCmd) Run(ctx context.Context, in *invocation) error {
 	switch {
 	case cmd.Level == "" && cmd.For > 0:
 		return usage("--for needs a level: debug, info, warn or error")
+	case cmd.Level == "" && cmd.Reason != "":
+		return usage("--reason needs a level: debug, info, warn or error")
 	case cmd.Level != "" && !slices.Contains(logLevels, cmd.Level):
 		return usage("%q must be one of %s", cmd.Level, strings.Join(logLevels, ", "))
 	}
@@ -64,7 +67,8 @@ func (cmd logLevelCmd) call(ctx context.Context, in *invocation) (*migcontroller
 		}, err
 	}
 	req := &migcontrollerv1.SetLogLevelRequest{
-		Level: migcontrollerv1.LogLevel(migcontrollerv1.LogLevel_value[logLevelPrefix+strings.ToUpper(cmd.Level)]),
+		Level:  migcontrollerv1.LogLevel(migcontrollerv1.LogLevel_value[logLevelPrefix+strings.ToUpper(cmd.Level)]),
+		Reason: cmd.Reason,
 	}
 	if cmd.For > 0 {
 		req.Duration = durationpb.New(time.Duration(cmd.For))

@@ -39,7 +39,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		width: widthOf(stdout), stderrWidth: widthOf(stderr),
 		now:   func() time.Time { return time.Now().UTC().Round(0) },
 		pause: pause, silence: migclient.Silence,
-		newID: newCommandID,
+		newID: newCommandID, tokenCommandTimeout: tokenCommandTimeout,
 	}
 	return p.run(ctx, args)
 }
@@ -62,6 +62,8 @@ type program struct {
 	silence time.Duration
 	// newID returns a new command id.
 	newID func() string
+	// tokenCommandTimeout limits a run of a token_command.
+	tokenCommandTimeout time.Duration
 }
 
 func (p program) run(ctx context.Context, args []string) int {

@@ -62,6 +62,7 @@ func newDriver(t *testing.T) *driver {
 	fleet := newFakeFleet()
 	mux := http.NewServeMux()
 	mux.Handle(migcontrollerv1connect.NewAdminServiceHandler(fleet))
+	mux.Handle(migcontrollerv1connect.NewAccessServiceHandler(&fakeAccess{fleet: fleet}))
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	ids := 0
@@ -79,7 +80,7 @@ func newDriver(t *testing.T) *driver {
 				fleet.advance(d)
 				return ctx.Err()
 			},
-			silence: migclient.Silence,
+			silence: migclient.Silence, tokenCommandTimeout: time.Minute,
 			newID: func() string {
 				lock.Lock()
 				defer lock.Unlock()

@@ -25,6 +25,11 @@ const (
 	retryPause = time.Second
 )
 
+// reasonFlag is the flag of every command that changes something.
+type reasonFlag struct {
+	Reason string `placeholder:"TEXT" help:"Why, for the audit: at most 1000 characters."`
+}
+
 // parameters are the flags that describe a command to send.
 type parameters struct {
 	Param      []string `sep:"none" placeholder:"NAME=TEXT" help:"A text parameter; can be repeated."`
@@ -35,6 +40,7 @@ type parameters struct {
 	AckTimeout duration `placeholder:"TIME" help:"How long the agent may take to ack. Default: the controller's, 30s unless configured otherwise."`
 
 	AnyType bool `help:"Send the type even if it looks misspelt."`
+	reasonFlag
 
 	MaxDeliveries int32 `placeholder:"N" help:"Deliver the command at most N times. Default: the controller's, 5 unless configured otherwise."`
 }
@@ -56,7 +62,7 @@ func (p parameters) request(kind string) (*migcontrollerv1.SendCommandRequest, e
 	if command.BoolParams, err = pairs("--bool", p.Bool, "true or false", strconv.ParseBool); err != nil {
 		return nil, err
 	}
-	req := &migcontrollerv1.SendCommandRequest{Command: command, MaxDeliveries: p.MaxDeliveries}
+	req := &migcontrollerv1.SendCommandRequest{Command: command, MaxDeliveries: p.MaxDeliveries, Reason: p.Reason}
 	if p.TTL > 0 {
 		req.Ttl = durationpb.New(time.Duration(p.TTL))
 	}

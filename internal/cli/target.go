@@ -6,12 +6,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"connectrpc.com/connect"
 
@@ -40,9 +40,11 @@ type target struct {
 	// the host of the address.
 	ServerName         string `yaml:"server_name,omitempty" json:"server_name,omitempty"`
 	InsecureSkipVerify bool   `yaml:"insecure_skip_verify,omitempty" json:"insecure_skip_verify,omitempty"`
-	// At most one of Token and TokenFile is set. The token is sent as a bearer token.
-	Token     string `yaml:"token,omitempty" json:"token,omitempty"`
-	TokenFile string `yaml:"token_file,omitempty" json:"token_file,omitempty"`
+	// At most one of Token, TokenFile and TokenCommand is set. The token is sent as a bearer
+	// token. TokenCommand is for the shell; it prints the token.
+	Token        string `yaml:"token,omitempty" json:"token,omitempty"`
+	TokenFile    string `yaml:"token_file,omitempty" json:"token_file,omitempty"`
+	TokenCommand string `yaml:"token_command,omitempty" json:"token_command,omitempty"`
 	// PlaintextToken allows sending the token to other machines over http.
 	PlaintextToken bool `yaml:"plaintext_token,omitempty" json:"plaintext_token,omitempty"`
 
@@ -75,12 +77,14 @@ func (in *invocation) findTarget() (target, error) {
 	}
 	switch env := in.environ[tokenEnv]; {
 	case in.TokenFile != nil:
-		t.Token, t.TokenFile, t.tokenSource = "", *in.TokenFile, "--token-file"
+		t = t.withToken("--token-file")
+		t.TokenFile = *in.TokenFile
 		if t.TokenFile == "" {
 			return target{}, usage("--token-file must name a file")
 		}
-	case env != "" && !named:
-		t.Token, t.TokenFile, t.tokenSource = env, "", tokenEnv
+	case env != "" && !named && t.socket() == "":
+		t = t.withToken(tokenEnv)
+		t.Token = env
 	}
 	return t, nil
 }
@@ -115,8 +119,33 @@ func (in *invocation) findController() (target, error) {
 	return t, err
 }
 
+// withToken returns the target without its token, for another one from source.
+func (t target) withToken(source string) target {
+	t.Token, t.TokenFile, t.TokenCommand, t.tokenSource = "", "", "", source
+	return t
+}
+
+// unixScheme begins the address of a controller's control socket.
+const unixScheme = "unix://"
+
+// socket returns the path of the control socket to connect to, or "" for an http or https
+// address.
+func (t target) socket() string {
+	path, _ := strings.CutPrefix(t.Address, unixScheme)
+	if path == t.Address {
+		return ""
+	}
+	return path
+}
+
 // checkAddress validates the address, and adds http:// if it has no scheme.
 func checkAddress(what, address string) (string, error) {
+	if path, socket := strings.CutPrefix(address, unixScheme); socket {
+		if !filepath.IsAbs(path) {
+			return "", usage("%s must have the absolute path of a socket after unix://", what)
+		}
+		return address, nil
+	}
 	if !strings.Contains(address, "://") {
 		address = "http://" + address
 	}
@@ -216,59 +245,11 @@ func (t target) tlsConfig() (*tls.Config, error) {
 	case t.CertFile == "":
 		return nil, t.invalid("cert_file", "must be given with key_file")
 	}
-	own, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-	if err != nil {
+	if _, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile); err != nil {
 		return nil, t.invalid("cert_file and key_file", "must be a PEM certificate and its key: %v", err)
 	}
-	secure.Certificates = []tls.Certificate{own}
+	secure.GetClientCertificate = migclient.ClientCertificate(t.CertFile, t.KeyFile)
 	return secure, nil
-}
-
-// bearer returns the option that sends the token, or nil if there is none. Errors never
-// contain the token.
-func (in *invocation) bearer(t target) (connect.ClientOption, error) {
-	if t.Token == "" && t.TokenFile == "" {
-		return nil, nil //nolint:nilnil // no token
-	}
-	if t.Token != "" && t.TokenFile != "" {
-		return nil, t.invalid("token", "must not be given with token_file")
-	}
-	token, what := t.Token, cmp.Or(t.tokenSource, t.fieldName("token"))
-	if t.TokenFile != "" {
-		what = cmp.Or(t.tokenSource, t.fieldName("token_file"))
-		content, err := readToken(t.TokenFile)
-		if err != nil {
-			return nil, usage("%s must be a readable file: %v", what, err)
-		}
-		in.warnReadable(t.TokenFile)
-		token = strings.TrimSpace(content)
-	}
-	var options []migclient.TokenOption
-	if t.PlaintextToken {
-		options = append(options, migclient.PlaintextToken)
-	}
-	bearer, err := migclient.WithToken(t.Address, token, options...)
-	if errors.Is(err, migclient.ErrPlaintextToken) {
-		return nil, &failure{
-			code: exitUsage, text: fmt.Sprintf("refusing to send the token to %s: it would travel unencrypted", t.Address),
-			hint: "Use an https address. --plaintext-token sends it anyway.",
-		}
-	}
-	if err != nil || len(token) > tokenLimit {
-		return nil, usage("%s must contain one token: 1 to %d visible ASCII characters without spaces", what, tokenLimit)
-	}
-	return bearer, nil
-}
-
-func readToken(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = f.Close() }() // opened read-only
-	// The extra bytes allow for a line ending, and detect a token that is too long.
-	content, err := io.ReadAll(io.LimitReader(f, tokenLimit+3))
-	return string(content), err
 }
 
 // warnReadable warns if a file with a secret is readable by other users.
@@ -294,6 +275,14 @@ func (t target) absolute(dir string) target {
 	return t
 }
 
+// certificateRefused reports whether err may be due to the client certificate or the lack of one.
+// With TLS 1.3 the alert arrives after the handshake, and is lost if a request is being written.
+func certificateRefused(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "remote error: tls:") || strings.Contains(text, "client conn could not be established") ||
+		strings.Contains(text, `"https://`) && (errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET))
+}
+
 // tlsHint returns a hint for a failed TLS handshake, or "" if err is not one.
 func tlsHint(err error) string {
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
@@ -308,9 +297,8 @@ func tlsHint(err error) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || strings.Contains(err.Error(), "HTTP response to HTTPS client") {
 		return "The server does not use TLS. Try the same address with http://."
 	}
-	// With TLS 1.3 the alert arrives after the handshake and may be lost.
-	if text := err.Error(); strings.Contains(text, "remote error: tls:") || strings.Contains(text, "client conn could not be established") {
-		return "The server may require a client certificate: migctl config set-context NAME\n  --cert-file FILE --key-file FILE."
+	if certificateRefused(err) {
+		return "The server may require a client certificate, or another one: migctl config\n  set-context NAME --cert-file FILE --key-file FILE."
 	}
 	return ""
 }

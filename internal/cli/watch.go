@@ -79,21 +79,35 @@ func (cmd watchCmd) resync(
 func (in *invocation) watch(
 	ctx context.Context, cursor, vm string, show func(*migcontrollerv1.WatchFleetResponse) error, resync func(cursor string) error,
 ) error {
+	used, err := in.credentials.use(ctx)
+	if err != nil {
+		return err
+	}
 	watchCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// --timeout applies to the first response only.
 	timeoutErr := connect.NewError(connect.CodeDeadlineExceeded, context.DeadlineExceeded)
 	first := time.AfterFunc(time.Duration(in.Timeout), func() { cancel(timeoutErr) })
 	defer first.Stop()
-	w := watchState{in: in, show: show, resync: resync, first: first}
+	w := watchState{in: in, cursor: cursor, show: show, resync: resync, first: first}
 	for {
-		err := w.follow(watchCtx, &migcontrollerv1.WatchFleetRequest{Cursor: cursor, VmId: vm})
+		err := w.follow(watchCtx, &migcontrollerv1.WatchFleetRequest{Cursor: w.cursor, VmId: vm})
+		renewed, failed := in.credentials.renew(ctx, used, err)
 		switch {
 		case ctx.Err() != nil:
 			return nil // interrupted
+		case failed != nil:
+			return failed
+		case renewed:
+			if used, err = in.credentials.use(ctx); err != nil {
+				return err
+			}
+			if !w.started {
+				first.Reset(time.Duration(in.Timeout))
+			}
 		case w.started && !w.failed && !w.incomplete && expired(err):
 			fmt.Fprintln(in.stderr, "The changes in between are no longer stored; listing everything again.")
-			cursor, w.incomplete = "", true
+			w.cursor, w.incomplete = "", true
 		default:
 			return err
 		}
@@ -103,6 +117,7 @@ func (in *invocation) watch(
 // watchState is the state of a watch across its streams.
 type watchState struct {
 	in     *invocation
+	cursor string
 	show   func(*migcontrollerv1.WatchFleetResponse) error
 	resync func(cursor string) error
 	first  *time.Timer // timeout of the first response
@@ -143,6 +158,7 @@ func (w *watchState) onDisconnect(err error) error {
 // receive shows one change, after reporting a new connection and resyncing if necessary.
 func (w *watchState) receive(change *migcontrollerv1.WatchFleetResponse) error {
 	w.first.Stop()
+	w.in.credentials.accepted()
 	if !w.started || w.disconnected {
 		w.in.reportConnected(w.started, w.incomplete)
 	}
@@ -153,6 +169,7 @@ func (w *watchState) receive(change *migcontrollerv1.WatchFleetResponse) error {
 			return err
 		}
 	}
+	w.cursor = change.GetCursor()
 	return w.show(change)
 }
 

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -39,41 +40,39 @@ type Endpoint struct {
 	Host, Port string
 	// Replaceable is whether a free port may be used if this one is in use.
 	Replaceable bool
+	// Exposed is whether other machines may reach it.
+	Exposed bool
 }
 
 // resolve returns the endpoint with the IP address of the option's host. The resolved
 // addresses are checked, and not the name, because the name could resolve differently later.
-// It returns an *OptionError when the host has no address, or when one of its addresses is
-// exposed and --insecure is not given.
+// It returns an *OptionError when the host has no address.
 func (o Options) resolve(ctx context.Context, option, addr string, lookup LookupFunc) (Endpoint, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return Endpoint{}, o.invalid(option, addressRule)
 	}
-	e := Endpoint{Option: option, Port: port, Replaceable: o.Simulate > 0 && o.origins[option] == ""}
-	exposed := true // whether other machines may reach it
+	e := Endpoint{Option: option, Port: port, Replaceable: o.Simulate > 0 && o.origins[option] == "", Exposed: true}
 	if host != "" {
 		ips, err := hostIPs(ctx, host, lookup)
 		if err != nil {
 			return Endpoint{}, o.invalid(option, "must have a host that resolves: %v", err)
 		}
 		e.Host = ips[0].String()
-		exposed = slices.ContainsFunc(ips, func(ip netip.Addr) bool { return !ip.IsLoopback() })
-	}
-	if exposed && !o.Insecure {
-		return Endpoint{}, o.invalid(option, "must be a loopback address such as localhost:%s: "+
-			"callers are not authenticated in this version, so anyone who can reach another address can %s. "+
-			"To serve it nevertheless, behind a firewall or an authenticating proxy, set --insecure", port, risk(option))
+		e.Exposed = slices.ContainsFunc(ips, func(ip netip.Addr) bool { return !ip.IsLoopback() })
 	}
 	return e, nil
 }
 
-// risk returns what anyone can do who can reach the address of an option.
-func risk(option string) string {
-	if option == metricsAddr {
-		return "read the metrics"
+// checkAgents returns an *OptionError when agents would have to be authenticated at the
+// endpoint.
+func (o Options) checkAgents(e Endpoint) error {
+	if e.Exposed && o.AgentAuth == AgentAuthStrict {
+		return o.invalid(e.Option, "must be a loopback address such as localhost:%s: "+
+			"this version cannot authenticate agents, so anyone who can reach another address can pose as a VM and get a registration token. "+
+			"To serve it nevertheless, behind a firewall, set --agent-auth off", e.Port)
 	}
-	return "command the fleet"
+	return nil
 }
 
 // OwnHosts returns the hosts of all addresses and --allowed-hosts, which requests may name in
@@ -120,14 +119,20 @@ type Endpoints struct {
 	Metrics    *Endpoint
 }
 
+// Exposed reports whether other machines may reach an address that serves operators.
+func (e Endpoints) Exposed() bool { return e.HTTP.Exposed || e.GRPC.Exposed }
+
 // Endpoints resolves the addresses. It returns an *OptionError when a host has no address,
-// when other machines can reach it and --insecure is not given, or when --metrics-addr is one
-// of the others.
+// when other machines can reach it and agents would have to be authenticated, or when
+// --metrics-addr is one of the others.
 func (o Options) Endpoints(ctx context.Context, lookup LookupFunc) (e Endpoints, err error) {
 	if e.HTTP, err = o.resolve(ctx, "http-addr", o.HTTPAddr, lookup); err != nil {
 		return Endpoints{}, err
 	}
 	if e.GRPC, err = o.resolve(ctx, "grpc-addr", o.GRPCAddr, lookup); err != nil {
+		return Endpoints{}, err
+	}
+	if err := cmp.Or(o.checkAgents(e.HTTP), o.checkAgents(e.GRPC)); err != nil {
 		return Endpoints{}, err
 	}
 	if o.MetricsAddr == "" {

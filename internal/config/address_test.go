@@ -25,8 +25,8 @@ func (n names) lookup(_ context.Context, host string) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// Without --insecure only loopback addresses are served, whatever their names; with it, all
-// are.
+// Only loopback addresses are served while agents would have to be authenticated, whatever
+// their names; with --agent-auth off, all are.
 func TestLoopbackRule(t *testing.T) {
 	t.Parallel()
 	dns := names{
@@ -60,11 +60,11 @@ func TestLoopbackRule(t *testing.T) {
 		"nothing:8080":             {rule: "must have a host that resolves"},
 		"unknown:8080":             {rule: "must have a host that resolves"},
 	} {
-		for _, insecure := range []bool{false, true} {
-			o := Options{Insecure: insecure}
-			e, err := o.resolve(t.Context(), "grpc-addr", addr, dns.lookup)
+		for _, mode := range []string{AgentAuthStrict, AgentAuthOff} {
+			o := Options{AgentAuth: mode, HTTPAddr: "127.0.0.1:0", GRPCAddr: addr}
+			e, err := o.Endpoints(t.Context(), dns.lookup)
 			rule := want.rule
-			if want.exposed && !insecure {
+			if want.exposed && mode == AgentAuthStrict {
 				rule = "must be a loopback address"
 			}
 			if rule != "" {
@@ -72,7 +72,8 @@ func TestLoopbackRule(t *testing.T) {
 				continue
 			}
 			require.NoError(t, err, addr)
-			require.Equal(t, want.listen, net.JoinHostPort(e.Host, e.Port))
+			require.Equal(t, want.listen, net.JoinHostPort(e.GRPC.Host, e.GRPC.Port))
+			require.Equal(t, want.exposed, e.Exposed(), addr)
 		}
 	}
 }
@@ -80,11 +81,11 @@ func TestLoopbackRule(t *testing.T) {
 // The error for an exposed address says what to do.
 func TestRefusalOfExposedAddress(t *testing.T) {
 	t.Parallel()
-	o := Options{origins: map[string]string{"http-addr": "here"}}
-	_, err := o.resolve(t.Context(), "http-addr", ":8080", names{}.lookup)
+	o := Options{AgentAuth: AgentAuthStrict, HTTPAddr: ":8080", GRPCAddr: "127.0.0.1:0", origins: map[string]string{"http-addr": "here"}}
+	_, err := o.Endpoints(t.Context(), names{}.lookup)
 	require.EqualError(t, err, "--http-addr must be a loopback address such as localhost:8080: "+
-		"callers are not authenticated in this version, so anyone who can reach another address can command the fleet. "+
-		"To serve it nevertheless, behind a firewall or an authenticating proxy, set --insecure (from here)")
+		"this version cannot authenticate agents, so anyone who can reach another address can pose as a VM and get a registration token. "+
+		"To serve it nevertheless, behind a firewall, set --agent-auth off (from here)")
 }
 
 // Only default ports of a simulation are replaceable.

@@ -39,6 +39,7 @@ func (o Options) Check() error {
 		{"allow-origins", !slices.ContainsFunc(o.AllowOrigins, isNotOrigin), originRule},
 		{"allowed-hosts", !slices.ContainsFunc(o.AllowedHosts, isNotHost), hostRule},
 		{"proxies", !slices.ContainsFunc(o.Proxies, isNotPrefix), prefixRule},
+		{"agent-auth", slices.Contains(agentAuths, o.AgentAuth), "must be strict or off"},
 		{"drain-delay", o.DrainDelay >= 0 && o.DrainDelay <= maxDrainDelay, "must be from 0 to 5m"},
 		{"data-dir", o.DataDir != "", "must name a directory"},
 		{"registration-token", !strings.ContainsFunc(o.RegistrationToken.Reveal(), unicode.IsSpace), "must be without white space"},
@@ -51,6 +52,7 @@ func (o Options) Check() error {
 		{"retain-commands", o.RetainCommands >= 0, retentionRule},
 		{"retain-vms", o.RetainVMs >= 0, retentionRule},
 		{"retain-changes", o.RetainChanges >= 0, retentionRule},
+		{"retain-audit", o.RetainAudit >= 0, retentionRule},
 		{"retain-files", o.RetainFiles >= 0, retentionRule},
 		{"report-rate", o.ReportRate == 0 || o.ReportRate >= 16<<10 && o.ReportRate <= 1<<30, reportRateRule},
 		{"log-level", slices.Contains(logLevels, o.LogLevel), "must be debug, info, warn or error"},
@@ -122,6 +124,14 @@ func (o Options) ProxyPrefixes() []netip.Prefix {
 	}
 	return prefixes
 }
+
+// The values of AgentAuth.
+const (
+	AgentAuthStrict = "strict"
+	AgentAuthOff    = "off"
+)
+
+var agentAuths = []string{AgentAuthStrict, AgentAuthOff}
 
 // FormatJSON is the value of LogFormat for a log of JSON records.
 const FormatJSON = "json"

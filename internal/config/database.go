@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// ControlSocket returns the path of the control socket of a data directory.
+func ControlSocket(dataDir string) string { return filepath.Join(dataDir, StateDir, "control.sock") }
+
 // StateDir is the controller's own directory within the data directory. No VM
 // can have its name: ids do not begin with `_`.
 const StateDir = "_state"

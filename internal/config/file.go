@@ -26,32 +26,43 @@ type fileValue struct {
 	origin string
 }
 
-// readConfig reads a YAML file of options. All of it must be valid, including values that
-// flags or the environment override. It returns an *OptionError, for --config if the file
-// cannot be read or parsed, and for the option otherwise.
-func readConfig(path string, options map[string]*kong.Flag) (configFile, error) {
+// readConfig reads a YAML file of options and the section about operators. All of it must be
+// valid, including values that flags or the environment override. It returns an *OptionError,
+// for --config if the file cannot be read or parsed, and for an option that is invalid.
+func readConfig(path string, options map[string]*kong.Flag) (file configFile, operators Operators, err error) {
 	lines, err := readYAML(path)
 	if err != nil {
-		return nil, &OptionError{Option: configOption, Rule: err.Error()}
+		return nil, Operators{}, &OptionError{Option: configOption, Rule: err.Error()}
 	}
-	file := configFile{}
+	file = configFile{}
+	sectionSeen := false
 	for i := 0; i+1 < len(lines); i += 2 {
 		key, value := lines[i], lines[i+1]
 		origin := fmt.Sprintf("%s, line %d", path, key.Line)
+		if key.Value == operatorsSection {
+			if sectionSeen {
+				return nil, Operators{}, section{name: operatorsSection, file: path, line: key.Line}.invalid("must be set once")
+			}
+			sectionSeen = true
+			if operators, err = readOperators(path, key, value); err != nil {
+				return nil, Operators{}, err
+			}
+			continue
+		}
 		flag, known := options[key.Value]
 		if !known || key.Value == configOption {
-			return nil, unknownKey(key.Value, origin, options)
+			return nil, Operators{}, unknownKey(key.Value, origin, options)
 		}
 		if _, twice := file[key.Value]; twice {
-			return nil, &OptionError{Option: key.Value, Rule: "must be set once in a file", Origin: origin}
+			return nil, Operators{}, &OptionError{Option: key.Value, Rule: "must be set once in a file", Origin: origin}
 		}
 		text, rule := scalarText(flag.Target.Type(), resolveAlias(value))
 		if rule != "" {
-			return nil, &OptionError{Option: key.Value, Rule: rule, Origin: origin}
+			return nil, Operators{}, &OptionError{Option: key.Value, Rule: rule, Origin: origin}
 		}
 		file[key.Value] = fileValue{text: text, origin: origin}
 	}
-	return file, nil
+	return file, operators, nil
 }
 
 // readYAML returns the keys of the file, each followed by its value.
@@ -153,6 +164,8 @@ func unknownKey(key, origin string, options map[string]*kong.Flag) error {
 	switch _, near := options[guess]; {
 	case key == configOption:
 		return &OptionError{Option: key, Rule: "must be a flag or in the environment: a file cannot name another file", Origin: origin}
+	case alike(key, operatorsSection):
+		return fmt.Errorf("there is no option %q; did you mean %q? (from %s)", key, operatorsSection, origin)
 	case near && guess != configOption:
 		return fmt.Errorf("there is no option %q; did you mean %q? (from %s)", key, guess, origin)
 	default:

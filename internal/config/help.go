@@ -17,6 +17,12 @@ const helpHead = `controller commands a fleet of short-lived CI machines: it kee
 to the agent on each VM, delivers commands, and keeps what the agents report.
 
 Usage: controller [--option=value ...]
+       controller token create NAME --role ROLE [--data-dir DIR]
+       controller token list | revoke ID
+
+Operators and tools need a token, unless they are on the controller's machine
+and no token was ever created. "controller token" works without one for the
+controller's user; "controller token --help" says more.
 
 Beside each option are its [default] and its environment variable.
 `

@@ -47,7 +47,7 @@ func TestHelpGroups(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{
-		"Addresses", "Data", "Runners", "Commands", "Log", "Simulation", "Configuration file", "Help",
+		"Addresses", "Access", "Data", "Runners", "Commands", "Log", "Simulation", "Configuration file", "Help",
 	}, order)
 }
 

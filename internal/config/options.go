@@ -9,6 +9,7 @@ import (
 // The groups of options in the help.
 const (
 	groupAddresses = "Addresses"
+	groupAccess    = "Access"
 	groupHelp      = "Help"
 )
 
@@ -17,10 +18,11 @@ const (
 type Options struct {
 	HTTPAddr string `name:"http-addr" group:"Addresses" default:"localhost:8080" placeholder:"HOST:PORT" help:"Address for people, tools and agents that use HTTP. Port 0 selects a free port; without a host it listens on all interfaces."`
 	GRPCAddr string `name:"grpc-addr" group:"Addresses" default:"localhost:50051" placeholder:"HOST:PORT" help:"Address for agents that use gRPC. Both addresses serve everything and may be the same."`
-	Insecure bool   `name:"insecure" group:"Addresses" help:"Allow addresses that other machines can reach although callers are not authenticated: anyone who can reach them can command the fleet."`
 	// TLSCert and TLSKey are given both or not at all.
 	TLSCert string `name:"tls-cert" group:"Addresses" placeholder:"FILE" help:"PEM file with the certificate, followed by those of its issuers. Both addresses then serve TLS only; without it both are plaintext. The file is read again when it changes."`
 	TLSKey  string `name:"tls-key" group:"Addresses" placeholder:"FILE" help:"PEM file with the key of that certificate."`
+	// OperatorClientCA needs TLSCert and Operators.Certificates.
+	OperatorClientCA string `name:"operator-client-ca" group:"Addresses" placeholder:"FILE" help:"PEM file with the CAs of operators' client certificates. The section operators.certificates of the configuration file has the roles. Needs --tls-cert. The file is read again when it changes."`
 	// AllowOrigins each have a scheme, a host and optionally a port.
 	AllowOrigins []string `name:"allow-origins" group:"Addresses" placeholder:"ORIGIN,..." help:"Web origins whose pages may call the controller from a browser, such as https://ci.example.com, separated by commas."`
 	// AllowedHosts are names and addresses without port.
@@ -33,6 +35,12 @@ type Options struct {
 	MetricsAddr  string `name:"metrics-addr" group:"Addresses" placeholder:"HOST:PORT" help:"Address for /metrics alone, such as localhost:9464; both other addresses then do not serve it. Without a host it is localhost."`
 	MetricsPools int    `name:"metrics-pools" group:"Addresses" default:"50" placeholder:"N" help:"Number of pools that have their own values in metrics, which are the first that are seen; the others are counted together as other. At most 1000."`
 
+	// InsecureOperators is never needed on loopback, where operators need no credentials until
+	// authentication is configured.
+	InsecureOperators bool `name:"insecure-operators" group:"Access" help:"Let operators and tools without credentials do everything: anyone who can reach the addresses can command the fleet."`
+	// AgentAuth is AgentAuthStrict or AgentAuthOff.
+	AgentAuth string `name:"agent-auth" group:"Access" default:"strict" placeholder:"MODE" help:"Authentication of agents: strict or off. This version cannot authenticate agents, so strict allows only loopback addresses; with off, anyone who can reach an address can pose as a VM and get a registration token."`
+
 	DataDir          string        `name:"data-dir" group:"Data" default:"./controller_data" placeholder:"DIR" help:"Directory for the database and the JSON files of each VM. Only one controller at a time can use it."`
 	DatabaseURL      string        `name:"database-url" group:"Data" placeholder:"URL" help:"SQLite file to use instead of the one in the data directory: a path, file:PATH or sqlite:///PATH."`
 	Journal          bool          `name:"journal" group:"Data" default:"true" negatable:"" help:"Also write events and heartbeats as JSON files, in a directory for each VM."`
@@ -41,6 +49,7 @@ type Options struct {
 	RetainCommands   time.Duration `name:"retain-commands" group:"Data" default:"30d" placeholder:"AGE" help:"How long commands are kept after they have ended; 0 is forever."`
 	RetainVMs        time.Duration `name:"retain-vms" group:"Data" default:"30d" placeholder:"AGE" help:"How long a VM is kept after it was last seen; 0 is forever."`
 	RetainChanges    time.Duration `name:"retain-changes" group:"Data" default:"6h" placeholder:"AGE" help:"How long changes are kept, which limits how far back a watch can resume; 0 is forever."`
+	RetainAudit      time.Duration `name:"retain-audit" group:"Data" default:"400d" placeholder:"AGE" help:"How long audit events are kept; 0 is forever."`
 	RetainFiles      time.Duration `name:"retain-files" group:"Data" default:"24h" placeholder:"AGE" help:"How long JSON files are kept; 0 is forever."`
 	MinFreeSpace     Size          `name:"min-free-space" group:"Data" default:"auto" placeholder:"SIZE" help:"Free space below which no JSON files are written, such as 2GiB, so that the database has the rest. 0 is no limit, and auto is 1GiB, or a twentieth of the file system if that is less."`
 
@@ -68,6 +77,9 @@ type Options struct {
 	Simulate int `name:"simulate" group:"Simulation" default:"0" placeholder:"N" help:"Run N simulated VMs in this process, at most 1000. The first executes every command; the others behave like today's agents and are replaced after one job; the fourth fails its first registration, the fifth restarts. If default ports are taken, free ones are used."`
 
 	Config string `name:"config" group:"Configuration file" placeholder:"FILE" help:"YAML file with options by name."`
+
+	// Operators is a section of the configuration file.
+	Operators Operators `kong:"-"`
 
 	// origins has the origin of each option that was set.
 	origins map[string]string

@@ -58,7 +58,7 @@ func Parse(args, environ []string) (Options, error) {
 		return Options{}, src.explain(err, args)
 	}
 	o := line.Options
-	o.origins, o.unknown = src.origins, src.unknown
+	o.origins, o.unknown, o.Operators = src.origins, src.unknown, src.operators
 	return o, o.Check()
 }
 
@@ -81,8 +81,10 @@ func newParser(line *commandLine) (*kong.Kong, error) {
 type sources struct {
 	environ []string
 	file    configFile
-	origins map[string]string
-	unknown []string
+	// operators is the section of the file.
+	operators Operators
+	origins   map[string]string
+	unknown   []string
 }
 
 // open records which options are flags and reads the configuration file.
@@ -109,12 +111,12 @@ func (s *sources) open(ctx *kong.Context) error {
 	if path == "" {
 		return nil
 	}
-	file, err := readConfig(path, flags)
+	file, operators, err := readConfig(path, flags)
 	var unreadable *OptionError
 	if errors.As(err, &unreadable) && unreadable.Origin == "" {
 		unreadable.Origin = origin
 	}
-	s.file = file
+	s.file, s.operators = file, operators
 	return err
 }
 

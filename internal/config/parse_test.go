@@ -51,9 +51,11 @@ func trials() map[string]trial {
 	return map[string]trial{
 		"http-addr":               texts(func(o Options) any { return o.HTTPAddr }, "localhost:1", "[::1]:0", address),
 		"grpc-addr":               texts(func(o Options) any { return o.GRPCAddr }, "localhost:1", ":65535", address),
-		"insecure":                switches(func(o Options) any { return o.Insecure }),
+		"insecure-operators":      switches(func(o Options) any { return o.InsecureOperators }),
+		"agent-auth":              texts(func(o Options) any { return o.AgentAuth }, "off", "strict", map[string]string{"warn": "must be strict or off"}),
 		"tls-cert":                texts(func(o Options) any { return o.TLSCert }, "a", "b", nil),
 		"tls-key":                 texts(func(o Options) any { return o.TLSKey }, "a", "b", nil),
+		"operator-client-ca":      texts(func(o Options) any { return o.OperatorClientCA }, "a", "b", nil),
 		"drain-delay":             {func(o Options) any { return o.DrainDelay }, [2]string{"2m", "1m30s"}, [2]any{2 * time.Minute, 90 * time.Second}, map[string]string{"soon": durationRule, "-1s": "must be from 0 to 5m", "6m": "must be from 0 to 5m"}},
 		"data-dir":                texts(func(o Options) any { return o.DataDir }, "a", "/b c", nil),
 		"database-url":            texts(func(o Options) any { return o.DatabaseURL }, "a.db", "file:b.db", map[string]string{"postgres://u:p@h/d": "only SQLite is supported in this version", "mysql://h": "must be a path"}),
@@ -63,6 +65,7 @@ func trials() map[string]trial {
 		"retain-commands":         durations(func(o Options) any { return o.RetainCommands }, age),
 		"retain-vms":              durations(func(o Options) any { return o.RetainVMs }, age),
 		"retain-changes":          durations(func(o Options) any { return o.RetainChanges }, age),
+		"retain-audit":            durations(func(o Options) any { return o.RetainAudit }, age),
 		"retain-files":            durations(func(o Options) any { return o.RetainFiles }, age),
 		"min-free-space":          {func(o Options) any { return o.MinFreeSpace }, [2]string{"auto", "2GiB"}, [2]any{Size(-1), Size(2 << 30)}, map[string]string{"-1": sizeRule, "5": sizeRule, "1.5GiB": sizeRule, "GiB": sizeRule, "9TiBs": sizeRule, "9999999999TiB": sizeRule, "much": sizeRule}},
 		"report-rate":             {func(o Options) any { return o.ReportRate }, [2]string{"0", "1MiB"}, [2]any{Size(0), Size(1 << 20)}, map[string]string{"auto": reportRateRule, "15KiB": reportRateRule, "2GiB": reportRateRule, "64": sizeRule, "fast": sizeRule}},
@@ -119,7 +122,7 @@ func writeConfig(t *testing.T, text string) string {
 // yamlForm returns text in YAML, quoted if it must be a string.
 func yamlForm(option, text string) string {
 	switch option {
-	case "insecure", "journal", "simulate", "max-deliveries", "metrics-pools", "token-in-vm-started":
+	case "insecure-operators", "journal", "simulate", "max-deliveries", "metrics-pools", "token-in-vm-started":
 		return text
 	}
 	return fmt.Sprintf("%q", text)
@@ -189,20 +192,20 @@ func TestWrongValues(t *testing.T) {
 func TestWrongCommandLines(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string]string{
-		"--nonsense":                     "unknown flag --nonsense",
-		"--nonsense=hush":                "unknown flag --nonsense",
-		"--registration-tokens=hush":     "unknown flag --registration-tokens",
-		"-x":                             "unknown flag -x",
-		"serve":                          "unexpected argument serve",
-		"--registration-token a hush":    "unexpected argument",
-		"--registration-token=a -- hush": "unexpected argument",
-		"--registration-token -hush":     "--registration-token needs a value",
-		"--registration-token":           "--registration-token needs a value",
-		"--http-addr --insecure":         "--http-addr needs a value",
-		"--http-addr=":                   "--http-addr " + badAddress,
-		"--data-dir=":                    "--data-dir must name a directory",
-		"--no-journal=perhaps":           "--no-journal must be true or false",
-		"--no-insecure":                  "unknown flag --no-insecure",
+		"--nonsense":                       "unknown flag --nonsense",
+		"--nonsense=hush":                  "unknown flag --nonsense",
+		"--registration-tokens=hush":       "unknown flag --registration-tokens",
+		"-x":                               "unknown flag -x",
+		"serve":                            "unexpected argument serve",
+		"--registration-token a hush":      "unexpected argument",
+		"--registration-token=a -- hush":   "unexpected argument",
+		"--registration-token -hush":       "--registration-token needs a value",
+		"--registration-token":             "--registration-token needs a value",
+		"--http-addr --insecure-operators": "--http-addr needs a value",
+		"--http-addr=":                     "--http-addr " + badAddress,
+		"--data-dir=":                      "--data-dir must name a directory",
+		"--no-journal=perhaps":             "--no-journal must be true or false",
+		"--no-insecure-operators":          "unknown flag --no-insecure-operators",
 		"--registration-token=hush --registration-token-file=f": "--registration-token must not be given with --registration-token-file",
 	} {
 		_, err := Parse(strings.Fields(line), nil)
@@ -219,9 +222,9 @@ func TestDefaults(t *testing.T) {
 	o := Defaults()
 	o.origins = nil
 	require.Equal(t, Options{
-		HTTPAddr: "localhost:8080", GRPCAddr: "localhost:50051", MetricsPools: 50, DataDir: "./controller_data", Journal: true,
+		HTTPAddr: "localhost:8080", GRPCAddr: "localhost:50051", AgentAuth: "strict", MetricsPools: 50, DataDir: "./controller_data", Journal: true,
 		RetainEvents: 30 * day, RetainHeartbeats: time.Hour, RetainCommands: 30 * day, RetainVMs: 30 * day,
-		RetainChanges: 6 * time.Hour, RetainFiles: day, MinFreeSpace: journal.AutoMinFree, ReportRate: 64 << 10, CommandTTL: time.Hour, AckTimeout: 30 * time.Second, RegistrationTimeout: 5 * time.Minute, MaxDeliveries: 5,
+		RetainChanges: 6 * time.Hour, RetainAudit: 400 * day, RetainFiles: day, MinFreeSpace: journal.AutoMinFree, ReportRate: 64 << 10, CommandTTL: time.Hour, AckTimeout: 30 * time.Second, RegistrationTimeout: 5 * time.Minute, MaxDeliveries: 5,
 		LogLevel: "info", LogFormat: "text",
 	}, o)
 }
@@ -230,11 +233,11 @@ func TestDefaults(t *testing.T) {
 func TestForms(t *testing.T) {
 	t.Parallel()
 	o, err := Parse([]string{
-		"--no-journal", "--insecure", "--retain-events=0", "--retain-files", "1d", "--runner-labels=a,b", "--runner-labels", "c",
+		"--no-journal", "--insecure-operators", "--retain-events=0", "--retain-files", "1d", "--runner-labels=a,b", "--runner-labels", "c",
 	}, []string{"CONTROLLER_JOURNAL=true", "CONTROLLER_DATA_DIR=", "PATH=/bin"})
 	require.NoError(t, err)
 	require.False(t, o.Journal)
-	require.True(t, o.Insecure)
+	require.True(t, o.InsecureOperators)
 	require.Zero(t, o.RetainEvents)
 	require.Equal(t, 24*time.Hour, o.RetainFiles)
 	require.Equal(t, []string{"a", "b", "c"}, o.RunnerLabels)

@@ -2,8 +2,11 @@ package control
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"github.com/mig-controller/mig-controller/internal/audit"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/logkey"
 )
@@ -25,9 +28,12 @@ const lastLook = 2 * time.Second
 // the Control is closed, whichever is first, with the current record. A wait ends half a
 // second before the deadline of ctx, or halfway to one that is less than a second away.
 // Once the command is accepted Send returns no error: its caller would take the command for
-// rejected.
+// rejected. The exception is a VM that leaves the pools of a limited caller during the wait,
+// which ends it: the caller then gets fleet.ErrNotFound, as from every later call.
 //
-// Errors: a *fleet.FieldError, fleet.ErrIDTaken, fleet.ErrDamaged, fleet.ErrUnavailable.
+// Errors: a *fleet.FieldError, fleet.ErrIDTaken, fleet.ErrDamaged, fleet.ErrUnavailable. A
+// limited caller gets fleet.ErrNotFound for a VM that it does not see, whatever the id is, and
+// fleet.ErrIDTaken for an id that is in use for any other command, damaged or not.
 func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Duration) (fleet.Command, error) {
 	if err := fleet.CheckDuration("wait", wait, MaxWait); err != nil {
 		return fleet.Command{}, err
@@ -36,31 +42,59 @@ func (c *Control) Send(ctx context.Context, r fleet.CommandRequest, wait time.Du
 	if err != nil {
 		return fleet.Command{}, err
 	}
+	cmd.RequestedBy = callerOf(ctx)
+	audit.From(ctx).Concerns(string(cmd.VM), string(cmd.ID), cmd.Type)
 	// Join first: the command may end as soon as it is enqueued.
 	ended, leave := c.waits.join(cmd.ID)
 	defer leave()
-	if cmd, err = c.enqueue(ctx, cmd); err != nil {
+	caller := reachOf(ctx)
+	if cmd, err = c.enqueue(ctx, caller, cmd); err != nil {
 		return cmd, err
 	}
-	if wait > 0 {
-		cmd = c.await(ctx, cmd, wait, ended)
+	if wait == 0 {
+		return c.explainOne(ctx, cmd), nil
 	}
-	return c.explainOne(ctx, cmd), nil
+	cmd = c.explainOne(ctx, c.await(ctx, caller, cmd, wait, ended))
+	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastLook)
+	defer cancel()
+	if err := c.requireSeen(look, caller, cmd.VM); err != nil {
+		return fleet.Command{}, named(err, "VM", string(cmd.VM))
+	}
+	return cmd, nil
 }
 
-func (c *Control) enqueue(ctx context.Context, cmd fleet.Command) (fleet.Command, error) {
-	ctx, span := c.traces.Accept(ctx, &cmd)
-	kept, err := c.engine.Accept(ctx, cmd)
-	span.Accepted(&kept, err)
-	if err != nil {
-		return fleet.Command{}, named(err, "command", string(cmd.ID))
+// callerOf returns the name of the principal of a call; empty if it did not need credentials.
+func callerOf(ctx context.Context) string {
+	p := auth.From(ctx)
+	if p.Method == auth.Unauthenticated {
+		return ""
 	}
-	return kept, nil
+	return p.Name
+}
+
+func (c *Control) enqueue(ctx context.Context, r reach, cmd fleet.Command) (fleet.Command, error) {
+	ctx, span := c.traces.Accept(ctx, &cmd)
+	kept, err := c.engine.AcceptWithin(ctx, cmd, r.in())
+	span.Accepted(&kept, err)
+	if r.limited() && errors.Is(err, fleet.ErrDamaged) {
+		// The engine finds that before it applies the limit.
+		if err = c.requireSeen(ctx, r, cmd.VM); err == nil {
+			err = fleet.ErrIDTaken
+		}
+	}
+	switch {
+	case errors.Is(err, fleet.ErrNotFound):
+		return fleet.Command{}, named(err, "VM", string(cmd.VM))
+	case err != nil:
+		return fleet.Command{}, named(err, "command", string(cmd.ID))
+	default:
+		return kept, nil
+	}
 }
 
 // await blocks as Send promises, and returns the current record of cmd.
 func (c *Control) await(
-	ctx context.Context, cmd fleet.Command, wait time.Duration, ended <-chan fleet.Command,
+	ctx context.Context, r reach, cmd fleet.Command, wait time.Duration, ended <-chan fleet.Command,
 ) fleet.Command {
 	if cmd.State.Terminal() {
 		return cmd
@@ -69,15 +103,33 @@ func (c *Control) await(
 	defer c.metrics.waits.Dec()
 	over := time.NewTimer(endBefore(ctx, wait))
 	defer over.Stop()
-	select {
-	case outline := <-ended:
-		outline.Params = cmd.Params
-		return outline
-	case <-over.C:
-	case <-ctx.Done():
-	case <-c.closed:
+	changed, leave := c.joinChanges(r, cmd.VM)
+	defer leave()
+	for {
+		if seen, err := c.sees(ctx, r, cmd.VM); err == nil && !seen {
+			return cmd
+		}
+		select {
+		case outline := <-ended:
+			outline.Params = cmd.Params
+			return outline
+		case <-changed:
+			continue
+		case <-over.C:
+		case <-ctx.Done():
+		case <-c.closed:
+		}
+		return c.latest(ctx, cmd)
 	}
-	return c.latest(ctx, cmd)
+}
+
+// joinChanges waits for changes of a VM that a limited caller may stop seeing, until leave is
+// called.
+func (c *Control) joinChanges(r reach, vm fleet.VMID) (changed <-chan int64, leave func()) {
+	if !r.limited() {
+		return nil, func() {}
+	}
+	return c.watches.join(vm)
 }
 
 // endBefore returns wait, shortened so that it ends before the deadline of ctx.
@@ -104,14 +156,19 @@ func (c *Control) latest(ctx context.Context, cmd fleet.Command) fleet.Command {
 }
 
 // Command returns one command. Errors: a *fleet.FieldError, fleet.ErrNotFound,
-// fleet.ErrDamaged, fleet.ErrUnavailable.
+// fleet.ErrDamaged, fleet.ErrUnavailable. In this and in every other method, a limited caller
+// gets fleet.ErrNotFound for records of VMs that it does not see, and for damaged ones.
 func (c *Control) Command(ctx context.Context, id string) (fleet.Command, error) {
 	if err := fleet.CheckID("command_id", id); err != nil {
 		return fleet.Command{}, err
 	}
+	r := reachOf(ctx)
 	cmd, err := c.engine.Command(ctx, fleet.CommandID(id))
+	if err == nil {
+		err = c.requireSeen(ctx, r, cmd.VM)
+	}
 	if err != nil {
-		return fleet.Command{}, named(err, "command", id)
+		return fleet.Command{}, named(r.hide(err), "command", id)
 	}
 	return c.explainOne(ctx, cmd), nil
 }
@@ -123,13 +180,15 @@ func (c *Control) Cancel(ctx context.Context, id string) (fleet.Command, error) 
 	if err := fleet.CheckID("command_id", id); err != nil {
 		return fleet.Command{}, err
 	}
+	r := reachOf(ctx)
 	cmd, err := c.engine.Command(ctx, fleet.CommandID(id))
 	if err != nil {
-		return fleet.Command{}, named(err, "command", id)
+		return fleet.Command{}, named(r.hide(err), "command", id)
 	}
-	out, err := c.engine.Apply(ctx, fleet.CancelRequested{VM: cmd.VM, Command: cmd.ID}, c.clock())
+	audit.From(ctx).Concerns(string(cmd.VM), "", cmd.Type)
+	out, err := c.engine.Apply(ctx, fleet.Limit(fleet.CancelRequested{VM: cmd.VM, Command: cmd.ID, By: callerOf(ctx)}, r.in()), c.clock())
 	if err != nil {
-		return out.Command, named(err, "command", id)
+		return out.Command, named(r.hide(err), "command", id)
 	}
 	return out.Command, nil
 }
@@ -141,9 +200,13 @@ func (c *Control) VM(ctx context.Context, id string) (fleet.VM, error) {
 	if err != nil {
 		return fleet.VM{}, err
 	}
+	r := reachOf(ctx)
 	v, err := c.engine.VM(ctx, vm)
+	if err == nil && !r.has(v) {
+		err = fleet.ErrNotFound
+	}
 	if err != nil {
-		return fleet.VM{}, named(err, "VM", id)
+		return fleet.VM{}, named(r.hide(err), "VM", id)
 	}
 	return v, nil
 }

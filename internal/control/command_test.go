@@ -28,7 +28,7 @@ func TestSendAnswersTheKeptRecord(t *testing.T) {
 	s := newWorld(t)
 	c := newControl(t, s)
 
-	got, err := c.Send(t.Context(), fleet.CommandRequest{VM: "vm-1", Type: "drain"}, 0)
+	got, err := c.Send(anyone(t), fleet.CommandRequest{VM: "vm-1", Type: "drain"}, 0)
 	require.NoError(t, err)
 	require.NotEmpty(t, got.ID)
 	require.Equal(t, fleet.Pending, got.State)
@@ -36,7 +36,7 @@ func TestSendAnswersTheKeptRecord(t *testing.T) {
 	require.Equal(t, start.Add(time.Hour), got.ExpiresAt)
 	require.Equal(t, 30*time.Second, got.AckTimeout)
 
-	kept, err := c.Command(t.Context(), string(got.ID))
+	kept, err := c.Command(anyone(t), string(got.ID))
 	require.NoError(t, err)
 	require.Equal(t, kept, got)
 }
@@ -47,15 +47,15 @@ func TestSendIsIdempotent(t *testing.T) {
 	t.Parallel()
 	c := newControl(t, newWorld(t))
 
-	first, err := c.Send(t.Context(), drain("c1"), 0)
+	first, err := c.Send(anyone(t), drain("c1"), 0)
 	require.NoError(t, err)
-	again, err := c.Send(t.Context(), drain("c1"), 0)
+	again, err := c.Send(anyone(t), drain("c1"), 0)
 	require.NoError(t, err)
 	require.Equal(t, first, again)
 
 	other := drain("c1")
 	other.Type = "shutdown"
-	_, err = c.Send(t.Context(), other, 0)
+	_, err = c.Send(anyone(t), other, 0)
 	require.ErrorIs(t, err, fleet.ErrIDTaken)
 	require.ErrorContains(t, err, `"c1"`)
 }
@@ -78,15 +78,15 @@ func TestSendWaits(t *testing.T) {
 		}, fleet.Succeeded, 10 * time.Second},
 		{"until it is cancelled", func(t *testing.T, _ *world, c *control.Control, _ context.CancelFunc) {
 			t.Helper()
-			_, _ = c.Cancel(t.Context(), "c1")
+			_, _ = c.Cancel(anyone(t), "c1")
 		}, fleet.Cancelled, 10 * time.Second},
 		{"past its delivery", func(_ *testing.T, s *world, _ *control.Control, _ context.CancelFunc) {
 			s.deliver("c1")
 		}, fleet.Delivered, wait},
 		{"past the end of another command", func(t *testing.T, _ *world, c *control.Control, _ context.CancelFunc) {
 			t.Helper()
-			_, _ = c.Send(t.Context(), drain("c2"), 0)
-			_, _ = c.Cancel(t.Context(), "c2")
+			_, _ = c.Send(anyone(t), drain("c2"), 0)
+			_, _ = c.Cancel(anyone(t), "c2")
 		}, fleet.Pending, wait},
 		{"until the caller leaves", func(_ *testing.T, s *world, _ *control.Control, leave context.CancelFunc) {
 			s.deliver("c1")
@@ -103,7 +103,7 @@ func TestSendWaits(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newWorld(t)
 				c := newControl(t, s)
-				ctx, leave := context.WithCancel(t.Context())
+				ctx, leave := context.WithCancel(anyone(t))
 				defer leave()
 				time.AfterFunc(10*time.Second, func() { test.during(t, s, c, leave) })
 
@@ -133,7 +133,7 @@ func TestSendAnswersBeforeTheDeadline(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				c := newControl(t, newWorld(t))
-				ctx, cancel := context.WithTimeout(t.Context(), test.deadline)
+				ctx, cancel := context.WithTimeout(anyone(t), test.deadline)
 				defer cancel()
 				began := time.Now()
 				got, err := c.Send(ctx, drain("c1"), test.wait)
@@ -157,7 +157,7 @@ func TestSendMissesNoEnd(t *testing.T) {
 		}
 		c := newControl(t, s)
 		began := time.Now()
-		got, err := c.Send(t.Context(), drain("c1"), time.Hour)
+		got, err := c.Send(anyone(t), drain("c1"), time.Hour)
 		require.NoError(t, err)
 		require.Equal(t, fleet.Succeeded, got.State, "the engine returned PENDING")
 		require.Zero(t, time.Since(began))
@@ -171,7 +171,7 @@ func TestSendWaitsForTheExisting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newWorld(t)
 		c := newControl(t, s)
-		_, err := c.Send(t.Context(), drain("c1"), 0)
+		_, err := c.Send(anyone(t), drain("c1"), 0)
 		require.NoError(t, err)
 		time.AfterFunc(time.Second, func() {
 			s.deliver("c1")
@@ -179,7 +179,7 @@ func TestSendWaitsForTheExisting(t *testing.T) {
 		})
 		for _, took := range []time.Duration{time.Second, 0} {
 			began := time.Now()
-			got, err := c.Send(t.Context(), drain("c1"), time.Hour)
+			got, err := c.Send(anyone(t), drain("c1"), time.Hour)
 			require.NoError(t, err)
 			require.Equal(t, fleet.Succeeded, got.State)
 			require.Equal(t, took, time.Since(began))
@@ -196,7 +196,7 @@ func TestSendAnswersEveryWait(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 10 {
 			wg.Go(func() {
-				got, err := c.Send(t.Context(), drain("c1"), time.Hour)
+				got, err := c.Send(anyone(t), drain("c1"), time.Hour)
 				if err != nil || got.State != fleet.Succeeded {
 					t.Errorf("answered %s, %v", got.State, err)
 				}
@@ -226,7 +226,7 @@ func TestSendAnswersAnAcceptedCommandAllTheSame(t *testing.T) {
 			return nil
 		}
 		c := newControl(t, s)
-		got, err := c.Send(t.Context(), drain("c1"), time.Second)
+		got, err := c.Send(anyone(t), drain("c1"), time.Second)
 		require.NoError(t, err)
 		require.Equal(t, fleet.CommandID("c1"), got.ID)
 		require.Equal(t, fleet.Pending, got.State)
@@ -256,7 +256,7 @@ func TestSendNamesTheFieldThatIsWrong(t *testing.T) {
 			if test.wrong != nil {
 				test.wrong(&r)
 			}
-			_, err := newControl(t, s).Send(t.Context(), r, test.wait)
+			_, err := newControl(t, s).Send(anyone(t), r, test.wait)
 			requireField(t, err, test.field)
 			require.Zero(t, s.LastChange(), "nothing is enqueued")
 		})
@@ -269,7 +269,7 @@ func TestSendTakesTheLongestWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newControl(t, newWorld(t))
 		began := time.Now()
-		_, err := c.Send(t.Context(), drain("c1"), control.MaxWait)
+		_, err := c.Send(anyone(t), drain("c1"), control.MaxWait)
 		require.NoError(t, err)
 		require.Equal(t, control.MaxWait, time.Since(began))
 	})
@@ -282,17 +282,17 @@ func TestCancel(t *testing.T) {
 	s := newWorld(t)
 	c := newControl(t, s)
 	for _, id := range []string{"c1", "c2"} {
-		_, err := c.Send(t.Context(), drain(id), 0)
+		_, err := c.Send(anyone(t), drain(id), 0)
 		require.NoError(t, err)
 	}
 	for range 2 {
-		got, err := c.Cancel(t.Context(), "c1")
+		got, err := c.Cancel(anyone(t), "c1")
 		require.NoError(t, err)
 		require.Equal(t, fleet.Cancelled, got.State)
 	}
 	s.deliver("c2")
 	s.ack("c2")
-	got, err := c.Cancel(t.Context(), "c2")
+	got, err := c.Cancel(anyone(t), "c2")
 	require.ErrorIs(t, err, fleet.ErrEnded)
 	require.ErrorContains(t, err, `"c2"`)
 	require.Equal(t, fleet.Succeeded, got.State)
@@ -302,7 +302,7 @@ func TestCancel(t *testing.T) {
 func TestWhatIsNotThere(t *testing.T) {
 	t.Parallel()
 	c := newControl(t, newWorld(t))
-	ctx := t.Context()
+	ctx := anyone(t)
 	tests := []struct {
 		name, field, what string
 		call              func(id string) error
@@ -334,16 +334,16 @@ func TestErrorsOfTheStore(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
 	c := newControl(t, s)
-	_, err := c.Command(t.Context(), "c1")
+	_, err := c.Command(anyone(t), "c1")
 	require.EqualError(t, err, `command "c1": not found`)
 
 	broken := errors.New("disk on fire")
 	s.driver.before = func(string) error { return broken }
 	for name, try := range map[string]func() error{
-		"Send":    func() error { _, err := c.Send(t.Context(), drain("c1"), time.Hour); return err },
-		"Command": func() error { _, err := c.Command(t.Context(), "c1"); return err },
-		"VM":      func() error { _, err := c.VM(t.Context(), "vm-1"); return err },
-		"Cancel":  func() error { _, err := c.Cancel(t.Context(), "c1"); return err },
+		"Send":    func() error { _, err := c.Send(anyone(t), drain("c1"), time.Hour); return err },
+		"Command": func() error { _, err := c.Command(anyone(t), "c1"); return err },
+		"VM":      func() error { _, err := c.VM(anyone(t), "vm-1"); return err },
+		"Cancel":  func() error { _, err := c.Cancel(anyone(t), "c1"); return err },
 	} {
 		err := try()
 		require.ErrorIs(t, err, fleet.ErrUnavailable, name)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
@@ -24,6 +25,8 @@ import (
 // Options are the dependencies of a Control. Every field but Metrics and Traces is required.
 type Options struct {
 	Engine *engine.Engine
+	// Tokens are those of operators.
+	Tokens *auth.Tokens
 	// Defaults are the limits of a command whose sender specified none.
 	Defaults fleet.CommandDefaults
 	// Clock returns the time in UTC, without a monotonic part.
@@ -37,10 +40,14 @@ type Options struct {
 
 // Control implements the operations for operators. It is safe for concurrent use.
 //
-// A wait and a watch each use one wake-up slot while they last; callers must bound their
-// number.
+// A wait and a watch each use one wake-up slot while they last, and a wait of a limited caller
+// two; callers must bound their number.
+//
+// Every method is limited to the VMs that the caller, auth.From of its context, sees: a context
+// without a caller sees nothing.
 type Control struct {
 	engine   *engine.Engine
+	tokens   *auth.Tokens
 	defaults fleet.CommandDefaults
 	clock    func() time.Time
 	log      *slog.Logger
@@ -62,7 +69,7 @@ type Control struct {
 // New returns a Control that listens to the engine until Close.
 func New(o Options) *Control {
 	c := &Control{
-		engine: o.Engine, defaults: o.Defaults, clock: o.Clock, log: o.Log, traces: o.Traces,
+		engine: o.Engine, tokens: o.Tokens, defaults: o.Defaults, clock: o.Clock, log: o.Log, traces: o.Traces,
 		closed: make(chan struct{}),
 	}
 	c.register(o.Metrics)

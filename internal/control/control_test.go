@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store/memory"
@@ -27,7 +28,7 @@ func TestCloseStopsListening(t *testing.T) {
 	woken, leave := c.watches.join("")
 	defer leave()
 	send := func(wait time.Duration) {
-		_, err := c.Send(t.Context(), fleet.CommandRequest{VM: "vm-1", Type: "drain"}, wait)
+		_, err := c.Send(auth.With(t.Context(), auth.Anyone()), fleet.CommandRequest{VM: "vm-1", Type: "drain"}, wait)
 		require.NoError(t, err)
 	}
 	send(0)

@@ -12,7 +12,7 @@ import (
 // damaged is an engine with an empty cache on a database with damaged rows.
 func damaged(t *testing.T, s *world, k store.Keys, changes ...store.ChangeRow) *world {
 	t.Helper()
-	rows, err := s.driver.DB.Load(t.Context(), k)
+	rows, err := s.driver.DB.Load(anyone(t), k)
 	require.NoError(t, err)
 	w := store.Writes{VMs: rows.VMs, Commands: rows.Commands, Changes: changes}
 	for i := range w.VMs {
@@ -21,7 +21,7 @@ func damaged(t *testing.T, s *world, k store.Keys, changes ...store.ChangeRow) *
 	for i := range w.Commands {
 		w.Commands[i].Doc = []byte("{{{")
 	}
-	_, err = s.driver.DB.Commit(t.Context(), w)
+	_, err = s.driver.DB.Commit(anyone(t), w)
 	require.NoError(t, err)
 	return s.another()
 }
@@ -34,7 +34,7 @@ func TestDamagedRecords(t *testing.T) {
 	c := newControl(t, s)
 	s.know("vm-1", "vm-2")
 	for _, id := range []string{"c1", "c2", "c3", "c4"} {
-		_, err := c.Send(t.Context(), drain(id), 0)
+		_, err := c.Send(anyone(t), drain(id), 0)
 		require.NoError(t, err)
 	}
 	c = newControl(t, damaged(t, s, store.Keys{VMs: []string{"vm-1"}, Commands: []string{"c2", "c3"}}))
@@ -44,20 +44,20 @@ func TestDamagedRecords(t *testing.T) {
 	names, _ = walk(t, listVMs(t, c, store.VMQuery{}), 1)
 	require.Equal(t, []string{"vm-2"}, names)
 	for name, call := range map[string]func() error{
-		`command "c2"`: func() error { _, err := c.Command(t.Context(), "c2"); return err },
-		`command "c3"`: func() error { _, err := c.Send(t.Context(), drain("c3"), 0); return err },
-		`VM "vm-1"`:    func() error { _, err := c.VM(t.Context(), "vm-1"); return err },
+		`command "c2"`: func() error { _, err := c.Command(anyone(t), "c2"); return err },
+		`command "c3"`: func() error { _, err := c.Send(anyone(t), drain("c3"), 0); return err },
+		`VM "vm-1"`:    func() error { _, err := c.VM(anyone(t), "vm-1"); return err },
 	} {
 		err := call()
 		require.ErrorIs(t, err, fleet.ErrDamaged)
 		require.EqualError(t, err, name+": "+fleet.ErrDamaged.Error())
 	}
-	_, err := c.Cancel(t.Context(), "c2")
+	_, err := c.Cancel(anyone(t), "c2")
 	require.ErrorIs(t, err, fleet.ErrDamaged)
-	beats, _, err := c.Heartbeats(t.Context(), "vm-1", 0, "")
+	beats, _, err := c.Heartbeats(anyone(t), "vm-1", 0, "")
 	require.NoError(t, err)
 	require.Len(t, beats, 1, "its reports exist")
-	sent, err := c.Send(t.Context(), drain("c5"), 0)
+	sent, err := c.Send(anyone(t), drain("c5"), 0)
 	require.NoError(t, err)
 	require.Equal(t, fleet.Pending, sent.State)
 }

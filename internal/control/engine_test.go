@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/control"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -21,6 +22,12 @@ import (
 var start = time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 
 var defaults = fleet.CommandDefaults{TTL: time.Hour, AckTimeout: 30 * time.Second}
+
+// anyone is the context of a caller who is not limited.
+func anyone(t *testing.T) context.Context {
+	t.Helper()
+	return auth.With(t.Context(), auth.Anyone())
+}
 
 // driver is an in-memory database whose calls a test can observe and fail.
 type driver struct {

@@ -22,7 +22,8 @@ const (
 // Commands lists commands, latest accepted first: a page of at most size, which may be
 // shorter if entries are large, and the token for the next one, empty on the last. The
 // bounds of store.Queries keep a page below 4 MiB, the default message limit of gRPC
-// clients. A size of zero means DefaultPageSize; the token of the first page is empty.
+// clients. A size of zero means DefaultPageSize; the token of the first page is empty. A
+// limited caller gets the commands of the VMs that are in its pools when the page is read.
 // Errors: a *fleet.FieldError, fleet.ErrUnavailable.
 func (c *Control) Commands(
 	ctx context.Context, q store.CommandQuery, size int, token string,
@@ -34,9 +35,14 @@ func (c *Control) Commands(
 	if err != nil {
 		return nil, "", err
 	}
-	scope := scopeOf(c.engine.ID(), "commands", q.VM, q.Type, stateSet(q.States))
+	r := reachOf(ctx)
+	scope := r.seal(c.engine.ID(), "commands", q.VM, q.Type, stateSet(q.States))
 	if q.Before, err = seqPlace(scope, token); err != nil {
 		return nil, "", err
+	}
+	var ok bool
+	if q.Pools, ok = r.pools(); !ok {
+		return nil, "", nil
 	}
 	page, more, err := c.engine.Commands(ctx, q, size)
 	if err != nil {
@@ -63,9 +69,14 @@ func (c *Control) VMs(ctx context.Context, q store.VMQuery, size int, token stri
 	if q.Connected != nil {
 		connected = strconv.FormatBool(*q.Connected)
 	}
-	scope := scopeOf(c.engine.ID(), "vms", q.Pool, q.Org, q.Status, connected)
+	r := reachOf(ctx)
+	scope := r.seal(c.engine.ID(), "vms", q.Pool, q.Org, q.Status, connected)
 	if q.After, err = vmPlace(scope, token); err != nil {
 		return nil, "", err
+	}
+	var ok bool
+	if q.Pools, ok = r.pools(); !ok {
+		return nil, "", nil
 	}
 	page, more, err := c.engine.VMs(ctx, q, size)
 	if err != nil {
@@ -89,9 +100,14 @@ func (c *Control) Events(
 	if err != nil {
 		return nil, "", err
 	}
-	scope := scopeOf(c.engine.ID(), "events", q.VM, q.Type, instant(q.Since), instant(q.Until))
+	r := reachOf(ctx)
+	scope := r.seal(c.engine.ID(), "events", q.VM, q.Type, instant(q.Since), instant(q.Until))
 	if q.Before, err = seqPlace(scope, token); err != nil {
 		return nil, "", err
+	}
+	var ok bool
+	if q.Pools, ok = r.pools(); !ok {
+		return nil, "", nil
 	}
 	page, more, err := c.engine.Events(ctx, q, size)
 	if err != nil {
@@ -113,7 +129,8 @@ func (c *Control) Heartbeats(ctx context.Context, id string, size int, token str
 	if size, err = pageSize(size); err != nil {
 		return nil, "", err
 	}
-	scope := scopeOf(c.engine.ID(), "heartbeats", id)
+	r := reachOf(ctx)
+	scope := r.seal(c.engine.ID(), "heartbeats", id)
 	nanos, err := seqPlace(scope, token)
 	if err != nil {
 		return nil, "", err
@@ -122,12 +139,18 @@ func (c *Control) Heartbeats(ctx context.Context, id string, size int, token str
 	if nanos > 0 {
 		before = time.Unix(0, nanos).UTC()
 	}
-	if _, err := c.engine.VM(ctx, vm); err != nil && !errors.Is(err, fleet.ErrDamaged) {
+	if _, err := c.engine.VM(ctx, vm); err != nil && (r.limited() || !errors.Is(err, fleet.ErrDamaged)) {
+		return nil, "", named(r.hide(err), "VM", id)
+	}
+	if err := c.requireSeen(ctx, r, vm); err != nil {
 		return nil, "", named(err, "VM", id)
 	}
 	page, more, err := c.engine.Heartbeats(ctx, vm, before, size)
 	if err != nil {
 		return nil, "", fmt.Errorf("list heartbeats: %w", err)
+	}
+	if err := c.requireSeen(ctx, r, vm); err != nil { // it has left meanwhile
+		return nil, "", named(err, "VM", id)
 	}
 	if !more {
 		return page, "", nil

@@ -46,7 +46,7 @@ func TestPagesAreStable(t *testing.T) {
 	list := listCommands(t, c, store.CommandQuery{})
 	first, next, err := list(4, "")
 	require.NoError(t, err)
-	_, err = c.Send(t.Context(), drain("late"), 0)
+	_, err = c.Send(anyone(t), drain("late"), 0)
 	require.NoError(t, err)
 	second, next, err := list(4, next)
 	require.NoError(t, err)
@@ -62,7 +62,7 @@ func TestDefaultPageSize(t *testing.T) {
 	for range control.DefaultPageSize + 1 {
 		s.addEvent(fleet.Event{Origin: fleet.Origin{VM: "vm-1"}, Type: "error"})
 	}
-	page, next, err := c.Events(t.Context(), store.EventQuery{}, 0, "")
+	page, next, err := c.Events(anyone(t), store.EventQuery{}, 0, "")
 	require.NoError(t, err)
 	require.Len(t, page, control.DefaultPageSize)
 	require.NotEmpty(t, next)
@@ -85,7 +85,7 @@ func TestPagesOfLargeEntries(t *testing.T) {
 	var seen []int64
 	token := ""
 	for {
-		page, next, err := c.Events(t.Context(), store.EventQuery{}, 0, token)
+		page, next, err := c.Events(anyone(t), store.EventQuery{}, 0, token)
 		require.NoError(t, err)
 		require.NotEmpty(t, page)
 		size := 0
@@ -114,7 +114,7 @@ func TestListsReadNoMoreThanAPage(t *testing.T) {
 		for n := range size >> 14 {
 			r.Params.Strings[fmt.Sprint("text-", n)] = strings.Repeat("x", 1<<14)
 		}
-		_, err := c.Send(t.Context(), r, 0)
+		_, err := c.Send(anyone(t), r, 0)
 		require.NoError(t, err)
 		s.addEvent(fleet.Event{
 			Origin: fleet.Origin{VM: "vm-1", ReceivedAt: start}, Type: "error",

@@ -20,7 +20,7 @@ type lister func(size int, token string) (names []string, next string, err error
 func listCommands(t *testing.T, c *control.Control, f store.CommandQuery) lister {
 	t.Helper()
 	return func(size int, token string) (names []string, next string, err error) {
-		page, next, err := c.Commands(t.Context(), f, size, token)
+		page, next, err := c.Commands(anyone(t), f, size, token)
 		for _, cmd := range page {
 			names = append(names, string(cmd.ID))
 		}
@@ -31,7 +31,7 @@ func listCommands(t *testing.T, c *control.Control, f store.CommandQuery) lister
 func listVMs(t *testing.T, c *control.Control, f store.VMQuery) lister {
 	t.Helper()
 	return func(size int, token string) (names []string, next string, err error) {
-		page, next, err := c.VMs(t.Context(), f, size, token)
+		page, next, err := c.VMs(anyone(t), f, size, token)
 		for _, v := range page {
 			names = append(names, string(v.ID))
 		}
@@ -42,7 +42,7 @@ func listVMs(t *testing.T, c *control.Control, f store.VMQuery) lister {
 func listEvents(t *testing.T, c *control.Control, f store.EventQuery) lister {
 	t.Helper()
 	return func(size int, token string) (names []string, next string, err error) {
-		page, next, err := c.Events(t.Context(), f, size, token)
+		page, next, err := c.Events(anyone(t), f, size, token)
 		for _, e := range page {
 			names = append(names, fmt.Sprintf("e%d", e.Seq))
 		}
@@ -79,7 +79,7 @@ func populated(t *testing.T) (*world, *control.Control) {
 		})
 	}
 	for i := range 7 {
-		_, err := c.Send(t.Context(), drain(fmt.Sprintf("c%d", i+1)), 0)
+		_, err := c.Send(anyone(t), drain(fmt.Sprintf("c%d", i+1)), 0)
 		require.NoError(t, err)
 		s.know(fleet.VMID(fmt.Sprintf("vm-%d", 7-i)))
 	}
@@ -93,7 +93,7 @@ func TestFilters(t *testing.T) {
 	yes := true
 	other := drain("other")
 	other.VM, other.Type = "vm-other", "shutdown"
-	_, err := c.Send(t.Context(), other, 0)
+	_, err := c.Send(anyone(t), other, 0)
 	require.NoError(t, err)
 	s.heartbeat(fleet.Heartbeat{
 		Origin: fleet.Origin{VM: "vm-other", Pool: "p", Org: "o", ReceivedAt: start}, Status: "idle",
@@ -106,7 +106,7 @@ func TestFilters(t *testing.T) {
 	for name, f := range map[string]store.CommandQuery{
 		"VM": {VM: "vm-other"}, "type": {Type: "shutdown"}, "states": {States: states},
 	} {
-		got, _, err := c.Commands(t.Context(), f, 0, "")
+		got, _, err := c.Commands(anyone(t), f, 0, "")
 		require.NoError(t, err)
 		require.Len(t, got, 1, name)
 		require.Equal(t, fleet.CommandID("other"), got[0].ID, name)
@@ -114,7 +114,7 @@ func TestFilters(t *testing.T) {
 	for name, f := range map[string]store.VMQuery{
 		"pool": {Pool: "p"}, "org": {Org: "o"}, "status": {Status: "idle"}, "connected": {Connected: &yes},
 	} {
-		got, _, err := c.VMs(t.Context(), f, 0, "")
+		got, _, err := c.VMs(anyone(t), f, 0, "")
 		require.NoError(t, err)
 		require.Len(t, got, 1, name)
 		require.Equal(t, fleet.VMID("vm-other"), got[0].ID, name)
@@ -122,12 +122,12 @@ func TestFilters(t *testing.T) {
 	for name, f := range map[string]store.EventQuery{
 		"VM": {VM: "vm-other"}, "type": {Type: "error"}, "since": {Since: start.Add(time.Hour)},
 	} {
-		got, _, err := c.Events(t.Context(), f, 0, "")
+		got, _, err := c.Events(anyone(t), f, 0, "")
 		require.NoError(t, err)
 		require.Len(t, got, 1, name)
 		require.Equal(t, fleet.VMID("vm-other"), got[0].VM, name)
 	}
-	got, _, err := c.Events(t.Context(), store.EventQuery{Since: start, Until: start.Add(time.Second)}, 0, "")
+	got, _, err := c.Events(anyone(t), store.EventQuery{Since: start, Until: start.Add(time.Second)}, 0, "")
 	require.NoError(t, err)
 	require.Len(t, got, 1)
 }
@@ -259,26 +259,26 @@ func TestHeartbeats(t *testing.T) {
 	var got []time.Time
 	token := ""
 	for page := 0; page == 0 || token != ""; page++ {
-		beats, next, err := c.Heartbeats(t.Context(), "vm-1", 2, token)
+		beats, next, err := c.Heartbeats(anyone(t), "vm-1", 2, token)
 		require.NoError(t, err)
 		for _, h := range beats {
 			require.Equal(t, fleet.VMID("vm-1"), h.VM)
 			got = append(got, h.ReceivedAt)
 		}
 		if next != "" {
-			_, _, err = c.Heartbeats(t.Context(), "vm-2", 2, next)
+			_, _, err = c.Heartbeats(anyone(t), "vm-2", 2, next)
 			require.ErrorContains(t, err, "page_token")
 		}
 		token = next
 	}
 	require.Len(t, got, 5)
 	require.True(t, slices.IsSortedFunc(got, func(a, b time.Time) int { return b.Compare(a) }))
-	_, _, err := c.Heartbeats(t.Context(), "vm-9", 0, "")
+	_, _, err := c.Heartbeats(anyone(t), "vm-9", 0, "")
 	require.ErrorIs(t, err, fleet.ErrNotFound)
 	for field, try := range map[string]func() error{
-		"vm_id":      func() error { _, _, err := c.Heartbeats(t.Context(), "", 0, ""); return err },
-		"page_size":  func() error { _, _, err := c.Heartbeats(t.Context(), "vm-1", -1, ""); return err },
-		"page_token": func() error { _, _, err := c.Heartbeats(t.Context(), "vm-1", 0, "!"); return err },
+		"vm_id":      func() error { _, _, err := c.Heartbeats(anyone(t), "", 0, ""); return err },
+		"page_size":  func() error { _, _, err := c.Heartbeats(anyone(t), "vm-1", -1, ""); return err },
+		"page_token": func() error { _, _, err := c.Heartbeats(anyone(t), "vm-1", 0, "!"); return err },
 	} {
 		invalid, ok := errors.AsType[*fleet.FieldError](try())
 		require.True(t, ok, field)

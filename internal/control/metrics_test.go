@@ -27,7 +27,7 @@ func TestWatchesAreCounted(t *testing.T) {
 		c := newControl(t, s)
 		require.Zero(t, s.values()["watches"])
 		accept, done := make(chan struct{}), make(chan error, 1)
-		ctx, leave := context.WithCancel(t.Context())
+		ctx, leave := context.WithCancel(anyone(t))
 		go func() {
 			done <- c.Watch(ctx, "", "", func(control.Update) error {
 				<-accept
@@ -75,7 +75,7 @@ func TestLagOfACursor(t *testing.T) {
 			s.addEvent(event("vm-1"))
 		}
 		release := make(chan struct{})
-		ctx, leave := context.WithCancel(t.Context())
+		ctx, leave := context.WithCancel(anyone(t))
 		defer leave()
 		done := make(chan error, 1)
 		go func() {
@@ -102,7 +102,7 @@ func TestWaitsAreCounted(t *testing.T) {
 		c := newControl(t, s)
 		done := make(chan error, 1)
 		go func() {
-			_, err := c.Send(t.Context(), fleet.CommandRequest{ID: "a", VM: "vm", Type: "drain"}, time.Minute)
+			_, err := c.Send(anyone(t), fleet.CommandRequest{ID: "a", VM: "vm", Type: "drain"}, time.Minute)
 			done <- err
 		}()
 		synctest.Wait()

@@ -9,9 +9,9 @@ import (
 
 // explain returns commands with what they wait for. Each VM is looked up once, and only the
 // outlines of its commands are kept; a command that has changed meanwhile is returned in
-// its new state.
+// its new state, unless its VM has left the pools of the caller.
 func (c *Control) explain(ctx context.Context, cmds []fleet.Command) []fleet.Command {
-	now := c.clock()
+	now, r := c.clock(), reachOf(ctx)
 	known := map[fleet.VMID]fleet.State{}
 	for i, cmd := range cmds {
 		if cmd.State.Terminal() {
@@ -28,6 +28,9 @@ func (c *Control) explain(ctx context.Context, cmds []fleet.Command) []fleet.Com
 				s.Commands[j] = open.Outline()
 			}
 			known[cmd.VM] = s
+		}
+		if !r.has(s.VM) {
+			continue
 		}
 		if newer, ok := s.Command(cmd.ID); ok {
 			newer.Params = cmd.Params

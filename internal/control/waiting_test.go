@@ -23,13 +23,13 @@ func TestOpenCommandsAreExplained(t *testing.T) {
 	c := newControl(t, s)
 	for i := range 3 {
 		for _, vm := range []string{"vm-off", "vm-new"} {
-			sent, err := c.Send(t.Context(), fleet.CommandRequest{ID: fmt.Sprintf("%s-%d", vm, i), VM: vm, Type: "drain"}, 0)
+			sent, err := c.Send(anyone(t), fleet.CommandRequest{ID: fmt.Sprintf("%s-%d", vm, i), VM: vm, Type: "drain"}, 0)
 			require.NoError(t, err)
 			require.NotEmpty(t, sent.Waiting.Reason)
 			require.Equal(t, start, sent.Waiting.Since)
 		}
 	}
-	one, err := c.Command(t.Context(), "vm-off-1")
+	one, err := c.Command(anyone(t), "vm-off-1")
 	require.NoError(t, err)
 	require.Equal(t, "VM offline since 2030-01-02T02:04:05Z", one.Waiting.Reason)
 
@@ -41,7 +41,7 @@ func TestOpenCommandsAreExplained(t *testing.T) {
 		}
 		return nil
 	}
-	page, _, err := newControl(t, again).Commands(t.Context(), store.CommandQuery{}, 0, "")
+	page, _, err := newControl(t, again).Commands(anyone(t), store.CommandQuery{}, 0, "")
 	require.NoError(t, err)
 	require.Len(t, page, 6)
 	for _, cmd := range page {
@@ -50,7 +50,7 @@ func TestOpenCommandsAreExplained(t *testing.T) {
 	}
 	require.Equal(t, 2, looks)
 
-	ended, err := c.Cancel(t.Context(), "vm-off-1")
+	ended, err := c.Cancel(anyone(t), "vm-off-1")
 	require.NoError(t, err)
 	require.Zero(t, ended.Waiting)
 }
@@ -61,7 +61,7 @@ func TestDeliveredWhileExplained(t *testing.T) {
 	s := newWorld(t)
 	agent := s.another()
 	s.driver.committed = func() { agent.deliver("a") }
-	sent, err := newControl(t, s).Send(t.Context(), fleet.CommandRequest{ID: "a", VM: "vm", Type: "drain"}, 0)
+	sent, err := newControl(t, s).Send(anyone(t), fleet.CommandRequest{ID: "a", VM: "vm", Type: "drain"}, 0)
 	require.NoError(t, err)
 	require.Equal(t, fleet.Delivered, sent.State)
 	require.Equal(t, "waits for its ack until 2030-01-02T03:04:35Z", sent.Waiting.Reason)
@@ -72,7 +72,7 @@ func TestUnexplainedCommandIsShown(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
 	c := newControl(t, s)
-	_, err := c.Send(t.Context(), fleet.CommandRequest{ID: "a", VM: "vm", Type: "drain"}, 0)
+	_, err := c.Send(anyone(t), fleet.CommandRequest{ID: "a", VM: "vm", Type: "drain"}, 0)
 	require.NoError(t, err)
 	s.driver.before = func(method string) error {
 		if method == "LoadVMs" {
@@ -80,7 +80,7 @@ func TestUnexplainedCommandIsShown(t *testing.T) {
 		}
 		return nil
 	}
-	cmd, err := c.Command(t.Context(), "a")
+	cmd, err := c.Command(anyone(t), "a")
 	require.NoError(t, err)
 	require.Equal(t, fleet.Pending, cmd.State)
 	require.Zero(t, cmd.Waiting)

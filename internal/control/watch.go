@@ -22,12 +22,21 @@ type Update struct {
 	Cursor string
 	// Change is nil for an update with only a cursor.
 	Change *fleet.Change
+	// Removed is whether the change took its VM out of the caller's pools. The change then
+	// has only the numbers and the names: Seq, At and Subject.
+	Removed bool
 }
 
 // Watch sends the changes of the fleet, or of one VM if vm is not empty: first an update
 // with only a cursor, then every change after it, in order and once each, and an update
 // with only a cursor after 30 seconds without any. An empty cursor begins now; any other,
 // right after the update that it was part of.
+//
+// A limited caller gets the changes of VMs that were in its pools right after the change. The
+// change by which a VM leaves them is sent once, as a removal; what happens to the VM before it
+// returns is not. A VM that enters is shown by the change by which it does. All of that is part
+// of the log: it is the same for a watch that resumes later. The cursor is of no use to a
+// caller with other pools. VMs that retention removes are no changes, for any caller.
 //
 // Watch returns when ctx has ended, send returns an error or the Control is closed. It
 // reads only as fast as send accepts, so a slow watcher delays only itself. Errors: a
@@ -37,7 +46,8 @@ func (c *Control) Watch(ctx context.Context, cursor, vm string, send func(Update
 	if err := fleet.CheckOptionalID("vm_id", vm); err != nil {
 		return err
 	}
-	w := watch{Control: c, vm: fleet.VMID(vm), send: send, scope: scopeOf(c.engine.ID(), "cursor")}
+	r := reachOf(ctx)
+	w := watch{Control: c, vm: fleet.VMID(vm), send: send, reach: r, scope: r.seal(c.engine.ID(), "cursor")}
 	if err := w.begin(ctx, cursor); err != nil {
 		return err
 	}
@@ -52,6 +62,7 @@ func (c *Control) Watch(ctx context.Context, cursor, vm string, send func(Update
 type watch struct {
 	*Control
 	vm    fleet.VMID
+	reach reach
 	scope string
 	send  func(Update) error
 	// at is the Seq up to which everything has been sent or skipped.
@@ -69,7 +80,7 @@ func (w *watch) begin(ctx context.Context, cursor string) error {
 	}
 	seq, ok := unsealSeq(w.scope, cursor)
 	if !ok {
-		return fleet.Invalid("cursor", "must be empty or the cursor of an answer from this controller's store")
+		return fleet.Invalid("cursor", "must be empty or the cursor of an answer from this controller's store to a caller with the same pools")
 	}
 	if seq > last {
 		return fleet.Invalid("cursor", "must not be later than the last change: an older state of the store was restored")
@@ -122,8 +133,8 @@ func (w *watch) run(ctx context.Context, woken <-chan int64) error {
 func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
 	for {
 		last := w.at
-		if w.vm != "" {
-			// Read before the changes: those made in between may be this VM's.
+		if w.vm != "" || w.reach.limited() {
+			// Read before the changes: those made in between may be of interest.
 			last = w.engine.LastChange()
 		}
 		changes, more, err := w.read(ctx, watchBatch)
@@ -148,7 +159,11 @@ func (w *watch) catchUp(ctx context.Context) (sent bool, err error) {
 }
 
 func (w *watch) read(ctx context.Context, limit int) (changes []fleet.Change, more bool, err error) {
-	changes, more, err = w.engine.Changes(ctx, store.ChangeQuery{VM: string(w.vm), After: w.at}, limit)
+	pools, ok := w.reach.pools()
+	if !ok {
+		return nil, false, nil
+	}
+	changes, more, err = w.engine.Changes(ctx, store.ChangeQuery{VM: string(w.vm), Pools: pools, After: w.at}, limit)
 	if err != nil {
 		return nil, false, fmt.Errorf("watch: %w", err)
 	}
@@ -163,6 +178,15 @@ func (w *watch) update(ctx context.Context, change *fleet.Change) error {
 	case <-w.closed:
 		return fleet.ErrStopping
 	default:
-		return w.send(Update{Cursor: sealSeq(w.scope, w.at), Change: change})
+		return w.send(w.show(change))
 	}
+}
+
+// show returns an update with what the caller may see of a change that was read.
+func (w *watch) show(change *fleet.Change) Update {
+	u := Update{Cursor: sealSeq(w.scope, w.at), Change: change}
+	if change != nil && w.reach.limited() && !w.reach.scope.Has(change.Pool) {
+		u.Change, u.Removed = &fleet.Change{Seq: change.Seq, At: change.At, Subject: change.Subject}, true
+	}
+	return u
 }

@@ -31,7 +31,7 @@ func TestCloseEndsWatches(t *testing.T) {
 		require.ErrorIs(t, err, fleet.ErrUnavailable)
 		require.ErrorContains(t, err, "stopping")
 
-		err = c.Watch(t.Context(), cursor, "", func(control.Update) error { return nil })
+		err = c.Watch(anyone(t), cursor, "", func(control.Update) error { return nil })
 		require.ErrorIs(t, err, fleet.ErrUnavailable, "and so does a later watch")
 	})
 }
@@ -47,7 +47,7 @@ func TestCloseEndsABusyWatch(t *testing.T) {
 		s.addEvent(event("vm-1"))
 	}
 	sent := 0
-	err := c.Watch(t.Context(), beginning, "", func(control.Update) error {
+	err := c.Watch(anyone(t), beginning, "", func(control.Update) error {
 		sent++
 		if sent == 10 {
 			c.Close()
@@ -72,7 +72,7 @@ func TestWatchEnds(t *testing.T) {
 	t.Run("when it cannot send", func(t *testing.T) {
 		t.Parallel()
 		c := newControl(t, newWorld(t))
-		require.ErrorIs(t, c.Watch(t.Context(), "", "", func(control.Update) error { return broken }), broken)
+		require.ErrorIs(t, c.Watch(anyone(t), "", "", func(control.Update) error { return broken }), broken)
 	})
 	t.Run("when it cannot read", func(t *testing.T) {
 		t.Parallel()
@@ -87,7 +87,7 @@ func TestWatchEnds(t *testing.T) {
 			}
 			return nil
 		}
-		err := newControl(t, other).Watch(t.Context(), cursor, "vm-1", func(control.Update) error { return nil })
+		err := newControl(t, other).Watch(anyone(t), cursor, "vm-1", func(control.Update) error { return nil })
 		require.ErrorIs(t, err, broken)
 		require.ErrorIs(t, err, fleet.ErrUnavailable)
 	})
@@ -95,7 +95,7 @@ func TestWatchEnds(t *testing.T) {
 		t.Parallel()
 		s := newWorld(t)
 		c := newControl(t, s)
-		err := c.Watch(t.Context(), "", "", func(control.Update) error {
+		err := c.Watch(anyone(t), "", "", func(control.Update) error {
 			for range manyChanges {
 				s.addEvent(event("vm-1"))
 			}
@@ -127,7 +127,7 @@ func TestWatchRefusesCursors(t *testing.T) {
 	}
 	restored := openWorld(t, &driver{DB: memory.New(), id: s.ID()})
 	restored.addEvent(event("vm-1"))
-	_, next, err := c.Events(t.Context(), store.EventQuery{}, 1, "")
+	_, next, err := c.Events(anyone(t), store.EventQuery{}, 1, "")
 	require.NoError(t, err)
 
 	tests := []struct {
@@ -146,7 +146,7 @@ func TestWatchRefusesCursors(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			err := newControl(t, test.store).Watch(t.Context(), test.cursor, test.vm, func(control.Update) error {
+			err := newControl(t, test.store).Watch(anyone(t), test.cursor, test.vm, func(control.Update) error {
 				return errors.New("something was sent")
 			})
 			requireField(t, err, test.field)

@@ -26,8 +26,14 @@ type watcher struct {
 // watch begins a watch that accepts everything immediately.
 func watch(t *testing.T, c *control.Control, cursor, vm string) *watcher {
 	t.Helper()
+	return watchAs(anyone(t), t, c, cursor, vm)
+}
+
+// watchAs is watch by the caller of ctx.
+func watchAs(ctx context.Context, t *testing.T, c *control.Control, cursor, vm string) *watcher {
+	t.Helper()
 	w := &watcher{updates: make(chan control.Update, 5000), ended: make(chan error, 1)}
-	ctx, leave := context.WithCancel(t.Context())
+	ctx, leave := context.WithCancel(ctx)
 	w.leave = leave
 	go func() {
 		w.ended <- c.Watch(ctx, cursor, vm, func(u control.Update) error {
@@ -100,7 +106,7 @@ func TestWatchBeginsNow(t *testing.T) {
 		w.bare(t)
 		synctest.Wait()
 
-		_, err := c.Send(t.Context(), drain("c1"), 0)
+		_, err := c.Send(anyone(t), drain("c1"), 0)
 		require.NoError(t, err)
 		s.open(fleet.Hello{VM: "vm-1"})
 		s.addEvent(event("vm-2"))
@@ -234,7 +240,7 @@ func TestWatchOfAQuietVMMovesOn(t *testing.T) {
 
 		s.forget()
 		other := newControl(t, s.another()) // with an empty cache
-		err := other.Watch(t.Context(), first, "vm-1", func(control.Update) error { return errors.New("something was sent") })
+		err := other.Watch(anyone(t), first, "vm-1", func(control.Update) error { return errors.New("something was sent") })
 		require.ErrorIs(t, err, fleet.ErrCursorExpired)
 		again := watch(t, other, moved, "vm-1")
 		require.Equal(t, moved, again.bare(t))
@@ -288,7 +294,7 @@ func TestWatchMissesNoWakeUp(t *testing.T) {
 		c := newControl(t, s)
 		began := time.Now()
 		more := 10
-		ctx, leave := context.WithCancel(t.Context())
+		ctx, leave := context.WithCancel(anyone(t))
 		var seqs []int64
 		err := c.Watch(ctx, "", "vm-1", func(u control.Update) error {
 			if u.Change != nil {
@@ -324,7 +330,7 @@ func TestASlowWatcherSlowsOnlyItself(t *testing.T) {
 			release = make(chan struct{})
 			done    = make(chan error, 1)
 		)
-		ctx, leave := context.WithCancel(t.Context())
+		ctx, leave := context.WithCancel(anyone(t))
 		defer leave()
 		go func() {
 			done <- c.Watch(ctx, "", "", func(u control.Update) error {

@@ -111,6 +111,12 @@ func (b *burst) requireKept(t *testing.T, c *controller) {
 		got := c.command(t, want.GetCommand().GetId())
 		require.True(t, proto.Equal(want, got), "answered: %v\nafter the crash: %v", want, got)
 	}
+	sent := c.sent(t, b.vm)
+	for _, id := range ids(c.commands(t, &migcontrollerv1.ListCommandsRequest{VmId: b.vm})) {
+		require.Equal(t, 1, sent[id], "command %s and its audit event are durable together", id)
+		delete(sent, id)
+	}
+	require.Empty(t, sent, "no audit event without its command")
 	for _, id := range b.doubtful {
 		record, err := c.send(t.Context(), id, b.request(id))
 		require.NoError(t, err)

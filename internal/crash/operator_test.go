@@ -21,9 +21,10 @@ const callTimeout = 10 * time.Second
 
 // operator calls a controller over one HTTP/2 connection, and over HTTP/1.1.
 type operator struct {
-	url   string
-	admin migcontrollerv1connect.AdminServiceClient
-	web   *http.Client
+	url    string
+	admin  migcontrollerv1connect.AdminServiceClient
+	access migcontrollerv1connect.AccessServiceClient
+	web    *http.Client
 
 	streams *http.Transport
 	plain   *http.Transport
@@ -32,6 +33,7 @@ type operator struct {
 func newOperator(url string) operator {
 	o := operator{url: url, streams: newTransport(), plain: &http.Transport{}}
 	o.admin = migcontrollerv1connect.NewAdminServiceClient(&http.Client{Transport: o.streams}, url)
+	o.access = migcontrollerv1connect.NewAccessServiceClient(&http.Client{Transport: o.streams}, url)
 	o.web = &http.Client{Transport: o.plain, Timeout: callTimeout}
 	return o
 }
@@ -94,6 +96,26 @@ func (o operator) commands(t *testing.T, filter *migcontrollerv1.ListCommandsReq
 		all = append(all, page.GetCommands()...)
 		if filter.PageToken = page.GetNextPageToken(); filter.GetPageToken() == "" {
 			slices.Reverse(all)
+			return all
+		}
+	}
+}
+
+// sent returns how many audit events there are of commands that were sent to the VM, by
+// command.
+func (o operator) sent(t *testing.T, vm string) map[string]int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+	defer cancel()
+	all := map[string]int{}
+	filter := &migcontrollerv1.ListAuditEventsRequest{VmId: vm, Action: "AdminService/SendCommand", Outcome: "ok", PageSize: 500}
+	for {
+		page, err := o.access.ListAuditEvents(ctx, filter)
+		require.NoError(t, err)
+		for _, e := range page.GetEvents() {
+			all[e.GetCommandId()]++
+		}
+		if filter.PageToken = page.GetNextPageToken(); filter.GetPageToken() == "" {
 			return all
 		}
 	}

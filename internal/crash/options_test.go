@@ -39,7 +39,7 @@ func TestWrongOptions(t *testing.T) {
 		},
 		"all interfaces": {
 			args:   []string{"--http-addr=:0"},
-			option: "--http-addr", rule: "--insecure", origin: "the command line",
+			option: "--http-addr", rule: "--agent-auth off", origin: "the command line",
 		},
 		"environment": {
 			environ: "CONTROLLER_LOG_LEVEL=loud",

@@ -179,7 +179,7 @@ func (c *controller) filesWith(t *testing.T, text string) []string {
 	t.Helper()
 	var found []string
 	err := filepath.WalkDir(c.options.DataDir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || !d.Type().IsRegular() {
 			return err
 		}
 		content, err := os.ReadFile(path)

@@ -15,7 +15,7 @@ import (
 
 // patience is how long a test waits for an expected event. It is long because the machine
 // may be busy; a working controller never needs it.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // shared is used by the tests that need no controller of their own.
 var shared *controller

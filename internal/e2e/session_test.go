@@ -137,17 +137,24 @@ func TestRacingSessionsLeaveOne(t *testing.T) {
 // whoGets returns which of two agents gets the command.
 func whoGets(t *testing.T, pair []*agent, id string) *agent {
 	t.Helper()
+	inboxes := [2]<-chan *commands.ControllerMessage{pair[0].inbox, pair[1].inbox}
+	over := time.After(patience)
 	for {
+		var m *commands.ControllerMessage
+		var open bool
+		var from int
 		select {
-		case m := <-pair[0].inbox:
-			require.Equal(t, id, m.GetCommand().GetId())
-			return pair[0]
-		case m := <-pair[1].inbox:
-			require.Equal(t, id, m.GetCommand().GetId())
-			return pair[1]
-		case <-time.After(patience):
+		case m, open = <-inboxes[0]:
+		case m, open = <-inboxes[1]:
+			from = 1
+		case <-over:
 			require.FailNow(t, "no agent gets the command")
 		}
+		if open {
+			require.Equal(t, id, m.GetCommand().GetId())
+			return pair[from]
+		}
+		inboxes[from] = nil // the stream that was superseded has ended
 	}
 }
 

@@ -223,6 +223,9 @@ func (e *Engine) shiftInput(in fleet.Input, now time.Time) (fleet.Input, time.Ti
 	switch in := in.(type) {
 	case fleet.Tick, fleet.ClockMoved, fleet.ControllerRestarted: // a Tick may be for an earlier time
 		return in, now
+	case fleet.Limited:
+		in.Input, now = e.shiftInput(in.Input, now)
+		return in, now
 	case fleet.CommandAccepted: // now is newer than its times
 		return fleet.ShiftInput(in, e.jump.Stale(in.New.AcceptedAt, e.Clock())), now
 	}

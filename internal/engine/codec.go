@@ -16,7 +16,7 @@ import (
 // since a program that does not know a member drops it when it rewrites the document.
 // encodingMark is the mark of the latest version that has written to a database.
 const (
-	encoding     = 2
+	encoding     = 3
 	encodingMark = "encoding"
 )
 
@@ -147,7 +147,7 @@ func decodeEvent(row store.EventRow) (e fleet.Event, err error) {
 }
 
 func decodeChange(row store.ChangeRow) (c fleet.Change, err error) {
-	c = fleet.Change{Seq: row.Seq, At: row.At, Subject: fleet.VMID(row.VM)}
+	c = fleet.Change{Seq: row.Seq, At: row.At, Subject: fleet.VMID(row.VM), Pool: row.Pool, Left: row.Left}
 	subject := c.Subject
 	switch {
 	case row.Kind == kindVM:

@@ -27,6 +27,8 @@ func (e *Engine) damageChecks() store.Check {
 		Command: func(row store.CommandRow) error { _, err := decodeCommand(row); return err },
 		Event:   func(row store.EventRow) error { _, err := decodeEvent(row); return err },
 		Change:  func(row store.ChangeRow) error { _, err := decodeChange(row); return err },
+		Token:   func(row store.TokenRow) error { _, err := decodeToken(row); return err },
+		Audit:   func(row store.AuditRow) error { _, err := decodeAudit(row); return err },
 		Heartbeats: func(row store.HeartbeatRow) error {
 			_, err := e.unpack(row.Doc)
 			return err

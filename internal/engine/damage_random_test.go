@@ -112,6 +112,8 @@ var columns = map[store.Class][]string{
 	store.ClassEvents:     {"vm_id", "type", "received_at", "doc"},
 	store.ClassHeartbeats: {"at", "docs"},
 	store.ClassChanges:    {"at", "vm_id", "kind", "event_seq", "doc"},
+	store.ClassTokens:     {"id", "version", "doc"},
+	store.ClassAudit:      {"at", "principal", "action", "vm_id", "command_id", "outcome", "doc"},
 }
 
 // damage damages random values.

@@ -18,6 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/mig-controller/mig-controller/internal/audit"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 	"github.com/mig-controller/mig-controller/internal/requestid"
@@ -62,6 +63,7 @@ type Engine struct {
 	// for each group would keep the garbage collector busy.
 	entries, blocks sync.Pool
 	damageLogged    damagedRows
+	tokens          tokenVersions
 	feed            *feed
 	ready           listeners[func(fleet.VMID, fleet.Ready)]
 	notices         listeners[func(fleet.Notice)]
@@ -148,7 +150,8 @@ func (e *Engine) OnReady(fn func(fleet.VMID, fleet.Ready)) (stop func()) { retur
 func (e *Engine) OnNotice(fn func(fleet.Notice)) (stop func()) { return e.notices.add(fn) }
 
 // Apply reduces an input that arrived at this time. An input that is already queued is
-// reduced even if its context ends.
+// reduced even if its context ends. If it changes something, the audit event of ctx, if there
+// is one, is committed with the change; that holds for Accept and ApplyLate too.
 func (e *Engine) Apply(ctx context.Context, in fleet.Input, now time.Time) (fleet.Outcome, error) {
 	vm, command := in.Subject()
 	return e.ApplyLate(ctx, vm, command, func() (fleet.Input, time.Time) { return in, now })
@@ -157,9 +160,15 @@ func (e *Engine) Apply(ctx context.Context, in fleet.Input, now time.Time) (flee
 // Accept reduces the acceptance of a new command and returns the record, as
 // fleet.CommandAccepted specifies.
 func (e *Engine) Accept(ctx context.Context, c fleet.Command) (fleet.Command, error) {
+	return e.AcceptWithin(ctx, c, nil)
+}
+
+// AcceptWithin is Accept for a caller who is limited to the pools that in returns true for, as
+// fleet.Limited specifies; nil means all VMs.
+func (e *Engine) AcceptWithin(ctx context.Context, c fleet.Command, in func(pool string) bool) (fleet.Command, error) {
 	out, err := e.apply(ctx, &op{vms: []fleet.VMID{c.VM}, commands: []fleet.CommandID{c.ID}, areNew: true},
 		func() (fleet.Input, time.Time) {
-			return fleet.CommandAccepted{New: c, RequestID: requestid.Of(ctx)}, e.Clock()
+			return fleet.Limit(fleet.CommandAccepted{New: c, RequestID: requestid.Of(ctx)}, in), e.Clock()
 		})
 	return out.Command, err
 }
@@ -181,10 +190,17 @@ func (e *Engine) apply(ctx context.Context, o *op, with func() (fleet.Input, tim
 	o.run = func(g *group) (err error) {
 		in, now := with()
 		out, err = g.reduce(o.vms[0], in, now)
+		if err == nil && len(out.Changes) > 0 {
+			g.record(audit.From(ctx), o.vms[0], out.Command.ID, out.Command.Type)
+		}
 		return err
 	}
 	o.committed = func(g *group) { out.Command = g.numbered(out.Command) }
 	err = e.do(ctx, o)
+	if err == nil && len(out.Changes) == 0 {
+		audit.From(ctx).MarkRepeated()
+	}
+	audit.From(ctx).Announce()
 	return out, err
 }
 

@@ -198,7 +198,8 @@ func (f *feed) since(q store.ChangeQuery, limit int) (changes []fleet.Change, mo
 	}
 	i, _ := slices.BinarySearchFunc(f.recent, q.After+1, func(c fleet.Change, seq int64) int { return cmp.Compare(c.Seq, seq) })
 	for _, c := range f.recent[i:] {
-		if q.VM != "" && string(c.Subject) != q.VM {
+		if q.VM != "" && string(c.Subject) != q.VM ||
+			len(q.Pools) > 0 && !slices.Contains(q.Pools, c.Pool) && !slices.Contains(q.Pools, c.Left) {
 			continue
 		}
 		if len(changes) == limit {

@@ -24,7 +24,7 @@ const maxTries = 10
 // the others are committed follow in groups of their own.
 func (e *Engine) runGroup(ops []*op) {
 	for len(ops) > 0 {
-		g := &group{e: e, reload: map[fleet.CommandID]bool{}}
+		g := &group{e: e, reload: map[fleet.CommandID]bool{}, staleTokens: map[string]bool{}}
 		err := g.commit(ops)
 		e.cache.stopTracking()
 		for _, o := range ops {
@@ -78,10 +78,16 @@ type group struct {
 	heartbeats *block
 	tally      tally
 	marks      map[string]int64
-	shifted    *clockShift // what it has shifted with the clock; nil if that has not stepped
-	deferred   []*op
-	// reload are commands that were expected to be new but exist.
-	reload map[fleet.CommandID]bool
+	// tokens are the tokens to store, by id, and removedTokens those to remove.
+	tokens        map[string]store.TokenRow
+	removedTokens []string
+	recordings    []recording // in order
+	shifted       *clockShift // what it has shifted with the clock; nil if that has not stepped
+	deferred      []*op
+	// reload are commands that were expected to be new but exist, and staleTokens the tokens
+	// that have changed since they were read.
+	reload      map[fleet.CommandID]bool
+	staleTokens map[string]bool
 }
 
 type readyVM struct {
@@ -126,7 +132,7 @@ func (g *group) commit(ops []*op) error {
 func (g *group) reset(vms int) {
 	g.e.cache.trackInvalidated()
 	*g = group{
-		e: g.e, reload: g.reload, entries: make(map[fleet.VMID]*entry, vms),
+		e: g.e, reload: g.reload, staleTokens: g.staleTokens, entries: make(map[fleet.VMID]*entry, vms),
 		commandIndex: map[fleet.CommandID]int{}, named: map[fleet.CommandID]fleet.Command{}, damaged: map[fleet.CommandID]error{},
 	}
 }
@@ -144,6 +150,9 @@ func (g *group) invalidateCache() {
 func (g *group) reloadConflicts(c *store.ConflictError) {
 	for _, id := range c.VMs {
 		g.e.cache.invalidate(fleet.VMID(id))
+	}
+	for _, id := range c.Tokens {
+		g.staleTokens[id] = true
 	}
 	for _, id := range c.Commands {
 		g.reload[fleet.CommandID(id)] = true
@@ -227,6 +236,9 @@ func (g *group) apply(en *entry, out fleet.Outcome, now time.Time) {
 	g.changes = append(g.changes, out.Changes...)
 	g.notices = append(g.notices, out.Notices...)
 	en.apply(g, out, now)
+	if out.VMChecked && len(out.Commands) > 0 {
+		en.markDirty(g, now) // so that the commit conflicts with another writer's change of the VM
+	}
 	switch {
 	case out.Ready.Command != "":
 		g.ready = append(g.ready, readyVM{en.id, out.Ready})
@@ -238,6 +250,8 @@ func (g *group) apply(en *entry, out fleet.Outcome, now time.Time) {
 // finish completes the answers of the operations and announces their consequences.
 func (g *group) finish(ops []*op) {
 	g.e.metrics.count(&g.tally)
+	g.finishTokens()
+	g.finishAudit()
 	for _, o := range ops {
 		if o.committed != nil && !slices.Contains(g.deferred, o) {
 			o.committed(g)

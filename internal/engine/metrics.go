@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/mig-controller/mig-controller/internal/audit"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/metric"
 	"github.com/mig-controller/mig-controller/internal/store"
@@ -35,6 +36,7 @@ var endStates = func() (names []string) {
 // classNames are the classes of rows.
 var classNames = []string{
 	string(store.ClassVMs), string(store.ClassCommands), string(store.ClassEvents), string(store.ClassHeartbeats), string(store.ClassChanges),
+	string(store.ClassTokens), string(store.ClassAudit),
 }
 
 // metrics are the metrics of an Engine. Those by type have an element for each known type,
@@ -47,6 +49,7 @@ type metrics struct {
 	events                 []prometheus.Counter   // by type
 	heartbeats             prometheus.Counter
 	damaged                []prometheus.Counter // by class
+	audit                  []prometheus.Counter // by outcome
 	commitTime, commitRows prometheus.Histogram
 	commitsFailed          prometheus.Counter
 }
@@ -73,6 +76,8 @@ func newMetrics(r prometheus.Registerer, e *Engine) metrics {
 		damaged: each(classNames, f.counters("damaged_rows_total",
 			"Damaged rows that were found in the database. The log has each one. They mean a faulty disk, or another program that writes to the database.", "class")),
 	}
+	m.audit = each(slices.Concat(audit.Outcomes, []string{metric.Other}), f.counters("audit_events_total",
+		"Audit events that were stored, by outcome. The rejections of a source within a minute share one.", "outcome"))
 	finished := f.counters("commands_finished_total",
 		"Commands that have ended, by the state in which they did: TIMED_OUT were delivered but not acked in time, EXPIRED were never delivered.", "type", "state")
 	for _, kind := range types {

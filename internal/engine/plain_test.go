@@ -35,11 +35,24 @@ func newPlain(r fleet.Rules) *plain {
 // commit runs one commit: a VM that differs afterwards is one change.
 func (p *plain) commit(fn func()) {
 	p.before, p.changed, p.at = map[fleet.VMID]fleet.VM{}, nil, map[fleet.VMID]time.Time{}
+	earlier := map[fleet.VMID]int{}
+	for id, changes := range p.changes {
+		earlier[id] = len(changes)
+	}
 	fn()
 	for _, id := range p.changed {
 		v, was := p.vms[id], p.before[id]
 		if was.ID == "" || v.Differs(was) {
-			p.changes[id] = append(p.changes[id], fleet.Change{At: p.at[id], Subject: id, VM: &v})
+			c := fleet.Change{At: p.at[id], Subject: id, VM: &v}
+			if was.Pool != v.Pool {
+				c.Left = was.Pool
+			}
+			p.changes[id] = append(p.changes[id], c)
+		}
+	}
+	for id, changes := range p.changes {
+		for i := earlier[id]; i < len(changes); i++ {
+			changes[i].Pool = p.vms[id].Pool
 		}
 	}
 }

@@ -19,6 +19,8 @@ type Retention struct {
 	// VMs counts from when a VM that is not connected was last seen.
 	VMs     time.Duration
 	Changes time.Duration
+	// Audit counts from when an event was requested.
+	Audit time.Duration
 	// Unjournaled is whether events that are not marked as journaled are removed as well.
 	Unjournaled bool
 }
@@ -50,7 +52,7 @@ func (e *Engine) Purge(ctx context.Context, r Retention, now time.Time) (int, er
 	}
 	c := store.Cutoffs{
 		Now: later(asOf, now), Changes: before(r.Changes), Heartbeats: before(r.Heartbeats), Events: before(r.Events),
-		EventsThrough: through, Commands: before(r.Commands), VMs: before(r.VMs),
+		EventsThrough: through, Commands: before(r.Commands), VMs: before(r.VMs), Audit: before(r.Audit),
 	}
 	defer e.cache.forget()
 	for total := 0; ; {

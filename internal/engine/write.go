@@ -25,7 +25,7 @@ func (g *group) write() error {
 		return err
 	}
 	var done store.Committed
-	if len(w.VMs)+len(w.Commands)+len(w.Events)+len(w.Heartbeats)+len(w.Marks) > 0 {
+	if rowsOf(w) > 0 {
 		g.e.feed.beginCommit()
 		if done, err = g.e.commit(w); err != nil {
 			g.e.feed.abortCommit()
@@ -59,11 +59,17 @@ func (e *Engine) commit(w store.Writes) (store.Committed, error) {
 	done, err := e.Driver.Commit(unstoppable, w)
 	if err == nil {
 		e.metrics.commitTime.Observe(time.Since(began).Seconds())
-		e.metrics.commitRows.Observe(float64(len(w.VMs) + len(w.Commands) + len(w.Events) + len(w.Heartbeats) + len(w.Changes) + len(w.Marks)))
+		e.metrics.commitRows.Observe(float64(rowsOf(w)))
 	} else if _, conflict := errors.AsType[*store.ConflictError](err); !conflict {
 		e.metrics.commitsFailed.Inc()
 	}
 	return done, err
+}
+
+// rowsOf returns how many rows are written.
+func rowsOf(w store.Writes) int {
+	return len(w.VMs) + len(w.Commands) + len(w.Events) + len(w.Heartbeats) + len(w.Changes) + len(w.Marks) +
+		len(w.Tokens) + len(w.RemovedTokens) + len(w.Audit)
 }
 
 // updateCache caches the VMs in their new state.
@@ -82,7 +88,7 @@ func (g *group) updateCache() {
 // be written later are skipped.
 func (g *group) writes() (w store.Writes, written []*entry, err error) {
 	var docs [][]byte // of the changes of VMs
-	w.Marks = g.marks
+	w.Marks, w.Tokens, w.RemovedTokens, w.Audit = g.marks, g.tokenRows(), g.removedTokens, g.auditRows()
 	for _, en := range g.order {
 		if en.cached.dirty = en.canWriteLater(); en.cached.dirty {
 			continue
@@ -96,7 +102,11 @@ func (g *group) writes() (w store.Writes, written []*entry, err error) {
 		en.cached.writtenAt = en.at
 		if en.differs() {
 			v := en.vm
-			g.changes = append(g.changes, fleet.Change{At: en.at, Subject: en.id, VM: &v})
+			c := fleet.Change{At: en.at, Subject: en.id, VM: &v}
+			if was := en.cached.vm.Pool; was != v.Pool {
+				c.Left = was
+			}
+			g.changes = append(g.changes, c)
 			docs = append(docs, row.Doc)
 		}
 	}
@@ -106,6 +116,7 @@ func (g *group) writes() (w store.Writes, written []*entry, err error) {
 			return w, nil, err
 		}
 		w.Commands = append(w.Commands, row)
+		w.Erase = w.Erase || c.SecretSum != ""
 	}
 	if g.heartbeats != nil && len(g.heartbeats.vms) > 0 {
 		w.Heartbeats = []store.HeartbeatRow{g.heartbeats.row(g.e.packer)}
@@ -122,7 +133,10 @@ func (g *group) writeChanges(w *store.Writes, ofVMs [][]byte) error {
 	events := 0
 	for i := range g.changes {
 		c := &g.changes[i]
-		row := store.ChangeRow{At: c.At, VM: string(c.Subject)}
+		if en := g.entries[c.Subject]; en != nil {
+			c.Pool = en.vm.Pool
+		}
+		row := store.ChangeRow{At: c.At, VM: string(c.Subject), Pool: c.Pool, Left: c.Left}
 		var err error
 		switch {
 		case c.VM != nil:

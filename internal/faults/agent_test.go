@@ -49,18 +49,22 @@ func open(t *testing.T, conn *grpc.ClientConn, vm string) *agent {
 // openVersion is open for an agent with this version.
 func openVersion(t *testing.T, conn *grpc.ClientConn, vm, version string) *agent {
 	t.Helper()
+	return openAs(t, conn, &commands.ConnectRequest{VmId: vm, PoolId: "pool-1", OrgId: "org-1", Version: version})
+}
+
+// openAs is open with this request.
+func openAs(t *testing.T, conn *grpc.ClientConn, request *commands.ConnectRequest) *agent {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
 		"/miglet.commands.CommandService/StreamCommands", grpc.ForceCodec(testkit.RawCodec{}))
 	require.NoError(t, err)
 	a := &agent{
-		vm: vm, stream: stream, reset: cancel, hangUp: func() { _ = conn.Close() },
+		vm: request.GetVmId(), stream: stream, reset: cancel, hangUp: func() { _ = conn.Close() },
 		inbox: make(chan *commands.ControllerMessage, 100),
 	}
-	a.send(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{
-		Connect: &commands.ConnectRequest{VmId: vm, PoolId: "pool-1", OrgId: "org-1", Version: version},
-	}})
+	a.send(t, &commands.MIGletMessage{Message: &commands.MIGletMessage_Connect{Connect: request}})
 	return a
 }
 

@@ -68,7 +68,7 @@ func (c *controller) heldAnswers(t *testing.T) (address string, held <-chan stru
 	to, err := url.Parse("http://" + c.addr)
 	require.NoError(t, err)
 	answers := make(chan struct{}, 10)
-	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to) }}
 	proxy.ModifyResponse = func(r *http.Response) error {
 		if r.Request.URL.Path == migcontrollerv1connect.AdminServiceSendCommandProcedure {
 			answers <- struct{}{}

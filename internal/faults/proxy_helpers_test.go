@@ -21,6 +21,8 @@ import (
 	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
 
+	"github.com/mig-controller/mig-controller/gen/go/migclient"
+	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 )
 
@@ -44,6 +46,8 @@ type proxySetup struct {
 	// The proxy's addresses: for agents' streams and their HTTP routes, and for operators,
 	// with TLS.
 	stream, routes, secure string
+	// token is an operator's.
+	token string
 }
 
 // newProxySetup starts a controller and a proxy in front of it.
@@ -56,13 +60,35 @@ func newProxySetup(t *testing.T, kind proxyKind) *proxySetup {
 	}
 	s.proxy = kind.start(t, s)
 	awaitListener(t, s.stream, s.proxy)
+	s.token = s.controller.requireToken(t)
 	return s
+}
+
+// requireToken creates an operator's token, so that operators need credentials, uses it for
+// c.admin, and returns it.
+func (c *controller) requireToken(t *testing.T) string {
+	t.Helper()
+	client, address := &http.Client{Transport: newTransport(t)}, "http://"+c.addr
+	created, err := migcontrollerv1connect.NewAccessServiceClient(client, address).CreateToken(t.Context(), &migcontrollerv1.CreateTokenRequest{
+		Name: "tests", Role: migcontrollerv1.Role_ROLE_OPERATOR,
+	})
+	require.NoError(t, err)
+	c.admin = migcontrollerv1connect.NewAdminServiceClient(client, address, withToken(t, address, created.GetSecret()))
+	return created.GetSecret()
+}
+
+func withToken(t *testing.T, address, token string) connect.ClientOption {
+	t.Helper()
+	option, err := migclient.WithToken(address, token)
+	require.NoError(t, err)
+	return option
 }
 
 // operator returns a client of the admin API through the proxy, with TLS.
 func (s *proxySetup) operator(t *testing.T, options ...connect.ClientOption) migcontrollerv1connect.AdminServiceClient {
 	t.Helper()
-	return migcontrollerv1connect.NewAdminServiceClient(s.secureClient(t, true), "https://"+s.secure, options...)
+	address := "https://" + s.secure
+	return migcontrollerv1connect.NewAdminServiceClient(s.secureClient(t, true), address, append(options, withToken(t, address, s.token))...)
 }
 
 // secureClient returns a client that trusts the proxy's certificate.

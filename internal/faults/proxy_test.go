@@ -98,7 +98,9 @@ func testCallsThroughProxy(t *testing.T, s *proxySetup, _ proxyKind) {
 		_, err = admin.GetVM(t.Context(), &migcontrollerv1.GetVMRequest{VmId: "nobody"})
 		require.Equal(t, connect.CodeNotFound, connect.CodeOf(err), "%s: %v", name, err)
 	}
-	vms := proxyPost(t, s.secureClient(t, false), "https://"+s.secure+"/migcontroller.v1.AdminService/ListVMs", `{}`)
+	list := "https://" + s.secure + "/migcontroller.v1.AdminService/ListVMs"
+	require.Equal(t, http.StatusUnauthorized, proxyPost(t, s.secureClient(t, false), list, `{}`).status)
+	vms := proxyPost(t, s.secureClient(t, false), list, `{}`, "Authorization", "Bearer "+s.token)
 	require.Equal(t, http.StatusOK, vms.status, vms.body)
 	require.Equal(t, 1, vms.protocol)
 	require.Contains(t, vms.body, `"vm-1"`)
@@ -227,11 +229,14 @@ type proxyReply struct {
 	body             string
 }
 
-func proxyPost(t *testing.T, client *http.Client, url, body string) proxyReply {
+func proxyPost(t *testing.T, client *http.Client, url, body string, header ...string) proxyReply {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
 	require.NoError(t, err)
 	request.Header.Set("Content-Type", "application/json")
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
 	return proxyDo(t, client, request)
 }
 

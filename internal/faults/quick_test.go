@@ -55,4 +55,12 @@ var quick = scenarios{
 	"alert-agents":          testAlertAgents,
 	"alert-certificate":     testAlertCertificateExpired,
 	"dashboard":             testDashboard,
+	"planted-secrets":       testPlantedSecrets,
+	"planted-key":           testPlantedKey,
+	"access-guessing":       testAccessGuessing,
+	"access-revoked":        testAccessRevoked,
+	"access-lost-token":     testAccessLostToken,
+	"access-issuer-down":    testAccessIssuerDown,
+	"access-ca-replaced":    testAccessCAReplaced,
+	"access-pools":          testAccessPools,
 }

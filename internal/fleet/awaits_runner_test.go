@@ -37,7 +37,7 @@ func TestAwaitsRunner(t *testing.T) {
 		"a tick before its time":              {Tick{VM: "vm"}, t1.Add(runnerReportTimeout - 1), false, Ready{}},
 		"silence":                             {Tick{VM: "vm"}, t1.Add(runnerReportTimeout), true, Ready{"r", true}},
 		"another command":                     {CommandAccepted{New: drain("c")}, later, false, Ready{}},
-		"its cancellation":                    {CancelRequested{"vm", "r"}, later, true, Ready{}},
+		"its cancellation":                    {CancelRequested{VM: "vm", Command: "r"}, later, true, Ready{}},
 		"the end of the session":              {SessionClosed{"vm", 3, ""}, later, true, Ready{}},
 		"a newer session, which waits again":  {SessionOpened{Hello{VM: "vm"}, ""}, later, false, Ready{}},
 	} {

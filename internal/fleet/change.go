@@ -9,7 +9,11 @@ type Change struct {
 	At  time.Time
 	// Subject is the VM that the change is about.
 	Subject VMID
-	VM      *VM
+	// Pool is the pool that the VM is in after the commit of the change. Left is the one that
+	// the VM was in before: set in a change of the VM that moves it from one to another, or to
+	// none.
+	Pool, Left string
+	VM         *VM
 	// Command lacks its parameters.
 	Command *Command
 	Event   *Event

@@ -88,6 +88,9 @@ type Command struct {
 	VM     VMID      `json:"vm"`
 	Type   string    `json:"type"`
 	Params Params    `json:"params,omitzero"`
+	// SecretSum is set once the secrets among the parameters were dropped, because the
+	// command has ended: it distinguishes them from others.
+	SecretSum string `json:"secret_sum,omitempty"`
 	// CreatedAt is the time that the caller gave, in whole seconds.
 	CreatedAt  time.Time     `json:"created_at"`
 	AcceptedAt time.Time     `json:"accepted_at"`
@@ -110,6 +113,11 @@ type Command struct {
 	AckedAt    time.Time `json:"acked_at,omitzero"`
 	Reason     string    `json:"reason,omitempty"`
 
+	// RequestedBy and CancelledBy are the names of the principals who have sent and cancelled
+	// it; empty if that was the controller itself, or nobody had to authenticate.
+	RequestedBy string `json:"requested_by,omitempty"`
+	CancelledBy string `json:"cancelled_by,omitempty"`
+
 	// Trace identifies the span of the acceptance, as a W3C traceparent; empty if it was not
 	// traced. No rule depends on it.
 	Trace string `json:"trace,omitempty"`
@@ -119,15 +127,15 @@ type Command struct {
 	Waiting Waiting `json:"-"`
 }
 
-// SameRequest reports whether o makes the same request as c: the same VM, type and
-// parameters.
+// SameRequest reports whether o, which is new, makes the same request as c: the same VM, type
+// and parameters. If c has ended, one in 65,536 other secrets is taken for the same.
 func (c Command) SameRequest(o Command) bool {
-	return c.VM == o.VM && c.Type == o.Type && c.Params.Equal(o.Params)
+	return c.VM == o.VM && c.Type == o.Type && c.sameParams(o.Params)
 }
 
 // Outline returns c without its parameters, which can be large.
 func (c Command) Outline() Command {
-	c.Params = Params{}
+	c.Params, c.SecretSum = Params{}, ""
 	return c
 }
 
@@ -183,7 +191,8 @@ func (c Command) Cancel(now time.Time) (Command, error) {
 	}
 }
 
+// end ends c. Its secrets are not needed any more.
 func (c Command) end(s CommandState, reason string, now time.Time) Command {
 	c.State, c.Reason, c.FinishedAt, c.DueAt = s, reason, now, time.Time{}
-	return c
+	return c.withoutSecrets()
 }

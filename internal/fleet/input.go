@@ -48,6 +48,8 @@ func (in CommandAccepted) reduce(r *reduction) error {
 type CancelRequested struct {
 	VM      VMID
 	Command CommandID
+	// By is the name of the principal who has cancelled it.
+	By string
 }
 
 // Subject implements Input.
@@ -63,6 +65,7 @@ func (in CancelRequested) reduce(r *reduction) error {
 	if err != nil || c.State == Cancelled {
 		return err
 	}
+	cancelled.CancelledBy = in.By
 	r.Command = cancelled
 	r.put(cancelled, r.now)
 	return nil

@@ -61,7 +61,7 @@ func TestCommandAccepted(t *testing.T) {
 
 func TestCancelRequested(t *testing.T) {
 	t.Parallel()
-	in := CancelRequested{"vm", "c"}
+	in := CancelRequested{VM: "vm", Command: "c"}
 	pending := drain("c").endedAs(Cancelled, "cancelled before it was delivered", t1)
 	out := drain("c").deliveredBy(Stream, 2, t0)
 	ended := out.endedAs(Cancelled, cancelledOut, t1)
@@ -77,11 +77,11 @@ func TestCancelRequested(t *testing.T) {
 		"far back in the queue": {state: State{VM: liveVM(), Commands: []Command{drain("a")}, Named: drain("c")}, in: in, changed: []Command{pending}, answer: pending, ready: Ready{"a", false}},
 		"in flight":             {state: stateOf(liveVM(), out, drain("d")), in: in, changed: []Command{ended}, answer: ended, ready: Ready{"d", false}},
 		"register_runner": {
-			state: stateOf(requestedVM().waiting(t1.Add(1)), register("r")), in: CancelRequested{"vm", "r"},
+			state: stateOf(requestedVM().waiting(t1.Add(1)), register("r")), in: CancelRequested{VM: "vm", Command: "r"},
 			vm: failed, changed: []Command{r}, answer: r,
 		},
 		"another register_runner": {
-			state: stateOf(requestedVM().RequestRegistration(register("q")), register("r")), in: CancelRequested{"vm", "r"},
+			state: stateOf(requestedVM().RequestRegistration(register("q")), register("r")), in: CancelRequested{VM: "vm", Command: "r"},
 			changed: []Command{r}, answer: r,
 		},
 		"unknown":       {state: stateOf(liveVM()), in: in, err: ErrNotFound},

@@ -124,7 +124,7 @@ func TestTokenTimer(t *testing.T) {
 	waiting := s
 	for name, in := range map[string]Input{
 		"leased":    LeaseRequested{"vm", "r", LeaseRequest{Via: Stream, Epoch: 2, At: now}},
-		"cancelled": CancelRequested{"vm", "r"},
+		"cancelled": CancelRequested{VM: "vm", Command: "r"},
 		"expired":   Tick{"vm", "r", Live{}},
 		"closed":    SessionClosed{"vm", 2, ""},
 		"opened":    SessionOpened{Hello{VM: "vm"}, ""},

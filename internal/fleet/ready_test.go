@@ -24,7 +24,7 @@ func TestReadyOnNewSession(t *testing.T) {
 		},
 		"once that command has ended": {
 			state: stateOf(live.waiting(noTime), drain("c").deliveredBy(Stream, 2, t0), register("r")),
-			in:    CancelRequested{"vm", "c"}, ready: Ready{"r", true},
+			in:    CancelRequested{VM: "vm", Command: "c"}, ready: Ready{"r", true},
 			changed: []Command{drain("c").deliveredBy(Stream, 2, t0).endedAs(Cancelled, cancelledOut, t1)},
 			answer:  drain("c").deliveredBy(Stream, 2, t0).endedAs(Cancelled, cancelledOut, t1),
 		},

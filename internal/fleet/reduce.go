@@ -48,6 +48,9 @@ type Outcome struct {
 	// VMRecorded is whether the heartbeat or the ack contains everything that changed in
 	// the VM.
 	VMRecorded bool
+	// VMChecked is whether the outcome depends on the pool of the VM: it must not be committed
+	// if the VM has changed since.
+	VMChecked bool
 	// Ready is the command that can be sent on the live session now; the zero value means
 	// none, or that the input changed nothing relevant. A TokenUnavailable is always
 	// relevant.

@@ -37,7 +37,7 @@ func (w *world) input() Input {
 	case 0, 1, 2:
 		return CommandAccepted{New: w.request()}
 	case 3:
-		return CancelRequested{"vm", w.id()}
+		return CancelRequested{VM: "vm", Command: w.id()}
 	case 4:
 		return SessionOpened{Hello{VM: "vm"}, w.id()}
 	case 5:

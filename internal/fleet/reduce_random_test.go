@@ -120,7 +120,7 @@ func (w *world) requireApart(s State, out Outcome) {
 			require.NoError(w, err)
 			kept := snapshot(w, next.State)
 			for _, c := range from.Commands {
-				_, err := w.rules.Reduce(from, CancelRequested{"vm", c.ID}, w.now)
+				_, err := w.rules.Reduce(from, CancelRequested{VM: "vm", Command: c.ID}, w.now)
 				require.NoError(w, err)
 			}
 			_, err = w.rules.Reduce(from, CommandAccepted{New: drain("z")}, w.now)

@@ -88,7 +88,8 @@ type Event struct {
 	Seq int64 `json:"-"`
 	Origin
 	Type string `json:"type"`
-	// Body is the event as the agent sent it, as a JSON object.
+	// Body is the event as the agent sent it, as a JSON object; what is stored is without its
+	// secrets.
 	Body json.RawMessage `json:"body,omitempty"`
 }
 
@@ -112,7 +113,8 @@ type Heartbeat struct {
 	RunnerState string  `json:"runner_state,omitempty"`
 	Job         *Job    `json:"job,omitempty"`
 	Health      *Health `json:"health,omitempty"`
-	// Body is the heartbeat as it was sent over HTTP, as a JSON object.
+	// Body is the heartbeat as it was sent over HTTP, as a JSON object; what is stored is
+	// without its secrets.
 	Body json.RawMessage `json:"body,omitempty"`
 }
 

@@ -38,7 +38,7 @@ func TestDeliveredQueueIsBounded(t *testing.T) {
 	require.ErrorIs(t, err, ErrNotDue)
 	w.reduce(SessionOpened{Hello{VM: "vm"}, ""})
 	w.reduce(SessionClosed{"vm", 1, ""})
-	w.reduce(CancelRequested{"vm", "3"})
+	w.reduce(CancelRequested{VM: "vm", Command: "3"})
 	require.NoError(t, poll())
 	require.Equal(t, Delivered, w.commands["8"].State)
 	require.ErrorIs(t, poll(), ErrNothingDue)

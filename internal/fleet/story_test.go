@@ -130,7 +130,7 @@ func (s *story) contested() *story {
 // cancel has an operator cancel a command.
 func (s *story) cancel(id CommandID) *story {
 	s.Helper()
-	s.input(CancelRequested{"vm", id})
+	s.input(CancelRequested{VM: "vm", Command: id})
 	return s
 }
 

@@ -70,7 +70,7 @@ func TestExpiredCertificate(t *testing.T) {
 	require.NotContains(t, logged.String(), "valid_from=2100")
 	early := *c.current.Load().Leaf
 	early.NotBefore, early.NotAfter = testkit.FarOff, testkit.FarOff.AddDate(1, 0, 0)
-	c.show(&tls.Certificate{Leaf: &early})
+	c.warnOfTime(&tls.Certificate{Leaf: &early})
 	require.Contains(t, logged.String(), "valid_from=2100-01-01T00:00:00.000Z")
 }
 

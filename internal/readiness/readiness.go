@@ -57,6 +57,16 @@ func (r Results) Reason() string {
 	return strings.Join(reasons, "; ")
 }
 
+// Failed returns the names of the checks that failed.
+func (r Results) Failed() (names []string) {
+	for _, result := range r {
+		if result.Err != nil {
+			names = append(names, result.Name)
+		}
+	}
+	return names
+}
+
 // Checks are the checks of one controller. They are safe for concurrent use.
 type Checks struct {
 	drain drain

@@ -7,6 +7,7 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/control"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/store"
@@ -16,8 +17,9 @@ import (
 type Server struct {
 	Version   string
 	StartedAt time.Time
-	// Sessions returns the number of live sessions.
+	// Sessions returns the number of live sessions, and LiveVMs the VMs that have one.
 	Sessions func() int
+	LiveVMs  func() []fleet.VMID
 	// Log is the level of the log.
 	Log LogControl
 }
@@ -38,12 +40,20 @@ func NewAdminService(c *control.Control, s Server) migcontrollerv1connect.AdminS
 
 // GetServerInfo implements AdminService.
 func (s *adminService) GetServerInfo(
-	context.Context, *migcontrollerv1.GetServerInfoRequest,
+	ctx context.Context, _ *migcontrollerv1.GetServerInfoRequest,
 ) (*migcontrollerv1.GetServerInfoResponse, error) {
 	level := s.server.Log.LogLevel()
+	sessions, goroutines := s.server.Sessions(), runtime.NumGoroutine()
+	if !auth.From(ctx).Scope.All() {
+		goroutines = 0 // it tells how many sessions there are
+		var err error
+		if sessions, err = s.control.CountSeen(ctx, s.server.LiveVMs()); err != nil {
+			return nil, err
+		}
+	}
 	return &migcontrollerv1.GetServerInfoResponse{
-		Version: s.server.Version, StartedAt: timeToProto(s.server.StartedAt), LiveSessions: int64(s.server.Sessions()),
-		Goroutines: int64(runtime.NumGoroutine()),
+		Version: s.server.Version, StartedAt: timeToProto(s.server.StartedAt), LiveSessions: int64(sessions),
+		Goroutines: int64(goroutines),
 		LogLevel:   logLevelToProto(level.Level), LogLevelRevertsAt: timeToProto(level.RevertsAt),
 		ConfiguredLogLevel: logLevelToProto(level.Configured),
 	}, nil
@@ -68,6 +78,11 @@ func (s *adminService) SendCommand(
 	wait, err := durationFromProto("wait", req.GetWait())
 	if err != nil {
 		return nil, err
+	}
+	if wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = auth.WhileValid(ctx)
+		defer cancel()
 	}
 	cmd, err := s.control.Send(ctx, r, wait)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/control"
 	"github.com/mig-controller/mig-controller/internal/engine"
 	"github.com/mig-controller/mig-controller/internal/fleet"
@@ -374,16 +375,24 @@ func requireOnly(t *testing.T, err error, code connect.Code, text string) {
 
 var testServer = Server{
 	Version: "v1.2.3", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Sessions: func() int { return 7 },
-	Log: newFakeLog(),
+	LiveVMs: func() []fleet.VMID { return nil },
+	Log:     newFakeLog(),
 }
 
 // GetServerInfo identifies the controller.
 func TestGetServerInfo(t *testing.T) {
 	t.Parallel()
-	got, err := NewAdminService(nil, testServer).GetServerInfo(t.Context(), &migcontrollerv1.GetServerInfoRequest{})
+	got, err := NewAdminService(nil, testServer).GetServerInfo(auth.With(t.Context(), auth.Anyone()), &migcontrollerv1.GetServerInfoRequest{})
 	require.NoError(t, err)
 	require.Equal(t, "v1.2.3", got.GetVersion())
 	require.Equal(t, testServer.StartedAt, got.GetStartedAt().AsTime())
 	require.EqualValues(t, 7, got.GetLiveSessions())
 	require.Positive(t, got.GetGoroutines())
+
+	// Without all pools it does not tell how many sessions there are.
+	limited := auth.With(t.Context(), auth.Principal{Role: auth.Viewer})
+	got, err = NewAdminService(nil, testServer).GetServerInfo(limited, &migcontrollerv1.GetServerInfoRequest{})
+	require.NoError(t, err)
+	require.Equal(t, "v1.2.3", got.GetVersion())
+	require.Zero(t, got.GetLiveSessions()+got.GetGoroutines())
 }

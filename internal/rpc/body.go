@@ -114,13 +114,15 @@ func beyondDoubles(literal string) bool {
 	return errors.Is(err, strconv.ErrRange) && json.Valid([]byte(literal))
 }
 
-// bodyToProto converts the stored body of a report. A body that is not a JSON object becomes
-// the member "body", so that one malformed event does not fail a whole list.
+// bodyToProto converts the stored body of a report, without secrets, which earlier versions
+// have stored. A body that is not a JSON object becomes the member "body", so that one malformed
+// event does not fail a whole list.
 func bodyToProto(body json.RawMessage) *structpb.Struct {
 	if len(body) == 0 {
 		return nil
 	}
 	var value any
+	body = fleet.WithoutSecretMembers(body)
 	if err := decodeExactly(body, &value); err != nil {
 		value = strings.ToValidUTF8(string(body), "\uFFFD")
 	}

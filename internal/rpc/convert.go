@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"cmp"
-	"maps"
 	"strings"
 	"time"
 
@@ -21,8 +20,9 @@ const (
 	registrationStatePrefix = "REGISTRATION_STATE_"
 )
 
-// commandToProto converts a command. A registration token among its parameters is left out.
+// commandToProto converts a command. Its secrets are hidden, also while it is open.
 func commandToProto(c fleet.Command) *migcontrollerv1.CommandRecord {
+	params := c.Params.WithoutSecrets()
 	waiting := c.Waiting
 	if waiting == (fleet.Waiting{}) {
 		waiting = c.WaitsAlone()
@@ -31,10 +31,10 @@ func commandToProto(c fleet.Command) *migcontrollerv1.CommandRecord {
 		Command: &commands.Command{
 			Id:                string(c.ID),
 			Type:              c.Type,
-			StringParams:      withoutToken(c.Params.Strings),
-			IntParams:         c.Params.Ints,
-			BoolParams:        c.Params.Bools,
-			StringArrayParams: c.Params.List,
+			StringParams:      params.Strings,
+			IntParams:         params.Ints,
+			BoolParams:        params.Bools,
+			StringArrayParams: params.List,
 			CreatedAt:         c.CreatedAt.Unix(),
 		},
 		VmId:        string(c.VM),
@@ -52,6 +52,8 @@ func commandToProto(c fleet.Command) *migcontrollerv1.CommandRecord {
 		MaxDeliveries: int32(c.MaxDeliveriesOrDefault()),
 		Waiting:       waitingToProto(waiting),
 		TraceId:       tracing.ID(c.Trace),
+		RequestedBy:   c.RequestedBy,
+		CancelledBy:   c.CancelledBy,
 	}
 }
 
@@ -63,22 +65,13 @@ func waitingToProto(w fleet.Waiting) *migcontrollerv1.Waiting {
 	return &migcontrollerv1.Waiting{Reason: w.Reason, Since: timeToProto(w.Since)}
 }
 
-// withoutToken returns params without a registration token: params itself, or a copy.
-func withoutToken(params map[string]string) map[string]string {
-	if _, found := params[fleet.RegistrationTokenParam]; !found {
-		return params
-	}
-	params = maps.Clone(params)
-	delete(params, fleet.RegistrationTokenParam)
-	return params
-}
-
 func ackToProto(a *fleet.Ack) *commands.CommandAck {
 	if a == nil {
 		return nil
 	}
 	return &commands.CommandAck{
-		CommandId: string(a.CommandID), Success: a.Success, Message: a.Message, Result: a.Result,
+		CommandId: string(a.CommandID), Success: a.Success, Message: a.Message,
+		Result: fleet.WithoutSecrets(a.Result), // those of earlier versions may have some
 	}
 }
 

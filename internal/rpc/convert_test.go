@@ -33,9 +33,10 @@ func fullCommand() fleet.Command {
 		CreatedAt: minute(1), AcceptedAt: minute(2), ExpiresAt: minute(3), AckTimeout: 1500 * time.Millisecond,
 		State: fleet.Failed, Last: fleet.Delivery{Via: fleet.Stream, Epoch: 2, Boot: 1, At: minute(4)}, Attempts: 2,
 		FinishedAt: minute(5), AckedAt: minute(6), Reason: "because", MaxDeliveries: 4,
-		Waiting: fleet.Waiting{Reason: "waits", Since: minute(7)},
-		Trace:   "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-		Ack:     &fleet.Ack{CommandID: "c1", Success: true, Message: "m", Result: map[string]string{"r": "s"}},
+		Waiting:     fleet.Waiting{Reason: "waits", Since: minute(7)},
+		RequestedBy: "alice", CancelledBy: "bob",
+		Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+		Ack:   &fleet.Ack{CommandID: "c1", Success: true, Message: "m", Result: map[string]string{"r": "s"}},
 	}
 }
 
@@ -120,7 +121,7 @@ func TestConversionsAreComplete(t *testing.T) {
 		"ack": {"command_id": "c1", "success": true, "message": "m", "result": {"r": "s"}},
 		"acked_at": "2030-01-02T03:06:00Z", "reason": "because", "max_deliveries": 4,
 		"waiting": {"reason": "waits", "since": "2030-01-02T03:07:00Z"},
-		"trace_id": "0af7651916cd43dd8448eb211c80319c"
+		"trace_id": "0af7651916cd43dd8448eb211c80319c", "requested_by": "alice", "cancelled_by": "bob"
 	}`, command)
 	requireJSON(t, `{
 		"vm_id": "vm-1", "pool_id": "p", "org_id": "o", "connected": true, "status": "idle",
@@ -169,15 +170,17 @@ func TestConversionsLeaveTheUnknownUnset(t *testing.T) {
 	require.Nil(t, vmToProto(fleet.VM{Health: &fleet.Health{}}, adminNow()).GetHealth().CpuUsagePercent)
 }
 
-// A registration token is never returned, not even one that was stored by mistake.
-func TestTokensAreNotShown(t *testing.T) {
+// Secrets are never returned, neither those of open commands nor a registration token that was
+// stored by mistake.
+func TestSecretsAreNotShown(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{fleet.RegisterRunner, "update_config"} {
 		c := fullCommand()
 		c.Type = kind
 		c.Params.Strings = map[string]string{"a": "b", fleet.RegistrationTokenParam: "very secret"}
+		c.Ack.Result = map[string]string{"new_token": "very secret"}
 		shown := commandToProto(c)
-		require.Equal(t, map[string]string{"a": "b"}, shown.GetCommand().GetStringParams())
+		require.Equal(t, map[string]string{"a": "b", fleet.RegistrationTokenParam: fleet.Hidden}, shown.GetCommand().GetStringParams())
 		require.NotContains(t, shown.String(), "very secret")
 		require.Len(t, c.Params.Strings, 2, "the record itself is unchanged")
 

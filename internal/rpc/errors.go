@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -43,6 +44,10 @@ var errorCodes = []struct {
 	{fleet.ErrSilent, connect.CodeUnavailable, noReason, false},
 	{fleet.ErrDatabaseRemoved, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE, false},
 	{fleet.ErrUnavailable, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE, false},
+	{auth.ErrForbidden, connect.CodePermissionDenied, migcontrollerv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED, true},
+	{auth.ErrUnavailable, connect.CodeUnavailable, migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE, true},
+	{auth.ErrTooMany, connect.CodeResourceExhausted, migcontrollerv1.ErrorReason_ERROR_REASON_TOO_MANY_FAILURES, false},
+	{auth.ErrTooManyTokens, connect.CodeResourceExhausted, migcontrollerv1.ErrorReason_ERROR_REASON_TOO_MANY_TOKENS, false},
 	{context.Canceled, connect.CodeCanceled, noReason, false},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, noReason, false},
 }
@@ -50,8 +55,9 @@ var errorCodes = []struct {
 const noReason = migcontrollerv1.ErrorReason_ERROR_REASON_UNSPECIFIED
 
 // toConnect returns the error that a caller gets for err, which is not nil. A *connect.Error
-// is returned unchanged, a *fleet.FieldError names field and rule, and a *fleet.ThrottledError
-// sets the header Retry-After. An error without a row becomes Internal, without its text.
+// is returned unchanged, a *fleet.FieldError names field and rule, an *auth.Rejection becomes
+// Unauthenticated, and a *fleet.ThrottledError sets the header Retry-After. An error without a
+// row becomes Internal, without its text.
 func toConnect(err error) *connect.Error {
 	if answer, ok := errors.AsType[*connect.Error](err); ok {
 		return answer
@@ -59,6 +65,11 @@ func toConnect(err error) *connect.Error {
 	if field, ok := errors.AsType[*fleet.FieldError](err); ok {
 		return withDetail(connect.NewError(connect.CodeInvalidArgument, field), &migcontrollerv1.ErrorDetail{
 			Reason: migcontrollerv1.ErrorReason_ERROR_REASON_INVALID_FIELD, Field: field.Field, Rule: field.Rule,
+		})
+	}
+	if rejected, ok := errors.AsType[*auth.Rejection](err); ok {
+		return withDetail(connect.NewError(connect.CodeUnauthenticated, rejected), &migcontrollerv1.ErrorDetail{
+			Reason: migcontrollerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED,
 		})
 	}
 	for _, row := range errorCodes {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -139,6 +140,10 @@ func TestErrorDetails(t *testing.T) {
 		{fleet.ErrNoToken, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_NO_REGISTRATION_TOKEN)},
 		{fleet.ErrStopping, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_STOPPING)},
 		{fleet.ErrUnavailable, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_UNAVAILABLE)},
+		{auth.ErrRevoked, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_UNAUTHENTICATED)},
+		{&auth.Forbidden{Message: "no"}, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_PERMISSION_DENIED)},
+		{auth.ErrTooMany, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_TOO_MANY_FAILURES)},
+		{auth.ErrTooManyTokens, reasonOnly(migcontrollerv1.ErrorReason_ERROR_REASON_TOO_MANY_TOKENS)},
 	}
 	seen := map[migcontrollerv1.ErrorReason]bool{noReason: true}
 	for _, test := range tests {

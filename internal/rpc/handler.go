@@ -1,7 +1,7 @@
-// Package rpc owns everything between the wire and the domain: the handlers of
-// the three services and of the HTTP routes that older agents use, the
-// interceptors, the translation between Protobuf and the domain, and the one table that maps
-// errors to codes. Generated types are used only here.
+// Package rpc owns everything between the wire and the domain: the handlers of the services and
+// of the HTTP routes that older agents use, the admission of operators, the interceptors, the
+// translation between Protobuf and the domain, and the one table that maps errors to codes.
+// Generated types are used only here.
 //
 // Two middlewares are here and not in package httpserver: WithTimeouts, because agents'
 // streams suspend its limits and its errors have codes, and AllowOrigins, because it allows
@@ -26,6 +26,7 @@ import (
 
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/readiness"
 )
 
@@ -44,22 +45,27 @@ const contentJSON = "application/json"
 // reflection name them.
 var serviceNames = []string{
 	migcontrollerv1connect.AdminServiceName,
+	migcontrollerv1connect.AccessServiceName,
 	migcontrollerv1connect.AgentServiceName,
 	commandsconnect.CommandServiceName,
 	grpchealth.HealthV1ServiceName,
 }
 
-// Config configures the handler. All fields are required except Requests, MetricsPage,
+// Config configures the handler. All fields are required except Warnings, Requests, MetricsPage,
 // Stopping, Options and Extra.
 type Config struct {
 	// Agents serves agents without a stream.
 	Agents agents
 	// Commands serves the agents' streams.
 	Commands StreamService
-	// Admin serves operators.
-	Admin migcontrollerv1connect.AdminServiceHandler
+	// Admin and Access serve operators, whom Operators admits.
+	Admin     migcontrollerv1connect.AdminServiceHandler
+	Access    migcontrollerv1connect.AccessServiceHandler
+	Operators Admitter
 	// Ready decides whether the controller is ready.
 	Ready *readiness.Checks
+	// Warnings are about options that are in effect, for the verbose answer of /ready.
+	Warnings []string
 	// Requests counts the requests of the agents' routes that reach no service; nil counts
 	// none. The others are counted by the interceptor of NewErrorInterceptor.
 	Requests *Requests
@@ -89,6 +95,8 @@ func NewHandler(c Config) http.Handler {
 		// Otherwise the mux answers with a redirect.
 		mux.HandleFunc(strings.TrimSuffix(prefix, "/"), writeNotServed)
 	}
+	of := operators{c.Operators, c.Requests}
+	mountOf := func(prefix string, h http.Handler) { mount(prefix, of.service(h)) }
 	agent := agentService{c.Agents}
 	options := connect.WithHandlerOptions(c.Options...)
 	small, large := withReadLimit(maxAgentMessage), withReadLimit(maxAdminMessage)
@@ -96,26 +104,31 @@ func NewHandler(c Config) http.Handler {
 	prefix, commands := newStreamHandler(c.Commands, options, withReadLimit(maxStreamMessage))
 	mount(prefix, withStreamControl(commands))
 	mount(migcontrollerv1connect.NewAgentServiceHandler(agent, options, small))
-	mount(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large, withStrictJSON()))
+	mountOf(migcontrollerv1connect.NewAdminServiceHandler(c.Admin, options, large, withStrictJSON()))
+	mountOf(migcontrollerv1connect.NewAccessServiceHandler(c.Access, options, small, withStrictJSON()))
 	reflector := grpcreflect.NewStaticReflector(serviceNames...)
-	mount(grpcreflect.NewHandlerV1(reflector, options, small))
-	mount(grpcreflect.NewHandlerV1Alpha(reflector, options, small))
+	mountOf(grpcreflect.NewHandlerV1(reflector, options, small))
+	mountOf(grpcreflect.NewHandlerV1Alpha(reflector, options, small))
 	mount(newHealthHandler(&healthWatch{
 		ready: readyBy(c.Ready), interval: healthInterval, draining: c.Ready.Draining(), stopping: c.Stopping,
 	}, small))
 	mountRoutes(mux, agent, c.Requests, options)
 	if c.Extra != nil {
-		// It gets the middlewares of every service, so that all of them can be tested.
+		// It gets the middlewares of every service but the admission of operators, so that all of
+		// them can be tested.
 		prefix, extra := c.Extra(options, connect.WithCodec(agentCodec{}), withStrictJSON())
 		mount(prefix, withStreamControl(extra))
 	}
 
 	mux.Handle("/health", getOnly(writeHealth))
-	mux.Handle("/ready", getOnly(writeReady(c.Ready)))
+	mux.Handle("/ready", getOnly(of.ready(c.Ready, c.Warnings)))
 	if c.MetricsPage != nil {
-		mux.Handle("/metrics", getOnly(c.MetricsPage.ServeHTTP))
+		// It counts the VMs and commands of all pools.
+		metrics := of.page(auth.Requirement{Action: "/metrics", Role: auth.Viewer, AllPools: true}, c.MetricsPage)
+		mux.Handle("/metrics", getOnly(metrics.ServeHTTP))
 	}
-	mux.Handle("/openapi.json", getOnly(serveOpenAPI()))
+	openAPI := of.page(auth.Requirement{Action: "/openapi.json", Role: auth.Viewer}, serveOpenAPI())
+	mux.Handle("/openapi.json", getOnly(openAPI.ServeHTTP))
 	mux.Handle("/{$}", getOnly(writeIndex))
 	mux.HandleFunc("/", writeNotServed)
 	return canonical(mux)
@@ -211,7 +224,7 @@ const index = `This is the MIG Controller. It commands fleets of short-lived CI 
   /health                                        whether the process is alive
   /ready                                         whether it is ready to work; ?verbose lists the checks
   /metrics                                       metrics for Prometheus, unless --metrics-addr is set
-  /openapi.json                                  AdminService and the agents' routes, for tools
+  /openapi.json                                  the services for operators and the agents' routes, for tools
   /api/v1/vms/{vm_id}/events                     agents report events (POST)
   /api/v1/vms/{vm_id}/heartbeat                  agents report heartbeats (POST)
   /api/v1/vms/{vm_id}/commands                   agents ask for commands (GET)
@@ -219,9 +232,11 @@ const index = `This is the MIG Controller. It commands fleets of short-lived CI 
   /miglet.commands.CommandService/{method}       the agents' stream
   /migcontroller.v1.AgentService/{method}        the same as the routes above
   /migcontroller.v1.AdminService/{method}        operators and their tools
+  /migcontroller.v1.AccessService/{method}       who may use the controller, and who changed what
 
 The services speak Connect, gRPC and gRPC-Web, with Protobuf or JSON, and
-support reflection. Operators use migctl, or send JSON by POST to AdminService.
+support reflection. Operators use migctl, or send JSON by POST to AdminService, with
+"Authorization: Bearer TOKEN" unless they need no credentials.
 `
 
 func writeIndex(w http.ResponseWriter, _ *http.Request) {

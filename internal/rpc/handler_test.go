@@ -134,7 +134,7 @@ func TestReflection(t *testing.T) {
 				require.NotEmpty(t, files, service)
 			}
 			require.ElementsMatch(t, []string{
-				"migcontroller.v1.AdminService", "migcontroller.v1.AgentService",
+				"migcontroller.v1.AdminService", "migcontroller.v1.AccessService", "migcontroller.v1.AgentService",
 				"miglet.commands.CommandService", "grpc.health.v1.Health",
 			}, names)
 		})

@@ -9,10 +9,12 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/readiness"
 )
 
@@ -51,6 +53,8 @@ type probeBody struct {
 	Reason string `json:"reason,omitempty"`
 	// Checks are in verbose responses only.
 	Checks []checkBody `json:"checks,omitempty"`
+	// Warnings are those of the start, in verbose responses only.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // checkBody is the result of a check.
@@ -67,23 +71,39 @@ func writeHealth(w http.ResponseWriter, _ *http.Request) {
 	writeJSON(w, http.StatusOK, probeBody{Status: "ok"})
 }
 
-// writeReady returns a handler that answers the readiness probe.
-func writeReady(checks *readiness.Checks) http.HandlerFunc {
+// ready returns a handler that answers the readiness probe. While operators need credentials,
+// the answer to a caller without them names the failed checks without their reasons.
+func (o operators) ready(checks *readiness.Checks, warnings []string) http.HandlerFunc {
+	verbose := o.page(auth.Requirement{Action: "/ready?verbose", Role: auth.Viewer}, http.HandlerFunc(
+		func(w http.ResponseWriter, r *http.Request) {
+			results := checks.Run(r.Context())
+			status, body := readyBody(results, results.Reason())
+			body.Warnings = warnings
+			for _, result := range results {
+				body.Checks = append(body.Checks, checkToBody(result))
+			}
+			writeIndentedJSON(w, status, body)
+		}))
 	return func(w http.ResponseWriter, r *http.Request) {
-		results := checks.Run(r.Context())
-		status, body := http.StatusOK, probeBody{Status: "ready"}
-		if !results.Ready() {
-			status, body = http.StatusServiceUnavailable, probeBody{Status: "not ready", Reason: results.Reason()}
-		}
-		if !isVerbose(r.URL) {
-			writeJSON(w, status, body)
+		if isVerbose(r.URL) {
+			verbose.ServeHTTP(w, r)
 			return
 		}
-		for _, result := range results {
-			body.Checks = append(body.Checks, checkToBody(result))
+		results := checks.Run(r.Context())
+		reason := results.Reason()
+		if o.admitter.Required() {
+			reason = strings.Join(results.Failed(), ", ")
 		}
-		writeIndentedJSON(w, status, body)
+		status, body := readyBody(results, reason)
+		writeJSON(w, status, body)
 	}
+}
+
+func readyBody(results readiness.Results, reason string) (status int, body probeBody) {
+	if results.Ready() {
+		return http.StatusOK, probeBody{Status: "ready"}
+	}
+	return http.StatusServiceUnavailable, probeBody{Status: "not ready", Reason: reason}
 }
 
 // isVerbose reports whether the query asks for each check: verbose with any value except those

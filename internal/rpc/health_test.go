@@ -29,7 +29,7 @@ func checksOf(run func(context.Context) error) *readiness.Checks {
 func probe(t *testing.T, checks *readiness.Checks, query string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
-	writeReady(checks)(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/ready"+query, http.NoBody))
+	operators{admitter: anyone{}}.ready(checks, nil)(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/ready"+query, http.NoBody))
 	return w
 }
 

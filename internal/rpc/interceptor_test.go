@@ -21,6 +21,7 @@ import (
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
 	"github.com/mig-controller/mig-controller/gen/go/miglet/commands/commandsconnect"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/loglimit"
 )
@@ -59,8 +60,19 @@ func (l *callLog) records(t *testing.T, msg string) (out []map[string]any) {
 // serveAdmin serves svc over h2c and HTTP/1.1 with an errorInterceptor, like the controller.
 func serveAdmin(t *testing.T, svc migcontrollerv1connect.AdminServiceHandler, log *slog.Logger) (url string) {
 	t.Helper()
+	return serveAdminAs(t, auth.Anyone(), svc, log)
+}
+
+// serveAdminAs is serveAdmin for callers who are this principal.
+func serveAdminAs(
+	t *testing.T, p auth.Principal, svc migcontrollerv1connect.AdminServiceHandler, log *slog.Logger,
+) (url string) {
+	t.Helper()
 	mux := http.NewServeMux()
-	mux.Handle(migcontrollerv1connect.NewAdminServiceHandler(svc, connect.WithInterceptors(NewErrorInterceptor(log, nil))))
+	prefix, admin := migcontrollerv1connect.NewAdminServiceHandler(svc, connect.WithInterceptors(NewErrorInterceptor(log, nil)))
+	mux.HandleFunc(prefix, func(w http.ResponseWriter, r *http.Request) {
+		admin.ServeHTTP(w, r.WithContext(auth.With(r.Context(), p)))
+	})
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)

@@ -5,9 +5,11 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
+	"github.com/mig-controller/mig-controller/internal/audit"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 )
 
@@ -38,6 +40,7 @@ func (s *adminService) SetLogLevel(
 	if !known {
 		return nil, fleet.Invalid("level", "must be LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN or LOG_LEVEL_ERROR")
 	}
+	audit.From(ctx).Concerns("", "", strings.ToLower(level.String()))
 	d, err := durationFromProto("duration", req.GetDuration())
 	if err != nil {
 		return nil, err

@@ -37,7 +37,8 @@ func NewRequests(r prometheus.Registerer) *Requests {
 		metric.Latencies), []string{"procedure"})
 	all := &Requests{of: map[string]*procedureMetrics{}}
 	for _, file := range []protoreflect.FileDescriptor{
-		migcontrollerv1.File_migcontroller_v1_admin_service_proto, migcontrollerv1.File_migcontroller_v1_agent_service_proto,
+		migcontrollerv1.File_migcontroller_v1_admin_service_proto, migcontrollerv1.File_migcontroller_v1_access_service_proto,
+		migcontrollerv1.File_migcontroller_v1_agent_service_proto,
 		commands.File_miglet_commands_commands_proto,
 	} {
 		for i := range file.Services().Len() {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// openAPI describes AdminService and the agents' routes for tools. Package apidoc generates
-// it.
+// openAPI describes the services for operators and the agents' routes for tools. Package
+// apidoc generates it.
 //
 //go:embed openapi.json
 var openAPI []byte

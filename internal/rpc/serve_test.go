@@ -19,6 +19,7 @@ import (
 
 	migcontrollerv1 "github.com/mig-controller/mig-controller/gen/go/migcontroller/v1"
 	"github.com/mig-controller/mig-controller/gen/go/migcontroller/v1/migcontrollerv1connect"
+	"github.com/mig-controller/mig-controller/internal/auth"
 	"github.com/mig-controller/mig-controller/internal/fleet"
 	"github.com/mig-controller/mig-controller/internal/readiness"
 	"github.com/mig-controller/mig-controller/internal/registration"
@@ -110,6 +111,15 @@ func (fakeAdmin) GetCommand(
 	return &migcontrollerv1.GetCommandResponse{}, nil
 }
 
+// anyone admits everyone.
+type anyone struct{}
+
+func (anyone) Admit(*http.Request, auth.Requirement) (auth.Principal, error) {
+	return auth.Anyone(), nil
+}
+
+func (anyone) Required() bool { return false }
+
 // config returns a Config of a controller that is ready.
 func config(a *fakeAgents) Config {
 	return Config{
@@ -117,30 +127,32 @@ func config(a *fakeAgents) Config {
 		Commands: fakeStreams(func(context.Context, *bidiStream) error {
 			return connect.NewError(connect.CodeUnimplemented, errors.New("there are no streams"))
 		}),
-		Admin:   fakeAdmin{},
-		Ready:   readiness.New(),
-		Options: []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler), nil))},
+		Admin:     fakeAdmin{},
+		Access:    migcontrollerv1connect.UnimplementedAccessServiceHandler{},
+		Operators: anyone{},
+		Ready:     readiness.New(),
+		Options:   []connect.HandlerOption{connect.WithInterceptors(NewErrorInterceptor(slog.New(slog.DiscardHandler), nil))},
 	}
 }
 
 // serve serves h on a free port, like the controller, and returns the address.
-func serve(t *testing.T, h http.Handler) string {
-	t.Helper()
-	return serveWithin(t, h, CallTimeout)
+func serve(tb testing.TB, h http.Handler) string {
+	tb.Helper()
+	return serveWithin(tb, h, CallTimeout)
 }
 
 // serveWithin is serve with another timeout of calls.
-func serveWithin(t *testing.T, h http.Handler, timeout time.Duration) string {
-	t.Helper()
-	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	serveOn(t, listener, h, timeout)
+func serveWithin(tb testing.TB, h http.Handler, timeout time.Duration) string {
+	tb.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(tb, err)
+	serveOn(tb, listener, h, timeout)
 	return listener.Addr().String()
 }
 
 // serveOn serves h until the end of the test.
-func serveOn(t *testing.T, listener net.Listener, h http.Handler, timeout time.Duration) {
-	t.Helper()
+func serveOn(tb testing.TB, listener net.Listener, h http.Handler, timeout time.Duration) {
+	tb.Helper()
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(true)
@@ -161,7 +173,7 @@ func serveOn(t *testing.T, listener net.Listener, h http.Handler, timeout time.D
 	}
 	var served sync.WaitGroup
 	served.Go(func() { _ = server.Serve(listener) })
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = server.Close()
 		served.Wait()
 		connections.Wait()
@@ -169,13 +181,13 @@ func serveOn(t *testing.T, listener net.Listener, h http.Handler, timeout time.D
 }
 
 // client returns a client that speaks one version of HTTP in plaintext.
-func client(t *testing.T, version int) *http.Client {
-	t.Helper()
+func client(tb testing.TB, version int) *http.Client {
+	tb.Helper()
 	var protocols http.Protocols
 	protocols.SetHTTP1(version == 1)
 	protocols.SetUnencryptedHTTP2(version == 2)
 	transport := &http.Transport{Protocols: &protocols}
-	t.Cleanup(transport.CloseIdleConnections)
+	tb.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{
 		Transport:     transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -46,3 +46,32 @@ func TestStrictJSONIsServed(t *testing.T) {
 		require.Equal(t, 200, got.status, form)
 	}
 }
+
+// The error for a parameter of the wrong type omits its value, which may be a secret.
+func TestErrorsOmitParameters(t *testing.T) {
+	t.Parallel()
+	for _, params := range []string{
+		`"stringParams": {"a_token": 1234567}`,
+		`"stringParams": {"a_token": -1234567.5}`,
+		`"stringParams": {"a_token": ["1234567"]}`,
+		`"stringParams": {"a_token" "1234567"}`,
+		`"stringParams": {"a_token": 1234567z}`,
+		`"stringParams": {"a_token": 1234567`,
+		`"stringParams": {"a_token": "1234567\z"}`,
+		`"stringParams": {"a_token": "\u12_1234567"}`,
+		`"stringParams": {"a_token": x1234567}`,
+		`"stringParams": {"a_token": "` + "\n" + `1234567"}`,
+		`"stringParams": {"a_token": "1234567` + "\xff" + `"}`,
+		`"stringParams": {"a_token": "1234567" "1234567"}`,
+		`"stringParams": "1234567"`,
+		`"intParams": {"a_token": "x1234567"}`,
+		`"intParams": {"a_token": 12345679999999999999}`,
+		`"boolParams": {"a_token": "1234567"}`,
+		`"boolParams": {"a_token": 1234567}`,
+		`"stringParams": {"a_token": "1", "a_token": "1234567"}`,
+	} {
+		err := strictJSON{}.Unmarshal([]byte(`{"command": {`+params+`}}`), new(migcontrollerv1.SendCommandRequest))
+		require.Error(t, err, params)
+		require.NotContains(t, err.Error(), "1234567", params)
+	}
+}

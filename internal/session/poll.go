@@ -51,8 +51,8 @@ func (r *Registry) Token(
 	return runner, err
 }
 
-// ReportEvent stores an event that arrived over HTTP; it is durable when ReportEvent
-// returns. It returns the VM as it is then and the event as stored, or a
+// ReportEvent stores an event that arrived over HTTP, without its secrets; it is durable when
+// ReportEvent returns. It returns the VM as it is then and the event as stored, or a
 // *fleet.ThrottledError when the VM reports more than it may.
 func (r *Registry) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fleet.Event, error) {
 	r.metrics.requested[KindEvent].Inc()
@@ -66,6 +66,7 @@ func (r *Registry) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fl
 		return fleet.VM{}, e, err
 	}
 	r.suspect(e.VM)
+	e.Body = fleet.WithoutSecretMembers(e.Body)
 	out, err := r.Engine.Apply(ctx, fleet.EventReceived{Event: e}, arrived)
 	if err != nil {
 		return fleet.VM{}, e, err
@@ -74,8 +75,8 @@ func (r *Registry) ReportEvent(ctx context.Context, e fleet.Event) (fleet.VM, fl
 	return out.State.VM, *out.Event, nil
 }
 
-// ReportHeartbeat stores a heartbeat that arrived over HTTP; it becomes durable together with
-// others within 100 ms. It returns a *fleet.ThrottledError when the VM reports more than it
+// ReportHeartbeat stores a heartbeat that arrived over HTTP, without its secrets; it becomes
+// durable together with others within 100 ms. It returns a *fleet.ThrottledError when the VM reports more than it
 // may.
 func (r *Registry) ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error {
 	r.metrics.requested[KindHeartbeat].Inc()
@@ -87,6 +88,7 @@ func (r *Registry) ReportHeartbeat(ctx context.Context, h fleet.Heartbeat) error
 		return err
 	}
 	r.suspect(h.VM)
+	h.Body = fleet.WithoutSecretMembers(h.Body)
 	if err := r.beats.failing(); err != nil {
 		return err
 	}

@@ -254,3 +254,12 @@ func (r *Registry) Stats() Stats {
 		Throttled:  total(r.metrics.throttles),
 	}
 }
+
+// LiveVMs returns the VMs that have a live session, in no order.
+func (r *Registry) LiveVMs() []fleet.VMID {
+	var vms []fleet.VMID
+	for _, s := range r.sessions.all() {
+		vms = append(vms, s.vm)
+	}
+	return vms
+}

@@ -32,7 +32,8 @@ func (s *Session) persist(what string, write func(context.Context) error) error 
 	}
 }
 
-// Ack stores the ack of a command; it is durable when Ack returns. An ack of a command that
+// Ack stores the ack of a command, without the secrets in its result; it is durable when Ack
+// returns. An ack of a command that
 // was not delivered to this VM is refused, and the session continues. Ack returns an error
 // only when the session has ended.
 func (s *Session) Ack(a fleet.Ack) error {
@@ -43,6 +44,7 @@ func (s *Session) Ack(a fleet.Ack) error {
 		s.refuse(KindAck, err)
 		return nil
 	}
+	a.Result = fleet.WithoutSecrets(a.Result)
 	s.acked()
 	delivery := s.deliveryOf(a.CommandID) // before the next command is delivered
 	var out fleet.Outcome
@@ -91,7 +93,7 @@ func (s *Session) AckRepaired(id fleet.CommandID, size int, fault error) {
 		Warn("malformed ack repaired", logkey.Command, clip(string(id)), logkey.Size, size, logkey.Error, fault)
 }
 
-// Event stores an event; it is durable when Event returns. An event that violates a rule is
+// Event stores an event without its secrets; it is durable when Event returns. An event that violates a rule is
 // refused, and the session continues. Event returns an error only when the session has ended.
 func (s *Session) Event(e fleet.Event) error {
 	arrived, done := s.registry.unstored.add(func() time.Time { return s.arrive(KindEvent) })
@@ -103,6 +105,7 @@ func (s *Session) Event(e fleet.Event) error {
 		s.refuse(KindEvent, err)
 		return nil
 	}
+	e.Body = fleet.WithoutSecretMembers(e.Body)
 	s.noteLiveness(func(l fleet.Liveness) fleet.Liveness { return l.ReceiveEvent(e.Type) })
 	err := s.persist("event", func(ctx context.Context) error {
 		_, err := s.registry.Engine.Apply(ctx, fleet.EventReceived{Event: e}, arrived)

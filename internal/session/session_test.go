@@ -24,10 +24,12 @@ func TestSession(t *testing.T) {
 		require.True(t, v.Connected)
 		require.Equal(t, a.session.Epoch(), v.Epoch)
 		require.Equal(t, "pool", v.Pool)
+		require.Equal(t, []fleet.VMID{"vm-1"}, s.LiveVMs())
 		a.quit()
 		require.NoError(t, a.session.Cause())
 		require.False(t, s.vm("vm-1").Connected)
 		require.Zero(t, s.Stats().Sessions)
+		require.Empty(t, s.LiveVMs())
 	})
 }
 

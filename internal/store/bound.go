@@ -28,3 +28,6 @@ func (r HeartbeatRow) Size() int { return len(r.Doc) }
 
 // Size returns the size of the document in bytes.
 func (r ChangeRow) Size() int { return len(r.Doc) }
+
+// Size returns the size of the document in bytes.
+func (r AuditRow) Size() int { return len(r.Doc) }

@@ -16,9 +16,11 @@ const (
 	ClassEvents     Class = "events"
 	ClassHeartbeats Class = "heartbeats"
 	ClassChanges    Class = "changes"
+	ClassTokens     Class = "tokens"
+	ClassAudit      Class = "audit"
 )
 
-// Place identifies a row: its class, and its VMRow.Row or Seq.
+// Place identifies a row: its class, and its Row or Seq.
 type Place struct {
 	Class Class
 	Row   int64
@@ -47,6 +49,8 @@ type Check struct {
 	Event      func(EventRow) error
 	Heartbeats func(HeartbeatRow) error
 	Change     func(ChangeRow) error
+	Token      func(TokenRow) error
+	Audit      func(AuditRow) error
 }
 
 // Fault returns the reason why a row of one of the classes is damaged.
@@ -62,6 +66,10 @@ func (c Check) Fault(row any) error {
 		return fault(c.Heartbeats, row)
 	case ChangeRow:
 		return fault(c.Change, row)
+	case TokenRow:
+		return fault(c.Token, row)
+	case AuditRow:
+		return fault(c.Audit, row)
 	default:
 		return nil
 	}
@@ -79,7 +87,7 @@ type Aside struct {
 	// Number is the order in which rows were set aside, from one; numbers are never reused.
 	Number int64
 	Place
-	// ID is the id of the VM or command, and VM the VM that the row is about: empty if the
+	// ID is the id of the VM, command or token, and VM the VM that the row is about: empty if the
 	// row does not contain it in readable form, or is about several VMs.
 	ID, VM string
 	// Why is the reason.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -23,7 +24,7 @@ import (
 // A call whose context has ended before it begins returns an error and does nothing.
 //
 // Every method that returns an error may fail. Callers distinguish only the errors named
-// here. Load and each list return a *DamagedError for rows that cannot be read.
+// here. Load, Tokens and each list return a *DamagedError for rows that cannot be read.
 type Driver interface {
 	// ID identifies the database: row numbers have no meaning in another one.
 	ID() string
@@ -79,18 +80,27 @@ type Queries interface {
 	// LastFinished lists for each VM the command in one of q.States that finished last, at
 	// q.Since or later, in order of the VM ids, byte by byte.
 	LastFinished(ctx context.Context, q FinishedQuery, limit int) (rows []CommandRow, more bool, err error)
+	// Due lists the VMs and the commands whose DueAt is not after now, earliest first: a
+	// list of each.
+	Due(ctx context.Context, now time.Time, limit int) (rows Rows, more bool, err error)
+	// Tokens returns all tokens, in no order. They are few: callers bound their number.
+	Tokens(ctx context.Context) ([]TokenRow, error)
+
+	Logs
+	Numbers
+}
+
+// Logs are the lists of rows that never change.
+type Logs interface {
 	// Events lists events, highest Seq first, or lowest first with After.
 	Events(ctx context.Context, q EventQuery, limit int) (rows []EventRow, more bool, err error)
 	// Heartbeats lists rows of heartbeats, latest At first.
 	Heartbeats(ctx context.Context, q HeartbeatQuery, limit int) (rows []HeartbeatRow, more bool, err error)
-	// Due lists the VMs and the commands whose DueAt is not after now, earliest first: a
-	// list of each.
-	Due(ctx context.Context, now time.Time, limit int) (rows Rows, more bool, err error)
+	// Audit lists audit events, highest Seq first.
+	Audit(ctx context.Context, q AuditQuery, limit int) (rows []AuditRow, more bool, err error)
 	// Changes lists changes, lowest Seq first. It returns ErrPurged when some of those
 	// after q.After were purged, whatever their VM.
 	Changes(ctx context.Context, q ChangeQuery, limit int) (rows []ChangeRow, more bool, err error)
-
-	Numbers
 }
 
 // Numbers are single numbers and counts of rows.
@@ -119,12 +129,12 @@ var (
 // ConflictError names the rows that have changed since they were loaded: all those of a
 // commit, so that one more Load is enough.
 type ConflictError struct {
-	VMs, Commands []string
+	VMs, Commands, Tokens []string
 }
 
 // Error names the rows.
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("changed since they were loaded: %s", strings.Join(append(append([]string{}, e.VMs...), e.Commands...), ", "))
+	return fmt.Sprintf("changed since they were loaded: %s", strings.Join(slices.Concat(e.VMs, e.Commands, e.Tokens), ", "))
 }
 
 // Keys names rows to load.
@@ -204,6 +214,25 @@ type HeartbeatRow struct {
 	Doc []byte
 }
 
+// TokenRow is a token of an operator.
+type TokenRow struct {
+	// Row is its Place. Commits ignore it.
+	Row     int64
+	ID      string
+	Version Version
+	Doc     []byte
+}
+
+// AuditRow is an audit event. It never changes.
+type AuditRow struct {
+	// Seq is the order of commits; Commit assigns it.
+	Seq int64
+	// At is compared with Cutoffs.Audit. AuditQuery filters by it and by the other columns.
+	At                                      time.Time
+	Principal, Action, VM, Command, Outcome string
+	Doc                                     []byte
+}
+
 // ChangeRow is an entry of the log of changes. It never changes.
 type ChangeRow struct {
 	// Seq is the order of changes across all commits, starting at one without gaps; Commit
@@ -211,6 +240,9 @@ type ChangeRow struct {
 	Seq int64
 	At  time.Time
 	VM  string
+	// Pool is the pool that the VM is in after the commit, and Left the one that it was in
+	// before if that is another one; empty for none.
+	Pool, Left string
 	// Kind is the type of the document.
 	Kind string
 	// Doc is as committed. The Doc of a change that refers to an event is the event's, or
@@ -256,6 +288,14 @@ type Writes struct {
 	Events     []EventRow
 	Heartbeats []HeartbeatRow
 	Changes    []ChangeRow
+	Tokens     []TokenRow
+	// RemovedTokens are ids of tokens to remove, whatever their versions, if they exist.
+	RemovedTokens []string
+	Audit         []AuditRow
+	// Erase is whether rows lose secrets with this commit. A driver overwrites what it replaces
+	// or removes in the rows of VMs and commands, and with Erase also the copies that it keeps
+	// for its own purposes, within a minute.
+	Erase bool
 	// Marks are numbers to store by name. A driver returns an error for a name that it uses
 	// itself.
 	Marks map[string]int64
@@ -275,6 +315,8 @@ type Committed struct {
 type VMQuery struct {
 	Pool, Org, Status string
 	Connected         *bool
+	// Pools selects those that are in one of these pools, none of which is empty.
+	Pools []string
 	// After is the id after which the list begins.
 	After string
 }
@@ -283,6 +325,9 @@ type VMQuery struct {
 type CommandQuery struct {
 	VM, Type string
 	States   []string
+	// Pools selects those of VMs that are in one of these pools, none of which is empty, as
+	// of the moment of the list.
+	Pools []string
 	// Before selects those with a lower Seq.
 	Before int64
 }
@@ -298,12 +343,25 @@ type FinishedQuery struct {
 // EventQuery selects events. An empty field matches all.
 type EventQuery struct {
 	VM, Type string
+	// Pools is that of CommandQuery.
+	Pools []string
 	// Since and Until bound the time of receipt: Since ≤ t < Until.
 	Since, Until time.Time
 	// Before selects those with a lower Seq. After, if not nil, selects those with a higher
 	// one, lowest first.
 	Before int64
 	After  *int64
+}
+
+// AuditQuery selects audit events. An empty field matches all.
+type AuditQuery struct {
+	Principal, Action, VM, Command, Outcome string
+	// Pools selects those whose VM is in one of the pools at the moment.
+	Pools []string
+	// Since and Until bound the time: Since ≤ t < Until.
+	Since, Until time.Time
+	// Before selects those with a lower Seq.
+	Before int64
 }
 
 // HeartbeatQuery selects rows of heartbeats.
@@ -319,6 +377,9 @@ type HeartbeatQuery struct {
 type ChangeQuery struct {
 	// VM selects the changes of one VM; empty matches all.
 	VM string
+	// Pools selects those whose Pool or Left is one of these, none of which is empty; an
+	// empty list matches all.
+	Pools []string
 	// After selects those with a higher Seq.
 	After int64
 }
@@ -340,4 +401,6 @@ type Cutoffs struct {
 	// VMs is compared with LastSeenAt; those without one and those that are Connected are
 	// kept.
 	VMs time.Time
+	// Audit is compared with At.
+	Audit time.Time
 }

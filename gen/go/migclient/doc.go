@@ -1,3 +1,3 @@
-// Package migclient owns what programs need in addition to the generated clients: endless
-// watches, tokens, and the reasons of errors.
+// Package migclient owns what programs need in addition to the generated clients:
+// credentials, endless watches, and the reasons of errors.
 package migclient

@@ -38,6 +38,8 @@ func Retryable(err error) bool {
 	switch code := connect.CodeOf(err); {
 	case err == nil || errors.Is(err, context.Canceled):
 		return false
+	case code == connect.CodeUnauthenticated:
+		return false // also without an answer, when there was no token to send
 	case code == connect.CodeUnavailable || code == connect.CodeDeadlineExceeded:
 		return true
 	default:

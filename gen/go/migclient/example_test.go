@@ -67,16 +67,32 @@ func ExampleWithToken() {
 	}
 	admin := migcontrollerv1connect.NewAdminServiceClient(http.DefaultClient, address, auth)
 
-	info, err := admin.GetServerInfo(context.Background(), &migcontrollerv1.GetServerInfoRequest{})
-	if err != nil {
-		log.Fatal(err)
-	}
-	fmt.Println(info.GetLiveSessions(), "VM is connected")
+	_, err = admin.GetServerInfo(context.Background(), &migcontrollerv1.GetServerInfoRequest{})
+	fmt.Println(migclient.ErrorDetail(err).GetReason()) // the controller does not know this token
 
 	_, err = migclient.WithToken("http://controller.example:8080", "example-token")
 	fmt.Println(err)
 
 	// Output:
-	// 1 VM is connected
+	// ERROR_REASON_UNAUTHENTICATED
 	// token must not cross the network in plaintext: use an https address, or the option PlaintextToken to send it anyway
+}
+
+// The clients of both services. Options has the credentials, for a controller that requires
+// some.
+func ExampleConnect() {
+	controller, err := migclient.Connect("http://localhost:8080", migclient.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer controller.Close()
+
+	who, err := controller.Access.WhoAmI(context.Background(), &migcontrollerv1.WhoAmIRequest{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(who.GetPrincipal().GetName(), who.GetPrincipal().GetRole())
+
+	// Output:
+	// anyone ROLE_ADMIN
 }

@@ -1,10 +1,15 @@
 package migclient_test
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"testing"
 
+	"connectrpc.com/connect"
 	"github.com/stretchr/testify/require"
 
 	"github.com/mig-controller/mig-controller/gen/go/internal/clienttest"
@@ -16,19 +21,29 @@ import (
 // Over plaintext http a token is sent to this machine only, unless that is allowed.
 func TestPlaintextToken(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{
-		"http://localhost:8080", "http://LOCALHOST", "http://127.0.0.1:8080", "http://127.1.2.3", "http://[::1]:8080/path",
-		"https://controller.example", "https://192.0.2.1",
-	} {
+	content, err := os.ReadFile("../../testdata/plaintext-token.json") // the same for every language
+	require.NoError(t, err)
+	var addresses struct{ Allowed, Refused []string }
+	require.NoError(t, json.Unmarshal(content, &addresses))
+	require.NotEmpty(t, addresses.Allowed)
+	require.NotEmpty(t, addresses.Refused)
+	for _, address := range addresses.Allowed {
 		_, err := migclient.WithToken(address, "s3cret")
 		require.NoError(t, err, address)
+		_, err = migclient.Connect(address, migclient.Options{Token: "s3cret"})
+		require.NoError(t, err, address)
 	}
-	for _, address := range []string{
-		"http://controller.example:8080", "http://localhost.example", "http://a.localhost", "http://10.0.0.1", "http://0.0.0.0", "http://127.0.0.1.example",
-	} {
+	source := func(context.Context) (string, error) { return "s3cret", nil }
+	for _, address := range addresses.Refused {
 		_, err := migclient.WithToken(address, "s3cret")
 		require.ErrorIs(t, err, migclient.ErrPlaintextToken, address)
+		_, err = migclient.WithTokenSource(address, source)
+		require.ErrorIs(t, err, migclient.ErrPlaintextToken, address)
+		_, err = migclient.Connect(address, migclient.Options{TokenSource: source})
+		require.ErrorIs(t, err, migclient.ErrPlaintextToken, address)
 		_, err = migclient.WithToken(address, "s3cret", migclient.PlaintextToken)
+		require.NoError(t, err, address)
+		_, err = migclient.Connect(address, migclient.Options{Token: "s3cret", PlaintextToken: true})
 		require.NoError(t, err, address)
 	}
 }
@@ -74,4 +89,61 @@ func TestTokenIsSent(t *testing.T) {
 		require.NoError(t, changes.Close())
 		require.Equal(t, want, <-sent)
 	}
+}
+
+// A source is asked before each call and each stream. Its error ends the call, with a code
+// that says whether another call may help, and nothing is sent.
+func TestTokenSource(t *testing.T) {
+	t.Parallel()
+	sent := make(chan string, 2)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent <- r.Header.Get("Authorization")
+		http.NotFound(w, r)
+	}))
+	t.Cleanup(server.Close)
+	tokens := []string{"first", "second", "two words"}
+	errNoKey := errors.New("no key")
+	last := errNoKey
+	auth, err := migclient.WithTokenSource(server.URL, func(context.Context) (string, error) {
+		if len(tokens) == 0 {
+			return "", last
+		}
+		token := tokens[0]
+		tokens = tokens[1:]
+		return token, nil
+	})
+	require.NoError(t, err)
+	admin := migcontrollerv1connect.NewAdminServiceClient(clienttest.NewHTTPClient(t, false), server.URL, auth)
+	call := func(ctx context.Context) error {
+		_, err := admin.GetServerInfo(ctx, &migcontrollerv1.GetServerInfoRequest{})
+		return err
+	}
+	watch := func(ctx context.Context) error {
+		_, err := admin.WatchFleet(ctx, &migcontrollerv1.WatchFleetRequest{})
+		return err
+	}
+	require.Error(t, call(t.Context()))
+	require.Equal(t, "Bearer first", <-sent)
+	changes, err := admin.WatchFleet(t.Context(), &migcontrollerv1.WatchFleetRequest{})
+	require.NoError(t, err)
+	require.NoError(t, changes.Close())
+	require.Equal(t, "Bearer second", <-sent)
+
+	err = call(t.Context())
+	require.ErrorContains(t, err, "unauthenticated: get a token: token must be printable ASCII")
+	require.NotContains(t, err.Error(), "words")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, do := range []func(context.Context) error{call, watch} {
+		last = errNoKey
+		require.ErrorContains(t, do(t.Context()), "unauthenticated: get a token: no key")
+		require.ErrorIs(t, do(t.Context()), errNoKey)
+		require.False(t, migclient.Retryable(do(t.Context())))
+		require.Equal(t, connect.CodeCanceled, connect.CodeOf(do(ended)))
+		last = connect.NewError(connect.CodeUnavailable, errNoKey)
+		require.True(t, migclient.Retryable(do(t.Context())))
+	}
+	require.Empty(t, sent)
+	_, err = migclient.WithTokenSource(server.URL, nil)
+	require.ErrorContains(t, err, "must not be nil")
 }

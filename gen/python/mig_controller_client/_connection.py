@@ -13,6 +13,10 @@ from urllib.parse import SplitResult, urlsplit
 from connectrpc.protocol import ProtocolType
 from pyqwest import Client, HTTPTransport, HTTPVersion, Proxy, SyncClient, SyncHTTPTransport
 
+from migcontroller.v1.access_service_connect import (
+    AccessServiceClient,
+    AccessServiceClientSync,
+)
 from migcontroller.v1.admin_service_connect import (
     AdminServiceClient,
     AdminServiceClientSync,
@@ -27,20 +31,23 @@ from miglet.commands.commands_connect import (
 )
 
 from ._process import (
+    Access,
+    AccessSync,
     Agent,
     AgentSync,
     Commands,
     CommandsSync,
     check_process,
 )
+from ._tokens import Bearer, BearerSync, check_token
 from ._watches import Admin, AdminSync
 
 if TYPE_CHECKING:
     from os import PathLike
     from types import TracebackType
-    from typing import Any, TypedDict
+    from typing import TypedDict
 
-    from connectrpc.request import RequestContext
+    from ._tokens import AsyncToken, Token
 
     class _TransportOptions(TypedDict, total=False):
         http_version: HTTPVersion
@@ -71,6 +78,8 @@ class Controller:
 
     admin: AdminServiceClientSync
     """What operators ask: commands, VMs, events."""
+    access: AccessServiceClientSync
+    """Who may use the controller, and who changed what."""
     agent: AgentServiceClientSync
     """What an agent asks without a stream."""
     commands: CommandServiceClientSync
@@ -81,7 +90,7 @@ class Controller:
         address: str,
         options: _TransportOptions,
         protocol: ProtocolType,
-        auth: list[_Bearer],
+        auth: list[BearerSync],
     ) -> None:
         self._transport = SyncHTTPTransport(**options)
         self._watches = SyncHTTPTransport(**options, read_timeout=_SILENCE)
@@ -91,6 +100,9 @@ class Controller:
         )
         self.admin = AdminSync(
             address, http_client=http, protocol=protocol, interceptors=auth, watches=watches
+        )
+        self.access = AccessSync(
+            address, http_client=http, protocol=protocol, interceptors=auth
         )
         self.agent = AgentSync(
             address, http_client=http, protocol=protocol, interceptors=auth
@@ -125,6 +137,8 @@ class AsyncController:
 
     admin: AdminServiceClient
     """What operators ask: commands, VMs, events."""
+    access: AccessServiceClient
+    """Who may use the controller, and who changed what."""
     agent: AgentServiceClient
     """What an agent asks without a stream."""
     commands: CommandServiceClient
@@ -135,7 +149,7 @@ class AsyncController:
         address: str,
         options: _TransportOptions,
         protocol: ProtocolType,
-        auth: list[_Bearer],
+        auth: list[Bearer],
     ) -> None:
         self._transport = HTTPTransport(**options)
         self._watches = HTTPTransport(**options, read_timeout=_SILENCE)
@@ -145,6 +159,9 @@ class AsyncController:
         )
         self.admin = Admin(
             address, http_client=http, protocol=protocol, interceptors=auth, watches=watches
+        )
+        self.access = Access(
+            address, http_client=http, protocol=protocol, interceptors=auth
         )
         self.agent = Agent(
             address, http_client=http, protocol=protocol, interceptors=auth
@@ -173,7 +190,7 @@ class AsyncController:
 def connect(
     address: str = DEFAULT_ADDRESS,
     *,
-    token: str | None = None,
+    token: Token | None = None,
     protocol: ProtocolType = ProtocolType.CONNECT,
     ca_file: str | PathLike[str] | None = None,
     cert_file: str | PathLike[str] | None = None,
@@ -182,8 +199,11 @@ def connect(
 ) -> Controller:
     """Connect to the controller at an http or https address.
 
-    token is sent as `Authorization: Bearer` with every call. It is not sent over
-    plaintext http to another machine, unless plaintext_token says so.
+    token is sent as `Authorization: Bearer` with every call. A function is asked for it
+    before each call, for tokens that change; when it raises, the call is not sent and
+    raises a ConnectError with UNAUTHENTICATED, caused by the function's exception, or the
+    ConnectError that the function raised. A token is not sent over plaintext http to
+    another machine, unless plaintext_token says so.
 
     https is checked against the system's certificate authorities, or those in ca_file.
     cert_file and key_file are this client's own certificate. All are PEM. http speaks
@@ -199,25 +219,30 @@ def connect(
     seconds ends with UNAVAILABLE.
     """
     check_process()
-    address, auth = _check(address, token, protocol, plaintext_token)
+    address = _check(address, token, protocol, plaintext_token)
     options = _transport_options(address, ca_file, cert_file, key_file)
+    auth = [] if token is None else [BearerSync(token)]
     return Controller(address, options, protocol, auth)
 
 
 def connect_async(
     address: str = DEFAULT_ADDRESS,
     *,
-    token: str | None = None,
+    token: AsyncToken | None = None,
     protocol: ProtocolType = ProtocolType.CONNECT,
     ca_file: str | PathLike[str] | None = None,
     cert_file: str | PathLike[str] | None = None,
     key_file: str | PathLike[str] | None = None,
     plaintext_token: bool = False,
 ) -> AsyncController:
-    """Connect to the controller, for asyncio. The arguments are those of `connect`."""
+    """Connect to the controller, for asyncio. The arguments are those of `connect`.
+
+    A function for the token may be a coroutine function too.
+    """
     check_process()
-    address, auth = _check(address, token, protocol, plaintext_token)
+    address = _check(address, token, protocol, plaintext_token)
     options = _transport_options(address, ca_file, cert_file, key_file)
+    auth = [] if token is None else [Bearer(token)]
     _settle_at_exit()
     return AsyncController(address, options, protocol, auth)
 
@@ -233,46 +258,25 @@ def _settle_at_exit() -> None:
     atexit.register(time.sleep, 0.05)
 
 
-class _Bearer:
-    """Puts the token into the headers of every call, of both kinds of client."""
-
-    def __init__(self, token: str) -> None:
-        self._header = f"Bearer {token}"
-
-    def on_start_sync(self, ctx: RequestContext[Any, Any], /) -> None:
-        ctx.request_headers["authorization"] = self._header
-
-    def on_end_sync(
-        self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /
-    ) -> None:
-        pass
-
-    async def on_start(self, ctx: RequestContext[Any, Any]) -> None:
-        self.on_start_sync(ctx)
-
-    async def on_end(
-        self, token: None, ctx: RequestContext[Any, Any], error: Exception | None, /
-    ) -> None:
-        pass
-
-
 def _check(
-    address: str, token: str | None, protocol: ProtocolType, plaintext_token: bool
-) -> tuple[str, list[_Bearer]]:
+    address: str, token: object | None, protocol: ProtocolType, plaintext_token: bool
+) -> str:
     parts = _split(address)
-    address = parts.geturl().rstrip("/")
     if not isinstance(protocol, ProtocolType):
         raise ValueError("protocol must be a ProtocolType")
-    if token is None:
-        return address, []
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError("token must be printable ASCII without spaces, and not empty")
-    if parts.scheme == "http" and not plaintext_token and not _loopback(parts.hostname or ""):
+    if token is not None and not callable(token):
+        check_token(token)
+    if (
+        token is not None
+        and parts.scheme == "http"
+        and not plaintext_token
+        and not _loopback(parts.hostname or "")
+    ):
         raise ValueError(
             "token must not cross the network in plaintext: "
             "use an https address, or plaintext_token=True to send it anyway"
         )
-    return address, [_Bearer(token)]
+    return parts.geturl().rstrip("/")
 
 
 def _split(address: str) -> SplitResult:

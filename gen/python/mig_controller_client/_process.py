@@ -6,6 +6,10 @@ import functools
 import os
 from typing import TYPE_CHECKING
 
+from migcontroller.v1.access_service_connect import (
+    AccessServiceClient,
+    AccessServiceClientSync,
+)
 from migcontroller.v1.agent_service_connect import (
     AgentServiceClient,
     AgentServiceClientSync,
@@ -44,6 +48,14 @@ class OneProcess:
     def execute_bidi_stream(self, *args: Any, **kwargs: Any) -> Any:
         check_process()
         return super().execute_bidi_stream(*args, **kwargs)  # type: ignore[misc]
+
+
+class AccessSync(OneProcess, AccessServiceClientSync):
+    """AccessService in one process."""
+
+
+class Access(OneProcess, AccessServiceClient):
+    """AccessService for asyncio in one process."""
 
 
 class AgentSync(OneProcess, AgentServiceClientSync):

@@ -19,6 +19,9 @@ class Sync:
     def admin(self, method: str, request: Any, **options: Any) -> Any:
         return getattr(self._controller.admin, method)(request, **options)
 
+    def access(self, method: str, request: Any) -> Any:
+        return getattr(self._controller.access, method)(request)
+
     def watch(self, request: mig.WatchFleetRequest, **options: Any) -> Iterator[Any]:
         return self._controller.admin.watch_fleet(request, **options)
 
@@ -35,7 +38,7 @@ class SyncAgent:
     def __init__(self, controller: mig.Controller) -> None:
         self._outbox: queue.Queue[mig.MIGletMessage | None] = queue.Queue()
         self._inbox = controller.commands.stream_commands(
-            iter(self._outbox.get, None), timeout_ms=10_000
+            iter(self._outbox.get, None), timeout_ms=30_000
         )
 
     def send(self, **message: Any) -> None:
@@ -58,6 +61,10 @@ class Async:
     def admin(self, method: str, request: Any, **options: Any) -> Any:
         call = getattr(self._controller.admin, method)
         return self._loop.run_until_complete(call(request, **options))
+
+    def access(self, method: str, request: Any) -> Any:
+        call = getattr(self._controller.access, method)
+        return self._loop.run_until_complete(call(request))
 
     def watch(self, request: mig.WatchFleetRequest, **options: Any) -> Iterator[Any]:
         changes = self._controller.admin.watch_fleet(request, **options)
@@ -83,7 +90,7 @@ class AsyncAgent:
     def __init__(self, controller: mig.AsyncController, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._outbox: asyncio.Queue[mig.MIGletMessage | None] = asyncio.Queue()
-        self._inbox = controller.commands.stream_commands(self._outgoing(), timeout_ms=10_000)
+        self._inbox = controller.commands.stream_commands(self._outgoing(), timeout_ms=30_000)
 
     def send(self, **message: Any) -> None:
         self._outbox.put_nowait(mig.MIGletMessage(**message))

@@ -21,7 +21,7 @@ KINDS = [
     for kind in (Sync, Async)
     for protocol in ProtocolType
 ]
-Connect = Callable[[str], Any]
+Connect = Callable[..., Any]
 
 
 @pytest.fixture(params=KINDS)
@@ -30,8 +30,8 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     kind, protocol = request.param
     opened: list[Any] = []
 
-    def open_client(url: str) -> Any:
-        opened.append(kind(url, protocol=protocol))
+    def open_client(url: str, **options: Any) -> Any:
+        opened.append(kind(url, protocol=protocol, **options))
         return opened[-1]
 
     yield open_client
@@ -175,7 +175,7 @@ def test_watch_resumes(connect: Connect, binary: Path, tmp_path: Path) -> None:
     first = Server(binary, tmp_path)
     try:
         client = connect(first.url)
-        changes = client.watch(mig.WatchFleetRequest(vm_id="vm-1"), timeout_ms=10_000)
+        changes = client.watch(mig.WatchFleetRequest(vm_id="vm-1"), timeout_ms=30_000)
         assert next(changes).WhichOneof("change") is None
         before = client.admin("send_command", command("vm-1")).command.command.id
         seen = next(changes)
@@ -192,7 +192,7 @@ def test_watch_resumes(connect: Connect, binary: Path, tmp_path: Path) -> None:
         last = client.admin("send_command", command("vm-1")).command.command.id
         resumed = []
         for change in client.watch(
-            mig.WatchFleetRequest(vm_id="vm-1", cursor=seen.cursor), timeout_ms=10_000
+            mig.WatchFleetRequest(vm_id="vm-1", cursor=seen.cursor), timeout_ms=30_000
         ):
             if change.WhichOneof("change") == "command":
                 resumed.append((change.command.command.id, change.command.state))
@@ -260,3 +260,34 @@ def deliver(client: Any, agent: Any, vm_id: str) -> None:
     again = command(vm_id, type="drain", id=sent.id, wait=timedelta(seconds=10))
     answer = client.admin("send_command", again)
     assert answer.command.state == CommandState.COMMAND_STATE_SUCCEEDED
+
+
+def test_access(connect: Connect, binary: Path, tmp_path: Path) -> None:
+    """The first token ends the access without credentials; a role limits its holder."""
+    server = Server(binary, tmp_path)
+    try:
+        nobody = connect(server.url)
+        create = mig.CreateTokenRequest(name="root", role=mig.Role.ROLE_ADMIN)
+        root = connect(server.url, token=nobody.access("create_token", create).secret)
+        assert reason(nobody, "who_am_i", mig.WhoAmIRequest()) == "ERROR_REASON_UNAUTHENTICATED"
+
+        create = mig.CreateTokenRequest(name="ann", role=mig.Role.ROLE_VIEWER)
+        created = root.access("create_token", create)
+        ann = connect(server.url, token=lambda: created.secret)
+        assert ann.access("who_am_i", mig.WhoAmIRequest()).principal.name == "ann"
+        assert ann.admin("list_v_ms", mig.ListVMsRequest()).vms == []
+        assert reason(ann, "create_token", create) == "ERROR_REASON_PERMISSION_DENIED"
+
+        revoke = mig.RevokeTokenRequest(token_id=created.token.id, reason="left")
+        assert root.access("revoke_token", revoke).token.HasField("revoked_at")
+        tokens = root.access("list_tokens", mig.ListTokensRequest(include_ended=True)).tokens
+        assert [token.name for token in tokens] == ["ann", "root"]
+    finally:
+        server.stop()
+
+
+def reason(client: Any, method: str, request: Any) -> str:
+    with pytest.raises(mig.ConnectError) as caught:
+        client.access(method, request)
+    detail = mig.error_detail(caught.value)
+    return ErrorReason.Name(detail.reason if detail else 0)

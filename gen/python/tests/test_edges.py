@@ -38,12 +38,21 @@ import mig_controller_client as mig
 ask = mig.GetServerInfoRequest()
 async def main():
     async with mig.connect_async(sys.argv[1], token="s3cret") as controller:
-        await controller.admin.get_server_info(ask, timeout_ms=10000)
+        await controller.admin.get_server_info(ask, timeout_ms=30000)
+def refused(call):
+    try:
+        call()
+    except mig.ConnectError as error:
+        return mig.error_detail(error).reason == mig.ErrorReason.ERROR_REASON_UNAUTHENTICATED
 with mig.connect(sys.argv[1], token="s3cret") as controller:
-    controller.admin.get_server_info(ask, timeout_ms=10000)
-    next(controller.admin.watch_fleet(mig.WatchFleetRequest(), timeout_ms=10000))
-asyncio.run(main())
-print("answered")
+    watch = mig.WatchFleetRequest()
+    calls = [
+        lambda: controller.admin.get_server_info(ask, timeout_ms=30000),
+        lambda: controller.access.who_am_i(mig.WhoAmIRequest(), timeout_ms=30000),
+        lambda: next(controller.admin.watch_fleet(watch, timeout_ms=30000)),
+        lambda: asyncio.run(main()),
+    ]
+    print("refused by the controller" if all([refused(call) for call in calls]) else "reached")
 """
 
 
@@ -54,7 +63,7 @@ def test_no_proxy_on_this_machine(fleet: Server) -> None:
         url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
         names = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
         printed = run(CALLS, fleet.url, no_proxy="", NO_PROXY="", **dict.fromkeys(names, url))
-        assert printed == "answered\n"
+        assert printed == "refused by the controller\n"
         with pytest.raises(BlockingIOError):
             proxy.accept()
 

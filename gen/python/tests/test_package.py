@@ -23,13 +23,13 @@ ASK = mig.GetServerInfoRequest()
 
 def ask(address: str, **options: Any) -> str:
     with mig.connect(address, **options) as controller:
-        return controller.admin.get_server_info(ASK, timeout_ms=10_000).version
+        return controller.admin.get_server_info(ASK, timeout_ms=30_000).version
 
 
 def ask_async(address: str, **options: Any) -> str:
     async def call() -> str:
         async with mig.connect_async(address, **options) as controller:
-            return (await controller.admin.get_server_info(ASK, timeout_ms=10_000)).version
+            return (await controller.admin.get_server_info(ASK, timeout_ms=30_000)).version
 
     return asyncio.run(call())
 

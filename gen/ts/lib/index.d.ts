@@ -6,6 +6,8 @@
  *
  * @module
  */
+export * from "../src/migcontroller/v1/access_pb.js";
+export * from "../src/migcontroller/v1/access_service_pb.js";
 export * from "../src/migcontroller/v1/admin_service_pb.js";
 export * from "../src/migcontroller/v1/agent_service_pb.js";
 export * from "../src/migcontroller/v1/command_pb.js";

@@ -1,3 +1,5 @@
+export * from "../src/migcontroller/v1/access_pb.js";
+export * from "../src/migcontroller/v1/access_service_pb.js";
 export * from "../src/migcontroller/v1/admin_service_pb.js";
 export * from "../src/migcontroller/v1/agent_service_pb.js";
 export * from "../src/migcontroller/v1/command_pb.js";

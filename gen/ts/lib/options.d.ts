@@ -4,7 +4,9 @@ import type { Interceptor } from "@connectrpc/connect";
 export interface CommonOptions {
   /**
    * Sent with every call as `Authorization: Bearer <token>`. A function is
-   * asked before each call, for tokens that change.
+   * asked before each call, for tokens that change. When it fails, the call does
+   * so with the code UNAUTHENTICATED and the error as its cause, and is not sent;
+   * a ConnectError of the function is the error of the call.
    */
   token?: string | (() => string | Promise<string>) | undefined;
 

@@ -1,3 +1,5 @@
+import { Code, ConnectError } from "@connectrpc/connect";
+
 /** @type {typeof import("./options.js").checkBaseUrl} */
 export function checkBaseUrl(baseUrl, base) {
   let url;
@@ -32,11 +34,24 @@ export function interceptorsOf({ token, plaintextToken, interceptors }, baseUrl)
     throw new TypeError("token must not cross the network in plaintext: use an https address, or plaintextToken: true to send it anyway");
   }
   all.push((next) => async (req) => {
-    const now = typeof token === "function" ? checkToken(await token()) : token;
-    req.header.set("Authorization", `Bearer ${now}`);
+    req.header.set("Authorization", `Bearer ${typeof token === "function" ? await fetched(token) : token}`);
     return next(req);
   });
   return all;
+}
+
+/**
+ * Returns a token that can be sent, or fails as a call does.
+ * @param {() => string | Promise<string>} token
+ */
+async function fetched(token) {
+  try {
+    return checkToken(await token());
+  } catch (err) {
+    if (err instanceof ConnectError) throw err;
+    const message = err instanceof Error ? err.message : String(err);
+    throw new ConnectError(`get a token: ${message}`, Code.Unauthenticated, undefined, undefined, err);
+  }
 }
 
 /**

@@ -29,7 +29,7 @@ async function expectOutput(name, { args = [], env = {} }, output) {
 }
 
 test("README.md shows the examples as they are", () => {
-  assert.deepEqual(readmeBlocks("js"), ["watch.mjs", "errors.mjs", "follow.mjs", "page.mjs"].map(source));
+  assert.deepEqual(readmeBlocks("js"), ["watch.mjs", "whoami.mjs", "errors.mjs", "follow.mjs", "page.mjs"].map(source));
 });
 
 test("watch.mjs follows its command to the end, and ends by itself", { timeout: deadline }, async () => {
@@ -55,6 +55,12 @@ runner registered
   // The last heartbeat is stored up to 100 ms after it came; the test's timeout bounds the wait.
   while (vm?.status !== "idle") vm = await shown();
   assert.deepEqual([vm.poolId, vm.runner?.configured, vm.boot], ["examples", true, 2n]);
+});
+
+test("whoami.mjs shows the caller, and fails when it cannot read the token", { timeout: deadline }, async () => {
+  await expectOutput("whoami.mjs", { args: [controller.url] }, "anyone ADMIN\n");
+  const missing = run("node", ["examples/whoami.mjs", controller.url], { env: { TOKEN_FILE: join(tempDir(), "missing") } });
+  await assert.rejects(missing, /\[unauthenticated\] get a token: ENOENT/);
 });
 
 test("errors.mjs shows what the controller says", { timeout: deadline }, async () => {

@@ -40,14 +40,15 @@ test("the package installs, type-checks and runs in a new project", { timeout },
   const install = ["install", "--no-audit", "--no-fund", "--loglevel=error", "--prefer-offline"];
   await run("npm", [...install, `./${packed.filename}`, `@types/node@${typesNode}`], { cwd: project, timeout });
 
-  const [watch = "", errors = "", follow = "", page = ""] = readmeBlocks("js");
+  const [watch = "", whoami = "", errors = "", follow = "", page = ""] = readmeBlocks("js");
   writeFileSync(join(project, "watch.ts"), watch);
+  writeFileSync(join(project, "whoami.ts"), whoami);
   writeFileSync(join(project, "errors.ts"), errors);
   writeFileSync(join(project, "follow.ts"), follow);
   writeFileSync(join(project, "page.js"), page);
   const strict = ["--noEmit", "--strict", "--exactOptionalPropertyTypes", "--noUncheckedIndexedAccess", "--target", "es2022"];
   const tsc = (/** @type {string[]} */ ...args) => run(join(packageDir, "node_modules/.bin/tsc"), [...strict, ...args], { cwd: project, timeout });
-  const forNode = ["watch.ts", "errors.ts", "follow.ts", "--types", "node"];
+  const forNode = ["watch.ts", "whoami.ts", "errors.ts", "follow.ts", "--types", "node"];
   const forBrowsers = ["page.js", "--allowJs", "--checkJs", "--types", ""];
   await tsc(...forNode, "--module", "nodenext");
   await tsc(...forNode, "--module", "esnext", "--moduleResolution", "bundler");
@@ -69,7 +70,7 @@ test("every entry point has what its types declare", async () => {
   const { exports } = readJSON("package.json");
   for (const entry of [".", "./node", "./web"]) {
     const module = await import(join(packageDir, exports[entry].default));
-    for (const name of ["AdminService", "CommandService", "AgentService", "ErrorReason", "createClient", "create", "ConnectError", "Code", "errorDetail"]) {
+    for (const name of ["AdminService", "AccessService", "CommandService", "AgentService", "ErrorReason", "createClient", "create", "ConnectError", "Code", "errorDetail"]) {
       assert.ok(module[name], `${entry} exports ${name}`);
     }
     assert.equal(typeof module.createTransport, entry === "." ? "undefined" : "function");

@@ -61,6 +61,16 @@ func (c *content) at(a *store.Aside, vm, command string) (row any, remove func()
 				delete(c.queues[[2]string{r.VM, r.Queue}], r.Seq)
 			}
 		}
+	case store.ClassTokens:
+		if r, found := c.tokenAt(a.Row); found {
+			a.ID = r.ID
+			return own(r), func() { delete(c.tokens, r.ID) }
+		}
+	case store.ClassAudit:
+		if r, found := c.audit[a.Row]; found {
+			a.VM = r.VM
+			return own(r), func() { delete(c.audit, a.Row) }
+		}
 	case store.ClassEvents:
 		if r, found := c.events[a.Row]; found {
 			a.VM = r.VM

@@ -30,10 +30,13 @@ type content struct {
 	events     map[int64]store.EventRow
 	heartbeats map[int64]store.HeartbeatRow // by the order of their commits
 	changes    map[int64]store.ChangeRow    // without the documents of events
+	tokens     map[string]store.TokenRow
+	audit      map[int64]store.AuditRow
 	marks      map[string]int64
 	aside      []asideRow
 	// The latest numbers assigned, and the latest of those that were purged in order.
 	lastVM, lastCommand, lastEvent, lastHeartbeat, lastChange int64
+	lastToken, lastAudit                                      int64
 	purgedHeartbeat, purgedChange                             int64
 	// damagedChange is the latest change that was set aside.
 	damagedChange int64
@@ -45,6 +48,7 @@ func New() *DB {
 		id: rand.Text(), vms: map[string]store.VMRow{}, commands: map[string]store.CommandRow{},
 		queues: map[[2]string]map[int64]string{}, events: map[int64]store.EventRow{}, marks: map[string]int64{},
 		heartbeats: map[int64]store.HeartbeatRow{}, changes: map[int64]store.ChangeRow{},
+		tokens: map[string]store.TokenRow{}, audit: map[int64]store.AuditRow{},
 	}}
 }
 
@@ -120,6 +124,7 @@ func (db *DB) Commit(ctx context.Context, w store.Writes) (given store.Committed
 		row.Seq = db.lastHeartbeat
 		db.heartbeats[db.lastHeartbeat] = own(row)
 	}
+	db.access(w)
 	maps.Copy(db.marks, w.Marks)
 	if len(w.Changes) > 0 {
 		given.FirstChange = db.lastChange + 1
@@ -142,7 +147,12 @@ func (c *content) conflict(w store.Writes) error {
 			e.Commands = append(e.Commands, row.ID)
 		}
 	}
-	if len(e.VMs)+len(e.Commands) > 0 {
+	for _, row := range w.Tokens {
+		if row.Version != c.tokens[row.ID].Version {
+			e.Tokens = append(e.Tokens, row.ID)
+		}
+	}
+	if len(e.VMs)+len(e.Commands)+len(e.Tokens) > 0 {
 		return &e
 	}
 	return nil
@@ -210,6 +220,7 @@ func (db *DB) Purge(ctx context.Context, cut store.Cutoffs, limit int) (int, err
 		}
 		return goes
 	})
+	n += purge(db.audit, limit, func(row store.AuditRow) bool { return row.At.Before(cut.Audit) })
 	return n, nil
 }
 
@@ -245,6 +256,10 @@ func own[R any](row R) R {
 	case *store.HeartbeatRow:
 		r.VMs, r.Doc = slices.Clone(r.VMs), slices.Clone(r.Doc)
 	case *store.ChangeRow:
+		r.Doc = slices.Clone(r.Doc)
+	case *store.TokenRow:
+		r.Doc = slices.Clone(r.Doc)
+	case *store.AuditRow:
 		r.Doc = slices.Clone(r.Doc)
 	}
 	return row

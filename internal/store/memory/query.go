@@ -78,12 +78,17 @@ func cut[R sized](rows []R, limit int) (list []R, more bool) {
 // lets reports whether a filter accepts a value.
 func lets(filter, value string) bool { return filter == "" || filter == value }
 
+// among reports whether one of the values is one of the pools, or there are no pools.
+func among(pools []string, values ...string) bool {
+	return len(pools) == 0 || slices.ContainsFunc(values, func(v string) bool { return v != "" && slices.Contains(pools, v) })
+}
+
 // VMs lists VMs in order of their ids.
 func (db *DB) VMs(ctx context.Context, q store.VMQuery, limit int) ([]store.VMRow, bool, error) {
 	order := func(a, b store.VMRow) int { return strings.Compare(a.ID, b.ID) }
 	return choose(ctx, db, db.vms, limit, order, func(row store.VMRow) bool {
 		return row.ID > q.After && lets(q.Pool, row.Pool) && lets(q.Org, row.Org) && lets(q.Status, row.Status) &&
-			(q.Connected == nil || *q.Connected == row.Connected)
+			among(q.Pools, row.Pool) && (q.Connected == nil || *q.Connected == row.Connected)
 	})
 }
 
@@ -92,7 +97,7 @@ func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]
 	order := func(a, b store.CommandRow) int { return cmp.Compare(b.Seq, a.Seq) }
 	return choose(ctx, db, db.commands, limit, order, func(row store.CommandRow) bool {
 		return lets(q.VM, row.VM) && lets(q.Type, row.Type) && (q.Before == 0 || row.Seq < q.Before) &&
-			(len(q.States) == 0 || slices.Contains(q.States, row.State))
+			among(q.Pools, db.vms[row.VM].Pool) && (len(q.States) == 0 || slices.Contains(q.States, row.State))
 	})
 }
 
@@ -118,7 +123,7 @@ func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]stor
 		order = func(a, b store.EventRow) int { return cmp.Compare(a.Seq, b.Seq) }
 	}
 	return choose(ctx, db, db.events, limit, order, func(row store.EventRow) bool {
-		return lets(q.VM, row.VM) && lets(q.Type, row.Type) && !row.ReceivedAt.Before(q.Since) &&
+		return lets(q.VM, row.VM) && lets(q.Type, row.Type) && among(q.Pools, db.vms[row.VM].Pool) && !row.ReceivedAt.Before(q.Since) &&
 			(q.Until.IsZero() || row.ReceivedAt.Before(q.Until)) &&
 			(q.Before == 0 || row.Seq < q.Before) && (q.After == nil || row.Seq > *q.After)
 	})
@@ -154,7 +159,7 @@ func (db *DB) Changes(ctx context.Context, q store.ChangeQuery, limit int) (rows
 	}
 	for seq := q.After + 1; seq <= db.lastChange && len(rows) <= limit; seq++ {
 		row := db.changes[seq]
-		if !lets(q.VM, row.VM) {
+		if !lets(q.VM, row.VM) || !among(q.Pools, row.Pool, row.Left) {
 			continue
 		}
 		rows = append(rows, db.documented(row))

@@ -57,6 +57,10 @@ var (
 	registered sync.Map // *VFS by its sqlite3_vfs
 	handles    sync.Map // *handle by its sqlite3_file
 	names      atomic.Int64
+
+	// registering is held while a VFS is registered or unregistered: SQLite links all of them by
+	// a member of the one that is copied.
+	registering sync.Mutex
 )
 
 // as converts a C word to a Go value: a pointer or a function.
@@ -80,6 +84,8 @@ func (v *VFS) bind() error {
 	if c.cname, err = libc.CString(c.name); err != nil {
 		return err
 	}
+	registering.Lock()
+	defer registering.Unlock()
 	c.parent = sqlite3.Xsqlite3_vfs_find(c.tls, 0)
 	if c.parent == 0 {
 		return errors.New("SQLite has no VFS")
@@ -109,7 +115,9 @@ func (v *VFS) unbind() error {
 	if len(open) > 0 {
 		return fmt.Errorf("%s is still in use: %q", c.name, open) // otherwise SQLite would crash
 	}
+	registering.Lock()
 	rc := sqlite3.Xsqlite3_vfs_unregister(c.tls, c.vfs)
+	registering.Unlock()
 	registered.Delete(c.vfs)
 	for _, table := range c.tables {
 		libc.Xfree(c.tls, table)

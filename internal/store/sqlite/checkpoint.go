@@ -16,6 +16,10 @@ const logLimit = 32 << 20
 // to SQLite's own checkpoints, whose results are not reported.
 const checkpointEvery = time.Minute
 
+// eraseAfter is how long the log may contain what was erased from the database, unless a reader
+// keeps it from being truncated.
+const eraseAfter = 5 * time.Second
+
 // checkpoints copies the log into the database file. Only the holder of the write
 // connection may use it.
 type checkpoints struct {
@@ -24,28 +28,31 @@ type checkpoints struct {
 	looked    time.Time
 	completed time.Time // the latest one that copied all of the log
 	growing   bool      // a warning was logged, and still applies
+	erase     bool      // the log contains what was erased from the database
 }
 
 func newCheckpoints() checkpoints {
 	now := time.Now()
-	return checkpoints{every: checkpointEvery, limit: logLimit, looked: now, completed: now}
+	// An earlier run may have been killed before it truncated the log.
+	return checkpoints{every: checkpointEvery, limit: logLimit, looked: now, completed: now, erase: true}
 }
 
-// run makes a checkpoint when it is time for one, and truncates a log that is too large. It
-// logs a warning while a reader prevents that. It does not wait for readers.
+// run makes a checkpoint when it is time for one, and truncates a log that is too large or must
+// be erased. It logs a warning while a reader prevents that. It does not wait for readers.
 func (k *checkpoints) run(ctx context.Context, c *conn, path string, log *slog.Logger) {
 	now := time.Now()
-	if now.Sub(k.looked) < k.every {
+	if now.Sub(k.looked) < k.interval() {
 		return
 	}
 	k.looked = now
 	mode, large := "PASSIVE", size(logOf(path)) > k.limit
-	if large {
+	if large || k.erase {
 		mode = "TRUNCATE"
 	}
 	done, err := c.checkpoint(ctx, mode)
 	if done {
 		k.completed = now
+		k.erase = k.erase && mode != "TRUNCATE"
 	}
 	since := now.Sub(k.completed).Round(time.Second)
 	switch {
@@ -59,6 +66,13 @@ func (k *checkpoints) run(ctx context.Context, c *conn, path string, log *slog.L
 		k.growing = false
 		log.Info("write-ahead log is checkpointed again", logkey.Path, path)
 	}
+}
+
+func (k *checkpoints) interval() time.Duration {
+	if k.erase {
+		return min(k.every, eraseAfter)
+	}
+	return k.every
 }
 
 // checkpoint reports whether all of the log is in the database file, and with TRUNCATE also

@@ -17,6 +17,7 @@ func (db *DB) Commit(ctx context.Context, w store.Writes) (done store.Committed,
 		if n := int64(len(w.Changes)); err == nil && n > 0 {
 			last = done.FirstChange + n - 1
 		}
+		db.checkpoints.erase = db.checkpoints.erase || w.Erase
 		return last, err
 	})
 	if err != nil {
@@ -34,7 +35,10 @@ func (c *conn) commit(ctx context.Context, w store.Writes) (done store.Committed
 	if done.Commands, conflict.Commands, err = c.putCommands(ctx, w.Commands); err != nil {
 		return done, fmt.Errorf("command: %w", err)
 	}
-	if len(conflict.VMs)+len(conflict.Commands) > 0 {
+	if conflict.Tokens, err = c.putTokens(ctx, w.Tokens); err != nil {
+		return done, fmt.Errorf("token: %w", err)
+	}
+	if len(conflict.VMs)+len(conflict.Commands)+len(conflict.Tokens) > 0 {
 		return done, &conflict
 	}
 	if done.Events, err = c.addEvents(ctx, w.Events); err != nil {
@@ -45,6 +49,12 @@ func (c *conn) commit(ctx context.Context, w store.Writes) (done store.Committed
 	}
 	if done.FirstChange, err = c.addChanges(ctx, w.Changes, done.Events); err != nil {
 		return done, fmt.Errorf("change: %w", err)
+	}
+	if err := c.removeTokens(ctx, w.RemovedTokens); err != nil {
+		return done, fmt.Errorf("token: %w", err)
+	}
+	if err := c.addAudit(ctx, w.Audit); err != nil {
+		return done, fmt.Errorf("audit: %w", err)
 	}
 	for name, n := range w.Marks {
 		if slices.Contains(reservedNames, name) {
@@ -181,8 +191,8 @@ func (c *conn) addChanges(ctx context.Context, changes []store.ChangeRow, events
 			}
 			event, doc = events[r.Event-1], nil
 		}
-		seq, err := c.insert(ctx, `INSERT INTO changes (at, vm_id, kind, event_seq, doc) VALUES (?, ?, ?, ?, ?)`,
-			r.At.UnixNano(), r.VM, r.Kind, event, doc)
+		seq, err := c.insert(ctx, `INSERT INTO changes (at, vm_id, pool_id, left_pool_id, kind, event_seq, doc)
+			VALUES (?, ?, ?, ?, ?, ?, ?)`, r.At.UnixNano(), r.VM, textOrNull(r.Pool), textOrNull(r.Left), r.Kind, event, doc)
 		if err != nil {
 			return 0, err
 		}

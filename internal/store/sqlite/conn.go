@@ -65,10 +65,12 @@ func openDatabase(ctx context.Context, path string, sys system, log *slog.Logger
 	return cs, nil
 }
 
-// writing are the settings of the write connection. With a log of up to 16 MB before a
+// writing are the settings of the write connection. What is replaced or removed is overwritten,
+// because commands contain secrets until they end. With a log of up to 16 MB before a
 // checkpoint, pages that change often are written to the file less often; a cache of 16 MB
 // keeps the index pages in memory.
-const writing = "&_txlock=immediate&_pragma=wal_autocheckpoint(4000)&_pragma=cache_size(-16000)"
+const writing = "&_txlock=immediate&_pragma=wal_autocheckpoint(4000)&_pragma=cache_size(-16000)" +
+	"&_pragma=secure_delete(1)"
 
 // busyTimeout is how many milliseconds a statement waits for the locks of other
 // connections.

@@ -46,13 +46,23 @@ var keptClasses = map[store.Class]kept{
 		columns: []string{"seq", "at", "vms"},
 		doc:     "docs", remove: "DELETE FROM heartbeats WHERE seq = ?",
 	},
+	store.ClassTokens: {
+		query: "SELECT " + tokenColumns + " FROM tokens WHERE rowid = ?", scan: scanAny(scanToken),
+		columns: []string{"id", "version"},
+		doc:     "doc", id: "id", remove: "DELETE FROM tokens WHERE rowid = ?",
+	},
+	store.ClassAudit: {
+		query: "SELECT " + auditColumns + " FROM audit WHERE seq = ?", scan: scanAny(scanAudit),
+		columns: []string{"seq", "at", "principal", "action", "vm_id", "command_id", "outcome"},
+		doc:     "doc", vm: "vm_id", remove: "DELETE FROM audit WHERE seq = ?",
+	},
 	store.ClassChanges: {
 		query: "SELECT " + changeColumns + " FROM " + changesWithEvents + " WHERE c.seq = ?", scan: scanAny(scanChange),
-		columns: []string{"seq", "at", "vm_id", "kind", "event_seq"},
+		columns: []string{"seq", "at", "vm_id", "pool_id", "left_pool_id", "kind", "event_seq"},
 		doc:     "doc", vm: "vm_id",
 		// Its number remains in use until it is purged like others.
-		remove: `UPDATE changes SET at = iif(typeof(at) = 'integer', at, 0), vm_id = '', kind = '', event_seq = NULL,
-			doc = NULL WHERE seq = ?`,
+		remove: `UPDATE changes SET at = iif(typeof(at) = 'integer', at, 0), vm_id = '', pool_id = NULL, left_pool_id = NULL,
+			kind = '', event_seq = NULL, doc = NULL WHERE seq = ?`,
 	},
 }
 

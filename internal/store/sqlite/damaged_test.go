@@ -35,6 +35,8 @@ func twoOfEach(t *testing.T) *DB {
 		w.Events = append(w.Events, store.EventRow{VM: id, Type: "t", ReceivedAt: t0, Doc: []byte("e")})
 		w.Heartbeats = append(w.Heartbeats, store.HeartbeatRow{At: t0, VMs: []string{id}, Doc: []byte("h")})
 		w.Changes = append(w.Changes, store.ChangeRow{At: t0, VM: id, Kind: "vm", Doc: []byte("c")})
+		w.Tokens = append(w.Tokens, store.TokenRow{ID: id, Doc: []byte("t")})
+		w.Audit = append(w.Audit, store.AuditRow{At: t0, Principal: "p", Action: "a", VM: id, Command: id, Outcome: "ok", Doc: []byte("a")})
 	}
 	commit(t, db, w)
 	return db
@@ -75,6 +77,8 @@ func readersOf(t *testing.T, db *DB, after int64) map[store.Class]map[string]fun
 			},
 		},
 		store.ClassEvents: {"Events": func() (int, error) { rows, _, err := db.Events(ctx, store.EventQuery{}, 9); return len(rows), err }},
+		store.ClassTokens: {"Tokens": func() (int, error) { rows, err := db.Tokens(ctx); return len(rows), err }},
+		store.ClassAudit:  {"Audit": func() (int, error) { rows, _, err := db.Audit(ctx, store.AuditQuery{}, 9); return len(rows), err }},
 		store.ClassHeartbeats: {"Heartbeats": func() (int, error) {
 			rows, _, err := db.Heartbeats(ctx, store.HeartbeatQuery{}, 9)
 			return len(rows), err

@@ -42,7 +42,7 @@ func TestSchema(t *testing.T) {
 	t.Parallel()
 	schema := func(db *DB) (columns map[string]string) {
 		columns = map[string]string{}
-		for _, table := range []string{"vms", "commands", "events", "heartbeats", "changes", "damaged", "meta"} {
+		for _, table := range []string{"vms", "commands", "events", "heartbeats", "changes", "tokens", "audit", "damaged", "meta"} {
 			require.NoError(t, db.read(t.Context(), func(c *conn) error {
 				return c.sql.QueryRowContext(t.Context(),
 					`SELECT group_concat(name, ' ') FROM pragma_table_info(?)`, table).Scan(&entryText{columns, table})
@@ -55,12 +55,14 @@ func TestSchema(t *testing.T) {
 		"commands":   "seq id vm_id type state due_at finished_at doc version queue",
 		"events":     "seq vm_id type received_at doc",
 		"heartbeats": "seq at vms docs",
-		"changes":    "seq at vm_id kind event_seq doc",
+		"changes":    "seq at vm_id kind event_seq doc pool_id left_pool_id",
+		"tokens":     "id version doc",
+		"audit":      "seq at principal action vm_id command_id outcome doc",
 		"damaged":    "number class row id vm_id why found_at restore doc",
 		"meta":       "key value",
 	}
 	require.Equal(t, want, schema(openNew(t)))
-	for version := int64(1); version <= 6; version++ {
+	for version := int64(1); version <= 7; version++ {
 		path := filepath.Join(t.TempDir(), "controller.db")
 		openOld(t, path, version)
 		require.Equal(t, want, schema(openTest(t, path)))
@@ -82,7 +84,7 @@ func TestLaterSchema(t *testing.T) {
 	_, err = Open(t.Context(), path, slog.New(slog.DiscardHandler), nil)
 	require.ErrorIs(t, err, ErrLaterSchema)
 	require.ErrorContains(t, err, "version 1000")
-	require.ErrorContains(t, err, "up to 7")
+	require.ErrorContains(t, err, "up to 9")
 	after, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, before, after)

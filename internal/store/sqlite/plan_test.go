@@ -43,6 +43,13 @@ func TestQueriesUseIndexes(t *testing.T) {
 		"USING INDEX heartbeats_by_time":               of(selectHeartbeats(store.HeartbeatQuery{VM: "a", Before: t0}, 1)),
 		"c USING INTEGER PRIMARY KEY":                  of(selectChanges(store.ChangeQuery{After: 5}, 1)),
 		"e USING INTEGER PRIMARY KEY":                  of(selectChanges(store.ChangeQuery{After: 5, VM: "a"}, 1)),
+		"USING INDEX audit_by_principal":               of(selectAudit(store.AuditQuery{Principal: "p", Before: 9}, 1)),
+		"USING INDEX audit_by_action":                  of(selectAudit(store.AuditQuery{Action: "a", Before: 9}, 1)),
+		"USING INDEX audit_by_vm":                      of(selectAudit(store.AuditQuery{VM: "a", Before: 9}, 1)),
+		"USING INDEX audit_by_command":                 of(selectAudit(store.AuditQuery{Command: "c", VM: "a", Principal: "p"}, 1)),
+		"USING INDEX audit_by_outcome":                 of(selectAudit(store.AuditQuery{Outcome: "internal", Before: 9}, 1)),
+		"audit USING INTEGER PRIMARY KEY":              of(selectAudit(store.AuditQuery{Outcome: "ok", Pools: []string{"p"}, Before: 9}, 1)),
+		"INDEX audit_by_time":                          {purgeAudit, []any{1, 1}},
 		"INDEX events_by_time":                         {purgeEvents, []any{1, 1, 1}},
 		"INDEX commands_finished":                      {purgeCommands, []any{1, 1}},
 		"INDEX vms_gone":                               {purgeVMs, []any{1, 1}},
@@ -51,6 +58,111 @@ func TestQueriesUseIndexes(t *testing.T) {
 		require.Contains(t, steps, index, query.q)
 		require.NotContains(t, strings.ReplaceAll(steps, "SCAN (subquery", ""), "SCAN ", query.q)
 		require.NotContains(t, steps, "TEMP B-TREE FOR ORDER BY", query.q)
+	}
+}
+
+// Lists of pools search indexes, and sort at most keys: never rows with their documents.
+func TestQueriesOfPoolsUseIndexes(t *testing.T) {
+	t.Parallel()
+	db := openNew(t)
+	pools, after := []string{"p", "q", "r"}, int64(7)
+	type selected struct {
+		q    string
+		args []any
+	}
+	of := func(q string, args []any) selected { return selected{q, args} }
+	for name, test := range map[string]struct {
+		query selected
+		steps []string
+		// sorts is whether the keys are sorted.
+		sorts bool
+	}{
+		"VMs of a pool": {
+			query: of(selectVMs(store.VMQuery{Pools: pools[:1], After: "a"}, 1)),
+			steps: []string{"SEARCH vms USING INDEX vms_by_pool (pool_id=? AND vm_id>?)"},
+		},
+		"VMs of pools": {
+			query: of(selectVMs(store.VMQuery{Pools: pools, After: "a"}, 1)),
+			steps: []string{
+				"SEARCH vms USING INDEX sqlite_autoindex_vms_1 (vm_id=?)",
+				"SEARCH vms USING COVERING INDEX vms_by_pool (pool_id=? AND vm_id>?)",
+			},
+			sorts: true,
+		},
+		"VMs of pools by status": {
+			query: of(selectVMs(store.VMQuery{Pools: pools, Status: "idle"}, 1)),
+			steps: []string{"SEARCH vms USING COVERING INDEX vms_by_pool (pool_id=?)"},
+			sorts: true,
+		},
+		"commands of a VM": {
+			query: of(selectCommands(store.CommandQuery{VM: "a", Pools: pools, Before: 9}, 1)),
+			steps: []string{
+				"SEARCH commands USING INDEX commands_by_vm (vm_id=? AND seq<?)",
+				"SEARCH vms USING COVERING INDEX vms_by_pool (pool_id=? AND vm_id=?)",
+			},
+		},
+		"open commands": {
+			query: of(selectCommands(store.CommandQuery{States: []string{"PENDING"}, Pools: pools}, 1)),
+			steps: []string{"SEARCH commands USING INTEGER PRIMARY KEY (rowid=?)", "vms_by_pool (pool_id=? AND vm_id=?)", "INDEX commands_queue"},
+		},
+		"recent commands": {
+			query: of(selectRecentCommands(store.CommandQuery{Type: "drain", Pools: pools}, 1)),
+			steps: []string{
+				"SEARCH commands USING INTEGER PRIMARY KEY (rowid>?)",
+				"SEARCH vms USING COVERING INDEX vms_by_pool (pool_id=? AND vm_id=?)",
+			},
+		},
+		"all commands": {
+			query: of(selectCommandsOfPools(store.CommandQuery{Pools: pools, Before: 9}, 1)),
+			steps: []string{
+				"SEARCH commands USING INTEGER PRIMARY KEY (rowid=?)",
+				"SEARCH commands USING COVERING INDEX commands_by_vm (vm_id=? AND seq<?)",
+				"SEARCH vms USING COVERING INDEX vms_by_pool (pool_id=?)",
+			},
+			sorts: true,
+		},
+		"commands of a type": {
+			query: of(selectCommandsOfPools(store.CommandQuery{Type: "drain", States: []string{"SUCCEEDED"}, Pools: pools}, 1)),
+			steps: []string{"SEARCH commands USING INDEX commands_by_vm (vm_id=?)"},
+			sorts: true,
+		},
+		"recent events": {
+			query: of(selectRecentEvents(store.EventQuery{Type: "a", Since: t0, Pools: pools, Before: 9}, 1)),
+			steps: []string{
+				"SEARCH events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)",
+				"SEARCH vms USING COVERING INDEX vms_by_pool (pool_id=? AND vm_id=?)",
+			},
+		},
+		"all events": {
+			query: of(selectEventsOfPools(store.EventQuery{Pools: pools, Before: 9}, 1)),
+			steps: []string{
+				"SEARCH events USING INTEGER PRIMARY KEY (rowid=?)",
+				"SEARCH events USING COVERING INDEX events_by_vm (vm_id=? AND seq<?)",
+				"SEARCH vms USING COVERING INDEX vms_by_pool (pool_id=?)",
+			},
+			sorts: true,
+		},
+		"later events": {
+			query: of(selectEventsOfPools(store.EventQuery{Pools: pools, After: &after}, 1)),
+			steps: []string{"SEARCH events USING COVERING INDEX events_by_vm (vm_id=? AND seq>?)"},
+			sorts: true,
+		},
+		"changes": {
+			query: of(selectChanges(store.ChangeQuery{Pools: pools, After: 5}, 1)),
+			steps: []string{"SEARCH c USING INTEGER PRIMARY KEY (rowid>?)"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			steps := plan(t, db, test.query.q, test.query.args...)
+			for _, step := range test.steps {
+				require.Contains(t, steps, step, test.query.q)
+			}
+			require.NotContains(t, strings.ReplaceAll(steps, "SCAN commands USING", ""), "SCAN ", "only indexes of open commands are scanned")
+			outer, inner, _ := strings.Cut(steps, "LIST SUBQUERY")
+			require.NotContains(t, outer, "TEMP B-TREE", test.query.q)
+			require.Equal(t, test.sorts, strings.Contains(inner, "TEMP B-TREE FOR ORDER BY"), steps)
+		})
 	}
 }
 

@@ -19,7 +19,7 @@ func (db *DB) Purge(ctx context.Context, c store.Cutoffs, limit int) (total int,
 			continue
 		}
 		err := db.write(ctx, func(ctx context.Context, conn *conn) (int64, error) {
-			n, err := class.purge(ctx, conn)
+			n, err := class.run(ctx, conn)
 			if err != nil {
 				return 0, fmt.Errorf("purge %s: %w", class.name, err)
 			}
@@ -38,19 +38,38 @@ type class struct {
 	name   string
 	before time.Time // zero when all are kept
 	purge  func(context.Context, *conn) (int64, error)
+	// secret is whether the rows may contain secrets.
+	secret bool
+}
+
+// run removes the expired rows. Those without secrets are not overwritten: that would write
+// each page of them once more.
+func (k class) run(ctx context.Context, c *conn) (n int64, err error) {
+	if k.secret {
+		return k.purge(ctx, c)
+	}
+	if _, err := c.sql.ExecContext(ctx, "PRAGMA secure_delete(0)"); err != nil {
+		return 0, err
+	}
+	n, err = k.purge(ctx, c)
+	if _, again := c.sql.ExecContext(ctx, "PRAGMA secure_delete(1)"); err == nil {
+		err = again
+	}
+	return n, err
 }
 
 func classes(c store.Cutoffs, limit int) []class {
 	return []class{
 		{"changes", c.Changes, func(ctx context.Context, conn *conn) (int64, error) {
 			return conn.purgeChanges(ctx, c, limit)
-		}},
-		{"events", c.Events, rows(purgeEvents, c.Events.UnixNano(), c.EventsThrough, limit)},
+		}, false},
+		{"events", c.Events, rows(purgeEvents, c.Events.UnixNano(), c.EventsThrough, limit), false},
 		{"heartbeats", c.Heartbeats, func(ctx context.Context, conn *conn) (int64, error) {
 			return conn.purgeHeartbeats(ctx, c, limit)
-		}},
-		{"commands", c.Commands, rows(purgeCommands, c.Commands.UnixNano(), limit)},
-		{"vms", c.VMs, rows(purgeVMs, c.VMs.UnixNano(), limit)},
+		}, false},
+		{"commands", c.Commands, rows(purgeCommands, c.Commands.UnixNano(), limit), true},
+		{"vms", c.VMs, rows(purgeVMs, c.VMs.UnixNano(), limit), true},
+		{"audit", c.Audit, rows(purgeAudit, c.Audit.UnixNano(), limit), false},
 	}
 }
 
@@ -61,6 +80,8 @@ const (
 		WHERE finished_at < ? ORDER BY finished_at LIMIT ?)`
 	purgeVMs = `DELETE FROM vms WHERE vm_id IN (SELECT vm_id FROM vms
 		WHERE connected = 0 AND last_seen_at > 0 AND last_seen_at < ? ORDER BY last_seen_at LIMIT ?)`
+	purgeAudit = `DELETE FROM audit WHERE seq IN (SELECT seq FROM audit
+		WHERE at < ? ORDER BY at LIMIT ?)`
 
 	// The end is before the first row to be kept, or else the last row examined.
 	endOfChanges = `SELECT COALESCE(MIN(seq) FILTER (WHERE at BETWEEN ? AND ?) - 1, MAX(seq), 0)

@@ -68,11 +68,24 @@ func selectVMs(q store.VMQuery, limit int) (string, []any) {
 	if q.After != "" {
 		s.and("vm_id > ?", q.After)
 	}
-	return s.query("SELECT "+vmColumns+" FROM vms", "vm_id", limit)
+	const all = "SELECT " + vmColumns + " FROM vms"
+	switch {
+	case len(q.Pools) == 1 && q.Pool == "":
+		s.andIs("pool_id", q.Pools[0])
+	case len(q.Pools) > 0 && q.Pool != "": // usually one of them
+		s.andOneOf("pool_id", q.Pools)
+	case len(q.Pools) > 0:
+		s.andOneOf("pool_id", q.Pools)
+		return s.byKey(all, "SELECT vm_id FROM vms INDEXED BY vms_by_pool", "vm_id", "vm_id", limit)
+	}
+	return s.query(all, "vm_id", limit)
 }
 
 // Commands lists commands, highest Seq first.
 func (db *DB) Commands(ctx context.Context, q store.CommandQuery, limit int) ([]store.CommandRow, bool, error) {
+	if spansPools(q) {
+		return db.commandsOfPools(ctx, q, limit)
+	}
 	text, args := selectCommands(q, limit)
 	return list(ctx, db, scanCommand, limit, text, args)
 }
@@ -104,6 +117,7 @@ func selectCommands(q store.CommandQuery, limit int) (string, []any) {
 	s.andIs("type", q.Type)
 	s.andStates(q.States)
 	s.andBefore(q.Before)
+	s.andOfPools("commands", q.Pools)
 	return s.query("SELECT "+commandColumns+" FROM commands", "seq DESC", limit)
 }
 
@@ -156,6 +170,9 @@ func (s *selection) andStates(states []string) {
 
 // Events lists events, highest Seq first, or lowest first with After.
 func (db *DB) Events(ctx context.Context, q store.EventQuery, limit int) ([]store.EventRow, bool, error) {
+	if len(q.Pools) > 0 && q.VM == "" {
+		return db.eventsOfPools(ctx, q, limit)
+	}
 	text, args := selectEvents(q, limit)
 	return list(ctx, db, scanEvent, limit, text, args)
 }
@@ -164,19 +181,30 @@ func selectEvents(q store.EventQuery, limit int) (string, []any) {
 	var s selection
 	s.andIs("vm_id", q.VM)
 	s.andIs("type", q.Type)
+	s.andReceived(q, "received_at")
+	s.andBefore(q.Before)
+	s.andOfPools("events", q.Pools)
+	order := s.andAfter(q.After)
+	return s.query("SELECT "+eventColumns+" FROM events", order, limit)
+}
+
+// andReceived bounds the time of receipt, which is in this column.
+func (s *selection) andReceived(q store.EventQuery, column string) {
 	if !q.Since.IsZero() {
-		s.and("received_at >= ?", q.Since.UnixNano())
+		s.and(column+" >= ?", q.Since.UnixNano())
 	}
 	if !q.Until.IsZero() {
-		s.and("received_at < ?", q.Until.UnixNano())
+		s.and(column+" < ?", q.Until.UnixNano())
 	}
-	s.andBefore(q.Before)
-	order := "seq DESC"
-	if q.After != nil {
-		s.and("seq > ?", *q.After)
-		order = "seq"
+}
+
+// andAfter limits the row numbers and returns the order of the list.
+func (s *selection) andAfter(seq *int64) (order string) {
+	if seq == nil {
+		return "seq DESC"
 	}
-	return s.query("SELECT "+eventColumns+" FROM events", order, limit)
+	s.and("seq > ?", *seq)
+	return "seq"
 }
 
 // Heartbeats lists rows of heartbeats, latest At first.
@@ -222,6 +250,11 @@ func selectChanges(q store.ChangeQuery, limit int) (string, []any) {
 	var s selection
 	s.and("c.seq > ?", q.After)
 	s.andIs("c.vm_id", q.VM)
+	if len(q.Pools) > 0 {
+		in, args := oneOf("c.pool_id", q.Pools)
+		left, _ := oneOf("c.left_pool_id", q.Pools)
+		s.and("("+in+" OR "+left+")", append(args, args...)...)
+	}
 	return s.query("SELECT "+changeColumns+" FROM "+changesWithEvents, "c.seq", limit)
 }
 

@@ -14,7 +14,9 @@ const (
 	commandColumns   = "seq, id, vm_id, type, state, queue, due_at, finished_at, version, doc"
 	eventColumns     = "seq, vm_id, type, received_at, doc"
 	heartbeatColumns = "seq, at, docs"
-	changeColumns    = "c.seq, c.at, c.vm_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)"
+	tokenColumns     = "rowid, id, version, doc" //nolint:gosec // names of columns
+	auditColumns     = "seq, at, principal, action, vm_id, command_id, outcome, doc"
+	changeColumns    = "c.seq, c.at, c.vm_id, c.pool_id, c.left_pool_id, c.kind, c.event_seq, COALESCE(c.doc, e.doc)"
 	// changesWithEvents joins changes with the events that contain their documents.
 	changesWithEvents = "changes c LEFT JOIN events e ON e.seq = c.event_seq"
 )
@@ -41,8 +43,20 @@ func scanHeartbeats(r *sql.Rows) (h store.HeartbeatRow, err error) {
 	return h, damagedAt(store.ClassHeartbeats, h.Seq, err)
 }
 
+func scanToken(r *sql.Rows) (t store.TokenRow, err error) {
+	err = r.Scan((*number)(&t.Row), (*text)(&t.ID), (*counter)(&t.Version), (*document)(&t.Doc))
+	return t, damagedAt(store.ClassTokens, t.Row, err)
+}
+
+func scanAudit(r *sql.Rows) (a store.AuditRow, err error) {
+	err = r.Scan((*number)(&a.Seq), (*moment)(&a.At), (*text)(&a.Principal), (*text)(&a.Action), (*anyText)(&a.VM),
+		(*anyText)(&a.Command), (*text)(&a.Outcome), (*document)(&a.Doc))
+	return a, damagedAt(store.ClassAudit, a.Seq, err)
+}
+
 func scanChange(r *sql.Rows) (c store.ChangeRow, err error) {
-	err = r.Scan((*number)(&c.Seq), (*moment)(&c.At), (*text)(&c.VM), (*text)(&c.Kind), (*anyNumber)(&c.EventSeq), (*document)(&c.Doc))
+	err = r.Scan((*number)(&c.Seq), (*moment)(&c.At), (*text)(&c.VM), (*anyText)(&c.Pool), (*anyText)(&c.Left),
+		(*text)(&c.Kind), (*anyNumber)(&c.EventSeq), (*document)(&c.Doc))
 	return c, damagedAt(store.ClassChanges, c.Seq, err)
 }
 

@@ -29,6 +29,8 @@ var damagedDocs = store.Check{
 	Event:      func(r store.EventRow) error { return faultOf(r.Doc) },
 	Heartbeats: func(r store.HeartbeatRow) error { return faultOf(r.Doc) },
 	Change:     func(r store.ChangeRow) error { return faultOf(r.Doc) },
+	Token:      func(r store.TokenRow) error { return faultOf(r.Doc) },
+	Audit:      func(r store.AuditRow) error { return faultOf(r.Doc) },
 }
 
 // places returns the places of all rows.
@@ -59,6 +61,14 @@ func (d *database) places() (all []store.Place) {
 	for _, r := range changes {
 		all = append(all, store.Place{Class: store.ClassChanges, Row: r.Seq})
 	}
+	tokens, err := d.Tokens(d.Context())
+	require.NoError(d, err)
+	for _, r := range tokens {
+		all = append(all, store.Place{Class: store.ClassTokens, Row: r.Row})
+	}
+	for _, r := range d.audit(store.AuditQuery{}, 100) {
+		all = append(all, store.Place{Class: store.ClassAudit, Row: r.Seq})
+	}
 	return all
 }
 
@@ -81,6 +91,8 @@ func withDamage(t *testing.T, drivers Drivers) *database {
 	w.Events = append(w.Events, store.EventRow{VM: "vm-2", ReceivedAt: at(9), Doc: []byte(broken)})
 	w.Heartbeats = append(w.Heartbeats, store.HeartbeatRow{At: at(7), VMs: []string{"vm-1"}, Doc: []byte(broken)})
 	w.Changes = slices.Insert(w.Changes, 2, store.ChangeRow{At: at(6), VM: "vm-2", Kind: "vm", Doc: []byte(broken)})
+	w.Tokens = slices.Insert(w.Tokens, 1, store.TokenRow{ID: "bad", Doc: []byte(broken)})
+	w.Audit = slices.Insert(w.Audit, 1, store.AuditRow{At: at(9), VM: "vm-2", Doc: []byte(broken)})
 	d.commit(w)
 	return d
 }
@@ -89,21 +101,25 @@ func asideIsGone(t *testing.T, drivers Drivers) {
 	d := withDamage(t, drivers)
 	want := d.contents()
 	moved := d.setAside()
-	require.Len(t, moved, 5)
+	require.Len(t, moved, 7)
 	for i, a := range moved {
 		require.EqualValues(t, i+1, a.Number)
 		require.Contains(t, a.Why, errBroken.Error())
 		require.Equal(t, at(50), a.At)
 	}
-	require.Equal(t, []string{"bad", "bad", "vm-2", "", "vm-2"}[0], moved[0].ID)
-	require.Equal(t, [][2]string{{"bad", "bad"}, {"bad", "vm-1"}, {"", "vm-2"}, {"", ""}, {"", "vm-2"}},
-		[][2]string{{moved[0].ID, moved[0].VM}, {moved[1].ID, moved[1].VM}, {moved[2].ID, moved[2].VM}, {moved[3].ID, moved[3].VM}, {moved[4].ID, moved[4].VM}})
+	var names [][2]string
+	for _, a := range moved {
+		names = append(names, [2]string{a.ID, a.VM})
+	}
+	require.Equal(t, [][2]string{{"bad", "bad"}, {"bad", "vm-1"}, {"", "vm-2"}, {"", ""}, {"", "vm-2"}, {"bad", ""}, {"", "vm-2"}}, names)
 
 	want.VMs = slices.DeleteFunc(want.VMs, func(r store.VMRow) bool { return faultOf(r.Doc) != nil })
 	want.Commands = slices.DeleteFunc(want.Commands, func(r store.CommandRow) bool { return faultOf(r.Doc) != nil })
 	want.Events = slices.DeleteFunc(want.Events, func(r store.EventRow) bool { return faultOf(r.Doc) != nil })
 	want.Heartbeats = slices.DeleteFunc(want.Heartbeats, func(r store.HeartbeatRow) bool { return faultOf(r.Doc) != nil })
 	want.Changes = want.Changes[3:]
+	want.Tokens = slices.DeleteFunc(want.Tokens, func(r store.TokenRow) bool { return faultOf(r.Doc) != nil })
+	want.Audit = slices.DeleteFunc(want.Audit, func(r store.AuditRow) bool { return faultOf(r.Doc) != nil })
 	require.Equal(t, want, d.contents())
 	rows := d.load(store.Keys{VMs: []string{"vm-1", "bad"}, Queues: []string{"normal"}, Depth: 9})
 	require.Equal(t, []string{"c-1"}, ids(rows.Commands, commandID), "it is in no queue")
@@ -183,12 +199,15 @@ func asideChecks(t *testing.T, drivers Drivers) {
 	places := d.places()
 	vm, c := d.vm("bad"), d.command("bad")
 	vm.Doc, c.Doc = []byte("mended"), []byte("mended")
-	d.commit(store.Writes{VMs: []store.VMRow{vm}, Commands: []store.CommandRow{c}})
+	token := aToken("bad")
+	token.Version = 1
+	d.commit(store.Writes{VMs: []store.VMRow{vm}, Commands: []store.CommandRow{c}, Tokens: []store.TokenRow{token}})
 	d.purge(store.Cutoffs{Now: at(90), Events: at(89), EventsThrough: 99, Heartbeats: at(89)}, all)
 	moved, err := d.SetAside(t.Context(), at(0), append(places, store.Place{Class: store.ClassVMs, Row: 1 << 40}), damagedDocs)
 	require.NoError(t, err)
-	require.Len(t, moved, 1)
+	require.Len(t, moved, 2)
 	require.Equal(t, store.ClassChanges, moved[0].Class)
+	require.Equal(t, store.ClassAudit, moved[1].Class)
 	require.Equal(t, "mended", string(d.vm("bad").Doc))
 	require.Equal(t, "mended", string(d.command("bad").Doc))
 	moved, err = d.SetAside(t.Context(), at(0), places, store.Check{})
@@ -206,5 +225,5 @@ func asideSurvives(t *testing.T, drivers Drivers) {
 	require.Len(t, d.load(store.Keys{VMs: []string{"bad"}, Commands: []string{"bad"}}).Aside.VMs, 1)
 	damaged := store.VMRow{ID: "another", Doc: []byte(broken)}
 	d.commit(store.Writes{VMs: []store.VMRow{damaged}})
-	require.EqualValues(t, 6, d.setAside()[0].Number, "numbers continue")
+	require.EqualValues(t, 8, d.setAside()[0].Number, "numbers continue")
 }

@@ -62,6 +62,10 @@ func (d *database) lists(rows int) map[string]anyList {
 			rows, more, err := d.Changes(ctx, store.ChangeQuery{After: int64(after)}, limit)
 			return listOf(rows, more, err, func(r store.ChangeRow) []byte { return r.Doc })
 		},
+		"audit": func(ctx context.Context, after, limit int) (listed, error) {
+			list, more, err := d.Audit(ctx, store.AuditQuery{Before: int64(rows - after + 1)}, limit)
+			return listOf(list, more, err, func(r store.AuditRow) []byte { return r.Doc })
+		},
 	}
 }
 
@@ -80,15 +84,15 @@ func (d *database) large(rows, size int) {
 		doc := fmt.Appendf(make([]byte, 0, size), "%04d", n)
 		doc = doc[:size]
 		vm, c, e := aVM(numbered("vm", n)), aCommand(numbered("c", n), numbered("vm", n), "normal"), anEvent("vm", "")
-		h, change := someHeartbeats(at(n), "vm"), aChange("vm", "")
-		vm.Doc, c.Doc, e.Doc, h.Doc, change.Doc = doc, doc, doc, doc, doc
+		h, change, audit := someHeartbeats(at(n), "vm"), aChange("vm", ""), anAudit("vm", "")
+		vm.Doc, c.Doc, e.Doc, h.Doc, change.Doc, audit.Doc = doc, doc, doc, doc, doc, doc
 		vm.DueAt, c.DueAt = at(n), at(n)
 		if n%2 == 0 {
 			change = aChangeOf("vm", 1)
 		}
 		d.commit(store.Writes{
 			VMs: []store.VMRow{vm}, Commands: []store.CommandRow{c}, Events: []store.EventRow{e},
-			Heartbeats: []store.HeartbeatRow{h}, Changes: []store.ChangeRow{change},
+			Heartbeats: []store.HeartbeatRow{h}, Changes: []store.ChangeRow{change}, Audit: []store.AuditRow{audit},
 		})
 	}
 }

@@ -53,11 +53,11 @@ func changesOfEvents(t *testing.T, drivers Drivers) {
 		Changes: []store.ChangeRow{aChangeOf("vm", 3), aChange("vm", "plain"), ignored, aChangeOf("vm", 1), aChangeOf("vm", 1)},
 	}).Events
 	want := []store.ChangeRow{
-		{Seq: 1, At: at(7), VM: "vm", Kind: "event", EventSeq: events[2], Doc: []byte("event three")},
-		{Seq: 2, At: at(6), VM: "vm", Kind: "vm", Doc: []byte("change plain")},
-		{Seq: 3, At: at(7), VM: "vm", Kind: "event", EventSeq: events[1], Doc: []byte("event late")},
-		{Seq: 4, At: at(7), VM: "vm", Kind: "event", EventSeq: events[0], Doc: []byte("event one")},
-		{Seq: 5, At: at(7), VM: "vm", Kind: "event", EventSeq: events[0], Doc: []byte("event one")},
+		{Seq: 1, At: at(7), VM: "vm", Pool: "pool of vm", Kind: "event", EventSeq: events[2], Doc: []byte("event three")},
+		{Seq: 2, At: at(6), VM: "vm", Pool: "pool of vm", Left: "another", Kind: "vm", Doc: []byte("change plain")},
+		{Seq: 3, At: at(7), VM: "vm", Pool: "pool of vm", Kind: "event", EventSeq: events[1], Doc: []byte("event late")},
+		{Seq: 4, At: at(7), VM: "vm", Pool: "pool of vm", Kind: "event", EventSeq: events[0], Doc: []byte("event one")},
+		{Seq: 5, At: at(7), VM: "vm", Pool: "pool of vm", Kind: "event", EventSeq: events[0], Doc: []byte("event one")},
 	}
 	require.Equal(t, want, d.changes(store.ChangeQuery{}, all))
 	require.Equal(t, want[2:4], d.changes(store.ChangeQuery{VM: "vm", After: 2}, 2))

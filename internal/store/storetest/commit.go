@@ -18,7 +18,7 @@ func emptyDatabase(t *testing.T, drivers Drivers) {
 	require.Empty(t, d.load(store.Keys{VMs: []string{"vm"}, Queues: []string{"normal"}, Depth: 1, Commands: []string{"c"}}))
 	require.Empty(t, d.due(at(0), all))
 	require.Empty(t, d.changes(store.ChangeQuery{After: 7}, all), "a change that does not exist yet was not purged")
-	require.Zero(t, d.purge(store.Cutoffs{Now: at(9), Changes: at(9), Heartbeats: at(9), Events: at(9), EventsThrough: 9, Commands: at(9), VMs: at(9)}, all))
+	require.Zero(t, d.purge(store.Cutoffs{Now: at(9), Changes: at(9), Heartbeats: at(9), Events: at(9), EventsThrough: 9, Commands: at(9), VMs: at(9), Audit: at(9)}, all))
 	require.NoError(t, d.Check(t.Context()))
 	require.Empty(t, d.commit(store.Writes{}), "an empty commit")
 	require.Zero(t, d.lastChange())
@@ -153,11 +153,14 @@ func (d *database) documents(doc []byte) [][]byte {
 		Events:     []store.EventRow{{VM: "vm", ReceivedAt: at(0), Doc: doc}},
 		Heartbeats: []store.HeartbeatRow{{At: at(0), VMs: []string{"vm"}, Doc: doc}},
 		Changes:    []store.ChangeRow{{At: at(0), VM: "vm", Doc: doc}, {At: at(0), VM: "vm", Event: 1}},
+		Tokens:     []store.TokenRow{{ID: "t", Doc: doc}},
+		Audit:      []store.AuditRow{{At: at(0), Doc: doc}},
 	})
 	has := d.contents()
 	return [][]byte{
 		d.vm("vm").Doc, has.VMs[0].Doc, d.command("c").Doc, has.Commands[0].Doc,
 		has.Events[0].Doc, has.Heartbeats[0].Doc, has.Changes[0].Doc, has.Changes[1].Doc,
+		has.Tokens[0].Doc, has.Audit[0].Doc,
 	}
 }
 
@@ -168,7 +171,7 @@ func documentBytes(t *testing.T, drivers Drivers) {
 	}
 	for _, doc := range [][]byte{every, {0}, []byte("\xff\xfe"), []byte("ends with none\x00"), []byte(" \n"), []byte("'"), {}, nil} {
 		d := newDatabase(t, drivers)
-		require.Equal(t, slices.Repeat([][]byte{tidyDoc(doc)}, 8), d.documents(doc))
+		require.Equal(t, slices.Repeat([][]byte{tidyDoc(doc)}, 10), d.documents(doc))
 	}
 }
 
@@ -192,6 +195,8 @@ func anyCharacters(t *testing.T, drivers Drivers) {
 		w.Events = append(w.Events, store.EventRow{VM: name, Type: text, ReceivedAt: at(0)})
 		w.Heartbeats = append(w.Heartbeats, store.HeartbeatRow{At: at(len(w.VMs)), VMs: []string{name}, Doc: []byte(name)})
 		w.Changes = append(w.Changes, store.ChangeRow{At: at(0), VM: name, Kind: text})
+		w.Tokens = append(w.Tokens, store.TokenRow{ID: name})
+		w.Audit = append(w.Audit, store.AuditRow{At: at(0), Principal: text, Action: text, VM: name, Command: name, Outcome: text})
 	}
 	slices.Reverse(w.VMs)
 	w.Marks = map[string]int64{text: 5}
@@ -206,6 +211,7 @@ func anyCharacters(t *testing.T, drivers Drivers) {
 		require.Equal(t, []string{name}, ids(d.commands(store.CommandQuery{VM: name, Type: text, States: []string{text}}, all), commandID))
 		require.Len(t, d.events(store.EventQuery{VM: name, Type: text}, all), 1)
 		require.Len(t, d.changes(store.ChangeQuery{VM: name}, all), 1)
+		require.Len(t, d.audit(store.AuditQuery{Principal: text, Action: text, VM: name, Command: name, Outcome: text, Pools: []string{text}}, all), 1)
 		require.Contains(t, ids(d.heartbeats(store.HeartbeatQuery{VM: name}, all), docOfBeats), name)
 		require.Equal(t, names[i+1:], append([]string{}, ids(d.vms(store.VMQuery{After: name}, all), vmID)...))
 	}
@@ -223,6 +229,7 @@ func exactTimes(t *testing.T, drivers Drivers) {
 			Events:     []store.EventRow{{VM: "vm", ReceivedAt: when}},
 			Heartbeats: []store.HeartbeatRow{{At: when, VMs: []string{"vm"}}},
 			Changes:    []store.ChangeRow{{At: when, VM: "vm"}},
+			Audit:      []store.AuditRow{{At: when}},
 		}
 		require.Equal(t, shown(w, d.commit(w)), d.contents())
 		require.Empty(t, d.due(when.Add(-1), all))

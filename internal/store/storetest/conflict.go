@@ -12,8 +12,10 @@ import (
 // row exists.
 func staleRowsConflict(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
-	d.commit(store.Writes{VMs: []store.VMRow{aVM("there")}, Commands: []store.CommandRow{aCommand("there", "vm", "")}})
-	d.commit(store.Writes{VMs: []store.VMRow{d.vm("there")}, Commands: []store.CommandRow{d.command("there")}})
+	d.commit(store.Writes{
+		VMs: []store.VMRow{aVM("there")}, Commands: []store.CommandRow{aCommand("there", "vm", "")}, Tokens: []store.TokenRow{aToken("there")},
+	})
+	d.commit(store.Writes{VMs: []store.VMRow{d.vm("there")}, Commands: []store.CommandRow{d.command("there")}, Tokens: d.tokens()})
 	before := d.contents()
 	for _, row := range []struct {
 		id      string
@@ -25,6 +27,8 @@ func staleRowsConflict(t *testing.T, drivers Drivers) {
 		vm.Version, c.Version = row.version, row.version
 		require.Equal(t, &store.ConflictError{VMs: []string{row.id}}, tidyConflict(d.conflict(store.Writes{VMs: []store.VMRow{vm}})), row)
 		require.Equal(t, &store.ConflictError{Commands: []string{row.id}}, tidyConflict(d.conflict(store.Writes{Commands: []store.CommandRow{c}})), row)
+		token := store.TokenRow{ID: row.id, Version: row.version}
+		require.Equal(t, &store.ConflictError{Tokens: []string{row.id}}, tidyConflict(d.conflict(store.Writes{Tokens: []store.TokenRow{token}})), row)
 	}
 	require.Equal(t, before, d.contents())
 }
@@ -46,7 +50,9 @@ func foreignSeqConflicts(t *testing.T, drivers Drivers) {
 }
 
 func tidyConflict(e *store.ConflictError) *store.ConflictError {
-	return &store.ConflictError{VMs: append([]string(nil), e.VMs...), Commands: append([]string(nil), e.Commands...)}
+	return &store.ConflictError{
+		VMs: append([]string(nil), e.VMs...), Commands: append([]string(nil), e.Commands...), Tokens: append([]string(nil), e.Tokens...),
+	}
 }
 
 // mixed is a commit of conflicting rows among others, some first and some last.
@@ -58,13 +64,15 @@ func (d *database) mixed() store.Writes {
 	missing := aCommand("missing", "vm", "normal")
 	missing.Version = 1
 	old.Commands = append(old.Commands, missing, aCommand("new-2", "vm", "normal"))
+	old.Tokens = append([]store.TokenRow{aToken("new-1"), d.tokens()[0]}, old.Tokens...)
+	old.RemovedTokens = []string{"fresh", "t-1"}
 	old.Marks = map[string]int64{"journaled": 99, "swept": 99}
 	return old
 }
 
 func (d *database) fillForConflicts() {
 	d.commit(full())
-	d.commit(store.Writes{VMs: []store.VMRow{aVM("fresh")}, Commands: []store.CommandRow{aCommand("fresh", "vm", "normal")}})
+	d.commit(store.Writes{VMs: []store.VMRow{aVM("fresh")}, Commands: []store.CommandRow{aCommand("fresh", "vm", "normal")}, Tokens: []store.TokenRow{aToken("fresh")}})
 }
 
 func conflictNamesAll(t *testing.T, drivers Drivers) {
@@ -73,6 +81,7 @@ func conflictNamesAll(t *testing.T, drivers Drivers) {
 	conflict := d.conflict(d.mixed())
 	require.ElementsMatch(t, []string{"vm-1", "vm-2", "vm-3"}, conflict.VMs)
 	require.ElementsMatch(t, []string{"c-1", "c-2", "missing"}, conflict.Commands)
+	require.ElementsMatch(t, []string{"t-1", "t-2", "t-3"}, conflict.Tokens)
 }
 
 func conflictChangesNothing(t *testing.T, drivers Drivers) {

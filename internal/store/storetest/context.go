@@ -41,11 +41,14 @@ func (d *database) calls() map[string]func(context.Context) error {
 			for i := range w.Commands {
 				w.Commands[i].ID = numbered("late", i)
 			}
+			for i := range w.Tokens {
+				w.Tokens[i].ID = numbered("late", i)
+			}
 			_, err := d.Commit(ctx, w)
 			return err
 		},
 		"Purge": func(ctx context.Context) error {
-			_, err := d.Purge(ctx, store.Cutoffs{Now: at(99), Changes: at(99), Heartbeats: at(99), Events: at(99), EventsThrough: 99, Commands: at(99), VMs: at(99)}, all)
+			_, err := d.Purge(ctx, store.Cutoffs{Now: at(99), Changes: at(99), Heartbeats: at(99), Events: at(99), EventsThrough: 99, Commands: at(99), VMs: at(99), Audit: at(99)}, all)
 			return err
 		},
 		"LastFinished": func(ctx context.Context) error {
@@ -57,6 +60,8 @@ func (d *database) calls() map[string]func(context.Context) error {
 		"Commands":   func(ctx context.Context) error { _, _, err := d.Commands(ctx, store.CommandQuery{}, 1); return err },
 		"Events":     func(ctx context.Context) error { _, _, err := d.Events(ctx, store.EventQuery{}, 1); return err },
 		"Heartbeats": func(ctx context.Context) error { _, _, err := d.Heartbeats(ctx, store.HeartbeatQuery{}, 1); return err },
+		"Tokens":     func(ctx context.Context) error { _, err := d.Tokens(ctx); return err },
+		"Audit":      func(ctx context.Context) error { _, _, err := d.Audit(ctx, store.AuditQuery{}, 1); return err },
 		"Due":        func(ctx context.Context) error { _, _, err := d.Due(ctx, at(9), 1); return err },
 		"Changes":    func(ctx context.Context) error { _, _, err := d.Changes(ctx, store.ChangeQuery{}, 1); return err },
 		"Counts":     func(ctx context.Context) error { _, err := d.Counts(ctx); return err },

@@ -64,12 +64,22 @@ func someHeartbeats(when time.Time, vms ...string) store.HeartbeatRow {
 }
 
 func aChange(vm, text string) store.ChangeRow {
-	return store.ChangeRow{At: at(6), VM: vm, Kind: "vm", Doc: []byte("change " + text)}
+	return store.ChangeRow{At: at(6), VM: vm, Pool: "pool of " + vm, Left: "another", Kind: "vm", Doc: []byte("change " + text)}
+}
+
+func aToken(id string) store.TokenRow {
+	return store.TokenRow{ID: id, Doc: []byte("token " + id)}
+}
+
+func anAudit(vm, text string) store.AuditRow {
+	return store.AuditRow{
+		At: at(10), Principal: "alice", Action: "AdminService/SendCommand", VM: vm, Command: "c of " + vm, Outcome: "ok", Doc: []byte("audit " + text),
+	}
 }
 
 // aChangeOf refers to the event at this position in a commit.
 func aChangeOf(vm string, event int) store.ChangeRow {
-	return store.ChangeRow{At: at(7), VM: vm, Kind: "event", Event: event}
+	return store.ChangeRow{At: at(7), VM: vm, Pool: "pool of " + vm, Kind: "event", Event: event}
 }
 
 // full is a commit with several rows of each kind: some with a value in every column, and
@@ -81,6 +91,8 @@ func full() store.Writes {
 		Events:     []store.EventRow{anEvent("vm-1", "one"), {VM: "vm-2", ReceivedAt: at(6)}, anEvent("vm-2", "three")},
 		Heartbeats: []store.HeartbeatRow{someHeartbeats(at(8), "vm-1", "vm-2"), {At: at(9), VMs: []string{"vm-3"}}},
 		Changes:    []store.ChangeRow{aChange("vm-1", "one"), aChangeOf("vm-2", 3), {At: at(8), VM: "vm-3"}, aChangeOf("vm-1", 1)},
+		Tokens:     []store.TokenRow{aToken("t-2"), aToken("t-1"), {ID: "t-3"}},
+		Audit:      []store.AuditRow{anAudit("vm-1", "one"), {At: at(11)}, anAudit("vm-2", "three")},
 		Marks:      map[string]int64{"journaled": 1<<62 + 1, "swept": -2},
 	}
 }
@@ -92,6 +104,8 @@ type contents struct {
 	Events     []store.EventRow
 	Heartbeats []store.HeartbeatRow
 	Changes    []store.ChangeRow
+	Tokens     []store.TokenRow
+	Audit      []store.AuditRow
 	LastChange int64
 	Marks      map[string]int64
 }
@@ -124,6 +138,13 @@ func shown(w store.Writes, c store.Committed) contents {
 	slices.Reverse(want.Events)
 	want.Heartbeats = slices.SortedFunc(slices.Values(w.Heartbeats), func(a, b store.HeartbeatRow) int { return b.At.Compare(a.At) })
 	want.Heartbeats = tidy(want.Heartbeats, tidyHeartbeats)
+	for _, row := range w.Tokens {
+		row.Version = 1
+		want.Tokens = append(want.Tokens, row)
+	}
+	slices.SortFunc(want.Tokens, byTokenID)
+	want.Audit = tidy(w.Audit, tidyAudit)
+	slices.Reverse(want.Audit)
 	want.Marks = map[string]int64{"journaled": w.Marks["journaled"], "swept": w.Marks["swept"]}
 	return want
 }
@@ -136,6 +157,8 @@ func (d *database) contents() contents {
 		Events:     d.events(store.EventQuery{}, all),
 		Heartbeats: d.heartbeats(store.HeartbeatQuery{}, all),
 		Changes:    d.changes(store.ChangeQuery{After: d.purgedChanges()}, all),
+		Tokens:     d.tokens(),
+		Audit:      tidy(d.audit(store.AuditQuery{}, all), tidyAudit),
 		LastChange: d.lastChange(),
 		Marks:      map[string]int64{"journaled": d.mark("journaled"), "swept": d.mark("swept")},
 	}
@@ -218,6 +241,25 @@ func (d *database) events(q store.EventQuery, limit int) []store.EventRow {
 	return tidy(rows, tidyEvent)
 }
 
+// tokens returns the tokens in order of their ids.
+func (d *database) tokens() []store.TokenRow {
+	d.Helper()
+	rows, err := d.Tokens(d.Context())
+	require.NoError(d, err)
+	rows = tidy(rows, tidyToken)
+	slices.SortFunc(rows, byTokenID)
+	return rows
+}
+
+func byTokenID(a, b store.TokenRow) int { return strings.Compare(a.ID, b.ID) }
+
+func (d *database) audit(q store.AuditQuery, limit int) []store.AuditRow {
+	d.Helper()
+	rows, _, err := d.Audit(d.Context(), q, limit)
+	require.NoError(d, err)
+	return rows
+}
+
 func (d *database) heartbeats(q store.HeartbeatQuery, limit int) []store.HeartbeatRow {
 	d.Helper()
 	rows, _, err := d.Heartbeats(d.Context(), q, limit)
@@ -279,6 +321,9 @@ func tidyEvent(r *store.EventRow)          { r.Doc = tidyDoc(r.Doc) }
 func tidyHeartbeats(r *store.HeartbeatRow) { r.Seq, r.VMs, r.Doc = 0, nil, tidyDoc(r.Doc) }
 func tidyChange(r *store.ChangeRow)        { r.Doc = tidyDoc(r.Doc) }
 
+func tidyToken(r *store.TokenRow) { r.Row, r.Doc = 0, tidyDoc(r.Doc) }
+func tidyAudit(r *store.AuditRow) { r.Seq, r.Doc = 0, tidyDoc(r.Doc) }
+
 func tidyDoc(doc []byte) []byte {
 	if len(doc) == 0 {
 		return nil
@@ -300,6 +345,8 @@ func commandID(r store.CommandRow) string    { return r.ID }
 func docOfEvent(r store.EventRow) string     { return string(r.Doc) }
 func docOfBeats(r store.HeartbeatRow) string { return string(r.Doc) }
 func docOfChange(r store.ChangeRow) string   { return string(r.Doc) }
+func docOfAudit(r store.AuditRow) string     { return string(r.Doc) }
+func tokenID(r store.TokenRow) string        { return r.ID }
 
 // numbered returns a name that sorts by its number.
 func numbered(prefix string, n int) string { return fmt.Sprintf("%s-%04d", prefix, n) }

@@ -208,6 +208,61 @@ func eventQueries(rows []store.EventRow) (list []store.EventQuery) {
 	return list
 }
 
+func listAudit(t *testing.T, drivers Drivers) {
+	d := newDatabase(t, drivers)
+	w := store.Writes{VMs: []store.VMRow{aVM("vm0"), aVM("vm1"), aVM("vm2")}}
+	for n := range 24 {
+		row := anAudit([]string{"", "vm0", "vm1", "vm2", "never seen"}[n%5], numbered("n", n))
+		row.Principal, row.Action, row.Outcome = fmt.Sprint("p", n%2), fmt.Sprint("a", n/2%2), []string{"ok", "not_found", "internal"}[n%3]
+		row.At = at(n * 7 % 24) // not in the order of Seq
+		w.Audit = append(w.Audit, row)
+	}
+	for i := range w.VMs {
+		w.VMs[i].Pool = fmt.Sprint("pool", i)
+	}
+	d.commit(w)
+	moved := d.vm("vm2")
+	moved.Pool = "pool0" // the pool at the moment counts
+	d.commit(store.Writes{VMs: []store.VMRow{moved}})
+	pools := map[string]string{"vm0": "pool0", "vm1": "pool1", "vm2": "pool0"}
+	rows := d.audit(store.AuditQuery{}, all)
+	for i := range rows[1:] {
+		require.Less(t, rows[i+1].Seq, rows[i].Seq, "highest Seq first")
+	}
+	slices.Reverse(w.Audit)
+	require.Equal(t, w.Audit, tidy(rows, tidyAudit))
+	for _, q := range auditQueries(rows) {
+		for _, limit := range limits {
+			require.Equal(t, chosen(rows, limit, func(r store.AuditRow) bool {
+				return lets(q.Principal, r.Principal) && lets(q.Action, r.Action) && lets(q.VM, r.VM) && lets(q.Command, r.Command) &&
+					lets(q.Outcome, r.Outcome) && !r.At.Before(q.Since) && (q.Until.IsZero() || r.At.Before(q.Until)) &&
+					(q.Before == 0 || r.Seq < q.Before) && (len(q.Pools) == 0 || slices.Contains(q.Pools, pools[r.VM]))
+			}), tidy(d.audit(q, limit), func(*store.AuditRow) {}), "%+v", q)
+		}
+	}
+}
+
+func auditQueries(rows []store.AuditRow) (list []store.AuditQuery) {
+	bounds := []store.AuditQuery{{}, {Since: at(5)}, {Since: at(5).Add(1), Until: at(17), Before: rows[9].Seq}, {Until: at(17).Add(1)}}
+	for _, q := range bounds {
+		for _, q.Principal = range []string{"", "p1"} {
+			for _, q.Action = range []string{"", "a1"} {
+				for _, q.Outcome = range []string{"", "ok", "not_found"} {
+					for _, q.Pools = range [][]string{nil, {"pool0"}, {"pool1", "pool2", "pool1"}} {
+						list = append(list, q)
+						q.VM = "vm1"
+						list = append(list, q)
+						q.VM, q.Command = "", "c of vm1"
+						list = append(list, q)
+						q.Command = ""
+					}
+				}
+			}
+		}
+	}
+	return list
+}
+
 func listHeartbeats(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	var w store.Writes

@@ -93,6 +93,24 @@ func pageEventsBack(t *testing.T, drivers Drivers) {
 	require.Equal(t, ids(w.Events, docOfEvent), ids(rows, docOfEvent))
 }
 
+func pageAudit(t *testing.T, drivers Drivers) {
+	d := newDatabase(t, drivers)
+	var w store.Writes
+	for n := range 20 {
+		w.Audit = append(w.Audit, anAudit("vm", numbered("n", n)))
+	}
+	d.commit(w)
+	rows := paged(t, func(last *store.AuditRow) []store.AuditRow {
+		var q store.AuditQuery
+		if last != nil {
+			q.Before = last.Seq
+		}
+		return d.audit(q, 3)
+	}, func(int) { d.commit(store.Writes{Audit: []store.AuditRow{anAudit("vm", "more")}}) })
+	slices.Reverse(w.Audit)
+	require.Equal(t, ids(w.Audit, docOfAudit), ids(rows, docOfAudit))
+}
+
 func pageEventsOn(t *testing.T, drivers Drivers) {
 	d := newDatabase(t, drivers)
 	var w store.Writes

@@ -30,16 +30,20 @@ func purgeCutoffs(t *testing.T, drivers Drivers) {
 		},
 		Commands: []store.CommandRow{command("open", time.Time{}), command("past", past), command("later", later), command("moment", moment), command("past too", at(-50))},
 		Events:   []store.EventRow{event("later", later), event("past", past), event("moment", moment), event("past too", at(-50)), event("pending", past)},
-		Marks:    map[string]int64{"journaled": 1},
+		Audit: []store.AuditRow{
+			{At: later, Doc: []byte("later")}, {At: past, Doc: []byte("past")}, {At: moment, Doc: []byte("moment")}, {At: at(-50), Doc: []byte("past too")},
+		},
+		Marks: map[string]int64{"journaled": 1},
 	}
 	given := d.commit(w)
-	cut := store.Cutoffs{Now: at(20), VMs: moment, Commands: moment, Events: moment, EventsThrough: given.Events[3]}
-	for _, removed := range []int{6, 0} {
+	cut := store.Cutoffs{Now: at(20), VMs: moment, Commands: moment, Events: moment, EventsThrough: given.Events[3], Audit: moment}
+	for _, removed := range []int{8, 0} {
 		require.Equal(t, removed, d.purge(cut, all))
 		has := d.contents()
 		require.Equal(t, []string{"connected", "later", "moment", "never"}, ids(has.VMs, vmID))
 		require.Equal(t, []string{"moment", "later", "open"}, ids(has.Commands, commandID))
 		require.Equal(t, []string{"pending", "moment", "later"}, ids(has.Events, docOfEvent), "those above EventsThrough are kept")
+		require.Equal(t, []string{"moment", "later"}, ids(has.Audit, docOfAudit))
 		require.EqualValues(t, 1, has.Marks["journaled"])
 	}
 	require.Empty(t, d.load(store.Keys{VMs: []string{"past"}, Commands: []string{"past"}}))
@@ -71,6 +75,9 @@ func purgeWithoutCutoffs(t *testing.T, drivers Drivers) {
 	require.Equal(t, before, d.contents())
 	require.Equal(t, 1, d.purge(store.Cutoffs{Now: at(9), Commands: at(99)}, all))
 	before.Commands = before.Commands[:1]
+	require.Equal(t, before, d.contents())
+	require.Equal(t, 3, d.purge(store.Cutoffs{Now: at(9), Audit: at(99)}, all))
+	before.Audit = nil
 	require.Equal(t, before, d.contents())
 }
 
@@ -132,12 +139,13 @@ func purgeLimit(t *testing.T, drivers Drivers) {
 		w.Events = append(w.Events, anEvent("vm", numbered("n", n)))
 		w.Heartbeats = append(w.Heartbeats, someHeartbeats(at(n), "vm"))
 		w.Changes = append(w.Changes, aChange("vm", numbered("n", n)))
+		w.Audit = append(w.Audit, anAudit("vm", numbered("n", n)))
 	}
 	w.Changes = append(w.Changes, aChange("vm", "latest"))
 	d.commit(w)
-	cut := store.Cutoffs{Now: at(99), Changes: at(99), Heartbeats: at(99), Events: at(99), EventsThrough: 99, Commands: at(99), VMs: at(99)}
+	cut := store.Cutoffs{Now: at(99), Changes: at(99), Heartbeats: at(99), Events: at(99), EventsThrough: 99, Commands: at(99), VMs: at(99), Audit: at(99)}
 	before := d.contents().sizes()
-	for range 5 * 7 {
+	for range 6 * 7 {
 		removed := d.purge(cut, 3)
 		after, fewer := d.contents().sizes(), 0
 		for class, size := range before {
@@ -150,12 +158,12 @@ func purgeLimit(t *testing.T, drivers Drivers) {
 		}
 		before = after
 	}
-	require.Equal(t, []int{0, 0, 0, 0, 1}, before, "all are removed but the latest change")
+	require.Equal(t, []int{0, 0, 0, 0, 1, 0}, before, "all are removed but the latest change")
 }
 
 // sizes returns the number of rows of each class.
 func (c contents) sizes() []int {
-	return []int{len(c.VMs), len(c.Commands), len(c.Events), len(c.Heartbeats), len(c.Changes)}
+	return []int{len(c.VMs), len(c.Commands), len(c.Events), len(c.Heartbeats), len(c.Changes), len(c.Audit)}
 }
 
 // Commands in a queue are purged like others.

@@ -40,6 +40,10 @@ func Run(t *testing.T, d Drivers) {
 		"memory is not shared with callers":            ownMemory,
 		"a commit with a thousand rows":                largeCommit,
 
+		// tokens.go
+		"tokens are changed and removed":    tokensChange,
+		"removing tokens is not a conflict": tokensRemoved,
+
 		// conflict.go
 		"a row changed since it was loaded conflicts": staleRowsConflict,
 		"the Seq of another command conflicts":        foreignSeqConflicts,
@@ -65,8 +69,19 @@ func Run(t *testing.T, d Drivers) {
 		"the last finished command of each VM":    lastFinished,
 		"events are listed by every filter":       listEvents,
 		"heartbeats are listed by VM and time":    listHeartbeats,
+		"audit events are listed by every filter": listAudit,
 		"heartbeats of one moment are all listed": sameMoment,
 		"due rows are listed, earliest first":     listDue,
+
+		// pools.go
+		"VMs are listed by several pools":            listVMsOfPools,
+		"commands are listed by pools":               listCommandsOfPools,
+		"events are listed by pools":                 listEventsOfPools,
+		"lists of pools follow the VMs":              poolsFollow,
+		"VMs are paged while they change pools":      pageVMsOfPools,
+		"commands are paged while VMs change pools":  pageCommandsOfPools,
+		"events are paged while VMs change pools":    pageEventsOfPools,
+		"changes are listed by both pools of the VM": listChangesOfPools,
 
 		// counts.go
 		"counts are those of the lists": countsFollow,
@@ -77,6 +92,7 @@ func Run(t *testing.T, d Drivers) {
 		"commands are paged while they change":        pageCommands,
 		"events are paged backward while more arrive": pageEventsBack,
 		"events are paged forward while more arrive":  pageEventsOn,
+		"audit events are paged while more arrive":    pageAudit,
 		"heartbeats are paged while more arrive":      pageHeartbeats,
 
 		// bounds.go

@@ -109,6 +109,8 @@ type SendCommandRequest struct {
 	// How many times the command may be delivered before it ends as TIMED_OUT: 1 to
 	// 100. 0 means the controller's default: 5 unless configured.
 	MaxDeliveries int32 `protobuf:"varint,6,opt,name=max_deliveries,json=maxDeliveries,proto3" json:"max_deliveries,omitempty"`
+	// Why it is sent, for the audit: at most 1000 characters.
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -183,6 +185,13 @@ func (x *SendCommandRequest) GetMaxDeliveries() int32 {
 		return x.MaxDeliveries
 	}
 	return 0
+}
+
+func (x *SendCommandRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // SendCommandResponse is the accepted command.
@@ -464,7 +473,9 @@ func (x *ListCommandsResponse) GetNextPageToken() string {
 type CancelCommandRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The command's id.
-	CommandId     string `protobuf:"bytes,1,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
+	CommandId string `protobuf:"bytes,1,opt,name=command_id,json=commandId,proto3" json:"command_id,omitempty"`
+	// Why it is cancelled, for the audit: at most 1000 characters.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -502,6 +513,13 @@ func (*CancelCommandRequest) Descriptor() ([]byte, []int) {
 func (x *CancelCommandRequest) GetCommandId() string {
 	if x != nil {
 		return x.CommandId
+	}
+	return ""
+}
+
+func (x *CancelCommandRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -1059,7 +1077,7 @@ func (x *ListHeartbeatsResponse) GetNextPageToken() string {
 type WatchFleetRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The cursor of the last answer received: the watch begins right after it. If
-	// empty, it begins now.
+	// empty, it begins now. It is valid only for the pools of the caller that received it.
 	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// Only changes of this VM; empty for all.
 	VmId          string `protobuf:"bytes,2,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
@@ -1125,6 +1143,7 @@ type WatchFleetResponse struct {
 	//	*WatchFleetResponse_Vm
 	//	*WatchFleetResponse_Command
 	//	*WatchFleetResponse_Event
+	//	*WatchFleetResponse_RemovedVmId
 	Change        isWatchFleetResponse_Change `protobuf_oneof:"change"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1208,6 +1227,15 @@ func (x *WatchFleetResponse) GetEvent() *Event {
 	return nil
 }
 
+func (x *WatchFleetResponse) GetRemovedVmId() string {
+	if x != nil {
+		if x, ok := x.Change.(*WatchFleetResponse_RemovedVmId); ok {
+			return x.RemovedVmId
+		}
+	}
+	return ""
+}
+
 type isWatchFleetResponse_Change interface {
 	isWatchFleetResponse_Change()
 }
@@ -1228,11 +1256,19 @@ type WatchFleetResponse_Event struct {
 	Event *Event `protobuf:"bytes,5,opt,name=event,proto3,oneof"`
 }
 
+type WatchFleetResponse_RemovedVmId struct {
+	// The id of a VM that is in none of the caller's pools any more. Only sent to
+	// principals that are limited to some pools.
+	RemovedVmId string `protobuf:"bytes,6,opt,name=removed_vm_id,json=removedVmId,proto3,oneof"`
+}
+
 func (*WatchFleetResponse_Vm) isWatchFleetResponse_Change() {}
 
 func (*WatchFleetResponse_Command) isWatchFleetResponse_Change() {}
 
 func (*WatchFleetResponse_Event) isWatchFleetResponse_Change() {}
+
+func (*WatchFleetResponse_RemovedVmId) isWatchFleetResponse_Change() {}
 
 // GetServerInfoRequest has no fields.
 type GetServerInfoRequest struct {
@@ -1278,10 +1314,10 @@ type GetServerInfoResponse struct {
 	Version string `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// When it was started.
 	StartedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=started_at,json=startedAt,proto3" json:"started_at,omitempty"`
-	// How many VMs have a live session with it.
+	// How many VMs of the caller's pools have a live session with it.
 	LiveSessions int64 `protobuf:"varint,3,opt,name=live_sessions,json=liveSessions,proto3" json:"live_sessions,omitempty"`
 	// How many goroutines run in it. The number grows with live sessions; if it grows
-	// without them, that is a leak.
+	// without them, that is a leak. 0 for a caller that is limited to pools.
 	Goroutines int64 `protobuf:"varint,4,opt,name=goroutines,proto3" json:"goroutines,omitempty"`
 	// The level of its log.
 	LogLevel LogLevel `protobuf:"varint,5,opt,name=log_level,json=logLevel,proto3,enum=migcontroller.v1.LogLevel" json:"log_level,omitempty"`
@@ -1379,7 +1415,9 @@ type SetLogLevelRequest struct {
 	Level LogLevel `protobuf:"varint,1,opt,name=level,proto3,enum=migcontroller.v1.LogLevel" json:"level,omitempty"`
 	// How long it lasts before the configured level returns: up to 7 days. If unset,
 	// it lasts until the next SetLogLevel or a restart.
-	Duration      *durationpb.Duration `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
+	Duration *durationpb.Duration `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
+	// Why it is changed, for the audit: at most 1000 characters.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1426,6 +1464,13 @@ func (x *SetLogLevelRequest) GetDuration() *durationpb.Duration {
 		return x.Duration
 	}
 	return nil
+}
+
+func (x *SetLogLevelRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // SetLogLevelResponse is the level of the log after the change.
@@ -1505,7 +1550,7 @@ var File_migcontroller_v1_admin_service_proto protoreflect.FileDescriptor
 
 const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\n" +
-	"$migcontroller/v1/admin_service.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/command.proto\x1a\x1cmigcontroller/v1/event.proto\x1a migcontroller/v1/heartbeat.proto\x1a\x19migcontroller/v1/vm.proto\x1a\x1emiglet/commands/commands.proto\"\x9c\x02\n" +
+	"$migcontroller/v1/admin_service.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmigcontroller/v1/access.proto\x1a\x1emigcontroller/v1/command.proto\x1a\x1cmigcontroller/v1/event.proto\x1a migcontroller/v1/heartbeat.proto\x1a\x19migcontroller/v1/vm.proto\x1a\x1emiglet/commands/commands.proto\"\xb4\x02\n" +
 	"\x12SendCommandRequest\x12\x13\n" +
 	"\x05vm_id\x18\x01 \x01(\tR\x04vmId\x122\n" +
 	"\acommand\x18\x02 \x01(\v2\x18.miglet.commands.CommandR\acommand\x12+\n" +
@@ -1513,7 +1558,8 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\vack_timeout\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"ackTimeout\x12-\n" +
 	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12%\n" +
-	"\x0emax_deliveries\x18\x06 \x01(\x05R\rmaxDeliveries\"P\n" +
+	"\x0emax_deliveries\x18\x06 \x01(\x05R\rmaxDeliveries\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"P\n" +
 	"\x13SendCommandResponse\x129\n" +
 	"\acommand\x18\x01 \x01(\v2\x1f.migcontroller.v1.CommandRecordR\acommand\"2\n" +
 	"\x11GetCommandRequest\x12\x1d\n" +
@@ -1530,10 +1576,11 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tR\tpageToken\"{\n" +
 	"\x14ListCommandsResponse\x12;\n" +
 	"\bcommands\x18\x01 \x03(\v2\x1f.migcontroller.v1.CommandRecordR\bcommands\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"M\n" +
 	"\x14CancelCommandRequest\x12\x1d\n" +
 	"\n" +
-	"command_id\x18\x01 \x01(\tR\tcommandId\"R\n" +
+	"command_id\x18\x01 \x01(\tR\tcommandId\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"R\n" +
 	"\x15CancelCommandResponse\x129\n" +
 	"\acommand\x18\x01 \x01(\v2\x1f.migcontroller.v1.CommandRecordR\acommand\"#\n" +
 	"\fGetVMRequest\x12\x13\n" +
@@ -1576,14 +1623,15 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"@\n" +
 	"\x11WatchFleetRequest\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12\x13\n" +
-	"\x05vm_id\x18\x02 \x01(\tR\x04vmId\"\x87\x02\n" +
+	"\x05vm_id\x18\x02 \x01(\tR\x04vmId\"\xad\x02\n" +
 	"\x12WatchFleetResponse\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x129\n" +
 	"\n" +
 	"changed_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tchangedAt\x12&\n" +
 	"\x02vm\x18\x03 \x01(\v2\x14.migcontroller.v1.VMH\x00R\x02vm\x12;\n" +
 	"\acommand\x18\x04 \x01(\v2\x1f.migcontroller.v1.CommandRecordH\x00R\acommand\x12/\n" +
-	"\x05event\x18\x05 \x01(\v2\x17.migcontroller.v1.EventH\x00R\x05eventB\b\n" +
+	"\x05event\x18\x05 \x01(\v2\x17.migcontroller.v1.EventH\x00R\x05event\x12$\n" +
+	"\rremoved_vm_id\x18\x06 \x01(\tH\x00R\vremovedVmIdB\b\n" +
 	"\x06change\"\x16\n" +
 	"\x14GetServerInfoRequest\"\x85\x03\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
@@ -1596,10 +1644,11 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"goroutines\x127\n" +
 	"\tlog_level\x18\x05 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\blogLevel\x12K\n" +
 	"\x14log_level_reverts_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x11logLevelRevertsAt\x12L\n" +
-	"\x14configured_log_level\x18\a \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\x12configuredLogLevel\"}\n" +
+	"\x14configured_log_level\x18\a \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\x12configuredLogLevel\"\x95\x01\n" +
 	"\x12SetLogLevelRequest\x120\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\x05level\x125\n" +
-	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\"\x8c\x02\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x8c\x02\n" +
 	"\x13SetLogLevelResponse\x120\n" +
 	"\x05level\x18\x01 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\x05level\x12A\n" +
 	"\x0eprevious_level\x18\x02 \x01(\x0e2\x1a.migcontroller.v1.LogLevelR\rpreviousLevel\x12E\n" +
@@ -1611,22 +1660,22 @@ const file_migcontroller_v1_admin_service_proto_rawDesc = "" +
 	"\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n" +
 	"\x0eLOG_LEVEL_INFO\x10\x02\x12\x12\n" +
 	"\x0eLOG_LEVEL_WARN\x10\x03\x12\x13\n" +
-	"\x0fLOG_LEVEL_ERROR\x10\x042\x98\b\n" +
-	"\fAdminService\x12Z\n" +
-	"\vSendCommand\x12$.migcontroller.v1.SendCommandRequest\x1a%.migcontroller.v1.SendCommandResponse\x12\\\n" +
+	"\x0fLOG_LEVEL_ERROR\x10\x042\xe4\b\n" +
+	"\fAdminService\x12b\n" +
+	"\vSendCommand\x12$.migcontroller.v1.SendCommandRequest\x1a%.migcontroller.v1.SendCommandResponse\"\x06\x8a\xb5\x18\x02\b\x02\x12b\n" +
 	"\n" +
-	"GetCommand\x12#.migcontroller.v1.GetCommandRequest\x1a$.migcontroller.v1.GetCommandResponse\"\x03\x90\x02\x01\x12b\n" +
-	"\fListCommands\x12%.migcontroller.v1.ListCommandsRequest\x1a&.migcontroller.v1.ListCommandsResponse\"\x03\x90\x02\x01\x12`\n" +
-	"\rCancelCommand\x12&.migcontroller.v1.CancelCommandRequest\x1a'.migcontroller.v1.CancelCommandResponse\x12M\n" +
-	"\x05GetVM\x12\x1e.migcontroller.v1.GetVMRequest\x1a\x1f.migcontroller.v1.GetVMResponse\"\x03\x90\x02\x01\x12S\n" +
-	"\aListVMs\x12 .migcontroller.v1.ListVMsRequest\x1a!.migcontroller.v1.ListVMsResponse\"\x03\x90\x02\x01\x12\\\n" +
+	"GetCommand\x12#.migcontroller.v1.GetCommandRequest\x1a$.migcontroller.v1.GetCommandResponse\"\t\x8a\xb5\x18\x02\b\x01\x90\x02\x01\x12h\n" +
+	"\fListCommands\x12%.migcontroller.v1.ListCommandsRequest\x1a&.migcontroller.v1.ListCommandsResponse\"\t\x8a\xb5\x18\x02\b\x01\x90\x02\x01\x12h\n" +
+	"\rCancelCommand\x12&.migcontroller.v1.CancelCommandRequest\x1a'.migcontroller.v1.CancelCommandResponse\"\x06\x8a\xb5\x18\x02\b\x02\x12S\n" +
+	"\x05GetVM\x12\x1e.migcontroller.v1.GetVMRequest\x1a\x1f.migcontroller.v1.GetVMResponse\"\t\x8a\xb5\x18\x02\b\x01\x90\x02\x01\x12Y\n" +
+	"\aListVMs\x12 .migcontroller.v1.ListVMsRequest\x1a!.migcontroller.v1.ListVMsResponse\"\t\x8a\xb5\x18\x02\b\x01\x90\x02\x01\x12b\n" +
 	"\n" +
-	"ListEvents\x12#.migcontroller.v1.ListEventsRequest\x1a$.migcontroller.v1.ListEventsResponse\"\x03\x90\x02\x01\x12h\n" +
-	"\x0eListHeartbeats\x12'.migcontroller.v1.ListHeartbeatsRequest\x1a(.migcontroller.v1.ListHeartbeatsResponse\"\x03\x90\x02\x01\x12Y\n" +
+	"ListEvents\x12#.migcontroller.v1.ListEventsRequest\x1a$.migcontroller.v1.ListEventsResponse\"\t\x8a\xb5\x18\x02\b\x01\x90\x02\x01\x12n\n" +
+	"\x0eListHeartbeats\x12'.migcontroller.v1.ListHeartbeatsRequest\x1a(.migcontroller.v1.ListHeartbeatsResponse\"\t\x8a\xb5\x18\x02\b\x01\x90\x02\x01\x12a\n" +
 	"\n" +
-	"WatchFleet\x12#.migcontroller.v1.WatchFleetRequest\x1a$.migcontroller.v1.WatchFleetResponse0\x01\x12e\n" +
-	"\rGetServerInfo\x12&.migcontroller.v1.GetServerInfoRequest\x1a'.migcontroller.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x12Z\n" +
-	"\vSetLogLevel\x12$.migcontroller.v1.SetLogLevelRequest\x1a%.migcontroller.v1.SetLogLevelResponseB\xdc\x01\n" +
+	"WatchFleet\x12#.migcontroller.v1.WatchFleetRequest\x1a$.migcontroller.v1.WatchFleetResponse\"\x06\x8a\xb5\x18\x02\b\x010\x01\x12k\n" +
+	"\rGetServerInfo\x12&.migcontroller.v1.GetServerInfoRequest\x1a'.migcontroller.v1.GetServerInfoResponse\"\t\x8a\xb5\x18\x02\b\x01\x90\x02\x01\x12d\n" +
+	"\vSetLogLevel\x12$.migcontroller.v1.SetLogLevelRequest\x1a%.migcontroller.v1.SetLogLevelResponse\"\b\x8a\xb5\x18\x04\b\x03\x10\x01B\xdc\x01\n" +
 	"\x14com.migcontroller.v1B\x11AdminServiceProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3"
 
 var (
@@ -1740,6 +1789,7 @@ func file_migcontroller_v1_admin_service_proto_init() {
 	if File_migcontroller_v1_admin_service_proto != nil {
 		return
 	}
+	file_migcontroller_v1_access_proto_init()
 	file_migcontroller_v1_command_proto_init()
 	file_migcontroller_v1_event_proto_init()
 	file_migcontroller_v1_heartbeat_proto_init()
@@ -1749,6 +1799,7 @@ func file_migcontroller_v1_admin_service_proto_init() {
 		(*WatchFleetResponse_Vm)(nil),
 		(*WatchFleetResponse_Command)(nil),
 		(*WatchFleetResponse_Event)(nil),
+		(*WatchFleetResponse_RemovedVmId)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

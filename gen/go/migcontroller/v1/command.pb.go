@@ -103,8 +103,9 @@ func (CommandState) EnumDescriptor() ([]byte, []int) {
 // CommandRecord is a command with its state and result.
 type CommandRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The command as the agent gets it, but without a registration token, which is
-	// filled in at delivery.
+	// The command as the agent gets it, but with "(hidden)" in place of secrets, whose
+	// names decide that they are, and without the registration token that is filled in at
+	// delivery.
 	Command *commands.Command `protobuf:"bytes,1,opt,name=command,proto3" json:"command,omitempty"`
 	// The VM the command is for.
 	VmId string `protobuf:"bytes,2,opt,name=vm_id,json=vmId,proto3" json:"vm_id,omitempty"`
@@ -138,7 +139,13 @@ type CommandRecord struct {
 	Waiting *Waiting `protobuf:"bytes,14,opt,name=waiting,proto3" json:"waiting,omitempty"`
 	// The trace that the command was accepted in, as 32 hex digits; empty if it was not
 	// traced. The spans of its deliveries and acks are linked to it.
-	TraceId       string `protobuf:"bytes,15,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	TraceId string `protobuf:"bytes,15,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// The name of the principal that sent it; empty if the controller created it, or if
+	// no credentials were needed.
+	RequestedBy string `protobuf:"bytes,16,opt,name=requested_by,json=requestedBy,proto3" json:"requested_by,omitempty"`
+	// The name of the principal that cancelled it; empty if it was not cancelled, or if
+	// no credentials were needed.
+	CancelledBy   string `protobuf:"bytes,17,opt,name=cancelled_by,json=cancelledBy,proto3" json:"cancelled_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -278,11 +285,25 @@ func (x *CommandRecord) GetTraceId() string {
 	return ""
 }
 
+func (x *CommandRecord) GetRequestedBy() string {
+	if x != nil {
+		return x.RequestedBy
+	}
+	return ""
+}
+
+func (x *CommandRecord) GetCancelledBy() string {
+	if x != nil {
+		return x.CancelledBy
+	}
+	return ""
+}
+
 var File_migcontroller_v1_command_proto protoreflect.FileDescriptor
 
 const file_migcontroller_v1_command_proto_rawDesc = "" +
 	"\n" +
-	"\x1emigcontroller/v1/command.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/waiting.proto\x1a\x1emiglet/commands/commands.proto\"\xcf\x05\n" +
+	"\x1emigcontroller/v1/command.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/waiting.proto\x1a\x1emiglet/commands/commands.proto\"\x95\x06\n" +
 	"\rCommandRecord\x122\n" +
 	"\acommand\x18\x01 \x01(\v2\x18.miglet.commands.CommandR\acommand\x12\x13\n" +
 	"\x05vm_id\x18\x02 \x01(\tR\x04vmId\x124\n" +
@@ -303,7 +324,9 @@ const file_migcontroller_v1_command_proto_rawDesc = "" +
 	"\x06reason\x18\f \x01(\tR\x06reason\x12%\n" +
 	"\x0emax_deliveries\x18\r \x01(\x05R\rmaxDeliveries\x123\n" +
 	"\awaiting\x18\x0e \x01(\v2\x19.migcontroller.v1.WaitingR\awaiting\x12\x19\n" +
-	"\btrace_id\x18\x0f \x01(\tR\atraceId*\xf1\x01\n" +
+	"\btrace_id\x18\x0f \x01(\tR\atraceId\x12!\n" +
+	"\frequested_by\x18\x10 \x01(\tR\vrequestedBy\x12!\n" +
+	"\fcancelled_by\x18\x11 \x01(\tR\vcancelledBy*\xf1\x01\n" +
 	"\fCommandState\x12\x1d\n" +
 	"\x19COMMAND_STATE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15COMMAND_STATE_PENDING\x10\x01\x12\x1b\n" +

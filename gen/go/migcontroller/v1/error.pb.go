@@ -49,21 +49,35 @@ const (
 	// The record named in the request is damaged and was set aside: retrying does not
 	// help. Everything else is served. Code DATA_LOSS.
 	ErrorReason_ERROR_REASON_DAMAGED ErrorReason = 9
+	// The credentials are missing, unknown, expired or revoked. Code UNAUTHENTICATED.
+	ErrorReason_ERROR_REASON_UNAUTHENTICATED ErrorReason = 10
+	// The principal lacks the role or the pools for the call. Code PERMISSION_DENIED.
+	ErrorReason_ERROR_REASON_PERMISSION_DENIED ErrorReason = 11
+	// The caller's address has failed to authenticate too often: call again with valid
+	// credentials, which are still accepted. Code RESOURCE_EXHAUSTED.
+	ErrorReason_ERROR_REASON_TOO_MANY_FAILURES ErrorReason = 12
+	// There are as many tokens as the controller keeps: revoke some. Code
+	// RESOURCE_EXHAUSTED.
+	ErrorReason_ERROR_REASON_TOO_MANY_TOKENS ErrorReason = 13
 )
 
 // Enum value maps for ErrorReason.
 var (
 	ErrorReason_name = map[int32]string{
-		0: "ERROR_REASON_UNSPECIFIED",
-		1: "ERROR_REASON_INVALID_FIELD",
-		2: "ERROR_REASON_NOT_FOUND",
-		3: "ERROR_REASON_COMMAND_ID_TAKEN",
-		4: "ERROR_REASON_COMMAND_ENDED",
-		5: "ERROR_REASON_CURSOR_EXPIRED",
-		6: "ERROR_REASON_NO_REGISTRATION_TOKEN",
-		7: "ERROR_REASON_STOPPING",
-		8: "ERROR_REASON_UNAVAILABLE",
-		9: "ERROR_REASON_DAMAGED",
+		0:  "ERROR_REASON_UNSPECIFIED",
+		1:  "ERROR_REASON_INVALID_FIELD",
+		2:  "ERROR_REASON_NOT_FOUND",
+		3:  "ERROR_REASON_COMMAND_ID_TAKEN",
+		4:  "ERROR_REASON_COMMAND_ENDED",
+		5:  "ERROR_REASON_CURSOR_EXPIRED",
+		6:  "ERROR_REASON_NO_REGISTRATION_TOKEN",
+		7:  "ERROR_REASON_STOPPING",
+		8:  "ERROR_REASON_UNAVAILABLE",
+		9:  "ERROR_REASON_DAMAGED",
+		10: "ERROR_REASON_UNAUTHENTICATED",
+		11: "ERROR_REASON_PERMISSION_DENIED",
+		12: "ERROR_REASON_TOO_MANY_FAILURES",
+		13: "ERROR_REASON_TOO_MANY_TOKENS",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":           0,
@@ -76,6 +90,10 @@ var (
 		"ERROR_REASON_STOPPING":              7,
 		"ERROR_REASON_UNAVAILABLE":           8,
 		"ERROR_REASON_DAMAGED":               9,
+		"ERROR_REASON_UNAUTHENTICATED":       10,
+		"ERROR_REASON_PERMISSION_DENIED":     11,
+		"ERROR_REASON_TOO_MANY_FAILURES":     12,
+		"ERROR_REASON_TOO_MANY_TOKENS":       13,
 	}
 )
 
@@ -106,8 +124,8 @@ func (ErrorReason) EnumDescriptor() ([]byte, []int) {
 	return file_migcontroller_v1_error_proto_rawDescGZIP(), []int{0}
 }
 
-// ErrorDetail is the detail of every error of AdminService and AgentService that has
-// an ErrorReason.
+// ErrorDetail is the detail of every error of AdminService, AccessService and
+// AgentService that has an ErrorReason.
 type ErrorDetail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The reason.
@@ -180,7 +198,7 @@ const file_migcontroller_v1_error_proto_rawDesc = "" +
 	"\vErrorDetail\x125\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x1d.migcontroller.v1.ErrorReasonR\x06reason\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x12\n" +
-	"\x04rule\x18\x03 \x01(\tR\x04rule*\xc6\x02\n" +
+	"\x04rule\x18\x03 \x01(\tR\x04rule*\xd2\x03\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n" +
 	"\x1aERROR_REASON_INVALID_FIELD\x10\x01\x12\x1a\n" +
@@ -191,7 +209,12 @@ const file_migcontroller_v1_error_proto_rawDesc = "" +
 	"\"ERROR_REASON_NO_REGISTRATION_TOKEN\x10\x06\x12\x19\n" +
 	"\x15ERROR_REASON_STOPPING\x10\a\x12\x1c\n" +
 	"\x18ERROR_REASON_UNAVAILABLE\x10\b\x12\x18\n" +
-	"\x14ERROR_REASON_DAMAGED\x10\tB\xd5\x01\n" +
+	"\x14ERROR_REASON_DAMAGED\x10\t\x12 \n" +
+	"\x1cERROR_REASON_UNAUTHENTICATED\x10\n" +
+	"\x12\"\n" +
+	"\x1eERROR_REASON_PERMISSION_DENIED\x10\v\x12\"\n" +
+	"\x1eERROR_REASON_TOO_MANY_FAILURES\x10\f\x12 \n" +
+	"\x1cERROR_REASON_TOO_MANY_TOKENS\x10\rB\xd5\x01\n" +
 	"\x14com.migcontroller.v1B\n" +
 	"ErrorProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3"
 

@@ -95,7 +95,7 @@ type Event struct {
 	OccurredAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=occurred_at,json=occurredAt,proto3" json:"occurred_at,omitempty"`
 	// The route by which it arrived.
 	Source ReportSource `protobuf:"varint,8,opt,name=source,proto3,enum=migcontroller.v1.ReportSource" json:"source,omitempty"`
-	// Everything the agent reported, with its own names. Integers beyond 2^53 and
+	// Everything the agent reported but secrets, with its own names. Integers beyond 2^53 and
 	// numbers beyond the range of a double are texts.
 	Body          *structpb.Struct `protobuf:"bytes,9,opt,name=body,proto3" json:"body,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -49,7 +49,7 @@ type HeartbeatRecord struct {
 	CurrentJob *Job `protobuf:"bytes,10,opt,name=current_job,json=currentJob,proto3" json:"current_job,omitempty"`
 	// The load.
 	Health *Health `protobuf:"bytes,11,opt,name=health,proto3" json:"health,omitempty"`
-	// Everything the agent sent, with its own names; only over HTTP.
+	// Everything the agent sent but secrets, with its own names; only over HTTP.
 	Body          *structpb.Struct `protobuf:"bytes,12,opt,name=body,proto3" json:"body,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

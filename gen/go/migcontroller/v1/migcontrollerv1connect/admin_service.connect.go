@@ -69,7 +69,9 @@ type AdminServiceClient interface {
 	// delivered at least once unless it is cancelled or expires. A VM that is offline,
 	// or was never seen, is not an error: the command waits as PENDING. Errors:
 	// ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-	// of a command whose record is damaged.
+	// of a command whose record is damaged. A principal that is limited to some pools gets
+	// NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+	// during a wait.
 	SendCommand(context.Context, *v1.SendCommandRequest) (*v1.SendCommandResponse, error)
 	// GetCommand returns one command. Errors: NOT_FOUND; DATA_LOSS when its record is
 	// damaged.
@@ -308,7 +310,9 @@ type AdminServiceHandler interface {
 	// delivered at least once unless it is cancelled or expires. A VM that is offline,
 	// or was never seen, is not an error: the command waits as PENDING. Errors:
 	// ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-	// of a command whose record is damaged.
+	// of a command whose record is damaged. A principal that is limited to some pools gets
+	// NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+	// during a wait.
 	SendCommand(context.Context, *v1.SendCommandRequest) (*v1.SendCommandResponse, error)
 	// GetCommand returns one command. Errors: NOT_FOUND; DATA_LOSS when its record is
 	// damaged.

@@ -40,7 +40,9 @@ class AdminService(Protocol):
     the fleet. Lists are paged in a stable order; a page_token is valid only with the
     filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
     field that violates its rule; UNAVAILABLE while the store cannot be read or
-    written. They have an ErrorDetail.
+    written. They have an ErrorDetail. UNAUTHENTICATED and PERMISSION_DENIED say what is
+    missing and how to get it. A principal that is limited to some pools sees and touches
+    nothing of other pools: what is there is NOT_FOUND for it.
     """
     async def send_command(self, request: SendCommandRequest, ctx: RequestContext[SendCommandRequest, SendCommandResponse], /) -> SendCommandResponse:
         """
@@ -48,7 +50,9 @@ class AdminService(Protocol):
         delivered at least once unless it is cancelled or expires. A VM that is offline,
         or was never seen, is not an error: the command waits as PENDING. Errors:
         ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-        of a command whose record is damaged.
+        of a command whose record is damaged. A principal that is limited to some pools gets
+        NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+        during a wait.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -267,7 +271,9 @@ class AdminServiceClient(ConnectClient):
     the fleet. Lists are paged in a stable order; a page_token is valid only with the
     filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
     field that violates its rule; UNAVAILABLE while the store cannot be read or
-    written. They have an ErrorDetail.
+    written. They have an ErrorDetail. UNAUTHENTICATED and PERMISSION_DENIED say what is
+    missing and how to get it. A principal that is limited to some pools sees and touches
+    nothing of other pools: what is there is NOT_FOUND for it.
     """
     def __init__(
         self,
@@ -305,7 +311,9 @@ class AdminServiceClient(ConnectClient):
         delivered at least once unless it is cancelled or expires. A VM that is offline,
         or was never seen, is not an error: the command waits as PENDING. Errors:
         ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-        of a command whose record is damaged.
+        of a command whose record is damaged. A principal that is limited to some pools gets
+        NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+        during a wait.
         """
         return await self.execute_unary(
             request=request,
@@ -582,7 +590,9 @@ class AdminServiceSync(Protocol):
     the fleet. Lists are paged in a stable order; a page_token is valid only with the
     filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
     field that violates its rule; UNAVAILABLE while the store cannot be read or
-    written. They have an ErrorDetail.
+    written. They have an ErrorDetail. UNAUTHENTICATED and PERMISSION_DENIED say what is
+    missing and how to get it. A principal that is limited to some pools sees and touches
+    nothing of other pools: what is there is NOT_FOUND for it.
     """
     def send_command(self, request: SendCommandRequest, ctx: RequestContext[SendCommandRequest, SendCommandResponse], /) -> SendCommandResponse:
         """
@@ -590,7 +600,9 @@ class AdminServiceSync(Protocol):
         delivered at least once unless it is cancelled or expires. A VM that is offline,
         or was never seen, is not an error: the command waits as PENDING. Errors:
         ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-        of a command whose record is damaged.
+        of a command whose record is damaged. A principal that is limited to some pools gets
+        NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+        during a wait.
         """
         raise ConnectError(Code.UNIMPLEMENTED, 'Not implemented')
 
@@ -807,7 +819,9 @@ class AdminServiceClientSync(ConnectClientSync):
     the fleet. Lists are paged in a stable order; a page_token is valid only with the
     filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
     field that violates its rule; UNAVAILABLE while the store cannot be read or
-    written. They have an ErrorDetail.
+    written. They have an ErrorDetail. UNAUTHENTICATED and PERMISSION_DENIED say what is
+    missing and how to get it. A principal that is limited to some pools sees and touches
+    nothing of other pools: what is there is NOT_FOUND for it.
     """
     def __init__(
         self,
@@ -845,7 +859,9 @@ class AdminServiceClientSync(ConnectClientSync):
         delivered at least once unless it is cancelled or expires. A VM that is offline,
         or was never seen, is not an error: the command waits as PENDING. Errors:
         ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-        of a command whose record is damaged.
+        of a command whose record is damaged. A principal that is limited to some pools gets
+        NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+        during a wait.
         """
         return self.execute_unary(
             request=request,

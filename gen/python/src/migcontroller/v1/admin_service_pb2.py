@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from migcontroller.v1 import access_pb2 as migcontroller_dot_v1_dot_access__pb2
 from migcontroller.v1 import command_pb2 as migcontroller_dot_v1_dot_command__pb2
 from migcontroller.v1 import event_pb2 as migcontroller_dot_v1_dot_event__pb2
 from migcontroller.v1 import heartbeat_pb2 as migcontroller_dot_v1_dot_heartbeat__pb2
@@ -31,7 +32,7 @@ from migcontroller.v1 import vm_pb2 as migcontroller_dot_v1_dot_vm__pb2
 from miglet.commands import commands_pb2 as miglet_dot_commands_dot_commands__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$migcontroller/v1/admin_service.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1emigcontroller/v1/command.proto\x1a\x1cmigcontroller/v1/event.proto\x1a migcontroller/v1/heartbeat.proto\x1a\x19migcontroller/v1/vm.proto\x1a\x1emiglet/commands/commands.proto\"\x9c\x02\n\x12SendCommandRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x32\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x18.miglet.commands.CommandR\x07\x63ommand\x12+\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12:\n\x0b\x61\x63k_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nackTimeout\x12-\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\x12%\n\x0emax_deliveries\x18\x06 \x01(\x05R\rmaxDeliveries\"P\n\x13SendCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"2\n\x11GetCommandRequest\x12\x1d\n\ncommand_id\x18\x01 \x01(\tR\tcommandId\"O\n\x12GetCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"\xb2\x01\n\x13ListCommandsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x36\n\x06states\x18\x02 \x03(\x0e\x32\x1e.migcontroller.v1.CommandStateR\x06states\x12\x12\n\x04type\x18\x03 \x01(\tR\x04type\x12\x1b\n\tpage_size\x18\x04 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x05 \x01(\tR\tpageToken\"{\n\x14ListCommandsResponse\x12;\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x08\x63ommands\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"5\n\x14\x43\x61ncelCommandRequest\x12\x1d\n\ncommand_id\x18\x01 \x01(\tR\tcommandId\"R\n\x15\x43\x61ncelCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"#\n\x0cGetVMRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\"5\n\rGetVMResponse\x12$\n\x02vm\x18\x01 \x01(\x0b\x32\x14.migcontroller.v1.VMR\x02vm\"\xc5\x01\n\x0eListVMsRequest\x12\x17\n\x07pool_id\x18\x01 \x01(\tR\x06poolId\x12\x15\n\x06org_id\x18\x02 \x01(\tR\x05orgId\x12!\n\tconnected\x18\x03 \x01(\x08H\x00R\tconnected\x88\x01\x01\x12\x16\n\x06status\x18\x04 \x01(\tR\x06status\x12\x1b\n\tpage_size\x18\x05 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x06 \x01(\tR\tpageTokenB\x0c\n\n_connected\"a\n\x0fListVMsResponse\x12&\n\x03vms\x18\x01 \x03(\x0b\x32\x14.migcontroller.v1.VMR\x03vms\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdc\x01\n\x11ListEventsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x30\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x30\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\x12\x1b\n\tpage_size\x18\x05 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x06 \x01(\tR\tpageToken\"m\n\x12ListEventsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.migcontroller.v1.EventR\x06\x65vents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"h\n\x15ListHeartbeatsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"\x83\x01\n\x16ListHeartbeatsResponse\x12\x41\n\nheartbeats\x18\x01 \x03(\x0b\x32!.migcontroller.v1.HeartbeatRecordR\nheartbeats\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"@\n\x11WatchFleetRequest\x12\x16\n\x06\x63ursor\x18\x01 \x01(\tR\x06\x63ursor\x12\x13\n\x05vm_id\x18\x02 \x01(\tR\x04vmId\"\x87\x02\n\x12WatchFleetResponse\x12\x16\n\x06\x63ursor\x18\x01 \x01(\tR\x06\x63ursor\x12\x39\n\nchanged_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAt\x12&\n\x02vm\x18\x03 \x01(\x0b\x32\x14.migcontroller.v1.VMH\x00R\x02vm\x12;\n\x07\x63ommand\x18\x04 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordH\x00R\x07\x63ommand\x12/\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x17.migcontroller.v1.EventH\x00R\x05\x65ventB\x08\n\x06\x63hange\"\x16\n\x14GetServerInfoRequest\"\x85\x03\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x39\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12#\n\rlive_sessions\x18\x03 \x01(\x03R\x0cliveSessions\x12\x1e\n\ngoroutines\x18\x04 \x01(\x03R\ngoroutines\x12\x37\n\tlog_level\x18\x05 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\x08logLevel\x12K\n\x14log_level_reverts_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x11logLevelRevertsAt\x12L\n\x14\x63onfigured_log_level\x18\x07 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\x12\x63onfiguredLogLevel\"}\n\x12SetLogLevelRequest\x12\x30\n\x05level\x18\x01 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\x05level\x12\x35\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\"\x8c\x02\n\x13SetLogLevelResponse\x12\x30\n\x05level\x18\x01 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\x05level\x12\x41\n\x0eprevious_level\x18\x02 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\rpreviousLevel\x12\x45\n\x10\x63onfigured_level\x18\x03 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\x0f\x63onfiguredLevel\x12\x39\n\nreverts_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\trevertsAt*w\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x12\n\x0eLOG_LEVEL_WARN\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x32\x98\x08\n\x0c\x41\x64minService\x12Z\n\x0bSendCommand\x12$.migcontroller.v1.SendCommandRequest\x1a%.migcontroller.v1.SendCommandResponse\x12\\\n\nGetCommand\x12#.migcontroller.v1.GetCommandRequest\x1a$.migcontroller.v1.GetCommandResponse\"\x03\x90\x02\x01\x12\x62\n\x0cListCommands\x12%.migcontroller.v1.ListCommandsRequest\x1a&.migcontroller.v1.ListCommandsResponse\"\x03\x90\x02\x01\x12`\n\rCancelCommand\x12&.migcontroller.v1.CancelCommandRequest\x1a\'.migcontroller.v1.CancelCommandResponse\x12M\n\x05GetVM\x12\x1e.migcontroller.v1.GetVMRequest\x1a\x1f.migcontroller.v1.GetVMResponse\"\x03\x90\x02\x01\x12S\n\x07ListVMs\x12 .migcontroller.v1.ListVMsRequest\x1a!.migcontroller.v1.ListVMsResponse\"\x03\x90\x02\x01\x12\\\n\nListEvents\x12#.migcontroller.v1.ListEventsRequest\x1a$.migcontroller.v1.ListEventsResponse\"\x03\x90\x02\x01\x12h\n\x0eListHeartbeats\x12\'.migcontroller.v1.ListHeartbeatsRequest\x1a(.migcontroller.v1.ListHeartbeatsResponse\"\x03\x90\x02\x01\x12Y\n\nWatchFleet\x12#.migcontroller.v1.WatchFleetRequest\x1a$.migcontroller.v1.WatchFleetResponse0\x01\x12\x65\n\rGetServerInfo\x12&.migcontroller.v1.GetServerInfoRequest\x1a\'.migcontroller.v1.GetServerInfoResponse\"\x03\x90\x02\x01\x12Z\n\x0bSetLogLevel\x12$.migcontroller.v1.SetLogLevelRequest\x1a%.migcontroller.v1.SetLogLevelResponseB\xdc\x01\n\x14\x63om.migcontroller.v1B\x11\x41\x64minServiceProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$migcontroller/v1/admin_service.proto\x12\x10migcontroller.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1dmigcontroller/v1/access.proto\x1a\x1emigcontroller/v1/command.proto\x1a\x1cmigcontroller/v1/event.proto\x1a migcontroller/v1/heartbeat.proto\x1a\x19migcontroller/v1/vm.proto\x1a\x1emiglet/commands/commands.proto\"\xb4\x02\n\x12SendCommandRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x32\n\x07\x63ommand\x18\x02 \x01(\x0b\x32\x18.miglet.commands.CommandR\x07\x63ommand\x12+\n\x03ttl\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x03ttl\x12:\n\x0b\x61\x63k_timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nackTimeout\x12-\n\x04wait\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04wait\x12%\n\x0emax_deliveries\x18\x06 \x01(\x05R\rmaxDeliveries\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\"P\n\x13SendCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"2\n\x11GetCommandRequest\x12\x1d\n\ncommand_id\x18\x01 \x01(\tR\tcommandId\"O\n\x12GetCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"\xb2\x01\n\x13ListCommandsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x36\n\x06states\x18\x02 \x03(\x0e\x32\x1e.migcontroller.v1.CommandStateR\x06states\x12\x12\n\x04type\x18\x03 \x01(\tR\x04type\x12\x1b\n\tpage_size\x18\x04 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x05 \x01(\tR\tpageToken\"{\n\x14ListCommandsResponse\x12;\n\x08\x63ommands\x18\x01 \x03(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x08\x63ommands\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"M\n\x14\x43\x61ncelCommandRequest\x12\x1d\n\ncommand_id\x18\x01 \x01(\tR\tcommandId\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\"R\n\x15\x43\x61ncelCommandResponse\x12\x39\n\x07\x63ommand\x18\x01 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordR\x07\x63ommand\"#\n\x0cGetVMRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\"5\n\rGetVMResponse\x12$\n\x02vm\x18\x01 \x01(\x0b\x32\x14.migcontroller.v1.VMR\x02vm\"\xc5\x01\n\x0eListVMsRequest\x12\x17\n\x07pool_id\x18\x01 \x01(\tR\x06poolId\x12\x15\n\x06org_id\x18\x02 \x01(\tR\x05orgId\x12!\n\tconnected\x18\x03 \x01(\x08H\x00R\tconnected\x88\x01\x01\x12\x16\n\x06status\x18\x04 \x01(\tR\x06status\x12\x1b\n\tpage_size\x18\x05 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x06 \x01(\tR\tpageTokenB\x0c\n\n_connected\"a\n\x0fListVMsResponse\x12&\n\x03vms\x18\x01 \x03(\x0b\x32\x14.migcontroller.v1.VMR\x03vms\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xdc\x01\n\x11ListEventsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x12\n\x04type\x18\x02 \x01(\tR\x04type\x12\x30\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05since\x12\x30\n\x05until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05until\x12\x1b\n\tpage_size\x18\x05 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x06 \x01(\tR\tpageToken\"m\n\x12ListEventsResponse\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x17.migcontroller.v1.EventR\x06\x65vents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"h\n\x15ListHeartbeatsRequest\x12\x13\n\x05vm_id\x18\x01 \x01(\tR\x04vmId\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"\x83\x01\n\x16ListHeartbeatsResponse\x12\x41\n\nheartbeats\x18\x01 \x03(\x0b\x32!.migcontroller.v1.HeartbeatRecordR\nheartbeats\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"@\n\x11WatchFleetRequest\x12\x16\n\x06\x63ursor\x18\x01 \x01(\tR\x06\x63ursor\x12\x13\n\x05vm_id\x18\x02 \x01(\tR\x04vmId\"\xad\x02\n\x12WatchFleetResponse\x12\x16\n\x06\x63ursor\x18\x01 \x01(\tR\x06\x63ursor\x12\x39\n\nchanged_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tchangedAt\x12&\n\x02vm\x18\x03 \x01(\x0b\x32\x14.migcontroller.v1.VMH\x00R\x02vm\x12;\n\x07\x63ommand\x18\x04 \x01(\x0b\x32\x1f.migcontroller.v1.CommandRecordH\x00R\x07\x63ommand\x12/\n\x05\x65vent\x18\x05 \x01(\x0b\x32\x17.migcontroller.v1.EventH\x00R\x05\x65vent\x12$\n\rremoved_vm_id\x18\x06 \x01(\tH\x00R\x0bremovedVmIdB\x08\n\x06\x63hange\"\x16\n\x14GetServerInfoRequest\"\x85\x03\n\x15GetServerInfoResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\x39\n\nstarted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartedAt\x12#\n\rlive_sessions\x18\x03 \x01(\x03R\x0cliveSessions\x12\x1e\n\ngoroutines\x18\x04 \x01(\x03R\ngoroutines\x12\x37\n\tlog_level\x18\x05 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\x08logLevel\x12K\n\x14log_level_reverts_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x11logLevelRevertsAt\x12L\n\x14\x63onfigured_log_level\x18\x07 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\x12\x63onfiguredLogLevel\"\x95\x01\n\x12SetLogLevelRequest\x12\x30\n\x05level\x18\x01 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\x05level\x12\x35\n\x08\x64uration\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64uration\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\"\x8c\x02\n\x13SetLogLevelResponse\x12\x30\n\x05level\x18\x01 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\x05level\x12\x41\n\x0eprevious_level\x18\x02 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\rpreviousLevel\x12\x45\n\x10\x63onfigured_level\x18\x03 \x01(\x0e\x32\x1a.migcontroller.v1.LogLevelR\x0f\x63onfiguredLevel\x12\x39\n\nreverts_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\trevertsAt*w\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x12\n\x0eLOG_LEVEL_WARN\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x32\xe4\x08\n\x0c\x41\x64minService\x12\x62\n\x0bSendCommand\x12$.migcontroller.v1.SendCommandRequest\x1a%.migcontroller.v1.SendCommandResponse\"\x06\x8a\xb5\x18\x02\x08\x02\x12\x62\n\nGetCommand\x12#.migcontroller.v1.GetCommandRequest\x1a$.migcontroller.v1.GetCommandResponse\"\t\x90\x02\x01\x8a\xb5\x18\x02\x08\x01\x12h\n\x0cListCommands\x12%.migcontroller.v1.ListCommandsRequest\x1a&.migcontroller.v1.ListCommandsResponse\"\t\x90\x02\x01\x8a\xb5\x18\x02\x08\x01\x12h\n\rCancelCommand\x12&.migcontroller.v1.CancelCommandRequest\x1a\'.migcontroller.v1.CancelCommandResponse\"\x06\x8a\xb5\x18\x02\x08\x02\x12S\n\x05GetVM\x12\x1e.migcontroller.v1.GetVMRequest\x1a\x1f.migcontroller.v1.GetVMResponse\"\t\x90\x02\x01\x8a\xb5\x18\x02\x08\x01\x12Y\n\x07ListVMs\x12 .migcontroller.v1.ListVMsRequest\x1a!.migcontroller.v1.ListVMsResponse\"\t\x90\x02\x01\x8a\xb5\x18\x02\x08\x01\x12\x62\n\nListEvents\x12#.migcontroller.v1.ListEventsRequest\x1a$.migcontroller.v1.ListEventsResponse\"\t\x90\x02\x01\x8a\xb5\x18\x02\x08\x01\x12n\n\x0eListHeartbeats\x12\'.migcontroller.v1.ListHeartbeatsRequest\x1a(.migcontroller.v1.ListHeartbeatsResponse\"\t\x90\x02\x01\x8a\xb5\x18\x02\x08\x01\x12\x61\n\nWatchFleet\x12#.migcontroller.v1.WatchFleetRequest\x1a$.migcontroller.v1.WatchFleetResponse\"\x06\x8a\xb5\x18\x02\x08\x01\x30\x01\x12k\n\rGetServerInfo\x12&.migcontroller.v1.GetServerInfoRequest\x1a\'.migcontroller.v1.GetServerInfoResponse\"\t\x90\x02\x01\x8a\xb5\x18\x02\x08\x01\x12\x64\n\x0bSetLogLevel\x12$.migcontroller.v1.SetLogLevelRequest\x1a%.migcontroller.v1.SetLogLevelResponse\"\x08\x8a\xb5\x18\x04\x08\x03\x10\x01\x42\xdc\x01\n\x14\x63om.migcontroller.v1B\x11\x41\x64minServiceProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,66 +40,74 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'migcontroller.v1.admin_serv
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024com.migcontroller.v1B\021AdminServiceProtoP\001ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\242\002\003MXX\252\002\020Migcontroller.V1\312\002\020Migcontroller\\V1\342\002\034Migcontroller\\V1\\GPBMetadata\352\002\021Migcontroller::V1'
+  _globals['_ADMINSERVICE'].methods_by_name['SendCommand']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['SendCommand']._serialized_options = b'\212\265\030\002\010\002'
   _globals['_ADMINSERVICE'].methods_by_name['GetCommand']._loaded_options = None
-  _globals['_ADMINSERVICE'].methods_by_name['GetCommand']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['GetCommand']._serialized_options = b'\220\002\001\212\265\030\002\010\001'
   _globals['_ADMINSERVICE'].methods_by_name['ListCommands']._loaded_options = None
-  _globals['_ADMINSERVICE'].methods_by_name['ListCommands']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListCommands']._serialized_options = b'\220\002\001\212\265\030\002\010\001'
+  _globals['_ADMINSERVICE'].methods_by_name['CancelCommand']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['CancelCommand']._serialized_options = b'\212\265\030\002\010\002'
   _globals['_ADMINSERVICE'].methods_by_name['GetVM']._loaded_options = None
-  _globals['_ADMINSERVICE'].methods_by_name['GetVM']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['GetVM']._serialized_options = b'\220\002\001\212\265\030\002\010\001'
   _globals['_ADMINSERVICE'].methods_by_name['ListVMs']._loaded_options = None
-  _globals['_ADMINSERVICE'].methods_by_name['ListVMs']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListVMs']._serialized_options = b'\220\002\001\212\265\030\002\010\001'
   _globals['_ADMINSERVICE'].methods_by_name['ListEvents']._loaded_options = None
-  _globals['_ADMINSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListEvents']._serialized_options = b'\220\002\001\212\265\030\002\010\001'
   _globals['_ADMINSERVICE'].methods_by_name['ListHeartbeats']._loaded_options = None
-  _globals['_ADMINSERVICE'].methods_by_name['ListHeartbeats']._serialized_options = b'\220\002\001'
+  _globals['_ADMINSERVICE'].methods_by_name['ListHeartbeats']._serialized_options = b'\220\002\001\212\265\030\002\010\001'
+  _globals['_ADMINSERVICE'].methods_by_name['WatchFleet']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['WatchFleet']._serialized_options = b'\212\265\030\002\010\001'
   _globals['_ADMINSERVICE'].methods_by_name['GetServerInfo']._loaded_options = None
-  _globals['_ADMINSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\220\002\001'
-  _globals['_LOGLEVEL']._serialized_start=3336
-  _globals['_LOGLEVEL']._serialized_end=3455
-  _globals['_SENDCOMMANDREQUEST']._serialized_start=279
-  _globals['_SENDCOMMANDREQUEST']._serialized_end=563
-  _globals['_SENDCOMMANDRESPONSE']._serialized_start=565
-  _globals['_SENDCOMMANDRESPONSE']._serialized_end=645
-  _globals['_GETCOMMANDREQUEST']._serialized_start=647
-  _globals['_GETCOMMANDREQUEST']._serialized_end=697
-  _globals['_GETCOMMANDRESPONSE']._serialized_start=699
-  _globals['_GETCOMMANDRESPONSE']._serialized_end=778
-  _globals['_LISTCOMMANDSREQUEST']._serialized_start=781
-  _globals['_LISTCOMMANDSREQUEST']._serialized_end=959
-  _globals['_LISTCOMMANDSRESPONSE']._serialized_start=961
-  _globals['_LISTCOMMANDSRESPONSE']._serialized_end=1084
-  _globals['_CANCELCOMMANDREQUEST']._serialized_start=1086
-  _globals['_CANCELCOMMANDREQUEST']._serialized_end=1139
-  _globals['_CANCELCOMMANDRESPONSE']._serialized_start=1141
-  _globals['_CANCELCOMMANDRESPONSE']._serialized_end=1223
-  _globals['_GETVMREQUEST']._serialized_start=1225
-  _globals['_GETVMREQUEST']._serialized_end=1260
-  _globals['_GETVMRESPONSE']._serialized_start=1262
-  _globals['_GETVMRESPONSE']._serialized_end=1315
-  _globals['_LISTVMSREQUEST']._serialized_start=1318
-  _globals['_LISTVMSREQUEST']._serialized_end=1515
-  _globals['_LISTVMSRESPONSE']._serialized_start=1517
-  _globals['_LISTVMSRESPONSE']._serialized_end=1614
-  _globals['_LISTEVENTSREQUEST']._serialized_start=1617
-  _globals['_LISTEVENTSREQUEST']._serialized_end=1837
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=1839
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=1948
-  _globals['_LISTHEARTBEATSREQUEST']._serialized_start=1950
-  _globals['_LISTHEARTBEATSREQUEST']._serialized_end=2054
-  _globals['_LISTHEARTBEATSRESPONSE']._serialized_start=2057
-  _globals['_LISTHEARTBEATSRESPONSE']._serialized_end=2188
-  _globals['_WATCHFLEETREQUEST']._serialized_start=2190
-  _globals['_WATCHFLEETREQUEST']._serialized_end=2254
-  _globals['_WATCHFLEETRESPONSE']._serialized_start=2257
-  _globals['_WATCHFLEETRESPONSE']._serialized_end=2520
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=2522
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=2544
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=2547
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=2936
-  _globals['_SETLOGLEVELREQUEST']._serialized_start=2938
-  _globals['_SETLOGLEVELREQUEST']._serialized_end=3063
-  _globals['_SETLOGLEVELRESPONSE']._serialized_start=3066
-  _globals['_SETLOGLEVELRESPONSE']._serialized_end=3334
-  _globals['_ADMINSERVICE']._serialized_start=3458
-  _globals['_ADMINSERVICE']._serialized_end=4506
+  _globals['_ADMINSERVICE'].methods_by_name['GetServerInfo']._serialized_options = b'\220\002\001\212\265\030\002\010\001'
+  _globals['_ADMINSERVICE'].methods_by_name['SetLogLevel']._loaded_options = None
+  _globals['_ADMINSERVICE'].methods_by_name['SetLogLevel']._serialized_options = b'\212\265\030\004\010\003\020\001'
+  _globals['_LOGLEVEL']._serialized_start=3478
+  _globals['_LOGLEVEL']._serialized_end=3597
+  _globals['_SENDCOMMANDREQUEST']._serialized_start=310
+  _globals['_SENDCOMMANDREQUEST']._serialized_end=618
+  _globals['_SENDCOMMANDRESPONSE']._serialized_start=620
+  _globals['_SENDCOMMANDRESPONSE']._serialized_end=700
+  _globals['_GETCOMMANDREQUEST']._serialized_start=702
+  _globals['_GETCOMMANDREQUEST']._serialized_end=752
+  _globals['_GETCOMMANDRESPONSE']._serialized_start=754
+  _globals['_GETCOMMANDRESPONSE']._serialized_end=833
+  _globals['_LISTCOMMANDSREQUEST']._serialized_start=836
+  _globals['_LISTCOMMANDSREQUEST']._serialized_end=1014
+  _globals['_LISTCOMMANDSRESPONSE']._serialized_start=1016
+  _globals['_LISTCOMMANDSRESPONSE']._serialized_end=1139
+  _globals['_CANCELCOMMANDREQUEST']._serialized_start=1141
+  _globals['_CANCELCOMMANDREQUEST']._serialized_end=1218
+  _globals['_CANCELCOMMANDRESPONSE']._serialized_start=1220
+  _globals['_CANCELCOMMANDRESPONSE']._serialized_end=1302
+  _globals['_GETVMREQUEST']._serialized_start=1304
+  _globals['_GETVMREQUEST']._serialized_end=1339
+  _globals['_GETVMRESPONSE']._serialized_start=1341
+  _globals['_GETVMRESPONSE']._serialized_end=1394
+  _globals['_LISTVMSREQUEST']._serialized_start=1397
+  _globals['_LISTVMSREQUEST']._serialized_end=1594
+  _globals['_LISTVMSRESPONSE']._serialized_start=1596
+  _globals['_LISTVMSRESPONSE']._serialized_end=1693
+  _globals['_LISTEVENTSREQUEST']._serialized_start=1696
+  _globals['_LISTEVENTSREQUEST']._serialized_end=1916
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=1918
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=2027
+  _globals['_LISTHEARTBEATSREQUEST']._serialized_start=2029
+  _globals['_LISTHEARTBEATSREQUEST']._serialized_end=2133
+  _globals['_LISTHEARTBEATSRESPONSE']._serialized_start=2136
+  _globals['_LISTHEARTBEATSRESPONSE']._serialized_end=2267
+  _globals['_WATCHFLEETREQUEST']._serialized_start=2269
+  _globals['_WATCHFLEETREQUEST']._serialized_end=2333
+  _globals['_WATCHFLEETRESPONSE']._serialized_start=2336
+  _globals['_WATCHFLEETRESPONSE']._serialized_end=2637
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=2639
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=2661
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=2664
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=3053
+  _globals['_SETLOGLEVELREQUEST']._serialized_start=3056
+  _globals['_SETLOGLEVELREQUEST']._serialized_end=3205
+  _globals['_SETLOGLEVELRESPONSE']._serialized_start=3208
+  _globals['_SETLOGLEVELRESPONSE']._serialized_end=3476
+  _globals['_ADMINSERVICE']._serialized_start=3600
+  _globals['_ADMINSERVICE']._serialized_end=4724
 # @@protoc_insertion_point(module_scope)

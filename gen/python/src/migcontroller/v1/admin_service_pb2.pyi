@@ -2,6 +2,7 @@ import datetime
 
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from migcontroller.v1 import access_pb2 as _access_pb2
 from migcontroller.v1 import command_pb2 as _command_pb2
 from migcontroller.v1 import event_pb2 as _event_pb2
 from migcontroller.v1 import heartbeat_pb2 as _heartbeat_pb2
@@ -30,20 +31,22 @@ LOG_LEVEL_WARN: LogLevel
 LOG_LEVEL_ERROR: LogLevel
 
 class SendCommandRequest(_message.Message):
-    __slots__ = ("vm_id", "command", "ttl", "ack_timeout", "wait", "max_deliveries")
+    __slots__ = ("vm_id", "command", "ttl", "ack_timeout", "wait", "max_deliveries", "reason")
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     TTL_FIELD_NUMBER: _ClassVar[int]
     ACK_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     WAIT_FIELD_NUMBER: _ClassVar[int]
     MAX_DELIVERIES_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     vm_id: str
     command: _commands_pb2.Command
     ttl: _duration_pb2.Duration
     ack_timeout: _duration_pb2.Duration
     wait: _duration_pb2.Duration
     max_deliveries: int
-    def __init__(self, vm_id: _Optional[str] = ..., command: _Optional[_Union[_commands_pb2.Command, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ack_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_deliveries: _Optional[int] = ...) -> None: ...
+    reason: str
+    def __init__(self, vm_id: _Optional[str] = ..., command: _Optional[_Union[_commands_pb2.Command, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ack_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_deliveries: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class SendCommandResponse(_message.Message):
     __slots__ = ("command",)
@@ -86,10 +89,12 @@ class ListCommandsResponse(_message.Message):
     def __init__(self, commands: _Optional[_Iterable[_Union[_command_pb2.CommandRecord, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class CancelCommandRequest(_message.Message):
-    __slots__ = ("command_id",)
+    __slots__ = ("command_id", "reason")
     COMMAND_ID_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     command_id: str
-    def __init__(self, command_id: _Optional[str] = ...) -> None: ...
+    reason: str
+    def __init__(self, command_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CancelCommandResponse(_message.Message):
     __slots__ = ("command",)
@@ -184,18 +189,20 @@ class WatchFleetRequest(_message.Message):
     def __init__(self, cursor: _Optional[str] = ..., vm_id: _Optional[str] = ...) -> None: ...
 
 class WatchFleetResponse(_message.Message):
-    __slots__ = ("cursor", "changed_at", "vm", "command", "event")
+    __slots__ = ("cursor", "changed_at", "vm", "command", "event", "removed_vm_id")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     CHANGED_AT_FIELD_NUMBER: _ClassVar[int]
     VM_FIELD_NUMBER: _ClassVar[int]
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     EVENT_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_VM_ID_FIELD_NUMBER: _ClassVar[int]
     cursor: str
     changed_at: _timestamp_pb2.Timestamp
     vm: _vm_pb2.VM
     command: _command_pb2.CommandRecord
     event: _event_pb2.Event
-    def __init__(self, cursor: _Optional[str] = ..., changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., vm: _Optional[_Union[_vm_pb2.VM, _Mapping]] = ..., command: _Optional[_Union[_command_pb2.CommandRecord, _Mapping]] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...
+    removed_vm_id: str
+    def __init__(self, cursor: _Optional[str] = ..., changed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., vm: _Optional[_Union[_vm_pb2.VM, _Mapping]] = ..., command: _Optional[_Union[_command_pb2.CommandRecord, _Mapping]] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., removed_vm_id: _Optional[str] = ...) -> None: ...
 
 class GetServerInfoRequest(_message.Message):
     __slots__ = ()
@@ -220,12 +227,14 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., started_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., live_sessions: _Optional[int] = ..., goroutines: _Optional[int] = ..., log_level: _Optional[_Union[LogLevel, str]] = ..., log_level_reverts_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., configured_log_level: _Optional[_Union[LogLevel, str]] = ...) -> None: ...
 
 class SetLogLevelRequest(_message.Message):
-    __slots__ = ("level", "duration")
+    __slots__ = ("level", "duration", "reason")
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     level: LogLevel
     duration: _duration_pb2.Duration
-    def __init__(self, level: _Optional[_Union[LogLevel, str]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    reason: str
+    def __init__(self, level: _Optional[_Union[LogLevel, str]] = ..., duration: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class SetLogLevelResponse(_message.Message):
     __slots__ = ("level", "previous_level", "configured_level", "reverts_at")

@@ -32,7 +32,7 @@ COMMAND_STATE_EXPIRED: CommandState
 COMMAND_STATE_CANCELLED: CommandState
 
 class CommandRecord(_message.Message):
-    __slots__ = ("command", "vm_id", "state", "accepted_at", "expires_at", "ack_timeout", "delivered_at", "finished_at", "attempts", "ack", "acked_at", "reason", "max_deliveries", "waiting", "trace_id")
+    __slots__ = ("command", "vm_id", "state", "accepted_at", "expires_at", "ack_timeout", "delivered_at", "finished_at", "attempts", "ack", "acked_at", "reason", "max_deliveries", "waiting", "trace_id", "requested_by", "cancelled_by")
     COMMAND_FIELD_NUMBER: _ClassVar[int]
     VM_ID_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,8 @@ class CommandRecord(_message.Message):
     MAX_DELIVERIES_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_BY_FIELD_NUMBER: _ClassVar[int]
+    CANCELLED_BY_FIELD_NUMBER: _ClassVar[int]
     command: _commands_pb2.Command
     vm_id: str
     state: CommandState
@@ -63,4 +65,6 @@ class CommandRecord(_message.Message):
     max_deliveries: int
     waiting: _waiting_pb2.Waiting
     trace_id: str
-    def __init__(self, command: _Optional[_Union[_commands_pb2.Command, _Mapping]] = ..., vm_id: _Optional[str] = ..., state: _Optional[_Union[CommandState, str]] = ..., accepted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ack_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., delivered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[int] = ..., ack: _Optional[_Union[_commands_pb2.CommandAck, _Mapping]] = ..., acked_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., max_deliveries: _Optional[int] = ..., waiting: _Optional[_Union[_waiting_pb2.Waiting, _Mapping]] = ..., trace_id: _Optional[str] = ...) -> None: ...
+    requested_by: str
+    cancelled_by: str
+    def __init__(self, command: _Optional[_Union[_commands_pb2.Command, _Mapping]] = ..., vm_id: _Optional[str] = ..., state: _Optional[_Union[CommandState, str]] = ..., accepted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ack_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., delivered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[int] = ..., ack: _Optional[_Union[_commands_pb2.CommandAck, _Mapping]] = ..., acked_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., reason: _Optional[str] = ..., max_deliveries: _Optional[int] = ..., waiting: _Optional[_Union[_waiting_pb2.Waiting, _Mapping]] = ..., trace_id: _Optional[str] = ..., requested_by: _Optional[str] = ..., cancelled_by: _Optional[str] = ...) -> None: ...

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmigcontroller/v1/error.proto\x12\x10migcontroller.v1\"n\n\x0b\x45rrorDetail\x12\x35\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.migcontroller.v1.ErrorReasonR\x06reason\x12\x14\n\x05\x66ield\x18\x02 \x01(\tR\x05\x66ield\x12\x12\n\x04rule\x18\x03 \x01(\tR\x04rule*\xc6\x02\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1a\n\x16\x45RROR_REASON_NOT_FOUND\x10\x02\x12!\n\x1d\x45RROR_REASON_COMMAND_ID_TAKEN\x10\x03\x12\x1e\n\x1a\x45RROR_REASON_COMMAND_ENDED\x10\x04\x12\x1f\n\x1b\x45RROR_REASON_CURSOR_EXPIRED\x10\x05\x12&\n\"ERROR_REASON_NO_REGISTRATION_TOKEN\x10\x06\x12\x19\n\x15\x45RROR_REASON_STOPPING\x10\x07\x12\x1c\n\x18\x45RROR_REASON_UNAVAILABLE\x10\x08\x12\x18\n\x14\x45RROR_REASON_DAMAGED\x10\tB\xd5\x01\n\x14\x63om.migcontroller.v1B\nErrorProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmigcontroller/v1/error.proto\x12\x10migcontroller.v1\"n\n\x0b\x45rrorDetail\x12\x35\n\x06reason\x18\x01 \x01(\x0e\x32\x1d.migcontroller.v1.ErrorReasonR\x06reason\x12\x14\n\x05\x66ield\x18\x02 \x01(\tR\x05\x66ield\x12\x12\n\x04rule\x18\x03 \x01(\tR\x04rule*\xd2\x03\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12\x1a\n\x16\x45RROR_REASON_NOT_FOUND\x10\x02\x12!\n\x1d\x45RROR_REASON_COMMAND_ID_TAKEN\x10\x03\x12\x1e\n\x1a\x45RROR_REASON_COMMAND_ENDED\x10\x04\x12\x1f\n\x1b\x45RROR_REASON_CURSOR_EXPIRED\x10\x05\x12&\n\"ERROR_REASON_NO_REGISTRATION_TOKEN\x10\x06\x12\x19\n\x15\x45RROR_REASON_STOPPING\x10\x07\x12\x1c\n\x18\x45RROR_REASON_UNAVAILABLE\x10\x08\x12\x18\n\x14\x45RROR_REASON_DAMAGED\x10\t\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\n\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\x0b\x12\"\n\x1e\x45RROR_REASON_TOO_MANY_FAILURES\x10\x0c\x12 \n\x1c\x45RROR_REASON_TOO_MANY_TOKENS\x10\rB\xd5\x01\n\x14\x63om.migcontroller.v1B\nErrorProtoP\x01ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\xa2\x02\x03MXX\xaa\x02\x10Migcontroller.V1\xca\x02\x10Migcontroller\\V1\xe2\x02\x1cMigcontroller\\V1\\GPBMetadata\xea\x02\x11Migcontroller::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\024com.migcontroller.v1B\nErrorProtoP\001ZPgithub.com/mig-controller/mig-controller/gen/go/migcontroller/v1;migcontrollerv1\242\002\003MXX\252\002\020Migcontroller.V1\312\002\020Migcontroller\\V1\342\002\034Migcontroller\\V1\\GPBMetadata\352\002\021Migcontroller::V1'
   _globals['_ERRORREASON']._serialized_start=163
-  _globals['_ERRORREASON']._serialized_end=489
+  _globals['_ERRORREASON']._serialized_end=629
   _globals['_ERRORDETAIL']._serialized_start=50
   _globals['_ERRORDETAIL']._serialized_end=160
 # @@protoc_insertion_point(module_scope)

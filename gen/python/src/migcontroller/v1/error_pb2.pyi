@@ -17,6 +17,10 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_STOPPING: _ClassVar[ErrorReason]
     ERROR_REASON_UNAVAILABLE: _ClassVar[ErrorReason]
     ERROR_REASON_DAMAGED: _ClassVar[ErrorReason]
+    ERROR_REASON_UNAUTHENTICATED: _ClassVar[ErrorReason]
+    ERROR_REASON_PERMISSION_DENIED: _ClassVar[ErrorReason]
+    ERROR_REASON_TOO_MANY_FAILURES: _ClassVar[ErrorReason]
+    ERROR_REASON_TOO_MANY_TOKENS: _ClassVar[ErrorReason]
 ERROR_REASON_UNSPECIFIED: ErrorReason
 ERROR_REASON_INVALID_FIELD: ErrorReason
 ERROR_REASON_NOT_FOUND: ErrorReason
@@ -27,6 +31,10 @@ ERROR_REASON_NO_REGISTRATION_TOKEN: ErrorReason
 ERROR_REASON_STOPPING: ErrorReason
 ERROR_REASON_UNAVAILABLE: ErrorReason
 ERROR_REASON_DAMAGED: ErrorReason
+ERROR_REASON_UNAUTHENTICATED: ErrorReason
+ERROR_REASON_PERMISSION_DENIED: ErrorReason
+ERROR_REASON_TOO_MANY_FAILURES: ErrorReason
+ERROR_REASON_TOO_MANY_TOKENS: ErrorReason
 
 class ErrorDetail(_message.Message):
     __slots__ = ("reason", "field", "rule")

@@ -72,6 +72,13 @@ export declare type SendCommandRequest = Message<"migcontroller.v1.SendCommandRe
    * @generated from field: int32 max_deliveries = 6;
    */
   maxDeliveries: number;
+
+  /**
+   * Why it is sent, for the audit: at most 1000 characters.
+   *
+   * @generated from field: string reason = 7;
+   */
+  reason: string;
 };
 
 /**
@@ -227,6 +234,13 @@ export declare type CancelCommandRequest = Message<"migcontroller.v1.CancelComma
    * @generated from field: string command_id = 1;
    */
   commandId: string;
+
+  /**
+   * Why it is cancelled, for the audit: at most 1000 characters.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
 };
 
 /**
@@ -528,7 +542,7 @@ export declare const ListHeartbeatsResponseSchema: GenMessage<ListHeartbeatsResp
 export declare type WatchFleetRequest = Message<"migcontroller.v1.WatchFleetRequest"> & {
   /**
    * The cursor of the last answer received: the watch begins right after it. If
-   * empty, it begins now.
+   * empty, it begins now. It is valid only for the pools of the caller that received it.
    *
    * @generated from field: string cursor = 1;
    */
@@ -598,6 +612,15 @@ export declare type WatchFleetResponse = Message<"migcontroller.v1.WatchFleetRes
      */
     value: Event;
     case: "event";
+  } | {
+    /**
+     * The id of a VM that is in none of the caller's pools any more. Only sent to
+     * principals that are limited to some pools.
+     *
+     * @generated from field: string removed_vm_id = 6;
+     */
+    value: string;
+    case: "removedVmId";
   } | { case: undefined; value?: undefined };
 };
 
@@ -642,7 +665,7 @@ export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerI
   startedAt?: Timestamp | undefined;
 
   /**
-   * How many VMs have a live session with it.
+   * How many VMs of the caller's pools have a live session with it.
    *
    * @generated from field: int64 live_sessions = 3;
    */
@@ -650,7 +673,7 @@ export declare type GetServerInfoResponse = Message<"migcontroller.v1.GetServerI
 
   /**
    * How many goroutines run in it. The number grows with live sessions; if it grows
-   * without them, that is a leak.
+   * without them, that is a leak. 0 for a caller that is limited to pools.
    *
    * @generated from field: int64 goroutines = 4;
    */
@@ -704,6 +727,13 @@ export declare type SetLogLevelRequest = Message<"migcontroller.v1.SetLogLevelRe
    * @generated from field: google.protobuf.Duration duration = 2;
    */
   duration?: Duration | undefined;
+
+  /**
+   * Why it is changed, for the audit: at most 1000 characters.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
 };
 
 /**
@@ -805,7 +835,9 @@ export declare const LogLevelSchema: GenEnum<LogLevel>;
  * the fleet. Lists are paged in a stable order; a page_token is valid only with the
  * filters for which it was issued. Errors of every method: INVALID_ARGUMENT for a
  * field that violates its rule; UNAVAILABLE while the store cannot be read or
- * written. They have an ErrorDetail.
+ * written. They have an ErrorDetail. UNAUTHENTICATED and PERMISSION_DENIED say what is
+ * missing and how to get it. A principal that is limited to some pools sees and touches
+ * nothing of other pools: what is there is NOT_FOUND for it.
  *
  * @generated from service migcontroller.v1.AdminService
  */
@@ -815,7 +847,9 @@ export declare const AdminService: GenService<{
    * delivered at least once unless it is cancelled or expires. A VM that is offline,
    * or was never seen, is not an error: the command waits as PENDING. Errors:
    * ALREADY_EXISTS for a command.id in use for another command; DATA_LOSS for the id
-   * of a command whose record is damaged.
+   * of a command whose record is damaged. A principal that is limited to some pools gets
+   * NOT_FOUND for a VM that is in none of them or was never seen, also when it leaves them
+   * during a wait.
    *
    * @generated from rpc migcontroller.v1.AdminService.SendCommand
    */

@@ -20,8 +20,9 @@ export declare const file_migcontroller_v1_command: GenFile;
  */
 export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & {
   /**
-   * The command as the agent gets it, but without a registration token, which is
-   * filled in at delivery.
+   * The command as the agent gets it, but with "(hidden)" in place of secrets, whose
+   * names decide that they are, and without the registration token that is filled in at
+   * delivery.
    *
    * @generated from field: miglet.commands.Command command = 1;
    */
@@ -129,6 +130,22 @@ export declare type CommandRecord = Message<"migcontroller.v1.CommandRecord"> & 
    * @generated from field: string trace_id = 15;
    */
   traceId: string;
+
+  /**
+   * The name of the principal that sent it; empty if the controller created it, or if
+   * no credentials were needed.
+   *
+   * @generated from field: string requested_by = 16;
+   */
+  requestedBy: string;
+
+  /**
+   * The name of the principal that cancelled it; empty if it was not cancelled, or if
+   * no credentials were needed.
+   *
+   * @generated from field: string cancelled_by = 17;
+   */
+  cancelledBy: string;
 };
 
 /**

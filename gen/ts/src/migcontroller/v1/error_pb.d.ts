@@ -11,8 +11,8 @@ import type { Message } from "@bufbuild/protobuf";
 export declare const file_migcontroller_v1_error: GenFile;
 
 /**
- * ErrorDetail is the detail of every error of AdminService and AgentService that has
- * an ErrorReason.
+ * ErrorDetail is the detail of every error of AdminService, AccessService and
+ * AgentService that has an ErrorReason.
  *
  * @generated from message migcontroller.v1.ErrorDetail
  */
@@ -125,6 +125,36 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_DAMAGED = 9;
    */
   DAMAGED = 9,
+
+  /**
+   * The credentials are missing, unknown, expired or revoked. Code UNAUTHENTICATED.
+   *
+   * @generated from enum value: ERROR_REASON_UNAUTHENTICATED = 10;
+   */
+  UNAUTHENTICATED = 10,
+
+  /**
+   * The principal lacks the role or the pools for the call. Code PERMISSION_DENIED.
+   *
+   * @generated from enum value: ERROR_REASON_PERMISSION_DENIED = 11;
+   */
+  PERMISSION_DENIED = 11,
+
+  /**
+   * The caller's address has failed to authenticate too often: call again with valid
+   * credentials, which are still accepted. Code RESOURCE_EXHAUSTED.
+   *
+   * @generated from enum value: ERROR_REASON_TOO_MANY_FAILURES = 12;
+   */
+  TOO_MANY_FAILURES = 12,
+
+  /**
+   * There are as many tokens as the controller keeps: revoke some. Code
+   * RESOURCE_EXHAUSTED.
+   *
+   * @generated from enum value: ERROR_REASON_TOO_MANY_TOKENS = 13;
+   */
+  TOO_MANY_TOKENS = 13,
 }
 
 /**

@@ -74,7 +74,7 @@ export declare type Event = Message<"migcontroller.v1.Event"> & {
   source: ReportSource;
 
   /**
-   * Everything the agent reported, with its own names. Integers beyond 2^53 and
+   * Everything the agent reported but secrets, with its own names. Integers beyond 2^53 and
    * numbers beyond the range of a double are texts.
    *
    * @generated from field: google.protobuf.Struct body = 9;

@@ -98,7 +98,7 @@ export declare type HeartbeatRecord = Message<"migcontroller.v1.HeartbeatRecord"
   health?: Health | undefined;
 
   /**
-   * Everything the agent sent, with its own names; only over HTTP.
+   * Everything the agent sent but secrets, with its own names; only over HTTP.
    *
    * @generated from field: google.protobuf.Struct body = 12;
    */
