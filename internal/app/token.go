@@ -28,7 +28,8 @@ func runToken(args, environ []string, stdin io.Reader, stdout, stderr io.Writer,
 		return exitUsage
 	}
 	socket := absolute(config.ControlSocket(o.DataDir))
-	if _, err := os.Stat(socket); errors.Is(err, fs.ErrNotExist) {
+	help := slices.Contains(rest, "--help") || slices.Contains(rest, "-h")
+	if _, err := os.Stat(socket); errors.Is(err, fs.ErrNotExist) && !help {
 		fmt.Fprintf(stderr, "controller: no controller is running with the data directory %s: start it, or name its directory with --data-dir\n",
 			absolute(o.DataDir))
 		return exitFailure

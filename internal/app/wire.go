@@ -98,7 +98,7 @@ func newService(
 // authentication returns the options for how operators authenticate.
 func (c *controller) authentication(o config.Options, f front, log *slog.Logger, metrics prometheus.Registerer) auth.Options {
 	options := auth.Options{
-		Tokens: c.tokens, Exposed: f.endpoints.Exposed(), Insecure: o.InsecureOperators, Clock: c.clock.Now, Metrics: metrics,
+		Tokens: c.tokens, Exposed: f.endpoints.Exposed(), Insecure: o.InsecureOperators, Metrics: metrics,
 		Rejected: c.rejections.Record,
 	}
 	if len(o.Operators.OIDC) > 0 {

@@ -17,7 +17,7 @@ import (
 	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
 
-// Options configure an Authenticator. Tokens and Clock are required.
+// Options configure an Authenticator. Tokens is required.
 type Options struct {
 	Tokens *Tokens
 	// Identity verifies tokens that the controller has not issued; nil for none.
@@ -28,7 +28,6 @@ type Options struct {
 	Exposed bool
 	// Insecure is whether callers without credentials may do everything in any case.
 	Insecure bool
-	Clock    func() time.Time
 	// Metrics registers the metrics; nil registers none.
 	Metrics prometheus.Registerer
 	// Rejected is called for each request that is rejected; nil for nothing. It must not block.
@@ -211,18 +210,17 @@ func forwarded(h http.Header) bool {
 	return false
 }
 
-// sourceOf returns the source of a request: an IPv4 address, or an IPv6 network, since those
-// are assigned as a whole.
+// sourceOf returns the source of a request: its address without a port, or its network.
 func sourceOf(r *http.Request) string {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
 	}
-	ip := at.Addr().Unmap().WithZone("")
-	if network, err := ip.Prefix(64); ip.Is6() && err == nil {
-		return network.String()
+	source := ratelimit.Source(at.Addr())
+	if source.IsSingleIP() {
+		return source.Addr().String()
 	}
-	return ip.String()
+	return source.String()
 }
 
 // may returns a *Forbidden unless p may make a call.

@@ -8,7 +8,7 @@ import (
 // Rejection is why a caller is not authenticated. Its message is for the caller: it says what
 // is wrong and how to mend it, and contains no secret.
 type Rejection struct { //nolint:errname // it is what callers get, and not only an error
-	// Reason is one of Reasons.
+	// Reason is one of Reasons. Only ErrEnded has another one: no admission returns it.
 	Reason, Message string
 }
 
@@ -42,7 +42,7 @@ const otherReason = "not_accepted"
 // Reasons are the reasons of rejections, and of refusals: a lack of a role or a pool, and too
 // many failures.
 var Reasons = []string{
-	"missing", "malformed", "forwarded", "unknown", "revoked", "expired", "ended", otherReason, reasonForbidden, reasonTooMany, reasonUnavailable,
+	"missing", "malformed", "forwarded", "unknown", "revoked", "expired", otherReason, reasonForbidden, reasonTooMany, reasonUnavailable,
 }
 
 const (

@@ -39,9 +39,11 @@ type Tokens struct {
 	log     *slog.Logger
 	writing sync.Mutex // serialises the writes, each of which begins with the latest state
 
+	// first is closed when the first token is created.
+	first     chan struct{}
+	noteFirst func()
+
 	mu     sync.RWMutex
-	any    bool          // whether a token was ever created
-	first  chan struct{} // closed once any is true
 	byHash map[Hash]*issued
 	byID   map[string]*issued
 }
@@ -57,7 +59,11 @@ type issued struct {
 
 // OpenTokens loads the tokens. Metrics may be nil.
 func OpenTokens(ctx context.Context, s TokenStore, clock func() time.Time, log *slog.Logger, metrics prometheus.Registerer) (*Tokens, error) {
-	t := &Tokens{store: s, clock: clock, log: log, byHash: map[Hash]*issued{}, byID: map[string]*issued{}, first: make(chan struct{})}
+	first := make(chan struct{})
+	t := &Tokens{
+		store: s, clock: clock, log: log, byHash: map[Hash]*issued{}, byID: map[string]*issued{},
+		first: first, noteFirst: sync.OnceFunc(func() { close(first) }),
+	}
 	all, err := s.Tokens(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the tokens: %w", err)
@@ -85,14 +91,6 @@ func (t *Tokens) add(token Token) {
 	t.noteFirst()
 }
 
-// noteFirst notes that a token was created.
-func (t *Tokens) noteFirst() {
-	if !t.any {
-		t.any = true
-		close(t.first)
-	}
-}
-
 func (t Token) scope() Scope {
 	if len(t.Pools) == 0 {
 		return AllPools()
@@ -110,9 +108,12 @@ func (t Token) endedAt() time.Time {
 
 // Any reports whether a token was ever created.
 func (t *Tokens) Any() bool {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.any
+	select {
+	case <-t.first:
+		return true
+	default:
+		return false
+	}
 }
 
 // First is closed when the first token is created.
@@ -229,7 +230,7 @@ func (t *Tokens) count() int {
 // the store.
 func (t *Tokens) Revoke(ctx context.Context, id string) (Token, error) {
 	if strings.HasPrefix(id, SecretPrefix) { // which must not be repeated in an error
-		return Token{}, fleet.Invalid("token_id", "must be the id of the token, such as tok-4fj2k7qzp1, and not its secret")
+		return Token{}, fleet.Invalid("token_id", "must be the id of the token, such as tok-4fj2k7qzp1ye3hxd, and not its secret")
 	}
 	t.writing.Lock()
 	defer t.writing.Unlock()
@@ -262,7 +263,7 @@ func (t *Tokens) save(ctx context.Context, token Token) error {
 	if err == nil {
 		return nil
 	}
-	stored, failed := t.store.Tokens(ctx)
+	stored, failed := t.store.Tokens(context.WithoutCancel(ctx)) // the caller may have left
 	if failed != nil {
 		return err
 	}

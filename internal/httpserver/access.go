@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/mig-controller/mig-controller/internal/ratelimit"
 )
 
 // isProxy reports whether a peer is one of the proxies.
@@ -91,17 +93,5 @@ func (s *Server) admit(source netip.Prefix) bool {
 	return false
 }
 
-// sourceOf returns the source of a connection: an IPv4 address, or an IPv6 network, since
-// those are assigned as a whole.
-func sourceOf(peer net.Addr) netip.Prefix {
-	ip := addressOf(peer)
-	bits := ip.BitLen()
-	if ip.Is6() {
-		bits = 64
-	}
-	source, err := ip.Prefix(bits)
-	if err != nil {
-		return netip.Prefix{} // not TCP, as in tests
-	}
-	return source
-}
+// sourceOf returns the source of a connection; the zero Prefix if it is not TCP, as in tests.
+func sourceOf(peer net.Addr) netip.Prefix { return ratelimit.Source(addressOf(peer)) }

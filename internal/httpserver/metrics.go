@@ -23,12 +23,17 @@ type metrics struct {
 	refused  map[string]prometheus.Counter
 }
 
-// newMetrics registers the metrics. open returns how many connections are open.
-func newMetrics(r prometheus.Registerer, open func() float64) metrics {
+// newMetrics registers the metrics. open returns how many connections are open, and opening how
+// many of them are not served yet.
+func newMetrics(r prometheus.Registerer, open, opening func() float64) metrics {
 	promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: metric.Namespace, Name: "connections",
 		Help: "Connections to the addresses of the API that are open now. Each is an open file: compare it with process_max_fds.",
 	}, open)
+	promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: metric.Namespace, Name: "connections_opening",
+		Help: "Connections to the addresses of the API that wait for their turn, are in their handshake, or have not sent anything yet.",
+	}, opening)
 	m := metrics{
 		accepted: promauto.With(r).NewCounter(prometheus.CounterOpts{
 			Namespace: metric.Namespace, Name: "connections_accepted_total",

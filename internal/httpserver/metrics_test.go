@@ -70,6 +70,28 @@ func TestOpenConnectionsAreCounted(t *testing.T) {
 	}
 }
 
+// A connection counts as opening until its first bytes have shown its protocol, or it has ended.
+func TestOpeningConnectionsAreCounted(t *testing.T) {
+	t.Parallel()
+	s := New(plaintext(http.HandlerFunc(ok)))
+	addr := serveOn(t, s)
+	opening := func(want float64) {
+		require.Eventually(t, func() bool { return s.countOpening() == want }, atMost, time.Millisecond)
+	}
+	silent, other := dialFrom(t, "127.0.0.1", addr), dialFrom(t, "127.0.0.1", addr)
+	opening(2)
+	_, err := io.WriteString(other, "GET / HTTP/1.1\r\n")
+	require.NoError(t, err)
+	opening(1)
+	require.NoError(t, silent.Close())
+	opening(0)
+	require.NoError(t, other.Close())
+	answer, err := get(t, clientOf(t, 2, nil), "http://"+addr)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.Zero(t, s.countOpening(), "a connection that speaks HTTP/2 is open")
+}
+
 // A connection that is not served is counted by the reason.
 func TestRefusedConnectionsAreCounted(t *testing.T) {
 	t.Parallel()

@@ -59,6 +59,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	conns   map[net.Conn]bool // value: whether it is known to speak HTTP/2
+	opening int               // how many of conns are not
 	closing bool
 	closed  chan struct{}  // when closing is set
 	serving sync.WaitGroup // counts conns; nothing is added once closing is set
@@ -71,12 +72,12 @@ func New(o Options) *Server { return newServer(o, newHTTP2) }
 func newServer(o Options, makeHTTP2 func(*http.Server, Options) http2Server) *Server {
 	limiter := new(loglimit.Limiter)
 	http1 := newHTTP1(o.Handler, serverLog{o.Log.Handler(), limiter})
-	limit := newConnectionLimit(o.Crowded)
-	return &Server{
-		http1: http1, http2: makeHTTP2(http1, o), tls: o.TLS, proxies: o.Proxies, limit: limit,
-		metrics: newMetrics(o.Metrics, limit.open), log: o.Log, limiter: limiter, conns: map[net.Conn]bool{},
-		closed: make(chan struct{}),
+	s := &Server{
+		http1: http1, http2: makeHTTP2(http1, o), tls: o.TLS, proxies: o.Proxies, limit: newConnectionLimit(o.Crowded),
+		log: o.Log, limiter: limiter, conns: map[net.Conn]bool{}, closed: make(chan struct{}),
 	}
+	s.metrics = newMetrics(o.Metrics, s.limit.open, s.countOpening)
+	return s
 }
 
 // Serve serves the connections of l until the server is closed, and then returns
@@ -156,6 +157,7 @@ func (s *Server) add(c net.Conn) bool {
 	}
 	s.serving.Add(1)
 	s.conns[c] = false
+	s.opening++
 	return true
 }
 
@@ -164,11 +166,22 @@ func (s *Server) recognise(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = true
+	s.opening--
+}
+
+// countOpening returns how many connections wait for their turn or are in their handshake.
+func (s *Server) countOpening() float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return float64(s.opening)
 }
 
 func (s *Server) remove(c net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.conns[c] {
+		s.opening--
+	}
 	delete(s.conns, c)
 	s.serving.Done()
 }

@@ -160,11 +160,7 @@ func (s *adminService) ListVMs(
 func (s *adminService) ListEvents(
 	ctx context.Context, req *migcontrollerv1.ListEventsRequest,
 ) (*migcontrollerv1.ListEventsResponse, error) {
-	since, err := timeFromProto("since", req.GetSince())
-	if err != nil {
-		return nil, err
-	}
-	until, err := timeFromProto("until", req.GetUntil())
+	since, until, err := periodFromProto(req)
 	if err != nil {
 		return nil, err
 	}

@@ -207,11 +207,7 @@ func checkReason(message any) error {
 func (s *accessService) ListAuditEvents(
 	ctx context.Context, req *migcontrollerv1.ListAuditEventsRequest,
 ) (*migcontrollerv1.ListAuditEventsResponse, error) {
-	since, err := timeFromProto("since", req.GetSince())
-	if err != nil {
-		return nil, err
-	}
-	until, err := timeFromProto("until", req.GetUntil())
+	since, until, err := periodFromProto(req)
 	if err != nil {
 		return nil, err
 	}

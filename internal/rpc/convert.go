@@ -261,6 +261,19 @@ func timeFromProto(field string, t *timestamppb.Timestamp) (time.Time, error) {
 	return t.AsTime(), nil
 }
 
+// periodFromProto returns the times of a list's request, as timeFromProto does.
+func periodFromProto(req interface {
+	GetSince() *timestamppb.Timestamp
+	GetUntil() *timestamppb.Timestamp
+},
+) (since, until time.Time, err error) {
+	if since, err = timeFromProto("since", req.GetSince()); err != nil {
+		return time.Time{}, time.Time{}, err
+	}
+	until, err = timeFromProto("until", req.GetUntil())
+	return since, until, err
+}
+
 // durationFromProto returns zero if d is unset, and a *fleet.FieldError if d is invalid.
 // Callers check the range.
 func durationFromProto(field string, d *durationpb.Duration) (time.Duration, error) {
