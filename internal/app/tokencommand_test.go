@@ -34,13 +34,16 @@ func TestTokenCommand(t *testing.T) {
 		"environment": {[]string{"list"}, []string{"CONTROLLER_DATA_DIR=" + here}, []string{at, "token", "list"}, 7, ""},
 		"file":        {[]string{"list", "--config", file}, nil, []string{at, "token", "list"}, 7, ""},
 		"no controller": {
-			[]string{"list", "--data-dir", t.TempDir()}, nil, nil, exitFailure,
+			[]string{"list", "--data-dir", t.TempDir()},
+			nil, nil, exitFailure,
 			"no controller is running with the data directory",
 		},
 		"no value": {[]string{"list", "--data-dir"}, nil, nil, exitUsage, "--data-dir needs a value"},
 		"help": {
-			[]string{"--help", "--data-dir=/nowhere"}, nil,
-			[]string{"--address=unix://" + config.ControlSocket("/nowhere"), "token", "--help"}, 7, "",
+			[]string{"--help", "--data-dir=/nowhere"},
+			nil,
+			[]string{"--address=unix://" + config.ControlSocket("/nowhere"), "token", "--help"},
+			7, "",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
